@@ -1,1 +1,3 @@
-//! x
+//! A Kubernetes device plugin for NVIDIA GPUs.
+
+pub mod device;
