@@ -2,5 +2,10 @@
 //!
 //! Pure: standard library and thiserror only. Time and facts come in as values.
 
+pub mod allocation;
 pub mod gpu;
+pub mod health;
+pub mod injection;
+pub mod inventory;
 pub mod names;
+pub mod resource;

@@ -213,6 +213,12 @@ impl fmt::Display for PciBusId {
 pub struct ResourceName(Arc<str>);
 
 impl ResourceName {
+    /// `nvidia.com/gpu`.
+    #[must_use]
+    pub fn gpu() -> Self {
+        Self("nvidia.com/gpu".into())
+    }
+
     /// The whole name.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -1,0 +1,142 @@
+//! What the kubelet asks of one resource, answered from a snapshot of the inventory. It has no state of its own.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
+use tracing::{info, warn};
+
+use crate::device::allocation::Refused;
+use crate::device::gpu::NumaNode;
+use crate::device::injection::Injection;
+use crate::device::inventory::Inventory;
+use crate::device::names::ResourceName;
+
+/// One device as the kubelet is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertised {
+    /// Its id.
+    pub id: String,
+    /// Whether it can be handed out.
+    pub healthy: bool,
+    /// Its NUMA node, where known.
+    pub numa_node: Option<NumaNode>,
+}
+
+/// The device plugin service of one resource.
+#[derive(Debug, Clone)]
+pub struct Service {
+    resource: ResourceName,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    /// Its sender is dropped when the streams are to end.
+    alive: watch::Receiver<()>,
+    streams: Streams,
+}
+
+impl Service {
+    /// A service that answers from `inventory`, and whose streams end when the sender of `alive` is dropped.
+    #[must_use]
+    pub fn new(
+        resource: ResourceName,
+        inventory: watch::Receiver<Arc<Inventory>>,
+        alive: watch::Receiver<()>,
+        streams: Streams,
+    ) -> Self {
+        Self { resource, inventory, alive, streams }
+    }
+
+    /// Every device of the resource, sorted by id.
+    fn list(resource: &ResourceName, inventory: &Inventory) -> Vec<Advertised> {
+        let devices = inventory.devices(resource).into_iter().flat_map(|devices| devices.values());
+        let advertised = devices.map(|device| Advertised {
+            id: device.id.to_string(),
+            healthy: inventory.is_healthy(device),
+            numa_node: device.numa_node,
+        });
+        advertised.collect()
+    }
+
+    /// The list now, and again after each change of it, until the server ends its streams.
+    pub fn watch(&self) -> impl Stream<Item = Vec<Advertised>> + Send + use<> {
+        let open = self.streams.open();
+        let resource = self.resource.clone();
+        let mut last = None;
+        let snapshots = WatchStream::new(self.inventory.clone()).map(Some);
+        // It never yields; what ends it is the sender being dropped, and then the one `None` behind it.
+        let end = WatchStream::from_changes(self.alive.clone()).filter_map(|()| None).chain(tokio_stream::once(None));
+        snapshots.merge(end).map_while(|snapshot: Option<Arc<Inventory>>| snapshot).filter_map(move |snapshot| {
+            // Held by the stream: when the kubelet goes and the stream is dropped, so is this.
+            let _held = &open;
+            let list = Self::list(&resource, &snapshot);
+            (last.as_ref() != Some(&list)).then(|| last.insert(list).clone())
+        })
+    }
+
+    /// What one container gets for these ids.
+    ///
+    /// # Errors
+    /// An id that is not a device of this resource.
+    pub fn allocate(&self, ids: &[String]) -> Result<Injection, Refused> {
+        let inventory = self.inventory.borrow().clone();
+        match inventory.allocate(&self.resource, ids) {
+            Ok(devices) => {
+                if let Some(device) = devices.iter().find(|device| !inventory.is_healthy(device)) {
+                    warn!(resource = %self.resource, device = %device.id, "allocating a device that is Unhealthy");
+                }
+                info!(resource = %self.resource, devices = ids.join(","), "allocated");
+                Ok(Injection::of(&devices))
+            }
+            Err(refused) => {
+                warn!(resource = %self.resource, error = %refused, "refused to allocate");
+                Err(refused)
+            }
+        }
+    }
+
+    /// The best of the available ids.
+    #[must_use]
+    pub fn preferred(&self, available: &[String], must_include: &[String], size: usize) -> Vec<String> {
+        let inventory = self.inventory.borrow().clone();
+        inventory.preferred(&self.resource, available, must_include, size)
+    }
+}
+
+/// Counts the open ListAndWatch streams of a server.
+#[derive(Debug, Clone)]
+pub struct Streams(watch::Sender<usize>);
+
+/// One open stream; it counts until it is dropped.
+#[derive(Debug)]
+struct OpenStream(watch::Sender<usize>);
+
+impl Streams {
+    /// A count of none.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
+    /// The count, to read and to wait on.
+    #[must_use]
+    pub fn count(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
+    }
+
+    fn open(&self) -> OpenStream {
+        self.0.send_modify(|count| *count += 1);
+        OpenStream(self.0.clone())
+    }
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}

@@ -1,0 +1,134 @@
+//! The kubelet's protobuf: the only file that builds or reads it, and the Register call.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::Endpoint;
+use tonic::{Request, Response, Status};
+
+use super::service::{Advertised, Service};
+use crate::device::injection::Injection;
+use crate::device::names::ResourceName;
+
+/// The generated code.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+mod api {
+    tonic::include_proto!("v1beta1");
+}
+
+pub use api::device_plugin_server::DevicePluginServer;
+use api::registration_client::RegistrationClient;
+
+/// The only version of the API (k8s.io/kubelet, pkg/apis/deviceplugin/v1beta1/constants.go:48).
+const VERSION: &str = "v1beta1";
+
+/// How long a Register call may take. The kubelet dials back for up to 10 s before it answers
+/// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/client.go:131) and then asks for the options.
+const REGISTER_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Why a registration failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The path of the kubelet's socket is not one that can be dialled.
+    #[error("the path of the kubelet's socket is not UTF-8")]
+    Path,
+    /// Nobody answers on the kubelet's socket.
+    #[error("cannot connect to the kubelet")]
+    Connect(#[source] tonic::transport::Error),
+    /// The kubelet refused.
+    #[error("the kubelet refused the registration: {} ({:?})", .0.message(), .0.code())]
+    Refused(Status),
+    /// The kubelet did not answer in time.
+    #[error("the kubelet did not answer Register within {} s", REGISTER_DEADLINE.as_secs())]
+    Deadline,
+}
+
+/// Registers a resource with the kubelet. The endpoint must be serving: the kubelet dials it before it answers.
+///
+/// # Errors
+/// The kubelet is not there, refuses, or does not answer in time.
+pub async fn register(kubelet: &Path, resource: &ResourceName, endpoint: &str) -> Result<(), RegisterError> {
+    let address = format!("unix://{}", kubelet.to_str().ok_or(RegisterError::Path)?);
+    let call = async {
+        let endpoint_of_kubelet = Endpoint::from_shared(address).map_err(RegisterError::Connect)?;
+        let channel = endpoint_of_kubelet.connect().await.map_err(RegisterError::Connect)?;
+        let request = api::RegisterRequest {
+            version: VERSION.to_owned(),
+            endpoint: endpoint.to_owned(),
+            resource_name: resource.to_string(),
+            options: Some(options()),
+        };
+        RegistrationClient::new(channel).register(request).await.map_err(RegisterError::Refused)
+    };
+    tokio::time::timeout(REGISTER_DEADLINE, call).await.map_err(|_| RegisterError::Deadline)?.map(|_| ())
+}
+
+fn options() -> api::DevicePluginOptions {
+    api::DevicePluginOptions { pre_start_required: false, get_preferred_allocation_available: true }
+}
+
+fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
+    let devices = devices.iter().map(|device| api::Device {
+        id: device.id.clone(),
+        // The kubelet takes exactly "Healthy" as healthy (pkg/kubelet/cm/devicemanager/manager.go:298).
+        health: if device.healthy { "Healthy" } else { "Unhealthy" }.to_owned(),
+        // Without a known node there is no topology at all: -1 is the kubelet's own mark for "none".
+        topology: device
+            .numa_node
+            .map(|node| api::TopologyInfo { nodes: vec![api::NumaNode { id: node.number().into() }] }),
+    });
+    api::ListAndWatchResponse { devices: devices.collect() }
+}
+
+fn container_response(injection: Injection) -> api::ContainerAllocateResponse {
+    api::ContainerAllocateResponse { envs: injection.envs, ..Default::default() }
+}
+
+#[tonic::async_trait]
+impl api::device_plugin_server::DevicePlugin for Service {
+    async fn get_device_plugin_options(
+        &self,
+        _: Request<api::Empty>,
+    ) -> Result<Response<api::DevicePluginOptions>, Status> {
+        Ok(Response::new(options()))
+    }
+
+    type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<api::ListAndWatchResponse, Status>> + Send>>;
+
+    async fn list_and_watch(&self, _: Request<api::Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
+        Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(&devices))))))
+    }
+
+    async fn get_preferred_allocation(
+        &self,
+        request: Request<api::PreferredAllocationRequest>,
+    ) -> Result<Response<api::PreferredAllocationResponse>, Status> {
+        let container_responses = request.into_inner().container_requests.into_iter().map(|container| {
+            let size = usize::try_from(container.allocation_size).unwrap_or(0);
+            let device_ids = self.preferred(&container.available_device_ids, &container.must_include_device_ids, size);
+            api::ContainerPreferredAllocationResponse { device_ids }
+        });
+        Ok(Response::new(api::PreferredAllocationResponse { container_responses: container_responses.collect() }))
+    }
+
+    async fn allocate(
+        &self,
+        request: Request<api::AllocateRequest>,
+    ) -> Result<Response<api::AllocateResponse>, Status> {
+        let containers = request.into_inner().container_requests.into_iter();
+        let container_responses = containers
+            .map(|container| self.allocate(&container.device_ids).map(container_response))
+            .collect::<Result<_, _>>()
+            .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        Ok(Response::new(api::AllocateResponse { container_responses }))
+    }
+
+    async fn pre_start_container(
+        &self,
+        _: Request<api::PreStartContainerRequest>,
+    ) -> Result<Response<api::PreStartContainerResponse>, Status> {
+        Ok(Response::new(api::PreStartContainerResponse {}))
+    }
+}
