@@ -1,1 +1,14 @@
-//! x
+//! A strict fake kubelet and a simulated GPU node: the device plugin under test is the real binary, and both
+//! worlds that it touches, the kubelet above and NVML below, behave as the real ones do, faults included.
+
+pub mod kubelet;
+pub mod node;
+
+/// The device plugin API, generated from the product's own statement of it.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
+pub mod proto {
+    tonic::include_proto!("v1beta1");
+}
+
+pub use kubelet::{AdmissionError, Kubelet, KubeletConfig, KubeletVersion, View};
+pub use node::{Node, Plugin, PluginOptions};

@@ -1,0 +1,262 @@
+//! A simulated GPU node in a temporary directory: the kubelet's directory, sysfs, the state of the fake NVML and a
+//! copy of its library where a driver installation would have it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::{env, fs, io};
+
+use anyhow::{Context, bail};
+use fake_nvml::state::{Event, Gpu, State, event_type};
+use tempfile::TempDir;
+
+use crate::kubelet::{KUBELET_SOCKET, KubeletConfig};
+
+mod elf;
+pub mod library;
+mod lines;
+mod plugin;
+mod process;
+
+pub use plugin::{Plugin, PluginOptions};
+pub use process::Figures;
+
+/// The longest path that a unix socket address holds, its closing NUL not counted.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// The node; its directory goes with it.
+#[derive(Debug)]
+pub struct Node {
+    root: TempDir,
+    /// The library that was copied, whole.
+    library: PathBuf,
+    state: Mutex<State>,
+}
+
+impl Node {
+    /// A node with this state, and with the fake library found beside the running executable.
+    ///
+    /// # Errors
+    /// The library is not there, or the file system's.
+    pub fn new(state: State) -> anyhow::Result<Self> {
+        Self::with_library(state, &library::find()?)
+    }
+
+    /// A node with this state and a copy of this library.
+    ///
+    /// # Errors
+    /// The library cannot be read, or the file system's.
+    pub fn with_library(state: State, library: &Path) -> anyhow::Result<Self> {
+        let root = tempfile::Builder::new().prefix("sn").tempdir_in(short_directory())?;
+        let node = Self { root, library: library.to_owned(), state: Mutex::new(state) };
+        for directory in [node.kubelet_directory(), node.sysfs(), node.library_directory()] {
+            fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        }
+        // "nvidia-<resource part>-<unique>.sock", with the longest names that are to be expected.
+        let longest = node.kubelet_directory().join(format!("nvidia-{}-{}.sock", "r".repeat(24), "u".repeat(20)));
+        if longest.as_os_str().len() > LONGEST_SOCKET_PATH {
+            bail!("no room for a socket name in {}", node.kubelet_directory().display());
+        }
+        node.library_without(&[])?;
+        let state = node.state();
+        state.write(&node.state_file())?;
+        state.gpus.iter().try_for_each(|gpu| node.write_numa(gpu, &gpu.pcie.numa.to_string()))?;
+        Ok(node)
+    }
+
+    /// The node's root directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The kubelet's device plugin directory.
+    #[must_use]
+    pub fn kubelet_directory(&self) -> PathBuf {
+        self.root().join("kubelet")
+    }
+
+    /// The registration socket, there or not.
+    #[must_use]
+    pub fn kubelet_socket(&self) -> PathBuf {
+        self.kubelet_directory().join(KUBELET_SOCKET)
+    }
+
+    /// A kubelet on this node, to be changed further and started.
+    #[must_use]
+    pub fn kubelet(&self) -> KubeletConfig {
+        KubeletConfig::new(self.kubelet_directory())
+    }
+
+    /// The root of sysfs.
+    #[must_use]
+    pub fn sysfs(&self) -> PathBuf {
+        self.root().join("sys")
+    }
+
+    /// The root of the driver installation.
+    #[must_use]
+    pub fn driver_root(&self) -> PathBuf {
+        self.root().join("driver")
+    }
+
+    /// The library in the driver installation.
+    #[must_use]
+    pub fn nvml_library(&self) -> PathBuf {
+        self.library_directory().join("libnvidia-ml.so.1")
+    }
+
+    /// The fake library's state file.
+    #[must_use]
+    pub fn state_file(&self) -> PathBuf {
+        self.root().join("nvml.json")
+    }
+
+    /// The plugins' sockets that lie in the kubelet's directory now, by name.
+    #[must_use]
+    pub fn plugin_sockets(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.kubelet_directory()) else { return Vec::new() };
+        let sockets = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut sockets: Vec<PathBuf> = sockets
+            .filter(|path| path.extension().is_some_and(|end| end == "sock") && *path != self.kubelet_socket())
+            .collect();
+        sockets.sort();
+        sockets
+    }
+
+    /// The state now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Changes the state; the library sees the whole change at once.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn edit<T>(&self, change: impl FnOnce(&mut State) -> T) -> io::Result<T> {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        state.write(&self.state_file())?;
+        Ok(result)
+    }
+
+    /// Changes one GPU.
+    ///
+    /// # Errors
+    /// There is no such GPU, or the file system's.
+    pub fn edit_gpu<T>(&self, index: usize, change: impl FnOnce(&mut Gpu) -> T) -> io::Result<T> {
+        self.edit(|state| state.gpus.get_mut(index).map(change))?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no GPU {index}")))
+    }
+
+    /// The UUID of a GPU.
+    ///
+    /// # Panics
+    /// There is no such GPU.
+    #[must_use]
+    pub fn uuid(&self, index: usize) -> String {
+        self.lock().gpus[index].uuid.clone()
+    }
+
+    /// The driver reports an Xid on a GPU.
+    ///
+    /// # Errors
+    /// There is no such GPU, or the file system's.
+    pub fn xid(&self, index: usize, xid: u64) -> io::Result<()> {
+        let gpu = self.edit_gpu(index, |gpu| gpu.uuid.clone())?;
+        let event = Event {
+            seq: 0,
+            gpu,
+            event_type: event_type::XID,
+            data: xid,
+            gpu_instance: None,
+            compute_instance: None,
+            count: 1,
+        };
+        self.edit(|state| state.push_event(event)).map(drop)
+    }
+
+    /// A GPU falls off the bus, without a word.
+    ///
+    /// # Errors
+    /// There is no such GPU, or the file system's.
+    pub fn lose(&self, index: usize) -> io::Result<()> {
+        self.edit_gpu(index, |gpu| gpu.lost = true)
+    }
+
+    /// A GPU is as new: on the bus, with no errors and nothing pending.
+    ///
+    /// # Errors
+    /// There is no such GPU, or the file system's.
+    pub fn restore(&self, index: usize) -> io::Result<()> {
+        self.edit_gpu(index, |gpu| {
+            gpu.present = true;
+            gpu.lost = false;
+            gpu.errors.clear();
+            gpu.hangs.clear();
+            gpu.recovery_action = 0;
+            gpu.ecc_uncorrected = 0;
+            if let Some(rows) = &mut gpu.remapped_rows {
+                *rows = fake_nvml::state::RemappedRows::default();
+            }
+        })
+    }
+
+    /// Installs the library anew, without these symbols, as an older driver's would be. A process that has loaded
+    /// the one before keeps it.
+    ///
+    /// # Errors
+    /// The library does not have one of the symbols, or the file system's.
+    pub fn library_without(&self, symbols: &[&str]) -> anyhow::Result<()> {
+        let context = || format!("copying {}", self.library.display());
+        let mut bytes = fs::read(&self.library).with_context(context)?;
+        for symbol in symbols {
+            elf::undefine(&mut bytes, symbol).with_context(|| format!("removing {symbol}"))?;
+        }
+        let next = self.nvml_library().with_extension("next");
+        fs::write(&next, bytes).with_context(context)?;
+        fs::rename(next, self.nvml_library()).with_context(context)
+    }
+
+    /// Writes what sysfs tells of a GPU's NUMA node: a number, "-1", or anything else.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write_numa(&self, gpu: &Gpu, text: &str) -> io::Result<()> {
+        let directory = self.sysfs().join("bus/pci/devices").join(sysfs_name(&gpu.pci_bus_id));
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("numa_node"), format!("{text}\n"))
+    }
+
+    fn library_directory(&self) -> PathBuf {
+        self.driver_root().join("usr/lib64")
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// NVML writes the PCI domain with eight digits and in capitals, sysfs with at least four and in small letters.
+fn sysfs_name(bus_id: &str) -> String {
+    let bus_id = bus_id.to_lowercase();
+    let parts = bus_id.split_once(':').and_then(|(domain, rest)| Some((u32::from_str_radix(domain, 16).ok()?, rest)));
+    parts.map_or_else(|| bus_id.clone(), |(domain, rest)| format!("{domain:04x}:{rest}"))
+}
+
+/// The system's temporary directory, unless its name would not leave room for a socket's.
+fn short_directory() -> PathBuf {
+    let directory = env::temp_dir();
+    if directory.as_os_str().len() <= 30 { directory } else { PathBuf::from("/tmp") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sysfs_name;
+
+    #[test]
+    fn sysfs_writes_the_bus_id_its_own_way() {
+        assert_eq!(sysfs_name("00000000:1B:00.0"), "0000:1b:00.0");
+        assert_eq!(sysfs_name("00010000:C8:00.0"), "10000:c8:00.0");
+    }
+}

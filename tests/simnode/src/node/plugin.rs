@@ -1,0 +1,256 @@
+//! The real plugin as a process on the node.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use super::Node;
+use super::lines::Lines;
+use super::process::{self, Figures};
+
+/// How the plugin is started.
+#[derive(Debug, Clone)]
+pub struct PluginOptions {
+    /// The plugin's executable.
+    pub binary: PathBuf,
+    /// Arguments after those that place it on the node.
+    pub args: Vec<OsString>,
+    /// Environment, on top of PATH and the fake library's state file.
+    pub env: Vec<(OsString, OsString)>,
+    /// The value of `--log-level`; None leaves the plugin's own.
+    pub log_level: Option<String>,
+    /// True: no arguments but [`args`](Self::args).
+    pub bare: bool,
+}
+
+impl PluginOptions {
+    /// The plugin with the arguments that place it on the node, and nothing else.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self { binary: binary.into(), args: Vec::new(), env: Vec::new(), log_level: None, bare: false }
+    }
+
+    /// The same with one more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// The same with one more variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// The same with a log level.
+    #[must_use]
+    pub fn log_level(self, level: impl Into<String>) -> Self {
+        Self { log_level: Some(level.into()), ..self }
+    }
+
+    /// The same without the arguments that place it on the node.
+    #[must_use]
+    pub fn bare(self) -> Self {
+        Self { bare: true, ..self }
+    }
+
+    fn command(&self, node: &Node) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.env_clear();
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command.env("FAKE_NVML_STATE", node.state_file());
+        command.envs(self.env.iter().cloned());
+        if !self.bare {
+            command.arg("--kubelet-socket").arg(node.kubelet_socket());
+            command.arg("--nvml-library").arg(node.nvml_library());
+            command.arg("--sysfs-root").arg(node.sysfs());
+            if let Some(level) = &self.log_level {
+                command.arg("--log-level").arg(level);
+            }
+        }
+        command.args(&self.args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+}
+
+/// The running plugin; killed when it goes out of scope.
+#[derive(Debug)]
+pub struct Plugin {
+    child: Child,
+    pid: u32,
+    started_at: Instant,
+    lines: Lines,
+}
+
+impl Plugin {
+    /// Starts the plugin on the node. To be called inside a tokio runtime, which reads what the plugin writes.
+    ///
+    /// # Errors
+    /// The executable cannot be started.
+    pub fn start(node: &Node, options: &PluginOptions) -> anyhow::Result<Self> {
+        let mut command = options.command(node);
+        let started_at = Instant::now();
+        let mut child = command.spawn().with_context(|| format!("starting {}", options.binary.display()))?;
+        let pid = child.id().expect("it was not waited for yet");
+        let lines = Lines::default();
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        tokio::spawn(lines.clone().collect(stdout.expect("it is piped")));
+        tokio::spawn(lines.clone().collect(stderr.expect("it is piped")));
+        Ok(Self { child, pid, started_at, lines })
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The moment just before it was started.
+    #[must_use]
+    pub fn started_at(&self) -> Instant {
+        self.started_at
+    }
+
+    /// All lines that it has written so far, to stdout and stderr.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.lines.all().iter().map(|line| line.text.to_string()).collect()
+    }
+
+    /// Waits for a line that contains the text; one that was written before counts.
+    ///
+    /// # Errors
+    /// No such line came in time; the error has all lines.
+    pub async fn wait_for_log(&self, text: &str, timeout: Duration) -> anyhow::Result<(Instant, String)> {
+        self.wait_for_log_after(0, text, timeout).await
+    }
+
+    /// Waits for a line that contains the text and is not among the first `seen` lines.
+    ///
+    /// # Errors
+    /// No such line came in time; the error has all lines.
+    pub async fn wait_for_log_after(
+        &self,
+        seen: usize,
+        text: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<(Instant, String)> {
+        let line = self.lines.wait_for(seen, timeout, |line| line.contains(text)).await;
+        line.map(|line| (line.at, line.text.to_string()))
+            .ok_or_else(|| anyhow!("no line with {text:?} within {timeout:?}\n{}", self.log().join("\n")))
+    }
+
+    /// Passes each line on as it comes, from the first on.
+    pub fn follow_log(&self, show: impl FnMut(&str) + Send + 'static) {
+        tokio::spawn(self.lines.follow(show));
+    }
+
+    /// Asks it to stop: SIGTERM.
+    ///
+    /// # Errors
+    /// It has been waited for already.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.send(Signal::TERM)
+    }
+
+    /// Sends a signal by its number.
+    ///
+    /// # Errors
+    /// There is no such signal, or it has been waited for already.
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        let signal = Signal::from_named_raw(number);
+        self.send(signal.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no such signal"))?)
+    }
+
+    /// Waits for its end, however it comes.
+    ///
+    /// # Errors
+    /// It is still running when the time is over; the error has all lines.
+    pub async fn wait_exit(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
+        match tokio::time::timeout(timeout, self.child.wait()).await {
+            Ok(status) => status.context("waiting for the plugin"),
+            Err(_) => Err(anyhow!("still running after {timeout:?}\n{}", self.log().join("\n"))),
+        }
+    }
+
+    /// Its exit status, if it has ended.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// What /proc tells of it.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn figures(&self) -> io::Result<Figures> {
+        process::figures(self.pid)
+    }
+
+    /// Its threads.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn threads(&self) -> io::Result<usize> {
+        Ok(self.figures()?.threads)
+    }
+
+    /// Its open file descriptors.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn descriptors(&self) -> io::Result<usize> {
+        Ok(self.figures()?.descriptors)
+    }
+
+    /// Its resident memory.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn rss_kib(&self) -> io::Result<u64> {
+        Ok(self.figures()?.rss_kib)
+    }
+
+    /// The anonymous part of its resident memory.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn anonymous_kib(&self) -> io::Result<u64> {
+        Ok(self.figures()?.anonymous_kib)
+    }
+
+    /// How often its threads went to sleep by themselves.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn voluntary_switches(&self) -> io::Result<u64> {
+        Ok(self.figures()?.voluntary_switches)
+    }
+
+    /// Processor time, in clock ticks.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu_ticks(&self) -> io::Result<u64> {
+        Ok(self.figures()?.cpu_ticks)
+    }
+
+    /// `Child::id` is None as soon as the process was waited for: its number may be another one's then.
+    fn send(&self, signal: Signal) -> io::Result<()> {
+        let running = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = running.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the plugin has ended"))?;
+        kill_process(pid, signal).map_err(io::Error::from)
+    }
+}
