@@ -101,9 +101,7 @@ impl Text {
         }
         // SAFETY: not NULL, and the C caller vouches for the terminating NUL (see the type).
         let text = unsafe { CStr::from_ptr(self.0) };
-        text.to_str()
-            .map(str::to_owned)
-            .map_err(|_| INVALID_ARGUMENT)
+        text.to_str().map(str::to_owned).map_err(|_| INVALID_ARGUMENT)
     }
 }
 

@@ -21,35 +21,20 @@ impl BusId {
         let bus = hex(parts.next()?)?;
         let domain = parts.next().map_or(Some(0), hex)?;
         match parts.next() {
-            None => Some(Self {
-                domain,
-                bus,
-                device,
-                function: hex(function)?,
-            }),
+            None => Some(Self { domain, bus, device, function: hex(function)? }),
             Some(_) => None,
         }
     }
 
     /// The form of `nvmlPciInfo_t.busIdLegacy`, with a domain of four digits.
     pub(crate) fn legacy(&self) -> String {
-        format!(
-            "{:04X}:{:02X}:{:02X}.{:X}",
-            self.domain & 0xFFFF,
-            self.bus,
-            self.device,
-            self.function
-        )
+        format!("{:04X}:{:02X}:{:02X}.{:X}", self.domain & 0xFFFF, self.bus, self.device, self.function)
     }
 }
 
 /// The form of `nvmlPciInfo_t.busId`.
 impl fmt::Display for BusId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:08X}:{:02X}:{:02X}.{:X}",
-            self.domain, self.bus, self.device, self.function
-        )
+        write!(f, "{:08X}:{:02X}:{:02X}.{:X}", self.domain, self.bus, self.device, self.function)
     }
 }

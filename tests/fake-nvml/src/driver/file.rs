@@ -37,14 +37,7 @@ struct Stamp {
 
 impl StateFile {
     pub(crate) const fn new() -> Self {
-        Self {
-            path: PathBuf::new(),
-            stamp: None,
-            digest: 0,
-            good: false,
-            state: None,
-            complaint: None,
-        }
+        Self { path: PathBuf::new(), stamp: None, digest: 0, good: false, state: None, complaint: None }
     }
 
     /// Takes the path that the environment gives now: `FAKE_NVML_STATE`, else `fake-nvml.json` beside the library.
@@ -56,10 +49,7 @@ impl StateFile {
         // Absolute, so that a later change of the working directory does not move it.
         let path = std::path::absolute(&path).unwrap_or(path);
         if path != self.path {
-            *self = Self {
-                path,
-                ..Self::new()
-            };
+            *self = Self { path, ..Self::new() };
         }
     }
 
@@ -141,11 +131,7 @@ impl StateFile {
         let reason = error.to_string();
         if self.complaint.as_ref() != Some(&reason) {
             let path = self.path.display();
-            let then = if self.state.is_some() {
-                "the last good state stays in force"
-            } else {
-                "no driver"
-            };
+            let then = if self.state.is_some() { "the last good state stays in force" } else { "no driver" };
             eprintln!("fake-nvml: {path}: {reason}: {then}");
             self.complaint = Some(reason);
         }
@@ -157,7 +143,5 @@ impl StateFile {
 }
 
 fn beside_library() -> PathBuf {
-    sys::library_path()
-        .unwrap_or_default()
-        .with_file_name("fake-nvml.json")
+    sys::library_path().unwrap_or_default().with_file_name("fake-nvml.json")
 }

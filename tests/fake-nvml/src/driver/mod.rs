@@ -72,20 +72,14 @@ impl Driver {
 
     /// Gives the events not seen so far to the sets registered for them; the others are lost.
     fn hand_out(&mut self, state: &State) {
-        let mut fresh: Vec<_> = state
-            .events
-            .iter()
-            .filter(|event| event.seq > self.seen)
-            .collect();
+        let mut fresh: Vec<_> = state.events.iter().filter(|event| event.seq > self.seen).collect();
         fresh.sort_by_key(|event| event.seq);
         for event in fresh {
             self.seen = event.seq;
             let usable = usable(state, &event.gpu);
             // A GPU that came back knows nothing of registrations made with its old handle.
             let in_force = |device: usize| {
-                let dead = self
-                    .handles
-                    .get(std::ptr::without_provenance_mut::<()>(device));
+                let dead = self.handles.get(std::ptr::without_provenance_mut::<()>(device));
                 !(usable && dead.is_some_and(|entry| entry.dead))
             };
             for set in self.sets.values_mut() {
@@ -106,10 +100,7 @@ impl Driver {
 
 /// The GPU is there and answers.
 fn usable(state: &State, uuid: &str) -> bool {
-    state
-        .gpus
-        .iter()
-        .any(|gpu| gpu.uuid == uuid && gpu.present && !gpu.lost)
+    state.gpus.iter().any(|gpu| gpu.uuid == uuid && gpu.present && !gpu.lost)
 }
 
 /// The GPUs that are enumerated, with their place in the file, in NVML's index order.
