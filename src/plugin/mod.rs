@@ -152,10 +152,11 @@ impl Plugin {
     }
 
     async fn register(&mut self, kubelet: SocketId) -> Result<(), PluginError> {
+        let now = self.now();
         let (Some(path), Some(server)) = (self.places.kubelet.clone(), self.server.as_mut()) else { return Ok(()) };
         let endpoint = server.endpoint().to_owned();
         let before = Instant::now();
-        debug!(resource = %self.resource, %endpoint, uptime_ms = milliseconds(self.now()), "registering");
+        debug!(resource = %self.resource, %endpoint, uptime_ms = milliseconds(now), "registering");
         let call = wire::register(&path, &self.resource, &endpoint);
         tokio::pin!(call);
         let result = loop {
