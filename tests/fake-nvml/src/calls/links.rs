@@ -120,13 +120,7 @@ unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(
 ) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetGpuFabricInfo", device, |device| {
-            let fabric = fabric_of(device)?;
-            info.set(nvmlGpuFabricInfo_t {
-                clusterUuid: fabric.cluster_uuid,
-                status: fabric.status,
-                cliqueId: fabric.clique_id,
-                state: fabric.state,
-            })
+            info.cast().set(fabric_words(fabric_of(device)?))
         })
     })
 }
@@ -270,40 +264,40 @@ fn fabric_of(device: &Device) -> Result<&Fabric, Code> {
 /// Writes the struct that the caller's version word asks for.
 fn versioned_fabric(fabric: &Fabric, out: Out<nvmlGpuFabricInfo_v2_t>) -> Answer {
     let version = out.cast::<c_uint>().get()?;
+    let [uuid @ .., status, clique, state] = fabric_words(fabric);
+    let [a, b, c, d] = uuid;
+    let mask = fabric.health_mask;
     if version == struct_version::<nvmlGpuFabricInfo_v2_t>(2) {
-        out.set(nvmlGpuFabricInfo_v2_t {
-            version,
-            clusterUuid: fabric.cluster_uuid,
-            status: fabric.status,
-            cliqueId: fabric.clique_id,
-            state: fabric.state,
-            healthMask: fabric.health_mask,
-        })
+        out.cast()
+            .set([version, a, b, c, d, status, clique, state, mask])
     } else if version == struct_version::<nvmlGpuFabricInfo_v3_t>(3) {
-        out.cast().set(nvmlGpuFabricInfo_v3_t {
-            version,
-            clusterUuid: fabric.cluster_uuid,
-            status: fabric.status,
-            cliqueId: fabric.clique_id,
-            state: fabric.state,
-            healthMask: fabric.health_mask,
-            healthSummary: health_summary(fabric.health_mask),
-        })
+        let summary = health_summary(mask);
+        out.cast()
+            .set([version, a, b, c, d, status, clique, state, mask, summary])
     } else {
         Err(ARGUMENT_VERSION_MISMATCH)
     }
 }
 
+/// `nvmlGpuFabricInfo_t` as words: its last field is one byte, and some clients read the padding with it.
+fn fabric_words(fabric: &Fabric) -> [u32; 7] {
+    let mut words = [0; 7];
+    for (word, bytes) in words.iter_mut().zip(fabric.cluster_uuid.as_chunks().0) {
+        *word = u32::from_ne_bytes(*bytes);
+    }
+    words[4..].copy_from_slice(&[fabric.status, fabric.clique_id, u32::from(fabric.state)]);
+    words
+}
+
 /// `NVML_GPU_FABRIC_HEALTH_SUMMARY_*`: four fields of two bits in which 1 is a fault, and one of four bits in
 /// which 2 and above are.
-fn health_summary(mask: u32) -> u8 {
+fn health_summary(mask: u32) -> u32 {
     let faulty = (0..8).step_by(2).any(|shift| mask >> shift & 0b11 == 1) || mask >> 8 & 0b1111 > 1;
-    let summary = match mask {
+    match mask {
         0 => nvml::NVML_GPU_FABRIC_HEALTH_SUMMARY_NOT_SUPPORTED,
         _ if faulty => nvml::NVML_GPU_FABRIC_HEALTH_SUMMARY_UNHEALTHY,
         _ => nvml::NVML_GPU_FABRIC_HEALTH_SUMMARY_HEALTHY,
-    };
-    summary as u8
+    }
 }
 
 /// A call about two GPUs. The gate looks at each.
