@@ -113,3 +113,8 @@ pub(crate) fn c_array<const N: usize>(text: &str) -> [c_char; N] {
     }
     array
 }
+
+/// The version word of a struct, as nvml.h makes it.
+pub(crate) fn struct_version<T>(version: c_uint) -> c_uint {
+    size_of::<T>() as c_uint | version << 24
+}

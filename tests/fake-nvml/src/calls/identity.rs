@@ -8,7 +8,7 @@ use nvml_wrapper_sys::bindings::{
 
 use crate::code::{ARGUMENT_VERSION_MISMATCH, Answer, NOT_SUPPORTED, UNKNOWN};
 use crate::driver::{Device, on_device, on_gpu};
-use crate::ffi::{Out, answer, c_array};
+use crate::ffi::{Out, answer, struct_version};
 use crate::pci::BusId;
 
 #[unsafe(no_mangle)]
@@ -81,7 +81,7 @@ unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: nvmlDevice_t, memory: Ou
     answer(|| {
         on_device("nvmlDeviceGetMemoryInfo_v2", device, |device| {
             let version = memory.cast::<c_uint>().get()?;
-            if version != size_of::<nvmlMemory_v2_t>() as c_uint | 2 << 24 {
+            if version != struct_version::<nvmlMemory_v2_t>(2) {
                 return Err(ARGUMENT_VERSION_MISMATCH);
             }
             let Memory { total, reserved } = Memory::of(device);
@@ -144,15 +144,7 @@ fn pci_info(function: &str, device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> An
     on_gpu(function, device, |device| {
         let gpu = device.gpu();
         let bus_id = BusId::parse(&gpu.pci_bus_id).ok_or(UNKNOWN)?;
-        pci.set(nvmlPciInfo_t {
-            busIdLegacy: c_array(&bus_id.legacy()),
-            domain: bus_id.domain,
-            bus: bus_id.bus,
-            device: bus_id.device,
-            pciDeviceId: gpu.pci_device_id,
-            pciSubSystemId: gpu.pci_device_id,
-            busId: c_array(&bus_id.to_string()),
-        })
+        pci.set(bus_id.info(gpu.pci_device_id))
     })
 }
 

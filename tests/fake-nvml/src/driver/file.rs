@@ -14,6 +14,7 @@ use crate::sys;
 const YOUNG: Duration = Duration::from_millis(20);
 
 /// The file and the last good state that was in it.
+#[derive(Default)]
 pub(crate) struct StateFile {
     path: PathBuf,
     stamp: Option<Stamp>,
@@ -36,10 +37,6 @@ struct Stamp {
 }
 
 impl StateFile {
-    pub(crate) const fn new() -> Self {
-        Self { path: PathBuf::new(), stamp: None, digest: 0, good: false, state: None, complaint: None }
-    }
-
     /// Takes the path that the environment gives now: `FAKE_NVML_STATE`, else `fake-nvml.json` beside the library.
     pub(crate) fn locate(&mut self) {
         let path = match env::var_os("FAKE_NVML_STATE").filter(|path| !path.is_empty()) {
@@ -49,7 +46,10 @@ impl StateFile {
         // Absolute, so that a later change of the working directory does not move it.
         let path = std::path::absolute(&path).unwrap_or(path);
         if path != self.path {
-            *self = Self { path, ..Self::new() };
+            *self = Self {
+                path,
+                ..Self::default()
+            };
         }
     }
 
@@ -131,7 +131,11 @@ impl StateFile {
         let reason = error.to_string();
         if self.complaint.as_ref() != Some(&reason) {
             let path = self.path.display();
-            let then = if self.state.is_some() { "the last good state stays in force" } else { "no driver" };
+            let then = if self.state.is_some() {
+                "the last good state stays in force"
+            } else {
+                "no driver"
+            };
             eprintln!("fake-nvml: {path}: {reason}: {then}");
             self.complaint = Some(reason);
         }
@@ -143,5 +147,7 @@ impl StateFile {
 }
 
 fn beside_library() -> PathBuf {
-    sys::library_path().unwrap_or_default().with_file_name("fake-nvml.json")
+    sys::library_path()
+        .unwrap_or_default()
+        .with_file_name("fake-nvml.json")
 }

@@ -10,7 +10,7 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use device::{Device, Instance, Sought, look_up, on_device, on_gpu, on_instance};
 pub(crate) use session::{init, on_node, shutdown};
@@ -22,6 +22,7 @@ use crate::state::{Gpu, State};
 use file::StateFile;
 
 /// What a process has of the driver.
+#[derive(Default)]
 struct Driver {
     file: StateFile,
     handles: Handles,
@@ -39,16 +40,7 @@ struct Driver {
     sets_made: usize,
 }
 
-static DRIVER: Mutex<Driver> = Mutex::new(Driver {
-    file: StateFile::new(),
-    handles: Handles::new(),
-    inits: 0,
-    generation: 0,
-    unloaded: false,
-    seen: 0,
-    sets: BTreeMap::new(),
-    sets_made: 0,
-});
+static DRIVER: LazyLock<Mutex<Driver>> = LazyLock::new(Mutex::default);
 
 fn lock() -> MutexGuard<'static, Driver> {
     DRIVER.lock().unwrap_or_else(PoisonError::into_inner)

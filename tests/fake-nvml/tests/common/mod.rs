@@ -131,6 +131,15 @@ impl Raw {
         unsafe { self.0.get::<unsafe extern "C" fn(usize) -> u32>(name.as_bytes()).expect(name)(handle) }
     }
 
+    /// A function of a handle and an out pointer, with NULL for the latter.
+    pub(crate) fn null(&self, name: &str, handle: usize) -> u32 {
+        type Function = unsafe extern "C" fn(usize, *mut c_void) -> u32;
+        // SAFETY: NVML answers NULL with a code.
+        unsafe {
+            self.0.get::<Function>(name.as_bytes()).expect(name)(handle, std::ptr::null_mut())
+        }
+    }
+
     /// A function of one out pointer.
     pub(crate) fn out<T: Default>(&self, name: &str) -> Result<T, u32> {
         type Function = unsafe extern "C" fn(*mut c_void) -> u32;
@@ -155,8 +164,18 @@ impl Raw {
 
     /// A function of a handle, a number, and one out pointer.
     pub(crate) fn nth<T: Default>(&self, name: &str, handle: usize, index: u32) -> Result<T, u32> {
+        self.nth_fill(name, handle, index, T::default())
+    }
+
+    /// The same with a value that the caller filled in.
+    pub(crate) fn nth_fill<T>(
+        &self,
+        name: &str,
+        handle: usize,
+        index: u32,
+        mut value: T,
+    ) -> Result<T, u32> {
         type Function = unsafe extern "C" fn(usize, u32, *mut c_void) -> u32;
-        let mut value = T::default();
         // SAFETY: the function writes a T, as the test says.
         let code =
             unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, index, (&raw mut value).cast()) };
