@@ -43,6 +43,11 @@ pub enum Observation {
         /// Its number.
         xid: Xid,
     },
+    /// No GPU can be asked: NVML itself is gone, until the next enumeration.
+    Unreachable {
+        /// The call that failed and its answer.
+        error: String,
+    },
 }
 
 /// One place of an enumeration.
@@ -112,6 +117,9 @@ impl Inventory {
                 if changed { vec![Change::Health(gpu.clone())] } else { Vec::new() }
             }
             Observation::XidOfUnknown { xid } => self.xid_of_unknown(*xid),
+            Observation::Unreachable { error } => {
+                self.all(|health| health.enumerated(Some(Cause::Error(error.clone()))))
+            }
         }
     }
 
@@ -184,13 +192,13 @@ impl Inventory {
 
     /// An Xid that names no known GPU can be of any: each is Unhealthy, as none can be trusted.
     fn xid_of_unknown(&mut self, xid: Xid) -> Vec<Change> {
-        let policy = &self.policy;
-        self.gpus
-            .iter_mut()
-            .filter_map(|(uuid, tracked)| {
-                tracked.health.xid(xid, Scope::Gpu, policy).then(|| Change::Health(uuid.clone()))
-            })
-            .collect()
+        let policy = self.policy.clone();
+        self.all(|health| health.xid(xid, Scope::Gpu, &policy))
+    }
+
+    fn all(&mut self, change: impl Fn(&mut GpuHealth) -> bool) -> Vec<Change> {
+        let changed = self.gpus.iter_mut().filter_map(|(uuid, tracked)| change(&mut tracked.health).then_some(uuid));
+        changed.map(|uuid| Change::Health(uuid.clone())).collect()
     }
 }
 

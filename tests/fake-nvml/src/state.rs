@@ -69,6 +69,8 @@ pub struct Gpu {
     pub minor: u32,
     /// As `nvmlPciInfo_t.busId`: "00000000:1B:00.0".
     pub pci_bus_id: String,
+    /// As `nvmlPciInfo_t.pciDeviceId`: device id and vendor id, e.g. 0x2330_10DE for an H100 SXM.
+    pub pci_device_id: u32,
     /// Total frame buffer, in MiB.
     pub memory_mib: u64,
     /// CUDA compute capability, major and minor.
@@ -108,6 +110,7 @@ impl Default for Gpu {
             name: "NVIDIA H100 80GB HBM3".to_owned(),
             minor: 0,
             pci_bus_id: String::new(),
+            pci_device_id: 0x2330_10DE,
             memory_mib: 81_559,
             compute_capability: (9, 0),
             serial: String::new(),
@@ -159,7 +162,13 @@ pub struct Fabric {
 
 impl Default for Fabric {
     fn default() -> Self {
-        Self { state: 3, status: 0, clique_id: 0, cluster_uuid: [0; 16], health_mask: 0 }
+        Self {
+            state: 3,
+            status: 0,
+            clique_id: 0,
+            cluster_uuid: [0; 16],
+            health_mask: 0,
+        }
     }
 }
 
@@ -179,7 +188,12 @@ pub struct NvLink {
 
 impl Default for NvLink {
     fn default() -> Self {
-        Self { active: true, version: 4, remote_pci_bus_id: String::new(), remote_type: 2 }
+        Self {
+            active: true,
+            version: 4,
+            remote_pci_bus_id: String::new(),
+            remote_type: 2,
+        }
     }
 }
 
@@ -299,7 +313,8 @@ pub mod event_type {
     /// `nvmlEventTypeGpuRecoveryAction`
     pub const RECOVERY_ACTION: u64 = 0x8000;
     /// What the simulated H100 supports.
-    pub const H100: u64 = SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID | CLOCK | MIG_CONFIG_CHANGE | RECOVERY_ACTION;
+    pub const H100: u64 =
+        SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID | CLOCK | MIG_CONFIG_CHANGE | RECOVERY_ACTION;
 }
 
 impl State {

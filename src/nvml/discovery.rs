@@ -1,0 +1,118 @@
+//! One enumeration of the GPUs, each on its own: what one answers never keeps the others from being read.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nvml_wrapper::Device;
+use nvml_wrapper::error::NvmlError;
+
+use super::session::{CallError, Session, is_unsupported};
+use crate::device::gpu::{Gpu, NumaNode};
+use crate::device::inventory::Found;
+use crate::device::names::{PciBusId, Uuid};
+
+/// Reads every GPU that NVML enumerates, in its index order.
+///
+/// `before` says which GPU was at which index in the last enumeration: a GPU that no longer gives its UUID is
+/// known by it, as long as the count is the same.
+///
+/// # Errors
+/// The GPUs cannot even be counted: NVML itself is gone.
+pub(super) fn enumerate(
+    session: &Session,
+    sysfs: &Path,
+    before: &BTreeMap<u32, Uuid>,
+) -> Result<Vec<Found>, CallError> {
+    let nvml = session.nvml();
+    let count = nvml.device_count().map_err(|error| CallError::new("nvmlDeviceGetCount_v2", &error))?;
+    let before = if before.len() == count as usize { Some(before) } else { None };
+    Ok((0..count)
+        .map(|index| {
+            let known = || before.and_then(|before| before.get(&index)).cloned();
+            let device = match nvml.device_by_index(index) {
+                Ok(device) => device,
+                Err(error) => {
+                    return failed(index, known(), &CallError::new("nvmlDeviceGetHandleByIndex_v2", &error));
+                }
+            };
+            let uuid = match uuid(&device) {
+                Ok(uuid) => uuid,
+                Err(error) => return failed(index, known(), &error),
+            };
+            match facts(&device, index, uuid.clone(), sysfs) {
+                Ok(gpu) => Found::Gpu(gpu),
+                Err(error) => failed(index, Some(uuid), &error),
+            }
+        })
+        .collect())
+}
+
+fn failed(index: u32, uuid: Option<Uuid>, error: &CallError) -> Found {
+    Found::Failed { index, uuid, error: error.to_string() }
+}
+
+/// The UUID of a device.
+pub(super) fn uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
+    const CALL: &str = "nvmlDeviceGetUUID";
+    let text = device.uuid().map_err(|error| CallError::new(CALL, &error))?;
+    text.parse().map_err(|error: crate::device::names::NameError| CallError {
+        call: CALL,
+        code: None,
+        meaning: error.to_string(),
+    })
+}
+
+/// What a GPU says of itself. A function that it or the library does not have leaves a gap, any other error is
+/// the GPU's.
+fn facts(device: &Device<'_>, index: u32, uuid: Uuid, sysfs: &Path) -> Result<Gpu, CallError> {
+    let pci_bus_id: Option<PciBusId> =
+        ask("nvmlDeviceGetPciInfo_v3", device.pci_info())?.and_then(|pci| pci.bus_id.parse().ok());
+    let compute_capability = ask("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())?
+        .and_then(|at| Some((u32::try_from(at.major).ok()?, u32::try_from(at.minor).ok()?)));
+    Ok(Gpu {
+        uuid,
+        index,
+        minor: ask("nvmlDeviceGetMinorNumber", device.minor_number())?,
+        name: ask("nvmlDeviceGetName", device.name())?,
+        pci_bus_id,
+        memory_bytes: ask("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|memory| memory.total),
+        compute_capability,
+        numa_node: pci_bus_id.and_then(|id| numa_node(sysfs, id)),
+        mig_enabled: ask("nvmlDeviceGetMigMode", device.mig_mode())?.is_some_and(|mode| mode.current == 1),
+        mig_devices: Vec::new(),
+    })
+}
+
+/// The answer to a call; `None` if there is no such function.
+fn ask<T>(call: &'static str, answer: Result<T, NvmlError>) -> Result<Option<T>, CallError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_unsupported(&error) => Ok(None),
+        Err(error) => Err(CallError::new(call, &error)),
+    }
+}
+
+/// The NUMA node of a PCI device from sysfs. nvmlDeviceGetNumaNodeId is another thing: it answers only where the
+/// GPU's own memory is a NUMA node.
+fn numa_node(sysfs: &Path, device: PciBusId) -> Option<NumaNode> {
+    let file = sysfs.join("bus/pci/devices").join(device.to_string()).join("numa_node");
+    NumaNode::from_sysfs(std::fs::read_to_string(file).ok()?.trim().parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_numa_node_is_a_number_that_is_not_negative() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let device: PciBusId = "00000000:1B:00.0".parse().unwrap();
+        let directory = sysfs.path().join("bus/pci/devices/0000:1b:00.0");
+        assert_eq!(numa_node(sysfs.path(), device), None, "nothing there");
+        std::fs::create_dir_all(&directory).unwrap();
+        for (text, expected) in [("1\n", Some(1)), ("0", Some(0)), ("-1\n", None), ("", None), ("one", None)] {
+            std::fs::write(directory.join("numa_node"), text).unwrap();
+            assert_eq!(numa_node(sysfs.path(), device).map(NumaNode::number), expected, "{text:?}");
+        }
+    }
+}

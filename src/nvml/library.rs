@@ -1,0 +1,248 @@
+//! Where libnvidia-ml.so.1 is: in the driver's root, on the loader's path, or in the driver root's ld.so cache.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use nvml_wrapper::Nvml;
+use nvml_wrapper::error::NvmlError;
+
+use super::session::{CallError, Session};
+
+/// The library's name, with the only version that there has ever been.
+const SONAME: &str = "libnvidia-ml.so.1";
+
+/// Directories of a driver root, most usual first: distributions, then images made for containers, then
+/// Talos (/usr/local/glibc), NixOS (/run/opengl-driver) and vendors' own places.
+const DIRECTORIES: [&str; 12] = [
+    "usr/lib64",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "lib64",
+    "lib/x86_64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+    "usr/lib",
+    "usr/local/nvidia/lib64",
+    "usr/local/glibc/usr/lib",
+    "run/opengl-driver/lib",
+    "opt/nvidia/lib64",
+    "home/kubernetes/bin/nvidia/lib64",
+];
+
+/// Why NVML cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// No library could be loaded.
+    NotFound {
+        /// Each place that was tried, with what was there.
+        tried: Vec<(String, String)>,
+        /// The driver root that was searched; `None` if the library was named.
+        driver_root: Option<PathBuf>,
+    },
+    /// The library is there, and does not come up.
+    Init {
+        /// The library.
+        library: String,
+        /// Its answer.
+        error: CallError,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { tried, driver_root: None } => {
+                write!(f, "cannot load NVML from the library that --nvml-library names:")?;
+                write_tried(f, tried)?;
+                write!(f, "; name the {SONAME} of the driver that is loaded, or leave the option away")
+            }
+            Self::NotFound { tried, driver_root: Some(root) } => {
+                write!(f, "cannot load NVML ({SONAME}), tried:")?;
+                write_tried(f, tried)?;
+                write!(
+                    f,
+                    "; if this node has NVIDIA GPUs, install the driver on it, then mount its root at {} or start this \
+                     container with the NVIDIA runtime, or name the library with --nvml-library; if it has none, keep \
+                     the plugin off it with a node selector, or let it wait with --fail-on-init-error=false",
+                    root.display()
+                )
+            }
+            Self::Init { library, error } => {
+                write!(f, "NVML does not come up: {error}; library {library}")?;
+                match error.code {
+                    Some(9) => write!(
+                        f,
+                        "; load the driver's kernel module (modprobe nvidia) and see /dev/nvidiactl and /dev/nvidia0 \
+                         in this container: it must be privileged or have the NVIDIA runtime"
+                    ),
+                    Some(18) => {
+                        write!(f, "; the driver was upgraded under a loaded module: reboot, or reload the module")
+                    }
+                    _ => write!(f, "; `nvidia-smi` on the node and the kernel log (dmesg, NVRM) tell more"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+fn write_tried(f: &mut fmt::Formatter<'_>, tried: &[(String, String)]) -> fmt::Result {
+    for (n, (place, outcome)) in tried.iter().enumerate() {
+        write!(f, "{} {place} ({outcome})", if n == 0 { "" } else { "," })?;
+    }
+    Ok(())
+}
+
+/// Loads and initialises NVML: the named library, or the first that loads of the usual places.
+///
+/// # Errors
+/// None of them loads, or the one that does cannot be initialised.
+pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Session, OpenError> {
+    let mut tried = Vec::new();
+    if let Some(library) = named {
+        return attempt(library.as_os_str(), &mut tried)?.ok_or(OpenError::NotFound { tried, driver_root: None });
+    }
+    let mut absent = Vec::new();
+    for directory in DIRECTORIES {
+        let library = driver_root.join(directory).join(SONAME);
+        match library.exists() {
+            true => {
+                if let Some(session) = attempt(library.as_os_str(), &mut tried)? {
+                    return Ok(session);
+                }
+            }
+            false => absent.push(directory),
+        }
+    }
+    if !absent.is_empty() {
+        tried.push((format!("{}/{{{}}}", driver_root.display(), absent.join(",")), "not there".to_owned()));
+    }
+    if let Some(session) = attempt(OsStr::new(SONAME), &mut tried)? {
+        return Ok(session);
+    }
+    let cache = driver_root.join("etc/ld.so.cache");
+    match std::fs::read(&cache) {
+        Err(error) => tried.push((cache.display().to_string(), error.to_string())),
+        Ok(bytes) => {
+            let entries = cached(&bytes, SONAME);
+            if entries.is_empty() {
+                tried.push((cache.display().to_string(), "does not name it".to_owned()));
+            }
+            for entry in entries {
+                // The cache speaks of paths inside the root that it was made for.
+                let library = driver_root.join(entry.strip_prefix("/").unwrap_or(&entry));
+                if let Some(session) = attempt(library.as_os_str(), &mut tried)? {
+                    return Ok(session);
+                }
+            }
+        }
+    }
+    Err(OpenError::NotFound { tried, driver_root: Some(driver_root.to_owned()) })
+}
+
+/// Tries one library: `None`, and a word in `tried`, if it cannot be loaded as NVML.
+fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<Session>, OpenError> {
+    let place = library.display().to_string();
+    match Nvml::builder().lib_path(library).init() {
+        Ok(nvml) => Ok(Some(Session::new(nvml))),
+        Err(NvmlError::LibloadingError(error)) => {
+            // The loader's text begins with the path, which stands there already.
+            let text = error.to_string();
+            tried.push((place.clone(), text.strip_prefix(&format!("{place}: ")).unwrap_or(&text).to_owned()));
+            Ok(None)
+        }
+        Err(NvmlError::FailedToLoadSymbol(_)) => {
+            tried.push((place, "a library without nvmlInit_v2: not NVML".to_owned()));
+            Ok(None)
+        }
+        Err(error) => Err(OpenError::Init { library: place, error: CallError::new("nvmlInit_v2", &error) }),
+    }
+}
+
+/// Begins the part of /etc/ld.so.cache that glibc has written since 2.2 (elf/cache.c, struct cache_file_new).
+const CACHE_MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
+const CACHE_HEADER: usize = 48;
+const CACHE_ENTRY: usize = 24;
+
+/// Paths that an ld.so.cache has for a library of this machine's kind. A cache that is cut short or is none at
+/// all has none.
+fn cached(cache: &[u8], soname: &str) -> Vec<PathBuf> {
+    // FLAG_ELF_LIBC6 with FLAG_X8664_LIB64 or FLAG_AARCH64_LIB64 (sysdeps/generic/ldconfig.h).
+    let machine: u32 = if cfg!(target_arch = "aarch64") { 0x0a03 } else { 0x0303 };
+    let Some(start) = cache.windows(CACHE_MAGIC.len()).position(|window| window == CACHE_MAGIC) else {
+        return Vec::new();
+    };
+    let cache = &cache[start..];
+    let number = |at: usize| -> Option<u32> {
+        cache.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes)
+    };
+    let string = |at: usize| -> Option<&str> {
+        let text = cache.get(at..)?;
+        std::str::from_utf8(&text[..text.iter().position(|byte| *byte == 0)?]).ok()
+    };
+    let entry = |n: usize| -> Option<(u32, &str, &str)> {
+        let at = CACHE_HEADER + n * CACHE_ENTRY;
+        Some((number(at)?, string(number(at + 4)? as usize)?, string(number(at + 8)? as usize)?))
+    };
+    (0..number(CACHE_MAGIC.len()).unwrap_or(0) as usize)
+        .map_while(entry)
+        .filter(|(flags, name, _)| *flags == machine && *name == soname)
+        .map(|(_, _, path)| PathBuf::from(path))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache as ldconfig writes it: flags, name and path of each library.
+    fn cache(libraries: &[(u32, &str, &str)]) -> Vec<u8> {
+        let mut strings = Vec::new();
+        let mut entries = Vec::new();
+        let first = CACHE_HEADER + libraries.len() * CACHE_ENTRY;
+        for (flags, name, path) in libraries {
+            let mut place = |text: &str| {
+                let at = first + strings.len();
+                strings.extend(text.bytes().chain([0]));
+                u32::try_from(at).unwrap().to_ne_bytes()
+            };
+            entries.extend(flags.to_ne_bytes().into_iter().chain(place(name)).chain(place(path)).chain([0; 12]));
+        }
+        let mut cache = b"ld.so-1.7.0\0an older part".to_vec();
+        cache.extend(CACHE_MAGIC);
+        cache.extend(u32::try_from(libraries.len()).unwrap().to_ne_bytes());
+        cache.extend([0; CACHE_HEADER - CACHE_MAGIC.len() - 4]);
+        cache.into_iter().chain(entries).chain(strings).collect()
+    }
+
+    #[test]
+    fn the_cache_gives_the_libraries_of_this_machine_only() {
+        let bytes = cache(&[
+            (0x0303, SONAME, "/opt/driver/64/libnvidia-ml.so.1"),
+            (0x0003, SONAME, "/opt/driver/32/libnvidia-ml.so.1"),
+            (0x0303, "libc.so.6", "/lib/libc.so.6"),
+        ]);
+        let expected =
+            if cfg!(target_arch = "x86_64") { vec!["/opt/driver/64/libnvidia-ml.so.1".into()] } else { vec![] };
+        assert_eq!(cached(&bytes, SONAME), expected);
+        for cut in 0..bytes.len() {
+            assert!(cached(&bytes[..cut], SONAME).len() <= expected.len());
+        }
+        assert!(cached(b"", SONAME).is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_told_with_every_place_that_was_tried() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("usr/lib64")).unwrap();
+        std::fs::write(root.path().join("usr/lib64").join(SONAME), "not a library").unwrap();
+        let Err(error) = open(None, root.path()) else { panic!("there is no NVML in it") };
+        let text = error.to_string();
+        for part in ["usr/lib64/libnvidia-ml.so.1 (", "lib64,lib/x86_64", "etc/ld.so.cache (", "--nvml-library"] {
+            assert!(text.contains(part), "{part} is missing in: {text}");
+        }
+        let Err(error) = open(Some(Path::new("/nowhere/libnvidia-ml.so.1")), root.path()) else { panic!() };
+        assert!(error.to_string().contains("/nowhere/libnvidia-ml.so.1 (cannot open shared object file"), "{error}");
+    }
+}

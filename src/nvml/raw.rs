@@ -1,0 +1,105 @@
+//! The NVML calls that nvml-wrapper leaves out or answers in part, and the only unsafe code of the product.
+//!
+//! The wrapper's own event set is not used: its `register_events` frees the whole set on any error, and its
+//! `wait` drops the MIG instance ids.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nvml_wrapper::Device;
+use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
+use nvml_wrapper_sys::bindings::{nvmlEventData_t, nvmlEventSet_t};
+
+use super::session::Session;
+
+/// A set of events to wait for. Freed when dropped, before NVML is shut down.
+pub(super) struct EventSet {
+    session: Arc<Session>,
+    set: nvmlEventSet_t,
+}
+
+// SAFETY: the handle is not tied to a thread: nvml.h names no such rule for event sets, and no two threads have
+// it at the same time, since `EventSet` is not `Sync`.
+unsafe impl Send for EventSet {}
+
+/// One event as the driver gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RawEvent {
+    /// The handle of the device, as [`handle`] gives it.
+    pub(super) device: usize,
+    /// One bit of `nvmlEventType*`.
+    pub(super) event_type: u64,
+    /// The number of the Xid, for an Xid.
+    pub(super) data: u64,
+    /// GPU instance id; `None` where NVML gives 0xFFFFFFFF.
+    pub(super) gpu_instance: Option<u32>,
+    /// Compute instance id; `None` where NVML gives 0xFFFFFFFF.
+    pub(super) compute_instance: Option<u32>,
+}
+
+/// The handle of a device as a number: to know it again in an event, without another call to NVML.
+pub(super) fn handle(device: &Device<'_>) -> usize {
+    // SAFETY: the handle is only compared, never used after its library is gone.
+    unsafe { device.handle() as usize }
+}
+
+/// The event types that can be registered for a device, as a bit mask (nvmlDeviceGetSupportedEventTypes).
+pub(super) fn supported_event_types(session: &Session, device: &Device<'_>) -> Result<u64, NvmlError> {
+    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetSupportedEventTypes.as_ref())?;
+    let mut types = 0;
+    // SAFETY: the handle is the library's own and alive as long as `device`; `types` is a place for the answer.
+    nvml_try(unsafe { call(device.handle(), &mut types) })?;
+    Ok(types)
+}
+
+impl EventSet {
+    /// An empty set (nvmlEventSetCreate).
+    pub(super) fn create(session: Arc<Session>) -> Result<Self, NvmlError> {
+        let mut set = std::ptr::null_mut();
+        let library = session.nvml().lib();
+        let create = nvml_sym(library.nvmlEventSetCreate.as_ref())?;
+        // Without a way to free it there is no set to have.
+        nvml_sym(library.nvmlEventSetFree.as_ref())?;
+        // SAFETY: `set` is a place for the answer.
+        nvml_try(unsafe { create(&mut set) })?;
+        Ok(Self { session, set })
+    }
+
+    /// Adds event types of a device (nvmlDeviceRegisterEvents). One unsupported bit registers none of them
+    /// (nvml.h:9897), so mask with [`supported_event_types`] first.
+    pub(super) fn register(&self, device: &Device<'_>, types: u64) -> Result<(), NvmlError> {
+        let call = nvml_sym(self.session.nvml().lib().nvmlDeviceRegisterEvents.as_ref())?;
+        // SAFETY: both handles are the same library's and alive.
+        nvml_try(unsafe { call(device.handle(), types, self.set) })
+    }
+
+    /// Waits for the next event (nvmlEventSetWait_v2); `None` if none came in time.
+    pub(super) fn wait(&self, at_most: Duration) -> Result<Option<RawEvent>, NvmlError> {
+        let call = nvml_sym(self.session.nvml().lib().nvmlEventSetWait_v2.as_ref())?;
+        let milliseconds = u32::try_from(at_most.as_millis()).unwrap_or(u32::MAX);
+        // SAFETY: all fields are numbers or a pointer, for which zero is a value.
+        let mut data: nvmlEventData_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is alive, `data` is a place for the answer.
+        match nvml_try(unsafe { call(self.set, &mut data, milliseconds) }) {
+            Err(NvmlError::Timeout) => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Some(RawEvent {
+                device: data.device as usize,
+                event_type: data.eventType,
+                data: data.eventData,
+                gpu_instance: (data.gpuInstanceId != u32::MAX).then_some(data.gpuInstanceId),
+                compute_instance: (data.computeInstanceId != u32::MAX).then_some(data.computeInstanceId),
+            })),
+        }
+    }
+}
+
+impl Drop for EventSet {
+    fn drop(&mut self) {
+        if let Ok(free) = &self.session.nvml().lib().nvmlEventSetFree {
+            // SAFETY: the set is alive and nobody has it any more. There is nothing to do about an error.
+            unsafe { free(self.set) };
+        }
+    }
+}
