@@ -105,10 +105,10 @@ impl Node {
         self.library_directory().join("libnvidia-ml.so.1")
     }
 
-    /// The fake library's state file.
+    /// The fake library's state file, where the library looks for it by itself.
     #[must_use]
     pub fn state_file(&self) -> PathBuf {
-        self.root().join("nvml.json")
+        self.library_directory().join("fake-nvml.json")
     }
 
     /// The plugins' sockets that lie in the kubelet's directory now, by name.

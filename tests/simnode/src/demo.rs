@@ -1,0 +1,68 @@
+//! The demonstration: a stage with node, kubelet and plugin, a story that is told on it, and commands to play on it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use fake_nvml::profiles;
+use simnode::{Kubelet, Node, Plugin, PluginOptions};
+
+use crate::Args;
+
+mod build;
+mod interactive;
+mod screen;
+mod stage;
+mod story;
+
+pub(crate) use screen::Screen;
+use stage::Stage;
+
+/// Long enough for each step on a busy machine; a step that needs this long has failed.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Everything: an error is a step that did not happen.
+pub(crate) async fn run(args: &Args, screen: &Screen) -> anyhow::Result<()> {
+    let programs = build::programs(args.plugin.clone(), args.nvml_library.clone(), screen)?;
+    let state = profiles::by_name(&args.profile).with_context(|| format!("no profile {}", args.profile))?;
+    if state.gpus.is_empty() && !args.interactive {
+        bail!("the profile {} has no GPUs to tell a story with; it can be used with --interactive", args.profile);
+    }
+    let node = Node::with_library(state, &programs.library)?;
+    let kubelet = Kubelet::start(node.kubelet().version(args.kubelet.into())).await?;
+    screen.title(&format!(
+        "A node with {} GPUs ({}) and a kubelet {}, both simulated; the plugin is real.",
+        node.state().gpus.len(),
+        args.profile,
+        match args.kubelet {
+            crate::Release::V1_32 => "1.32",
+            crate::Release::V1_36 => "1.36",
+            crate::Release::V1_37 => "1.37",
+        },
+    ));
+
+    let mut options = PluginOptions::new(&programs.plugin);
+    options.args.extend(args.plugin_args.iter().map(Into::into));
+    let plugin = Plugin::start(&node, &options)?;
+    if args.verbose {
+        let screen = screen.clone();
+        plugin.follow_log(move |line| screen.log(line));
+    }
+    let mut stage = Stage { node, kubelet, plugin, screen: screen.clone() };
+    let told = if args.interactive { interactive::run(&mut stage).await } else { story::tell(&mut stage).await };
+    told.map_err(|error| match args.verbose {
+        true => error,
+        false => error.context_log(&stage.plugin.log()),
+    })
+}
+
+/// The plugin's log belongs to every failure.
+trait ContextLog {
+    fn context_log(self, log: &[String]) -> Self;
+}
+
+impl ContextLog for anyhow::Error {
+    fn context_log(self, log: &[String]) -> Self {
+        let log: String = log.iter().map(|line| format!("  {line}\n")).collect();
+        anyhow::anyhow!("{self:#}\nThe plugin's log:\n{log}")
+    }
+}

@@ -1,0 +1,160 @@
+//! The story: a plugin's life on a node, step by step; each step waits until it has really happened.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{bail, ensure};
+use fake_nvml::state::{Event, event_type};
+use simnode::View;
+use simnode::kubelet::Method;
+use simnode::proto::ContainerAllocateResponse;
+
+use super::PATIENCE;
+use super::stage::Stage;
+
+const POD: &str = "train-0";
+const CONTAINER: &str = "main";
+/// "GPU has fallen off the bus."
+const XID: u64 = 79;
+
+/// Tells it from the start to the end.
+pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
+    arrives(stage).await?;
+    let answer = allocates(stage).await?;
+    loses_a_gpu(stage).await?;
+    outlives_the_kubelet(stage, &answer).await?;
+    outlives_its_socket(stage).await?;
+    stops(stage).await?;
+    kept_the_contract(stage)
+}
+
+/// Registration and the first list.
+pub(super) async fn arrives(stage: &Stage) -> anyhow::Result<()> {
+    let view = stage.wait_ready().await?;
+    let started = stage.plugin.started_at();
+    let answered = view.registrations.iter().filter_map(|call| call.answered).max();
+    stage.screen.step("The plugin registers (from exec)", answered.map(|at| at.saturating_duration_since(started)));
+    stage.show_registrations(&view.registrations);
+
+    let listed = view.resources.values().filter_map(|resource| resource.last_list_at).max();
+    stage
+        .screen
+        .step("The kubelet has its devices (from exec)", listed.map(|at| at.saturating_duration_since(started)));
+    stage.show_devices(None);
+    Ok(())
+}
+
+async fn allocates(stage: &Stage) -> anyhow::Result<ContainerAllocateResponse> {
+    let resource = stage.largest_resource()?;
+    let count = stage.kubelet.view().allocatable(&resource).min(2);
+    let answer = stage.kubelet.allocate(POD, CONTAINER, &resource, count).await;
+    let answer =
+        answer.map_err(|error| anyhow::anyhow!("a pod that asks for {count} {resource} is admitted: {error}"))?;
+    ensure!(answer != ContainerAllocateResponse::default(), "the container of {count} {resource} receives nothing");
+    let took = stage.kubelet.calls().iter().rfind(|call| call.method == Method::Allocate).map(|call| call.took);
+    stage.screen.step(&format!("A pod asks for {count} {resource}; its container gets"), took);
+    stage.show_answer(&answer);
+    Ok(answer)
+}
+
+async fn loses_a_gpu(stage: &Stage) -> anyhow::Result<()> {
+    let held: BTreeSet<String> = stage.kubelet.pod_devices().into_iter().map(|device| device.id).collect();
+    let gpus = stage.node.state().gpus.len();
+    let usable = |gpu: &usize| !stage.devices_of(*gpu).is_empty();
+    let free = |gpu: &usize| usable(gpu) && stage.devices_of(*gpu).is_disjoint(&held);
+    let Some(gpu) = (0..gpus).rev().find(free).or_else(|| (0..gpus).rev().find(usable)) else {
+        bail!("no GPU has a device");
+    };
+    let devices = stage.devices_of(gpu);
+    let before = stage.kubelet.view();
+
+    let begun = Instant::now();
+    stage.node.edit(|state| {
+        state.gpus[gpu].lost = true;
+        let gpu = state.gpus[gpu].uuid.clone();
+        let event_type = event_type::XID;
+        state.push_event(Event {
+            seq: 0,
+            gpu,
+            event_type,
+            data: XID,
+            gpu_instance: None,
+            compute_instance: None,
+            count: 1,
+        })
+    })?;
+    let what = format!("GPU {gpu} is unhealthy after Xid {XID}, and no other one");
+    let lost = |view: &View| {
+        view.resources.iter().all(|(name, resource)| {
+            let was = before.resource(name);
+            resource.devices.iter().all(|(id, device)| {
+                let was = was.and_then(|was| was.devices.get(id)).is_some_and(|was| was.healthy);
+                device.healthy == (was && !devices.contains(id))
+            })
+        })
+    };
+    let view = stage.kubelet.wait_until(&what, PATIENCE, lost).await?;
+    let listed = view.resources.values().filter_map(|resource| resource.last_list_at).max();
+    let took = listed.map(|at| at.saturating_duration_since(begun));
+    stage.screen.step(&format!("GPU {gpu} falls off the bus (Xid {XID}); the kubelet's list"), took);
+    stage.show_devices(Some(&devices));
+    stage.show_totals();
+    Ok(())
+}
+
+async fn outlives_the_kubelet(stage: &Stage, answer: &ContainerAllocateResponse) -> anyhow::Result<()> {
+    let (took, registrations) = stage.restart_kubelet().await?;
+    stage.screen.step("The kubelet restarts; the plugin registers again", Some(took));
+    stage.show_registrations(&registrations);
+    stage.show_totals();
+
+    let calls = stage.kubelet.calls().len();
+    let held = stage.kubelet.pod_devices();
+    let Some(resource) = held.first().map(|device| device.resource.clone()) else {
+        bail!("the pod of before still holds its devices");
+    };
+    let again = stage.kubelet.allocate(POD, CONTAINER, &resource, held.len()).await;
+    ensure!(again.as_ref() == Ok(answer), "the pod of before is still admitted as it was: {again:?}");
+    ensure!(stage.kubelet.calls().len() == calls, "the kubelet asked again for devices that the pod has");
+    stage.screen.detail(&format!("{POD} still holds its {} devices, and they are valid", held.len()));
+    Ok(())
+}
+
+async fn outlives_its_socket(stage: &Stage) -> anyhow::Result<()> {
+    let (took, registrations) = stage.delete_sockets().await?;
+    stage.screen.step("The plugin's socket is deleted; it registers again", Some(took));
+    stage.show_registrations(&registrations);
+    stage.show_totals();
+    Ok(())
+}
+
+/// SIGTERM.
+pub(super) async fn stops(stage: &mut Stage) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    stage.plugin.terminate()?;
+    let status = stage.plugin.wait_exit(PATIENCE).await?;
+    let took = begun.elapsed();
+    ensure!(status.success(), "the plugin exits with code 0 after SIGTERM: {status}");
+    let left = stage.node.plugin_sockets();
+    ensure!(left.is_empty(), "the plugin removes its socket: {left:?} is left");
+    stage
+        .kubelet
+        .wait_until("nothing is allocatable without the plugin", PATIENCE, |view| {
+            view.resources.values().all(|resource| resource.allocatable == 0)
+        })
+        .await?;
+    stage.screen.step("SIGTERM; the plugin stops", Some(took));
+    stage.screen.detail("exit code 0, its socket is gone, the kubelet counts nothing as allocatable");
+    Ok(())
+}
+
+/// The last step: nothing that the real kubelet would have tolerated.
+pub(super) fn kept_the_contract(stage: &Stage) -> anyhow::Result<()> {
+    let violations = stage.kubelet.violations();
+    if !violations.is_empty() {
+        let list: String = violations.iter().map(|violation| format!("\n  {violation}")).collect();
+        bail!("the plugin keeps to the device plugin contract:{list}");
+    }
+    stage.screen.step("The plugin kept to the device plugin contract throughout", None);
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! The fake kubelet against a plugin that keeps the contract, and against one that breaks it: each rule has a test
+//! that fails without the rule.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admission;
+mod lists;
+mod preferred;
+mod registration;
+mod restart;
+mod streams;
