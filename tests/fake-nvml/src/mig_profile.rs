@@ -50,19 +50,14 @@ impl MigProfile {
     pub(crate) fn of(gpu: &Gpu, number: c_uint) -> Option<Self> {
         let row = row(number)?;
         // A memory slice is an eighth, less what the driver keeps; the name rounds to the product's size.
-        let memory_mib =
-            (gpu.memory_mib * u64::from(row.eighths) / 8).saturating_sub(256) / 64 * 64;
+        let memory_mib = (gpu.memory_mib * u64::from(row.eighths) / 8).saturating_sub(256) / 64 * 64;
         let product = (gpu.memory_mib as f64 / 1024.0 / 10.0).round() * 10.0;
         let gigabytes = product * f64::from(row.eighths) / 8.0;
         let hopper = gpu.compute_capability.0 >= 9;
         Some(Self {
             name: format!("{}g.{gigabytes:.0}gb{}", row.slices, row.suffix),
             row,
-            multiprocessors: if hopper {
-                row.multiprocessors.0
-            } else {
-                row.multiprocessors.1
-            },
+            multiprocessors: if hopper { row.multiprocessors.0 } else { row.multiprocessors.1 },
             memory_mib,
         })
     }

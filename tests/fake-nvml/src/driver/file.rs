@@ -46,10 +46,7 @@ impl StateFile {
         // Absolute, so that a later change of the working directory does not move it.
         let path = std::path::absolute(&path).unwrap_or(path);
         if path != self.path {
-            *self = Self {
-                path,
-                ..Self::default()
-            };
+            *self = Self { path, ..Self::default() };
         }
     }
 
@@ -131,11 +128,7 @@ impl StateFile {
         let reason = error.to_string();
         if self.complaint.as_ref() != Some(&reason) {
             let path = self.path.display();
-            let then = if self.state.is_some() {
-                "the last good state stays in force"
-            } else {
-                "no driver"
-            };
+            let then = if self.state.is_some() { "the last good state stays in force" } else { "no driver" };
             eprintln!("fake-nvml: {path}: {reason}: {then}");
             self.complaint = Some(reason);
         }
@@ -147,7 +140,5 @@ impl StateFile {
 }
 
 fn beside_library() -> PathBuf {
-    sys::library_path()
-        .unwrap_or_default()
-        .with_file_name("fake-nvml.json")
+    sys::library_path().unwrap_or_default().with_file_name("fake-nvml.json")
 }
