@@ -246,7 +246,7 @@ pub struct Mig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MigDevice {
-    /// "MIG-" and a UUID, or the form of drivers before 470: "MIG-GPU-<uuid>/<gi>/<ci>".
+    /// "MIG-" and a UUID, or the form of drivers before 470: `MIG-GPU-<uuid>/<gi>/<ci>`.
     pub uuid: String,
     /// GPU instance id.
     pub gpu_instance: u32,
