@@ -62,17 +62,22 @@ impl Stage {
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
-                let place = self.place(id);
-                let (index, model) = place.map_or_else(Default::default, |place| (place.index, place.model));
+                let (index, model) = self.place(id).map(|place| (place.index, place.model)).unwrap_or_default();
                 let numa: Vec<String> = device.numa.iter().map(ToString::to_string).collect();
                 let numa = if numa.is_empty() { "-".to_owned() } else { numa.join(",") };
-                let health = if device.healthy { "healthy" } else { "unhealthy" };
-                let row = vec![index, id.clone(), model, name.clone(), numa, health.to_owned()];
+                let mut row = vec![index, id.clone(), model, numa];
+                if view.resources.len() > 1 {
+                    row.push(name.clone());
+                }
+                row.push(if device.healthy { "healthy" } else { "unhealthy" }.to_owned());
                 rows.push((row, device.healthy));
             }
         }
         rows.sort_by_key(|(row, _)| row[0].split(':').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>());
-        self.screen.table(&["GPU", "device id", "model", "resource", "NUMA", "health"], &rows);
+        match view.resources.len() {
+            0 | 1 => self.screen.table(&["GPU", "device id", "model", "NUMA", "health"], &rows),
+            _ => self.screen.table(&["GPU", "device id", "model", "NUMA", "resource", "health"], &rows),
+        }
     }
 
     /// "nvidia.com/gpu: 7 of 8 allocatable", for every resource.
@@ -168,12 +173,13 @@ impl Stage {
         // A replica's id has a number behind the device's own.
         let uuid = id.split("::").next().unwrap_or(id);
         for (gpu, facts) in self.node.state().gpus.iter().enumerate() {
+            let model = facts.name.trim_start_matches("NVIDIA ");
             if facts.uuid == uuid {
-                return Some(Place { index: gpu.to_string(), gpu, model: facts.name.clone() });
+                return Some(Place { index: gpu.to_string(), gpu, model: model.to_owned() });
             }
             let mig = facts.mig.iter().flat_map(|mig| &mig.devices).position(|device| device.uuid == uuid);
             if let Some(mig) = mig {
-                return Some(Place { index: format!("{gpu}:{mig}"), gpu, model: format!("{} (MIG)", facts.name) });
+                return Some(Place { index: format!("{gpu}:{mig}"), gpu, model: format!("{model} (MIG)") });
             }
         }
         None

@@ -104,7 +104,7 @@ async fn loses_a_gpu(stage: &Stage) -> anyhow::Result<()> {
 
 async fn outlives_the_kubelet(stage: &Stage, answer: &ContainerAllocateResponse) -> anyhow::Result<()> {
     let (took, registrations) = stage.restart_kubelet().await?;
-    stage.screen.step("The kubelet restarts; the plugin registers again", Some(took));
+    stage.screen.step("The kubelet restarts; the plugin registers again (from its start)", Some(took));
     stage.show_registrations(&registrations);
     stage.show_totals();
 
