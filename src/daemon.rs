@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use tokio::sync::watch;
@@ -24,12 +24,12 @@ const STOPPING_GRACE: Duration = Duration::from_millis(1500);
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
 
-/// Serves the node's GPUs until `stop` comes back.
+/// Serves the node's GPUs until `stop` comes back. `started` is when the process began.
 ///
 /// # Errors
 /// NVML cannot be opened at the start and that is an error by the configuration, the plugin directory was
 /// replaced under our mount, or a part ended that never should.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     for word in &config.unknown_health_words {
         warn!(
             word,
@@ -48,6 +48,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> anyhow::Resu
         stopping,
         running: JoinSet::new(),
         known: Vec::new(),
+        started,
     };
 
     let result = tokio::select! {
@@ -154,6 +155,7 @@ struct Plugins {
     stopping: watch::Sender<bool>,
     running: JoinSet<Result<(), PluginError>>,
     known: Vec<ResourceName>,
+    started: Instant,
 }
 
 impl Plugins {
@@ -169,6 +171,7 @@ impl Plugins {
                 self.places.clone(),
                 publish.subscribe(),
                 self.changes.clone(),
+                self.started,
                 self.stopping.subscribe(),
             ));
         }

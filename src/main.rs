@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use gpu_device_plugin::config::args::{Args, LogFormat};
@@ -16,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
+    let started = Instant::now();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
         }
     };
     start_log(&args);
-    match serve(&args) {
+    match serve(&args, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -43,13 +45,13 @@ fn start_log(args: &Args) {
     }
 }
 
-fn serve(args: &Args) -> anyhow::Result<()> {
+fn serve(args: &Args, started: Instant) -> anyhow::Result<()> {
     let config = Config::new(args, &HealthEnvironment::of_process())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
         info!(version = env!("CARGO_PKG_VERSION"), commit = env!("GIT_COMMIT"), "starting");
-        daemon::run(config, stop).await
+        daemon::run(config, started, stop).await
     });
     // A task that hangs must not hold up the exit: the process ends, and all with it.
     runtime.shutdown_background();

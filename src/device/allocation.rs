@@ -3,39 +3,39 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::inventory::{Device, Inventory};
-use super::names::{DeviceId, ResourceName};
+use super::names::{DeviceId, NameError, Quoted, ResourceName};
 
 /// Why an allocation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No device has this id.
     #[error(
-        "cannot allocate {id:?} of {resource}: no such device on this node (it has {known} of this resource; a pod \
+        "cannot allocate {id} of {resource}: no such device on this node (it has {known} of this resource; a pod \
          that still names an old device has to be created anew)"
     )]
     Unknown {
         /// The id as the kubelet sent it.
-        id: String,
+        id: Quoted,
         /// The resource that was asked.
         resource: ResourceName,
         /// How many devices the resource has.
         known: usize,
     },
     /// The id is a device of another resource.
-    #[error("cannot allocate {id:?} of {resource}: it is a device of {owner}")]
+    #[error("cannot allocate {id} of {resource}: it is a device of {owner}")]
     OtherResource {
         /// The id as the kubelet sent it.
-        id: String,
+        id: Quoted,
         /// The resource that was asked.
         resource: ResourceName,
         /// The resource that has it.
         owner: ResourceName,
     },
     /// The id is empty or not well formed.
-    #[error("cannot allocate {id:?} of {resource}: {why}")]
+    #[error("cannot allocate {id} of {resource}: {why}")]
     Malformed {
         /// The id as the kubelet sent it.
-        id: String,
+        id: Quoted,
         /// The resource that was asked.
         resource: ResourceName,
         /// What is wrong with it.
@@ -62,8 +62,8 @@ impl Inventory {
     }
 
     fn device(&self, resource: &ResourceName, id: &str) -> Result<&Device, Refused> {
-        let parsed: DeviceId = id.parse().map_err(|error: super::names::NameError| Refused::Malformed {
-            id: id.to_owned(),
+        let parsed: DeviceId = id.parse().map_err(|error: NameError| Refused::Malformed {
+            id: Quoted::new(id),
             resource: resource.clone(),
             why: error.to_string(),
         })?;
@@ -75,10 +75,10 @@ impl Inventory {
             self.resources().find(|name| self.devices(name).is_some_and(|devices| devices.contains_key(&parsed)));
         Err(match owner {
             Some(owner) => {
-                Refused::OtherResource { id: id.to_owned(), resource: resource.clone(), owner: owner.clone() }
+                Refused::OtherResource { id: Quoted::new(id), resource: resource.clone(), owner: owner.clone() }
             }
             None => Refused::Unknown {
-                id: id.to_owned(),
+                id: Quoted::new(id),
                 resource: resource.clone(),
                 known: devices.map_or(0, BTreeMap::len),
             },

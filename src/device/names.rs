@@ -8,32 +8,63 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not a UUID as NVML gives it.
-    #[error("{text:?} is not a device UUID: {why}")]
+    #[error("{text} is not a device UUID: {why}")]
     Uuid {
         /// The text.
-        text: String,
+        text: Quoted,
         /// What is wrong with it.
         why: &'static str,
     },
     /// Not a device id as the plugin advertises it.
-    #[error("{text:?} is not a device id: {why}")]
+    #[error("{text} is not a device id: {why}")]
     DeviceId {
         /// The text.
-        text: String,
+        text: Quoted,
         /// What is wrong with it.
         why: &'static str,
     },
     /// Not a PCI bus id.
-    #[error("{0:?} is not a PCI bus id (domain:bus:device.function in hexadecimal, e.g. 0000:1b:00.0)")]
-    PciBusId(String),
+    #[error("{0} is not a PCI bus id (domain:bus:device.function in hexadecimal, e.g. 0000:1b:00.0)")]
+    PciBusId(Quoted),
     /// Not a name for an extended resource.
-    #[error("{text:?} is not a resource name: {why}")]
+    #[error("{text} is not a resource name: {why}")]
     ResourceName {
         /// The text.
-        text: String,
+        text: Quoted,
         /// What is wrong with it.
         why: &'static str,
     },
+}
+
+/// A text from outside as an error shows it: quoted, escaped, and cut where it is too long to be a name. A gRPC error
+/// travels in a header, and one that is too long arrives as another error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Quoted(String);
+
+impl Quoted {
+    /// Most characters that are shown.
+    const SHOWN: usize = 80;
+
+    /// Keeps as much of a text as is shown.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        match text.char_indices().nth(Self::SHOWN) {
+            None => Self(format!("{text:?}")),
+            Some((end, _)) => Self(format!("{:?}… ({} bytes)", &text[..end], text.len())),
+        }
+    }
+}
+
+impl fmt::Display for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// The separator between the UUID and the replica number in the id of a shared device.
@@ -66,7 +97,7 @@ impl FromStr for Uuid {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let refuse = |why| Err(NameError::Uuid { text: text.to_owned(), why });
+        let refuse = |why| Err(NameError::Uuid { text: Quoted::new(text), why });
         if text.is_empty() {
             return refuse("it is empty");
         }
@@ -134,7 +165,7 @@ impl FromStr for DeviceId {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let refuse = |why| NameError::DeviceId { text: text.to_owned(), why };
+        let refuse = |why| NameError::DeviceId { text: Quoted::new(text), why };
         let (uuid, replica) = match text.split_once(REPLICA) {
             None => (text, None),
             Some((uuid, number)) => {
@@ -187,7 +218,7 @@ impl FromStr for PciBusId {
             let byte = |number| u8::try_from(number).ok();
             whole.then_some(Self { domain, bus: byte(bus)?, device: byte(device)?, function: byte(function)? })
         };
-        parse().ok_or_else(|| NameError::PciBusId(text.to_owned()))
+        parse().ok_or_else(|| NameError::PciBusId(Quoted::new(text)))
     }
 }
 
@@ -236,7 +267,7 @@ impl FromStr for ResourceName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let refuse = |why| Err(NameError::ResourceName { text: text.to_owned(), why });
+        let refuse = |why| Err(NameError::ResourceName { text: Quoted::new(text), why });
         let Some((domain, base)) = text.split_once('/') else {
             return refuse("it has no domain (domain/name is asked for)");
         };
@@ -296,6 +327,12 @@ mod tests {
             let error = text.parse::<DeviceId>().unwrap_err();
             assert!(error.to_string().starts_with(&format!("{text:?} is not a device id")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_quoted_in_a_short_error() {
+        let error = "ü".repeat(100_000).parse::<DeviceId>().unwrap_err().to_string();
+        assert!(error.contains("… (200000 bytes) is not a device id") && error.len() < 400, "{error}");
     }
 
     #[test]

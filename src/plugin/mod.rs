@@ -44,7 +44,8 @@ pub enum PluginError {
     },
 }
 
-/// Serves one resource and keeps it registered, until `stop` changes or its sender is gone.
+/// Serves one resource and keeps it registered, until `stop` changes or its sender is gone. `started` is when the
+/// process began, from which the log counts.
 ///
 /// # Errors
 /// The server ended by itself, which it never should.
@@ -53,6 +54,7 @@ pub async fn run(
     places: Places,
     inventory: watch::Receiver<Arc<Inventory>>,
     changes: Changes,
+    started: std::time::Instant,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), PluginError> {
     let mut plugin = Plugin {
@@ -60,7 +62,7 @@ pub async fn run(
         places,
         inventory,
         changed: changes.subscribe(),
-        origin: Instant::now(),
+        origin: started.into(),
         state: State::default(),
         server: None,
         no_stream_since: None,
@@ -150,9 +152,11 @@ impl Plugin {
     }
 
     async fn register(&mut self, kubelet: SocketId) -> Result<(), PluginError> {
+        let now = self.now();
         let (Some(path), Some(server)) = (self.places.kubelet.clone(), self.server.as_mut()) else { return Ok(()) };
         let endpoint = server.endpoint().to_owned();
         let before = Instant::now();
+        debug!(resource = %self.resource, %endpoint, uptime_ms = milliseconds(now), "registering");
         let call = wire::register(&path, &self.resource, &endpoint);
         tokio::pin!(call);
         let result = loop {
@@ -174,8 +178,8 @@ impl Plugin {
             Some(Ok(())) => {
                 self.registrations += 1;
                 info!(
-                    resource = %self.resource, %endpoint, took_ms = before.elapsed().as_secs_f64() * 1e3,
-                    registration = self.registrations, "registered with the kubelet"
+                    resource = %self.resource, %endpoint, took_ms = milliseconds(before.elapsed()),
+                    uptime_ms = milliseconds(self.now()), registration = self.registrations, "registered with the kubelet"
                 );
                 self.state = state.registered(kubelet);
                 // The grace for the first stream begins with the kubelet's answer.
@@ -237,6 +241,11 @@ impl Plugin {
         }
         Ok(())
     }
+}
+
+/// For the log: milliseconds with three decimals.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Sleeps until `time` after `origin`; for ever without a time.

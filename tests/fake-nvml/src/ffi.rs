@@ -101,9 +101,7 @@ impl Text {
         }
         // SAFETY: not NULL, and the C caller vouches for the terminating NUL (see the type).
         let text = unsafe { CStr::from_ptr(self.0) };
-        text.to_str()
-            .map(str::to_owned)
-            .map_err(|_| INVALID_ARGUMENT)
+        text.to_str().map(str::to_owned).map_err(|_| INVALID_ARGUMENT)
     }
 }
 
@@ -114,4 +112,9 @@ pub(crate) fn c_array<const N: usize>(text: &str) -> [c_char; N] {
         *to = from as c_char;
     }
     array
+}
+
+/// The version word of a struct, as nvml.h makes it.
+pub(crate) fn struct_version<T>(version: c_uint) -> c_uint {
+    size_of::<T>() as c_uint | version << 24
 }

@@ -34,27 +34,17 @@ pub(crate) struct Entry {
 }
 
 /// All handles given out so far.
+#[derive(Default)]
 pub(crate) struct Handles(Vec<Entry>);
 
 impl Handles {
-    pub(crate) const fn new() -> Self {
-        Self(Vec::new())
-    }
-
     /// The handle of a thing: a new one if there is none, or if it is dead although the GPU is `usable`.
     pub(crate) fn of<T>(&mut self, gpu: &str, target: Target, usable: bool) -> *mut T {
-        let last = self
-            .0
-            .iter()
-            .rposition(|entry| entry.gpu == gpu && entry.target == target);
+        let last = self.0.iter().rposition(|entry| entry.gpu == gpu && entry.target == target);
         let index = match last {
             Some(index) if !(self.0[index].dead && usable) => index,
             _ => {
-                self.0.push(Entry {
-                    gpu: gpu.to_owned(),
-                    target,
-                    dead: !usable,
-                });
+                self.0.push(Entry { gpu: gpu.to_owned(), target, dead: !usable });
                 self.0.len() - 1
             }
         };

@@ -15,6 +15,7 @@ mod events;
 mod ffi;
 mod handles;
 mod journal;
+mod mig_profile;
 mod pci;
 pub mod profiles;
 pub mod state;

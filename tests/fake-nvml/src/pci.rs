@@ -2,13 +2,17 @@
 
 use std::fmt;
 
+use nvml_wrapper_sys::bindings::nvmlPciInfo_t;
+
+use crate::ffi::c_array;
+
 /// domain:bus:device.function
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BusId {
-    pub(crate) domain: u32,
-    pub(crate) bus: u32,
-    pub(crate) device: u32,
-    pub(crate) function: u32,
+    domain: u32,
+    bus: u32,
+    device: u32,
+    function: u32,
 }
 
 impl BusId {
@@ -31,15 +35,28 @@ impl BusId {
         }
     }
 
-    /// The form of `nvmlPciInfo_t.busIdLegacy`, with a domain of four digits.
-    pub(crate) fn legacy(&self) -> String {
-        format!(
-            "{:04X}:{:02X}:{:02X}.{:X}",
-            self.domain & 0xFFFF,
-            self.bus,
-            self.device,
-            self.function
-        )
+    /// What NVML tells of the device here.
+    pub(crate) fn info(&self, pci_device_id: u32) -> nvmlPciInfo_t {
+        let Self {
+            domain,
+            bus,
+            device,
+            function,
+        } = *self;
+        // The older form has room for four digits of the domain.
+        let legacy = format!(
+            "{:04X}:{bus:02X}:{device:02X}.{function:X}",
+            domain & 0xFFFF
+        );
+        nvmlPciInfo_t {
+            busIdLegacy: c_array(&legacy),
+            domain,
+            bus,
+            device,
+            pciDeviceId: pci_device_id,
+            pciSubSystemId: pci_device_id,
+            busId: c_array(&self.to_string()),
+        }
     }
 }
 

@@ -162,13 +162,7 @@ pub struct Fabric {
 
 impl Default for Fabric {
     fn default() -> Self {
-        Self {
-            state: 3,
-            status: 0,
-            clique_id: 0,
-            cluster_uuid: [0; 16],
-            health_mask: 0,
-        }
+        Self { state: 3, status: 0, clique_id: 0, cluster_uuid: [0; 16], health_mask: 0 }
     }
 }
 
@@ -188,12 +182,7 @@ pub struct NvLink {
 
 impl Default for NvLink {
     fn default() -> Self {
-        Self {
-            active: true,
-            version: 4,
-            remote_pci_bus_id: String::new(),
-            remote_type: 2,
-        }
+        Self { active: true, version: 4, remote_pci_bus_id: String::new(), remote_type: 2 }
     }
 }
 
@@ -313,8 +302,7 @@ pub mod event_type {
     /// `nvmlEventTypeGpuRecoveryAction`
     pub const RECOVERY_ACTION: u64 = 0x8000;
     /// What the simulated H100 supports.
-    pub const H100: u64 =
-        SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID | CLOCK | MIG_CONFIG_CHANGE | RECOVERY_ACTION;
+    pub const H100: u64 = SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID | CLOCK | MIG_CONFIG_CHANGE | RECOVERY_ACTION;
 }
 
 impl State {

@@ -22,10 +22,7 @@ pub(crate) struct FileWatch {
 impl FileWatch {
     pub(crate) fn new(path: &Path) -> Self {
         let inotify = sys::inotify(directory(path)).ok();
-        Self {
-            path: path.to_owned(),
-            inotify,
-        }
+        Self { path: path.to_owned(), inotify }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -46,8 +43,7 @@ impl FileWatch {
         while let Ok(length @ 1..) = sys::read(inotify.as_fd(), &mut buffer) {
             for notice in Notices(&buffer[..length]) {
                 touched |= notice.name == name.as_bytes();
-                over |= notice.mask & (libc::IN_IGNORED | libc::IN_MOVE_SELF | libc::IN_Q_OVERFLOW)
-                    != 0;
+                over |= notice.mask & (libc::IN_IGNORED | libc::IN_MOVE_SELF | libc::IN_Q_OVERFLOW) != 0;
             }
         }
         if over {
@@ -99,9 +95,6 @@ impl<'a> Iterator for Notices<'a> {
         };
         let (name, rest) = rest.split_at_checked(word(3) as usize)?;
         self.0 = rest;
-        Some(Notice {
-            mask: word(1),
-            name: name.split(|byte| *byte == 0).next().unwrap_or(name),
-        })
+        Some(Notice { mask: word(1), name: name.split(|byte| *byte == 0).next().unwrap_or(name) })
     }
 }

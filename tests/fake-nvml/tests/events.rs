@@ -26,10 +26,7 @@ fn an_event_is_delivered_with_its_device_and_data() {
     let event = nvml.wait(set, 1000).expect("an event");
     assert_eq!(event.device, gpu);
     assert_eq!((event.event_type, event.data), (XID, 79));
-    assert_eq!(
-        (event.gpu_instance, event.compute_instance),
-        (u32::MAX, u32::MAX)
-    );
+    assert_eq!((event.gpu_instance, event.compute_instance), (u32::MAX, u32::MAX));
     assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
 }
 
@@ -37,10 +34,7 @@ fn an_event_is_delivered_with_its_device_and_data() {
 fn an_event_ends_a_wait_that_has_begun() {
     let (mut node, nvml, set, _) = listening();
     std::thread::scope(|threads| {
-        let waiter = threads.spawn(|| {
-            nvml.wait(set, 10_000)
-                .map(|event| (event.data, Instant::now()))
-        });
+        let waiter = threads.spawn(|| nvml.wait(set, 10_000).map(|event| (event.data, Instant::now())));
         std::thread::sleep(Duration::from_millis(100));
         node.xid(0, 48);
         let written = Instant::now();
@@ -81,10 +75,7 @@ fn events_in_the_file_at_init_have_happened() {
     let nvml = node.raw();
     nvml.init();
     let set = nvml.event_set().expect("a set");
-    assert_eq!(
-        nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set),
-        SUCCESS
-    );
+    assert_eq!(nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set), SUCCESS);
     assert_eq!(nvml.wait(set, 50), Err(TIMEOUT));
     node.xid(0, 80);
     assert_eq!(nvml.wait(set, 1000).map(|event| event.data), Ok(80));
@@ -97,10 +88,7 @@ fn events_before_registration_are_lost() {
     nvml.init();
     let set = nvml.event_set().expect("a set");
     node.xid(0, 79);
-    assert_eq!(
-        nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set),
-        SUCCESS
-    );
+    assert_eq!(nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set), SUCCESS);
     assert_eq!(nvml.wait(set, 50), Err(TIMEOUT));
 }
 
@@ -164,11 +152,8 @@ fn mig_instance_ids_come_through() {
 fn rapid_changes_lose_no_event() {
     let (mut node, nvml, set, _) = listening();
     std::thread::scope(|threads| {
-        let waiter = threads.spawn(|| {
-            (0..200)
-                .map(|_| nvml.wait(set, 5000).map(|event| event.data))
-                .collect::<Vec<_>>()
-        });
+        let waiter =
+            threads.spawn(|| (0..200).map(|_| nvml.wait(set, 5000).map(|event| event.data)).collect::<Vec<_>>());
         for xid in 100..300 {
             node.xid(0, xid);
         }

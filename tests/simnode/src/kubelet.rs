@@ -292,6 +292,14 @@ impl Kubelet {
         self.shared.manager().release(pod);
     }
 
+    /// Closes the connection to the resource's current endpoint, as a fault on the way would.
+    pub fn drop_stream(&self, resource: &str) {
+        let client = self.shared.manager().clients.of_resource(resource);
+        if let Some(client) = client {
+            client.disconnect();
+        }
+    }
+
     /// A fresh connection to the resource's current endpoint, for calls that a kubelet would not make.
     ///
     /// # Errors

@@ -8,15 +8,11 @@ use nvml_wrapper_sys::bindings::{
 
 use crate::code::{ARGUMENT_VERSION_MISMATCH, Answer, NOT_SUPPORTED, UNKNOWN};
 use crate::driver::{Device, on_device, on_gpu};
-use crate::ffi::{Out, answer, c_array};
+use crate::ffi::{Out, answer, struct_version};
 use crate::pci::BusId;
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetUUID(
-    device: nvmlDevice_t,
-    uuid: Out<c_char>,
-    length: c_uint,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetUUID(device: nvmlDevice_t, uuid: Out<c_char>, length: c_uint) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetUUID", device, |device| {
             let text = device.mig().map_or(&device.gpu().uuid, |mig| &mig.uuid);
@@ -26,11 +22,7 @@ unsafe extern "C" fn nvmlDeviceGetUUID(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetName(
-    device: nvmlDevice_t,
-    name: Out<c_char>,
-    length: c_uint,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetName(device: nvmlDevice_t, name: Out<c_char>, length: c_uint) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetName", device, |device| {
             let own = device.mig().and_then(|mig| mig.name.as_ref());
@@ -41,101 +33,59 @@ unsafe extern "C" fn nvmlDeviceGetName(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: Out<c_uint>) -> nvmlReturn_t {
+    answer(|| on_device("nvmlDeviceGetIndex", device, |device| index.set(device.index() as c_uint)))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetMinorNumber(device: nvmlDevice_t, minor: Out<c_uint>) -> nvmlReturn_t {
+    answer(|| on_gpu("nvmlDeviceGetMinorNumber", device, |device| minor.set(device.gpu().minor)))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetSerial(device: nvmlDevice_t, serial: Out<c_char>, length: c_uint) -> nvmlReturn_t {
     answer(|| {
-        on_device("nvmlDeviceGetIndex", device, |device| {
-            index.set(device.index() as c_uint)
+        on_gpu("nvmlDeviceGetSerial", device, |device| match device.gpu().serial.as_str() {
+            "" => Err(NOT_SUPPORTED),
+            text => serial.string(text, length),
         })
     })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMinorNumber(
-    device: nvmlDevice_t,
-    minor: Out<c_uint>,
-) -> nvmlReturn_t {
-    answer(|| {
-        on_gpu("nvmlDeviceGetMinorNumber", device, |device| {
-            minor.set(device.gpu().minor)
-        })
-    })
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetSerial(
-    device: nvmlDevice_t,
-    serial: Out<c_char>,
-    length: c_uint,
-) -> nvmlReturn_t {
-    answer(|| {
-        on_gpu("nvmlDeviceGetSerial", device, |device| {
-            match device.gpu().serial.as_str() {
-                "" => Err(NOT_SUPPORTED),
-                text => serial.string(text, length),
-            }
-        })
-    })
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(
-    device: nvmlDevice_t,
-    pci: Out<nvmlPciInfo_t>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> nvmlReturn_t {
     answer(|| pci_info("nvmlDeviceGetPciInfo_v3", device, pci))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetPciInfo_v2(
-    device: nvmlDevice_t,
-    pci: Out<nvmlPciInfo_t>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetPciInfo_v2(device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> nvmlReturn_t {
     answer(|| pci_info("nvmlDeviceGetPciInfo_v2", device, pci))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetPciInfo(
-    device: nvmlDevice_t,
-    pci: Out<nvmlPciInfo_t>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetPciInfo(device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> nvmlReturn_t {
     answer(|| pci_info("nvmlDeviceGetPciInfo", device, pci))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMemoryInfo(
-    device: nvmlDevice_t,
-    memory: Out<nvmlMemory_t>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMemoryInfo(device: nvmlDevice_t, memory: Out<nvmlMemory_t>) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetMemoryInfo", device, |device| {
             let Memory { total, reserved } = Memory::of(device);
-            memory.set(nvmlMemory_t {
-                total,
-                free: total - reserved,
-                used: reserved,
-            })
+            memory.set(nvmlMemory_t { total, free: total - reserved, used: reserved })
         })
     })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
-    device: nvmlDevice_t,
-    memory: Out<nvmlMemory_v2_t>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: nvmlDevice_t, memory: Out<nvmlMemory_v2_t>) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetMemoryInfo_v2", device, |device| {
             let version = memory.cast::<c_uint>().get()?;
-            if version != size_of::<nvmlMemory_v2_t>() as c_uint | 2 << 24 {
+            if version != struct_version::<nvmlMemory_v2_t>(2) {
                 return Err(ARGUMENT_VERSION_MISMATCH);
             }
             let Memory { total, reserved } = Memory::of(device);
-            memory.set(nvmlMemory_v2_t {
-                version,
-                total,
-                reserved,
-                free: total - reserved,
-                used: 0,
-            })
+            memory.set(nvmlMemory_v2_t { version, total, reserved, free: total - reserved, used: 0 })
         })
     })
 }
@@ -171,10 +121,7 @@ unsafe extern "C" fn nvmlDeviceGetBrand(device: nvmlDevice_t, brand: Out<c_uint>
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetArchitecture(
-    device: nvmlDevice_t,
-    architecture: Out<c_uint>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetArchitecture(device: nvmlDevice_t, architecture: Out<c_uint>) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetArchitecture", device, |device| {
             architecture.set(match device.gpu().compute_capability {
@@ -197,15 +144,7 @@ fn pci_info(function: &str, device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> An
     on_gpu(function, device, |device| {
         let gpu = device.gpu();
         let bus_id = BusId::parse(&gpu.pci_bus_id).ok_or(UNKNOWN)?;
-        pci.set(nvmlPciInfo_t {
-            busIdLegacy: c_array(&bus_id.legacy()),
-            domain: bus_id.domain,
-            bus: bus_id.bus,
-            device: bus_id.device,
-            pciDeviceId: gpu.pci_device_id,
-            pciSubSystemId: gpu.pci_device_id,
-            busId: c_array(&bus_id.to_string()),
-        })
+        pci.set(bus_id.info(gpu.pci_device_id))
     })
 }
 
@@ -218,12 +157,7 @@ struct Memory {
 
 impl Memory {
     fn of(device: &Device) -> Self {
-        let mib = device
-            .mig()
-            .map_or(device.gpu().memory_mib, |mig| mig.memory_mib);
-        Self {
-            total: mib << 20,
-            reserved: (mib << 20) / 128,
-        }
+        let mib = device.mig().map_or(device.gpu().memory_mib, |mig| mig.memory_mib);
+        Self { total: mib << 20, reserved: (mib << 20) / 128 }
     }
 }

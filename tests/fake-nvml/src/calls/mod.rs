@@ -6,7 +6,11 @@
 #![allow(non_snake_case)] // the names are NVML's
 
 mod events;
+mod health;
 mod identity;
+mod links;
 mod lookup;
+mod mig;
+mod monitor;
 mod stubs;
 mod system;

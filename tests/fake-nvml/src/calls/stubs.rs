@@ -154,10 +154,7 @@ on_a_device! {
     nvmlDeviceGetAdaptiveTgpModeInfo_v1
     nvmlDeviceGetAddressingMode
     nvmlDeviceGetApplicationsClock
-    nvmlDeviceGetAttributes
-    nvmlDeviceGetAttributes_v2
     nvmlDeviceGetAutoBoostedClocksEnabled
-    nvmlDeviceGetBAR1MemoryInfo
     nvmlDeviceGetBBXTimeData_v1
     nvmlDeviceGetBankRemapperStatus_v1
     nvmlDeviceGetBoardId
@@ -168,13 +165,7 @@ on_a_device! {
     nvmlDeviceGetCapabilities
     nvmlDeviceGetClkMonStatus
     nvmlDeviceGetClock
-    nvmlDeviceGetClockInfo
     nvmlDeviceGetClockOffsets
-    nvmlDeviceGetComputeInstanceId
-    nvmlDeviceGetComputeMode
-    nvmlDeviceGetComputeRunningProcesses
-    nvmlDeviceGetComputeRunningProcesses_v2
-    nvmlDeviceGetComputeRunningProcesses_v3
     nvmlDeviceGetConfComputeGpuAttestationReport
     nvmlDeviceGetConfComputeGpuCertificate
     nvmlDeviceGetConfComputeMemSizeInfo
@@ -183,54 +174,34 @@ on_a_device! {
     nvmlDeviceGetCpuAffinity
     nvmlDeviceGetCpuAffinityWithinScope
     nvmlDeviceGetCreatableVgpus
-    nvmlDeviceGetCurrPcieLinkGeneration
-    nvmlDeviceGetCurrPcieLinkWidth
     nvmlDeviceGetCurrentClockFreqs
-    nvmlDeviceGetCurrentClocksEventReasons
-    nvmlDeviceGetCurrentClocksThrottleReasons
     nvmlDeviceGetDecoderUtilization
     nvmlDeviceGetDefaultApplicationsClock
     nvmlDeviceGetDefaultEccMode
     nvmlDeviceGetDetailedEccErrors
-    nvmlDeviceGetDeviceHandleFromMigDeviceHandle
-    nvmlDeviceGetDisplayActive
-    nvmlDeviceGetDisplayMode
     nvmlDeviceGetDramEncryptionMode
     nvmlDeviceGetDriverModel
     nvmlDeviceGetDriverModel_v2
     nvmlDeviceGetDynamicPstatesInfo
-    nvmlDeviceGetEccMode
     nvmlDeviceGetEncoderCapacity
     nvmlDeviceGetEncoderSessions
     nvmlDeviceGetEncoderStats
     nvmlDeviceGetEncoderUtilization
-    nvmlDeviceGetEnforcedPowerLimit
     nvmlDeviceGetFBCSessions
     nvmlDeviceGetFBCStats
     nvmlDeviceGetFanControlPolicy_v2
     nvmlDeviceGetFanSpeed
     nvmlDeviceGetFanSpeedRPM
     nvmlDeviceGetFanSpeed_v2
-    nvmlDeviceGetFieldValues
     nvmlDeviceGetGpcClkMinMaxVfOffset
     nvmlDeviceGetGpcClkVfOffset
-    nvmlDeviceGetGpuFabricInfo
-    nvmlDeviceGetGpuFabricInfoV
     nvmlDeviceGetGpuFabricInfo_v4
-    nvmlDeviceGetGpuInstanceById
-    nvmlDeviceGetGpuInstanceId
     nvmlDeviceGetGpuInstancePossiblePlacements
     nvmlDeviceGetGpuInstancePossiblePlacements_v2
-    nvmlDeviceGetGpuInstanceProfileInfo
     nvmlDeviceGetGpuInstanceProfileInfoByIdV
-    nvmlDeviceGetGpuInstanceProfileInfoV
     nvmlDeviceGetGpuInstanceRemainingCapacity
-    nvmlDeviceGetGpuInstances
     nvmlDeviceGetGpuMaxPcieLinkGeneration
     nvmlDeviceGetGpuOperationMode
-    nvmlDeviceGetGraphicsRunningProcesses
-    nvmlDeviceGetGraphicsRunningProcesses_v2
-    nvmlDeviceGetGraphicsRunningProcesses_v3
     nvmlDeviceGetGridLicensableFeatures
     nvmlDeviceGetGridLicensableFeatures_v2
     nvmlDeviceGetGridLicensableFeatures_v3
@@ -249,19 +220,11 @@ on_a_device! {
     nvmlDeviceGetMPSComputeRunningProcesses_v2
     nvmlDeviceGetMPSComputeRunningProcesses_v3
     nvmlDeviceGetMarginTemperature
-    nvmlDeviceGetMaxClockInfo
     nvmlDeviceGetMaxCustomerBoostClock
-    nvmlDeviceGetMaxMigDeviceCount
-    nvmlDeviceGetMaxPcieLinkGeneration
-    nvmlDeviceGetMaxPcieLinkWidth
     nvmlDeviceGetMemClkMinMaxVfOffset
     nvmlDeviceGetMemClkVfOffset
-    nvmlDeviceGetMemoryAffinity
     nvmlDeviceGetMemoryBusWidth
-    nvmlDeviceGetMemoryErrorCounter
     nvmlDeviceGetMemoryLimits_v1
-    nvmlDeviceGetMigDeviceHandleByIndex
-    nvmlDeviceGetMigMode
     nvmlDeviceGetMinMaxClockOfPState
     nvmlDeviceGetMinMaxFanSpeed
     nvmlDeviceGetModuleId
@@ -269,43 +232,27 @@ on_a_device! {
     nvmlDeviceGetNumFans
     nvmlDeviceGetNumGpuCores
     nvmlDeviceGetNumaNodeId
-    nvmlDeviceGetNvLinkCapability
-    nvmlDeviceGetNvLinkErrorCounter
     nvmlDeviceGetNvLinkInfo
-    nvmlDeviceGetNvLinkRemoteDeviceType
-    nvmlDeviceGetNvLinkRemotePciInfo
-    nvmlDeviceGetNvLinkRemotePciInfo_v2
-    nvmlDeviceGetNvLinkState
     nvmlDeviceGetNvLinkTelemetrySamples_v1
     nvmlDeviceGetNvLinkUtilizationControl
     nvmlDeviceGetNvLinkUtilizationCounter
-    nvmlDeviceGetNvLinkVersion
     nvmlDeviceGetNvlinkBwMode
     nvmlDeviceGetNvlinkSupportedBwModes
     nvmlDeviceGetOfaUtilization
-    nvmlDeviceGetP2PStatus
     nvmlDeviceGetPciInfoExt
     nvmlDeviceGetPcieLinkMaxSpeed
-    nvmlDeviceGetPcieReplayCounter
     nvmlDeviceGetPcieSpeed
     nvmlDeviceGetPcieThroughput
     nvmlDeviceGetPdi
     nvmlDeviceGetPerformanceModes
-    nvmlDeviceGetPerformanceState
-    nvmlDeviceGetPersistenceMode
     nvmlDeviceGetPgpuMetadataString
     nvmlDeviceGetPlatformInfo
-    nvmlDeviceGetPowerManagementDefaultLimit
-    nvmlDeviceGetPowerManagementLimit
     nvmlDeviceGetPowerManagementLimitConstraints
     nvmlDeviceGetPowerManagementMode
     nvmlDeviceGetPowerMizerMode_v1
     nvmlDeviceGetPowerSource
-    nvmlDeviceGetPowerState
-    nvmlDeviceGetPowerUsage
     nvmlDeviceGetProcessUtilization
     nvmlDeviceGetProcessesUtilizationInfo
-    nvmlDeviceGetRemappedRows
     nvmlDeviceGetRemappedRows_v2
     nvmlDeviceGetRepairStatus
     nvmlDeviceGetRetiredPages
@@ -323,17 +270,10 @@ on_a_device! {
     nvmlDeviceGetSupportedPerformanceStates
     nvmlDeviceGetSupportedVgpus
     nvmlDeviceGetTargetFanSpeed
-    nvmlDeviceGetTemperature
     nvmlDeviceGetTemperatureThreshold
-    nvmlDeviceGetTemperatureV
     nvmlDeviceGetThermalSettings
-    nvmlDeviceGetTopologyCommonAncestor
     nvmlDeviceGetTopologyNearestGpus
-    nvmlDeviceGetTotalEccErrors
-    nvmlDeviceGetTotalEnergyConsumption
     nvmlDeviceGetUnrepairableMemoryFlag_v1
-    nvmlDeviceGetUtilizationRates
-    nvmlDeviceGetVbiosVersion
     nvmlDeviceGetVgpuCapabilities
     nvmlDeviceGetVgpuHeterogeneousMode
     nvmlDeviceGetVgpuInstancesUtilizationInfo
@@ -350,8 +290,6 @@ on_a_device! {
     nvmlDeviceGetVgpuUtilization
     nvmlDeviceGetViolationStatus
     nvmlDeviceGetVirtualizationMode
-    nvmlDeviceIsMigDeviceHandle
-    nvmlDeviceOnSameBoard
     nvmlDevicePerfMetricsGetSamples_v1
     nvmlDevicePowerSmoothingActivatePresetProfile
     nvmlDevicePowerSmoothingSetState
@@ -419,20 +357,16 @@ on_a_device! {
 
 on_an_instance! {
     nvmlComputeInstanceDestroy
-    nvmlComputeInstanceGetInfo
-    nvmlComputeInstanceGetInfo_v2
     nvmlGpuInstanceCreateComputeInstance
     nvmlGpuInstanceCreateComputeInstanceWithPlacement
     nvmlGpuInstanceDestroy
     nvmlGpuInstanceGetActiveVgpus
-    nvmlGpuInstanceGetComputeInstanceById
     nvmlGpuInstanceGetComputeInstancePossiblePlacements
     nvmlGpuInstanceGetComputeInstanceProfileInfo
     nvmlGpuInstanceGetComputeInstanceProfileInfoV
     nvmlGpuInstanceGetComputeInstanceRemainingCapacity
     nvmlGpuInstanceGetComputeInstances
     nvmlGpuInstanceGetCreatableVgpus
-    nvmlGpuInstanceGetInfo
     nvmlGpuInstanceGetVgpuHeterogeneousMode
     nvmlGpuInstanceGetVgpuSchedulerLog
     nvmlGpuInstanceGetVgpuSchedulerLog_v2

@@ -31,61 +31,33 @@ extern "C" fn nvmlShutdown() -> nvmlReturn_t {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetDriverVersion(
-    version: Out<c_char>,
-    length: c_uint,
-) -> nvmlReturn_t {
-    answer(|| {
-        on_node("nvmlSystemGetDriverVersion", |state| {
-            version.string(&state.driver.version, length)
-        })
-    })
+unsafe extern "C" fn nvmlSystemGetDriverVersion(version: Out<c_char>, length: c_uint) -> nvmlReturn_t {
+    answer(|| on_node("nvmlSystemGetDriverVersion", |state| version.string(&state.driver.version, length)))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetNVMLVersion(
-    version: Out<c_char>,
-    length: c_uint,
-) -> nvmlReturn_t {
-    answer(|| {
-        on_node("nvmlSystemGetNVMLVersion", |state| {
-            version.string(&nvml_version(state), length)
-        })
-    })
+unsafe extern "C" fn nvmlSystemGetNVMLVersion(version: Out<c_char>, length: c_uint) -> nvmlReturn_t {
+    answer(|| on_node("nvmlSystemGetNVMLVersion", |state| version.string(&nvml_version(state), length)))
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetCudaDriverVersion(version: Out<c_int>) -> nvmlReturn_t {
-    answer(|| {
-        on_node("nvmlSystemGetCudaDriverVersion", |state| {
-            version.set(state.driver.cuda_version)
-        })
-    })
+    answer(|| on_node("nvmlSystemGetCudaDriverVersion", |state| version.set(state.driver.cuda_version)))
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: Out<c_int>) -> nvmlReturn_t {
-    answer(|| {
-        on_node("nvmlSystemGetCudaDriverVersion_v2", |state| {
-            version.set(state.driver.cuda_version)
-        })
-    })
+    answer(|| on_node("nvmlSystemGetCudaDriverVersion_v2", |state| version.set(state.driver.cuda_version)))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
-    error_text(result)
-        .map_or(ptr::null(), <[u8]>::as_ptr)
-        .cast()
+    error_text(result).map_or(ptr::null(), <[u8]>::as_ptr).cast()
 }
 
 /// CUDA's major version before the driver's, as NVML counts itself.
 fn nvml_version(state: &State) -> String {
-    format!(
-        "{}.{}",
-        state.driver.cuda_version / 1000,
-        state.driver.version
-    )
+    format!("{}.{}", state.driver.cuda_version / 1000, state.driver.version)
 }
 
 fn error_text(code: Code) -> Option<&'static [u8]> {

@@ -37,11 +37,7 @@ pub(crate) struct Sought {
 }
 
 /// A call on the handle of a GPU or a MIG device.
-pub(crate) fn on_device(
-    function: &str,
-    handle: nvmlDevice_t,
-    body: impl FnOnce(&Device) -> Answer,
-) -> Answer {
+pub(crate) fn on_device(function: &str, handle: nvmlDevice_t, body: impl FnOnce(&Device) -> Answer) -> Answer {
     let (state, (gpu, mig)) = pass(function, |driver, state| {
         let (mut subject, target) = resolve(driver, state, handle)?;
         subject.mig = match target {
@@ -59,11 +55,7 @@ pub(crate) fn on_device(
 }
 
 /// A call that answers for a physical GPU alone, not for a MIG device.
-pub(crate) fn on_gpu(
-    function: &str,
-    handle: nvmlDevice_t,
-    body: impl FnOnce(&Device) -> Answer,
-) -> Answer {
+pub(crate) fn on_gpu(function: &str, handle: nvmlDevice_t, body: impl FnOnce(&Device) -> Answer) -> Answer {
     on_device(function, handle, |device| match device.mig() {
         None => body(device),
         Some(_) => Err(NOT_SUPPORTED),
@@ -71,11 +63,7 @@ pub(crate) fn on_gpu(
 }
 
 /// A call on the handle of a GPU instance or a compute instance.
-pub(crate) fn on_instance<T>(
-    function: &str,
-    handle: *mut T,
-    body: impl FnOnce(&Instance) -> Answer,
-) -> Answer {
+pub(crate) fn on_instance<T>(function: &str, handle: *mut T, body: impl FnOnce(&Instance) -> Answer) -> Answer {
     let (state, (gpu, gpu_instance, compute_instance)) = pass(function, |driver, state| {
         let (subject, target) = resolve(driver, state, handle)?;
         let (gpu_instance, compute_instance) = match target {
@@ -83,55 +71,31 @@ pub(crate) fn on_instance<T>(
             Target::ComputeInstance { gpu_instance, id } => (gpu_instance, Some(id)),
             Target::Gpu | Target::Mig(_) => return Err(INVALID_ARGUMENT),
         };
-        let found = (
-            subject.gpu.ok_or(GPU_IS_LOST)?,
-            gpu_instance,
-            compute_instance,
-        );
+        let found = (subject.gpu.ok_or(GPU_IS_LOST)?, gpu_instance, compute_instance);
         Ok((subject, found))
     })?;
-    let device = Device {
-        state,
-        gpu,
-        mig: None,
-    };
+    let device = Device { state, gpu, mig: None };
     let exists = device.mig_devices().any(|device| {
-        device.gpu_instance == gpu_instance
-            && compute_instance.is_none_or(|id| device.compute_instance == id)
+        device.gpu_instance == gpu_instance && compute_instance.is_none_or(|id| device.compute_instance == id)
     });
     if !exists {
         return Err(NOT_FOUND);
     }
-    body(&Instance {
-        device,
-        gpu_instance,
-        compute_instance,
-    })
+    body(&Instance { device, gpu_instance, compute_instance })
 }
 
 /// Looks a device up and answers its handle.
-pub(crate) fn look_up(
-    function: &str,
-    find: impl Fn(&State) -> Result<Sought, Code>,
-) -> Result<nvmlDevice_t, Code> {
+pub(crate) fn look_up(function: &str, find: impl Fn(&State) -> Result<Sought, Code>) -> Result<nvmlDevice_t, Code> {
     let (_, handle) = pass(function, |driver, state| {
         let sought = find(state)?;
         let gpu = state.gpus.get(sought.gpu).ok_or(NOT_FOUND)?;
         let subject = Subject {
             gpu: Some(sought.gpu),
-            mig: sought
-                .mig
-                .as_ref()
-                .and_then(|uuid| mig_place(state, Some(sought.gpu), uuid)),
+            mig: sought.mig.as_ref().and_then(|uuid| mig_place(state, Some(sought.gpu), uuid)),
             lost: gpu.lost && !sought.by_index,
         };
         let target = sought.mig.map_or(Target::Gpu, Target::Mig);
-        Ok((
-            subject,
-            driver
-                .handles
-                .of(&gpu.uuid, target, usable(state, &gpu.uuid)),
-        ))
+        Ok((subject, driver.handles.of(&gpu.uuid, target, usable(state, &gpu.uuid))))
     })?;
     Ok(handle)
 }
@@ -149,11 +113,7 @@ impl Device {
 
     /// NVML's index: of the GPU on the node, or of the MIG device on the GPU.
     pub(crate) fn index(&self) -> usize {
-        self.mig.unwrap_or_else(|| {
-            enumerated(&self.state)
-                .take_while(|(place, _)| *place < self.gpu)
-                .count()
-        })
+        self.mig.unwrap_or_else(|| enumerated(&self.state).take_while(|(place, _)| *place < self.gpu).count())
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -162,20 +122,12 @@ impl Device {
 
     /// The MIG devices of the GPU; none while MIG mode is off.
     pub(crate) fn mig_devices(&self) -> impl Iterator<Item = &MigDevice> {
-        self.gpu()
-            .mig
-            .iter()
-            .filter(|mig| mig.enabled)
-            .flat_map(|mig: &Mig| &mig.devices)
+        self.gpu().mig.iter().filter(|mig| mig.enabled).flat_map(|mig: &Mig| &mig.devices)
     }
 
     /// The handle of the GPU or of something on it.
     pub(crate) fn handle_of<T>(&self, target: Target) -> *mut T {
-        lock().handles.of(
-            &self.gpu().uuid,
-            target,
-            usable(&self.state, &self.gpu().uuid),
-        )
+        lock().handles.of(&self.gpu().uuid, target, usable(&self.state, &self.gpu().uuid))
     }
 }
 
@@ -186,22 +138,10 @@ fn resolve<T>(driver: &Driver, state: &State, handle: *mut T) -> Result<(Subject
         .find(|(_, gpu)| gpu.uuid == entry.gpu)
         .map(|(place, gpu)| (place, gpu.lost))
         .ok_or(GPU_IS_LOST)?;
-    Ok((
-        Subject {
-            gpu: Some(gpu),
-            mig: None,
-            lost: lost || entry.dead,
-        },
-        entry.target.clone(),
-    ))
+    Ok((Subject { gpu: Some(gpu), mig: None, lost: lost || entry.dead }, entry.target.clone()))
 }
 
 fn mig_place(state: &State, gpu: Option<usize>, uuid: &str) -> Option<usize> {
-    let mig = state
-        .gpus
-        .get(gpu?)?
-        .mig
-        .as_ref()
-        .filter(|mig| mig.enabled)?;
+    let mig = state.gpus.get(gpu?)?.mig.as_ref().filter(|mig| mig.enabled)?;
     mig.devices.iter().position(|device| device.uuid == uuid)
 }

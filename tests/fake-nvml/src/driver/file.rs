@@ -14,6 +14,7 @@ use crate::sys;
 const YOUNG: Duration = Duration::from_millis(20);
 
 /// The file and the last good state that was in it.
+#[derive(Default)]
 pub(crate) struct StateFile {
     path: PathBuf,
     stamp: Option<Stamp>,
@@ -36,17 +37,6 @@ struct Stamp {
 }
 
 impl StateFile {
-    pub(crate) const fn new() -> Self {
-        Self {
-            path: PathBuf::new(),
-            stamp: None,
-            digest: 0,
-            good: false,
-            state: None,
-            complaint: None,
-        }
-    }
-
     /// Takes the path that the environment gives now: `FAKE_NVML_STATE`, else `fake-nvml.json` beside the library.
     pub(crate) fn locate(&mut self) {
         let path = match env::var_os("FAKE_NVML_STATE").filter(|path| !path.is_empty()) {
@@ -58,7 +48,7 @@ impl StateFile {
         if path != self.path {
             *self = Self {
                 path,
-                ..Self::new()
+                ..Self::default()
             };
         }
     }

@@ -20,11 +20,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) const NODE: Self = Self {
-        gpu: None,
-        mig: None,
-        lost: false,
-    };
+    pub(super) const NODE: Self = Self { gpu: None, mig: None, lost: false };
 }
 
 /// What the gate says to a call.
@@ -87,11 +83,7 @@ pub(super) struct Trace<'a> {
 
 impl<'a> Trace<'a> {
     pub(super) fn new(function: &'a str) -> Self {
-        Self {
-            function,
-            gpu: None,
-            wanted: journal::wants_calls(),
-        }
+        Self { function, gpu: None, wanted: journal::wants_calls() }
     }
 
     /// Writes the line, once.
@@ -142,11 +134,8 @@ impl Driver {
         if subject.lost {
             return Verdict::No(GPU_IS_LOST);
         }
-        let mig = subject
-            .mig
-            .and_then(|mig| gpu.mig.as_ref()?.devices.get(mig));
-        let refused = injected(&gpu.errors, function)
-            .or_else(|| mig.and_then(|mig| injected(&mig.errors, function)));
+        let mig = subject.mig.and_then(|mig| gpu.mig.as_ref()?.devices.get(mig));
+        let refused = injected(&gpu.errors, function).or_else(|| mig.and_then(|mig| injected(&mig.errors, function)));
         match refused {
             Some(code) => Verdict::No(code),
             None => Verdict::Go(state, found),
@@ -156,16 +145,12 @@ impl Driver {
 
 /// The function is among those that hang.
 pub(super) fn hangs(names: &[String], function: &str) -> bool {
-    names
-        .iter()
-        .any(|name| name == function || name == unversioned(function))
+    names.iter().any(|name| name == function || name == unversioned(function))
 }
 
 /// The return code that the state file asks of the function.
 pub(super) fn injected(errors: &BTreeMap<String, u32>, function: &str) -> Option<Code> {
-    let code = errors
-        .get(function)
-        .or_else(|| errors.get(unversioned(function)))?;
+    let code = errors.get(function).or_else(|| errors.get(unversioned(function)))?;
     Some(*code).filter(|code| *code != 0)
 }
 

@@ -10,7 +10,7 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use device::{Device, Instance, Sought, look_up, on_device, on_gpu, on_instance};
 pub(crate) use session::{init, on_node, shutdown};
@@ -22,6 +22,7 @@ use crate::state::{Gpu, State};
 use file::StateFile;
 
 /// What a process has of the driver.
+#[derive(Default)]
 struct Driver {
     file: StateFile,
     handles: Handles,
@@ -39,16 +40,7 @@ struct Driver {
     sets_made: usize,
 }
 
-static DRIVER: Mutex<Driver> = Mutex::new(Driver {
-    file: StateFile::new(),
-    handles: Handles::new(),
-    inits: 0,
-    generation: 0,
-    unloaded: false,
-    seen: 0,
-    sets: BTreeMap::new(),
-    sets_made: 0,
-});
+static DRIVER: LazyLock<Mutex<Driver>> = LazyLock::new(Mutex::default);
 
 fn lock() -> MutexGuard<'static, Driver> {
     DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
@@ -72,20 +64,14 @@ impl Driver {
 
     /// Gives the events not seen so far to the sets registered for them; the others are lost.
     fn hand_out(&mut self, state: &State) {
-        let mut fresh: Vec<_> = state
-            .events
-            .iter()
-            .filter(|event| event.seq > self.seen)
-            .collect();
+        let mut fresh: Vec<_> = state.events.iter().filter(|event| event.seq > self.seen).collect();
         fresh.sort_by_key(|event| event.seq);
         for event in fresh {
             self.seen = event.seq;
             let usable = usable(state, &event.gpu);
             // A GPU that came back knows nothing of registrations made with its old handle.
             let in_force = |device: usize| {
-                let dead = self
-                    .handles
-                    .get(std::ptr::without_provenance_mut::<()>(device));
+                let dead = self.handles.get(std::ptr::without_provenance_mut::<()>(device));
                 !(usable && dead.is_some_and(|entry| entry.dead))
             };
             for set in self.sets.values_mut() {
@@ -106,10 +92,7 @@ impl Driver {
 
 /// The GPU is there and answers.
 fn usable(state: &State, uuid: &str) -> bool {
-    state
-        .gpus
-        .iter()
-        .any(|gpu| gpu.uuid == uuid && gpu.present && !gpu.lost)
+    state.gpus.iter().any(|gpu| gpu.uuid == uuid && gpu.present && !gpu.lost)
 }
 
 /// The GPUs that are enumerated, with their place in the file, in NVML's index order.

@@ -34,12 +34,7 @@ pub(crate) fn init(function: &str) -> Answer {
         if driver.inits == 0 {
             driver.unloaded = false;
             driver.generation = state.driver.generation;
-            driver.seen = state
-                .events
-                .iter()
-                .map(|event| event.seq)
-                .max()
-                .unwrap_or(0);
+            driver.seen = state.events.iter().map(|event| event.seq).max().unwrap_or(0);
         }
         driver.inits += 1;
         return Ok(());

@@ -75,12 +75,7 @@ pub(super) fn mesh(gpus: &mut [Gpu]) {
 fn join(gpus: &mut [Gpu], one: usize, other: usize, links: usize, version: u32) {
     for (from, to) in [(one, other), (other, one)] {
         let remote_pci_bus_id = gpus[to].pci_bus_id.clone();
-        let link = NvLink {
-            active: true,
-            version,
-            remote_pci_bus_id,
-            remote_type: TO_GPU,
-        };
+        let link = NvLink { active: true, version, remote_pci_bus_id, remote_type: TO_GPU };
         gpus[from].nvlinks.extend(std::iter::repeat_n(link, links));
     }
 }

@@ -29,9 +29,7 @@ pub const ALL: &[(&str, Profile)] = &[
 /// The state of the profile of this name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<State> {
-    ALL.iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, profile)| profile())
+    ALL.iter().find(|(known, _)| *known == name).map(|(_, profile)| profile())
 }
 
 /// A driver without GPUs.
@@ -50,14 +48,8 @@ pub fn h100x1() -> State {
 #[must_use]
 pub fn h100x8() -> State {
     let buses = [0x1B, 0x43, 0x52, 0x61, 0x9D, 0xC3, 0xD1, 0xDF];
-    let mut state = node("h100x8", &buses, Model::H100, |index| {
-        alone(index, index / 4)
-    });
-    let switches = Switches {
-        buses: &[0x07, 0x08, 0x09, 0x0A],
-        links: 18,
-        version: links::NVLINK_4,
-    };
+    let mut state = node("h100x8", &buses, Model::H100, |index| alone(index, index / 4));
+    let switches = Switches { buses: &[0x07, 0x08, 0x09, 0x0A], links: 18, version: links::NVLINK_4 };
     for gpu in &mut state.gpus {
         gpu.nvlinks = switches.links();
         gpu.fabric = Some(Fabric::default());
@@ -126,10 +118,7 @@ pub fn dgx1_v100() -> State {
 /// Sixteen V100 as in a DGX-2: two boards of eight, each GPU with a link to every NVSwitch of its board.
 #[must_use]
 pub fn v100x16() -> State {
-    let buses = [
-        0x34, 0x36, 0x39, 0x3B, 0x57, 0x59, 0x5C, 0x5E, 0xB7, 0xB9, 0xBC, 0xBE, 0xE0, 0xE2, 0xE5,
-        0xE7,
-    ];
+    let buses = [0x34, 0x36, 0x39, 0x3B, 0x57, 0x59, 0x5C, 0x5E, 0xB7, 0xB9, 0xBC, 0xBE, 0xE0, 0xE2, 0xE5, 0xE7];
     let mut state = node("v100x16", &buses, Model::V100_DGX2, |index| PciePlace {
         board: index,
         switch: index / 2,
@@ -141,12 +130,7 @@ pub fn v100x16() -> State {
     let upper = [0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC5];
     for (index, gpu) in state.gpus.iter_mut().enumerate() {
         let buses = if index < 8 { &lower } else { &upper };
-        gpu.nvlinks = Switches {
-            buses,
-            links: 6,
-            version: links::NVLINK_2,
-        }
-        .links();
+        gpu.nvlinks = Switches { buses, links: 6, version: links::NVLINK_2 }.links();
     }
     state
 }
@@ -154,19 +138,9 @@ pub fn v100x16() -> State {
 /// An A100, an L40S and a T4 in one node.
 #[must_use]
 pub fn mixed_models() -> State {
-    let mut state = node("mixed_models", &[0x3B, 0x5E, 0xAF], Model::A100, |index| {
-        alone(index, index / 2)
-    });
-    for (gpu, model) in state
-        .gpus
-        .iter_mut()
-        .zip([Model::A100, Model::L40S, Model::T4])
-    {
-        *gpu = Gpu {
-            minor: gpu.minor,
-            pcie: gpu.pcie.clone(),
-            ..model.gpu(&gpu.uuid, &gpu.pci_bus_id)
-        };
+    let mut state = node("mixed_models", &[0x3B, 0x5E, 0xAF], Model::A100, |index| alone(index, index / 2));
+    for (gpu, model) in state.gpus.iter_mut().zip([Model::A100, Model::L40S, Model::T4]) {
+        *gpu = Gpu { minor: gpu.minor, pcie: gpu.pcie.clone(), ..model.gpu(&gpu.uuid, &gpu.pci_bus_id) };
     }
     state
 }
@@ -176,37 +150,19 @@ fn node(profile: &str, buses: &[u32], model: Model, place: impl Fn(u32) -> PcieP
     let gpus = (0..).zip(buses).map(|(minor, bus)| Gpu {
         minor,
         pcie: place(minor),
-        ..model.gpu(
-            &format!("GPU-{}", model::uuid(&format!("{profile}/{minor}"))),
-            &bus_id(*bus),
-        )
+        ..model.gpu(&format!("GPU-{}", model::uuid(&format!("{profile}/{minor}"))), &bus_id(*bus))
     });
-    State {
-        gpus: gpus.collect(),
-        ..State::default()
-    }
+    State { gpus: gpus.collect(), ..State::default() }
 }
 
 /// Each GPU under a host bridge of its own.
 fn alone(index: u32, numa: u32) -> PciePlace {
-    PciePlace {
-        board: index,
-        switch: index,
-        switch_tree: index,
-        host_bridge: index,
-        numa,
-    }
+    PciePlace { board: index, switch: index, switch_tree: index, host_bridge: index, numa }
 }
 
 /// Two GPUs under each switch, two switches under each host bridge, a host bridge on each NUMA node.
 fn paired(index: u32) -> PciePlace {
-    PciePlace {
-        board: index,
-        switch: index / 2,
-        switch_tree: index / 2,
-        host_bridge: index / 4,
-        numa: index / 4,
-    }
+    PciePlace { board: index, switch: index / 2, switch_tree: index / 2, host_bridge: index / 4, numa: index / 4 }
 }
 
 fn bus_id(bus: u32) -> String {

@@ -30,12 +30,9 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(state: State) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        std::fs::copy(built_library(), directory.path().join("libnvidia-ml.so.1"))
-            .expect("the library");
+        std::fs::copy(built_library(), directory.path().join("libnvidia-ml.so.1")).expect("the library");
         let node = Self { directory, state };
-        node.state
-            .write(&node.state_path())
-            .expect("the state file");
+        node.state.write(&node.state_path()).expect("the state file");
         node
     }
 
@@ -68,9 +65,7 @@ impl Node {
     /// Changes the state file.
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut State)) {
         change(&mut self.state);
-        self.state
-            .write(&self.state_path())
-            .expect("the state file");
+        self.state.write(&self.state_path()).expect("the state file");
     }
 
     pub(crate) fn gpu(&mut self, index: usize, change: impl FnOnce(&mut Gpu)) {
@@ -127,20 +122,21 @@ impl Raw {
 
     pub(crate) fn call0(&self, name: &str) -> u32 {
         // SAFETY: the function takes nothing and returns a code.
-        unsafe {
-            self.0
-                .get::<unsafe extern "C" fn() -> u32>(name.as_bytes())
-                .expect(name)()
-        }
+        unsafe { self.0.get::<unsafe extern "C" fn() -> u32>(name.as_bytes()).expect(name)() }
     }
 
     /// A function of a handle alone.
     pub(crate) fn call1(&self, name: &str, handle: usize) -> u32 {
         // SAFETY: the function takes a handle and returns a code.
+        unsafe { self.0.get::<unsafe extern "C" fn(usize) -> u32>(name.as_bytes()).expect(name)(handle) }
+    }
+
+    /// A function of a handle and an out pointer, with NULL for the latter.
+    pub(crate) fn null(&self, name: &str, handle: usize) -> u32 {
+        type Function = unsafe extern "C" fn(usize, *mut c_void) -> u32;
+        // SAFETY: NVML answers NULL with a code.
         unsafe {
-            self.0
-                .get::<unsafe extern "C" fn(usize) -> u32>(name.as_bytes())
-                .expect(name)(handle)
+            self.0.get::<Function>(name.as_bytes()).expect(name)(handle, std::ptr::null_mut())
         }
     }
 
@@ -149,9 +145,7 @@ impl Raw {
         type Function = unsafe extern "C" fn(*mut c_void) -> u32;
         let mut value = T::default();
         // SAFETY: the function writes a T, as the test says.
-        let code = unsafe {
-            self.0.get::<Function>(name.as_bytes()).expect(name)((&raw mut value).cast())
-        };
+        let code = unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)((&raw mut value).cast()) };
         answer(code, value)
     }
 
@@ -164,24 +158,27 @@ impl Raw {
     pub(crate) fn fill<T>(&self, name: &str, handle: usize, mut value: T) -> Result<T, u32> {
         type Function = unsafe extern "C" fn(usize, *mut c_void) -> u32;
         // SAFETY: the function writes a T, as the test says.
-        let code = unsafe {
-            self.0.get::<Function>(name.as_bytes()).expect(name)(handle, (&raw mut value).cast())
-        };
+        let code = unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, (&raw mut value).cast()) };
         answer(code, value)
     }
 
     /// A function of a handle, a number, and one out pointer.
     pub(crate) fn nth<T: Default>(&self, name: &str, handle: usize, index: u32) -> Result<T, u32> {
+        self.nth_fill(name, handle, index, T::default())
+    }
+
+    /// The same with a value that the caller filled in.
+    pub(crate) fn nth_fill<T>(
+        &self,
+        name: &str,
+        handle: usize,
+        index: u32,
+        mut value: T,
+    ) -> Result<T, u32> {
         type Function = unsafe extern "C" fn(usize, u32, *mut c_void) -> u32;
-        let mut value = T::default();
         // SAFETY: the function writes a T, as the test says.
-        let code = unsafe {
-            self.0.get::<Function>(name.as_bytes()).expect(name)(
-                handle,
-                index,
-                (&raw mut value).cast(),
-            )
-        };
+        let code =
+            unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, index, (&raw mut value).cast()) };
         answer(code, value)
     }
 
@@ -189,11 +186,8 @@ impl Raw {
         type Function = unsafe extern "C" fn(u32, *mut usize) -> u32;
         let mut handle = 0;
         // SAFETY: the function writes a handle.
-        let code = unsafe {
-            self.0
-                .get::<Function>(b"nvmlDeviceGetHandleByIndex_v2")
-                .expect("symbol")(index, &mut handle)
-        };
+        let code =
+            unsafe { self.0.get::<Function>(b"nvmlDeviceGetHandleByIndex_v2").expect("symbol")(index, &mut handle) };
         answer(code, handle)
     }
 
@@ -206,19 +200,12 @@ impl Raw {
         let text = std::ffi::CString::new(text).expect("no NUL");
         let mut handle = 0;
         // SAFETY: the text ends with a NUL, the function writes a handle.
-        let code = unsafe {
-            self.0.get::<Function>(name.as_bytes()).expect(name)(text.as_ptr(), &mut handle)
-        };
+        let code = unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(text.as_ptr(), &mut handle) };
         answer(code, handle)
     }
 
     /// A string function with a buffer of `length` bytes; no handle if it is None.
-    pub(crate) fn text(
-        &self,
-        name: &str,
-        handle: Option<usize>,
-        length: u32,
-    ) -> Result<String, u32> {
+    pub(crate) fn text(&self, name: &str, handle: Option<usize>, length: u32) -> Result<String, u32> {
         type OnNode = unsafe extern "C" fn(*mut u8, u32) -> u32;
         type OnDevice = unsafe extern "C" fn(usize, *mut u8, u32) -> u32;
         let mut buffer = vec![0xAA_u8; length as usize + 1];
@@ -227,11 +214,7 @@ impl Raw {
         let code = unsafe {
             match handle {
                 None => self.0.get::<OnNode>(name).expect("symbol")(buffer.as_mut_ptr(), length),
-                Some(handle) => self.0.get::<OnDevice>(name).expect("symbol")(
-                    handle,
-                    buffer.as_mut_ptr(),
-                    length,
-                ),
+                Some(handle) => self.0.get::<OnDevice>(name).expect("symbol")(handle, buffer.as_mut_ptr(), length),
             }
         };
         assert_eq!(buffer[length as usize], 0xAA, "written past the buffer");
@@ -246,30 +229,19 @@ impl Raw {
     pub(crate) fn register(&self, device: usize, types: u64, set: usize) -> u32 {
         type Function = unsafe extern "C" fn(usize, u64, usize) -> u32;
         // SAFETY: handles are numbers to the library.
-        unsafe {
-            self.0
-                .get::<Function>(b"nvmlDeviceRegisterEvents")
-                .expect("symbol")(device, types, set)
-        }
+        unsafe { self.0.get::<Function>(b"nvmlDeviceRegisterEvents").expect("symbol")(device, types, set) }
     }
 
     pub(crate) fn wait(&self, set: usize, timeout_ms: u32) -> Result<EventData, u32> {
         type Function = unsafe extern "C" fn(usize, *mut EventData, u32) -> u32;
         let mut data = EventData::default();
         // SAFETY: the function writes one nvmlEventData_t.
-        let code = unsafe {
-            self.0
-                .get::<Function>(b"nvmlEventSetWait_v2")
-                .expect("symbol")(set, &mut data, timeout_ms)
-        };
+        let code =
+            unsafe { self.0.get::<Function>(b"nvmlEventSetWait_v2").expect("symbol")(set, &mut data, timeout_ms) };
         answer(code, data)
     }
 }
 
 fn answer<T>(code: u32, value: T) -> Result<T, u32> {
-    if code == SUCCESS {
-        Ok(value)
-    } else {
-        Err(code)
-    }
+    if code == SUCCESS { Ok(value) } else { Err(code) }
 }

@@ -95,6 +95,12 @@ impl Clients {
         self.clients.remove(&key)
     }
 
+    /// The newest client of a resource.
+    pub(crate) fn of_resource(&self, resource: &str) -> Option<Arc<PluginClient>> {
+        let of_it = self.clients.values().filter(|client| client.resource == resource);
+        of_it.max_by_key(|client| client.id).cloned()
+    }
+
     fn key(&self, client: &PluginClient) -> (String, Option<PathBuf>) {
         (client.resource.clone(), self.by_socket.then(|| client.socket.clone()))
     }

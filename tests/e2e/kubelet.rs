@@ -1,0 +1,196 @@
+//! Registration, and everything that can happen to it.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use simnode::kubelet::KubeletVersion;
+use simnode::node::Plugin;
+
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
+
+const VERSIONS: [KubeletVersion; 3] = [KubeletVersion::V1_32, KubeletVersion::V1_36, KubeletVersion::V1_37];
+
+/// The plugin's one socket.
+fn own_socket(rig: &Rig) -> PathBuf {
+    let sockets = rig.node.plugin_sockets();
+    assert_eq!(sockets.len(), 1, "{sockets:?}");
+    sockets.into_iter().next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_gpus_are_registered_with_their_numa_nodes() {
+    for version in VERSIONS {
+        let rig = Rig::of(version).await;
+        let view = rig.kubelet.view();
+        let resource = view.resource(GPU).unwrap();
+        assert_eq!((resource.capacity, resource.allocatable, resource.lists_received), (8, 8, 1));
+        for index in 0..8 {
+            let device = &resource.devices[&rig.node.uuid(index)];
+            assert_eq!(device.numa, [i64::try_from(index / 4).unwrap()], "GPU {index}");
+        }
+        assert!(resource.endpoint.starts_with("nvidia-gpu-") && resource.endpoint.ends_with(".sock"));
+        rig.assert_flawless();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_comes_late_is_found() {
+    let node = eight_h100s();
+    let plugin = Plugin::start(&node, &plugin()).unwrap();
+    plugin.wait_for_log("serving", PATIENCE).await.unwrap();
+    let rig = Rig { kubelet: kubelet(node.kubelet()).await, plugin, node };
+    rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_directory_that_comes_late_is_found() {
+    let node = eight_h100s();
+    std::fs::remove_dir(node.kubelet_directory()).unwrap();
+    let plugin = Plugin::start(&node, &plugin()).unwrap();
+    plugin.wait_for_log("cannot bind a socket", PATIENCE).await.unwrap();
+    let rig = Rig { kubelet: kubelet(node.kubelet()).await, plugin, node };
+    rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_kubelet_has_its_devices_again_and_pods_keep_theirs() {
+    for version in VERSIONS {
+        let rig = Rig::of(version).await;
+        let answer = rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap();
+        for life in 2..5 {
+            rig.kubelet.restart().await.unwrap();
+            rig.until("the list in a new life", |view| view.life == life && view.allocatable(GPU) == 8).await;
+            assert_eq!(rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap(), answer);
+        }
+        rig.assert_flawless();
+        assert_eq!(rig.node.plugin_sockets().len(), 1, "no socket is left behind");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_socket_is_made_anew_and_registered() {
+    for version in VERSIONS {
+        let rig = Rig::of(version).await;
+        for registrations in 2..6 {
+            std::fs::remove_file(own_socket(&rig)).unwrap();
+            rig.until("registered again", |view| {
+                view.accepted(GPU).count() == registrations && view.allocatable(GPU) == 8
+            })
+            .await;
+        }
+        rig.assert_flawless();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_socket_is_given_up_and_left_to_its_new_owner() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let path = own_socket(&rig);
+    // Renamed into place: there is never a moment without a file at the path.
+    let beside = path.with_extension("other");
+    let _theirs = UnixListener::bind(&beside).unwrap();
+    let inode = std::fs::metadata(&beside).unwrap().ino();
+    std::fs::rename(&beside, &path).unwrap();
+    rig.until("registered again", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode, "only our own socket is ours to remove");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_socket_replaced_by_another_kubelets_is_registered_with() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    rig.kubelet.stop().await;
+    rig.logged("the kubelet has no ListAndWatch stream open").await;
+    rig.kubelet.start_again().await.unwrap();
+    rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_stream_is_followed_by_a_new_registration() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    rig.kubelet.drop_stream(GPU);
+    rig.until("the stream is gone", |view| view.allocatable(GPU) == 0).await;
+    rig.until("registered again", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_watchers_both_get_every_change_and_a_dropped_one_leaks_nothing() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let mut second = rig.kubelet.client(GPU).await.unwrap();
+    let before = rig.plugin.descriptors().unwrap();
+    for index in 0..8 {
+        let mut stream = second.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
+        let first = stream.message().await.unwrap().unwrap();
+        assert_eq!(first.devices.iter().filter(|device| device.health == "Healthy").count(), 8 - index);
+        rig.node.xid(index, 79).unwrap();
+        let next = stream.message().await.unwrap().unwrap();
+        assert_eq!(next.devices.len(), 8);
+        assert_eq!(next.devices.iter().filter(|device| device.health == "Healthy").count(), 7 - index);
+        rig.until_healthy(index, false).await;
+    }
+    assert_eq!(rig.plugin.descriptors().unwrap(), before);
+    assert_eq!(rig.registrations(), 1);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_of_a_killed_plugin_are_removed_by_the_next_and_others_are_not() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let left = own_socket(&rig);
+    let foreign = rig.node.kubelet_directory().join("nvidia-gpu.sock");
+    drop(UnixListener::bind(&foreign).unwrap());
+    rig.plugin.signal(9).unwrap();
+    rig.until("the plugin is gone", |view| view.allocatable(GPU) == 0).await;
+    assert!(left.exists());
+    let second = Plugin::start(&rig.node, &plugin()).unwrap();
+    let rig = Rig { plugin: second, ..rig };
+    rig.until("the second plugin", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    assert!(!left.exists() && foreign.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_plugin_takes_over_while_the_first_still_runs() {
+    let rig = Rig::of(KubeletVersion::V1_37).await;
+    let _second = Plugin::start(&rig.node, &plugin()).unwrap();
+    rig.until("both have registered", |view| view.accepted(GPU).count() >= 2).await;
+    rig.until("one of them is watched", |view| view.allocatable(GPU) == 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_kubelet_socket_it_serves_and_never_registers() {
+    // The default directory is the machine's: only that it is used is looked at here.
+    let node = eight_h100s();
+    let plugin = Plugin::start(&node, &plugin().env("KUBELET_SOCKET", "/nonexistent/x.sock").arg("--version")).unwrap();
+    plugin.wait_for_log("gpu-device-plugin", PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_deleted_under_its_mount_ends_the_plugin() {
+    let node = eight_h100s();
+    let directory = std::fs::File::open(node.kubelet_directory()).unwrap();
+    // A path through the open directory leads into it whatever becomes of its name, as a bind mount does.
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&directory);
+    let mounted = format!("/proc/{}/fd/{fd}/kubelet.sock", std::process::id());
+    let options = plugin().bare().env("KUBELET_SOCKET", mounted).env("NVML_LIBRARY", node.nvml_library());
+    let kubelet = kubelet(node.kubelet()).await;
+    let mut plugin = Plugin::start(&node, &options).unwrap();
+    kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
+    kubelet.stop().await;
+    std::fs::remove_dir_all(node.kubelet_directory()).unwrap();
+    let status = plugin.wait_exit(PATIENCE).await.unwrap();
+    assert_eq!(status.code(), Some(1), "{:?}", plugin.log());
+    assert!(plugin.log().iter().any(|line| line.contains("was deleted on the host under our mount")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_made_anew_in_plain_sight_is_watched_again() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    rig.kubelet.stop().await;
+    std::fs::remove_dir_all(rig.node.kubelet_directory()).unwrap();
+    rig.kubelet.start_again().await.unwrap();
+    rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
+    std::fs::remove_file(own_socket(&rig)).unwrap();
+    rig.until("registered again", |view| view.life == 2 && view.of_this_life().count() == 2).await;
+}

@@ -1,0 +1,8 @@
+//! End to end: the real binary against the strict fake kubelet and the fake NVML, over real unix sockets.
+
+mod gpus;
+mod kubelet;
+mod requests;
+mod rig;
+mod soak;
+mod stopping;

@@ -1,0 +1,86 @@
+//! A simulated node with a kubelet and the plugin on it.
+
+use std::time::Duration;
+
+use fake_nvml::profiles;
+use fake_nvml::state::State;
+use simnode::kubelet::{Kubelet, KubeletConfig, KubeletVersion, View};
+use simnode::node::{Node, Plugin, PluginOptions};
+
+/// The resource of whole GPUs.
+pub(crate) const GPU: &str = "nvidia.com/gpu";
+/// Long enough that only a failure takes it, on a machine that does much else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A node of eight H100s, its kubelet and the plugin.
+pub(crate) struct Rig {
+    pub(crate) kubelet: Kubelet,
+    pub(crate) plugin: Plugin,
+    pub(crate) node: Node,
+}
+
+/// The plugin as a test starts it.
+pub(crate) fn plugin() -> PluginOptions {
+    PluginOptions::new(env!("CARGO_BIN_EXE_gpu-device-plugin"))
+}
+
+pub(crate) fn eight_h100s() -> Node {
+    node(profiles::h100x8())
+}
+
+pub(crate) fn node(state: State) -> Node {
+    Node::new(state).expect("a simulated node")
+}
+
+pub(crate) async fn kubelet(config: KubeletConfig) -> Kubelet {
+    Kubelet::start(config).await.expect("a fake kubelet")
+}
+
+impl Rig {
+    /// Eight H100s, a kubelet of this version, and the plugin with its list received.
+    pub(crate) async fn of(version: KubeletVersion) -> Self {
+        let node = eight_h100s();
+        let config = node.kubelet().version(version);
+        Self::on(node, config, &plugin(), 8).await
+    }
+
+    /// The plugin on a node, with a list that has `allocatable` devices.
+    pub(crate) async fn on(node: Node, config: KubeletConfig, options: &PluginOptions, allocatable: usize) -> Self {
+        let kubelet = kubelet(config).await;
+        let plugin = Plugin::start(&node, options).expect("the plugin");
+        let rig = Self { kubelet, plugin, node };
+        rig.until("the first list", |view| view.allocatable(GPU) == allocatable).await;
+        rig
+    }
+
+    /// Waits for a condition of the kubelet's view; a failure shows the plugin's log.
+    pub(crate) async fn until(&self, what: &str, condition: impl FnMut(&View) -> bool + Send) -> View {
+        match self.kubelet.wait_until(what, PATIENCE, condition).await {
+            Ok(view) => view,
+            Err(error) => panic!("{error:#}\n{}", self.plugin.log().join("\n")),
+        }
+    }
+
+    /// Waits until the device at this index is healthy or not in the kubelet's list.
+    pub(crate) async fn until_healthy(&self, index: usize, healthy: bool) {
+        let uuid = self.node.uuid(index);
+        let what = format!("GPU {index} is {}", if healthy { "Healthy" } else { "Unhealthy" });
+        self.until(&what, |view| view.healthy(GPU, &uuid) == Some(healthy)).await;
+    }
+
+    /// Waits for a line in the plugin's log.
+    pub(crate) async fn logged(&self, text: &str) -> String {
+        self.plugin.wait_for_log(text, PATIENCE).await.expect("the line is written").1
+    }
+
+    /// How often the kubelet has accepted a registration, over all its lives.
+    pub(crate) fn registrations(&self) -> usize {
+        self.kubelet.view().accepted(GPU).count()
+    }
+
+    /// The plugin did nothing that a kubelet would only have put up with.
+    pub(crate) fn assert_flawless(&self) {
+        let violations = self.kubelet.violations();
+        assert!(violations.is_empty(), "{violations:#?}\n{}", self.plugin.log().join("\n"));
+    }
+}

@@ -1,0 +1,80 @@
+//! The end: asked for, asked for twice, and with a driver that hangs.
+
+use std::time::{Duration, Instant};
+
+use simnode::kubelet::KubeletVersion;
+use simnode::node::Plugin;
+
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_stop_signal_ends_the_streams_removes_the_socket_and_exits_0() {
+    for signal in [15, 2, 3] {
+        let mut rig = Rig::of(KubeletVersion::V1_36).await;
+        rig.plugin.signal(signal).unwrap();
+        let status = rig.plugin.wait_exit(Duration::from_secs(2)).await.unwrap();
+        assert_eq!(status.code(), Some(0), "{:?}", rig.plugin.log());
+        assert!(rig.node.plugin_sockets().is_empty());
+        rig.until("the stream has ended", |view| !view.resource(GPU).unwrap().stream_open).await;
+        rig.assert_flawless();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_driver_holds_up_no_stop() {
+    // At work already, and before the first answer.
+    let mut rig = Rig::of(KubeletVersion::V1_36).await;
+    rig.node.edit(|state| state.hangs = vec!["nvmlDeviceGetCount_v2".to_owned()]).unwrap();
+    rig.plugin.terminate().unwrap();
+    assert_eq!(rig.plugin.wait_exit(Duration::from_secs(2)).await.unwrap().code(), Some(0));
+
+    for function in ["nvmlInit_v2", "nvmlDeviceGetUUID"] {
+        let node = eight_h100s();
+        node.edit(|state| state.hangs = vec![function.to_owned()]).unwrap();
+        let mut plugin = Plugin::start(&node, &plugin()).unwrap();
+        plugin.wait_for_log("starting", PATIENCE).await.unwrap();
+        plugin.terminate().unwrap();
+        assert_eq!(plugin.wait_exit(Duration::from_secs(2)).await.unwrap().code(), Some(0), "{function}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_says_nothing_holds_up_no_stop_and_no_restart() {
+    let mut rig = Rig::of(KubeletVersion::V1_36).await;
+    let socket = rig.node.plugin_sockets().remove(0);
+    let _silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    std::fs::remove_file(&socket).unwrap();
+    rig.until("registered again", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    let _silent = std::os::unix::net::UnixStream::connect(&rig.node.plugin_sockets()[0]).unwrap();
+    rig.plugin.terminate().unwrap();
+    assert_eq!(rig.plugin.wait_exit(Duration::from_secs(2)).await.unwrap().code(), Some(0));
+    assert!(rig.node.plugin_sockets().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_driver_hangs_allocations_and_lists_go_on() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    rig.node
+        .edit(|state| state.hangs = vec!["nvmlDeviceGetCount_v2".to_owned(), "nvmlEventSetWait_v2".to_owned()])
+        .unwrap();
+    let started = Instant::now();
+    rig.kubelet.allocate("pod", "main", GPU, 4).await.unwrap();
+    rig.kubelet.restart().await.unwrap();
+    rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
+    assert!(started.elapsed() < PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_aborts() {
+    let node = eight_h100s();
+    let kubelet = kubelet(node.kubelet()).await;
+    let mut plugin = Plugin::start(&node, &plugin()).unwrap();
+    kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
+    // A silent client keeps the first stop busy for its grace.
+    let _silent = std::os::unix::net::UnixStream::connect(&node.plugin_sockets()[0]).unwrap();
+    plugin.terminate().unwrap();
+    plugin.wait_for_log("asked to stop", PATIENCE).await.unwrap();
+    plugin.terminate().unwrap();
+    let status = plugin.wait_exit(PATIENCE).await.unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6), "{:?}", plugin.log());
+}

@@ -1,0 +1,100 @@
+//! The GPU instance profiles: what each is called, how many fit, and what it gets of the GPU.
+
+use std::ffi::c_uint;
+
+use nvml_wrapper_sys::bindings::nvmlGpuInstanceProfileInfo_t;
+
+use crate::state::Gpu;
+
+/// A GPU instance profile of one GPU.
+pub(crate) struct MigProfile {
+    /// E.g. "1g.10gb+me".
+    pub(crate) name: String,
+    row: &'static Row,
+    multiprocessors: u32,
+    memory_mib: u64,
+}
+
+/// A profile as GPUs with seven compute slices have it.
+struct Row {
+    /// `NVML_GPU_INSTANCE_PROFILE_*`
+    number: c_uint,
+    /// The number by which `nvmlGpuInstanceInfo_t` and nvidia-smi know it.
+    id: c_uint,
+    slices: u32,
+    /// Of the eight memory slices.
+    eighths: u32,
+    /// How many fit on a GPU.
+    instances: u32,
+    suffix: &'static str,
+    /// Multiprocessors on Hopper and on Ampere.
+    multiprocessors: (u32, u32),
+}
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    Row { number: 0, id: 19, slices: 1, eighths: 1, instances: 7, suffix: "",    multiprocessors: (16, 14) },
+    Row { number: 7, id: 20, slices: 1, eighths: 1, instances: 1, suffix: "+me", multiprocessors: (16, 14) },
+    Row { number: 9, id: 15, slices: 1, eighths: 2, instances: 4, suffix: "",    multiprocessors: (26, 14) },
+    Row { number: 1, id: 14, slices: 2, eighths: 2, instances: 3, suffix: "",    multiprocessors: (32, 28) },
+    Row { number: 2, id: 9,  slices: 3, eighths: 4, instances: 2, suffix: "",    multiprocessors: (60, 42) },
+    Row { number: 3, id: 5,  slices: 4, eighths: 4, instances: 1, suffix: "",    multiprocessors: (64, 56) },
+    Row { number: 4, id: 0,  slices: 7, eighths: 8, instances: 1, suffix: "",    multiprocessors: (132, 98) },
+];
+
+impl MigProfile {
+    /// How many profile numbers there are.
+    pub(crate) const COUNT: c_uint = 17;
+
+    /// The profile of this number, if the GPU has it.
+    pub(crate) fn of(gpu: &Gpu, number: c_uint) -> Option<Self> {
+        let row = row(number)?;
+        // A memory slice is an eighth, less what the driver keeps; the name rounds to the product's size.
+        let memory_mib =
+            (gpu.memory_mib * u64::from(row.eighths) / 8).saturating_sub(256) / 64 * 64;
+        let product = (gpu.memory_mib as f64 / 1024.0 / 10.0).round() * 10.0;
+        let gigabytes = product * f64::from(row.eighths) / 8.0;
+        let hopper = gpu.compute_capability.0 >= 9;
+        Some(Self {
+            name: format!("{}g.{gigabytes:.0}gb{}", row.slices, row.suffix),
+            row,
+            multiprocessors: if hopper {
+                row.multiprocessors.0
+            } else {
+                row.multiprocessors.1
+            },
+            memory_mib,
+        })
+    }
+
+    pub(crate) fn info(&self) -> nvmlGpuInstanceProfileInfo_t {
+        let media = u32::from(self.row.suffix == "+me");
+        nvmlGpuInstanceProfileInfo_t {
+            id: self.row.id,
+            isP2pSupported: 0,
+            sliceCount: self.row.slices,
+            instanceCount: self.row.instances,
+            multiprocessorCount: self.multiprocessors,
+            copyEngineCount: self.row.slices,
+            decoderCount: self.row.slices,
+            encoderCount: 0,
+            jpegCount: self.row.slices.max(media),
+            ofaCount: media.max(u32::from(self.row.slices == 7)),
+            memorySizeMB: self.memory_mib,
+        }
+    }
+
+    /// The id of the profile of this number.
+    pub(crate) fn id_of(number: c_uint) -> c_uint {
+        row(number).map_or(number, |row| row.id)
+    }
+
+    /// The memory slices of the profile of this number.
+    pub(crate) fn eighths_of(number: c_uint) -> u32 {
+        row(number).map_or(1, |row| row.eighths)
+    }
+}
+
+fn row(number: c_uint) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.number == number)
+}
