@@ -43,6 +43,11 @@ impl Screen {
         self.line(&self.paint(Style::Faint, text));
     }
 
+    /// What takes a while, beside the output proper.
+    pub(super) fn progress(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
     /// A step that has happened.
     pub(super) fn step(&self, text: &str, time: Option<Duration>) {
         let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
