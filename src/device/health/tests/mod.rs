@@ -1,6 +1,7 @@
 //! Tests of the health verdict, by what they claim.
 
 mod catalogue;
+mod node;
 mod policy;
 mod properties;
 mod rules;

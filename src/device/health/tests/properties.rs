@@ -217,6 +217,27 @@ proptest! {
     }
 
     #[test]
+    fn the_same_history_gives_the_same_verdict_and_a_restart_keeps_it(history in history(), policy in any_policy()) {
+        let uuid: crate::device::names::Uuid = "GPU-a".parse().unwrap();
+        let new = || {
+            let mut node = NodeHealth::new(policy.clone(), Epoch::default());
+            node.apply(ms(0), NodeObservation::Enumeration { session: 9, gpus: [uuid.clone()].into() });
+            node
+        };
+        let (mut one, mut two, mut now) = (new(), new(), ms(0));
+        for (time, observation) in history {
+            now = now.after(ms(time).0);
+            let observation = NodeObservation::Gpu(uuid.clone(), observation);
+            prop_assert_eq!(one.apply(now, observation.clone()), two.apply(now, observation));
+        }
+        prop_assert_eq!(one.of(&uuid, Offered::Whole), two.of(&uuid, Offered::Whole));
+        let remembered = one.remember();
+        let mut next = NodeHealth::new(policy.clone(), Epoch::default());
+        prop_assert_eq!(next.recall(now, &remembered), []);
+        prop_assert_eq!(next.remember(), remembered);
+    }
+
+    #[test]
     fn no_text_of_the_environment_is_too_strange(disable in ".{0,40}", enable in "[-+0-9a-zA-Z, ]{0,40}") {
         let (overrides, _) = Overrides::parse(&disable, &enable);
         let (policy, _) = Policy::new(Rules::default(), overrides);
