@@ -1,6 +1,8 @@
 //! Tests of the health verdict, by what they claim.
 
+mod alarm;
 mod catalogue;
+mod hysteresis;
 mod node;
 mod policy;
 mod properties;
@@ -12,6 +14,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::device::gpu::Placement;
+
+/// Evidence of every kind.
+const EVIDENCE: [Evidence; 4] = [Evidence::NewBoot, Evidence::DriverReload, Evidence::GoneAndBack, Evidence::Operator];
 
 /// A moment, in milliseconds.
 fn ms(milliseconds: u64) -> Moment {

@@ -150,3 +150,15 @@ fn all_disabled_and_one_enabled_watches_that_one() {
     bench.poll(&well(), 2);
     assert!(bench.is_healthy());
 }
+
+#[test]
+fn with_health_checking_off_nothing_latches() {
+    let (off, _) = Policy::new(Rules::default(), Overrides::parse("all", "").0);
+    let mut bench = Bench::with(off, well());
+    for _ in 0..20 {
+        bench.see(Observation::NotEnumerated);
+        bench.see(Observation::Enumerated { session: 1 });
+        bench.poll(&well(), 2);
+        assert!(bench.is_healthy());
+    }
+}

@@ -116,7 +116,7 @@ fn causes(gpu: &GpuHealth) -> BTreeSet<(Kind, Scope, Option<Xid>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn within_an_incident_causes_only_grow(

@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// Evidence of every kind.
-const EVIDENCE: [Evidence; 4] = [Evidence::NewBoot, Evidence::DriverReload, Evidence::GoneAndBack, Evidence::Operator];
-
 #[test]
 fn a_fatal_xid_is_unhealthy_at_once_and_over_after_two_clean_polls() {
     let mut bench = Bench::after(well());
@@ -13,72 +10,6 @@ fn a_fatal_xid_is_unhealthy_at_once_and_over_after_two_clean_polls() {
     bench.poll(&well(), 1);
     assert!(!bench.is_healthy());
     bench.poll(&well(), 1);
-    assert!(bench.is_healthy());
-}
-
-#[test]
-fn the_row_of_clean_polls_is_broken_by_anything_that_failed() {
-    let unreadable = Reading { recovery_action: Some(Err(error(999))), ..well() };
-    let no_probe = Reading { probe: None, ..well() };
-    let failed_probe = Reading { probe: Some(Err(error(10))), ..well() };
-    for between in [
-        Observation::Poll(asks_for(RecoveryAction::GpuReset)),
-        Observation::Poll(unreadable),
-        Observation::Poll(no_probe),
-        Observation::Poll(failed_probe),
-        Observation::Missed { call: "x" },
-        Observation::Failed(error(999)),
-        xid(48),
-    ] {
-        let mut bench = Bench::after(well());
-        bench.see(xid(48));
-        bench.poll(&well(), 1);
-        bench.now = bench.now.after(Duration::from_secs(9));
-        bench.see(between.clone());
-        bench.poll(&well(), 1);
-        assert!(!bench.is_healthy(), "{between:?}");
-        bench.poll(&well(), 1);
-        assert!(bench.is_healthy(), "{between:?}");
-    }
-}
-
-#[test]
-fn reads_between_polls_do_not_count_towards_recovery() {
-    let mut bench = Bench::after(well());
-    bench.see(xid(48));
-    for _ in 0..100 {
-        bench.now = bench.now.after(Duration::from_secs(1));
-        bench.see(Observation::Reading(well()));
-    }
-    assert!(!bench.is_healthy());
-}
-
-#[test]
-fn a_poll_that_began_before_the_xid_does_not_speak_for_it() {
-    let mut bench = Bench::after(well());
-    bench.now = ms(60_000);
-    bench.see(xid(48));
-    for began in [50_000, 59_000, 60_001] {
-        bench.gpu.apply(ms(began), Observation::Poll(well()), &bench.policy);
-    }
-    bench.poll(&well(), 1);
-    assert!(!bench.is_healthy());
-    bench.poll(&well(), 1);
-    assert!(bench.is_healthy());
-}
-
-#[test]
-fn with_quick_polls_an_xid_lasts_as_long_as_the_suspicion() {
-    let mut bench = Bench::after(well());
-    bench.see(xid(48));
-    let began = bench.now;
-    for _ in 0..49 {
-        bench.now = bench.now.after(Duration::from_millis(100));
-        bench.gpu.apply(bench.now, Observation::Poll(well()), &bench.policy);
-        assert!(!bench.is_healthy());
-    }
-    let at = began.after(Duration::from_secs(5));
-    bench.gpu.apply(at, Observation::Poll(well()), &bench.policy);
     assert!(bench.is_healthy());
 }
 
@@ -94,16 +25,6 @@ fn without_the_recovery_action_only_evidence_of_repair_ends_a_fatal_xid() {
         bench.poll(&well_without_field(), 2);
         assert!(bench.is_healthy(), "{evidence:?}");
     }
-}
-
-#[test]
-fn evidence_of_repair_is_void_when_the_xid_comes_again() {
-    let mut bench = Bench::after(well_without_field());
-    bench.see(xid(48));
-    bench.see(Observation::Repaired(Evidence::DriverReload));
-    bench.see(xid(48));
-    bench.poll(&well_without_field(), 10);
-    assert!(!bench.is_healthy());
 }
 
 #[test]
@@ -227,16 +148,6 @@ fn peer_to_peer_work_may_be_borne_with() {
 }
 
 #[test]
-fn xid_154_alone_does_nothing() {
-    let mut bench = Bench::after(well());
-    bench.see(xid(154));
-    bench.see(Observation::Reading(well()));
-    bench.poll(&well(), 5);
-    assert!(bench.is_healthy());
-    assert_eq!(bench.gpu.next_reading(), None);
-}
-
-#[test]
 fn contained_and_pending_memory_errors_keep_the_gpu() {
     let pending = Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
     let mut bench = Bench::after(well());
@@ -314,62 +225,6 @@ fn the_fabric_recovers_by_itself() {
 }
 
 #[test]
-fn a_call_that_does_not_return_counts_after_three_deadlines() {
-    let missed = Observation::Missed { call: "nvmlDeviceGetMemoryInfo" };
-    let mut bench = Bench::after(well());
-    bench.see(missed.clone());
-    bench.see(missed.clone());
-    assert!(bench.is_healthy());
-    bench.poll(&well(), 1);
-    bench.see(missed.clone());
-    bench.see(missed.clone());
-    assert!(bench.is_healthy(), "an answer ends the row");
-    bench.see(missed);
-    assert_eq!(bench.words(), ["nvml_unresponsive"]);
-    bench.poll(&well(), 2);
-    assert!(bench.is_healthy());
-}
-
-#[test]
-fn a_call_that_does_not_return_counts_at_once_for_a_new_or_suspect_gpu() {
-    let missed = Observation::Missed { call: "nvmlDeviceGetMemoryInfo" };
-    let mut new = Bench { gpu: GpuHealth::default(), policy: Policy::default(), now: ms(0) };
-    new.see(missed.clone());
-    assert_eq!(new.words(), ["nvml_unresponsive"]);
-    let mut suspect = Bench::after(well());
-    suspect.see(Observation::Event(EventType::GpuRecoveryAction));
-    suspect.see(missed);
-    assert_eq!(suspect.words(), ["nvml_unresponsive"]);
-}
-
-#[test]
-fn refused_calls_count_after_three_readings_and_end_with_answers() {
-    let refused = Reading { recovery_action: Some(Err(error(999))), probe: Some(Err(error(999))), ..well() };
-    let mut bench = Bench::after(well());
-    bench.poll(&refused, 2);
-    assert!(bench.is_healthy());
-    bench.poll(&refused, 1);
-    assert_eq!(bench.words(), ["nvml_error"]);
-    bench.poll(&well(), 2);
-    assert!(bench.is_healthy());
-}
-
-#[test]
-fn what_a_gpu_does_not_have_is_not_held_against_it() {
-    let bare =
-        Reading { recovery_action: Some(Err(error(2))), remapped_rows: None, fabric: None, probe: Some(Err(error(3))) };
-    let mut bench = Bench::after(bare.clone());
-    bench.see(Observation::Failed(error(3)));
-    bench.poll(&bare, 5);
-    assert!(bench.is_healthy());
-    assert_eq!(bench.gpu.recovery_action(), None);
-    bench.see(xid(48));
-    bench.see(Observation::Repaired(Evidence::Operator));
-    bench.poll(&bare, 2);
-    assert!(bench.is_healthy());
-}
-
-#[test]
 fn lifting_a_quarantine_lifts_that_and_nothing_else() {
     let mut bench = Bench::after(well_without_field());
     bench.see(Observation::Quarantine(Some("fan".into())));
@@ -393,88 +248,4 @@ fn a_new_text_of_a_quarantine_is_a_change() {
     assert!(bench.see(Observation::Quarantine(Some("fan".into()))).is_empty());
     let change = bench.see(Observation::Quarantine(Some("fan and dust".into())));
     assert_eq!(change.raised, [Cause::Quarantined("fan and dust".into())]);
-}
-
-#[test]
-fn too_many_relapses_latch_the_verdict_until_evidence_of_repair() {
-    for (evidence, ends) in EVIDENCE.into_iter().zip([true, true, false, true]) {
-        let mut bench = Bench::after(well());
-        for relapse in 0..3 {
-            bench.see(xid(48));
-            bench.poll(&well(), 2);
-            assert!(bench.is_healthy(), "{relapse}");
-        }
-        bench.see(xid(48));
-        assert_eq!(bench.words(), ["relapses", "xid"]);
-        bench.poll(&well(), 100);
-        assert_eq!(bench.words(), ["relapses"]);
-        bench.see(Observation::Repaired(evidence));
-        bench.poll(&well(), 2);
-        assert_eq!(bench.is_healthy(), ends, "{evidence:?}");
-    }
-}
-
-#[test]
-fn relapses_far_apart_do_not_latch() {
-    let mut bench = Bench::after(well());
-    for _ in 0..20 {
-        bench.see(xid(48));
-        bench.poll(&well(), 2);
-        assert!(bench.is_healthy());
-        bench.now = bench.now.after(Duration::from_secs(1801));
-    }
-}
-
-#[test]
-fn only_failures_of_the_gpu_itself_are_relapses() {
-    let joining = Reading {
-        fabric: Some(Fabric { state: FabricState::NotStarted, status: ReturnCode(0), health_mask: 0 }),
-        ..well()
-    };
-    let mut bench = Bench::after(well());
-    for _ in 0..20 {
-        bench.poll(&joining, 1);
-        bench.see(Observation::Quarantine(Some("x".into())));
-        bench.see(Observation::Quarantine(None));
-        bench.poll(&well(), 2);
-        assert!(bench.is_healthy());
-    }
-}
-
-#[test]
-fn after_an_alarm_the_gpu_is_read_at_once_and_three_times_more() {
-    let mut bench = Bench::after(well());
-    bench.now = ms(99_999);
-    bench.see(xid(154));
-    let mut reads = Vec::new();
-    while let Some(due) = bench.gpu.next_reading() {
-        reads.push(due);
-        bench.gpu.apply(due, Observation::Reading(well()), &bench.policy);
-    }
-    assert_eq!(reads, [ms(100_000), ms(101_000), ms(102_000), ms(105_000)]);
-}
-
-#[test]
-fn a_storm_is_counted_and_read_rarely_and_takes_no_memory() {
-    let mut bench = Bench::after(well());
-    let (mut raised, mut reads) = (0, 0);
-    for n in 0..10_000_u32 {
-        let now = ms(50_000 + u64::from(n / 10));
-        let scope = Scope::from_event(n % 7, n % 5);
-        let change = bench.gpu.apply(now, Observation::Xid { xid: Xid(n % 3000), scope }, &bench.policy);
-        raised += change.raised.len();
-        if bench.gpu.next_reading().is_some_and(|due| due <= now) {
-            reads += 1;
-            bench.gpu.apply(now, Observation::Reading(well()), &bench.policy);
-        }
-    }
-    let health = bench.gpu.of(Offered::Whole);
-    assert!(health.reasons().len() <= 65, "{}", health.reasons().len());
-    assert!(raised <= 65 && reads <= 6, "{raised} raised, {reads} reads");
-    let counted: u64 = bench.gpu.xids().values().sum::<u64>() + bench.gpu.other_xids();
-    assert_eq!(counted, 10_000);
-    assert_eq!(bench.gpu.xids().len(), 512);
-    // No device that was hit is spared for it.
-    let slice = Offered::Slice(Placement { gpu_instance: 6, compute_instance: 4 });
-    assert!(!bench.gpu.of(slice).is_healthy());
 }
