@@ -3,4 +3,5 @@
 //! Pure: standard library and thiserror only. Time and facts come in as values.
 
 pub mod gpu;
+pub mod mig_profile;
 pub mod names;
