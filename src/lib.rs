@@ -1,3 +1,4 @@
 //! A Kubernetes device plugin for NVIDIA GPUs.
 
+pub mod config;
 pub mod device;

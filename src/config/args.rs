@@ -1,0 +1,155 @@
+//! What the command line may say: flags out of the table of settings, and the subcommands. Values are taken as they
+//! stand, so that a mistake in one is told together with all others.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::settings::{self, Setting, Shape};
+use super::sources::Sources;
+
+/// What the program is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Serve the kubelet.
+    Serve,
+    /// `config check FILE`: tell every mistake in a file.
+    Check,
+    /// `config show`: print the configuration in force.
+    Show,
+}
+
+/// A command line that was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// What to do.
+    pub action: Action,
+    /// The flags, and the environment.
+    pub sources: Sources,
+}
+
+impl Invocation {
+    /// Understands `arguments`, the first being the program's name, in `environment`. The error prints itself: it may
+    /// be a mistake, the help or the version.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, clap::Error> {
+        let mut matches = command().try_get_matches_from(arguments.into_iter().map(dashed))?;
+        let mut sources = Sources::default();
+        sources.set_environment(environment);
+        take_flags(&mut matches, &mut sources);
+        let mut action = Action::Serve;
+        if let Some((_, mut config)) = matches.remove_subcommand() {
+            take_flags(&mut config, &mut sources);
+            if let Some((name, mut command)) = config.remove_subcommand() {
+                take_flags(&mut command, &mut sources);
+                action = if name == "check" { Action::Check } else { Action::Show };
+                if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE")
+                    && let Some(flag) = settings::CONFIG_FILE.flag
+                {
+                    sources.set_flag(flag, vec![file.to_string_lossy().into_owned()]);
+                }
+            }
+        }
+        Ok(Self { action, sources })
+    }
+
+    /// The command line and environment of this process.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Self::parse(std::env::args_os(), variable)
+    }
+}
+
+/// The command line as clap knows it.
+#[must_use]
+pub fn command() -> Command {
+    let version = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GIT_COMMIT"));
+    let check = Command::new("check")
+        .about("Tell every mistake and warning in a config file, and start nothing")
+        .arg(Arg::new("FILE").required(true).value_parser(clap::value_parser!(PathBuf)).help("The file to check"));
+    let show = Command::new("show").about("Print the configuration in force as YAML, with the origin of each value");
+    let config = Command::new("config")
+        .about("Check or show the configuration")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([check, show]);
+    Command::new("gpu-device-plugin")
+        .about("Offers a node's NVIDIA GPUs to the kubelet. Without a subcommand it serves until it is stopped.")
+        .after_help(unflagged())
+        .version(version)
+        .disable_version_flag(true)
+        .arg(
+            Arg::new("version")
+                .long("version")
+                .short('V')
+                .short_alias('v')
+                .action(ArgAction::Version)
+                .help("Print the version and the git commit"),
+        )
+        .args(settings::ALL.iter().filter_map(|setting| Some(arg(setting, setting.flag?))))
+        .subcommand(config)
+}
+
+fn arg(setting: &Setting, flag: &'static str) -> Arg {
+    let arg = Arg::new(flag)
+        .long(flag)
+        .aliases(setting.aliases)
+        .action(ArgAction::Append)
+        .value_name(setting.value)
+        .help(help(setting))
+        .help_heading(setting.heading)
+        .global(true);
+    match setting.shape {
+        Shape::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Shape::Value | Shape::List => arg.allow_hyphen_values(setting.shape == Shape::List),
+    }
+}
+
+fn help(setting: &Setting) -> String {
+    let mut help = setting.help.to_owned();
+    let mut note = |label: &str, text: &str| {
+        if !text.is_empty() {
+            help.push_str(&format!(" [{label}: {text}]"));
+        }
+    };
+    note("env", &setting.env.join(", "));
+    note("file", setting.key.unwrap_or_default());
+    note("default", setting.default);
+    note("also", &setting.aliases.iter().map(|alias| format!("--{alias}")).collect::<Vec<_>>().join(", "));
+    help
+}
+
+/// What can be set, but by no flag.
+fn unflagged() -> String {
+    let mut text = String::from("Environment and file only:\n");
+    for setting in settings::ALL.iter().filter(|setting| setting.flag.is_none()) {
+        text.push_str(&format!("  {}\n          {}\n", setting.name(), setting.help));
+    }
+    text.push_str(
+        "\nA flag counts before the environment, the environment before the file, the file before the default.",
+    );
+    text
+}
+
+fn take_flags(matches: &mut ArgMatches, sources: &mut Sources) {
+    for flag in settings::ALL.iter().filter_map(|setting| setting.flag) {
+        if let Ok(Some(values)) = matches.try_remove_many::<String>(flag) {
+            sources.set_flag(flag, values.collect());
+        }
+    }
+}
+
+/// `-flag` as `--flag`: the command line that this one takes the place of knows no difference.
+fn dashed(argument: OsString) -> OsString {
+    let long = |text: &str| {
+        let name = text.split('=').next().unwrap_or(text);
+        settings::ALL.iter().any(|setting| setting.flag == Some(name) || setting.aliases.contains(&name))
+    };
+    match argument.to_str().and_then(|text| text.strip_prefix('-')) {
+        Some(text) if long(text) => OsString::from(format!("--{text}")),
+        _ => argument,
+    }
+}
