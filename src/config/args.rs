@@ -81,6 +81,8 @@ pub fn command() -> Command {
         .after_help(unflagged())
         .version(version)
         .disable_version_flag(true)
+        .next_line_help(true)
+        .max_term_width(100)
         .arg(
             Arg::new("version")
                 .long("version")
@@ -108,18 +110,17 @@ fn arg(setting: &Setting, flag: &'static str) -> Arg {
     }
 }
 
+/// What `--help` says: the meaning, and below it every other way to set it.
 fn help(setting: &Setting) -> String {
-    let mut help = setting.help.to_owned();
-    let mut note = |label: &str, text: &str| {
-        if !text.is_empty() {
-            help.push_str(&format!(" [{label}: {text}]"));
-        }
-    };
-    note("env", &setting.env.join(", "));
-    note("file", setting.key.unwrap_or_default());
-    note("default", setting.default);
-    note("also", &setting.aliases.iter().map(|alias| format!("--{alias}")).collect::<Vec<_>>().join(", "));
-    help
+    let aliases: Vec<_> = setting.aliases.iter().map(|alias| format!("--{alias}")).collect();
+    let notes = [
+        ("env", setting.env.join(", ")),
+        ("file", setting.key.unwrap_or_default().to_owned()),
+        ("also", aliases.join(", ")),
+        ("default", setting.default.to_owned()),
+    ];
+    let notes = notes.iter().filter(|(_, text)| !text.is_empty()).map(|(label, text)| format!("[{label}: {text}]"));
+    format!("{}\n{}", setting.help, notes.collect::<Vec<_>>().join(" "))
 }
 
 /// What can be set, but by no flag.

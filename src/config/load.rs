@@ -116,8 +116,11 @@ impl Reader<'_> {
         let custom = layout.custom_resources;
         let stated = sharing::sharing(&field, custom, &mut self.report, &mut self.origins);
         let Some((replication, line)) = stated.mps else {
-            return stated.time_slicing.map_or(Sharing::None, Sharing::TimeSlicing);
+            let Some(replication) = stated.time_slicing else { return Sharing::None };
+            sharing::without_devices("timeSlicing", &replication, layout, &mut self.report, &self.origins);
+            return Sharing::TimeSlicing(replication);
         };
+        sharing::without_devices("mps", &replication, layout, &mut self.report, &self.origins);
         let origin = Origin::File { line };
         if layout.mig_strategy == MigStrategy::Mixed {
             let by = self.origins.get(settings::MIG_STRATEGY.name()).unwrap_or(&Origin::Default);

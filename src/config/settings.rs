@@ -78,7 +78,7 @@ settings! {
     CONFIG_FILE: Some("config-file"), [], ["CONFIG_FILE"], None, Value, "", DAEMON, "FILE",
         "A YAML or JSON file (version v1) with what is not set by flags and environment. Read again when its content changes and on SIGHUP.";
     MIG_STRATEGY: Some("mig-strategy"), [], ["MIG_STRATEGY"], Some("flags.migStrategy"), Value, "none", RESOURCES,
-        "STRATEGY", "Which names MIG devices have: none (GPUs are offered whole), single (nvidia.com/gpu), mixed (nvidia.com/mig-<profile>).";
+        "STRATEGY", "Which names MIG devices have: none (GPUs are offered whole), single (nvidia.com/gpu), mixed (such as nvidia.com/mig-1g.10gb).";
     DEVICES: Some("devices"), [], ["DEVICES"], Some("devices"), List, "", RESOURCES, "TERMS",
         "The GPUs to offer, all others being reserved for the system: a list of indices and ranges (0-3), UUIDs, PCI bus ids and model=PATTERN; a term that begins with ! takes GPUs away. Without a term that includes, all are offered.";
     DISCOVERY_STRATEGY: Some("device-discovery-strategy"), [], ["DEVICE_DISCOVERY_STRATEGY"],
@@ -153,7 +153,7 @@ settings! {
         "/var/lib/kubelet/pod-resources/kubelet.sock", DAEMON, "SOCKET",
         "The kubelet's socket that tells which pod holds which device; empty: do not ask.";
     HTTP_ADDRESS: Some("http-address"), [], ["HTTP_ADDRESS"], None, Value, ":19400", DAEMON, "ADDRESS",
-        "Where metrics, probes and status are served: HOST:PORT, :PORT or unix:PATH; empty: nowhere.";
+        "Where metrics, probes and status are served: IP:PORT, :PORT or unix:PATH; empty: nowhere.";
     LOG_FORMAT: Some("log-format"), [], ["LOG_FORMAT"], None, Value, "text", DAEMON, "FORMAT",
         "How log lines are written: text or json.";
     LOG_LEVEL: Some("log-level"), [], ["LOG_LEVEL", "RUST_LOG"], None, Value, "info", DAEMON, "FILTER",

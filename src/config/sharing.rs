@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::choice::MigStrategy;
 use super::fields::{self, Field, Fields};
 use super::filter::DeviceRef;
 use super::limit;
-use super::model::{Replication, Selection, SharedResource};
+use super::model::{Layout, Replication, Selection, SharedResource};
 use super::names::{resource_name, shared_name};
 use super::raw::{self, Raw, Read};
 use super::report::{Origin, Origins, Report};
@@ -159,6 +160,30 @@ impl Kind {
             let problem = format!("is shared by an entry before it; {} replicas count", earlier.replicas);
             report.warning(entry.origin(), path, resource.name.to_string(), problem);
         }
+    }
+}
+
+/// Tells of shared resources that no device of any node can be in: NVIDIA's plugin passes over them in silence.
+pub(super) fn without_devices(
+    kind: &str,
+    replication: &Replication,
+    layout: &Layout,
+    report: &mut Report,
+    origins: &Origins,
+) {
+    let custom: Vec<_> = layout.gpu_names.iter().chain(&layout.mig_names).map(|named| &named.name).collect();
+    for (number, SharedResource { name, .. }) in replication.resources.iter().enumerate() {
+        let mig = name.base().starts_with("mig-");
+        let problem = match layout.mig_strategy {
+            _ if name.base() == "gpu" || custom.contains(&name) => continue,
+            MigStrategy::Mixed if mig => continue,
+            other if mig => format!("has no devices with the MIG strategy {other}: only mixed names MIG profiles"),
+            _ => "has no devices: there are nvidia.com/gpu and, with the MIG strategy mixed, nvidia.com/mig-<profile>"
+                .to_owned(),
+        };
+        let key = format!("sharing.{kind}.resources[{number}].name");
+        let origin = origins.get(&key).unwrap_or(&Origin::Default).clone();
+        report.warning(origin, key, name.to_string(), problem);
     }
 }
 

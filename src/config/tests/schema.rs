@@ -191,6 +191,26 @@ fn with_mps_and_time_slicing_mps_counts_and_it_is_told() {
 }
 
 #[test]
+fn a_name_that_no_device_can_have_is_told() {
+    let text = |flags: &str, name: &str| {
+        format!("flags: {flags}\nsharing:\n  timeSlicing:\n    resources:\n    - {{name: {name}, replicas: 2}}\n")
+    };
+    for (flags, name, says) in [
+        (
+            "{}",
+            "mig-1g.5gb",
+            ":5: sharing.timeSlicing.resources[0].name: nvidia.com/mig-1g.5gb has no devices with the MIG strategy none",
+        ),
+        ("{migStrategy: single}", "mig-1g.5gb", "has no devices with the MIG strategy single"),
+        ("{migStrategy: mixed}", "gpus", "nvidia.com/gpus has no devices: there are nvidia.com/gpu and"),
+    ] {
+        let warnings = warnings(&text(flags, name));
+        assert!(warnings.len() == 1 && warnings[0].contains(says), "{warnings:?}");
+    }
+    quiet(&text("{migStrategy: mixed}", "mig-1g.5gb"));
+}
+
+#[test]
 fn a_resource_shared_twice_counts_once() {
     let twice = "sharing:\n  timeSlicing:\n    resources:\n    - {name: gpu, replicas: 2}\n    - {name: nvidia.com/gpu, replicas: 4}\n    - {name: mig-1g.5gb, replicas: 2}\n";
     assert!(

@@ -28,7 +28,7 @@ fn yaml_and_json_say_the_same() {
 
 #[test]
 fn anchors_aliases_and_merge_keys_are_followed() {
-    let text = "version: v1\nsharing:\n  timeSlicing:\n    resources:\n    - &one {name: gpu, replicas: 10}\n    - {<<: *one, name: mig-1g.5gb}\n    - {<<: [*one], name: mig-2g.10gb, replicas: 4}\n";
+    let text = "version: v1\nflags: {migStrategy: mixed}\nsharing:\n  timeSlicing:\n    resources:\n    - &one {name: gpu, replicas: 10}\n    - {<<: *one, name: mig-1g.5gb}\n    - {<<: [*one], name: mig-2g.10gb, replicas: 4}\n";
     let resources = quiet(text).sharing.replication().unwrap().resources.clone();
     let seen: Vec<_> = resources.iter().map(|resource| (resource.name.base(), resource.replicas)).collect();
     assert_eq!(seen, [("gpu", 10), ("mig-1g.5gb", 10), ("mig-2g.10gb", 4)]);
