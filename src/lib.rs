@@ -6,3 +6,4 @@ pub mod device;
 pub mod log;
 pub mod nvml;
 pub mod plugin;
+pub mod watch;

@@ -33,8 +33,8 @@ mod tree;
 
 pub use changes::Changes;
 pub use choice::{
-    CdiFeature, Choice, DeviceIdStrategy, DeviceListStrategy, DiscoveryStrategy, EventType, LogFormat, MigStrategy,
-    PendingRemap, SharedPolicy, UnknownWord, WholeGpuPolicy, XidAction,
+    CdiFeature, Choice, DeviceIdStrategy, DeviceListStrategy, DiscoveryStrategy, LogFormat, MigStrategy, SharedPolicy,
+    UnknownWord, WholeGpuPolicy,
 };
 pub use file::FileText;
 pub use filter::{DeviceFilter, DeviceRef, NotATerm, Term, Verdict};

@@ -1,6 +1,8 @@
 //! The only room that knows all others: discover, wire, supervise, stop.
 
+mod memory;
 mod plugins;
+mod quarantine;
 mod settings;
 
 use std::future::Future;
@@ -8,18 +10,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use tokio::sync::watch;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
 
 use crate::config::Config;
-use crate::device::health::{Epoch, NodeHealth};
-use crate::device::inventory::{Changes, Inventory};
+use crate::device::health::{NodeHealth, NodeObservation, Remembered};
+use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::device::names::ResourceName;
 use crate::device::resource::Offers;
 use crate::log;
-use crate::nvml::{self, Clock, Seen};
+use crate::nvml::{self, Clock, LetGo, Links, Seen, Wants};
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
+use crate::watch::Watches;
+use memory::Memory;
 use plugins::Plugins;
+use quarantine::Doorkeeper;
 
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
@@ -30,46 +37,71 @@ const BATCH: usize = 64;
 /// NVML cannot be opened at the start and that is an error by the configuration, the plugin directory was
 /// replaced under our mount, or a part ended that never should.
 pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    // Before anything else: without it the signal would end the process.
+    let let_go = LetGo::default();
+    let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
     let policy = settings::policy(&config);
     let clock = Clock::from(started);
-    let edge = nvml::start(settings::hardware(&config, &policy), clock)?;
+    let memory = Memory::open(config.process.state_dir.as_deref());
+    let doorkeeper = Doorkeeper::new(config.process.quarantine_dir.as_deref());
     let places = settings::places(&config)?;
     socket::remove_stale(&places.directory);
-    let health = NodeHealth::new(policy, Epoch::default());
+    let hardware = settings::hardware(&config, &policy);
+    let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
+    if let Some(remembered) = memory.recall() {
+        health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
+    }
+    let (remember, remembered) = watch::channel(health.remember());
     let inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), health);
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
+    let watches = Watches::default();
+    let (links, observations, want) = Links::new(let_go.clone());
+    let observe = links.observe.clone();
+    let say = async |quarantine| {
+        let observation = Observation::Health(NodeObservation::Quarantine(quarantine));
+        let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
+    };
+    let inventories = publish.subscribe();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), started);
+    let mut wiring = Wiring { publish, want, remember, clock, doorkeeper: doorkeeper.clone() };
 
     let result = tokio::select! {
         () = stop => Ok(()),
-        ended = directory::watch(&places.directory, &changes) => {
+        ended = directory::watch(&places.directory, &changes, &watches) => {
             let Err(replaced) = ended;
             Err(replaced.into())
         }
-        result = attend(edge, &publish, &mut plugins) => result,
+        ended = nvml::attend(hardware, clock, links) => {
+            let Err(error) = ended;
+            Err(error.into())
+        }
+        never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
+        never = memory.keep(remembered) => match never {},
+        () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
+            Err(anyhow!("no signal can come any more"))
+        }
+        result = attend(observations, &mut wiring, &mut plugins) => result,
     };
-    plugins.stop().await;
+    let remembered = wiring.remember.borrow().clone();
+    tokio::join!(plugins.stop(), memory.settle(remembered));
     result
 }
 
 /// Takes observations into the inventory, publishes it, and sees that every resource is served.
 async fn attend(
-    mut edge: nvml::Edge,
-    publish: &watch::Sender<Arc<Inventory>>,
+    mut observations: mpsc::Receiver<Vec<Seen>>,
+    wiring: &mut Wiring,
     plugins: &mut Plugins,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         tokio::select! {
-            count = edge.observations.recv_many(&mut batch, BATCH), if !edge.observations.is_closed() => {
+            count = observations.recv_many(&mut batch, BATCH), if !observations.is_closed() => {
                 if count > 0 {
-                    take_in(batch.drain(..), publish);
-                    plugins.serve_all(publish);
+                    wiring.take_in(batch.drain(..).flatten());
+                    plugins.serve_all(&wiring.publish);
                 }
-            }
-            ended = &mut edge.ended => {
-                return Err(ended.map_or_else(|_| anyhow!("the thread nvml ended without a word"), Into::into));
             }
             Some(ended) = plugins.running.join_next(), if !plugins.running.is_empty() => {
                 ended.context("the task of a resource panicked")??;
@@ -79,14 +111,43 @@ async fn attend(
     }
 }
 
-/// The one place that changes the inventory.
-fn take_in(seen: impl Iterator<Item = Seen>, publish: &watch::Sender<Arc<Inventory>>) {
-    let mut changes = Vec::new();
-    publish.send_if_modified(|inventory| {
-        let inventory = Arc::make_mut(inventory);
-        changes.extend(seen.map(|seen| inventory.apply(seen.at, seen.observation)));
-        changes.iter().any(|change| *change != Changes::default())
+/// The inventory, and who has to hear of its changes.
+struct Wiring {
+    publish: watch::Sender<Arc<Inventory>>,
+    want: watch::Sender<Wants>,
+    remember: watch::Sender<Remembered>,
+    clock: Clock,
+    doorkeeper: Doorkeeper,
+}
+
+impl Wiring {
+    /// The one place that changes the inventory.
+    fn take_in(&mut self, seen: impl Iterator<Item = Seen>) {
+        let (clock, doorkeeper) = (self.clock, &self.doorkeeper);
+        let mut changes = Vec::new();
+        self.publish.send_if_modified(|inventory| {
+            let inventory = Arc::make_mut(inventory);
+            changes.extend(seen.map(|seen| inventory.apply(seen.at, seen.observation)));
+            if changes.iter().any(|change| !change.appeared.is_empty()) {
+                // Whoever is spoken against is never shown Healthy.
+                let quarantine = NodeObservation::Quarantine(doorkeeper.says(inventory));
+                changes.push(inventory.apply(clock.now(), Observation::Health(quarantine)));
+            }
+            changes.iter().any(|change| *change != Changes::default())
+        });
+        let inventory = self.publish.borrow().clone();
+        changes.iter().for_each(|changes| log::changes(changes, &inventory));
+        let health = inventory.node_health();
+        set(&self.want, Wants::of(health));
+        set(&self.remember, health.remember());
+    }
+}
+
+/// Sends a value if it is another one.
+fn set<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|current| {
+        let differs = *current != value;
+        *current = value;
+        differs
     });
-    let inventory = publish.borrow().clone();
-    changes.iter().for_each(|changes| log::changes(changes, &inventory));
 }
