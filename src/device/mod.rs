@@ -2,5 +2,7 @@
 //!
 //! Pure: standard library and thiserror only. Time and facts come in as values.
 
+pub mod allocation;
 pub mod gpu;
 pub mod names;
+pub mod topology;
