@@ -11,10 +11,13 @@ use gpu_device_plugin::device::allocation::{Catalogue, Entry, Policies, Request,
 use gpu_device_plugin::device::names::{DeviceId, Uuid};
 use gpu_device_plugin::device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
 
-/// Sixteen GPUs of which no two are interchangeable and whose pairs are all equal at their worst: nothing that makes
-/// the search short applies.
+/// Sixteen GPUs of which no two are interchangeable, with one, two or three links at random: hardly anything that
+/// makes the search short applies.
 fn irregular() -> Topology {
-    let count = |a: usize, b: usize| 1 + (a.min(b) * 7 + a.max(b) * 13 + a * b) % 3;
+    let count = |a: usize, b: usize| {
+        let seed = (a.min(b) * 16 + a.max(b)) as u32;
+        1 + (seed.wrapping_mul(0x9e37_79b9) >> 13) as usize % 3
+    };
     machines::build(
         &[0; 16],
         |_, _| PcieLevel::SameNode,
@@ -52,7 +55,7 @@ fn shared_entries(carriers: usize, replicas: u32) -> Vec<Entry> {
         for carrier in 0..carriers {
             let uuid: Uuid = match carriers {
                 1 => machines::uuid(gpu),
-                _ => format!("MIG-{gpu:08x}-{carrier:04x}-5ca1-ab1e-000000000000").parse().unwrap(),
+                _ => format!("MIG-{gpu:08x}-{carrier:04x}-5ca1-ab1e-000000000000").parse().expect("it is well formed"),
             };
             entries.extend((0..replicas).map(|replica| Entry {
                 id: DeviceId::replica(uuid.clone(), replica),

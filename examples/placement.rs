@@ -26,31 +26,31 @@ const DAYS: u64 = 50;
 const MINUTES: u32 = 24 * 60;
 
 fn main() {
-    let mut total = [Tally::default(); 4];
-    println!("{DAYS} days; jobs with 2 or more GPUs: share that got the best possible set of the machine,");
-    println!("mean bandwidth lost at the worst pair, and share that spans more NUMA nodes than it need\n");
+    println!("{DAYS} days. Of the jobs with two or more GPUs: % that got their best possible set /");
+    println!("% of bandwidth lost at the worst pair / % that lie on more NUMA nodes than they need.\n");
     println!("| machine | jobs | first-fit | partition-sum | partition-sum, sorted | ours |");
     println!("|---|---:|---:|---:|---:|---:|");
+    let mut total = [Tally::default(); 4];
     for machine in machines::all() {
-        let mut node = Node::new(&machine.topology);
+        let node = Node::new(&machine.topology);
         let mut sum = [Tally::default(); 4];
         for day in 0..DAYS {
-            let jobs = jobs(day, machine.topology.gpus().len());
+            let jobs = jobs(day, node.ids.len());
             for (sum, placer) in sum.iter_mut().zip(Placer::ALL) {
-                sum.add(run(&mut node, placer, &jobs, day));
+                sum.add(run(&node, placer, &jobs, day));
             }
         }
         print_row(machine.name, &sum);
         total.iter_mut().zip(sum).for_each(|(total, sum)| total.add(sum));
     }
-    print_row("**all**", &total);
+    print_row("all", &total);
 }
 
 fn print_row(name: &str, tallies: &[Tally; 4]) {
+    let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
     let cells = tallies.map(|t| {
-        let share = |count: u64| 100.0 * count as f64 / t.jobs.max(1) as f64;
-        let lost = 100.0 * t.lost as f64 / t.possible.max(1) as f64;
-        format!("{:.1} % best, -{lost:.2} %, {:.1} % astray", share(t.best), share(t.astray))
+        let (best, lost, astray) = (percent(t.best, t.jobs), percent(t.lost, t.possible), percent(t.astray, t.jobs));
+        format!("{best:.1} / {lost:.2} / {astray:.1}")
     });
     println!("| {name} | {} | {} |", tallies[0].jobs, cells.join(" | "));
 }
@@ -59,9 +59,12 @@ fn print_row(name: &str, tallies: &[Tally; 4]) {
 #[derive(Clone, Copy, Default)]
 struct Tally {
     jobs: u64,
+    /// Those that got their best possible set.
     best: u64,
+    /// Bandwidth lost at the worst pair, and the bandwidth of the worst pair of the best set: GB/s, summed up.
     lost: u64,
     possible: u64,
+    /// Those on more NUMA nodes than any set of their size needs.
     astray: u64,
 }
 
@@ -168,7 +171,7 @@ impl<'a> Node<'a> {
 }
 
 /// One day with one placer. A job that finds too few free GPUs waits, and those behind it wait with it.
-fn run(node: &mut Node<'_>, placer: Placer, jobs: &[Job], day: u64) -> Tally {
+fn run(node: &Node<'_>, placer: Placer, jobs: &[Job], day: u64) -> Tally {
     let mut random = Random(day + 1_000_000);
     let mut busy_until = vec![0_u32; node.ids.len()];
     let mut tally = Tally::default();
@@ -229,20 +232,23 @@ fn pair_score(topology: &Topology, a: usize, b: usize) -> u32 {
     pcie + 100 * bundle.links.min(18)
 }
 
-/// What is best for each rest of the GPUs, and whether the short set is still to come.
+/// A sum of scores and the sets that make it.
+type Cut = (u32, Vec<Vec<usize>>);
+
+/// What is best for each rest of the GPUs, by how long the short set is that is still to come.
 struct Cuts<'a> {
     size: usize,
     score: &'a dyn Fn(&[usize]) -> u32,
-    known: BTreeMap<(Vec<usize>, usize), (u32, Vec<Vec<usize>>)>,
+    known: BTreeMap<(Vec<usize>, usize), Cut>,
 }
 
 impl Cuts<'_> {
-    fn best(&mut self, rest: Vec<usize>, short: usize) -> (u32, Vec<Vec<usize>>) {
+    fn best(&mut self, rest: Vec<usize>, short: usize) -> Cut {
         let Some((first, others)) = rest.split_first() else { return (0, Vec::new()) };
         if let Some(known) = self.known.get(&(rest.clone(), short)) {
             return known.clone();
         }
-        let mut best: Option<(u32, Vec<Vec<usize>>)> = None;
+        let mut best: Option<Cut> = None;
         let lengths = if short > 0 { vec![self.size, short] } else { vec![self.size] };
         for length in lengths.into_iter().filter(|length| *length <= rest.len()) {
             for mates in subsets(others, length - 1) {

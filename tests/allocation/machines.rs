@@ -32,12 +32,12 @@ pub(crate) fn all() -> Vec<Machine> {
 
 /// The UUID of the GPU with this index.
 pub(crate) fn uuid(index: usize) -> Uuid {
-    format!("GPU-{index:08x}-5ca1-ab1e-0000-000000000000").parse().unwrap()
+    format!("GPU-{index:08x}-5ca1-ab1e-0000-000000000000").parse().expect("it is well formed")
 }
 
 /// The bus id of the GPU with this index.
 pub(crate) fn bus(index: usize) -> PciBusId {
-    format!("0000:{:02x}:00.0", index + 1).parse().unwrap()
+    format!("0000:{:02x}:00.0", index + 1).parse().expect("it is well formed for up to 255 GPUs")
 }
 
 /// The catalogue of a machine whose GPUs are offered whole.
@@ -58,7 +58,7 @@ pub(crate) fn build(
 ) -> Topology {
     let gpus = numa.iter().enumerate().map(|(index, numa)| ObservedGpu {
         uuid: uuid(index),
-        index: u32::try_from(index).unwrap(),
+        index: u32::try_from(index).expect("a machine has fewer GPUs"),
         pci_bus_id: Some(bus(index)),
         numa_node: NumaNode::from_sysfs(*numa),
         links: links(index),

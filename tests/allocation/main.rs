@@ -1,8 +1,13 @@
 //! Preferred allocation from outside: against the oracle, on real machines, and on requests without sense.
 
+#![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
+
 mod exact;
+mod known;
 mod machines;
 mod oracle;
+mod requests;
+mod shared;
 
 use gpu_device_plugin::device::allocation::{Catalogue, Preferred, Request, preferred};
 

@@ -39,7 +39,7 @@ impl Leftover {
         }
         let packing = Packing::new(&classes, &weights, bandwidth);
         let mut values = vec![0; states];
-        for size in SIZES.into_iter().filter(|size| *size as usize <= twins.len()) {
+        for size in SIZES.into_iter().map(|size| size as usize).filter(|size| *size <= twins.len()) {
             values.iter_mut().zip(packing.best(size, states)).for_each(|(value, more)| *value += more);
         }
         Self { weights, values }
@@ -62,24 +62,28 @@ pub(super) fn on_node(free: u32) -> u32 {
     SIZES.iter().map(|size| free / size * size).sum()
 }
 
-/// How free sets are cut into sets of one size.
+/// The classes of a machine, for cutting free sets into sets of one size.
 struct Packing {
-    /// How many GPUs each class has, and what one of them adds to the key.
-    classes: Vec<(u32, usize)>,
+    /// How many GPUs each class has.
+    most: Vec<usize>,
+    /// What one GPU of each class adds to the key. The keys below it are those of all sets of the classes before.
+    weights: Vec<usize>,
     /// Bandwidths between classes, row by row; on the diagonal that inside the class.
     between: Vec<u32>,
 }
 
-/// One free set that is being cut, and the best cut so far.
-struct Cut<'a> {
-    size: u32,
-    free: &'a [u32],
-    key: usize,
+/// The free sets that have a certain number of GPUs of a class and any number of those before it.
+struct Layer<'a> {
+    packing: &'a Packing,
+    class: usize,
     /// The values of all smaller keys.
     known: &'a [u32],
-    best: u32,
-    /// The classes of the GPUs taken into the set that is being built.
-    taken: Vec<usize>,
+    /// The values of this layer, as far as they are known.
+    now: &'a mut [u32],
+    /// Where in `known` the free sets without the class's share of the set in hand begin.
+    without: usize,
+    /// The set in hand: how many it has of each class.
+    set: Vec<usize>,
 }
 
 impl Packing {
@@ -91,60 +95,76 @@ impl Packing {
             bandwidth[first(a) * weights.len() + second]
         };
         Self {
+            most: classes.iter().map(|class| class.count_ones() as usize).collect(),
+            weights: classes.iter().map(|class| weights[first(class)]).collect(),
             between: classes.iter().flat_map(|a| classes.iter().map(move |b| between(a, b))).collect(),
-            classes: classes.iter().map(|class| (class.count_ones(), weights[first(class)])).collect(),
         }
+    }
+
+    fn between(&self, a: usize, b: usize) -> u32 {
+        self.between[a * self.most.len() + b]
     }
 
     /// For each key the most that sets of this size can be worth, each being its size times its worst bandwidth.
-    fn best(&self, size: u32, states: usize) -> Vec<u32> {
-        let mut known = Vec::with_capacity(states);
-        known.push(0);
-        let mut free = vec![0; self.classes.len()];
-        for key in 1..states {
-            let lowest = self.count_up(&mut free);
-            let weight = self.classes[lowest].1;
-            // Of the lowest GPU that is free: either it stays out of all sets, or it is in one.
-            let taken = Vec::with_capacity(size as usize);
-            let mut cut = Cut { size, free: &free, key, known: &known, best: known[key - weight], taken };
-            self.grow(&mut cut, lowest, weight, u32::MAX);
-            let best = cut.best;
-            known.push(best);
-        }
-        known
-    }
-
-    /// The free set of the next key, and its lowest class that has any.
-    fn count_up(&self, free: &mut [u32]) -> usize {
-        for (digit, (most, _)) in free.iter_mut().zip(&self.classes) {
-            if *digit < *most {
-                *digit += 1;
-                break;
-            }
-            *digit = 0;
-        }
-        free.iter().position(|count| *count > 0).unwrap_or(0)
-    }
-
-    /// Adds a GPU of a class to the set that is being built, and then all that can follow it.
-    fn grow(&self, cut: &mut Cut<'_>, class: usize, used: usize, worst: u32) {
-        cut.taken.push(class);
-        if cut.taken.len() == cut.size as usize {
-            cut.best = cut.best.max(cut.size * worst + cut.known[cut.key - used]);
-        } else {
-            let mut room = cut.free[class] as usize > cut.taken.iter().filter(|taken| **taken == class).count();
-            for next in class..self.classes.len() {
-                let row = &self.between[next * self.classes.len()..];
-                let worst = cut.taken.iter().fold(worst, |worst, taken| worst.min(row[*taken]));
-                // A smaller free set is never worth more, so what is left after this set is bounded by what is left
-                // after its first GPU.
-                let first = self.classes[cut.taken[0]].1;
-                if room && cut.size * worst + cut.known[cut.key - first] > cut.best {
-                    self.grow(cut, next, used + self.classes[next].1, worst);
+    ///
+    /// Of the last class that a free set has, one GPU either stays out of all sets, and the value is that of the free
+    /// set without it; or it is in one, and the value is that of this set and of what is left after it.
+    fn best(&self, size: usize, states: usize) -> Vec<u32> {
+        let mut values = vec![0; states];
+        for (class, weight) in self.weights.iter().enumerate() {
+            for free in 1..=self.most[class] {
+                let start = free * weight;
+                values.copy_within(start - weight..start, start);
+                let (known, now) = values.split_at_mut(start);
+                let mut layer = Layer { packing: self, class, known, now, without: 0, set: vec![0; class + 1] };
+                for own in 1..=free.min(size) {
+                    let worst = if own > 1 { self.between(class, class) } else { u32::MAX };
+                    layer.set[class] = own;
+                    layer.without = (free - own) * weight;
+                    layer.grow(class, size - own, size, worst);
                 }
-                room = cut.free.get(next + 1).is_some_and(|free| *free > 0);
             }
         }
-        cut.taken.pop();
+        values
+    }
+}
+
+impl Layer<'_> {
+    /// Fills the set up from the classes before this one, in every way.
+    fn grow(&mut self, before: usize, missing: usize, size: usize, worst: u32) {
+        if missing == 0 {
+            let lowest = self.set.iter().position(|count| *count > 0).unwrap_or(0);
+            let with = self.set[..self.class].iter().zip(&self.packing.weights).map(|(n, weight)| n * weight).sum();
+            return self.raise(self.class, lowest, with, self.without, size as u32 * worst);
+        }
+        for class in (0..before).rev() {
+            let others = (class + 1..=self.class).filter(|other| self.set[*other] > 0);
+            let mut worst = others.fold(worst, |worst, other| worst.min(self.packing.between(class, other)));
+            for count in 1..=missing.min(self.packing.most[class]) {
+                if count > 1 {
+                    worst = worst.min(self.packing.between(class, class));
+                }
+                self.set[class] = count;
+                self.grow(class, missing - count, size, worst);
+            }
+            self.set[class] = 0;
+        }
+    }
+
+    /// Raises the value of every free set that has the set in hand: any GPUs of the classes before `class` beside it.
+    fn raise(&mut self, class: usize, lowest: usize, with: usize, without: usize, value: u32) {
+        let weight = self.packing.weights[class];
+        if class == lowest {
+            // The set has none of the classes before, so the keys that are left stand in a row.
+            let now = &mut self.now[with..with + weight];
+            for (now, known) in now.iter_mut().zip(&self.known[without..]) {
+                *now = (*now).max(value + known);
+            }
+            return;
+        }
+        let step = self.packing.weights[class - 1];
+        for more in 0..=self.packing.most[class - 1] - self.set[class - 1] {
+            self.raise(class - 1, lowest, with + more * step, without + more * step, value);
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::device::topology::{Pair, Topology};
 pub(super) const MOST_GPUS: usize = u64::BITS as usize;
 
 /// Bandwidths are capped here (GB/s), so that no sum over the pairs of a machine overflows 32 bits.
-const MOST_BANDWIDTH: u32 = 1_000_000;
+const MOST_BANDWIDTH: u32 = 100_000;
 
 /// A set of GPUs, each a bit by its position.
 pub(super) type Mask = u64;
@@ -18,6 +18,8 @@ pub(super) type Mask = u64;
 pub(super) struct Machine {
     count: usize,
     bandwidth: Vec<u32>,
+    /// The greatest bandwidth of all pairs.
+    pub(super) fastest: u32,
     /// The GPUs of each NUMA node. Those of unknown node stand together, so that they cost a request one node more.
     pub(super) nodes: Vec<Mask>,
     /// The GPUs that are interchangeable with each GPU, itself included.
@@ -53,7 +55,8 @@ impl Machine {
         nodes.sort_unstable();
         nodes.dedup();
         let leftover = Leftover::new(&twins, &bandwidth);
-        Some(Self { count, bandwidth, nodes, twins, leftover })
+        let fastest = bandwidth.iter().copied().max().unwrap_or(0);
+        Some(Self { count, bandwidth, fastest, nodes, twins, leftover })
     }
 
     /// How many GPUs there are.

@@ -94,15 +94,20 @@ impl<'a> Search<'a> {
     fn with(&mut self, set: Partial, gpu: usize) -> Partial {
         let width = self.machine.count();
         let (done, next) = self.reach.split_at_mut((set.count + 1) * width);
-        let from = &done[set.count * width..];
-        for ((next, from), bandwidth) in next.iter_mut().zip(from).zip(self.machine.row(gpu)) {
+        for ((next, from), bandwidth) in next.iter_mut().zip(&done[set.count * width..]).zip(self.machine.row(gpu)) {
             *next = Reach { worst: from.worst.min(*bandwidth), sum: from.sum + bandwidth };
         }
+        self.grown(set, gpu)
+    }
+
+    /// The same without the reach of the new set, for one that grows no more.
+    fn grown(&self, set: Partial, gpu: usize) -> Partial {
+        let reach = self.reach(set, gpu);
         Partial {
             chosen: set.chosen | 1 << gpu,
             count: set.count + 1,
-            worst: set.worst.min(from[gpu].worst),
-            sum: set.sum + from[gpu].sum,
+            worst: set.worst.min(reach.worst),
+            sum: set.sum + reach.sum,
             weight: set.weight + self.machine.leftover.weight(gpu),
         }
     }
@@ -139,22 +144,51 @@ impl<'a> Search<'a> {
         if set.count == self.size {
             return self.consider(set);
         }
-        let mut rest = self.open & Mask::MAX.checked_shl(from as u32).unwrap_or(0);
+        let last = set.count + 1 == self.size;
+        let more = self.most_after(set, from);
+        let mut rest = self.open_from(from);
         while set.count + rest.count_ones() as usize >= self.size && rest != 0 {
             let gpu = rest.trailing_zeros() as usize;
             rest &= rest - 1;
             let twin_waits = self.before[gpu] & !set.chosen != 0;
-            let worst = set.worst.min(self.reach(set, gpu).worst);
-            if twin_waits || self.best.is_some_and(|(best, _)| worst < best.links.worst) {
+            if twin_waits || self.hopeless(set, gpu, more) {
                 continue;
             }
             if self.steps >= MOST_STEPS {
                 return;
             }
             self.steps += 1;
-            let next = self.with(set, gpu);
-            self.descend(next, gpu + 1);
+            if last {
+                self.consider(self.grown(set, gpu));
+            } else {
+                let next = self.with(set, gpu);
+                self.descend(next, gpu + 1);
+            }
         }
+    }
+
+    /// More than what all GPUs after the next one can add to the sum: the greatest sum that any of them brings now, and
+    /// the greatest bandwidth for each pair that they make among themselves and with the next one.
+    fn most_after(&self, set: Partial, from: usize) -> u32 {
+        let missing = (self.size - set.count - 1) as u32;
+        if missing == 0 {
+            return 0;
+        }
+        let sums = bits(self.open_from(from)).map(|gpu| self.reach(set, gpu).sum);
+        missing * sums.max().unwrap_or(0) + missing * (missing + 1) / 2 * self.machine.fastest
+    }
+
+    /// Whether no set with this GPU in it can be as good as the best.
+    fn hopeless(&self, set: Partial, gpu: usize, more: u32) -> bool {
+        let Some((best, _)) = &self.best else { return false };
+        let reach = self.reach(set, gpu);
+        let worst = set.worst.min(reach.worst);
+        worst < best.links.worst || (worst == best.links.worst && set.sum + reach.sum + more < best.links.sum)
+    }
+
+    /// What is open from this position on.
+    fn open_from(&self, from: usize) -> Mask {
+        self.open & Mask::MAX.checked_shl(from as u32).unwrap_or(0)
     }
 
     /// Takes a full set if it is better than the best.
