@@ -21,7 +21,7 @@ fn entries(kind: usize, gpus: usize) -> Vec<Entry> {
             1 => (0..3).map(|n| DeviceId::replica(uuid(gpu), n)).collect(),
             2 => (0..3).map(|slice| DeviceId::whole(mig(gpu, slice))).collect(),
             3 => (0..4).map(|n| DeviceId::replica(mig(gpu, n as usize / 2), n % 2)).collect(),
-            _ if gpu % 2 == 0 => vec![DeviceId::whole(uuid(gpu))],
+            _ if gpu.is_multiple_of(2) => vec![DeviceId::whole(uuid(gpu))],
             _ => (0..2).map(|n| DeviceId::replica(uuid(gpu), n)).collect(),
         };
         ids.into_iter().map(|id| entry(gpu, id)).collect()
