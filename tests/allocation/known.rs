@@ -1,6 +1,7 @@
 //! What real machines are expected to choose, and why.
 
 use gpu_device_plugin::device::allocation::{Policies, WholeGpuPolicy};
+use gpu_device_plugin::device::topology::{NvLinkVersion, PcieLevel, Remote};
 
 use crate::machines::{self, Machine};
 use crate::oracle::Oracle;
@@ -100,6 +101,22 @@ fn a_workstation_gives_the_first_card_and_then_the_other() {
     assert_eq!(choose(machines::workstation(), &[0, 1], 1), [0]);
     assert_eq!(choose(machines::workstation(), &[1], 1), [1]);
     assert_eq!(choose(machines::workstation(), &[0, 1], 2), [0, 1]);
+}
+
+#[test]
+fn an_island_of_eight_is_kept_for_a_job_of_eight() {
+    let island = |gpu: usize| gpu / 8;
+    let topology = machines::build(
+        &[0; 12],
+        |_, _| PcieLevel::SameNode,
+        |gpu| {
+            let peers = (0..12).filter(|peer| *peer != gpu && island(*peer) == island(gpu));
+            peers.flat_map(|peer| machines::links(1, Remote::Gpu(machines::bus(peer)), NvLinkVersion::V4)).collect()
+        },
+    );
+    let all: Vec<usize> = (0..12).collect();
+    // With either island broken, five pairs and two fours can still be made; an eight only with the first one whole.
+    assert_eq!(choose(Machine { name: "eight and four", topology }, &all, 1), [8]);
 }
 
 #[test]

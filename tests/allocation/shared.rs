@@ -65,6 +65,20 @@ fn distributed_counts_what_must_be_included_as_in_use() {
 }
 
 #[test]
+fn distributed_breaks_a_tie_by_what_the_request_has_already() {
+    let catalogue = replicas(&[4, 4], SharedPolicy::Distributed);
+    // One is in use on each: on the first by this request, on the second by another.
+    assert_eq!(ask(&catalogue, &free(&[1, 1], 4), &[(0, 0)], 2).0, [0, 1]);
+}
+
+#[test]
+fn packed_breaks_a_tie_by_the_room_that_stays() {
+    let catalogue = replicas(&[5, 4], SharedPolicy::Packed);
+    let available = [&free(&[2], 5)[..], &[(1, 2), (1, 3)]].concat();
+    assert_eq!(ask(&catalogue, &available, &[], 2).0, [1, 1]);
+}
+
+#[test]
 fn packed_takes_the_fullest_gpu_on_which_the_request_fits() {
     let catalogue = replicas(&[4, 4, 4], SharedPolicy::Packed);
     // In use: three, two, none. Two do not fit on the first, and half of the request there would break the third.
