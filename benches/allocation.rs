@@ -11,29 +11,36 @@ use gpu_device_plugin::device::allocation::{Catalogue, Entry, Policies, Request,
 use gpu_device_plugin::device::names::{DeviceId, Uuid};
 use gpu_device_plugin::device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
 
-/// Sixteen GPUs of which no two are interchangeable, with one, two or three links at random: hardly anything that
-/// makes the search short applies.
-fn irregular() -> Topology {
+/// GPUs of which no two are interchangeable, with one, two or three links at random: hardly anything that makes the
+/// search short applies.
+fn irregular(gpus: usize) -> Topology {
     let count = |a: usize, b: usize| {
-        let seed = (a.min(b) * 16 + a.max(b)) as u32;
+        let seed = (a.min(b) * 64 + a.max(b)) as u32;
         1 + (seed.wrapping_mul(0x9e37_79b9) >> 13) as usize % 3
     };
     machines::build(
-        &[0; 16],
+        &vec![0; gpus],
         |_, _| PcieLevel::SameNode,
         |gpu| {
-            let peers = (0..16).filter(|peer| *peer != gpu);
-            peers
-                .flat_map(|peer| machines::links(count(gpu, peer), Remote::Gpu(machines::bus(peer)), NvLinkVersion::V2))
-                .collect()
+            let peers = (0..gpus).filter(|peer| *peer != gpu);
+            let to = |peer| machines::links(count(gpu, peer), Remote::Gpu(machines::bus(peer)), NvLinkVersion::V2);
+            peers.flat_map(to).collect()
         },
     )
+}
+
+/// GPUs in bridged pairs and nothing else.
+fn bridged(gpus: usize) -> Topology {
+    let to_partner = |gpu: usize| machines::links(4, Remote::Gpu(machines::bus(gpu ^ 1)), NvLinkVersion::V3);
+    machines::build(&vec![0; gpus], |_, _| PcieLevel::SameNode, to_partner)
 }
 
 fn whole(criterion: &mut Criterion) {
     let mut all: Vec<(&str, Topology)> =
         machines::all().into_iter().map(|machine| (machine.name, machine.topology)).collect();
-    all.push(("16 irregular GPUs", irregular()));
+    all.push(("16 irregular GPUs", irregular(16)));
+    all.push(("20 GPUs in bridged pairs", bridged(20)));
+    all.push(("32 irregular GPUs", irregular(32)));
     let mut group = criterion.benchmark_group("whole");
     for (name, topology) in &all {
         let catalogue = machines::catalogue(topology, Policies::default());
@@ -91,7 +98,8 @@ fn catalogue(criterion: &mut Criterion) {
     for (name, topology) in [
         ("DGX-1 V100", machines::dgx1_v100().topology),
         ("DGX-2 V100", machines::dgx2_v100().topology),
-        ("16 irregular GPUs", irregular()),
+        ("16 irregular GPUs", irregular(16)),
+        ("20 GPUs in bridged pairs", bridged(20)),
     ] {
         group.sample_size(10);
         group.bench_function(name, |bench| {

@@ -1,8 +1,10 @@
 //! The search for the best set of whole GPUs: every set is looked at, but for those that cannot win.
 //!
 //! Three things keep it short. The best set that grows from each GPU by its best next neighbour is taken first, and a
-//! set whose worst pair is worse than that is left at once, with all that contain it. Of interchangeable GPUs only the
-//! lowest free one is tried. And all of a set's score is carried along as it grows.
+//! set whose worst pair is worse, or whose sum cannot reach it any more, is left at once with all that contain it. Of
+//! interchangeable GPUs only the lowest free one is tried. And the worst pair and the sum are carried along.
+
+use std::cmp::Reverse;
 
 use super::machine::{Machine, Mask, bits};
 use super::score::{Links, Places, Score};
@@ -116,7 +118,8 @@ impl<'a> Search<'a> {
         self.reach[set.count * self.machine.count() + gpu]
     }
 
-    /// From each GPU, or from those that must be in, always the neighbour that brings most.
+    /// Takes sets that are likely to be good, for the rest to be measured by: from each GPU, or from those that must be
+    /// in, always the neighbour that brings most.
     fn greedy(&mut self, start: Partial) {
         if start.count > 0 || self.size < 2 {
             return self.grow(start);
@@ -127,11 +130,12 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Adds the neighbour that brings most until the set is full.
     fn grow(&mut self, mut set: Partial) {
         while set.count < self.size {
             let value = |gpu: &usize| {
                 let reach = self.reach(set, *gpu);
-                (reach.worst, reach.sum, std::cmp::Reverse(*gpu))
+                (reach.worst, reach.sum, Reverse(*gpu))
             };
             let Some(next) = bits(self.open & !set.chosen).max_by_key(value) else { return };
             set = self.with(set, next);
