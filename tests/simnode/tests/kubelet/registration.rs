@@ -76,6 +76,17 @@ async fn a_plugin_that_does_not_serve_yet_is_refused_when_the_dial_limit_is_over
 }
 
 #[tokio::test]
+async fn a_refused_socket_can_be_registered_when_it_serves() {
+    for version in [KubeletVersion::V1_36, KubeletVersion::V1_37] {
+        let home = kubelet(version, 0.02).await;
+        register_nobody(&home.kubelet, GPU).await.expect_err("refused");
+        let _plugin = TestPlugin::start(&home.kubelet, "nobody.sock", Behaviour::default()).await;
+        home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
+        assert_eq!(home.kubelet.violations(), []);
+    }
+}
+
+#[tokio::test]
 async fn a_listener_that_does_not_speak_http2_is_refused() {
     let home = kubelet(KubeletVersion::V1_36, 0.02).await;
     let _silent = SilentListener::bind(home.kubelet.directory().join("silent.sock")).expect("bound");

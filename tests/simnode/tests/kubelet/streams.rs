@@ -104,12 +104,16 @@ async fn the_end_of_the_stream_makes_every_device_unhealthy_and_nobody_dials_aga
     assert_eq!((resource(&view).capacity, resource(&view).stream_open), (4, false));
     assert!(resource(&view).devices.values().all(|device| !device.healthy));
 
-    // Five minutes, scaled.
+    // The grace time, five minutes scaled, counts from the last stop.
+    let again = TestPlugin::start(&home.kubelet, "b.sock", Behaviour::default()).await;
+    home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
+    again.end_streams();
+    let view = home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("unhealthy");
     let stopped = resource(&view).stopped_at.expect("stopped");
     let gone = home.kubelet.wait_until("the resource is dropped", SOON, |view| !resource(view).known).await;
     assert_eq!(resource(&gone.expect("dropped")).capacity, 0);
     assert!(stopped.elapsed() >= Duration::from_millis(300), "{:?}", stopped.elapsed());
-    assert_eq!(plugin.streams_opened(), 1);
+    assert_eq!((plugin.streams_opened(), again.streams_opened()), (1, 1));
 }
 
 #[tokio::test]
@@ -168,6 +172,7 @@ async fn from_1_37_on_the_old_streams_end_leaves_the_new_client_alone() {
     let _other = TestPlugin::start(&home.kubelet, "c.sock", other.list(devices(&["o"]))).await;
     new.send(devices(&["a", "b", "c", "d", "e", "f"]));
     home.kubelet.wait_allocatable(GPU, 6, SOON).await.expect("the new stream goes on");
+    home.kubelet.allocate("pod", "main", GPU, 1).await.expect("the endpoint was not stopped");
     assert_eq!(home.kubelet.violations(), []);
 }
 
