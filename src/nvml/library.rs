@@ -223,7 +223,7 @@ mod tests {
             (0x0003, SONAME, "/opt/driver/32/libnvidia-ml.so.1"),
             (0x0303, "libc.so.6", "/lib/libc.so.6"),
         ]);
-        let expected =
+        let expected: Vec<PathBuf> =
             if cfg!(target_arch = "x86_64") { vec!["/opt/driver/64/libnvidia-ml.so.1".into()] } else { vec![] };
         assert_eq!(cached(&bytes, SONAME), expected);
         for cut in 0..bytes.len() {

@@ -25,29 +25,16 @@ impl BusId {
         let bus = hex(parts.next()?)?;
         let domain = parts.next().map_or(Some(0), hex)?;
         match parts.next() {
-            None => Some(Self {
-                domain,
-                bus,
-                device,
-                function: hex(function)?,
-            }),
+            None => Some(Self { domain, bus, device, function: hex(function)? }),
             Some(_) => None,
         }
     }
 
     /// What NVML tells of the device here.
     pub(crate) fn info(&self, pci_device_id: u32) -> nvmlPciInfo_t {
-        let Self {
-            domain,
-            bus,
-            device,
-            function,
-        } = *self;
+        let Self { domain, bus, device, function } = *self;
         // The older form has room for four digits of the domain.
-        let legacy = format!(
-            "{:04X}:{bus:02X}:{device:02X}.{function:X}",
-            domain & 0xFFFF
-        );
+        let legacy = format!("{:04X}:{bus:02X}:{device:02X}.{function:X}", domain & 0xFFFF);
         nvmlPciInfo_t {
             busIdLegacy: c_array(&legacy),
             domain,
@@ -63,10 +50,6 @@ impl BusId {
 /// The form of `nvmlPciInfo_t.busId`.
 impl fmt::Display for BusId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:08X}:{:02X}:{:02X}.{:X}",
-            self.domain, self.bus, self.device, self.function
-        )
+        write!(f, "{:08X}:{:02X}:{:02X}.{:X}", self.domain, self.bus, self.device, self.function)
     }
 }

@@ -34,10 +34,7 @@ fn the_node_and_its_gpus_are_as_in_the_file() {
     let node = Node::new(profiles::h100x8());
     let nvml = node.nvml();
     assert_eq!(nvml.sys_driver_version().code().as_deref(), Ok("580.95.05"));
-    assert_eq!(
-        nvml.sys_nvml_version().code().as_deref(),
-        Ok("13.580.95.05")
-    );
+    assert_eq!(nvml.sys_nvml_version().code().as_deref(), Ok("13.580.95.05"));
     assert_eq!(nvml.sys_cuda_driver_version().code(), Ok(13_000));
     assert_eq!(nvml.device_count().code(), Ok(8));
     for (index, gpu) in (0..).zip(&node.state.gpus) {
@@ -69,27 +66,16 @@ fn a_device_is_found_by_every_name() {
     let node = Node::new(profiles::h100x8());
     let nvml = node.nvml();
     let gpu = &node.state.gpus[6];
-    let index = |device: Result<Device<'_>, NvmlError>| {
-        device.code().and_then(|device| device.index().code())
-    };
+    let index = |device: Result<Device<'_>, NvmlError>| device.code().and_then(|device| device.index().code());
     assert_eq!(index(nvml.device_by_uuid(gpu.uuid.as_str())), Ok(6));
     assert_eq!(index(nvml.device_by_pci_bus_id("00000000:D1:00.0")), Ok(6));
     assert_eq!(index(nvml.device_by_pci_bus_id("0000:d1:00.0")), Ok(6));
     assert_eq!(index(nvml.device_by_uuid("GPU-none")), Err(NOT_FOUND));
-    assert_eq!(
-        index(nvml.device_by_pci_bus_id("00000000:FF:00.0")),
-        Err(NOT_FOUND)
-    );
-    assert_eq!(
-        index(nvml.device_by_pci_bus_id("somewhere")),
-        Err(INVALID_ARGUMENT)
-    );
+    assert_eq!(index(nvml.device_by_pci_bus_id("00000000:FF:00.0")), Err(NOT_FOUND));
+    assert_eq!(index(nvml.device_by_pci_bus_id("somewhere")), Err(INVALID_ARGUMENT));
     assert_eq!(index(nvml.device_by_index(8)), Err(INVALID_ARGUMENT));
     let raw = node.raw();
-    assert!(
-        raw.by_text("nvmlDeviceGetHandleBySerial", &gpu.serial)
-            .is_ok()
-    );
+    assert!(raw.by_text("nvmlDeviceGetHandleBySerial", &gpu.serial).is_ok());
 }
 
 #[test]
@@ -98,11 +84,7 @@ fn every_profile_can_be_read_and_has_unique_names() {
         let node = Node::new(profile());
         assert_eq!(profiles::by_name(name).as_ref(), Some(&node.state));
         let nvml = node.nvml();
-        assert_eq!(
-            nvml.device_count().code(),
-            Ok(node.state.gpus.len() as u32),
-            "{name}"
-        );
+        assert_eq!(nvml.device_count().code(), Ok(node.state.gpus.len() as u32), "{name}");
         let mut uuids = std::collections::BTreeSet::new();
         for (index, gpu) in (0..).zip(&node.state.gpus) {
             let device = nvml.device_by_index(index).expect("a device");
@@ -117,10 +99,7 @@ fn every_profile_can_be_read_and_has_unique_names() {
             }
         }
         let text = serde_json::to_vec(&node.state).expect("JSON");
-        assert_eq!(
-            serde_json::from_slice::<State>(&text).ok().as_ref(),
-            Some(&node.state)
-        );
+        assert_eq!(serde_json::from_slice::<State>(&text).ok().as_ref(), Some(&node.state));
     }
 }
 
@@ -135,15 +114,8 @@ fn versioned_structs_are_told_apart() {
     nvml.init();
     let gpu = nvml.by_index(0).expect("GPU 0");
     let memory = |version| {
-        let memory = sys::nvmlMemory_v2_t {
-            version,
-            total: 0,
-            reserved: 0,
-            free: 0,
-            used: 0,
-        };
-        nvml.fill("nvmlDeviceGetMemoryInfo_v2", gpu, memory)
-            .map(|memory| memory.total)
+        let memory = sys::nvmlMemory_v2_t { version, total: 0, reserved: 0, free: 0, used: 0 };
+        nvml.fill("nvmlDeviceGetMemoryInfo_v2", gpu, memory).map(|memory| memory.total)
     };
     assert_eq!(memory(0x0200_0028), Ok(81_559 << 20));
     assert_eq!(memory(0x0100_0028), Err(25));
@@ -154,11 +126,7 @@ fn versioned_structs_are_told_apart() {
     };
     assert_eq!(fabric(0x0200_0024), Err(NOT_SUPPORTED));
     node.gpu(0, |gpu| {
-        gpu.fabric = Some(Fabric {
-            clique_id: 7,
-            health_mask: 0x1,
-            ..Fabric::default()
-        });
+        gpu.fabric = Some(Fabric { clique_id: 7, health_mask: 0x1, ..Fabric::default() });
     });
     // version, 4 words of UUID, status, clique, state and health mask, and in version 3 the summary.
     let told = |info: [u32; 10]| [info[5], info[6], info[7], info[8], info[9]];
@@ -173,12 +141,7 @@ fn field_values_have_a_return_code_each() {
     node.gpu(1, |gpu| {
         gpu.recovery_action = 2;
         gpu.ecc_uncorrected = 5;
-        gpu.remapped_rows = Some(RemappedRows {
-            correctable: 1,
-            uncorrectable: 2,
-            pending: true,
-            failure: false,
-        });
+        gpu.remapped_rows = Some(RemappedRows { correctable: 1, uncorrectable: 2, pending: true, failure: false });
     });
     let nvml = node.nvml();
     let device = nvml.device_by_index(1).expect("GPU 1");
@@ -190,42 +153,15 @@ fn field_values_have_a_return_code_each() {
     };
     let read = |device: &Device<'_>| -> Vec<Result<u64, u32>> {
         let samples = device.field_values_for(&fields).expect("field values");
-        samples
-            .into_iter()
-            .map(|sample| sample.and_then(|sample| sample.value).map(number).code())
-            .collect()
+        samples.into_iter().map(|sample| sample.and_then(|sample| sample.value).map(number).code()).collect()
     };
-    assert_eq!(
-        read(&device),
-        [
-            Ok(2),
-            Ok(1),
-            Ok(2),
-            Ok(1),
-            Ok(0),
-            Ok(5),
-            Ok(0),
-            Err(NOT_SUPPORTED)
-        ]
-    );
-    assert_eq!(
-        device
-            .total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile)
-            .code(),
-        Ok(5)
-    );
-    assert_eq!(
-        device
-            .total_ecc_errors(MemoryError::Corrected, EccCounter::Volatile)
-            .code(),
-        Ok(0)
-    );
+    assert_eq!(read(&device), [Ok(2), Ok(1), Ok(2), Ok(1), Ok(0), Ok(5), Ok(0), Err(NOT_SUPPORTED)]);
+    assert_eq!(device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).code(), Ok(5));
+    assert_eq!(device.total_ecc_errors(MemoryError::Corrected, EccCounter::Volatile).code(), Ok(0));
     node.change(|state| {
         state.driver.recovery_action_supported = false;
         state.gpus[1].remapped_rows = None;
-        _ = state.gpus[1]
-            .errors
-            .insert("nvmlDeviceGetFieldValues/4".to_owned(), 15);
+        _ = state.gpus[1].errors.insert("nvmlDeviceGetFieldValues/4".to_owned(), 15);
     });
     let after = read(&device);
     assert_eq!(after[..5], [Err(NOT_SUPPORTED); 5]);
@@ -237,10 +173,7 @@ fn mig_devices_are_enumerated_with_their_ids_and_attributes() {
     let node = Node::new(profiles::h100x8_mig_mixed());
     let nvml = node.nvml();
     let gpu = nvml.device_by_index(0).expect("GPU 0");
-    assert!(
-        gpu.mig_mode()
-            .is_ok_and(|mode| mode.current == 1 && mode.pending == 1)
-    );
+    assert!(gpu.mig_mode().is_ok_and(|mode| mode.current == 1 && mode.pending == 1));
     assert_eq!(gpu.mig_device_count().code(), Ok(7));
     let devices = &node.state.gpus[0].mig.as_ref().expect("MIG").devices;
     assert_eq!(devices.len(), 4);
@@ -251,13 +184,7 @@ fn mig_devices_are_enumerated_with_their_ids_and_attributes() {
         assert_eq!(device.uuid().code().as_ref(), Ok(&mig.uuid));
         assert_eq!(device.name().code().as_ref().ok(), mig.name.as_ref());
         assert_eq!(device.mig_is_mig_device_handle().code(), Ok(true));
-        assert_eq!(
-            device
-                .mig_parent_device()
-                .code()
-                .and_then(|parent| parent.uuid().code()),
-            gpu.uuid().code()
-        );
+        assert_eq!(device.mig_parent_device().code().and_then(|parent| parent.uuid().code()), gpu.uuid().code());
         assert_eq!(device.index().code(), Ok(index));
         assert_eq!(device.minor_number().code(), Err(NOT_SUPPORTED));
         let attributes = device.attributes().expect("attributes");
@@ -265,40 +192,19 @@ fn mig_devices_are_enumerated_with_their_ids_and_attributes() {
         assert_eq!(attributes.compute_instance_slice_count, mig.compute_slices);
         assert_eq!(attributes.memory_size_mb, mig.memory_mib);
         assert_eq!(attributes.multiprocessor_count, mig.multiprocessors);
-        assert_eq!(
-            device.memory_info().map(|memory| memory.total).code(),
-            Ok(mig.memory_mib << 20)
-        );
+        assert_eq!(device.memory_info().map(|memory| memory.total).code(), Ok(mig.memory_mib << 20));
         let handle = raw.by_uuid(&mig.uuid).expect("by UUID");
-        assert_eq!(
-            raw.nth("nvmlDeviceGetMigDeviceHandleByIndex", parent, index),
-            Ok(handle)
-        );
-        assert_eq!(
-            raw.of("nvmlDeviceGetGpuInstanceId", handle),
-            Ok(mig.gpu_instance)
-        );
-        assert_eq!(
-            raw.of("nvmlDeviceGetComputeInstanceId", handle),
-            Ok(mig.compute_instance)
-        );
+        assert_eq!(raw.nth("nvmlDeviceGetMigDeviceHandleByIndex", parent, index), Ok(handle));
+        assert_eq!(raw.of("nvmlDeviceGetGpuInstanceId", handle), Ok(mig.gpu_instance));
+        assert_eq!(raw.of("nvmlDeviceGetComputeInstanceId", handle), Ok(mig.compute_instance));
     }
-    assert_eq!(
-        gpu.mig_device_by_index(4).map(|_| ()).code(),
-        Err(NOT_FOUND)
-    );
+    assert_eq!(gpu.mig_device_by_index(4).map(|_| ()).code(), Err(NOT_FOUND));
     assert_eq!(gpu.mig_is_mig_device_handle().code(), Ok(false));
-    assert_eq!(
-        gpu.mig_parent_device().map(|_| ()).code(),
-        Err(INVALID_ARGUMENT)
-    );
+    assert_eq!(gpu.mig_parent_device().map(|_| ()).code(), Err(INVALID_ARGUMENT));
     assert_eq!(gpu.attributes().map(|_| ()).code(), Err(NOT_SUPPORTED));
     let off = nvml.device_by_index(7).expect("GPU 7");
     assert!(off.mig_mode().is_ok_and(|mode| mode.current == 0));
-    assert_eq!(
-        off.mig_device_by_index(0).map(|_| ()).code(),
-        Err(NOT_FOUND)
-    );
+    assert_eq!(off.mig_device_by_index(0).map(|_| ()).code(), Err(NOT_FOUND));
 }
 
 /// `nvmlGpuInstanceInfo_t`
@@ -331,42 +237,17 @@ fn instances_can_be_reached_and_named() {
     let by_id = |id| nvml.nth::<usize>("nvmlDeviceGetGpuInstanceById", gpu, id);
     let instance = by_id(3).expect("the 2g.20gb");
     let info: GpuInstanceInfo = nvml.of("nvmlGpuInstanceGetInfo", instance).expect("info");
-    assert_eq!(
-        info,
-        GpuInstanceInfo {
-            device: gpu,
-            id: 3,
-            profile_id: 14,
-            placement: (4, 2)
-        }
-    );
+    assert_eq!(info, GpuInstanceInfo { device: gpu, id: 3, profile_id: 14, placement: (4, 2) });
     assert_eq!(by_id(5), Err(NOT_FOUND));
-    let compute: usize = nvml
-        .nth("nvmlGpuInstanceGetComputeInstanceById", instance, 0)
-        .expect("compute instance");
-    let info: ComputeInstanceInfo = nvml
-        .of("nvmlComputeInstanceGetInfo_v2", compute)
-        .expect("info");
-    let expected = ComputeInstanceInfo {
-        device: gpu,
-        gpu_instance: instance,
-        id: 0,
-        profile_id: 1,
-        placement: [0, 2],
-    };
+    let compute: usize = nvml.nth("nvmlGpuInstanceGetComputeInstanceById", instance, 0).expect("compute instance");
+    let info: ComputeInstanceInfo = nvml.of("nvmlComputeInstanceGetInfo_v2", compute).expect("info");
+    let expected = ComputeInstanceInfo { device: gpu, gpu_instance: instance, id: 0, profile_id: 1, placement: [0, 2] };
     assert_eq!(info, expected);
-    assert_eq!(
-        nvml.call1("nvmlDeviceGetBoardId", instance),
-        INVALID_ARGUMENT
-    );
+    assert_eq!(nvml.call1("nvmlDeviceGetBoardId", instance), INVALID_ARGUMENT);
     assert_eq!(nvml.null("nvmlGpuInstanceGetInfo", gpu), INVALID_ARGUMENT);
     // id, P2P, slices, instances, multiprocessors, three engines, JPEG, OFA; memory in the last two words.
-    let profile =
-        |profile| nvml.nth::<[u32; 12]>("nvmlDeviceGetGpuInstanceProfileInfo", gpu, profile);
-    assert_eq!(
-        profile(1).map(|info| (info[0], info[2], info[3], info[4])),
-        Ok((14, 2, 3, 32))
-    );
+    let profile = |profile| nvml.nth::<[u32; 12]>("nvmlDeviceGetGpuInstanceProfileInfo", gpu, profile);
+    assert_eq!(profile(1).map(|info| (info[0], info[2], info[3], info[4])), Ok((14, 2, 3, 32)));
     assert_eq!(profile(5).map(|info| info[0]), Err(NOT_SUPPORTED));
     assert_eq!(profile(99).map(|info| info[0]), Err(INVALID_ARGUMENT));
     let mut versioned = [0_u32; 39];
@@ -374,10 +255,7 @@ fn instances_can_be_reached_and_named() {
     assert_eq!(versioned[0], 0x0200_0098);
     let mut name = None;
     for number in 0..17 {
-        let asked = Versioned {
-            profile: number,
-            info: versioned,
-        };
+        let asked = Versioned { profile: number, info: versioned };
         name = name.or(asked.name(&nvml, gpu, 20));
     }
     assert_eq!(name.as_deref(), Some("MIG 1g.10gb+me"));
@@ -392,18 +270,8 @@ struct Versioned {
 impl Versioned {
     /// The profile's name if its id is this one.
     fn name(&self, nvml: &Raw, gpu: usize, id: u32) -> Option<String> {
-        let info = nvml
-            .nth_fill(
-                "nvmlDeviceGetGpuInstanceProfileInfoV",
-                gpu,
-                self.profile,
-                self.info,
-            )
-            .ok()?;
-        let bytes: Vec<u8> = info[14..38]
-            .iter()
-            .flat_map(|word| word.to_ne_bytes())
-            .collect();
+        let info = nvml.nth_fill("nvmlDeviceGetGpuInstanceProfileInfoV", gpu, self.profile, self.info).ok()?;
+        let bytes: Vec<u8> = info[14..38].iter().flat_map(|word| word.to_ne_bytes()).collect();
         let text = bytes.split(|byte| *byte == 0).next()?.to_vec();
         String::from_utf8(text).ok().filter(|_| info[1] == id)
     }
@@ -414,9 +282,7 @@ fn a_mig_device_that_is_gone_is_not_found() {
     let mut node = Node::new(profiles::h100x8_mig_single());
     let nvml = node.raw();
     nvml.init();
-    let uuid = node.state.gpus[0].mig.as_ref().expect("MIG").devices[3]
-        .uuid
-        .clone();
+    let uuid = node.state.gpus[0].mig.as_ref().expect("MIG").devices[3].uuid.clone();
     let mig = nvml.by_uuid(&uuid).expect("by UUID");
     assert_eq!(nvml.of("nvmlDeviceGetIndex", mig), Ok(3));
     node.gpu(0, |gpu| gpu.mig = Some(fake_nvml::state::Mig::default()));
@@ -438,10 +304,7 @@ fn an_error_asked_for_one_mig_device_is_its_own() {
     });
     let memory = |index: usize| {
         let uuid = &node.state.gpus[0].mig.as_ref().expect("MIG").devices[index].uuid;
-        nvml.of::<[u64; 3]>(
-            "nvmlDeviceGetMemoryInfo",
-            nvml.by_uuid(uuid).expect("by UUID"),
-        )
+        nvml.of::<[u64; 3]>("nvmlDeviceGetMemoryInfo", nvml.by_uuid(uuid).expect("by UUID"))
     };
     assert_eq!(memory(1), Err(16));
     assert!(memory(0).is_ok());
@@ -473,40 +336,20 @@ fn nvlinks_tell_their_other_end() {
         assert_eq!(remote_type(&node.raw(), 0, number), Ok(0));
         ends.push(link.remote_pci_info().expect("the other end").bus_id);
     }
-    assert_eq!(
-        ends,
-        ["07", "0A", "0B", "0B", "85"].map(|bus| format!("00000000:{bus}:00.0"))
-    );
+    assert_eq!(ends, ["07", "0A", "0B", "0B", "85"].map(|bus| format!("00000000:{bus}:00.0")));
     assert_eq!(gpu.link_wrapper_for(5).is_active().code(), Ok(false));
     assert!(gpu.link_wrapper_for(5).remote_pci_info().is_err());
-    assert_eq!(
-        gpu.link_wrapper_for(6).is_active().code(),
-        Err(NOT_SUPPORTED)
-    );
-    assert_eq!(
-        gpu.link_wrapper_for(18).is_active().code(),
-        Err(INVALID_ARGUMENT)
-    );
+    assert_eq!(gpu.link_wrapper_for(6).is_active().code(), Err(NOT_SUPPORTED));
+    assert_eq!(gpu.link_wrapper_for(18).is_active().code(), Err(INVALID_ARGUMENT));
     let node = Node::new(profiles::h100x8());
     let nvml = node.nvml();
-    assert_eq!(
-        nvml.device_by_index(7)
-            .expect("GPU 7")
-            .link_wrapper_for(17)
-            .version()
-            .code(),
-        Ok(6)
-    );
+    assert_eq!(nvml.device_by_index(7).expect("GPU 7").link_wrapper_for(17).version().code(), Ok(6));
     assert_eq!(remote_type(&node.raw(), 7, 17), Ok(2));
 }
 
 /// Raw: nvml-wrapper 0.13 drops what the library wrote.
 fn remote_type(nvml: &Raw, gpu: u32, link: u32) -> Result<u32, u32> {
-    nvml.nth(
-        "nvmlDeviceGetNvLinkRemoteDeviceType",
-        nvml.by_index(gpu)?,
-        link,
-    )
+    nvml.nth("nvmlDeviceGetNvLinkRemoteDeviceType", nvml.by_index(gpu)?, link)
 }
 
 #[test]

@@ -137,9 +137,7 @@ fn field(device: &Device, field: c_uint) -> Result<Value, Code> {
     let rows = remapped_rows(device);
     match field {
         field_id::NVML_FI_DEV_ECC_CURRENT | field_id::NVML_FI_DEV_ECC_PENDING => Ok(Value::Int(1)),
-        field_id::NVML_FI_DEV_ECC_SBE_VOL_TOTAL | field_id::NVML_FI_DEV_ECC_SBE_AGG_TOTAL => {
-            Ok(Value::Long(0))
-        }
+        field_id::NVML_FI_DEV_ECC_SBE_VOL_TOTAL | field_id::NVML_FI_DEV_ECC_SBE_AGG_TOTAL => Ok(Value::Long(0)),
         field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL | field_id::NVML_FI_DEV_ECC_DBE_AGG_TOTAL => {
             Ok(Value::Long(gpu.ecc_uncorrected))
         }
@@ -147,9 +145,7 @@ fn field(device: &Device, field: c_uint) -> Result<Value, Code> {
         field_id::NVML_FI_DEV_REMAPPED_UNC => rows.map(|rows| Value::Int(rows.uncorrectable)),
         field_id::NVML_FI_DEV_REMAPPED_PENDING => rows.map(|rows| Value::Int(rows.pending.into())),
         field_id::NVML_FI_DEV_REMAPPED_FAILURE => rows.map(|rows| Value::Int(rows.failure.into())),
-        field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
-            if device.state().driver.recovery_action_supported =>
-        {
+        field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION if device.state().driver.recovery_action_supported => {
             Ok(Value::Int(gpu.recovery_action))
         }
         _ => Err(NOT_SUPPORTED),
@@ -170,8 +166,6 @@ fn ecc_errors(device: &Device, error_type: c_uint, counter_type: c_uint) -> Resu
 }
 
 fn now_us() -> c_longlong {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     c_longlong::try_from(since.as_micros()).unwrap_or(c_longlong::MAX)
 }

@@ -3,13 +3,11 @@
 use std::ffi::{c_uint, c_ulong, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    self as nvml, nvmlDevice_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t,
-    nvmlGpuFabricInfo_v3_t, nvmlPciInfo_t, nvmlReturn_t,
+    self as nvml, nvmlDevice_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t, nvmlGpuFabricInfo_v3_t, nvmlPciInfo_t,
+    nvmlReturn_t,
 };
 
-use crate::code::{
-    ARGUMENT_VERSION_MISMATCH, Answer, Code, INVALID_ARGUMENT, NOT_SUPPORTED, UNKNOWN,
-};
+use crate::code::{ARGUMENT_VERSION_MISMATCH, Answer, Code, INVALID_ARGUMENT, NOT_SUPPORTED, UNKNOWN};
 use crate::driver::{Device, on_gpu};
 use crate::ffi::{Out, answer, struct_version};
 use crate::pci::BusId;
@@ -21,16 +19,8 @@ const MAX_LINKS: usize = 18;
 const NVSWITCH: u32 = 0x22A3_10DE;
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetNvLinkState(
-    device: nvmlDevice_t,
-    link: c_uint,
-    active: Out<c_uint>,
-) -> nvmlReturn_t {
-    answer(|| {
-        on_gpu("nvmlDeviceGetNvLinkState", device, |device| {
-            active.set(link_of(device, link)?.active.into())
-        })
-    })
+unsafe extern "C" fn nvmlDeviceGetNvLinkState(device: nvmlDevice_t, link: c_uint, active: Out<c_uint>) -> nvmlReturn_t {
+    answer(|| on_gpu("nvmlDeviceGetNvLinkState", device, |device| active.set(link_of(device, link)?.active.into())))
 }
 
 #[unsafe(no_mangle)]
@@ -39,11 +29,7 @@ unsafe extern "C" fn nvmlDeviceGetNvLinkVersion(
     link: c_uint,
     version: Out<c_uint>,
 ) -> nvmlReturn_t {
-    answer(|| {
-        on_gpu("nvmlDeviceGetNvLinkVersion", device, |device| {
-            version.set(link_of(device, link)?.version)
-        })
-    })
+    answer(|| on_gpu("nvmlDeviceGetNvLinkVersion", device, |device| version.set(link_of(device, link)?.version)))
 }
 
 #[unsafe(no_mangle)]
@@ -114,15 +100,8 @@ unsafe extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(
-    device: nvmlDevice_t,
-    info: Out<nvmlGpuFabricInfo_t>,
-) -> nvmlReturn_t {
-    answer(|| {
-        on_gpu("nvmlDeviceGetGpuFabricInfo", device, |device| {
-            info.cast().set(fabric_words(fabric_of(device)?))
-        })
-    })
+unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(device: nvmlDevice_t, info: Out<nvmlGpuFabricInfo_t>) -> nvmlReturn_t {
+    answer(|| on_gpu("nvmlDeviceGetGpuFabricInfo", device, |device| info.cast().set(fabric_words(fabric_of(device)?))))
 }
 
 #[unsafe(no_mangle)]
@@ -130,11 +109,7 @@ unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
     device: nvmlDevice_t,
     info: Out<nvmlGpuFabricInfo_v2_t>,
 ) -> nvmlReturn_t {
-    answer(|| {
-        on_gpu("nvmlDeviceGetGpuFabricInfoV", device, |device| {
-            versioned_fabric(fabric_of(device)?, info)
-        })
-    })
+    answer(|| on_gpu("nvmlDeviceGetGpuFabricInfoV", device, |device| versioned_fabric(fabric_of(device)?, info)))
 }
 
 #[unsafe(no_mangle)]
@@ -144,12 +119,9 @@ unsafe extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
     level: Out<c_uint>,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_pair(
-            "nvmlDeviceGetTopologyCommonAncestor",
-            device,
-            other,
-            |one, other| level.set(common_ancestor(one, other)),
-        )
+        on_pair("nvmlDeviceGetTopologyCommonAncestor", device, other, |one, other| {
+            level.set(common_ancestor(one, other))
+        })
     })
 }
 
@@ -200,10 +172,7 @@ unsafe extern "C" fn nvmlDeviceGetMemoryAffinity(
             }
             for word in 0..words {
                 let here = word == numa / c_ulong::BITS;
-                node_set.set_at(
-                    word as usize,
-                    if here { 1 << (numa % c_ulong::BITS) } else { 0 },
-                )?;
+                node_set.set_at(word as usize, if here { 1 << (numa % c_ulong::BITS) } else { 0 })?;
             }
             Ok(())
         })
@@ -213,25 +182,14 @@ unsafe extern "C" fn nvmlDeviceGetMemoryAffinity(
 fn link_of(device: &Device, link: c_uint) -> Result<&NvLink, Code> {
     let links = &device.gpu().nvlinks;
     let link = link as usize;
-    links.get(link).ok_or(if link < MAX_LINKS {
-        NOT_SUPPORTED
-    } else {
-        INVALID_ARGUMENT
-    })
+    links.get(link).ok_or(if link < MAX_LINKS { NOT_SUPPORTED } else { INVALID_ARGUMENT })
 }
 
 fn active_link(device: &Device, link: c_uint) -> Result<&NvLink, Code> {
-    Some(link_of(device, link)?)
-        .filter(|link| link.active)
-        .ok_or(NOT_SUPPORTED)
+    Some(link_of(device, link)?).filter(|link| link.active).ok_or(NOT_SUPPORTED)
 }
 
-fn remote_pci(
-    function: &str,
-    device: nvmlDevice_t,
-    link: c_uint,
-    pci: Out<nvmlPciInfo_t>,
-) -> Answer {
+fn remote_pci(function: &str, device: nvmlDevice_t, link: c_uint, pci: Out<nvmlPciInfo_t>) -> Answer {
     on_gpu(function, device, |device| {
         let remote = &active_link(device, link)?.remote_pci_bus_id;
         let bus_id = BusId::parse(remote).ok_or(UNKNOWN)?;
@@ -249,11 +207,10 @@ fn is_at(gpu: &Gpu, bus_id: &str) -> bool {
 fn joined(one: &Gpu, other: &Gpu) -> bool {
     one.nvlinks.iter().filter(|link| link.active).any(|link| {
         is_at(other, &link.remote_pci_bus_id)
-            || other.nvlinks.iter().any(|back| {
-                back.active
-                    && back.remote_type == 2
-                    && back.remote_pci_bus_id == link.remote_pci_bus_id
-            })
+            || other
+                .nvlinks
+                .iter()
+                .any(|back| back.active && back.remote_type == 2 && back.remote_pci_bus_id == link.remote_pci_bus_id)
     })
 }
 
@@ -268,12 +225,10 @@ fn versioned_fabric(fabric: &Fabric, out: Out<nvmlGpuFabricInfo_v2_t>) -> Answer
     let [a, b, c, d] = uuid;
     let mask = fabric.health_mask;
     if version == struct_version::<nvmlGpuFabricInfo_v2_t>(2) {
-        out.cast()
-            .set([version, a, b, c, d, status, clique, state, mask])
+        out.cast().set([version, a, b, c, d, status, clique, state, mask])
     } else if version == struct_version::<nvmlGpuFabricInfo_v3_t>(3) {
         let summary = health_summary(mask);
-        out.cast()
-            .set([version, a, b, c, d, status, clique, state, mask, summary])
+        out.cast().set([version, a, b, c, d, status, clique, state, mask, summary])
     } else {
         Err(ARGUMENT_VERSION_MISMATCH)
     }
@@ -301,15 +256,8 @@ fn health_summary(mask: u32) -> u32 {
 }
 
 /// A call about two GPUs. The gate looks at each.
-fn on_pair(
-    function: &str,
-    one: nvmlDevice_t,
-    other: nvmlDevice_t,
-    body: impl FnOnce(&Gpu, &Gpu) -> Answer,
-) -> Answer {
-    on_gpu(function, one, |one| {
-        on_gpu(function, other, |other| body(one.gpu(), other.gpu()))
-    })
+fn on_pair(function: &str, one: nvmlDevice_t, other: nvmlDevice_t, body: impl FnOnce(&Gpu, &Gpu) -> Answer) -> Answer {
+    on_gpu(function, one, |one| on_gpu(function, other, |other| body(one.gpu(), other.gpu())))
 }
 
 /// `nvmlGpuTopologyLevel_t`

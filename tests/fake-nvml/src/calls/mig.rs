@@ -6,13 +6,10 @@ use std::ffi::c_uint;
 use nvml_wrapper_sys::bindings::{
     nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstancePlacement_t, nvmlDevice_t,
     nvmlDeviceAttributes_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t,
-    nvmlGpuInstanceProfileInfo_t, nvmlGpuInstanceProfileInfo_v2_t, nvmlGpuInstanceProfileInfo_v3_t,
-    nvmlReturn_t,
+    nvmlGpuInstanceProfileInfo_t, nvmlGpuInstanceProfileInfo_v2_t, nvmlGpuInstanceProfileInfo_v3_t, nvmlReturn_t,
 };
 
-use crate::code::{
-    ARGUMENT_VERSION_MISMATCH, Answer, Code, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, UNKNOWN,
-};
+use crate::code::{ARGUMENT_VERSION_MISMATCH, Answer, Code, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, UNKNOWN};
 use crate::driver::{Device, Instance, on_device, on_gpu, on_instance};
 use crate::ffi::{Out, answer, c_array, struct_version};
 use crate::handles::Target;
@@ -38,10 +35,7 @@ unsafe extern "C" fn nvmlDeviceGetMigMode(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(
-    device: nvmlDevice_t,
-    count: Out<c_uint>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(device: nvmlDevice_t, count: Out<c_uint>) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetMaxMigDeviceCount", device, |device| {
             let enabled = device.gpu().mig.as_ref().is_some_and(|mig| mig.enabled);
@@ -71,34 +65,20 @@ unsafe extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
     device: Out<nvmlDevice_t>,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_device(
-            "nvmlDeviceGetDeviceHandleFromMigDeviceHandle",
-            mig_device,
-            |mig_device| {
-                mig_device.mig().ok_or(INVALID_ARGUMENT)?;
-                device.set(mig_device.handle_of(Target::Gpu))
-            },
-        )
-    })
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(
-    device: nvmlDevice_t,
-    is_mig: Out<c_uint>,
-) -> nvmlReturn_t {
-    answer(|| {
-        on_device("nvmlDeviceIsMigDeviceHandle", device, |device| {
-            is_mig.set(device.mig().is_some().into())
+        on_device("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", mig_device, |mig_device| {
+            mig_device.mig().ok_or(INVALID_ARGUMENT)?;
+            device.set(mig_device.handle_of(Target::Gpu))
         })
     })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetGpuInstanceId(
-    device: nvmlDevice_t,
-    id: Out<c_uint>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(device: nvmlDevice_t, is_mig: Out<c_uint>) -> nvmlReturn_t {
+    answer(|| on_device("nvmlDeviceIsMigDeviceHandle", device, |device| is_mig.set(device.mig().is_some().into())))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetGpuInstanceId(device: nvmlDevice_t, id: Out<c_uint>) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetGpuInstanceId", device, |device| {
             id.set(device.mig().ok_or(INVALID_ARGUMENT)?.gpu_instance)
@@ -107,10 +87,7 @@ unsafe extern "C" fn nvmlDeviceGetGpuInstanceId(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetComputeInstanceId(
-    device: nvmlDevice_t,
-    id: Out<c_uint>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetComputeInstanceId(device: nvmlDevice_t, id: Out<c_uint>) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetComputeInstanceId", device, |device| {
             id.set(device.mig().ok_or(INVALID_ARGUMENT)?.compute_instance)
@@ -141,9 +118,7 @@ unsafe extern "C" fn nvmlDeviceGetGpuInstanceProfileInfo(
     info: Out<nvmlGpuInstanceProfileInfo_t>,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_gpu("nvmlDeviceGetGpuInstanceProfileInfo", device, |device| {
-            info.set(profile_of(device, profile)?.info())
-        })
+        on_gpu("nvmlDeviceGetGpuInstanceProfileInfo", device, |device| info.set(profile_of(device, profile)?.info()))
     })
 }
 
@@ -223,23 +198,14 @@ unsafe extern "C" fn nvmlGpuInstanceGetComputeInstanceById(
     compute_instance: Out<nvmlComputeInstance_t>,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_instance(
-            "nvmlGpuInstanceGetComputeInstanceById",
-            instance,
-            |instance| {
-                if instance.compute_instance.is_some() {
-                    return Err(INVALID_ARGUMENT);
-                }
-                compute_instances(instance)
-                    .find(|mig| mig.compute_instance == id)
-                    .ok_or(NOT_FOUND)?;
-                let target = Target::ComputeInstance {
-                    gpu_instance: instance.gpu_instance,
-                    id,
-                };
-                compute_instance.set(instance.device.handle_of(target))
-            },
-        )
+        on_instance("nvmlGpuInstanceGetComputeInstanceById", instance, |instance| {
+            if instance.compute_instance.is_some() {
+                return Err(INVALID_ARGUMENT);
+            }
+            compute_instances(instance).find(|mig| mig.compute_instance == id).ok_or(NOT_FOUND)?;
+            let target = Target::ComputeInstance { gpu_instance: instance.gpu_instance, id };
+            compute_instance.set(instance.device.handle_of(target))
+        })
     })
 }
 
@@ -263,11 +229,7 @@ fn mig_of(device: &Device) -> Result<&Mig, Code> {
     device.gpu().mig.as_ref().ok_or(NOT_SUPPORTED)
 }
 
-fn device_attributes(
-    function: &str,
-    device: nvmlDevice_t,
-    attributes: Out<nvmlDeviceAttributes_t>,
-) -> Answer {
+fn device_attributes(function: &str, device: nvmlDevice_t, attributes: Out<nvmlDeviceAttributes_t>) -> Answer {
     on_device(function, device, |device| {
         let mig = device.mig().ok_or(NOT_SUPPORTED)?;
         attributes.set(nvmlDeviceAttributes_t {
@@ -337,17 +299,11 @@ fn versioned_info(profile: &MigProfile, out: Out<nvmlGpuInstanceProfileInfo_v2_t
 
 /// The GPU instances by id, each with one of its MIG devices.
 fn gpu_instances(device: &Device) -> BTreeMap<u32, &MigDevice> {
-    device
-        .mig_devices()
-        .map(|mig| (mig.gpu_instance, mig))
-        .collect()
+    device.mig_devices().map(|mig| (mig.gpu_instance, mig)).collect()
 }
 
 fn compute_instances(instance: &Instance) -> impl Iterator<Item = &MigDevice> {
-    instance
-        .device
-        .mig_devices()
-        .filter(|mig| mig.gpu_instance == instance.gpu_instance)
+    instance.device.mig_devices().filter(|mig| mig.gpu_instance == instance.gpu_instance)
 }
 
 fn gpu_instance_info(instance: &Instance) -> Result<nvmlGpuInstanceInfo_t, Code> {
@@ -355,18 +311,12 @@ fn gpu_instance_info(instance: &Instance) -> Result<nvmlGpuInstanceInfo_t, Code>
     let mig = instances.get(&instance.gpu_instance).ok_or(NOT_FOUND)?;
     let eighths = |mig: &MigDevice| MigProfile::eighths_of(mig.gpu_instance_profile);
     // Side by side in the order of their ids: the file says nothing of placement.
-    let start = instances
-        .range(..instance.gpu_instance)
-        .map(|(_, mig)| eighths(mig))
-        .sum();
+    let start = instances.range(..instance.gpu_instance).map(|(_, mig)| eighths(mig)).sum();
     Ok(nvmlGpuInstanceInfo_t {
         device: instance.device.handle_of(Target::Gpu),
         id: instance.gpu_instance,
         profileId: MigProfile::id_of(mig.gpu_instance_profile),
-        placement: nvmlGpuInstancePlacement_t {
-            start,
-            size: eighths(mig),
-        },
+        placement: nvmlGpuInstancePlacement_t { start, size: eighths(mig) },
     })
 }
 
@@ -382,9 +332,7 @@ fn compute_instance_info(
         let before = compute_instances(instance).filter(|other| other.compute_instance < id);
         info.set(nvmlComputeInstanceInfo_t {
             device: instance.device.handle_of(Target::Gpu),
-            gpuInstance: instance
-                .device
-                .handle_of(Target::GpuInstance(instance.gpu_instance)),
+            gpuInstance: instance.device.handle_of(Target::GpuInstance(instance.gpu_instance)),
             id,
             profileId: compute_profile(mig.compute_slices)?,
             placement: nvmlComputeInstancePlacement_t {

@@ -78,11 +78,7 @@ unsafe extern "C" fn nvmlDeviceGetTemperature(
     _sensor: c_uint,
     temperature: Out<c_uint>,
 ) -> nvmlReturn_t {
-    answer(|| {
-        on_gpu("nvmlDeviceGetTemperature", device, |_| {
-            temperature.set(CELSIUS)
-        })
-    })
+    answer(|| on_gpu("nvmlDeviceGetTemperature", device, |_| temperature.set(CELSIUS)))
 }
 
 #[unsafe(no_mangle)]
@@ -96,10 +92,7 @@ unsafe extern "C" fn nvmlDeviceGetTemperatureV(
             if asked.version != struct_version::<nvmlTemperature_v1_t>(1) {
                 return Err(ARGUMENT_VERSION_MISMATCH);
             }
-            temperature.set(nvmlTemperature_v1_t {
-                temperature: CELSIUS as c_int,
-                ..asked
-            })
+            temperature.set(nvmlTemperature_v1_t { temperature: CELSIUS as c_int, ..asked })
         })
     })
 }
@@ -110,42 +103,25 @@ unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
     utilization: Out<nvmlUtilization_t>,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_gpu("nvmlDeviceGetUtilizationRates", device, |_| {
-            utilization.set(nvmlUtilization_t { gpu: 0, memory: 0 })
-        })
+        on_gpu("nvmlDeviceGetUtilizationRates", device, |_| utilization.set(nvmlUtilization_t { gpu: 0, memory: 0 }))
     })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetClockInfo(
-    device: nvmlDevice_t,
-    _clock: c_uint,
-    mhz: Out<c_uint>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetClockInfo(device: nvmlDevice_t, _clock: c_uint, mhz: Out<c_uint>) -> nvmlReturn_t {
     answer(|| on_gpu("nvmlDeviceGetClockInfo", device, |_| mhz.set(345)))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMaxClockInfo(
-    device: nvmlDevice_t,
-    _clock: c_uint,
-    mhz: Out<c_uint>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMaxClockInfo(device: nvmlDevice_t, _clock: c_uint, mhz: Out<c_uint>) -> nvmlReturn_t {
     answer(|| on_gpu("nvmlDeviceGetMaxClockInfo", device, |_| mhz.set(1980)))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetBAR1MemoryInfo(
-    device: nvmlDevice_t,
-    memory: Out<nvmlBAR1Memory_t>,
-) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetBAR1MemoryInfo(device: nvmlDevice_t, memory: Out<nvmlBAR1Memory_t>) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetBAR1MemoryInfo", device, |_| {
-            memory.set(nvmlBAR1Memory_t {
-                bar1Total: 128 << 30,
-                bar1Free: 128 << 30,
-                bar1Used: 0,
-            })
+            memory.set(nvmlBAR1Memory_t { bar1Total: 128 << 30, bar1Free: 128 << 30, bar1Used: 0 })
         })
     })
 }
@@ -156,23 +132,9 @@ unsafe extern "C" fn nvmlDeviceGetVbiosVersion(
     version: Out<c_char>,
     length: c_uint,
 ) -> nvmlReturn_t {
-    answer(|| {
-        fixed_text(
-            "nvmlDeviceGetVbiosVersion",
-            device,
-            "96.00.89.00.01",
-            version,
-            length,
-        )
-    })
+    answer(|| fixed_text("nvmlDeviceGetVbiosVersion", device, "96.00.89.00.01", version, length))
 }
 
-fn fixed_text(
-    function: &str,
-    device: nvmlDevice_t,
-    text: &str,
-    out: Out<c_char>,
-    length: c_uint,
-) -> Answer {
+fn fixed_text(function: &str, device: nvmlDevice_t, text: &str, out: Out<c_char>, length: c_uint) -> Answer {
     on_gpu(function, device, |_| out.string(text, length))
 }

@@ -135,9 +135,7 @@ impl Raw {
     pub(crate) fn null(&self, name: &str, handle: usize) -> u32 {
         type Function = unsafe extern "C" fn(usize, *mut c_void) -> u32;
         // SAFETY: NVML answers NULL with a code.
-        unsafe {
-            self.0.get::<Function>(name.as_bytes()).expect(name)(handle, std::ptr::null_mut())
-        }
+        unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, std::ptr::null_mut()) }
     }
 
     /// A function of one out pointer.
@@ -168,13 +166,7 @@ impl Raw {
     }
 
     /// The same with a value that the caller filled in.
-    pub(crate) fn nth_fill<T>(
-        &self,
-        name: &str,
-        handle: usize,
-        index: u32,
-        mut value: T,
-    ) -> Result<T, u32> {
+    pub(crate) fn nth_fill<T>(&self, name: &str, handle: usize, index: u32, mut value: T) -> Result<T, u32> {
         type Function = unsafe extern "C" fn(usize, u32, *mut c_void) -> u32;
         // SAFETY: the function writes a T, as the test says.
         let code =
