@@ -174,9 +174,7 @@ impl NodeHealth {
         let mut changes = self.each(now, seen);
         // New GPUs may be among those that somebody spoke of already.
         for (uuid, change) in self.quarantined(now) {
-            let merged = changes.entry(uuid).or_default();
-            merged.raised.extend(change.raised);
-            merged.lifted.extend(change.lifted);
+            changes.entry(uuid).or_default().merge(change);
         }
         changes
     }

@@ -113,6 +113,13 @@ pub enum Notice {
 }
 
 impl Change {
+    /// Adds what came right after it.
+    pub fn merge(&mut self, next: Self) {
+        self.raised.extend(next.raised);
+        self.lifted.extend(next.lifted);
+        self.notices.extend(next.notices);
+    }
+
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
