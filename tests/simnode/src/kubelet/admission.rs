@@ -16,9 +16,6 @@ use crate::proto::{
     PreStartContainerRequest, PreferredAllocationRequest,
 };
 
-/// How long PreStartContainer may take.
-const PRE_START_LIMIT: Duration = Duration::from_secs(30);
-
 /// One container's wish for one resource.
 #[derive(Debug, Clone)]
 pub struct AllocationRequest {
@@ -469,7 +466,7 @@ async fn pre_start(shared: &Shared, devices: &PodDevices) -> Result<(), Admissio
         return Err(AdmissionError::PreStartContainer(stopped.to_string()));
     }
     let call = CallInProgress::begin(resource, Method::PreStartContainer, &ids);
-    let limit = shared.config().scaled(PRE_START_LIMIT);
+    let limit = shared.config().limits.pre_start;
     let answer = async { plugin(&endpoint)?.pre_start_container(PreStartContainerRequest { device_ids: ids }).await };
     let answer = match tokio::time::timeout(limit, answer).await {
         Ok(answer) => answer,

@@ -17,9 +17,6 @@ use super::violations::{Violation, ViolationKind, Violations};
 use super::{KubeletConfig, KubeletVersion};
 use crate::proto::{Device, DevicePluginOptions, RegisterRequest};
 
-/// How long a stopped endpoint's resource is kept.
-const GRACE: Duration = Duration::from_secs(5 * 60);
-
 /// The manager as the tasks of a life hold it.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
@@ -52,7 +49,7 @@ impl Shared {
 
     /// Drops what has been stopped for longer than the grace time, when that time has come.
     pub(crate) fn expire_later(&self) {
-        let (shared, grace) = (self.clone(), self.config.scaled(GRACE));
+        let (shared, grace) = (self.clone(), self.config.limits.grace);
         tokio::spawn(async move {
             tokio::time::sleep(grace).await;
             shared.manager().expire(grace);
