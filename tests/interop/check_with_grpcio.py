@@ -197,9 +197,13 @@ class Watch:
             self.over.set_result(grpc.StatusCode.OK)
         except grpc.RpcError as error:
             self.over.set_result(error.code())
+            self.lists.put(error)
 
     def next(self):
-        return self.lists.get(timeout=PATIENCE)
+        devices = self.lists.get(timeout=PATIENCE)
+        if isinstance(devices, grpc.RpcError):
+            raise devices
+        return devices
 
 
 class Kubelet:
