@@ -179,7 +179,7 @@ def check_events(path):
     assert (event.eventType, event.eventData) == (xid, 79)
     assert (event.gpuInstanceId, event.computeInstanceId) == (0xFFFFFFFF, 0xFFFFFFFF)
     assert nvml.nvmlDeviceGetUUID(event.device) == GPU % 0
-    assert delay < 0.1, delay
+    assert delay < 1, delay
     nvml.nvmlEventSetFree(events)
     return delay
 

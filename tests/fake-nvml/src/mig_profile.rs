@@ -49,16 +49,14 @@ impl MigProfile {
     /// The profile of this number, if the GPU has it.
     pub(crate) fn of(gpu: &Gpu, number: c_uint) -> Option<Self> {
         let row = row(number)?;
-        // A memory slice is an eighth, less what the driver keeps; the name rounds to the product's size.
-        let memory_mib = (gpu.memory_mib * u64::from(row.eighths) / 8).saturating_sub(256) / 64 * 64;
-        let product = (gpu.memory_mib as f64 / 1024.0 / 10.0).round() * 10.0;
-        let gigabytes = product * f64::from(row.eighths) / 8.0;
+        // The name tells the share of the product's size.
+        let gigabytes = (gpu.memory_mib.div_ceil(1024) * u64::from(row.eighths) + 4) / 8;
         let hopper = gpu.compute_capability.0 >= 9;
         Some(Self {
-            name: format!("{}g.{gigabytes:.0}gb{}", row.slices, row.suffix),
+            name: format!("{}g.{gigabytes}gb{}", row.slices, row.suffix),
             row,
             multiprocessors: if hopper { row.multiprocessors.0 } else { row.multiprocessors.1 },
-            memory_mib,
+            memory_mib: memory_mib(gpu.memory_mib, row.eighths),
         })
     }
 
@@ -90,6 +88,37 @@ impl MigProfile {
     }
 }
 
+/// The memory of so many of eight slices. The driver keeps some of each, by no simple rule.
+fn memory_mib(total: u64, eighths: u32) -> u64 {
+    match (total.div_ceil(1024), eighths) {
+        (80, 1) => 9_984,
+        (80, 2) => 20_096,
+        (80, 4) => 40_448,
+        (80, 8) => 81_152,
+        (_, 8) => total,
+        _ => total * u64::from(eighths) / 8,
+    }
+}
+
 fn row(number: c_uint) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.number == number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_named_by_slices_and_gigabytes() {
+        let names = |memory_mib, numbers: &[u32]| -> Vec<String> {
+            let gpu = Gpu { memory_mib, ..Gpu::default() };
+            numbers.iter().filter_map(|number| MigProfile::of(&gpu, *number)).map(|profile| profile.name).collect()
+        };
+        assert_eq!(
+            names(81_559, &[0, 7, 9, 1, 2, 3, 4, 5]).join(" "),
+            "1g.10gb 1g.10gb+me 1g.20gb 2g.20gb 3g.40gb 4g.40gb 7g.80gb"
+        );
+        assert_eq!(names(40_960, &[0, 1, 2, 4]).join(" "), "1g.5gb 2g.10gb 3g.20gb 7g.40gb");
+        assert_eq!(names(143_771, &[0, 1, 2, 4]).join(" "), "1g.18gb 2g.35gb 3g.71gb 7g.141gb");
+    }
 }

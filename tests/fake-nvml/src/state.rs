@@ -171,19 +171,37 @@ impl Default for Fabric {
 #[serde(deny_unknown_fields, default)]
 pub struct NvLink {
     /// Link state.
+    #[serde(skip_serializing_if = "is_true")]
     pub active: bool,
-    /// NVLink version as NVML counts it (4 is NVLink 4 on Hopper).
+    /// `nvmlNvlinkVersion_t`, which skips some: 2 is NVLink 2 on Volta, 4 NVLink 3 on Ampere, 6 NVLink 4 on Hopper.
+    #[serde(skip_serializing_if = "is_nvlink_4")]
     pub version: u32,
     /// PCI bus id of the other end: a GPU's, or an NVSwitch's.
     pub remote_pci_bus_id: String,
     /// `nvmlIntNvLinkDeviceType_t`: 0 GPU, 1 NPU, 2 switch.
+    #[serde(skip_serializing_if = "is_switch")]
     pub remote_type: u32,
 }
 
 impl Default for NvLink {
     fn default() -> Self {
-        Self { active: true, version: 4, remote_pci_bus_id: String::new(), remote_type: 2 }
+        Self { active: true, version: 6, remote_pci_bus_id: String::new(), remote_type: 2 }
     }
+}
+
+// A link's defaults are left out of the file: a node has more than a hundred links, and every reader of every
+// change has to get through them.
+
+fn is_true(active: &bool) -> bool {
+    *active
+}
+
+fn is_nvlink_4(version: &u32) -> bool {
+    *version == NvLink::default().version
+}
+
+fn is_switch(remote_type: &u32) -> bool {
+    *remote_type == NvLink::default().remote_type
 }
 
 /// Where a GPU sits. Two GPUs meet at the first level at which their numbers are equal, from the board
@@ -217,7 +235,7 @@ pub struct Mig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MigDevice {
-    /// "MIG-" and a UUID, or the form of drivers before 470: "MIG-GPU-<uuid>/<gi>/<ci>".
+    /// "MIG-" and a UUID, or the form of drivers before 470: `MIG-GPU-<uuid>/<gi>/<ci>`.
     pub uuid: String,
     /// GPU instance id.
     pub gpu_instance: u32,

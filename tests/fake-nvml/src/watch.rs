@@ -98,3 +98,56 @@ impl<'a> Iterator for Notices<'a> {
         Some(Notice { mask: word(1), name: name.split(|byte| *byte == 0).next().unwrap_or(name) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn file() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("file");
+        (directory, path)
+    }
+
+    #[test]
+    fn without_inotify_a_wait_looks_again_soon() {
+        let watch = FileWatch { path: "/nowhere/file".into(), inotify: None };
+        let begin = Instant::now();
+        watch.wait(None, Some(begin + LONG));
+        assert!(begin.elapsed() >= LOOK_EVERY);
+        assert!(begin.elapsed() < LONG);
+    }
+
+    #[test]
+    fn a_change_before_the_wait_ends_it() {
+        let (_directory, path) = file();
+        let mut watch = FileWatch::new(&path);
+        std::fs::write(&path, "").expect("write");
+        let begin = Instant::now();
+        watch.wait(None, Some(begin + LONG));
+        assert!(begin.elapsed() < LONG);
+        assert!(watch.drain(), "the file itself changed");
+        assert!(!watch.drain());
+    }
+
+    #[test]
+    fn a_change_beside_the_file_is_none_of_it() {
+        let (directory, path) = file();
+        let mut watch = FileWatch::new(&path);
+        std::fs::write(directory.path().join("other"), "").expect("write");
+        assert!(!watch.drain());
+    }
+
+    #[test]
+    fn a_directory_that_comes_later_is_watched_then() {
+        let (directory, _) = file();
+        let path = directory.path().join("later/file");
+        let mut watch = FileWatch::new(&path);
+        assert!(watch.inotify.is_none());
+        std::fs::create_dir(directory.path().join("later")).expect("mkdir");
+        watch.drain();
+        assert!(watch.inotify.is_some());
+    }
+}

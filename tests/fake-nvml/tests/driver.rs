@@ -281,7 +281,7 @@ fn a_named_call_hangs_until_its_name_is_gone() {
         node.gpu(0, |gpu| gpu.hangs.clear());
         let (answer, at) = hung.join().expect("the hung thread");
         assert_eq!(answer.as_ref(), Ok(&node.state.gpus[0].uuid));
-        assert!(at.saturating_duration_since(released) < Duration::from_millis(200));
+        assert!(at.saturating_duration_since(released) < Duration::from_secs(2));
     });
 }
 

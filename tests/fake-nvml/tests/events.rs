@@ -40,8 +40,8 @@ fn an_event_ends_a_wait_that_has_begun() {
         let written = Instant::now();
         let (xid, woken) = waiter.join().expect("the waiter").expect("an event");
         assert_eq!(xid, 48);
-        // Far below a polling interval even on a busy machine in a debug build.
-        assert!(woken.saturating_duration_since(written) < Duration::from_millis(100));
+        // Far below the time-out even on a busy machine.
+        assert!(woken.saturating_duration_since(written) < Duration::from_secs(2));
     });
 }
 

@@ -1,8 +1,9 @@
 //! The demonstration: a stage with node, kubelet and plugin, a story that is told on it, and commands to play on it.
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use fake_nvml::profiles;
 use simnode::{Kubelet, Node, Plugin, PluginOptions};
 
@@ -48,21 +49,18 @@ pub(crate) async fn run(args: &Args, screen: &Screen) -> anyhow::Result<()> {
         plugin.follow_log(move |line| screen.log(line));
     }
     let mut stage = Stage { node, kubelet, plugin, screen: screen.clone() };
-    let told = if args.interactive { interactive::run(&mut stage).await } else { story::tell(&mut stage).await };
-    told.map_err(|error| match args.verbose {
-        true => error,
-        false => error.context_log(&stage.plugin.log()),
-    })
+    let failed = match args.interactive {
+        true => interactive::run(&mut stage).await,
+        false => story::tell(&mut stage).await.map(|()| 0),
+    };
+    let failed = failed.map_err(|error| if args.verbose { error } else { with_log(&error, &stage.plugin.log()) })?;
+    // A failed command fails a script, and nobody who types.
+    ensure!(failed == 0 || io::stdin().is_terminal(), "{failed} of the commands");
+    Ok(())
 }
 
 /// The plugin's log belongs to every failure.
-trait ContextLog {
-    fn context_log(self, log: &[String]) -> Self;
-}
-
-impl ContextLog for anyhow::Error {
-    fn context_log(self, log: &[String]) -> Self {
-        let log: String = log.iter().map(|line| format!("  {line}\n")).collect();
-        anyhow::anyhow!("{self:#}\nThe plugin's log:\n{log}")
-    }
+fn with_log(error: &anyhow::Error, log: &[String]) -> anyhow::Error {
+    let log: String = log.iter().map(|line| format!("  {line}\n")).collect();
+    anyhow!("{error:#}\nThe plugin's log:\n{}", if log.is_empty() { "  nothing\n" } else { &log })
 }

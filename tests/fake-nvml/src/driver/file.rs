@@ -1,6 +1,5 @@
 //! The state file as the library holds it: read when it changes, kept when it turns bad.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,15 +9,17 @@ use std::{env, fs, io};
 use crate::state::State;
 use crate::sys;
 
-/// A file this young may change again without its times and size showing it, so its bytes are compared.
-const YOUNG: Duration = Duration::from_millis(20);
+/// A file this young may change again without its times and size showing it, so its bytes are compared. Times
+/// of files go by the kernel's tick, 10 ms at the longest.
+const YOUNG: Duration = Duration::from_millis(12);
 
 /// The file and the last good state that was in it.
 #[derive(Default)]
 pub(crate) struct StateFile {
     path: PathBuf,
     stamp: Option<Stamp>,
-    digest: u64,
+    /// The file as last read.
+    bytes: Option<Vec<u8>>,
     /// The file as it is now is a state.
     good: bool,
     state: Option<Arc<State>>,
@@ -73,7 +74,7 @@ impl StateFile {
     pub(crate) fn refresh(&mut self) -> bool {
         let metadata = match fs::metadata(&self.path) {
             Ok(metadata) => metadata,
-            Err(error) => return self.turned_bad(&error),
+            Err(error) => return self.gone(&error),
         };
         let young = metadata
             .modified()
@@ -93,33 +94,26 @@ impl StateFile {
         match fs::read(&self.path) {
             Ok(bytes) => {
                 self.stamp = stamp;
-                self.take(&bytes)
+                self.take(bytes)
             }
-            Err(error) => self.turned_bad(&error),
+            Err(error) => self.gone(&error),
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> bool {
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
-        let digest = hasher.finish();
-        if digest == self.digest {
+    fn take(&mut self, bytes: Vec<u8>) -> bool {
+        if self.bytes.as_ref() == Some(&bytes) {
             return false;
         }
-        match serde_json::from_slice(bytes) {
+        let parsed = serde_json::from_slice(&bytes);
+        self.bytes = Some(bytes);
+        match parsed {
             Ok(state) => {
-                self.digest = digest;
                 self.good = true;
                 self.complaint = None;
                 self.state = Some(Arc::new(state));
                 true
             }
-            Err(error) => {
-                let stamp = self.stamp.take();
-                self.turned_bad(&error.into());
-                (self.stamp, self.digest) = (stamp, digest);
-                false
-            }
+            Err(error) => self.turned_bad(&error.into()),
         }
     }
 
@@ -133,9 +127,14 @@ impl StateFile {
             self.complaint = Some(reason);
         }
         self.good = false;
-        self.stamp = None;
-        self.digest = 0;
         false
+    }
+
+    /// The file cannot be read now.
+    fn gone(&mut self, error: &io::Error) -> bool {
+        self.stamp = None;
+        self.bytes = None;
+        self.turned_bad(error)
     }
 }
 

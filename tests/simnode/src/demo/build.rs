@@ -25,7 +25,7 @@ pub(super) fn programs(plugin: Option<PathBuf>, library: Option<PathBuf>, screen
     let directory = executable.parent().unwrap_or(Path::new("/"));
     let built = match env::var_os("CARGO") {
         Some(cargo) if plugin.is_none() || library.is_none() => {
-            screen.note("Building the plugin and the fake NVML ...");
+            screen.progress("Building the plugin and the fake NVML ...");
             build(Path::new(&cargo), directory)?
         }
         _ => Built::default(),

@@ -1,6 +1,6 @@
 //! Commands from standard input, typed or piped.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,13 @@ const HELP: &[(&str, &str)] = &[
 ];
 
 /// How long a change of the kubelet's list is awaited after a command that may cause one.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(10);
 
-/// Takes commands until `quit` or the end of the input. A failed command fails a script, and nobody who types.
-pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
+/// Takes commands until `quit` or the end of the input, and returns how many have failed.
+pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<usize> {
     if stage.node.state().gpus.is_empty() {
+        // Any line: before its first one the plugin may not be ready to be stopped.
+        stage.plugin.wait_for_log("", PATIENCE).await?;
         stage.screen.note("This node has no GPUs.");
     } else {
         story::arrives(stage).await?;
@@ -55,8 +57,7 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<()> {
     ensure!(stage.plugin.exited()?.is_none(), "the plugin has ended by itself");
     story::stops(stage).await?;
     story::kept_the_contract(stage)?;
-    ensure!(failed == 0 || io::stdin().is_terminal(), "{failed} commands failed");
-    Ok(())
+    Ok(failed)
 }
 
 /// Standard input on a thread of its own, which nobody waits for: a read cannot be called off.
@@ -73,7 +74,7 @@ fn lines() -> mpsc::Receiver<String> {
     receiver
 }
 
-async fn command(stage: &Stage, words: &[&str], pods: &mut usize) -> anyhow::Result<()> {
+async fn command(stage: &mut Stage, words: &[&str], pods: &mut usize) -> anyhow::Result<()> {
     match *words {
         [] => {}
         ["list"] => {
@@ -148,7 +149,7 @@ async fn look(stage: &Stage, act: impl FnOnce() -> io::Result<()>) -> anyhow::Re
     let before = lists(&stage.kubelet.view());
     let begun = Instant::now();
     act()?;
-    let changed = stage.kubelet.wait_until("a new list", LOOK.min(PATIENCE), |view| lists(view) > before).await;
+    let changed = stage.kubelet.wait_until("a new list", LOOK, |view| lists(view) > before).await;
     match changed {
         Ok(view) => {
             let listed = view.resources.values().filter_map(|resource| resource.last_list_at).max();

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Where details begin.
-const INDENT: &str = "        ";
+const INDENT: &str = "    ";
 /// Where a step's time ends.
-const WIDTH: usize = 76;
+const WIDTH: usize = 80;
 
 /// The terminal, or whatever standard output is.
 #[derive(Debug, Clone)]
@@ -43,14 +43,19 @@ impl Screen {
         self.line(&self.paint(Style::Faint, text));
     }
 
+    /// What takes a while, beside the output proper.
+    pub(super) fn progress(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
     /// A step that has happened.
     pub(super) fn step(&self, text: &str, time: Option<Duration>) {
         let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
         let time = time.map(milliseconds).unwrap_or_default();
-        let room = WIDTH.saturating_sub(INDENT.len() + time.len());
         self.line("");
-        let text = self.paint(Style::Strong, &format!("{text:<room$}"));
-        self.line(&format!("{}  {number:>2}. {text}{time}", self.paint(Style::Good, "ok")));
+        let (ok, strong) = (self.paint(Style::Good, "ok"), self.paint(Style::Strong, text));
+        let room = WIDTH.saturating_sub("ok  1  ".len() + text.chars().count() + time.len());
+        self.line(format!("{ok}  {number}  {strong}{:room$}{time}", "").trim_end());
     }
 
     /// A line that belongs to the step before.

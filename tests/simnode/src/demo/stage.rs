@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use fake_nvml::state::Gpu;
 use simnode::kubelet::{Outcome, Registration, ResourceView};
 use simnode::proto::ContainerAllocateResponse;
 use simnode::{Kubelet, Node, Plugin, View};
@@ -28,21 +29,39 @@ struct Place {
 }
 
 impl Stage {
-    /// Waits until the plugin has registered and every GPU is with the kubelet.
-    pub(super) async fn wait_ready(&self) -> anyhow::Result<View> {
+    /// Waits for the kubelet, and for no longer than the plugin lives.
+    pub(super) async fn wait_until(
+        &mut self,
+        what: &str,
+        condition: impl FnMut(&View) -> bool + Send,
+    ) -> anyhow::Result<View> {
+        tokio::select! {
+            reached = self.kubelet.wait_until(what, PATIENCE, condition) => reached,
+            // Never over before the kubelet's wait, unless the plugin is.
+            Ok(status) = self.plugin.wait_exit(2 * PATIENCE) => {
+                bail!("the plugin ended by itself ({status}) before this was so: {what}\n{}", self.kubelet.view())
+            }
+        }
+    }
+
+    /// Waits until the plugin has registered and every GPU, or every part of them, is with the kubelet.
+    pub(super) async fn wait_ready(&mut self) -> anyhow::Result<View> {
         let state = self.node.state();
-        let partitioned = state.gpus.iter().any(|gpu| gpu.mig.as_ref().is_some_and(|mig| mig.enabled));
-        let (least, what) = match partitioned {
-            true => (1, "at least one device is registered and listed".to_owned()),
-            false => (state.gpus.len(), format!("{} devices are registered and listed", state.gpus.len())),
-        };
-        self.kubelet
-            .wait_until(&what, PATIENCE, |view| {
-                let settled = |resource: &ResourceView| resource.stream_open && resource.lists_received > 0;
-                let devices: usize = view.resources.values().map(|resource| resource.devices.len()).sum();
-                devices >= least && view.resources.values().all(settled)
-            })
-            .await
+        let mig = |gpu: &Gpu| gpu.mig.as_ref().filter(|mig| mig.enabled).map(|mig| mig.devices.len());
+        let parts: usize = state.gpus.iter().filter_map(mig).sum();
+        let whole = state.gpus.iter().filter(|gpu| mig(gpu).is_none()).count();
+        // How partitioned GPUs are offered is the plugin's configuration.
+        let mut counts = BTreeSet::from([state.gpus.len(), whole + parts, parts]);
+        counts.remove(&0);
+        let numbers: Vec<String> = counts.iter().rev().map(ToString::to_string).collect();
+        let what = format!("{} devices are registered and listed", numbers.join(" or "));
+        self.wait_until(&what, |view| {
+            let settled = |resource: &ResourceView| resource.stream_open && resource.lists_received > 0;
+            let ids = view.resources.values().flat_map(|resource| resource.devices.keys());
+            let devices: BTreeSet<&str> = ids.map(|id| device_of(id)).collect();
+            counts.contains(&devices.len()) && view.resources.values().all(settled)
+        })
+        .await
     }
 
     /// The resource with the most allocatable devices.
@@ -62,17 +81,22 @@ impl Stage {
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
-                let place = self.place(id);
-                let (index, model) = place.map_or_else(Default::default, |place| (place.index, place.model));
+                let (index, model) = self.place(id).map(|place| (place.index, place.model)).unwrap_or_default();
                 let numa: Vec<String> = device.numa.iter().map(ToString::to_string).collect();
                 let numa = if numa.is_empty() { "-".to_owned() } else { numa.join(",") };
-                let health = if device.healthy { "healthy" } else { "unhealthy" };
-                let row = vec![index, id.clone(), model, name.clone(), numa, health.to_owned()];
+                let mut row = vec![index, id.clone(), model, numa];
+                if view.resources.len() > 1 {
+                    row.push(name.clone());
+                }
+                row.push(if device.healthy { "healthy" } else { "unhealthy" }.to_owned());
                 rows.push((row, device.healthy));
             }
         }
         rows.sort_by_key(|(row, _)| row[0].split(':').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>());
-        self.screen.table(&["GPU", "device id", "model", "resource", "NUMA", "health"], &rows);
+        match view.resources.len() {
+            0 | 1 => self.screen.table(&["GPU", "device id", "model", "NUMA", "health"], &rows),
+            _ => self.screen.table(&["GPU", "device id", "model", "NUMA", "resource", "health"], &rows),
+        }
     }
 
     /// "nvidia.com/gpu: 7 of 8 allocatable", for every resource.
@@ -122,7 +146,7 @@ impl Stage {
     }
 
     /// Removes the plugin's sockets and waits until it has registered all of its resources again.
-    pub(super) async fn delete_sockets(&self) -> anyhow::Result<(Duration, Vec<Registration>)> {
+    pub(super) async fn delete_sockets(&mut self) -> anyhow::Result<(Duration, Vec<Registration>)> {
         let sockets = self.node.plugin_sockets();
         if sockets.is_empty() {
             bail!("the plugin has no socket in {}", self.node.kubelet_directory().display());
@@ -136,7 +160,7 @@ impl Stage {
     }
 
     /// Kills the kubelet, starts it again, and waits until the plugin has registered all of its resources again.
-    pub(super) async fn restart_kubelet(&self) -> anyhow::Result<(Duration, Vec<Registration>)> {
+    pub(super) async fn restart_kubelet(&mut self) -> anyhow::Result<(Duration, Vec<Registration>)> {
         let before = self.kubelet.view();
         self.kubelet.stop().await;
         let begun = Instant::now();
@@ -145,7 +169,7 @@ impl Stage {
     }
 
     async fn wait_registered_again(
-        &self,
+        &mut self,
         when: &str,
         before: &View,
         begun: Instant,
@@ -157,7 +181,7 @@ impl Stage {
                 new.is_some_and(|new| new.endpoint != old.endpoint && new.stream_open && new.devices == old.devices)
             })
         };
-        let view = self.kubelet.wait_until(&what, PATIENCE, same).await?;
+        let view = self.wait_until(&what, same).await?;
         let last = view.resources.values().filter_map(|resource| resource.last_list_at).max();
         let took = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(begun));
         let new = view.registrations[before.registrations.len()..].iter();
@@ -165,17 +189,22 @@ impl Stage {
     }
 
     fn place(&self, id: &str) -> Option<Place> {
-        // A replica's id has a number behind the device's own.
-        let uuid = id.split("::").next().unwrap_or(id);
+        let uuid = device_of(id);
         for (gpu, facts) in self.node.state().gpus.iter().enumerate() {
+            let model = facts.name.trim_start_matches("NVIDIA ");
             if facts.uuid == uuid {
-                return Some(Place { index: gpu.to_string(), gpu, model: facts.name.clone() });
+                return Some(Place { index: gpu.to_string(), gpu, model: model.to_owned() });
             }
             let mig = facts.mig.iter().flat_map(|mig| &mig.devices).position(|device| device.uuid == uuid);
             if let Some(mig) = mig {
-                return Some(Place { index: format!("{gpu}:{mig}"), gpu, model: format!("{} (MIG)", facts.name) });
+                return Some(Place { index: format!("{gpu}:{mig}"), gpu, model: format!("{model} (MIG)") });
             }
         }
         None
     }
+}
+
+/// A replica's id has a number behind the device's own.
+fn device_of(id: &str) -> &str {
+    id.split("::").next().unwrap_or(id)
 }

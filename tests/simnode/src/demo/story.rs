@@ -29,7 +29,7 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
 }
 
 /// Registration and the first list.
-pub(super) async fn arrives(stage: &Stage) -> anyhow::Result<()> {
+pub(super) async fn arrives(stage: &mut Stage) -> anyhow::Result<()> {
     let view = stage.wait_ready().await?;
     let started = stage.plugin.started_at();
     let answered = view.registrations.iter().filter_map(|call| call.answered).max();
@@ -57,7 +57,7 @@ async fn allocates(stage: &Stage) -> anyhow::Result<ContainerAllocateResponse> {
     Ok(answer)
 }
 
-async fn loses_a_gpu(stage: &Stage) -> anyhow::Result<()> {
+async fn loses_a_gpu(stage: &mut Stage) -> anyhow::Result<()> {
     let held: BTreeSet<String> = stage.kubelet.pod_devices().into_iter().map(|device| device.id).collect();
     let gpus = stage.node.state().gpus.len();
     let usable = |gpu: &usize| !stage.devices_of(*gpu).is_empty();
@@ -93,7 +93,7 @@ async fn loses_a_gpu(stage: &Stage) -> anyhow::Result<()> {
             })
         })
     };
-    let view = stage.kubelet.wait_until(&what, PATIENCE, lost).await?;
+    let view = stage.wait_until(&what, lost).await?;
     let listed = view.resources.values().filter_map(|resource| resource.last_list_at).max();
     let took = listed.map(|at| at.saturating_duration_since(begun));
     stage.screen.step(&format!("GPU {gpu} falls off the bus (Xid {XID}); the kubelet's list"), took);
@@ -102,9 +102,9 @@ async fn loses_a_gpu(stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn outlives_the_kubelet(stage: &Stage, answer: &ContainerAllocateResponse) -> anyhow::Result<()> {
+async fn outlives_the_kubelet(stage: &mut Stage, answer: &ContainerAllocateResponse) -> anyhow::Result<()> {
     let (took, registrations) = stage.restart_kubelet().await?;
-    stage.screen.step("The kubelet restarts; the plugin registers again", Some(took));
+    stage.screen.step("The kubelet restarts; the plugin registers again (from its start)", Some(took));
     stage.show_registrations(&registrations);
     stage.show_totals();
 
@@ -113,6 +113,11 @@ async fn outlives_the_kubelet(stage: &Stage, answer: &ContainerAllocateResponse)
     let Some(resource) = held.first().map(|device| device.resource.clone()) else {
         bail!("the pod of before still holds its devices");
     };
+    let view = stage.kubelet.view();
+    if held.iter().any(|device| view.healthy(&device.resource, &device.id) != Some(true)) {
+        stage.screen.detail(&format!("{POD} holds the GPU that is lost, so it could not start once more"));
+        return Ok(());
+    }
     let again = stage.kubelet.allocate(POD, CONTAINER, &resource, held.len()).await;
     ensure!(again.as_ref() == Ok(answer), "the pod of before is still admitted as it was: {again:?}");
     ensure!(stage.kubelet.calls().len() == calls, "the kubelet asked again for devices that the pod has");
@@ -120,7 +125,7 @@ async fn outlives_the_kubelet(stage: &Stage, answer: &ContainerAllocateResponse)
     Ok(())
 }
 
-async fn outlives_its_socket(stage: &Stage) -> anyhow::Result<()> {
+async fn outlives_its_socket(stage: &mut Stage) -> anyhow::Result<()> {
     let (took, registrations) = stage.delete_sockets().await?;
     stage.screen.step("The plugin's socket is deleted; it registers again", Some(took));
     stage.show_registrations(&registrations);

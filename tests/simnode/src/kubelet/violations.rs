@@ -1,5 +1,6 @@
 //! What a plugin did wrong although the real kubelet would have let it pass.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One deviation from the contract.
@@ -65,17 +66,20 @@ impl fmt::Display for Violation {
 
 /// The violations so far, each once, in the order of their first appearance.
 #[derive(Debug, Default)]
-pub(crate) struct Violations(Vec<Violation>);
+pub(crate) struct Violations {
+    known: BTreeSet<Violation>,
+    in_order: Vec<Violation>,
+}
 
 impl Violations {
     pub(crate) fn record(&mut self, kind: ViolationKind, resource: &str, detail: impl Into<String>) {
         let violation = Violation { kind, resource: resource.to_owned(), detail: detail.into() };
-        if !self.0.contains(&violation) {
-            self.0.push(violation);
+        if self.known.insert(violation.clone()) {
+            self.in_order.push(violation);
         }
     }
 
     pub(crate) fn all(&self) -> Vec<Violation> {
-        self.0.clone()
+        self.in_order.clone()
     }
 }

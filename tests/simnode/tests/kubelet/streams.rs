@@ -193,3 +193,12 @@ async fn the_same_socket_twice_in_one_life_is_noted() {
     let kinds: Vec<_> = home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
     assert_eq!(kinds, [ViolationKind::ReusedEndpoint]);
 }
+
+#[tokio::test]
+async fn a_connection_that_is_cut_on_the_way_ends_as_any_other() {
+    let (home, plugin) = started(KubeletVersion::V1_36, 1.0).await;
+    home.kubelet.drop_stream(GPU);
+    let view = home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("disconnected");
+    assert!(resource(&view).stopped_at.is_some());
+    plugin.streams_closed().await;
+}

@@ -250,7 +250,7 @@ impl TestPlugin {
     pub(crate) async fn streams_closed(&self) {
         let streams = self.seen.streams.lock().expect("not poisoned").clone();
         for stream in streams {
-            stream.closed().await;
+            tokio::time::timeout(SOON, stream.closed()).await.expect("the kubelet leaves");
         }
     }
 
@@ -274,7 +274,8 @@ pub(crate) async fn register(kubelet_socket: PathBuf, request: RegisterRequest) 
     let uri = format!("unix://{}", kubelet_socket.display());
     let channel = Endpoint::from_shared(uri).expect("a path").connect().await;
     let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
-    RegistrationClient::new(channel).register(request).await.map(drop)
+    let answer = tokio::time::timeout(SOON, async { RegistrationClient::new(channel).register(request).await }).await;
+    answer.expect("the kubelet answers").map(drop)
 }
 
 struct Service {

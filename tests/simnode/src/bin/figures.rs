@@ -1,0 +1,300 @@
+//! Measures the plugin from outside, on a simulated node of eight H100s, and prints what it takes.
+//!
+//! `benches/figures` builds what it needs and runs it. Times are medians of one run on one machine; where a
+//! figure hangs on the machine, a yardstick taken in the same run stands beside it.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Parser;
+use fake_nvml::profiles;
+use simnode::kubelet::{Kubelet, View};
+use simnode::node::{Node, Plugin, PluginOptions};
+use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
+
+const GPU: &str = "nvidia.com/gpu";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Measures the plugin from outside and prints the figures.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The plugin's executable
+    #[arg(long, value_name = "PATH")]
+    plugin: PathBuf,
+
+    /// The fake NVML
+    #[arg(long, value_name = "PATH")]
+    nvml_library: PathBuf,
+
+    /// Starts to measure
+    #[arg(long, default_value_t = 50)]
+    starts: usize,
+
+    /// Calls of each kind to measure
+    #[arg(long, default_value_t = 20_000)]
+    calls: usize,
+
+    /// Xids to measure
+    #[arg(long, default_value_t = 1_000)]
+    xids: usize,
+
+    /// Restarts of the kubelet to measure
+    #[arg(long, default_value_t = 200)]
+    restarts: usize,
+
+    /// Restarts of the kubelet and calls of Allocate after which memory is looked at
+    #[arg(long, default_value_t = 1_000)]
+    soak: usize,
+
+    /// Seconds to watch the idle plugin
+    #[arg(long, default_value_t = 60)]
+    idle: u64,
+}
+
+/// The plugin on a node with a kubelet.
+struct Bench {
+    kubelet: Kubelet,
+    plugin: Plugin,
+    node: Node,
+}
+
+impl Bench {
+    async fn start(args: &Args, prepare: impl FnOnce(&Node, PluginOptions) -> PluginOptions) -> anyhow::Result<Self> {
+        let node = Node::with_library(profiles::h100x8(), &args.nvml_library)?;
+        let kubelet = Kubelet::start(node.kubelet()).await?;
+        let options = prepare(&node, PluginOptions::new(&args.plugin));
+        let plugin = Plugin::start(&node, &options)?;
+        kubelet.wait_allocatable(GPU, 8, PATIENCE).await?;
+        Ok(Self { kubelet, plugin, node })
+    }
+
+    async fn until(&self, what: &str, condition: impl FnMut(&View) -> bool + Send) -> anyhow::Result<View> {
+        self.kubelet.wait_until(what, PATIENCE, condition).await
+    }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let size = std::fs::metadata(&args.plugin).context("the plugin's executable")?.len();
+    println!("{:<58}{:>10.2} MB", "executable, stripped", size as f64 / 1e6);
+    start(&args).await?;
+    calls(&args).await?;
+    xids(&args).await?;
+    kubelet_restarts(&args).await?;
+    memory(&args).await?;
+    idle(&args).await
+}
+
+/// From exec, and from the start of `main`, to Register and to the first list.
+async fn start(args: &Args) -> anyhow::Result<()> {
+    let (mut inside, mut register, mut list) = (Times::new(), Times::new(), Times::new());
+    for _ in 0..args.starts {
+        let bench = Bench::start(args, |_, options| options.log_level("debug")).await?;
+        let view = bench.kubelet.view();
+        let first = view.accepted(GPU).next().context("a registration")?;
+        register.add(first.at - bench.plugin.started_at());
+        let resource = view.resource(GPU).context("the resource")?;
+        list.add(resource.last_list_at.context("a list")? - bench.plugin.started_at());
+        let (_, line) = bench.plugin.wait_for_log("registering", PATIENCE).await?;
+        inside.add(Duration::from_secs_f64(field(&line, "uptime_ms=")? / 1e3));
+    }
+    let mut yardstick = Times::new();
+    for _ in 0..args.starts {
+        let before = Instant::now();
+        std::process::Command::new(&args.plugin).arg("--version").output().context("the plugin's version")?;
+        yardstick.add(before.elapsed());
+    }
+    inside.print("start of main to Register sent");
+    register.print("exec to Register received");
+    list.print("exec to the first list received");
+    yardstick.print("yardstick: --version, exec to exit");
+    Ok(())
+}
+
+/// Allocate beside an empty call on the same connection.
+async fn calls(args: &Args) -> anyhow::Result<()> {
+    let bench = Bench::start(args, |_, options| options).await?;
+    let mut client = bench.kubelet.client(GPU).await?;
+    let all: Vec<String> = (0..8).map(|index| bench.node.uuid(index)).collect();
+    let request = |ids: &[String]| AllocateRequest {
+        container_requests: vec![ContainerAllocateRequest { device_ids: ids.to_vec() }],
+    };
+    let (mut empty, mut one, mut eight) = (Times::new(), Times::new(), Times::new());
+    for _ in 0..args.calls {
+        empty.time(client.get_device_plugin_options(Empty {})).await?;
+        one.time(client.allocate(request(&all[..1]))).await?;
+        eight.time(client.allocate(request(&all))).await?;
+    }
+    empty.print("empty call (GetDevicePluginOptions)");
+    one.print("Allocate of one GPU");
+    eight.print("Allocate of eight GPUs");
+    println!("{:<58}{:>10.1} us", "  one GPU above the empty call, median", one.median_us() - empty.median_us());
+    println!("{:<58}{:>10.1} us", "  eight GPUs above the empty call, median", eight.median_us() - empty.median_us());
+    Ok(())
+}
+
+/// From NVML's delivery of an Xid to the Unhealthy list at the kubelet.
+async fn xids(args: &Args) -> anyhow::Result<()> {
+    let mut times = Times::new();
+    while times.0.len() < args.xids {
+        let mut journal = PathBuf::new();
+        let bench = Bench::start(args, |node, options| {
+            journal = node.root().join("journal");
+            options.env("FAKE_NVML_JOURNAL", &journal)
+        })
+        .await?;
+        // The two clocks are one: what differs is only where they begin.
+        let (now, ns) = (Instant::now(), monotonic_ns());
+        for index in 0..8 {
+            let uuid = bench.node.uuid(index);
+            bench.node.xid(index, 79)?;
+            let view = bench.until("Unhealthy", |view| view.healthy(GPU, &uuid) == Some(false)).await?;
+            let received = view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")?;
+            let delivered = delivered_at(&journal, &uuid)?;
+            let received_ns = i128::from(ns) + i128::try_from((received - now).as_nanos())?;
+            times.add(Duration::from_nanos(u64::try_from(received_ns - i128::from(delivered)).unwrap_or(0)));
+        }
+    }
+    times.print("an Xid delivered by NVML to the kubelet's list");
+    Ok(())
+}
+
+/// From a new kubelet.sock to the registration, and to the list.
+async fn kubelet_restarts(args: &Args) -> anyhow::Result<()> {
+    let bench = Bench::start(args, |_, options| options).await?;
+    let (mut registered, mut list) = (Times::new(), Times::new());
+    for life in 2..=args.restarts as u64 + 1 {
+        bench.kubelet.stop().await;
+        let before = Instant::now();
+        bench.kubelet.start_again().await?;
+        let ready = |view: &View| view.life == life && view.allocatable(GPU) == 8;
+        let view = bench.until("the list in a new life", ready).await?;
+        let answered = view.of_this_life().filter_map(|call| call.answered).last();
+        registered.add(answered.context("a registration")? - before);
+        let received = view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")?;
+        list.add(received - before);
+    }
+    registered.print("kubelet starts again (its clean-up included) to registered");
+    list.print("kubelet starts again to its list");
+    Ok(())
+}
+
+/// Memory, threads and descriptors: fresh, after many calls, after many restarts.
+async fn memory(args: &Args) -> anyhow::Result<()> {
+    let bench = Bench::start(args, |_, options| options).await?;
+    print_memory("fresh, eight GPUs", &bench.plugin)?;
+    let mut client = bench.kubelet.client(GPU).await?;
+    let one = vec![ContainerAllocateRequest { device_ids: vec![bench.node.uuid(0)] }];
+    let mut life = 1;
+    for round in 1..=2 {
+        for _ in 0..args.soak * 50 {
+            client.allocate(AllocateRequest { container_requests: one.clone() }).await?;
+        }
+        print_memory(&format!("after {} calls of Allocate", round * args.soak * 50), &bench.plugin)?;
+    }
+    for round in 1..=4 {
+        for _ in 0..args.soak / 4 {
+            life += 1;
+            bench.kubelet.restart().await?;
+            bench.until("the list", |view| view.life == life && view.allocatable(GPU) == 8).await?;
+        }
+        print_memory(&format!("after {} kubelet restarts", round * args.soak / 4), &bench.plugin)?;
+    }
+    Ok(())
+}
+
+/// What the plugin does when nothing happens.
+async fn idle(args: &Args) -> anyhow::Result<()> {
+    let bench = Bench::start(args, |_, options| options).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = bench.plugin.figures()?;
+    tokio::time::sleep(Duration::from_secs(args.idle)).await;
+    let after = bench.plugin.figures()?;
+    let seconds = args.idle as f64;
+    let wakeups = (after.voluntary_switches - before.voluntary_switches) as f64 / seconds;
+    let processor = (after.cpu_ticks - before.cpu_ticks) as f64 / seconds;
+    println!("{:<58}{wakeups:>10.2} /s", format!("idle for {} s: wake-ups", args.idle));
+    println!("{:<58}{processor:>10.2} %", "idle: of one core");
+    Ok(())
+}
+
+fn print_memory(when: &str, plugin: &Plugin) -> anyhow::Result<()> {
+    let figures = plugin.figures()?;
+    let line = format!(
+        "{:.2} MB resident, {:.2} MB anonymous, {} threads, {} descriptors",
+        figures.rss_kib as f64 / 1e3,
+        figures.anonymous_kib as f64 / 1e3,
+        figures.threads,
+        figures.descriptors
+    );
+    println!("{when:<42}{line}");
+    Ok(())
+}
+
+/// The number after a field's name in a log line.
+fn field(line: &str, name: &str) -> anyhow::Result<f64> {
+    let after = line.split(name).nth(1).with_context(|| format!("{name} in {line}"))?;
+    after.split_whitespace().next().unwrap_or_default().parse().with_context(|| format!("{name} in {line}"))
+}
+
+/// When the fake NVML delivered the last event of a GPU.
+fn delivered_at(journal: &Path, uuid: &str) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(journal).context("the fake NVML's journal")?;
+    let line = text.lines().rev().find(|line| line.contains(uuid)).context("the event in the journal")?;
+    Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
+}
+
+/// The clock of `Instant`, as the fake NVML writes it.
+fn monotonic_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// Times of one kind.
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    async fn time<T, E: std::error::Error + Send + Sync + 'static>(
+        &mut self,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> anyhow::Result<()> {
+        let before = Instant::now();
+        call.await?;
+        self.add(before.elapsed());
+        Ok(())
+    }
+
+    fn at(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        let last = sorted.len().saturating_sub(1);
+        sorted.get((last as f64 * share).round() as usize).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+    }
+
+    fn median_us(&self) -> f64 {
+        self.at(0.5)
+    }
+
+    fn print(&self, what: &str) {
+        let (median, p99, worst) = (self.median_us(), self.at(0.99), self.at(1.0));
+        let (unit, scale) = if median >= 1e3 { ("ms", 1e3) } else { ("us", 1.0) };
+        println!(
+            "{what:<58}{:>10.2} {unit} median, {:.2} p99, {:.2} worst of {}",
+            median / scale,
+            p99 / scale,
+            worst / scale,
+            self.0.len()
+        );
+    }
+}
