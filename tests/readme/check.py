@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Holds README.md against the program: its commands, its recording, its flags, and every text that it quotes.
+
+    python3 tests/readme/check.py --plugin target/debug/gpu-device-plugin --recording FILE COMMAND...
+
+FILE is what the first command has printed; each COMMAND must stand in the README as it was run.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def section(readme, title):
+    """The text under a heading, to the next one of its level or above."""
+    level = title.split()[0]
+    start = readme.index("\n%s\n" % title)
+    end = re.search(r"\n#{1,%d} " % len(level), readme[start + len(title) + 2 :])
+    return readme[start : start + len(title) + 2 + end.start()] if end else readme[start:]
+
+
+def first_cells(text):
+    """The first cell of each row of a table, without its heading."""
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    return [cell for cell in rows if cell not in ("Error", "Warning", "Text", "Flag")]
+
+
+def quoted(text):
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+def sources():
+    """The product's source, string literals that go over several lines made one."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.rs")))
+    text = re.sub(r"#\[cfg\(test\)\]\n(?:pub\(crate\) )?mod \w+ \{.*?\n\}\n", "", text, flags=re.DOTALL)
+    return re.sub(r"\\\n\s*", "", text).replace("{SONAME}", "libnvidia-ml.so.1")
+
+
+def warnings(source):
+    """The message of each warn! and error!: its longest string literal."""
+    for match in re.finditer(r"\b(?:warn|error)!\(", source):
+        depth, at = 1, match.end()
+        while depth and at < len(source):
+            depth += {"(": 1, ")": -1}.get(source[at], 0)
+            at += 1
+        literals = re.findall(r'"((?:[^"\\]|\\.)*)"', source[match.end() : at])
+        message = max(literals, key=len, default="")
+        if re.sub(r"\{[^}]*\}", "", message):
+            yield message
+
+
+def commands(readme, run):
+    block = re.search(r"```sh\n(.*?)```", readme, re.DOTALL).group(1)
+    stated = [line.split("  #")[0].strip() for line in block.splitlines()]
+    if stated != run:
+        yield "the README states the commands %s, and %s were run" % (stated, run)
+
+
+def recording(readme, printed):
+    """Each step of the recording is one that the command prints, but for its time."""
+    block = re.search(r"```console\n(.*?)```", readme, re.DOTALL).group(1)
+    step = re.compile(r"^(ok +\d.*?)(?: +[\d.]+ m?s)?$", re.MULTILINE)
+    recorded, now = step.findall(block), step.findall(printed)
+    if recorded != now:
+        yield "the recording has the steps %s, and the command prints %s" % (recorded, now)
+
+
+def flags(readme, plugin):
+    """The table of flags and variables has what --help has. What --help does not list is read from the environment."""
+    help_text = subprocess.run([plugin, "--help"], check=True, capture_output=True, text=True).stdout
+    told = {"--help", "--version"} | set(re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", help_text, re.MULTILINE))
+    told |= set(re.findall(r"\[env: (\w+)", help_text))
+    table = section(readme, "## Configuration")
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    stated = {re.split(r"[ =\[]", word)[0] for row in rows for word in quoted(row[1] + row[2])}
+    for name in sorted(told - stated):
+        yield "%s is in --help and not in the README's table" % name
+    for name in sorted(stated - told):
+        if name.startswith("--") or '"%s"' % name not in sources():
+            yield "%s is in the README's table, and the program does not know it" % name
+    defaults = re.findall(r"(--[a-z-]+)[^\n]*\n(?:(?!\n +-).)*?\[default: ([^\]]*)\]", help_text, re.DOTALL)
+    for name, default in defaults:
+        if not any(name in row[1] and "`%s`" % default in row[3] for row in rows):
+            yield "the README's table does not give %s the default %s" % (name, default)
+
+
+def texts(readme):
+    """Each text of the program that the troubleshooting quotes is in its source, and no warning is left out."""
+    cells = first_cells(section(readme, "### What the plugin says"))
+    source = sources()
+    quotes = [text for cell in cells for text in quoted(cell)]
+    for text in quotes:
+        if text not in source:
+            yield "the README quotes %r, which the program does not say" % text
+    for message in sorted(set(warnings(source))):
+        if not any(text in message for text in quotes):
+            yield "the README's troubleshooting does not have: %s" % message
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--plugin", required=True)
+    parser.add_argument("--recording", required=True, type=Path)
+    parser.add_argument("commands", nargs="+")
+    args = parser.parse_args()
+    readme = (ROOT / "README.md").read_text()
+    found = [
+        *commands(readme, args.commands),
+        *recording(readme, args.recording.read_text()),
+        *flags(readme, args.plugin),
+        *texts(readme),
+    ]
+    for difference in found:
+        print("README.md: " + difference, file=sys.stderr)
+    if found:
+        sys.exit(1)
+    print("README.md says what the program does: commands, recording, flags and texts")
+
+
+if __name__ == "__main__":
+    main()
