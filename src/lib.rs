@@ -3,5 +3,6 @@
 pub mod config;
 pub mod daemon;
 pub mod device;
+pub mod log;
 pub mod nvml;
 pub mod plugin;

@@ -5,7 +5,7 @@ pub mod args;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::device::health::Policy;
+use crate::device::health::{Finding, Overrides, Policy, Rules};
 use crate::nvml;
 use crate::plugin::socket::Places;
 use args::Args;
@@ -26,8 +26,8 @@ pub struct Config {
     pub nvml: nvml::Settings,
     /// Which Xids count.
     pub policy: Policy,
-    /// Words in `DP_DISABLE_HEALTHCHECKS` and `DP_ENABLE_HEALTHCHECKS` that mean nothing.
-    pub unknown_health_words: Vec<String>,
+    /// What a person should hear about it.
+    pub findings: Vec<Finding>,
 }
 
 /// The environment variables of NVIDIA's plugin that say which Xids count.
@@ -62,7 +62,9 @@ impl Config {
     /// # Errors
     /// A value that cannot be used.
     pub fn new(args: &Args, health: &HealthEnvironment) -> Result<Self, ConfigError> {
-        let (policy, unknown_health_words) = Policy::from_lists(&health.disable, &health.enable);
+        let (overrides, mut findings) = Overrides::parse(&health.disable, &health.enable);
+        let (policy, more) = Policy::new(Rules::default(), overrides);
+        findings.extend(more);
         Ok(Self {
             places: places(&args.kubelet_socket)?,
             nvml: nvml::Settings {
@@ -70,11 +72,11 @@ impl Config {
                 driver_root: args.driver_root_ctr_path.clone(),
                 sysfs_root: args.sysfs_root.clone(),
                 fail_on_init_error: args.fail_on_init_error,
-                watch_events: policy.watches(),
+                events: if policy.is_off() { Default::default() } else { policy.event_types() },
                 rescan: RESCAN,
             },
             policy,
-            unknown_health_words,
+            findings,
         })
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gpu::{Gpu, NumaNode, Placement};
-use super::health::{Cause, GpuHealth, Policy, Scope, Xid};
+use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered};
 use super::names::{DeviceId, ResourceName, Uuid};
 use super::resource::Offers;
 
@@ -24,30 +24,18 @@ pub struct Device {
     pub numa_node: Option<NumaNode>,
 }
 
-/// What the hardware edge has seen.
+/// What an edge has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
-    /// A whole enumeration, in NVML's index order.
-    Scan(Vec<Found>),
-    /// The driver reported an Xid.
-    Xid {
-        /// The physical GPU.
-        gpu: Uuid,
-        /// Its number.
-        xid: Xid,
-        /// The MIG device, if the driver named both instances.
-        placement: Option<Placement>,
+    /// A whole enumeration.
+    Scan {
+        /// Which initialisation of NVML it is of: a number that differs from the one before.
+        session: u64,
+        /// The places, in NVML's index order.
+        found: Vec<Found>,
     },
-    /// The driver reported an Xid without saying on which GPU, or on one that is not known.
-    XidOfUnknown {
-        /// Its number.
-        xid: Xid,
-    },
-    /// No GPU can be asked: NVML itself is gone, until the next enumeration.
-    Unreachable {
-        /// The call that failed and its answer.
-        error: String,
-    },
+    /// Something that bears on health alone.
+    Health(NodeObservation),
 }
 
 /// One place of an enumeration.
@@ -62,28 +50,26 @@ pub enum Found {
         /// Its identity, if it gave that.
         uuid: Option<Uuid>,
         /// The call that failed and NVML's answer.
-        error: String,
+        error: NvmlError,
     },
 }
 
-/// One GPU's news, for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// A GPU that was not known is there.
-    Appeared(Uuid),
-    /// A GPU's health, or a cause of it, is not what it was.
-    Health(Uuid),
+/// What an observation has changed, for the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// GPUs that were not known before.
+    pub appeared: Vec<Uuid>,
+    /// What became of the health of which GPU.
+    pub health: BTreeMap<Uuid, health::Change>,
 }
 
-/// What is known of one physical GPU.
+/// What is known of one physical GPU, beside its health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracked {
     /// NVML's index when it was last enumerated.
     pub index: u32,
     /// Its facts; `None` if it never answered with them.
     pub facts: Option<Gpu>,
-    /// Its health.
-    pub health: GpuHealth,
 }
 
 /// The devices of a node.
@@ -91,34 +77,27 @@ pub struct Tracked {
 /// An id that was once in it stays in it: the kubelet loses a pod's device, and up to 1.36 can panic, when an id
 /// that it has allocated is missing from a list (pkg/kubelet/cm/devicemanager/topology_hints.go:191,
 /// manager.go:923).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Inventory {
     offers: Offers,
-    policy: Policy,
+    health: NodeHealth,
     gpus: BTreeMap<Uuid, Tracked>,
     resources: BTreeMap<ResourceName, BTreeMap<DeviceId, Device>>,
 }
 
 impl Inventory {
-    /// A node of which nothing is known yet.
+    /// A node of whose GPUs nothing is known yet.
     #[must_use]
-    pub fn new(offers: Offers, policy: Policy) -> Self {
-        Self { offers, policy, gpus: BTreeMap::new(), resources: BTreeMap::new() }
+    pub fn new(offers: Offers, health: NodeHealth) -> Self {
+        Self { offers, health, gpus: BTreeMap::new(), resources: BTreeMap::new() }
     }
 
     /// Takes in what was seen, and tells what changed by it.
-    pub fn apply(&mut self, observation: &Observation) -> Vec<Change> {
+    pub fn apply(&mut self, now: Moment, observation: Observation) -> Changes {
         match observation {
-            Observation::Scan(found) => self.scan(found),
-            Observation::Xid { gpu, xid, placement } => {
-                let scope = placement.map_or(Scope::Gpu, Scope::Instance);
-                let Some(tracked) = self.gpus.get_mut(gpu) else { return self.xid_of_unknown(*xid) };
-                let changed = tracked.health.xid(*xid, scope, &self.policy);
-                if changed { vec![Change::Health(gpu.clone())] } else { Vec::new() }
-            }
-            Observation::XidOfUnknown { xid } => self.xid_of_unknown(*xid),
-            Observation::Unreachable { error } => {
-                self.all(|health| health.enumerated(Some(Cause::Error(error.clone()))))
+            Observation::Scan { session, found } => self.scan(now, session, found),
+            Observation::Health(observation) => {
+                Changes { appeared: Vec::new(), health: self.health.apply(now, observation) }
             }
         }
     }
@@ -140,70 +119,71 @@ impl Inventory {
         &self.gpus
     }
 
+    /// The health of the GPUs.
+    #[must_use]
+    pub fn node_health(&self) -> &NodeHealth {
+        &self.health
+    }
+
+    /// The health of a device, with every reason.
+    #[must_use]
+    pub fn health(&self, device: &Device) -> Health {
+        self.health.of(&device.gpu, device.placement.map_or(Offered::Whole, Offered::Slice))
+    }
+
     /// Whether a device can be handed out.
     #[must_use]
     pub fn is_healthy(&self, device: &Device) -> bool {
-        self.gpus.get(&device.gpu).is_some_and(|gpu| gpu.health.is_healthy(device.placement))
+        self.health(device).is_healthy()
     }
 
-    fn scan(&mut self, found: &[Found]) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let mut seen = BTreeSet::new();
+    fn scan(&mut self, now: Moment, session: u64, found: Vec<Found>) -> Changes {
+        let mut changes = Changes::default();
+        let mut failed = Vec::new();
+        let mut listed = BTreeSet::new();
         for found in found {
-            let (uuid, index, facts, trouble) = match found {
-                Found::Gpu(gpu) => (&gpu.uuid, gpu.index, Some(gpu), None),
+            let (uuid, index, facts) = match found {
+                Found::Gpu(gpu) => (gpu.uuid.clone(), gpu.index, Some(gpu)),
                 Found::Failed { uuid: Some(uuid), index, error } => {
-                    (uuid, *index, None, Some(Cause::Error(error.clone())))
+                    failed.push((uuid.clone(), error));
+                    (uuid, index, None)
                 }
                 // Without an identity there is nothing to advertise; the hardware edge has reported it.
                 Found::Failed { uuid: None, .. } => continue,
             };
-            seen.insert(uuid.clone());
-            let tracked = self.gpus.entry(uuid.clone()).or_insert_with(|| {
-                changes.push(Change::Appeared(uuid.clone()));
-                Tracked { index, facts: None, health: GpuHealth::default() }
-            });
+            listed.insert(uuid.clone());
+            if !self.gpus.contains_key(&uuid) {
+                changes.appeared.push(uuid.clone());
+            }
+            let tracked = self.gpus.entry(uuid.clone()).or_insert(Tracked { index, facts: None });
             tracked.index = index;
-            if facts.is_some() {
-                tracked.facts = facts.cloned();
-            }
-            if tracked.health.enumerated(trouble) {
-                changes.push(Change::Health(uuid.clone()));
-            }
-            let tracked = tracked.clone();
-            self.offer(uuid, &tracked);
+            tracked.facts = facts.or_else(|| tracked.facts.take());
+            self.offer(&uuid);
         }
-        for (uuid, tracked) in self.gpus.iter_mut().filter(|(uuid, _)| !seen.contains(*uuid)) {
-            if tracked.health.enumerated(Some(Cause::Vanished)) {
-                changes.push(Change::Health(uuid.clone()));
+        changes.health = self.health.apply(now, NodeObservation::Enumeration { session, gpus: listed });
+        for (uuid, error) in failed {
+            let more = self.health.apply(now, NodeObservation::Gpu(uuid, health::Observation::Failed(error)));
+            for (uuid, change) in more {
+                changes.health.entry(uuid).or_default().merge(change);
             }
         }
         changes
     }
 
     /// Puts the devices of a GPU into their resources, or refreshes their facts there.
-    fn offer(&mut self, uuid: &Uuid, tracked: &Tracked) {
+    fn offer(&mut self, uuid: &Uuid) {
+        let Some(tracked) = self.gpus.get(uuid) else { return };
         let numa_node = tracked.facts.as_ref().and_then(|gpu| gpu.numa_node);
         for (resource, id) in self.offers.of(uuid) {
             let device = Device { id: id.clone(), gpu: uuid.clone(), index: tracked.index, placement: None, numa_node };
             self.resources.entry(resource).or_default().insert(id, device);
         }
     }
-
-    /// An Xid that names no known GPU can be of any: each is Unhealthy, as none can be trusted.
-    fn xid_of_unknown(&mut self, xid: Xid) -> Vec<Change> {
-        let policy = self.policy.clone();
-        self.all(|health| health.xid(xid, Scope::Gpu, &policy))
-    }
-
-    fn all(&mut self, change: impl Fn(&mut GpuHealth) -> bool) -> Vec<Change> {
-        let changed = self.gpus.iter_mut().filter_map(|(uuid, tracked)| change(&mut tracked.health).then_some(uuid));
-        changed.map(|uuid| Change::Health(uuid.clone())).collect()
-    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::health::ReturnCode;
     use super::*;
 
     /// A GPU with facts that follow from its index: four to a NUMA node.
@@ -224,13 +204,14 @@ pub(crate) mod tests {
 
     /// A node of `count` such GPUs, offered whole.
     pub(crate) fn node(count: u32) -> Inventory {
-        let mut inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), Policy::default());
-        inventory.apply(&scan(0..count));
+        let mut inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), NodeHealth::default());
+        inventory.apply(Moment::default(), scan(0..count));
         inventory
     }
 
     fn scan(indices: impl IntoIterator<Item = u32>) -> Observation {
-        Observation::Scan(indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect())
+        let found = indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect();
+        Observation::Scan { session: 1, found }
     }
 
     fn unhealthy(inventory: &Inventory) -> Vec<String> {
@@ -241,11 +222,10 @@ pub(crate) mod tests {
     #[test]
     fn an_id_once_advertised_stays_unhealthy_while_its_gpu_is_gone() {
         let mut node = node(3);
-        assert_eq!(node.apply(&scan([0, 2])), [Change::Health(gpu(1).uuid)]);
+        let changes = node.apply(Moment::default(), scan([0, 2]));
+        assert_eq!(changes.health.keys().collect::<Vec<_>>(), [&gpu(1).uuid]);
         assert_eq!(unhealthy(&node), ["GPU-1"]);
-        assert_eq!(node.apply(&scan([0, 2])), [], "the same scan again is no news");
-        assert_eq!(node.apply(&scan(0..3)), [Change::Health(gpu(1).uuid)]);
-        assert_eq!(unhealthy(&node), [""; 0]);
+        assert_eq!(node.apply(Moment::default(), scan([0, 2])), Changes::default(), "the same scan again is no news");
     }
 
     #[test]
@@ -254,20 +234,12 @@ pub(crate) mod tests {
         let failed = |index, uuid: Option<&str>| Found::Failed {
             index,
             uuid: uuid.map(|uuid| uuid.parse().unwrap()),
-            error: "nvmlDeviceGetPciInfo_v3: GPU is lost (15)".to_owned(),
+            error: NvmlError { call: "nvmlDeviceGetPciInfo_v3", code: ReturnCode::GPU_IS_LOST },
         };
         let found = vec![Found::Gpu(gpu(0)), failed(1, None), failed(2, Some("GPU-2")), Found::Gpu(gpu(3))];
-        node.apply(&Observation::Scan(found));
+        let changes = node.apply(Moment::default(), Observation::Scan { session: 1, found });
+        assert_eq!(changes.appeared.len(), 3);
         assert_eq!(node.devices(&ResourceName::gpu()).unwrap().len(), 3);
         assert_eq!(unhealthy(&node), ["GPU-2"]);
-    }
-
-    #[test]
-    fn an_xid_without_a_known_gpu_counts_for_all() {
-        let mut node = node(2);
-        assert_eq!(node.apply(&Observation::XidOfUnknown { xid: Xid(79) }).len(), 2);
-        assert_eq!(unhealthy(&node), ["GPU-0", "GPU-1"]);
-        let xid = Observation::Xid { gpu: "GPU-9".parse().unwrap(), xid: Xid(13), placement: None };
-        assert_eq!(node.apply(&xid), []);
     }
 }

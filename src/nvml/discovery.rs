@@ -5,9 +5,11 @@ use std::path::Path;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
+use tracing::warn;
 
-use super::session::{CallError, Session, is_unsupported};
+use super::session::{Session, call_error, is_unsupported};
 use crate::device::gpu::{Gpu, NumaNode};
+use crate::device::health::{NvmlError as CallError, ReturnCode};
 use crate::device::inventory::Found;
 use crate::device::names::{PciBusId, Uuid};
 
@@ -24,7 +26,7 @@ pub(super) fn enumerate(
     before: &BTreeMap<u32, Uuid>,
 ) -> Result<Vec<Found>, CallError> {
     let nvml = session.nvml();
-    let count = nvml.device_count().map_err(|error| CallError::new("nvmlDeviceGetCount_v2", &error))?;
+    let count = nvml.device_count().map_err(|error| call_error("nvmlDeviceGetCount_v2", &error))?;
     let before = if before.len() == count as usize { Some(before) } else { None };
     Ok((0..count)
         .map(|index| {
@@ -32,33 +34,32 @@ pub(super) fn enumerate(
             let device = match nvml.device_by_index(index) {
                 Ok(device) => device,
                 Err(error) => {
-                    return failed(index, known(), &CallError::new("nvmlDeviceGetHandleByIndex_v2", &error));
+                    return failed(index, known(), call_error("nvmlDeviceGetHandleByIndex_v2", &error));
                 }
             };
             let uuid = match uuid(&device) {
                 Ok(uuid) => uuid,
-                Err(error) => return failed(index, known(), &error),
+                Err(error) => return failed(index, known(), error),
             };
             match facts(&device, index, uuid.clone(), sysfs) {
                 Ok(gpu) => Found::Gpu(gpu),
-                Err(error) => failed(index, Some(uuid), &error),
+                Err(error) => failed(index, Some(uuid), error),
             }
         })
         .collect())
 }
 
-fn failed(index: u32, uuid: Option<Uuid>, error: &CallError) -> Found {
-    Found::Failed { index, uuid, error: error.to_string() }
+fn failed(index: u32, uuid: Option<Uuid>, error: CallError) -> Found {
+    Found::Failed { index, uuid, error }
 }
 
 /// The UUID of a device.
 pub(super) fn uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
     const CALL: &str = "nvmlDeviceGetUUID";
-    let text = device.uuid().map_err(|error| CallError::new(CALL, &error))?;
-    text.parse().map_err(|error: crate::device::names::NameError| CallError {
-        call: CALL,
-        code: None,
-        meaning: error.to_string(),
+    let text = device.uuid().map_err(|error| call_error(CALL, &error))?;
+    text.parse().map_err(|error| {
+        warn!(%error, "NVML gives a UUID that is none");
+        CallError { call: CALL, code: ReturnCode::UNKNOWN }
     })
 }
 
@@ -88,7 +89,7 @@ fn ask<T>(call: &'static str, answer: Result<T, NvmlError>) -> Result<Option<T>,
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(error) if is_unsupported(&error) => Ok(None),
-        Err(error) => Err(CallError::new(call, &error)),
+        Err(error) => Err(call_error(call, &error)),
     }
 }
 

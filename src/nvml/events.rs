@@ -1,6 +1,6 @@
 //! The thread that waits for NVML's events and says them in our words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
@@ -9,15 +9,12 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::raw::{self, EventSet, RawEvent};
-use super::session::{CallError, Session, is_unsupported};
-use super::{Nudge, discovery};
-use crate::device::gpu::Placement;
-use crate::device::health::Xid;
+use super::session::{Session, call_error, is_unsupported};
+use super::{Clock, Nudge, Seen, discovery};
+use crate::device::health::{self, EventType, NodeObservation, NvmlError as CallError, Scope, Xid};
 use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
 
-/// `nvmlEventTypeXidCriticalError` (nvml.h).
-const XID: u64 = 0x8;
 /// How long one wait for an event may take: the rhythm of an idle plugin.
 const WAIT: Duration = Duration::from_secs(5);
 /// Pauses after a wait that failed: doubled from the first to the last.
@@ -31,10 +28,11 @@ pub(super) struct Registered {
 }
 
 /// Registers every GPU for the events that it supports. What cannot be watched is said once; its GPU is served.
-pub(super) fn register(session: &Arc<Session>) -> Result<Registered, CallError> {
-    let set = EventSet::create(session.clone()).map_err(|error| CallError::new("nvmlEventSetCreate", &error))?;
+pub(super) fn register(session: &Arc<Session>, types: &BTreeSet<EventType>) -> Result<Registered, CallError> {
+    let wanted = types.iter().fold(0, |mask, event| mask | event.bit());
+    let set = EventSet::create(session.clone()).map_err(|error| call_error("nvmlEventSetCreate", &error))?;
     let nvml = session.nvml();
-    let count = nvml.device_count().map_err(|error| CallError::new("nvmlDeviceGetCount_v2", &error))?;
+    let count = nvml.device_count().map_err(|error| call_error("nvmlDeviceGetCount_v2", &error))?;
     let mut gpus = BTreeMap::new();
     for index in 0..count {
         // A GPU without a handle or a UUID is reported by the enumeration.
@@ -42,19 +40,19 @@ pub(super) fn register(session: &Arc<Session>) -> Result<Registered, CallError> 
         let Ok(uuid) = discovery::uuid(&device) else { continue };
         gpus.insert(raw::handle(&device), uuid.clone());
         let supported = match raw::supported_event_types(session, &device) {
-            Ok(types) => types & XID,
+            Ok(types) => types & wanted,
             Err(error) if is_unsupported(&error) => 0,
             Err(error) => {
-                let error = CallError::new("nvmlDeviceGetSupportedEventTypes", &error);
+                let error = call_error("nvmlDeviceGetSupportedEventTypes", &error);
                 warn!(gpu.uuid = %uuid, %error, "cannot learn which events the GPU reports");
                 0
             }
         };
         if supported == 0 {
-            warn!(gpu.uuid = %uuid, gpu.index = index, "this GPU reports no Xids: its health follows its answers alone");
+            warn!(gpu.uuid = %uuid, gpu.index = index, "this GPU reports no events: its health follows its answers alone");
         } else if let Err(error) = set.register(&device, supported) {
-            let error = CallError::new("nvmlDeviceRegisterEvents", &error);
-            warn!(gpu.uuid = %uuid, gpu.index = index, %error, "cannot watch for Xids of this GPU");
+            let error = call_error("nvmlDeviceRegisterEvents", &error);
+            warn!(gpu.uuid = %uuid, gpu.index = index, %error, "cannot watch for events of this GPU");
         }
     }
     Ok(Registered { set, gpus })
@@ -65,7 +63,8 @@ pub(super) fn register(session: &Arc<Session>) -> Result<Registered, CallError> 
 /// An error in waiting is counted, said once, and never loops hot; each one asks for an enumeration.
 pub(super) fn attend(
     registered: &Registered,
-    observations: &mpsc::Sender<Observation>,
+    observe: &mpsc::Sender<Seen>,
+    clock: Clock,
     nudge: &Sender<Nudge>,
     stop: &Receiver<()>,
 ) {
@@ -85,13 +84,14 @@ pub(super) fn attend(
                     }
                     continue;
                 };
-                if observations.blocking_send(observation).is_err() {
+                let observation = Observation::Health(observation);
+                if observe.blocking_send(Seen { at: clock.now(), observation }).is_err() {
                     return;
                 }
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                let error = CallError::new("nvmlEventSetWait_v2", &error);
+                let error = call_error("nvmlEventSetWait_v2", &error);
                 if said.as_ref() != Some(&error) {
                     warn!(%error, "cannot wait for NVML's events, trying on");
                     said = Some(error);
@@ -107,19 +107,21 @@ pub(super) fn attend(
 }
 
 impl Registered {
-    fn translate(&self, event: RawEvent) -> Option<Observation> {
-        if event.event_type != XID {
-            return None;
-        }
-        let xid = Xid(event.data);
-        let Some(gpu) = self.gpus.get(&event.device).cloned() else {
-            warn!(%xid, "NVML reported an Xid without saying on which GPU");
-            return Some(Observation::XidOfUnknown { xid });
+    fn translate(&self, event: RawEvent) -> Option<NodeObservation> {
+        let observation = match EventType::from_bit(event.event_type)? {
+            EventType::XidCriticalError => health::Observation::Xid {
+                // The catalogue's numbers are small; one that does not fit is as unknown as the largest.
+                xid: Xid(u32::try_from(event.data).unwrap_or(u32::MAX)),
+                scope: Scope::from_event(event.gpu_instance, event.compute_instance),
+            },
+            other => health::Observation::Event(other),
         };
-        let placement = match (event.gpu_instance, event.compute_instance) {
-            (Some(gpu_instance), Some(compute_instance)) => Some(Placement { gpu_instance, compute_instance }),
-            _ => None,
-        };
-        Some(Observation::Xid { gpu, xid, placement })
+        Some(match self.gpus.get(&event.device) {
+            Some(gpu) => NodeObservation::Gpu(gpu.clone(), observation),
+            None => {
+                warn!(?observation, "NVML reported an event without saying on which GPU: it counts for all");
+                NodeObservation::EveryGpu(observation)
+            }
+        })
     }
 }

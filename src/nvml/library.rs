@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
-use super::session::{CallError, Session};
+use super::session::{Session, call_error};
+use crate::device::health::{NvmlError as CallError, ReturnCode};
 
 /// The library's name, with the only version that there has ever been.
 const SONAME: &str = "libnvidia-ml.so.1";
@@ -70,12 +71,12 @@ impl fmt::Display for OpenError {
             Self::Init { library, error } => {
                 write!(f, "NVML does not come up: {error}; library {library}")?;
                 match error.code {
-                    Some(9) => write!(
+                    ReturnCode::DRIVER_NOT_LOADED => write!(
                         f,
                         "; load the driver's kernel module (modprobe nvidia) and see /dev/nvidiactl and /dev/nvidia0 \
                          in this container: it must be privileged or have the NVIDIA runtime"
                     ),
-                    Some(18) => {
+                    ReturnCode::LIBRARY_MISMATCH => {
                         write!(f, "; the driver was upgraded under a loaded module: reboot, or reload the module")
                     }
                     _ => write!(f, "; `nvidia-smi` on the node and the kernel log (dmesg, NVRM) tell more"),
@@ -156,7 +157,7 @@ fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<
             tried.push((place, "a library without nvmlInit_v2: not NVML".to_owned()));
             Ok(None)
         }
-        Err(error) => Err(OpenError::Init { library: place, error: CallError::new("nvmlInit_v2", &error) }),
+        Err(error) => Err(OpenError::Init { library: place, error: call_error("nvmlInit_v2", &error) }),
     }
 }
 

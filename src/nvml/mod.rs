@@ -10,22 +10,23 @@ mod library;
 mod raw;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
+use crate::device::health::{self, EventType, Moment, NodeFault, NodeObservation, NvmlError as CallError, Reading};
 use crate::device::inventory::{Found, Observation};
 use crate::device::names::Uuid;
 pub use library::OpenError;
-pub use session::CallError;
 use session::Session;
+use session::call_error;
 
 /// Pauses between two tries to open NVML: doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -45,8 +46,8 @@ pub struct Settings {
     pub sysfs_root: PathBuf,
     /// Whether it is an error that NVML cannot be opened at the start, or a reason to wait.
     pub fail_on_init_error: bool,
-    /// Whether to wait for Xids.
-    pub watch_events: bool,
+    /// The events to wait for.
+    pub events: BTreeSet<EventType>,
     /// Pause between two enumerations.
     pub rescan: Duration,
 }
@@ -69,9 +70,36 @@ pub enum EdgeError {
 #[derive(Debug)]
 pub struct Edge {
     /// What is seen, in order.
-    pub observations: mpsc::Receiver<Observation>,
+    pub observations: mpsc::Receiver<Seen>,
     /// Why the edge ended, when it does.
     pub ended: oneshot::Receiver<EdgeError>,
+}
+
+/// An observation, and when what it rests on was asked or heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// When; for answers, when the asking began.
+    pub at: Moment,
+    /// What.
+    pub observation: Observation,
+}
+
+/// The clock of observations.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// A clock that counts from this moment.
+    #[must_use]
+    pub fn from(origin: Instant) -> Self {
+        Self(origin)
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(self) -> Moment {
+        Moment(self.0.elapsed())
+    }
 }
 
 /// What the thread that waits for events tells the one that enumerates.
@@ -86,11 +114,11 @@ enum Nudge {
 ///
 /// # Errors
 /// The first thread cannot be started.
-pub fn start(settings: Settings) -> Result<Edge, EdgeError> {
+pub fn start(settings: Settings, clock: Clock) -> Result<Edge, EdgeError> {
     let (observe, observations) = mpsc::channel(QUEUE);
     let (end, ended) = oneshot::channel();
     spawn("nvml", move || {
-        let result = catch_unwind(AssertUnwindSafe(|| work(&settings, &observe)));
+        let result = catch_unwind(AssertUnwindSafe(|| work(&settings, clock, &observe)));
         let _ = end.send(match result {
             Ok(Err(error)) => error,
             Ok(Ok(())) => EdgeError::Ended("nvml", "nobody listens to it".to_owned()),
@@ -111,27 +139,34 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Opens NVML and attends to it, for ever; comes back without an error once nobody listens.
-fn work(settings: &Settings, observe: &mpsc::Sender<Observation>) -> Result<(), EdgeError> {
+fn work(settings: &Settings, clock: Clock, observe: &mpsc::Sender<Seen>) -> Result<(), EdgeError> {
     let mut patient = !settings.fail_on_init_error;
-    loop {
+    for number in 1.. {
         let Some(session) = open(settings, patient, observe)? else { return Ok(()) };
         // Once NVML was there, its absence is never an end: the driver is being upgraded, perhaps.
         patient = true;
-        match attend(settings, &Arc::new(session), observe)? {
+        match attend(settings, clock, number, &Arc::new(session), observe)? {
             Outcome::NobodyListens => return Ok(()),
             Outcome::NvmlGone(error) => {
                 warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
-                if observe.blocking_send(Observation::Unreachable { error: error.to_string() }).is_err() {
+                let fault = NodeObservation::Fault(Some(NodeFault::from_error(error)));
+                if !tell(clock.now(), Observation::Health(fault), observe) {
                     return Ok(());
                 }
             }
         }
     }
+    Ok(())
+}
+
+/// False if nobody listens any more.
+fn tell(at: Moment, observation: Observation, observe: &mpsc::Sender<Seen>) -> bool {
+    observe.blocking_send(Seen { at, observation }).is_ok()
 }
 
 /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it tries on, and says each
 /// new reason once. `None` if nobody listens any more.
-fn open(settings: &Settings, patient: bool, observe: &mpsc::Sender<Observation>) -> Result<Option<Session>, EdgeError> {
+fn open(settings: &Settings, patient: bool, observe: &mpsc::Sender<Seen>) -> Result<Option<Session>, EdgeError> {
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
     loop {
@@ -139,7 +174,7 @@ fn open(settings: &Settings, patient: bool, observe: &mpsc::Sender<Observation>)
             Ok(session) => match session.nvml().device_count() {
                 Ok(0) => "NVML is up and sees no GPU".to_owned(),
                 Ok(_) => return Ok(Some(session)),
-                Err(error) => CallError::new("nvmlDeviceGetCount_v2", &error).to_string(),
+                Err(error) => call_error("nvmlDeviceGetCount_v2", &error).to_string(),
             },
             Err(error) if !patient => return Err(EdgeError::Open(error)),
             Err(error) => error.to_string(),
@@ -165,33 +200,52 @@ enum Outcome {
 /// Enumerates, watches and enumerates again, as long as NVML answers.
 fn attend(
     settings: &Settings,
+    clock: Clock,
+    number: u64,
     session: &Arc<Session>,
-    observe: &mpsc::Sender<Observation>,
+    observe: &mpsc::Sender<Seen>,
 ) -> Result<Outcome, EdgeError> {
     log_versions(session);
     let (nudge, nudged) = channel();
     // Registered before the enumeration: what happens after it is an event, what was before it is seen by it.
-    let _waiting = if settings.watch_events { watch(session, observe, nudge.clone())? } else { None };
+    let _waiting = watch(settings, clock, session, observe, nudge.clone())?;
     let mut last = Vec::new();
     let mut at = BTreeMap::new();
     loop {
-        match discovery::enumerate(session, &settings.sysfs_root, &at) {
+        let began = clock.now();
+        let found = match discovery::enumerate(session, &settings.sysfs_root, &at) {
             Err(error) => return Ok(Outcome::NvmlGone(error)),
-            Ok(found) if found == last => {}
-            Ok(found) => {
-                report_failed(&found, &last);
-                at = places(&found);
-                last.clone_from(&found);
-                if observe.blocking_send(Observation::Scan(found)).is_err() {
-                    return Ok(Outcome::NobodyListens);
-                }
-            }
+            Ok(found) => found,
+        };
+        let mut observations = polls(&found);
+        if found != last {
+            report_failed(&found, &last);
+            at = places(&found);
+            last.clone_from(&found);
+            observations.insert(0, Observation::Scan { session: number, found });
+            observations.push(Observation::Health(NodeObservation::Fault(None)));
+        }
+        if !observations.into_iter().all(|observation| tell(began, observation, observe)) {
+            return Ok(Outcome::NobodyListens);
         }
         pause(&nudged, settings.rescan)?;
         if observe.is_closed() {
             return Ok(Outcome::NobodyListens);
         }
     }
+}
+
+/// That a GPU answered every question of an enumeration is the probe of its poll.
+fn polls(found: &[Found]) -> Vec<Observation> {
+    let answered = found.iter().filter_map(|found| match found {
+        Found::Gpu(gpu) => Some((gpu.uuid.clone(), Ok(()))),
+        Found::Failed { uuid, error, .. } => Some((uuid.clone()?, Err(error.clone()))),
+    });
+    let poll = |(uuid, probe)| {
+        let reading = Reading { probe: Some(probe), ..Reading::default() };
+        Observation::Health(NodeObservation::Gpu(uuid, health::Observation::Poll(reading)))
+    };
+    answered.map(poll).collect()
 }
 
 /// Waits for a nudge or the time; several nudges count as one.
@@ -208,21 +262,26 @@ fn pause(nudged: &Receiver<Nudge>, at_most: Duration) -> Result<(), EdgeError> {
 /// Starts the thread that waits for events; it ends when the answer is dropped. `None` if there is nothing to
 /// wait for.
 fn watch(
+    settings: &Settings,
+    clock: Clock,
     session: &Arc<Session>,
-    observe: &mpsc::Sender<Observation>,
+    observe: &mpsc::Sender<Seen>,
     nudge: Sender<Nudge>,
 ) -> Result<Option<Sender<()>>, EdgeError> {
-    let registered = match events::register(session) {
+    if settings.events.is_empty() {
+        return Ok(None);
+    }
+    let registered = match events::register(session, &settings.events) {
         Ok(registered) => registered,
         Err(error) => {
-            warn!(%error, "cannot watch for Xids: the GPUs' health follows their answers alone");
+            warn!(%error, "cannot watch for events: the GPUs' health follows their answers alone");
             return Ok(None);
         }
     };
     let (alive, stop) = channel();
     let observe = observe.clone();
     spawn("nvml-events", move || {
-        let attended = AssertUnwindSafe(|| events::attend(&registered, &observe, &nudge, &stop));
+        let attended = AssertUnwindSafe(|| events::attend(&registered, &observe, clock, &nudge, &stop));
         if let Err(panic) = catch_unwind(attended) {
             let _ = nudge.send(Nudge::Died(panic_text(&*panic)));
         }
@@ -246,7 +305,7 @@ fn report_failed(found: &[Found], last: &[Found]) {
             warn!(
                 gpu.index = index,
                 gpu.uuid = uuid,
-                error,
+                %error,
                 "a GPU answers with an error; {served}, the others are not concerned"
             );
         }

@@ -32,10 +32,10 @@ pub(super) struct RawEvent {
     pub(super) event_type: u64,
     /// The number of the Xid, for an Xid.
     pub(super) data: u64,
-    /// GPU instance id; `None` where NVML gives 0xFFFFFFFF.
-    pub(super) gpu_instance: Option<u32>,
-    /// Compute instance id; `None` where NVML gives 0xFFFFFFFF.
-    pub(super) compute_instance: Option<u32>,
+    /// GPU instance id; 0xFFFFFFFF for none in particular.
+    pub(super) gpu_instance: u32,
+    /// Compute instance id; 0xFFFFFFFF for none in particular.
+    pub(super) compute_instance: u32,
 }
 
 /// The handle of a device as a number: to know it again in an event, without another call to NVML.
@@ -88,8 +88,8 @@ impl EventSet {
                 device: data.device as usize,
                 event_type: data.eventType,
                 data: data.eventData,
-                gpu_instance: (data.gpuInstanceId != u32::MAX).then_some(data.gpuInstanceId),
-                compute_instance: (data.computeInstanceId != u32::MAX).then_some(data.computeInstanceId),
+                gpu_instance: data.gpuInstanceId,
+                compute_instance: data.computeInstanceId,
             })),
         }
     }

@@ -1,0 +1,255 @@
+//! Why a device is Unhealthy: every cause with a word for machines and a line for people, ordered from the mildest to
+//! the worst.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::code::{NvmlError, ReturnCode};
+use super::fabric::FabricFault;
+use super::recovery::RecoveryAction;
+use super::scope::Scope;
+use super::xid::Xid;
+
+/// One reason for a device to be Unhealthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody outside said so: a person, a node problem detector, a script. The text is theirs.
+    Quarantined(Arc<str>),
+    /// The GPU is not well in its NVLink fabric.
+    Fabric(FabricFault),
+    /// A memory row waits for a reset to be remapped, and the policy does not want to wait with it
+    /// (`nvmlDeviceGetRemappedRows`, isPending).
+    RowRemapPending,
+    /// NVML refuses to answer about this GPU.
+    NvmlError(NvmlError),
+    /// A call about this GPU does not return.
+    NvmlUnresponsive {
+        /// The call.
+        call: &'static str,
+    },
+    /// Something that hits every GPU of the node.
+    Node(NodeFault),
+    /// The driver reported an error that the policy counts.
+    Xid {
+        /// Its number.
+        xid: Xid,
+        /// What part of the GPU it is in.
+        scope: Scope,
+    },
+    /// NVML returned `NVML_ERROR_RESET_REQUIRED`.
+    ResetRequired,
+    /// The driver asks for something to be done.
+    RecoveryAction(RecoveryAction),
+    /// The GPU recovered and failed again too often to be believed.
+    Relapses(u32),
+    /// NVML returned `NVML_ERROR_CORRUPTED_INFOROM`.
+    InfoRomCorrupted,
+    /// A memory row could not be remapped (`nvmlDeviceGetRemappedRows`, failureOccurred).
+    RowRemapFailure,
+    /// NVML does not list the GPU any more.
+    NotEnumerated,
+    /// NVML returned `NVML_ERROR_GPU_IS_LOST`.
+    Lost,
+}
+
+/// What a cause is, without its details: few enough to be a label, ordered from the mildest to the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "as the variants of `Cause`")]
+pub enum Kind {
+    Quarantined,
+    Fabric,
+    RowRemapPending,
+    NvmlError,
+    NvmlUnresponsive,
+    Node,
+    Xid,
+    ResetRequired,
+    RecoveryAction,
+    Relapses,
+    InfoRomCorrupted,
+    RowRemapFailure,
+    NotEnumerated,
+    Lost,
+}
+
+/// What keeps NVML from being used at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeFault {
+    /// `NVML_ERROR_DRIVER_NOT_LOADED`.
+    DriverNotLoaded,
+    /// `NVML_ERROR_LIB_RM_VERSION_MISMATCH`: the driver was upgraded under a running kernel module.
+    LibraryMismatch,
+    /// `NVML_ERROR_LIBRARY_NOT_FOUND`, or the library could not be opened.
+    LibraryNotFound,
+    /// `NVML_ERROR_UNKNOWN`, which is what a process gets that lost its access to the device nodes.
+    Unknown,
+    /// Any other error of a call that is not about one GPU.
+    Other(NvmlError),
+}
+
+impl Cause {
+    /// What it is, without its details.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Quarantined(_) => Kind::Quarantined,
+            Self::Fabric(_) => Kind::Fabric,
+            Self::RowRemapPending => Kind::RowRemapPending,
+            Self::NvmlError(_) => Kind::NvmlError,
+            Self::NvmlUnresponsive { .. } => Kind::NvmlUnresponsive,
+            Self::Node(_) => Kind::Node,
+            Self::Xid { .. } => Kind::Xid,
+            Self::ResetRequired => Kind::ResetRequired,
+            Self::RecoveryAction(_) => Kind::RecoveryAction,
+            Self::Relapses(_) => Kind::Relapses,
+            Self::InfoRomCorrupted => Kind::InfoRomCorrupted,
+            Self::RowRemapFailure => Kind::RowRemapFailure,
+            Self::NotEnumerated => Kind::NotEnumerated,
+            Self::Lost => Kind::Lost,
+        }
+    }
+
+    /// What part of the GPU it is in.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Xid { scope, .. } => *scope,
+            _ => Scope::Gpu,
+        }
+    }
+
+    /// A word for machines, one of a fixed set.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Node(fault) => fault.word(),
+            _ => self.kind().word(),
+        }
+    }
+}
+
+impl Kind {
+    /// All of them, from the mildest to the worst.
+    pub const ALL: [Self; 14] = [
+        Self::Quarantined,
+        Self::Fabric,
+        Self::RowRemapPending,
+        Self::NvmlError,
+        Self::NvmlUnresponsive,
+        Self::Node,
+        Self::Xid,
+        Self::ResetRequired,
+        Self::RecoveryAction,
+        Self::Relapses,
+        Self::InfoRomCorrupted,
+        Self::RowRemapFailure,
+        Self::NotEnumerated,
+        Self::Lost,
+    ];
+
+    /// A word for machines.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Quarantined => "external",
+            Self::Fabric => "fabric",
+            Self::RowRemapPending => "row_remap_pending",
+            Self::NvmlError => "nvml_error",
+            Self::NvmlUnresponsive => "nvml_unresponsive",
+            Self::Node => "node",
+            Self::Xid => "xid",
+            Self::ResetRequired => "reset_required",
+            Self::RecoveryAction => "recovery_action",
+            Self::Relapses => "relapses",
+            Self::InfoRomCorrupted => "inforom",
+            Self::RowRemapFailure => "row_remap_failure",
+            Self::NotEnumerated => "not_enumerated",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl NodeFault {
+    /// The fault that an error of `nvmlInit` or of another call about no GPU in particular shows.
+    #[must_use]
+    pub fn from_error(error: NvmlError) -> Self {
+        match error.code {
+            ReturnCode::DRIVER_NOT_LOADED => Self::DriverNotLoaded,
+            ReturnCode::LIBRARY_MISMATCH => Self::LibraryMismatch,
+            ReturnCode::LIBRARY_NOT_FOUND => Self::LibraryNotFound,
+            ReturnCode::UNKNOWN => Self::Unknown,
+            _ => Self::Other(error),
+        }
+    }
+
+    /// A word for machines.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::DriverNotLoaded => "driver_not_loaded",
+            Self::LibraryMismatch => "library_mismatch",
+            Self::LibraryNotFound => "library_not_found",
+            Self::Unknown => "nvml_unknown",
+            Self::Other(_) => "nvml_unusable",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quarantined(text) if text.trim().is_empty() => {
+                f.write_str("quarantined from outside, without a reason given; lift the quarantine to use the GPU")
+            }
+            Self::Quarantined(text) => write!(f, "quarantined from outside: {}", text.trim()),
+            Self::Fabric(fault) => write!(
+                f,
+                "NVLink fabric: {fault}; CUDA may not start on the GPU; look at the fabric manager, it ends by itself"
+            ),
+            Self::RowRemapPending => {
+                f.write_str("a memory row waits to be remapped; reset the GPU, the policy keeps work away until then")
+            }
+            Self::NvmlError(error) => write!(f, "NVML refuses to answer about the GPU: {error}"),
+            Self::NvmlUnresponsive { call } => {
+                write!(f, "NVML does not answer: {call} did not return in time; look at the kernel log of the driver")
+            }
+            Self::Node(fault) => fault.fmt(f),
+            Self::Xid { xid, scope } => {
+                write!(f, "{xid} ({}) on {scope}; {}", xid.meaning(), xid.class().remedy())
+            }
+            Self::ResetRequired => f.write_str("NVML says that the GPU needs a reset; drain it and reset it"),
+            Self::RecoveryAction(action) => write!(f, "the driver asks for {action}; do so to have the GPU back"),
+            Self::Relapses(times) => write!(
+                f,
+                "the GPU recovered and failed again {times} times; have it repaired, reload the driver, or clear it by \
+                 hand"
+            ),
+            Self::InfoRomCorrupted => f.write_str("the InfoROM of the GPU is corrupt; replace the GPU"),
+            Self::RowRemapFailure => {
+                f.write_str("a memory row could not be remapped; the GPU has no spare rows, replace it")
+            }
+            Self::NotEnumerated => {
+                f.write_str("NVML does not list the GPU any more; look at the kernel log and the PCIe slot")
+            }
+            Self::Lost => f.write_str("the GPU is lost: it does not answer on the bus; reboot the node or replace it"),
+        }
+    }
+}
+
+impl fmt::Display for NodeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DriverNotLoaded => f.write_str("the NVIDIA driver is not loaded; load it, nothing else is needed"),
+            Self::LibraryMismatch => f.write_str(
+                "the driver's kernel module and libraries are not of one version; reload the module or reboot the node",
+            ),
+            Self::LibraryNotFound => {
+                f.write_str("the NVML library was not found; install the driver or mount its libraries")
+            }
+            Self::Unknown => f.write_str(
+                "NVML fails with an unknown error; the plugin may have lost access to the device nodes, restart its pod",
+            ),
+            Self::Other(error) => write!(f, "NVML cannot be used: {error}"),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The causes held against one GPU, and its history of recovering and failing again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::cause::{Cause, Kind};
+use super::held::{Held, Lift, Poll, Stage, accepts, is_of_the_gpu};
+use super::observation::{Change, Evidence};
+use super::reason::{Moment, Reason};
+use super::scope::{Offered, Scope};
+use super::thresholds::Thresholds;
+use super::xid::Xid;
+
+/// Causes held one by one. Xids beyond that are held against the whole GPU.
+const MOST: usize = 64;
+
+/// What a cause is told apart by: two of one key are the same cause with other details.
+type Key = (Kind, Option<(Xid, Scope)>);
+
+/// The causes held against one GPU.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Causes {
+    held: BTreeMap<Key, Held>,
+    /// Whether the GPU failed and recovered since there was last evidence of a repair…
+    recovered: bool,
+    /// …and when it failed again.
+    relapses: VecDeque<Moment>,
+}
+
+impl Causes {
+    pub(super) fn reasons(&self, device: Offered) -> impl Iterator<Item = Reason> {
+        self.held.values().filter(move |held| held.cause.scope().covers(device)).map(Held::reason)
+    }
+
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.held.keys().any(|key| key.0 == kind)
+    }
+
+    /// Whether one of them waits for NVML to list the GPU anew.
+    pub(super) fn wait_for_return(&self) -> bool {
+        self.held.values().any(|held| held.lift() == Lift::Return && held.stage == Stage::Standing)
+    }
+
+    /// Holds a cause against the GPU, or holds it once more.
+    pub(super) fn raise(&mut self, now: Moment, cause: Cause, thresholds: &Thresholds, change: &mut Change) {
+        let cause = self.bounded(cause);
+        let had_failed = self.has_failed();
+        if let Some(held) = self.held.get_mut(&key(&cause)) {
+            if held.again(cause.clone(), now) {
+                change.raised.push(cause);
+            }
+            return;
+        }
+        let failed = is_of_the_gpu(&cause);
+        self.held.insert(key(&cause), Held::new(cause.clone(), now));
+        change.raised.push(cause);
+        if failed && !had_failed && self.recovered {
+            self.relapsed(now, thresholds, change);
+        }
+    }
+
+    /// Beyond so many causes, an Xid is held against the whole GPU under a number that is held already: the list
+    /// stays short, and no device that is hit is spared.
+    fn bounded(&self, cause: Cause) -> Cause {
+        let Cause::Xid { xid, scope: _ } = cause else { return cause };
+        if self.held.len() < MOST || self.held.contains_key(&key(&cause)) {
+            return cause;
+        }
+        let on_all = self.held.values().find(|held| matches!(held.cause, Cause::Xid { scope: Scope::Gpu, .. }));
+        on_all.map_or(Cause::Xid { xid, scope: Scope::Gpu }, |held| held.cause.clone())
+    }
+
+    fn has_failed(&self) -> bool {
+        self.held.values().any(|held| is_of_the_gpu(&held.cause))
+    }
+
+    fn relapsed(&mut self, now: Moment, thresholds: &Thresholds, change: &mut Change) {
+        let Some(limit) = thresholds.relapses else { return };
+        self.relapses.push_back(now);
+        self.relapses.retain(|relapse| now.since(*relapse) <= limit.window);
+        let times = u32::try_from(self.relapses.len()).unwrap_or(u32::MAX);
+        if times >= limit.count.get() {
+            self.raise(now, Cause::Relapses(times), thresholds, change);
+        }
+    }
+
+    /// Its source takes a cause back.
+    pub(super) fn take_back(&mut self, kind: Kind, change: &mut Change) {
+        change.lifted.extend(self.held.remove(&(kind, None)).map(|held| held.cause));
+    }
+
+    /// Something failed: the clean polls so far are not in a row with those to come.
+    pub(super) fn break_rows(&mut self) {
+        self.held.values_mut().for_each(Held::break_row);
+    }
+
+    /// A new enumeration lists the GPU.
+    pub(super) fn returned(&mut self, now: Moment) {
+        self.held.values_mut().for_each(|held| held.returned(now));
+    }
+
+    pub(super) fn repaired(&mut self, now: Moment, evidence: Evidence) {
+        self.held.values_mut().for_each(|held| held.repaired(evidence, now));
+        if accepts(Lift::Judgement, evidence) {
+            self.recovered = false;
+            self.relapses.clear();
+        }
+    }
+
+    /// Lifts what a poll shows to be over.
+    pub(super) fn polled(&mut self, poll: &Poll, thresholds: &Thresholds, change: &mut Change) {
+        let had_failed = self.has_failed();
+        self.held.retain(|_, held| {
+            let over = held.polled(poll, thresholds);
+            if over {
+                change.lifted.push(held.cause.clone());
+            }
+            !over
+        });
+        self.recovered |= had_failed && !self.has_failed();
+    }
+
+    /// Those that no source would state again after a restart, and whether there is evidence of the repair of each.
+    pub(super) fn lasting(&self) -> impl Iterator<Item = (&Cause, bool)> {
+        let lasting = self.held.values().filter(|held| is_of_the_gpu(&held.cause));
+        lasting.map(|held| (&held.cause, held.stage == Stage::Repaired))
+    }
+
+    /// Holds a cause that is known from before this process started.
+    pub(super) fn recall(&mut self, now: Moment, cause: Cause, repaired: bool) {
+        let cause = self.bounded(cause);
+        self.held.entry(key(&cause)).or_insert_with(|| Held::remembered(cause, repaired, now));
+    }
+}
+
+fn key(cause: &Cause) -> Key {
+    match cause {
+        Cause::Xid { xid, scope } => (Kind::Xid, Some((*xid, *scope))),
+        cause => (cause.kind(), None),
+    }
+}

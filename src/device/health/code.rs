@@ -1,0 +1,82 @@
+//! What NVML calls return, as far as it says something about a GPU or the node.
+
+use std::fmt;
+
+/// A return code of NVML (nvml.h, `nvmlReturn_t`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReturnCode(pub u32);
+
+impl ReturnCode {
+    /// `NVML_SUCCESS`.
+    pub const SUCCESS: Self = Self(0);
+    /// `NVML_ERROR_NOT_SUPPORTED`.
+    pub const NOT_SUPPORTED: Self = Self(3);
+    /// `NVML_ERROR_DRIVER_NOT_LOADED`.
+    pub const DRIVER_NOT_LOADED: Self = Self(9);
+    /// `NVML_ERROR_LIBRARY_NOT_FOUND`.
+    pub const LIBRARY_NOT_FOUND: Self = Self(12);
+    /// `NVML_ERROR_CORRUPTED_INFOROM`.
+    pub const CORRUPTED_INFOROM: Self = Self(14);
+    /// `NVML_ERROR_GPU_IS_LOST`.
+    pub const GPU_IS_LOST: Self = Self(15);
+    /// `NVML_ERROR_RESET_REQUIRED`.
+    pub const RESET_REQUIRED: Self = Self(16);
+    /// `NVML_ERROR_LIB_RM_VERSION_MISMATCH`.
+    pub const LIBRARY_MISMATCH: Self = Self(18);
+    /// `NVML_ERROR_UNKNOWN`.
+    pub const UNKNOWN: Self = Self(999);
+
+    /// Whether it says that driver or GPU do not know the question, rather than that the answer failed.
+    ///
+    /// INVALID_ARGUMENT is among them: it is how a driver answers for a field value that is newer than itself.
+    #[must_use]
+    pub fn is_unsupported(self) -> bool {
+        matches!(self.0, 2 | 3 | 13 | 25 | 26)
+    }
+
+    /// Its meaning in a few words.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self.0 {
+            0 => "success",
+            1 => "NVML is not initialised",
+            2 => "invalid argument",
+            3 => "not supported",
+            4 => "no permission",
+            6 => "not found",
+            8 => "a power cable is not connected",
+            9 => "the driver is not loaded",
+            10 => "it took too long",
+            11 => "the kernel sees a problem with the GPU's interrupts",
+            12 => "the NVML library is not there",
+            13 => "the driver does not have this function",
+            14 => "the InfoROM is corrupt",
+            15 => "the GPU is lost",
+            16 => "the GPU needs a reset",
+            17 => "the operating system took the GPU away",
+            18 => "driver and library are not of one version",
+            19 => "in use",
+            20 => "out of memory",
+            27 => "not ready",
+            28 => "no such GPU",
+            999 => "an unknown error",
+            _ => "an error that this program does not know",
+        }
+    }
+}
+
+impl fmt::Display for ReturnCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (NVML return code {})", self.meaning(), self.0)
+    }
+}
+
+/// A call of NVML that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[error("{call}: {code}")]
+pub struct NvmlError {
+    /// Name of the call, e.g. `nvmlDeviceGetFieldValues`.
+    pub call: &'static str,
+    /// What it returned.
+    pub code: ReturnCode,
+}

@@ -1,0 +1,119 @@
+//! The NVLink fabric of systems with NVSwitch: CUDA does not start on a GPU that has not joined it.
+
+use std::fmt;
+
+use super::code::ReturnCode;
+
+/// What `nvmlDeviceGetGpuFabricInfoV` says. On a GPU without a fabric the state is `NotSupported`, or the call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fabric {
+    /// How far the GPU has come in joining.
+    pub state: FabricState,
+    /// With which result, once the state is `Completed`.
+    pub status: ReturnCode,
+    /// Conditions of the links, two bits each and four for the configuration; 0 where the driver gives none.
+    pub health_mask: u32,
+}
+
+/// nvml.h, `NVML_GPU_FABRIC_STATE_…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FabricState {
+    /// 0: there is no fabric for this GPU.
+    NotSupported,
+    /// 1: registration has not begun.
+    NotStarted,
+    /// 2: registration has begun.
+    InProgress,
+    /// 3: registration has ended, see the status.
+    Completed,
+    /// A value newer than this program.
+    Unknown(u32),
+}
+
+/// Why CUDA would not run, or not well, on a GPU of a fabric. All of them end by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FabricFault {
+    /// The GPU has not joined, or not yet.
+    NotJoined(FabricState),
+    /// Joining failed.
+    Failed(ReturnCode),
+    /// A route is being recovered (health mask, bits 2 and 3).
+    RouteRecovery,
+    /// A route is unhealthy (bits 4 and 5).
+    RouteUnhealthy,
+    /// The fabric recovers from an access time-out (bits 6 and 7).
+    AccessTimeoutRecovery,
+    /// The fabric is configured wrongly (bits 8 to 11, value 2 and above).
+    Misconfigured(u8),
+}
+
+/// nvml.h: a condition is 0 not supported, 1 true, 2 false.
+const TRUE: u32 = 1;
+
+impl Fabric {
+    /// What is wrong, if anything: the first that applies.
+    #[must_use]
+    pub fn fault(&self) -> Option<FabricFault> {
+        match self.state {
+            FabricState::NotSupported => return None,
+            FabricState::Completed => {}
+            state => return Some(FabricFault::NotJoined(state)),
+        }
+        if self.status != ReturnCode::SUCCESS {
+            return Some(FabricFault::Failed(self.status));
+        }
+        let configuration = ((self.health_mask >> 8) & 0xf) as u8;
+        if configuration >= 2 {
+            Some(FabricFault::Misconfigured(configuration))
+        } else if self.condition(4) {
+            Some(FabricFault::RouteUnhealthy)
+        } else if self.condition(2) {
+            Some(FabricFault::RouteRecovery)
+        } else if self.condition(6) {
+            Some(FabricFault::AccessTimeoutRecovery)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the links run with less than their full bandwidth (health mask, bits 0 and 1): work goes on.
+    #[must_use]
+    pub fn has_degraded_bandwidth(&self) -> bool {
+        self.state == FabricState::Completed && self.condition(0)
+    }
+
+    fn condition(&self, shift: u32) -> bool {
+        (self.health_mask >> shift) & 0x3 == TRUE
+    }
+}
+
+impl From<u32> for FabricState {
+    fn from(value: u32) -> Self {
+        match value {
+            0 => Self::NotSupported,
+            1 => Self::NotStarted,
+            2 => Self::InProgress,
+            3 => Self::Completed,
+            value => Self::Unknown(value),
+        }
+    }
+}
+
+impl fmt::Display for FabricFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJoined(FabricState::NotStarted) => f.write_str("the GPU has not begun to join it"),
+            Self::NotJoined(FabricState::Unknown(state)) => write!(f, "the GPU is in unknown state {state}"),
+            Self::NotJoined(_) => f.write_str("the GPU has not joined it yet"),
+            Self::Failed(status) => write!(f, "the GPU could not join it: {status}"),
+            Self::RouteRecovery => f.write_str("a route is being recovered"),
+            Self::RouteUnhealthy => f.write_str("a route is unhealthy"),
+            Self::AccessTimeoutRecovery => f.write_str("it recovers from an access time-out"),
+            Self::Misconfigured(2) => f.write_str("the system GUID is wrong"),
+            Self::Misconfigured(3) => f.write_str("the chassis serial number is wrong"),
+            Self::Misconfigured(4) => f.write_str("the GPU is in no partition"),
+            Self::Misconfigured(5) => f.write_str("there are not enough NVLinks"),
+            Self::Misconfigured(value) => write!(f, "its configuration is wrong ({value})"),
+        }
+    }
+}

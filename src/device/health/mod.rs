@@ -1,0 +1,58 @@
+//! The health verdict: what NVML and people say about each physical GPU goes in as observations with a moment, and
+//! out comes whether its devices are Healthy, and if not, every cause, since when, and what makes it go away.
+//!
+//! ```text
+//!  Xid events, readings, return codes,            causes held, each with its own
+//!  enumerations, quarantine, repairs              rule for going away
+//!            │                                               │
+//!            ▼                                               ▼
+//!   Policy ─▶ GpuHealth (one per physical GPU) ──▶ Health of each device on it
+//!            ▲                                               ▲
+//!            └──────── NodeHealth: all GPUs, and the faults that hit every one of them
+//! ```
+//!
+//! Three rules hold throughout. The verdict is the worst of its causes, and one cause never hides or lifts another.
+//! What hardware did is over only when the driver says so several polls in a row, or when there is evidence of a
+//! repair: a query that happens to work is neither. And memory is bounded, whatever NVML sends.
+
+mod attention;
+mod catalogue;
+mod cause;
+mod causes;
+mod code;
+mod degradation;
+mod event;
+mod fabric;
+mod held;
+mod node;
+mod observation;
+mod overrides;
+mod policy;
+mod reason;
+mod recovery;
+mod remembered;
+mod scope;
+mod tally;
+mod thresholds;
+mod verdict;
+mod xid;
+
+#[cfg(test)]
+mod tests;
+
+pub use cause::{Cause, Kind, NodeFault};
+pub use code::{NvmlError, ReturnCode};
+pub use degradation::Degradation;
+pub use event::{EventType, UnknownEventType};
+pub use fabric::{Fabric, FabricFault, FabricState};
+pub use node::{NodeHealth, NodeObservation};
+pub use observation::{Change, Evidence, Notice, Observation, Reading, RemappedRows};
+pub use overrides::{Overrides, XidList};
+pub use policy::{Action, Critical, Finding, Policy, Rules, UnknownAction};
+pub use reason::{Health, Moment, Reason, Reasons};
+pub use recovery::RecoveryAction;
+pub use remembered::{Epoch, Remembered, RememberedCause};
+pub use scope::{Offered, Scope};
+pub use thresholds::{Relapses, Thresholds, Weight};
+pub use verdict::GpuHealth;
+pub use xid::{Class, Xid};

@@ -1,0 +1,209 @@
+//! The health of all GPUs of the node, and of what they have in common.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::cause::{Cause, NodeFault};
+use super::observation::{Change, Observation};
+use super::policy::{Finding, Policy};
+use super::reason::{Health, Moment, Reason};
+use super::remembered::{Epoch, Remembered, RememberedCause, outlives};
+use super::scope::Offered;
+use super::verdict::GpuHealth;
+use crate::device::names::Uuid;
+
+/// Something seen or heard on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeObservation {
+    /// About one physical GPU. Nothing comes of it if no enumeration has listed the GPU.
+    Gpu(Uuid, Observation),
+    /// About every GPU, such as an event that names none, or a call of no GPU in particular that does not return.
+    EveryGpu(Observation),
+    /// NVML was initialised and lists these physical GPUs, and no others. A session is one initialisation of NVML:
+    /// any number that differs from the one before.
+    Enumeration {
+        /// Which initialisation.
+        session: u64,
+        /// The GPUs for which it gave a handle.
+        gpus: BTreeSet<Uuid>,
+    },
+    /// What keeps NVML from being used; `None`: nothing. Say so only after the readings of the new session.
+    Fault(Option<NodeFault>),
+    /// Which boot and which load of the driver this is.
+    Epoch(Epoch),
+    /// All that is said from outside, by GPU, whether listed or not. A GPU that is not among them is free of it.
+    Quarantine(BTreeMap<Uuid, Arc<str>>),
+    /// The GPU is offered no more and nothing holds it.
+    Forget(Uuid),
+}
+
+/// The health of all GPUs of the node. The one place where it changes is `apply`.
+#[derive(Debug, Clone, Default)]
+pub struct NodeHealth {
+    policy: Policy,
+    epoch: Epoch,
+    gpus: BTreeMap<Uuid, GpuHealth>,
+    fault: Option<(NodeFault, Moment)>,
+    /// Kept for GPUs that are not listed yet.
+    quarantine: BTreeMap<Uuid, Arc<str>>,
+}
+
+impl NodeHealth {
+    /// A node of which nothing is known but this.
+    #[must_use]
+    pub fn new(policy: Policy, epoch: Epoch) -> Self {
+        Self { policy, epoch, ..Self::default() }
+    }
+
+    /// Recalls what was remembered, as far as it still holds in this boot and load of the driver and under this
+    /// policy. Before the first enumeration.
+    pub fn recall(&mut self, now: Moment, remembered: &Remembered) -> Vec<Finding> {
+        let evidence = self.epoch.evidence_since(&remembered.epoch);
+        if self.epoch.boot == remembered.epoch.boot && self.epoch.driver.is_none() {
+            self.epoch.driver.clone_from(&remembered.epoch.driver);
+        }
+        let mut findings = Vec::new();
+        for (uuid, causes) in &remembered.gpus {
+            for remembered in causes {
+                match remembered.cause() {
+                    Some(cause) if outlives(&cause, evidence) => {
+                        let gpu = self.gpus.entry(uuid.clone()).or_default();
+                        gpu.recall(now, cause, remembered.repaired, &self.policy);
+                    }
+                    Some(_) => {}
+                    None => {
+                        findings.push(Finding::UnknownCause { uuid: uuid.to_string(), word: remembered.kind.clone() })
+                    }
+                }
+            }
+        }
+        findings
+    }
+
+    /// What to remember. It changes only when causes do.
+    #[must_use]
+    pub fn remember(&self) -> Remembered {
+        let causes = |gpu: &GpuHealth| -> Vec<_> {
+            gpu.memory().map(|(cause, repaired)| RememberedCause::of(cause, repaired)).collect()
+        };
+        let gpus = self.gpus.iter().map(|(uuid, gpu)| (uuid.clone(), causes(gpu)));
+        Remembered { epoch: self.epoch.clone(), gpus: gpus.filter(|(_, causes)| !causes.is_empty()).collect() }
+    }
+
+    /// The health of a device on a physical GPU. A GPU that was never listed is as one that is no longer.
+    #[must_use]
+    pub fn of(&self, gpu: &Uuid, device: Offered) -> Health {
+        let mut reasons: Vec<_> = match self.gpus.get(gpu) {
+            Some(gpu) => gpu.reasons(device).collect(),
+            None => vec![Reason { cause: Cause::NotEnumerated, since: Moment::default(), remembered: false }],
+        };
+        if let Some((fault, since)) = &self.fault {
+            reasons.push(Reason { cause: Cause::Node(fault.clone()), since: *since, remembered: false });
+        }
+        Health::of(reasons)
+    }
+
+    /// The verdicts, by physical GPU, without what they have in common.
+    #[must_use]
+    pub fn gpus(&self) -> &BTreeMap<Uuid, GpuHealth> {
+        &self.gpus
+    }
+
+    /// What keeps NVML from being used, and since when.
+    #[must_use]
+    pub fn fault(&self) -> Option<&(NodeFault, Moment)> {
+        self.fault.as_ref()
+    }
+
+    /// The policy it judges by.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// When which GPUs are to be read, beside the polls.
+    #[must_use]
+    pub fn next_readings(&self) -> BTreeMap<Uuid, Moment> {
+        let due = |(uuid, gpu): (&Uuid, &GpuHealth)| gpu.next_reading().map(|moment| (uuid.clone(), moment));
+        self.gpus.iter().filter_map(due).collect()
+    }
+
+    /// Whether a GPU waits for NVML to be initialised anew and to list it.
+    #[must_use]
+    pub fn wants_enumeration(&self) -> bool {
+        self.gpus.values().any(GpuHealth::wants_enumeration)
+    }
+
+    /// Takes in what was observed. Gives what changed, by physical GPU; GPUs for which nothing did are left out.
+    pub fn apply(&mut self, now: Moment, observation: NodeObservation) -> BTreeMap<Uuid, Change> {
+        let mut changes = match observation {
+            NodeObservation::Gpu(uuid, observation) => {
+                let Some(gpu) = self.gpus.get_mut(&uuid) else { return BTreeMap::new() };
+                BTreeMap::from([(uuid, gpu.apply(now, observation, &self.policy))])
+            }
+            NodeObservation::EveryGpu(observation) => self.each(now, |_| observation.clone()),
+            NodeObservation::Enumeration { session, gpus } => self.enumerated(now, session, gpus),
+            NodeObservation::Fault(fault) => self.fault_is(now, fault),
+            NodeObservation::Epoch(epoch) => self.epoch_is(now, epoch),
+            NodeObservation::Quarantine(quarantine) => {
+                self.quarantine = quarantine;
+                self.quarantined(now)
+            }
+            NodeObservation::Forget(uuid) => {
+                self.gpus.remove(&uuid);
+                BTreeMap::new()
+            }
+        };
+        changes.retain(|_, change| !change.is_empty());
+        changes
+    }
+
+    fn each(&mut self, now: Moment, mut observed: impl FnMut(&Uuid) -> Observation) -> BTreeMap<Uuid, Change> {
+        let policy = &self.policy;
+        let gpus = self.gpus.iter_mut();
+        gpus.map(|(uuid, gpu)| (uuid.clone(), gpu.apply(now, observed(uuid), policy))).collect()
+    }
+
+    fn enumerated(&mut self, now: Moment, session: u64, gpus: BTreeSet<Uuid>) -> BTreeMap<Uuid, Change> {
+        for uuid in &gpus {
+            self.gpus.entry(uuid.clone()).or_default();
+        }
+        let listed = |uuid: &Uuid| gpus.contains(uuid);
+        let seen =
+            |uuid: &Uuid| if listed(uuid) { Observation::Enumerated { session } } else { Observation::NotEnumerated };
+        let mut changes = self.each(now, seen);
+        // New GPUs may be among those that somebody spoke of already.
+        for (uuid, change) in self.quarantined(now) {
+            changes.entry(uuid).or_default().merge(change);
+        }
+        changes
+    }
+
+    fn quarantined(&mut self, now: Moment) -> BTreeMap<Uuid, Change> {
+        let quarantine = std::mem::take(&mut self.quarantine);
+        let changes = self.each(now, |uuid| Observation::Quarantine(quarantine.get(uuid).cloned()));
+        self.quarantine = quarantine;
+        changes
+    }
+
+    fn fault_is(&mut self, now: Moment, fault: Option<NodeFault>) -> BTreeMap<Uuid, Change> {
+        if self.fault.as_ref().map(|(fault, _)| fault) == fault.as_ref() {
+            return BTreeMap::new();
+        }
+        let since = self.fault.as_ref().map_or(now, |(_, since)| *since);
+        let before = self.fault.take().map(|(fault, _)| Cause::Node(fault));
+        self.fault = fault.map(|fault| (fault, since));
+        let after = self.fault.as_ref().map(|(fault, _)| Cause::Node(fault.clone()));
+        let change =
+            Change { raised: after.into_iter().collect(), lifted: before.into_iter().collect(), notices: Vec::new() };
+        self.gpus.keys().map(|uuid| (uuid.clone(), change.clone())).collect()
+    }
+
+    fn epoch_is(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, Change> {
+        let evidence = epoch.evidence_since(&self.epoch);
+        // While no driver is loaded the one before stays in mind: it is what the next is compared with.
+        let driver = epoch.driver.or_else(|| self.epoch.driver.take());
+        self.epoch = Epoch { boot: epoch.boot, driver };
+        evidence.map_or_else(BTreeMap::new, |evidence| self.each(now, |_| Observation::Repaired(evidence)))
+    }
+}

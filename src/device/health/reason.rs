@@ -1,0 +1,108 @@
+//! What is told about a device: Healthy, or Unhealthy with every reason; and the moments that time is told in.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::cause::Cause;
+
+/// A point in time, as the time since an origin that the caller chose once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub Duration);
+
+impl Moment {
+    /// So much later.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+
+    /// The time from an earlier moment to this one; zero if it is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The health of one device, as the kubelet knows the two words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing is held against it.
+    #[default]
+    Healthy,
+    /// Something is.
+    Unhealthy(Reasons),
+}
+
+/// All that is held against a device, the worst first. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reasons(Vec<Reason>);
+
+/// One cause, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// What it is.
+    pub cause: Cause,
+    /// Since when; for a remembered cause, since it was recalled.
+    pub since: Moment,
+    /// Whether it is known from before this process started.
+    pub remembered: bool,
+}
+
+impl Health {
+    pub(super) fn of(mut reasons: Vec<Reason>) -> Self {
+        // Stable: reasons of one kind keep the order of their causes.
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.cause.kind()));
+        if reasons.is_empty() { Self::Healthy } else { Self::Unhealthy(Reasons(reasons)) }
+    }
+
+    /// Whether it is Healthy.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        matches!(self, Self::Healthy)
+    }
+
+    /// All that is held against it, the worst first.
+    #[must_use]
+    pub fn reasons(&self) -> &[Reason] {
+        match self {
+            Self::Healthy => &[],
+            Self::Unhealthy(reasons) => &reasons.0,
+        }
+    }
+}
+
+impl Reasons {
+    /// All of them, the worst first.
+    pub fn iter(&self) -> std::slice::Iter<'_, Reason> {
+        self.0.iter()
+    }
+
+    /// Since when there is any.
+    #[must_use]
+    pub fn since(&self) -> Moment {
+        self.0.iter().map(|reason| reason.since).min().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Healthy => f.write_str("Healthy"),
+            Self::Unhealthy(reasons) => {
+                f.write_str("Unhealthy: ")?;
+                for (n, reason) in reasons.iter().enumerate() {
+                    f.write_str(if n == 0 { "" } else { " | " })?;
+                    reason.fmt(f)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)?;
+        f.write_str(if self.remembered { " (known from before a restart of the plugin)" } else { "" })
+    }
+}

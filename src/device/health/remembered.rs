@@ -1,0 +1,113 @@
+//! What has to outlive the process: causes that no source would state again, with the boot and the load of the driver
+//! that they belong to. Plain values, for the edge to write and read.
+
+use std::collections::BTreeMap;
+
+use super::cause::{Cause, Kind};
+use super::held::{accepts, lift};
+use super::observation::Evidence;
+use super::recovery::RecoveryAction;
+use super::scope::Scope;
+use super::xid::Xid;
+use crate::device::gpu::Placement;
+use crate::device::names::Uuid;
+
+/// Which boot of the node and which load of the driver facts belong to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Epoch {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+    /// Any text that changes when the driver is loaded anew; `None` where it cannot be told, or no driver is loaded.
+    pub driver: Option<String>,
+}
+
+/// The causes to remember, by GPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// When they were held.
+    pub epoch: Epoch,
+    /// The causes of each GPU that has any.
+    pub gpus: BTreeMap<Uuid, Vec<RememberedCause>>,
+}
+
+/// One remembered cause.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RememberedCause {
+    /// `Kind::word`.
+    pub kind: String,
+    /// The Xid, the value of the recovery action, or how often the GPU relapsed.
+    pub number: Option<u32>,
+    /// The GPU instance, if it is not the whole GPU.
+    pub gpu_instance: Option<u32>,
+    /// The compute instance, if it is not the whole GPU instance.
+    pub compute_instance: Option<u32>,
+    /// Whether there was evidence of its repair, which clean polls had yet to confirm.
+    pub repaired: bool,
+}
+
+impl Epoch {
+    /// What became of the node and the driver since an earlier epoch.
+    pub(super) fn evidence_since(&self, earlier: &Self) -> Option<Evidence> {
+        if self.boot != earlier.boot {
+            return Some(Evidence::NewBoot);
+        }
+        match (&earlier.driver, &self.driver) {
+            (Some(then), Some(now)) if then != now => Some(Evidence::DriverReload),
+            _ => None,
+        }
+    }
+}
+
+impl RememberedCause {
+    pub(super) fn of(cause: &Cause, repaired: bool) -> Self {
+        let number = match cause {
+            Cause::Xid { xid, .. } => Some(xid.0),
+            Cause::RecoveryAction(action) => Some(action.value()),
+            Cause::Relapses(times) => Some(*times),
+            _ => None,
+        };
+        let (gpu_instance, compute_instance) = match cause.scope() {
+            Scope::Gpu => (None, None),
+            Scope::GpuInstance(id) => (Some(id), None),
+            Scope::ComputeInstance(placement) => (Some(placement.gpu_instance), Some(placement.compute_instance)),
+        };
+        Self { kind: cause.kind().word().to_owned(), number, gpu_instance, compute_instance, repaired }
+    }
+
+    /// The cause, if this program knows it and would remember it.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        let scope = match (self.gpu_instance, self.compute_instance) {
+            (None, _) => Scope::Gpu,
+            (Some(id), None) => Scope::GpuInstance(id),
+            (Some(gpu_instance), Some(compute_instance)) => {
+                Scope::ComputeInstance(Placement { gpu_instance, compute_instance })
+            }
+        };
+        match Kind::ALL.into_iter().find(|kind| kind.word() == self.kind)? {
+            Kind::Xid => self.number.map(|number| Cause::Xid { xid: Xid(number), scope }),
+            Kind::ResetRequired => Some(Cause::ResetRequired),
+            Kind::RecoveryAction => self.number.map(|value| Cause::RecoveryAction(RecoveryAction::from(value))),
+            Kind::Relapses => self.number.map(Cause::Relapses),
+            Kind::InfoRomCorrupted => Some(Cause::InfoRomCorrupted),
+            Kind::RowRemapFailure => Some(Cause::RowRemapFailure),
+            Kind::NotEnumerated => Some(Cause::NotEnumerated),
+            Kind::Lost => Some(Cause::Lost),
+            Kind::Quarantined
+            | Kind::Fabric
+            | Kind::RowRemapPending
+            | Kind::NvmlError
+            | Kind::NvmlUnresponsive
+            | Kind::Node => None,
+        }
+    }
+}
+
+/// Whether a remembered cause is worth recalling after what happened meanwhile. A new boot leaves none: the scan at
+/// the start finds what is still wrong. A new load of the driver leaves those that it does not repair.
+pub(super) fn outlives(cause: &Cause, evidence: Option<Evidence>) -> bool {
+    match evidence {
+        None => true,
+        Some(Evidence::NewBoot) => false,
+        Some(evidence) => !accepts(lift(cause), evidence),
+    }
+}

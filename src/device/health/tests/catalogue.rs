@@ -1,0 +1,133 @@
+//! Every Xid: its class, and what it does to a GPU under drivers with and without the recovery action.
+
+use super::*;
+
+/// What became of a GPU after an Xid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Healthy, and nobody is told.
+    Silent,
+    /// Healthy, and people are told.
+    Told,
+    /// Unhealthy.
+    Unhealthy,
+}
+use Class::*;
+use Then::*;
+
+/// Numbers; class; with the recovery action (which is none); without it.
+const TABLE: &[(&[u32], Class, Then, Then)] = &[
+    (&[8, 11, 13, 25, 31, 32], App, Told, Told),
+    (&[14, 37, 38, 43, 44], Info, Silent, Silent),
+    (&[39, 40, 41, 70, 71, 72, 75, 76, 77, 85], App, Told, Told),
+    (&[126, 127, 128, 129, 130, 131, 132, 133, 134, 135], App, Told, Told),
+    (&[45], Companion, Silent, Silent),
+    (&[46, 48], Fatal, Unhealthy, Unhealthy),
+    (&[54], Sticky, Unhealthy, Unhealthy),
+    (&[60], App, Told, Told),
+    (&[62], Fatal, Unhealthy, Unhealthy),
+    (&[63], Pending, Told, Told),
+    (&[64], Fatal, Unhealthy, Unhealthy),
+    (&[66, 67], Info, Silent, Silent),
+    (&[68, 69], App, Told, Told),
+    (&[74], Presumed, Told, Unhealthy),
+    (&[78], Config, Told, Told),
+    (&[79], Lost, Unhealthy, Unhealthy),
+    (&[80, 82, 99, 100, 101, 102, 103, 104, 105], App, Told, Told),
+    (&[83, 84, 88, 89, 96, 97, 98, 86], App, Told, Told),
+    (&[92, 93], Info, Silent, Silent),
+    (&[94], Contained, Told, Told),
+    (&[95], Fatal, Unhealthy, Unhealthy),
+    (&[106, 107], Info, Silent, Silent),
+    (&[109], Disputed, Told, Told),
+    (&[110, 119, 120], Fatal, Unhealthy, Unhealthy),
+    (&[121], Info, Silent, Silent),
+    (&[123], Suspect, Told, Told),
+    (&[136], Fatal, Unhealthy, Unhealthy),
+    (&[137, 139], App, Told, Told),
+    (&[140], Fatal, Unhealthy, Unhealthy),
+    (&[141], App, Told, Told),
+    (&[142], Suspect, Told, Told),
+    (&[143], Fatal, Unhealthy, Unhealthy),
+    (&[144, 145, 146, 147, 148, 149, 150], Suspect, Told, Told),
+    (&[151], Sticky, Unhealthy, Unhealthy),
+    (&[152, 153], Info, Silent, Silent),
+    (&[154], Trigger, Told, Told),
+    (&[155], Fatal, Unhealthy, Unhealthy),
+    (&[156], Presumed, Told, Unhealthy),
+    (&[157], Suspect, Told, Told),
+    (&[158], Fatal, Unhealthy, Unhealthy),
+    (&[159], Suspect, Told, Told),
+    (&[160, 161, 162, 163, 164], Info, Silent, Silent),
+    (&[165, 166], Suspect, Told, Told),
+    (&[167], Fatal, Unhealthy, Unhealthy),
+    (&[168], Suspect, Told, Told),
+    (&[169], Fatal, Unhealthy, Unhealthy),
+    (&[170], Suspect, Told, Told),
+    (&[171, 172], Detail, Silent, Silent),
+    // Unused in the catalogue, and beyond it.
+    (&[1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24], Suspect, Told, Told),
+    (&[26, 27, 28, 29, 30, 33, 34, 35, 36, 42, 47, 49, 50, 51, 52, 53, 55], Suspect, Told, Told),
+    (&[56, 57, 58, 59, 61, 65, 73, 81, 87, 90, 91, 108, 111, 112, 113, 114], Suspect, Told, Told),
+    (&[115, 116, 117, 118, 122, 124, 125, 138, 0, 173, 1000, u32::MAX], Suspect, Told, Told),
+];
+
+fn after(first: Reading, number: u32) -> Then {
+    let mut bench = Bench::after(first);
+    let change = bench.see(xid(number));
+    match (bench.is_healthy(), change.notices.is_empty()) {
+        (false, _) => Unhealthy,
+        (true, false) => Told,
+        (true, true) => Silent,
+    }
+}
+
+#[test]
+fn every_xid_has_its_class_and_does_what_the_class_says() {
+    for (numbers, class, with_field, without_field) in TABLE {
+        for number in *numbers {
+            assert_eq!(Xid(*number).class(), *class, "class of Xid {number}");
+            assert_eq!(after(well(), *number), *with_field, "Xid {number}, with the recovery action");
+            assert_eq!(after(well_without_field(), *number), *without_field, "Xid {number}, without it");
+        }
+    }
+}
+
+#[test]
+fn the_table_has_every_number_once() {
+    let mut numbers: Vec<u32> = TABLE.iter().flat_map(|row| row.0).copied().collect();
+    numbers.sort_unstable();
+    let expected: Vec<u32> = (0..=173).chain([1000, u32::MAX]).collect();
+    assert_eq!(numbers, expected);
+}
+
+#[test]
+fn only_what_is_not_in_the_catalogue_is_said_not_to_be() {
+    let known = (0..=200).filter(|number| Xid(*number).meaning() != "not in NVIDIA's catalogue").count();
+    let described: usize = TABLE[..TABLE.len() - 4].iter().map(|row| row.0.len()).sum();
+    assert_eq!(known, described);
+}
+
+#[test]
+fn a_suspect_is_unhealthy_as_soon_as_the_driver_asks_for_something() {
+    for number in [74, 109, 123, 144, 154, 156, 7, 4711] {
+        let mut bench = Bench::after(well());
+        bench.see(xid(number));
+        assert_eq!(bench.gpu.next_reading(), Some(bench.now), "Xid {number}: it is read at once");
+        bench.see(Observation::Reading(asks_for(RecoveryAction::GpuReset)));
+        assert_eq!(bench.words(), ["recovery_action"], "Xid {number}");
+    }
+}
+
+#[test]
+fn a_suspect_whose_recovery_action_cannot_be_read_is_unhealthy() {
+    for number in [74, 109, 154, 4711] {
+        let mut bench = Bench::after(well());
+        let unreadable = Reading { recovery_action: Some(Err(error(999))), ..well() };
+        bench.see(Observation::Reading(unreadable.clone()));
+        assert!(bench.is_healthy(), "without an alarm one failure is borne");
+        bench.see(xid(number));
+        bench.see(Observation::Reading(unreadable));
+        assert_eq!(bench.words(), ["nvml_error"], "Xid {number}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Tests of the health verdict, by what they claim.
+
+mod alarm;
+mod catalogue;
+mod hysteresis;
+mod node;
+mod policy;
+mod properties;
+mod rules;
+mod words;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::*;
+use crate::device::gpu::Placement;
+
+/// Evidence of every kind.
+const EVIDENCE: [Evidence; 4] = [Evidence::NewBoot, Evidence::DriverReload, Evidence::GoneAndBack, Evidence::Operator];
+
+/// A moment, in milliseconds.
+fn ms(milliseconds: u64) -> Moment {
+    Moment(Duration::from_millis(milliseconds))
+}
+
+fn error(code: u32) -> NvmlError {
+    NvmlError { call: "nvmlDeviceGetFieldValues", code: ReturnCode(code) }
+}
+
+/// What a GPU answers that is well, on a driver with the recovery action.
+fn well() -> Reading {
+    Reading {
+        recovery_action: Some(Ok(RecoveryAction::None)),
+        remapped_rows: Some(RemappedRows::default()),
+        fabric: Some(Fabric { state: FabricState::Completed, status: ReturnCode(0), health_mask: 0 }),
+        probe: Some(Ok(())),
+    }
+}
+
+/// What a GPU answers that is well, on a driver without it.
+fn well_without_field() -> Reading {
+    Reading { recovery_action: Some(Err(error(3))), ..well() }
+}
+
+fn asks_for(action: RecoveryAction) -> Reading {
+    Reading { recovery_action: Some(Ok(action)), ..well() }
+}
+
+fn xid(number: u32) -> Observation {
+    Observation::Xid { xid: Xid(number), scope: Scope::Gpu }
+}
+
+fn count(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap()
+}
+
+/// One GPU, its policy and a clock that moves ten seconds with each poll.
+struct Bench {
+    gpu: GpuHealth,
+    policy: Policy,
+    now: Moment,
+}
+
+impl Bench {
+    /// A GPU that answered its first poll with this.
+    fn after(first: Reading) -> Self {
+        Self::with(Policy::default(), first)
+    }
+
+    fn with(policy: Policy, first: Reading) -> Self {
+        let mut bench = Self { gpu: GpuHealth::default(), policy, now: ms(0) };
+        bench.see(Observation::Enumerated { session: 1 });
+        bench.poll(&first, 1);
+        bench
+    }
+
+    /// A millisecond later.
+    fn see(&mut self, observation: Observation) -> Change {
+        self.now = self.now.after(Duration::from_millis(1));
+        self.gpu.apply(self.now, observation, &self.policy)
+    }
+
+    fn poll(&mut self, reading: &Reading, times: usize) {
+        for _ in 0..times {
+            self.now = self.now.after(Duration::from_secs(10));
+            self.gpu.apply(self.now, Observation::Poll(reading.clone()), &self.policy);
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.gpu.of(Offered::Whole).is_healthy()
+    }
+
+    /// The words of all causes, the worst first.
+    fn words(&self) -> Vec<&'static str> {
+        self.gpu.of(Offered::Whole).reasons().iter().map(|reason| reason.cause.word()).collect()
+    }
+}
+
+fn policy(rules: Rules) -> Policy {
+    Policy::new(rules, Overrides::default()).0
+}
+
+fn thresholds(set: impl FnOnce(&mut Thresholds)) -> Policy {
+    let mut rules = Rules::default();
+    set(&mut rules.thresholds);
+    policy(rules)
+}

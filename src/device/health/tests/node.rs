@@ -1,0 +1,259 @@
+//! All GPUs of a node, what they have in common, and what outlives the process.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::device::names::Uuid;
+
+fn uuid(text: &str) -> Uuid {
+    text.parse().unwrap()
+}
+
+fn epoch(boot: &str, driver: &str) -> Epoch {
+    Epoch { boot: boot.to_owned(), driver: Some(driver.to_owned()) }
+}
+
+fn enumeration(session: u64, gpus: &[&str]) -> NodeObservation {
+    NodeObservation::Enumeration { session, gpus: gpus.iter().map(|text| uuid(text)).collect() }
+}
+
+fn on(gpu: &str, observation: Observation) -> NodeObservation {
+    NodeObservation::Gpu(uuid(gpu), observation)
+}
+
+/// GPU-a and GPU-b, both well.
+fn node(first: Reading) -> NodeHealth {
+    let mut node = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
+    node.apply(ms(0), enumeration(1, &["GPU-a", "GPU-b"]));
+    node.apply(ms(1), NodeObservation::EveryGpu(Observation::Poll(first)));
+    node
+}
+
+fn polls(node: &mut NodeHealth, from: u64, reading: &Reading, times: u64) {
+    for n in 1..=times {
+        node.apply(ms(from + n * 10_000), NodeObservation::EveryGpu(Observation::Poll(reading.clone())));
+    }
+}
+
+fn words(node: &NodeHealth, gpu: &str) -> Vec<&'static str> {
+    node.of(&uuid(gpu), Offered::Whole).reasons().iter().map(|reason| reason.cause.word()).collect()
+}
+
+#[test]
+fn one_gpu_fails_and_the_other_does_not() {
+    let mut node = node(well());
+    let changes = node.apply(ms(2), on("GPU-a", xid(48)));
+    assert_eq!(changes.keys().collect::<Vec<_>>(), [&uuid("GPU-a")]);
+    assert_eq!(words(&node, "GPU-a"), ["xid"]);
+    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+    assert_eq!(node.next_readings().keys().collect::<Vec<_>>(), [&uuid("GPU-a")]);
+}
+
+#[test]
+fn an_xid_with_a_place_hits_the_slices_there() {
+    let mut node = node(well());
+    node.apply(ms(2), on("GPU-a", Observation::Xid { xid: Xid(48), scope: Scope::from_event(3, 0) }));
+    let slice = |gpu_instance| Offered::Slice(Placement { gpu_instance, compute_instance: 0 });
+    assert!(!node.of(&uuid("GPU-a"), slice(3)).is_healthy());
+    assert!(node.of(&uuid("GPU-a"), slice(4)).is_healthy());
+    node.apply(ms(3), on("GPU-a", Observation::Reading(asks_for(RecoveryAction::GpuReset))));
+    assert!(!node.of(&uuid("GPU-a"), slice(4)).is_healthy(), "a reset takes all of it");
+}
+
+#[test]
+fn a_gpu_that_nobody_listed_is_not_healthy_and_not_made_up() {
+    let mut node = node(well());
+    assert_eq!(words(&node, "GPU-z"), ["not_enumerated"]);
+    assert!(node.apply(ms(2), on("GPU-z", xid(48))).is_empty());
+    assert_eq!(node.gpus().len(), 2);
+}
+
+#[test]
+fn a_gpu_that_is_listed_no_more_is_unhealthy_until_it_returns_or_is_forgotten() {
+    let mut node = node(well());
+    node.apply(ms(2), enumeration(2, &["GPU-a", "GPU-c"]));
+    assert_eq!(words(&node, "GPU-b"), ["not_enumerated"]);
+    assert_eq!(words(&node, "GPU-c"), Vec::<&str>::new());
+    assert!(node.wants_enumeration());
+    node.apply(ms(3), enumeration(3, &["GPU-a", "GPU-b"]));
+    polls(&mut node, 3, &well(), 2);
+    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+    node.apply(ms(60_000), NodeObservation::Forget(uuid("GPU-c")));
+    assert_eq!(node.gpus().len(), 2);
+}
+
+#[test]
+fn a_fault_of_the_node_hits_all_and_goes_when_it_goes() {
+    let mut node = node(well());
+    let changes = node.apply(ms(2), NodeObservation::Fault(Some(NodeFault::DriverNotLoaded)));
+    assert_eq!(changes.len(), 2);
+    assert!(node.apply(ms(3), NodeObservation::Fault(Some(NodeFault::DriverNotLoaded))).is_empty());
+    assert_eq!(words(&node, "GPU-a"), ["driver_not_loaded"]);
+    node.apply(ms(4), NodeObservation::Fault(Some(NodeFault::LibraryMismatch)));
+    assert_eq!(words(&node, "GPU-b"), ["library_mismatch"]);
+    node.apply(ms(5), on("GPU-a", xid(48)));
+    let changes = node.apply(ms(6), NodeObservation::Fault(None));
+    assert_eq!(changes[&uuid("GPU-b")].lifted, [Cause::Node(NodeFault::LibraryMismatch)]);
+    assert_eq!(words(&node, "GPU-a"), ["xid"]);
+    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+}
+
+#[test]
+fn a_quarantine_may_come_before_its_gpu() {
+    let mut node = node(well());
+    let both: BTreeMap<_, _> = [(uuid("GPU-b"), "fan".into()), (uuid("GPU-c"), "bent".into())].into();
+    let changes = node.apply(ms(2), NodeObservation::Quarantine(both.clone()));
+    assert_eq!(changes.keys().collect::<Vec<_>>(), [&uuid("GPU-b")]);
+    let changes = node.apply(ms(3), enumeration(2, &["GPU-a", "GPU-b", "GPU-c"]));
+    assert_eq!(changes[&uuid("GPU-c")].raised, [Cause::Quarantined("bent".into())]);
+    node.apply(ms(4), NodeObservation::Quarantine(BTreeMap::new()));
+    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+    assert_eq!(words(&node, "GPU-c"), Vec::<&str>::new());
+}
+
+#[test]
+fn a_new_load_of_the_driver_is_evidence_of_repair() {
+    let mut node = node(well_without_field());
+    node.apply(ms(2), on("GPU-a", xid(48)));
+    node.apply(ms(3), NodeObservation::Epoch(Epoch { driver: None, ..epoch("boot-1", "") }));
+    node.apply(ms(4), NodeObservation::Epoch(epoch("boot-1", "load-1")));
+    polls(&mut node, 4, &well_without_field(), 5);
+    assert_eq!(words(&node, "GPU-a"), ["xid"], "it is the same load");
+    node.apply(ms(60_000), NodeObservation::Epoch(Epoch { driver: None, ..epoch("boot-1", "") }));
+    node.apply(ms(60_001), NodeObservation::Epoch(epoch("boot-1", "load-2")));
+    polls(&mut node, 60_001, &well_without_field(), 2);
+    assert_eq!(words(&node, "GPU-a"), Vec::<&str>::new());
+}
+
+/// A node whose GPU-a has every lasting cause, and what its next process recalls.
+fn restarted(epoch: Epoch) -> NodeHealth {
+    let mut node = node(well_without_field());
+    let failure = Reading {
+        remapped_rows: Some(RemappedRows { pending: true, failure: true }),
+        ..asks_for(RecoveryAction::NodeReboot)
+    };
+    for observation in [
+        xid(48),
+        xid(54),
+        xid(79),
+        Observation::Xid { xid: Xid(95), scope: Scope::from_event(2, 1) },
+        Observation::Xid { xid: Xid(95), scope: Scope::from_event(2, u32::MAX) },
+        Observation::Failed(error(14)),
+        Observation::Failed(error(15)),
+        Observation::Failed(error(16)),
+        Observation::Poll(failure),
+        Observation::Quarantine(Some("fan".into())),
+        Observation::Event(EventType::FatalPoisonError),
+        Observation::Missed { call: "x" },
+    ] {
+        node.apply(ms(2), on("GPU-a", observation));
+    }
+    let mut next = NodeHealth::new(Policy::default(), epoch);
+    assert_eq!(next.recall(ms(0), &node.remember()), []);
+    next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
+    next
+}
+
+#[test]
+fn a_restart_keeps_what_no_source_would_state_again() {
+    let mut node = restarted(epoch("boot-1", "load-1"));
+    let expected = [
+        "lost",
+        "row_remap_failure",
+        "inforom",
+        "recovery_action",
+        "reset_required",
+        "xid",
+        "xid",
+        "xid",
+        "xid",
+        "xid",
+    ];
+    assert_eq!(words(&node, "GPU-a"), expected);
+    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+    let health = node.of(&uuid("GPU-a"), Offered::Whole);
+    assert!(health.reasons().iter().all(|reason| reason.remembered));
+    let again = node.remember();
+    let mut third = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
+    third.recall(ms(0), &again);
+    assert_eq!(third.remember().gpus[&uuid("GPU-a")].len(), expected.len());
+    // The GPU was listed, so what was lost is back; the rest waits for repair.
+    polls(&mut node, 2, &well_without_field(), 50);
+    assert_eq!(words(&node, "GPU-a").len(), 8);
+    let mut slices = (0..2).map(|compute_instance| {
+        let slice = Offered::Slice(Placement { gpu_instance: 2, compute_instance });
+        node.of(&uuid("GPU-a"), slice).reasons().len()
+    });
+    assert_eq!((slices.next(), slices.next()), (Some(7), Some(8)));
+}
+
+#[test]
+fn a_restart_with_a_broken_gpu_keeps_it_unhealthy_until_it_is_clean() {
+    for (first, recovers) in [(well(), true), (well_without_field(), false)] {
+        let mut node = node(first.clone());
+        node.apply(ms(2), on("GPU-a", xid(48)));
+        let mut next = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
+        next.recall(ms(0), &node.remember());
+        next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
+        polls(&mut next, 2, &first, 1);
+        assert_eq!(words(&next, "GPU-a"), ["xid"]);
+        polls(&mut next, 10_002, &first, 10);
+        assert_eq!(words(&next, "GPU-a").is_empty(), recovers);
+    }
+}
+
+#[test]
+fn a_boot_forgets_all_and_a_new_load_of_the_driver_what_it_repairs() {
+    let node = restarted(epoch("boot-2", "load-1"));
+    assert_eq!(words(&node, "GPU-a"), Vec::<&str>::new());
+    let node = restarted(epoch("boot-1", "load-2"));
+    assert_eq!(words(&node, "GPU-a"), ["lost", "xid", "xid"]);
+}
+
+#[test]
+fn a_driver_that_loads_after_the_restart_is_compared_with_the_remembered_one() {
+    let mut node = restarted(Epoch { driver: None, ..epoch("boot-1", "") });
+    assert_eq!(words(&node, "GPU-a").len(), 10);
+    node.apply(ms(2), NodeObservation::Epoch(epoch("boot-1", "load-2")));
+    polls(&mut node, 2, &well_without_field(), 2);
+    assert_eq!(words(&node, "GPU-a"), ["xid"], "Xid 54 is not repaired by a driver");
+}
+
+#[test]
+fn a_verdict_that_latched_stays_latched() {
+    let mut first = node(well());
+    let mut now = 2;
+    for _ in 0..4 {
+        first.apply(ms(now), on("GPU-a", xid(48)));
+        polls(&mut first, now, &well(), 2);
+        now += 20_001;
+    }
+    assert_eq!(words(&first, "GPU-a"), ["relapses"]);
+    let mut next = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
+    next.recall(ms(0), &first.remember());
+    next.apply(ms(1), enumeration(1, &["GPU-a"]));
+    polls(&mut next, 2, &well(), 50);
+    assert_eq!(words(&next, "GPU-a"), ["relapses"]);
+}
+
+#[test]
+fn what_the_policy_would_not_raise_today_is_not_recalled() {
+    let mut first = node(well());
+    first.apply(ms(2), on("GPU-a", xid(48)));
+    let (policy, _) = Policy::new(Rules::default(), Overrides::parse("48", "").0);
+    let mut next = NodeHealth::new(policy, epoch("boot-1", "load-1"));
+    next.recall(ms(0), &first.remember());
+    assert!(next.remember().gpus.is_empty());
+}
+
+#[test]
+fn a_remembered_cause_that_makes_no_sense_is_reported_and_left_out() {
+    let cause = |kind: &str, number| RememberedCause { kind: kind.to_owned(), number, ..RememberedCause::default() };
+    let causes = vec![cause("xid", None), cause("gremlins", Some(1)), cause("fabric", None), cause("lost", None)];
+    let remembered = Remembered { epoch: epoch("b", "l"), gpus: [(uuid("GPU-a"), causes)].into() };
+    let mut node = NodeHealth::new(Policy::default(), epoch("b", "l"));
+    let findings = node.recall(ms(0), &remembered);
+    assert_eq!(findings.len(), 3);
+    assert_eq!(findings[1].to_string(), "remembered cause \"gremlins\" of GPU-a is not known; it is left out");
+    assert_eq!(words(&node, "GPU-a"), ["lost"]);
+}

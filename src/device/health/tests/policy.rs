@@ -1,0 +1,164 @@
+//! The configuration file and the two environment variables.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn xids(numbers: &[u32]) -> BTreeSet<Xid> {
+    numbers.iter().copied().map(Xid).collect()
+}
+
+fn action(policy: &Policy, number: u32) -> Action {
+    policy.action(Xid(number))
+}
+
+#[test]
+fn the_environment_does_what_nvidia_documents() {
+    use Action::{Event, Ignore, RecoveryAction, Unhealthy};
+    // DP_DISABLE_HEALTHCHECKS, DP_ENABLE_HEALTHCHECKS, and what 13, 48, 109 and 154 then do; whether all is off.
+    for (disable, enable, expected, off) in [
+        ("", "", [Event, Unhealthy, RecoveryAction, RecoveryAction], false),
+        ("48", "", [Event, Ignore, RecoveryAction, RecoveryAction], false),
+        (" 48 ,, 109 ", "", [Event, Ignore, Ignore, RecoveryAction], false),
+        ("48,109", "48", [Event, Unhealthy, Ignore, RecoveryAction], false),
+        ("", "13,109", [Unhealthy, Unhealthy, Unhealthy, RecoveryAction], false),
+        ("", "154", [Event, Unhealthy, RecoveryAction, Unhealthy], false),
+        ("", "all", [Unhealthy, Unhealthy, Unhealthy, RecoveryAction], false),
+        ("13", "all", [Unhealthy, Unhealthy, Unhealthy, RecoveryAction], false),
+        ("all", "", [Ignore, Ignore, Ignore, Ignore], true),
+        ("xids", "", [Ignore, Ignore, Ignore, Ignore], true),
+        (" XIDs ", "", [Ignore, Ignore, Ignore, Ignore], true),
+        ("13,ALL", "", [Ignore, Ignore, Ignore, Ignore], true),
+        ("all", "48", [Ignore, Unhealthy, Ignore, Ignore], false),
+        ("all", "all", [Unhealthy, Unhealthy, Unhealthy, Ignore], false),
+    ] {
+        let (overrides, findings) = Overrides::parse(disable, enable);
+        assert_eq!(findings, [], "{disable:?} {enable:?}");
+        let (policy, _) = Policy::new(Rules::default(), overrides);
+        assert_eq!([13, 48, 109, 154].map(|number| action(&policy, number)), expected, "{disable:?} {enable:?}");
+        assert_eq!(policy.is_off(), off, "{disable:?} {enable:?}");
+    }
+}
+
+#[test]
+fn malformed_tokens_are_left_out_and_reported() {
+    let (overrides, findings) = Overrides::parse("48,x48,-1,+13,4 8,99999999999,0x10", "al1,64");
+    assert_eq!(overrides.disable.xids, xids(&[48]));
+    assert_eq!(overrides.enable.xids, xids(&[64]));
+    assert!(!overrides.enable.all);
+    let tokens: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(tokens.len(), 7);
+    assert_eq!(tokens[0], "DP_DISABLE_HEALTHCHECKS: \"x48\" is not an Xid, \"all\" or \"xids\"; it is left out");
+    assert!(tokens[6].starts_with("DP_ENABLE_HEALTHCHECKS: \"al1\""));
+}
+
+#[test]
+fn the_six_that_nvidia_ignores_leave_a_gpu_healthy_by_themselves() {
+    for first in [well(), well_without_field()] {
+        for number in [13, 31, 43, 45, 68, 109] {
+            let mut bench = Bench::after(first.clone());
+            bench.see(xid(number));
+            bench.poll(&first, 1);
+            assert!(bench.is_healthy(), "Xid {number}");
+        }
+    }
+}
+
+#[test]
+fn the_file_has_nvidias_keys_and_an_action_for_single_xids() {
+    let rules = Rules {
+        ignored: Some(xids(&[48, 62])),
+        actions: [(Xid(62), Action::Event), (Xid(13), Action::Unhealthy)].into(),
+        ..Rules::default()
+    };
+    let policy = policy(rules);
+    assert_eq!(action(&policy, 48), Action::Ignore);
+    assert_eq!(action(&policy, 62), Action::Event);
+    assert_eq!(action(&policy, 13), Action::Unhealthy);
+    assert_eq!(action(&policy, 95), Action::Unhealthy);
+}
+
+#[test]
+fn critical_xids_are_those_listed_or_all_but_the_ignored() {
+    let only = policy(Rules { critical: Critical::Only(xids(&[48, 8])), ..Rules::default() });
+    assert_eq!(
+        [48, 8, 79, 74, 43].map(|number| action(&only, number)),
+        [Action::Unhealthy, Action::Unhealthy, Action::Event, Action::Event, Action::Ignore,]
+    );
+    let all = policy(Rules { critical: Critical::All, ..Rules::default() });
+    assert_eq!(
+        [8, 13, 109, 154].map(|number| action(&all, number)),
+        [Action::Unhealthy, Action::Event, Action::RecoveryAction, Action::RecoveryAction,]
+    );
+    let all = policy(Rules { critical: Critical::All, ignored: Some(xids(&[8])), ..Rules::default() });
+    assert_eq!([8, 13].map(|number| action(&all, number)), [Action::Ignore, Action::Unhealthy]);
+}
+
+#[test]
+fn the_environment_stands_above_the_file() {
+    let rules = Rules { disabled: true, actions: [(Xid(64), Action::Unhealthy)].into(), ..Rules::default() };
+    let (policy, _) = Policy::new(rules.clone(), Overrides::parse("", "48").0);
+    assert_eq!([48, 64].map(|number| action(&policy, number)), [Action::Unhealthy, Action::Ignore]);
+    let (policy, _) = Policy::new(Rules { disabled: false, ..rules }, Overrides::parse("64", "").0);
+    assert_eq!(action(&policy, 64), Action::Ignore);
+}
+
+#[test]
+fn what_contradicts_itself_is_reported() {
+    let rules = Rules {
+        ignored: Some(xids(&[48, 13])),
+        critical: Critical::Only(xids(&[48])),
+        event_types: [EventType::DoubleBitEccError].into(),
+        ..Rules::default()
+    };
+    let (policy, findings) = Policy::new(rules, Overrides::default());
+    assert_eq!(findings, [Finding::Contradiction(Xid(48)), Finding::XidsNotRegistered]);
+    assert_eq!(action(&policy, 48), Action::Ignore);
+    assert_eq!(policy.event_types(), [EventType::DoubleBitEccError].into());
+    assert_eq!(Policy::default().event_types().len(), EventType::ALL.len());
+}
+
+#[test]
+fn with_health_checking_off_only_discovery_and_people_make_a_gpu_unhealthy() {
+    let (off, _) = Policy::new(Rules { disabled: true, ..Rules::default() }, Overrides::default());
+    let mut bench = Bench::with(off, asks_for(RecoveryAction::GpuReset));
+    for observation in [
+        xid(79),
+        Observation::Failed(error(15)),
+        Observation::Failed(error(16)),
+        Observation::Missed { call: "x" },
+        Observation::Event(EventType::FatalPoisonError),
+    ] {
+        bench.see(observation);
+    }
+    bench.poll(&Reading { remapped_rows: Some(RemappedRows { pending: true, failure: true }), ..well() }, 5);
+    assert!(bench.is_healthy());
+    assert_eq!(bench.gpu.xids().get(&Xid(79)), Some(&1), "it is counted all the same");
+    bench.see(Observation::NotEnumerated);
+    bench.see(Observation::Quarantine(Some("x".into())));
+    assert_eq!(bench.words(), ["not_enumerated", "external"]);
+}
+
+#[test]
+fn all_disabled_and_one_enabled_watches_that_one() {
+    let (policy, _) = Policy::new(Rules::default(), Overrides::parse("all", "48").0);
+    let mut bench = Bench::with(policy, well());
+    bench.see(xid(79));
+    assert!(bench.is_healthy());
+    bench.see(xid(48));
+    assert_eq!(bench.words(), ["xid"]);
+    bench.poll(&well(), 2);
+    assert!(bench.is_healthy());
+}
+
+#[test]
+fn with_health_checking_off_nothing_latches() {
+    let (off, _) = Policy::new(Rules::default(), Overrides::parse("all", "").0);
+    let mut bench = Bench::with(off, well());
+    for _ in 0..20 {
+        bench.see(Observation::NotEnumerated);
+        bench.see(Observation::Enumerated { session: 1 });
+        bench.poll(&well(), 2);
+        assert!(bench.is_healthy());
+    }
+}

@@ -1,0 +1,159 @@
+//! Names, values and texts.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+#[test]
+fn recovery_actions_read_back_and_an_unknown_one_shows_its_value() {
+    for value in 0..20 {
+        assert_eq!(RecoveryAction::from(value).value(), value);
+    }
+    let text = Cause::RecoveryAction(RecoveryAction::from(11)).to_string();
+    assert!(text.contains("recovery action 11"), "{text}");
+}
+
+#[test]
+fn event_types_have_one_bit_each_and_read_both_spellings() {
+    let mut seen = 0;
+    for event in EventType::ALL {
+        assert_eq!(event.bit().count_ones(), 1);
+        assert_eq!(seen & event.bit(), 0);
+        seen |= event.bit();
+        assert_eq!(EventType::from_bit(event.bit()), Some(event));
+        assert_eq!(event.to_string().parse(), Ok(event));
+        assert_eq!(format!("EventType{event}").parse(), Ok(event));
+    }
+    assert!("EventTypeEventTypeXidCriticalError".parse::<EventType>().is_err());
+    assert!("xid".parse::<EventType>().is_err());
+}
+
+#[test]
+fn actions_read_back() {
+    for action in [Action::Ignore, Action::Event, Action::RecoveryAction, Action::Unhealthy] {
+        assert_eq!(action.to_string().parse(), Ok(action));
+    }
+    assert!("fatal".parse::<Action>().unwrap_err().to_string().contains("\"fatal\""));
+}
+
+#[test]
+fn kinds_are_ordered_and_have_different_words() {
+    assert!(Kind::ALL.is_sorted());
+    assert_eq!(Kind::ALL.map(Kind::word).into_iter().collect::<BTreeSet<_>>().len(), Kind::ALL.len());
+    assert_eq!(Degradation::ALL.map(Degradation::word).into_iter().collect::<BTreeSet<_>>().len(), 6);
+}
+
+fn one_of_each_cause() -> Vec<Cause> {
+    let placement = Placement { gpu_instance: 3, compute_instance: 1 };
+    vec![
+        Cause::Quarantined("fan broken, ticket 12\n".into()),
+        Cause::Fabric(FabricFault::NotJoined(FabricState::InProgress)),
+        Cause::RowRemapPending,
+        Cause::NvmlError(error(999)),
+        Cause::NvmlUnresponsive { call: "nvmlDeviceGetMemoryInfo" },
+        Cause::Node(NodeFault::DriverNotLoaded),
+        Cause::Xid { xid: Xid(48), scope: Scope::ComputeInstance(placement) },
+        Cause::ResetRequired,
+        Cause::RecoveryAction(RecoveryAction::NodeReboot),
+        Cause::Relapses(3),
+        Cause::InfoRomCorrupted,
+        Cause::RowRemapFailure,
+        Cause::NotEnumerated,
+        Cause::Lost,
+    ]
+}
+
+#[test]
+fn every_cause_is_one_line_for_people() {
+    let causes = one_of_each_cause();
+    assert_eq!(causes.iter().map(Cause::kind).collect::<Vec<_>>(), Kind::ALL);
+    for cause in causes {
+        let text = cause.to_string();
+        assert!(text.len() > 15 && !text.contains('\n'), "{text:?}");
+    }
+    for fault in [NodeFault::LibraryMismatch, NodeFault::LibraryNotFound, NodeFault::Unknown] {
+        assert!(fault.to_string().contains(';'), "it says what to do: {fault}");
+    }
+    let xid = Cause::Xid { xid: Xid(79), scope: Scope::Gpu }.to_string();
+    assert!(xid.starts_with("Xid 79 (the GPU has fallen off the bus) on the whole GPU; "), "{xid}");
+}
+
+#[test]
+fn the_scope_of_an_event_is_as_far_as_nvml_could_trace_it() {
+    const ANY: u32 = u32::MAX;
+    let placement = Placement { gpu_instance: 3, compute_instance: 1 };
+    assert_eq!(Scope::from_event(ANY, ANY), Scope::Gpu);
+    assert_eq!(Scope::from_event(ANY, 1), Scope::Gpu);
+    assert_eq!(Scope::from_event(3, ANY), Scope::GpuInstance(3));
+    assert_eq!(Scope::from_event(3, 1), Scope::ComputeInstance(placement));
+}
+
+#[test]
+fn a_scope_covers_the_devices_in_it_and_the_gpu_offered_whole() {
+    let slice = |gpu_instance, compute_instance| Offered::Slice(Placement { gpu_instance, compute_instance });
+    let compute = Scope::ComputeInstance(Placement { gpu_instance: 3, compute_instance: 1 });
+    for (scope, device, covered) in [
+        (Scope::Gpu, Offered::Whole, true),
+        (Scope::Gpu, slice(3, 1), true),
+        (Scope::GpuInstance(3), Offered::Whole, true),
+        (Scope::GpuInstance(3), slice(3, 0), true),
+        (Scope::GpuInstance(3), slice(4, 0), false),
+        (compute, Offered::Whole, true),
+        (compute, slice(3, 1), true),
+        (compute, slice(3, 0), false),
+        (compute, slice(4, 1), false),
+    ] {
+        assert_eq!(scope.covers(device), covered, "{scope:?} {device:?}");
+    }
+}
+
+#[test]
+fn the_fabric_is_faulty_only_where_there_is_one() {
+    let fabric = |state, status, health_mask| Fabric { state, status: ReturnCode(status), health_mask };
+    let completed = FabricState::Completed;
+    // From the high bits to the low: the configuration, then conditions that are 1 (true) or 2 (false).
+    let mask =
+        |configuration: u32, conditions: [u32; 4]| conditions.iter().fold(configuration, |mask, c| mask << 2 | c);
+    for (fabric, fault) in [
+        (fabric(FabricState::NotSupported, 999, u32::MAX), None),
+        (fabric(FabricState::NotStarted, 0, 0), Some(FabricFault::NotJoined(FabricState::NotStarted))),
+        (fabric(FabricState::InProgress, 0, 0), Some(FabricFault::NotJoined(FabricState::InProgress))),
+        (fabric(FabricState::Unknown(9), 0, 0), Some(FabricFault::NotJoined(FabricState::Unknown(9)))),
+        (fabric(completed, 0, 0), None),
+        (fabric(completed, 999, 0), Some(FabricFault::Failed(ReturnCode(999)))),
+        (fabric(completed, 0, mask(1, [2, 2, 2, 2])), None),
+        (fabric(completed, 0, mask(1, [2, 2, 2, 1])), None),
+        (fabric(completed, 0, mask(1, [2, 2, 1, 2])), Some(FabricFault::RouteRecovery)),
+        (fabric(completed, 0, mask(1, [2, 1, 2, 2])), Some(FabricFault::RouteUnhealthy)),
+        (fabric(completed, 0, mask(1, [1, 2, 2, 2])), Some(FabricFault::AccessTimeoutRecovery)),
+        (fabric(completed, 0, mask(4, [2, 2, 2, 2])), Some(FabricFault::Misconfigured(4))),
+    ] {
+        assert_eq!(fabric.fault(), fault, "{fabric:?}");
+    }
+    assert!(fabric(completed, 0, 1).has_degraded_bandwidth());
+    assert!(!fabric(completed, 0, 2).has_degraded_bandwidth());
+}
+
+#[test]
+fn node_faults_are_told_apart_by_return_code() {
+    for (code, word) in [
+        (9, "driver_not_loaded"),
+        (18, "library_mismatch"),
+        (12, "library_not_found"),
+        (999, "nvml_unknown"),
+        (4, "nvml_unusable"),
+    ] {
+        assert_eq!(NodeFault::from_error(error(code)).word(), word);
+    }
+}
+
+#[test]
+fn health_is_told_with_every_reason_the_worst_first() {
+    let mut bench = Bench::after(well());
+    assert_eq!(bench.gpu.of(Offered::Whole).to_string(), "Healthy");
+    bench.see(Observation::Quarantine(Some("fan".into())));
+    bench.see(Observation::Failed(error(15)));
+    let text = bench.gpu.of(Offered::Whole).to_string();
+    assert!(text.starts_with("Unhealthy: the GPU is lost"), "{text}");
+    assert!(text.ends_with(" | quarantined from outside: fan"), "{text}");
+}

@@ -1,0 +1,330 @@
+//! The verdict about one physical GPU: observations in, changes out, the health of each device on it at any time.
+
+use std::collections::btree_map::{BTreeMap, Entry};
+
+use super::attention::Attention;
+use super::cause::{Cause, Kind};
+use super::causes::Causes;
+use super::code::{NvmlError, ReturnCode};
+use super::degradation::Degradation;
+use super::fabric::Fabric;
+use super::held::Poll;
+use super::observation::{Change, Evidence, Notice, Observation, Reading, RemappedRows};
+use super::policy::{Action, Policy};
+use super::reason::{Health, Moment, Reason};
+use super::recovery::RecoveryAction;
+use super::scope::{Offered, Scope};
+use super::tally::Tally;
+use super::thresholds::Weight;
+use super::xid::{Class, Xid};
+
+/// The verdict about one physical GPU.
+///
+/// ```text
+///             a cause is raised                        the last cause is lifted
+///   Healthy ────────────────────▶ Unhealthy(causes) ─────────────────────────────▶ Healthy
+///                                   │        ▲
+///                                   └────────┘ causes come and go, each by its own rule (`Lift` in held.rs);
+///                                              none lifts or lowers another
+/// ```
+///
+/// Between an alarm and the driver's word: a fatal Xid makes the GPU Unhealthy at once, and clean polls take that
+/// back if the driver asks for nothing; a suspect Xid leaves it as it is, and the read that follows at once decides.
+#[derive(Debug, Clone, Default)]
+pub struct GpuHealth {
+    causes: Causes,
+    degradations: BTreeMap<Degradation, Moment>,
+    field: Field,
+    /// The enumeration that last listed it.
+    session: Option<u64>,
+    /// Calls in a row that did not return.
+    missed: u32,
+    /// Calls or readings in a row that failed without naming a state of the GPU.
+    refused: u32,
+    attention: Attention,
+    tally: Tally,
+}
+
+/// Whether the driver has a recovery action, and which.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Field {
+    /// Not read since the driver was loaded.
+    #[default]
+    Unread,
+    /// The driver does not have it.
+    Absent,
+    /// What it said last.
+    Says(RecoveryAction),
+}
+
+impl GpuHealth {
+    /// The health of a device that sits on the GPU.
+    #[must_use]
+    pub fn of(&self, device: Offered) -> Health {
+        Health::of(self.reasons(device).collect())
+    }
+
+    pub(super) fn reasons(&self, device: Offered) -> impl Iterator<Item = Reason> {
+        self.causes.reasons(device)
+    }
+
+    /// What is wrong with the GPU without making it Unhealthy, and since when.
+    #[must_use]
+    pub fn degradations(&self) -> &BTreeMap<Degradation, Moment> {
+        &self.degradations
+    }
+
+    /// What the driver last asked for; `None` if it has no recovery action or was not asked yet.
+    #[must_use]
+    pub fn recovery_action(&self) -> Option<RecoveryAction> {
+        match self.field {
+            Field::Says(action) => Some(action),
+            Field::Unread | Field::Absent => None,
+        }
+    }
+
+    /// How many Xids of each number the GPU has had since the plugin started.
+    #[must_use]
+    pub fn xids(&self) -> &BTreeMap<Xid, u64> {
+        self.tally.each()
+    }
+
+    /// How many Xids it has had beyond the different numbers that are counted one by one.
+    #[must_use]
+    pub fn other_xids(&self) -> u64 {
+        self.tally.others()
+    }
+
+    /// When to read the GPU next, beside the polls: its recovery action and remapped rows.
+    #[must_use]
+    pub fn next_reading(&self) -> Option<Moment> {
+        self.attention.next()
+    }
+
+    /// Whether it waits for a new initialisation of NVML that lists its UUID.
+    #[must_use]
+    pub fn wants_enumeration(&self) -> bool {
+        self.causes.wait_for_return()
+    }
+
+    /// Takes in what was observed.
+    pub fn apply(&mut self, now: Moment, observation: Observation, policy: &Policy) -> Change {
+        let mut change = Change::default();
+        self.observe(now, observation, policy, &mut change);
+        change
+    }
+
+    fn observe(&mut self, now: Moment, observation: Observation, policy: &Policy, change: &mut Change) {
+        match observation {
+            Observation::Xid { xid, scope } => self.xid(now, xid, scope, policy, change),
+            Observation::Event(event) => {
+                if event.is_alarm() && !policy.is_off() {
+                    self.attention.suspect(now, policy.thresholds().suspicion);
+                }
+            }
+            Observation::Poll(reading) => {
+                self.read(now, &reading, policy, change);
+                self.causes.polled(&Poll::of(now, &reading, policy.thresholds()), policy.thresholds(), change);
+            }
+            Observation::Reading(reading) => self.read(now, &reading, policy, change),
+            Observation::Failed(error) if error.code.is_unsupported() => {}
+            Observation::Failed(error) => match named(error.code) {
+                Some(cause) => self.raise(now, cause, policy, change),
+                None => self.refused(now, error, policy, change),
+            },
+            Observation::Missed { call } => self.missed(now, call, policy, change),
+            Observation::Enumerated { session } => self.enumerated(now, session, policy),
+            Observation::NotEnumerated => self.raise(now, Cause::NotEnumerated, policy, change),
+            Observation::Repaired(evidence) => self.repaired(now, evidence, change),
+            Observation::Quarantine(Some(text)) => self.raise(now, Cause::Quarantined(text), policy, change),
+            Observation::Quarantine(None) => self.causes.take_back(Kind::Quarantined, change),
+        }
+    }
+
+    fn xid(&mut self, now: Moment, xid: Xid, scope: Scope, policy: &Policy, change: &mut Change) {
+        let times = self.tally.count(xid);
+        let class = xid.class();
+        let suspicion = policy.thresholds().suspicion;
+        let unhealthy = match policy.action(xid) {
+            Action::Ignore => return,
+            Action::Event => {
+                self.attention.look(now, suspicion);
+                false
+            }
+            Action::RecoveryAction => {
+                self.attention.suspect(now, suspicion);
+                let has_field = matches!(self.field, Field::Says(_));
+                !has_field && matches!(class, Class::Presumed | Class::Fatal | Class::Sticky | Class::Lost)
+            }
+            Action::Unhealthy => {
+                self.attention.suspect(now, suspicion);
+                true
+            }
+        };
+        change.notices.push(Notice::Xid { xid, scope, times });
+        match class {
+            Class::Contained => self.degrade(now, Degradation::ContainedError, true, change),
+            Class::Pending => self.row_remap_pending(now, true, policy, change),
+            _ => {}
+        }
+        if unhealthy {
+            self.raise(now, Cause::Xid { xid, scope }, policy, change);
+        }
+    }
+
+    /// Takes in the answers of the GPU.
+    fn read(&mut self, now: Moment, reading: &Reading, policy: &Policy, change: &mut Change) {
+        self.attention.read(now);
+        self.missed = 0;
+        let mut errors = Vec::new();
+        match &reading.recovery_action {
+            Some(Ok(action)) => self.recovery_action_is(now, *action, policy, change),
+            Some(Err(error)) if error.code.is_unsupported() => self.field = Field::Absent,
+            Some(Err(error)) => errors.push(error),
+            None => {}
+        }
+        if let Some(RemappedRows { pending, failure }) = reading.remapped_rows {
+            self.row_remap_pending(now, pending, policy, change);
+            if failure {
+                self.raise(now, Cause::RowRemapFailure, policy, change);
+            }
+        }
+        if let Some(fabric) = reading.fabric {
+            self.fabric_is(now, fabric, policy, change);
+        }
+        if let Some(Err(error)) = &reading.probe
+            && error.code != ReturnCode::NOT_SUPPORTED
+        {
+            errors.push(error);
+        }
+        self.answered_with(now, &errors, policy, change);
+    }
+
+    /// Takes in the errors of one reading: however many its calls, it counts as one refusal.
+    fn answered_with(&mut self, now: Moment, errors: &[&NvmlError], policy: &Policy, change: &mut Change) {
+        for error in errors {
+            if let Some(cause) = named(error.code) {
+                self.raise(now, cause, policy, change);
+            }
+        }
+        match errors.iter().find(|error| named(error.code).is_none()) {
+            Some(error) => self.refused(now, (*error).clone(), policy, change),
+            None => self.refused = 0,
+        }
+    }
+
+    fn recovery_action_is(&mut self, now: Moment, action: RecoveryAction, policy: &Policy, change: &mut Change) {
+        self.field = Field::Says(action);
+        let weight = action.weight(policy.thresholds());
+        let degraded = |which| weight == Some(Weight::Degraded) && action == which;
+        self.degrade(now, Degradation::ImexDomain, degraded(RecoveryAction::RecoverImexDomain), change);
+        self.degrade(now, Degradation::DrainP2p, degraded(RecoveryAction::DrainP2p), change);
+        if weight == Some(Weight::Unhealthy) {
+            self.raise(now, Cause::RecoveryAction(action), policy, change);
+        }
+    }
+
+    fn fabric_is(&mut self, now: Moment, fabric: Fabric, policy: &Policy, change: &mut Change) {
+        self.degrade(now, Degradation::FabricBandwidth, fabric.has_degraded_bandwidth(), change);
+        let fault = fabric.fault();
+        let bearable = policy.thresholds().fabric == Weight::Degraded;
+        self.degrade(now, Degradation::Fabric, fault.is_some() && bearable, change);
+        if let Some(fault) = fault.filter(|_| !bearable) {
+            self.raise(now, Cause::Fabric(fault), policy, change);
+        }
+    }
+
+    fn row_remap_pending(&mut self, now: Moment, pending: bool, policy: &Policy, change: &mut Change) {
+        self.degrade(now, Degradation::RowRemapPending, pending, change);
+        if pending && policy.thresholds().row_remap_pending == Weight::Unhealthy {
+            self.raise(now, Cause::RowRemapPending, policy, change);
+        }
+    }
+
+    /// NVML failed in a way that names no state of the GPU: borne a few times, but not under suspicion.
+    fn refused(&mut self, now: Moment, error: NvmlError, policy: &Policy, change: &mut Change) {
+        self.refused = self.refused.saturating_add(1);
+        self.causes.break_rows();
+        if self.refused >= policy.thresholds().misses.get() || self.attention.is_suspect(now) {
+            self.raise(now, Cause::NvmlError(error), policy, change);
+        }
+    }
+
+    /// As `refused`; and a GPU that never answered has no credit to use up.
+    fn missed(&mut self, now: Moment, call: &'static str, policy: &Policy, change: &mut Change) {
+        self.missed = self.missed.saturating_add(1);
+        self.causes.break_rows();
+        let borne = self.missed < policy.thresholds().misses.get() && self.attention.has_answered();
+        if !borne || self.attention.is_suspect(now) {
+            self.raise(now, Cause::NvmlUnresponsive { call }, policy, change);
+        }
+    }
+
+    fn enumerated(&mut self, now: Moment, session: u64, policy: &Policy) {
+        let was_gone = self.causes.has(Kind::NotEnumerated);
+        if was_gone || self.session != Some(session) {
+            self.causes.returned(now);
+        }
+        if was_gone {
+            self.causes.repaired(now, Evidence::GoneAndBack);
+            self.attention.look(now, policy.thresholds().suspicion);
+        }
+        self.session = Some(session);
+    }
+
+    fn repaired(&mut self, now: Moment, evidence: Evidence, change: &mut Change) {
+        self.causes.repaired(now, evidence);
+        self.degrade(now, Degradation::ContainedError, false, change);
+        // The driver that is loaded now may be older or newer than the one that was asked.
+        if matches!(evidence, Evidence::NewBoot | Evidence::DriverReload) {
+            self.field = Field::Unread;
+        }
+    }
+
+    fn raise(&mut self, now: Moment, cause: Cause, policy: &Policy, change: &mut Change) {
+        if policy.counts(&cause) {
+            self.causes.raise(now, cause, policy.thresholds(), change);
+        }
+    }
+
+    fn degrade(&mut self, now: Moment, which: Degradation, holds: bool, change: &mut Change) {
+        match (self.degradations.entry(which), holds) {
+            (Entry::Vacant(entry), true) => {
+                entry.insert(now);
+                change.notices.push(Notice::Degraded(which));
+            }
+            (Entry::Occupied(entry), false) => {
+                entry.remove();
+                change.notices.push(Notice::Restored(which));
+            }
+            _ => {}
+        }
+    }
+
+    /// The causes to remember over a restart, and whether there is evidence of the repair of each.
+    pub(super) fn memory(&self) -> impl Iterator<Item = (&Cause, bool)> {
+        self.causes.lasting()
+    }
+
+    /// Holds a remembered cause against the GPU, unless the policy would not raise it today.
+    pub(super) fn recall(&mut self, now: Moment, cause: Cause, repaired: bool, policy: &Policy) {
+        let counts = match &cause {
+            Cause::Xid { xid, .. } => policy.action(*xid) >= Action::RecoveryAction,
+            Cause::Relapses(_) => policy.thresholds().relapses.is_some(),
+            cause => policy.counts(cause),
+        };
+        if counts {
+            self.causes.recall(now, cause, repaired);
+        }
+    }
+}
+
+/// The state of the GPU that a return code names.
+fn named(code: ReturnCode) -> Option<Cause> {
+    match code {
+        ReturnCode::GPU_IS_LOST => Some(Cause::Lost),
+        ReturnCode::RESET_REQUIRED => Some(Cause::ResetRequired),
+        ReturnCode::CORRUPTED_INFOROM => Some(Cause::InfoRomCorrupted),
+        _ => None,
+    }
+}

@@ -1,0 +1,55 @@
+//! What the log says of the inventory's changes: one line for each thing that happened, with the field's identifiers.
+
+use tracing::{info, warn};
+
+use crate::device::health::{Change, Notice};
+use crate::device::inventory::{Changes, Inventory};
+use crate::device::names::Uuid;
+
+/// One line for each GPU that appeared and each cause that came or went.
+pub fn changes(changes: &Changes, inventory: &Inventory) {
+    for uuid in &changes.appeared {
+        appeared(uuid, inventory);
+    }
+    for (uuid, change) in &changes.health {
+        health(uuid, change, inventory);
+    }
+}
+
+fn appeared(uuid: &Uuid, inventory: &Inventory) {
+    let Some(gpu) = inventory.gpus().get(uuid) else { return };
+    let facts = gpu.facts.as_ref();
+    let name = facts.and_then(|gpu| gpu.name.as_deref()).unwrap_or("unknown");
+    let numa = facts.and_then(|gpu| gpu.numa_node).map_or_else(|| "none".to_owned(), |node| node.number().to_string());
+    let bus = facts.and_then(|gpu| gpu.pci_bus_id).map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    info!(gpu.index = gpu.index, gpu.uuid = %uuid, model = name, pci = bus, numa, "GPU found");
+}
+
+fn health(uuid: &Uuid, change: &Change, inventory: &Inventory) {
+    let index = inventory.gpus().get(uuid).map(|gpu| gpu.index);
+    for cause in &change.raised {
+        warn!(gpu.index = index, gpu.uuid = %uuid, kind = cause.word(), %cause, "GPU is Unhealthy");
+    }
+    for cause in &change.lifted {
+        info!(gpu.index = index, gpu.uuid = %uuid, kind = cause.word(), %cause, "a cause is over");
+    }
+    let health = inventory.node_health().of(uuid, crate::device::health::Offered::Whole);
+    if !change.lifted.is_empty() && health.is_healthy() {
+        info!(gpu.index = index, gpu.uuid = %uuid, "GPU is Healthy again");
+    }
+    for notice in &change.notices {
+        match notice {
+            // In a storm the first few, and then each doubling.
+            Notice::Xid { xid, scope, times } if *times <= 4 || times.is_power_of_two() => {
+                warn!(gpu.index = index, gpu.uuid = %uuid, xid = xid.0, %scope, times, "the driver reports an Xid");
+            }
+            Notice::Xid { .. } => {}
+            Notice::Degraded(degradation) => {
+                warn!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.word(), %degradation, "GPU is degraded");
+            }
+            Notice::Restored(degradation) => {
+                info!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.word(), %degradation, "no longer degraded");
+            }
+        }
+    }
+}
