@@ -93,9 +93,10 @@ def texts(readme):
     """Each text of the program that the troubleshooting quotes is in its source, and no warning is left out."""
     cells = first_cells(section(readme, "### What the plugin says"))
     source = sources()
+    said = source.replace('\\"', '"')
     quotes = [text for cell in cells for text in quoted(cell)]
     for text in quotes:
-        if text not in source:
+        if text not in said:
             yield "the README quotes %r, which the program does not say" % text
     for message in sorted(set(warnings(source))):
         if not any(text in message for text in quotes):
