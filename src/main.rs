@@ -4,30 +4,58 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
-use gpu_device_plugin::config::args::{Args, LogFormat};
-use gpu_device_plugin::config::{Config, HealthEnvironment};
+use gpu_device_plugin::config::args::{Action, Invocation};
+use gpu_device_plugin::config::{Config, ConfigSource, Loaded, LogFormat, Process, Purpose, show};
 use gpu_device_plugin::daemon;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{Level, error, info, warn};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Threads that serve the kubelet: two, so that one that is held up does not hold up every pod of the node.
 const WORKERS: usize = 2;
 
+/// What the exit code says when the command line or the configuration has mistakes (EX_USAGE of sysexits.h).
+const USAGE: u8 = 64;
+
 fn main() -> ExitCode {
     let started = Instant::now();
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let invocation = match Invocation::of_process() {
+        Ok(invocation) => invocation,
         Err(error) => {
             // Help and version come this way too. That they cannot be printed is nothing to act on.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    start_log(&args);
-    match serve(&args, started) {
+    let mut source = ConfigSource::new(invocation.sources);
+    let result = match invocation.action {
+        Action::Check => source.check().map(|text| print!("{text}")),
+        Action::Show => source.load(Purpose::Serve).map(|loaded| {
+            loaded.warnings().for_each(|warning| eprintln!("{warning}"));
+            print!("{}", show(&loaded.config));
+        }),
+        Action::Serve => match source.load(Purpose::Serve) {
+            Ok(loaded) => return serve(loaded, started),
+            Err(refused) => Err(refused),
+        },
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refused) => {
+            eprintln!("{refused}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn serve(loaded: Loaded, started: Instant) -> ExitCode {
+    start_log(&loaded.config.process);
+    for warning in loaded.warnings() {
+        warn!("{warning}");
+    }
+    match run(loaded.config, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -36,17 +64,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_log(args: &Args) {
-    let registry = tracing_subscriber::registry().with(args.log_level.clone());
+fn start_log(process: &Process) {
+    // The configuration has parsed it already: it is one of ours or one that was checked.
+    let filter: Targets = process.log_filter.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
+    let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    match args.log_format {
+    match process.log_format {
         LogFormat::Text => registry.with(layer.with_ansi(std::io::stderr().is_terminal())).init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
     }
 }
 
-fn serve(args: &Args, started: Instant) -> anyhow::Result<()> {
-    let config = Config::new(args, &HealthEnvironment::of_process())?;
+fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;

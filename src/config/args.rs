@@ -1,94 +1,156 @@
-//! What the command line and the environment may say.
+//! What the command line may say: flags out of the table of settings, and the subcommands. Values are taken as they
+//! stand, so that a mistake in one is told together with all others.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::KUBELET_SOCKET;
+use super::settings::{self, Setting, Shape};
+use super::sources::Sources;
 
-/// Serves a node's NVIDIA GPUs to the kubelet and keeps the list of them true.
-#[derive(Debug, Clone, Parser)]
-#[command(name = "gpu-device-plugin", version = VERSION, max_term_width = 100)]
-pub struct Args {
-    /// The kubelet's registration socket; our own sockets live in its directory. Empty: serve in the default
-    /// directory and never register
-    #[arg(long, env = "KUBELET_SOCKET", value_name = "PATH", default_value = KUBELET_SOCKET, hide_env_values = true)]
-    pub kubelet_socket: PathBuf,
-
-    /// NVML to load. Default: libnvidia-ml.so.1 in the library directories of the driver root, then on the
-    /// loader's search path, then where the driver root's ld.so cache has it
-    #[arg(long, env = "NVML_LIBRARY", value_name = "PATH", hide_env_values = true)]
-    pub nvml_library: Option<PathBuf>,
-
-    /// Where the driver's root file system is mounted
-    #[arg(
-        long,
-        env = "DRIVER_ROOT_CTR_PATH",
-        value_name = "DIR",
-        default_value = "/driver-root",
-        hide_env_values = true
-    )]
-    pub driver_root_ctr_path: PathBuf,
-
-    /// Where sysfs is mounted; it tells the NUMA node of each GPU
-    #[arg(long, env = "SYSFS_ROOT", value_name = "DIR", default_value = "/sys", hide_env_values = true)]
-    pub sysfs_root: PathBuf,
-
-    /// Exit with an error if NVML cannot be opened at the start. With false, wait for the driver and serve the
-    /// GPUs when it appears
-    #[arg(
-        long, env = "FAIL_ON_INIT_ERROR", value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1,
-        default_value_t = true, default_missing_value = "true", require_equals = true, value_parser = boolean, hide_env_values = true,
-        hide_possible_values = true
-    )]
-    pub fail_on_init_error: bool,
-
-    /// How log lines look: for a terminal, or one JSON object a line for a collector
-    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text", hide_env_values = true)]
-    pub log_format: LogFormat,
-
-    /// What is logged: error, warn, info, debug or trace, also by module ("info,gpu_device_plugin::plugin=debug")
-    #[arg(long, env = "RUST_LOG", value_name = "LEVEL", default_value = "info", hide_env_values = true)]
-    pub log_level: tracing_subscriber::filter::Targets,
+/// What the program is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Serve the kubelet.
+    Serve,
+    /// `config check FILE`: tell every mistake in a file.
+    Check,
+    /// `config show`: print the configuration in force.
+    Show,
 }
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GIT_COMMIT"));
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For a terminal.
-    Text,
-    /// One JSON object a line.
-    Json,
+/// A command line that was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// What to do.
+    pub action: Action,
+    /// The flags, and the environment.
+    pub sources: Sources,
 }
 
-/// A truth value as NVIDIA's plugin takes it (Go's strconv.ParseBool).
-fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("expected true or false".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_arguments_are_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn fail_on_init_error_reads_as_a_go_flag() {
-        for (argument, expected) in [("--fail-on-init-error", true), ("--fail-on-init-error=false", false)] {
-            let args = Args::try_parse_from(["gpu-device-plugin", argument]).unwrap();
-            assert_eq!(args.fail_on_init_error, expected);
+impl Invocation {
+    /// Understands `arguments`, the first being the program's name, in `environment`. The error prints itself: it may
+    /// be a mistake, the help or the version.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, clap::Error> {
+        let mut matches = command().try_get_matches_from(arguments.into_iter().map(dashed))?;
+        let mut sources = Sources::default();
+        sources.set_environment(environment);
+        take_flags(&mut matches, &mut sources);
+        let mut action = Action::Serve;
+        if let Some((_, mut config)) = matches.remove_subcommand() {
+            take_flags(&mut config, &mut sources);
+            if let Some((name, mut command)) = config.remove_subcommand() {
+                take_flags(&mut command, &mut sources);
+                action = if name == "check" { Action::Check } else { Action::Show };
+                if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE")
+                    && let Some(flag) = settings::CONFIG_FILE.flag
+                {
+                    sources.set_flag(flag, vec![file.to_string_lossy().into_owned()]);
+                }
+            }
         }
-        assert!(Args::try_parse_from(["gpu-device-plugin", "--fail-on-init-error=maybe"]).is_err());
+        Ok(Self { action, sources })
+    }
+
+    /// The command line and environment of this process.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Self::parse(std::env::args_os(), variable)
+    }
+}
+
+/// The command line as clap knows it.
+#[must_use]
+pub fn command() -> Command {
+    let version = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GIT_COMMIT"));
+    let check = Command::new("check")
+        .about("Tell every mistake and warning in a config file, and start nothing")
+        .arg(Arg::new("FILE").required(true).value_parser(clap::value_parser!(PathBuf)).help("The file to check"));
+    let show = Command::new("show").about("Print the configuration in force as YAML, with the origin of each value");
+    let config = Command::new("config")
+        .about("Check or show the configuration")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([check, show]);
+    Command::new("gpu-device-plugin")
+        .about("Offers a node's NVIDIA GPUs to the kubelet. Without a subcommand it serves until it is stopped.")
+        .after_help(unflagged())
+        .version(version)
+        .disable_version_flag(true)
+        .next_line_help(true)
+        .max_term_width(100)
+        .arg(
+            Arg::new("version")
+                .long("version")
+                .short('V')
+                .short_alias('v')
+                .action(ArgAction::Version)
+                .help("Print the version and the git commit"),
+        )
+        .args(settings::ALL.iter().filter_map(|setting| Some(arg(setting, setting.flag?))))
+        .subcommand(config)
+}
+
+fn arg(setting: &Setting, flag: &'static str) -> Arg {
+    let arg = Arg::new(flag)
+        .long(flag)
+        .aliases(setting.aliases)
+        .action(ArgAction::Append)
+        .value_name(setting.value)
+        .help(help(setting))
+        .help_heading(setting.heading)
+        .global(true);
+    match setting.shape {
+        Shape::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Shape::Value | Shape::List => arg.allow_hyphen_values(setting.shape == Shape::List),
+    }
+}
+
+/// What `--help` says: the meaning, and below it every other way to set it.
+fn help(setting: &Setting) -> String {
+    let aliases: Vec<_> = setting.aliases.iter().map(|alias| format!("--{alias}")).collect();
+    let notes = [
+        ("env", setting.env.join(", ")),
+        ("file", setting.key.unwrap_or_default().to_owned()),
+        ("also", aliases.join(", ")),
+        ("default", setting.default.to_owned()),
+    ];
+    let notes = notes.iter().filter(|(_, text)| !text.is_empty()).map(|(label, text)| format!("[{label}: {text}]"));
+    format!("{}\n{}", setting.help, notes.collect::<Vec<_>>().join(" "))
+}
+
+/// What can be set, but by no flag.
+fn unflagged() -> String {
+    let mut text = String::from("Environment and file only:\n");
+    for setting in settings::ALL.iter().filter(|setting| setting.flag.is_none()) {
+        text.push_str(&format!("  {}\n          {}\n", setting.name(), setting.help));
+    }
+    text.push_str(
+        "\nA flag counts before the environment, the environment before the file, the file before the default.",
+    );
+    text
+}
+
+fn take_flags(matches: &mut ArgMatches, sources: &mut Sources) {
+    for flag in settings::ALL.iter().filter_map(|setting| setting.flag) {
+        if let Ok(Some(values)) = matches.try_remove_many::<String>(flag) {
+            sources.set_flag(flag, values.collect());
+        }
+    }
+}
+
+/// `-flag` as `--flag`: the command line that this one takes the place of knows no difference.
+fn dashed(argument: OsString) -> OsString {
+    let long = |text: &str| {
+        let name = text.split('=').next().unwrap_or(text);
+        settings::ALL.iter().any(|setting| setting.flag == Some(name) || setting.aliases.contains(&name))
+    };
+    match argument.to_str().and_then(|text| text.strip_prefix('-')) {
+        Some(text) if long(text) => OsString::from(format!("--{text}")),
+        _ => argument,
     }
 }

@@ -7,5 +7,6 @@ pub mod gpu;
 pub mod health;
 pub mod injection;
 pub mod inventory;
+pub mod mig_profile;
 pub mod names;
 pub mod resource;

@@ -1,13 +1,14 @@
 //! The only room that knows all others: discover, wire, supervise, stop.
 
+mod plugins;
+mod settings;
+
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tracing::warn;
 
 use crate::config::Config;
 use crate::device::health::{Epoch, NodeHealth};
@@ -17,11 +18,9 @@ use crate::device::resource::Offers;
 use crate::log;
 use crate::nvml::{self, Clock, Seen};
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
-use crate::plugin::socket::Places;
-use crate::plugin::{self, PluginError, socket};
+use crate::plugin::socket;
+use plugins::Plugins;
 
-/// How long the resources get to end their streams and servers.
-const STOPPING_GRACE: Duration = Duration::from_millis(1500);
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
 
@@ -31,29 +30,20 @@ const BATCH: usize = 64;
 /// NVML cannot be opened at the start and that is an error by the configuration, the plugin directory was
 /// replaced under our mount, or a part ended that never should.
 pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    for finding in &config.findings {
-        warn!("{finding}");
-    }
+    let policy = settings::policy(&config);
     let clock = Clock::from(started);
-    let edge = nvml::start(config.nvml.clone(), clock)?;
-    socket::remove_stale(&config.places.directory);
-    let health = NodeHealth::new(config.policy.clone(), Epoch::default());
+    let edge = nvml::start(settings::hardware(&config, &policy), clock)?;
+    let places = settings::places(&config)?;
+    socket::remove_stale(&places.directory);
+    let health = NodeHealth::new(policy, Epoch::default());
     let inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), health);
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
-    let (stopping, _) = watch::channel(false);
-    let mut plugins = Plugins {
-        places: config.places.clone(),
-        changes: changes.clone(),
-        stopping,
-        running: JoinSet::new(),
-        known: Vec::new(),
-        started,
-    };
+    let mut plugins = Plugins::new(places.clone(), changes.clone(), started);
 
     let result = tokio::select! {
         () = stop => Ok(()),
-        ended = directory::watch(&config.places.directory, &changes) => {
+        ended = directory::watch(&places.directory, &changes) => {
             let Err(replaced) = ended;
             Err(replaced.into())
         }
@@ -99,43 +89,4 @@ fn take_in(seen: impl Iterator<Item = Seen>, publish: &watch::Sender<Arc<Invento
     });
     let inventory = publish.borrow().clone();
     changes.iter().for_each(|changes| log::changes(changes, &inventory));
-}
-
-/// The resources that are served, a task each.
-struct Plugins {
-    places: Places,
-    changes: DirectoryChanges,
-    stopping: watch::Sender<bool>,
-    running: JoinSet<Result<(), PluginError>>,
-    known: Vec<ResourceName>,
-    started: Instant,
-}
-
-impl Plugins {
-    /// Starts a task for each resource that has none.
-    fn serve_all(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
-        let inventory = publish.borrow().clone();
-        for resource in
-            inventory.resources().filter(|resource| !self.known.contains(resource)).cloned().collect::<Vec<_>>()
-        {
-            self.known.push(resource.clone());
-            self.running.spawn(plugin::run(
-                resource,
-                self.places.clone(),
-                publish.subscribe(),
-                self.changes.clone(),
-                self.started,
-                self.stopping.subscribe(),
-            ));
-        }
-    }
-
-    /// Ends the streams and servers and removes the sockets, within the grace.
-    async fn stop(mut self) {
-        self.stopping.send_replace(true);
-        let all = async { while self.running.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOPPING_GRACE, all).await.is_err() {
-            warn!("a resource did not stop in time");
-        }
-    }
 }

@@ -1,0 +1,177 @@
+//! Enumerations that are written as words: what a word means, and which words are allowed.
+
+/// A set of words, each with its meaning.
+pub trait Choice: Copy + Eq + 'static {
+    /// Every word that may be written, in the order in which messages list them.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The meaning of `word`, written exactly so.
+    fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|&(_, choice)| choice)
+    }
+
+    /// How this choice is written.
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|&&(_, choice)| choice == self).map_or("", |&(word, _)| word)
+    }
+}
+
+/// Every word of `C`, as a message lists them.
+pub(super) fn words<C: Choice>() -> Vec<&'static str> {
+    C::WORDS.iter().map(|&(word, _)| word).collect()
+}
+
+/// A text that is none of the words allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not one of {}", allowed.join(", "))]
+pub struct UnknownWord {
+    /// The text.
+    pub text: String,
+    /// What would be understood.
+    pub allowed: Vec<&'static str>,
+}
+
+/// Declares an enumeration whose variants are written as words.
+macro_rules! choices {
+    ($($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)+ })+) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$meaning])* $variant,)+
+        }
+
+        impl Choice for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant),)+];
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                Self::from_word(text).ok_or_else(|| UnknownWord { text: text.to_owned(), allowed: words::<Self>() })
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    )+};
+}
+
+choices! {
+    /// Under which resource names MIG devices are offered.
+    MigStrategy {
+        /// MIG is not looked at: every GPU is offered whole.
+        None = "none",
+        /// MIG devices take the place of whole GPUs, under the same resource name.
+        Single = "single",
+        /// Each MIG profile has a resource name of its own.
+        Mixed = "mixed",
+    }
+
+    /// One way in which Allocate hands over devices to the container runtime.
+    DeviceListStrategy {
+        /// Environment variable `NVIDIA_VISIBLE_DEVICES`.
+        Envvar = "envvar",
+        /// Mounts of `/dev/null` whose paths carry the ids.
+        VolumeMounts = "volume-mounts",
+        /// CDI device names in an annotation of the container.
+        CdiAnnotations = "cdi-annotations",
+        /// CDI device names in the field of the kubelet's API.
+        CdiCri = "cdi-cri",
+    }
+
+    /// How a device is named to the container runtime.
+    DeviceIdStrategy {
+        /// By UUID.
+        Uuid = "uuid",
+        /// By NVML's index.
+        Index = "index",
+    }
+
+    /// How the node's devices are found.
+    DiscoveryStrategy {
+        /// By what the node has.
+        Auto = "auto",
+        /// By NVML.
+        Nvml = "nvml",
+        /// As a Tegra system on chip.
+        Tegra = "tegra",
+    }
+
+    /// Which whole GPUs are preferred for one container.
+    WholeGpuPolicy {
+        /// Those with the best links between them, leaving the best behind.
+        Optimal = "optimal",
+        /// Those on the fewest NUMA nodes, then by index.
+        Numa = "numa",
+        /// By index.
+        Index = "index",
+    }
+
+    /// Which replicas or MIG devices are preferred for one container.
+    SharedPolicy {
+        /// Those on the GPU with the fewest allocated ones.
+        Distributed = "distributed",
+        /// Those on the GPU with the most allocated ones.
+        Packed = "packed",
+        /// Never two on one physical GPU while another can serve.
+        Spread = "spread",
+    }
+
+    /// How log lines are written.
+    LogFormat {
+        /// For a terminal.
+        Text = "text",
+        /// For a collector: one JSON object a line.
+        Json = "json",
+    }
+
+    /// An NVML event type that health listens to.
+    EventType {
+        /// Xid errors.
+        XidCriticalError = "XidCriticalError",
+        /// Double bit ECC errors.
+        DoubleBitEccError = "DoubleBitEccError",
+        /// Single bit ECC errors.
+        SingleBitEccError = "SingleBitEccError",
+    }
+
+    /// What an Xid does to the health of its GPU.
+    XidAction {
+        /// Nothing, not even an event.
+        Ignore = "ignore",
+        /// It is told, and changes no health.
+        Event = "event",
+        /// The driver's recovery action decides.
+        RecoveryAction = "recovery-action",
+        /// It makes the GPU Unhealthy.
+        Unhealthy = "unhealthy",
+    }
+
+    /// What a row remapping that waits for a GPU reset does to health.
+    PendingRemap {
+        /// It is told, and changes no health.
+        Event = "event",
+        /// It makes the GPU Unhealthy.
+        Unhealthy = "unhealthy",
+    }
+
+    /// An optional behaviour of CDI specification files.
+    CdiFeature {
+        /// Name each driver library that is asked for.
+        ExplicitDriverLibraries = "enable-explicit-driver-libraries",
+        /// Do not ask the sandbox utils library.
+        NoSandboxUtils = "disable-nvsandboxutils",
+        /// Annotate devices of coherent memory systems.
+        CoherentAnnotations = "enable-coherent-annotations",
+        /// Offer one device from CSV files.
+        NoMultipleCsvDevices = "disable-multiple-csv-devices",
+        /// Leave out the additional group ids of device nodes.
+        NoAdditionalGids = "no-additional-gids-for-device-nodes",
+        /// Leave out the sockets of the driver's daemons.
+        NoIpcDiscoverer = "disable-ipc-discoverer",
+    }
+}

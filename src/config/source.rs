@@ -1,0 +1,80 @@
+//! The config file over time: read by its content, so that a ConfigMap's symlink swap is one change and a touched file
+//! is none.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::file::{FileText, LARGEST};
+use super::load::{Loaded, Purpose, load};
+use super::report::Refused;
+use super::sources::Sources;
+
+/// Command line and environment, which never change, and the file, which may.
+#[derive(Debug, Clone)]
+pub struct ConfigSource {
+    sources: Sources,
+    path: Option<PathBuf>,
+    seen: Option<FileText>,
+}
+
+/// What became of a look at the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reload {
+    /// Its content is what it was.
+    Unchanged,
+    /// It has a new configuration.
+    Loaded(Box<Loaded>),
+    /// It cannot be used; what is in force stays.
+    Refused(Refused),
+}
+
+impl ConfigSource {
+    /// The file that flag or environment name, if any.
+    #[must_use]
+    pub fn new(sources: Sources) -> Self {
+        let path = sources.config_file().map(|(path, _)| PathBuf::from(path));
+        Self { sources, path, seen: None }
+    }
+
+    /// The file to watch. It may be a symlink, and so may any directory above it.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Reads all sources, changed or not: at the start, and on SIGHUP.
+    pub fn load(&mut self, purpose: Purpose) -> Result<Loaded, Refused> {
+        self.seen = self.path.as_deref().map(read);
+        load(&self.sources, self.seen.as_ref(), purpose)
+    }
+
+    /// Reads all sources to tell what is to be said about them, for `config check`.
+    pub fn check(&mut self) -> Result<String, Refused> {
+        let loaded = self.load(Purpose::Check)?;
+        let path = self.path.as_deref().map_or_else(|| "flags and environment".into(), Path::to_string_lossy);
+        Ok(format!("{path}: no mistakes\n{}", loaded.report))
+    }
+
+    /// Reads the file, and all sources if its content is not what it was at the last look. A refusal is told once for
+    /// each content.
+    pub fn reload(&mut self) -> Reload {
+        let now = self.path.as_deref().map(read);
+        if now == self.seen {
+            return Reload::Unchanged;
+        }
+        self.seen = now;
+        match load(&self.sources, self.seen.as_ref(), Purpose::Serve) {
+            Ok(loaded) => Reload::Loaded(Box::new(loaded)),
+            Err(refused) => Reload::Refused(refused),
+        }
+    }
+}
+
+/// The content of the file at `path`, or why there is none. Reads no more than a config file may have.
+fn read(path: &Path) -> FileText {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(LARGEST + 1).unwrap_or(u64::MAX);
+    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    FileText { path: path.to_owned(), content: read.map(|_| bytes).map_err(|error| error.to_string()) }
+}

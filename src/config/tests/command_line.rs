@@ -1,0 +1,77 @@
+use super::args::{Action, Invocation, command};
+use super::*;
+
+fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
+    let arguments = std::iter::once("gpu-device-plugin").chain(arguments.iter().copied()).map(Into::into);
+    Invocation::parse(arguments, |_| None)
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    command().debug_assert();
+}
+
+#[test]
+fn without_a_subcommand_it_serves() {
+    assert_eq!(parse(&[]).unwrap().action, Action::Serve);
+    assert_eq!(parse(&["config", "show"]).unwrap().action, Action::Show);
+    let check = parse(&["config", "check", "a.yaml"]).unwrap();
+    assert_eq!(check.action, Action::Check);
+    assert_eq!(check.sources.config_file(), Some(("a.yaml", Origin::Flag("config-file"))));
+}
+
+#[test]
+fn flags_are_taken_before_and_after_a_subcommand() {
+    for arguments in [
+        &["--mig-strategy", "mixed", "config", "show"][..],
+        &["config", "show", "--mig-strategy=mixed"],
+        &["config", "--mig-strategy=mixed", "show"],
+        &["-mig-strategy=mixed", "config", "show"],
+        &["-mig-strategy", "mixed"],
+        &["--mig-strategy", "single", "--mig-strategy", "mixed"],
+    ] {
+        let sources = parse(arguments).unwrap().sources;
+        let config = load(&sources, None, Purpose::Serve).unwrap().config;
+        assert_eq!(config.layout.mig_strategy, MigStrategy::Mixed, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_switch_takes_a_value_only_behind_its_equals_sign() {
+    for (argument, expected) in [
+        ("--pass-device-specs", true),
+        ("--pass-device-specs=true", true),
+        ("--pass-device-specs=T", true),
+        ("--pass-device-specs=0", false),
+        ("-pass-device-specs", true),
+    ] {
+        let config = Written { flags: &[argument], ..Written::default() }.config();
+        assert_eq!(config.injection.pass_device_specs, expected, "{argument}");
+    }
+    assert!(parse(&["--pass-device-specs", "true"]).is_err());
+}
+
+#[test]
+fn help_names_every_flag_variable_key_and_default() {
+    let help = command().render_long_help().to_string();
+    for setting in super::settings::ALL {
+        let words = setting.flag.iter().chain(setting.env).chain(setting.key.iter()).chain(setting.aliases);
+        for word in words {
+            assert!(help.contains(word), "{word}");
+        }
+    }
+}
+
+#[test]
+fn the_version_has_the_commit() {
+    let error = parse(&["--version"]).unwrap_err();
+    assert!(!error.use_stderr());
+    assert!(error.to_string().contains("\ncommit: "), "{error}");
+}
+
+#[test]
+fn an_unknown_flag_is_an_error_with_the_nearest() {
+    let error = parse(&["--mig-strateg=none"]).unwrap_err();
+    assert!(error.use_stderr());
+    assert!(error.to_string().contains("--mig-strategy"), "{error}");
+}

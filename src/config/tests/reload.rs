@@ -1,0 +1,111 @@
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use super::*;
+
+fn source(path: &Path) -> ConfigSource {
+    let mut sources = Sources::default();
+    sources.set_flag("config-file", vec![path.display().to_string()]);
+    ConfigSource::new(sources)
+}
+
+/// Lays files out as the kubelet does for a ConfigMap: `config.yaml -> ..data/config.yaml`, `..data -> ..<time>`.
+fn config_map(directory: &Path, generation: u32, text: &str) {
+    let data = directory.join(format!("..{generation}"));
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("config.yaml"), text).unwrap();
+    let next = directory.join("..data_tmp");
+    symlink(&data, &next).unwrap();
+    std::fs::rename(next, directory.join("..data")).unwrap();
+    if generation == 1 {
+        symlink("..data/config.yaml", directory.join("config.yaml")).unwrap();
+    }
+}
+
+#[test]
+fn a_symlink_swap_is_one_change_and_the_same_content_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    config_map(directory.path(), 1, "flags: {migStrategy: single}");
+    let mut source = source(&directory.path().join("config.yaml"));
+    let first = source.load(Purpose::Serve).unwrap().config;
+    assert_eq!(first.layout.mig_strategy, MigStrategy::Single);
+    assert_eq!(source.reload(), Reload::Unchanged);
+    config_map(directory.path(), 2, "flags: {migStrategy: single}");
+    assert_eq!(source.reload(), Reload::Unchanged);
+    config_map(directory.path(), 3, "flags: {migStrategy: mixed}");
+    let Reload::Loaded(loaded) = source.reload() else { panic!("not loaded") };
+    assert_eq!(loaded.config.layout.mig_strategy, MigStrategy::Mixed);
+    assert_eq!(source.reload(), Reload::Unchanged);
+}
+
+#[test]
+fn a_file_that_turns_bad_or_vanishes_is_told_once_and_recovers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yaml");
+    std::fs::write(&path, "version: v1").unwrap();
+    let mut source = source(&path);
+    source.load(Purpose::Serve).unwrap();
+    std::fs::write(&path, "version: v9").unwrap();
+    assert!(matches!(source.reload(), Reload::Refused(_)));
+    assert_eq!(source.reload(), Reload::Unchanged);
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(source.reload(), Reload::Refused(_)));
+    std::fs::write(&path, "version: v1").unwrap();
+    assert!(matches!(source.reload(), Reload::Loaded(_)));
+}
+
+#[test]
+fn a_check_says_that_there_is_no_mistake_and_tells_the_warnings() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yaml");
+    std::fs::write(&path, "flag: 1").unwrap();
+    let shown = path.display();
+    assert_eq!(
+        source(&path).check().unwrap(),
+        format!("{shown}: no mistakes\n1 warning:\n  {shown}:1: flag: unknown key, ignored; did you mean flags?\n")
+    );
+}
+
+#[test]
+fn dev_null_is_an_empty_file() {
+    assert!(source(Path::new("/dev/null")).load(Purpose::Serve).is_ok());
+    assert!(source(Path::new("/")).load(Purpose::Serve).is_err());
+}
+
+fn sliced(replicas: u32, more: &str) -> String {
+    format!(
+        "sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}, {{name: mig-1g.5gb, replicas: 2}}]}}}}\n{more}"
+    )
+}
+
+#[test]
+fn only_what_differs_is_affected() {
+    let gpu = "nvidia.com/gpu".parse().unwrap();
+    let mig = "nvidia.com/mig-1g.5gb".parse().unwrap();
+    let old = with_file(&sliced(2, "")).config();
+    let changes = |text: &str| old.changes(&with_file(text).config());
+
+    assert!(changes(&format!("# moved\n\n{}", sliced(2, ""))).is_empty());
+    let more = changes(&sliced(3, ""));
+    assert!(more.affect(&gpu) && !more.affect(&mig) && !more.layout && !more.injection);
+    assert_eq!(changes("").resources, [gpu.clone(), mig.clone()].into());
+    let layout = changes(&sliced(2, "flags: {migStrategy: mixed}"));
+    assert!(layout.layout && layout.affect(&mig));
+    let injection = changes(&sliced(2, "flags: {plugin: {passDeviceSpecs: true}}"));
+    assert_eq!(injection, Changes { injection: true, ..Changes::default() });
+    let health = changes(&sliced(2, "health: {pollInterval: 5s}"));
+    assert_eq!(health, Changes { health: true, ..Changes::default() });
+    let start = changes(&sliced(2, "flags: {failOnInitError: false}"));
+    assert_eq!(start.at_next_start, ["flags.failOnInitError"]);
+    assert!(changes(&sliced(2, "flags: {plugin: {allocationPolicy: index}}")).allocation);
+}
+
+#[test]
+fn what_is_fixed_stays_as_it_runs() {
+    let old = with_file("").config();
+    let mut new = with_file("flags: {failOnInitError: false, migStrategy: mixed}").config();
+    new.keep_process_of(&old);
+    assert!(new.process.fail_on_init_error);
+    assert_eq!(new.origin("flags.failOnInitError"), &Origin::Default);
+    assert_eq!(old.changes(&new), Changes { layout: true, ..Changes::default() });
+}

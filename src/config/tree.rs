@@ -1,0 +1,267 @@
+//! A YAML or JSON document as a tree in which every node knows its line. Scalars are resolved as NVIDIA's parser
+//! resolves them; nothing else is interpreted, and no input makes it slow, deep or large.
+
+use std::collections::BTreeMap;
+
+use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+
+use super::scalar::{Meaning, resolve};
+
+/// Deepest nesting: the schema needs five.
+const DEEPEST: usize = 64;
+/// Most nodes after aliases are expanded: a hundred resources need about a thousand.
+const MOST_NODES: usize = 200_000;
+
+/// One node, with the line on which its text stands (for an alias: the line of its anchor).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Node {
+    pub(super) line: u32,
+    pub(super) value: Value,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+}
+
+/// A scalar as it was written, and what it means.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    pub(super) meaning: Meaning,
+}
+
+/// A key of a mapping.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Key {
+    pub(super) line: u32,
+    pub(super) name: String,
+}
+
+impl Node {
+    /// Whether it says nothing: `key:`, `key: ~` or `key: null`.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.meaning == Meaning::Null)
+    }
+
+    /// How a message shows it.
+    pub(super) fn shown(&self) -> String {
+        match &self.value {
+            Value::Scalar(Scalar { meaning: Meaning::Null, .. }) => "nothing".to_owned(),
+            Value::Scalar(Scalar { text, meaning: Meaning::Text }) => format!("{text:?}"),
+            Value::Scalar(scalar) => scalar.text.clone(),
+            Value::List(items) if items.is_empty() => "an empty list".to_owned(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a mapping".to_owned(),
+        }
+    }
+
+    /// How many nodes it holds with itself, and how deep it is.
+    fn extent(&self) -> (usize, usize) {
+        let within: &mut dyn Iterator<Item = &Node> = match &self.value {
+            Value::Scalar(_) => return (1, 1),
+            Value::List(items) => &mut items.iter(),
+            Value::Map(entries) => &mut entries.iter().map(|(_, node)| node),
+        };
+        let (count, depth) = within
+            .map(Node::extent)
+            .fold((0, 0), |(count, deepest), (nodes, depth)| (count + nodes, deepest.max(depth)));
+        (count + 1, depth + 1)
+    }
+}
+
+/// Why a text is no tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NotATree {
+    pub(super) line: u32,
+    pub(super) problem: String,
+}
+
+/// A document, and what is to be said about its form.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// `None`: the text holds nothing but comments.
+    pub(super) root: Option<Node>,
+    /// The line on which a second document begins, which nobody reads.
+    pub(super) second_document: Option<u32>,
+}
+
+/// Reads the first document of `text`.
+pub(super) fn read(text: &str) -> Result<Document, NotATree> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut builder = Builder::default();
+    let mut ended = false;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = match event {
+            Ok(event) => event,
+            // The first document is whole: what follows it is not ours to judge.
+            Err(_) if ended => break,
+            Err(error) => {
+                return Err(NotATree { line: line(error.marker().line()), problem: error.info() });
+            }
+        };
+        match event {
+            Event::DocumentEnd => ended = true,
+            Event::DocumentStart(..) if ended => {
+                return Ok(Document { root: builder.root, second_document: Some(line(span.start.line())) });
+            }
+            event => builder.take(event, span)?,
+        }
+    }
+    Ok(Document { root: builder.root.filter(|root| !root.is_null()), second_document: None })
+}
+
+/// A collection that is not closed yet.
+struct Open {
+    line: u32,
+    anchor: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map { entries: Vec<(Key, Node)>, key: Option<Key> },
+}
+
+#[derive(Default)]
+struct Builder {
+    root: Option<Node>,
+    open: Vec<Open>,
+    anchors: BTreeMap<usize, Node>,
+    nodes: usize,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), NotATree> {
+        let line = line(span.start.line());
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let meaning = meaning(&text, style, tag.as_deref(), line)?;
+                let value = Value::Scalar(Scalar { text: text.into_owned(), meaning });
+                self.add(Node { line, value }, anchor)
+            }
+            Event::SequenceStart(_, anchor, _) => self.begin(line, anchor, Content::List(Vec::new())),
+            Event::MappingStart(_, anchor, _) => {
+                self.begin(line, anchor, Content::Map { entries: Vec::new(), key: None })
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(anchor) => {
+                let node = self.anchors.get(&anchor).cloned();
+                let node = node.ok_or_else(|| refuse(line, "an alias (*) stands inside the node that it names"))?;
+                self.spend(&node)?;
+                self.add(node, 0)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, line: u32, anchor: usize, content: Content) -> Result<(), NotATree> {
+        if self.open.len() >= DEEPEST {
+            return Err(refuse(line, "collections are nested more than 64 deep"));
+        }
+        self.open.push(Open { line, anchor, content });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), NotATree> {
+        let Some(Open { line, anchor, content }) = self.open.pop() else { return Ok(()) };
+        let value = match content {
+            Content::List(items) => Value::List(items),
+            Content::Map { entries, .. } => Value::Map(merged(entries)?),
+        };
+        self.add(Node { line, value }, anchor)
+    }
+
+    /// Accounts for a copy of `node`: a few aliases of aliases can stand for billions of nodes.
+    fn spend(&mut self, node: &Node) -> Result<(), NotATree> {
+        let (count, depth) = node.extent();
+        self.nodes += count;
+        if self.nodes > MOST_NODES || self.open.len() + depth > DEEPEST {
+            return Err(refuse(node.line, "its aliases (*) expand to more than a configuration can hold"));
+        }
+        Ok(())
+    }
+
+    /// Puts a finished node where the document has it: the root, an item, a key, or the value of the last key.
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), NotATree> {
+        self.nodes += 1;
+        if self.nodes > MOST_NODES {
+            return Err(refuse(node.line, "the document has more than 200000 nodes"));
+        }
+        if anchor != 0 {
+            self.spend(&node)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.content) {
+            None => self.root = Some(node),
+            Some(Content::List(items)) => items.push(node),
+            Some(Content::Map { entries, key }) => match key.take() {
+                Some(key) => entries.push((key, node)),
+                None => *key = Some(self::key(node)?),
+            },
+        }
+        Ok(())
+    }
+}
+
+fn key(node: Node) -> Result<Key, NotATree> {
+    match node.value {
+        Value::Scalar(scalar) => Ok(Key { line: node.line, name: scalar.text }),
+        _ => Err(refuse(node.line, "a key is a list or a mapping; keys are words")),
+    }
+}
+
+fn meaning(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: u32) -> Result<Meaning, NotATree> {
+    match tag {
+        None if style == ScalarStyle::Plain => Ok(resolve(text)),
+        None => Ok(Meaning::Text),
+        Some(tag) => match tag.core_suffix() {
+            Some("str") => Ok(Meaning::Text),
+            Some("bool" | "int" | "float" | "null") => Ok(resolve(text)),
+            _ => Err(refuse(
+                line,
+                &format!(
+                    "{:?} begins with '!', which marks a YAML tag: put the value in quotes",
+                    format!("{} {text}", tag.original()).trim_end()
+                ),
+            )),
+        },
+    }
+}
+
+/// The entries with those of `<<` merge keys, which an entry of the same name in the mapping itself overrides.
+fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, NotATree> {
+    if entries.iter().all(|(key, _)| key.name != "<<") {
+        return Ok(entries);
+    }
+    let (merges, mut own): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| key.name == "<<");
+    for (key, node) in merges {
+        let sources = match node.value {
+            Value::List(items) => items,
+            _ => vec![node],
+        };
+        for source in sources {
+            let Value::Map(entries) = source.value else {
+                return Err(refuse(key.line, "a merge key (<<) takes a mapping or a list of mappings"));
+            };
+            for (key, node) in entries {
+                if own.iter().all(|(known, _)| known.name != key.name) {
+                    own.push((key, node));
+                }
+            }
+        }
+    }
+    Ok(own)
+}
+
+fn refuse(line: u32, problem: &str) -> NotATree {
+    NotATree { line, problem: problem.to_owned() }
+}
+
+/// A line number as messages write it. The parser counts from 1, and 0 stands for an input without lines.
+fn line(number: usize) -> u32 {
+    u32::try_from(number.max(1)).unwrap_or(u32::MAX)
+}
