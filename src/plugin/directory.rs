@@ -99,10 +99,10 @@ fn start(directory: &Path, on: (u64, u64), changes: &Changes, warned: &mut bool)
         watcher.watch(directory, RecursiveMode::NonRecursive)?;
         Ok(watcher)
     });
-    // What happened between the look at the directory and the watch on it.
-    changes.rise();
     match watcher {
         Ok(watcher) => {
+            // What happened between the look at the directory and the watch on it.
+            changes.rise();
             if std::mem::take(warned) {
                 info!(directory = %directory.display(), "watching with inotify again");
             }
