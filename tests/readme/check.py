@@ -34,6 +34,11 @@ def quoted(text):
     return re.findall(r"`([^`]+)`", text)
 
 
+def named(cell):
+    """The names in a cell, without the values that they take."""
+    return [re.split(r"[ =]", word)[0] for word in quoted(cell)]
+
+
 def sources():
     """The product's source, string literals that go over several lines made one."""
     text = "\n".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.rs")))
@@ -70,23 +75,36 @@ def recording(readme, printed):
         yield "the recording has the steps %s, and the command prints %s" % (recorded, now)
 
 
+def help_entries(plugin):
+    """Each flag that --help lists: its names, variables and file keys, and its default, if it has one."""
+    text = subprocess.run([plugin, "--help"], check=True, capture_output=True, text=True).stdout
+    for entry in re.split(r"\n(?= +(?:-\w, )?--)", text)[1:]:
+        entry = " ".join(entry.split())
+        names = re.findall(r"^(?:-\w, )?(--[a-z-]+)", entry)
+        for listed in re.findall(r"\[(?:env|file|also): (.*?)\](?= |$)", entry):
+            names += listed.split(", ")
+        default = re.search(r"\[default: (.*?)\](?= |$)", entry)
+        yield names, default.group(1) if default else None
+    without_flag = text.partition("\nEnvironment and file only:\n")[2]
+    for name in re.findall(r"^  (\S+)$", without_flag, re.MULTILINE):
+        yield [name], None
+
+
 def flags(readme, plugin):
-    """The table of flags and variables has what --help has. What --help does not list is read from the environment."""
-    help_text = subprocess.run([plugin, "--help"], check=True, capture_output=True, text=True).stdout
-    told = {"--help", "--version"} | set(re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", help_text, re.MULTILINE))
-    told |= set(re.findall(r"\[env: (\w+)", help_text))
-    table = section(readme, "## Configuration")
-    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ") and "`" in line]
-    stated = {re.split(r"[ =\[]", word)[0] for row in rows for word in quoted(row[1] + row[2])}
+    """The tables of flags, variables and file keys have what --help has, and nothing else."""
+    tables = section(readme, "## Configuration")
+    rows = [line.split("|") for line in tables.splitlines() if line.startswith("| ") and "`" in line]
+    stated = {name for row in rows for cell in row[1:4] for name in named(cell)}
+    told = set()
+    for names, default in help_entries(plugin):
+        told.update(names)
+        row = next((row for row in rows if names[0] in named(row[1])), [])
+        if default is not None and len(row) > 5 and "`%s`" % default not in row[4]:
+            yield "the README does not give %s the default %s" % (names[0], default)
     for name in sorted(told - stated):
-        yield "%s is in --help and not in the README's table" % name
+        yield "%s is in --help and not in the README's tables" % name
     for name in sorted(stated - told):
-        if name.startswith("--") or '"%s"' % name not in sources():
-            yield "%s is in the README's table, and the program does not know it" % name
-    defaults = re.findall(r"(--[a-z-]+)[^\n]*\n(?:(?!\n +-).)*?\[default: ([^\]]*)\]", help_text, re.DOTALL)
-    for name, default in defaults:
-        if not any(name in row[1] and "`%s`" % default in row[3] for row in rows):
-            yield "the README's table does not give %s the default %s" % (name, default)
+        yield "%s is in the README's tables and not in --help" % name
 
 
 def texts(readme):
