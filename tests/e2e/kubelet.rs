@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use simnode::kubelet::KubeletVersion;
+use simnode::kubelet::{KubeletVersion, View};
 use simnode::node::{Plugin, PluginOptions};
 
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
@@ -179,15 +179,18 @@ async fn without_inotify_it_warns_and_looks_instead() {
     rig.logged("inotify cannot be had").await;
     let before = rig.plugin.cpu_ticks().unwrap();
     let began = std::time::Instant::now();
-    std::fs::remove_file(own_socket(&rig)).unwrap();
-    rig.until("registered again", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    for registrations in 2..6 {
+        std::fs::remove_file(own_socket(&rig)).unwrap();
+        let again = |view: &View| view.accepted(GPU).count() == registrations && view.allocatable(GPU) == 8;
+        rig.until("registered again", again).await;
+    }
     rig.kubelet.restart().await.unwrap();
     rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
     rig.assert_flawless();
     // A loop without a pause would take a whole core all that time.
     let busy = std::time::Duration::from_millis(10 * (rig.plugin.cpu_ticks().unwrap() - before));
     let elapsed = began.elapsed();
-    assert!(busy < elapsed / 2 + std::time::Duration::from_millis(50), "busy for {busy:?} of {elapsed:?}");
+    assert!(busy < elapsed / 10, "busy for {busy:?} of {elapsed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
