@@ -18,6 +18,7 @@ use tonic::transport::Server as Grpc;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
+use super::notes::Notes;
 use super::service::{Service, Streams};
 use super::socket::{self, SocketId};
 use super::wire::DevicePluginServer;
@@ -62,6 +63,7 @@ impl Server {
         directory: &Path,
         resource: &ResourceName,
         inventory: watch::Receiver<Arc<Inventory>>,
+        notes: &Notes,
     ) -> Result<Self, ServeError> {
         let endpoint = socket::fresh_name(resource);
         let path = directory.join(&endpoint);
@@ -74,7 +76,7 @@ impl Server {
         let (alive, alive_watch) = watch::channel(());
         let (stop, stopped) = oneshot::channel();
         let (uncut, cut) = watch::channel(());
-        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone());
+        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone(), notes.clone());
         let connections = UnixListenerStream::new(listener).then(accepted).filter_map(|connection| connection);
         let connections = connections.map(move |io| Ok::<_, io::Error>(Connection::new(io, cut.clone())));
         let serving = Grpc::builder().serve_with_incoming_shutdown(

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use super::notes::Notes;
 use crate::device::allocation::Request;
 use crate::device::gpu::NumaNode;
 use crate::device::injection::Injection;
@@ -33,6 +34,7 @@ pub struct Service {
     /// Its sender is dropped when the streams are to end.
     alive: watch::Receiver<()>,
     streams: Streams,
+    notes: Notes,
 }
 
 impl Service {
@@ -43,8 +45,9 @@ impl Service {
         inventory: watch::Receiver<Arc<Inventory>>,
         alive: watch::Receiver<()>,
         streams: Streams,
+        notes: Notes,
     ) -> Self {
-        Self { resource, inventory, alive, streams }
+        Self { resource, inventory, alive, streams, notes }
     }
 
     /// Every device of the resource, sorted by id.
@@ -102,7 +105,7 @@ impl Service {
         let request = Request { available, must_include, size };
         let Some(preferred) = inventory.preferred(&self.resource, &request) else { return Vec::new() };
         for note in &preferred.notes {
-            debug!(resource = %self.resource, reason = note.reason(), %note, "a preferred allocation is not all it could be");
+            self.notes.take(&self.resource, note);
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }
