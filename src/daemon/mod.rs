@@ -36,7 +36,7 @@ pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()
     let places = settings::places(&config)?;
     socket::remove_stale(&places.directory);
     let health = NodeHealth::new(policy, Epoch::default());
-    let inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), health);
+    let inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), health, settings::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), started);

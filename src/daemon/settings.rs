@@ -6,6 +6,7 @@ use anyhow::Context;
 use tracing::warn;
 
 use crate::config::{Config, KubeletSocket};
+use crate::device::allocation::Policies;
 use crate::device::health::{Overrides, Policy, Rules};
 use crate::nvml;
 use crate::plugin::socket::Places;
@@ -44,4 +45,9 @@ pub(super) fn policy(config: &Config) -> Policy {
         warn!("{finding}");
     }
     policy
+}
+
+/// Which devices are preferred.
+pub(super) fn policies(config: &Config) -> Policies {
+    Policies { whole: config.allocation.whole, shared: config.allocation.shared }
 }

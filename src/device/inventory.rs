@@ -3,11 +3,14 @@
 //! One owner applies observations to it; everyone else reads snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::allocation::{self, Catalogue, Entry, Policies, Preferred, Request};
 use super::gpu::{Gpu, NumaNode, Placement};
 use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered};
 use super::names::{DeviceId, ResourceName, Uuid};
 use super::resource::Offers;
+use super::topology::{Member, Topology};
 
 /// A device as it is offered to the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,13 +86,17 @@ pub struct Inventory {
     health: NodeHealth,
     gpus: BTreeMap<Uuid, Tracked>,
     resources: BTreeMap<ResourceName, BTreeMap<DeviceId, Device>>,
+    policies: Policies,
+    /// What the choice of preferred devices rests on, by resource: made anew only when devices change.
+    catalogues: BTreeMap<ResourceName, Arc<Catalogue>>,
 }
 
 impl Inventory {
     /// A node of whose GPUs nothing is known yet.
     #[must_use]
-    pub fn new(offers: Offers, health: NodeHealth) -> Self {
-        Self { offers, health, gpus: BTreeMap::new(), resources: BTreeMap::new() }
+    pub fn new(offers: Offers, health: NodeHealth, policies: Policies) -> Self {
+        let (gpus, resources, catalogues) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { offers, health, gpus, resources, policies, catalogues }
     }
 
     /// Takes in what was seen, and tells what changed by it.
@@ -111,6 +118,16 @@ impl Inventory {
     #[must_use]
     pub fn devices(&self, resource: &ResourceName) -> Option<&BTreeMap<DeviceId, Device>> {
         self.resources.get(resource)
+    }
+
+    /// The best choice for a container; `None` for a resource that is not served.
+    #[must_use]
+    pub fn preferred<'a, S: AsRef<str>>(
+        &'a self,
+        resource: &ResourceName,
+        request: &Request<'a, S>,
+    ) -> Option<Preferred<'a>> {
+        self.catalogues.get(resource).map(|catalogue| allocation::preferred(catalogue, request))
     }
 
     /// The physical GPUs by UUID.
@@ -160,6 +177,7 @@ impl Inventory {
             tracked.facts = facts.or_else(|| tracked.facts.take());
             self.offer(&uuid);
         }
+        self.refresh_catalogues();
         changes.health = self.health.apply(now, NodeObservation::Enumeration { session, gpus: listed });
         for (uuid, error) in failed {
             let more = self.health.apply(now, NodeObservation::Gpu(uuid, health::Observation::Failed(error)));
@@ -168,6 +186,24 @@ impl Inventory {
             }
         }
         changes
+    }
+
+    fn refresh_catalogues(&mut self) {
+        let members = self.gpus.iter().map(|(uuid, tracked)| Member {
+            uuid: uuid.clone(),
+            index: tracked.index,
+            numa_node: tracked.facts.as_ref().and_then(|gpu| gpu.numa_node),
+        });
+        let topology = Topology::numa_only(members);
+        for (resource, devices) in &self.resources {
+            let entries = devices.values().map(|device| Entry {
+                id: device.id.clone(),
+                gpu: device.gpu.clone(),
+                gpu_index: device.index,
+            });
+            let catalogue = Catalogue::new(entries, &topology, self.policies);
+            self.catalogues.insert(resource.clone(), Arc::new(catalogue));
+        }
     }
 
     /// Puts the devices of a GPU into their resources, or refreshes their facts there.
@@ -204,7 +240,8 @@ pub(crate) mod tests {
 
     /// A node of `count` such GPUs, offered whole.
     pub(crate) fn node(count: u32) -> Inventory {
-        let mut inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), NodeHealth::default());
+        let mut inventory =
+            Inventory::new(Offers::whole_gpus(ResourceName::gpu()), NodeHealth::default(), Policies::default());
         inventory.apply(Moment::default(), scan(0..count));
         inventory
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::device::allocation::Refused;
+use crate::device::allocation::Request;
 use crate::device::gpu::NumaNode;
 use crate::device::injection::Injection;
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
+use crate::device::request::Refused;
 
 /// One device as the kubelet is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,11 +95,16 @@ impl Service {
         }
     }
 
-    /// The best of the available ids.
+    /// The best of the available ids. It never fails, since an error here fails the pod.
     #[must_use]
-    pub fn preferred(&self, available: &[String], must_include: &[String], size: usize) -> Vec<String> {
+    pub fn preferred(&self, available: &[String], must_include: &[String], size: i32) -> Vec<String> {
         let inventory = self.inventory.borrow().clone();
-        inventory.preferred(&self.resource, available, must_include, size)
+        let request = Request { available, must_include, size };
+        let Some(preferred) = inventory.preferred(&self.resource, &request) else { return Vec::new() };
+        for note in &preferred.notes {
+            debug!(resource = %self.resource, reason = note.reason(), %note, "a preferred allocation is not all it could be");
+        }
+        preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }
 }
 
