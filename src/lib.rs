@@ -1,4 +1,47 @@
-//! A Kubernetes device plugin for NVIDIA GPUs.
+//! A Kubernetes device plugin for NVIDIA GPUs: it tells the kubelet which GPUs a node has, keeps that list true, and
+//! hands GPUs to containers.
+//!
+//! # Rooms, in reading order
+//!
+//! - [`device`]: what the node has. Pure: facts, names, health, allocation, and what a container gets. Start with
+//!   [`device::inventory`].
+//! - [`plugin`]: the kubelet edge, one resource from bind to unlink. Start with [`plugin::lifecycle`].
+//! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call it.
+//! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`log`]: what the log says of the inventory's changes.
+//! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
+//!
+//! # Walls
+//!
+//! ```text
+//!            main ── daemon ─┬─────────┬─────────┐
+//!                            │         │         │
+//!                         config     nvml/    plugin/
+//!                            └─────────┴───▶ device/ ◀─┘
+//! ```
+//!
+//! `device/` mentions no runtime, no protocol, no file system, no clock, no environment and no thread: time and facts
+//! come in as values. The edges do not know each other. `tests/walls.rs` holds all of this.
+//!
+//! # Who writes, who reads
+//!
+//! One task owns the [`device::inventory::Inventory`] and applies every observation to it, each with its moment. It
+//! publishes snapshots; every ListAndWatch stream and every call reads the latest one. So health moves whether anybody
+//! watches or not, every stream gets every change, and Allocate waits for nothing: neither NVML nor a disk nor a lock.
+//!
+//! # Flows
+//!
+//! Start: arguments, configuration, NVML on a thread of its own, inventory; then for each resource: bind, serve,
+//! Register, the kubelet dials back, ListAndWatch.
+//!
+//! A GPU fails: an event or a poll, an observation, the verdict of [`device::health`], the next snapshot, one new list
+//! on each stream.
+//!
+//! The kubelet restarts, our socket is deleted, a stream is lost: each only wakes [`plugin::run`], which looks and asks
+//! [`plugin::lifecycle::State::next`].
+//!
+//! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it never waits for NVML,
+//! which can hang for good on a sick GPU.
 
 pub mod config;
 pub mod daemon;

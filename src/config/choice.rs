@@ -1,5 +1,6 @@
 //! Enumerations that are written as words: what a word means, and which words are allowed.
 
+pub use crate::device::allocation::{SharedPolicy, WholeGpuPolicy};
 use crate::device::health::{Action, EventType, Weight};
 
 /// A set of words, each with its meaning.
@@ -103,26 +104,6 @@ choices! {
         Tegra = "tegra",
     }
 
-    /// Which whole GPUs are preferred for one container.
-    WholeGpuPolicy {
-        /// Those with the best links between them, leaving the best behind.
-        Optimal = "optimal",
-        /// Those on the fewest NUMA nodes, then by index.
-        Numa = "numa",
-        /// By index.
-        Index = "index",
-    }
-
-    /// Which replicas or MIG devices are preferred for one container.
-    SharedPolicy {
-        /// Those on the GPU with the fewest allocated ones.
-        Distributed = "distributed",
-        /// Those on the GPU with the most allocated ones.
-        Packed = "packed",
-        /// Never two on one physical GPU while another can serve.
-        Spread = "spread",
-    }
-
     /// How log lines are written.
     LogFormat {
         /// For a terminal.
@@ -180,4 +161,14 @@ impl Choice for Action {
 
 impl Choice for Weight {
     const WORDS: &'static [(&'static str, Self)] = &[("event", Self::Degraded), ("unhealthy", Self::Unhealthy)];
+}
+
+impl Choice for WholeGpuPolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("optimal", Self::Optimal), ("numa", Self::Numa), ("index", Self::Index)];
+}
+
+impl Choice for SharedPolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("distributed", Self::Distributed), ("packed", Self::Packed), ("spread", Self::Spread)];
 }

@@ -12,9 +12,11 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::config::Config;
+use crate::device::allocation::{Draft, Finished};
 use crate::device::health::{NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::device::names::ResourceName;
@@ -52,7 +54,7 @@ pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()
         health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
     }
     let (remember, remembered) = watch::channel(health.remember());
-    let inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), health);
+    let inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), health, settings::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
     let watches = Watches::default();
@@ -95,13 +97,24 @@ async fn attend(
     plugins: &mut Plugins,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
+    // Catalogues that take too long for this task, which the lists of devices wait for.
+    let mut postponed = JoinSet::<Finished>::new();
     loop {
         tokio::select! {
             count = observations.recv_many(&mut batch, BATCH), if !observations.is_closed() => {
                 if count > 0 {
-                    wiring.take_in(batch.drain(..).flatten());
+                    for draft in wiring.take_in(batch.drain(..).flatten()) {
+                        postponed.spawn_blocking(|| draft.finish());
+                    }
                     plugins.serve_all(&wiring.publish);
                 }
+            }
+            Some(finished) = postponed.join_next(), if !postponed.is_empty() => {
+                let finished = finished.context("a preferred allocation could not be prepared")?;
+                wiring.publish.send_if_modified(|inventory| {
+                    Arc::make_mut(inventory).finish(finished);
+                    false
+                });
             }
             Some(ended) = plugins.running.join_next(), if !plugins.running.is_empty() => {
                 ended.context("the task of a resource panicked")??;
@@ -121,25 +134,27 @@ struct Wiring {
 }
 
 impl Wiring {
-    /// The one place that changes the inventory.
-    fn take_in(&mut self, seen: impl Iterator<Item = Seen>) {
-        let (clock, doorkeeper) = (self.clock, &self.doorkeeper);
-        let mut changes = Vec::new();
+    /// The one place that takes observations into the inventory. The answer is what it leaves to be done elsewhere.
+    ///
+    /// The next inventory is made beside the one that is published, so that no reader waits meanwhile.
+    fn take_in(&mut self, seen: impl Iterator<Item = Seen>) -> Vec<Arc<Draft>> {
+        let mut next = self.publish.borrow().clone();
+        let inventory = Arc::make_mut(&mut next);
+        let mut changes: Vec<Changes> = seen.map(|seen| inventory.apply(seen.at, seen.observation)).collect();
+        if changes.iter().any(|change| !change.appeared.is_empty()) {
+            // A GPU that is spoken against is never shown Healthy.
+            let quarantine = NodeObservation::Quarantine(self.doorkeeper.says(inventory));
+            changes.push(inventory.apply(self.clock.now(), Observation::Health(quarantine)));
+        }
         self.publish.send_if_modified(|inventory| {
-            let inventory = Arc::make_mut(inventory);
-            changes.extend(seen.map(|seen| inventory.apply(seen.at, seen.observation)));
-            if changes.iter().any(|change| !change.appeared.is_empty()) {
-                // Whoever is spoken against is never shown Healthy.
-                let quarantine = NodeObservation::Quarantine(doorkeeper.says(inventory));
-                changes.push(inventory.apply(clock.now(), Observation::Health(quarantine)));
-            }
+            *inventory = next.clone();
             changes.iter().any(|change| *change != Changes::default())
         });
-        let inventory = self.publish.borrow().clone();
-        changes.iter().for_each(|changes| log::changes(changes, &inventory));
-        let health = inventory.node_health();
+        changes.iter().for_each(|changes| log::changes(changes, &next));
+        let health = next.node_health();
         set(&self.want, Wants::of(health));
         set(&self.remember, health.remember());
+        changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::Context;
 use tracing::warn;
 
 use crate::config::{Config, Health, KubeletSocket, Xids};
+use crate::device::allocation::Policies;
 use crate::device::health::{Critical, Overrides, Policy, Relapses, Rules, Thresholds, Xid};
 use crate::nvml;
 use crate::plugin::socket::Places;
@@ -47,6 +48,11 @@ pub(super) fn policy(config: &Config) -> Policy {
         warn!("{finding}");
     }
     policy
+}
+
+/// Which devices are preferred.
+pub(super) fn policies(config: &Config) -> Policies {
+    Policies { whole: config.allocation.whole, shared: config.allocation.shared }
 }
 
 /// Numbers of Xids that `ignoredXIDs: all` covers: more than NVIDIA's catalogue has.

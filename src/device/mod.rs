@@ -9,4 +9,6 @@ pub mod injection;
 pub mod inventory;
 pub mod mig_profile;
 pub mod names;
+pub mod request;
 pub mod resource;
+pub mod topology;

@@ -206,7 +206,15 @@ impl Attendant {
         };
         let desk = self.desk.clone();
         self.listening = self.node(move || desk.listen(to)).await??;
+        self.see_links().await?;
         Ok(Ok(()))
+    }
+
+    /// How the GPUs are linked is read beside all this; nothing waits for it.
+    async fn see_links(&mut self) -> Result<(), EdgeError> {
+        let (desk, gpus) = (self.desk.clone(), places(&self.found));
+        let (clock, observe) = (self.clock, self.observe.clone());
+        self.node(move || desk.see_links(&gpus, clock, &observe)).await
     }
 
     /// Polls, and reads and enumerates when there is a reason.
@@ -242,6 +250,9 @@ impl Attendant {
             }
             if let Err(error) = self.round(polling, round.is_multiple_of(SCAN_EVERY)).await? {
                 return Ok(Left::Gone(error));
+            }
+            if polling {
+                self.see_links().await?;
             }
             let now = self.clock.now();
             if self.renewal_due(now).is_some_and(|due| due <= now) {

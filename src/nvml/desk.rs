@@ -1,6 +1,6 @@
 //! What is open in NVML, and the jobs that are done with it. All of it happens on the threads of the crew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::events::{self, Registry};
 use super::library::OpenError;
 use super::reading::{self, Answers};
 use super::session::{Session, call_error};
-use super::{Clock, Nudge, Seen, Settings, discovery, library, panic_text, spawn};
+use super::{Clock, Nudge, Seen, Settings, discovery, library, links, panic_text, spawn};
 use crate::device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
 use crate::device::inventory::Found;
 use crate::device::names::Uuid;
@@ -29,6 +29,7 @@ pub(super) struct Desk(Arc<Mutex<Option<Open>>>);
 struct Open {
     session: Arc<Session>,
     registry: Option<Arc<Registry>>,
+    links: Arc<Mutex<links::Reader>>,
 }
 
 /// Why NVML is not open.
@@ -58,7 +59,7 @@ impl Desk {
         if count > 0 {
             log_versions(&session);
         }
-        *self.lock() = Some(Open { session, registry: None });
+        *self.lock() = Some(Open { session, registry: None, links: Arc::default() });
         Ok(count)
     }
 
@@ -102,7 +103,9 @@ impl Desk {
     /// What is at a place of the enumeration.
     pub(super) fn identify(&self, index: u32, known: Option<Uuid>, sysfs: &Path) -> Found {
         match self.get() {
-            Ok(Open { session, registry }) => discovery::identify(&session, registry.as_deref(), index, known, sysfs),
+            Ok(Open { session, registry, .. }) => {
+                discovery::identify(&session, registry.as_deref(), index, known, sysfs)
+            }
             Err(error) => Found::Failed { index, uuid: known, error },
         }
     }
@@ -112,6 +115,12 @@ impl Desk {
         let session = self.get()?.session;
         let at = clock.now();
         reading::read(&session, uuid, with_fabric).map(|answers| (at, answers))
+    }
+
+    /// Has the links of these GPUs read, on a thread of its own, if it is time.
+    pub(super) fn see_links(&self, gpus: &BTreeMap<u32, Uuid>, clock: Clock, observe: &mpsc::Sender<Vec<Seen>>) {
+        let Ok(Open { session, links, .. }) = self.get() else { return };
+        links.lock().unwrap_or_else(PoisonError::into_inner).see(&session, gpus, clock, observe);
     }
 
     /// Lets go of all of it.

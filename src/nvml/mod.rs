@@ -11,6 +11,7 @@ mod discovery;
 pub mod epoch;
 mod events;
 mod library;
+mod links;
 mod pace;
 mod raw;
 mod reading;

@@ -109,11 +109,10 @@ fn start(
             }
         }
     };
-    let watch = watches.watch(directory, on_event);
-    // What happened between the look at the directory and the watch on it.
-    changes.rise();
-    match watch {
+    match watches.watch(directory, on_event) {
         Ok(watch) => {
+            // What happened between the look at the directory and the watch on it.
+            changes.rise();
             if std::mem::take(warned) {
                 info!(directory = %directory.display(), "watching with inotify again");
             }

@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use simnode::kubelet::KubeletVersion;
-use simnode::node::Plugin;
+use simnode::kubelet::{Kubelet, KubeletVersion, View};
+use simnode::node::{Plugin, PluginOptions};
 
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
 
@@ -159,11 +159,68 @@ async fn a_second_plugin_takes_over_while_the_first_still_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_kubelet_socket_it_serves_and_never_registers() {
-    // The default directory is the machine's: only that it is used is looked at here.
+async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_registers() {
+    // A mount namespace of its own gives it a default directory of its own.
+    const ALONE: &str =
+        "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && exec \"$0\" --kubelet-socket=";
+    let mut allowed = std::process::Command::new("unshare");
+    allowed.args(["--user", "--map-root-user", "--mount", "sh", "-c", ALONE, "true"]);
+    if !allowed.status().is_ok_and(|status| status.success()) {
+        println!("not tested: this machine allows no namespace to have a default directory in");
+        return;
+    }
     let node = eight_h100s();
-    let plugin = Plugin::start(&node, &plugin().env("KUBELET_SOCKET", "/nonexistent/x.sock").arg("--version")).unwrap();
-    plugin.wait_for_log("gpu-device-plugin", PATIENCE).await.unwrap();
+    let options = ["--user", "--map-root-user", "--mount", "sh", "-c", ALONE, env!("CARGO_BIN_EXE_gpu-device-plugin")]
+        .into_iter()
+        .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
+        .env("NVML_LIBRARY", node.nvml_library())
+        .env("RUST_LOG", "debug");
+    let mut plugin = Plugin::start(&node, &options).unwrap();
+    let (_, line) = plugin.wait_for_log("serving", PATIENCE).await.unwrap();
+    let socket = line.split("socket=").nth(1).unwrap().trim();
+    assert!(socket.starts_with("/var/lib/kubelet/device-plugins/nvidia-gpu-"), "{line}");
+    let seen_from_here = format!("/proc/{}/root{socket}", plugin.pid());
+    let mut client = Kubelet::dial(seen_from_here).await.unwrap();
+    let mut stream = client.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().devices.len(), 8);
+    plugin.terminate().unwrap();
+    assert!(plugin.wait_exit(PATIENCE).await.unwrap().success());
+    assert!(!plugin.log().iter().any(|line| line.contains("registering")), "{:?}", plugin.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_inotify_it_warns_and_looks_instead() {
+    // A user namespace of its own has a limit of its own; that of the machine is everybody's.
+    const NONE: &str = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\"";
+    let mut alone = std::process::Command::new("unshare");
+    alone.args(["--user", "--map-root-user", "sh", "-c", NONE, "true"]);
+    if !alone.status().is_ok_and(|status| status.success()) {
+        println!("not tested: this machine allows no user namespace to take inotify away in");
+        return;
+    }
+    let node = eight_h100s();
+    let options = ["--user", "--map-root-user", "sh", "-c", NONE, env!("CARGO_BIN_EXE_gpu-device-plugin")]
+        .into_iter()
+        .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
+        .env("KUBELET_SOCKET", node.kubelet_socket())
+        .env("NVML_LIBRARY", node.nvml_library());
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &options, 8).await;
+    rig.logged("inotify cannot be had").await;
+    let before = rig.plugin.cpu_ticks().unwrap();
+    let began = std::time::Instant::now();
+    for registrations in 2..6 {
+        std::fs::remove_file(own_socket(&rig)).unwrap();
+        let again = |view: &View| view.accepted(GPU).count() == registrations && view.allocatable(GPU) == 8;
+        rig.until("registered again", again).await;
+    }
+    rig.kubelet.restart().await.unwrap();
+    rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
+    rig.assert_flawless();
+    // A loop without a pause would take a whole core all that time.
+    let busy = std::time::Duration::from_millis(10 * (rig.plugin.cpu_ticks().unwrap() - before));
+    let elapsed = began.elapsed();
+    assert!(busy < elapsed / 10, "busy for {busy:?} of {elapsed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
