@@ -22,7 +22,7 @@ const TEXT: u64 = 4096;
 /// Files that are looked at: a node has no more GPUs.
 const FILES: usize = 1024;
 /// Pause between two looks beside the watch, and without one.
-const SLOW: Duration = Duration::from_secs(10);
+const SLOW: Duration = Duration::from_secs(30);
 const POLLING: Duration = Duration::from_secs(2);
 
 /// What is said, by GPU.

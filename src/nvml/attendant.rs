@@ -74,6 +74,8 @@ pub(super) struct Attendant {
     found: Vec<Found>,
     /// Whether this session has not been enumerated yet.
     is_fresh: bool,
+    /// The GPUs that the driver had when NVML was initialised: those that come later NVML does not list.
+    bound: BTreeSet<String>,
     /// When the asking of the last reading of each GPU began.
     read: BTreeMap<Uuid, Moment>,
     fabricless: BTreeSet<Uuid>,
@@ -100,6 +102,7 @@ impl Attendant {
             session: 0,
             found: Vec::new(),
             is_fresh: true,
+            bound: BTreeSet::new(),
             read: BTreeMap::new(),
             fabricless: BTreeSet::new(),
             renewal: Backoff::new(poll, poll.saturating_mul(RAREST_RENEWAL)),
@@ -185,6 +188,7 @@ impl Attendant {
         self.session += 1;
         self.is_fresh = true;
         self.wants_scan = false;
+        self.bound = epoch::bound_gpus(&self.settings.sysfs_root);
         let epoch = NodeObservation::Epoch(epoch::read(&self.settings.sysfs_root));
         let mut batch = vec![Seen { at, observation: Observation::Health(epoch) }];
         let (desk, events) = (self.desk.clone(), self.settings.events.clone());
@@ -252,6 +256,10 @@ impl Attendant {
             }
             if polling && round.is_multiple_of(SCAN_EVERY) {
                 self.see_links().await?;
+                if self.crew.held_up().is_empty() && self.bound != epoch::bound_gpus(&self.settings.sysfs_root) {
+                    info!("the driver has other GPUs than before, initialising NVML anew to see them");
+                    return Ok(Left::Renew);
+                }
             }
             let now = self.clock.now();
             if self.renewal_due(now).is_some_and(|due| due <= now) {
@@ -271,12 +279,7 @@ impl Attendant {
     }
 
     async fn ask(&mut self, polling: bool, scanning: bool, batch: &mut Vec<Seen>) -> Result<Asked<()>, EdgeError> {
-        if polling {
-            match self.count().await? {
-                Ok(count) => self.wants_scan |= scanning || count as usize != self.found.len(),
-                Err(error) => return Ok(Err(error)),
-            }
-        }
+        self.wants_scan |= polling && scanning;
         if std::mem::take(&mut self.wants_scan)
             && let Err(error) = self.scan(batch).await?
         {

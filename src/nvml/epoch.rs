@@ -1,9 +1,11 @@
 //! Which boot of the node and which load of the driver this is.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::device::health::Epoch;
+use crate::device::names::PciBusId;
 
 /// A number that the kernel draws at each boot (proc_sys_kernel(5)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -15,6 +17,13 @@ pub fn read(sysfs: &Path) -> Epoch {
     let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
     let module = std::fs::metadata(sysfs.join("module/nvidia"));
     Epoch { boot, driver: module.ok().map(|there| format!("{}:{}", there.dev(), there.ino())) }
+}
+
+/// The PCI devices that the driver has, by their names in sysfs.
+pub(super) fn bound_gpus(sysfs: &Path) -> BTreeSet<String> {
+    let Ok(entries) = std::fs::read_dir(sysfs.join("bus/pci/drivers/nvidia")) else { return BTreeSet::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.parse::<PciBusId>().is_ok()).collect()
 }
 
 #[cfg(test)]
@@ -35,5 +44,15 @@ mod tests {
         std::fs::create_dir(&next).unwrap();
         std::fs::rename(&next, &module).unwrap();
         assert_ne!(first.driver, read(sysfs.path()).driver);
+    }
+
+    #[test]
+    fn the_gpus_of_the_driver_are_its_devices_in_sysfs() {
+        let sysfs = tempfile::tempdir().unwrap();
+        assert!(bound_gpus(sysfs.path()).is_empty());
+        for name in ["0000:1b:00.0", "module", "bind", "0000:c8:00.0"] {
+            std::fs::create_dir_all(sysfs.path().join("bus/pci/drivers/nvidia").join(name)).unwrap();
+        }
+        assert_eq!(bound_gpus(sysfs.path()).into_iter().collect::<Vec<_>>(), ["0000:1b:00.0", "0000:c8:00.0"]);
     }
 }
