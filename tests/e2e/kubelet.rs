@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use simnode::kubelet::{KubeletVersion, View};
+use simnode::kubelet::{Kubelet, KubeletVersion, View};
 use simnode::node::{Plugin, PluginOptions};
 
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
@@ -156,6 +156,36 @@ async fn a_second_plugin_takes_over_while_the_first_still_runs() {
     let _second = Plugin::start(&rig.node, &plugin()).unwrap();
     rig.until("both have registered", |view| view.accepted(GPU).count() >= 2).await;
     rig.until("one of them is watched", |view| view.allocatable(GPU) == 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_registers() {
+    // A mount namespace of its own gives it a default directory of its own.
+    const ALONE: &str =
+        "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && exec \"$0\" --kubelet-socket=";
+    let mut allowed = std::process::Command::new("unshare");
+    allowed.args(["--user", "--map-root-user", "--mount", "sh", "-c", ALONE, "true"]);
+    if !allowed.status().is_ok_and(|status| status.success()) {
+        println!("not tested: this machine allows no namespace to have a default directory in");
+        return;
+    }
+    let node = eight_h100s();
+    let options = ["--user", "--map-root-user", "--mount", "sh", "-c", ALONE, env!("CARGO_BIN_EXE_gpu-device-plugin")]
+        .into_iter()
+        .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
+        .env("NVML_LIBRARY", node.nvml_library())
+        .env("RUST_LOG", "debug");
+    let mut plugin = Plugin::start(&node, &options).unwrap();
+    let (_, line) = plugin.wait_for_log("serving", PATIENCE).await.unwrap();
+    let socket = line.split("socket=").nth(1).unwrap().trim();
+    assert!(socket.starts_with("/var/lib/kubelet/device-plugins/nvidia-gpu-"), "{line}");
+    let seen_from_here = format!("/proc/{}/root{socket}", plugin.pid());
+    let mut client = Kubelet::dial(seen_from_here).await.unwrap();
+    let mut stream = client.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().devices.len(), 8);
+    plugin.terminate().unwrap();
+    assert!(plugin.wait_exit(PATIENCE).await.unwrap().success());
+    assert!(!plugin.log().iter().any(|line| line.contains("registering")), "{:?}", plugin.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

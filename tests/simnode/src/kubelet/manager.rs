@@ -197,6 +197,16 @@ impl Manager {
         });
     }
 
+    /// Enters a client that is about to be dialled.
+    pub(crate) fn client_registered(&mut self, client: &Arc<PluginClient>) -> Result<(), String> {
+        if let Some(old) = self.clients.insert(client)? {
+            let name = |client: &PluginClient| client.socket.file_name().unwrap_or_default().display().to_string();
+            let detail = format!("{} while the kubelet was not done with {}", name(client), name(&old));
+            self.violations.record(ViolationKind::OverlappingRegistration, &client.resource, detail);
+        }
+        Ok(())
+    }
+
     /// The options have come: from now on the resource belongs to this client.
     pub(crate) fn plugin_connected(
         &mut self,
@@ -225,10 +235,6 @@ impl Manager {
         }
         if !self.accepted_endpoints.insert(request.endpoint.clone()) {
             self.violations.record(ViolationKind::ReusedEndpoint, resource, &request.endpoint);
-        }
-        let race = self.config.version < KubeletVersion::V1_37;
-        if race && self.open_streams.values().any(|open| open == resource) {
-            self.violations.record(ViolationKind::OverlappingRegistration, resource, &request.endpoint);
         }
     }
 

@@ -83,7 +83,7 @@ async fn connect_client(
     cancelled: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     let client = PluginClient::new(&request.resource_name, socket);
-    shared.manager().clients.insert(&client)?;
+    shared.manager().client_registered(&client)?;
     match dial_and_ask(shared, &client, cancelled).await {
         Ok(options) => {
             shared.manager().plugin_connected(&client, request, options);
