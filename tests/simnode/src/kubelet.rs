@@ -17,27 +17,31 @@ use crate::proto::device_plugin_client::DevicePluginClient;
 
 mod admission;
 mod affinity;
+mod answers;
 mod audit;
+mod calls;
 mod checkpoint;
 mod clients;
 mod dial;
 mod directory;
 mod manager;
 mod names;
+mod observe;
 mod random;
 mod records;
 mod registration;
+mod requests;
 mod status;
 mod streams;
 mod view;
 mod violations;
 
-pub use admission::{AdmissionError, AllocationRequest, ContainerKind};
 pub use checkpoint::CHECKPOINT;
 pub use dial::RECEIVE_LIMIT;
 pub use directory::KUBELET_SOCKET;
 pub use names::is_extended_resource_name;
 pub use records::{Call, Method, PodDevice, ReceivedList};
+pub use requests::{AdmissionError, AllocationRequest, ContainerKind};
 pub use status::go_error;
 pub use view::{DeviceView, Outcome, Registration, ResourceView, View};
 pub use violations::{Violation, ViolationKind};
@@ -312,7 +316,7 @@ impl Kubelet {
         container: &str,
     ) -> Result<ContainerAllocateResponse, AdmissionError> {
         let (shared, pod, container) = (self.shared.clone(), pod.to_owned(), container.to_owned());
-        self.live(async move { admission::start_container(&shared, &pod, &container).await }).await
+        self.live(async move { calls::start_container(&shared, &pod, &container).await }).await
     }
 
     /// The pod is over: its devices are free again.
