@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::device::allocation::{Draft, Finished};
 use crate::device::health::{Epoch, NodeHealth};
 use crate::device::inventory::{Changes, Inventory};
 use crate::device::names::ResourceName;
@@ -60,13 +62,24 @@ async fn attend(
     plugins: &mut Plugins,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
+    // Catalogues that take too long for this task, which the lists of devices wait for.
+    let mut postponed = JoinSet::<Finished>::new();
     loop {
         tokio::select! {
             count = edge.observations.recv_many(&mut batch, BATCH), if !edge.observations.is_closed() => {
                 if count > 0 {
-                    take_in(batch.drain(..), publish);
+                    for draft in take_in(batch.drain(..), publish) {
+                        postponed.spawn_blocking(|| draft.finish());
+                    }
                     plugins.serve_all(publish);
                 }
+            }
+            Some(finished) = postponed.join_next(), if !postponed.is_empty() => {
+                let finished = finished.context("a preferred allocation could not be prepared")?;
+                publish.send_if_modified(|inventory| {
+                    Arc::make_mut(inventory).finish(finished);
+                    false
+                });
             }
             ended = &mut edge.ended => {
                 return Err(ended.map_or_else(|_| anyhow!("the thread nvml ended without a word"), Into::into));
@@ -79,14 +92,17 @@ async fn attend(
     }
 }
 
-/// The one place that changes the inventory.
-fn take_in(seen: impl Iterator<Item = Seen>, publish: &watch::Sender<Arc<Inventory>>) {
-    let mut changes = Vec::new();
+/// The one place that takes observations into the inventory. The answer is what it leaves to be done elsewhere.
+///
+/// The next inventory is made beside the one that is published, so that no reader waits meanwhile.
+fn take_in(seen: impl Iterator<Item = Seen>, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
+    let mut next = publish.borrow().clone();
+    let inventory = Arc::make_mut(&mut next);
+    let mut changes: Vec<Changes> = seen.map(|seen| inventory.apply(seen.at, seen.observation)).collect();
     publish.send_if_modified(|inventory| {
-        let inventory = Arc::make_mut(inventory);
-        changes.extend(seen.map(|seen| inventory.apply(seen.at, seen.observation)));
+        *inventory = next.clone();
         changes.iter().any(|change| *change != Changes::default())
     });
-    let inventory = publish.borrow().clone();
-    changes.iter().for_each(|changes| log::changes(changes, &inventory));
+    changes.iter().for_each(|changes| log::changes(changes, &next));
+    changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect()
 }

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::allocation::{self, Catalogue, Entry, Policies, Preferred, Request};
+use super::allocation::{self, Catalogues, Draft, Entry, Finished, Place, Policies, Preferred, Request};
 use super::gpu::{Gpu, NumaNode, Placement};
 use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered};
 use super::names::{DeviceId, ResourceName, Uuid};
 use super::resource::Offers;
-use super::topology::{Member, Topology};
+use super::topology::{Finding, Links, Topology};
 
 /// A device as it is offered to the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Observation {
     },
     /// Something that bears on health alone.
     Health(NodeObservation),
+    /// How the GPUs are linked, as far as it could be read.
+    Links(Links),
 }
 
 /// One place of an enumeration.
@@ -64,6 +66,12 @@ pub struct Changes {
     pub appeared: Vec<Uuid>,
     /// What became of the health of which GPU.
     pub health: BTreeMap<Uuid, health::Change>,
+    /// Whether the links were read and are not what they were.
+    pub links: bool,
+    /// What does not fit together in the topology and was not told before.
+    pub findings: Vec<Finding>,
+    /// Catalogues that are in use and can be made better elsewhere, for [`Inventory::finish`].
+    pub postponed: Vec<Arc<Draft>>,
 }
 
 /// What is known of one physical GPU, beside its health.
@@ -86,17 +94,16 @@ pub struct Inventory {
     health: NodeHealth,
     gpus: BTreeMap<Uuid, Tracked>,
     resources: BTreeMap<ResourceName, BTreeMap<DeviceId, Device>>,
-    policies: Policies,
-    /// What the choice of preferred devices rests on, by resource: made anew only when devices change.
-    catalogues: BTreeMap<ResourceName, Arc<Catalogue>>,
+    /// What the choice of preferred devices rests on.
+    catalogues: Catalogues,
 }
 
 impl Inventory {
     /// A node of whose GPUs nothing is known yet.
     #[must_use]
     pub fn new(offers: Offers, health: NodeHealth, policies: Policies) -> Self {
-        let (gpus, resources, catalogues) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { offers, health, gpus, resources, policies, catalogues }
+        let catalogues = Catalogues::new(policies);
+        Self { offers, health, gpus: BTreeMap::new(), resources: BTreeMap::new(), catalogues }
     }
 
     /// Takes in what was seen, and tells what changed by it.
@@ -104,7 +111,12 @@ impl Inventory {
         match observation {
             Observation::Scan { session, found } => self.scan(now, session, found),
             Observation::Health(observation) => {
-                Changes { appeared: Vec::new(), health: self.health.apply(now, observation) }
+                Changes { health: self.health.apply(now, observation), ..Changes::default() }
+            }
+            Observation::Links(links) => {
+                let mut changes = Changes { links: self.catalogues.take(links), ..Changes::default() };
+                self.refresh_catalogues(&mut changes);
+                changes
             }
         }
     }
@@ -127,7 +139,18 @@ impl Inventory {
         resource: &ResourceName,
         request: &Request<'a, S>,
     ) -> Option<Preferred<'a>> {
-        self.catalogues.get(resource).map(|catalogue| allocation::preferred(catalogue, request))
+        self.catalogues.of(resource).map(|catalogue| allocation::preferred(catalogue, request))
+    }
+
+    /// How the GPUs are linked, as far as it is known.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        self.catalogues.topology()
+    }
+
+    /// Takes a catalogue that was postponed and is finished, unless what it rests on has changed since.
+    pub fn finish(&mut self, finished: Finished) {
+        self.catalogues.finish(finished);
     }
 
     /// The physical GPUs by UUID.
@@ -177,7 +200,7 @@ impl Inventory {
             tracked.facts = facts.or_else(|| tracked.facts.take());
             self.offer(&uuid);
         }
-        self.refresh_catalogues();
+        self.refresh_catalogues(&mut changes);
         changes.health = self.health.apply(now, NodeObservation::Enumeration { session, gpus: listed });
         for (uuid, error) in failed {
             let more = self.health.apply(now, NodeObservation::Gpu(uuid, health::Observation::Failed(error)));
@@ -188,21 +211,21 @@ impl Inventory {
         changes
     }
 
-    fn refresh_catalogues(&mut self) {
-        let members = self.gpus.iter().map(|(uuid, tracked)| Member {
+    fn refresh_catalogues(&mut self, changes: &mut Changes) {
+        let gpus = self.gpus.iter().map(|(uuid, tracked)| Place {
             uuid: uuid.clone(),
             index: tracked.index,
+            pci_bus_id: tracked.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
             numa_node: tracked.facts.as_ref().and_then(|gpu| gpu.numa_node),
         });
-        let topology = Topology::numa_only(members);
+        changes.findings = self.catalogues.place(gpus.collect());
         for (resource, devices) in &self.resources {
             let entries = devices.values().map(|device| Entry {
                 id: device.id.clone(),
                 gpu: device.gpu.clone(),
                 gpu_index: device.index,
             });
-            let catalogue = Catalogue::new(entries, &topology, self.policies);
-            self.catalogues.insert(resource.clone(), Arc::new(catalogue));
+            changes.postponed.extend(self.catalogues.offer(resource, entries.collect()));
         }
     }
 

@@ -1,12 +1,13 @@
 //! The hardware edge: the only room that names nvml_wrapper, and the two threads that call NVML.
 //!
 //! One thread opens NVML, enumerates the GPUs and enumerates them again once in a while; the other waits for
-//! events. Both say what they see as [`Observation`]s and decide nothing. An NVML call can hang for good on a
+//! events; a third comes now and then to read the links. All say what they see as [`Observation`]s and decide nothing. An NVML call can hang for good on a
 //! sick GPU, so nothing else ever waits for these threads.
 
 mod discovery;
 mod events;
 mod library;
+mod links;
 mod raw;
 mod session;
 
@@ -211,6 +212,7 @@ fn attend(
     let _waiting = watch(settings, clock, session, observe, nudge.clone())?;
     let mut last = Vec::new();
     let mut at = BTreeMap::new();
+    let mut links = links::Reader::default();
     loop {
         let began = clock.now();
         let found = match discovery::enumerate(session, &settings.sysfs_root, &at) {
@@ -228,6 +230,7 @@ fn attend(
         if !observations.into_iter().all(|observation| tell(began, observation, observe)) {
             return Ok(Outcome::NobodyListens);
         }
+        links.see(session, &at, clock, observe);
         pause(&nudged, settings.rescan)?;
         if observe.is_closed() {
             return Ok(Outcome::NobodyListens);

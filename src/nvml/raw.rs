@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
-use nvml_wrapper_sys::bindings::{nvmlEventData_t, nvmlEventSet_t};
+use nvml_wrapper_sys::bindings::{
+    nvmlEventData_t, nvmlEventSet_t, nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU,
+    nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH,
+};
 
 use super::session::Session;
 
@@ -51,6 +54,21 @@ pub(super) fn supported_event_types(session: &Session, device: &Device<'_>) -> R
     // SAFETY: the handle is the library's own and alive as long as `device`; `types` is a place for the answer.
     nvml_try(unsafe { call(device.handle(), &mut types) })?;
     Ok(types)
+}
+
+/// Values of `nvmlIntNvLinkDeviceType_t`: the other end of an NVLink is an NVSwitch.
+pub(super) const NVLINK_TO_SWITCH: u32 = nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH;
+/// The same for a CPU.
+pub(super) const NVLINK_TO_CPU: u32 = nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU;
+
+/// What is at the other end of an NVLink (nvmlDeviceGetNvLinkRemoteDeviceType). The wrapper's own call has the answer
+/// written into a temporary and always says "unknown".
+pub(super) fn remote_device_type(session: &Session, device: &Device<'_>, link: u32) -> Result<u32, NvmlError> {
+    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetNvLinkRemoteDeviceType.as_ref())?;
+    let mut remote = 0;
+    // SAFETY: the handle is the library's own and alive as long as `device`; `remote` is a place for the answer.
+    nvml_try(unsafe { call(device.handle(), link, &mut remote) })?;
+    Ok(remote)
 }
 
 impl EventSet {

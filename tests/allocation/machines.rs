@@ -61,7 +61,7 @@ pub(crate) fn build(
         index: u32::try_from(index).expect("a machine has fewer GPUs"),
         pci_bus_id: Some(bus(index)),
         numa_node: NumaNode::from_sysfs(*numa),
-        links: links(index),
+        links: Some(links(index)),
     });
     let mut ancestors = BTreeMap::new();
     for a in 0..numa.len() {

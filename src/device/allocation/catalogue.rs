@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::leftover::Effort;
 use super::machine::Machine;
 use super::policy::{Policies, WholeGpuPolicy};
 use crate::device::names::{DeviceId, Uuid};
@@ -67,6 +68,16 @@ impl Catalogue {
     /// The catalogue of these devices, in any order. Of two entries with one id the last is taken.
     #[must_use]
     pub fn new(entries: impl IntoIterator<Item = Entry>, topology: &Topology, policies: Policies) -> Self {
+        Self::with(entries, topology, policies, Effort::Whole)
+    }
+
+    /// The same with as much work as may be; [`Catalogue::is_postponed`] says whether some is left to do.
+    pub(super) fn with(
+        entries: impl IntoIterator<Item = Entry>,
+        topology: &Topology,
+        policies: Policies,
+        effort: Effort,
+    ) -> Self {
         let entries: BTreeMap<DeviceId, (u32, Uuid)> =
             entries.into_iter().map(|entry| (entry.id, (entry.gpu_index, entry.gpu))).collect();
         // One index for each GPU, should the entries not agree: the order depends on it.
@@ -93,7 +104,7 @@ impl Catalogue {
             catalogue.push(id, gpu, same_gpu, same_carrier);
             last = Some(entry);
         }
-        catalogue.machine = catalogue.search_space(&order, topology);
+        catalogue.machine = catalogue.search_space(&order, topology, effort);
         catalogue
     }
 
@@ -118,7 +129,7 @@ impl Catalogue {
     }
 
     /// What the search works on: all GPUs, at their positions, if any device is a whole one.
-    fn search_space(&self, order: &[(u32, Uuid, DeviceId)], topology: &Topology) -> Option<Machine> {
+    fn search_space(&self, order: &[(u32, Uuid, DeviceId)], topology: &Topology, effort: Effort) -> Option<Machine> {
         if !self.devices.iter().any(|device| device.whole) {
             return None;
         }
@@ -126,9 +137,14 @@ impl Catalogue {
         gpus.dedup();
         match self.policies.whole {
             WholeGpuPolicy::Index => None,
-            WholeGpuPolicy::Numa => Machine::new(&gpus, &topology.without_links()),
-            WholeGpuPolicy::Optimal => Machine::new(&gpus, topology),
+            WholeGpuPolicy::Numa => Machine::new(&gpus, &topology.without_links(), effort),
+            WholeGpuPolicy::Optimal => Machine::new(&gpus, topology, effort),
         }
+    }
+
+    /// Whether the value of what stays behind is estimated, and could be known with more work.
+    pub(super) fn is_postponed(&self) -> bool {
+        self.machine.as_ref().is_some_and(|machine| machine.leftover.postponed)
     }
 
     /// Where the device with this id stands.

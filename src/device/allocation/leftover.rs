@@ -16,6 +16,19 @@ const SIZES: [u32; 3] = [2, 4, 8];
 /// a table the search takes the sum of all pairs that stay.
 const MOST_STATES: usize = 1 << 16;
 
+/// Most free sets that a table is made for at once: some hundred microseconds. All machines of ten GPUs and of more
+/// with NVSwitch are below.
+const QUICK_STATES: usize = 1 << 10;
+
+/// How much work a table may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// As much as can be done while somebody waits.
+    Quick,
+    /// A tenth of a second on the most irregular machine.
+    Whole,
+}
+
 /// The value of every free set of a machine.
 ///
 /// The key of a free set is a number in a mixed base with one digit for each class of interchangeable GPUs, so the key
@@ -25,11 +38,13 @@ pub(super) struct Leftover {
     weights: Vec<usize>,
     /// The value by key; empty if there would be too many.
     values: Vec<u32>,
+    /// Whether there are none only because there was no time for them.
+    pub(super) postponed: bool,
 }
 
 impl Leftover {
     /// The table for a machine: the interchangeable GPUs of each GPU, and the bandwidths row by row.
-    pub(super) fn new(twins: &[Mask], bandwidth: &[u32]) -> Self {
+    pub(super) fn new(twins: &[Mask], bandwidth: &[u32], effort: Effort) -> Self {
         let mut classes = twins.to_vec();
         classes.sort_unstable_by_key(|class| class.trailing_zeros());
         classes.dedup();
@@ -39,15 +54,16 @@ impl Leftover {
             bits(*class).for_each(|gpu| weights[gpu] = states);
             states = states.saturating_mul(class.count_ones() as usize + 1);
         }
-        if states > MOST_STATES {
-            return Self { weights: vec![0; twins.len()], values: Vec::new() };
+        let postponed = effort == Effort::Quick && (QUICK_STATES + 1..=MOST_STATES).contains(&states);
+        if postponed || states > MOST_STATES {
+            return Self { weights: vec![0; twins.len()], values: Vec::new(), postponed };
         }
         let packing = Packing::new(&classes, &weights, bandwidth);
         let mut values = vec![0; states];
         for size in SIZES.into_iter().map(|size| size as usize).filter(|size| *size <= twins.len()) {
             values.iter_mut().zip(packing.best(size, states)).for_each(|(value, more)| *value += more);
         }
-        Self { weights, values }
+        Self { weights, values, postponed }
     }
 
     /// What one GPU adds to the key of a set.

@@ -1,7 +1,7 @@
 //! The whole GPUs of a resource as the search sees them: numbers in a matrix, sets as bit masks, and which GPUs are
 //! interchangeable.
 
-use super::leftover::Leftover;
+use super::leftover::{Effort, Leftover};
 use crate::device::names::Uuid;
 use crate::device::topology::{Pair, Topology};
 
@@ -30,7 +30,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// The machine of these GPUs, at their positions. `None` if they are too many.
-    pub(super) fn new(gpus: &[Uuid], topology: &Topology) -> Option<Self> {
+    pub(super) fn new(gpus: &[Uuid], topology: &Topology, effort: Effort) -> Option<Self> {
         let count = gpus.len();
         if count > MOST_GPUS {
             return None;
@@ -54,7 +54,7 @@ impl Machine {
         });
         nodes.sort_unstable();
         nodes.dedup();
-        let leftover = Leftover::new(&twins, &bandwidth);
+        let leftover = Leftover::new(&twins, &bandwidth, effort);
         let fastest = bandwidth.iter().copied().max().unwrap_or(0);
         Some(Self { count, bandwidth, fastest, nodes, twins, leftover })
     }

@@ -4,6 +4,7 @@
 //! about a request is answered as well as it can be and said in a [`Note`].
 
 mod catalogue;
+mod catalogues;
 mod leftover;
 mod machine;
 mod note;
@@ -14,6 +15,7 @@ mod search;
 mod shared;
 
 pub use catalogue::{Catalogue, Entry};
+pub use catalogues::{Catalogues, Draft, Finished, Place};
 pub use note::Note;
 pub use policy::{Policies, PolicyError, SharedPolicy, WholeGpuPolicy};
 pub use request::Request;

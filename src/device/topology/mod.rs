@@ -2,6 +2,7 @@
 //!
 //! Missing or contradicting data lowers the detail and never fails; [`Topology::observed`] says what it found.
 
+mod finding;
 mod link;
 mod observation;
 
@@ -10,8 +11,9 @@ use std::collections::BTreeMap;
 use super::gpu::NumaNode;
 use super::names::Uuid;
 
+pub use finding::Finding;
 pub use link::{Bundle, NvLink, NvLinkVersion, Pair, PcieLevel};
-pub use observation::{Finding, Observation, ObservedGpu, ObservedLink, Remote};
+pub use observation::{Links, Observation, ObservedGpu, ObservedLink, Remote};
 
 /// One GPU of a [`Topology`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Topology {
             index: gpu.index,
             pci_bus_id: None,
             numa_node: gpu.numa_node,
-            links: Vec::new(),
+            links: None,
         });
         Self::observed(Observation { gpus: gpus.collect(), ancestors: BTreeMap::new() }).0
     }

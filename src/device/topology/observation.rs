@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::finding::Finding;
 use super::{Bundle, Member, NvLink, NvLinkVersion, Pair, PcieLevel, Topology};
 use crate::device::gpu::NumaNode;
 use crate::device::names::{PciBusId, Uuid};
@@ -27,8 +28,17 @@ pub struct ObservedGpu {
     pub pci_bus_id: Option<PciBusId>,
     /// Its NUMA node.
     pub numa_node: Option<NumaNode>,
-    /// Its NVLinks.
-    pub links: Vec<ObservedLink>,
+    /// Its NVLinks; `None` if they could not be read, and then the view of those at the other end counts alone.
+    pub links: Option<Vec<ObservedLink>>,
+}
+
+/// What was read of the links and of nothing else. The rest of an [`Observation`] is known from the enumeration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Links {
+    /// The NVLinks of each GPU that answered about them.
+    pub nvlinks: BTreeMap<Uuid, Vec<ObservedLink>>,
+    /// As [`Observation::ancestors`].
+    pub ancestors: BTreeMap<(Uuid, Uuid), PcieLevel>,
 }
 
 /// What was read of one NVLink.
@@ -51,40 +61,6 @@ pub enum Remote {
     Switch,
     /// NVML did not say.
     Unknown,
-}
-
-/// What did not fit together, for the operator to read. None of it keeps a GPU from being served.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Finding {
-    /// A GPU was listed more than once; the first by index was taken.
-    ListedTwice(Uuid),
-    /// Two GPUs claim one bus id; links to it lead nowhere.
-    SharedBusId(PciBusId),
-    /// Two GPUs see the NVLinks between them differently; the least of both views was taken.
-    AsymmetricLinks {
-        /// The GPU that comes first.
-        a: Uuid,
-        /// The other.
-        b: Uuid,
-        /// What the first sees.
-        seen_by_a: Option<Bundle>,
-        /// What the other sees.
-        seen_by_b: Option<Bundle>,
-    },
-    /// Active NVLinks that lead to no GPU of this node, to the GPU itself, or nobody knows where.
-    LinksToNowhere {
-        /// The GPU.
-        gpu: Uuid,
-        /// How many of them.
-        links: u32,
-    },
-    /// The common ancestor on PCIe depends on which of the two is asked; the farther was taken.
-    ContradictingAncestor {
-        /// The GPU that comes first.
-        a: Uuid,
-        /// The other.
-        b: Uuid,
-    },
 }
 
 impl Topology {
@@ -143,15 +119,17 @@ fn places(gpus: &[ObservedGpu], findings: &mut Vec<Finding>) -> BTreeMap<PciBusI
 /// The active NVLinks as one GPU sees them.
 #[derive(Default)]
 struct View {
+    /// False if they could not be read.
+    known: bool,
     direct: BTreeMap<usize, Bundle>,
     switched: Option<Bundle>,
 }
 
 impl View {
     fn of(at: usize, gpus: &[ObservedGpu], places: &BTreeMap<PciBusId, usize>, findings: &mut Vec<Finding>) -> Self {
-        let mut view = Self::default();
+        let mut view = Self { known: gpus[at].links.is_some(), ..Self::default() };
         let mut nowhere = 0;
-        for link in gpus[at].links.iter().filter(|link| link.active) {
+        for link in gpus[at].links.iter().flatten().filter(|link| link.active) {
             let one = Bundle { links: 1, version: link.version };
             let more = |bundle: Bundle| Bundle {
                 links: bundle.links.saturating_add(1),
@@ -206,7 +184,12 @@ fn pcie(
 }
 
 fn nvlink(topology: &Topology, views: &[View], (a, b): (usize, usize), findings: &mut Vec<Finding>) -> NvLink {
-    let (seen_by_a, seen_by_b) = (views[a].direct.get(&b).copied(), views[b].direct.get(&a).copied());
+    let seen = |by: usize, from: usize| views[by].direct.get(&from).copied();
+    let (seen_by_a, seen_by_b) = match (views[a].known, views[b].known) {
+        (true, false) => (seen(a, b), seen(a, b)),
+        (false, true) => (seen(b, a), seen(b, a)),
+        _ => (seen(a, b), seen(b, a)),
+    };
     if seen_by_a != seen_by_b {
         let uuid = |at: usize| topology.gpus[at].uuid.clone();
         findings.push(Finding::AsymmetricLinks { a: uuid(a), b: uuid(b), seen_by_a, seen_by_b });
@@ -232,7 +215,7 @@ mod tests {
             index: u32::try_from(at).unwrap(),
             pci_bus_id: Some(bus(at)),
             numa_node: NumaNode::from_sysfs(numa),
-            links: remotes.iter().map(link).collect(),
+            links: Some(remotes.iter().map(link).collect()),
         }
     }
 
@@ -253,6 +236,15 @@ mod tests {
         let (topology, findings) = observed(vec![gpu(0, 0, &[Remote::Gpu(bus(1))]), gpu(1, 0, &[])]);
         assert_eq!(topology.pair(0, 1).nvlink, NvLink::None);
         assert_eq!(findings.len(), 1);
+    }
+
+    #[test]
+    fn of_a_gpu_whose_links_could_not_be_read_the_others_know() {
+        let mut silent = gpu(1, 0, &[]);
+        silent.links = None;
+        let (topology, findings) = observed(vec![gpu(0, 0, &[Remote::Gpu(bus(1))]), silent]);
+        assert_eq!(topology.pair(0, 1).bandwidth(), 25);
+        assert_eq!(findings, []);
     }
 
     #[test]
