@@ -1,6 +1,8 @@
 //! The only room that knows all others: discover, wire, supervise, stop.
 
+mod findings;
 mod plugins;
+mod reload;
 mod settings;
 
 use std::future::Future;
@@ -10,33 +12,41 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigSource};
 use crate::device::health::{Epoch, NodeHealth};
 use crate::device::inventory::{Changes, Inventory};
-use crate::device::names::ResourceName;
-use crate::device::resource::Offers;
 use crate::log;
 use crate::nvml::{self, Clock, Seen};
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
 use plugins::Plugins;
+use reload::{Reloader, Wake};
 
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
 
-/// Serves the node's GPUs until `stop` comes back. `started` is when the process began.
+/// Serves the node's GPUs until `stop` comes back, by `config` and what `source` has later. `started` is when the
+/// process began.
 ///
 /// # Errors
-/// NVML cannot be opened at the start and that is an error by the configuration, the plugin directory was
+/// NVML cannot be opened at the start and that is an error by the configuration, the host lacks what the configuration
+/// requires, the plugin directory was
 /// replaced under our mount, or a part ended that never should.
-pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    source: ConfigSource,
+    started: Instant,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut reloader = Reloader::new(source, config.clone())?;
+    let injector = settings::injector(&config, reloader.host()?);
     let policy = settings::policy(&config);
     let clock = Clock::from(started);
     let edge = nvml::start(settings::hardware(&config, &policy), clock)?;
     let places = settings::places(&config)?;
     socket::remove_stale(&places.directory);
     let health = NodeHealth::new(policy, Epoch::default());
-    let inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), health);
+    let inventory = Inventory::new(settings::layout(&config), injector, health);
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), started);
@@ -47,7 +57,7 @@ pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()
             let Err(replaced) = ended;
             Err(replaced.into())
         }
-        result = attend(edge, &publish, &mut plugins) => result,
+        result = attend(edge, &publish, &mut plugins, &mut reloader) => result,
     };
     plugins.stop().await;
     result
@@ -58,15 +68,25 @@ async fn attend(
     mut edge: nvml::Edge,
     publish: &watch::Sender<Arc<Inventory>>,
     plugins: &mut Plugins,
+    reloader: &mut Reloader,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         tokio::select! {
             count = edge.observations.recv_many(&mut batch, BATCH), if !edge.observations.is_closed() => {
                 if count > 0 {
-                    take_in(batch.drain(..), publish);
+                    if take_in(batch.drain(..), publish) {
+                        reloader.look_at_host(publish);
+                    }
                     plugins.serve_all(publish);
                 }
+            }
+            wake = reloader.next() => {
+                match wake {
+                    Wake::Reload(loaded) => reloader.apply(*loaded, publish),
+                    Wake::Look => reloader.look_at_host(publish),
+                }
+                plugins.serve_all(publish);
             }
             ended = &mut edge.ended => {
                 return Err(ended.map_or_else(|_| anyhow!("the thread nvml ended without a word"), Into::into));
@@ -79,8 +99,8 @@ async fn attend(
     }
 }
 
-/// The one place that changes the inventory.
-fn take_in(seen: impl Iterator<Item = Seen>, publish: &watch::Sender<Arc<Inventory>>) {
+/// The one place where what is seen changes the inventory. True if the layout changed by it.
+fn take_in(seen: impl Iterator<Item = Seen>, publish: &watch::Sender<Arc<Inventory>>) -> bool {
     let mut changes = Vec::new();
     publish.send_if_modified(|inventory| {
         let inventory = Arc::make_mut(inventory);
@@ -88,5 +108,9 @@ fn take_in(seen: impl Iterator<Item = Seen>, publish: &watch::Sender<Arc<Invento
         changes.iter().any(|change| *change != Changes::default())
     });
     let inventory = publish.borrow().clone();
-    changes.iter().for_each(|changes| log::changes(changes, &inventory));
+    for changes in &changes {
+        log::changes(changes, &inventory);
+        findings::log(changes);
+    }
+    changes.iter().any(|changes| changes.layout)
 }

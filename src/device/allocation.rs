@@ -1,90 +1,11 @@
-//! Which devices may be allocated, and which are preferred.
+//! Which devices are preferred.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::inventory::{Device, Inventory};
-use super::names::{DeviceId, NameError, Quoted, ResourceName};
-
-/// Why an allocation is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// No device has this id.
-    #[error(
-        "cannot allocate {id} of {resource}: no such device on this node (it has {known} of this resource; a pod \
-         that still names an old device has to be created anew)"
-    )]
-    Unknown {
-        /// The id as the kubelet sent it.
-        id: Quoted,
-        /// The resource that was asked.
-        resource: ResourceName,
-        /// How many devices the resource has.
-        known: usize,
-    },
-    /// The id is a device of another resource.
-    #[error("cannot allocate {id} of {resource}: it is a device of {owner}")]
-    OtherResource {
-        /// The id as the kubelet sent it.
-        id: Quoted,
-        /// The resource that was asked.
-        resource: ResourceName,
-        /// The resource that has it.
-        owner: ResourceName,
-    },
-    /// The id is empty or not well formed.
-    #[error("cannot allocate {id} of {resource}: {why}")]
-    Malformed {
-        /// The id as the kubelet sent it.
-        id: Quoted,
-        /// The resource that was asked.
-        resource: ResourceName,
-        /// What is wrong with it.
-        why: String,
-    },
-}
+use super::names::ResourceName;
 
 impl Inventory {
-    /// The devices with these ids, each once, by the index of their GPU.
-    ///
-    /// An Unhealthy device is allocated: the kubelet asks only for what it takes as healthy, or for what the pod
-    /// already holds.
-    ///
-    /// # Errors
-    /// An id that is not a device of this resource; the error names it.
-    pub fn allocate(&self, resource: &ResourceName, ids: &[String]) -> Result<Vec<&Device>, Refused> {
-        let mut devices = Vec::with_capacity(ids.len());
-        for id in ids {
-            devices.push(self.device(resource, id)?);
-        }
-        devices.sort_by(|a, b| (a.index, &a.id).cmp(&(b.index, &b.id)));
-        devices.dedup_by(|a, b| a.id == b.id);
-        Ok(devices)
-    }
-
-    fn device(&self, resource: &ResourceName, id: &str) -> Result<&Device, Refused> {
-        let parsed: DeviceId = id.parse().map_err(|error: NameError| Refused::Malformed {
-            id: Quoted::new(id),
-            resource: resource.clone(),
-            why: error.to_string(),
-        })?;
-        let devices = self.devices(resource);
-        if let Some(device) = devices.and_then(|devices| devices.get(&parsed)) {
-            return Ok(device);
-        }
-        let owner =
-            self.resources().find(|name| self.devices(name).is_some_and(|devices| devices.contains_key(&parsed)));
-        Err(match owner {
-            Some(owner) => {
-                Refused::OtherResource { id: Quoted::new(id), resource: resource.clone(), owner: owner.clone() }
-            }
-            None => Refused::Unknown {
-                id: Quoted::new(id),
-                resource: resource.clone(),
-                known: devices.map_or(0, BTreeMap::len),
-            },
-        })
-    }
-
     /// The `size` best of the available ids: those that must be included, then those on the NUMA nodes of what is
     /// chosen already, then by index.
     ///
@@ -141,26 +62,9 @@ fn roomiest_node(devices: &[(Option<&Device>, &String)], size: usize) -> Option<
 mod tests {
     use super::super::inventory::tests::node;
     use super::*;
-    use crate::device::injection::Injection;
 
     fn ids(numbers: &[u32]) -> Vec<String> {
         numbers.iter().map(|number| format!("GPU-{number}")).collect()
-    }
-
-    #[test]
-    fn devices_come_once_each_and_by_index_whatever_the_order_asked() {
-        let node = node(12);
-        let devices = node.allocate(&ResourceName::gpu(), &ids(&[10, 2, 10, 9])).unwrap();
-        assert_eq!(Injection::of(&devices).envs["NVIDIA_VISIBLE_DEVICES"], "GPU-2,GPU-9,GPU-10");
-    }
-
-    #[test]
-    fn a_bad_id_is_refused_by_name() {
-        let node = node(2);
-        for bad in ["GPU-7", "", "GPU-0::x", "a b", "GPU-0::1"] {
-            let error = node.allocate(&ResourceName::gpu(), &["GPU-1".to_owned(), bad.to_owned()]).unwrap_err();
-            assert!(error.to_string().contains(&format!("cannot allocate {bad:?} of nvidia.com/gpu")), "{error}");
-        }
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //! Pure: standard library and thiserror only. Time and facts come in as values.
 
 pub mod allocation;
+pub mod filter;
 pub mod gpu;
 pub mod health;
 pub mod injection;
 pub mod inventory;
+pub mod layout;
+pub mod limit;
 pub mod mig_profile;
 pub mod names;
-pub mod resource;
+pub mod request;
+pub mod sharing;

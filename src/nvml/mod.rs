@@ -7,6 +7,7 @@
 mod discovery;
 mod events;
 mod library;
+mod mig;
 mod raw;
 mod session;
 

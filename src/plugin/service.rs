@@ -1,5 +1,6 @@
 //! What the kubelet asks of one resource, answered from a snapshot of the inventory. It has no state of its own.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -7,11 +8,11 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 use tracing::{info, warn};
 
-use crate::device::allocation::Refused;
 use crate::device::gpu::NumaNode;
 use crate::device::injection::Injection;
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
+use crate::device::request::Refused;
 
 /// One device as the kubelet is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +86,7 @@ impl Service {
                     warn!(resource = %self.resource, device = %device.id, "allocating a device that is Unhealthy");
                 }
                 info!(resource = %self.resource, devices = ids.join(","), "allocated");
-                Ok(Injection::of(&devices))
+                Ok(inventory.injector().inject(&self.resource, &devices, random))
             }
             Err(refused) => {
                 warn!(resource = %self.resource, error = %refused, "refused to allocate");
@@ -100,6 +101,18 @@ impl Service {
         let inventory = self.inventory.borrow().clone();
         inventory.preferred(&self.resource, available, must_include, size)
     }
+}
+
+/// 16 bytes of the operating system's random numbers. Without any, which is next to impossible on a node that runs a
+/// kubelet, the standard library's seeds: a key has to be unlike others, not secret.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        let number = || RandomState::new().build_hasher().finish().to_be_bytes();
+        bytes[..8].copy_from_slice(&number());
+        bytes[8..].copy_from_slice(&number());
+    }
+    bytes
 }
 
 /// Counts the open ListAndWatch streams of a server.
