@@ -41,7 +41,8 @@ fn capabilities(gpu: &Gpu) -> impl Iterator<Item = (String, u32)> {
     (0..GPU_INSTANCES).flat_map(move |gi| {
         let number = first + gi * each;
         let own = (format!("gpu{minor}/gi{gi}/access"), number);
-        let compute = (0..COMPUTE_INSTANCES).map(move |ci| (format!("gpu{minor}/gi{gi}/ci{ci}/access"), number + 1 + ci));
+        let compute =
+            (0..COMPUTE_INSTANCES).map(move |ci| (format!("gpu{minor}/gi{gi}/ci{ci}/access"), number + 1 + ci));
         std::iter::once(own).chain(compute)
     })
 }
