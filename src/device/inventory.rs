@@ -364,6 +364,7 @@ impl Inventory {
         let before = std::mem::replace(&mut self.findings, laid_out.findings);
         changes.found = self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
         changes.settled = before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
+        self.refresh_catalogues(changes);
     }
 }
 
