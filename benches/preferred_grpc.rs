@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use gpu_device_plugin::device::allocation::{Catalogue, Entry, Policies, Request, SharedPolicy, preferred};
 use gpu_device_plugin::device::gpu::{Gpu, NumaNode};
 use gpu_device_plugin::device::health::{Moment, NodeHealth};
+use gpu_device_plugin::device::injection::Injector;
 use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
+use gpu_device_plugin::device::layout::Layout as NodeLayout;
 use gpu_device_plugin::device::names::{DeviceId, ResourceName, Uuid};
-use gpu_device_plugin::device::resource::Offers;
 use gpu_device_plugin::device::topology::{Links, NvLinkVersion, ObservedLink, PcieLevel, Remote};
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
@@ -179,12 +180,13 @@ fn gpu(index: usize, numa_node: Option<NumaNode>) -> Gpu {
         numa_node,
         mig_enabled: false,
         mig_devices: Vec::new(),
+        mig_failures: Vec::new(),
     }
 }
 
 fn inventory(gpus: Vec<Gpu>, links: Links) -> Inventory {
     let mut inventory =
-        Inventory::new(Offers::whole_gpus(ResourceName::gpu()), NodeHealth::default(), Policies::default());
+        Inventory::new(NodeLayout::default(), Injector::default(), NodeHealth::default(), Policies::default());
     let found = gpus.into_iter().map(Found::Gpu).collect();
     inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
     let changes = inventory.apply(Moment::default(), Observation::Links(links));

@@ -7,6 +7,8 @@
 //!   [`device::inventory`].
 //! - [`plugin`]: the kubelet edge, one resource from bind to unlink. Start with [`plugin::lifecycle`].
 //! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call it.
+//! - [`host`]: which device nodes the host has, and the driver's capability numbers.
+//! - [`mps`]: whether an MPS control daemon answers.
 //! - [`config`]: what may be written, and what the daemon runs on.
 //! - [`log`]: what the log says of the inventory's changes.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
@@ -46,6 +48,8 @@
 pub mod config;
 pub mod daemon;
 pub mod device;
+pub mod host;
 pub mod log;
+pub mod mps;
 pub mod nvml;
 pub mod plugin;

@@ -8,6 +8,7 @@ mod discovery;
 mod events;
 mod library;
 mod links;
+mod mig;
 mod raw;
 mod session;
 

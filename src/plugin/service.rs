@@ -1,5 +1,6 @@
 //! What the kubelet asks of one resource, answered from a snapshot of the inventory. It has no state of its own.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -90,7 +91,7 @@ impl Service {
                     warn!(resource = %self.resource, device = %device.id, "allocating a device that is Unhealthy");
                 }
                 info!(resource = %self.resource, devices = ids.join(","), "allocated");
-                Ok(Injection::of(&devices))
+                Ok(inventory.injector().inject(&self.resource, &devices, random))
             }
             Err(refused) => {
                 warn!(resource = %self.resource, error = %refused, "refused to allocate");
@@ -110,4 +111,16 @@ impl Service {
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }
+}
+
+/// 16 bytes of the operating system's random numbers. Without any, which is next to impossible on a node that runs a
+/// kubelet, the standard library's seeds: a key has to be unlike others, not secret.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        let number = || RandomState::new().build_hasher().finish().to_be_bytes();
+        bytes[..8].copy_from_slice(&number());
+        bytes[8..].copy_from_slice(&number());
+    }
+    bytes
 }

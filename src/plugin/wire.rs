@@ -83,7 +83,23 @@ fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
 }
 
 fn container_response(injection: Injection) -> api::ContainerAllocateResponse {
-    api::ContainerAllocateResponse { envs: injection.envs, ..Default::default() }
+    let mounts = injection.mounts.into_iter().map(|mount| api::Mount {
+        container_path: mount.container,
+        host_path: mount.host,
+        read_only: false,
+    });
+    let devices = injection.devices.into_iter().map(|node| api::DeviceSpec {
+        container_path: node.container,
+        host_path: node.host,
+        permissions: "rw".to_owned(),
+    });
+    api::ContainerAllocateResponse {
+        envs: injection.envs,
+        mounts: mounts.collect(),
+        devices: devices.collect(),
+        annotations: injection.annotations,
+        cdi_devices: injection.cdi_devices.into_iter().map(|name| api::CdiDevice { name }).collect(),
+    }
 }
 
 #[tonic::async_trait]

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
 
+mod dropin;
 mod gpus;
 mod kubelet;
+mod layouts;
 mod placement;
+mod reload;
 mod requests;
 mod rig;
 mod soak;
