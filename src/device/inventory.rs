@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::allocation::{self, Catalogues, Draft, Entry, Finished, Place, Policies, Preferred, Request};
 use super::gpu::{Gpu, NumaNode, Placement};
-use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered};
+use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, ReturnCode};
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
 use super::names::{DeviceId, ResourceName, Uuid};
@@ -302,7 +302,13 @@ impl Inventory {
                 // Without an identity there is nothing to advertise; the hardware edge has reported it.
                 Found::Failed { uuid: None, .. } => continue,
             };
-            listed.insert(uuid.clone());
+            // One that is lost keeps its place in NVML's enumeration, and is no GPU that is there.
+            let lost = failed.last().is_some_and(|(failed, error): &(Uuid, NvmlError)| {
+                *failed == uuid && error.code == ReturnCode::GPU_IS_LOST
+            });
+            if !lost {
+                listed.insert(uuid.clone());
+            }
             if !self.gpus.contains_key(&uuid) {
                 changes.appeared.push(uuid.clone());
             }
@@ -370,7 +376,6 @@ impl Inventory {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::health::ReturnCode;
     use super::*;
 
     /// A GPU with facts that follow from its index: four to a NUMA node.

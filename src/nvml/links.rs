@@ -61,7 +61,7 @@ impl Reader {
         session: &Arc<Session>,
         gpus: &BTreeMap<u32, Uuid>,
         clock: Clock,
-        observe: &mpsc::Sender<Seen>,
+        observe: &mpsc::Sender<Vec<Seen>>,
     ) {
         if let Some(last) = &mut self.last {
             let age = last.began.elapsed();
@@ -71,7 +71,7 @@ impl Reader {
                     warn!("NVML hangs in a question about the links between GPUs: what is known so far is used");
                     let links = lock(&self.desk).links.clone();
                     // A full queue or a reader that is gone: the next reading is as good.
-                    let _ = observe.try_send(Seen { at: clock.now(), observation: Observation::Links(links) });
+                    let _ = observe.try_send(vec![Seen { at: clock.now(), observation: Observation::Links(links) }]);
                 }
                 return;
             }
@@ -85,7 +85,7 @@ impl Reader {
             move || {
                 let at = clock.now();
                 if let Some(links) = read(&session, &gpus, &desk) {
-                    let _ = observe.blocking_send(Seen { at, observation: Observation::Links(links) });
+                    let _ = observe.blocking_send(vec![Seen { at, observation: Observation::Links(links) }]);
                 }
             }
         };

@@ -15,7 +15,7 @@ const VERSIONS: [KubeletVersion; 3] = [KubeletVersion::V1_32, KubeletVersion::V1
 fn own_socket(rig: &Rig) -> PathBuf {
     let sockets = rig.node.plugin_sockets();
     assert_eq!(sockets.len(), 1, "{sockets:?}");
-    sockets.into_iter().next().expect("one, as was just seen")
+    sockets.into_iter().next().expect("there is one")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,7 @@ async fn a_lost_stream_is_followed_by_a_new_registration() {
 async fn two_watchers_both_get_every_change_and_a_dropped_one_leaks_nothing() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     let mut second = rig.kubelet.client(GPU).await.unwrap();
-    let before = rig.plugin.descriptors().unwrap();
+    let before = rig.settled().await.descriptors;
     for index in 0..8 {
         let mut stream = second.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
         let first = stream.message().await.unwrap().unwrap();
@@ -130,7 +130,7 @@ async fn two_watchers_both_get_every_change_and_a_dropped_one_leaks_nothing() {
         assert_eq!(next.devices.iter().filter(|device| device.health == "Healthy").count(), 7 - index);
         rig.until_healthy(index, false).await;
     }
-    assert_eq!(rig.plugin.descriptors().unwrap(), before);
+    assert_eq!(rig.settled().await.descriptors, before);
     assert_eq!(rig.registrations(), 1);
     rig.assert_flawless();
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
 
+mod driver;
 mod dropin;
 mod gpus;
+mod health;
 mod kubelet;
 mod layouts;
 mod placement;
