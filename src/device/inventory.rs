@@ -336,11 +336,10 @@ impl Inventory {
         });
         changes.misfits = self.catalogues.place(gpus.collect());
         for (resource, devices) in &self.resources {
-            let entries = devices.values().map(|device| Entry {
-                id: device.id.clone(),
-                gpu: device.gpu.clone(),
-                gpu_index: device.index,
-            });
+            // What is withdrawn is not in use either.
+            let offered = devices.values().filter(|device| !device.withdrawn);
+            let entries =
+                offered.map(|device| Entry { id: device.id.clone(), gpu: device.gpu.clone(), gpu_index: device.index });
             changes.postponed.extend(self.catalogues.offer(resource, entries.collect()));
         }
     }
