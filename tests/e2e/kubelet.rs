@@ -15,7 +15,7 @@ const VERSIONS: [KubeletVersion; 3] = [KubeletVersion::V1_32, KubeletVersion::V1
 fn own_socket(rig: &Rig) -> PathBuf {
     let sockets = rig.node.plugin_sockets();
     assert_eq!(sockets.len(), 1, "{sockets:?}");
-    sockets.into_iter().next().unwrap()
+    sockets.into_iter().next().expect("one socket")
 }
 
 #[tokio::test(flavor = "multi_thread")]
