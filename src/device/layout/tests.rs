@@ -1,6 +1,7 @@
 //! Claims about layouts: NVIDIA's table of MIG strategies, names, sharing and the filter.
 
 use super::*;
+use crate::device::allocation::Policies;
 use crate::device::filter::Term;
 use crate::device::gpu::{MigFailure, NumaNode, Placement};
 use crate::device::health::{NvmlError, ReturnCode};
@@ -318,7 +319,7 @@ mod properties {
         fn an_id_once_advertised_never_leaves_its_resource(
             steps in vec((vec(some_gpu(), 0..4), some_layout()), 1..5),
         ) {
-            let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default());
+            let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), Policies::default());
             let mut advertised: Vec<(ResourceName, DeviceId)> = Vec::new();
             for (kinds, layout) in steps {
                 node.rearrange(layout);
