@@ -50,6 +50,12 @@ impl Device {
         }
     }
 
+    /// Whether both are replicas of one device, or the same, and offered alike.
+    #[must_use]
+    pub fn is_replica_of(&self, other: &Self) -> bool {
+        self.id.uuid() == other.id.uuid() && self.placement == other.placement && self.withdrawn == other.withdrawn
+    }
+
     /// The order in which devices are told: by GPU, then by MIG device on it, then by replica.
     pub fn place(&self) -> impl Ord + '_ {
         (self.index, self.mig_index, &self.id)

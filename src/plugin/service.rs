@@ -1,5 +1,6 @@
 //! What the kubelet asks of one resource, answered from a snapshot of the inventory. It has no state of its own.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::notes::Notes;
 use crate::device::allocation::Request;
 use crate::device::gpu::NumaNode;
 use crate::device::injection::Injection;
-use crate::device::inventory::Inventory;
+use crate::device::inventory::{Device, Inventory};
 use crate::device::names::ResourceName;
 use crate::device::request::Refused;
 
@@ -53,14 +54,21 @@ impl Service {
     }
 
     /// Every device of the resource, sorted by id.
-    fn list(resource: &ResourceName, inventory: &Inventory) -> Vec<Advertised> {
+    #[must_use]
+    pub fn list(resource: &ResourceName, inventory: &Inventory) -> Vec<Advertised> {
         let devices = inventory.devices(resource).into_iter().flat_map(|devices| devices.values());
-        let advertised = devices.map(|device| Advertised {
-            id: device.id.to_string(),
-            healthy: inventory.is_healthy(device),
-            numa_node: device.numa_node,
-        });
-        advertised.collect()
+        let mut advertised = Vec::with_capacity(inventory.devices(resource).map_or(0, BTreeMap::len));
+        let mut before: Option<(&Device, bool)> = None;
+        for device in devices {
+            // The replicas of a device follow each other, and what is true of one is true of all.
+            let healthy = match before {
+                Some((other, healthy)) if other.is_replica_of(device) => healthy,
+                _ => inventory.is_healthy(device),
+            };
+            before = Some((device, healthy));
+            advertised.push(Advertised { id: device.id.to_string(), healthy, numa_node: device.numa_node });
+        }
+        advertised
     }
 
     /// The list now, and again after each change of it, until the server ends its streams.

@@ -69,9 +69,9 @@ fn options() -> api::DevicePluginOptions {
     api::DevicePluginOptions { pre_start_required: false, get_preferred_allocation_available: true }
 }
 
-fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
-    let devices = devices.iter().map(|device| api::Device {
-        id: device.id.clone(),
+fn list(devices: Vec<Advertised>) -> api::ListAndWatchResponse {
+    let devices = devices.into_iter().map(|device| api::Device {
+        id: device.id,
         // The kubelet takes exactly "Healthy" as healthy (pkg/kubelet/cm/devicemanager/manager.go:298).
         health: if device.healthy { "Healthy" } else { "Unhealthy" }.to_owned(),
         // Without a known node there is no topology at all: -1 is the kubelet's own mark for "none".
@@ -80,6 +80,12 @@ fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
             .map(|node| api::TopologyInfo { nodes: vec![api::NumaNode { id: node.number().into() }] }),
     });
     api::ListAndWatchResponse { devices: devices.collect() }
+}
+
+/// The list as it goes over the wire, for measuring.
+#[must_use]
+pub fn encoded_list(devices: Vec<Advertised>) -> Vec<u8> {
+    prost::Message::encode_to_vec(&list(devices))
 }
 
 fn container_response(injection: Injection) -> api::ContainerAllocateResponse {
@@ -114,7 +120,7 @@ impl api::device_plugin_server::DevicePlugin for Service {
     type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<api::ListAndWatchResponse, Status>> + Send>>;
 
     async fn list_and_watch(&self, _: Request<api::Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
-        Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(&devices))))))
+        Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(devices))))))
     }
 
     async fn get_preferred_allocation(

@@ -19,7 +19,7 @@ fn renamed(replicas: u32) -> String {
     SLICED.replace("timeSlicing:\n", "timeSlicing:\n    renameByDefault: true\n").replace('4', &replicas.to_string())
 }
 
-/// The inode numbers of the plugin's sockets: a server that was started anew has another.
+/// The plugin's sockets: a server that was started anew has another.
 fn sockets(rig: &Rig) -> Vec<std::path::PathBuf> {
     rig.node.plugin_sockets()
 }
@@ -104,29 +104,30 @@ async fn hangup_without_a_file_ends_nothing() {
 }
 
 /// Lays a file out as the kubelet does for a ConfigMap.
-fn config_map(directory: &Path, generation: u32, text: &str) {
+fn config_map(directory: &Path, generation: u32, text: &str) -> std::io::Result<()> {
     let data = directory.join(format!("..{generation}"));
-    std::fs::create_dir_all(&data).unwrap();
-    std::fs::write(data.join("config.yaml"), text).unwrap();
+    std::fs::create_dir_all(&data)?;
+    std::fs::write(data.join("config.yaml"), text)?;
     let next = directory.join("..data_tmp");
-    std::os::unix::fs::symlink(&data, &next).unwrap();
-    std::fs::rename(next, directory.join("..data")).unwrap();
+    std::os::unix::fs::symlink(&data, &next)?;
+    std::fs::rename(next, directory.join("..data"))?;
     if generation == 1 {
-        std::os::unix::fs::symlink("..data/config.yaml", directory.join("config.yaml")).unwrap();
+        std::os::unix::fs::symlink("..data/config.yaml", directory.join("config.yaml"))?;
     }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_config_maps_symlink_swap_is_applied_at_once() {
     let node = eight_h100s();
     let directory = node.root().join("map");
-    config_map(&directory, 1, "version: v1");
+    config_map(&directory, 1, "version: v1").unwrap();
     let options = plugin().env("CONFIG_FILE", directory.join("config.yaml"));
     let rig = rig(node, &options, GPU, 8).await;
     let mut slowest = Duration::ZERO;
     for (generation, replicas) in [(2, 2), (3, 3), (4, 5)] {
         let began = Instant::now();
-        config_map(&directory, generation, &SLICED.replace('4', &replicas.to_string()));
+        config_map(&directory, generation, &SLICED.replace('4', &replicas.to_string())).unwrap();
         rig.until("replicas", |view| view.allocatable(GPU) == 8 * replicas).await;
         slowest = slowest.max(began.elapsed());
     }

@@ -1,6 +1,7 @@
 //! Claims about layouts: NVIDIA's table of MIG strategies, names, sharing and the filter.
 
 use super::*;
+use crate::device::allocation::Policies;
 use crate::device::filter::Term;
 use crate::device::gpu::{MigFailure, NumaNode, Placement};
 use crate::device::health::{NvmlError, ReturnCode};
@@ -240,4 +241,98 @@ fn a_list_that_the_kubelet_would_not_receive_is_refused_with_the_arithmetic() {
         "nvidia.com/gpu is not offered: it makes a list of 8 devices x 10000 replicas x 67 bytes = 5360000 bytes, and \
          the kubelet receives at most 4194304; at most 7825 replicas fit"
     );
+}
+
+mod properties {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::device::health::{Moment, NodeHealth};
+    use crate::device::injection::Injector;
+    use crate::device::inventory::{Found, Inventory, Observation};
+
+    fn some_gpu() -> impl Strategy<Value = Option<Vec<&'static str>>> {
+        let profile = prop_oneof![Just("1g.10gb"), Just("2g.20gb"), Just("1c.2g.20gb"), Just("1g.10gb+me"), Just("")];
+        proptest::option::of(vec(profile, 0..4))
+    }
+
+    fn some_layout() -> impl Strategy<Value = Layout> {
+        let strategy = prop_oneof![Just(MigStrategy::None), Just(MigStrategy::Single), Just(MigStrategy::Mixed)];
+        let name = prop_oneof![Just("gpu"), Just("mig-1g.10gb")];
+        let as_name = prop_oneof![Just("gpu"), Just("gpu.shared"), Just("other")];
+        let devices = prop_oneof![Just(Selection::All), (1_u32..4).prop_map(Selection::Count)];
+        let entries = vec((name, as_name, 2_u32..5, devices), 0..3);
+        (strategy, entries, any::<bool>(), proptest::option::of(0_u32..5)).prop_map(
+            |(strategy, entries, mps, excluded)| {
+                let entries =
+                    entries.into_iter().map(|(name, other, replicas, devices)| shared(name, other, replicas, devices));
+                let replication = replication(entries.collect());
+                Layout {
+                    mig_strategy: strategy,
+                    devices: DeviceFilter {
+                        include: Vec::new(),
+                        exclude: excluded.into_iter().map(|index| Term::Index(index, index)).collect(),
+                    },
+                    sharing: match mps {
+                        true => Sharing::Mps { replication, root: "/mps".into() },
+                        false => Sharing::TimeSlicing(replication),
+                    },
+                    ..Layout::default()
+                }
+            },
+        )
+    }
+
+    fn gpus(kinds: &[Option<Vec<&'static str>>]) -> Vec<Gpu> {
+        let one = |(index, kind): (usize, &Option<Vec<&str>>)| match kind {
+            None => gpu(index as u32),
+            Some(profiles) => sliced(index as u32, profiles),
+        };
+        kinds.iter().enumerate().map(one).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_device_is_offered_once_or_told_of_and_never_while_reserved(
+            kinds in vec(some_gpu(), 0..5),
+            layout in some_layout(),
+        ) {
+            let gpus = gpus(&kinds);
+            let laid_out = lay_out(&layout, &gpus);
+            let mut ids = std::collections::BTreeSet::new();
+            for device in laid_out.resources.values().flat_map(BTreeMap::values) {
+                prop_assert!(ids.insert(&device.id), "{} is offered twice", device.id);
+                prop_assert!(!laid_out.reserved.contains_key(&device.gpu));
+                let text = device.id.to_string();
+                prop_assert_eq!(text.parse::<DeviceId>(), Ok(device.id.clone()));
+            }
+            for gpu in &gpus {
+                let offered = laid_out.resources.values().flatten().any(|(_, device)| device.gpu == gpu.uuid);
+                let told = !laid_out.findings.is_empty() || laid_out.reserved.contains_key(&gpu.uuid);
+                prop_assert!(offered || told, "{} vanished without a word", gpu.uuid);
+            }
+            prop_assert_eq!(&laid_out, &lay_out(&layout, &gpus), "the same facts give the same layout");
+        }
+
+        #[test]
+        fn an_id_once_advertised_never_leaves_its_resource(
+            steps in vec((vec(some_gpu(), 0..4), some_layout()), 1..5),
+        ) {
+            let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), Policies::default());
+            let mut advertised: Vec<(ResourceName, DeviceId)> = Vec::new();
+            for (kinds, layout) in steps {
+                node.rearrange(layout);
+                let found = gpus(&kinds).into_iter().map(Found::Gpu).collect();
+                node.apply(Moment::default(), Observation::Scan { session: 1, found });
+                for (resource, id) in &advertised {
+                    prop_assert!(node.devices(resource).is_some_and(|devices| devices.contains_key(id)));
+                }
+                for resource in node.resources().cloned().collect::<Vec<_>>() {
+                    let ids = node.devices(&resource).into_iter().flat_map(BTreeMap::keys);
+                    advertised.extend(ids.map(|id| (resource.clone(), id.clone())));
+                }
+            }
+        }
+    }
 }
