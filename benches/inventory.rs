@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use gpu_device_plugin::device::allocation::Policies;
 use gpu_device_plugin::device::gpu::{Gpu, MigDevice, Placement};
 use gpu_device_plugin::device::health::{Moment, NodeHealth};
 use gpu_device_plugin::device::injection::Injector;
@@ -11,7 +12,9 @@ use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
 use gpu_device_plugin::device::layout::{Layout, MigStrategy};
 use gpu_device_plugin::device::names::ResourceName;
 use gpu_device_plugin::device::sharing::{Replication, Selection, SharedResource, Sharing};
-use gpu_device_plugin::plugin::service::{Service, Streams};
+use gpu_device_plugin::plugin::count::Count;
+use gpu_device_plugin::plugin::notes::Notes;
+use gpu_device_plugin::plugin::service::Service;
 use gpu_device_plugin::plugin::wire;
 use tokio::sync::watch;
 
@@ -46,7 +49,8 @@ fn shared(name: &ResourceName, replicas: u32) -> Layout {
 
 /// A node of `gpus` GPUs in `slices` MIG devices each (0: whole), of which each is there `replicas` times.
 fn node(gpus: u32, slices: u32, name: &ResourceName, replicas: u32) -> Inventory {
-    let mut inventory = Inventory::new(shared(name, replicas), Injector::default(), NodeHealth::default());
+    let mut inventory =
+        Inventory::new(shared(name, replicas), Injector::default(), NodeHealth::default(), Policies::default());
     let found = (0..gpus).map(|index| Found::Gpu(gpu(index, slices))).collect();
     inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
     inventory
@@ -64,7 +68,7 @@ fn lists(criterion: &mut Criterion) {
         assert_eq!(ids.len(), count);
         let (publish, snapshots) = watch::channel(Arc::new(inventory.clone()));
         let (_alive, end) = watch::channel(());
-        let service = Service::new(name.clone(), snapshots, end, Streams::new());
+        let service = Service::new(name.clone(), snapshots, end, Count::default(), Notes::default());
         let mut group = criterion.benchmark_group(title);
         group.bench_function("list built and encoded", |bencher| {
             bencher.iter(|| wire::encoded_list(Service::list(black_box(name), black_box(&inventory))));
@@ -108,7 +112,7 @@ fn hundred(criterion: &mut Criterion) {
         }),
         ..Layout::default()
     };
-    let mut inventory = Inventory::new(layout(10), Injector::default(), NodeHealth::default());
+    let mut inventory = Inventory::new(layout(10), Injector::default(), NodeHealth::default(), Policies::default());
     let found = (0..16).map(|index| Found::Gpu(gpu(index, 0))).collect();
     inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
     let new = layout(12);

@@ -53,3 +53,4 @@ pub mod log;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
+pub mod watch;

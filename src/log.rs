@@ -5,8 +5,9 @@ use tracing::{info, warn};
 use crate::device::health::{Change, Notice};
 use crate::device::inventory::{Changes, Inventory};
 use crate::device::names::Uuid;
+use crate::device::topology::{NvLink, Topology};
 
-/// One line for each GPU that appeared and each cause that came or went.
+/// One line for each GPU that appeared, each cause that came or went, and each thing that is odd about the links.
 pub fn changes(changes: &Changes, inventory: &Inventory) {
     for uuid in &changes.appeared {
         appeared(uuid, inventory);
@@ -14,6 +15,32 @@ pub fn changes(changes: &Changes, inventory: &Inventory) {
     for (uuid, change) in &changes.health {
         health(uuid, change, inventory);
     }
+    if changes.links {
+        links(inventory.topology());
+    }
+    for finding in &changes.misfits {
+        warn!(%finding, "the links between GPUs do not fit together");
+    }
+}
+
+fn links(topology: &Topology) {
+    let gpus = topology.gpus().len();
+    let pairs = (0..gpus).flat_map(|a| (a + 1..gpus).map(move |b| topology.pair(a, b)));
+    let (mut direct, mut switched, mut pcie) = (0, 0, 0);
+    for pair in pairs {
+        match pair.nvlink {
+            NvLink::Direct(_) => direct += 1,
+            NvLink::Switched(_) => switched += 1,
+            NvLink::None => pcie += 1,
+        }
+    }
+    info!(
+        gpus,
+        pairs.nvlink = direct,
+        pairs.nvswitch = switched,
+        pairs.pcie = pcie,
+        "the links between GPUs are known"
+    );
 }
 
 fn appeared(uuid: &Uuid, inventory: &Inventory) {

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gpu_device_plugin::config::args::{Action, Invocation};
 use gpu_device_plugin::config::{Config, ConfigSource, Loaded, LogFormat, Process, Purpose, show};
@@ -76,7 +76,12 @@ fn start_log(process: &Process) {
 }
 
 fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        // A thread that wrote the state file is not kept for the next time, which may never come.
+        .thread_keep_alive(Duration::from_millis(100))
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
         info!(version = env!("CARGO_PKG_VERSION"), commit = env!("GIT_COMMIT"), "starting");

@@ -1,5 +1,7 @@
 //! Enumerations that are written as words: what a word means, and which words are allowed.
 
+pub use crate::device::allocation::{SharedPolicy, WholeGpuPolicy};
+use crate::device::health::{Action, EventType, Weight};
 use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use crate::device::layout::MigStrategy;
 
@@ -90,62 +92,12 @@ choices! {
         Tegra = "tegra",
     }
 
-    /// Which whole GPUs are preferred for one container.
-    WholeGpuPolicy {
-        /// Those with the best links between them, leaving the best behind.
-        Optimal = "optimal",
-        /// Those on the fewest NUMA nodes, then by index.
-        Numa = "numa",
-        /// By index.
-        Index = "index",
-    }
-
-    /// Which replicas or MIG devices are preferred for one container.
-    SharedPolicy {
-        /// Those on the GPU with the fewest allocated ones.
-        Distributed = "distributed",
-        /// Those on the GPU with the most allocated ones.
-        Packed = "packed",
-        /// Never two on one physical GPU while another can serve.
-        Spread = "spread",
-    }
-
     /// How log lines are written.
     LogFormat {
         /// For a terminal.
         Text = "text",
         /// For a collector: one JSON object a line.
         Json = "json",
-    }
-
-    /// An NVML event type that health listens to.
-    EventType {
-        /// Xid errors.
-        XidCriticalError = "XidCriticalError",
-        /// Double bit ECC errors.
-        DoubleBitEccError = "DoubleBitEccError",
-        /// Single bit ECC errors.
-        SingleBitEccError = "SingleBitEccError",
-    }
-
-    /// What an Xid does to the health of its GPU.
-    XidAction {
-        /// Nothing, not even an event.
-        Ignore = "ignore",
-        /// It is told, and changes no health.
-        Event = "event",
-        /// The driver's recovery action decides.
-        RecoveryAction = "recovery-action",
-        /// It makes the GPU Unhealthy.
-        Unhealthy = "unhealthy",
-    }
-
-    /// What a row remapping that waits for a GPU reset does to health.
-    PendingRemap {
-        /// It is told, and changes no health.
-        Event = "event",
-        /// It makes the GPU Unhealthy.
-        Unhealthy = "unhealthy",
     }
 
     /// An optional behaviour of CDI specification files.
@@ -163,4 +115,48 @@ choices! {
         /// Leave out the sockets of the driver's daemons.
         NoIpcDiscoverer = "disable-ipc-discoverer",
     }
+}
+
+impl Choice for EventType {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("XidCriticalError", Self::XidCriticalError),
+        ("DoubleBitEccError", Self::DoubleBitEccError),
+        ("SingleBitEccError", Self::SingleBitEccError),
+        ("MigConfigChange", Self::MigConfigChange),
+        ("SingleBitEccErrorStorm", Self::SingleBitEccErrorStorm),
+        ("DramRetirementEvent", Self::DramRetirementEvent),
+        ("DramRetirementFailure", Self::DramRetirementFailure),
+        ("NonFatalPoisonError", Self::NonFatalPoisonError),
+        ("FatalPoisonError", Self::FatalPoisonError),
+        ("GpuUnavailableError", Self::GpuUnavailableError),
+        ("GpuRecoveryAction", Self::GpuRecoveryAction),
+    ];
+
+    /// With or without the prefix `EventType` that NVIDIA's draft writes.
+    fn from_word(word: &str) -> Option<Self> {
+        word.parse().ok()
+    }
+}
+
+impl Choice for Action {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("ignore", Self::Ignore),
+        ("event", Self::Event),
+        ("recovery-action", Self::RecoveryAction),
+        ("unhealthy", Self::Unhealthy),
+    ];
+}
+
+impl Choice for Weight {
+    const WORDS: &'static [(&'static str, Self)] = &[("event", Self::Degraded), ("unhealthy", Self::Unhealthy)];
+}
+
+impl Choice for WholeGpuPolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("optimal", Self::Optimal), ("numa", Self::Numa), ("index", Self::Index)];
+}
+
+impl Choice for SharedPolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("distributed", Self::Distributed), ("packed", Self::Packed), ("spread", Self::Spread)];
 }

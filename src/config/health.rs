@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::choice::{Choice, EventType, PendingRemap, XidAction};
 use super::fields::{Field, Fields};
 use super::model::{Health, Xids};
 use super::raw::{self, Raw, Read, text_number};
@@ -11,12 +10,14 @@ use super::report::{Origins, Report};
 use super::settings;
 use super::sharing::told;
 use super::tree::{Node, Scalar, Value};
+use crate::device::health::{Action, EventType, Thresholds};
 
 /// What holds where nobody says otherwise.
 pub(super) fn defaults() -> Health {
+    let Thresholds { suspicion, quiet, row_remap_pending, drain_p2p, fabric, .. } = Thresholds::default();
     Health {
         enabled: true,
-        event_types: EventType::WORDS.iter().map(|&(_, event)| event).collect(),
+        event_types: EventType::ALL.into_iter().collect(),
         ignored_xids: Xids::These(BTreeSet::new()),
         critical_xids: Xids::These(BTreeSet::new()),
         xids: BTreeMap::new(),
@@ -27,8 +28,14 @@ pub(super) fn defaults() -> Health {
         relapses: 3,
         relapse_window: Duration::from_secs(3600),
         missed_calls: 3,
-        row_remap_pending: PendingRemap::Event,
+        row_remap_pending,
+        drain_p2p,
+        fabric,
+        suspicion,
+        quiet_period: quiet,
+        call_deadline: Duration::from_secs(5),
         release_for_reset: false,
+        release_for: Duration::from_secs(30),
     }
 }
 
@@ -49,9 +56,17 @@ pub(super) fn health<'a>(
     reader.set("criticalXIDs", &mut health.critical_xids, xids);
     reader.set("recoveryPolls", &mut health.recovery_polls, count);
     reader.set("relapses", &mut health.relapses, count);
-    reader.set("relapseWindow", &mut health.relapse_window, |node| raw::duration(Raw::Node(node)));
+    reader.set("relapseWindow", &mut health.relapse_window, duration);
     reader.set("missedCalls", &mut health.missed_calls, count);
     reader.set("rowRemapPending", &mut health.row_remap_pending, |node| raw::choice(Raw::Node(node)));
+    reader.set("drainP2P", &mut health.drain_p2p, |node| raw::choice(Raw::Node(node)));
+    reader.set("fabric", &mut health.fabric, |node| raw::choice(Raw::Node(node)));
+    reader.set("suspicion", &mut health.suspicion, duration);
+    if let Some(quiet) = reader.take("quietPeriod", duration) {
+        health.quiet_period = Some(quiet).filter(|quiet| !quiet.is_zero());
+    }
+    reader.set("callDeadline", &mut health.call_deadline, deadline);
+    reader.set("releaseFor", &mut health.release_for, duration);
     reader.set("releaseForReset", &mut health.release_for_reset, |node| raw::boolean(Raw::Node(node)));
     if let Some(actions) = fields.take("xids", report) {
         health.xids = xid_actions(&actions, report, origins);
@@ -82,6 +97,20 @@ impl Reader<'_, '_> {
     }
 }
 
+fn duration(node: &Node) -> Read<Duration> {
+    raw::duration(Raw::Node(node))
+}
+
+/// A healthy driver may well take some milliseconds.
+fn deadline(node: &Node) -> Read<Duration> {
+    match duration(node)? {
+        deadline if deadline < Duration::from_millis(100) => {
+            raw::wrong(node.shown(), "is shorter than 100ms; a number without a unit counts nanoseconds")
+        }
+        deadline => Ok(deadline),
+    }
+}
+
 fn count(node: &Node) -> Read<u32> {
     raw::number(node, 1..=1_000_000, "is not a whole number of at least 1")
 }
@@ -109,7 +138,7 @@ fn xid(text: &str) -> Read<u32> {
     }
 }
 
-fn xid_actions(field: &Field<'_>, report: &mut Report, origins: &mut Origins) -> BTreeMap<u32, XidAction> {
+fn xid_actions(field: &Field<'_>, report: &mut Report, origins: &mut Origins) -> BTreeMap<u32, Action> {
     let mut actions = BTreeMap::new();
     let Some(fields) = Fields::open(&field.path, field.node, report) else { return actions };
     for (key, action) in fields.rest() {

@@ -31,10 +31,7 @@ mod tests;
 mod tree;
 
 pub use changes::Changes;
-pub use choice::{
-    CdiFeature, Choice, DiscoveryStrategy, EventType, LogFormat, PendingRemap, SharedPolicy, UnknownWord,
-    WholeGpuPolicy, XidAction,
-};
+pub use choice::{CdiFeature, Choice, DiscoveryStrategy, LogFormat, SharedPolicy, UnknownWord, WholeGpuPolicy};
 pub use file::FileText;
 pub use filter::NotATerm;
 pub use load::{Loaded, Purpose, load};

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choice::{CdiFeature, EventType, LogFormat, PendingRemap, SharedPolicy, WholeGpuPolicy, XidAction};
+use super::choice::{CdiFeature, LogFormat, SharedPolicy, WholeGpuPolicy};
 use super::report::{Origin, Origins};
 use crate::device::filter::DeviceFilter;
+use crate::device::health::{Action, EventType, Weight};
 use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use crate::device::layout::{MigStrategy, NamePattern};
 use crate::device::sharing::Sharing;
@@ -198,7 +199,7 @@ pub struct Health {
     /// Xids that make a GPU Unhealthy.
     pub critical_xids: Xids,
     /// What single Xids do, above both.
-    pub xids: BTreeMap<u32, XidAction>,
+    pub xids: BTreeMap<u32, Action>,
     /// The text of `DP_DISABLE_HEALTHCHECKS`, above the file.
     pub disable_healthchecks: String,
     /// The text of `DP_ENABLE_HEALTHCHECKS`, above everything.
@@ -214,9 +215,21 @@ pub struct Health {
     /// Calls without an answer in a row before "NVML does not answer".
     pub missed_calls: u32,
     /// What a row remapping does that waits for a reset.
-    pub row_remap_pending: PendingRemap,
+    pub row_remap_pending: Weight,
+    /// What the driver's wish for an end of peer-to-peer work does.
+    pub drain_p2p: Weight,
+    /// What a fault of the NVLink fabric does.
+    pub fabric: Weight,
+    /// How long after an alarm a GPU is watched closely, and no Xid is over.
+    pub suspicion: Duration,
+    /// On drivers without a recovery action: a quiet time after which an Xid is over; `None`: never by time alone.
+    pub quiet_period: Option<Duration>,
+    /// How long a call of NVML may take.
+    pub call_deadline: Duration,
     /// Whether NVML is let go by itself for a GPU that asks for a reset and that nobody holds.
     pub release_for_reset: bool,
+    /// For how long NVML is let go.
+    pub release_for: Duration,
 }
 
 /// A set of Xids.

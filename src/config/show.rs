@@ -154,8 +154,15 @@ impl Writer<'_> {
         self.value(1, "relapses", health.relapses, "health.relapses");
         self.value(1, "relapseWindow", duration::written(health.relapse_window), "health.relapseWindow");
         self.value(1, "missedCalls", health.missed_calls, "health.missedCalls");
-        self.value(1, "rowRemapPending", health.row_remap_pending, "health.rowRemapPending");
+        self.value(1, "callDeadline", duration::written(health.call_deadline), "health.callDeadline");
+        self.value(1, "suspicion", duration::written(health.suspicion), "health.suspicion");
+        let quiet = duration::written(health.quiet_period.unwrap_or_default());
+        self.value(1, "quietPeriod", quiet, "health.quietPeriod");
+        self.value(1, "rowRemapPending", health.row_remap_pending.word(), "health.rowRemapPending");
+        self.value(1, "drainP2P", health.drain_p2p.word(), "health.drainP2P");
+        self.value(1, "fabric", health.fabric.word(), "health.fabric");
         self.value(1, "releaseForReset", health.release_for_reset, "health.releaseForReset");
+        self.value(1, "releaseFor", duration::written(health.release_for), "health.releaseFor");
     }
 
     fn command_line(&mut self) {

@@ -1,7 +1,9 @@
 //! The only room that knows all others: discover, wire, supervise, stop.
 
 mod findings;
+mod memory;
 mod plugins;
+mod quarantine;
 mod reload;
 mod settings;
 
@@ -10,16 +12,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use tokio::sync::watch;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::warn;
 
 use crate::config::{Config, ConfigSource};
-use crate::device::health::{Epoch, NodeHealth};
-use crate::device::inventory::{Changes, Inventory};
+use crate::device::allocation::{Draft, Finished};
+use crate::device::health::{NodeHealth, NodeObservation, Remembered};
+use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::log;
-use crate::nvml::{self, Clock, Seen};
+use crate::nvml::{self, Clock, LetGo, Links, Seen, Wants};
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
+use crate::watch::Watches;
+use memory::Memory;
 use plugins::Plugins;
+use quarantine::Doorkeeper;
 use reload::{Reloader, Wake};
 
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
@@ -38,58 +47,99 @@ pub async fn run(
     started: Instant,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    // Before anything else: without them the signals would end the process.
     let mut reloader = Reloader::new(source, config.clone())?;
+    let let_go = LetGo::default();
+    let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
     let injector = settings::injector(&config, reloader.host()?);
     let policy = settings::policy(&config);
     let clock = Clock::from(started);
-    let edge = nvml::start(settings::hardware(&config, &policy), clock)?;
+    let memory = Memory::open(config.process.state_dir.as_deref());
+    let doorkeeper = Doorkeeper::new(config.process.quarantine_dir.as_deref());
     let places = settings::places(&config)?;
     socket::remove_stale(&places.directory);
-    let health = NodeHealth::new(policy, Epoch::default());
-    let inventory = Inventory::new(settings::layout(&config), injector, health);
+    let hardware = settings::hardware(&config, &policy);
+    let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
+    if let Some(remembered) = memory.recall() {
+        health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
+    }
+    let (remember, remembered) = watch::channel(health.remember());
+    let inventory = Inventory::new(settings::layout(&config), injector, health, settings::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
+    let watches = Watches::default();
+    let (links, observations, want) = Links::new(let_go.clone());
+    let observe = links.observe.clone();
+    let say = async |quarantine| {
+        let observation = Observation::Health(NodeObservation::Quarantine(quarantine));
+        let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
+    };
+    let inventories = publish.subscribe();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), started);
+    let mut wiring = Wiring { publish, want, remember, clock, doorkeeper: doorkeeper.clone() };
 
     let result = tokio::select! {
         () = stop => Ok(()),
-        ended = directory::watch(&places.directory, &changes) => {
+        ended = directory::watch(&places.directory, &changes, &watches) => {
             let Err(replaced) = ended;
             Err(replaced.into())
         }
-        result = attend(edge, &publish, &mut plugins, &mut reloader) => result,
+        ended = nvml::attend(hardware, clock, links) => {
+            let Err(error) = ended;
+            Err(error.into())
+        }
+        never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
+        never = memory.keep(remembered) => match never {},
+        () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
+            Err(anyhow!("no signal can come any more"))
+        }
+        result = attend(observations, &mut wiring, &mut plugins, &mut reloader) => result,
     };
-    plugins.stop().await;
+    let remembered = wiring.remember.borrow().clone();
+    tokio::join!(plugins.stop(), memory.settle(remembered));
     result
 }
 
 /// Takes observations into the inventory, publishes it, and sees that every resource is served.
 async fn attend(
-    mut edge: nvml::Edge,
-    publish: &watch::Sender<Arc<Inventory>>,
+    mut observations: mpsc::Receiver<Vec<Seen>>,
+    wiring: &mut Wiring,
     plugins: &mut Plugins,
     reloader: &mut Reloader,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
+    // Catalogues that take too long for this task, which the lists of devices wait for.
+    let mut postponed = JoinSet::<Finished>::new();
     loop {
         tokio::select! {
-            count = edge.observations.recv_many(&mut batch, BATCH), if !edge.observations.is_closed() => {
+            count = observations.recv_many(&mut batch, BATCH), if !observations.is_closed() => {
                 if count > 0 {
-                    if take_in(batch.drain(..), publish) {
-                        reloader.look_at_host(publish);
+                    let mut taken = wiring.take_in(batch.drain(..).flatten());
+                    if taken.layout {
+                        taken.postponed.extend(reloader.look_at_host(&wiring.publish));
                     }
-                    plugins.serve_all(publish);
+                    for draft in taken.postponed {
+                        postponed.spawn_blocking(move || draft.finish());
+                    }
+                    plugins.serve_all(&wiring.publish);
                 }
+            }
+            Some(finished) = postponed.join_next(), if !postponed.is_empty() => {
+                let finished = finished.context("a preferred allocation could not be prepared")?;
+                wiring.publish.send_if_modified(|inventory| {
+                    Arc::make_mut(inventory).finish(finished);
+                    false
+                });
             }
             wake = reloader.next() => {
-                match wake {
-                    Wake::Reload(loaded) => reloader.apply(*loaded, publish),
-                    Wake::Look => reloader.look_at_host(publish),
+                let left = match wake {
+                    Wake::Reload(loaded) => reloader.apply(*loaded, &wiring.publish),
+                    Wake::Look => reloader.look_at_host(&wiring.publish),
+                };
+                for draft in left {
+                    postponed.spawn_blocking(move || draft.finish());
                 }
-                plugins.serve_all(publish);
-            }
-            ended = &mut edge.ended => {
-                return Err(ended.map_or_else(|_| anyhow!("the thread nvml ended without a word"), Into::into));
+                plugins.serve_all(&wiring.publish);
             }
             Some(ended) = plugins.running.join_next(), if !plugins.running.is_empty() => {
                 ended.context("the task of a resource panicked")??;
@@ -99,18 +149,59 @@ async fn attend(
     }
 }
 
-/// The one place where what is seen changes the inventory. True if the layout changed by it.
-fn take_in(seen: impl Iterator<Item = Seen>, publish: &watch::Sender<Arc<Inventory>>) -> bool {
-    let mut changes = Vec::new();
-    publish.send_if_modified(|inventory| {
-        let inventory = Arc::make_mut(inventory);
-        changes.extend(seen.map(|seen| inventory.apply(seen.at, seen.observation)));
-        changes.iter().any(|change| *change != Changes::default())
-    });
-    let inventory = publish.borrow().clone();
-    for changes in &changes {
-        log::changes(changes, &inventory);
-        findings::log(changes);
+/// What an observation leaves to be done elsewhere.
+struct Taken {
+    /// Whether the layout changed by it.
+    layout: bool,
+    /// Catalogues to finish.
+    postponed: Vec<Arc<Draft>>,
+}
+
+/// The inventory, and who has to hear of its changes.
+struct Wiring {
+    publish: watch::Sender<Arc<Inventory>>,
+    want: watch::Sender<Wants>,
+    remember: watch::Sender<Remembered>,
+    clock: Clock,
+    doorkeeper: Doorkeeper,
+}
+
+impl Wiring {
+    /// The one place that takes observations into the inventory.
+    ///
+    /// The next inventory is made beside the one that is published, so that no reader waits meanwhile.
+    fn take_in(&mut self, seen: impl Iterator<Item = Seen>) -> Taken {
+        let mut next = self.publish.borrow().clone();
+        let inventory = Arc::make_mut(&mut next);
+        let mut changes: Vec<Changes> = seen.map(|seen| inventory.apply(seen.at, seen.observation)).collect();
+        if changes.iter().any(|change| !change.appeared.is_empty()) {
+            // A GPU that is spoken against is never shown Healthy.
+            let quarantine = NodeObservation::Quarantine(self.doorkeeper.says(inventory));
+            changes.push(inventory.apply(self.clock.now(), Observation::Health(quarantine)));
+        }
+        self.publish.send_if_modified(|inventory| {
+            *inventory = next.clone();
+            changes.iter().any(|change| *change != Changes::default())
+        });
+        for changes in &changes {
+            log::changes(changes, &next);
+            findings::log(changes);
+        }
+        let health = next.node_health();
+        set(&self.want, Wants::of(health));
+        set(&self.remember, health.remember());
+        Taken {
+            layout: changes.iter().any(|changes| changes.layout),
+            postponed: changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect(),
+        }
     }
-    changes.iter().any(|changes| changes.layout)
+}
+
+/// Sends a value if it is another one.
+fn set<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|current| {
+        let differs = *current != value;
+        *current = value;
+        differs
+    });
 }

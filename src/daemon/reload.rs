@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::{findings, settings};
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
+use crate::device::allocation::Draft;
 use crate::device::injection::HostNodes;
 use crate::device::inventory::{Changes, Inventory};
 use crate::device::layout::Finding;
@@ -127,8 +128,9 @@ impl Reloader {
         }
     }
 
-    /// Applies a configuration, or refuses it whole and leaves the one in force.
-    pub(super) fn apply(&mut self, loaded: Loaded, publish: &watch::Sender<Arc<Inventory>>) {
+    /// Applies a configuration, or refuses it whole and leaves the one in force. The answer is what is left to be done
+    /// elsewhere.
+    pub(super) fn apply(&mut self, loaded: Loaded, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
         let began = Instant::now();
         for warning in loaded.warnings() {
             warn!("{warning}");
@@ -137,7 +139,7 @@ impl Reloader {
         let changes = self.running.changes(&config);
         if changes.is_empty() {
             info!("the configuration is what it was");
-            return;
+            return Vec::new();
         }
         for setting in &changes.at_next_start {
             warn!(setting, "a change of this setting waits for the next start");
@@ -147,10 +149,13 @@ impl Reloader {
         }
         config.keep_process_of(&self.running);
         config.health = self.running.health.clone();
-        if let Err(error) = self.put_in_force(&config, publish) {
-            error!("the new configuration is refused, the one before stays in force: {error:#}");
-            return;
-        }
+        let left = match self.put_in_force(&config, publish) {
+            Ok(left) => left,
+            Err(error) => {
+                error!("the new configuration is refused, the one before stays in force: {error:#}");
+                return Vec::new();
+            }
+        };
         let took = began.elapsed().as_secs_f64() * 1e3;
         info!(
             layout = changes.layout,
@@ -161,9 +166,14 @@ impl Reloader {
             "the new configuration is in force"
         );
         self.running = config;
+        left
     }
 
-    fn put_in_force(&self, config: &Config, publish: &watch::Sender<Arc<Inventory>>) -> anyhow::Result<()> {
+    fn put_in_force(
+        &self,
+        config: &Config,
+        publish: &watch::Sender<Arc<Inventory>>,
+    ) -> anyhow::Result<Vec<Arc<Draft>>> {
         let layout = settings::layout(config);
         let injector = settings::injector(config, host(config, &self.roots)?);
         let before = publish.borrow().clone();
@@ -174,18 +184,21 @@ impl Reloader {
         if let Some((resource, why)) = too_large {
             bail!("the sharing of {resource} {why}");
         }
-        change(publish, |inventory| [inventory.rearrange(layout), inventory.hand_over(injector)]);
-        Ok(())
+        let policies = settings::policies(config);
+        Ok(change(publish, |inventory| {
+            [inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
+        }))
     }
 
-    /// Looks at the host again.
-    pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) {
+    /// Looks at the host again. The answer is what is left to be done elsewhere.
+    pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
         // A channel that goes is no reason to end: containers that are to have it are told by their runtime.
         let host = self.roots.look(self.running.injection.pass_device_specs);
         let injector = settings::injector(&self.running, host);
-        if *publish.borrow().injector() != injector {
-            change(publish, |inventory| [inventory.hand_over(injector)]);
+        if *publish.borrow().injector() == injector {
+            return Vec::new();
         }
+        change(publish, |inventory| [inventory.hand_over(injector)])
     }
 
     /// Watches the directories on the way to the file, which change with its symlinks. Trouble is no more than slowness.
@@ -225,11 +238,16 @@ impl Reloader {
     }
 }
 
-/// The one place where a configuration changes the inventory.
-fn change<const N: usize>(publish: &watch::Sender<Arc<Inventory>>, how: impl FnOnce(&mut Inventory) -> [Changes; N]) {
-    let mut changes = None;
-    publish.send_modify(|inventory| changes = Some(how(Arc::make_mut(inventory))));
-    changes.iter().flatten().for_each(findings::log);
+/// The one place where a configuration changes the inventory. The answer is what it leaves to be done elsewhere.
+fn change<const N: usize>(
+    publish: &watch::Sender<Arc<Inventory>>,
+    how: impl FnOnce(&mut Inventory) -> [Changes; N],
+) -> Vec<Arc<Draft>> {
+    let mut next = publish.borrow().clone();
+    let changes = how(Arc::make_mut(&mut next));
+    publish.send_replace(next);
+    changes.iter().for_each(findings::log);
+    changes.into_iter().flat_map(|changes| changes.postponed).collect()
 }
 
 fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {

@@ -1,12 +1,14 @@
 //! What each room needs of the configuration, in that room's words.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use anyhow::Context;
 use tracing::warn;
 
-use crate::config::{Config, Imex, KubeletSocket, Sharing};
-use crate::device::health::{Overrides, Policy, Rules};
+use crate::config::{Config, Health, Imex, KubeletSocket, Sharing, Xids};
+use crate::device::allocation::Policies;
+use crate::device::health::{Critical, Overrides, Policy, Relapses, Rules, Thresholds, Xid};
 use crate::device::injection::{HostNodes, Injector};
 use crate::device::layout::Layout;
 use crate::host::Roots;
@@ -33,7 +35,9 @@ pub(super) fn hardware(config: &Config, policy: &Policy) -> nvml::Settings {
         sysfs_root: config.process.sysfs_root.clone(),
         fail_on_init_error: config.process.fail_on_init_error,
         events: if policy.is_off() { BTreeSet::new() } else { policy.event_types() },
-        rescan: config.health.poll_interval,
+        poll: config.health.poll_interval,
+        deadline: config.health.call_deadline,
+        release_for: config.health.release_for,
     }
 }
 
@@ -81,10 +85,53 @@ pub(super) fn injector(config: &Config, host: HostNodes) -> Injector {
 pub(super) fn policy(config: &Config) -> Policy {
     let (overrides, mut findings) =
         Overrides::parse(&config.health.disable_healthchecks, &config.health.enable_healthchecks);
-    let (policy, more) = Policy::new(Rules::default(), overrides);
+    let (policy, more) = Policy::new(rules(&config.health), overrides);
     findings.extend(more);
     for finding in findings {
         warn!("{finding}");
     }
     policy
+}
+
+/// Which devices are preferred.
+pub(super) fn policies(config: &Config) -> Policies {
+    Policies { whole: config.allocation.whole, shared: config.allocation.shared }
+}
+
+/// Numbers of Xids that `ignoredXIDs: all` covers: more than NVIDIA's catalogue has.
+const EVERY_XID: std::ops::Range<u32> = 0..1024;
+
+fn rules(health: &Health) -> Rules {
+    let xids = |xids: &BTreeSet<u32>| xids.iter().copied().map(Xid).collect::<BTreeSet<_>>();
+    Rules {
+        disabled: !health.enabled,
+        event_types: health.event_types.clone(),
+        // An empty list says nothing: it is what holds where the key is not written.
+        ignored: match &health.ignored_xids {
+            Xids::All => Some(EVERY_XID.map(Xid).collect()),
+            Xids::These(ignored) => Some(xids(ignored)).filter(|ignored| !ignored.is_empty()),
+        },
+        critical: match &health.critical_xids {
+            Xids::All => Critical::All,
+            Xids::These(critical) if critical.is_empty() => Critical::ByClass,
+            Xids::These(critical) => Critical::Only(xids(critical)),
+        },
+        actions: health.xids.iter().map(|(xid, action)| (Xid(*xid), *action)).collect(),
+        thresholds: thresholds(health),
+    }
+}
+
+fn thresholds(health: &Health) -> Thresholds {
+    // The configuration has refused zero already.
+    let count = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+    Thresholds {
+        recovery_polls: count(health.recovery_polls),
+        relapses: Some(Relapses { count: count(health.relapses), window: health.relapse_window }),
+        misses: count(health.missed_calls),
+        suspicion: health.suspicion,
+        quiet: health.quiet_period,
+        row_remap_pending: health.row_remap_pending,
+        drain_p2p: health.drain_p2p,
+        fabric: health.fabric,
+    }
 }

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::allocation::{self, Catalogues, Draft, Entry, Finished, Place, Policies, Preferred, Request};
 use super::gpu::{Gpu, NumaNode, Placement};
-use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered};
+use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, ReturnCode};
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
 use super::names::{DeviceId, ResourceName, Uuid};
+use super::topology::{self, Links, Topology};
 
 /// A device as it is offered to the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub enum Observation {
     },
     /// Something that bears on health alone.
     Health(NodeObservation),
+    /// How the GPUs are linked, as far as it could be read.
+    Links(Links),
 }
 
 /// One place of an enumeration.
@@ -103,6 +107,12 @@ pub struct Changes {
     pub appeared: Vec<Uuid>,
     /// What became of the health of which GPU.
     pub health: BTreeMap<Uuid, health::Change>,
+    /// Whether the links were read and are not what they were.
+    pub links: bool,
+    /// What does not fit together in the topology and was not told before.
+    pub misfits: Vec<topology::Finding>,
+    /// Catalogues that are in use and can be made better elsewhere, for [`Inventory::finish`].
+    pub postponed: Vec<Arc<Draft>>,
     /// Whether a resource has another list of devices, or a device other facts.
     pub layout: bool,
     /// What a person should hear and has not heard.
@@ -135,12 +145,14 @@ pub struct Inventory {
     resources: BTreeMap<ResourceName, Arc<BTreeMap<DeviceId, Device>>>,
     reserved: BTreeMap<Uuid, String>,
     findings: Vec<Finding>,
+    /// What the choice of preferred devices rests on.
+    catalogues: Catalogues,
 }
 
 impl Inventory {
     /// A node of whose GPUs nothing is known yet.
     #[must_use]
-    pub fn new(layout: Layout, injector: Injector, health: NodeHealth) -> Self {
+    pub fn new(layout: Layout, injector: Injector, health: NodeHealth, policies: Policies) -> Self {
         Self {
             layout,
             injector: Arc::new(injector),
@@ -149,6 +161,7 @@ impl Inventory {
             resources: BTreeMap::new(),
             reserved: BTreeMap::new(),
             findings: Vec::new(),
+            catalogues: Catalogues::new(policies),
         }
     }
 
@@ -157,6 +170,15 @@ impl Inventory {
         let mut changes = Changes::default();
         self.layout = layout;
         self.lay_out(&mut changes);
+        changes
+    }
+
+    /// Prefers devices by other policies. No list changes by it.
+    pub fn prefer(&mut self, policies: Policies) -> Changes {
+        let mut changes = Changes::default();
+        if self.catalogues.choose_by(policies) {
+            self.refresh_catalogues(&mut changes);
+        }
         changes
     }
 
@@ -208,6 +230,11 @@ impl Inventory {
             Observation::Health(observation) => {
                 Changes { health: self.health.apply(now, observation), ..Changes::default() }
             }
+            Observation::Links(links) => {
+                let mut changes = Changes { links: self.catalogues.take(links), ..Changes::default() };
+                self.refresh_catalogues(&mut changes);
+                changes
+            }
         }
     }
 
@@ -220,6 +247,27 @@ impl Inventory {
     #[must_use]
     pub fn devices(&self, resource: &ResourceName) -> Option<&BTreeMap<DeviceId, Device>> {
         self.resources.get(resource).map(Arc::as_ref)
+    }
+
+    /// The best choice for a container; `None` for a resource that is not served.
+    #[must_use]
+    pub fn preferred<'a, S: AsRef<str>>(
+        &'a self,
+        resource: &ResourceName,
+        request: &Request<'a, S>,
+    ) -> Option<Preferred<'a>> {
+        self.catalogues.of(resource).map(|catalogue| allocation::preferred(catalogue, request))
+    }
+
+    /// How the GPUs are linked, as far as it is known.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        self.catalogues.topology()
+    }
+
+    /// Takes a catalogue that was postponed and is finished, unless what it rests on has changed since.
+    pub fn finish(&mut self, finished: Finished) {
+        self.catalogues.finish(finished);
     }
 
     /// The physical GPUs by UUID.
@@ -260,7 +308,13 @@ impl Inventory {
                 // Without an identity there is nothing to advertise; the hardware edge has reported it.
                 Found::Failed { uuid: None, .. } => continue,
             };
-            listed.insert(uuid.clone());
+            // One that is lost keeps its place in NVML's enumeration, and is no GPU that is there.
+            let lost = failed.last().is_some_and(|(failed, error): &(Uuid, NvmlError)| {
+                *failed == uuid && error.code == ReturnCode::GPU_IS_LOST
+            });
+            if !lost {
+                listed.insert(uuid.clone());
+            }
             if !self.gpus.contains_key(&uuid) {
                 changes.appeared.push(uuid.clone());
             }
@@ -277,6 +331,23 @@ impl Inventory {
             }
         }
         changes
+    }
+
+    fn refresh_catalogues(&mut self, changes: &mut Changes) {
+        let gpus = self.gpus.iter().map(|(uuid, tracked)| Place {
+            uuid: uuid.clone(),
+            index: tracked.index,
+            pci_bus_id: tracked.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
+            numa_node: tracked.facts.as_ref().and_then(|gpu| gpu.numa_node),
+        });
+        changes.misfits = self.catalogues.place(gpus.collect());
+        for (resource, devices) in &self.resources {
+            // What is withdrawn is not in use either.
+            let offered = devices.values().filter(|device| !device.withdrawn);
+            let entries =
+                offered.map(|device| Entry { id: device.id.clone(), gpu: device.gpu.clone(), gpu_index: device.index });
+            changes.postponed.extend(self.catalogues.offer(resource, entries.collect()));
+        }
     }
 
     fn known(&self) -> impl Iterator<Item = Known<'_>> {
@@ -304,12 +375,12 @@ impl Inventory {
         let before = std::mem::replace(&mut self.findings, laid_out.findings);
         changes.found = self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
         changes.settled = before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
+        self.refresh_catalogues(changes);
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::health::ReturnCode;
     use super::*;
 
     /// A GPU with facts that follow from its index: four to a NUMA node.
@@ -331,7 +402,8 @@ pub(crate) mod tests {
 
     /// A node of `count` such GPUs, offered whole.
     pub(crate) fn node(count: u32) -> Inventory {
-        let mut inventory = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default());
+        let (layout, injector) = (Layout::default(), Injector::default());
+        let mut inventory = Inventory::new(layout, injector, NodeHealth::default(), Policies::default());
         inventory.apply(Moment::default(), scan(0..count));
         inventory
     }

@@ -14,3 +14,4 @@ pub mod mig_profile;
 pub mod names;
 pub mod request;
 pub mod sharing;
+pub mod topology;

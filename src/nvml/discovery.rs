@@ -1,12 +1,13 @@
-//! One enumeration of the GPUs, each on its own: what one answers never keeps the others from being read.
+//! What each GPU of an enumeration is, each on its own: what one answers never keeps the others from being read.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 use tracing::warn;
 
+use super::crew::calling;
+use super::events::Registry;
 use super::mig;
 use super::session::{Session, call_error, is_unsupported};
 use crate::device::gpu::{Gpu, NumaNode};
@@ -14,40 +15,34 @@ use crate::device::health::{NvmlError as CallError, ReturnCode};
 use crate::device::inventory::Found;
 use crate::device::names::{PciBusId, Uuid};
 
-/// Reads every GPU that NVML enumerates, in its index order.
+/// Reads the GPU at a place of NVML's enumeration, and has `registry` watch it.
 ///
-/// `before` says which GPU was at which index in the last enumeration: a GPU that no longer gives its UUID is
-/// known by it, as long as the count is the same.
-///
-/// # Errors
-/// The GPUs cannot even be counted: NVML itself is gone.
-pub(super) fn enumerate(
+/// `known` says which GPU was at that place in the last enumeration, if it was of the same length: a GPU that no
+/// longer gives its UUID is known by it.
+pub(super) fn identify(
     session: &Session,
+    registry: Option<&Registry>,
+    index: u32,
+    known: Option<Uuid>,
     sysfs: &Path,
-    before: &BTreeMap<u32, Uuid>,
-) -> Result<Vec<Found>, CallError> {
-    let nvml = session.nvml();
-    let count = nvml.device_count().map_err(|error| call_error("nvmlDeviceGetCount_v2", &error))?;
-    let before = if before.len() == count as usize { Some(before) } else { None };
-    Ok((0..count)
-        .map(|index| {
-            let known = || before.and_then(|before| before.get(&index)).cloned();
-            let device = match nvml.device_by_index(index) {
-                Ok(device) => device,
-                Err(error) => {
-                    return failed(index, known(), call_error("nvmlDeviceGetHandleByIndex_v2", &error));
-                }
-            };
-            let uuid = match uuid(&device) {
-                Ok(uuid) => uuid,
-                Err(error) => return failed(index, known(), error),
-            };
-            match facts(session, &device, index, uuid.clone(), sysfs) {
-                Ok(gpu) => Found::Gpu(gpu),
-                Err(error) => failed(index, Some(uuid), error),
-            }
-        })
-        .collect())
+) -> Found {
+    calling("nvmlDeviceGetHandleByIndex_v2");
+    let device = match session.nvml().device_by_index(index) {
+        Ok(device) => device,
+        Err(error) => return failed(index, known, call_error("nvmlDeviceGetHandleByIndex_v2", &error)),
+    };
+    let uuid = match uuid(&device) {
+        Ok(uuid) => uuid,
+        Err(error) => return failed(index, known, error),
+    };
+    if let Some(registry) = registry {
+        registry.watch(session, &device, &uuid, index);
+    }
+    calling("a call of the enumeration");
+    match facts(session, &device, index, uuid.clone(), sysfs) {
+        Ok(gpu) => Found::Gpu(gpu),
+        Err(error) => failed(index, Some(uuid), error),
+    }
 }
 
 fn failed(index: u32, uuid: Option<Uuid>, error: CallError) -> Found {
@@ -57,6 +52,7 @@ fn failed(index: u32, uuid: Option<Uuid>, error: CallError) -> Found {
 /// The UUID of a device.
 pub(super) fn uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
     const CALL: &str = "nvmlDeviceGetUUID";
+    calling(CALL);
     let text = device.uuid().map_err(|error| call_error(CALL, &error))?;
     text.parse().map_err(|error| {
         warn!(%error, "NVML gives a UUID that is none");

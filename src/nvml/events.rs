@@ -1,46 +1,55 @@
 //! The thread that waits for NVML's events and says them in our words.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nvml_wrapper::Device;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::crew::calling;
 use super::raw::{self, EventSet, RawEvent};
 use super::session::{Session, call_error, is_unsupported};
-use super::{Clock, Nudge, Seen, discovery};
-use crate::device::health::{self, EventType, NodeObservation, NvmlError as CallError, Scope, Xid};
+use super::{Clock, Nudge, Seen};
+use crate::device::health::{self, EventType, Moment, NodeObservation, NvmlError as CallError, Scope, Xid};
 use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
 
-/// How long one wait for an event may take: the rhythm of an idle plugin.
-const WAIT: Duration = Duration::from_secs(5);
+/// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is let go no sooner.
+const WAIT: Duration = Duration::from_secs(2);
 /// Pauses after a wait that failed: doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Events that are registered, with the GPU behind each handle that an event can name.
-pub(super) struct Registered {
+/// The events that are registered, and the GPU behind each handle that one can name.
+pub(super) struct Registry {
     set: EventSet,
-    gpus: BTreeMap<usize, Uuid>,
+    wanted: u64,
+    gpus: Mutex<BTreeMap<usize, Uuid>>,
 }
 
-/// Registers every GPU for the events that it supports. What cannot be watched is said once; its GPU is served.
-pub(super) fn register(session: &Arc<Session>, types: &BTreeSet<EventType>) -> Result<Registered, CallError> {
-    let wanted = types.iter().fold(0, |mask, event| mask | event.bit());
-    let set = EventSet::create(session.clone()).map_err(|error| call_error("nvmlEventSetCreate", &error))?;
-    let nvml = session.nvml();
-    let count = nvml.device_count().map_err(|error| call_error("nvmlDeviceGetCount_v2", &error))?;
-    let mut gpus = BTreeMap::new();
-    for index in 0..count {
-        // A GPU without a handle or a UUID is reported by the enumeration.
-        let Ok(device) = nvml.device_by_index(index) else { continue };
-        let Ok(uuid) = discovery::uuid(&device) else { continue };
-        gpus.insert(raw::handle(&device), uuid.clone());
-        let supported = match raw::supported_event_types(session, &device) {
-            Ok(types) => types & wanted,
+impl Registry {
+    /// An empty registry for these types of events.
+    pub(super) fn create(session: &Arc<Session>, types: &BTreeSet<EventType>) -> Result<Self, CallError> {
+        const CALL: &str = "nvmlEventSetCreate";
+        calling(CALL);
+        let set = EventSet::create(session.clone()).map_err(|error| call_error(CALL, &error))?;
+        let wanted = types.iter().fold(0, |mask, event| mask | event.bit());
+        Ok(Self { set, wanted, gpus: Mutex::default() })
+    }
+
+    /// Registers a GPU for the events that it supports, unless this handle of it is. What cannot be watched is said
+    /// once; its GPU is served.
+    pub(super) fn watch(&self, session: &Session, device: &Device<'_>, uuid: &Uuid, index: u32) {
+        if self.gpus().insert(raw::handle(device), uuid.clone()).is_some() {
+            return;
+        }
+        calling("nvmlDeviceGetSupportedEventTypes");
+        let supported = match raw::supported_event_types(session, device) {
+            Ok(types) => types & self.wanted,
             Err(error) if is_unsupported(&error) => 0,
             Err(error) => {
                 let error = call_error("nvmlDeviceGetSupportedEventTypes", &error);
@@ -48,55 +57,63 @@ pub(super) fn register(session: &Arc<Session>, types: &BTreeSet<EventType>) -> R
                 0
             }
         };
+        calling("nvmlDeviceRegisterEvents");
         if supported == 0 {
             warn!(gpu.uuid = %uuid, gpu.index = index, "this GPU reports no events: its health follows its answers alone");
-        } else if let Err(error) = set.register(&device, supported) {
+        } else if let Err(error) = self.set.register(device, supported) {
             let error = call_error("nvmlDeviceRegisterEvents", &error);
             warn!(gpu.uuid = %uuid, gpu.index = index, %error, "cannot watch for events of this GPU");
         }
     }
-    Ok(Registered { set, gpus })
+
+    fn gpus(&self) -> MutexGuard<'_, BTreeMap<usize, Uuid>> {
+        self.gpus.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Waits for events until `stop` is disconnected or nobody listens any more.
+/// Waits for events until `stop` is disconnected or nobody listens any more, a wait at most as long as `rhythm`.
 ///
-/// An error in waiting is counted, said once, and never loops hot; each one asks for an enumeration.
+/// An error in waiting is counted, the same one said no more than once a minute, and never loops hot; each one asks
+/// for an enumeration.
 pub(super) fn attend(
-    registered: &Registered,
-    observe: &mpsc::Sender<Seen>,
+    registry: &Registry,
+    observe: &mpsc::Sender<Vec<Seen>>,
     clock: Clock,
-    nudge: &Sender<Nudge>,
+    rhythm: Duration,
+    nudge: &mpsc::Sender<Nudge>,
     stop: &Receiver<()>,
 ) {
     let mut failures: u32 = 0;
-    let mut said: Option<CallError> = None;
+    let mut throttle = Throttle::default();
+    let mut said = false;
     loop {
-        match registered.set.wait(WAIT) {
+        match registry.set.wait(WAIT.min(rhythm)) {
             Ok(event) => {
                 if failures > 0 {
-                    info!(failures, "waiting for NVML's events works again");
+                    if std::mem::take(&mut said) {
+                        info!(failures, "waiting for NVML's events works again");
+                    }
                     failures = 0;
-                    said = None;
                 }
-                let Some(observation) = event.and_then(|event| registered.translate(event)) else {
-                    if stop.try_recv() == Err(TryRecvError::Disconnected) {
+                if let Some(observation) = event.and_then(|event| registry.translate(event, nudge)) {
+                    let observation = Observation::Health(observation);
+                    if observe.blocking_send(vec![Seen { at: clock.now(), observation }]).is_err() {
                         return;
                     }
-                    continue;
-                };
-                let observation = Observation::Health(observation);
-                if observe.blocking_send(Seen { at: clock.now(), observation }).is_err() {
+                }
+                if stop.try_recv() == Err(TryRecvError::Disconnected) {
                     return;
                 }
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
                 let error = call_error("nvmlEventSetWait_v2", &error);
-                if said.as_ref() != Some(&error) {
+                if throttle.allows(error.code.0, clock.now()) {
                     warn!(%error, "cannot wait for NVML's events, trying on");
-                    said = Some(error);
+                    said = true;
                 }
-                let _ = nudge.send(Nudge::Enumerate);
+                // A nudge that finds another one waiting is not needed.
+                let _ = nudge.try_send(Nudge::Enumerate);
                 let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE);
                 if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                     return;
@@ -106,22 +123,60 @@ pub(super) fn attend(
     }
 }
 
-impl Registered {
-    fn translate(&self, event: RawEvent) -> Option<NodeObservation> {
+/// Lets the same thing be said no more than once a minute.
+#[derive(Default)]
+struct Throttle(BTreeMap<u32, Moment>);
+
+impl Throttle {
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn allows(&mut self, what: u32, now: Moment) -> bool {
+        self.0.retain(|_, said| now.since(*said) < Self::MINUTE);
+        match self.0.entry(what) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(now);
+                true
+            }
+        }
+    }
+}
+
+impl Registry {
+    fn translate(&self, event: RawEvent, nudge: &mpsc::Sender<Nudge>) -> Option<NodeObservation> {
         let observation = match EventType::from_bit(event.event_type)? {
             EventType::XidCriticalError => health::Observation::Xid {
                 // The catalogue's numbers are small; one that does not fit is as unknown as the largest.
                 xid: Xid(u32::try_from(event.data).unwrap_or(u32::MAX)),
                 scope: Scope::from_event(event.gpu_instance, event.compute_instance),
             },
-            other => health::Observation::Event(other),
+            other => {
+                if other == EventType::MigConfigChange {
+                    let _ = nudge.try_send(Nudge::Enumerate);
+                }
+                health::Observation::Event(other)
+            }
         };
-        Some(match self.gpus.get(&event.device) {
-            Some(gpu) => NodeObservation::Gpu(gpu.clone(), observation),
+        Some(match self.gpus().get(&event.device).cloned() {
+            Some(gpu) => NodeObservation::Gpu(gpu, observation),
             None => {
                 warn!(?observation, "NVML reported an event without saying on which GPU: it counts for all");
                 NodeObservation::EveryGpu(observation)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_error_is_said_once_a_minute_and_another_at_once() {
+        let mut throttle = Throttle::default();
+        let at = |seconds| Moment(Duration::from_secs(seconds));
+        let said = [(999, 0), (999, 1), (15, 2), (999, 59), (999, 60), (15, 61)];
+        let allowed: Vec<_> = said.into_iter().filter(|(code, second)| throttle.allows(*code, at(*second))).collect();
+        assert_eq!(allowed, [(999, 0), (15, 2), (999, 60)]);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
-use super::session::{Session, call_error};
+use super::session::call_error;
 use crate::device::health::{NvmlError as CallError, ReturnCode};
 
 /// The library's name, with the only version that there has ever been.
@@ -99,7 +99,7 @@ fn write_tried(f: &mut fmt::Formatter<'_>, tried: &[(String, String)]) -> fmt::R
 ///
 /// # Errors
 /// None of them loads, or the one that does cannot be initialised.
-pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Session, OpenError> {
+pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Nvml, OpenError> {
     let mut tried = Vec::new();
     if let Some(library) = named {
         return attempt(library.as_os_str(), &mut tried)?.ok_or(OpenError::NotFound { tried, driver_root: None });
@@ -109,8 +109,8 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Session, 
         let library = driver_root.join(directory).join(SONAME);
         match library.exists() {
             true => {
-                if let Some(session) = attempt(library.as_os_str(), &mut tried)? {
-                    return Ok(session);
+                if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {
+                    return Ok(nvml);
                 }
             }
             false => absent.push(directory),
@@ -119,8 +119,8 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Session, 
     if !absent.is_empty() {
         tried.push((format!("{}/{{{}}}", driver_root.display(), absent.join(",")), "not there".to_owned()));
     }
-    if let Some(session) = attempt(OsStr::new(SONAME), &mut tried)? {
-        return Ok(session);
+    if let Some(nvml) = attempt(OsStr::new(SONAME), &mut tried)? {
+        return Ok(nvml);
     }
     let cache = driver_root.join("etc/ld.so.cache");
     match std::fs::read(&cache) {
@@ -133,8 +133,8 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Session, 
             for entry in entries {
                 // The cache speaks of paths inside the root that it was made for.
                 let library = driver_root.join(entry.strip_prefix("/").unwrap_or(&entry));
-                if let Some(session) = attempt(library.as_os_str(), &mut tried)? {
-                    return Ok(session);
+                if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {
+                    return Ok(nvml);
                 }
             }
         }
@@ -143,10 +143,10 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Session, 
 }
 
 /// Tries one library: `None`, and a word in `tried`, if it cannot be loaded as NVML.
-fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<Session>, OpenError> {
+fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<Nvml>, OpenError> {
     let place = library.display().to_string();
-    match Nvml::builder().lib_path(library).init() {
-        Ok(nvml) => Ok(Some(Session::new(nvml))),
+    match initialise(library) {
+        Ok(nvml) => Ok(Some(nvml)),
         Err(NvmlError::LibloadingError(error)) => {
             // The loader's text begins with the path, which stands there already.
             let text = error.to_string();
@@ -159,6 +159,22 @@ fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<
         }
         Err(error) => Err(OpenError::Init { library: place, error: call_error("nvmlInit_v2", &error) }),
     }
+}
+
+/// Loads a library and initialises it, on a thread of its own for the sake of memory: the table of some four hundred
+/// functions passes over the stack a few times, and what a thread that lives on has once touched stays resident.
+fn initialise(library: &OsStr) -> Result<Nvml, NvmlError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("nvml-open".to_owned())
+            .spawn_scoped(scope, || Nvml::builder().lib_path(library).init());
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // Without another thread it takes more memory, and no more than that.
+            Err(_) => Nvml::builder().lib_path(library).init(),
+        }
+    })
 }
 
 /// Begins the part of /etc/ld.so.cache that glibc has written since 2.2 (elf/cache.c, struct cache_file_new).

@@ -10,10 +10,15 @@ use std::time::Duration;
 use nvml_wrapper::Device;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper_sys::bindings::{
-    nvmlEventData_t, nvmlEventSet_t, nvmlGpuInstanceInfo_t, nvmlGpuInstanceProfileInfo_t,
+    nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t,
+    nvmlGpuFabricInfo_v3_t, nvmlGpuInstanceInfo_t, nvmlGpuInstanceProfileInfo_t,
+    nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU,
+    nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH, nvmlMemory_t,
+    nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG,
 };
 
 use super::session::Session;
+use crate::device::health::{Fabric, FabricState, ReturnCode};
 
 /// A set of events to wait for. Freed when dropped, before NVML is shut down.
 pub(super) struct EventSet {
@@ -21,9 +26,11 @@ pub(super) struct EventSet {
     set: nvmlEventSet_t,
 }
 
-// SAFETY: the handle is not tied to a thread: nvml.h names no such rule for event sets, and no two threads have
-// it at the same time, since `EventSet` is not `Sync`.
+// SAFETY: the handle is not tied to a thread: nvml.h names no such rule for event sets.
 unsafe impl Send for EventSet {}
+// SAFETY: NVML is thread-safe (NVML API reference, "Known issues and features of the API"): one thread may register
+// a GPU while another waits. The set is freed only by its last owner.
+unsafe impl Sync for EventSet {}
 
 /// One event as the driver gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +60,79 @@ pub(super) fn supported_event_types(session: &Session, device: &Device<'_>) -> R
     // SAFETY: the handle is the library's own and alive as long as `device`; `types` is a place for the answer.
     nvml_try(unsafe { call(device.handle(), &mut types) })?;
     Ok(types)
+}
+
+/// The values of fields of a device, each with a return code of its own (nvmlDeviceGetFieldValues).
+pub(super) fn field_values<const N: usize>(
+    session: &Session,
+    device: &Device<'_>,
+    fields: [u32; N],
+) -> Result<[Result<u32, u32>; N], NvmlError> {
+    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetFieldValues.as_ref())?;
+    let mut values = fields.map(|field| {
+        // SAFETY: all fields are numbers or a union of numbers, for which zero is a value.
+        let value: nvmlFieldValue_t = unsafe { std::mem::zeroed() };
+        nvmlFieldValue_t { fieldId: field, ..value }
+    });
+    let count = i32::try_from(N).map_err(|_| NvmlError::InvalidArg)?;
+    // SAFETY: the handle is alive; `values` has room for `count` answers.
+    nvml_try(unsafe { call(device.handle(), count, values.as_mut_ptr()) })?;
+    Ok(values.map(|value| match value.nvmlReturn {
+        0 if value.valueType == nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG => {
+            // SAFETY: NVML says that this is the member it has written. A value too large for 32 bits is none that
+            // is known.
+            Ok(u32::try_from(unsafe { value.value.ullVal }).unwrap_or(u32::MAX))
+        }
+        // SAFETY: any bytes are a number; all of the union were zero before NVML wrote one of its members.
+        0 => Ok(unsafe { value.value.uiVal }),
+        code => Err(code),
+    }))
+}
+
+/// Whether a device answers about its memory (nvmlDeviceGetMemoryInfo, which every driver has).
+pub(super) fn probe_memory(session: &Session, device: &Device<'_>) -> Result<(), NvmlError> {
+    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetMemoryInfo.as_ref())?;
+    let mut memory = nvmlMemory_t { total: 0, free: 0, used: 0 };
+    // SAFETY: the handle is alive, `memory` is a place for the answer.
+    nvml_try(unsafe { call(device.handle(), &mut memory) })
+}
+
+/// How a device is in its NVLink fabric (nvmlDeviceGetGpuFabricInfoV, driver 545 and later; before that
+/// nvmlDeviceGetGpuFabricInfo, which knows of no health mask).
+pub(super) fn fabric(session: &Session, device: &Device<'_>) -> Result<Fabric, NvmlError> {
+    let library = session.nvml().lib();
+    let Ok(call) = nvml_sym(library.nvmlDeviceGetGpuFabricInfoV.as_ref()) else {
+        let call = nvml_sym(library.nvmlDeviceGetGpuFabricInfo.as_ref())?;
+        // SAFETY: all fields are numbers, for which zero is a value.
+        let mut info: nvmlGpuFabricInfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the handle is alive, `info` is a place for the answer.
+        nvml_try(unsafe { call(device.handle(), &mut info) })?;
+        let state = FabricState::from(u32::from(info.state));
+        return Ok(Fabric { state, status: ReturnCode(info.status), health_mask: 0 });
+    };
+    // SAFETY: all fields are numbers, for which zero is a value.
+    let mut info: nvmlGpuFabricInfo_v3_t = unsafe { std::mem::zeroed() };
+    // NVML_STRUCT_VERSION(GpuFabricInfo, 2): every driver that has the call knows it.
+    info.version = u32::try_from(size_of::<nvmlGpuFabricInfo_v2_t>()).unwrap_or(0) | (2 << 24);
+    // SAFETY: the handle is alive; `info` begins as version 2 does and is larger.
+    nvml_try(unsafe { call(device.handle(), &mut info) })?;
+    let state = FabricState::from(u32::from(info.state));
+    Ok(Fabric { state, status: ReturnCode(info.status), health_mask: info.healthMask })
+}
+
+/// Values of `nvmlIntNvLinkDeviceType_t`: the other end of an NVLink is an NVSwitch.
+pub(super) const NVLINK_TO_SWITCH: u32 = nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH;
+/// The same for a CPU.
+pub(super) const NVLINK_TO_CPU: u32 = nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU;
+
+/// What is at the other end of an NVLink (nvmlDeviceGetNvLinkRemoteDeviceType). The wrapper's own call has the answer
+/// written into a temporary and always says "unknown".
+pub(super) fn remote_device_type(session: &Session, device: &Device<'_>, link: u32) -> Result<u32, NvmlError> {
+    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetNvLinkRemoteDeviceType.as_ref())?;
+    let mut remote = 0;
+    // SAFETY: the handle is the library's own and alive as long as `device`; `remote` is a place for the answer.
+    nvml_try(unsafe { call(device.handle(), link, &mut remote) })?;
+    Ok(remote)
 }
 
 /// The GPU instance that a MIG device is on (nvmlDeviceGetGpuInstanceId).

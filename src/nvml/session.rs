@@ -1,26 +1,33 @@
 //! NVML from initialisation to shutdown, and its errors in the words of the health room.
 
+use std::convert::Infallible;
+
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
+use tokio::sync::oneshot;
 
 use crate::device::health::{NvmlError as CallError, ReturnCode};
 
-/// An initialised NVML. Shut down when the last owner drops it.
-pub(super) struct Session(Option<Nvml>);
+/// An initialised NVML. Shut down when the last owner drops it, which is to be a thread that may call NVML.
+pub(super) struct Session {
+    nvml: Option<Nvml>,
+    /// Dropped after the shutdown: whoever holds the other end knows of it.
+    _ended: oneshot::Sender<Infallible>,
+}
 
 impl Session {
-    pub(super) fn new(nvml: Nvml) -> Self {
-        Self(Some(nvml))
+    pub(super) fn new(nvml: Nvml, ended: oneshot::Sender<Infallible>) -> Self {
+        Self { nvml: Some(nvml), _ended: ended }
     }
 
     pub(super) fn nvml(&self) -> &Nvml {
-        self.0.as_ref().expect("it is taken only in drop")
+        self.nvml.as_ref().expect("it is taken only in drop")
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(nvml) = self.0.take()
+        if let Some(nvml) = self.nvml.take()
             && nvml.lib().nvmlShutdown.is_err()
         {
             // The wrapper's drop panics where the library has no nvmlShutdown.

@@ -5,9 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::EventKind;
 use tokio::sync::watch;
 use tracing::{info, warn};
+
+use crate::watch::{Watch, Watches};
 
 /// Pause between two looks beside the watch: nothing rests on inotify alone.
 const SLOW: Duration = Duration::from_secs(10);
@@ -49,7 +51,7 @@ impl Changes {
 
 /// The watch, and what it is on.
 struct Watching {
-    _watcher: RecommendedWatcher,
+    _watch: Watch,
     on: (u64, u64),
 }
 
@@ -57,7 +59,11 @@ struct Watching {
 ///
 /// # Errors
 /// The directory was replaced under a mount: nothing but a fresh mount helps.
-pub async fn watch(directory: &Path, changes: &Changes) -> Result<std::convert::Infallible, DirectoryReplaced> {
+pub async fn watch(
+    directory: &Path,
+    changes: &Changes,
+    watches: &Watches,
+) -> Result<std::convert::Infallible, DirectoryReplaced> {
     let mut changed = changes.subscribe();
     let mut watching: Option<Watching> = None;
     let mut warned = false;
@@ -69,7 +75,9 @@ pub async fn watch(directory: &Path, changes: &Changes) -> Result<std::convert::
             Ok(there) => {
                 let on = (there.dev(), there.ino());
                 if watching.as_ref().is_none_or(|watching| watching.on != on) {
-                    watching = start(directory, on, changes, &mut warned);
+                    // The old watch goes before the new one comes: they have one name.
+                    watching = None;
+                    watching = start(directory, on, changes, watches, &mut warned).or(watching);
                 }
                 if watching.is_some() { SLOW } else { POLLING }
             }
@@ -86,27 +94,29 @@ pub async fn watch(directory: &Path, changes: &Changes) -> Result<std::convert::
 }
 
 /// Starts a watch. Without one the plugin works on, only slower to notice: it warns once.
-fn start(directory: &Path, on: (u64, u64), changes: &Changes, warned: &mut bool) -> Option<Watching> {
+fn start(
+    directory: &Path,
+    on: (u64, u64),
+    changes: &Changes,
+    watches: &Watches,
+    warned: &mut bool,
+) -> Option<Watching> {
     let on_event = {
         let (changes, directory) = (changes.clone(), directory.to_owned());
-        move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| concerns_a_socket(&event, &directory)) {
+        move |event: &notify::Event| {
+            if concerns_a_socket(event, &directory) {
                 changes.rise();
             }
         }
     };
-    let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-        watcher.watch(directory, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    match watcher {
-        Ok(watcher) => {
+    match watches.watch(directory, on_event) {
+        Ok(watch) => {
             // What happened between the look at the directory and the watch on it.
             changes.rise();
             if std::mem::take(warned) {
                 info!(directory = %directory.display(), "watching with inotify again");
             }
-            Some(Watching { _watcher: watcher, on })
+            Some(Watching { _watch: watch, on })
         }
         Err(error) => {
             if !std::mem::replace(warned, true) {

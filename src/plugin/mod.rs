@@ -3,8 +3,10 @@
 //! [`run`] looks, asks [`lifecycle::State::next`] and does the step, again and again. Everything that happens
 //! (a socket comes or goes, a stream opens or ends, time passes) only wakes it.
 
+pub mod count;
 pub mod directory;
 pub mod lifecycle;
+pub mod notes;
 pub mod server;
 pub mod service;
 pub mod socket;
@@ -23,6 +25,7 @@ use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
 use directory::Changes;
 use lifecycle::{Seen, State, Step, Why};
+use notes::Notes;
 use server::Server;
 use socket::{Places, SocketId};
 
@@ -67,6 +70,7 @@ pub async fn run(
         server: None,
         no_stream_since: None,
         registrations: 0,
+        notes: Notes::default(),
     };
     let result = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => Ok(()),
@@ -89,6 +93,7 @@ struct Plugin {
     /// Since when no stream is open; `None` while one is.
     no_stream_since: Option<Duration>,
     registrations: u64,
+    notes: Notes,
 }
 
 impl Plugin {
@@ -129,7 +134,7 @@ impl Plugin {
 
     fn bind(&mut self) {
         let state = std::mem::take(&mut self.state);
-        match Server::start(&self.places.directory, &self.resource, self.inventory.clone()) {
+        match Server::start(&self.places.directory, &self.resource, self.inventory.clone(), &self.notes) {
             Ok(server) => {
                 info!(resource = %self.resource, socket = %server.path().display(), "serving");
                 self.state = state.bound(server.id());

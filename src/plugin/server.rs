@@ -18,7 +18,9 @@ use tonic::transport::Server as Grpc;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
-use super::service::{Service, Streams};
+use super::count::{Count, Counted};
+use super::notes::Notes;
+use super::service::Service;
 use super::socket::{self, SocketId};
 use super::wire::DevicePluginServer;
 use crate::device::inventory::Inventory;
@@ -35,7 +37,8 @@ pub struct Server {
     path: PathBuf,
     endpoint: String,
     id: SocketId,
-    streams: Streams,
+    streams: Count,
+    connections: Count,
     /// Dropped to end the streams.
     alive: watch::Sender<()>,
     /// Sent on, or dropped, to end the server.
@@ -62,6 +65,7 @@ impl Server {
         directory: &Path,
         resource: &ResourceName,
         inventory: watch::Receiver<Arc<Inventory>>,
+        notes: &Notes,
     ) -> Result<Self, ServeError> {
         let endpoint = socket::fresh_name(resource);
         let path = directory.join(&endpoint);
@@ -70,13 +74,16 @@ impl Server {
         let id = SocketId::of(&path).and_then(|id| id.ok_or_else(|| io::ErrorKind::NotFound.into()));
         let id = id.map_err(serve_error)?;
 
-        let streams = Streams::new();
+        let (streams, open) = (Count::default(), Count::default());
         let (alive, alive_watch) = watch::channel(());
         let (stop, stopped) = oneshot::channel();
         let (uncut, cut) = watch::channel(());
-        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone());
+        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone(), notes.clone());
         let connections = UnixListenerStream::new(listener).then(accepted).filter_map(|connection| connection);
-        let connections = connections.map(move |io| Ok::<_, io::Error>(Connection::new(io, cut.clone())));
+        let connections = connections.map({
+            let open = open.clone();
+            move |io| Ok::<_, io::Error>(Connection::new(io, cut.clone(), open.one_more()))
+        });
         let serving = Grpc::builder().serve_with_incoming_shutdown(
             DevicePluginServer::new(service),
             connections,
@@ -84,7 +91,7 @@ impl Server {
             async { stopped.await.unwrap_or(()) },
         );
         let task = tokio::spawn(serving);
-        Ok(Self { path, endpoint, id, streams, alive, stop, uncut, task })
+        Ok(Self { path, endpoint, id, streams, connections: open, alive, stop, uncut, task })
     }
 
     /// The socket's base name, which the kubelet is told.
@@ -108,7 +115,7 @@ impl Server {
     /// How many ListAndWatch streams are open.
     #[must_use]
     pub fn streams(&self) -> watch::Receiver<usize> {
-        self.streams.count()
+        self.streams.watch()
     }
 
     /// Comes back only if the server ends by itself, with the reason.
@@ -122,11 +129,16 @@ impl Server {
 
     /// Ends the streams, then the server, then removes the socket if it still is ours.
     ///
-    /// It takes at most twice the closing grace: a client that does not close its side, or never said a word of
+    /// Between the two it waits for the kubelet to close its connection: that it does when it has dealt with the end
+    /// of the stream. A registration that came before would be undone by it on a kubelet up to 1.36, whose clients
+    /// stand under the name of the resource alone (pkg/kubelet/cm/devicemanager/plugin/v1beta1/handler.go:122-134).
+    ///
+    /// It takes at most three times the closing grace: a client that does not close its side, or never said a word of
     /// HTTP/2, would hold a graceful end for ever, so its connection is cut.
     pub async fn stop(self) {
-        let Self { path, id, alive, stop, uncut, mut task, .. } = self;
+        let Self { path, id, alive, stop, uncut, mut task, connections, .. } = self;
         drop(alive);
+        let _ = tokio::time::timeout(CLOSING_GRACE, connections.none()).await;
         drop(stop);
         if !task.is_finished() && tokio::time::timeout(CLOSING_GRACE, &mut task).await.is_err() {
             drop(uncut);
@@ -156,12 +168,13 @@ async fn accepted(connection: io::Result<UnixStream>) -> Option<UnixStream> {
 struct Connection {
     io: UnixStream,
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    _counted: Counted,
 }
 
 impl Connection {
-    fn new(io: UnixStream, mut uncut: watch::Receiver<()>) -> Self {
+    fn new(io: UnixStream, mut uncut: watch::Receiver<()>, counted: Counted) -> Self {
         let cut = async move { while uncut.changed().await.is_ok() {} };
-        Self { io, cut: Some(Box::pin(cut)) }
+        Self { io, cut: Some(Box::pin(cut)), _counted: counted }
     }
 }
 

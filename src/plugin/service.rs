@@ -9,6 +9,9 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 use tracing::{info, warn};
 
+use super::count::Count;
+use super::notes::Notes;
+use crate::device::allocation::Request;
 use crate::device::gpu::NumaNode;
 use crate::device::injection::Injection;
 use crate::device::inventory::{Device, Inventory};
@@ -33,7 +36,8 @@ pub struct Service {
     inventory: watch::Receiver<Arc<Inventory>>,
     /// Its sender is dropped when the streams are to end.
     alive: watch::Receiver<()>,
-    streams: Streams,
+    streams: Count,
+    notes: Notes,
 }
 
 impl Service {
@@ -43,9 +47,10 @@ impl Service {
         resource: ResourceName,
         inventory: watch::Receiver<Arc<Inventory>>,
         alive: watch::Receiver<()>,
-        streams: Streams,
+        streams: Count,
+        notes: Notes,
     ) -> Self {
-        Self { resource, inventory, alive, streams }
+        Self { resource, inventory, alive, streams, notes }
     }
 
     /// Every device of the resource, sorted by id.
@@ -68,7 +73,7 @@ impl Service {
 
     /// The list now, and again after each change of it, until the server ends its streams.
     pub fn watch(&self) -> impl Stream<Item = Vec<Advertised>> + Send + use<> {
-        let open = self.streams.open();
+        let open = self.streams.one_more();
         let resource = self.resource.clone();
         let mut last = None;
         let snapshots = WatchStream::new(self.inventory.clone()).map(Some);
@@ -103,11 +108,16 @@ impl Service {
         }
     }
 
-    /// The best of the available ids.
+    /// The best of the available ids. It never fails, since an error here fails the pod.
     #[must_use]
-    pub fn preferred(&self, available: &[String], must_include: &[String], size: usize) -> Vec<String> {
+    pub fn preferred(&self, available: &[String], must_include: &[String], size: i32) -> Vec<String> {
         let inventory = self.inventory.borrow().clone();
-        inventory.preferred(&self.resource, available, must_include, size)
+        let request = Request { available, must_include, size };
+        let Some(preferred) = inventory.preferred(&self.resource, &request) else { return Vec::new() };
+        for note in &preferred.notes {
+            self.notes.take(&self.resource, note);
+        }
+        preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }
 }
 
@@ -121,43 +131,4 @@ fn random() -> [u8; 16] {
         bytes[8..].copy_from_slice(&number());
     }
     bytes
-}
-
-/// Counts the open ListAndWatch streams of a server.
-#[derive(Debug, Clone)]
-pub struct Streams(watch::Sender<usize>);
-
-/// One open stream; it counts until it is dropped.
-#[derive(Debug)]
-struct OpenStream(watch::Sender<usize>);
-
-impl Streams {
-    /// A count of none.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(watch::Sender::new(0))
-    }
-
-    /// The count, to read and to wait on.
-    #[must_use]
-    pub fn count(&self) -> watch::Receiver<usize> {
-        self.0.subscribe()
-    }
-
-    fn open(&self) -> OpenStream {
-        self.0.send_modify(|count| *count += 1);
-        OpenStream(self.0.clone())
-    }
-}
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
 }

@@ -128,8 +128,11 @@ impl api::device_plugin_server::DevicePlugin for Service {
         request: Request<api::PreferredAllocationRequest>,
     ) -> Result<Response<api::PreferredAllocationResponse>, Status> {
         let container_responses = request.into_inner().container_requests.into_iter().map(|container| {
-            let size = usize::try_from(container.allocation_size).unwrap_or(0);
-            let device_ids = self.preferred(&container.available_device_ids, &container.must_include_device_ids, size);
+            let device_ids = self.preferred(
+                &container.available_device_ids,
+                &container.must_include_device_ids,
+                container.allocation_size,
+            );
             api::ContainerPreferredAllocationResponse { device_ids }
         });
         Ok(Response::new(api::PreferredAllocationResponse { container_responses: container_responses.collect() }))

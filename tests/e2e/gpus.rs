@@ -53,7 +53,7 @@ async fn one_gpu_that_answers_with_errors_does_not_keep_seven_from_being_served(
         state.gpus[4].errors.insert(function.to_owned(), 999);
         let node = node(state);
         let config = node.kubelet();
-        let rig = Rig::on(node, config, &plugin(), 7).await;
+        let rig = Rig::on(node, config, &plugin().env("HEALTH_POLL_INTERVAL", "100ms"), 7).await;
         assert_eq!(rig.kubelet.view().capacity(GPU), 8);
         assert_eq!(rig.kubelet.view().healthy(GPU, &rig.node.uuid(4)), Some(false));
         let line = rig.logged("a GPU answers with an error").await;
@@ -117,7 +117,9 @@ async fn a_gpu_with_one_unsupported_event_type_is_watched_for_the_rest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_vanishes_stays_in_the_list_unhealthy_and_comes_back() {
-    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let node = eight_h100s();
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &plugin().env("HEALTH_POLL_INTERVAL", "100ms"), 8).await;
     rig.node.edit_gpu(6, |gpu| gpu.present = false).unwrap();
     rig.until_healthy(6, false).await;
     assert_eq!(rig.kubelet.view().capacity(GPU), 8);
@@ -147,6 +149,7 @@ async fn no_library_is_an_error_that_says_what_was_looked_for_and_where() {
     std::fs::remove_file(node.nvml_library()).unwrap();
     let options =
         plugin().bare().env("KUBELET_SOCKET", node.kubelet_socket()).env("DRIVER_ROOT_CTR_PATH", node.driver_root());
+    let options = options.env("STATE_DIR", "").env("QUARANTINE_DIR", "");
     let mut plugin = Plugin::start(&node, &options).unwrap();
     assert_eq!(plugin.wait_exit(PATIENCE).await.unwrap().code(), Some(1));
     let log = plugin.log().join("\n");
@@ -160,6 +163,7 @@ async fn a_library_in_the_driver_root_is_found_by_itself() {
     let node = eight_h100s();
     let options =
         plugin().bare().env("KUBELET_SOCKET", node.kubelet_socket()).env("DRIVER_ROOT_CTR_PATH", node.driver_root());
+    let options = options.env("STATE_DIR", "").env("QUARANTINE_DIR", "");
     let config = node.kubelet();
     Rig::on(node, config, &options, 8).await.assert_flawless();
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use simnode::kubelet::KubeletVersion;
+use simnode::kubelet::{Kubelet, KubeletVersion, View};
 use simnode::node::{Plugin, PluginOptions};
 
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
@@ -15,7 +15,7 @@ const VERSIONS: [KubeletVersion; 3] = [KubeletVersion::V1_32, KubeletVersion::V1
 fn own_socket(rig: &Rig) -> PathBuf {
     let sockets = rig.node.plugin_sockets();
     assert_eq!(sockets.len(), 1, "{sockets:?}");
-    sockets.into_iter().next().expect("one socket")
+    sockets.into_iter().next().expect("there is one")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,7 @@ async fn a_lost_stream_is_followed_by_a_new_registration() {
 async fn two_watchers_both_get_every_change_and_a_dropped_one_leaks_nothing() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     let mut second = rig.kubelet.client(GPU).await.unwrap();
-    let before = rig.plugin.descriptors().unwrap();
+    let before = rig.settled().await.descriptors;
     for index in 0..8 {
         let mut stream = second.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
         let first = stream.message().await.unwrap().unwrap();
@@ -130,7 +130,7 @@ async fn two_watchers_both_get_every_change_and_a_dropped_one_leaks_nothing() {
         assert_eq!(next.devices.iter().filter(|device| device.health == "Healthy").count(), 7 - index);
         rig.until_healthy(index, false).await;
     }
-    assert_eq!(rig.plugin.descriptors().unwrap(), before);
+    assert_eq!(rig.settled().await.descriptors, before);
     assert_eq!(rig.registrations(), 1);
     rig.assert_flawless();
 }
@@ -159,6 +159,36 @@ async fn a_second_plugin_takes_over_while_the_first_still_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_registers() {
+    // A mount namespace of its own gives it a default directory of its own.
+    const ALONE: &str =
+        "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && exec \"$0\" --kubelet-socket=";
+    let mut allowed = std::process::Command::new("unshare");
+    allowed.args(["--user", "--map-root-user", "--mount", "sh", "-c", ALONE, "true"]);
+    if !allowed.status().is_ok_and(|status| status.success()) {
+        println!("not tested: this machine allows no namespace to have a default directory in");
+        return;
+    }
+    let node = eight_h100s();
+    let options = ["--user", "--map-root-user", "--mount", "sh", "-c", ALONE, env!("CARGO_BIN_EXE_gpu-device-plugin")]
+        .into_iter()
+        .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
+        .env("NVML_LIBRARY", node.nvml_library())
+        .env("RUST_LOG", "debug");
+    let mut plugin = Plugin::start(&node, &options).unwrap();
+    let (_, line) = plugin.wait_for_log("serving", PATIENCE).await.unwrap();
+    let socket = line.split("socket=").nth(1).unwrap().trim();
+    assert!(socket.starts_with("/var/lib/kubelet/device-plugins/nvidia-gpu-"), "{line}");
+    let seen_from_here = format!("/proc/{}/root{socket}", plugin.pid());
+    let mut client = Kubelet::dial(seen_from_here).await.unwrap();
+    let mut stream = client.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().devices.len(), 8);
+    plugin.terminate().unwrap();
+    assert!(plugin.wait_exit(PATIENCE).await.unwrap().success());
+    assert!(!plugin.log().iter().any(|line| line.contains("registering")), "{:?}", plugin.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_inotify_it_warns_and_looks_instead() {
     // A user namespace of its own has a limit of its own; that of the machine is everybody's.
     const NONE: &str = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\"";
@@ -179,15 +209,18 @@ async fn without_inotify_it_warns_and_looks_instead() {
     rig.logged("inotify cannot be had").await;
     let before = rig.plugin.cpu_ticks().unwrap();
     let began = std::time::Instant::now();
-    std::fs::remove_file(own_socket(&rig)).unwrap();
-    rig.until("registered again", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    for registrations in 2..6 {
+        std::fs::remove_file(own_socket(&rig)).unwrap();
+        let again = |view: &View| view.accepted(GPU).count() == registrations && view.allocatable(GPU) == 8;
+        rig.until("registered again", again).await;
+    }
     rig.kubelet.restart().await.unwrap();
     rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
     rig.assert_flawless();
     // A loop without a pause would take a whole core all that time.
     let busy = std::time::Duration::from_millis(10 * (rig.plugin.cpu_ticks().unwrap() - before));
     let elapsed = began.elapsed();
-    assert!(busy < elapsed / 2 + std::time::Duration::from_millis(50), "busy for {busy:?} of {elapsed:?}");
+    assert!(busy < elapsed / 10, "busy for {busy:?} of {elapsed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,14 @@
 //! End to end: the real binary against the strict fake kubelet and the fake NVML, over real unix sockets.
 
+#![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
+
+mod driver;
 mod dropin;
 mod gpus;
+mod health;
 mod kubelet;
 mod layouts;
+mod placement;
 mod reload;
 mod requests;
 mod rig;

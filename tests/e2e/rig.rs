@@ -5,7 +5,7 @@ use std::time::Duration;
 use fake_nvml::profiles;
 use fake_nvml::state::State;
 use simnode::kubelet::{Kubelet, KubeletConfig, KubeletVersion, View};
-use simnode::node::{Node, Plugin, PluginOptions};
+use simnode::node::{Figures, Node, Plugin, PluginOptions};
 
 /// The resource of whole GPUs.
 pub(crate) const GPU: &str = "nvidia.com/gpu";
@@ -71,6 +71,19 @@ impl Rig {
     /// Waits for a line in the plugin's log.
     pub(crate) async fn logged(&self, text: &str) -> String {
         self.plugin.wait_for_log(text, PATIENCE).await.expect("the line is written").1
+    }
+
+    /// What /proc tells of the plugin, at a moment when it has no file open in passing.
+    pub(crate) async fn settled(&self) -> Figures {
+        let mut settled = self.plugin.figures().expect("the plugin runs");
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let figures = self.plugin.figures().expect("the plugin runs");
+            if figures.descriptors <= settled.descriptors {
+                settled = figures;
+            }
+        }
+        settled
     }
 
     /// How often the kubelet has accepted a registration, over all its lives.

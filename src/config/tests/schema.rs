@@ -1,6 +1,7 @@
 //! NVIDIA's plugin, "Config file, remaining schema (`api/config/v1`)".
 
 use super::*;
+use crate::device::health::{Action, EventType, Weight};
 
 fn replication(text: &str) -> Replication {
     quiet(text).sharing.replication().cloned().expect("sharing")
@@ -243,14 +244,17 @@ fn health_has_the_draft_keys_and_more() {
     let health = quiet(
         "health:\n  disabled: false\n  eventTypes: [XidCriticalError]\n  ignoredXIDs: [13, 31]\n  criticalXIDs: all\n  \
          xids: {94: event, 119: unhealthy, 48: recovery-action, 63: ignore}\n  pollInterval: 30s\n  recoveryPolls: 3\n  \
-         relapses: 5\n  relapseWindow: 2h\n  missedCalls: 4\n  rowRemapPending: unhealthy\n  releaseForReset: true\n",
+         relapses: 5\n  relapseWindow: 2h\n  missedCalls: 4\n  rowRemapPending: unhealthy\n  releaseForReset: true\n  \
+         drainP2P: event\n  fabric: event\n  suspicion: 1s\n  quietPeriod: 1h\n  callDeadline: 2s\n  releaseFor: 1m\n",
     )
     .health;
     assert!(health.enabled && health.release_for_reset);
     assert_eq!(health.event_types, [EventType::XidCriticalError].into());
     assert_eq!(health.ignored_xids, Xids::These([13, 31].into()));
     assert_eq!(health.critical_xids, Xids::All);
-    assert_eq!(health.xids[&94], XidAction::Event);
+    assert_eq!((health.row_remap_pending, health.drain_p2p), (Weight::Unhealthy, Weight::Degraded));
+    assert_eq!(health.quiet_period, Some(std::time::Duration::from_secs(3600)));
+    assert_eq!(health.xids[&94], Action::Event);
     assert_eq!(health.poll_interval, std::time::Duration::from_secs(30));
     assert_eq!((health.recovery_polls, health.relapses, health.missed_calls), (3, 5, 4));
     let flag = Written { flags: &["--health-poll-interval=5s"], ..with_file("health: {pollInterval: 30s}") };

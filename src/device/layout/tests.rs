@@ -318,7 +318,7 @@ mod properties {
         fn an_id_once_advertised_never_leaves_its_resource(
             steps in vec((vec(some_gpu(), 0..4), some_layout()), 1..5),
         ) {
-            let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default());
+            let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), crate::device::allocation::Policies::default());
             let mut advertised: Vec<(ResourceName, DeviceId)> = Vec::new();
             for (kinds, layout) in steps {
                 node.rearrange(layout);

@@ -17,27 +17,31 @@ use crate::proto::device_plugin_client::DevicePluginClient;
 
 mod admission;
 mod affinity;
+mod answers;
 mod audit;
+mod calls;
 mod checkpoint;
 mod clients;
 mod dial;
 mod directory;
 mod manager;
 mod names;
+mod observe;
 mod random;
 mod records;
 mod registration;
+mod requests;
 mod status;
 mod streams;
 mod view;
 mod violations;
 
-pub use admission::{AdmissionError, AllocationRequest, ContainerKind};
 pub use checkpoint::CHECKPOINT;
 pub use dial::RECEIVE_LIMIT;
 pub use directory::KUBELET_SOCKET;
 pub use names::is_extended_resource_name;
 pub use records::{Call, Method, PodDevice, ReceivedList};
+pub use requests::{AdmissionError, AllocationRequest, ContainerKind};
 pub use status::go_error;
 pub use view::{DeviceView, Outcome, Registration, ResourceView, View};
 pub use violations::{Violation, ViolationKind};
@@ -62,8 +66,8 @@ pub struct KubeletConfig {
     pub directory: PathBuf,
     /// Whose behaviour is shown.
     pub version: KubeletVersion,
-    /// Every time-out of the kubelet is multiplied by this: with 0.001 the 5 minutes' grace is 300 ms.
-    pub time_scale: f64,
+    /// How long the kubelet waits for what.
+    pub limits: Limits,
     /// Of the orders and choices that are random.
     pub seed: u64,
     /// The node's NUMA nodes. A topology that names another one is a violation; None checks nothing.
@@ -71,9 +75,15 @@ pub struct KubeletConfig {
 }
 
 impl KubeletConfig {
-    /// A kubelet 1.36 with real time-outs on that directory.
+    /// A kubelet 1.36 with the real limits on that directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), version: KubeletVersion::V1_36, time_scale: 1.0, seed: 1, numa_nodes: None }
+        Self {
+            directory: directory.into(),
+            version: KubeletVersion::V1_36,
+            limits: Limits::default(),
+            seed: 1,
+            numa_nodes: None,
+        }
     }
 
     /// The same with another version.
@@ -82,10 +92,19 @@ impl KubeletConfig {
         Self { version, ..self }
     }
 
-    /// The same with scaled time-outs.
+    /// The same with every limit multiplied: with 0.001 the 5 minutes' grace is 300 ms.
     #[must_use]
-    pub fn time_scale(self, time_scale: f64) -> Self {
-        Self { time_scale, ..self }
+    pub fn time_scale(self, factor: f64) -> Self {
+        let Limits { dial, pre_start, grace } = self.limits;
+        let limits =
+            Limits { dial: dial.mul_f64(factor), pre_start: pre_start.mul_f64(factor), grace: grace.mul_f64(factor) };
+        Self { limits, ..self }
+    }
+
+    /// The same with these limits.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The same with other random choices.
@@ -99,9 +118,22 @@ impl KubeletConfig {
     pub fn numa_nodes(self, nodes: impl IntoIterator<Item = i64>) -> Self {
         Self { numa_nodes: Some(nodes.into_iter().collect()), ..self }
     }
+}
 
-    fn scaled(&self, real: Duration) -> Duration {
-        real.mul_f64(self.time_scale)
+/// The kubelet's time-outs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long it tries to connect to a plugin that registers.
+    pub dial: Duration,
+    /// How long PreStartContainer may take.
+    pub pre_start: Duration,
+    /// How long a stopped endpoint's resource is kept.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { dial: Duration::from_secs(10), pre_start: Duration::from_secs(30), grace: Duration::from_secs(5 * 60) }
     }
 }
 
@@ -284,7 +316,7 @@ impl Kubelet {
         container: &str,
     ) -> Result<ContainerAllocateResponse, AdmissionError> {
         let (shared, pod, container) = (self.shared.clone(), pod.to_owned(), container.to_owned());
-        self.live(async move { admission::start_container(&shared, &pod, &container).await }).await
+        self.live(async move { calls::start_container(&shared, &pod, &container).await }).await
     }
 
     /// The pod is over: its devices are free again.

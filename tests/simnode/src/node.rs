@@ -107,6 +107,18 @@ impl Node {
         self.driver_root().join("dev")
     }
 
+    /// Where the plugin keeps what outlives it; it makes the directory itself.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.root().join("state")
+    }
+
+    /// The door for an outside word on health; the plugin makes the directory itself.
+    #[must_use]
+    pub fn quarantine_directory(&self) -> PathBuf {
+        self.root().join("quarantine")
+    }
+
     /// The root of the driver installation.
     #[must_use]
     pub fn driver_root(&self) -> PathBuf {

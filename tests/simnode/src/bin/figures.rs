@@ -170,7 +170,8 @@ async fn kubelet_restarts(args: &Args) -> anyhow::Result<()> {
         bench.kubelet.stop().await;
         let before = Instant::now();
         bench.kubelet.start_again().await?;
-        let ready = |view: &View| view.life == life && view.allocatable(GPU) == 8;
+        let answered = |view: &View| view.of_this_life().any(|call| call.answered.is_some());
+        let ready = |view: &View| view.life == life && view.allocatable(GPU) == 8 && answered(view);
         let view = bench.until("the list in a new life", ready).await?;
         let answered = view.of_this_life().filter_map(|call| call.answered).last();
         registered.add(answered.context("a registration")? - before);

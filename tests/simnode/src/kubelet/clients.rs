@@ -75,8 +75,8 @@ impl Clients {
     }
 
     /// Up to 1.36 a client takes the place of the resource's old one; from 1.37 on one with the same socket is
-    /// refused as long as the old one is there.
-    pub(crate) fn insert(&mut self, client: &Arc<PluginClient>) -> Result<(), String> {
+    /// refused as long as the old one is there. Returns the old one.
+    pub(crate) fn insert(&mut self, client: &Arc<PluginClient>) -> Result<Option<Arc<PluginClient>>, String> {
         let key = self.key(client);
         if self.by_socket && self.clients.contains_key(&key) {
             return Err(format!(
@@ -85,8 +85,7 @@ impl Clients {
                 client.socket.display()
             ));
         }
-        self.clients.insert(key, Arc::clone(client));
-        Ok(())
+        Ok(self.clients.insert(key, Arc::clone(client)))
     }
 
     /// Removes and returns what stands under this client's key. Up to 1.36 that can be another client.

@@ -49,10 +49,11 @@ pub(crate) async fn connect(path: &Path) -> io::Result<Channel> {
     }
 }
 
-/// Tries again and again until the limit, as grpc-go's blocking dial does. Both times are already scaled.
-pub(crate) async fn connect_blocking(path: &Path, limit: Duration, backoff: Duration) -> Result<Channel, String> {
+/// Tries again and again until the limit, as grpc-go's blocking dial does: 1 s after the first failure where the
+/// limit is 10 s, and longer each time.
+pub(crate) async fn connect_blocking(path: &Path, limit: Duration) -> Result<Channel, String> {
     let attempts = async {
-        let mut pause = backoff;
+        let mut pause = limit / 10;
         loop {
             if let Ok(channel) = connect(path).await {
                 return channel;

@@ -11,14 +11,11 @@ use super::audit::Audit;
 use super::checkpoint::{self, PodDevices};
 use super::clients::{Clients, PluginClient};
 use super::random::Random;
-use super::records::{Call, PodDevice, ReceivedList};
-use super::view::{DeviceView, Outcome, Registration, ResourceView, View};
-use super::violations::{Violation, ViolationKind, Violations};
+use super::records::{Call, ReceivedList};
+use super::view::{Outcome, Registration, View};
+use super::violations::{ViolationKind, Violations};
 use super::{KubeletConfig, KubeletVersion};
 use crate::proto::{Device, DevicePluginOptions, RegisterRequest};
-
-/// How long a stopped endpoint's resource is kept.
-const GRACE: Duration = Duration::from_secs(5 * 60);
 
 /// The manager as the tasks of a life hold it.
 #[derive(Debug, Clone)]
@@ -52,7 +49,7 @@ impl Shared {
 
     /// Drops what has been stopped for longer than the grace time, when that time has come.
     pub(crate) fn expire_later(&self) {
-        let (shared, grace) = (self.clone(), self.config.scaled(GRACE));
+        let (shared, grace) = (self.clone(), self.config.limits.grace);
         tokio::spawn(async move {
             tokio::time::sleep(grace).await;
             shared.manager().expire(grace);
@@ -66,14 +63,14 @@ pub(crate) struct Devices {
     pub(crate) all: BTreeMap<String, Device>,
     pub(crate) healthy: BTreeSet<String>,
     pub(crate) unhealthy: BTreeSet<String>,
-    lists: u64,
-    last_list_at: Option<Instant>,
+    pub(super) lists: u64,
+    pub(super) last_list_at: Option<Instant>,
 }
 
 /// What stands behind a resource.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Endpoint {
-    name: String,
+    pub(super) name: String,
     /// None for one that is known from the checkpoint alone.
     pub(crate) client: Option<Arc<PluginClient>>,
     pub(crate) options: DevicePluginOptions,
@@ -84,18 +81,18 @@ pub(crate) struct Endpoint {
 #[derive(Debug)]
 pub(crate) struct Manager {
     config: Arc<KubeletConfig>,
-    view: watch::Sender<View>,
+    pub(super) view: watch::Sender<View>,
     pub(crate) random: Random,
     pub(crate) violations: Violations,
-    lists: Vec<ReceivedList>,
-    calls: Vec<Call>,
+    pub(super) lists: Vec<ReceivedList>,
+    pub(super) calls: Vec<Call>,
 
     life: u64,
     audit: Audit,
     pub(crate) clients: Clients,
     /// Connections that the kubelet loses sight of without closing them.
     leaked: Vec<Arc<PluginClient>>,
-    open_streams: BTreeMap<u64, String>,
+    pub(super) open_streams: BTreeMap<u64, String>,
     accepted_endpoints: BTreeSet<String>,
     pub(crate) endpoints: BTreeMap<String, Endpoint>,
     pub(crate) devices: BTreeMap<String, Devices>,
@@ -200,6 +197,16 @@ impl Manager {
         });
     }
 
+    /// Enters a client that is about to be dialled.
+    pub(crate) fn client_registered(&mut self, client: &Arc<PluginClient>) -> Result<(), String> {
+        if let Some(old) = self.clients.insert(client)? {
+            let name = |client: &PluginClient| client.socket.file_name().unwrap_or_default().display().to_string();
+            let detail = format!("{} while the kubelet was not done with {}", name(client), name(&old));
+            self.violations.record(ViolationKind::OverlappingRegistration, &client.resource, detail);
+        }
+        Ok(())
+    }
+
     /// The options have come: from now on the resource belongs to this client.
     pub(crate) fn plugin_connected(
         &mut self,
@@ -228,10 +235,6 @@ impl Manager {
         }
         if !self.accepted_endpoints.insert(request.endpoint.clone()) {
             self.violations.record(ViolationKind::ReusedEndpoint, resource, &request.endpoint);
-        }
-        let race = self.config.version < KubeletVersion::V1_37;
-        if race && self.open_streams.values().any(|open| open == resource) {
-            self.violations.record(ViolationKind::OverlappingRegistration, resource, &request.endpoint);
         }
     }
 
@@ -329,67 +332,5 @@ impl Manager {
             .collect();
         // A test that takes the directory away has its reasons; the kubelet only logs this, too.
         let _ = checkpoint::write(&self.config.directory, &self.pods, healthy, &mut self.random);
-    }
-
-    pub(crate) fn called(&mut self, call: Call) {
-        self.calls.push(call);
-    }
-
-    pub(crate) fn violations(&self) -> Vec<Violation> {
-        self.violations.all()
-    }
-
-    pub(crate) fn lists(&self, resource: &str) -> Vec<ReceivedList> {
-        self.lists.iter().filter(|list| list.resource == resource).cloned().collect()
-    }
-
-    pub(crate) fn calls(&self) -> Vec<Call> {
-        self.calls.clone()
-    }
-
-    pub(crate) fn pod_devices(&self) -> Vec<PodDevice> {
-        let each = |held: &PodDevices| {
-            let held = held.clone();
-            held.ids().into_iter().map(move |id| PodDevice {
-                pod: held.pod.clone(),
-                container: held.container.clone(),
-                resource: held.resource.clone(),
-                id,
-            })
-        };
-        self.pods.iter().flat_map(each).collect()
-    }
-
-    fn publish(&self, resource: &str) {
-        let now = self.resource_view(resource);
-        self.view.send_modify(|view| {
-            view.resources.insert(resource.to_owned(), now);
-        });
-    }
-
-    fn resource_view(&self, resource: &str) -> ResourceView {
-        let mut view = ResourceView::default();
-        if let Some(endpoint) = self.endpoints.get(resource) {
-            view.known = true;
-            view.endpoint.clone_from(&endpoint.name);
-            view.stopped_at = endpoint.stopped_at;
-            view.stream_open =
-                endpoint.client.as_ref().is_some_and(|client| self.open_streams.contains_key(&client.id));
-        }
-        if let Some(devices) = self.devices.get(resource) {
-            view.capacity = devices.healthy.len() + devices.unhealthy.len();
-            view.allocatable = devices.healthy.len();
-            view.lists_received = devices.lists;
-            view.last_list_at = devices.last_list_at;
-            view.devices = devices.all.iter().map(|(id, device)| (id.clone(), devices.device_view(device))).collect();
-        }
-        view
-    }
-}
-
-impl Devices {
-    fn device_view(&self, device: &Device) -> DeviceView {
-        let nodes = device.topology.iter().flat_map(|topology| &topology.nodes);
-        DeviceView { healthy: self.healthy.contains(&device.id), numa: nodes.map(|node| node.id).collect() }
     }
 }

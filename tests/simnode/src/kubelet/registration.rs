@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
@@ -22,11 +22,6 @@ use crate::proto::{DevicePluginOptions, Empty, RegisterRequest};
 
 /// The only version that the kubelet supports.
 const VERSION: &str = "v1beta1";
-/// How long the kubelet tries to connect.
-const DIAL_LIMIT: Duration = Duration::from_secs(10);
-/// grpc-go's pause after a failed connection attempt.
-const DIAL_BACKOFF: Duration = Duration::from_secs(1);
-
 /// Binds the registration socket and serves it in the current runtime.
 pub(crate) fn serve(shared: &Shared, socket: &Path) -> io::Result<()> {
     let incoming = UnixListenerStream::new(UnixListener::bind(socket)?);
@@ -88,7 +83,7 @@ async fn connect_client(
     cancelled: oneshot::Receiver<()>,
 ) -> Result<(), String> {
     let client = PluginClient::new(&request.resource_name, socket);
-    shared.manager().clients.insert(&client)?;
+    shared.manager().client_registered(&client)?;
     match dial_and_ask(shared, &client, cancelled).await {
         Ok(options) => {
             shared.manager().plugin_connected(&client, request, options);
@@ -111,8 +106,7 @@ async fn dial_and_ask(
     cancelled: oneshot::Receiver<()>,
 ) -> Result<DevicePluginOptions, String> {
     let config = shared.config();
-    let (limit, backoff) = (config.scaled(DIAL_LIMIT), config.scaled(DIAL_BACKOFF));
-    let channel = dial::connect_blocking(&client.socket, limit, backoff).await?;
+    let channel = dial::connect_blocking(&client.socket, config.limits.dial).await?;
     client.set_channel(channel.clone());
     let cancellation = async {
         // Before 1.36 the call has a context of its own.

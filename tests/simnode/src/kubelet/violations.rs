@@ -43,8 +43,8 @@ pub enum ViolationKind {
     VanishedInUse,
     /// A device vanished during its allocation, which makes the real kubelet panic.
     KubeletPanic,
-    /// A registration was accepted while the resource's old stream was still open: before 1.37 the end of the old
-    /// stream takes the new one with it.
+    /// A registration came before the kubelet was done with the resource's old connection: before 1.37 the end of
+    /// the old one then takes the new one with it, or keeps the end of the new one from being noticed.
     OverlappingRegistration,
     /// A socket name that was registered before in this life.
     ReusedEndpoint,

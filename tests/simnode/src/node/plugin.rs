@@ -75,6 +75,8 @@ impl PluginOptions {
             command.arg("--sysfs-root").arg(node.sysfs());
             command.arg("--proc-root").arg(node.proc());
             command.arg("--driver-root-ctr-path").arg(node.driver_root());
+            command.arg("--state-dir").arg(node.state_directory());
+            command.arg("--quarantine-dir").arg(node.quarantine_directory());
             if let Some(level) = &self.log_level {
                 command.arg("--log-level").arg(level);
             }

@@ -2,17 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use simnode::kubelet::{AdmissionError, AllocationRequest, ContainerKind, KubeletVersion, Method, ViolationKind};
+use simnode::kubelet::{
+    AdmissionError, AllocationRequest, ContainerKind, KubeletVersion, Limits, Method, ViolationKind,
+};
 use simnode::proto::{
     AllocateResponse, CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount, PreStartContainerResponse,
 };
 use tonic::Status;
 
-use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, devices, kubelet, visible_in, with_health};
+use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, devices, kubelet, limited, visible_in, with_health};
 
 async fn started(behaviour: Behaviour) -> (Home, TestPlugin) {
-    let home = kubelet(KubeletVersion::V1_36, 0.001).await;
+    started_on(kubelet(KubeletVersion::V1_36).await, behaviour).await
+}
+
+async fn started_on(home: Home, behaviour: Behaviour) -> (Home, TestPlugin) {
     let count = behaviour.list.as_ref().map_or(0, Vec::len);
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", behaviour).await;
     home.kubelet.wait_allocatable(GPU, count, SOON).await.expect("listed");
@@ -168,8 +174,10 @@ async fn pre_start_is_asked_before_every_start_if_the_plugin_wants_it() {
 
 #[tokio::test]
 async fn pre_start_has_thirty_seconds_and_its_error_fails_the_start() {
+    assert_eq!(Limits::default().pre_start, Duration::from_secs(30));
+    let home = limited(KubeletVersion::V1_36, |limits| limits.pre_start = Duration::from_millis(50)).await;
     let silent = Behaviour { pre_start: None, ..Behaviour::default() };
-    let (home, _plugin) = started(silent.pre_starting()).await;
+    let (home, _plugin) = started_on(home, silent.pre_starting()).await;
     home.kubelet.allocate("pod", "main", GPU, 1).await.expect("allocated");
     let error = home.kubelet.start_container("pod", "main").await.expect_err("too late").to_string();
     let text = "device plugin PreStartContainer rpc failed with err: rpc error: code = DeadlineExceeded";

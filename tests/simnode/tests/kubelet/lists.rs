@@ -73,7 +73,7 @@ async fn an_id_that_was_advertised_must_stay() {
 
 #[tokio::test]
 async fn an_id_of_another_resource_is_watched() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let _gpu = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().list(devices(&["a"]))).await;
     home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("listed");
     let other = Behaviour { resource: "nvidia.com/other".to_owned(), ..Behaviour::default() };
@@ -85,7 +85,7 @@ async fn an_id_of_another_resource_is_watched() {
 
 #[tokio::test]
 async fn an_id_that_a_pod_holds_must_stay() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().list(devices(&["a"]))).await;
     home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("listed");
     home.kubelet.allocate("pod", "main", GPU, 1).await.expect("allocated");

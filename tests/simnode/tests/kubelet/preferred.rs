@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, device, kubelet, on_nodes, prefer, visible_in};
 
 async fn started(behaviour: Behaviour) -> (Home, TestPlugin) {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let count = behaviour.list.as_ref().map_or(0, Vec::len);
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", behaviour).await;
     home.kubelet.wait_allocatable(GPU, count, SOON).await.expect("listed");

@@ -3,15 +3,15 @@
 use std::os::unix::net::UnixListener as SilentListener;
 use std::time::{Duration, Instant};
 
-use simnode::kubelet::{Kubelet, KubeletVersion, Method, Outcome, ViolationKind};
+use simnode::kubelet::{Kubelet, KubeletVersion, Limits, Method, Outcome, ViolationKind};
 use simnode::proto::{DevicePluginOptions, RegisterRequest};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-use crate::support::{self, Behaviour, GPU, SOON, TestPlugin, kubelet};
+use crate::support::{self, Behaviour, GPU, SOON, TestPlugin, kubelet, limited};
 
 async fn refused(version: &str, resource: &str) -> (Status, Kubelet) {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let behaviour = Behaviour { version: version.to_owned(), resource: resource.to_owned(), ..Behaviour::default() };
     let plugin = TestPlugin::serve(&home.kubelet, "a.sock", behaviour);
     let error = plugin.register().await.expect_err("refused");
@@ -43,7 +43,7 @@ async fn the_version_is_checked_before_the_name() {
 
 #[tokio::test]
 async fn every_call_of_the_kubelet_has_the_authority_localhost() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().preferring().pre_starting()).await;
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
     home.kubelet.allocate("pod", "main", GPU, 1).await.expect("allocated");
@@ -67,17 +67,29 @@ async fn register_nobody(kubelet: &Kubelet, resource: &str) -> Result<(), Status
 
 #[tokio::test]
 async fn a_plugin_that_does_not_serve_yet_is_refused_when_the_dial_limit_is_over() {
-    let home = kubelet(KubeletVersion::V1_36, 0.02).await;
+    let home = limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_millis(200)).await;
     let begun = Instant::now();
     let error = register_nobody(&home.kubelet, GPU).await.expect_err("refused");
     assert_eq!(error.message(), "failed to dial device plugin: context deadline exceeded");
-    assert!(begun.elapsed() >= Duration::from_millis(200), "10 s, scaled, and not less: {:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_millis(200), "the whole limit: {:?}", begun.elapsed());
+    assert_eq!(Limits::default().dial, Duration::from_secs(10));
     assert!(home.kubelet.view().resources.is_empty());
 }
 
 #[tokio::test]
+async fn a_refused_socket_can_be_registered_when_it_serves() {
+    for version in [KubeletVersion::V1_36, KubeletVersion::V1_37] {
+        let home = limited(version, |limits| limits.dial = Duration::from_secs(1)).await;
+        register_nobody(&home.kubelet, GPU).await.expect_err("refused");
+        let _plugin = TestPlugin::start(&home.kubelet, "nobody.sock", Behaviour::default()).await;
+        home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
+        assert_eq!(home.kubelet.violations(), []);
+    }
+}
+
+#[tokio::test]
 async fn a_listener_that_does_not_speak_http2_is_refused() {
-    let home = kubelet(KubeletVersion::V1_36, 0.02).await;
+    let home = limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_millis(200)).await;
     let _silent = SilentListener::bind(home.kubelet.directory().join("silent.sock")).expect("bound");
     let request = RegisterRequest {
         version: "v1beta1".to_owned(),
@@ -91,7 +103,7 @@ async fn a_listener_that_does_not_speak_http2_is_refused() {
 
 #[tokio::test]
 async fn the_dial_is_repeated_within_the_limit() {
-    let home = kubelet(KubeletVersion::V1_36, 0.2).await;
+    let home = limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_secs(5)).await;
     let request = RegisterRequest {
         version: "v1beta1".to_owned(),
         endpoint: "late.sock".to_owned(),
@@ -106,7 +118,7 @@ async fn the_dial_is_repeated_within_the_limit() {
 
 #[tokio::test]
 async fn the_options_have_no_limit_of_their_own() {
-    let home = kubelet(KubeletVersion::V1_36, 0.001).await;
+    let home = limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_secs(1)).await;
     let (gate, options_gate) = watch::channel(false);
     let plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options_gate, ..Behaviour::default() });
     let open = async {
@@ -124,7 +136,7 @@ async fn the_options_have_no_limit_of_their_own() {
 
 #[tokio::test]
 async fn a_plugin_without_options_never_gets_a_stream() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let options = Err(Status::internal("no options today"));
     let plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options, ..Behaviour::default() });
     let error = plugin.register().await.expect_err("refused");
@@ -137,7 +149,7 @@ async fn a_plugin_without_options_never_gets_a_stream() {
 
 #[tokio::test]
 async fn only_the_options_asked_for_count() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let registered_options =
         Some(DevicePluginOptions { get_preferred_allocation_available: true, ..Default::default() });
     let behaviour = Behaviour { registered_options, ..Behaviour::default() };
@@ -151,7 +163,7 @@ async fn only_the_options_asked_for_count() {
 
 /// Registers, and gives up while the kubelet waits for the options; answers how the kubelet took it.
 async fn given_up(version: KubeletVersion) -> Outcome {
-    let home = kubelet(version, 1.0).await;
+    let home = kubelet(version).await;
     let (gate, options_gate) = watch::channel(false);
     let plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options_gate, ..Behaviour::default() });
     tokio::select! {
@@ -185,7 +197,7 @@ async fn a_plugin_that_gives_up_is_registered_all_the_same_before_1_36() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_a_path_is_accepted_and_noted() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let mut plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour::default());
     plugin.endpoint = "/x/../a.sock".to_owned();
     plugin.register().await.expect("registered");
@@ -195,7 +207,7 @@ async fn an_endpoint_that_is_a_path_is_accepted_and_noted() {
 
 #[tokio::test]
 async fn a_conforming_plugin_leaves_no_violation() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().preferring().pre_starting()).await;
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
     home.kubelet.allocate("pod", "main", GPU, 2).await.expect("allocated");

@@ -1,17 +1,17 @@
 //! The kubelet's death, and what its next life knows.
 
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 use std::{fs, io};
 
 use simnode::kubelet::{AdmissionError, CHECKPOINT, KubeletVersion, Method, Outcome, ViolationKind};
 use simnode::proto::{ContainerAllocateResponse, Empty};
 use tokio::sync::watch;
 
-use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, devices, kubelet, visible_in};
+use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, devices, kubelet, limited, visible_in};
 
 /// A pod holds two of four devices.
-async fn in_use(version: KubeletVersion, time_scale: f64) -> (Home, TestPlugin, ContainerAllocateResponse) {
-    let home = kubelet(version, time_scale).await;
+async fn in_use(home: Home) -> (Home, TestPlugin, ContainerAllocateResponse) {
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default()).await;
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
     let answer = home.kubelet.allocate("pod", "main", GPU, 2).await.expect("allocated");
@@ -20,7 +20,7 @@ async fn in_use(version: KubeletVersion, time_scale: f64) -> (Home, TestPlugin, 
 
 #[tokio::test]
 async fn a_dead_kubelet_leaves_its_socket_and_cuts_every_connection() {
-    let (home, plugin, _) = in_use(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin, _) = in_use(kubelet(KubeletVersion::V1_36).await).await;
     home.kubelet.stop().await;
     plugin.streams_closed().await;
     assert!(!home.kubelet.view().running);
@@ -32,7 +32,7 @@ async fn a_dead_kubelet_leaves_its_socket_and_cuts_every_connection() {
 
 #[tokio::test]
 async fn an_admission_ends_with_the_kubelet() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let (_gate, options_gate) = watch::channel(false);
     let plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options_gate, ..Behaviour::default() });
     let died = async {
@@ -49,7 +49,8 @@ async fn an_admission_ends_with_the_kubelet() {
 
 #[tokio::test]
 async fn the_next_life_knows_the_resource_and_waits_for_its_plugin() {
-    let (home, _plugin, _) = in_use(KubeletVersion::V1_36, 0.001).await;
+    let (home, _plugin, _) =
+        in_use(limited(KubeletVersion::V1_36, |limits| limits.grace = Duration::from_secs(2)).await).await;
     home.kubelet.restart().await.expect("restarted");
     let view = home.kubelet.view();
     assert_eq!((view.life, view.allocatable(GPU)), (2, 0));
@@ -65,7 +66,7 @@ async fn the_next_life_knows_the_resource_and_waits_for_its_plugin() {
 
 #[tokio::test]
 async fn pods_keep_their_devices_and_their_answer() {
-    let (home, plugin, answer) = in_use(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin, answer) = in_use(kubelet(KubeletVersion::V1_36).await).await;
     home.kubelet.restart().await.expect("restarted");
     assert!(!plugin.socket.exists(), "the clean-up removes the plugin's socket");
     let _plugin = TestPlugin::start(&home.kubelet, "b.sock", Behaviour::default()).await;
@@ -81,7 +82,7 @@ async fn pods_keep_their_devices_and_their_answer() {
 
 #[tokio::test]
 async fn a_device_that_is_missing_after_a_restart_fails_its_pod() {
-    let (home, plugin, answer) = in_use(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin, answer) = in_use(kubelet(KubeletVersion::V1_36).await).await;
     home.kubelet.restart().await.expect("restarted");
     plugin.stop().await;
     let lost = visible_in(&answer).remove(0);
@@ -97,7 +98,7 @@ async fn a_device_that_is_missing_after_a_restart_fails_its_pod() {
 
 #[tokio::test]
 async fn a_corrupt_checkpoint_is_as_good_as_none() {
-    let (home, _plugin, _) = in_use(KubeletVersion::V1_36, 1.0).await;
+    let (home, _plugin, _) = in_use(kubelet(KubeletVersion::V1_36).await).await;
     home.kubelet.stop().await;
     fs::write(home.kubelet.directory().join(CHECKPOINT), "{").expect("written");
     home.kubelet.start_again().await.expect("started");
@@ -106,7 +107,8 @@ async fn a_corrupt_checkpoint_is_as_good_as_none() {
 
 #[tokio::test]
 async fn nobody_is_dialled_after_a_restart() {
-    let (home, plugin, _) = in_use(KubeletVersion::V1_36, 0.001).await;
+    let (home, plugin, _) =
+        in_use(limited(KubeletVersion::V1_36, |limits| limits.grace = Duration::from_secs(2)).await).await;
     home.kubelet.restart().await.expect("restarted");
     let dropped = |view: &simnode::View| view.resource(GPU).is_some_and(|resource| !resource.known);
     home.kubelet.wait_until("the grace time is over", SOON, dropped).await.expect("dropped");
@@ -116,7 +118,7 @@ async fn nobody_is_dialled_after_a_restart() {
 #[tokio::test]
 async fn only_kubelet_1_32_removes_other_files() {
     for (version, stays) in [(KubeletVersion::V1_32, false), (KubeletVersion::V1_36, true)] {
-        let home = kubelet(version, 1.0).await;
+        let home = kubelet(version).await;
         let lock = home.kubelet.directory().join("plugin.lock");
         fs::write(&lock, "").expect("written");
         home.kubelet.restart().await.expect("restarted");

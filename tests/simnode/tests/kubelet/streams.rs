@@ -2,13 +2,23 @@
 
 use std::time::Duration;
 
-use simnode::kubelet::{KubeletVersion, RECEIVE_LIMIT, ResourceView, View, ViolationKind};
+use simnode::kubelet::{KubeletVersion, Limits, RECEIVE_LIMIT, ResourceView, View, ViolationKind};
 use simnode::proto::ListAndWatchResponse;
 
-use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, device, devices, kubelet, with_health};
+use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, device, devices, kubelet, limited, with_health};
 
-async fn started(version: KubeletVersion, time_scale: f64) -> (Home, TestPlugin) {
-    let home = kubelet(version, time_scale).await;
+const GRACE: Duration = Duration::from_secs(1);
+
+async fn started(version: KubeletVersion) -> (Home, TestPlugin) {
+    started_on(kubelet(version).await).await
+}
+
+/// With a grace time that a test can wait for.
+async fn started_with_grace(grace: Duration) -> (Home, TestPlugin) {
+    started_on(limited(KubeletVersion::V1_36, |limits| limits.grace = grace).await).await
+}
+
+async fn started_on(home: Home) -> (Home, TestPlugin) {
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default()).await;
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
     (home, plugin)
@@ -20,7 +30,7 @@ fn resource(view: &View) -> &ResourceView {
 
 #[tokio::test]
 async fn success_of_register_does_not_mean_that_a_list_has_come() {
-    let home = kubelet(KubeletVersion::V1_36, 1.0).await;
+    let home = kubelet(KubeletVersion::V1_36).await;
     let behaviour = Behaviour { list: None, ..Behaviour::default() };
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", behaviour).await;
     home.kubelet.wait_until("the stream is open", SOON, |view| resource(view).stream_open).await.expect("open");
@@ -31,7 +41,7 @@ async fn success_of_register_does_not_mean_that_a_list_has_come() {
 
 #[tokio::test]
 async fn a_message_replaces_every_device() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin) = started(KubeletVersion::V1_36).await;
     plugin.send(devices(&["x"]));
     let view = home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("replaced");
     assert_eq!(resource(&view).devices.keys().collect::<Vec<_>>(), ["x"]);
@@ -41,7 +51,7 @@ async fn a_message_replaces_every_device() {
 
 #[tokio::test]
 async fn an_empty_list_keeps_the_endpoint() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin) = started(KubeletVersion::V1_36).await;
     plugin.send(Vec::new());
     let view = home.kubelet.wait_until("no capacity", SOON, |view| view.capacity(GPU) == 0).await.expect("empty");
     assert!(resource(&view).stream_open && resource(&view).known);
@@ -51,7 +61,7 @@ async fn an_empty_list_keeps_the_endpoint() {
 
 #[tokio::test]
 async fn only_the_exact_word_is_healthy() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin) = started(KubeletVersion::V1_36).await;
     plugin.send(vec![device("a"), with_health("b", "healthy"), with_health("c", ""), with_health("d", "Unhealthy")]);
     let view = home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("one is healthy");
     assert_eq!(view.healthy(GPU, "a"), Some(true));
@@ -60,7 +70,7 @@ async fn only_the_exact_word_is_healthy() {
 
 #[tokio::test]
 async fn an_id_in_both_states_counts_twice() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin) = started(KubeletVersion::V1_36).await;
     plugin.send(vec![device("a"), with_health("a", "Unhealthy")]);
     let view = home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("one is healthy");
     assert_eq!((resource(&view).capacity, resource(&view).devices.len()), (2, 1));
@@ -85,7 +95,7 @@ fn list_of_size(bytes: usize) -> Vec<simnode::proto::Device> {
 
 #[tokio::test]
 async fn a_message_of_four_mebibytes_passes_and_one_byte_more_breaks_the_stream() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin) = started(KubeletVersion::V1_36).await;
     let list = list_of_size(RECEIVE_LIMIT);
     let count = list.len();
     plugin.send(list);
@@ -98,23 +108,28 @@ async fn a_message_of_four_mebibytes_passes_and_one_byte_more_breaks_the_stream(
 
 #[tokio::test]
 async fn the_end_of_the_stream_makes_every_device_unhealthy_and_nobody_dials_again() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 0.001).await;
+    let (home, plugin) = started_with_grace(GRACE).await;
     plugin.end_streams();
     let view = home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("unhealthy");
     assert_eq!((resource(&view).capacity, resource(&view).stream_open), (4, false));
     assert!(resource(&view).devices.values().all(|device| !device.healthy));
 
-    // Five minutes, scaled.
+    // The grace time counts from the last stop.
+    assert_eq!(Limits::default().grace, Duration::from_secs(5 * 60));
+    let again = TestPlugin::start(&home.kubelet, "b.sock", Behaviour::default()).await;
+    home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
+    again.end_streams();
+    let view = home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("unhealthy");
     let stopped = resource(&view).stopped_at.expect("stopped");
     let gone = home.kubelet.wait_until("the resource is dropped", SOON, |view| !resource(view).known).await;
     assert_eq!(resource(&gone.expect("dropped")).capacity, 0);
-    assert!(stopped.elapsed() >= Duration::from_millis(300), "{:?}", stopped.elapsed());
-    assert_eq!(plugin.streams_opened(), 1);
+    assert!(stopped.elapsed() >= GRACE, "{:?}", stopped.elapsed());
+    assert_eq!((plugin.streams_opened(), again.streams_opened()), (1, 1));
 }
 
 #[tokio::test]
 async fn registering_again_in_the_grace_time_restores_everything() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 0.001).await;
+    let (home, plugin) = started_with_grace(GRACE).await;
     home.kubelet.allocate("pod", "main", GPU, 1).await.expect("allocated");
     plugin.stop().await;
     home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("unhealthy");
@@ -135,7 +150,7 @@ async fn registering_again_in_the_grace_time_restores_everything() {
 
 /// A second plugin registers on a socket of its own while the first one's stream is open, and then the first ends.
 async fn overlapping(version: KubeletVersion) -> (Home, TestPlugin) {
-    let (home, old) = started(version, 1.0).await;
+    let (home, old) = started(version).await;
     let list = devices(&["a", "b", "c", "d", "e"]);
     let new = TestPlugin::start(&home.kubelet, "b.sock", Behaviour::default().list(list)).await;
     home.kubelet.wait_allocatable(GPU, 5, SOON).await.expect("the new list has come");
@@ -168,12 +183,13 @@ async fn from_1_37_on_the_old_streams_end_leaves_the_new_client_alone() {
     let _other = TestPlugin::start(&home.kubelet, "c.sock", other.list(devices(&["o"]))).await;
     new.send(devices(&["a", "b", "c", "d", "e", "f"]));
     home.kubelet.wait_allocatable(GPU, 6, SOON).await.expect("the new stream goes on");
+    home.kubelet.allocate("pod", "main", GPU, 1).await.expect("the endpoint was not stopped");
     assert_eq!(home.kubelet.violations(), []);
 }
 
 #[tokio::test]
 async fn from_1_37_on_a_socket_cannot_be_registered_twice_while_its_stream_lives() {
-    let (home, plugin) = started(KubeletVersion::V1_37, 1.0).await;
+    let (home, plugin) = started(KubeletVersion::V1_37).await;
     let error = plugin.register().await.expect_err("refused");
     assert!(error.message().contains("already registered"), "{error}");
     assert_eq!(home.kubelet.view().allocatable(GPU), 4);
@@ -186,7 +202,7 @@ async fn from_1_37_on_a_socket_cannot_be_registered_twice_while_its_stream_lives
 
 #[tokio::test]
 async fn the_same_socket_twice_in_one_life_is_noted() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin) = started(KubeletVersion::V1_36).await;
     plugin.end_streams();
     home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("ended");
     plugin.register().await.expect("registered");
@@ -196,7 +212,7 @@ async fn the_same_socket_twice_in_one_life_is_noted() {
 
 #[tokio::test]
 async fn a_connection_that_is_cut_on_the_way_ends_as_any_other() {
-    let (home, plugin) = started(KubeletVersion::V1_36, 1.0).await;
+    let (home, plugin) = started(KubeletVersion::V1_36).await;
     home.kubelet.drop_stream(GPU);
     let view = home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("disconnected");
     assert!(resource(&view).stopped_at.is_some());

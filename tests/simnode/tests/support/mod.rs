@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use simnode::kubelet::{Kubelet, KubeletConfig, KubeletVersion};
+use simnode::kubelet::{Kubelet, KubeletConfig, KubeletVersion, Limits};
 use simnode::proto::device_plugin_server::{DevicePlugin, DevicePluginServer};
 use simnode::proto::registration_client::RegistrationClient;
 use simnode::proto::{
@@ -34,9 +34,16 @@ pub(crate) struct Home {
     _directory: TempDir,
 }
 
-/// A kubelet of that version, with time-outs scaled.
-pub(crate) async fn kubelet(version: KubeletVersion, time_scale: f64) -> Home {
-    kubelet_with(|config| config.version(version).time_scale(time_scale)).await
+/// A kubelet of that version.
+pub(crate) async fn kubelet(version: KubeletVersion) -> Home {
+    kubelet_with(|config| config.version(version)).await
+}
+
+/// A kubelet of that version with other limits than the real ones.
+pub(crate) async fn limited(version: KubeletVersion, change: impl FnOnce(&mut Limits)) -> Home {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    kubelet_with(|config| config.version(version).limits(limits)).await
 }
 
 /// A kubelet with a configuration of its own.

@@ -1,0 +1,75 @@
+//! The whole GPUs of a resource as the search sees them: numbers in a matrix, sets as bit masks, and which GPUs are
+//! interchangeable.
+
+use super::leftover::{Effort, Leftover};
+use crate::device::names::Uuid;
+use crate::device::topology::{Pair, Topology};
+
+/// Most GPUs of one machine: the bits of a mask.
+pub(super) const MOST_GPUS: usize = u64::BITS as usize;
+
+/// Bandwidths are capped here (GB/s), so that no sum over the pairs of a machine overflows 32 bits.
+const MOST_BANDWIDTH: u32 = 100_000;
+
+/// A set of GPUs, each a bit by its position.
+pub(super) type Mask = u64;
+
+/// Up to [`MOST_GPUS`] GPUs and what the search needs to know about them.
+pub(super) struct Machine {
+    count: usize,
+    bandwidth: Vec<u32>,
+    /// The GPUs of each NUMA node. Those of unknown node stand together, so that they cost a request one node more.
+    pub(super) nodes: Vec<Mask>,
+    /// The GPUs that are interchangeable with each GPU, itself included.
+    pub(super) twins: Vec<Mask>,
+    /// What free GPUs are worth to those who come later.
+    pub(super) leftover: Leftover,
+}
+
+impl Machine {
+    /// The machine of these GPUs, at their positions. `None` if they are too many.
+    pub(super) fn new(gpus: &[Uuid], topology: &Topology, effort: Effort) -> Option<Self> {
+        let count = gpus.len();
+        if count > MOST_GPUS {
+            return None;
+        }
+        let positions: Vec<_> = gpus.iter().map(|uuid| topology.position(uuid)).collect();
+        let mut bandwidth = vec![0; count * count];
+        for a in 0..count {
+            for b in (0..count).filter(|b| *b != a) {
+                let pair = positions[a].zip(positions[b]).map_or_else(Pair::default, |(a, b)| topology.pair(a, b));
+                bandwidth[a * count + b] = pair.bandwidth().min(MOST_BANDWIDTH);
+            }
+        }
+        let node_of = |at: usize| positions[at].and_then(|at| topology.gpus()[at].numa_node);
+        let group = |alike: &dyn Fn(usize, usize) -> bool| -> Vec<Mask> {
+            (0..count).map(|a| (0..count).filter(|b| alike(a, *b)).fold(0, |mask, b| mask | 1 << b)).collect()
+        };
+        let mut nodes = group(&|a, b| node_of(a) == node_of(b));
+        let twins = group(&|a, b| {
+            let others = (0..count).filter(|x| *x != a && *x != b);
+            node_of(a) == node_of(b) && others.into_iter().all(|x| bandwidth[a * count + x] == bandwidth[b * count + x])
+        });
+        nodes.sort_unstable();
+        nodes.dedup();
+        let leftover = Leftover::new(&twins, &bandwidth, effort);
+        Some(Self { count, bandwidth, nodes, twins, leftover })
+    }
+
+    /// How many GPUs there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The bandwidths from one GPU to each.
+    pub(super) fn row(&self, gpu: usize) -> &[u32] {
+        &self.bandwidth[gpu * self.count..][..self.count]
+    }
+}
+
+/// The positions in a mask, lowest first.
+pub(super) fn bits(mask: Mask) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(mask), |mask| Some(mask & mask.wrapping_sub(1)))
+        .take_while(|mask| *mask != 0)
+        .map(|mask| mask.trailing_zeros() as usize)
+}

@@ -1,0 +1,127 @@
+//! The policies an operator can choose from, and the words for them on the command line and in the file.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A word that names no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not an allocation policy ({known} is)")]
+pub struct PolicyError {
+    text: String,
+    known: &'static str,
+}
+
+/// How whole GPUs are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum WholeGpuPolicy {
+    /// By the links between them: best now, then best for those who come later.
+    #[default]
+    Optimal,
+    /// By NUMA node alone, as if no link were known.
+    Numa,
+    /// The lowest indices.
+    Index,
+}
+
+/// How replicas and MIG devices are chosen. All of them count by physical GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SharedPolicy {
+    /// The GPU with the least in use, one device at a time.
+    #[default]
+    Distributed,
+    /// The fullest GPU on which the request fits.
+    Packed,
+    /// Never two of one request on one GPU while another can serve.
+    Spread,
+}
+
+impl WholeGpuPolicy {
+    /// All of them, the default first.
+    pub const ALL: [Self; 3] = [Self::Optimal, Self::Numa, Self::Index];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Optimal => "optimal",
+            Self::Numa => "numa",
+            Self::Index => "index",
+        }
+    }
+}
+
+impl SharedPolicy {
+    /// All of them, the default first.
+    pub const ALL: [Self; 3] = [Self::Distributed, Self::Packed, Self::Spread];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Distributed => "distributed",
+            Self::Packed => "packed",
+            Self::Spread => "spread",
+        }
+    }
+}
+
+impl FromStr for WholeGpuPolicy {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
+        found.ok_or_else(|| PolicyError { text: text.to_owned(), known: "optimal, numa or index" })
+    }
+}
+
+impl FromStr for SharedPolicy {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
+        found.ok_or_else(|| PolicyError { text: text.to_owned(), known: "distributed, packed or spread" })
+    }
+}
+
+impl fmt::Display for WholeGpuPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for SharedPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Both choices together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Policies {
+    /// For whole GPUs.
+    pub whole: WholeGpuPolicy,
+    /// For replicas and MIG devices.
+    pub shared: SharedPolicy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_read_back_as_written() {
+        for policy in WholeGpuPolicy::ALL {
+            assert_eq!(policy.to_string().parse(), Ok(policy));
+        }
+        for policy in SharedPolicy::ALL {
+            assert_eq!(policy.to_string().parse(), Ok(policy));
+        }
+    }
+
+    #[test]
+    fn another_word_is_refused_with_the_ones_that_are_known() {
+        let error = "best".parse::<WholeGpuPolicy>().unwrap_err();
+        assert_eq!(error.to_string(), r#""best" is not an allocation policy (optimal, numa or index is)"#);
+        assert!("Packed".parse::<SharedPolicy>().is_err());
+    }
+}

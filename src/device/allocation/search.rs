@@ -1,0 +1,258 @@
+//! The search for the best set of whole GPUs: every set is looked at, but for those that cannot win.
+//!
+//! Three things keep it short. The best set that grows from each GPU by its best next neighbour is taken first, and a
+//! set whose worst pair is worse, or whose sum cannot reach it any more, is left at once with all that contain it: no
+//! sum can grow by more than what the GPUs that bring most would bring if each had its best links to the others. Of
+//! interchangeable GPUs only the lowest free one is tried. And the worst pair and the sum are carried along.
+
+use std::cmp::Reverse;
+
+use super::machine::{MOST_GPUS, Machine, Mask, bits};
+use super::score::{Links, Places, Score};
+
+/// Most sets looked at, partial ones included. 16 GPUs have fewer subsets than this, so up to there the answer is
+/// exact; on larger machines it is exact if the search ends before, and else at least as good as every greedy choice.
+const MOST_STEPS: u32 = 1 << 16;
+
+/// The best choice and whether it is known to be the best.
+pub(super) struct Found {
+    pub(super) chosen: Mask,
+    pub(super) exact: bool,
+}
+
+/// The best `size` GPUs of `free`, among them all of `must`, which are free too.
+///
+/// `size` is at least the number of `must` and at most that of `free`.
+pub(super) fn best(machine: &Machine, free: Mask, must: Mask, size: usize) -> Found {
+    let mut search = Search::new(machine, free, must, size);
+    let start = search.start(must);
+    search.greedy(start);
+    search.descend(start, 0);
+    let chosen = search.best.map_or(must, |(_, chosen)| chosen);
+    Found { chosen, exact: search.steps < MOST_STEPS }
+}
+
+/// A set that grows.
+#[derive(Clone, Copy)]
+struct Partial {
+    chosen: Mask,
+    /// How many are chosen, which is also the level of [`Search::reach`] that belongs to it.
+    count: usize,
+    worst: u32,
+    sum: u32,
+    /// What the chosen take from the key of the free set.
+    weight: usize,
+}
+
+/// What a GPU would bring to a set: its worst bandwidth to those in it, and the sum.
+#[derive(Clone, Copy)]
+struct Reach {
+    worst: u32,
+    sum: u32,
+}
+
+struct Search<'a> {
+    machine: &'a Machine,
+    free: Mask,
+    /// Free and not chosen beforehand.
+    open: Mask,
+    size: usize,
+    /// Key of the whole free set.
+    key: usize,
+    /// Each GPU's sum of bandwidths to all free ones; for machines without a table of leftovers.
+    degree: Vec<u32>,
+    /// For each GPU its nearest lower twin among the open: that one goes first.
+    before: Vec<Mask>,
+    /// One row for each level of the partial set.
+    reach: Vec<Reach>,
+    /// One row for each GPU: the sums of its greatest bandwidths to free ones, by their number.
+    greatest: Vec<u32>,
+    best: Option<(Score, Mask)>,
+    steps: u32,
+}
+
+impl<'a> Search<'a> {
+    fn new(machine: &'a Machine, free: Mask, must: Mask, size: usize) -> Self {
+        let open = free & !must;
+        let lower = |gpu: usize| machine.twins[gpu] & open & ((1 << gpu) - 1);
+        Self {
+            machine,
+            free,
+            open,
+            size,
+            key: bits(free).map(|gpu| machine.leftover.weight(gpu)).sum(),
+            degree: (0..machine.count()).map(|gpu| bits(free).map(|peer| machine.row(gpu)[peer]).sum()).collect(),
+            before: (0..machine.count()).map(|gpu| lower(gpu).checked_ilog2().map_or(0, |last| 1 << last)).collect(),
+            reach: vec![Reach { worst: u32::MAX, sum: 0 }; machine.count() * (size + 1)],
+            greatest: greatest(machine, free, size),
+            best: None,
+            steps: 0,
+        }
+    }
+
+    /// The set of those that must be in it.
+    fn start(&mut self, must: Mask) -> Partial {
+        let none = Partial { chosen: 0, count: 0, worst: u32::MAX, sum: 0, weight: 0 };
+        bits(must).fold(none, |set, gpu| self.with(set, gpu))
+    }
+
+    /// A set with one GPU more.
+    fn with(&mut self, set: Partial, gpu: usize) -> Partial {
+        let width = self.machine.count();
+        let (done, next) = self.reach.split_at_mut((set.count + 1) * width);
+        for ((next, from), bandwidth) in next.iter_mut().zip(&done[set.count * width..]).zip(self.machine.row(gpu)) {
+            *next = Reach { worst: from.worst.min(*bandwidth), sum: from.sum + bandwidth };
+        }
+        self.grown(set, gpu)
+    }
+
+    /// The same without the reach of the new set, for one that grows no more.
+    fn grown(&self, set: Partial, gpu: usize) -> Partial {
+        let reach = self.reach(set, gpu);
+        Partial {
+            chosen: set.chosen | 1 << gpu,
+            count: set.count + 1,
+            worst: set.worst.min(reach.worst),
+            sum: set.sum + reach.sum,
+            weight: set.weight + self.machine.leftover.weight(gpu),
+        }
+    }
+
+    fn reach(&self, set: Partial, gpu: usize) -> Reach {
+        self.reach[set.count * self.machine.count() + gpu]
+    }
+
+    /// Takes sets that are likely to be good, for the rest to be measured by: from each GPU, or from those that must be
+    /// in, always the neighbour that brings most.
+    fn greedy(&mut self, start: Partial) {
+        if start.count > 0 || self.size < 2 {
+            return self.grow(start);
+        }
+        for seed in bits(self.open).filter(|gpu| self.before[*gpu] == 0).collect::<Vec<_>>() {
+            let set = self.with(start, seed);
+            self.grow(set);
+        }
+    }
+
+    /// Adds the neighbour that brings most until the set is full.
+    fn grow(&mut self, mut set: Partial) {
+        while set.count < self.size {
+            let value = |gpu: &usize| {
+                let reach = self.reach(set, *gpu);
+                (reach.worst, reach.sum, Reverse(*gpu))
+            };
+            let Some(next) = bits(self.open & !set.chosen).max_by_key(value) else { return };
+            set = self.with(set, next);
+        }
+        self.consider(set);
+    }
+
+    /// Looks at every set that adds GPUs from this position on.
+    fn descend(&mut self, set: Partial, from: usize) {
+        if set.count == self.size {
+            return self.consider(set);
+        }
+        let last = set.count + 1 == self.size;
+        let mut rest = self.promising(set, from);
+        let more = self.most_after(set, rest);
+        while set.count + rest.count_ones() as usize >= self.size && rest != 0 {
+            let gpu = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let twin_waits = self.before[gpu] & !set.chosen != 0;
+            if twin_waits || self.hopeless(set, gpu, more) {
+                continue;
+            }
+            if self.steps >= MOST_STEPS {
+                return;
+            }
+            self.steps += 1;
+            if last {
+                self.consider(self.grown(set, gpu));
+            } else {
+                let next = self.with(set, gpu);
+                self.descend(next, gpu + 1);
+            }
+        }
+    }
+
+    /// What is open from this position on and does not make the worst pair worse than that of the best.
+    fn promising(&self, set: Partial, from: usize) -> Mask {
+        let least = self.best.map_or(0, |(best, _)| best.links.worst);
+        let fits = |gpu: &usize| self.reach(set, *gpu).worst >= least;
+        bits(self.open_from(from)).filter(fits).fold(0, |mask, gpu| mask | 1 << gpu)
+    }
+
+    /// Twice the most that a GPU can add to the sum together with all that are missing beside it: its links to the
+    /// chosen in full, and half of those to its fellows, of which each pair has two halves.
+    fn most(&self, set: Partial, gpu: usize) -> u32 {
+        2 * self.reach(set, gpu).sum + self.greatest[gpu * self.size + self.size - set.count - 1]
+    }
+
+    /// Twice the most that all GPUs after the next one can add to the sum.
+    fn most_after(&self, set: Partial, rest: Mask) -> u32 {
+        let missing = self.size - set.count - 1;
+        if missing == 0 {
+            return 0;
+        }
+        let mut most = [0; MOST_GPUS];
+        let mut count = 0;
+        for gpu in bits(rest) {
+            most[count] = self.most(set, gpu);
+            count += 1;
+        }
+        most[..count].sort_unstable_by(|a, b| b.cmp(a));
+        most[..missing.min(count)].iter().sum()
+    }
+
+    /// Whether no set with this GPU in it can be as good as the best.
+    fn hopeless(&self, set: Partial, gpu: usize, more: u32) -> bool {
+        let Some((best, _)) = &self.best else { return false };
+        let worst = set.worst.min(self.reach(set, gpu).worst);
+        let sum = 2 * set.sum + self.most(set, gpu) + more;
+        worst < best.links.worst || (worst == best.links.worst && sum < 2 * best.links.sum)
+    }
+
+    /// What is open from this position on.
+    fn open_from(&self, from: usize) -> Mask {
+        self.open & Mask::MAX.checked_shl(from as u32).unwrap_or(0)
+    }
+
+    /// Takes a full set if it is better than the best.
+    fn consider(&mut self, set: Partial) {
+        let left = self.machine.leftover.value(self.key - set.weight).unwrap_or_else(|| self.pairs_left(set));
+        let links = Links { worst: set.worst, sum: set.sum, left };
+        if self.best.is_some_and(|(best, _)| links < best.links) {
+            return;
+        }
+        let score = Score { links, places: Places::of(self.machine, set.chosen, self.free & !set.chosen) };
+        if self.best.is_none_or(|(best, _)| score > best) {
+            self.best = Some((score, set.chosen));
+        }
+    }
+
+    /// The plain stand-in for the value of what stays behind: the sum of bandwidths of all pairs that stay whole.
+    fn pairs_left(&self, set: Partial) -> u32 {
+        let all: u64 = bits(self.free).map(|gpu| u64::from(self.degree[gpu])).sum();
+        let gone: u64 = bits(set.chosen).map(|gpu| u64::from(self.degree[gpu])).sum();
+        // Each pair stands in the degrees of both of its GPUs, and the pairs inside the set were taken off twice.
+        u32::try_from((all / 2 + u64::from(set.sum)).saturating_sub(gone)).unwrap_or(u32::MAX)
+    }
+}
+
+/// For each GPU the sums of its greatest bandwidths to free ones: of none, of one, and so on up to one less than `size`.
+fn greatest(machine: &Machine, free: Mask, size: usize) -> Vec<u32> {
+    let mut sums = vec![0; machine.count() * size];
+    for gpu in bits(free) {
+        let mut row = [0; MOST_GPUS];
+        let mut count = 0;
+        for peer in bits(free & !(1 << gpu)) {
+            row[count] = machine.row(gpu)[peer];
+            count += 1;
+        }
+        row[..count].sort_unstable_by(|a, b| b.cmp(a));
+        for number in 1..size {
+            sums[gpu * size + number] = sums[gpu * size + number - 1] + row[number - 1];
+        }
+    }
+    sums
+}

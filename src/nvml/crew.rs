@@ -1,0 +1,314 @@
+//! The threads that call NVML for the attendant: one at work, and those held up in a call that does not return.
+//!
+//! ```text
+//!            a job for a GPU is past the deadline of its call
+//!  at work ───────────────────────────────────────────────────▶ held up ──▶ the call returns, the thread ends
+//!     ▲                                                            │
+//!     └──────────── a new thread takes the work ───────────────────┘
+//! ```
+//!
+//! A GPU whose call is held up gets no other, so there are never more such threads than GPUs.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::{EdgeError, panic_text, spawn};
+use crate::device::names::Uuid;
+
+/// What a job is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// A place of the enumeration whose GPU is not known yet.
+    Place(u32),
+    /// A GPU.
+    Gpu(Uuid),
+}
+
+/// A call that has not returned for longer than its deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HeldUp {
+    pub(super) subject: Subject,
+    pub(super) call: &'static str,
+    since: Instant,
+    /// Deadlines that have passed.
+    missed: u32,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The call that a thread is in, and since when.
+#[derive(Debug, Clone)]
+struct Board(Arc<Mutex<(&'static str, Instant)>>);
+
+thread_local! {
+    static BOARD: RefCell<Option<Board>> = const { RefCell::new(None) };
+}
+
+/// Writes on the board of this thread which call comes next: its deadline begins anew.
+pub(super) fn calling(call: &'static str) {
+    BOARD.with_borrow(|board| {
+        if let Some(board) = board {
+            board.set(call);
+        }
+    });
+}
+
+impl Board {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(("", Instant::now()))))
+    }
+
+    fn set(&self, call: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (call, Instant::now());
+    }
+
+    fn get(&self) -> (&'static str, Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The threads.
+pub(super) struct Crew {
+    deadline: Duration,
+    jobs: Sender<Job>,
+    board: Board,
+    held_up: Vec<HeldUp>,
+    returns: JoinSet<(Subject, Result<(), EdgeError>)>,
+}
+
+/// What became of waiting for an answer.
+enum Waited<T> {
+    Answered(T),
+    Overdue(&'static str, Instant),
+}
+
+impl Crew {
+    pub(super) fn new(deadline: Duration) -> Result<Self, EdgeError> {
+        let (jobs, board) = worker()?;
+        Ok(Self { deadline, jobs, board, held_up: Vec::new(), returns: JoinSet::new() })
+    }
+
+    /// Has a job about one GPU done. `None`: a call in it is past its deadline, and another thread has taken over.
+    pub(super) async fn about<T: Send + 'static>(
+        &mut self,
+        subject: Subject,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, EdgeError> {
+        let mut answer = self.give(job)?;
+        let (call, since) = match self.wait(&mut answer, 1).await? {
+            Waited::Answered(answer) => return Ok(Some(answer)),
+            Waited::Overdue(call, since) => (call, since),
+        };
+        (self.jobs, self.board) = worker()?;
+        self.held_up.push(HeldUp { subject: subject.clone(), call, since, missed: 1 });
+        self.returns.spawn(async move {
+            let came = match answer.await {
+                Ok(done) => done.map(drop).map_err(ended),
+                Err(_) => Err(ended("it dropped a question".to_owned())),
+            };
+            (subject, came)
+        });
+        Ok(None)
+    }
+
+    /// Has a job done that is about no GPU in particular, however long it takes: there is nothing to do meanwhile.
+    /// `missed` hears of each deadline that passes.
+    pub(super) async fn node<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce() -> T + Send + 'static,
+        mut missed: impl AsyncFnMut(&'static str),
+    ) -> Result<T, EdgeError> {
+        let mut answer = self.give(job)?;
+        let mut deadlines = 1;
+        loop {
+            match self.wait(&mut answer, deadlines).await? {
+                Waited::Answered(answer) => return Ok(answer),
+                Waited::Overdue(call, _) => {
+                    missed(call).await;
+                    deadlines += 1;
+                }
+            }
+        }
+    }
+
+    /// The calls that are held up.
+    pub(super) fn held_up(&self) -> &[HeldUp] {
+        &self.held_up
+    }
+
+    pub(super) fn is_held_up(&self, subject: &Subject) -> bool {
+        self.held_up.iter().any(|held_up| held_up.subject == *subject)
+    }
+
+    /// When the next deadline of a call that is held up passes.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.held_up.iter().filter_map(|held_up| held_up.due(self.deadline)).min()
+    }
+
+    /// The calls of which one more deadline has passed.
+    pub(super) fn missed(&mut self) -> Vec<HeldUp> {
+        let (deadline, now) = (self.deadline, Instant::now());
+        let due = self.held_up.iter_mut().filter(|held_up| held_up.due(deadline).is_some_and(|due| due <= now));
+        due.map(|held_up| {
+            held_up.missed = held_up.missed.saturating_add(1);
+            held_up.clone()
+        })
+        .collect()
+    }
+
+    /// A call that was held up, once it returns. Waits for ever if there is none.
+    pub(super) async fn returned(&mut self) -> Result<HeldUp, EdgeError> {
+        if let Some(Ok((subject, came))) = self.returns.join_next().await {
+            came?;
+            if let Some(at) = self.held_up.iter().position(|held_up| held_up.subject == subject) {
+                return Ok(self.held_up.remove(at));
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn give<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, String>>, EdgeError> {
+        let (reply, answer) = oneshot::channel();
+        self.board.set("nvml");
+        let job = move || {
+            let done = catch_unwind(AssertUnwindSafe(job));
+            let _ = reply.send(done.map_err(|panic| panic_text(&*panic)));
+        };
+        self.jobs.send(Box::new(job)).map_err(|_| ended("its thread is gone".to_owned()))?;
+        Ok(answer)
+    }
+
+    /// Waits until the answer is there, or until the call that the thread is in has missed so many deadlines.
+    async fn wait<T>(
+        &self,
+        answer: &mut oneshot::Receiver<Result<T, String>>,
+        deadlines: u32,
+    ) -> Result<Waited<T>, EdgeError> {
+        let mut answer = pin!(answer);
+        loop {
+            let (call, since) = self.board.get();
+            let due = since + self.deadline.saturating_mul(deadlines);
+            tokio::select! {
+                answered = &mut answer => {
+                    let done = answered.map_err(|_| ended("it dropped a question".to_owned()))?;
+                    return done.map(Waited::Answered).map_err(ended);
+                }
+                () = tokio::time::sleep_until(due.into()) => {
+                    if self.board.get() == (call, since) {
+                        return Ok(Waited::Overdue(call, since));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl HeldUp {
+    fn due(&self, deadline: Duration) -> Option<Instant> {
+        self.since.checked_add(deadline.saturating_mul(self.missed.saturating_add(1)))
+    }
+
+    pub(super) fn gpu(&self) -> Option<&Uuid> {
+        match &self.subject {
+            Subject::Gpu(uuid) => Some(uuid),
+            Subject::Place(_) => None,
+        }
+    }
+
+    pub(super) fn lasted(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+fn ended(why: String) -> EdgeError {
+    EdgeError::Ended("nvml", why)
+}
+
+/// Starts a thread that does the jobs it is given; it ends when nobody can give it more.
+fn worker() -> Result<(Sender<Job>, Board), EdgeError> {
+    let (jobs, received) = channel::<Job>();
+    let board = Board::new();
+    let own = board.clone();
+    spawn("nvml", move || {
+        BOARD.set(Some(own));
+        received.into_iter().for_each(|job| job());
+    })?;
+    Ok((jobs, board))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_millis(20);
+
+    fn gpu(n: u32) -> Subject {
+        Subject::Gpu(format!("GPU-{n}").parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_call_that_does_not_return_is_left_to_its_thread_and_work_goes_on() {
+        let mut crew = Crew::new(DEADLINE).unwrap();
+        let (release, hang) = channel::<()>();
+        let stuck = move || {
+            calling("nvmlHangs");
+            let _ = hang.recv();
+        };
+        assert_eq!(crew.about(gpu(1), stuck).await.unwrap(), None);
+        assert!(crew.is_held_up(&gpu(1)) && !crew.is_held_up(&gpu(2)));
+        assert_eq!(crew.about(gpu(2), || 7).await.unwrap(), Some(7));
+        tokio::time::sleep_until(crew.next_deadline().unwrap().into()).await;
+        assert_eq!(crew.missed()[0].call, "nvmlHangs");
+        drop(release);
+        assert_eq!(crew.returned().await.unwrap().subject, gpu(1));
+        assert!(crew.held_up().is_empty());
+    }
+
+    #[tokio::test]
+    async fn each_call_of_a_job_has_a_deadline_of_its_own() {
+        let mut crew = Crew::new(Duration::from_millis(400)).unwrap();
+        let slow = || {
+            for _ in 0..5 {
+                calling("nvmlSlow");
+                std::thread::sleep(Duration::from_millis(120));
+            }
+        };
+        assert_eq!(crew.about(gpu(0), slow).await.unwrap(), Some(()));
+    }
+
+    #[tokio::test]
+    async fn a_call_about_the_node_is_waited_for_and_each_deadline_is_told() {
+        let mut crew = Crew::new(DEADLINE).unwrap();
+        let mut missed = 0;
+        let answer = crew.node(
+            || {
+                calling("nvmlInit_v2");
+                std::thread::sleep(DEADLINE * 5);
+                3
+            },
+            async |call| {
+                assert_eq!(call, "nvmlInit_v2");
+                missed += 1;
+            },
+        );
+        assert_eq!(answer.await.unwrap(), 3);
+        assert!(missed >= 3, "{missed}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_job_is_told_with_its_text() {
+        let mut crew = Crew::new(Duration::from_secs(30)).unwrap();
+        let error = crew.about(gpu(0), || panic!("out of luck")).await.map(|_: Option<()>| ()).unwrap_err();
+        assert!(error.to_string().contains("out of luck"), "{error}");
+    }
+}

@@ -1,0 +1,157 @@
+//! What is open in NVML, and the jobs that are done with it. All of it happens on the threads of the crew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use super::crew::calling;
+use super::events::{self, Registry};
+use super::library::OpenError;
+use super::reading::{self, Answers};
+use super::session::{Session, call_error};
+use super::{Clock, Nudge, Seen, Settings, discovery, library, links, panic_text, spawn};
+use crate::device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
+use crate::device::inventory::Found;
+use crate::device::names::Uuid;
+
+/// What is open in NVML. Its parts are dropped, and NVML shut down, on the thread that lets go of them last.
+#[derive(Clone, Default)]
+pub(super) struct Desk(Arc<Mutex<Option<Open>>>);
+
+#[derive(Clone)]
+struct Open {
+    session: Arc<Session>,
+    registry: Option<Arc<Registry>>,
+    links: Arc<Mutex<links::Reader>>,
+}
+
+/// Why NVML is not open.
+#[derive(Debug)]
+pub(super) enum NotOpen {
+    /// It cannot be loaded or initialised.
+    Library(OpenError),
+    /// It is up and cannot even count the GPUs.
+    Count(CallError),
+}
+
+/// What the thread that waits for events needs.
+pub(super) struct Listening {
+    pub(super) observe: mpsc::Sender<Vec<Seen>>,
+    pub(super) clock: Clock,
+    pub(super) rhythm: Duration,
+    pub(super) nudge: mpsc::Sender<Nudge>,
+}
+
+impl Desk {
+    /// Initialises NVML. `ended` is dropped when it is shut down again. Gives the number of GPUs.
+    pub(super) fn open(&self, settings: &Settings, ended: oneshot::Sender<Infallible>) -> Result<u32, NotOpen> {
+        calling("nvmlInit_v2");
+        let nvml = library::open(settings.library.as_deref(), &settings.driver_root).map_err(NotOpen::Library)?;
+        let session = Arc::new(Session::new(nvml, ended));
+        let count = count(&session).map_err(NotOpen::Count)?;
+        if count > 0 {
+            log_versions(&session);
+        }
+        *self.lock() = Some(Open { session, registry: None, links: Arc::default() });
+        Ok(count)
+    }
+
+    /// Makes ready to watch for events. Before the enumeration: what happens after it is an event, what was before
+    /// it is seen by it.
+    pub(super) fn prepare_events(&self, types: &BTreeSet<EventType>) {
+        if types.is_empty() {
+            return;
+        }
+        let Ok(Open { session, .. }) = self.get() else { return };
+        match Registry::create(&session, types) {
+            Ok(registry) => {
+                if let Some(open) = self.lock().as_mut() {
+                    open.registry = Some(Arc::new(registry));
+                }
+            }
+            Err(error) => warn!(%error, "cannot watch for events: the GPUs' health follows their answers alone"),
+        }
+    }
+
+    /// Starts the thread that waits for events; it ends when the answer is dropped. `None`: there is nothing to
+    /// wait for.
+    pub(super) fn listen(&self, to: Listening) -> Result<Option<Sender<()>>, super::EdgeError> {
+        let Ok(Open { registry: Some(registry), .. }) = self.get() else { return Ok(None) };
+        let (alive, stop) = channel();
+        spawn("nvml-events", move || {
+            let Listening { observe, clock, rhythm, nudge } = to;
+            let attended = AssertUnwindSafe(|| events::attend(&registry, &observe, clock, rhythm, &nudge, &stop));
+            if let Err(panic) = catch_unwind(attended) {
+                let _ = nudge.blocking_send(Nudge::Died(panic_text(&*panic)));
+            }
+        })?;
+        Ok(Some(alive))
+    }
+
+    /// How many GPUs NVML lists.
+    pub(super) fn count(&self) -> Result<u32, CallError> {
+        count(&self.get()?.session)
+    }
+
+    /// What is at a place of the enumeration.
+    pub(super) fn identify(&self, index: u32, known: Option<Uuid>, sysfs: &Path) -> Found {
+        match self.get() {
+            Ok(Open { session, registry, .. }) => {
+                discovery::identify(&session, registry.as_deref(), index, known, sysfs)
+            }
+            Err(error) => Found::Failed { index, uuid: known, error },
+        }
+    }
+
+    /// How a GPU is, and when the asking began.
+    pub(super) fn read(&self, clock: Clock, uuid: &Uuid, with_fabric: bool) -> Result<(Moment, Answers), CallError> {
+        let session = self.get()?.session;
+        let at = clock.now();
+        reading::read(&session, uuid, with_fabric).map(|answers| (at, answers))
+    }
+
+    /// Has the links of these GPUs read, on a thread of its own, if it is time.
+    pub(super) fn see_links(&self, gpus: &BTreeMap<u32, Uuid>, clock: Clock, observe: &mpsc::Sender<Vec<Seen>>) {
+        let Ok(Open { session, links, .. }) = self.get() else { return };
+        links.lock().unwrap_or_else(PoisonError::into_inner).see(&session, gpus, clock, observe);
+    }
+
+    /// Lets go of all of it.
+    pub(super) fn close(&self) {
+        calling("nvmlShutdown");
+        let open = self.lock().take();
+        drop(open);
+    }
+
+    fn get(&self) -> Result<Open, CallError> {
+        const UNINITIALIZED: ReturnCode = ReturnCode(1);
+        self.lock().clone().ok_or(CallError { call: "nvmlInit_v2", code: UNINITIALIZED })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(session: &Session) -> Result<u32, CallError> {
+    const CALL: &str = "nvmlDeviceGetCount_v2";
+    calling(CALL);
+    session.nvml().device_count().map_err(|error| call_error(CALL, &error))
+}
+
+fn log_versions(session: &Session) {
+    let nvml = session.nvml();
+    let text = |answer: Result<String, _>| answer.unwrap_or_else(|_| "unknown".to_owned());
+    calling("nvmlSystemGetDriverVersion");
+    let driver = text(nvml.sys_driver_version());
+    calling("nvmlSystemGetNVMLVersion");
+    let library = text(nvml.sys_nvml_version());
+    info!(driver.version = driver, nvml.version = library, "NVML is up");
+}

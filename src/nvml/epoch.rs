@@ -1,0 +1,39 @@
+//! Which boot of the node and which load of the driver this is.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::device::health::Epoch;
+
+/// A number that the kernel draws at each boot (proc_sys_kernel(5)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The epoch now. The directory of a kernel module in sysfs is made anew each time the module is loaded, and sysfs
+/// does not soon give an inode number a second time.
+#[must_use]
+pub fn read(sysfs: &Path) -> Epoch {
+    let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+    let module = std::fs::metadata(sysfs.join("module/nvidia"));
+    Epoch { boot, driver: module.ok().map(|there| format!("{}:{}", there.dev(), there.ino())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_of_the_driver_is_known_by_its_directory() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let unloaded = read(sysfs.path());
+        assert!(!unloaded.boot.is_empty() && unloaded.driver.is_none());
+        let module = sysfs.path().join("module/nvidia");
+        std::fs::create_dir_all(&module).unwrap();
+        let first = read(sysfs.path());
+        assert_eq!(first, read(sysfs.path()));
+        // Beside the old one, so that it cannot have the same inode.
+        let next = sysfs.path().join("module/next");
+        std::fs::create_dir(&next).unwrap();
+        std::fs::rename(&next, &module).unwrap();
+        assert_ne!(first.driver, read(sysfs.path()).driver);
+    }
+}

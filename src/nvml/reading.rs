@@ -1,0 +1,93 @@
+//! One round of questions to one GPU: at most four calls of NVML, whatever the GPU answers.
+
+use nvml_wrapper::Device;
+use nvml_wrapper::error::NvmlError;
+
+use super::crew::calling;
+use super::raw;
+use super::session::{Session, call_error, is_unsupported};
+use crate::device::health::{NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode};
+use crate::device::names::Uuid;
+
+/// Fields of `nvmlDeviceGetFieldValues` (nvml.h): NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, driver 565 and later;
+/// NVML_FI_DEV_REMAPPED_COR, _UNC, _PENDING and _FAILURE, Ampere and later.
+const FIELDS: [u32; 5] = [230, 142, 143, 144, 145];
+
+/// What a GPU has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answers {
+    pub(super) reading: Reading,
+    /// Whether the GPU knows of an NVLink fabric, if it was asked.
+    pub(super) has_fabric: bool,
+}
+
+/// Asks a GPU how it is. `with_fabric` says whether to ask about its NVLink fabric.
+///
+/// # Errors
+/// NVML itself cannot be used.
+pub(super) fn read(session: &Session, uuid: &Uuid, with_fabric: bool) -> Result<Answers, CallError> {
+    calling("nvmlDeviceGetHandleByUUID");
+    let device = match session.nvml().device_by_uuid(uuid.as_str()) {
+        Ok(device) => device,
+        Err(error) => {
+            let error = of_a_gpu(call_error("nvmlDeviceGetHandleByUUID", &error))?;
+            let reading = Reading { probe: Some(Err(error)), ..Reading::default() };
+            return Ok(Answers { reading, has_fabric: with_fabric });
+        }
+    };
+    let (recovery_action, remapped_rows) = fields(session, &device)?;
+    calling("nvmlDeviceGetMemoryInfo");
+    let probe = match raw::probe_memory(session, &device) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(of_a_gpu(call_error("nvmlDeviceGetMemoryInfo", &error))?),
+    };
+    let mut reading = Reading { recovery_action, remapped_rows, fabric: None, probe: Some(probe) };
+    let mut has_fabric = false;
+    if with_fabric {
+        calling("nvmlDeviceGetGpuFabricInfoV");
+        match raw::fabric(session, &device) {
+            Ok(fabric) => {
+                has_fabric = true;
+                reading.fabric = Some(fabric);
+            }
+            // An answer that fails is no answer; what is wrong with the GPU shows in the others.
+            Err(error) => has_fabric = !says_none(&error),
+        }
+    }
+    Ok(Answers { reading, has_fabric })
+}
+
+type FieldAnswers = (Option<Result<RecoveryAction, CallError>>, Option<RemappedRows>);
+
+fn fields(session: &Session, device: &Device<'_>) -> Result<FieldAnswers, CallError> {
+    const CALL: &str = "nvmlDeviceGetFieldValues";
+    calling(CALL);
+    let values = match raw::field_values(session, device, FIELDS) {
+        Ok(values) => values,
+        Err(error) => return Ok((Some(Err(of_a_gpu(call_error(CALL, &error))?)), None)),
+    };
+    let [action, _, _, pending, failure] = values;
+    let action = match action {
+        Ok(value) => Ok(RecoveryAction::from(value)),
+        Err(code) => Err(of_a_gpu(CallError { call: CALL, code: ReturnCode(code) })?),
+    };
+    let rows = match (pending, failure) {
+        (Ok(pending), Ok(failure)) => Some(RemappedRows { pending: pending != 0, failure: failure != 0 }),
+        _ => None,
+    };
+    Ok((Some(action), rows))
+}
+
+/// An error of a call about a GPU, as the GPU's; or as an error of NVML, if it is about no GPU.
+fn of_a_gpu(error: CallError) -> Result<CallError, CallError> {
+    const UNINITIALIZED: ReturnCode = ReturnCode(1);
+    match error.code {
+        UNINITIALIZED | ReturnCode::DRIVER_NOT_LOADED | ReturnCode::LIBRARY_MISMATCH => Err(error),
+        _ => Ok(error),
+    }
+}
+
+/// Whether an error says that there is no fabric to ask about, with this GPU and this driver.
+fn says_none(error: &NvmlError) -> bool {
+    is_unsupported(error) || call_error("", error).code.is_unsupported()
+}

@@ -1,0 +1,128 @@
+//! Directories under watch: one inotify instance for all of them, since a node has few to give (128 by default).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+
+type Heard = Arc<dyn Fn(&Event) + Send + Sync>;
+type Listeners = Arc<Mutex<BTreeMap<u64, (PathBuf, Heard)>>>;
+
+/// The watcher that all share. It is there from the first watch on.
+#[derive(Clone, Default)]
+pub struct Watches {
+    /// Apart from the listeners: the watcher's own thread takes those while this one is held.
+    watcher: Arc<Mutex<(u64, Option<RecommendedWatcher>)>>,
+    listeners: Listeners,
+}
+
+/// A watch on one directory, until it is dropped.
+pub struct Watch {
+    watches: Watches,
+    number: u64,
+    directory: PathBuf,
+}
+
+impl fmt::Debug for Watches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watches").field("listeners", &lock(&self.listeners).len()).finish()
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("directory", &self.directory).finish()
+    }
+}
+
+impl Watches {
+    /// Has `heard` called, on the watcher's thread, for everything that happens to a directory and the names in it.
+    ///
+    /// # Errors
+    /// inotify cannot be had, or the directory is not there.
+    pub fn watch(&self, directory: &Path, heard: impl Fn(&Event) + Send + Sync + 'static) -> notify::Result<Watch> {
+        let mut inner = lock(&self.watcher);
+        let (next, watcher) = &mut *inner;
+        let watcher = match watcher {
+            Some(watcher) => watcher,
+            None => {
+                let listeners = self.listeners.clone();
+                watcher.insert(notify::recommended_watcher(move |event| dispatch(&listeners, event))?)
+            }
+        };
+        *next += 1;
+        let number = *next;
+        lock(&self.listeners).insert(number, (directory.to_owned(), Arc::new(heard)));
+        // From here on the watch is taken back, whatever happens.
+        let watch = Watch { watches: self.clone(), number, directory: directory.to_owned() };
+        let watched = watcher.watch(directory, RecursiveMode::NonRecursive);
+        drop(inner);
+        watched.map(|()| watch)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.watches.watcher);
+        let mut listeners = lock(&self.watches.listeners);
+        listeners.remove(&self.number);
+        let shared = listeners.values().any(|(directory, _)| *directory == self.directory);
+        drop(listeners);
+        if let (false, Some(watcher)) = (shared, &mut inner.1) {
+            // It fails where the directory is gone, and its watch with it.
+            let _ = watcher.unwatch(&self.directory);
+        }
+    }
+}
+
+/// An error, or an overflow of the queue, may hide anything: everybody hears of it.
+fn dispatch(listeners: &Listeners, event: notify::Result<Event>) {
+    let event = event.unwrap_or_else(|_| Event::default().set_flag(notify::event::Flag::Rescan));
+    let concerns = |directory: &Path| {
+        let within = |path: &PathBuf| path == directory || path.parent() == Some(directory);
+        event.need_rescan() || event.paths.iter().any(within)
+    };
+    let heard: Vec<Heard> =
+        lock(listeners).values().filter(|(directory, _)| concerns(directory)).map(|(_, heard)| heard.clone()).collect();
+    heard.iter().for_each(|heard| heard(&event));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn each_listener_hears_of_its_own_directory_until_it_is_dropped() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let watches = Watches::default();
+        let listen = |directory: &Path| {
+            let (say, heard) = channel();
+            let watch = watches.watch(directory, move |event| drop(say.send(event.clone()))).unwrap();
+            (watch, heard)
+        };
+        let (first, heard_first) = listen(one.path());
+        let (_second, heard_second) = listen(other.path());
+        std::fs::write(one.path().join("a"), "").unwrap();
+        assert_eq!(heard_first.recv_timeout(SOON).unwrap().paths, [one.path().join("a")]);
+        drop(first);
+        std::fs::write(one.path().join("b"), "").unwrap();
+        std::fs::write(other.path().join("c"), "").unwrap();
+        assert_eq!(heard_second.recv_timeout(SOON).unwrap().paths, [other.path().join("c")]);
+        let left: Vec<_> = heard_first.try_iter().filter(|event| event.paths == [one.path().join("b")]).collect();
+        assert!(left.is_empty());
+        assert_eq!(heard_first.recv_timeout(SOON).unwrap_err(), RecvTimeoutError::Disconnected);
+        assert!(watches.watch(&one.path().join("nowhere"), |_| {}).is_err());
+        assert_eq!(lock(&watches.listeners).len(), 1);
+    }
+}

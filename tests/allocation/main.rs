@@ -1,0 +1,32 @@
+//! Preferred allocation from outside: against the oracle, on real machines, and on requests without sense.
+
+#![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
+
+mod exact;
+mod known;
+mod machines;
+mod oracle;
+mod requests;
+mod shared;
+
+use gpu_device_plugin::device::allocation::{Catalogue, Preferred, Request, preferred};
+
+/// The ids of GPUs by index.
+fn ids(gpus: &[usize]) -> Vec<String> {
+    gpus.iter().map(|gpu| machines::uuid(*gpu).to_string()).collect()
+}
+
+/// The indices of the GPUs in an answer.
+fn indices(answer: &Preferred<'_>) -> Vec<usize> {
+    let index = |id: &&str| (0..64).find(|index| machines::uuid(*index).as_str() == *id).unwrap();
+    answer.ids.iter().map(index).collect()
+}
+
+/// Asks for whole GPUs by index.
+fn ask(catalogue: &Catalogue, free: &[usize], must: &[usize], size: usize) -> Vec<usize> {
+    let (available, must_include) = (ids(free), ids(must));
+    let size = i32::try_from(size).unwrap();
+    let answer = preferred(catalogue, &Request { available: &available, must_include: &must_include, size });
+    assert_eq!(answer.notes, []);
+    indices(&answer)
+}

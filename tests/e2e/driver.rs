@@ -1,0 +1,227 @@
+//! The driver under the plugin's feet: late, upgraded, reset, hanging; never a restart, never a lost pod.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use fake_nvml::profiles;
+use simnode::node::Plugin;
+use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
+
+use crate::health::{configured, quick};
+use crate::rig::{GPU, PATIENCE, Rig, kubelet, node};
+
+/// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has another inode.
+fn load_module(rig: &Rig) {
+    let modules = rig.node.sysfs().join("module");
+    fs::create_dir_all(modules.join("next")).expect("the node is ours");
+    fs::rename(modules.join("next"), modules.join("nvidia")).expect("the node is ours");
+}
+
+fn unload_module(rig: &Rig) {
+    fs::rename(rig.node.sysfs().join("module/nvidia"), rig.node.sysfs().join("module/gone")).expect("the node is ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_is_upgraded_without_a_restart_and_pods_keep_their_gpus() {
+    let rig = quick().await;
+    load_module(&rig);
+    let answer = rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap();
+    for generation in 1..=2 {
+        rig.node.edit(|state| state.driver.loaded = false).unwrap();
+        unload_module(&rig);
+        rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
+        rig.logged("kind=\"driver_not_loaded\"").await;
+        assert_eq!(rig.kubelet.view().capacity(GPU), 8);
+        rig.node
+            .edit(|state| {
+                state.driver.loaded = true;
+                state.driver.generation = generation;
+                state.driver.version = format!("590.{generation}");
+            })
+            .unwrap();
+        fs::remove_dir(rig.node.sysfs().join("module/gone")).unwrap();
+        load_module(&rig);
+        rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+        rig.logged(&format!("driver.version=\"590.{generation}\"")).await;
+    }
+    assert_eq!(rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap(), answer);
+    assert_eq!(rig.registrations(), 1);
+    rig.node.xid(1, 48).unwrap();
+    rig.until_healthy(1, false).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_load_of_the_driver_is_evidence_of_repair() {
+    let mut state = profiles::h100x8();
+    state.driver.recovery_action_supported = false;
+    let node = node(state);
+    let config = node.kubelet();
+    let options = configured(&node, "health: {pollInterval: 100ms, suspicion: 300ms}");
+    fs::create_dir_all(node.sysfs().join("module/nvidia")).unwrap();
+    let rig = Rig::on(node, config, &options, 8).await;
+    rig.node.xid(4, 48).unwrap();
+    rig.until_healthy(4, false).await;
+    load_module(&rig);
+    rig.node.edit(|state| state.driver.generation = 1).unwrap();
+    rig.until_healthy(4, true).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_that_is_not_the_drivers_is_said_and_goes_away() {
+    let rig = quick().await;
+    rig.node.edit(|state| state.driver.mismatch = true).unwrap();
+    rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
+    rig.logged("kind=\"library_mismatch\"").await;
+    rig.node.edit(|state| state.driver.mismatch = false).unwrap();
+    rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gpus_that_come_later_are_served_beside_the_others() {
+    let mut state = profiles::h100x8();
+    let late = state.gpus.split_off(6);
+    let node = node(state);
+    let config = node.kubelet();
+    let options = configured(&node, "health: {pollInterval: 100ms}");
+    let rig = Rig::on(node, config, &options, 6).await;
+    rig.node.edit(|state| state.gpus.extend(late)).unwrap();
+    rig.until("all eight", |view| view.allocatable(GPU) == 8).await;
+    rig.node.xid(7, 48).unwrap();
+    rig.until_healthy(7, false).await;
+    assert_eq!(rig.registrations(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_without_gpus_is_waited_with() {
+    let mut state = profiles::h100x8();
+    let late = std::mem::take(&mut state.gpus);
+    let node = node(state);
+    let kubelet = kubelet(node.kubelet()).await;
+    let plugin = Plugin::start(&node, &configured(&node, "health: {pollInterval: 100ms}")).unwrap();
+    let rig = Rig { kubelet, plugin, node };
+    rig.logged("NVML is up and sees no GPU").await;
+    rig.node.edit(|state| state.gpus = late).unwrap();
+    rig.until("the GPUs", |view| view.allocatable(GPU) == 8).await;
+    // All of them gone, and back.
+    rig.node.edit(|state| state.gpus.iter_mut().for_each(|gpu| gpu.present = false)).unwrap();
+    rig.until("none", |view| view.allocatable(GPU) == 0 && view.capacity(GPU) == 8).await;
+    rig.node.edit(|state| state.gpus.iter_mut().for_each(|gpu| gpu.present = true)).unwrap();
+    rig.until("all", |view| view.allocatable(GPU) == 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_gpu_that_hangs_concerns_no_other_and_no_allocation() {
+    let rig = quick().await;
+    let mut client = rig.kubelet.client(GPU).await.unwrap();
+    let threads = rig.plugin.threads().unwrap();
+    rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
+    let mut worst = Duration::ZERO;
+    let (mut calls, started) = (0, Instant::now());
+    let mut others_polled = false;
+    while started.elapsed() < Duration::from_secs(3) {
+        let container = ContainerAllocateRequest { device_ids: vec![rig.node.uuid(calls % 8)] };
+        let before = Instant::now();
+        client.allocate(AllocateRequest { container_requests: vec![container] }).await.unwrap();
+        worst = worst.max(before.elapsed());
+        calls += 1;
+        if !others_polled && rig.kubelet.view().healthy(GPU, &rig.node.uuid(3)) == Some(false) {
+            others_polled = true;
+            rig.node.edit_gpu(5, |gpu| gpu.recovery_action = 1).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    println!("{calls} calls of Allocate beside a GPU that hangs: worst {worst:?}");
+    assert!(worst < Duration::from_millis(100), "{worst:?}");
+    rig.until_healthy(3, false).await;
+    rig.until_healthy(5, false).await;
+    let line = rig.logged("kind=\"nvml_unresponsive\"").await;
+    assert!(line.contains("nvmlDeviceGetMemoryInfo did not return in time"), "{line}");
+    assert_eq!(rig.kubelet.view().allocatable(GPU), 6);
+    // The thread that is held up, and for a moment one that writes the state file.
+    assert!(rig.plugin.threads().unwrap() <= threads + 2);
+    rig.node.restore(5).unwrap();
+    rig.until_healthy(5, true).await;
+    rig.node.restore(3).unwrap();
+    rig.until_healthy(3, true).await;
+    let ended = Instant::now();
+    while rig.plugin.threads().unwrap() > threads {
+        assert!(ended.elapsed() < PATIENCE, "the thread that was held up ends");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_hangs_from_the_start_is_unhealthy_and_the_others_are_served() {
+    for function in ["nvmlDeviceGetMemoryInfo", "nvmlDeviceGetFieldValues"] {
+        let mut state = profiles::h100x8();
+        state.gpus[3].hangs = vec![function.to_owned()];
+        let node = node(state);
+        let config = node.kubelet();
+        let options = configured(&node, "health: {pollInterval: 100ms, callDeadline: 300ms}");
+        let rig = Rig::on(node, config, &options, 7).await;
+        assert_eq!(rig.kubelet.lists(GPU)[0].devices.iter().filter(|device| device.health == "Healthy").count(), 7);
+        rig.node.restore(3).unwrap();
+        rig.until("all eight", |view| view.allocatable(GPU) == 8).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_hangs_whole_makes_every_gpu_unhealthy_and_is_believed_again() {
+    let rig = quick().await;
+    rig.node.edit(|state| state.hangs = vec!["nvmlDeviceGetCount_v2".to_owned()]).unwrap();
+    rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
+    rig.logged("kind=\"nvml_unresponsive\"").await;
+    rig.kubelet.restart().await.unwrap();
+    rig.until("the list in a new life", |view| view.life == 2 && view.capacity(GPU) == 8).await;
+    rig.node.edit(|state| state.hangs.clear()).unwrap();
+    rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nvml_is_let_go_for_a_reset_and_taken_up_again() {
+    let node = node(profiles::h100x8());
+    let journal = node.root().join("journal");
+    let config = node.kubelet();
+    let options = configured(&node, "health: {pollInterval: 100ms, releaseFor: 1h}")
+        .env("FAKE_NVML_JOURNAL", &journal)
+        .env("FAKE_NVML_JOURNAL_CALLS", "1");
+    let rig = Rig::on(node, config, &options, 8).await;
+    rig.node.edit_gpu(2, |gpu| gpu.recovery_action = 1).unwrap();
+    rig.until_healthy(2, false).await;
+    rig.plugin.signal(10).unwrap();
+    rig.logged("NVML is let go").await;
+    let calls = || fs::read_to_string(&journal).unwrap().lines().count();
+    let text = fs::read_to_string(&journal).unwrap();
+    assert!(text.lines().last().unwrap().contains("nvmlShutdown"), "{:?}", text.lines().last());
+    let quiet = calls();
+    // It serves from memory.
+    rig.kubelet.allocate("pod", "main", GPU, 3).await.unwrap();
+    rig.kubelet.restart().await.unwrap();
+    rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 7).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(calls(), quiet, "no call while it is let go");
+    rig.node.restore(2).unwrap();
+    rig.plugin.signal(10).unwrap();
+    rig.until_healthy(2, true).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nvml_is_taken_up_again_by_itself() {
+    let node = node(profiles::h100x8());
+    let config = node.kubelet();
+    let options = configured(&node, "health: {pollInterval: 100ms, releaseFor: 300ms}");
+    let rig = Rig::on(node, config, &options, 8).await;
+    rig.plugin.signal(10).unwrap();
+    rig.logged("NVML is let go").await;
+    rig.logged("taking up NVML again").await;
+    rig.node.xid(4, 48).unwrap();
+    rig.node.edit_gpu(4, |gpu| gpu.recovery_action = 1).unwrap();
+    rig.until_healthy(4, false).await;
+    rig.assert_flawless();
+}
