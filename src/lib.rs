@@ -9,6 +9,7 @@
 //! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call it.
 //! - [`host`]: which device nodes the host has, and the driver's capability numbers.
 //! - [`mps`]: whether an MPS control daemon answers.
+//! - [`watch`]: one inotify instance for all directories that are watched.
 //! - [`config`]: what may be written, and what the daemon runs on.
 //! - [`log`]: what the log says of the inventory's changes.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
@@ -33,11 +34,15 @@
 //!
 //! # Flows
 //!
-//! Start: arguments, configuration, NVML on a thread of its own, inventory; then for each resource: bind, serve,
-//! Register, the kubelet dials back, ListAndWatch.
+//! Start: arguments, configuration, what was remembered, NVML on a thread of its own, one poll of each GPU,
+//! inventory; then for each resource: bind, serve, Register, the kubelet dials back, ListAndWatch.
 //!
 //! A GPU fails: an event or a poll, an observation, the verdict of [`device::health`], the next snapshot, one new list
-//! on each stream.
+//! on each stream. What the verdict wants to know more goes back to [`nvml`] as a value; what would be forgotten is
+//! written to the state file.
+//!
+//! A call of NVML does not return: its thread is left to it, the GPU is told as missed at each deadline, another thread
+//! goes on with the other GPUs, and when the call returns the world is enumerated again.
 //!
 //! The kubelet restarts, our socket is deleted, a stream is lost: each only wakes [`plugin::run`], which looks and asks
 //! [`plugin::lifecycle::State::next`].

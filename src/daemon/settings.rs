@@ -90,6 +90,11 @@ pub(super) fn policy(config: &Config) -> Policy {
     for finding in findings {
         warn!("{finding}");
     }
+    if config.health.release_for_reset {
+        warn!(
+            "health.releaseForReset has no effect in this version, which cannot tell whether a pod holds a GPU: send              SIGUSR1 before a reset"
+        );
+    }
     policy
 }
 

@@ -24,6 +24,7 @@ use super::crew::{Crew, HeldUp, Subject};
 use super::desk::{Desk, Listening, NotOpen};
 use super::library::OpenError;
 use super::pace::{Backoff, Polls, random};
+use super::reading::Answers;
 use super::{EdgeError, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
 use crate::device::health::{self, Moment, NodeFault, NodeObservation, NvmlError as CallError, ReturnCode};
 use crate::device::inventory::{Found, Observation};
@@ -37,8 +38,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(10);
 const RAREST_RENEWAL: u32 = 6;
 /// Every so many polls the node is enumerated again without a reason: events and polls miss little.
 const SCAN_EVERY: u32 = 3;
-/// How long the last owner of NVML may take beyond a wait for events and a deadline.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// How long the last owner of NVML may take beyond the deadline of a call: longer than a wait for events.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Why an NVML session was left.
 enum Left {
@@ -191,10 +192,8 @@ impl Attendant {
         if let Err(error) = self.scan(&mut batch).await? {
             return Ok(Err(error));
         }
-        for uuid in self.listed() {
-            if let Err(error) = self.read(uuid, true, &mut batch).await? {
-                return Ok(Err(error));
-            }
+        if let Err(error) = self.read(self.listed(), true, &mut batch).await? {
+            return Ok(Err(error));
         }
         batch.push(Seen { at, observation: Observation::Health(NodeObservation::Fault(None)) });
         self.tell(batch).await;
@@ -251,7 +250,7 @@ impl Attendant {
             if let Err(error) = self.round(polling, round.is_multiple_of(SCAN_EVERY)).await? {
                 return Ok(Left::Gone(error));
             }
-            if polling {
+            if polling && round.is_multiple_of(SCAN_EVERY) {
                 self.see_links().await?;
             }
             let now = self.clock.now();
@@ -283,14 +282,8 @@ impl Attendant {
         {
             return Ok(Err(error));
         }
-        for uuid in self.listed() {
-            if (polling || self.is_read_due(&uuid))
-                && let Err(error) = self.read(uuid, polling, batch).await?
-            {
-                return Ok(Err(error));
-            }
-        }
-        Ok(Ok(()))
+        let due = self.listed().into_iter().filter(|uuid| polling || self.is_read_due(uuid)).collect();
+        self.read(due, polling, batch).await
     }
 
     /// Enumerates the GPUs, each by a job of its own. Told is what differs from the last time.
@@ -303,24 +296,27 @@ impl Attendant {
         let before = std::mem::take(&mut self.found);
         let places = places(&before);
         let same_length = before.len() == count as usize;
-        let mut found = Vec::new();
-        for index in 0..count {
-            let known = places.get(&index).filter(|_| same_length);
-            let subject = known.map_or(Subject::Place(index), |uuid| Subject::Gpu(uuid.clone()));
-            let mut answer = None;
-            if !self.crew.is_held_up(&subject) {
-                let (desk, sysfs, known) = (self.desk.clone(), self.settings.sysfs_root.clone(), known.cloned());
-                let job = move || desk.identify(index, known, &sysfs);
-                answer = self.crew.about(subject.clone(), job).await?;
+        let known = |index| places.get(&index).filter(|_| same_length).cloned();
+        let subject = |index| known(index).map_or(Subject::Place(index), Subject::Gpu);
+        let free = (0..count).filter(|index| !self.crew.is_held_up(&subject(*index)));
+        let asked: Vec<_> = free.map(|index| (subject(index), (index, known(index)))).collect();
+        let indices: Vec<u32> = asked.iter().map(|(_, (index, _))| *index).collect();
+        let (desk, sysfs) = (self.desk.clone(), self.settings.sysfs_root.clone());
+        let answers = self.crew.each(asked, move |(index, known)| desk.identify(index, known, &sysfs)).await?;
+        let mut answers: BTreeMap<u32, Found> = indices
+            .into_iter()
+            .zip(answers)
+            .filter_map(|(index, (subject, answer))| {
                 if answer.is_none() {
-                    report_held_up(self.crew.held_up().last());
-                    batch.extend(self.crew.held_up().last().and_then(|held_up| missed(at, held_up)));
+                    self.report_held_up(&subject, batch);
                 }
-            }
-            // What does not answer now is what it was.
-            let at_place = |found: &&Found| place(found) == index;
-            found.extend(answer.or_else(|| before.iter().find(at_place).filter(|_| same_length).cloned()));
-        }
+                Some((index, answer?))
+            })
+            .collect();
+        // What does not answer now is what it was.
+        let before_at = |index| before.iter().find(|found| place(found) == index).filter(|_| same_length);
+        let found: Vec<_> =
+            (0..count).filter_map(|index| answers.remove(&index).or_else(|| before_at(index).cloned())).collect();
         report_failed(&found, &before);
         if found != before || std::mem::take(&mut self.is_fresh) {
             // Before what was missed: a GPU has to be listed for anything to be known of it.
@@ -333,26 +329,35 @@ impl Attendant {
         Ok(Ok(()))
     }
 
-    /// Asks a GPU how it is.
-    async fn read(&mut self, uuid: Uuid, polling: bool, batch: &mut Vec<Seen>) -> Result<Asked<()>, EdgeError> {
-        let subject = Subject::Gpu(uuid.clone());
-        if self.crew.is_held_up(&subject) {
-            return Ok(Ok(()));
+    /// Asks GPUs how they are.
+    async fn read(&mut self, gpus: Vec<Uuid>, polling: bool, batch: &mut Vec<Seen>) -> Result<Asked<()>, EdgeError> {
+        let subjects = gpus.into_iter().map(|uuid| (Subject::Gpu(uuid.clone()), uuid));
+        let free = subjects.filter(|(subject, _)| !self.crew.is_held_up(subject));
+        let asked = free.map(|(subject, uuid)| {
+            let with_fabric = !self.fabricless.contains(&uuid);
+            (subject, (uuid, with_fabric))
+        });
+        let asked: Vec<_> = asked.collect();
+        let (desk, clock) = (self.desk.clone(), self.clock);
+        let job = move |(uuid, with_fabric): (Uuid, bool)| desk.read(clock, &uuid, with_fabric);
+        let mut outcome = Ok(());
+        for (subject, answer) in self.crew.each(asked, job).await? {
+            let Some(answer) = answer else {
+                self.report_held_up(&subject, batch);
+                continue;
+            };
+            match (subject, answer) {
+                (Subject::Gpu(uuid), Ok((at, answers))) => batch.push(self.taken(uuid, at, answers, polling)),
+                (_, Ok(_)) => {}
+                (_, Err(error)) => outcome = Err(error),
+            }
         }
-        let (desk, clock, gpu) = (self.desk.clone(), self.clock, uuid.clone());
-        let with_fabric = !self.fabricless.contains(&uuid);
-        let job = move || desk.read(clock, &gpu, with_fabric);
-        let Some(answer) = self.crew.about(subject, job).await? else {
-            let now = self.clock.now();
-            report_held_up(self.crew.held_up().last());
-            batch.extend(self.crew.held_up().last().and_then(|held_up| missed(now, held_up)));
-            return Ok(Ok(()));
-        };
-        let (at, answers) = match answer {
-            Ok(answered) => answered,
-            Err(error) => return Ok(Err(error)),
-        };
-        if with_fabric && !answers.has_fabric {
+        Ok(outcome)
+    }
+
+    /// What a GPU has answered, as it is told.
+    fn taken(&mut self, uuid: Uuid, at: Moment, answers: Answers, polling: bool) -> Seen {
+        if !answers.has_fabric {
             self.fabricless.insert(uuid.clone());
         }
         self.read.insert(uuid.clone(), at);
@@ -366,8 +371,18 @@ impl Attendant {
             true => health::Observation::Poll(reading),
             false => health::Observation::Reading(reading),
         };
-        batch.push(about(at, uuid, observation));
-        Ok(Ok(()))
+        about(at, uuid, observation)
+    }
+
+    /// Says that a call about a GPU does not return.
+    fn report_held_up(&self, subject: &Subject, batch: &mut Vec<Seen>) {
+        let Some(held_up) = self.crew.held_up().iter().find(|held_up| held_up.subject == *subject) else { return };
+        warn!(
+            gpu.uuid = held_up.gpu().map_or("unknown", Uuid::as_str),
+            call = held_up.call,
+            "NVML does not answer about a GPU; the others are not concerned"
+        );
+        batch.extend(missed(self.clock.now(), held_up));
     }
 
     /// With what a GPU answered the last enumeration, if not with its facts.
@@ -396,7 +411,7 @@ impl Attendant {
         let desk = self.desk.clone();
         self.node(move || desk.close()).await?;
         let Some(ended) = self.ended.take() else { return Ok(()) };
-        let patience = self.settings.poll.min(Duration::from_secs(2)) + self.settings.deadline + SHUTDOWN_GRACE;
+        let patience = self.settings.deadline + SHUTDOWN_GRACE;
         if tokio::time::timeout(patience, ended).await.is_err() {
             warn!("a call that does not return keeps NVML from being shut down, going on without");
         }
@@ -501,15 +516,6 @@ fn places(found: &[Found]) -> BTreeMap<u32, Uuid> {
         Found::Failed { index, uuid, .. } => Some((*index, uuid.clone()?)),
     });
     places.collect()
-}
-
-fn report_held_up(held_up: Option<&HeldUp>) {
-    let Some(held_up) = held_up else { return };
-    warn!(
-        gpu.uuid = held_up.gpu().map_or("unknown", Uuid::as_str),
-        call = held_up.call,
-        "NVML does not answer about a GPU; the others are not concerned"
-    );
 }
 
 fn report_return(held_up: &HeldUp) {

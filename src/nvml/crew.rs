@@ -83,6 +83,47 @@ pub(super) struct Crew {
     returns: JoinSet<(Subject, Result<(), EdgeError>)>,
 }
 
+/// The answers of one thread that works for several GPUs, until it is left behind.
+struct Round<T>(Arc<Mutex<(Vec<T>, bool)>>);
+
+impl<T> Clone for Round<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Round<T> {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new((Vec::new(), false))))
+    }
+
+    fn work<I>(&self, items: Vec<I>, job: impl Fn(I) -> T) {
+        for item in items {
+            let answer = job(item);
+            let mut handed_in = self.lock();
+            if handed_in.1 {
+                return;
+            }
+            handed_in.0.push(answer);
+        }
+    }
+
+    /// Takes no more answers, if it `hangs` still.
+    fn leave(&mut self, hangs: impl FnOnce() -> bool) -> bool {
+        let mut handed_in = self.lock();
+        handed_in.1 = hangs();
+        handed_in.1
+    }
+
+    fn answers(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.lock().0)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Vec<T>, bool)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What became of waiting for an answer.
 enum Waited<T> {
     Answered(T),
@@ -95,27 +136,43 @@ impl Crew {
         Ok(Self { deadline, jobs, board, held_up: Vec::new(), returns: JoinSet::new() })
     }
 
-    /// Has a job about one GPU done. `None`: a call in it is past its deadline, and another thread has taken over.
-    pub(super) async fn about<T: Send + 'static>(
+    /// Has a job done for each of some GPUs, one after the other on one thread. `None`: a call in it is past its
+    /// deadline; that thread is left to it, and another goes on with the rest.
+    pub(super) async fn each<I: Clone + Send + 'static, T: Send + 'static>(
         &mut self,
-        subject: Subject,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<Option<T>, EdgeError> {
-        let mut answer = self.give(job)?;
-        let (call, since) = match self.wait(&mut answer, 1).await? {
-            Waited::Answered(answer) => return Ok(Some(answer)),
-            Waited::Overdue(call, since) => (call, since),
-        };
-        (self.jobs, self.board) = worker()?;
-        self.held_up.push(HeldUp { subject: subject.clone(), call, since, missed: 1 });
-        self.returns.spawn(async move {
-            let came = match answer.await {
-                Ok(done) => done.map(drop).map_err(ended),
-                Err(_) => Err(ended("it dropped a question".to_owned())),
+        items: Vec<(Subject, I)>,
+        job: impl Fn(I) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<(Subject, Option<T>)>, EdgeError> {
+        let mut answers = Vec::new();
+        let mut left = items.into_iter();
+        while !left.as_slice().is_empty() {
+            let mut round = Round::new();
+            let (given, own, job): (Vec<I>, _, _) =
+                (left.as_slice().iter().map(|(_, item)| item.clone()).collect(), round.clone(), job.clone());
+            let mut done = self.give(move || own.work(given, job))?;
+            let held_up = loop {
+                let Waited::Overdue(call, since) = self.wait(&mut done, 1).await? else { break None };
+                // Under one lock: either the thread comes back in time to hand in its answer, or it is left behind.
+                if round.leave(|| self.board.get() == (call, since)) {
+                    break Some((call, since));
+                }
             };
-            (subject, came)
-        });
-        Ok(None)
+            let handed_in = round.answers();
+            let subjects = left.by_ref().take(handed_in.len()).map(|(subject, _)| subject).collect::<Vec<_>>();
+            answers.extend(subjects.into_iter().zip(handed_in.into_iter().map(Some)));
+            let (Some((call, since)), Some((subject, _))) = (held_up, left.next()) else { continue };
+            (self.jobs, self.board) = worker()?;
+            self.held_up.push(HeldUp { subject: subject.clone(), call, since, missed: 1 });
+            answers.push((subject.clone(), None));
+            self.returns.spawn(async move {
+                let came = match done.await {
+                    Ok(done) => done.map_err(ended),
+                    Err(_) => Err(ended("it dropped a question".to_owned())),
+                };
+                (subject, came)
+            });
+        }
+        Ok(answers)
     }
 
     /// Has a job done that is about no GPU in particular, however long it takes: there is nothing to do meanwhile.
@@ -260,13 +317,18 @@ mod tests {
     async fn a_call_that_does_not_return_is_left_to_its_thread_and_work_goes_on() {
         let mut crew = Crew::new(DEADLINE).unwrap();
         let (release, hang) = channel::<()>();
-        let stuck = move || {
+        let hang = Arc::new(Mutex::new(hang));
+        let stuck = move |n| {
             calling("nvmlHangs");
-            let _ = hang.recv();
+            if n == 1 {
+                let _ = hang.lock().unwrap().recv();
+            }
+            n
         };
-        assert_eq!(crew.about(gpu(1), stuck).await.unwrap(), None);
+        let items = (0..4).map(|n| (gpu(n), n)).collect();
+        let answers: Vec<_> = crew.each(items, stuck).await.unwrap().into_iter().map(|(_, answer)| answer).collect();
+        assert_eq!(answers, [Some(0), None, Some(2), Some(3)]);
         assert!(crew.is_held_up(&gpu(1)) && !crew.is_held_up(&gpu(2)));
-        assert_eq!(crew.about(gpu(2), || 7).await.unwrap(), Some(7));
         tokio::time::sleep_until(crew.next_deadline().unwrap().into()).await;
         assert_eq!(crew.missed()[0].call, "nvmlHangs");
         drop(release);
@@ -277,13 +339,13 @@ mod tests {
     #[tokio::test]
     async fn each_call_of_a_job_has_a_deadline_of_its_own() {
         let mut crew = Crew::new(Duration::from_millis(400)).unwrap();
-        let slow = || {
+        let slow = |()| {
             for _ in 0..5 {
                 calling("nvmlSlow");
                 std::thread::sleep(Duration::from_millis(120));
             }
         };
-        assert_eq!(crew.about(gpu(0), slow).await.unwrap(), Some(()));
+        assert_eq!(crew.each(vec![(gpu(0), ())], slow).await.unwrap(), [(gpu(0), Some(()))]);
     }
 
     #[tokio::test]
@@ -308,7 +370,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_a_job_is_told_with_its_text() {
         let mut crew = Crew::new(Duration::from_secs(30)).unwrap();
-        let error = crew.about(gpu(0), || panic!("out of luck")).await.map(|_: Option<()>| ()).unwrap_err();
+        let unlucky = |()| -> u32 { panic!("out of luck") };
+        let error = crew.each(vec![(gpu(0), ())], unlucky).await.unwrap_err();
         assert!(error.to_string().contains("out of luck"), "{error}");
     }
 }

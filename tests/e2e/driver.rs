@@ -117,15 +117,18 @@ async fn one_gpu_that_hangs_concerns_no_other_and_no_allocation() {
     let rig = quick().await;
     let mut client = rig.kubelet.client(GPU).await.unwrap();
     let threads = rig.plugin.threads().unwrap();
-    rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
-    let mut worst = Duration::ZERO;
+    let mut worst = [Duration::ZERO; 2];
     let (mut calls, started) = (0, Instant::now());
     let mut others_polled = false;
-    while started.elapsed() < Duration::from_secs(3) {
+    while started.elapsed() < Duration::from_secs(4) {
+        let hangs = started.elapsed() > Duration::from_secs(1);
+        if hangs && worst[1].is_zero() {
+            rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
+        }
         let container = ContainerAllocateRequest { device_ids: vec![rig.node.uuid(calls % 8)] };
         let before = Instant::now();
         client.allocate(AllocateRequest { container_requests: vec![container] }).await.unwrap();
-        worst = worst.max(before.elapsed());
+        worst[usize::from(hangs)] = worst[usize::from(hangs)].max(before.elapsed());
         calls += 1;
         if !others_polled && rig.kubelet.view().healthy(GPU, &rig.node.uuid(3)) == Some(false) {
             others_polled = true;
@@ -133,8 +136,9 @@ async fn one_gpu_that_hangs_concerns_no_other_and_no_allocation() {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    println!("{calls} calls of Allocate beside a GPU that hangs: worst {worst:?}");
-    assert!(worst < Duration::from_millis(100), "{worst:?}");
+    println!("{calls} calls of Allocate: worst {:?} without, {:?} beside a GPU that hangs", worst[0], worst[1]);
+    // 5 ms where the machine does nothing else; tests run beside each other.
+    assert!(worst[1] < Duration::from_millis(200), "{worst:?}");
     rig.until_healthy(3, false).await;
     rig.until_healthy(5, false).await;
     let line = rig.logged("kind=\"nvml_unresponsive\"").await;
@@ -224,4 +228,36 @@ async fn nvml_is_taken_up_again_by_itself() {
     rig.node.edit_gpu(4, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(4, false).await;
     rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_is_at_most_four_calls_a_gpu() {
+    let node = node(profiles::h100x8());
+    let journal = node.root().join("journal");
+    let config = node.kubelet();
+    let options = configured(&node, "health: {pollInterval: 100ms}")
+        .env("FAKE_NVML_JOURNAL", &journal)
+        .env("FAKE_NVML_JOURNAL_CALLS", "1");
+    let rig = Rig::on(node, config, &options, 8).await;
+    let text = || fs::read_to_string(&journal).unwrap();
+    let rounds = |text: &str| text.matches("nvmlDeviceGetCount_v2 ").count();
+    let started = Instant::now();
+    while rounds(&text()) < 20 {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let text = text();
+    // The links are read once, beside the first round; a round that enumerates is none that only polls.
+    let rounds: Vec<_> = text.split("nvmlDeviceGetCount_v2 ").skip(4).collect();
+    let polls = rounds.iter().rev().skip(1).filter(|round| round.contains("nvmlDeviceGetHandleByUUID"));
+    let polls = polls.filter(|round| !round.contains("nvmlDeviceGetHandleByIndex"));
+    let mut seen = 0;
+    for round in polls {
+        for index in 0..8 {
+            let calls = round.lines().filter(|line| line.contains(&rig.node.uuid(index))).count();
+            assert!((1..=4).contains(&calls), "{calls} calls about GPU {index} in {round}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen} rounds that only poll in {text}");
 }

@@ -40,6 +40,10 @@ struct Args {
     #[arg(long, default_value_t = 1_000)]
     xids: usize,
 
+    /// Recoveries of each GPU to measure
+    #[arg(long, default_value_t = 5)]
+    recoveries: usize,
+
     /// Restarts of the kubelet to measure
     #[arg(long, default_value_t = 200)]
     restarts: usize,
@@ -83,6 +87,7 @@ async fn main() -> anyhow::Result<()> {
     start(&args).await?;
     calls(&args).await?;
     xids(&args).await?;
+    recoveries(&args).await?;
     kubelet_restarts(&args).await?;
     memory(&args).await?;
     idle(&args).await
@@ -159,6 +164,25 @@ async fn xids(args: &Args) -> anyhow::Result<()> {
         }
     }
     times.print("an Xid delivered by NVML to the kubelet's list");
+    Ok(())
+}
+
+/// From the end of a cause to the Healthy list at the kubelet, with two clean polls 200 ms apart.
+async fn recoveries(args: &Args) -> anyhow::Result<()> {
+    let mut times = Times::new();
+    let bench = Bench::start(args, |_, options| options.env("HEALTH_POLL_INTERVAL", "200ms")).await?;
+    for _ in 0..args.recoveries {
+        for index in 0..8 {
+            let uuid = bench.node.uuid(index);
+            bench.node.edit_gpu(index, |gpu| gpu.fabric.as_mut().map(|fabric| fabric.status = 999))?;
+            bench.until("Unhealthy", |view| view.healthy(GPU, &uuid) == Some(false)).await?;
+            let before = Instant::now();
+            bench.node.edit_gpu(index, |gpu| gpu.fabric.as_mut().map(|fabric| fabric.status = 0))?;
+            let view = bench.until("Healthy", |view| view.healthy(GPU, &uuid) == Some(true)).await?;
+            times.add(view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")? - before);
+        }
+    }
+    times.print("a cause gone to Healthy, two polls of 200 ms");
     Ok(())
 }
 
