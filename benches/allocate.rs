@@ -7,9 +7,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use gpu_device_plugin::device::allocation::Policies;
 use gpu_device_plugin::device::gpu::{Gpu, NumaNode};
 use gpu_device_plugin::device::health::{Moment, NodeHealth};
+use gpu_device_plugin::device::injection::Injector;
 use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
+use gpu_device_plugin::device::layout::Layout;
 use gpu_device_plugin::device::names::ResourceName;
-use gpu_device_plugin::device::resource::Offers;
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
 use simnode::kubelet::Kubelet;
@@ -28,6 +29,7 @@ fn gpu(index: u32) -> Gpu {
         numa_node: NumaNode::from_sysfs(i64::from(index / 4)),
         mig_enabled: false,
         mig_devices: Vec::new(),
+        mig_failures: Vec::new(),
     }
 }
 
@@ -36,7 +38,7 @@ fn bench(criterion: &mut Criterion) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
     let mut inventory =
-        Inventory::new(Offers::whole_gpus(ResourceName::gpu()), NodeHealth::default(), Policies::default());
+        Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), Policies::default());
     let found = (0..8).map(|index| Found::Gpu(gpu(index))).collect();
     inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
     let (_publish, snapshots) = watch::channel(Arc::new(inventory));

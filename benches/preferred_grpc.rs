@@ -1,8 +1,7 @@
 //! GetPreferredAllocation through gRPC over a unix socket, in one process, and what a call allocates:
 //! `cargo bench --bench preferred_grpc`.
 //!
-//! Whole GPUs are asked of the product's own server. For each machine the requests are of every size, of random free
-//! GPUs. The bytes are those of both ends of the connection, the client's and the server's, so the server has fewer.
+//! The product's own server is asked. For each machine the requests are of every size, of random free GPUs. The bytes are those of both ends of the connection, the client's and the server's, so the server has fewer.
 
 #[path = "../tests/allocation/machines.rs"]
 #[allow(dead_code)]
@@ -13,28 +12,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gpu_device_plugin::device::allocation::{Catalogue, Entry, Policies, Request, SharedPolicy, preferred};
-use gpu_device_plugin::device::gpu::{Gpu, NumaNode};
+use gpu_device_plugin::device::allocation::{Policies, SharedPolicy};
+use gpu_device_plugin::device::gpu::{Gpu, MigDevice, NumaNode, Placement};
 use gpu_device_plugin::device::health::{Moment, NodeHealth};
+use gpu_device_plugin::device::injection::Injector;
 use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
-use gpu_device_plugin::device::names::{DeviceId, ResourceName, Uuid};
-use gpu_device_plugin::device::resource::Offers;
-use gpu_device_plugin::device::topology::{Links, NvLinkVersion, ObservedLink, PcieLevel, Remote};
+use gpu_device_plugin::device::layout::{Layout as NodeLayout, MigStrategy};
+use gpu_device_plugin::device::names::ResourceName;
+use gpu_device_plugin::device::sharing::{Replication, Selection, SharedResource, Sharing};
+use gpu_device_plugin::device::topology::{Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
-use simnode::proto::device_plugin_server::{DevicePlugin, DevicePluginServer};
-use simnode::proto::{
-    AllocateRequest, AllocateResponse, ContainerPreferredAllocationRequest, ContainerPreferredAllocationResponse,
-    DevicePluginOptions, Empty, ListAndWatchResponse, PreStartContainerRequest, PreStartContainerResponse,
-    PreferredAllocationRequest, PreferredAllocationResponse,
-};
-use tokio::net::UnixListener;
+use simnode::proto::{ContainerPreferredAllocationRequest, PreferredAllocationRequest};
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
 
 /// The system's allocator, with a count of what it is asked for.
 struct Counting;
@@ -87,35 +80,45 @@ fn main() {
             machines.push((format!("{gpus} GPUs, no two alike"), irregular(gpus)));
         }
         for (name, inventory) in machines {
-            let gpus: Vec<String> = inventory.gpus().keys().map(ToString::to_string).collect();
+            let gpus = ids(&inventory);
             let wanted = Duration::from_micros(if gpus.len() > 8 { 250 } else { 100 });
-            let directory = tempfile::tempdir().expect("a directory");
-            let (_publish, snapshots) = watch::channel(Arc::new(inventory));
-            let server = Server::start(directory.path(), &ResourceName::gpu(), snapshots, &Notes::default());
-            let server = server.expect("a server");
-            let client = Kubelet::dial(server.path().to_owned()).await.expect("a client");
-            measure(&client, &Case { name: name.clone(), requests: chances(&gpus), wanted }).await;
+            let mut cases = vec![Case { name: name.clone(), requests: chances(&gpus), wanted }];
             if gpus.len() == 16 {
                 let requests = (1..16).map(|size| request(gpus.clone(), size)).collect();
-                measure(&client, &Case { name: format!("{name}, all free"), requests, wanted }).await;
+                cases.push(Case { name: format!("{name}, all free"), requests, wanted });
             }
-            drop(client);
-            server.stop().await;
+            measure_all(inventory, &cases).await;
         }
-        for (name, entries, size) in
-            [("2 of 560 MIG replicas", shared(7, 10), 2), ("8 of 2048 replicas", shared(1, 256), 8)]
+        for (name, mig, replicas, size) in
+            [("2 of 560 MIG replicas", true, 10, 2), ("8 of 2048 replicas", false, 256, 8)]
         {
             for policy in SharedPolicy::ALL {
-                let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
-                let policies = Policies { shared: policy, ..Policies::default() };
-                let catalogue = Catalogue::new(entries.clone(), &machines::dgx_h100().topology, policies);
-                let client = bare(catalogue).await;
-                let requests = vec![request(ids, size)];
+                let inventory = shared(mig, replicas, policy);
+                let requests = vec![request(ids(&inventory), size)];
                 let wanted = Duration::from_micros(500);
-                measure(&client, &Case { name: format!("{name}, {policy}"), requests, wanted }).await;
+                measure_all(inventory, &[Case { name: format!("{name}, {policy}"), requests, wanted }]).await;
             }
         }
     });
+}
+
+/// The ids of all devices that an inventory offers.
+fn ids(inventory: &Inventory) -> Vec<String> {
+    inventory.devices(&ResourceName::gpu()).expect("it is served").keys().map(ToString::to_string).collect()
+}
+
+/// Serves an inventory and puts each case to it.
+async fn measure_all(inventory: Inventory, cases: &[Case]) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_publish, snapshots) = watch::channel(Arc::new(inventory));
+    let server = Server::start(directory.path(), &ResourceName::gpu(), snapshots, &Notes::default());
+    let server = server.expect("a server");
+    let client = Kubelet::dial(server.path().to_owned()).await.expect("a client");
+    for case in cases {
+        measure(&client, case).await;
+    }
+    drop(client);
+    server.stop().await;
 }
 
 async fn measure(client: &DevicePluginClient<Channel>, case: &Case) {
@@ -168,23 +171,13 @@ fn chances(gpus: &[String]) -> Vec<PreferredAllocationRequest> {
 }
 
 fn gpu(index: usize, numa_node: Option<NumaNode>) -> Gpu {
-    Gpu {
-        uuid: machines::uuid(index),
-        index: index as u32,
-        minor: None,
-        name: None,
-        pci_bus_id: Some(machines::bus(index)),
-        memory_bytes: None,
-        compute_capability: None,
-        numa_node,
-        mig_enabled: false,
-        mig_devices: Vec::new(),
-    }
+    let pci_bus_id = Some(machines::bus(index));
+    Gpu { pci_bus_id, numa_node, ..Gpu::unknown(machines::uuid(index), index as u32) }
 }
 
 fn inventory(gpus: Vec<Gpu>, links: Links) -> Inventory {
     let mut inventory =
-        Inventory::new(Offers::whole_gpus(ResourceName::gpu()), NodeHealth::default(), Policies::default());
+        Inventory::new(NodeLayout::default(), Injector::default(), NodeHealth::default(), Policies::default());
     let found = gpus.into_iter().map(Found::Gpu).collect();
     inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
     let changes = inventory.apply(Moment::default(), Observation::Links(links));
@@ -195,8 +188,7 @@ fn inventory(gpus: Vec<Gpu>, links: Links) -> Inventory {
 }
 
 /// An inventory of a machine, with the links that its topology says.
-fn whole(topology: &gpu_device_plugin::device::topology::Topology) -> Inventory {
-    use gpu_device_plugin::device::topology::NvLink;
+fn whole(topology: &Topology) -> Inventory {
     let mut links = Links::default();
     let members = topology.gpus();
     for (a, member) in members.iter().enumerate() {
@@ -239,79 +231,38 @@ fn irregular(gpus: usize) -> Inventory {
     inventory((0..gpus).map(|index| gpu(index, NumaNode::from_sysfs(0))).collect(), links)
 }
 
-/// Eight GPUs of `carriers` MIG devices each (one: the GPU itself), each with `replicas` replicas.
-fn shared(carriers: usize, replicas: u32) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for gpu in 0..8 {
-        for carrier in 0..carriers {
-            let uuid: Uuid = match carriers {
-                1 => machines::uuid(gpu),
-                _ => format!("MIG-{gpu:08x}-{carrier:04x}-5ca1-ab1e-000000000000").parse().expect("it is well formed"),
-            };
-            entries.extend((0..replicas).map(|replica| Entry {
-                id: DeviceId::replica(uuid.clone(), replica),
-                gpu: machines::uuid(gpu),
-                gpu_index: gpu as u32,
-            }));
-        }
-    }
-    entries
-}
-
-/// The service of one catalogue and nothing else.
-struct Bare(Catalogue);
-
-/// Serves a catalogue, and dials it.
-async fn bare(catalogue: Catalogue) -> DevicePluginClient<Channel> {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("bare.sock");
-    let incoming = UnixListenerStream::new(UnixListener::bind(&path).expect("a socket"));
-    let service = DevicePluginServer::new(Bare(catalogue));
-    tokio::spawn(tonic::transport::Server::builder().serve_with_incoming(service, incoming));
-    Kubelet::dial(path).await.expect("a client")
-}
-
-#[tonic::async_trait]
-impl DevicePlugin for Bare {
-    async fn get_device_plugin_options(
-        &self,
-        _: tonic::Request<Empty>,
-    ) -> Result<Response<DevicePluginOptions>, Status> {
-        Err(Status::unimplemented("not asked"))
-    }
-
-    type ListAndWatchStream = tokio_stream::Empty<Result<ListAndWatchResponse, Status>>;
-
-    async fn list_and_watch(&self, _: tonic::Request<Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
-        Err(Status::unimplemented("not asked"))
-    }
-
-    async fn get_preferred_allocation(
-        &self,
-        request: tonic::Request<PreferredAllocationRequest>,
-    ) -> Result<Response<PreferredAllocationResponse>, Status> {
-        let containers = request.into_inner().container_requests;
-        let answer = |container: ContainerPreferredAllocationRequest| {
-            let request = Request {
-                available: &container.available_device_ids,
-                must_include: &container.must_include_device_ids,
-                size: container.allocation_size,
-            };
-            let ids = preferred(&self.0, &request).ids;
-            ContainerPreferredAllocationResponse { device_ids: ids.into_iter().map(ToOwned::to_owned).collect() }
-        };
-        let container_responses = containers.into_iter().map(answer).collect();
-        Ok(Response::new(PreferredAllocationResponse { container_responses }))
-    }
-
-    async fn allocate(&self, _: tonic::Request<AllocateRequest>) -> Result<Response<AllocateResponse>, Status> {
-        Err(Status::unimplemented("not asked"))
-    }
-
-    async fn pre_start_container(
-        &self,
-        _: tonic::Request<PreStartContainerRequest>,
-    ) -> Result<Response<PreStartContainerResponse>, Status> {
-        Err(Status::unimplemented("not asked"))
-    }
+/// Eight H100s, each cut into seven MIG devices or whole, and each of those with so many replicas.
+fn shared(mig: bool, replicas: u32, policy: SharedPolicy) -> Inventory {
+    let resource = SharedResource {
+        name: ResourceName::gpu(),
+        offered_as: ResourceName::gpu(),
+        replicas,
+        devices: Selection::All,
+    };
+    let (rename_by_default, fail_requests_greater_than_one) = (false, false);
+    let replication = Replication { rename_by_default, fail_requests_greater_than_one, resources: vec![resource] };
+    let layout = NodeLayout {
+        mig_strategy: MigStrategy::Single,
+        sharing: Sharing::TimeSlicing(replication),
+        ..NodeLayout::default()
+    };
+    let slice = |gpu: usize, index: u32| MigDevice {
+        uuid: format!("MIG-{gpu:08x}-{index:04x}-5ca1-ab1e-000000000000").parse().expect("it is well formed"),
+        index,
+        placement: Placement { gpu_instance: index + 7, compute_instance: 0 },
+        gpu_slices: 1,
+        compute_slices: 1,
+        memory_mib: 9_984,
+        profile: Some("1g.10gb".to_owned()),
+    };
+    let gpus = (0..8).map(|index| Gpu {
+        mig_enabled: mig,
+        mig_devices: (0..if mig { 7 } else { 0 }).map(|at| slice(index, at)).collect(),
+        ..gpu(index, NumaNode::from_sysfs(index as i64 / 4))
+    });
+    let policies = Policies { shared: policy, ..Policies::default() };
+    let mut inventory = Inventory::new(layout, Injector::default(), NodeHealth::default(), policies);
+    let found = gpus.map(Found::Gpu).collect();
+    inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
+    inventory
 }

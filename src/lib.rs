@@ -7,6 +7,8 @@
 //!   [`device::inventory`].
 //! - [`plugin`]: the kubelet edge, one resource from bind to unlink. Start with [`plugin::lifecycle`].
 //! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call it.
+//! - [`host`]: which device nodes the host has, and the driver's capability numbers.
+//! - [`mps`]: whether an MPS control daemon answers.
 //! - [`watch`]: one inotify instance for all directories that are watched.
 //! - [`config`]: what may be written, and what the daemon runs on.
 //! - [`log`]: what the log says of the inventory's changes.
@@ -51,7 +53,9 @@
 pub mod config;
 pub mod daemon;
 pub mod device;
+pub mod host;
 pub mod log;
+pub mod mps;
 pub mod nvml;
 pub mod plugin;
 pub mod watch;

@@ -18,7 +18,7 @@ pub fn changes(changes: &Changes, inventory: &Inventory) {
     if changes.links {
         links(inventory.topology());
     }
-    for finding in &changes.findings {
+    for finding in &changes.misfits {
         warn!(%finding, "the links between GPUs do not fit together");
     }
 }

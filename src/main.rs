@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             print!("{}", show(&loaded.config));
         }),
         Action::Serve => match source.load(Purpose::Serve) {
-            Ok(loaded) => return serve(loaded, started),
+            Ok(loaded) => return serve(loaded, source, started),
             Err(refused) => Err(refused),
         },
     };
@@ -50,12 +50,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(loaded: Loaded, started: Instant) -> ExitCode {
+fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
     start_log(&loaded.config.process);
     for warning in loaded.warnings() {
         warn!("{warning}");
     }
-    match run(loaded.config, started) {
+    match run(loaded.config, source, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -75,7 +75,7 @@ fn start_log(process: &Process) {
     }
 }
 
-fn run(config: Config, started: Instant) -> anyhow::Result<()> {
+fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         // A thread that wrote the state file is not kept for the next time, which may never come.
@@ -85,7 +85,7 @@ fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
         info!(version = env!("CARGO_PKG_VERSION"), commit = env!("GIT_COMMIT"), "starting");
-        daemon::run(config, started, stop).await
+        daemon::run(config, source, started, stop).await
     });
     // A task that hangs must not hold up the exit: the process ends, and all with it.
     runtime.shutdown_background();

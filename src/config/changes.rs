@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::model::{Config, Process, SharedResource, Sharing};
+use super::model::{Config, Process};
 use super::settings::{self, Setting};
 use crate::device::names::ResourceName;
+use crate::device::sharing::{SharedResource, Sharing};
 
 /// What has to be done to go from one configuration to another. Where a value comes from is no difference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,7 +72,7 @@ fn at_next_start(old: &Process, new: &Process) -> Vec<&'static str> {
 }
 
 /// The settings that are read once, and whether both sides agree on them.
-fn process_settings(old: &Process, new: &Process) -> [(Setting, bool); 12] {
+fn process_settings(old: &Process, new: &Process) -> [(Setting, bool); 13] {
     [
         (settings::CONFIG_FILE, old.config_file == new.config_file),
         (settings::KUBELET_SOCKET, old.kubelet_socket == new.kubelet_socket),
@@ -82,6 +83,7 @@ fn process_settings(old: &Process, new: &Process) -> [(Setting, bool); 12] {
         (settings::NVML_LIBRARY, old.nvml_library == new.nvml_library),
         (settings::DRIVER_ROOT_CTR_PATH, old.driver_root_ctr_path == new.driver_root_ctr_path),
         (settings::SYSFS_ROOT, old.sysfs_root == new.sysfs_root),
+        (settings::PROC_ROOT, old.proc_root == new.proc_root),
         (settings::FAIL_ON_INIT_ERROR, old.fail_on_init_error == new.fail_on_init_error),
         (settings::STATE_DIR, old.state_dir == new.state_dir),
         (settings::QUARANTINE_DIR, old.quarantine_dir == new.quarantine_dir),

@@ -2,6 +2,8 @@
 
 pub use crate::device::allocation::{SharedPolicy, WholeGpuPolicy};
 use crate::device::health::{Action, EventType, Weight};
+use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
+use crate::device::layout::MigStrategy;
 
 /// A set of words, each with its meaning.
 pub trait Choice: Copy + Eq + 'static {
@@ -34,15 +36,9 @@ pub struct UnknownWord {
     pub allowed: Vec<&'static str>,
 }
 
-/// Declares an enumeration whose variants are written as words.
-macro_rules! choices {
-    ($($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)+ })+) => {$(
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $($(#[$meaning])* $variant,)+
-        }
-
+/// How the variants of an enumeration are written.
+macro_rules! written {
+    ($name:ident { $($variant:ident = $word:literal,)+ }) => {
         impl Choice for $name {
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant),)+];
         }
@@ -60,40 +56,32 @@ macro_rules! choices {
                 f.write_str(self.word())
             }
         }
+    };
+}
+
+/// Declares an enumeration whose variants are written as words.
+macro_rules! choices {
+    ($($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)+ })+) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$meaning])* $variant,)+
+        }
+
+        written!($name { $($variant = $word,)+ });
     )+};
 }
 
+written!(MigStrategy { None = "none", Single = "single", Mixed = "mixed", });
+written!(DeviceListStrategy {
+    Envvar = "envvar",
+    VolumeMounts = "volume-mounts",
+    CdiAnnotations = "cdi-annotations",
+    CdiCri = "cdi-cri",
+});
+written!(DeviceIdStrategy { Uuid = "uuid", Index = "index", });
+
 choices! {
-    /// Under which resource names MIG devices are offered.
-    MigStrategy {
-        /// MIG is not looked at: every GPU is offered whole.
-        None = "none",
-        /// MIG devices take the place of whole GPUs, under the same resource name.
-        Single = "single",
-        /// Each MIG profile has a resource name of its own.
-        Mixed = "mixed",
-    }
-
-    /// One way in which Allocate hands over devices to the container runtime.
-    DeviceListStrategy {
-        /// Environment variable `NVIDIA_VISIBLE_DEVICES`.
-        Envvar = "envvar",
-        /// Mounts of `/dev/null` whose paths carry the ids.
-        VolumeMounts = "volume-mounts",
-        /// CDI device names in an annotation of the container.
-        CdiAnnotations = "cdi-annotations",
-        /// CDI device names in the field of the kubelet's API.
-        CdiCri = "cdi-cri",
-    }
-
-    /// How a device is named to the container runtime.
-    DeviceIdStrategy {
-        /// By UUID.
-        Uuid = "uuid",
-        /// By NVML's index.
-        Index = "index",
-    }
-
     /// How the node's devices are found.
     DiscoveryStrategy {
         /// By what the node has.

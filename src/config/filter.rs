@@ -6,28 +6,13 @@
 //! stand before the others), and a `!` before a term that takes away. In a file also
 //! `devices: {include: [...], exclude: [...]}`.
 
-use std::fmt;
 use std::str::FromStr;
 
-use super::names::Pattern;
 use super::nearest::nearest;
 use super::raw::{self, Item, Raw, Read, text_number};
 use super::tree::{Key, Node, Value};
-use crate::device::gpu::Gpu;
-use crate::device::names::{PciBusId, Uuid};
-
-/// A set of GPUs, by what tells them apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Term {
-    /// NVML's indices from the first to the last.
-    Index(u32, u32),
-    /// The GPU with this UUID.
-    Uuid(Uuid),
-    /// The GPU in this place.
-    PciBusId(PciBusId),
-    /// Every GPU whose model name fits.
-    Model(Pattern),
-}
+use crate::device::filter::{DeviceFilter, Pattern, Term};
+use crate::device::sharing::DeviceRef;
 
 /// A text that is no term.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,19 +21,6 @@ pub enum Term {
 )]
 pub struct NotATerm {
     hint: String,
-}
-
-impl Term {
-    /// Whether `gpu` is meant. A GPU that does not tell its model or place fits no term about them.
-    #[must_use]
-    pub fn matches(&self, gpu: &Gpu) -> bool {
-        match self {
-            Self::Index(first, last) => (*first..=*last).contains(&gpu.index),
-            Self::Uuid(uuid) => uuid.as_str().eq_ignore_ascii_case(gpu.uuid.as_str()),
-            Self::PciBusId(id) => gpu.pci_bus_id == Some(*id),
-            Self::Model(pattern) => gpu.name.as_deref().is_some_and(|name| pattern.matches(name)),
-        }
-    }
 }
 
 impl FromStr for Term {
@@ -91,50 +63,6 @@ fn hint(kind: Option<&str>, value: &str) -> String {
         None if value.starts_with("MIG-") => "; MIG devices follow their GPU".to_owned(),
         None if value.contains(['*', ' ']) => "; is model=... meant?".to_owned(),
         None => String::new(),
-    }
-}
-
-impl fmt::Display for Term {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Index(first, last) if first == last => write!(f, "{first}"),
-            Self::Index(first, last) => write!(f, "{first}-{last}"),
-            Self::Uuid(uuid) => write!(f, "{uuid}"),
-            Self::PciBusId(id) => write!(f, "{id}"),
-            Self::Model(pattern) => write!(f, "model={}", pattern.as_str()),
-        }
-    }
-}
-
-/// What the filter says of one GPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict<'a> {
-    /// It is offered.
-    Offered,
-    /// It is reserved for the system by this term, or because no term includes it.
-    Reserved(Option<&'a Term>),
-}
-
-/// The terms of both kinds. Without any, every GPU is offered.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeviceFilter {
-    /// A GPU has to fit one of these, if there is one.
-    pub include: Vec<Term>,
-    /// A GPU must fit none of these.
-    pub exclude: Vec<Term>,
-}
-
-impl DeviceFilter {
-    /// Whether `gpu` is offered, and which term says that it is not.
-    #[must_use]
-    pub fn verdict(&self, gpu: &Gpu) -> Verdict<'_> {
-        if let Some(term) = self.exclude.iter().find(|term| term.matches(gpu)) {
-            return Verdict::Reserved(Some(term));
-        }
-        if self.include.is_empty() || self.include.iter().any(|term| term.matches(gpu)) {
-            return Verdict::Offered;
-        }
-        Verdict::Reserved(None)
     }
 }
 
@@ -191,17 +119,6 @@ fn items(raw: Raw<'_>) -> Read<Vec<Item>> {
     Ok(items)
 }
 
-/// A device that `sharing.*.resources[].devices` names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DeviceRef {
-    /// The GPU with this index.
-    Gpu(u32),
-    /// The MIG device with this index on the GPU with that one: `0:1`.
-    Mig(u32, u32),
-    /// The GPU or MIG device with this UUID.
-    Uuid(Uuid),
-}
-
 impl FromStr for DeviceRef {
     type Err = &'static str;
 
@@ -215,15 +132,5 @@ impl FromStr for DeviceRef {
             None => text_number(text).map(Self::Gpu),
         }
         .ok_or(ASKED)
-    }
-}
-
-impl fmt::Display for DeviceRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gpu(gpu) => write!(f, "{gpu}"),
-            Self::Mig(gpu, mig) => write!(f, "{gpu}:{mig}"),
-            Self::Uuid(uuid) => write!(f, "{uuid}"),
-        }
     }
 }

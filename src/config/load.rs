@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 
 use tracing_subscriber::filter::Targets;
 
-use super::choice::{CdiFeature, Choice, DeviceListStrategy, DiscoveryStrategy, MigStrategy, words};
+use super::choice::{CdiFeature, Choice, DiscoveryStrategy, words};
 use super::file::{self, FileText};
 use super::model::{
-    Allocation, Cdi, Config, DisabledHooks, HttpAddress, Imex, Injection, KubeletSocket, Layout, Process, Sharing,
+    Allocation, Cdi, Config, DisabledHooks, HttpAddress, Imex, Injection, KubeletSocket, Layout, Process,
 };
 use super::raw::{self, Raw, Read};
 use super::report::{Origin, Origins, Refused, Remark, Report};
 use super::sources::{Reader, Sources};
 use super::{filter, health, resources, settings, sharing};
+use crate::device::injection::DeviceListStrategy;
+use crate::device::layout::MigStrategy;
+use crate::device::sharing::Sharing;
 
 /// What the configuration is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,7 @@ impl Reader<'_> {
             nvml_library: self.read(&settings::NVML_LIBRARY, raw::path),
             driver_root_ctr_path: self.read(&settings::DRIVER_ROOT_CTR_PATH, root),
             sysfs_root: self.read(&settings::SYSFS_ROOT, root),
+            proc_root: self.read(&settings::PROC_ROOT, root),
             fail_on_init_error: self.read(&settings::FAIL_ON_INIT_ERROR, raw::boolean),
             state_dir: self.read(&settings::STATE_DIR, raw::path),
             quarantine_dir: self.read(&settings::QUARANTINE_DIR, raw::path),

@@ -13,7 +13,6 @@ mod fields;
 mod file;
 mod filter;
 mod health;
-pub mod limit;
 mod load;
 mod model;
 mod names;
@@ -32,19 +31,19 @@ mod tests;
 mod tree;
 
 pub use changes::Changes;
-pub use choice::{
-    CdiFeature, Choice, DeviceIdStrategy, DeviceListStrategy, DiscoveryStrategy, LogFormat, MigStrategy, SharedPolicy,
-    UnknownWord, WholeGpuPolicy,
-};
+pub use choice::{CdiFeature, Choice, DiscoveryStrategy, LogFormat, SharedPolicy, UnknownWord, WholeGpuPolicy};
 pub use file::FileText;
-pub use filter::{DeviceFilter, DeviceRef, NotATerm, Term, Verdict};
+pub use filter::NotATerm;
 pub use load::{Loaded, Purpose, load};
 pub use model::{
-    Allocation, Cdi, Config, DisabledHooks, Health, HttpAddress, Imex, Injection, KubeletSocket, Layout, NamePattern,
-    Process, Replication, Selection, SharedResource, Sharing, Xids,
+    Allocation, Cdi, Config, DisabledHooks, Health, HttpAddress, Imex, Injection, KubeletSocket, Layout, Process, Xids,
 };
-pub use names::Pattern;
 pub use report::{Origin, Origins, Refused, Remark, Report};
 pub use show::show;
 pub use source::{ConfigSource, Reload};
 pub use sources::Sources;
+
+pub use crate::device::filter::{DeviceFilter, Pattern, Term, Verdict};
+pub use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
+pub use crate::device::layout::{MigStrategy, NamePattern};
+pub use crate::device::sharing::{DeviceRef, Replication, Selection, SharedResource, Sharing};

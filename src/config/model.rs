@@ -6,14 +6,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choice::{
-    CdiFeature, DeviceIdStrategy, DeviceListStrategy, LogFormat, MigStrategy, SharedPolicy, WholeGpuPolicy,
-};
-use super::filter::{DeviceFilter, DeviceRef};
-use super::names::Pattern;
+use super::choice::{CdiFeature, LogFormat, SharedPolicy, WholeGpuPolicy};
 use super::report::{Origin, Origins};
+use crate::device::filter::DeviceFilter;
 use crate::device::health::{Action, EventType, Weight};
-use crate::device::names::ResourceName;
+use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
+use crate::device::layout::{MigStrategy, NamePattern};
+use crate::device::sharing::Sharing;
 
 /// The configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +62,8 @@ pub struct Process {
     pub driver_root_ctr_path: PathBuf,
     /// Where sysfs is mounted.
     pub sysfs_root: PathBuf,
+    /// Where procfs is mounted.
+    pub proc_root: PathBuf,
     /// End when NVML cannot be initialised.
     pub fail_on_init_error: bool,
     /// Where verdicts outlive the process; `None`: nowhere.
@@ -117,77 +118,6 @@ pub struct Layout {
     pub gpu_names: Vec<NamePattern>,
     /// Names for MIG devices by profile; the first that fits counts, and without one the strategy names them.
     pub mig_names: Vec<NamePattern>,
-}
-
-/// A resource name for every device that fits a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamePattern {
-    /// Over the model of a GPU or the profile of a MIG device.
-    pub pattern: Pattern,
-    /// The name.
-    pub name: ResourceName,
-}
-
-/// How devices are shared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sharing {
-    /// They are not.
-    None,
-    /// In turns, without isolation.
-    TimeSlicing(Replication),
-    /// At once, under the control of an MPS daemon.
-    Mps {
-        /// What is shared.
-        replication: Replication,
-        /// The host's directory of the control daemon.
-        root: PathBuf,
-    },
-}
-
-impl Sharing {
-    /// What is shared, where anything is.
-    #[must_use]
-    pub fn replication(&self) -> Option<&Replication> {
-        match self {
-            Self::None => None,
-            Self::TimeSlicing(replication) | Self::Mps { replication, .. } => Some(replication),
-        }
-    }
-}
-
-/// The resources that are shared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replication {
-    /// Whether shared resources are renamed to `<name>.shared`.
-    pub rename_by_default: bool,
-    /// Whether a container may have more than one replica.
-    pub fail_requests_greater_than_one: bool,
-    /// One entry for each.
-    pub resources: Vec<SharedResource>,
-}
-
-/// One resource whose devices are shared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharedResource {
-    /// The resource whose devices are shared.
-    pub name: ResourceName,
-    /// The resource under which the replicas are offered; the same as `name` unless it is renamed.
-    pub offered_as: ResourceName,
-    /// Replicas of each device, 2 or more.
-    pub replicas: u32,
-    /// Which of its devices; the others stay whole under `name`.
-    pub devices: Selection,
-}
-
-/// Which devices of a resource are shared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// All.
-    All,
-    /// The first so many.
-    Count(u32),
-    /// These.
-    List(BTreeSet<DeviceRef>),
 }
 
 /// What a container gets.

@@ -42,43 +42,6 @@ pub(super) fn shared_name(name: &ResourceName) -> Result<ResourceName, String> {
     resource_name(&long)
 }
 
-/// A pattern over GPU models or MIG profiles: `*` stands for anything, everything else for itself, and it has to match
-/// from the first character to the last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(String);
-
-impl Pattern {
-    /// The pattern that `text` writes.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// As it was written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether all of `text` fits.
-    #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        let Some((first, rest)) = self.0.split_once('*') else { return self.0 == text };
-        let (Some(mut text), Some((middle, last))) =
-            (text.strip_prefix(first), Some(rest.rsplit_once('*').unwrap_or(("", rest))))
-        else {
-            return false;
-        };
-        for part in middle.split('*') {
-            match text.find(part) {
-                Some(place) => text = &text[place + part.len()..],
-                None => return false,
-            }
-        }
-        text.ends_with(last)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,27 +78,5 @@ mod tests {
         assert_eq!(shared_name(&fits).unwrap().as_str().len(), 63);
         let long = resource_name(&"a".repeat(46)).unwrap();
         assert!(shared_name(&long).unwrap_err().contains("has 64 characters"));
-    }
-
-    /// NVIDIA's plugin, "1.6 Resource naming": Pattern.
-    #[test]
-    fn patterns_are_anchored_and_only_the_star_is_special() {
-        for (pattern, text, expected) in [
-            ("*", "NVIDIA H100 80GB HBM3", true),
-            ("*", "", true),
-            ("*H100*", "NVIDIA H100 80GB HBM3", true),
-            ("NVIDIA*HBM3", "NVIDIA H100 80GB HBM3", true),
-            ("*A100*40GB", "NVIDIA A100-SXM4-40GB", true),
-            ("A100", "NVIDIA A100-SXM4-40GB", false),
-            ("NVIDIA*", "Tesla V100", false),
-            ("1g.5gb", "1g.5gb", true),
-            ("1g.5gb", "1gx5gb", false),
-            ("1g.*", "1g.10gb+me", true),
-            ("a*a", "a", false),
-            ("a**a", "aa", true),
-            ("*ab*ab", "ab", false),
-        ] {
-            assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} on {text}");
-        }
     }
 }

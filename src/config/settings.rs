@@ -146,6 +146,8 @@ settings! {
         "The NVML library to load; empty: libnvidia-ml.so.1 under the driver root, then wherever the loader finds it.";
     SYSFS_ROOT: Some("sysfs-root"), [], ["SYSFS_ROOT"], None, Value, "/sys", DRIVER, "DIR",
         "Where sysfs is mounted; NUMA nodes are read there.";
+    PROC_ROOT: Some("proc-root"), [], ["PROC_ROOT"], None, Value, "/proc", DRIVER, "DIR",
+        "Where procfs is mounted; the driver's capability numbers are read there.";
     KUBELET_SOCKET: Some("kubelet-socket"), [], ["KUBELET_SOCKET"], None, Value,
         "/var/lib/kubelet/device-plugins/kubelet.sock", DAEMON, "SOCKET",
         "The kubelet's registration socket; our own sockets live beside it. Empty: serve in the default directory and never register.";

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::choice::MigStrategy;
 use super::fields::{self, Field, Fields};
-use super::filter::DeviceRef;
-use super::limit;
-use super::model::{Layout, Replication, Selection, SharedResource};
+use super::model::Layout;
 use super::names::{resource_name, shared_name};
 use super::raw::{self, Raw, Read};
 use super::report::{Origin, Origins, Report};
 use super::tree::{Node, Scalar, Value};
+use crate::device::layout::MigStrategy;
+use crate::device::limit;
 use crate::device::names::ResourceName;
+use crate::device::sharing::{DeviceRef, Replication, Selection, SharedResource};
 
 /// What `sharing` says; with both keys MPS counts, as it does for NVIDIA's plugin.
 #[derive(Debug, Default)]

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use super::choice::Choice;
 use super::duration;
-use super::filter::{DeviceFilter, Term};
-use super::model::{
-    Config, DisabledHooks, Health, Imex, KubeletSocket, NamePattern, Replication, Selection, Sharing, Xids,
-};
+use super::model::{Config, DisabledHooks, Health, Imex, KubeletSocket, Xids};
 use super::report::Origin;
 use super::scalar::{Meaning, resolve};
 use super::settings::{self, Setting};
+use crate::device::filter::{DeviceFilter, Term};
+use crate::device::layout::NamePattern;
+use crate::device::sharing::{Replication, Selection, Sharing};
 
 /// The column at which origins begin, where the values leave room.
 const COLUMN: usize = 56;
@@ -177,6 +177,7 @@ impl Writer<'_> {
         self.setting(1, &settings::HTTP_ADDRESS, quoted(&process.http_address.to_string()));
         self.setting(1, &settings::NVML_LIBRARY, optional(process.nvml_library.as_deref()));
         self.setting(1, &settings::SYSFS_ROOT, text_of(&process.sysfs_root));
+        self.setting(1, &settings::PROC_ROOT, text_of(&process.proc_root));
         self.setting(1, &settings::STATE_DIR, optional(process.state_dir.as_deref()));
         self.setting(1, &settings::QUARANTINE_DIR, optional(process.quarantine_dir.as_deref()));
         self.setting(

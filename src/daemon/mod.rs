@@ -1,8 +1,10 @@
 //! The only room that knows all others: discover, wire, supervise, stop.
 
+mod findings;
 mod memory;
 mod plugins;
 mod quarantine;
+mod reload;
 mod settings;
 
 use std::future::Future;
@@ -15,12 +17,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigSource};
 use crate::device::allocation::{Draft, Finished};
 use crate::device::health::{NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
-use crate::device::names::ResourceName;
-use crate::device::resource::Offers;
 use crate::log;
 use crate::nvml::{self, Clock, LetGo, Links, Seen, Wants};
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
@@ -29,19 +29,29 @@ use crate::watch::Watches;
 use memory::Memory;
 use plugins::Plugins;
 use quarantine::Doorkeeper;
+use reload::{Reloader, Wake};
 
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
 
-/// Serves the node's GPUs until `stop` comes back. `started` is when the process began.
+/// Serves the node's GPUs until `stop` comes back, by `config` and what `source` has later. `started` is when the
+/// process began.
 ///
 /// # Errors
-/// NVML cannot be opened at the start and that is an error by the configuration, the plugin directory was
+/// NVML cannot be opened at the start and that is an error by the configuration, the host lacks what the configuration
+/// requires, the plugin directory was
 /// replaced under our mount, or a part ended that never should.
-pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    // Before anything else: without it the signal would end the process.
+pub async fn run(
+    config: Config,
+    source: ConfigSource,
+    started: Instant,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    // Before anything else: without them the signals would end the process.
+    let mut reloader = Reloader::new(source, config.clone())?;
     let let_go = LetGo::default();
     let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
+    let injector = settings::injector(&config, reloader.host()?);
     let policy = settings::policy(&config);
     let clock = Clock::from(started);
     let memory = Memory::open(config.process.state_dir.as_deref());
@@ -54,7 +64,7 @@ pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()
         health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
     }
     let (remember, remembered) = watch::channel(health.remember());
-    let inventory = Inventory::new(Offers::whole_gpus(ResourceName::gpu()), health, settings::policies(&config));
+    let inventory = Inventory::new(settings::layout(&config), injector, health, settings::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
     let watches = Watches::default();
@@ -83,7 +93,7 @@ pub async fn run(config: Config, started: Instant, stop: impl Future<Output = ()
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))
         }
-        result = attend(observations, &mut wiring, &mut plugins) => result,
+        result = attend(observations, &mut wiring, &mut plugins, &mut reloader) => result,
     };
     let remembered = wiring.remember.borrow().clone();
     tokio::join!(plugins.stop(), memory.settle(remembered));
@@ -95,6 +105,7 @@ async fn attend(
     mut observations: mpsc::Receiver<Vec<Seen>>,
     wiring: &mut Wiring,
     plugins: &mut Plugins,
+    reloader: &mut Reloader,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     // Catalogues that take too long for this task, which the lists of devices wait for.
@@ -103,8 +114,12 @@ async fn attend(
         tokio::select! {
             count = observations.recv_many(&mut batch, BATCH), if !observations.is_closed() => {
                 if count > 0 {
-                    for draft in wiring.take_in(batch.drain(..).flatten()) {
-                        postponed.spawn_blocking(|| draft.finish());
+                    let mut taken = wiring.take_in(batch.drain(..).flatten());
+                    if taken.layout {
+                        taken.postponed.extend(reloader.look_at_host(&wiring.publish));
+                    }
+                    for draft in taken.postponed {
+                        postponed.spawn_blocking(move || draft.finish());
                     }
                     plugins.serve_all(&wiring.publish);
                 }
@@ -116,12 +131,30 @@ async fn attend(
                     false
                 });
             }
+            wake = reloader.next() => {
+                let left = match wake {
+                    Wake::Reload(loaded) => reloader.apply(*loaded, &wiring.publish),
+                    Wake::Look => reloader.look_at_host(&wiring.publish),
+                };
+                for draft in left {
+                    postponed.spawn_blocking(move || draft.finish());
+                }
+                plugins.serve_all(&wiring.publish);
+            }
             Some(ended) = plugins.running.join_next(), if !plugins.running.is_empty() => {
                 ended.context("the task of a resource panicked")??;
                 return Err(anyhow!("the task of a resource ended by itself"));
             }
         }
     }
+}
+
+/// What an observation leaves to be done elsewhere.
+struct Taken {
+    /// Whether the layout changed by it.
+    layout: bool,
+    /// Catalogues to finish.
+    postponed: Vec<Arc<Draft>>,
 }
 
 /// The inventory, and who has to hear of its changes.
@@ -134,10 +167,10 @@ struct Wiring {
 }
 
 impl Wiring {
-    /// The one place that takes observations into the inventory. The answer is what it leaves to be done elsewhere.
+    /// The one place that takes observations into the inventory.
     ///
     /// The next inventory is made beside the one that is published, so that no reader waits meanwhile.
-    fn take_in(&mut self, seen: impl Iterator<Item = Seen>) -> Vec<Arc<Draft>> {
+    fn take_in(&mut self, seen: impl Iterator<Item = Seen>) -> Taken {
         let mut next = self.publish.borrow().clone();
         let inventory = Arc::make_mut(&mut next);
         let mut changes: Vec<Changes> = seen.map(|seen| inventory.apply(seen.at, seen.observation)).collect();
@@ -150,11 +183,17 @@ impl Wiring {
             *inventory = next.clone();
             changes.iter().any(|change| *change != Changes::default())
         });
-        changes.iter().for_each(|changes| log::changes(changes, &next));
+        for changes in &changes {
+            log::changes(changes, &next);
+            findings::log(changes);
+        }
         let health = next.node_health();
         set(&self.want, Wants::of(health));
         set(&self.remember, health.remember());
-        changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect()
+        Taken {
+            layout: changes.iter().any(|changes| changes.layout),
+            postponed: changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect(),
+        }
     }
 }
 

@@ -6,9 +6,12 @@ use std::num::NonZeroU32;
 use anyhow::Context;
 use tracing::warn;
 
-use crate::config::{Config, Health, KubeletSocket, Xids};
+use crate::config::{Config, Health, Imex, KubeletSocket, Sharing, Xids};
 use crate::device::allocation::Policies;
 use crate::device::health::{Critical, Overrides, Policy, Relapses, Rules, Thresholds, Xid};
+use crate::device::injection::{HostNodes, Injector};
+use crate::device::layout::Layout;
+use crate::host::Roots;
 use crate::nvml;
 use crate::plugin::socket::Places;
 
@@ -35,6 +38,46 @@ pub(super) fn hardware(config: &Config, policy: &Policy) -> nvml::Settings {
         poll: config.health.poll_interval,
         deadline: config.health.call_deadline,
         release_for: config.health.release_for,
+    }
+}
+
+/// Where the host is to be seen.
+pub(super) fn roots(config: &Config) -> Roots {
+    Roots { driver: config.process.driver_root_ctr_path.clone(), proc: config.process.proc_root.clone() }
+}
+
+/// Which resources there are.
+pub(super) fn layout(config: &Config) -> Layout {
+    let layout = &config.layout;
+    Layout {
+        mig_strategy: layout.mig_strategy,
+        devices: layout.devices.clone(),
+        gpu_names: layout.gpu_names.clone(),
+        mig_names: layout.mig_names.clone(),
+        sharing: config.sharing.clone(),
+    }
+}
+
+/// What a container gets, on a host that has this.
+pub(super) fn injector(config: &Config, host: HostNodes) -> Injector {
+    let injection = &config.injection;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    Injector {
+        strategies: injection.list_strategies.clone(),
+        ids: injection.id_strategy,
+        pass_device_specs: injection.pass_device_specs,
+        dev_root: text(&injection.dev_root),
+        gds: injection.gds,
+        mofed: injection.mofed,
+        gdrcopy: injection.gdrcopy,
+        imex: injection.imex != Imex::Off,
+        annotation_prefix: injection.cdi.annotation_prefix.clone(),
+        mps_root: match &config.sharing {
+            Sharing::Mps { root, .. } => Some(text(root)),
+            Sharing::None | Sharing::TimeSlicing(_) => None,
+        },
+        one_replica_only: config.sharing.replication().is_some_and(|shared| shared.fail_requests_greater_than_one),
+        host,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Facts about GPUs and MIG devices, as discovery states them. Nothing here is a judgement.
 
+use super::health::NvmlError;
 use super::names::{PciBusId, Uuid};
 
 /// One physical GPU. What NVML would not tell is `None`: no single fact but the UUID keeps a GPU from being served.
@@ -25,6 +26,37 @@ pub struct Gpu {
     pub mig_enabled: bool,
     /// The MIG devices on it, by MIG index.
     pub mig_devices: Vec<MigDevice>,
+    /// MIG devices that would not say what they are.
+    pub mig_failures: Vec<MigFailure>,
+}
+
+impl Gpu {
+    /// A GPU that says no more than who it is.
+    #[must_use]
+    pub fn unknown(uuid: Uuid, index: u32) -> Self {
+        Self {
+            uuid,
+            index,
+            minor: None,
+            name: None,
+            pci_bus_id: None,
+            memory_bytes: None,
+            compute_capability: None,
+            numa_node: None,
+            mig_enabled: false,
+            mig_devices: Vec::new(),
+            mig_failures: Vec::new(),
+        }
+    }
+}
+
+/// A MIG device that answers with an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigFailure {
+    /// Its index on its GPU; `None`: the MIG devices cannot even be counted.
+    pub index: Option<u32>,
+    /// The call that failed and NVML's answer.
+    pub error: NvmlError,
 }
 
 /// One MIG device: a compute instance on a GPU instance.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::allocation::{self, Catalogues, Draft, Entry, Finished, Place, Policies, Preferred, Request};
 use super::gpu::{Gpu, NumaNode, Placement};
 use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, ReturnCode};
+use super::injection::Injector;
+use super::layout::{Finding, Known, LaidOut, Layout};
 use super::names::{DeviceId, ResourceName, Uuid};
-use super::resource::Offers;
-use super::topology::{Finding, Links, Topology};
+use super::topology::{self, Links, Topology};
 
 /// A device as it is offered to the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +22,50 @@ pub struct Device {
     pub gpu: Uuid,
     /// NVML's index of that GPU when it was last enumerated.
     pub index: u32,
+    /// Its index on that GPU, if it is a MIG device.
+    pub mig_index: Option<u32>,
+    /// The n of `/dev/nvidia<n>` of that GPU.
+    pub minor: Option<u32>,
     /// Its instances, if it is a MIG device.
     pub placement: Option<Placement>,
     /// The NUMA node of its GPU.
     pub numa_node: Option<NumaNode>,
+    /// It was offered once and is no more: it stays in the list, Unhealthy.
+    pub withdrawn: bool,
+}
+
+impl Device {
+    /// The device that a whole GPU is.
+    #[must_use]
+    pub fn whole(facts: &Gpu, index: u32) -> Self {
+        Self {
+            id: DeviceId::whole(facts.uuid.clone()),
+            gpu: facts.uuid.clone(),
+            index,
+            mig_index: None,
+            minor: facts.minor,
+            placement: None,
+            numa_node: facts.numa_node,
+            withdrawn: false,
+        }
+    }
+
+    /// Whether both are replicas of one device, or the same, and offered alike.
+    #[must_use]
+    pub fn is_replica_of(&self, other: &Self) -> bool {
+        self.id.uuid() == other.id.uuid() && self.placement == other.placement && self.withdrawn == other.withdrawn
+    }
+
+    /// The order in which devices are told: by GPU, then by MIG device on it, then by replica.
+    pub fn place(&self) -> impl Ord + '_ {
+        (self.index, self.mig_index, &self.id)
+    }
+
+    /// Its index as NVIDIA's tools write it: "0", or "0:1" for a MIG device.
+    #[must_use]
+    pub fn place_name(&self) -> String {
+        self.mig_index.map_or_else(|| self.index.to_string(), |mig| format!("{}:{mig}", self.index))
+    }
 }
 
 /// What an edge has seen.
@@ -69,9 +110,15 @@ pub struct Changes {
     /// Whether the links were read and are not what they were.
     pub links: bool,
     /// What does not fit together in the topology and was not told before.
-    pub findings: Vec<Finding>,
+    pub misfits: Vec<topology::Finding>,
     /// Catalogues that are in use and can be made better elsewhere, for [`Inventory::finish`].
     pub postponed: Vec<Arc<Draft>>,
+    /// Whether a resource has another list of devices, or a device other facts.
+    pub layout: bool,
+    /// What a person should hear and has not heard.
+    pub found: Vec<Finding>,
+    /// What was said before and holds no more.
+    pub settled: Vec<Finding>,
 }
 
 /// What is known of one physical GPU, beside its health.
@@ -90,10 +137,14 @@ pub struct Tracked {
 /// manager.go:923).
 #[derive(Debug, Clone)]
 pub struct Inventory {
-    offers: Offers,
+    layout: Layout,
+    injector: Arc<Injector>,
     health: NodeHealth,
     gpus: BTreeMap<Uuid, Tracked>,
-    resources: BTreeMap<ResourceName, BTreeMap<DeviceId, Device>>,
+    /// Shared between snapshots: health moves often, lists of devices seldom.
+    resources: BTreeMap<ResourceName, Arc<BTreeMap<DeviceId, Device>>>,
+    reserved: BTreeMap<Uuid, String>,
+    findings: Vec<Finding>,
     /// What the choice of preferred devices rests on.
     catalogues: Catalogues,
 }
@@ -101,9 +152,75 @@ pub struct Inventory {
 impl Inventory {
     /// A node of whose GPUs nothing is known yet.
     #[must_use]
-    pub fn new(offers: Offers, health: NodeHealth, policies: Policies) -> Self {
-        let catalogues = Catalogues::new(policies);
-        Self { offers, health, gpus: BTreeMap::new(), resources: BTreeMap::new(), catalogues }
+    pub fn new(layout: Layout, injector: Injector, health: NodeHealth, policies: Policies) -> Self {
+        Self {
+            layout,
+            injector: Arc::new(injector),
+            health,
+            gpus: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            reserved: BTreeMap::new(),
+            findings: Vec::new(),
+            catalogues: Catalogues::new(policies),
+        }
+    }
+
+    /// Lays the node out by other rules. An id that is offered no more stays, Unhealthy.
+    pub fn rearrange(&mut self, layout: Layout) -> Changes {
+        let mut changes = Changes::default();
+        self.layout = layout;
+        self.lay_out(&mut changes);
+        changes
+    }
+
+    /// Prefers devices by other policies. No list changes by it.
+    pub fn prefer(&mut self, policies: Policies) -> Changes {
+        let mut changes = Changes::default();
+        if self.catalogues.choose_by(policies) {
+            self.refresh_catalogues(&mut changes);
+        }
+        changes
+    }
+
+    /// What other rules would make of the GPUs that are known.
+    #[must_use]
+    pub fn trial(&self, layout: &Layout) -> LaidOut {
+        layout.lay_out(self.known())
+    }
+
+    /// Hands devices to containers by other rules. No list changes by it.
+    pub fn hand_over(&mut self, injector: Injector) -> Changes {
+        let mut changes = Changes::default();
+        if *self.injector != injector {
+            self.injector = Arc::new(injector);
+            self.lay_out(&mut changes);
+            changes.layout = true;
+        }
+        changes
+    }
+
+    /// How devices are handed to containers.
+    #[must_use]
+    pub fn injector(&self) -> &Injector {
+        &self.injector
+    }
+
+    /// By what rules the node is laid out.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// GPUs that are reserved for the system, with the reason.
+    #[must_use]
+    pub fn reserved(&self) -> &BTreeMap<Uuid, String> {
+        &self.reserved
+    }
+
+    /// What keeps devices from being offered as one would expect.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// Takes in what was seen, and tells what changed by it.
@@ -129,7 +246,7 @@ impl Inventory {
     /// The devices of a resource by id; `None` for a resource that is not served.
     #[must_use]
     pub fn devices(&self, resource: &ResourceName) -> Option<&BTreeMap<DeviceId, Device>> {
-        self.resources.get(resource)
+        self.resources.get(resource).map(Arc::as_ref)
     }
 
     /// The best choice for a container; `None` for a resource that is not served.
@@ -174,7 +291,7 @@ impl Inventory {
     /// Whether a device can be handed out.
     #[must_use]
     pub fn is_healthy(&self, device: &Device) -> bool {
-        self.health(device).is_healthy()
+        !device.withdrawn && self.health(device).is_healthy()
     }
 
     fn scan(&mut self, now: Moment, session: u64, found: Vec<Found>) -> Changes {
@@ -204,9 +321,8 @@ impl Inventory {
             let tracked = self.gpus.entry(uuid.clone()).or_insert(Tracked { index, facts: None });
             tracked.index = index;
             tracked.facts = facts.or_else(|| tracked.facts.take());
-            self.offer(&uuid);
         }
-        self.refresh_catalogues(&mut changes);
+        self.lay_out(&mut changes);
         changes.health = self.health.apply(now, NodeObservation::Enumeration { session, gpus: listed });
         for (uuid, error) in failed {
             let more = self.health.apply(now, NodeObservation::Gpu(uuid, health::Observation::Failed(error)));
@@ -224,25 +340,42 @@ impl Inventory {
             pci_bus_id: tracked.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
             numa_node: tracked.facts.as_ref().and_then(|gpu| gpu.numa_node),
         });
-        changes.findings = self.catalogues.place(gpus.collect());
+        changes.misfits = self.catalogues.place(gpus.collect());
         for (resource, devices) in &self.resources {
-            let entries = devices.values().map(|device| Entry {
-                id: device.id.clone(),
-                gpu: device.gpu.clone(),
-                gpu_index: device.index,
-            });
+            // What is withdrawn is not in use either.
+            let offered = devices.values().filter(|device| !device.withdrawn);
+            let entries =
+                offered.map(|device| Entry { id: device.id.clone(), gpu: device.gpu.clone(), gpu_index: device.index });
             changes.postponed.extend(self.catalogues.offer(resource, entries.collect()));
         }
     }
 
-    /// Puts the devices of a GPU into their resources, or refreshes their facts there.
-    fn offer(&mut self, uuid: &Uuid) {
-        let Some(tracked) = self.gpus.get(uuid) else { return };
-        let numa_node = tracked.facts.as_ref().and_then(|gpu| gpu.numa_node);
-        for (resource, id) in self.offers.of(uuid) {
-            let device = Device { id: id.clone(), gpu: uuid.clone(), index: tracked.index, placement: None, numa_node };
-            self.resources.entry(resource).or_default().insert(id, device);
+    fn known(&self) -> impl Iterator<Item = Known<'_>> {
+        self.gpus.iter().map(|(uuid, gpu)| Known { uuid, index: gpu.index, facts: gpu.facts.as_ref() })
+    }
+
+    /// Puts every device into its resource, or refreshes its facts there.
+    fn lay_out(&mut self, changes: &mut Changes) {
+        let mut laid_out = self.layout.lay_out(self.known());
+        laid_out.findings.extend(self.injector.findings(laid_out.resources.values().flat_map(BTreeMap::values)));
+        for (name, before) in &self.resources {
+            let now = laid_out.resources.entry(name.clone()).or_default();
+            for (id, device) in before.iter() {
+                now.entry(id.clone()).or_insert_with(|| Device { withdrawn: true, ..device.clone() });
+            }
         }
+        for (name, devices) in laid_out.resources {
+            if self.resources.get(&name).is_none_or(|before| **before != devices) {
+                self.resources.insert(name, Arc::new(devices));
+                changes.layout = true;
+            }
+        }
+        changes.layout |= self.reserved != laid_out.reserved;
+        self.reserved = laid_out.reserved;
+        let before = std::mem::replace(&mut self.findings, laid_out.findings);
+        changes.found = self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
+        changes.settled = before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
+        self.refresh_catalogues(changes);
     }
 }
 
@@ -263,18 +396,19 @@ pub(crate) mod tests {
             numa_node: NumaNode::from_sysfs(i64::from(index / 4)),
             mig_enabled: false,
             mig_devices: Vec::new(),
+            mig_failures: Vec::new(),
         }
     }
 
     /// A node of `count` such GPUs, offered whole.
     pub(crate) fn node(count: u32) -> Inventory {
-        let mut inventory =
-            Inventory::new(Offers::whole_gpus(ResourceName::gpu()), NodeHealth::default(), Policies::default());
+        let (layout, injector) = (Layout::default(), Injector::default());
+        let mut inventory = Inventory::new(layout, injector, NodeHealth::default(), Policies::default());
         inventory.apply(Moment::default(), scan(0..count));
         inventory
     }
 
-    fn scan(indices: impl IntoIterator<Item = u32>) -> Observation {
+    pub(crate) fn scan(indices: impl IntoIterator<Item = u32>) -> Observation {
         let found = indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect();
         Observation::Scan { session: 1, found }
     }

@@ -3,12 +3,15 @@
 //! Pure: standard library and thiserror only. Time and facts come in as values.
 
 pub mod allocation;
+pub mod filter;
 pub mod gpu;
 pub mod health;
 pub mod injection;
 pub mod inventory;
+pub mod layout;
+pub mod limit;
 pub mod mig_profile;
 pub mod names;
 pub mod request;
-pub mod resource;
+pub mod sharing;
 pub mod topology;

@@ -1,4 +1,4 @@
-//! Which devices an Allocate call means, and why one is refused.
+//! Which devices an Allocate call means, and when it is refused.
 
 use std::collections::BTreeMap;
 
@@ -41,22 +41,38 @@ pub enum Refused {
         /// What is wrong with it.
         why: String,
     },
+    /// More than one replica, and only one may be asked for. The words are those of NVIDIA's plugin
+    /// (internal/rm/rm.go:91), which people have alerts on.
+    #[error(
+        "invalid allocation request for \"{resource}\": invalid request: maximum request size for shared resources is \
+         1; found {found}"
+    )]
+    MoreThanOne {
+        /// The resource that was asked.
+        resource: ResourceName,
+        /// How many ids.
+        found: usize,
+    },
 }
 
 impl Inventory {
-    /// The devices with these ids, each once, by the index of their GPU.
+    /// The devices with these ids, each once, by the index of their GPU and on it.
     ///
     /// An Unhealthy device is allocated: the kubelet asks only for what it takes as healthy, or for what the pod
     /// already holds.
     ///
     /// # Errors
-    /// An id that is not a device of this resource; the error names it.
+    /// An id that is not a device of this resource, which the error names; or several replicas where one is allowed.
     pub fn allocate(&self, resource: &ResourceName, ids: &[String]) -> Result<Vec<&Device>, Refused> {
         let mut devices = Vec::with_capacity(ids.len());
         for id in ids {
             devices.push(self.device(resource, id)?);
         }
-        devices.sort_by(|a, b| (a.index, &a.id).cmp(&(b.index, &b.id)));
+        let shared = devices.iter().any(|device| device.id.replica_number().is_some());
+        if shared && ids.len() > 1 && self.injector().one_replica_only {
+            return Err(Refused::MoreThanOne { resource: resource.clone(), found: ids.len() });
+        }
+        devices.sort_by(|a, b| a.place().cmp(&b.place()));
         devices.dedup_by(|a, b| a.id == b.id);
         Ok(devices)
     }
@@ -90,7 +106,6 @@ impl Inventory {
 mod tests {
     use super::super::inventory::tests::node;
     use super::*;
-    use crate::device::injection::Injection;
 
     fn ids(numbers: &[u32]) -> Vec<String> {
         numbers.iter().map(|number| format!("GPU-{number}")).collect()
@@ -100,7 +115,8 @@ mod tests {
     fn devices_come_once_each_and_by_index_whatever_the_order_asked() {
         let node = node(12);
         let devices = node.allocate(&ResourceName::gpu(), &ids(&[10, 2, 10, 9])).unwrap();
-        assert_eq!(Injection::of(&devices).envs["NVIDIA_VISIBLE_DEVICES"], "GPU-2,GPU-9,GPU-10");
+        let ids: Vec<_> = devices.iter().map(|device| device.id.to_string()).collect();
+        assert_eq!(ids, ["GPU-2", "GPU-9", "GPU-10"]);
     }
 
     #[test]

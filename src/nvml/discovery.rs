@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::crew::calling;
 use super::events::Registry;
+use super::mig;
 use super::session::{Session, call_error, is_unsupported};
 use crate::device::gpu::{Gpu, NumaNode};
 use crate::device::health::{NvmlError as CallError, ReturnCode};
@@ -38,7 +39,7 @@ pub(super) fn identify(
         registry.watch(session, &device, &uuid, index);
     }
     calling("a call of the enumeration");
-    match facts(&device, index, uuid.clone(), sysfs) {
+    match facts(session, &device, index, uuid.clone(), sysfs) {
         Ok(gpu) => Found::Gpu(gpu),
         Err(error) => failed(index, Some(uuid), error),
     }
@@ -61,22 +62,27 @@ pub(super) fn uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
 
 /// What a GPU says of itself. A function that it or the library does not have leaves a gap, any other error is
 /// the GPU's.
-fn facts(device: &Device<'_>, index: u32, uuid: Uuid, sysfs: &Path) -> Result<Gpu, CallError> {
+fn facts(session: &Session, device: &Device<'_>, index: u32, uuid: Uuid, sysfs: &Path) -> Result<Gpu, CallError> {
     let pci_bus_id: Option<PciBusId> =
         ask("nvmlDeviceGetPciInfo_v3", device.pci_info())?.and_then(|pci| pci.bus_id.parse().ok());
     let compute_capability = ask("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())?
         .and_then(|at| Some((u32::try_from(at.major).ok()?, u32::try_from(at.minor).ok()?)));
+    let memory_bytes = ask("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|memory| memory.total);
+    let mig_enabled = ask("nvmlDeviceGetMigMode", device.mig_mode())?.is_some_and(|mode| mode.current == 1);
+    let (mig_devices, mig_failures) =
+        if mig_enabled { mig::enumerate(session, device, memory_bytes) } else { Default::default() };
     Ok(Gpu {
         uuid,
         index,
         minor: ask("nvmlDeviceGetMinorNumber", device.minor_number())?,
         name: ask("nvmlDeviceGetName", device.name())?,
         pci_bus_id,
-        memory_bytes: ask("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|memory| memory.total),
+        memory_bytes,
         compute_capability,
         numa_node: pci_bus_id.and_then(|id| numa_node(sysfs, id)),
-        mig_enabled: ask("nvmlDeviceGetMigMode", device.mig_mode())?.is_some_and(|mode| mode.current == 1),
-        mig_devices: Vec::new(),
+        mig_enabled,
+        mig_devices,
+        mig_failures,
     })
 }
 

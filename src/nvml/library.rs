@@ -145,7 +145,7 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Nvml, Ope
 /// Tries one library: `None`, and a word in `tried`, if it cannot be loaded as NVML.
 fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<Nvml>, OpenError> {
     let place = library.display().to_string();
-    match Nvml::builder().lib_path(library).init() {
+    match initialise(library) {
         Ok(nvml) => Ok(Some(nvml)),
         Err(NvmlError::LibloadingError(error)) => {
             // The loader's text begins with the path, which stands there already.
@@ -159,6 +159,22 @@ fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<
         }
         Err(error) => Err(OpenError::Init { library: place, error: call_error("nvmlInit_v2", &error) }),
     }
+}
+
+/// Loads a library and initialises it, on a thread of its own for the sake of memory: the table of some four hundred
+/// functions passes over the stack a few times, and what a thread that lives on has once touched stays resident.
+fn initialise(library: &OsStr) -> Result<Nvml, NvmlError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("nvml-open".to_owned())
+            .spawn_scoped(scope, || Nvml::builder().lib_path(library).init());
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // Without another thread it takes more memory, and no more than that.
+            Err(_) => Nvml::builder().lib_path(library).init(),
+        }
+    })
 }
 
 /// Begins the part of /etc/ld.so.cache that glibc has written since 2.2 (elf/cache.c, struct cache_file_new).

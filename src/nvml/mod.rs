@@ -12,6 +12,7 @@ pub mod epoch;
 mod events;
 mod library;
 mod links;
+mod mig;
 mod pace;
 mod raw;
 mod reading;

@@ -11,7 +11,8 @@ use nvml_wrapper::Device;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper_sys::bindings::{
     nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t,
-    nvmlGpuFabricInfo_v3_t, nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU,
+    nvmlGpuFabricInfo_v3_t, nvmlGpuInstanceInfo_t, nvmlGpuInstanceProfileInfo_t,
+    nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU,
     nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH, nvmlMemory_t,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG,
 };
@@ -132,6 +133,49 @@ pub(super) fn remote_device_type(session: &Session, device: &Device<'_>, link: u
     // SAFETY: the handle is the library's own and alive as long as `device`; `remote` is a place for the answer.
     nvml_try(unsafe { call(device.handle(), link, &mut remote) })?;
     Ok(remote)
+}
+
+/// The GPU instance that a MIG device is on (nvmlDeviceGetGpuInstanceId).
+pub(super) fn gpu_instance_id(session: &Session, device: &Device<'_>) -> Result<u32, NvmlError> {
+    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetGpuInstanceId.as_ref())?;
+    let mut id = 0;
+    // SAFETY: the handle is the library's own and alive as long as `device`; `id` is a place for the answer.
+    nvml_try(unsafe { call(device.handle(), &mut id) })?;
+    Ok(id)
+}
+
+/// The compute instance that a MIG device is (nvmlDeviceGetComputeInstanceId).
+pub(super) fn compute_instance_id(session: &Session, device: &Device<'_>) -> Result<u32, NvmlError> {
+    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetComputeInstanceId.as_ref())?;
+    let mut id = 0;
+    // SAFETY: the handle is the library's own and alive as long as `device`; `id` is a place for the answer.
+    nvml_try(unsafe { call(device.handle(), &mut id) })?;
+    Ok(id)
+}
+
+/// The id of the profile of a GPU instance (nvmlDeviceGetGpuInstanceById, nvmlGpuInstanceGetInfo).
+pub(super) fn gpu_instance_profile_id(session: &Session, gpu: &Device<'_>, instance: u32) -> Result<u32, NvmlError> {
+    let library = session.nvml().lib();
+    let by_id = nvml_sym(library.nvmlDeviceGetGpuInstanceById.as_ref())?;
+    let get_info = nvml_sym(library.nvmlGpuInstanceGetInfo.as_ref())?;
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: the handle is the library's own and alive as long as `gpu`; `handle` is a place for the answer.
+    nvml_try(unsafe { by_id(gpu.handle(), instance, &mut handle) })?;
+    // SAFETY: all fields are numbers or a pointer, for which zero is a value.
+    let mut info: nvmlGpuInstanceInfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the handle was given a moment ago; `info` is a place for the answer.
+    nvml_try(unsafe { get_info(handle, &mut info) })?;
+    Ok(info.profileId)
+}
+
+/// The id of the GPU instance profile with this constant on a GPU (nvmlDeviceGetGpuInstanceProfileInfo).
+pub(super) fn gpu_instance_profile(session: &Session, gpu: &Device<'_>, constant: u32) -> Result<u32, NvmlError> {
+    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetGpuInstanceProfileInfo.as_ref())?;
+    // SAFETY: all fields are numbers, for which zero is a value.
+    let mut info: nvmlGpuInstanceProfileInfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the handle is the library's own and alive as long as `gpu`; `info` is a place for the answer.
+    nvml_try(unsafe { call(gpu.handle(), constant, &mut info) })?;
+    Ok(info.id)
 }
 
 impl EventSet {

@@ -1,5 +1,7 @@
 //! What the kubelet asks of one resource, answered from a snapshot of the inventory. It has no state of its own.
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -12,7 +14,7 @@ use super::notes::Notes;
 use crate::device::allocation::Request;
 use crate::device::gpu::NumaNode;
 use crate::device::injection::Injection;
-use crate::device::inventory::Inventory;
+use crate::device::inventory::{Device, Inventory};
 use crate::device::names::ResourceName;
 use crate::device::request::Refused;
 
@@ -52,14 +54,21 @@ impl Service {
     }
 
     /// Every device of the resource, sorted by id.
-    fn list(resource: &ResourceName, inventory: &Inventory) -> Vec<Advertised> {
+    #[must_use]
+    pub fn list(resource: &ResourceName, inventory: &Inventory) -> Vec<Advertised> {
         let devices = inventory.devices(resource).into_iter().flat_map(|devices| devices.values());
-        let advertised = devices.map(|device| Advertised {
-            id: device.id.to_string(),
-            healthy: inventory.is_healthy(device),
-            numa_node: device.numa_node,
-        });
-        advertised.collect()
+        let mut advertised = Vec::with_capacity(inventory.devices(resource).map_or(0, BTreeMap::len));
+        let mut before: Option<(&Device, bool)> = None;
+        for device in devices {
+            // The replicas of a device follow each other, and what is true of one is true of all.
+            let healthy = match before {
+                Some((other, healthy)) if other.is_replica_of(device) => healthy,
+                _ => inventory.is_healthy(device),
+            };
+            before = Some((device, healthy));
+            advertised.push(Advertised { id: device.id.to_string(), healthy, numa_node: device.numa_node });
+        }
+        advertised
     }
 
     /// The list now, and again after each change of it, until the server ends its streams.
@@ -90,7 +99,7 @@ impl Service {
                     warn!(resource = %self.resource, device = %device.id, "allocating a device that is Unhealthy");
                 }
                 info!(resource = %self.resource, devices = ids.join(","), "allocated");
-                Ok(Injection::of(&devices))
+                Ok(inventory.injector().inject(&self.resource, &devices, random))
             }
             Err(refused) => {
                 warn!(resource = %self.resource, error = %refused, "refused to allocate");
@@ -110,4 +119,16 @@ impl Service {
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }
+}
+
+/// 16 bytes of the operating system's random numbers. Without any, which is next to impossible on a node that runs a
+/// kubelet, the standard library's seeds: a key has to be unlike others, not secret.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        let number = || RandomState::new().build_hasher().finish().to_be_bytes();
+        bytes[..8].copy_from_slice(&number());
+        bytes[8..].copy_from_slice(&number());
+    }
+    bytes
 }

@@ -69,9 +69,9 @@ fn options() -> api::DevicePluginOptions {
     api::DevicePluginOptions { pre_start_required: false, get_preferred_allocation_available: true }
 }
 
-fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
-    let devices = devices.iter().map(|device| api::Device {
-        id: device.id.clone(),
+fn list(devices: Vec<Advertised>) -> api::ListAndWatchResponse {
+    let devices = devices.into_iter().map(|device| api::Device {
+        id: device.id,
         // The kubelet takes exactly "Healthy" as healthy (pkg/kubelet/cm/devicemanager/manager.go:298).
         health: if device.healthy { "Healthy" } else { "Unhealthy" }.to_owned(),
         // Without a known node there is no topology at all: -1 is the kubelet's own mark for "none".
@@ -82,8 +82,30 @@ fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
     api::ListAndWatchResponse { devices: devices.collect() }
 }
 
+/// The list as it goes over the wire, for measuring.
+#[must_use]
+pub fn encoded_list(devices: Vec<Advertised>) -> Vec<u8> {
+    prost::Message::encode_to_vec(&list(devices))
+}
+
 fn container_response(injection: Injection) -> api::ContainerAllocateResponse {
-    api::ContainerAllocateResponse { envs: injection.envs, ..Default::default() }
+    let mounts = injection.mounts.into_iter().map(|mount| api::Mount {
+        container_path: mount.container,
+        host_path: mount.host,
+        read_only: false,
+    });
+    let devices = injection.devices.into_iter().map(|node| api::DeviceSpec {
+        container_path: node.container,
+        host_path: node.host,
+        permissions: "rw".to_owned(),
+    });
+    api::ContainerAllocateResponse {
+        envs: injection.envs,
+        mounts: mounts.collect(),
+        devices: devices.collect(),
+        annotations: injection.annotations,
+        cdi_devices: injection.cdi_devices.into_iter().map(|name| api::CdiDevice { name }).collect(),
+    }
 }
 
 #[tonic::async_trait]
@@ -98,7 +120,7 @@ impl api::device_plugin_server::DevicePlugin for Service {
     type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<api::ListAndWatchResponse, Status>> + Send>>;
 
     async fn list_and_watch(&self, _: Request<api::Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
-        Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(&devices))))))
+        Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(devices))))))
     }
 
     async fn get_preferred_allocation(

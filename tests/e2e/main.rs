@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
 
 mod driver;
+mod dropin;
 mod gpus;
 mod health;
 mod kubelet;
+mod layouts;
 mod placement;
+mod reload;
 mod requests;
 mod rig;
 mod soak;

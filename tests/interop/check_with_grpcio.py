@@ -290,6 +290,7 @@ class Node:
     def start(self, program):
         arguments = ["--kubelet-socket", self.kubelet / "kubelet.sock"]
         arguments += ["--driver-root-ctr-path", self.root / "driver", "--sysfs-root", self.sysfs]
+        arguments += ["--state-dir", self.root / "state", "--quarantine-dir", self.root / "quarantine"]
         return subprocess.Popen(
             [program, *arguments], env={}, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
         )
@@ -357,13 +358,15 @@ def check_xid(plugin, watch, node):
     other.stream.cancel()
 
 
-def check_kubelet_restart(kubelet, watch, first):
+def check_kubelet_restart(kubelet, plugin, watch, first):
     """A new kubelet.sock: the old stream has ended when the new registration comes, and its socket is gone."""
 
     def before():
         assert watch.over.result(timeout=PATIENCE) == grpc.StatusCode.OK
         assert not (kubelet.directory / first).exists()
 
+    # The kubelet closes its connection when the stream ends.
+    watch.over.add_done_callback(lambda _: plugin.channel.close())
     kubelet.server.stop(None).wait()
     (kubelet.directory / "kubelet.sock").unlink(missing_ok=True)
     kubelet = Kubelet(kubelet.directory, before)
@@ -408,7 +411,7 @@ def main():
             check_preferred(plugin, node)
             plugin.pre_start(node.ids()[:1])
             check_xid(plugin, watch, node)
-            kubelet, watch, took = check_kubelet_restart(kubelet, watch, endpoint)
+            kubelet, watch, took = check_kubelet_restart(kubelet, plugin, watch, endpoint)
             check_stop(program, watch, node)
         except BaseException:
             program.kill()

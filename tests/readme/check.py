@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds README.md against the program: its commands, its recording, its flags, and every text that it quotes.
+"""Holds README.md against the program: its commands, its recording, its flags, its config
+file, and every text that it quotes.
 
     python3 tests/readme/check.py --plugin target/debug/gpu-device-plugin --recording FILE COMMAND...
 
@@ -10,6 +11,7 @@ import argparse
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +57,8 @@ def warnings(source):
             at += 1
         literals = re.findall(r'"((?:[^"\\]|\\.)*)"', source[match.end() : at])
         message = max(literals, key=len, default="")
-        if re.sub(r"\{[^}]*\}", "", message):
+        # One that is nothing but values says what other literals say.
+        if len(re.sub(r"\{[^}]*\}|[^a-z]", "", message)) > 10:
             yield message
 
 
@@ -107,6 +110,18 @@ def flags(readme, plugin):
         yield "%s is in the README's tables and not in --help" % name
 
 
+def config_file(readme, plugin):
+    """The config file of the README has neither mistakes nor warnings."""
+    example = re.search(r"```yaml\n(version: v1\n.*?)```", readme, re.DOTALL).group(1)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(example)
+        file.flush()
+        check = subprocess.run([plugin, "config", "check", file.name], capture_output=True, text=True)
+    answer = check.stdout + check.stderr
+    if check.returncode or "warning" in answer:
+        yield "its config file is not right: " + answer
+
+
 def texts(readme):
     """Each text of the program that the troubleshooting quotes is in its source, and no warning is left out."""
     cells = first_cells(section(readme, "### What the plugin says"))
@@ -132,13 +147,14 @@ def main():
         *commands(readme, args.commands),
         *recording(readme, args.recording.read_text()),
         *flags(readme, args.plugin),
+        *config_file(readme, args.plugin),
         *texts(readme),
     ]
     for difference in found:
         print("README.md: " + difference, file=sys.stderr)
     if found:
         sys.exit(1)
-    print("README.md says what the program does: commands, recording, flags and texts")
+    print("README.md says what the program does: commands, recording, flags, file and texts")
 
 
 if __name__ == "__main__":

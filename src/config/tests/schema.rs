@@ -319,16 +319,9 @@ fn the_device_filter_has_one_syntax_everywhere() {
 #[test]
 fn the_device_filter_offers_what_fits_and_reserves_the_rest() {
     let gpu = |index: u32, name: Option<&str>| crate::device::gpu::Gpu {
-        uuid: format!("GPU-{index}").parse().unwrap(),
-        index,
-        minor: None,
         name: name.map(str::to_owned),
         pci_bus_id: Some(format!("0000:{index:02x}:00.0").parse().unwrap()),
-        memory_bytes: None,
-        compute_capability: None,
-        numa_node: None,
-        mig_enabled: false,
-        mig_devices: Vec::new(),
+        ..crate::device::gpu::Gpu::unknown(format!("GPU-{index}").parse().unwrap(), index)
     };
     let offered = |terms: &str| {
         let filter = Written { environment: &[("DEVICES", terms)], ..Written::default() }.config().layout.devices;

@@ -76,6 +76,11 @@ impl Catalogues {
         Self { policies, ..Self::default() }
     }
 
+    /// Chooses by other policies from the next [`Catalogues::offer`] on; says whether they are others.
+    pub fn choose_by(&mut self, policies: Policies) -> bool {
+        std::mem::replace(&mut self.policies, policies) != policies
+    }
+
     /// The catalogue of a resource.
     #[must_use]
     pub fn of(&self, resource: &ResourceName) -> Option<&Catalogue> {

@@ -18,8 +18,6 @@ pub(super) type Mask = u64;
 pub(super) struct Machine {
     count: usize,
     bandwidth: Vec<u32>,
-    /// The greatest bandwidth of all pairs.
-    pub(super) fastest: u32,
     /// The GPUs of each NUMA node. Those of unknown node stand together, so that they cost a request one node more.
     pub(super) nodes: Vec<Mask>,
     /// The GPUs that are interchangeable with each GPU, itself included.
@@ -55,8 +53,7 @@ impl Machine {
         nodes.sort_unstable();
         nodes.dedup();
         let leftover = Leftover::new(&twins, &bandwidth, effort);
-        let fastest = bandwidth.iter().copied().max().unwrap_or(0);
-        Some(Self { count, bandwidth, fastest, nodes, twins, leftover })
+        Some(Self { count, bandwidth, nodes, twins, leftover })
     }
 
     /// How many GPUs there are.

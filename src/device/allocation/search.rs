@@ -1,12 +1,13 @@
 //! The search for the best set of whole GPUs: every set is looked at, but for those that cannot win.
 //!
 //! Three things keep it short. The best set that grows from each GPU by its best next neighbour is taken first, and a
-//! set whose worst pair is worse, or whose sum cannot reach it any more, is left at once with all that contain it. Of
+//! set whose worst pair is worse, or whose sum cannot reach it any more, is left at once with all that contain it: no
+//! sum can grow by more than what the GPUs that bring most would bring if each had its best links to the others. Of
 //! interchangeable GPUs only the lowest free one is tried. And the worst pair and the sum are carried along.
 
 use std::cmp::Reverse;
 
-use super::machine::{Machine, Mask, bits};
+use super::machine::{MOST_GPUS, Machine, Mask, bits};
 use super::score::{Links, Places, Score};
 
 /// Most sets looked at, partial ones included. 16 GPUs have fewer subsets than this, so up to there the answer is
@@ -64,6 +65,8 @@ struct Search<'a> {
     before: Vec<Mask>,
     /// One row for each level of the partial set.
     reach: Vec<Reach>,
+    /// One row for each GPU: the sums of its greatest bandwidths to free ones, by their number.
+    greatest: Vec<u32>,
     best: Option<(Score, Mask)>,
     steps: u32,
 }
@@ -81,6 +84,7 @@ impl<'a> Search<'a> {
             degree: (0..machine.count()).map(|gpu| bits(free).map(|peer| machine.row(gpu)[peer]).sum()).collect(),
             before: (0..machine.count()).map(|gpu| lower(gpu).checked_ilog2().map_or(0, |last| 1 << last)).collect(),
             reach: vec![Reach { worst: u32::MAX, sum: 0 }; machine.count() * (size + 1)],
+            greatest: greatest(machine, free, size),
             best: None,
             steps: 0,
         }
@@ -149,8 +153,8 @@ impl<'a> Search<'a> {
             return self.consider(set);
         }
         let last = set.count + 1 == self.size;
-        let more = self.most_after(set, from);
-        let mut rest = self.open_from(from);
+        let mut rest = self.promising(set, from);
+        let more = self.most_after(set, rest);
         while set.count + rest.count_ones() as usize >= self.size && rest != 0 {
             let gpu = rest.trailing_zeros() as usize;
             rest &= rest - 1;
@@ -171,23 +175,41 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// More than what all GPUs after the next one can add to the sum: the greatest sum that any of them brings now, and
-    /// the greatest bandwidth for each pair that they make among themselves and with the next one.
-    fn most_after(&self, set: Partial, from: usize) -> u32 {
-        let missing = (self.size - set.count - 1) as u32;
+    /// What is open from this position on and does not make the worst pair worse than that of the best.
+    fn promising(&self, set: Partial, from: usize) -> Mask {
+        let least = self.best.map_or(0, |(best, _)| best.links.worst);
+        let fits = |gpu: &usize| self.reach(set, *gpu).worst >= least;
+        bits(self.open_from(from)).filter(fits).fold(0, |mask, gpu| mask | 1 << gpu)
+    }
+
+    /// Twice the most that a GPU can add to the sum together with all that are missing beside it: its links to the
+    /// chosen in full, and half of those to its fellows, of which each pair has two halves.
+    fn most(&self, set: Partial, gpu: usize) -> u32 {
+        2 * self.reach(set, gpu).sum + self.greatest[gpu * self.size + self.size - set.count - 1]
+    }
+
+    /// Twice the most that all GPUs after the next one can add to the sum.
+    fn most_after(&self, set: Partial, rest: Mask) -> u32 {
+        let missing = self.size - set.count - 1;
         if missing == 0 {
             return 0;
         }
-        let sums = bits(self.open_from(from)).map(|gpu| self.reach(set, gpu).sum);
-        missing * sums.max().unwrap_or(0) + missing * (missing + 1) / 2 * self.machine.fastest
+        let mut most = [0; MOST_GPUS];
+        let mut count = 0;
+        for gpu in bits(rest) {
+            most[count] = self.most(set, gpu);
+            count += 1;
+        }
+        most[..count].sort_unstable_by(|a, b| b.cmp(a));
+        most[..missing.min(count)].iter().sum()
     }
 
     /// Whether no set with this GPU in it can be as good as the best.
     fn hopeless(&self, set: Partial, gpu: usize, more: u32) -> bool {
         let Some((best, _)) = &self.best else { return false };
-        let reach = self.reach(set, gpu);
-        let worst = set.worst.min(reach.worst);
-        worst < best.links.worst || (worst == best.links.worst && set.sum + reach.sum + more < best.links.sum)
+        let worst = set.worst.min(self.reach(set, gpu).worst);
+        let sum = 2 * set.sum + self.most(set, gpu) + more;
+        worst < best.links.worst || (worst == best.links.worst && sum < 2 * best.links.sum)
     }
 
     /// What is open from this position on.
@@ -215,4 +237,22 @@ impl<'a> Search<'a> {
         // Each pair stands in the degrees of both of its GPUs, and the pairs inside the set were taken off twice.
         u32::try_from((all / 2 + u64::from(set.sum)).saturating_sub(gone)).unwrap_or(u32::MAX)
     }
+}
+
+/// For each GPU the sums of its greatest bandwidths to free ones: of none, of one, and so on up to one less than `size`.
+fn greatest(machine: &Machine, free: Mask, size: usize) -> Vec<u32> {
+    let mut sums = vec![0; machine.count() * size];
+    for gpu in bits(free) {
+        let mut row = [0; MOST_GPUS];
+        let mut count = 0;
+        for peer in bits(free & !(1 << gpu)) {
+            row[count] = machine.row(gpu)[peer];
+            count += 1;
+        }
+        row[..count].sort_unstable_by(|a, b| b.cmp(a));
+        for number in 1..size {
+            sums[gpu * size + number] = sums[gpu * size + number - 1] + row[number - 1];
+        }
+    }
+    sums
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::kubelet::{KUBELET_SOCKET, KubeletConfig};
 
+mod devices;
 mod elf;
 pub mod library;
 mod lines;
@@ -60,6 +61,7 @@ impl Node {
         let state = node.state();
         state.write(&node.state_file())?;
         state.gpus.iter().try_for_each(|gpu| node.write_numa(gpu, &gpu.pcie.numa.to_string()))?;
+        devices::write(&node, &state)?;
         Ok(node)
     }
 
@@ -91,6 +93,18 @@ impl Node {
     #[must_use]
     pub fn sysfs(&self) -> PathBuf {
         self.root().join("sys")
+    }
+
+    /// The root of procfs.
+    #[must_use]
+    pub fn proc(&self) -> PathBuf {
+        self.root().join("proc")
+    }
+
+    /// The host's `/dev`, below the root of the driver installation.
+    #[must_use]
+    pub fn dev(&self) -> PathBuf {
+        self.driver_root().join("dev")
     }
 
     /// Where the plugin keeps what outlives it; it makes the directory itself.

@@ -73,6 +73,8 @@ impl PluginOptions {
             command.arg("--kubelet-socket").arg(node.kubelet_socket());
             command.arg("--nvml-library").arg(node.nvml_library());
             command.arg("--sysfs-root").arg(node.sysfs());
+            command.arg("--proc-root").arg(node.proc());
+            command.arg("--driver-root-ctr-path").arg(node.driver_root());
             command.arg("--state-dir").arg(node.state_directory());
             command.arg("--quarantine-dir").arg(node.quarantine_directory());
             if let Some(level) = &self.log_level {

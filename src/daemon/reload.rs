@@ -1,0 +1,311 @@
+//! The configuration over time: the file when its content changes and on SIGHUP, applied with the least disturbance.
+//!
+//! An inotify watch on every directory that the file's path goes through tells of a ConfigMap's symlink swap at once; a
+//! slow look beside it means that nothing rests on inotify alone.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Interval, MissedTickBehavior};
+use tracing::{error, info, warn};
+
+use super::{findings, settings};
+use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
+use crate::device::allocation::Draft;
+use crate::device::injection::HostNodes;
+use crate::device::inventory::{Changes, Inventory};
+use crate::device::layout::Finding;
+use crate::host::Roots;
+
+/// Pause between two looks beside the watch.
+const SLOW: Duration = Duration::from_secs(10);
+/// Pause after a change, so that what is written in several steps is read once.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Most symlinks that are followed on the way to the file.
+const LINKS: usize = 8;
+
+/// What there is to do.
+pub(super) enum Wake {
+    /// A configuration to apply.
+    Reload(Box<Loaded>),
+    /// Nothing new in the configuration; the host may have changed.
+    Look,
+}
+
+/// The configuration in force, and where it comes from.
+pub(super) struct Reloader {
+    source: ConfigSource,
+    running: Config,
+    roots: Roots,
+    hangup: Signal,
+    changed: Arc<Notify>,
+    due: Option<tokio::time::Instant>,
+    slow: Interval,
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Reloader {
+    /// Listens for SIGHUP from now on: before, the signal would end the process.
+    ///
+    /// # Errors
+    /// The signal cannot be listened for.
+    pub(super) fn new(source: ConfigSource, running: Config) -> anyhow::Result<Self> {
+        let mut slow = tokio::time::interval_at(tokio::time::Instant::now() + SLOW, SLOW);
+        slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reloader = Self {
+            roots: settings::roots(&running),
+            source,
+            running,
+            hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
+            changed: Arc::new(Notify::new()),
+            due: None,
+            slow,
+            watcher: None,
+            watched: BTreeSet::new(),
+        };
+        reloader.watch();
+        Ok(reloader)
+    }
+
+    /// What the host has, as far as the configuration in force needs it.
+    ///
+    /// # Errors
+    /// The configuration requires something that the host does not have.
+    pub(super) fn host(&self) -> anyhow::Result<HostNodes> {
+        host(&self.running, &self.roots)
+    }
+
+    /// Comes back when there is something to do. Nothing is lost when it is dropped before.
+    pub(super) async fn next(&mut self) -> Wake {
+        loop {
+            let due = self.due;
+            let settled = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.hangup.recv() => {
+                    info!("SIGHUP: reading the configuration again");
+                    self.watch();
+                    match self.source.load(Purpose::Serve) {
+                        Ok(loaded) => return Wake::Reload(Box::new(loaded)),
+                        Err(refused) => refuse(&refused),
+                    }
+                }
+                () = self.changed.notified() => self.due = Some(tokio::time::Instant::now() + SETTLE),
+                () = settled => {
+                    self.due = None;
+                    self.watch();
+                    if let Some(loaded) = self.look() {
+                        return Wake::Reload(loaded);
+                    }
+                }
+                _ = self.slow.tick() => {
+                    self.watch();
+                    return self.look().map_or(Wake::Look, Wake::Reload);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) -> Option<Box<Loaded>> {
+        match self.source.reload() {
+            Reload::Unchanged => None,
+            Reload::Loaded(loaded) => Some(loaded),
+            Reload::Refused(refused) => {
+                refuse(&refused);
+                None
+            }
+        }
+    }
+
+    /// Applies a configuration, or refuses it whole and leaves the one in force. The answer is what is left to be done
+    /// elsewhere.
+    pub(super) fn apply(&mut self, loaded: Loaded, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
+        let began = Instant::now();
+        for warning in loaded.warnings() {
+            warn!("{warning}");
+        }
+        let mut config = loaded.config;
+        let changes = self.running.changes(&config);
+        if changes.is_empty() {
+            info!("the configuration is what it was");
+            return Vec::new();
+        }
+        for setting in &changes.at_next_start {
+            warn!(setting, "a change of this setting waits for the next start");
+        }
+        if changes.health {
+            warn!(setting = "health", "a change of this setting waits for the next start");
+        }
+        config.keep_process_of(&self.running);
+        config.health = self.running.health.clone();
+        let left = match self.put_in_force(&config, publish) {
+            Ok(left) => left,
+            Err(error) => {
+                error!("the new configuration is refused, the one before stays in force: {error:#}");
+                return Vec::new();
+            }
+        };
+        let took = began.elapsed().as_secs_f64() * 1e3;
+        info!(
+            layout = changes.layout,
+            resources = changes.resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            injection = changes.injection,
+            allocation = changes.allocation,
+            milliseconds = (took * 1e3).round() / 1e3,
+            "the new configuration is in force"
+        );
+        self.running = config;
+        left
+    }
+
+    fn put_in_force(
+        &self,
+        config: &Config,
+        publish: &watch::Sender<Arc<Inventory>>,
+    ) -> anyhow::Result<Vec<Arc<Draft>>> {
+        let layout = settings::layout(config);
+        let injector = settings::injector(config, host(config, &self.roots)?);
+        let before = publish.borrow().clone();
+        let too_large = before.trial(&layout).findings.into_iter().find_map(|finding| match finding {
+            Finding::ListTooLarge { resource, why } => Some((resource, why)),
+            _ => None,
+        });
+        if let Some((resource, why)) = too_large {
+            bail!("the sharing of {resource} {why}");
+        }
+        let policies = settings::policies(config);
+        Ok(change(publish, |inventory| {
+            [inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
+        }))
+    }
+
+    /// Looks at the host again. The answer is what is left to be done elsewhere.
+    pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
+        // A channel that goes is no reason to end: containers that are to have it are told by their runtime.
+        let host = self.roots.look(self.running.injection.pass_device_specs);
+        let injector = settings::injector(&self.running, host);
+        if *publish.borrow().injector() == injector {
+            return Vec::new();
+        }
+        change(publish, |inventory| [inventory.hand_over(injector)])
+    }
+
+    /// Watches the directories on the way to the file, which change with its symlinks. Trouble is no more than slowness.
+    fn watch(&mut self) {
+        let Some(path) = self.source.path() else { return };
+        let wanted = directories(path);
+        if wanted == self.watched {
+            return;
+        }
+        if self.watcher.is_none() {
+            let changed = self.changed.clone();
+            let on_event = move |event: notify::Result<notify::Event>| {
+                if event.is_ok_and(|event| !event.kind.is_access()) {
+                    changed.notify_one();
+                }
+            };
+            match notify::recommended_watcher(on_event) {
+                Ok(watcher) => self.watcher = Some(watcher),
+                Err(error) => {
+                    warn!(%error, "inotify cannot be had, looking at the config file every {} s", SLOW.as_secs());
+                    self.watched = wanted;
+                    return;
+                }
+            }
+        }
+        if let Some(watcher) = &mut self.watcher {
+            for gone in self.watched.difference(&wanted) {
+                let _ = watcher.unwatch(gone);
+            }
+            for new in wanted.difference(&self.watched) {
+                if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                    warn!(directory = %new.display(), %error, "cannot watch for a change of the config file");
+                }
+            }
+        }
+        self.watched = wanted;
+    }
+}
+
+/// The one place where a configuration changes the inventory. The answer is what it leaves to be done elsewhere.
+fn change<const N: usize>(
+    publish: &watch::Sender<Arc<Inventory>>,
+    how: impl FnOnce(&mut Inventory) -> [Changes; N],
+) -> Vec<Arc<Draft>> {
+    let mut next = publish.borrow().clone();
+    let changes = how(Arc::make_mut(&mut next));
+    publish.send_replace(next);
+    changes.iter().for_each(findings::log);
+    changes.into_iter().flat_map(|changes| changes.postponed).collect()
+}
+
+fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
+    let host = roots.look(config.injection.pass_device_specs);
+    if config.injection.imex == Imex::Required && !host.imex_channel {
+        bail!(
+            "imex.required is set and the host has no IMEX channel 0: no character device {} in {} nor in our own \
+             container; create it (nvidia-modprobe -c 0), or do not require it",
+            crate::device::injection::IMEX_CHANNEL,
+            roots.driver.display()
+        );
+    }
+    Ok(host)
+}
+
+fn refuse(refused: &Refused) {
+    for line in refused.to_string().lines() {
+        error!("{line}");
+    }
+    error!("the config file is refused, the configuration before stays in force");
+}
+
+/// The directory of the file, and of everything that a symlink on the way to it leads through.
+fn directories(path: &Path) -> BTreeSet<PathBuf> {
+    let mut directories = BTreeSet::new();
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        directories.insert(parent.clone());
+        // A ConfigMap's file leads through `..data`, which is the link that is swapped.
+        if let Some(above) = parent.parent().filter(|_| parent.is_symlink()) {
+            directories.insert(above.to_owned());
+        }
+        match std::fs::read_link(&path) {
+            Ok(target) => path = parent.join(target),
+            Err(_) => break,
+        }
+    }
+    directories.retain(|directory| directory.is_dir());
+    directories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directory_on_the_way_to_the_file_is_watched() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        for directory in ["config", "available/..1"] {
+            std::fs::create_dir_all(at(directory)).unwrap();
+        }
+        std::fs::write(at("available/..1/a100"), "").unwrap();
+        std::os::unix::fs::symlink("..1", at("available/..data")).unwrap();
+        std::os::unix::fs::symlink("..data/a100", at("available/a100")).unwrap();
+        std::os::unix::fs::symlink(at("available/a100"), at("config/config.yaml")).unwrap();
+        let watched = directories(&at("config/config.yaml"));
+        assert_eq!(watched, [at("config"), at("available"), at("available/..data")].into());
+    }
+}

@@ -1,0 +1,232 @@
+//! Where NVIDIA's plugin ran before: what it left with the kubelet stays valid, and every way to hand over a device is
+//! as it was.
+
+use std::collections::BTreeMap;
+
+use fake_nvml::profiles;
+use simnode::kubelet::{KubeletVersion, View};
+use simnode::node::{Node, Plugin, PluginOptions};
+use simnode::proto::ContainerAllocateResponse;
+
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, node, plugin};
+
+/// Time-slicing of whole GPUs, as NVIDIA's README writes it.
+pub(crate) const SLICED: &str = "version: v1
+sharing:
+  timeSlicing:
+    resources:
+    - name: nvidia.com/gpu
+      replicas: 4
+";
+
+/// A config file on the node.
+pub(crate) fn config(node: &Node, text: &str) -> String {
+    let path = node.root().join("config.yaml");
+    std::fs::write(&path, text).expect("a config file");
+    path.display().to_string()
+}
+
+/// The plugin with a list of `allocatable` devices of `resource`.
+pub(crate) async fn rig(node: Node, options: &PluginOptions, resource: &str, allocatable: usize) -> Rig {
+    let kubelet = kubelet(node.kubelet()).await;
+    let plugin = Plugin::start(&node, options).expect("the plugin");
+    let rig = Rig { kubelet, plugin, node };
+    rig.until(&format!("{allocatable} of {resource}"), |view: &View| view.allocatable(resource) == allocatable).await;
+    rig
+}
+
+/// All that a container gets, a line each; the random part of an annotation's key is cut off.
+fn given(answer: &ContainerAllocateResponse) -> Vec<String> {
+    let envs: BTreeMap<_, _> = answer.envs.iter().collect();
+    let mut lines: Vec<String> = envs.into_iter().map(|(name, value)| format!("env {name}={value}")).collect();
+    for mount in &answer.mounts {
+        lines.push(format!("mount {} {} {}", mount.host_path, mount.container_path, mount.read_only));
+    }
+    for node in &answer.devices {
+        lines.push(format!("node {} {} {}", node.host_path, node.container_path, node.permissions));
+    }
+    for (key, value) in &answer.annotations {
+        let (name, random) = key.split_once('_').expect("a key with a random part");
+        assert_eq!(random.len(), 36, "{key}");
+        lines.push(format!("annotation {name}={value}"));
+    }
+    lines.extend(answer.cdi_devices.iter().map(|device| format!("cdi {}", device.name)));
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_old_plugin_allocated_is_still_valid_after_the_swap() {
+    // The old plugin is played by our own: names of resources and ids of devices are the same text, which the
+    // kubelet's checkpoint holds. NVIDIA's plugin, "1.8 Device identity".
+    for (text, resource, ids) in [("version: v1", GPU, 8), (SLICED, GPU, 32)] {
+        let node = eight_h100s();
+        let options = plugin().env("CONFIG_FILE", config(&node, text));
+        let mut rig = rig(node, &options, resource, ids).await;
+        let first = rig.node.uuid(0);
+        let expected = if text == SLICED { format!("{first}::0") } else { first };
+        assert_eq!(rig.kubelet.view().healthy(resource, &expected), Some(true));
+        let answer = rig.kubelet.allocate("pod", "main", resource, 1).await.unwrap();
+        rig.plugin.terminate().unwrap();
+        rig.plugin.wait_exit(PATIENCE).await.unwrap();
+        rig.kubelet.restart().await.unwrap();
+        rig.plugin = Plugin::start(&rig.node, &options).unwrap();
+        rig.until("the new plugin's list", |view| view.life == 2 && view.allocatable(resource) == ids).await;
+        // The pod is admitted again with what the checkpoint holds.
+        assert_eq!(rig.kubelet.allocate("pod", "main", resource, 1).await.unwrap(), answer);
+        rig.assert_flawless();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_list_strategy_answers_byte_for_byte() {
+    // NVIDIA's plugin, "1.9 Allocate response per strategy".
+    let (id, root) = ("<id>", "/var/run/nvidia-container-devices");
+    let envvar = format!("env NVIDIA_VISIBLE_DEVICES={id}");
+    let listed = format!("env NVIDIA_VISIBLE_DEVICES={root}");
+    let mount = format!("mount /dev/null {root}/{id} false");
+    let cdi = format!("k8s.device-plugin.nvidia.com/gpu={id}");
+    let annotation = format!("annotation cdi.k8s.io/nvidia-device-plugin={cdi}");
+    let cri = format!("cdi {cdi}");
+    let table: &[(&str, &[&str])] = &[
+        ("envvar", &[&envvar]),
+        ("volume-mounts", &[&listed, &mount]),
+        ("cdi-annotations", &[&annotation]),
+        ("cdi-cri", &[&cri]),
+        ("envvar,cdi-cri", &[&envvar, &cri]),
+        ("envvar,volume-mounts,cdi-annotations,cdi-cri", &[&listed, &mount, &annotation, &cri]),
+    ];
+    for (strategies, expected) in table {
+        for by in ["uuid", "index"] {
+            let node = node(profiles::h100x1());
+            let options = plugin().env("DEVICE_LIST_STRATEGY", *strategies).env("DEVICE_ID_STRATEGY", by);
+            let rig = rig(node, &options, GPU, 1).await;
+            let answer = rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
+            let name = if by == "index" { "0".to_owned() } else { rig.node.uuid(0) };
+            let expected: Vec<_> = expected.iter().map(|line| line.replace(id, &name)).collect();
+            assert_eq!(given(&answer), expected, "{strategies} by {by}");
+            rig.assert_flawless();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn device_nodes_are_passed_as_they_are_on_the_host() {
+    // NVIDIA's plugin, "1.10 pass-device-specs" and "1.11 GDS / MOFED / GDRCopy / IMEX".
+    let node = node(profiles::h100x8_mig_single());
+    std::fs::remove_file(node.dev().join("nvidia-modeset")).unwrap();
+    let channels = node.dev().join("nvidia-caps-imex-channels");
+    std::fs::create_dir(&channels).unwrap();
+    std::os::unix::fs::symlink("/dev/null", channels.join("channel0")).unwrap();
+    let options = plugin()
+        .env("MIG_STRATEGY", "mixed")
+        .env("PASS_DEVICE_SPECS", "true")
+        .env("NVIDIA_DEV_ROOT", "/run/nvidia/driver")
+        .env("IMEX_CHANNEL_IDS", "0")
+        .env("GDS_ENABLED", "true");
+    let resource = "nvidia.com/mig-1g.10gb";
+    let rig = rig(node, &options, resource, 56).await;
+    let mig = rig.node.state().gpus[0].mig.clone().unwrap().devices[0].clone();
+    let mut client = rig.kubelet.client(resource).await.unwrap();
+    let request = simnode::proto::AllocateRequest {
+        container_requests: vec![simnode::proto::ContainerAllocateRequest { device_ids: vec![mig.uuid.clone()] }],
+    };
+    let answer = client.allocate(request).await.unwrap().into_inner().container_responses.remove(0);
+    // The simulated driver lists nine capabilities for each GPU instance, from 3 on.
+    let cap = 3 + mig.gpu_instance * 9;
+    let paths = [
+        "/dev/nvidiactl".to_owned(),
+        "/dev/nvidia-uvm".to_owned(),
+        "/dev/nvidia-uvm-tools".to_owned(),
+        "/dev/nvidia0".to_owned(),
+        format!("/dev/nvidia-caps/nvidia-cap{cap}"),
+        format!("/dev/nvidia-caps/nvidia-cap{}", cap + 1),
+        "/dev/nvidia-caps-imex-channels/channel0".to_owned(),
+    ];
+    let mut expected = vec![
+        "env NVIDIA_GDS=enabled".to_owned(),
+        "env NVIDIA_IMEX_CHANNELS=0".to_owned(),
+        format!("env NVIDIA_VISIBLE_DEVICES={}", mig.uuid),
+    ];
+    expected.extend(paths.iter().map(|path| format!("node /run/nvidia/driver{path} {path} rw")));
+    assert_eq!(given(&answer), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imex_channel_that_is_required_and_missing_is_an_error_that_says_so() {
+    let node = eight_h100s();
+    let options = plugin().env("IMEX_CHANNEL_IDS", "0").env("IMEX_REQUIRED", "true");
+    let mut plugin = Plugin::start(&node, &options).unwrap();
+    assert_eq!(plugin.wait_exit(PATIENCE).await.unwrap().code(), Some(1));
+    assert!(plugin.log().join("\n").contains("channel0"), "{:?}", plugin.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_time_slicing_a_failing_gpu_takes_all_its_replicas_with_it() {
+    let node = eight_h100s();
+    let options = plugin().env("CONFIG_FILE", config(&node, SLICED));
+    let rig = rig(node, &options, GPU, 32).await;
+    rig.node.xid(3, 79).unwrap();
+    let view = rig.until("four replicas fewer", |view| view.allocatable(GPU) == 28).await;
+    for replica in 0..4 {
+        assert_eq!(view.healthy(GPU, &format!("{}::{replica}", rig.node.uuid(3))), Some(false));
+    }
+    // One list changes all four.
+    assert_eq!(view.resource(GPU).unwrap().lists_received, 2);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_one_replica_is_refused_in_nvidias_words() {
+    // NVIDIA's plugin, "1.17 Sharing": failRequestsGreaterThanOne.
+    let node = eight_h100s();
+    let text = SLICED
+        .replace("timeSlicing:\n", "timeSlicing:\n    renameByDefault: true\n    failRequestsGreaterThanOne: true\n");
+    let options = plugin().env("CONFIG_FILE", config(&node, &text));
+    let shared = "nvidia.com/gpu.shared";
+    let rig = rig(node, &options, shared, 32).await;
+    rig.kubelet.allocate("pod", "main", shared, 1).await.unwrap();
+    let refused = rig.kubelet.allocate("greedy", "main", shared, 2).await.unwrap_err();
+    let words = "invalid allocation request for \"nvidia.com/gpu.shared\": invalid request: maximum request size for \
+                 shared resources is 1; found 2";
+    assert!(refused.to_string().contains(words), "{refused}");
+    assert_eq!(rig.kubelet.view().capacity(GPU), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_mps_shares_is_served_once_its_daemon_answers() {
+    let node = eight_h100s();
+    let bin = node.root().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let client = bin.join("nvidia-cuda-mps-control");
+    let script = |answer: &str| {
+        let next = client.with_extension("next");
+        let checks = "[ \"$CUDA_MPS_PIPE_DIRECTORY\" = /mps/nvidia.com/gpu.shared/pipe ] || exit 3\n\
+                      [ \"$question\" = get_default_active_thread_percentage ] || exit 4";
+        std::fs::write(&next, format!("#!/bin/sh\nread question\n{checks}\n{answer}\n")).unwrap();
+        std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::rename(&next, &client).unwrap();
+    };
+    script("echo 'Cannot find MPS control daemon process' >&2; exit 1");
+    let text = SLICED.replace("timeSlicing:\n", "mps:\n    renameByDefault: true\n");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let options =
+        plugin().env("CONFIG_FILE", config(&node, &text)).env("MPS_ROOT", "/run/nvidia/mps").env("PATH", path);
+    let kubelet = kubelet(node.kubelet().version(KubeletVersion::V1_36)).await;
+    let plugin = Plugin::start(&node, &options).unwrap();
+    let rig = Rig { kubelet, plugin, node };
+    rig.logged("Cannot find MPS control daemon process").await;
+    assert!(rig.kubelet.view().registrations.is_empty());
+    script("echo 25.0");
+    let shared = "nvidia.com/gpu.shared";
+    rig.until("the daemon answers", |view| view.allocatable(shared) == 32).await;
+    let answer = rig.kubelet.allocate("pod", "main", shared, 1).await.unwrap();
+    assert_eq!(
+        given(&answer),
+        [
+            "env CUDA_MPS_PIPE_DIRECTORY=/mps/nvidia.com/gpu.shared/pipe",
+            &format!("env NVIDIA_VISIBLE_DEVICES={}", rig.node.uuid(0)),
+            "mount /run/nvidia/mps/nvidia.com/gpu.shared/pipe /mps/nvidia.com/gpu.shared/pipe false",
+            "mount /run/nvidia/mps/shm /dev/shm false",
+        ]
+    );
+}

@@ -1,0 +1,135 @@
+//! The configuration changes while pods hold devices.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::dropin::{SLICED, config, rig};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, node, plugin};
+use fake_nvml::profiles;
+
+const SHARED: &str = "nvidia.com/gpu.shared";
+const HANGUP: i32 = 1;
+
+fn write(rig: &Rig, text: &str) {
+    config(&rig.node, text);
+}
+
+/// Time-slicing under another name.
+fn renamed(replicas: u32) -> String {
+    SLICED.replace("timeSlicing:\n", "timeSlicing:\n    renameByDefault: true\n").replace('4', &replicas.to_string())
+}
+
+/// The plugin's sockets: a server that was started anew has another.
+fn sockets(rig: &Rig) -> Vec<std::path::PathBuf> {
+    rig.node.plugin_sockets()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_resource_is_served_and_the_old_ids_stay_unhealthy_while_pods_hold_them() {
+    let node = eight_h100s();
+    let options = plugin().env("CONFIG_FILE", config(&node, "version: v1"));
+    let rig = rig(node, &options, GPU, 8).await;
+    rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
+    let before = sockets(&rig);
+    write(&rig, &renamed(4));
+    let view = rig.until("the new resource", |view| view.allocatable(SHARED) == 32 && view.allocatable(GPU) == 0).await;
+    assert_eq!(view.capacity(GPU), 8, "no id that a pod may hold has vanished");
+    assert!(sockets(&rig).iter().any(|socket| *socket == before[0]), "the old resource keeps its socket");
+    assert_eq!(view.accepted(GPU).count(), 1);
+    // And back: the pod's device is Healthy again.
+    write(&rig, "version: v1\n");
+    rig.until("as before", |view| view.allocatable(GPU) == 8 && view.allocatable(SHARED) == 0).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_did_not_change_hears_nothing_of_a_reload() {
+    let mig = "nvidia.com/mig-3g.40gb";
+    let node = node(profiles::h100x8_mig_mixed());
+    let options = plugin().env("MIG_STRATEGY", "mixed").env("CONFIG_FILE", config(&node, "version: v1"));
+    let rig = rig(node, &options, mig, 2).await;
+    rig.until("all resources", |view| view.allocatable(GPU) == 4).await;
+    write(&rig, SLICED);
+    let view = rig.until("replicas", |view| view.allocatable(GPU) == 16).await;
+    assert_eq!(view.resource(mig).unwrap().lists_received, 1);
+    assert_eq!((view.accepted(mig).count(), view.accepted(GPU).count()), (1, 1));
+    // What containers get is no list's business.
+    write(&rig, &format!("{SLICED}flags: {{plugin: {{deviceListStrategy: [cdi-cri]}}}}\n"));
+    rig.logged("injection=true").await;
+    let answer = rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
+    assert_eq!((answer.cdi_devices.len(), answer.envs.len()), (1, 0));
+    assert_eq!(rig.kubelet.view().resource(GPU).unwrap().lists_received, 2);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_change_is_refused_with_its_mistakes_and_the_old_one_stays() {
+    let node = eight_h100s();
+    let options = plugin().env("CONFIG_FILE", config(&node, SLICED));
+    let rig = rig(node, &options, GPU, 32).await;
+    write(&rig, "version: v1\nflags: {migStrategy: sometimes}\nsharing: {timeSlicing: {resources: [{name: gpu}]}}\n");
+    rig.logged("flags.migStrategy").await;
+    rig.logged("replicas").await;
+    rig.logged("the configuration before stays in force").await;
+    // So many replicas that the kubelet would not receive the list: refused with the arithmetic.
+    write(&rig, &renamed(10_000));
+    let line = rig.logged("is refused, the one before stays in force").await;
+    assert!(line.contains("8 devices x 10000 replicas x 67 bytes = 5360000 bytes"), "{line}");
+    let view = rig.kubelet.view();
+    assert_eq!((view.allocatable(GPU), view.resource(GPU).unwrap().lists_received), (32, 1));
+    write(&rig, &renamed(2));
+    rig.until("a valid one", |view| view.allocatable(SHARED) == 16).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hangup_reads_the_file_again_and_ends_nothing() {
+    let node = eight_h100s();
+    let options = plugin().env("CONFIG_FILE", config(&node, "version: v1"));
+    let rig = rig(node, &options, GPU, 8).await;
+    rig.plugin.signal(HANGUP).unwrap();
+    rig.logged("the configuration is what it was").await;
+    write(&rig, SLICED);
+    rig.plugin.signal(HANGUP).unwrap();
+    rig.until("replicas", |view| view.allocatable(GPU) == 32).await;
+    assert_eq!(rig.kubelet.view().accepted(GPU).count(), 1);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hangup_without_a_file_ends_nothing() {
+    let rig = rig(eight_h100s(), &plugin(), GPU, 8).await;
+    rig.plugin.signal(HANGUP).unwrap();
+    rig.logged("the configuration is what it was").await;
+    rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
+}
+
+/// Lays a file out as the kubelet does for a ConfigMap.
+fn config_map(directory: &Path, generation: u32, text: &str) -> std::io::Result<()> {
+    let data = directory.join(format!("..{generation}"));
+    std::fs::create_dir_all(&data)?;
+    std::fs::write(data.join("config.yaml"), text)?;
+    let next = directory.join("..data_tmp");
+    std::os::unix::fs::symlink(&data, &next)?;
+    std::fs::rename(next, directory.join("..data"))?;
+    if generation == 1 {
+        std::os::unix::fs::symlink("..data/config.yaml", directory.join("config.yaml"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_maps_symlink_swap_is_applied_at_once() {
+    let node = eight_h100s();
+    let directory = node.root().join("map");
+    config_map(&directory, 1, "version: v1").unwrap();
+    let options = plugin().env("CONFIG_FILE", directory.join("config.yaml"));
+    let rig = rig(node, &options, GPU, 8).await;
+    let mut slowest = Duration::ZERO;
+    for (generation, replicas) in [(2, 2), (3, 3), (4, 5)] {
+        let began = Instant::now();
+        config_map(&directory, generation, &SLICED.replace('4', &replicas.to_string())).unwrap();
+        rig.until("replicas", |view| view.allocatable(GPU) == 8 * replicas).await;
+        slowest = slowest.max(began.elapsed());
+    }
+    assert!(slowest < PATIENCE / 3, "the watch tells before the slow look does: {slowest:?}");
+}
