@@ -26,6 +26,9 @@ use super::wire::DevicePluginServer;
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
 
+/// How much of a request may be on its way unread. HTTP/2 has 64 KiB by default, and a request that names 2,048 replicas
+/// has a hundred: it would wait half-way for our leave to go on. None of it is reserved.
+const WINDOW: u32 = 1 << 20;
 /// How long clients get to close their side after the streams have ended, before their connections are cut.
 const CLOSING_GRACE: Duration = Duration::from_millis(300);
 /// Pause after a connection could not be accepted: out of descriptors, mostly.
@@ -84,12 +87,15 @@ impl Server {
             let open = open.clone();
             move |io| Ok::<_, io::Error>(Connection::new(io, cut.clone(), open.one_more()))
         });
-        let serving = Grpc::builder().serve_with_incoming_shutdown(
-            DevicePluginServer::new(service),
-            connections,
-            // Asked to stop, or the server's handle is gone: either way it is over.
-            async { stopped.await.unwrap_or(()) },
-        );
+        let serving = Grpc::builder()
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .serve_with_incoming_shutdown(
+                DevicePluginServer::new(service),
+                connections,
+                // Asked to stop, or the server's handle is gone: either way it is over.
+                async { stopped.await.unwrap_or(()) },
+            );
         let task = tokio::spawn(serving);
         Ok(Self { path, endpoint, id, streams, connections: open, alive, stop, uncut, task })
     }
