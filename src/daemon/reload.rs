@@ -24,7 +24,7 @@ use crate::device::layout::Finding;
 use crate::host::Roots;
 
 /// Pause between two looks beside the watch.
-const SLOW: Duration = Duration::from_secs(10);
+const SLOW: Duration = Duration::from_secs(30);
 /// Pause after a change, so that what is written in several steps is read once.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Most symlinks that are followed on the way to the file.

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::watch::{Watch, Watches};
 
 /// Pause between two looks beside the watch: nothing rests on inotify alone.
-const SLOW: Duration = Duration::from_secs(10);
+const SLOW: Duration = Duration::from_secs(30);
 /// Pause between two looks without a watch.
 const POLLING: Duration = Duration::from_secs(1);
 /// Pause between two looks for a directory that is not there.

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use simnode::kubelet::{Kubelet, KubeletVersion, View};
 use simnode::node::{Plugin, PluginOptions};
@@ -16,6 +16,13 @@ fn own_socket(rig: &Rig) -> PathBuf {
     let sockets = rig.node.plugin_sockets();
     assert_eq!(sockets.len(), 1, "{sockets:?}");
     sockets.into_iter().next().expect("there is one")
+}
+
+/// Removes the plugin directory, though the plugin may make a socket in it meanwhile.
+fn remove_directory(directory: &Path) {
+    while directory.exists() {
+        let _ = std::fs::remove_dir_all(directory);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +242,7 @@ async fn a_directory_deleted_under_its_mount_ends_the_plugin() {
     let mut plugin = Plugin::start(&node, &options).unwrap();
     kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
     kubelet.stop().await;
-    std::fs::remove_dir_all(node.kubelet_directory()).unwrap();
+    remove_directory(&node.kubelet_directory());
     let status = plugin.wait_exit(PATIENCE).await.unwrap();
     assert_eq!(status.code(), Some(1), "{:?}", plugin.log());
     assert!(plugin.log().iter().any(|line| line.contains("was deleted on the host under our mount")));
@@ -245,7 +252,7 @@ async fn a_directory_deleted_under_its_mount_ends_the_plugin() {
 async fn a_directory_made_anew_in_plain_sight_is_watched_again() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     rig.kubelet.stop().await;
-    std::fs::remove_dir_all(rig.node.kubelet_directory()).unwrap();
+    remove_directory(&rig.node.kubelet_directory());
     rig.kubelet.start_again().await.unwrap();
     rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
     std::fs::remove_file(own_socket(&rig)).unwrap();

@@ -217,8 +217,9 @@ async fn a_question_about_links_that_hangs_holds_up_nothing() {
     assert_eq!(asking.ask(&[0, 1, 3], &[], 2).await, [0, 3]);
     assert_eq!(asking.ask(&[1, 4, 5], &[], 2).await, [1, 5]);
     assert_ne!(asking.ask(&[5, 6, 7], &[], 2).await, [5, 6], "nobody has said that they have two links");
+    let seen = rig.plugin.log().len();
     rig.node.edit_gpu(5, |gpu| gpu.hangs.clear()).unwrap();
-    rig.plugin.wait_for_log_after(rig.plugin.log().len(), KNOWN, crate::rig::PATIENCE).await.unwrap();
+    rig.plugin.wait_for_log_after(seen, KNOWN, crate::rig::PATIENCE).await.unwrap();
     assert_eq!(asking.ask(&[5, 6, 7], &[], 2).await, [5, 6]);
     rig.assert_flawless();
 }

@@ -17,7 +17,9 @@ async fn a_thousand_kubelet_restarts_leak_nothing() {
     }
     let (warm, last) = (warm.unwrap(), rig.settled().await);
     assert_eq!(rig.node.plugin_sockets().len(), 1);
-    assert_eq!((last.threads, last.descriptors), (warm.threads, warm.descriptors));
+    assert_eq!(last.threads, warm.threads);
+    // One more may be open just then; one lost at each restart would be five hundred.
+    assert!(last.descriptors <= warm.descriptors + 2, "from {warm:?} to {last:?}");
     // What the allocator keeps grows ever more slowly; a kilobyte lost at each restart would be twice this.
     assert!(last.anonymous_kib <= warm.anonymous_kib + 256, "from {warm:?} to {last:?}");
     rig.assert_flawless();

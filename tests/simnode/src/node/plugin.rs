@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use super::Node;
 use super::lines::Lines;
@@ -94,6 +95,7 @@ pub struct Plugin {
     pid: u32,
     started_at: Instant,
     lines: Lines,
+    readers: Vec<JoinHandle<io::Result<()>>>,
 }
 
 impl Plugin {
@@ -108,9 +110,11 @@ impl Plugin {
         let pid = child.id().expect("it was not waited for yet");
         let lines = Lines::default();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        tokio::spawn(lines.clone().collect(stdout.expect("it is piped")));
-        tokio::spawn(lines.clone().collect(stderr.expect("it is piped")));
-        Ok(Self { child, pid, started_at, lines })
+        let readers = [
+            tokio::spawn(lines.clone().collect(stdout.expect("it is piped"))),
+            tokio::spawn(lines.clone().collect(stderr.expect("it is piped"))),
+        ];
+        Ok(Self { child, pid, started_at, lines, readers: readers.into() })
     }
 
     /// The process id.
@@ -176,12 +180,20 @@ impl Plugin {
         self.send(signal.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no such signal"))?)
     }
 
-    /// Waits for its end, however it comes.
+    /// Waits for its end, however it comes, and until all that it has written is in the log.
     ///
     /// # Errors
     /// It is still running when the time is over; the error has all lines.
     pub async fn wait_exit(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
-        match tokio::time::timeout(timeout, self.child.wait()).await {
+        let ended = async {
+            let status = self.child.wait().await;
+            for reader in self.readers.drain(..) {
+                // It ends with the pipe, which ended with the plugin.
+                let _ = reader.await;
+            }
+            status
+        };
+        match tokio::time::timeout(timeout, ended).await {
             Ok(status) => status.context("waiting for the plugin"),
             Err(_) => Err(anyhow!("still running after {timeout:?}\n{}", self.log().join("\n"))),
         }
