@@ -12,7 +12,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds(descriptors)?;
 
     println!("cargo:rerun-if-env-changed=GIT_COMMIT");
+    // The reflog grows with each commit, checkout and pull; HEAD itself only with a checkout.
     println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/logs/HEAD");
     println!("cargo:rustc-env=GIT_COMMIT={}", commit());
     Ok(())
 }
