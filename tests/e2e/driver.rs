@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fake_nvml::profiles;
+use simnode::kubelet::View;
 use simnode::node::Plugin;
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 
@@ -99,7 +100,15 @@ async fn nvml_is_initialised_anew_when_the_driver_has_other_gpus() {
     let rig = quick().await;
     fs::create_dir_all(rig.node.sysfs().join("bus/pci/drivers/nvidia/0000:1b:00.0")).unwrap();
     rig.logged("the driver has other GPUs than before").await;
-    rig.node.xid(1, 48).unwrap();
+    // An event before the new registration is lost, as with the real driver: so again until one is heard.
+    let uuid = rig.node.uuid(1);
+    for _ in 0..30 {
+        rig.node.xid(1, 48).unwrap();
+        let heard = |view: &View| view.healthy(GPU, &uuid) == Some(false);
+        if rig.kubelet.wait_until("an Xid is heard", std::time::Duration::from_secs(1), heard).await.is_ok() {
+            break;
+        }
+    }
     rig.until_healthy(1, false).await;
     assert_eq!(rig.kubelet.view().allocatable(GPU), 7);
     assert_eq!(rig.registrations(), 1);
