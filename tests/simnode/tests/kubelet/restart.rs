@@ -44,7 +44,9 @@ async fn an_admission_ends_with_the_kubelet() {
     };
     let (registered, ()) = tokio::join!(plugin.register(), died);
     registered.expect_err("cut");
-    assert_eq!(home.kubelet.view().registrations[0].outcome, Outcome::Abandoned);
+    // The dial-back and the call die together; either may be noticed first.
+    let outcome = home.kubelet.view().registrations[0].outcome.clone();
+    assert!(matches!(outcome, Outcome::Abandoned | Outcome::Refused(_)), "{outcome:?}");
 }
 
 #[tokio::test]
