@@ -11,6 +11,7 @@
 //! - [`mps`]: whether an MPS control daemon answers.
 //! - [`watch`]: one inotify instance for all directories that are watched.
 //! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
 //! - [`log`]: what the log says of the inventory's changes.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
@@ -58,4 +59,5 @@ pub mod log;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
+pub mod status;
 pub mod watch;

@@ -25,6 +25,7 @@ const WALLS: &[Wall] = &[
     Wall { word: "crate::daemon", allowed: &["daemon"], why: "the daemon knows the rooms, no room knows it" },
     Wall { word: "crate::plugin", allowed: &["plugin", "daemon"], why: "the edges do not know each other" },
     Wall { word: "crate::nvml", allowed: &["nvml", "daemon"], why: "the edges do not know each other" },
+    Wall { word: "crate::status", allowed: &["status", "daemon"], why: "the edges know nothing of views of them" },
     Wall { word: "crate::config", allowed: &["config", "daemon"], why: "an edge takes settings in its own words" },
 ];
 
