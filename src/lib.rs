@@ -11,7 +11,9 @@
 //! - [`mps`]: whether an MPS control daemon answers.
 //! - [`watch`]: one inotify instance for all directories that are watched.
 //! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`counters`]: counters that the edges keep of their own work.
 //! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
+//! - [`metrics`]: the text that Prometheus scrapes. A view.
 //! - [`log`]: what the log says of the inventory's changes.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
@@ -52,10 +54,12 @@
 //! which can hang for good on a sick GPU.
 
 pub mod config;
+pub mod counters;
 pub mod daemon;
 pub mod device;
 pub mod host;
 pub mod log;
+pub mod metrics;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;

@@ -17,6 +17,7 @@ mod pace;
 mod raw;
 mod reading;
 mod session;
+pub mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -31,6 +32,7 @@ use crate::device::health::{EventType, Moment, NodeHealth};
 use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
 use attendant::Attendant;
+use telemetry::Telemetry;
 pub use library::OpenError;
 
 /// Observations on their way to their reader. A storm of events fills it, and the thread that waits for events
@@ -81,6 +83,8 @@ pub struct Links {
     pub wants: watch::Receiver<Wants>,
     /// Whether somebody wants NVML to be let go.
     pub let_go: LetGo,
+    /// What it counts.
+    pub telemetry: Telemetry,
 }
 
 impl Links {
@@ -89,7 +93,7 @@ impl Links {
     pub fn new(let_go: LetGo) -> (Self, mpsc::Receiver<Vec<Seen>>, watch::Sender<Wants>) {
         let (observe, observations) = mpsc::channel(QUEUE);
         let (want, wants) = watch::channel(Wants::default());
-        (Self { observe, wants, let_go }, observations, want)
+        (Self { observe, wants, let_go, telemetry: Telemetry::default() }, observations, want)
     }
 }
 

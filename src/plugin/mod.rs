@@ -10,6 +10,7 @@ pub mod notes;
 pub mod server;
 pub mod service;
 pub mod socket;
+pub mod telemetry;
 pub mod wire;
 
 use std::convert::Infallible;
@@ -25,9 +26,9 @@ use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
 use directory::Changes;
 use lifecycle::{Seen, State, Step, Why};
-use notes::Notes;
 use server::Server;
 use socket::{Places, SocketId};
+use telemetry::Telemetry;
 
 /// From how many failures in a row on a failure is worth a warning: the first few are the kubelet starting.
 const WORTH_A_WARNING: u32 = 8;
@@ -58,6 +59,7 @@ pub async fn run(
     inventory: watch::Receiver<Arc<Inventory>>,
     changes: Changes,
     started: std::time::Instant,
+    telemetry: Telemetry,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), PluginError> {
     let mut plugin = Plugin {
@@ -70,7 +72,7 @@ pub async fn run(
         server: None,
         no_stream_since: None,
         registrations: 0,
-        notes: Notes::default(),
+        telemetry,
     };
     let result = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => Ok(()),
@@ -93,7 +95,7 @@ struct Plugin {
     /// Since when no stream is open; `None` while one is.
     no_stream_since: Option<Duration>,
     registrations: u64,
-    notes: Notes,
+    telemetry: Telemetry,
 }
 
 impl Plugin {
@@ -121,7 +123,9 @@ impl Plugin {
         let now = self.now();
         let streams = self.server.as_ref().map_or(0, |server| *server.streams().borrow());
         self.no_stream_since = if streams > 0 { None } else { self.no_stream_since.or(Some(now)) };
-        Seen { now, own, kubelet, no_stream_since: self.no_stream_since }
+        let seen = Seen { now, own, kubelet, no_stream_since: self.no_stream_since };
+        self.telemetry.looked(&self.state, &seen, self.server.as_ref().map(Server::endpoint), streams);
+        seen
     }
 
     /// What is at a path. A path that cannot be read counts as empty: the retry that follows says why.
@@ -134,7 +138,7 @@ impl Plugin {
 
     fn bind(&mut self) {
         let state = std::mem::take(&mut self.state);
-        match Server::start(&self.places.directory, &self.resource, self.inventory.clone(), &self.notes) {
+        match Server::start(&self.places.directory, &self.resource, self.inventory.clone(), &self.telemetry) {
             Ok(server) => {
                 info!(resource = %self.resource, socket = %server.path().display(), "serving");
                 self.state = state.bound(server.id());
@@ -142,6 +146,7 @@ impl Plugin {
                 self.server = Some(server);
             }
             Err(error) => {
+                self.telemetry.failed(&error);
                 self.state = state.bind_failed(self.now(), chance());
                 if let State::Down { retry, .. } = &self.state
                     && retry.failures() == WORTH_A_WARNING
@@ -178,6 +183,7 @@ impl Plugin {
                 }
             }
         };
+        self.telemetry.called(result.as_ref(), before.elapsed(), self.now(), &endpoint);
         let state = std::mem::take(&mut self.state);
         match result {
             Some(Ok(())) => {
@@ -214,6 +220,7 @@ impl Plugin {
 
     async fn restart(&mut self, why: Why) {
         info!(resource = %self.resource, why = %why, "starting the server anew");
+        self.telemetry.restarts(self.now(), &why);
         if let Some(server) = self.server.take() {
             server.stop().await;
         }

@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use super::crew::Crew;
 use super::desk::{Desk, Listening};
 use super::pace::{Backoff, Polls, random};
+use super::telemetry::Telemetry;
 use super::{EdgeError, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
 use crate::device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
 use crate::device::inventory::Observation;
@@ -60,6 +61,7 @@ pub(super) struct Attendant {
     let_go: LetGo,
     clock: super::Clock,
     crew: Crew,
+    telemetry: Telemetry,
     desk: Desk,
     nudge: mpsc::Sender<Nudge>,
     nudged: mpsc::Receiver<Nudge>,
@@ -87,7 +89,8 @@ impl Attendant {
         let (nudge, nudged) = mpsc::channel(2);
         let poll = settings.poll;
         Ok(Self {
-            crew: Crew::new(settings.deadline)?,
+            crew: Crew::new(settings.deadline, links.telemetry.clone())?,
+            telemetry: links.telemetry,
             settings,
             observe: links.observe,
             wants: links.wants,
@@ -122,6 +125,7 @@ impl Attendant {
             };
             match left {
                 Left::Gone(error) => {
+                    self.telemetry.is_up(false);
                     warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
                     self.fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
                     self.close().await?;
@@ -217,9 +221,12 @@ impl Attendant {
 
     /// One turn: what was missed, what is to be enumerated, polled and read.
     async fn round(&mut self, polling: bool, scanning: bool) -> Result<Asked<()>, EdgeError> {
-        let at = self.clock.now();
+        let (at, began) = (self.clock.now(), Instant::now());
         let mut batch: Vec<_> = self.crew.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
         let asked = self.ask(polling, scanning, &mut batch).await;
+        if polling {
+            self.telemetry.round_took(began.elapsed());
+        }
         self.tell(batch).await;
         asked
     }
