@@ -11,6 +11,7 @@ use gpu_device_plugin::device::injection::Injector;
 use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
 use gpu_device_plugin::device::layout::Layout;
 use gpu_device_plugin::device::names::ResourceName;
+use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
 use simnode::kubelet::Kubelet;
@@ -43,8 +44,14 @@ fn bench(criterion: &mut Criterion) {
     inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
     let (_publish, snapshots) = watch::channel(Arc::new(inventory));
     let (server, client) = runtime.block_on(async {
-        let server =
-            Server::start(directory.path(), &ResourceName::gpu(), snapshots, &Notes::default()).expect("a server");
+        let server = Server::start(
+            directory.path(),
+            &ResourceName::gpu(),
+            snapshots,
+            &Notes::default(),
+            &Allocations::default(),
+        )
+        .expect("a server");
         let path: PathBuf = server.path().to_owned();
         (server, Kubelet::dial(path).await.expect("a client"))
     });
