@@ -130,4 +130,22 @@ mod tests {
             ]
         );
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kubelet_that_does_not_speak_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("kubelet.sock");
+        let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let before = tokio::time::Instant::now();
+        assert!(matches!(list(&socket).await, Err(AskError::Deadline)));
+        assert_eq!(before.elapsed(), DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("kubelet.sock");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert!(matches!(list(&socket).await, Err(AskError::Connect(_))));
+    }
 }
