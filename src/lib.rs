@@ -13,6 +13,7 @@
 //! - [`socket_id`]: which file is at a path.
 //! - [`watch`]: one inotify instance for all directories that are watched.
 //! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
 //! - [`log`]: what the log says of the inventory's changes.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
@@ -62,4 +63,5 @@ pub mod nvml;
 pub mod plugin;
 pub mod podresources;
 pub mod socket_id;
+pub mod status;
 pub mod watch;

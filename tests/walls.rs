@@ -30,6 +30,7 @@ const WALLS: &[Wall] = &[
     Wall { word: "crate::plugin", allowed: &["plugin", "daemon"], why: "the edges do not know each other" },
     Wall { word: "crate::podresources", allowed: &["podresources", "daemon"], why: "the edges do not know each other" },
     Wall { word: "crate::nvml", allowed: &["nvml", "daemon"], why: "the edges do not know each other" },
+    Wall { word: "crate::status", allowed: &["status", "daemon"], why: "the edges know nothing of views of them" },
     Wall { word: "crate::config", allowed: &["config", "daemon"], why: "an edge takes settings in its own words" },
 ];
 
