@@ -11,6 +11,7 @@ use tracing::warn;
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
 use crate::mps;
+use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::Changes;
 use crate::plugin::socket::Places;
 use crate::plugin::telemetry::{Calls, Telemetry};
@@ -23,6 +24,7 @@ const STOPPING_GRACE: Duration = Duration::from_millis(1500);
 pub(super) struct Plugins {
     places: Places,
     changes: Changes,
+    allocations: Allocations,
     stopping: watch::Sender<bool>,
     pub(super) running: JoinSet<Result<(), PluginError>>,
     known: Telemetries,
@@ -32,9 +34,10 @@ pub(super) struct Plugins {
 
 impl Plugins {
     /// None yet.
-    pub(super) fn new(places: Places, changes: Changes, started: Instant) -> Self {
+    pub(super) fn new(places: Places, changes: Changes, allocations: Allocations, started: Instant) -> Self {
         let (stopping, _) = watch::channel(false);
-        Self { places, changes, stopping, running: JoinSet::new(), known: Telemetries::default(), calls: Calls::default(), started }
+        let (known, calls) = (Telemetries::default(), Calls::default());
+        Self { places, changes, allocations, stopping, running: JoinSet::new(), known, calls, started }
     }
 
     /// Starts a task for each resource that has none.
@@ -43,7 +46,7 @@ impl Plugins {
         for resource in
             inventory.resources().filter(|resource| self.known.of(resource).is_none()).cloned().collect::<Vec<_>>()
         {
-            let telemetry = Telemetry::new(self.calls.clone());
+            let telemetry = Telemetry::new(self.calls.clone(), self.allocations.clone());
             self.known.add(&resource, telemetry.clone());
             let by_mps = is_by_mps(&inventory, &resource);
             let mut stopping = self.stopping.subscribe();

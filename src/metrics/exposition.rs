@@ -36,8 +36,8 @@ fn devices(text: &mut Text, status: &Status) {
     let mut family = text.gauge("gpu_device_plugin_devices", "Devices by resource and health, replicas included.");
     for resource in &status.resources {
         let unhealthy = resource.devices.len() - resource.healthy;
-        family.add(&[("resource", &resource.name), ("health", "Healthy")], resource.healthy);
-        family.add(&[("resource", &resource.name), ("health", "Unhealthy")], unhealthy);
+        family.add(&[("resource", &resource.name), ("health", "healthy")], resource.healthy);
+        family.add(&[("resource", &resource.name), ("health", "unhealthy")], unhealthy);
     }
     let mut family = text.gauge("gpu_device_plugin_device_healthy", "Whether a GPU or MIG device can be handed out.");
     for resource in &status.resources {
@@ -98,8 +98,8 @@ fn gpus(text: &mut Text, gpus: &[Gpu]) {
         "How often a GPU became Healthy or Unhealthy, in whole or in part.",
     );
     for gpu in gpus {
-        family.add(&[("uuid", &gpu.uuid), ("to", "Healthy")], gpu.became_healthy);
-        family.add(&[("uuid", &gpu.uuid), ("to", "Unhealthy")], gpu.became_unhealthy);
+        family.add(&[("uuid", &gpu.uuid), ("to", "healthy")], gpu.became_healthy);
+        family.add(&[("uuid", &gpu.uuid), ("to", "unhealthy")], gpu.became_unhealthy);
     }
     let mut family = text.gauge(
         "gpu_device_plugin_recovery_action",

@@ -3,6 +3,7 @@
 //! [`run`] looks, asks [`lifecycle::State::next`] and does the step, again and again. Everything that happens
 //! (a socket comes or goes, a stream opens or ends, time passes) only wakes it.
 
+pub mod allocations;
 pub mod count;
 pub mod directory;
 pub mod lifecycle;

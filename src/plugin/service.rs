@@ -9,6 +9,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 use tracing::{info, warn};
 
+use super::allocations::Allocated;
 use super::count::Count;
 use super::telemetry::{Calls, Telemetry};
 use crate::device::allocation::Request;
@@ -105,6 +106,10 @@ impl Service {
                     warn!(resource = %self.resource, device = %device.id, "allocating a device that is Unhealthy");
                 }
                 info!(resource = %self.resource, devices = ids.join(","), "allocated");
+                self.telemetry.listener().tell(|| Allocated {
+                    resource: self.resource.clone(),
+                    ids: devices.iter().map(|device| device.id.clone()).collect(),
+                });
                 Ok(inventory.injector().inject(&self.resource, &devices, random))
             }
             Err(refused) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
+use super::allocations::Allocations;
 use super::lifecycle::{Seen, State};
 use super::notes::Notes;
 use super::wire::RegisterError;
@@ -133,6 +134,7 @@ pub struct Telemetry(Arc<Counters>);
 #[derive(Debug)]
 struct Counters {
     calls: Calls,
+    allocations: Allocations,
     notes: Notes,
     registrations: Counts<&'static str>,
     allocated: AtomicU64,
@@ -179,11 +181,12 @@ pub struct Happened {
 pub const RESULTS: [&str; 5] = ["ok", "refused", "unreachable", "deadline", "void"];
 
 impl Telemetry {
-    /// Counters of a resource, that counts its calls among `calls`.
+    /// Counters of a resource, that counts its calls among `calls` and tells of its allocations.
     #[must_use]
-    pub fn new(calls: Calls) -> Self {
+    pub fn new(calls: Calls, allocations: Allocations) -> Self {
         Self(Arc::new(Counters {
             calls,
+            allocations,
             notes: Notes::default(),
             registrations: Counts::new(RESULTS.len()),
             allocated: AtomicU64::new(0),
@@ -231,6 +234,10 @@ impl Telemetry {
 
     pub(super) fn calls(&self) -> &Calls {
         &self.0.calls
+    }
+
+    pub(super) fn listener(&self) -> &Allocations {
+        &self.0.allocations
     }
 
     pub(super) fn allocated(&self, granted: bool) {
@@ -334,7 +341,7 @@ mod tests {
 
     #[test]
     fn registered_means_that_the_kubelet_watches() {
-        let telemetry = Telemetry::new(Calls::default());
+        let telemetry = Telemetry::new(Calls::default(), Allocations::default());
         let look = |state: &State, seconds, streams: usize| {
             let now = Duration::from_secs(seconds);
             let no_stream_since = (streams == 0).then_some(now);
