@@ -10,7 +10,9 @@
 //! - [`host`]: which device nodes the host has, and the driver's capability numbers.
 //! - [`mps`]: whether an MPS control daemon answers.
 //! - [`watch`]: one inotify instance for all directories that are watched.
+//! - [`quarantine`]: the directory in which files speak against GPUs.
 //! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`translate`]: from the configuration to what each room needs of it, in that room's words.
 //! - [`log`]: what the log says of the inventory's changes.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
@@ -58,4 +60,6 @@ pub mod log;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
+pub mod quarantine;
+pub mod translate;
 pub mod watch;
