@@ -13,7 +13,9 @@
 //! - [`quarantine`]: the directory in which files speak against GPUs.
 //! - [`config`]: what may be written, and what the daemon runs on.
 //! - [`translate`]: from the configuration to what each room needs of it, in that room's words.
+//! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
 //! - [`log`]: what the log says of the inventory's changes.
+//! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who gathers the facts.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
 //! # Walls
@@ -55,11 +57,13 @@
 pub mod config;
 pub mod daemon;
 pub mod device;
+pub mod doctor;
 pub mod host;
 pub mod log;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
 pub mod quarantine;
+pub mod status;
 pub mod translate;
 pub mod watch;
