@@ -13,8 +13,8 @@ use gpu_device_plugin::device::names::ResourceName;
 use gpu_device_plugin::device::sharing::SharedResource;
 use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::count::Count;
-use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
 use gpu_device_plugin::plugin::service::Service;
+use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
 use gpu_device_plugin::plugin::wire;
 use tokio::sync::watch;
 

@@ -12,11 +12,15 @@
 //! - [`mps`]: whether an MPS control daemon answers.
 //! - [`socket_id`]: which file is at a path.
 //! - [`watch`]: one inotify instance for all directories that are watched.
+//! - [`quarantine`]: the directory in which files speak against GPUs.
 //! - [`config`]: what may be written, and what the daemon runs on.
 //! - [`counters`]: counters that the edges keep of their own work.
+//! - [`translate`]: from the configuration to what each room needs of it, in that room's words.
 //! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
+//! - [`http`]: the operator's edge: metrics, probes, status and a page for people.
 //! - [`metrics`]: the text that Prometheus scrapes. A view.
 //! - [`log`]: what the log says of the inventory's changes.
+//! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who gathers the facts.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
 //! # Walls
@@ -59,13 +63,17 @@ pub mod config;
 pub mod counters;
 pub mod daemon;
 pub mod device;
+pub mod doctor;
 pub mod host;
+pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
 pub mod podresources;
+pub mod quarantine;
 pub mod socket_id;
 pub mod status;
+pub mod translate;
 pub mod watch;

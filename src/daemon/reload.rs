@@ -15,13 +15,15 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
-use super::{findings, settings};
+use super::findings;
+use super::outcomes::Outcomes;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
 use crate::device::allocation::Draft;
 use crate::device::injection::HostNodes;
 use crate::device::inventory::{Changes, Inventory};
 use crate::device::layout::Finding;
 use crate::host::Roots;
+use crate::translate;
 
 /// Pause between two looks beside the watch.
 const SLOW: Duration = Duration::from_secs(30);
@@ -49,6 +51,7 @@ pub(super) struct Reloader {
     slow: Interval,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
+    outcomes: Outcomes,
 }
 
 impl Reloader {
@@ -56,11 +59,11 @@ impl Reloader {
     ///
     /// # Errors
     /// The signal cannot be listened for.
-    pub(super) fn new(source: ConfigSource, running: Config) -> anyhow::Result<Self> {
+    pub(super) fn new(source: ConfigSource, running: Config, outcomes: Outcomes) -> anyhow::Result<Self> {
         let mut slow = tokio::time::interval_at(tokio::time::Instant::now() + SLOW, SLOW);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reloader = Self {
-            roots: settings::roots(&running),
+            roots: translate::roots(&running),
             source,
             running,
             hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
@@ -69,6 +72,7 @@ impl Reloader {
             slow,
             watcher: None,
             watched: BTreeSet::new(),
+            outcomes,
         };
         reloader.watch();
         Ok(reloader)
@@ -98,7 +102,7 @@ impl Reloader {
                     self.watch();
                     match self.source.load(Purpose::Serve) {
                         Ok(loaded) => return Wake::Reload(Box::new(loaded)),
-                        Err(refused) => refuse(&refused),
+                        Err(refused) => self.refuse(&refused),
                     }
                 }
                 () = self.changed.notified() => self.due = Some(tokio::time::Instant::now() + SETTLE),
@@ -122,7 +126,7 @@ impl Reloader {
             Reload::Unchanged => None,
             Reload::Loaded(loaded) => Some(loaded),
             Reload::Refused(refused) => {
-                refuse(&refused);
+                self.refuse(&refused);
                 None
             }
         }
@@ -153,6 +157,7 @@ impl Reloader {
             Ok(left) => left,
             Err(error) => {
                 error!("the new configuration is refused, the one before stays in force: {error:#}");
+                self.outcomes.refused(&format!("{error:#}"));
                 return Vec::new();
             }
         };
@@ -165,6 +170,7 @@ impl Reloader {
             milliseconds = (took * 1e3).round() / 1e3,
             "the new configuration is in force"
         );
+        self.outcomes.applied();
         self.running = config;
         left
     }
@@ -174,8 +180,8 @@ impl Reloader {
         config: &Config,
         publish: &watch::Sender<Arc<Inventory>>,
     ) -> anyhow::Result<Vec<Arc<Draft>>> {
-        let layout = settings::layout(config);
-        let injector = settings::injector(config, host(config, &self.roots)?);
+        let layout = translate::layout(config);
+        let injector = translate::injector(config, host(config, &self.roots)?);
         let before = publish.borrow().clone();
         let too_large = before.trial(&layout).findings.into_iter().find_map(|finding| match finding {
             Finding::ListTooLarge { resource, why } => Some((resource, why)),
@@ -184,8 +190,8 @@ impl Reloader {
         if let Some((resource, why)) = too_large {
             bail!("the sharing of {resource} {why}");
         }
-        let policies = settings::policies(config);
-        Ok(change(publish, |inventory| {
+        let policies = translate::policies(config);
+        Ok(self.change(publish, |inventory| {
             [inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
         }))
     }
@@ -194,11 +200,36 @@ impl Reloader {
     pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
         // A channel that goes is no reason to end: containers that are to have it are told by their runtime.
         let host = self.roots.look(self.running.injection.pass_device_specs);
-        let injector = settings::injector(&self.running, host);
+        let injector = translate::injector(&self.running, host);
         if *publish.borrow().injector() == injector {
             return Vec::new();
         }
-        change(publish, |inventory| [inventory.hand_over(injector)])
+        self.change(publish, |inventory| [inventory.hand_over(injector)])
+    }
+
+    /// The one place where a configuration changes the inventory. The answer is what it leaves to be done elsewhere.
+    fn change<const N: usize>(
+        &self,
+        publish: &watch::Sender<Arc<Inventory>>,
+        how: impl FnOnce(&mut Inventory) -> [Changes; N],
+    ) -> Vec<Arc<Draft>> {
+        let mut next = publish.borrow().clone();
+        let changes = how(Arc::make_mut(&mut next));
+        publish.send_replace(next.clone());
+        for changes in &changes {
+            findings::log(changes);
+            self.outcomes.journal().take(self.outcomes.now(), changes, &next);
+        }
+        changes.into_iter().flat_map(|changes| changes.postponed).collect()
+    }
+
+    fn refuse(&self, refused: &Refused) {
+        let text = refused.to_string();
+        for line in text.lines() {
+            error!("{line}");
+        }
+        error!("the config file is refused, the configuration before stays in force");
+        self.outcomes.refused(&text);
     }
 
     /// Watches the directories on the way to the file, which change with its symlinks. Trouble is no more than slowness.
@@ -238,18 +269,6 @@ impl Reloader {
     }
 }
 
-/// The one place where a configuration changes the inventory. The answer is what it leaves to be done elsewhere.
-fn change<const N: usize>(
-    publish: &watch::Sender<Arc<Inventory>>,
-    how: impl FnOnce(&mut Inventory) -> [Changes; N],
-) -> Vec<Arc<Draft>> {
-    let mut next = publish.borrow().clone();
-    let changes = how(Arc::make_mut(&mut next));
-    publish.send_replace(next);
-    changes.iter().for_each(findings::log);
-    changes.into_iter().flat_map(|changes| changes.postponed).collect()
-}
-
 fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
     let host = roots.look(config.injection.pass_device_specs);
     if config.injection.imex == Imex::Required && !host.imex_channel {
@@ -261,13 +280,6 @@ fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
         );
     }
     Ok(host)
-}
-
-fn refuse(refused: &Refused) {
-    for line in refused.to_string().lines() {
-        error!("{line}");
-    }
-    error!("the config file is refused, the configuration before stays in force");
 }
 
 /// The directory of the file, and of everything that a symlink on the way to it leads through.

@@ -53,9 +53,7 @@ impl Listener {
 
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => {
-                listener.accept().await.map(|(connection, from)| Accepted::Tcp(connection, from))
-            }
+            Self::Tcp(listener) => listener.accept().await.map(|(connection, from)| Accepted::Tcp(connection, from)),
             Self::Unix(listener, _) => listener.accept().await.map(|(connection, _)| Accepted::Unix(connection)),
         }
     }

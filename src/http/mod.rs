@@ -126,7 +126,8 @@ async fn attend(listener: &Listener, shared: &Arc<Shared>) -> Infallible {
                 open.push_back(connections.spawn(async move {
                     match accepted {
                         Accepted::Tcp(io, from) => {
-                            let peer = if from.ip().to_canonical().is_loopback() { Peer::Here } else { Peer::Elsewhere };
+                            let peer =
+                                if from.ip().to_canonical().is_loopback() { Peer::Here } else { Peer::Elsewhere };
                             converse(io, peer, shared).await;
                         }
                         Accepted::Unix(io) => converse(io, Peer::Here, shared).await,

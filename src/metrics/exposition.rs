@@ -24,10 +24,8 @@ pub fn exposition(figures: &Figures) -> String {
 
 fn about(text: &mut Text, figures: &Figures) {
     let plugin = &figures.status.plugin;
-    text.gauge("gpu_device_plugin_build_info", "The plugin's build. Always 1.").add(
-        &[("version", &plugin.version), ("revision", &plugin.commit), ("rustc", figures.rustc)],
-        1,
-    );
+    text.gauge("gpu_device_plugin_build_info", "The plugin's build. Always 1.")
+        .add(&[("version", &plugin.version), ("revision", &plugin.commit), ("rustc", figures.rustc)], 1);
     text.gauge("gpu_device_plugin_ready", "Whether every resource is registered and watched by the kubelet.")
         .add(&[], u8::from(plugin.ready));
 }
@@ -115,8 +113,7 @@ fn gpus(text: &mut Text, gpus: &[Gpu]) {
     for gpu in gpus {
         family.add(&[("uuid", &gpu.uuid)], u8::from(gpu.row_remap_pending));
     }
-    let mut family =
-        text.gauge("gpu_device_plugin_row_remap_failed", "Whether a memory row could not be remapped.");
+    let mut family = text.gauge("gpu_device_plugin_row_remap_failed", "Whether a memory row could not be remapped.");
     for gpu in gpus {
         family.add(&[("uuid", &gpu.uuid)], u8::from(gpu.row_remap_failed));
     }

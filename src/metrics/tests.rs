@@ -74,7 +74,11 @@ fn replicas_add_devices_and_no_series() {
     let mut shared = status.clone();
     let devices = &mut shared.resources[0].devices;
     let replicas = devices.iter().flat_map(|device| {
-        (0..256).map(move |n| crate::status::Device { id: format!("{}::{n}", device.id), replica: Some(n), ..device.clone() })
+        (0..256).map(move |n| crate::status::Device {
+            id: format!("{}::{n}", device.id),
+            replica: Some(n),
+            ..device.clone()
+        })
     });
     *devices = replicas.collect();
     let count = |status| exposition(&figures(status)).lines().count();

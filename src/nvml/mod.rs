@@ -17,6 +17,7 @@ mod pace;
 mod raw;
 mod reading;
 mod session;
+pub mod survey;
 pub mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,8 +33,8 @@ use crate::device::health::{EventType, Moment, NodeHealth};
 use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
 use attendant::Attendant;
-use telemetry::Telemetry;
 pub use library::OpenError;
+use telemetry::Telemetry;
 
 /// Observations on their way to their reader. A storm of events fills it, and the thread that waits for events
 /// then waits here; NVML drops what does not fit its own queue.

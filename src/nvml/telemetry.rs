@@ -63,6 +63,8 @@ pub struct Standing {
     pub tried: bool,
     /// Whether it is initialised.
     pub up: bool,
+    /// How many GPUs it listed when it was initialised.
+    pub gpus: u32,
     /// Whether it was let go for the reset of a GPU.
     pub let_go: bool,
     /// The versions of the driver and the library, when they were last asked.
@@ -138,9 +140,16 @@ impl Telemetry {
         self.0.node_overdue.store(overdue, Relaxed);
     }
 
-    pub(super) fn is_up(&self, up: bool) {
+    /// It is initialised, and lists so many GPUs.
+    pub(super) fn is_up(&self, gpus: u32) {
         let mut standing = self.lock();
-        (standing.tried, standing.up) = (true, up);
+        (standing.tried, standing.up, standing.gpus) = (true, true, gpus);
+    }
+
+    /// It cannot be initialised, or fails.
+    pub(super) fn is_down(&self) {
+        let mut standing = self.lock();
+        (standing.tried, standing.up) = (true, false);
     }
 
     pub(super) fn is_let_go(&self, let_go: bool) {

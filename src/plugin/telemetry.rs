@@ -260,7 +260,13 @@ impl Telemetry {
     }
 
     /// A Register call has ended.
-    pub(super) fn called(&self, result: Option<&Result<(), RegisterError>>, took: Duration, now: Duration, endpoint: &str) {
+    pub(super) fn called(
+        &self,
+        result: Option<&Result<(), RegisterError>>,
+        took: Duration,
+        now: Duration,
+        endpoint: &str,
+    ) {
         self.0.registrations.count(match result {
             Some(Ok(())) => "ok",
             Some(Err(RegisterError::Refused(_))) => "refused",

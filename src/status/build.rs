@@ -102,12 +102,7 @@ fn finding(finding: &crate::device::layout::Finding) -> Finding {
     Finding { kind: finding.word().to_owned(), message: finding.to_string() }
 }
 
-fn resource(
-    name: &ResourceName,
-    kubelet: Registration,
-    inventory: &Inventory,
-    holders: Option<&Holders>,
-) -> Resource {
+fn resource(name: &ResourceName, kubelet: Registration, inventory: &Inventory, holders: Option<&Holders>) -> Resource {
     let mut devices: Vec<&inventory::Device> = inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
     devices.sort_by(|a, b| a.place().cmp(&b.place()));
     let mut before: Option<(&inventory::Device, bool, Vec<String>)> = None;

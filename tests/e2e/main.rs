@@ -8,6 +8,7 @@ mod gpus;
 mod health;
 mod kubelet;
 mod layouts;
+mod observe;
 mod placement;
 mod pod_resources;
 mod reload;

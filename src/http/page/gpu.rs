@@ -130,9 +130,7 @@ fn holders(html: &mut String, id: &str, devices: &[&Device], status: &Status) ->
 
 fn facts(html: &mut String, gpu: &Gpu) -> std::fmt::Result {
     html.write_str("<dl class=\"facts\">")?;
-    let mut fact = |name: &str, value: &str| {
-        write!(html, "<div><dt>{name}</dt><dd>{}</dd></div>", Escaped(value))
-    };
+    let mut fact = |name: &str, value: &str| write!(html, "<div><dt>{name}</dt><dd>{}</dd></div>", Escaped(value));
     fact("UUID", &gpu.uuid)?;
     if let Some(bus) = &gpu.pci_bus_id {
         fact("PCI", bus)?;

@@ -66,8 +66,14 @@ mod tests {
 
     #[test]
     fn a_duration_is_told_in_the_largest_unit_that_says_something() {
-        let table =
-            [(0.4, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (7_300.0, "2 h"), (172_800.0, "2 days"), (1e6, "11 days")];
+        let table = [
+            (0.4, "0 s"),
+            (119.0, "119 s"),
+            (120.0, "2 min"),
+            (7_300.0, "2 h"),
+            (172_800.0, "2 days"),
+            (1e6, "11 days"),
+        ];
         for (seconds, text) in table {
             assert_eq!(duration(seconds), text);
         }

@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use crate::status::{EventKind, Gpu, Nvml, NvmlState, Resource, Status};
 use gpu::card;
-use html::{Escaped, Since, duration, plural, pill};
+use html::{Escaped, Since, duration, pill, plural};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -160,7 +160,11 @@ fn alerts(html: &mut String, status: &Status) -> std::fmt::Result {
         write!(html, "<p class=\"alert bad\">{} of NVML do not return.</p>", plural(calls, "call"))?;
     }
     if let Some(refused) = status.configuration.last_reload.as_ref().and_then(|last| last.refused.as_ref()) {
-        write!(html, "<p class=\"alert warn\"><strong>The changed configuration was refused:</strong> {}</p>", Escaped(refused))?;
+        write!(
+            html,
+            "<p class=\"alert warn\"><strong>The changed configuration was refused:</strong> {}</p>",
+            Escaped(refused)
+        )?;
     }
     Ok(())
 }
@@ -261,7 +265,11 @@ fn events(html: &mut String, status: &Status) -> std::fmt::Result {
             EventKind::GpuHealthy | EventKind::GpuRestored | EventKind::Registered => "good",
             _ => "plain",
         };
-        write!(html, "<li class=\"{tone}\"><span class=\"since\">{}</span><span>", Since(status.generated_at, event.at))?;
+        write!(
+            html,
+            "<li class=\"{tone}\"><span class=\"since\">{}</span><span>",
+            Since(status.generated_at, event.at)
+        )?;
         if let Some(index) = event.gpu_index {
             write!(html, "<a href=\"#gpu-{index}\">GPU {index}</a> ")?;
         }

@@ -125,7 +125,7 @@ impl Attendant {
             };
             match left {
                 Left::Gone(error) => {
-                    self.telemetry.is_up(false);
+                    self.telemetry.is_down();
                     warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
                     self.fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
                     self.close().await?;

@@ -33,18 +33,18 @@ impl Attendant {
             let (desk, settings) = (self.desk.clone(), self.settings.clone());
             let reason = match self.node(move || desk.open(&settings, ending)).await? {
                 Ok(0) => {
-                    self.telemetry.is_up(true);
+                    self.telemetry.is_up(0);
                     self.empty(at).await;
                     self.close().await?;
                     "NVML is up and sees no GPU".to_owned()
                 }
-                Ok(_) => {
-                    self.telemetry.is_up(true);
+                Ok(gpus) => {
+                    self.telemetry.is_up(gpus);
                     return Ok(());
                 }
                 Err(NotOpen::Library(error)) if !patient => return Err(EdgeError::Open(error)),
                 Err(error) => {
-                    self.telemetry.is_up(false);
+                    self.telemetry.is_down();
                     self.fault(at, Some(fault(&error))).await;
                     error.to_string()
                 }
