@@ -16,6 +16,7 @@ mod mig;
 mod pace;
 mod raw;
 mod reading;
+mod rooted;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -36,7 +36,7 @@ pub(crate) async fn rig(node: Node, options: &PluginOptions, resource: &str, all
 }
 
 /// All that a container gets, a line each; the random part of an annotation's key is cut off.
-fn given(answer: &ContainerAllocateResponse) -> Vec<String> {
+pub(crate) fn given(answer: &ContainerAllocateResponse) -> Vec<String> {
     let envs: BTreeMap<_, _> = answer.envs.iter().collect();
     let mut lines: Vec<String> = envs.into_iter().map(|(name, value)| format!("env {name}={value}")).collect();
     for mount in &answer.mounts {
@@ -52,29 +52,6 @@ fn given(answer: &ContainerAllocateResponse) -> Vec<String> {
     }
     lines.extend(answer.cdi_devices.iter().map(|device| format!("cdi {}", device.name)));
     lines
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_old_plugin_allocated_is_still_valid_after_the_swap() {
-    // The old plugin is played by our own: names of resources and ids of devices are the same text, which the
-    // kubelet's checkpoint holds. NVIDIA's plugin, "1.8 Device identity".
-    for (text, resource, ids) in [("version: v1", GPU, 8), (SLICED, GPU, 32)] {
-        let node = eight_h100s();
-        let options = plugin().env("CONFIG_FILE", config(&node, text));
-        let mut rig = rig(node, &options, resource, ids).await;
-        let first = rig.node.uuid(0);
-        let expected = if text == SLICED { format!("{first}::0") } else { first };
-        assert_eq!(rig.kubelet.view().healthy(resource, &expected), Some(true));
-        let answer = rig.kubelet.allocate("pod", "main", resource, 1).await.unwrap();
-        rig.plugin.terminate().unwrap();
-        rig.plugin.wait_exit(PATIENCE).await.unwrap();
-        rig.kubelet.restart().await.unwrap();
-        rig.plugin = Plugin::start(&rig.node, &options).unwrap();
-        rig.until("the new plugin's list", |view| view.life == 2 && view.allocatable(resource) == ids).await;
-        // The pod is admitted again with what the checkpoint holds.
-        assert_eq!(rig.kubelet.allocate("pod", "main", resource, 1).await.unwrap(), answer);
-        rig.assert_flawless();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

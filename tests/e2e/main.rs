@@ -14,3 +14,4 @@ mod requests;
 mod rig;
 mod soak;
 mod stopping;
+mod swap;
