@@ -68,7 +68,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// The code of a file: without comments, and without its tests, which may use what they like.
 fn code(path: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(path).unwrap();
-    let before_tests = text.find("#[cfg(test)]\nmod tests").or_else(|| text.find("#[cfg(test)]\npub(crate) mod tests"));
+    // Tests in a file of their own leave a line without a brace here, and more code after it.
+    let starts = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"];
+    let before_tests = starts.iter().find_map(|start| text.find(start));
     let text = &text[..before_tests.unwrap_or(text.len())];
     let lines = text.lines().enumerate();
     lines.map(|(n, line)| (n + 1, line.split("//").next().unwrap_or("").to_owned())).collect()
@@ -121,10 +123,11 @@ fn a_hole_would_be_seen() {
     fs::create_dir(copy.path().join("device")).unwrap();
     fs::write(copy.path().join("device/gpu.rs"), "use tokio::time; // serde\n#[cfg(test)]\nmod tests { use serde; }\n")
         .unwrap();
+    fs::write(copy.path().join("device/mod.rs"), "#[cfg(test)]\nmod tests;\nuse tokio::time;\n").unwrap();
     fs::write(copy.path().join("edge.rs"), "use crate::daemon;\nfn f() { std::process::exit(1) }\n").unwrap();
     let holes = holes(copy.path()).join("\n");
-    for part in ["device/gpu.rs:1", "no tokio", "edge.rs:1", "edge.rs:2"] {
+    for part in ["device/gpu.rs:1", "device/mod.rs:3", "no tokio", "edge.rs:1", "edge.rs:2"] {
         assert!(holes.contains(part), "{part} in {holes}");
     }
-    assert_eq!(holes.lines().count(), 3, "{holes}");
+    assert_eq!(holes.lines().count(), 4, "{holes}");
 }
