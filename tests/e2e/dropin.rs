@@ -2,6 +2,7 @@
 //! as it was.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use fake_nvml::profiles;
 use simnode::kubelet::{KubeletVersion, View};
@@ -169,32 +170,62 @@ async fn more_than_one_replica_is_refused_in_nvidias_words() {
     assert_eq!(rig.kubelet.view().capacity(GPU), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resource_that_mps_shares_is_served_once_its_daemon_answers() {
-    let node = eight_h100s();
-    let bin = node.root().join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    let client = bin.join("nvidia-cuda-mps-control");
-    let script = |answer: &str| {
-        let next = client.with_extension("next");
-        let checks = "[ \"$CUDA_MPS_PIPE_DIRECTORY\" = /mps/nvidia.com/gpu.shared/pipe ] || exit 3\n\
-                      [ \"$question\" = get_default_active_thread_percentage ] || exit 4";
-        std::fs::write(&next, format!("#!/bin/sh\nread question\n{checks}\n{answer}\n")).unwrap();
+/// NVIDIA's MPS control daemon, played by a script in the place of its client.
+pub(crate) struct MpsDaemon {
+    client: PathBuf,
+    checks: String,
+}
+
+impl MpsDaemon {
+    /// Not running yet, for a resource on this node.
+    pub(crate) fn on(node: &Node, resource: &str) -> Self {
+        let bin = node.root().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let checks = format!(
+            "[ \"$CUDA_MPS_PIPE_DIRECTORY\" = /mps/{resource}/pipe ] || exit 3\n\
+             [ \"$question\" = get_default_active_thread_percentage ] || exit 4"
+        );
+        let daemon = Self { client: bin.join("nvidia-cuda-mps-control"), checks };
+        daemon.is_gone();
+        daemon
+    }
+
+    /// The plugin finds the client on its path.
+    pub(crate) fn seen_by(&self, options: PluginOptions) -> PluginOptions {
+        let bin = self.client.parent().unwrap().display();
+        options.env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap_or_default()))
+    }
+
+    pub(crate) fn answers(&self, text: &str) {
+        self.script(&format!("echo {text}"));
+    }
+
+    pub(crate) fn is_gone(&self) {
+        self.script("echo 'Cannot find MPS control daemon process' >&2; exit 1");
+    }
+
+    fn script(&self, answer: &str) {
+        let next = self.client.with_extension("next");
+        std::fs::write(&next, format!("#!/bin/sh\nread question\n{}\n{answer}\n", self.checks)).unwrap();
         std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        std::fs::rename(&next, &client).unwrap();
-    };
-    script("echo 'Cannot find MPS control daemon process' >&2; exit 1");
+        std::fs::rename(&next, &self.client).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_mps_shares_is_unhealthy_until_its_daemon_answers() {
+    let shared = "nvidia.com/gpu.shared";
+    let node = eight_h100s();
+    let daemon = MpsDaemon::on(&node, shared);
     let text = SLICED.replace("timeSlicing:\n", "mps:\n    renameByDefault: true\n");
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    let options =
-        plugin().env("CONFIG_FILE", config(&node, &text)).env("MPS_ROOT", "/run/nvidia/mps").env("PATH", path);
+    let options = daemon.seen_by(plugin()).env("CONFIG_FILE", config(&node, &text)).env("MPS_ROOT", "/run/nvidia/mps");
     let kubelet = kubelet(node.kubelet().version(KubeletVersion::V1_36)).await;
     let plugin = Plugin::start(&node, &options).unwrap();
     let rig = Rig { kubelet, plugin, node };
     rig.logged("Cannot find MPS control daemon process").await;
-    assert!(rig.kubelet.view().registrations.is_empty());
-    script("echo 25.0");
-    let shared = "nvidia.com/gpu.shared";
+    rig.until("the list", |view| view.capacity(shared) == 32).await;
+    assert_eq!(rig.kubelet.view().allocatable(shared), 0);
+    daemon.answers("25.0");
     rig.until("the daemon answers", |view| view.allocatable(shared) == 32).await;
     let answer = rig.kubelet.allocate("pod", "main", shared, 1).await.unwrap();
     assert_eq!(
@@ -206,4 +237,5 @@ async fn a_resource_that_mps_shares_is_served_once_its_daemon_answers() {
             "mount /run/nvidia/mps/shm /dev/shm false",
         ]
     );
+    rig.assert_flawless();
 }
