@@ -4,9 +4,7 @@ mod findings;
 mod memory;
 mod mps;
 mod plugins;
-mod quarantine;
 mod reload;
-mod settings;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -24,13 +22,16 @@ use crate::device::health::{NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::log;
 use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
+use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
+use crate::podresources;
+use crate::quarantine::{self, Doorkeeper};
+use crate::translate;
 use crate::watch::Watches;
 use memory::Memory;
 use mps::ControlDaemons;
 use plugins::Plugins;
-use quarantine::Doorkeeper;
 use reload::{Reloader, Wake};
 
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
@@ -53,21 +54,21 @@ pub async fn run(
     let mut reloader = Reloader::new(source, config.clone())?;
     let let_go = LetGo::default();
     let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
-    let injector = settings::injector(&config, reloader.host()?);
-    let policy = settings::policy(&config);
+    let injector = translate::injector(&config, reloader.host()?);
+    let policy = translate::policy(&config);
     let clock = Clock::from(started);
     let memory = Memory::open(config.process.state_dir.as_deref());
     let doorkeeper = Doorkeeper::new(config.process.quarantine_dir.as_deref());
-    let places = settings::places(&config)?;
+    let places = translate::places(&config)?;
     socket::remove_stale(&places.directory);
-    let hardware = settings::hardware(&config);
-    let (accustom, habits) = watch::channel(settings::habits(&config, &policy));
+    let hardware = translate::hardware(&config);
+    let (accustom, habits) = watch::channel(translate::habits(&config, &policy));
     let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
     if let Some(remembered) = memory.recall() {
         health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
     }
     let (remember, remembered) = watch::channel(health.remember());
-    let inventory = Inventory::new(settings::layout(&config), injector, health, settings::policies(&config));
+    let inventory = Inventory::new(translate::layout(&config), injector, health, translate::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
     let watches = Watches::default();
@@ -78,7 +79,11 @@ pub async fn run(
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
-    let mut plugins = Plugins::new(places.clone(), changes.clone(), started);
+    let (allocations, mut allocated) = Allocations::channel();
+    let (holders, _) = watch::channel(None);
+    let ask_sooner = Notify::new();
+    let pod_resources = config.process.pod_resources_socket.as_deref();
+    let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
     let mut wiring = Wiring { publish, want, remember, accustom, clock, doorkeeper: doorkeeper.clone() };
 
     let result = tokio::select! {
@@ -92,6 +97,10 @@ pub async fn run(
             Err(error.into())
         }
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
+        never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
+        () = async { while allocated.recv().await.is_some() { ask_sooner.notify_one(); } } => {
+            Err(anyhow!("no allocation can be told any more"))
+        }
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))
@@ -222,7 +231,7 @@ impl Wiring {
     fn settle(&self, config: &Config) {
         let inventory = self.publish.borrow().clone();
         self.tell(&inventory);
-        set(&self.accustom, settings::habits(config, inventory.node_health().policy()));
+        set(&self.accustom, translate::habits(config, inventory.node_health().policy()));
     }
 }
 

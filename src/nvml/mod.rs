@@ -18,6 +18,7 @@ mod raw;
 mod reading;
 mod rooted;
 mod session;
+pub mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

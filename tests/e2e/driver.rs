@@ -9,7 +9,7 @@ use simnode::node::Plugin;
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 
 use crate::health::{configured, quick};
-use crate::rig::{GPU, PATIENCE, Rig, kubelet, node};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, node, plugin};
 
 /// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has another inode.
 fn load_module(rig: &Rig) {
@@ -281,4 +281,45 @@ async fn a_poll_is_at_most_four_calls_a_gpu() {
         seen += 1;
     }
     assert!(seen >= 5, "{seen} rounds that only poll in {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_that_never_waits_for_events_is_not_asked_in_a_hot_loop() {
+    const WAITS: usize = 5;
+    const TIMEOUT: u32 = 10;
+    let mut state = profiles::h100x8();
+    state.errors.insert("nvmlEventSetWait_v2".to_owned(), TIMEOUT);
+    let node = node(state);
+    let journal = node.root().join("journal");
+    let config = node.kubelet();
+    let options = plugin().env("FAKE_NVML_JOURNAL", &journal).env("FAKE_NVML_JOURNAL_CALLS", "1");
+    let rig = Rig::on(node, config, &options, 8).await;
+    let started = Instant::now();
+    let waits = loop {
+        let text = fs::read_to_string(&journal).unwrap();
+        let lines = text.lines().filter(|line| line.contains("nvmlEventSetWait_v2"));
+        let waits: Vec<u64> = lines.map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+        if waits.len() >= WAITS {
+            break waits;
+        }
+        assert!(started.elapsed() < PATIENCE, "{text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    // Its pauses add up to more than this, and a busy machine only makes them longer.
+    let took = Duration::from_nanos(waits[WAITS - 1] - waits[0]);
+    assert!(took >= Duration::from_secs(1), "{WAITS} waits in {took:?}");
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_root_whose_symlinks_mean_places_in_it_is_found() {
+    // As Debian's alternatives and NixOS lay it out: in our container /opt/current is nothing.
+    let node = eight_h100s();
+    let at = |path: &str| node.driver_root().join(path);
+    std::fs::create_dir_all(at("opt")).unwrap();
+    std::fs::rename(at("usr/lib64"), at("opt/570")).unwrap();
+    std::os::unix::fs::symlink("/opt/current", at("usr/lib64")).unwrap();
+    std::os::unix::fs::symlink("/opt/570", at("opt/current")).unwrap();
+    let config = node.kubelet();
+    Rig::on(node, config, &plugin(), 8).await;
 }

@@ -9,6 +9,7 @@ mod health;
 mod kubelet;
 mod layouts;
 mod placement;
+mod pod_resources;
 mod reload;
 mod requests;
 mod rig;
