@@ -171,8 +171,7 @@ async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
     change(&rig, "version: v1\n").await;
     rig.until_healthy(4, false).await;
     // And events are heard again.
-    rig.node.xid(6, 48).unwrap();
-    rig.until_healthy(6, false).await;
+    rig.xid_until_heard(6, 48).await;
     let view = rig.kubelet.view();
     assert_eq!(view.accepted(GPU).count(), 1, "nobody had to register again");
     assert!(!rig.plugin.log().iter().any(|line| line.contains("waits for the next start")));
