@@ -1,50 +1,37 @@
 //! Allocate beside an empty call, through gRPC over a unix socket, in one process: `cargo bench --bench allocate`.
 
+mod sample;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gpu_device_plugin::device::allocation::Policies;
-use gpu_device_plugin::device::gpu::{Gpu, NumaNode};
-use gpu_device_plugin::device::health::{Moment, NodeHealth};
-use gpu_device_plugin::device::injection::Injector;
-use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
 use gpu_device_plugin::device::layout::Layout;
 use gpu_device_plugin::device::names::ResourceName;
+use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
 use simnode::kubelet::Kubelet;
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
 use tokio::sync::watch;
 
-fn gpu(index: u32) -> Gpu {
-    Gpu {
-        uuid: format!("GPU-8dc1f1c9-28a3-4b2c-9d05-{index:012x}").parse().expect("a UUID"),
-        index,
-        minor: Some(index),
-        name: Some("NVIDIA H100 80GB HBM3".to_owned()),
-        pci_bus_id: None,
-        memory_bytes: None,
-        compute_capability: Some((9, 0)),
-        numa_node: NumaNode::from_sysfs(i64::from(index / 4)),
-        mig_enabled: false,
-        mig_devices: Vec::new(),
-        mig_failures: Vec::new(),
-    }
-}
-
 fn bench(criterion: &mut Criterion) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
-    let mut inventory =
-        Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), Policies::default());
-    let found = (0..8).map(|index| Found::Gpu(gpu(index))).collect();
-    inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
+    let gpus = (0..8).map(|index| sample::gpu(index, 0));
+    let inventory = sample::node(gpus, Layout::default(), Policies::default());
     let (_publish, snapshots) = watch::channel(Arc::new(inventory));
     let (server, client) = runtime.block_on(async {
-        let server =
-            Server::start(directory.path(), &ResourceName::gpu(), snapshots, &Notes::default()).expect("a server");
+        let server = Server::start(
+            directory.path(),
+            &ResourceName::gpu(),
+            snapshots,
+            &Notes::default(),
+            &Allocations::default(),
+        )
+        .expect("a server");
         let path: PathBuf = server.path().to_owned();
         (server, Kubelet::dial(path).await.expect("a client"))
     });
@@ -52,7 +39,7 @@ fn bench(criterion: &mut Criterion) {
         bencher.iter(|| runtime.block_on(client.clone().get_device_plugin_options(Empty {})).expect("an answer"));
     });
     for count in [1, 8] {
-        let device_ids: Vec<String> = (0..count).map(|index| gpu(index).uuid.to_string()).collect();
+        let device_ids: Vec<String> = (0..count).map(|index| sample::gpu(index, 0).uuid.to_string()).collect();
         let request = AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids }] };
         criterion.bench_function(&format!("Allocate of {count}"), |bencher| {
             bencher.iter(|| runtime.block_on(client.clone().allocate(request.clone())).expect("an answer"));

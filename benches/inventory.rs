@@ -1,59 +1,31 @@
 //! How long lists and allocations take on nodes with many devices, and a configuration of many resources.
 
+mod sample;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use gpu_device_plugin::device::allocation::Policies;
-use gpu_device_plugin::device::gpu::{Gpu, MigDevice, Placement};
-use gpu_device_plugin::device::health::{Moment, NodeHealth};
-use gpu_device_plugin::device::injection::Injector;
-use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
+use gpu_device_plugin::device::inventory::Inventory;
 use gpu_device_plugin::device::layout::{Layout, MigStrategy};
 use gpu_device_plugin::device::names::ResourceName;
-use gpu_device_plugin::device::sharing::{Replication, Selection, SharedResource, Sharing};
+use gpu_device_plugin::device::sharing::SharedResource;
+use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::count::Count;
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::service::Service;
 use gpu_device_plugin::plugin::wire;
 use tokio::sync::watch;
 
-fn gpu(index: u32, slices: u32) -> Gpu {
-    let slice = |mig: u32| MigDevice {
-        uuid: format!("MIG-{index:08x}-0000-4000-8000-{mig:012x}").parse().expect("a UUID"),
-        index: mig,
-        placement: Placement { gpu_instance: mig + 7, compute_instance: 0 },
-        gpu_slices: 1,
-        compute_slices: 1,
-        memory_mib: 9_984,
-        profile: Some("1g.10gb".to_owned()),
-    };
-    Gpu {
-        minor: Some(index),
-        name: Some(format!("NVIDIA Model {index} 80GB")),
-        mig_enabled: slices > 0,
-        mig_devices: (0..slices).map(slice).collect(),
-        ..Gpu::unknown(format!("GPU-{index:08x}-0000-4000-8000-000000000000").parse().expect("a UUID"), index)
-    }
-}
-
-fn shared(name: &ResourceName, replicas: u32) -> Layout {
-    let resource = SharedResource { name: name.clone(), offered_as: name.clone(), replicas, devices: Selection::All };
-    let replication = Replication {
-        rename_by_default: false,
-        fail_requests_greater_than_one: false,
-        resources: if replicas > 1 { vec![resource] } else { Vec::new() },
-    };
-    Layout { mig_strategy: MigStrategy::Mixed, sharing: Sharing::TimeSlicing(replication), ..Layout::default() }
+fn mixed(resources: Vec<SharedResource>) -> Layout {
+    Layout { mig_strategy: MigStrategy::Mixed, sharing: sample::time_slicing(resources), ..Layout::default() }
 }
 
 /// A node of `gpus` GPUs in `slices` MIG devices each (0: whole), of which each is there `replicas` times.
 fn node(gpus: u32, slices: u32, name: &ResourceName, replicas: u32) -> Inventory {
-    let mut inventory =
-        Inventory::new(shared(name, replicas), Injector::default(), NodeHealth::default(), Policies::default());
-    let found = (0..gpus).map(|index| Found::Gpu(gpu(index, slices))).collect();
-    inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
-    inventory
+    let resources = (replicas > 1).then(|| sample::shared(name, replicas)).into_iter().collect();
+    sample::node((0..gpus).map(|index| sample::gpu(index, slices)), mixed(resources), Policies::default())
 }
 
 fn lists(criterion: &mut Criterion) {
@@ -68,7 +40,8 @@ fn lists(criterion: &mut Criterion) {
         assert_eq!(ids.len(), count);
         let (publish, snapshots) = watch::channel(Arc::new(inventory.clone()));
         let (_alive, end) = watch::channel(());
-        let service = Service::new(name.clone(), snapshots, end, Count::default(), Notes::default());
+        let service =
+            Service::new(name.clone(), snapshots, end, Count::default(), Notes::default(), Allocations::default());
         let mut group = criterion.benchmark_group(title);
         group.bench_function("list built and encoded", |bencher| {
             bencher.iter(|| wire::encoded_list(Service::list(black_box(name), black_box(&inventory))));
@@ -93,28 +66,15 @@ fn hundred(criterion: &mut Criterion) {
     use gpu_device_plugin::device::filter::Pattern;
     use gpu_device_plugin::device::layout::NamePattern;
     let name = |number: u32| format!("nvidia.com/model-{number}").parse::<ResourceName>().expect("a name");
-    let resources = |replicas| {
-        (0..100).map(move |number| SharedResource {
-            name: name(number),
-            offered_as: name(number),
-            replicas,
-            devices: Selection::All,
-        })
-    };
     let layout = |replicas| Layout {
         gpu_names: (0..100)
             .map(|number| NamePattern { pattern: Pattern::new(format!("NVIDIA Model {number} *")), name: name(number) })
             .collect(),
-        sharing: Sharing::TimeSlicing(Replication {
-            rename_by_default: false,
-            fail_requests_greater_than_one: false,
-            resources: resources(replicas).collect(),
-        }),
+        sharing: sample::time_slicing((0..100).map(|number| sample::shared(&name(number), replicas)).collect()),
         ..Layout::default()
     };
-    let mut inventory = Inventory::new(layout(10), Injector::default(), NodeHealth::default(), Policies::default());
-    let found = (0..16).map(|index| Found::Gpu(gpu(index, 0))).collect();
-    inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
+    let gpus = (0..16).map(|index| sample::gpu(index, 0));
+    let inventory = sample::node(gpus, layout(10), Policies::default());
     let new = layout(12);
     criterion.bench_function("100 resources applied", |bencher| {
         bencher.iter_batched(

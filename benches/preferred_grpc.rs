@@ -6,6 +6,7 @@
 #[path = "../tests/allocation/machines.rs"]
 #[allow(dead_code)]
 mod machines;
+mod sample;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -13,14 +14,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gpu_device_plugin::device::allocation::{Policies, SharedPolicy};
-use gpu_device_plugin::device::gpu::{Gpu, MigDevice, NumaNode, Placement};
-use gpu_device_plugin::device::health::{Moment, NodeHealth};
-use gpu_device_plugin::device::injection::Injector;
-use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
+use gpu_device_plugin::device::gpu::{Gpu, NumaNode};
+use gpu_device_plugin::device::health::Moment;
+use gpu_device_plugin::device::inventory::{Inventory, Observation};
 use gpu_device_plugin::device::layout::{Layout as NodeLayout, MigStrategy};
 use gpu_device_plugin::device::names::ResourceName;
-use gpu_device_plugin::device::sharing::{Replication, Selection, SharedResource, Sharing};
 use gpu_device_plugin::device::topology::{Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
+use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
 use simnode::kubelet::Kubelet;
@@ -116,7 +116,8 @@ fn ids(inventory: &Inventory) -> Vec<String> {
 async fn measure_all(inventory: Inventory, cases: &[Case]) {
     let directory = tempfile::tempdir().expect("a directory");
     let (_publish, snapshots) = watch::channel(Arc::new(inventory));
-    let server = Server::start(directory.path(), &ResourceName::gpu(), snapshots, &Notes::default());
+    let server =
+        Server::start(directory.path(), &ResourceName::gpu(), snapshots, &Notes::default(), &Allocations::default());
     let server = server.expect("a server");
     let client = Kubelet::dial(server.path().to_owned()).await.expect("a client");
     for case in cases {
@@ -177,16 +178,14 @@ fn chances(gpus: &[String]) -> Vec<PreferredAllocationRequest> {
     requests
 }
 
+/// A GPU of a machine: where that says it is, and nothing else.
 fn gpu(index: usize, numa_node: Option<NumaNode>) -> Gpu {
     let pci_bus_id = Some(machines::bus(index));
     Gpu { pci_bus_id, numa_node, ..Gpu::unknown(machines::uuid(index), index as u32) }
 }
 
-fn inventory(gpus: Vec<Gpu>, links: Links) -> Inventory {
-    let mut inventory =
-        Inventory::new(NodeLayout::default(), Injector::default(), NodeHealth::default(), Policies::default());
-    let found = gpus.into_iter().map(Found::Gpu).collect();
-    inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
+fn linked(gpus: Vec<Gpu>, links: Links) -> Inventory {
+    let mut inventory = sample::node(gpus, NodeLayout::default(), Policies::default());
     let changes = inventory.apply(Moment::default(), Observation::Links(links));
     for draft in changes.postponed {
         inventory.finish(draft.finish());
@@ -216,7 +215,7 @@ fn whole(topology: &Topology) -> Inventory {
         links.nvlinks.insert(member.uuid.clone(), own);
     }
     let gpus = members.iter().enumerate().map(|(at, member)| gpu(at, member.numa_node)).collect();
-    let inventory = inventory(gpus, links);
+    let inventory = linked(gpus, links);
     assert_eq!(inventory.topology(), topology);
     inventory
 }
@@ -235,41 +234,20 @@ fn irregular(gpus: usize) -> Inventory {
         links.nvlinks.insert(machines::uuid(a), peers.clone().flat_map(to).collect());
         links.ancestors.extend(peers.map(|b| ((machines::uuid(a), machines::uuid(b)), PcieLevel::SameNode)));
     }
-    inventory((0..gpus).map(|index| gpu(index, NumaNode::from_sysfs(0))).collect(), links)
+    linked((0..gpus).map(|index| gpu(index, NumaNode::from_sysfs(0))).collect(), links)
 }
 
 /// Eight H100s, each cut into seven MIG devices or whole, and each of those with so many replicas.
 fn shared(mig: bool, replicas: u32, policy: SharedPolicy) -> Inventory {
-    let resource = SharedResource {
-        name: ResourceName::gpu(),
-        offered_as: ResourceName::gpu(),
-        replicas,
-        devices: Selection::All,
-    };
-    let (rename_by_default, fail_requests_greater_than_one) = (false, false);
-    let replication = Replication { rename_by_default, fail_requests_greater_than_one, resources: vec![resource] };
     let layout = NodeLayout {
         mig_strategy: MigStrategy::Single,
-        sharing: Sharing::TimeSlicing(replication),
+        sharing: sample::time_slicing(vec![sample::shared(&ResourceName::gpu(), replicas)]),
         ..NodeLayout::default()
     };
-    let slice = |gpu: usize, index: u32| MigDevice {
-        uuid: format!("MIG-{gpu:08x}-{index:04x}-5ca1-ab1e-000000000000").parse().expect("it is well formed"),
-        index,
-        placement: Placement { gpu_instance: index + 7, compute_instance: 0 },
-        gpu_slices: 1,
-        compute_slices: 1,
-        memory_mib: 9_984,
-        profile: Some("1g.10gb".to_owned()),
-    };
-    let gpus = (0..8).map(|index| Gpu {
-        mig_enabled: mig,
-        mig_devices: (0..if mig { 7 } else { 0 }).map(|at| slice(index, at)).collect(),
-        ..gpu(index, NumaNode::from_sysfs(index as i64 / 4))
+    let gpus = (0..8_u32).map(|index| Gpu {
+        pci_bus_id: Some(machines::bus(index as usize)),
+        numa_node: NumaNode::from_sysfs(i64::from(index / 4)),
+        ..sample::gpu(index, if mig { 7 } else { 0 })
     });
-    let policies = Policies { shared: policy, ..Policies::default() };
-    let mut inventory = Inventory::new(layout, Injector::default(), NodeHealth::default(), policies);
-    let found = gpus.map(Found::Gpu).collect();
-    inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
-    inventory
+    sample::node(gpus, layout, Policies { shared: policy, ..Policies::default() })
 }

@@ -6,21 +6,24 @@
 //! - [`device`]: what the node has. Pure: facts, names, health, allocation, and what a container gets. Start with
 //!   [`device::inventory`].
 //! - [`plugin`]: the kubelet edge, one resource from bind to unlink. Start with [`plugin::lifecycle`].
+//! - [`podresources`]: which container holds which device, asked of the kubelet.
 //! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call it.
 //! - [`host`]: which device nodes the host has, and the driver's capability numbers.
 //! - [`mps`]: whether an MPS control daemon answers.
+//! - [`socket_id`]: which file is at a path.
 //! - [`watch`]: one inotify instance for all directories that are watched.
 //! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
 //! - [`log`]: what the log says of the inventory's changes.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
 //! # Walls
 //!
 //! ```text
-//!            main ── daemon ─┬─────────┬─────────┐
-//!                            │         │         │
-//!                         config     nvml/    plugin/
-//!                            └─────────┴───▶ device/ ◀─┘
+//!            main ── daemon ─┬─────────┬─────────┬────────────┐
+//!                            │         │         │            │
+//!                         config     nvml/    plugin/   podresources/
+//!                            └─────────┴───▶ device/ ◀────────┘
 //! ```
 //!
 //! `device/` mentions no runtime, no protocol, no file system, no clock, no environment and no thread: time and facts
@@ -58,4 +61,7 @@ pub mod log;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
+pub mod podresources;
+pub mod socket_id;
+pub mod status;
 pub mod watch;

@@ -16,6 +16,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Threads that serve the kubelet: two, so that one that is held up does not hold up every pod of the node.
 const WORKERS: usize = 2;
 
+/// For how long after the first signal another one is the same request: `timeout` and shells signal a process and its
+/// group.
+const ECHO: Duration = Duration::from_millis(250);
+
 /// What the exit code says when the command line or the configuration has mistakes (EX_USAGE of sysexits.h).
 const USAGE: u8 = 64;
 
@@ -108,8 +112,12 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     tokio::spawn(async move {
         let name = next().await;
         info!(signal = name, "asked to stop");
+        let asked = Instant::now();
         let _ = stop.send(());
-        let name = next().await;
+        let mut name = next().await;
+        while asked.elapsed() < ECHO {
+            name = next().await;
+        }
         warn!(signal = name, "asked to stop a second time, aborting");
         std::process::abort();
     });

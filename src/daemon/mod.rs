@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -23,8 +23,10 @@ use crate::device::health::{NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::log;
 use crate::nvml::{self, Clock, LetGo, Links, Seen, Wants};
+use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
+use crate::podresources;
 use crate::watch::Watches;
 use memory::Memory;
 use plugins::Plugins;
@@ -75,7 +77,11 @@ pub async fn run(
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
-    let mut plugins = Plugins::new(places.clone(), changes.clone(), started);
+    let (allocations, mut allocated) = Allocations::channel();
+    let (holders, _) = watch::channel(None);
+    let ask_sooner = Notify::new();
+    let pod_resources = config.process.pod_resources_socket.as_deref();
+    let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
     let mut wiring = Wiring { publish, want, remember, clock, doorkeeper: doorkeeper.clone() };
 
     let result = tokio::select! {
@@ -89,6 +95,10 @@ pub async fn run(
             Err(error.into())
         }
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
+        never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
+        () = async { while allocated.recv().await.is_some() { ask_sooner.notify_one(); } } => {
+            Err(anyhow!("no allocation can be told any more"))
+        }
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))

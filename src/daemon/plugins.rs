@@ -10,6 +10,7 @@ use tracing::warn;
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
 use crate::mps;
+use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::Changes;
 use crate::plugin::socket::Places;
 use crate::plugin::{self, PluginError};
@@ -21,6 +22,7 @@ const STOPPING_GRACE: Duration = Duration::from_millis(1500);
 pub(super) struct Plugins {
     places: Places,
     changes: Changes,
+    allocations: Allocations,
     stopping: watch::Sender<bool>,
     pub(super) running: JoinSet<Result<(), PluginError>>,
     known: Vec<ResourceName>,
@@ -29,9 +31,9 @@ pub(super) struct Plugins {
 
 impl Plugins {
     /// None yet.
-    pub(super) fn new(places: Places, changes: Changes, started: Instant) -> Self {
+    pub(super) fn new(places: Places, changes: Changes, allocations: Allocations, started: Instant) -> Self {
         let (stopping, _) = watch::channel(false);
-        Self { places, changes, stopping, running: JoinSet::new(), known: Vec::new(), started }
+        Self { places, changes, allocations, stopping, running: JoinSet::new(), known: Vec::new(), started }
     }
 
     /// Starts a task for each resource that has none.
@@ -48,6 +50,7 @@ impl Plugins {
                 self.places.clone(),
                 publish.subscribe(),
                 self.changes.clone(),
+                self.allocations.clone(),
                 self.started,
                 self.stopping.subscribe(),
             );

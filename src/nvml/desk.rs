@@ -33,11 +33,13 @@ struct Open {
 }
 
 /// Why NVML is not open.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NotOpen {
     /// It cannot be loaded or initialised.
+    #[error("{0}")]
     Library(OpenError),
     /// It is up and cannot even count the GPUs.
+    #[error("{0}")]
     Count(CallError),
 }
 

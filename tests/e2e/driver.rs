@@ -10,7 +10,7 @@ use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 
 use crate::health::{configured, quick};
 use crate::journal::Journal;
-use crate::rig::{GPU, Rig, kubelet, node};
+use crate::rig::{GPU, Rig, kubelet, node, plugin};
 
 /// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has another inode.
 fn load_module(rig: &Rig) {
@@ -280,4 +280,22 @@ async fn a_poll_is_at_most_four_calls_a_gpu() {
         seen += 1;
     }
     assert!(seen >= 5, "{seen} rounds that only poll in {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_that_never_waits_for_events_is_not_asked_in_a_hot_loop() {
+    const WAITS: usize = 5;
+    const TIMEOUT: u32 = 10;
+    let mut state = profiles::h100x8();
+    state.errors.insert("nvmlEventSetWait_v2".to_owned(), TIMEOUT);
+    let node = node(state);
+    let journal = Journal::of(&node);
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &journal.kept_by(plugin()), 8).await;
+    let waits = || journal.calls().into_iter().filter(|call| call.text == "nvmlEventSetWait_v2 -").collect::<Vec<_>>();
+    let waits = rig.eventually("some waits", async || Some(waits()).filter(|waits| waits.len() >= WAITS)).await;
+    // Its pauses add up to more than this, and a busy machine only makes them longer.
+    let took = waits[WAITS - 1].at - waits[0].at;
+    assert!(took >= Duration::from_secs(1), "{WAITS} waits in {took:?}");
+    rig.assert_flawless();
 }

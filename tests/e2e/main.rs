@@ -10,6 +10,7 @@ mod journal;
 mod kubelet;
 mod layouts;
 mod placement;
+mod pod_resources;
 mod reload;
 mod requests;
 mod rig;

@@ -9,6 +9,7 @@ use super::policy::{Finding, Policy};
 use super::reason::{Health, Moment, Reason};
 use super::remembered::{Epoch, Remembered, RememberedCause, outlives};
 use super::scope::Offered;
+use super::transitions::{AllTransitions, Transitions};
 use super::verdict::GpuHealth;
 use crate::device::names::Uuid;
 
@@ -46,6 +47,7 @@ pub struct NodeHealth {
     fault: Option<(NodeFault, Moment)>,
     /// Kept for GPUs that are not listed yet.
     quarantine: BTreeMap<Uuid, Arc<str>>,
+    transitions: AllTransitions,
 }
 
 impl NodeHealth {
@@ -77,6 +79,9 @@ impl NodeHealth {
                 }
             }
         }
+        for uuid in self.gpus.keys() {
+            self.transitions.begins(uuid, !self.of(uuid, Offered::Whole).is_healthy());
+        }
         findings
     }
 
@@ -107,6 +112,12 @@ impl NodeHealth {
     #[must_use]
     pub fn gpus(&self) -> &BTreeMap<Uuid, GpuHealth> {
         &self.gpus
+    }
+
+    /// How often a GPU became Unhealthy, and Healthy again. What befalls a part of it befalls it.
+    #[must_use]
+    pub fn transitions(&self, gpu: &Uuid) -> Transitions {
+        self.transitions.of(gpu)
     }
 
     /// What keeps NVML from being used, and since when.
@@ -151,10 +162,14 @@ impl NodeHealth {
             }
             NodeObservation::Forget(uuid) => {
                 self.gpus.remove(&uuid);
+                self.transitions.forget(&uuid);
                 BTreeMap::new()
             }
         };
         changes.retain(|_, change| !change.is_empty());
+        for gpu in changes.keys() {
+            self.transitions.is(gpu, !self.of(gpu, Offered::Whole).is_healthy());
+        }
         changes
     }
 

@@ -11,6 +11,12 @@ pub mod proto {
     tonic::include_proto!("v1beta1");
 }
 
+/// The podresources API, from the product's own statement of it too.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used)]
+pub mod pod_resources_proto {
+    tonic::include_proto!("v1");
+}
+
 pub use eventually::eventually;
 pub use kubelet::{AdmissionError, Kubelet, KubeletConfig, KubeletVersion, View};
 pub use node::{Node, Plugin, PluginOptions};

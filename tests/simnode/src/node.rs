@@ -83,10 +83,16 @@ impl Node {
         self.kubelet_directory().join(KUBELET_SOCKET)
     }
 
+    /// The kubelet's podresources socket, there or not.
+    #[must_use]
+    pub fn pod_resources_socket(&self) -> PathBuf {
+        self.root().join("pod-resources").join(KUBELET_SOCKET)
+    }
+
     /// A kubelet on this node, to be changed further and started.
     #[must_use]
     pub fn kubelet(&self) -> KubeletConfig {
-        KubeletConfig::new(self.kubelet_directory())
+        KubeletConfig::new(self.kubelet_directory()).pod_resources(self.pod_resources_socket())
     }
 
     /// The root of sysfs.

@@ -8,6 +8,7 @@
 mod events;
 mod health;
 mod identity;
+mod instances;
 mod links;
 mod lookup;
 mod mig;

@@ -2,124 +2,23 @@
 //!
 //! One owner applies observations to it; everyone else reads snapshots.
 
+mod device;
+mod observation;
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::allocation::{self, Catalogues, Draft, Entry, Finished, Place, Policies, Preferred, Request};
-use super::gpu::{Gpu, NumaNode, Placement};
+use super::allocation::{self, Catalogues, Entry, Finished, Place, Policies, Preferred, Request};
+use super::gpu::Gpu;
 use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, ReturnCode};
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
 use super::names::{DeviceId, ResourceName, Uuid};
-use super::topology::{self, Links, Topology};
-
-/// A device as it is offered to the kubelet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    /// The id that the kubelet knows.
-    pub id: DeviceId,
-    /// The physical GPU that it sits on.
-    pub gpu: Uuid,
-    /// NVML's index of that GPU when it was last enumerated.
-    pub index: u32,
-    /// Its index on that GPU, if it is a MIG device.
-    pub mig_index: Option<u32>,
-    /// The n of `/dev/nvidia<n>` of that GPU.
-    pub minor: Option<u32>,
-    /// Its instances, if it is a MIG device.
-    pub placement: Option<Placement>,
-    /// The NUMA node of its GPU.
-    pub numa_node: Option<NumaNode>,
-    /// It was offered once and is no more: it stays in the list, Unhealthy.
-    pub withdrawn: bool,
-}
-
-impl Device {
-    /// The device that a whole GPU is.
-    #[must_use]
-    pub fn whole(facts: &Gpu, index: u32) -> Self {
-        Self {
-            id: DeviceId::whole(facts.uuid.clone()),
-            gpu: facts.uuid.clone(),
-            index,
-            mig_index: None,
-            minor: facts.minor,
-            placement: None,
-            numa_node: facts.numa_node,
-            withdrawn: false,
-        }
-    }
-
-    /// Whether both are replicas of one device, or the same, and offered alike.
-    #[must_use]
-    pub fn is_replica_of(&self, other: &Self) -> bool {
-        self.id.uuid() == other.id.uuid() && self.placement == other.placement && self.withdrawn == other.withdrawn
-    }
-
-    /// The order in which devices are told: by GPU, then by MIG device on it, then by replica.
-    pub fn place(&self) -> impl Ord + '_ {
-        (self.index, self.mig_index, &self.id)
-    }
-
-    /// Its index as NVIDIA's tools write it: "0", or "0:1" for a MIG device.
-    #[must_use]
-    pub fn place_name(&self) -> String {
-        self.mig_index.map_or_else(|| self.index.to_string(), |mig| format!("{}:{mig}", self.index))
-    }
-}
-
-/// What an edge has seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observation {
-    /// A whole enumeration.
-    Scan {
-        /// Which initialisation of NVML it is of: a number that differs from the one before.
-        session: u64,
-        /// The places, in NVML's index order.
-        found: Vec<Found>,
-    },
-    /// Something that bears on health alone.
-    Health(NodeObservation),
-    /// How the GPUs are linked, as far as it could be read.
-    Links(Links),
-}
-
-/// One place of an enumeration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// A GPU that answers.
-    Gpu(Gpu),
-    /// A GPU that answers with errors.
-    Failed {
-        /// Its place.
-        index: u32,
-        /// Its identity, if it gave that.
-        uuid: Option<Uuid>,
-        /// The call that failed and NVML's answer.
-        error: NvmlError,
-    },
-}
-
-/// What an observation has changed, for the log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// GPUs that were not known before.
-    pub appeared: Vec<Uuid>,
-    /// What became of the health of which GPU.
-    pub health: BTreeMap<Uuid, health::Change>,
-    /// Whether the links were read and are not what they were.
-    pub links: bool,
-    /// What does not fit together in the topology and was not told before.
-    pub misfits: Vec<topology::Finding>,
-    /// Catalogues that are in use and can be made better elsewhere, for [`Inventory::finish`].
-    pub postponed: Vec<Arc<Draft>>,
-    /// Whether a resource has another list of devices, or a device other facts.
-    pub layout: bool,
-    /// What a person should hear and has not heard.
-    pub found: Vec<Finding>,
-    /// What was said before and holds no more.
-    pub settled: Vec<Finding>,
-}
+use super::topology::Topology;
+pub use device::Device;
+pub use observation::{Changes, Found, Observation};
 
 /// What is known of one physical GPU, beside its health.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -376,69 +275,5 @@ impl Inventory {
         changes.found = self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
         changes.settled = before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
         self.refresh_catalogues(changes);
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A GPU with facts that follow from its index: four to a NUMA node.
-    pub(crate) fn gpu(index: u32) -> Gpu {
-        Gpu {
-            uuid: format!("GPU-{index}").parse().unwrap(),
-            index,
-            minor: Some(index),
-            name: Some("NVIDIA H100 80GB HBM3".to_owned()),
-            pci_bus_id: None,
-            memory_bytes: None,
-            compute_capability: Some((9, 0)),
-            numa_node: NumaNode::from_sysfs(i64::from(index / 4)),
-            mig_enabled: false,
-            mig_devices: Vec::new(),
-            mig_failures: Vec::new(),
-        }
-    }
-
-    /// A node of `count` such GPUs, offered whole.
-    pub(crate) fn node(count: u32) -> Inventory {
-        let (layout, injector) = (Layout::default(), Injector::default());
-        let mut inventory = Inventory::new(layout, injector, NodeHealth::default(), Policies::default());
-        inventory.apply(Moment::default(), scan(0..count));
-        inventory
-    }
-
-    pub(crate) fn scan(indices: impl IntoIterator<Item = u32>) -> Observation {
-        let found = indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect();
-        Observation::Scan { session: 1, found }
-    }
-
-    fn unhealthy(inventory: &Inventory) -> Vec<String> {
-        let devices = inventory.devices(&ResourceName::gpu()).unwrap().values();
-        devices.filter(|device| !inventory.is_healthy(device)).map(|device| device.id.to_string()).collect()
-    }
-
-    #[test]
-    fn an_id_once_advertised_stays_unhealthy_while_its_gpu_is_gone() {
-        let mut node = node(3);
-        let changes = node.apply(Moment::default(), scan([0, 2]));
-        assert_eq!(changes.health.keys().collect::<Vec<_>>(), [&gpu(1).uuid]);
-        assert_eq!(unhealthy(&node), ["GPU-1"]);
-        assert_eq!(node.apply(Moment::default(), scan([0, 2])), Changes::default(), "the same scan again is no news");
-    }
-
-    #[test]
-    fn a_failed_gpu_is_served_unhealthy_if_its_uuid_is_known_and_never_harms_the_others() {
-        let mut node = node(0);
-        let failed = |index, uuid: Option<&str>| Found::Failed {
-            index,
-            uuid: uuid.map(|uuid| uuid.parse().unwrap()),
-            error: NvmlError { call: "nvmlDeviceGetPciInfo_v3", code: ReturnCode::GPU_IS_LOST },
-        };
-        let found = vec![Found::Gpu(gpu(0)), failed(1, None), failed(2, Some("GPU-2")), Found::Gpu(gpu(3))];
-        let changes = node.apply(Moment::default(), Observation::Scan { session: 1, found });
-        assert_eq!(changes.appeared.len(), 3);
-        assert_eq!(node.devices(&ResourceName::gpu()).unwrap().len(), 3);
-        assert_eq!(unhealthy(&node), ["GPU-2"]);
     }
 }

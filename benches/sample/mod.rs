@@ -1,0 +1,49 @@
+//! Sample GPUs and nodes that the benchmarks share.
+#![allow(dead_code, reason = "each benchmark uses its own part of it")]
+
+use gpu_device_plugin::device::allocation::Policies;
+use gpu_device_plugin::device::gpu::{Gpu, MigDevice, Placement};
+use gpu_device_plugin::device::health::{Moment, NodeHealth};
+use gpu_device_plugin::device::injection::Injector;
+use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
+use gpu_device_plugin::device::layout::Layout;
+use gpu_device_plugin::device::names::ResourceName;
+use gpu_device_plugin::device::sharing::{Replication, Selection, SharedResource, Sharing};
+
+/// A GPU cut into so many MIG devices of one slice, or whole.
+pub(crate) fn gpu(index: u32, slices: u32) -> Gpu {
+    let slice = |mig: u32| MigDevice {
+        uuid: format!("MIG-{index:08x}-{mig:04x}-5ca1-ab1e-000000000000").parse().expect("a UUID"),
+        index: mig,
+        placement: Placement { gpu_instance: mig + 7, compute_instance: 0 },
+        gpu_slices: 1,
+        compute_slices: 1,
+        memory_mib: 9_984,
+        profile: Some("1g.10gb".to_owned()),
+    };
+    Gpu {
+        minor: Some(index),
+        name: Some(format!("NVIDIA Model {index} 80GB")),
+        mig_enabled: slices > 0,
+        mig_devices: (0..slices).map(slice).collect(),
+        ..Gpu::unknown(format!("GPU-{index:08x}-5ca1-ab1e-0000-000000000000").parse().expect("a UUID"), index)
+    }
+}
+
+/// The devices of one resource, each there so many times.
+pub(crate) fn shared(name: &ResourceName, replicas: u32) -> SharedResource {
+    SharedResource { name: name.clone(), offered_as: name.clone(), replicas, devices: Selection::All }
+}
+
+/// Time-slicing of these resources under their own names.
+pub(crate) fn time_slicing(resources: Vec<SharedResource>) -> Sharing {
+    Sharing::TimeSlicing(Replication { rename_by_default: false, fail_requests_greater_than_one: false, resources })
+}
+
+/// A node of these GPUs.
+pub(crate) fn node(gpus: impl IntoIterator<Item = Gpu>, layout: Layout, policies: Policies) -> Inventory {
+    let mut inventory = Inventory::new(layout, Injector::default(), NodeHealth::default(), policies);
+    let found = gpus.into_iter().map(Found::Gpu).collect();
+    inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
+    inventory
+}

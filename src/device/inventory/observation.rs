@@ -1,0 +1,64 @@
+//! What the edges tell the inventory, and what it tells of that in turn.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::device::allocation::Draft;
+use crate::device::gpu::Gpu;
+use crate::device::health::{self, NodeObservation, NvmlError};
+use crate::device::layout::Finding;
+use crate::device::names::Uuid;
+use crate::device::topology::{self, Links};
+
+/// What an edge has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// A whole enumeration.
+    Scan {
+        /// Which initialisation of NVML it is of: a number that differs from the one before.
+        session: u64,
+        /// The places, in NVML's index order.
+        found: Vec<Found>,
+    },
+    /// Something that bears on health alone.
+    Health(NodeObservation),
+    /// How the GPUs are linked, as far as it could be read.
+    Links(Links),
+}
+
+/// One place of an enumeration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A GPU that answers.
+    Gpu(Gpu),
+    /// A GPU that answers with errors.
+    Failed {
+        /// Its place.
+        index: u32,
+        /// Its identity, if it gave that.
+        uuid: Option<Uuid>,
+        /// The call that failed and NVML's answer.
+        error: NvmlError,
+    },
+}
+
+/// What an observation has changed, for the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// GPUs that were not known before.
+    pub appeared: Vec<Uuid>,
+    /// What became of the health of which GPU.
+    pub health: BTreeMap<Uuid, health::Change>,
+    /// Whether the links were read and are not what they were.
+    pub links: bool,
+    /// What does not fit together in the topology and was not told before.
+    pub misfits: Vec<topology::Finding>,
+    /// Catalogues that are in use and can be made better elsewhere, for [`Inventory::finish`].
+    pub postponed: Vec<Arc<Draft>>,
+    /// Whether a resource has another list of devices, or a device other facts.
+    pub layout: bool,
+    /// What a person should hear and has not heard.
+    pub found: Vec<Finding>,
+    /// What was said before and holds no more.
+    pub settled: Vec<Finding>,
+}

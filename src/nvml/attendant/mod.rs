@@ -1,0 +1,249 @@
+//! The life of NVML, from the first try to open it: enumerate, watch, poll, open anew, let go. All calls are done by
+//! the crew; what is decided here is only which one comes next.
+//!
+//! ```text
+//!            ┌───────────────── back-off ◀── cannot be opened, or lists no GPU
+//!            ▼                                   ▲
+//!   ────▶ opening ───────────────────────────────┤
+//!            │ epoch, enumeration, polls,        │
+//!            │ then: no fault                    │
+//!            ▼                                   │
+//!        attending ── driver gone, GPU awaited ──┤
+//!            │                                   │
+//!            └── asked to let go ──▶ away ───────┘ after a pause, or asked again
+//! ```
+
+mod asking;
+mod due;
+mod opening;
+mod roll;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use super::crew::Crew;
+use super::desk::{Desk, Listening};
+use super::pace::{Backoff, Polls, random};
+use super::{EdgeError, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
+use crate::device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
+use crate::device::inventory::Observation;
+use crate::device::names::Uuid;
+use asking::{missed, report_return};
+use roll::Roll;
+
+/// A GPU that is awaited is looked for by a new initialisation after one poll interval at first, at last after so
+/// many.
+const RAREST_RENEWAL: u32 = 6;
+/// Every so many polls the node is enumerated again without a reason: events and polls miss little.
+const SCAN_EVERY: u32 = 3;
+/// Why an NVML session was left.
+enum Left {
+    /// NVML itself fails.
+    Gone(CallError),
+    /// A GPU is awaited, which only a new initialisation can show.
+    Renew,
+    /// Somebody wants NVML to be let go.
+    LetGo,
+}
+
+/// What came of a round of questions: `Err`, NVML itself fails.
+type Asked<T> = Result<T, CallError>;
+
+pub(super) struct Attendant {
+    settings: Settings,
+    observe: mpsc::Sender<Vec<Seen>>,
+    wants: watch::Receiver<Wants>,
+    let_go: LetGo,
+    clock: super::Clock,
+    crew: Crew,
+    desk: Desk,
+    nudge: mpsc::Sender<Nudge>,
+    nudged: mpsc::Receiver<Nudge>,
+    /// Its end ends the thread that waits for events.
+    listening: Option<std::sync::mpsc::Sender<()>>,
+    /// Ends when NVML is shut down.
+    ended: Option<oneshot::Receiver<Infallible>>,
+    /// Which initialisation of NVML this is.
+    session: u64,
+    /// What the last enumeration found.
+    roll: Roll,
+    /// Whether this session has not been enumerated yet.
+    is_fresh: bool,
+    /// The GPUs that the driver had when NVML was initialised: those that come later NVML does not list.
+    bound: BTreeSet<String>,
+    /// When the asking of the last reading of each GPU began.
+    read: BTreeMap<Uuid, Moment>,
+    fabricless: BTreeSet<Uuid>,
+    renewal: Backoff,
+    wants_scan: bool,
+}
+
+impl Attendant {
+    pub(super) fn new(settings: Settings, clock: super::Clock, links: Links) -> Result<Self, EdgeError> {
+        let (nudge, nudged) = mpsc::channel(2);
+        let poll = settings.poll;
+        Ok(Self {
+            crew: Crew::new(settings.deadline)?,
+            settings,
+            observe: links.observe,
+            wants: links.wants,
+            let_go: links.let_go,
+            clock,
+            desk: Desk::default(),
+            nudge,
+            nudged,
+            listening: None,
+            ended: None,
+            session: 0,
+            roll: Roll::default(),
+            is_fresh: true,
+            bound: BTreeSet::new(),
+            read: BTreeMap::new(),
+            fabricless: BTreeSet::new(),
+            renewal: Backoff::new(poll, poll.saturating_mul(RAREST_RENEWAL)),
+            wants_scan: false,
+        })
+    }
+
+    /// Attends to NVML for ever.
+    pub(super) async fn run(mut self) -> Result<Infallible, EdgeError> {
+        let mut patient = !self.settings.fail_on_init_error;
+        loop {
+            self.open(patient).await?;
+            // Once NVML was there, its absence is never an end: the driver is being upgraded, perhaps.
+            patient = true;
+            let left = match self.begin().await? {
+                Ok(()) => self.stay().await?,
+                Err(error) => Left::Gone(error),
+            };
+            match left {
+                Left::Gone(error) => {
+                    warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
+                    self.fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
+                    self.close().await?;
+                }
+                Left::Renew => self.close().await?,
+                Left::LetGo => {
+                    self.close().await?;
+                    self.stay_away().await;
+                }
+            }
+        }
+    }
+
+    /// The first round of a session, told all at once: no list shows a GPU before it has been asked how it is.
+    async fn begin(&mut self) -> Result<Asked<()>, EdgeError> {
+        let at = self.clock.now();
+        self.session += 1;
+        self.is_fresh = true;
+        self.wants_scan = false;
+        self.bound = epoch::bound_gpus(&self.settings.sysfs_root);
+        let epoch = NodeObservation::Epoch(epoch::read(&self.settings.sysfs_root));
+        let mut batch = vec![Seen { at, observation: Observation::Health(epoch) }];
+        let (desk, events) = (self.desk.clone(), self.settings.events.clone());
+        self.node(move || desk.prepare_events(&events)).await?;
+        if let Err(error) = self.scan(&mut batch).await? {
+            return Ok(Err(error));
+        }
+        if let Err(error) = self.read(self.roll.gpus().into_values().collect(), true, &mut batch).await? {
+            return Ok(Err(error));
+        }
+        batch.push(Seen { at, observation: Observation::Health(NodeObservation::Fault(None)) });
+        self.tell(batch).await;
+        let to = Listening {
+            observe: self.observe.clone(),
+            clock: self.clock,
+            rhythm: self.settings.poll,
+            nudge: self.nudge.clone(),
+        };
+        let desk = self.desk.clone();
+        self.listening = self.node(move || desk.listen(to)).await??;
+        self.see_links().await?;
+        Ok(Ok(()))
+    }
+
+    /// Polls, and reads and enumerates when there is a reason.
+    async fn stay(&mut self) -> Result<Left, EdgeError> {
+        let polls = Polls::every(self.settings.poll);
+        let mut next_poll = Instant::now() + polls.pause(random());
+        let mut round: u32 = 0;
+        loop {
+            let due = self.next_due(next_poll);
+            tokio::select! {
+                () = tokio::time::sleep_until(due.into()) => {}
+                changed = self.wants.changed() => {
+                    if changed.is_err() {
+                        // Nobody listens: the daemon is stopping.
+                        std::future::pending::<()>().await;
+                    }
+                }
+                held_up = self.crew.returned() => {
+                    report_return(&held_up?);
+                    self.wants_scan = true;
+                    next_poll = Instant::now();
+                }
+                Some(nudge) = self.nudged.recv() => match nudge {
+                    Nudge::Enumerate => self.wants_scan = true,
+                    Nudge::Died(why) => return Err(EdgeError::Ended("nvml-events", why)),
+                },
+                () = self.let_go.asked() => return Ok(Left::LetGo),
+            }
+            let polling = next_poll <= Instant::now();
+            if polling {
+                next_poll = Instant::now() + polls.pause(random());
+                round = round.wrapping_add(1);
+            }
+            if let Err(error) = self.round(polling, round.is_multiple_of(SCAN_EVERY)).await? {
+                return Ok(Left::Gone(error));
+            }
+            if polling && round.is_multiple_of(SCAN_EVERY) {
+                self.see_links().await?;
+                if self.crew.held_up().is_empty() && self.bound != epoch::bound_gpus(&self.settings.sysfs_root) {
+                    info!("the driver has other GPUs than before, initialising NVML anew to see them");
+                    return Ok(Left::Renew);
+                }
+            }
+            let now = self.clock.now();
+            if self.renewal_due(now).is_some_and(|due| due <= now) {
+                self.renewal.tried(now);
+                return Ok(Left::Renew);
+            }
+        }
+    }
+
+    /// One turn: what was missed, what is to be enumerated, polled and read.
+    async fn round(&mut self, polling: bool, scanning: bool) -> Result<Asked<()>, EdgeError> {
+        let at = self.clock.now();
+        let mut batch: Vec<_> = self.crew.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
+        let asked = self.ask(polling, scanning, &mut batch).await;
+        self.tell(batch).await;
+        asked
+    }
+
+    async fn ask(&mut self, polling: bool, scanning: bool, batch: &mut Vec<Seen>) -> Result<Asked<()>, EdgeError> {
+        self.wants_scan |= polling && scanning;
+        if std::mem::take(&mut self.wants_scan)
+            && let Err(error) = self.scan(batch).await?
+        {
+            return Ok(Err(error));
+        }
+        let due = self.roll.gpus().into_values().filter(|uuid| polling || self.is_read_due(uuid)).collect();
+        self.read(due, polling, batch).await
+    }
+
+    /// Tells what is wrong with NVML as a whole, or that nothing is.
+    async fn fault(&self, at: Moment, fault: Option<NodeFault>) {
+        self.tell(vec![Seen { at, observation: Observation::Health(NodeObservation::Fault(fault)) }]).await;
+    }
+
+    /// Nobody listening is nothing to act on: the daemon is stopping.
+    async fn tell(&self, batch: Vec<Seen>) {
+        if !batch.is_empty() {
+            let _ = self.observe.send(batch).await;
+        }
+    }
+}

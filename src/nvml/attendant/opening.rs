@@ -1,0 +1,102 @@
+//! NVML is opened, let go of, and kept away from.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::Attendant;
+use super::roll::Roll;
+use crate::device::health::{Moment, NodeFault, NodeObservation};
+use crate::device::inventory::Observation;
+use crate::nvml::desk::NotOpen;
+use crate::nvml::library::OpenError;
+use crate::nvml::pace::Backoff;
+use crate::nvml::{EdgeError, Seen};
+
+/// The first pause between two tries to open NVML, and the longest unless polls are rarer still.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the last owner of NVML may take beyond the deadline of a call: longer than a wait for events.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+impl Attendant {
+    /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it tries on, and says
+    /// each new reason once.
+    pub(super) async fn open(&mut self, patient: bool) -> Result<(), EdgeError> {
+        let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE.min(self.settings.poll));
+        let mut said = String::new();
+        loop {
+            let at = self.clock.now();
+            let (ending, ended) = oneshot::channel();
+            self.ended = Some(ended);
+            let (desk, settings) = (self.desk.clone(), self.settings.clone());
+            let reason = match self.node(move || desk.open(&settings, ending)).await? {
+                Ok(0) => {
+                    self.empty(at).await;
+                    self.close().await?;
+                    "NVML is up and sees no GPU".to_owned()
+                }
+                Ok(_) => return Ok(()),
+                Err(NotOpen::Library(error)) if !patient => return Err(EdgeError::Open(error)),
+                Err(error) => {
+                    self.fault(at, Some(fault(&error))).await;
+                    error.to_string()
+                }
+            };
+            if said != reason {
+                let what = if self.session > 0 { "NVML is not back yet" } else { "no GPUs to serve yet" };
+                warn!(%reason, "{what}, trying on");
+                said = reason;
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+
+    /// Tells that the GPUs of before are gone, with NVML as such in order.
+    async fn empty(&mut self, at: Moment) {
+        if self.session > 0 {
+            self.session += 1;
+            self.roll = Roll::default();
+            let scan = Observation::Scan { session: self.session, found: Vec::new() };
+            let fault = Observation::Health(NodeObservation::Fault(None));
+            self.tell(vec![Seen { at, observation: scan }, Seen { at, observation: fault }]).await;
+        }
+    }
+
+    /// Shuts NVML down and waits until it is: what is not shut down everywhere is not initialised anew.
+    pub(super) async fn close(&mut self) -> Result<(), EdgeError> {
+        self.listening = None;
+        let desk = self.desk.clone();
+        self.node(move || desk.close()).await?;
+        let Some(ended) = self.ended.take() else { return Ok(()) };
+        let patience = self.settings.deadline + SHUTDOWN_GRACE;
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            warn!("a call that does not return keeps NVML from being shut down, going on without");
+        }
+        Ok(())
+    }
+
+    /// Keeps away from NVML for a while.
+    pub(super) async fn stay_away(&mut self) {
+        let pause = self.settings.release_for;
+        info!(
+            seconds = pause.as_secs(),
+            "NVML is let go, so that a GPU can be reset; serving from memory until it is taken up again, by itself or \
+             at a second SIGUSR1"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.let_go.asked() => {}
+        }
+        info!("taking up NVML again");
+    }
+}
+
+/// What keeps NVML from being open, for the verdict.
+fn fault(error: &NotOpen) -> NodeFault {
+    match error {
+        NotOpen::Library(OpenError::NotFound { .. }) => NodeFault::LibraryNotFound,
+        NotOpen::Library(OpenError::Init { error, .. }) | NotOpen::Count(error) => NodeFault::from_error(error.clone()),
+    }
+}

@@ -1,0 +1,2 @@
+mod any_order;
+mod table;
