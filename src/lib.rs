@@ -26,10 +26,10 @@
 //! # Walls
 //!
 //! ```text
-//!            main ── daemon ─┬─────────┬─────────┬────────────┐
-//!                            │         │         │            │
-//!                         config     nvml/    plugin/   podresources/
-//!                            └─────────┴───▶ device/ ◀────────┘
+//!            main ── daemon ─┬─────────┬─────────┬────────────┬──────────────┐
+//!                            │         │         │            │              │
+//!                         config     nvml/    plugin/   podresources/     http/ ─▶ metrics/ ─▶ status/
+//!                            └─────────┴───▶ device/ ◀────────┴──────────────────────────────────┘
 //! ```
 //!
 //! `device/` mentions no runtime, no protocol, no file system, no clock, no environment and no thread: time and facts

@@ -10,7 +10,6 @@ use tracing::warn;
 
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
-use crate::mps;
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::Changes;
 use crate::plugin::socket::Places;
@@ -48,26 +47,15 @@ impl Plugins {
         {
             let telemetry = Telemetry::new(self.calls.clone(), self.allocations.clone());
             self.known.add(&resource, telemetry.clone());
-            let by_mps = is_by_mps(&inventory, &resource);
-            let mut stopping = self.stopping.subscribe();
-            let serving = plugin::run(
-                resource.clone(),
+            self.running.spawn(plugin::run(
+                resource,
                 self.places.clone(),
                 publish.subscribe(),
                 self.changes.clone(),
                 self.started,
                 telemetry,
                 self.stopping.subscribe(),
-            );
-            self.running.spawn(async move {
-                if by_mps {
-                    tokio::select! {
-                        _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
-                        () = mps::ready(&resource) => {}
-                    }
-                }
-                serving.await
-            });
+            ));
         }
     }
 
@@ -112,10 +100,4 @@ impl Telemetries {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ResourceName, Telemetry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether clients of the resource need an MPS control daemon.
-fn is_by_mps(inventory: &Inventory, resource: &ResourceName) -> bool {
-    let mut devices = inventory.devices(resource).into_iter().flat_map(|devices| devices.keys());
-    inventory.injector().mps_root.is_some() && devices.any(|id| id.replica_number().is_some())
 }
