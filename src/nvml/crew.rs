@@ -307,7 +307,8 @@ fn worker() -> Result<(Sender<Job>, Board), EdgeError> {
 mod tests {
     use super::*;
 
-    const DEADLINE: Duration = Duration::from_millis(20);
+    /// Far longer than a call that returns at once takes, on a busy machine too.
+    const DEADLINE: Duration = Duration::from_millis(500);
 
     fn gpu(n: u32) -> Subject {
         Subject::Gpu(format!("GPU-{n}").parse().unwrap())
@@ -338,11 +339,12 @@ mod tests {
 
     #[tokio::test]
     async fn each_call_of_a_job_has_a_deadline_of_its_own() {
-        let mut crew = Crew::new(Duration::from_millis(400)).unwrap();
+        let mut crew = Crew::new(DEADLINE).unwrap();
+        // Longer than one deadline together.
         let slow = |()| {
-            for _ in 0..5 {
+            for _ in 0..6 {
                 calling("nvmlSlow");
-                std::thread::sleep(Duration::from_millis(120));
+                std::thread::sleep(DEADLINE / 5);
             }
         };
         assert_eq!(crew.each(vec![(gpu(0), ())], slow).await.unwrap(), [(gpu(0), Some(()))]);
@@ -350,17 +352,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_about_the_node_is_waited_for_and_each_deadline_is_told() {
-        let mut crew = Crew::new(DEADLINE).unwrap();
+        let mut crew = Crew::new(Duration::from_millis(20)).unwrap();
+        let (release, hang) = channel::<()>();
+        let mut release = Some(release);
         let mut missed = 0;
         let answer = crew.node(
-            || {
+            move || {
                 calling("nvmlInit_v2");
-                std::thread::sleep(DEADLINE * 5);
+                let _ = hang.recv();
                 3
             },
             async |call| {
                 assert_eq!(call, "nvmlInit_v2");
                 missed += 1;
+                if missed == 3 {
+                    release = None;
+                }
             },
         );
         assert_eq!(answer.await.unwrap(), 3);
