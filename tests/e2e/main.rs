@@ -17,3 +17,4 @@ mod requests;
 mod rig;
 mod soak;
 mod stopping;
+mod swap;
