@@ -1,6 +1,7 @@
 //! The only room that knows all others: discover, wire, supervise, stop.
 
 mod findings;
+mod holding;
 mod memory;
 mod plugins;
 mod quarantine;
@@ -28,6 +29,7 @@ use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
 use crate::podresources;
 use crate::watch::Watches;
+use holding::Holding;
 use memory::Memory;
 use plugins::Plugins;
 use quarantine::Doorkeeper;
@@ -77,9 +79,11 @@ pub async fn run(
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
-    let (allocations, mut allocated) = Allocations::channel();
-    let (holders, _) = watch::channel(None);
-    let ask_sooner = Notify::new();
+    let (allocations, allocated) = Allocations::channel();
+    let (holders, holders_now) = watch::channel(None);
+    let ask_sooner = Arc::new(Notify::new());
+    let release = settings::release_for_reset(&config);
+    let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, ask_sooner.clone());
     let pod_resources = config.process.pod_resources_socket.as_deref();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
     let mut wiring = Wiring { publish, want, remember, clock, doorkeeper: doorkeeper.clone() };
@@ -96,14 +100,11 @@ pub async fn run(
         }
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
         never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
-        () = async { while allocated.recv().await.is_some() { ask_sooner.notify_one(); } } => {
-            Err(anyhow!("no allocation can be told any more"))
-        }
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))
         }
-        result = attend(observations, &mut wiring, &mut plugins, &mut reloader) => result,
+        result = attend(observations, &mut wiring, &mut plugins, &mut reloader, &mut holding) => result,
     };
     let remembered = wiring.remember.borrow().clone();
     tokio::join!(plugins.stop(), memory.settle(remembered));
@@ -116,6 +117,7 @@ async fn attend(
     wiring: &mut Wiring,
     plugins: &mut Plugins,
     reloader: &mut Reloader,
+    holding: &mut Holding,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     // Catalogues that take too long for this task, which the lists of devices wait for.
@@ -127,6 +129,10 @@ async fn attend(
                     let mut taken = wiring.take_in(batch.drain(..).flatten());
                     if taken.layout {
                         taken.postponed.extend(reloader.look_at_host(&wiring.publish));
+                        holding.settle(&wiring.publish);
+                    }
+                    if taken.health {
+                        holding.release(&wiring.publish.borrow());
                     }
                     for draft in taken.postponed {
                         postponed.spawn_blocking(move || draft.finish());
@@ -141,6 +147,10 @@ async fn attend(
                     false
                 });
             }
+            () = holding.answered() => {
+                holding.settle(&wiring.publish);
+                holding.release(&wiring.publish.borrow());
+            }
             wake = reloader.next() => {
                 let left = match wake {
                     Wake::Reload(loaded) => reloader.apply(*loaded, &wiring.publish),
@@ -149,6 +159,7 @@ async fn attend(
                 for draft in left {
                     postponed.spawn_blocking(move || draft.finish());
                 }
+                holding.settle(&wiring.publish);
                 plugins.serve_all(&wiring.publish);
             }
             Some(ended) = plugins.running.join_next(), if !plugins.running.is_empty() => {
@@ -163,6 +174,8 @@ async fn attend(
 struct Taken {
     /// Whether the layout changed by it.
     layout: bool,
+    /// Whether the health of a GPU changed by it.
+    health: bool,
     /// Catalogues to finish.
     postponed: Vec<Arc<Draft>>,
 }
@@ -202,6 +215,7 @@ impl Wiring {
         set(&self.remember, health.remember());
         Taken {
             layout: changes.iter().any(|changes| changes.layout),
+            health: changes.iter().any(|changes| !changes.health.is_empty()),
             postponed: changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect(),
         }
     }

@@ -135,13 +135,14 @@ async fn a_driver_without_gpus_is_waited_with() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_gpu_that_hangs_concerns_no_other_and_no_allocation() {
+    const HANG: Duration = Duration::from_secs(30);
     let rig = quick().await;
     let mut client = rig.kubelet.client(GPU).await.unwrap();
     let threads = rig.plugin.threads().unwrap();
     let mut worst = [Duration::ZERO; 2];
-    let (mut calls, started) = (0, Instant::now());
+    let (mut calls, mut slow, started) = (0, 0, Instant::now());
     let mut others_polled = false;
-    while started.elapsed() < Duration::from_secs(4) {
+    while started.elapsed() < Duration::from_secs(1) + HANG {
         let hangs = started.elapsed() > Duration::from_secs(1);
         if hangs && worst[1].is_zero() {
             rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
@@ -155,11 +156,15 @@ async fn one_gpu_that_hangs_concerns_no_other_and_no_allocation() {
             others_polled = true;
             rig.node.edit_gpu(5, |gpu| gpu.recovery_action = 1).unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        slow += usize::from(before.elapsed() > Duration::from_millis(5));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    println!("{calls} calls of Allocate: worst {:?} without, {:?} beside a GPU that hangs", worst[0], worst[1]);
-    // 5 ms where the machine does nothing else; tests run beside each other.
-    assert!(worst[1] < Duration::from_millis(200), "{worst:?}");
+    println!(
+        "{calls} calls of Allocate: worst {:?} without, {:?} beside a GPU that hangs for {HANG:?}; {slow} over 5 ms",
+        worst[0], worst[1]
+    );
+    // Tests run beside each other: what is asserted is that nobody waits for the GPU.
+    assert!(worst[1] < HANG / 10, "{worst:?}");
     rig.until_healthy(3, false).await;
     rig.until_healthy(5, false).await;
     let line = rig.logged("kind=\"nvml_unresponsive\"").await;
@@ -252,14 +257,22 @@ async fn nvml_is_taken_up_again_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poll_is_at_most_four_calls_a_gpu() {
-    let node = node(profiles::h100x8());
+async fn a_poll_of_sixteen_gpus_is_at_most_four_calls_a_gpu() {
+    let mut state = profiles::h100x8();
+    let more = state.gpus.clone().into_iter().map(|gpu| fake_nvml::state::Gpu {
+        uuid: gpu.uuid.replace("GPU-", "GPU-1"),
+        pci_bus_id: gpu.pci_bus_id.replacen("00000000:", "00010000:", 1),
+        minor: gpu.minor + 8,
+        ..gpu
+    });
+    state.gpus.extend(more.collect::<Vec<_>>());
+    let node = node(state);
     let journal = node.root().join("journal");
     let config = node.kubelet();
     let options = configured(&node, "health: {pollInterval: 100ms}")
         .env("FAKE_NVML_JOURNAL", &journal)
         .env("FAKE_NVML_JOURNAL_CALLS", "1");
-    let rig = Rig::on(node, config, &options, 8).await;
+    let rig = Rig::on(node, config, &options, 16).await;
     let text = || fs::read_to_string(&journal).unwrap();
     // Each round begins with the first GPU.
     let first = format!("nvmlDeviceGetHandleByUUID {}", rig.node.uuid(0));
@@ -274,7 +287,7 @@ async fn a_poll_is_at_most_four_calls_a_gpu() {
     let polls = rounds.iter().rev().skip(1).filter(|round| !round.contains("nvmlDeviceGetHandleByIndex"));
     let mut seen = 0;
     for round in polls {
-        for index in 0..8 {
+        for index in 0..16 {
             let calls = round.lines().filter(|line| line.contains(&rig.node.uuid(index))).count();
             assert!((1..=4).contains(&calls), "{calls} calls about GPU {index} in {round}");
         }

@@ -6,6 +6,7 @@ mod driver;
 mod dropin;
 mod gpus;
 mod health;
+mod holding;
 mod kubelet;
 mod layouts;
 mod placement;
