@@ -12,9 +12,12 @@
 //! - [`mps`]: whether an MPS control daemon answers.
 //! - [`socket_id`]: which file is at a path.
 //! - [`watch`]: one inotify instance for all directories that are watched.
+//! - [`quarantine`]: the directory in which files speak against GPUs.
 //! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`translate`]: from the configuration to what each room needs of it, in that room's words.
 //! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
 //! - [`log`]: what the log says of the inventory's changes.
+//! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who gathers the facts.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
 //! # Walls
@@ -56,12 +59,15 @@
 pub mod config;
 pub mod daemon;
 pub mod device;
+pub mod doctor;
 pub mod host;
 pub mod log;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
 pub mod podresources;
+pub mod quarantine;
 pub mod socket_id;
 pub mod status;
+pub mod translate;
 pub mod watch;

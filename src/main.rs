@@ -1,12 +1,13 @@
 //! The door: arguments, log, configuration, run, exit code.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use gpu_device_plugin::config::args::{Action, Invocation};
+use gpu_device_plugin::config::args::{Action, Doctor, Invocation, SURVEY};
 use gpu_device_plugin::config::{Config, ConfigSource, Loaded, LogFormat, Process, Purpose, show};
-use gpu_device_plugin::daemon;
+use gpu_device_plugin::doctor::gather::Look;
+use gpu_device_plugin::{daemon, doctor};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Level, error, info, warn};
 use tracing_subscriber::filter::Targets;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
             loaded.warnings().for_each(|warning| eprintln!("{warning}"));
             print!("{}", show(&loaded.config));
         }),
+        Action::Doctor(asked) => return examine(asked, &mut source),
         Action::Serve => match source.load(Purpose::Serve) {
             Ok(loaded) => return serve(loaded, source, started),
             Err(refused) => Err(refused),
@@ -51,6 +53,39 @@ fn main() -> ExitCode {
             eprintln!("{refused}");
             ExitCode::from(USAGE)
         }
+    }
+}
+
+/// Says why pods do not get GPUs.
+fn examine(asked: Doctor, source: &mut ConfigSource) -> ExitCode {
+    let (config, report) = source.read_leniently();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::from(doctor::Verdict::Unchecked.exit_code());
+        }
+    };
+    let (text, code) = runtime.block_on(async {
+        if asked.survey {
+            let survey = doctor::gather::survey(&config).await;
+            return (serde_json::to_string(&survey).unwrap_or_default() + "\n", 0);
+        }
+        let mut survey: Vec<_> = std::env::args_os().skip(1).collect();
+        survey.push(format!("--{SURVEY}").into());
+        let look = Look { host_root: asked.host_root, survey };
+        let report = doctor::examine(&doctor::gather::facts(&config, &report, look).await);
+        let text = match asked.json {
+            true => doctor::json(&report),
+            false => doctor::text(&report, std::io::stdout().is_terminal()),
+        };
+        (text, report.verdict().exit_code())
+    });
+    // What hangs in the driver must not hold up the exit.
+    runtime.shutdown_background();
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::from(code),
+        Err(_) => ExitCode::from(doctor::Verdict::Unchecked.exit_code()),
     }
 }
 

@@ -18,7 +18,23 @@ pub enum Action {
     Check,
     /// `config show`: print the configuration in force.
     Show,
+    /// `doctor`: tell why pods do not get GPUs.
+    Doctor(Doctor),
 }
+
+/// What `doctor` is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doctor {
+    /// As JSON, in place of text.
+    pub json: bool,
+    /// Where the host's root is mounted; `None`: it is found.
+    pub host_root: Option<PathBuf>,
+    /// Ask the driver and nothing else, for the doctor that has started this process.
+    pub survey: bool,
+}
+
+/// The flag that makes a [`Doctor`] survey: no person types it.
+pub const SURVEY: &str = "ask-driver";
 
 /// A command line that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,19 +56,16 @@ impl Invocation {
         let mut sources = Sources::default();
         sources.set_environment(environment);
         take_flags(&mut matches, &mut sources);
-        let mut action = Action::Serve;
-        if let Some((_, mut config)) = matches.remove_subcommand() {
-            take_flags(&mut config, &mut sources);
-            if let Some((name, mut command)) = config.remove_subcommand() {
+        let action = match matches.remove_subcommand() {
+            None => Action::Serve,
+            Some((name, mut command)) => {
                 take_flags(&mut command, &mut sources);
-                action = if name == "check" { Action::Check } else { Action::Show };
-                if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE")
-                    && let Some(flag) = settings::CONFIG_FILE.flag
-                {
-                    sources.set_flag(flag, vec![file.to_string_lossy().into_owned()]);
+                match name.as_str() {
+                    "doctor" => Action::Doctor(Doctor::of(&mut command)),
+                    _ => of_config(command, &mut sources),
                 }
             }
-        }
+        };
         Ok(Self { action, sources })
     }
 
@@ -61,6 +74,40 @@ impl Invocation {
         let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self::parse(std::env::args_os(), variable)
     }
+}
+
+impl Doctor {
+    fn of(matches: &mut ArgMatches) -> Self {
+        Self {
+            json: matches.remove_one::<String>("output").is_some_and(|format| format == "json"),
+            host_root: matches.remove_one("host-root"),
+            survey: matches.get_flag(SURVEY),
+        }
+    }
+}
+
+fn of_config(mut config: ArgMatches, sources: &mut Sources) -> Action {
+    let Some((name, mut command)) = config.remove_subcommand() else { return Action::Show };
+    take_flags(&mut command, sources);
+    if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE")
+        && let Some(flag) = settings::CONFIG_FILE.flag
+    {
+        sources.set_flag(flag, vec![file.to_string_lossy().into_owned()]);
+    }
+    if name == "check" { Action::Check } else { Action::Show }
+}
+
+fn doctor() -> Command {
+    let output = Arg::new("output").long("output").short('o').value_name("FORMAT").value_parser(["text", "json"]);
+    let root = Arg::new("host-root").long("host-root").value_name("DIR").value_parser(clap::value_parser!(PathBuf));
+    Command::new("doctor")
+        .about("Tell why pods on this node do not get GPUs, and what mends it; nothing is changed")
+        .after_help("Exit code: 0 all is well, 1 something keeps GPUs from pods, 2 not all could be checked.")
+        .arg(output.default_value("text").help("How the findings are told"))
+        .arg(
+            root.help("Where the root of the host is mounted; found by itself where the driver root is at or below it"),
+        )
+        .arg(Arg::new(SURVEY).long(SURVEY).hide(true).action(ArgAction::SetTrue))
 }
 
 /// The command line as clap knows it.
@@ -93,6 +140,7 @@ pub fn command() -> Command {
         )
         .args(settings::ALL.iter().filter_map(|setting| Some(arg(setting, setting.flag?))))
         .subcommand(config)
+        .subcommand(doctor())
 }
 
 fn arg(setting: &Setting, flag: &'static str) -> Arg {

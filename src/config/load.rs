@@ -46,6 +46,13 @@ impl Loaded {
 
 /// Reads all sources. Every mistake in any of them is in the one refusal.
 pub fn load(sources: &Sources, file: Option<&FileText>, purpose: Purpose) -> Result<Loaded, Refused> {
+    let (config, report) = read(sources, file, purpose);
+    if report.mistakes.is_empty() { Ok(Loaded { config, report }) } else { Err(Refused(report)) }
+}
+
+/// Reads all sources. Where there is a mistake, the default stands in the configuration, which is then one to look
+/// around with and none to run on.
+pub(super) fn read(sources: &Sources, file: Option<&FileText>, purpose: Purpose) -> (Config, Report) {
     let mut report = Report::default();
     let from = sources.config_file().map_or(Origin::Default, |(_, origin)| origin);
     let origins = Origins::from([(settings::CONFIG_FILE.name().to_owned(), from.clone())]);
@@ -56,7 +63,7 @@ pub fn load(sources: &Sources, file: Option<&FileText>, purpose: Purpose) -> Res
     let mut report = reader.report;
     config.origins = reader.origins;
     report.sort();
-    if report.mistakes.is_empty() { Ok(Loaded { config, report }) } else { Err(Refused(report)) }
+    (config, report)
 }
 
 impl Reader<'_> {

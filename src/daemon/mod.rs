@@ -4,9 +4,7 @@ mod findings;
 mod holding;
 mod memory;
 mod plugins;
-mod quarantine;
 mod reload;
-mod settings;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,11 +26,12 @@ use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
 use crate::podresources;
+use crate::quarantine::{self, Doorkeeper};
+use crate::translate;
 use crate::watch::Watches;
 use holding::Holding;
 use memory::Memory;
 use plugins::Plugins;
-use quarantine::Doorkeeper;
 use reload::{Reloader, Wake};
 
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
@@ -55,20 +54,20 @@ pub async fn run(
     let mut reloader = Reloader::new(source, config.clone())?;
     let let_go = LetGo::default();
     let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
-    let injector = settings::injector(&config, reloader.host()?);
-    let policy = settings::policy(&config);
+    let injector = translate::injector(&config, reloader.host()?);
+    let policy = translate::policy(&config);
     let clock = Clock::from(started);
     let memory = Memory::open(config.process.state_dir.as_deref());
     let doorkeeper = Doorkeeper::new(config.process.quarantine_dir.as_deref());
-    let places = settings::places(&config)?;
+    let places = translate::places(&config)?;
     socket::remove_stale(&places.directory);
-    let hardware = settings::hardware(&config, &policy);
+    let hardware = translate::hardware(&config, &policy);
     let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
     if let Some(remembered) = memory.recall() {
         health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
     }
     let (remember, remembered) = watch::channel(health.remember());
-    let inventory = Inventory::new(settings::layout(&config), injector, health, settings::policies(&config));
+    let inventory = Inventory::new(translate::layout(&config), injector, health, translate::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
     let watches = Watches::default();

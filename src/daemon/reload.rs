@@ -15,13 +15,14 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
-use super::{findings, settings};
+use super::findings;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
 use crate::device::allocation::Draft;
 use crate::device::injection::HostNodes;
 use crate::device::inventory::{Changes, Inventory};
 use crate::device::layout::Finding;
 use crate::host::Roots;
+use crate::translate;
 
 /// Pause between two looks beside the watch.
 const SLOW: Duration = Duration::from_secs(30);
@@ -60,7 +61,7 @@ impl Reloader {
         let mut slow = tokio::time::interval_at(tokio::time::Instant::now() + SLOW, SLOW);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reloader = Self {
-            roots: settings::roots(&running),
+            roots: translate::roots(&running),
             source,
             running,
             hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
@@ -174,8 +175,8 @@ impl Reloader {
         config: &Config,
         publish: &watch::Sender<Arc<Inventory>>,
     ) -> anyhow::Result<Vec<Arc<Draft>>> {
-        let layout = settings::layout(config);
-        let injector = settings::injector(config, host(config, &self.roots)?);
+        let layout = translate::layout(config);
+        let injector = translate::injector(config, host(config, &self.roots)?);
         let before = publish.borrow().clone();
         let too_large = before.trial(&layout).findings.into_iter().find_map(|finding| match finding {
             Finding::ListTooLarge { resource, why } => Some((resource, why)),
@@ -184,7 +185,7 @@ impl Reloader {
         if let Some((resource, why)) = too_large {
             bail!("the sharing of {resource} {why}");
         }
-        let policies = settings::policies(config);
+        let policies = translate::policies(config);
         Ok(change(publish, |inventory| {
             [inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
         }))
@@ -194,7 +195,7 @@ impl Reloader {
     pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
         // A channel that goes is no reason to end: containers that are to have it are told by their runtime.
         let host = self.roots.look(self.running.injection.pass_device_specs);
-        let injector = settings::injector(&self.running, host);
+        let injector = translate::injector(&self.running, host);
         if *publish.borrow().injector() == injector {
             return Vec::new();
         }

@@ -55,8 +55,8 @@ impl Desk {
     /// Initialises NVML. `ended` is dropped when it is shut down again. Gives the number of GPUs.
     pub(super) fn open(&self, settings: &Settings, ended: oneshot::Sender<Infallible>) -> Result<u32, NotOpen> {
         calling("nvmlInit_v2");
-        let nvml = library::open(settings.library.as_deref(), &settings.driver_root).map_err(NotOpen::Library)?;
-        let session = Arc::new(Session::new(nvml, ended));
+        let opened = library::open(settings.library.as_deref(), &settings.driver_root).map_err(NotOpen::Library)?;
+        let session = Arc::new(Session::new(opened.nvml, ended));
         let count = count(&session).map_err(NotOpen::Count)?;
         if count > 0 {
             log_versions(&session);
@@ -142,7 +142,8 @@ impl Desk {
     }
 }
 
-fn count(session: &Session) -> Result<u32, CallError> {
+/// How many GPUs NVML lists.
+pub(super) fn count(session: &Session) -> Result<u32, CallError> {
     const CALL: &str = "nvmlDeviceGetCount_v2";
     calling(CALL);
     session.nvml().device_count().map_err(|error| call_error(CALL, &error))

@@ -95,14 +95,26 @@ fn write_tried(f: &mut fmt::Formatter<'_>, tried: &[(String, String)]) -> fmt::R
     Ok(())
 }
 
+/// NVML, loaded and initialised.
+pub(super) struct Opened {
+    pub(super) nvml: Nvml,
+    /// The library, as it was given to the loader.
+    pub(super) library: String,
+    /// The places that were tried before, with what was there.
+    pub(super) tried: Vec<(String, String)>,
+}
+
 /// Loads and initialises NVML: the named library, or the first that loads of the usual places.
 ///
 /// # Errors
 /// None of them loads, or the one that does cannot be initialised.
-pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Nvml, OpenError> {
+pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, OpenError> {
     let mut tried = Vec::new();
     if let Some(library) = named {
-        return attempt(library.as_os_str(), &mut tried)?.ok_or(OpenError::NotFound { tried, driver_root: None });
+        return match attempt(library.as_os_str(), &mut tried)? {
+            Some(nvml) => Ok(Opened { nvml, library: library.display().to_string(), tried }),
+            None => Err(OpenError::NotFound { tried, driver_root: None }),
+        };
     }
     let mut absent = Vec::new();
     for directory in DIRECTORIES {
@@ -110,7 +122,7 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Nvml, Ope
         match library.exists() {
             true => {
                 if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {
-                    return Ok(nvml);
+                    return Ok(Opened { nvml, library: library.display().to_string(), tried });
                 }
             }
             false => absent.push(directory),
@@ -120,7 +132,7 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Nvml, Ope
         tried.push((format!("{}/{{{}}}", driver_root.display(), absent.join(",")), "not there".to_owned()));
     }
     if let Some(nvml) = attempt(OsStr::new(SONAME), &mut tried)? {
-        return Ok(nvml);
+        return Ok(Opened { nvml, library: SONAME.to_owned(), tried });
     }
     let cache = driver_root.join("etc/ld.so.cache");
     match std::fs::read(&cache) {
@@ -134,7 +146,7 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Nvml, Ope
                 // The cache speaks of paths inside the root that it was made for.
                 let library = driver_root.join(entry.strip_prefix("/").unwrap_or(&entry));
                 if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {
-                    return Ok(nvml);
+                    return Ok(Opened { nvml, library: library.display().to_string(), tried });
                 }
             }
         }

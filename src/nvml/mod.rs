@@ -17,6 +17,7 @@ mod pace;
 mod raw;
 mod reading;
 mod session;
+pub mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

@@ -49,16 +49,17 @@ pub fn fresh_name(resource: &ResourceName) -> String {
     format!("{PREFIX}{}-{unique}{SUFFIX}", resource.base())
 }
 
+/// The part of a resource's name that is in a file name which [`fresh_name`] gives; `None` for every other name.
+#[must_use]
+pub fn resource_of(name: &str) -> Option<&str> {
+    let (resource, unique) = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+    let is_unique = unique.len() == UNIQUE && unique.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+    (is_unique && !resource.is_empty()).then_some(resource)
+}
+
 /// Whether a file name is one that [`fresh_name`] gives.
 fn is_ours(name: &str) -> bool {
-    name.strip_prefix(PREFIX)
-        .and_then(|rest| rest.strip_suffix(SUFFIX))
-        .and_then(|rest| rest.rsplit_once('-'))
-        .is_some_and(|(resource, unique)| {
-            !resource.is_empty()
-                && unique.len() == UNIQUE
-                && unique.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
-        })
+    resource_of(name).is_some()
 }
 
 /// Removes the sockets of ours that nobody answers on: what a killed plugin has left. Trouble is logged, and

@@ -1,4 +1,4 @@
-//! What each room needs of the configuration, in that room's words.
+//! From the configuration to what each room needs of it, in that room's words.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -17,7 +17,7 @@ use crate::nvml;
 use crate::plugin::socket::Places;
 
 /// The plugin directory, and the kubelet's socket in it.
-pub(super) fn places(config: &Config) -> anyhow::Result<Places> {
+pub fn places(config: &Config) -> anyhow::Result<Places> {
     match &config.process.kubelet_socket {
         KubeletSocket::NeverRegister(directory) => Ok(Places { directory: directory.clone(), kubelet: None }),
         KubeletSocket::At(socket) => {
@@ -29,7 +29,7 @@ pub(super) fn places(config: &Config) -> anyhow::Result<Places> {
 }
 
 /// What the hardware edge needs of the configuration.
-pub(super) fn hardware(config: &Config, policy: &Policy) -> nvml::Settings {
+pub fn hardware(config: &Config, policy: &Policy) -> nvml::Settings {
     nvml::Settings {
         library: config.process.nvml_library.clone(),
         driver_root: config.process.driver_root_ctr_path.clone(),
@@ -43,12 +43,12 @@ pub(super) fn hardware(config: &Config, policy: &Policy) -> nvml::Settings {
 }
 
 /// Where the host is to be seen.
-pub(super) fn roots(config: &Config) -> Roots {
+pub fn roots(config: &Config) -> Roots {
     Roots { driver: config.process.driver_root_ctr_path.clone(), proc: config.process.proc_root.clone() }
 }
 
 /// Which resources there are.
-pub(super) fn layout(config: &Config) -> Layout {
+pub fn layout(config: &Config) -> Layout {
     let layout = &config.layout;
     Layout {
         mig_strategy: layout.mig_strategy,
@@ -60,7 +60,7 @@ pub(super) fn layout(config: &Config) -> Layout {
 }
 
 /// What a container gets, on a host that has this.
-pub(super) fn injector(config: &Config, host: HostNodes) -> Injector {
+pub fn injector(config: &Config, host: HostNodes) -> Injector {
     let injection = &config.injection;
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     Injector {
@@ -83,7 +83,7 @@ pub(super) fn injector(config: &Config, host: HostNodes) -> Injector {
 }
 
 /// What each Xid does, and what a person should hear about it.
-pub(super) fn policy(config: &Config) -> Policy {
+pub fn policy(config: &Config) -> Policy {
     let (overrides, mut findings) =
         Overrides::parse(&config.health.disable_healthchecks, &config.health.enable_healthchecks);
     let (policy, more) = Policy::new(rules(&config.health), overrides);
@@ -100,7 +100,7 @@ pub(super) fn release_for_reset(config: &Config) -> Option<Duration> {
 }
 
 /// Which devices are preferred.
-pub(super) fn policies(config: &Config) -> Policies {
+pub fn policies(config: &Config) -> Policies {
     Policies { whole: config.allocation.whole, shared: config.allocation.shared }
 }
 
