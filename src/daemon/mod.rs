@@ -81,7 +81,7 @@ pub async fn run(
     let (allocations, allocated) = Allocations::channel();
     let (holders, holders_now) = watch::channel(None);
     let ask_sooner = Arc::new(Notify::new());
-    let release = settings::release_for_reset(&config);
+    let release = translate::release_for_reset(&config);
     let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, ask_sooner.clone());
     let pod_resources = config.process.pod_resources_socket.as_deref();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
