@@ -45,6 +45,11 @@ impl Holding {
         Self { clock, custody, resets, wanting, release_for, let_go, allocated, holders, ask_sooner }
     }
 
+    /// Lets go of NVML by itself from now on for so long; `None`: never.
+    pub(super) fn release_for(&mut self, away: Option<Duration>) {
+        self.release_for = away;
+    }
+
     /// Takes in what is handed out, and comes back when the kubelet has said what pods hold. Nothing is lost when it is
     /// dropped before.
     pub(super) async fn answered(&mut self) {

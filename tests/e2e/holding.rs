@@ -1,6 +1,6 @@
 //! What pods hold: an id stays in its list for as long as a pod may hold it, and a GPU that nothing holds can be reset.
 
-use std::fs;
+use std::time::Duration;
 
 use fake_nvml::profiles;
 use fake_nvml::state::State;
@@ -8,6 +8,7 @@ use simnode::node::Plugin;
 
 use crate::dropin;
 use crate::health::configured;
+use crate::journal::Journal;
 use crate::rig::{GPU, PATIENCE, Rig, node, plugin};
 
 const SMALL: &str = "nvidia.com/mig-1g.10gb";
@@ -147,10 +148,10 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nvml_is_let_go_by_itself_for_a_gpu_that_wants_a_reset_and_that_no_pod_holds() {
     let node = node(profiles::h100x8());
-    let journal = node.root().join("journal");
+    let journal = Journal::of(&node);
     let config = node.kubelet();
     let text = "health: {pollInterval: 100ms, releaseForReset: true, releaseFor: 1s}";
-    let options = configured(&node, text).env("FAKE_NVML_JOURNAL", &journal).env("FAKE_NVML_JOURNAL_CALLS", "1");
+    let options = journal.kept_by(configured(&node, text));
     let rig = Rig::on(node, config, &options, 8).await;
     for pod in 0..8 {
         rig.kubelet.allocate(&format!("pod{pod}"), "main", GPU, 1).await.unwrap();
@@ -166,12 +167,12 @@ async fn nvml_is_let_go_by_itself_for_a_gpu_that_wants_a_reset_and_that_no_pod_h
     let line = rig.logged("the GPU wants a reset and no pod holds it: letting go of NVML").await;
     assert!(line.contains(&uuid), "{line}");
     rig.logged("NVML is let go").await;
-    let text = fs::read_to_string(&journal).unwrap();
-    assert!(text.lines().last().unwrap().contains("nvmlShutdown"), "{:?}", text.lines().last());
     // Somebody resets it meanwhile.
     rig.node.restore(2).unwrap();
     rig.logged("taking up NVML again").await;
     rig.until_healthy(2, true).await;
+    let (shutdown, next) = journal.shutdown_and_next().expect("it was let go");
+    assert!(next.at - shutdown.at > Duration::from_millis(900), "{shutdown:?} {next:?}");
     let let_go = rig.plugin.log().iter().filter(|line| line.contains("NVML is let go")).count();
     assert_eq!(let_go, 1);
     rig.assert_flawless();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use simnode::kubelet::{KubeletConfig, KubeletVersion, Trouble};
 
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, plugin};
+use crate::rig::{GPU, Rig, eight_h100s, plugin};
 
 /// The shortest pause between two questions.
 const GAP: Duration = Duration::from_secs(2);
@@ -12,15 +12,8 @@ const GAP: Duration = Duration::from_secs(2);
 impl Rig {
     /// Waits until podresources was asked once more than `before`.
     pub(crate) async fn asked_after(&self, before: usize) -> Vec<Instant> {
-        let started = Instant::now();
-        loop {
-            let asked = self.kubelet.pod_resources_asked();
-            if asked.len() > before {
-                return asked;
-            }
-            assert!(started.elapsed() < PATIENCE, "not asked\n{}", self.plugin.log().join("\n"));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let asked = || Some(self.kubelet.pod_resources_asked()).filter(|asked| asked.len() > before);
+        self.eventually("podresources is asked", async || asked()).await
     }
 }
 
