@@ -115,7 +115,7 @@ async fn a_resource_without_devices_stays_registered_and_is_there_again() {
     rig.until("the slices again", |view| view.allocatable(SMALL) == 7).await;
     assert_eq!(rig.kubelet.view().accepted(SMALL).count(), 1);
     // The pod holds the whole GPU on.
-    assert_eq!(rig.kubelet.view().healthy(GPU, &rig.node.uuid(0)), Some(false));
+    rig.until_healthy(0, false).await;
     rig.assert_flawless();
 }
 
