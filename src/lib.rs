@@ -17,6 +17,8 @@
 //! - [`translate`]: from the configuration to what each room needs of it, in that room's words.
 //! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
 //! - [`log`]: what the log says of the inventory's changes.
+//! - [`client`]: the one who asks a running daemon over HTTP.
+//! - [`check`]: one question about the node in one line, for node problem detector.
 //! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who gathers the facts.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
@@ -56,6 +58,8 @@
 //! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it never waits for NVML,
 //! which can hang for good on a sick GPU.
 
+pub mod check;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod device;

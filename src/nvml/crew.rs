@@ -368,7 +368,8 @@ mod tests {
                 3
             },
             async |call| {
-                assert_eq!(call, "nvmlInit_v2");
+                // The thread may not have begun when the first deadline passes.
+                assert!(["nvml", "nvmlInit_v2"].contains(&call), "{call}");
                 missed += 1;
                 if missed == 3 {
                     release = None;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
 
+mod doctor;
 mod driver;
 mod dropin;
 mod gpus;
