@@ -11,6 +11,7 @@ mod holding;
 mod journal;
 mod kubelet;
 mod layouts;
+mod observe;
 mod placement;
 mod pod_resources;
 mod reload;
