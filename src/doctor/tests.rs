@@ -302,3 +302,25 @@ fn a_gpu_that_is_no_pci_device_is_no_problem() {
     };
     assert_eq!(told(tegra), []);
 }
+
+#[test]
+fn every_finding_is_documented() {
+    let document = include_str!("../../docs/doctor.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: std::collections::BTreeSet<&str> = rows.filter(|id| id.contains('.')).collect();
+    let sources = [
+        include_str!("mod.rs"),
+        include_str!("driver.rs"),
+        include_str!("gpus.rs"),
+        include_str!("kubelet.rs"),
+        include_str!("node.rs"),
+        include_str!("runtime.rs"),
+    ];
+    let groups = ["configuration.", "driver.", "gpus.", "kubelet.", "runtime.", "node."];
+    let literals = sources.iter().flat_map(|source| source.split('"'));
+    let is_id = |text: &&str| {
+        groups.iter().any(|group| text.starts_with(group)) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
+    };
+    let said: std::collections::BTreeSet<&str> = literals.filter(is_id).collect();
+    assert_eq!(said, documented);
+}

@@ -10,6 +10,7 @@ mod health;
 mod journal;
 mod kubelet;
 mod layouts;
+mod look;
 mod placement;
 mod pod_resources;
 mod reload;
