@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use simnode::node::{Node, Plugin, PluginOptions};
 
-use crate::rig::{PATIENCE, eight_h100s, kubelet, plugin};
+use crate::observe::until;
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
 
 /// What a subcommand has printed, and its exit code.
 struct Printed {
@@ -147,12 +148,60 @@ async fn the_monitor_of_node_problem_detector_is_one_that_it_takes_and_its_comma
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn beside_the_daemon_status_and_check_say_what_it_knows() {
+    let node = eight_h100s();
+    let options = served_at(&node);
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &options, 8).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    rig.kubelet.allocate("train-0", "main", GPU, 1).await.unwrap();
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+    until(&http, "/status", "a holder", |answer| answer.body.contains("train-0")).await;
+    let printed = run(&rig.node, &options, &["check"]).await;
+    let all = "NVML answers, driver 580.95.05; 8 GPUs Healthy; registered: nvidia.com/gpu";
+    assert_eq!((printed.code, printed.text.as_str()), (Some(0), all));
+    rig.node.xid(3, 79).unwrap();
+    rig.until_healthy(3, false).await;
+
+    let table = run(&rig.node, &options, &["status"]).await;
+    assert_eq!(table.code, Some(0), "{}", table.text);
+    let lines: Vec<&str> = table.text.lines().collect();
+    assert!(lines[0].starts_with("gpu-device-plugin 0.1.0, up ") && lines[0].ends_with(", ready"), "{}", table.text);
+    assert_eq!(lines[1], "driver 580.95.05, CUDA 13.0, NVML is up");
+    assert_eq!(lines[3], "GPU  MODEL           NUMA  HEALTH             RESOURCE        HOLDER");
+    assert_eq!(lines[7], "3    H100 80GB HBM3  0     Unhealthy: Xid 79  nvidia.com/gpu  -");
+    assert!(lines[4..12].iter().any(|line| line.ends_with("/train-0/main")), "{}", table.text);
+    assert!(lines[13].starts_with("GPU 3 Unhealthy for "), "{}", table.text);
+    let wide = run(&rig.node, &options, &["status", "-o", "wide"]).await;
+    assert!(wide.text.contains(&rig.node.uuid(3)) && wide.text.contains("Last events"), "{}", wide.text);
+
+    let json = run(&rig.node, &options, &["status", "-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json.text).unwrap();
+    assert_eq!((&json["schemaVersion"], &json["gpus"][3]["healthy"]), (&1.into(), &false.into()));
+    let yaml = run(&rig.node, &options, &["status", "-o", "yaml"]).await;
+    let read = gpu_device_plugin::config::yaml(&yaml.text).unwrap();
+    assert_eq!(read["gpus"][3]["reasons"], json["gpus"][3]["reasons"], "{}", yaml.text);
+    assert_eq!(read["resources"][0]["name"], json["resources"][0]["name"]);
+
+    let printed = run(&rig.node, &options, &["check", "gpus"]).await;
+    assert_eq!((printed.code, printed.text.as_str()), (Some(1), "1/8 GPUs Unhealthy: 3 Xid 79"));
+    let printed = run(&rig.node, &options, &["check", "registration"]).await;
+    assert_eq!((printed.code, printed.text.as_str()), (Some(0), "registered: nvidia.com/gpu"));
+    rig.kubelet.stop().await;
+    until(&http, "/readyz", "not ready", |answer| answer.status == 503).await;
+    let printed = run(&rig.node, &options, &["check", "registration"]).await;
+    assert_eq!(printed.code, Some(1), "{}", printed.text);
+    assert!(printed.text.starts_with("nvidia.com/gpu: "), "{}", printed.text);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_is_served_is_seen_from_outside() {
     let node = eight_h100s();
     let options = plugin().env("HTTP_ADDRESS", "");
     let kubelet = kubelet(node.kubelet()).await;
     let _plugin = Plugin::start(&node, &options).unwrap();
-    kubelet.wait_allocatable(crate::rig::GPU, 8, PATIENCE).await.unwrap();
+    kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
     let printed = run(&node, &options, &["check", "registration"]).await;
     assert_eq!(printed.code, Some(0), "{}", printed.text);
     assert_eq!(printed.text, "a plugin is served, the kubelet has 8 devices");
