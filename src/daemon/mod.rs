@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -30,7 +30,7 @@ use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
-use crate::podresources;
+use crate::podresources::{self, Bell};
 use crate::quarantine::{self, Doorkeeper};
 use crate::status::Journal;
 use crate::translate;
@@ -91,10 +91,10 @@ pub async fn run(
     let inventories = publish.subscribe();
     let (allocations, allocated) = Allocations::channel();
     let (holders, holders_now) = watch::channel(None);
-    let ask_sooner = Arc::new(Notify::new());
+    let bell = Arc::new(Bell::default());
     let release = translate::release_for_reset(&config);
-    let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, ask_sooner.clone());
-    let pod_resources = config.process.pod_resources_socket.as_deref();
+    let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, bell.clone());
+    let pod_resources = config.process.pod_resources_socket.clone();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
     let (pings, pinged) = operator::pings();
     let operator = Arc::new(Operator {
@@ -102,6 +102,7 @@ pub async fn run(
         holders: holders.subscribe(),
         nvml: links.telemetry.clone(),
         let_go: let_go.clone(),
+        bell: bell.clone(),
         plugins: plugins.telemetries(),
         calls: plugins.calls(),
         journal: journal.clone(),
@@ -117,6 +118,10 @@ pub async fn run(
     }
     let mut wiring = Wiring { journal, publish, want, remember, accustom, clock, doorkeeper: doorkeeper.clone() };
 
+    // A task of its own, so that a step of it wakes one thread and not two.
+    let mut asking = JoinSet::new();
+    asking.spawn(podresources::follow(pod_resources, bell, move || clock.now(), holders));
+
     let result = tokio::select! {
         () = stop => Ok(()),
         ended = directory::watch(&places.directory, &changes, &watches) => {
@@ -128,7 +133,10 @@ pub async fn run(
             Err(error.into())
         }
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
-        never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
+        Some(ended) = asking.join_next() => {
+            let Err(panicked) = ended;
+            Err(anyhow!(panicked).context("the asking of the kubelet ended by itself"))
+        }
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))
