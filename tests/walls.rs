@@ -32,11 +32,7 @@ const WALLS: &[Wall] = &[
         allowed: &["plugin", "daemon", "translate.rs", "doctor/gather"],
         why: "the edges do not know each other",
     },
-    Wall {
-        word: "crate::podresources",
-        allowed: &["podresources", "daemon"],
-        why: "the edges do not know each other",
-    },
+    Wall { word: "crate::podresources", allowed: &["podresources", "daemon"], why: "the edges do not know each other" },
     Wall {
         word: "crate::nvml",
         allowed: &["nvml", "daemon", "translate.rs", "doctor/gather"],
