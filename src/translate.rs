@@ -28,12 +28,18 @@ pub fn places(config: &Config) -> anyhow::Result<Places> {
 }
 
 /// What the hardware edge needs of the configuration.
-pub fn hardware(config: &Config, policy: &Policy) -> nvml::Settings {
+pub fn hardware(config: &Config) -> nvml::Settings {
     nvml::Settings {
         library: config.process.nvml_library.clone(),
         driver_root: config.process.driver_root_ctr_path.clone(),
         sysfs_root: config.process.sysfs_root.clone(),
         fail_on_init_error: config.process.fail_on_init_error,
+    }
+}
+
+/// How the hardware edge goes about it, under this policy.
+pub fn habits(config: &Config, policy: &Policy) -> nvml::Habits {
+    nvml::Habits {
         events: if policy.is_off() { BTreeSet::new() } else { policy.event_types() },
         poll: config.health.poll_interval,
         deadline: config.health.call_deadline,

@@ -2,6 +2,7 @@
 
 mod findings;
 mod memory;
+mod mps;
 mod plugins;
 mod reload;
 
@@ -20,7 +21,7 @@ use crate::device::allocation::{Draft, Finished};
 use crate::device::health::{NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::log;
-use crate::nvml::{self, Clock, LetGo, Links, Seen, Wants};
+use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
@@ -29,6 +30,7 @@ use crate::quarantine::{self, Doorkeeper};
 use crate::translate;
 use crate::watch::Watches;
 use memory::Memory;
+use mps::ControlDaemons;
 use plugins::Plugins;
 use reload::{Reloader, Wake};
 
@@ -59,7 +61,8 @@ pub async fn run(
     let doorkeeper = Doorkeeper::new(config.process.quarantine_dir.as_deref());
     let places = translate::places(&config)?;
     socket::remove_stale(&places.directory);
-    let hardware = translate::hardware(&config, &policy);
+    let hardware = translate::hardware(&config);
+    let (accustom, habits) = watch::channel(translate::habits(&config, &policy));
     let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
     if let Some(remembered) = memory.recall() {
         health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
@@ -69,7 +72,7 @@ pub async fn run(
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
     let watches = Watches::default();
-    let (links, observations, want) = Links::new(let_go.clone());
+    let (links, observations, want) = Links::new(let_go.clone(), habits);
     let observe = links.observe.clone();
     let say = async |quarantine| {
         let observation = Observation::Health(NodeObservation::Quarantine(quarantine));
@@ -81,7 +84,7 @@ pub async fn run(
     let ask_sooner = Notify::new();
     let pod_resources = config.process.pod_resources_socket.as_deref();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
-    let mut wiring = Wiring { publish, want, remember, clock, doorkeeper: doorkeeper.clone() };
+    let mut wiring = Wiring { publish, want, remember, accustom, clock, doorkeeper: doorkeeper.clone() };
 
     let result = tokio::select! {
         () = stop => Ok(()),
@@ -119,7 +122,9 @@ async fn attend(
     let mut batch = Vec::with_capacity(BATCH);
     // Catalogues that take too long for this task, which the lists of devices wait for.
     let mut postponed = JoinSet::<Finished>::new();
+    let mut daemons = ControlDaemons::default();
     loop {
+        daemons.ask(&wiring.publish.borrow());
         tokio::select! {
             count = observations.recv_many(&mut batch, BATCH), if !observations.is_closed() => {
                 if count > 0 {
@@ -140,9 +145,20 @@ async fn attend(
                     false
                 });
             }
+            answered = daemons.answered() => {
+                let observation = Observation::MpsAnswers(answered?);
+                let taken = wiring.take_in([Seen { at: wiring.clock.now(), observation }].into_iter());
+                for draft in taken.postponed {
+                    postponed.spawn_blocking(move || draft.finish());
+                }
+            }
             wake = reloader.next() => {
                 let left = match wake {
-                    Wake::Reload(loaded) => reloader.apply(*loaded, &wiring.publish),
+                    Wake::Reload(loaded) => {
+                        let left = reloader.apply(*loaded, wiring.clock.now(), &wiring.publish);
+                        wiring.settle(reloader.running());
+                        left
+                    }
                     Wake::Look => reloader.look_at_host(&wiring.publish),
                 };
                 for draft in left {
@@ -171,6 +187,7 @@ struct Wiring {
     publish: watch::Sender<Arc<Inventory>>,
     want: watch::Sender<Wants>,
     remember: watch::Sender<Remembered>,
+    accustom: watch::Sender<Habits>,
     clock: Clock,
     doorkeeper: Doorkeeper,
 }
@@ -196,13 +213,25 @@ impl Wiring {
             log::changes(changes, &next);
             findings::log(changes);
         }
-        let health = next.node_health();
-        set(&self.want, Wants::of(health));
-        set(&self.remember, health.remember());
+        self.tell(&next);
         Taken {
             layout: changes.iter().any(|changes| changes.layout),
             postponed: changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect(),
         }
+    }
+
+    /// Tells those that follow the verdict.
+    fn tell(&self, inventory: &Inventory) {
+        let health = inventory.node_health();
+        set(&self.want, Wants::of(health));
+        set(&self.remember, health.remember());
+    }
+
+    /// Tells those that follow the configuration, when another one is in force.
+    fn settle(&self, config: &Config) {
+        let inventory = self.publish.borrow().clone();
+        self.tell(&inventory);
+        set(&self.accustom, translate::habits(config, inventory.node_health().policy()));
     }
 }
 

@@ -9,7 +9,6 @@ use tracing::warn;
 
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
-use crate::mps;
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::Changes;
 use crate::plugin::socket::Places;
@@ -43,26 +42,15 @@ impl Plugins {
             inventory.resources().filter(|resource| !self.known.contains(resource)).cloned().collect::<Vec<_>>()
         {
             self.known.push(resource.clone());
-            let by_mps = is_by_mps(&inventory, &resource);
-            let mut stopping = self.stopping.subscribe();
-            let serving = plugin::run(
-                resource.clone(),
+            self.running.spawn(plugin::run(
+                resource,
                 self.places.clone(),
                 publish.subscribe(),
                 self.changes.clone(),
                 self.allocations.clone(),
                 self.started,
                 self.stopping.subscribe(),
-            );
-            self.running.spawn(async move {
-                if by_mps {
-                    tokio::select! {
-                        _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
-                        () = mps::ready(&resource) => {}
-                    }
-                }
-                serving.await
-            });
+            ));
         }
     }
 
@@ -74,10 +62,4 @@ impl Plugins {
             warn!("a resource did not stop in time");
         }
     }
-}
-
-/// Whether clients of the resource need an MPS control daemon.
-fn is_by_mps(inventory: &Inventory, resource: &ResourceName) -> bool {
-    let mut devices = inventory.devices(resource).into_iter().flat_map(|devices| devices.keys());
-    inventory.injector().mps_root.is_some() && devices.any(|id| id.replica_number().is_some())
 }

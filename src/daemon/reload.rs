@@ -18,10 +18,12 @@ use tracing::{error, info, warn};
 use super::findings;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
 use crate::device::allocation::Draft;
+use crate::device::health::{Moment, Policy};
 use crate::device::injection::HostNodes;
 use crate::device::inventory::{Changes, Inventory};
 use crate::device::layout::Finding;
 use crate::host::Roots;
+use crate::log;
 use crate::translate;
 
 /// Pause between two looks beside the watch.
@@ -83,6 +85,11 @@ impl Reloader {
         host(&self.running, &self.roots)
     }
 
+    /// The configuration in force.
+    pub(super) fn running(&self) -> &Config {
+        &self.running
+    }
+
     /// Comes back when there is something to do. Nothing is lost when it is dropped before.
     pub(super) async fn next(&mut self) -> Wake {
         loop {
@@ -131,7 +138,12 @@ impl Reloader {
 
     /// Applies a configuration, or refuses it whole and leaves the one in force. The answer is what is left to be done
     /// elsewhere.
-    pub(super) fn apply(&mut self, loaded: Loaded, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
+    pub(super) fn apply(
+        &mut self,
+        loaded: Loaded,
+        now: Moment,
+        publish: &watch::Sender<Arc<Inventory>>,
+    ) -> Vec<Arc<Draft>> {
         let began = Instant::now();
         for warning in loaded.warnings() {
             warn!("{warning}");
@@ -145,12 +157,9 @@ impl Reloader {
         for setting in &changes.at_next_start {
             warn!(setting, "a change of this setting waits for the next start");
         }
-        if changes.health {
-            warn!(setting = "health", "a change of this setting waits for the next start");
-        }
         config.keep_process_of(&self.running);
-        config.health = self.running.health.clone();
-        let left = match self.put_in_force(&config, publish) {
+        let policy = changes.health.then(|| translate::policy(&config));
+        let left = match self.put_in_force(&config, policy, now, publish) {
             Ok(left) => left,
             Err(error) => {
                 error!("the new configuration is refused, the one before stays in force: {error:#}");
@@ -163,6 +172,7 @@ impl Reloader {
             resources = changes.resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
             injection = changes.injection,
             allocation = changes.allocation,
+            health = changes.health,
             milliseconds = (took * 1e3).round() / 1e3,
             "the new configuration is in force"
         );
@@ -173,6 +183,8 @@ impl Reloader {
     fn put_in_force(
         &self,
         config: &Config,
+        policy: Option<Policy>,
+        now: Moment,
         publish: &watch::Sender<Arc<Inventory>>,
     ) -> anyhow::Result<Vec<Arc<Draft>>> {
         let layout = translate::layout(config);
@@ -187,7 +199,8 @@ impl Reloader {
         }
         let policies = translate::policies(config);
         Ok(change(publish, |inventory| {
-            [inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
+            let judged = policy.map(|policy| inventory.judge_by(now, policy)).unwrap_or_default();
+            [judged, inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
         }))
     }
 
@@ -246,8 +259,11 @@ fn change<const N: usize>(
 ) -> Vec<Arc<Draft>> {
     let mut next = publish.borrow().clone();
     let changes = how(Arc::make_mut(&mut next));
-    publish.send_replace(next);
-    changes.iter().for_each(findings::log);
+    publish.send_replace(next.clone());
+    for changes in &changes {
+        log::changes(changes, &next);
+        findings::log(changes);
+    }
     changes.into_iter().flat_map(|changes| changes.postponed).collect()
 }
 

@@ -136,6 +136,11 @@ impl Crew {
         Ok(Self { deadline, jobs, board, held_up: Vec::new(), returns: JoinSet::new() })
     }
 
+    /// Allows calls another time from now on, those that are held up included.
+    pub(super) fn allow(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
     /// Has a job done for each of some GPUs, one after the other on one thread. `None`: a call in it is past its
     /// deadline; that thread is left to it, and another goes on with the rest.
     pub(super) async fn each<I: Clone + Send + 'static, T: Send + 'static>(

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -71,12 +72,12 @@ pub enum Surveyed {
     },
 }
 
-/// Looks once.
+/// Looks once; a call may take as long as `deadline`.
 ///
 /// # Errors
 /// No thread can be had, or one panicked.
-pub async fn survey(settings: &Settings) -> Result<Survey, EdgeError> {
-    let mut crew = Crew::new(settings.deadline)?;
+pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, EdgeError> {
+    let mut crew = Crew::new(deadline)?;
     let (named, root) = (settings.library.clone(), settings.driver_root.clone());
     let open = move || {
         calling("nvmlInit_v2");

@@ -4,13 +4,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fake_nvml::profiles;
-use simnode::kubelet::View;
 use simnode::node::{Plugin, monotonic};
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 
 use crate::health::{configured, quick};
 use crate::journal::Journal;
-use crate::rig::{GPU, Rig, kubelet, node, plugin};
+use crate::rig::{GPU, Rig, eight_h100s, kubelet, node, plugin};
 
 /// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has another inode.
 fn load_module(rig: &Rig) {
@@ -101,16 +100,7 @@ async fn nvml_is_initialised_anew_when_the_driver_has_other_gpus() {
     let rig = quick().await;
     fs::create_dir_all(rig.node.sysfs().join("bus/pci/drivers/nvidia/0000:1b:00.0")).unwrap();
     rig.logged("the driver has other GPUs than before").await;
-    // An event before the new registration is lost, as with the real driver: so again until one is heard.
-    let uuid = rig.node.uuid(1);
-    for _ in 0..30 {
-        rig.node.xid(1, 48).unwrap();
-        let heard = |view: &View| view.healthy(GPU, &uuid) == Some(false);
-        if rig.kubelet.wait_until("an Xid is heard", std::time::Duration::from_secs(1), heard).await.is_ok() {
-            break;
-        }
-    }
-    rig.until_healthy(1, false).await;
+    rig.xid_until_heard(1, 48).await;
     assert_eq!(rig.kubelet.view().allocatable(GPU), 7);
     assert_eq!(rig.registrations(), 1);
     rig.assert_flawless();
@@ -298,4 +288,18 @@ async fn a_library_that_never_waits_for_events_is_not_asked_in_a_hot_loop() {
     let took = waits[WAITS - 1].at - waits[0].at;
     assert!(took >= Duration::from_secs(1), "{WAITS} waits in {took:?}");
     rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_root_whose_symlinks_mean_places_in_it_is_found() {
+    // As Debian's alternatives and NixOS lay it out: in our container /opt/current is nothing.
+    let node = eight_h100s();
+    let at = |path: &str| node.driver_root().join(path);
+    std::fs::create_dir_all(at("opt")).unwrap();
+    std::fs::rename(at("usr/lib64"), at("opt/570")).unwrap();
+    std::os::unix::fs::symlink("/opt/current", at("usr/lib64")).unwrap();
+    std::os::unix::fs::symlink("/opt/570", at("opt/current")).unwrap();
+    let options = plugin().arg("--nvml-library=").env("FAKE_NVML_STATE", at("opt/570/fake-nvml.json"));
+    let config = node.kubelet();
+    Rig::on(node, config, &options, 8).await;
 }

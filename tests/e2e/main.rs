@@ -16,3 +16,4 @@ mod requests;
 mod rig;
 mod soak;
 mod stopping;
+mod swap;

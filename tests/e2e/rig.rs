@@ -69,6 +69,20 @@ impl Rig {
         self.until(&what, |view| view.healthy(GPU, &uuid) == Some(healthy)).await;
     }
 
+    /// The driver reports an Xid on a GPU until it is Unhealthy: an event before the registration is lost, as with the
+    /// real driver.
+    pub(crate) async fn xid_until_heard(&self, index: usize, xid: u64) {
+        let uuid = self.node.uuid(index);
+        let heard = |view: &View| view.healthy(GPU, &uuid) == Some(false);
+        for _ in 0..30 {
+            self.node.xid(index, xid).expect("the node is ours");
+            if self.kubelet.wait_until("an Xid is heard", Duration::from_secs(1), heard).await.is_ok() {
+                break;
+            }
+        }
+        self.until_healthy(index, false).await;
+    }
+
     /// Waits for a line in the plugin's log.
     pub(crate) async fn logged(&self, text: &str) -> String {
         self.plugin.wait_for_log(text, PATIENCE).await.expect("the line is written").1

@@ -132,6 +132,21 @@ impl NodeHealth {
         &self.policy
     }
 
+    /// Judges by another policy from now on. A cause that no longer counts is over, and a state that was borne with and
+    /// counts now is held against its GPU. An Xid that was let pass is not: only those to come are judged by the new
+    /// rules. Gives what changed, by physical GPU.
+    pub fn judge_by(&mut self, now: Moment, policy: Policy) -> BTreeMap<Uuid, Change> {
+        if self.policy == policy {
+            return BTreeMap::new();
+        }
+        self.policy = policy;
+        let policy = &self.policy;
+        let mut changes: BTreeMap<_, _> =
+            self.gpus.iter_mut().map(|(uuid, gpu)| (uuid.clone(), gpu.judge_by(now, policy))).collect();
+        changes.retain(|_, change| !change.is_empty());
+        changes
+    }
+
     /// When which GPUs are to be read, beside the polls.
     #[must_use]
     pub fn next_readings(&self) -> BTreeMap<Uuid, Moment> {

@@ -25,10 +25,9 @@ const O_NONBLOCK: i32 = 0o4000;
 /// Asks the driver, with the deadline of the configuration for each call.
 pub async fn survey(config: &Config) -> Survey {
     let policy = translate::policy(config);
-    let hardware = translate::hardware(config, &policy);
-    let deadline = hardware.deadline;
+    let deadline = config.health.call_deadline;
     let mut survey = Survey::default();
-    match nvml::survey::survey(&hardware).await {
+    match nvml::survey::survey(&translate::hardware(config), deadline).await {
         Err(error) => survey.trouble = Some(Trouble::Failed(error.to_string())),
         Ok(nvml::survey::Survey::Silent { call }) => survey.trouble = Some(Trouble::Silent(call.to_owned())),
         Ok(nvml::survey::Survey::Closed(error)) => closed(&mut survey, error),
