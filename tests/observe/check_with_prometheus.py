@@ -38,8 +38,12 @@ import check_with_grpcio as interop  # noqa: E402
 JOB = "gpu-device-plugin"
 # What Grafana puts in place of $__rate_interval: some scrapes, of one second each.
 RATE = "10s"
-UNHEALTHY, BROKEN, HANGING = 1, 2, 3
-CONFIG = "version: v1\nhealth: {pollInterval: 1s, callDeadline: 1s, missedCalls: 1, quietPeriod: 0s}\n"
+UNHEALTHY, BROKEN, HANGING, PARTITIONED = 1, 2, 3, 4
+CONFIG = """\
+version: v1
+flags: {plugin: {customResources: true}}
+health: {pollInterval: 1s, callDeadline: 1s, missedCalls: 1}
+"""
 # A comparison at the end of an alert's expression: what stands before it has to have an answer too.
 COMPARISON = re.compile(r"\s*(?:==|!=|>=|<=|>|<)\s*[\d.]+\s*$")
 
@@ -208,16 +212,21 @@ def all_goes_wrong(node, config):
         gpus = state["gpus"]
         gpus[BROKEN]["recovery_action"] = 1
         rows = gpus[BROKEN].setdefault("remapped_rows", {})
-        rows |= {"pending": True, "failed": True}
+        rows |= {"pending": True, "failure": True}
         gpus[BROKEN]["errors"] = {"nvmlDeviceGetMemoryInfo": 999}
         gpus[HANGING]["hangs"] = ["nvmlDeviceGetMemoryInfo"]
+        # With nothing on it, and offered whole.
+        gpus[PARTITIONED]["mig"] = {"enabled": True, "devices": []}
 
     node.edit(break_them)
     for gpu in (BROKEN, HANGING):
         node.until_healthy(gpu, False)
     until("a call hangs", lambda: node.status()["nvml"]["unansweredCalls"] > 0)
-    # The configuration.
-    config.write_text("version: v1\nhealth: {pollInterval: soon}\n")
+    until("a finding", lambda: node.status()["findings"])
+    # The configuration: one that is applied and one that is not.
+    config.write_text(CONFIG + "devices: '!7'\n")
+    until("the configuration is applied", lambda: node.status()["configuration"]["reloadsApplied"] > 0)
+    config.write_text(CONFIG + "sharing: yes\n")
     until("the configuration is refused", lambda: node.status()["configuration"]["reloadsRefused"] > 0)
 
 
@@ -232,7 +241,7 @@ def main():
         config.write_text(CONFIG)
         dcgm = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dcgm)
         threading.Thread(target=dcgm.serve_forever, daemon=True).start()
-        with simulated.Node(args, "--config-file", config, "--devices", "!7") as node:
+        with simulated.Node(args, "--config-file", config) as node:
             Dcgm.uuids = [gpu["uuid"] for gpu in node.status()["gpus"]]
             promtool("check", "metrics", text=node.get("/metrics")[1])
             targets = {JOB: node.address, "dcgm-exporter": "127.0.0.1:%d" % dcgm.server_address[1]}
