@@ -133,7 +133,9 @@ fn module(facts: &Facts) -> Finding {
 
 fn library(facts: &Facts, survey: &Survey) -> Vec<Finding> {
     const ID: &str = "driver.library";
-    let tried = survey.tried.iter().map(|(place, outcome)| format!("{place} ({outcome})")).collect::<Vec<_>>();
+    // Many places in one pair of braces: a line may end after each.
+    let place = |(place, outcome): &(String, String)| format!("{} ({outcome})", place.replace(',', ", "));
+    let tried = survey.tried.iter().map(place).collect::<Vec<_>>();
     let root = facts.settings.driver_root.display();
     let Some(library) = &survey.library else {
         return match &survey.trouble {

@@ -152,8 +152,8 @@ pub struct Gpu {
     pub error: Option<String>,
     /// A call about it that did not return.
     pub silent: Option<String>,
-    /// All that makes it Unhealthy, each with what to do.
-    pub causes: Vec<String>,
+    /// All that makes it Unhealthy, with what to do about it.
+    pub causes: Vec<(String, Option<String>)>,
     /// What wants attention.
     pub degradations: Vec<String>,
     /// The number of MIG devices, if MIG mode is on.

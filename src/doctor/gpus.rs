@@ -74,17 +74,23 @@ fn gpu(gpu: &Gpu) -> Vec<Finding> {
                 )),
         );
     }
-    for cause in &gpu.causes {
-        // A cause says after a semicolon what to do about it.
-        let (what, remedy) = cause.split_once("; ").unwrap_or((cause, "what the line says"));
+    for (cause, remedy) in &gpu.causes {
+        let ask = format!("`nvidia-smi -i {}` and the kernel log (dmesg, NVRM) tell more", gpu.index);
+        let fix = match remedy {
+            Some(remedy) => remedy.clone(),
+            None if cause.starts_with("quarantined") => "do what the reason says; then remove the file from the \
+                                                         quarantine directory (--quarantine-dir)"
+                .to_owned(),
+            None => ask,
+        };
         findings.push(
-            Finding::problem(GROUP, ID, &checked, format!("{name}: Unhealthy: {what}"))
+            Finding::problem(GROUP, ID, &checked, format!("{name}: Unhealthy: {cause}"))
                 .why("no new pod gets an Unhealthy GPU")
-                .fix(remedy),
+                .fix(fix),
         );
     }
     for degradation in &gpu.degradations {
-        let (what, remedy) = degradation.split_once("; ").unwrap_or((degradation, "what the line says"));
+        let (what, remedy) = degradation.split_once("; ").unwrap_or((degradation, "see docs/health.md"));
         findings.push(
             Finding::warning(GROUP, ID, &checked, format!("{name}: {what}"))
                 .why("it works on, and wants attention")

@@ -19,6 +19,7 @@ mod reading;
 mod rooted;
 mod session;
 pub mod survey;
+pub mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -34,6 +35,7 @@ use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
 use attendant::Attendant;
 pub use library::OpenError;
+use telemetry::Telemetry;
 
 /// Observations on their way to their reader. A storm of events fills it, and the thread that waits for events
 /// then waits here; NVML drops what does not fit its own queue.
@@ -88,6 +90,8 @@ pub struct Links {
     pub wants: watch::Receiver<Wants>,
     /// Whether somebody wants NVML to be let go.
     pub let_go: LetGo,
+    /// What it counts.
+    pub telemetry: Telemetry,
     /// How it is attended to.
     pub habits: watch::Receiver<Habits>,
 }
@@ -101,7 +105,7 @@ impl Links {
     ) -> (Self, mpsc::Receiver<Vec<Seen>>, watch::Sender<Wants>) {
         let (observe, observations) = mpsc::channel(QUEUE);
         let (want, wants) = watch::channel(Wants::default());
-        (Self { observe, wants, let_go, habits }, observations, want)
+        (Self { observe, wants, let_go, telemetry: Telemetry::default(), habits }, observations, want)
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
 
+mod doctor;
 mod driver;
 mod dropin;
 mod gpus;
@@ -9,6 +10,7 @@ mod health;
 mod journal;
 mod kubelet;
 mod layouts;
+mod observe;
 mod placement;
 mod pod_resources;
 mod reload;

@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::facts::{Facts, Node, Settings};
+use super::facts::{Answer, Facts, Node, Settings};
+use crate::check::Outside;
 use crate::config::{Choice, Config, Report};
 use crate::translate;
 pub use survey::survey;
@@ -41,6 +42,23 @@ pub async fn facts(config: &Config, report: &Report, look: Look) -> Facts {
         settings: settings(config, report, host_root),
     }
 }
+
+/// What can be seen of the plugin without asking it, for a check that has to be over soon.
+pub async fn outside(config: &Config) -> Outside {
+    let (directory, kubelet) = places(config);
+    let endpoints = kubelet::endpoints(&directory, kubelet.as_deref(), SOON).await;
+    let known = kubelet::checkpoint(&directory.join(kubelet::CHECKPOINT)).ok();
+    let nvidia = |(name, _): &(&String, &usize)| name.starts_with("nvidia.com/");
+    Outside {
+        unheard: String::new(),
+        module: host::module(&config.process.proc_root, &config.process.sysfs_root).version.is_some(),
+        served: endpoints.iter().filter(|end| end.ours.is_some() && end.answer == Answer::Answers).count(),
+        known: known.map(|known| known.iter().filter(nvidia).map(|(_, devices)| devices).sum()),
+    }
+}
+
+/// How long a socket may take to answer when there is little time.
+const SOON: Duration = Duration::from_millis(100);
 
 fn settings(config: &Config, report: &Report, host_root: PathBuf) -> Settings {
     let lines = |remarks: &[crate::config::Remark]| remarks.iter().map(|remark| report.line(remark)).collect();

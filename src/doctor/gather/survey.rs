@@ -9,7 +9,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::device::health::{Moment, NodeHealth, NodeObservation, Notice, Observation as OfGpu, Offered, Reading};
+use crate::device::health::{
+    Cause, Moment, NodeHealth, NodeObservation, Notice, Observation as OfGpu, Offered, Reading,
+};
 use crate::device::injection::DeviceIdStrategy;
 use crate::device::inventory::{Device, Found, Inventory, Observation};
 use crate::device::names::Uuid;
@@ -147,7 +149,8 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
     let uuid = gpu.uuid.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok());
     if let Some(uuid) = uuid {
         let health = inventory.node_health().of(&uuid, Offered::Whole);
-        gpu.causes = health.reasons().iter().map(|reason| reason.cause.to_string()).collect();
+        let told = |cause: &Cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned));
+        gpu.causes = health.reasons().iter().map(|reason| told(&reason.cause)).collect();
         gpu.degradations = degradations.get(&uuid).cloned().unwrap_or_default();
     }
     gpu
