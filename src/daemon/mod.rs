@@ -1,6 +1,7 @@
 //! The only room that knows all others: discover, wire, supervise, stop.
 
 mod findings;
+mod holding;
 mod memory;
 mod mps;
 mod operator;
@@ -34,6 +35,7 @@ use crate::quarantine::{self, Doorkeeper};
 use crate::status::Journal;
 use crate::translate;
 use crate::watch::Watches;
+use holding::Holding;
 use memory::Memory;
 use mps::ControlDaemons;
 use operator::{Operator, Ping};
@@ -87,9 +89,11 @@ pub async fn run(
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
-    let (allocations, mut allocated) = Allocations::channel();
-    let (holders, _) = watch::channel(None);
-    let ask_sooner = Notify::new();
+    let (allocations, allocated) = Allocations::channel();
+    let (holders, holders_now) = watch::channel(None);
+    let ask_sooner = Arc::new(Notify::new());
+    let release = translate::release_for_reset(&config);
+    let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, ask_sooner.clone());
     let pod_resources = config.process.pod_resources_socket.as_deref();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
     let (pings, pinged) = operator::pings();
@@ -125,9 +129,6 @@ pub async fn run(
         }
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
         never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
-        () = async { while allocated.recv().await.is_some() { ask_sooner.notify_one(); } } => {
-            Err(anyhow!("no allocation can be told any more"))
-        }
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))
@@ -136,7 +137,7 @@ pub async fn run(
             let Err(panicked) = ended;
             Err(anyhow!(panicked).context("the HTTP edge ended by itself"))
         }
-        result = attend(observations, pinged, &mut wiring, &mut plugins, &mut reloader) => result,
+        result = attend(observations, pinged, &mut wiring, &mut plugins, &mut reloader, &mut holding) => result,
     };
     operator.stopping.store(true, Relaxed);
     let remembered = wiring.remember.borrow().clone();
@@ -153,6 +154,7 @@ async fn attend(
     wiring: &mut Wiring,
     plugins: &mut Plugins,
     reloader: &mut Reloader,
+    holding: &mut Holding,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     // Catalogues that take too long for this task, which the lists of devices wait for.
@@ -166,6 +168,10 @@ async fn attend(
                     let mut taken = wiring.take_in(batch.drain(..).flatten());
                     if taken.layout {
                         taken.postponed.extend(reloader.look_at_host(&wiring.publish));
+                        holding.settle(&wiring.publish);
+                    }
+                    if taken.health {
+                        holding.release(&wiring.publish.borrow());
                     }
                     for draft in taken.postponed {
                         postponed.spawn_blocking(move || draft.finish());
@@ -181,6 +187,10 @@ async fn attend(
                     false
                 });
             }
+            () = holding.answered() => {
+                holding.settle(&wiring.publish);
+                holding.release(&wiring.publish.borrow());
+            }
             answered = daemons.answered() => {
                 let observation = Observation::MpsAnswers(answered?);
                 let taken = wiring.take_in([Seen { at: wiring.clock.now(), observation }].into_iter());
@@ -193,6 +203,7 @@ async fn attend(
                     Wake::Reload(loaded) => {
                         let left = reloader.apply(*loaded, wiring.clock.now(), &wiring.publish);
                         wiring.settle(reloader.running());
+                        holding.release_for(translate::release_for_reset(reloader.running()));
                         left
                     }
                     Wake::Look => reloader.look_at_host(&wiring.publish),
@@ -200,6 +211,7 @@ async fn attend(
                 for draft in left {
                     postponed.spawn_blocking(move || draft.finish());
                 }
+                holding.settle(&wiring.publish);
                 plugins.serve_all(&wiring.publish);
             }
             Some(ended) = plugins.running.join_next(), if !plugins.running.is_empty() => {
@@ -214,6 +226,8 @@ async fn attend(
 struct Taken {
     /// Whether the layout changed by it.
     layout: bool,
+    /// Whether the health of a GPU changed by it.
+    health: bool,
     /// Catalogues to finish.
     postponed: Vec<Arc<Draft>>,
 }
@@ -256,6 +270,7 @@ impl Wiring {
         self.tell(&next);
         Taken {
             layout: taken.iter().any(|(_, changes)| changes.layout),
+            health: taken.iter().any(|(_, changes)| !changes.health.is_empty()),
             postponed: taken.into_iter().flat_map(|(_, changes)| changes.postponed).collect(),
         }
     }

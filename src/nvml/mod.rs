@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -128,16 +129,29 @@ impl Wants {
 
 /// A bell: to let go of NVML, and rung once more, to take it up again before the time.
 #[derive(Debug, Clone, Default)]
-pub struct LetGo(Arc<Notify>);
+pub struct LetGo {
+    bell: Arc<Notify>,
+    held: Arc<AtomicBool>,
+}
 
 impl LetGo {
     /// Rings it.
     pub fn ask(&self) {
-        self.0.notify_one();
+        self.bell.notify_one();
+    }
+
+    /// Whether NVML is held, so that there is something to let go of: not while it is let go, nor while it is not there.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 
     async fn asked(&self) {
-        self.0.notified().await;
+        self.bell.notified().await;
+    }
+
+    fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 }
 

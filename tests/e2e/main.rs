@@ -7,6 +7,7 @@ mod driver;
 mod dropin;
 mod gpus;
 mod health;
+mod holding;
 mod journal;
 mod kubelet;
 mod layouts;

@@ -126,7 +126,12 @@ impl Attendant {
             // Once NVML was there, its absence is never an end: the driver is being upgraded, perhaps.
             patient = true;
             let left = match self.begin().await? {
-                Ok(()) => self.stay().await?,
+                Ok(()) => {
+                    self.let_go.hold(true);
+                    let left = self.stay().await?;
+                    self.let_go.hold(false);
+                    left
+                }
                 Err(error) => Left::Gone(error),
             };
             match left {
