@@ -44,6 +44,8 @@ version: v1
 flags: {plugin: {customResources: true}}
 health: {pollInterval: 1s, callDeadline: 1s, missedCalls: 1}
 """
+# A node that is partitioned in many ways.
+MIG = "mig_mixed"
 # A comparison at the end of an alert's expression: what stands before it has to have an answer too.
 COMPARISON = re.compile(r"\s*(?:==|!=|>=|<=|>|<)\s*[\d.]+\s*$")
 
@@ -74,8 +76,10 @@ def documented():
     return {name: (row[2].strip(), set(quoted(row[3]))) for row in rows for name in quoted(row[1])}
 
 
-def check_names(text):
-    exposed, told = families(text), documented()
+def check_names(*texts):
+    exposed, told = {}, documented()
+    for name, (kind, labels) in (family for text in texts for family in families(text).items()):
+        exposed[name] = (kind, exposed.get(name, (kind, set()))[1] | labels)
     named, _ = manifests.used()
     missing = sorted(named - exposed.keys())
     assert not missing, "rules or dashboard name what is not exposed: %s" % missing
@@ -241,6 +245,9 @@ def main():
         config.write_text(CONFIG)
         dcgm = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dcgm)
         threading.Thread(target=dcgm.serve_forever, daemon=True).start()
+        with simulated.Node(args, "--mig-strategy", "mixed", profile=MIG) as node:
+            partitioned = node.get("/metrics")[1]
+            promtool("check", "metrics", text=partitioned)
         with simulated.Node(args, "--config-file", config) as node:
             Dcgm.uuids = [gpu["uuid"] for gpu in node.status()["gpus"]]
             promtool("check", "metrics", text=node.get("/metrics")[1])
@@ -250,7 +257,7 @@ def main():
                 all_goes_wrong(node, config)
                 text = node.get("/metrics")[1]
                 promtool("check", "metrics", text=text)
-                check_names(text)
+                check_names(text, partitioned)
                 asked = list(questions())
                 for place, query in asked:
                     until("an answer to %s: %s" % (place, query), lambda: prometheus.query(query) or None)

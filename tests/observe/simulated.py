@@ -41,8 +41,8 @@ def get(address, path):
 class Node:
     """simnode with its plugin; HTTP on a port of its own choosing."""
 
-    def __init__(self, args, *plugin_args):
-        command = [args.simnode, "--interactive", "--verbose", "--plugin", args.plugin]
+    def __init__(self, args, *plugin_args, profile="h100x8"):
+        command = [args.simnode, "--interactive", "--verbose", "--profile", profile, "--plugin", args.plugin]
         command += ["--nvml-library", args.nvml_library, "--", "--http-address", "127.0.0.1:0", *plugin_args]
         self.process = subprocess.Popen(
             [str(word) for word in command],
