@@ -40,12 +40,12 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         word: "crate::status",
-        allowed: &["status", "metrics", "http", "daemon"],
+        allowed: &["status", "metrics", "http", "daemon", "check.rs", "commands.rs"],
         why: "the edges know nothing of views of them",
     },
     Wall { word: "crate::metrics", allowed: &["metrics", "http", "daemon"], why: "metrics are a view" },
     Wall { word: "crate::http", allowed: &["http", "daemon"], why: "the edges do not know each other" },
-    Wall { word: "hyper::", allowed: &["http"], why: "HTTP is spoken in one room" },
+    Wall { word: "hyper::", allowed: &["http", "client.rs"], why: "HTTP is spoken in two rooms" },
     Wall {
         word: "crate::config",
         allowed: &["config", "daemon", "translate.rs", "doctor/gather"],
