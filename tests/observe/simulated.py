@@ -17,11 +17,11 @@ PAUSE = 0.1
 
 
 def until(what, look):
-    """Looks until there is an answer that is not None or False, and returns it."""
+    """Looks until there is an answer that is something, and returns it."""
     end = time.monotonic() + PATIENCE
     while True:
         answer = look()
-        if answer is not None and answer is not False:
+        if answer:
             return answer
         assert time.monotonic() < end, "not within %d s: %s" % (PATIENCE, what)
         time.sleep(PAUSE)
