@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use gpu_device_plugin::config::args::{Action, Invocation};
@@ -13,41 +14,54 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Threads that serve the kubelet: two, so that one that is held up does not hold up every pod of the node.
-const WORKERS: usize = 2;
-
 /// What the exit code says when the command line or the configuration has mistakes (EX_USAGE of sysexits.h).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let started = Instant::now();
-    let invocation = match Invocation::of_process() {
-        Ok(invocation) => invocation,
-        Err(error) => {
-            // Help and version come this way too. That they cannot be printed is nothing to act on.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
-    };
+    match on_a_thread(ask) {
+        Ok((loaded, source)) => serve(loaded, source, started),
+        Err(code) => code,
+    }
+}
+
+/// Does it on a thread that ends with it, for the sake of memory: what a stack has once touched stays resident, and to
+/// parse a command line takes more of it than all that comes later.
+fn on_a_thread<T: Send>(what: fn() -> T) -> T {
+    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, what).map(ScopedJoinHandle::join) {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        // Without another thread it takes more memory, and no more than that.
+        Err(_) => what(),
+    })
+}
+
+/// What to serve by; or, where something else was asked or there is a mistake, the exit code after that was said.
+fn ask() -> Result<(Loaded, ConfigSource), ExitCode> {
+    let invocation = Invocation::of_process().map_err(|error| {
+        // Help and version come this way too. That they cannot be printed is nothing to act on.
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    })?;
     let mut source = ConfigSource::new(invocation.sources);
-    let result = match invocation.action {
+    let said = match invocation.action {
         Action::Check => source.check().map(|text| print!("{text}")),
         Action::Show => source.load(Purpose::Serve).map(|loaded| {
             loaded.warnings().for_each(|warning| eprintln!("{warning}"));
             print!("{}", show(&loaded.config));
         }),
         Action::Serve => match source.load(Purpose::Serve) {
-            Ok(loaded) => return serve(loaded, source, started),
+            Ok(loaded) => return Ok((loaded, source)),
             Err(refused) => Err(refused),
         },
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(refused) => {
+    Err(said.map_or_else(
+        |refused| {
             eprintln!("{refused}");
             ExitCode::from(USAGE)
-        }
-    }
+        },
+        |()| ExitCode::SUCCESS,
+    ))
 }
 
 fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
@@ -76,8 +90,7 @@ fn start_log(process: &Process) {
 }
 
 fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         // A thread that wrote the state file is not kept for the next time, which may never come.
         .thread_keep_alive(Duration::from_millis(100))
         .enable_all()

@@ -5,6 +5,7 @@ mod memory;
 mod plugins;
 mod quarantine;
 mod reload;
+mod serving;
 mod settings;
 
 use std::future::Future;
@@ -30,6 +31,7 @@ use memory::Memory;
 use plugins::Plugins;
 use quarantine::Doorkeeper;
 use reload::{Reloader, Wake};
+use serving::Serving;
 
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
@@ -48,7 +50,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     // Before anything else: without them the signals would end the process.
-    let mut reloader = Reloader::new(source, config.clone())?;
+    let watches = Watches::default();
+    let mut reloader = Reloader::new(source, config.clone(), watches.clone())?;
     let let_go = LetGo::default();
     let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
     let injector = settings::injector(&config, reloader.host()?);
@@ -67,7 +70,6 @@ pub async fn run(
     let inventory = Inventory::new(settings::layout(&config), injector, health, settings::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
-    let watches = Watches::default();
     let (links, observations, want) = Links::new(let_go.clone());
     let observe = links.observe.clone();
     let say = async |quarantine| {
@@ -75,7 +77,8 @@ pub async fn run(
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
-    let mut plugins = Plugins::new(places.clone(), changes.clone(), started);
+    let mut serving = Serving::start().context("serving the kubelet")?;
+    let mut plugins = Plugins::new(places.clone(), changes.clone(), started, serving.handle().clone());
     let mut wiring = Wiring { publish, want, remember, clock, doorkeeper: doorkeeper.clone() };
 
     let result = tokio::select! {
@@ -88,6 +91,7 @@ pub async fn run(
             let Err(error) = ended;
             Err(error.into())
         }
+        ended = serving.ended() => Err(ended),
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {

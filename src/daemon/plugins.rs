@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -25,13 +26,15 @@ pub(super) struct Plugins {
     pub(super) running: JoinSet<Result<(), PluginError>>,
     known: Vec<ResourceName>,
     started: Instant,
+    /// Where their tasks run.
+    serving: Handle,
 }
 
 impl Plugins {
     /// None yet.
-    pub(super) fn new(places: Places, changes: Changes, started: Instant) -> Self {
+    pub(super) fn new(places: Places, changes: Changes, started: Instant, serving: Handle) -> Self {
         let (stopping, _) = watch::channel(false);
-        Self { places, changes, stopping, running: JoinSet::new(), known: Vec::new(), started }
+        Self { places, changes, stopping, running: JoinSet::new(), known: Vec::new(), started, serving }
     }
 
     /// Starts a task for each resource that has none.
@@ -51,7 +54,7 @@ impl Plugins {
                 self.started,
                 self.stopping.subscribe(),
             );
-            self.running.spawn(async move {
+            let task = async move {
                 if by_mps {
                     tokio::select! {
                         _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
@@ -59,7 +62,8 @@ impl Plugins {
                     }
                 }
                 serving.await
-            });
+            };
+            self.running.spawn_on(task, &self.serving);
         }
     }
 

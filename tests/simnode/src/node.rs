@@ -19,7 +19,7 @@ mod plugin;
 mod process;
 
 pub use plugin::{Plugin, PluginOptions};
-pub use process::Figures;
+pub use process::{Figures, Mapped};
 
 /// The longest path that a unix socket address holds, its closing NUL not counted.
 const LONGEST_SOCKET_PATH: usize = 107;
