@@ -9,6 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use gpu_device_plugin::device::allocation::Policies;
 use gpu_device_plugin::device::layout::Layout;
 use gpu_device_plugin::device::names::ResourceName;
+use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
 use simnode::kubelet::Kubelet;
@@ -23,8 +24,14 @@ fn bench(criterion: &mut Criterion) {
     let inventory = sample::node(gpus, Layout::default(), Policies::default());
     let (_publish, snapshots) = watch::channel(Arc::new(inventory));
     let (server, client) = runtime.block_on(async {
-        let server =
-            Server::start(directory.path(), &ResourceName::gpu(), snapshots, &Notes::default()).expect("a server");
+        let server = Server::start(
+            directory.path(),
+            &ResourceName::gpu(),
+            snapshots,
+            &Notes::default(),
+            &Allocations::default(),
+        )
+        .expect("a server");
         let path: PathBuf = server.path().to_owned();
         (server, Kubelet::dial(path).await.expect("a client"))
     });

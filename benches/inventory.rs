@@ -11,6 +11,7 @@ use gpu_device_plugin::device::inventory::Inventory;
 use gpu_device_plugin::device::layout::{Layout, MigStrategy};
 use gpu_device_plugin::device::names::ResourceName;
 use gpu_device_plugin::device::sharing::SharedResource;
+use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::count::Count;
 use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::service::Service;
@@ -39,7 +40,8 @@ fn lists(criterion: &mut Criterion) {
         assert_eq!(ids.len(), count);
         let (publish, snapshots) = watch::channel(Arc::new(inventory.clone()));
         let (_alive, end) = watch::channel(());
-        let service = Service::new(name.clone(), snapshots, end, Count::default(), Notes::default());
+        let service =
+            Service::new(name.clone(), snapshots, end, Count::default(), Notes::default(), Allocations::default());
         let mut group = criterion.benchmark_group(title);
         group.bench_function("list built and encoded", |bencher| {
             bencher.iter(|| wire::encoded_list(Service::list(black_box(name), black_box(&inventory))));

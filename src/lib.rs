@@ -6,21 +6,29 @@
 //! - [`device`]: what the node has. Pure: facts, names, health, allocation, and what a container gets. Start with
 //!   [`device::inventory`].
 //! - [`plugin`]: the kubelet edge, one resource from bind to unlink. Start with [`plugin::lifecycle`].
+//! - [`podresources`]: which container holds which device, asked of the kubelet.
 //! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call it.
 //! - [`host`]: which device nodes the host has, and the driver's capability numbers.
 //! - [`mps`]: whether an MPS control daemon answers.
+//! - [`socket_id`]: which file is at a path.
 //! - [`watch`]: one inotify instance for all directories that are watched.
+//! - [`quarantine`]: the directory in which files speak against GPUs.
 //! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`translate`]: from the configuration to what each room needs of it, in that room's words.
+//! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
 //! - [`log`]: what the log says of the inventory's changes.
+//! - [`client`]: the one who asks a running daemon over HTTP.
+//! - [`check`]: one question about the node in one line, for node problem detector.
+//! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who gathers the facts.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
 //! # Walls
 //!
 //! ```text
-//!            main ── daemon ─┬─────────┬─────────┐
-//!                            │         │         │
-//!                         config     nvml/    plugin/
-//!                            └─────────┴───▶ device/ ◀─┘
+//!            main ── daemon ─┬─────────┬─────────┬────────────┐
+//!                            │         │         │            │
+//!                         config     nvml/    plugin/   podresources/
+//!                            └─────────┴───▶ device/ ◀────────┘
 //! ```
 //!
 //! `device/` mentions no runtime, no protocol, no file system, no clock, no environment and no thread: time and facts
@@ -50,12 +58,20 @@
 //! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it never waits for NVML,
 //! which can hang for good on a sick GPU.
 
+pub mod check;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod device;
+pub mod doctor;
 pub mod host;
 pub mod log;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
+pub mod podresources;
+pub mod quarantine;
+pub mod socket_id;
+pub mod status;
+pub mod translate;
 pub mod watch;

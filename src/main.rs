@@ -1,5 +1,7 @@
 //! The door: arguments, log, configuration, run, exit code.
 
+mod commands;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::thread::{self, ScopedJoinHandle};
@@ -13,6 +15,10 @@ use tracing::{Level, error, info, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// For how long after the first signal another one is the same request: `timeout` and shells signal a process and its
+/// group.
+const ECHO: Duration = Duration::from_millis(250);
 
 /// What the exit code says when the command line or the configuration has mistakes (EX_USAGE of sysexits.h).
 const USAGE: u8 = 64;
@@ -36,13 +42,16 @@ fn on_a_thread<T: Send>(what: fn() -> T) -> T {
     })
 }
 
-/// What to serve by; or, where something else was asked or there is a mistake, the exit code after that was said.
+/// What to serve by; or, where something else was asked or there is a mistake, the exit code after that was done.
 fn ask() -> Result<(Loaded, ConfigSource), ExitCode> {
-    let invocation = Invocation::of_process().map_err(|error| {
+    let mut invocation = Invocation::of_process().map_err(|error| {
         // Help and version come this way too. That they cannot be printed is nothing to act on.
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
     })?;
+    if matches!(invocation.action, Action::Doctor(_) | Action::Status(_) | Action::Ask(_)) {
+        commands::take_flags_of_the_daemon(&mut invocation);
+    }
     let mut source = ConfigSource::new(invocation.sources);
     let said = match invocation.action {
         Action::Check => source.check().map(|text| print!("{text}")),
@@ -50,6 +59,11 @@ fn ask() -> Result<(Loaded, ConfigSource), ExitCode> {
             loaded.warnings().for_each(|warning| eprintln!("{warning}"));
             print!("{}", show(&loaded.config));
         }),
+        Action::Doctor(asked) => {
+            return Err(commands::doctor(asked, &mut source, std::env::args_os().skip(1).collect()));
+        }
+        Action::Status(form) => return Err(commands::status(form, &mut source)),
+        Action::Ask(asked) => return Err(commands::check(asked, &mut source)),
         Action::Serve => match source.load(Purpose::Serve) {
             Ok(loaded) => return Ok((loaded, source)),
             Err(refused) => Err(refused),
@@ -121,8 +135,12 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     tokio::spawn(async move {
         let name = next().await;
         info!(signal = name, "asked to stop");
+        let asked = Instant::now();
         let _ = stop.send(());
-        let name = next().await;
+        let mut name = next().await;
+        while asked.elapsed() < ECHO {
+            name = next().await;
+        }
         warn!(signal = name, "asked to stop a second time, aborting");
         std::process::abort();
     });

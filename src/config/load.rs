@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::choice::{CdiFeature, Choice, DiscoveryStrategy, words};
 use super::file::{self, FileText};
 use super::model::{
     Allocation, Cdi, Config, DisabledHooks, HttpAddress, Imex, Injection, KubeletSocket, Layout, Process,
 };
+use super::nearest::nearest;
 use super::raw::{self, Raw, Read};
 use super::report::{Origin, Origins, Refused, Remark, Report};
 use super::sources::{Reader, Sources};
@@ -46,6 +47,13 @@ impl Loaded {
 
 /// Reads all sources. Every mistake in any of them is in the one refusal.
 pub fn load(sources: &Sources, file: Option<&FileText>, purpose: Purpose) -> Result<Loaded, Refused> {
+    let (config, report) = read(sources, file, purpose);
+    if report.mistakes.is_empty() { Ok(Loaded { config, report }) } else { Err(Refused(report)) }
+}
+
+/// Reads all sources. Where there is a mistake, the default stands in the configuration, which is then one to look
+/// around with and none to run on.
+pub(super) fn read(sources: &Sources, file: Option<&FileText>, purpose: Purpose) -> (Config, Report) {
     let mut report = Report::default();
     let from = sources.config_file().map_or(Origin::Default, |(_, origin)| origin);
     let origins = Origins::from([(settings::CONFIG_FILE.name().to_owned(), from.clone())]);
@@ -56,7 +64,7 @@ pub fn load(sources: &Sources, file: Option<&FileText>, purpose: Purpose) -> Res
     let mut report = reader.report;
     config.origins = reader.origins;
     report.sort();
-    if report.mistakes.is_empty() { Ok(Loaded { config, report }) } else { Err(Refused(report)) }
+    (config, report)
 }
 
 impl Reader<'_> {
@@ -149,8 +157,10 @@ impl Reader<'_> {
         let dev_root = self.read(&settings::DEV_ROOT, raw::absolute).unwrap_or_else(|| driver_root.clone());
         let has_imex = self.read(&settings::IMEX_CHANNEL_IDS, imex_channels);
         let required = self.read(&settings::IMEX_REQUIRED, raw::boolean);
+        let (list_strategies, origin) = self.read_from(&settings::DEVICE_LIST_STRATEGY, list_strategies);
+        self.specifications_elsewhere(&list_strategies, origin);
         Injection {
-            list_strategies: self.read(&settings::DEVICE_LIST_STRATEGY, list_strategies),
+            list_strategies,
             id_strategy: self.read(&settings::DEVICE_ID_STRATEGY, raw::choice),
             pass_device_specs: self.read(&settings::PASS_DEVICE_SPECS, raw::boolean),
             driver_root,
@@ -164,6 +174,19 @@ impl Reader<'_> {
                 (true, true) => Imex::Required,
             },
             cdi: self.cdi(),
+        }
+    }
+
+    /// Names alone make no device: without a specification the runtime refuses the container.
+    fn specifications_elsewhere(&mut self, strategies: &BTreeSet<DeviceListStrategy>, origin: Origin) {
+        const CDI: [DeviceListStrategy; 2] = [DeviceListStrategy::CdiAnnotations, DeviceListStrategy::CdiCri];
+        let words: Vec<_> = strategies.iter().filter(|word| CDI.contains(word)).map(ToString::to_string).collect();
+        if !words.is_empty() {
+            let problem = "hands out names of CDI devices alone: this version does not write their specifications, so \
+                           something else has to write those of the kind k8s.device-plugin.nvidia.com/gpu on the host, \
+                           or containers do not start (nvidia-ctk cdi generate --vendor=k8s.device-plugin.nvidia.com \
+                           --device-name-strategy=uuid writes them)";
+            self.report.warning(origin, settings::DEVICE_LIST_STRATEGY.name(), words.join(","), problem);
         }
     }
 
@@ -239,14 +262,30 @@ fn http_address(raw: Raw<'_>) -> Read<HttpAddress> {
     }
 }
 
+const LOG_LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// A level, or a list of targets with theirs. Taken for itself a word that is no level would be a target, of which
+/// every line is written and of all others none: a mistyped level would silence the log. An empty variable says nothing.
 fn log_filter(raw: Raw<'_>) -> Read<String> {
     let text = raw::text(raw)?;
+    if text.trim().is_empty() {
+        return Ok(settings::LOG_LEVEL.default.to_owned());
+    }
+    let allowed = format!("a level ({}) or a comma list of target=level", LOG_LEVELS.join(", "));
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let wrong =
+        words.filter(|word| !word.contains('=') && !is_level(word) && !word.starts_with(env!("CARGO_CRATE_NAME")));
+    let wrong: Vec<Read<()>> = wrong
+        .map(|word| {
+            let meant = nearest(word, LOG_LEVELS).map(|level| format!("; did you mean {level}?")).unwrap_or_default();
+            raw::wrong_text(word, format!("is not {allowed}{meant}"))
+        })
+        .collect();
+    raw::all(wrong)?;
     match text.parse::<Targets>() {
         Ok(_) => Ok(text),
-        Err(error) => raw::wrong_text(
-            &text,
-            format!("is not a level (error, warn, info, debug, trace, off) or a comma list of target=level: {error}"),
-        ),
+        Err(error) => raw::wrong_text(&text, format!("is not {allowed}: {error}")),
     }
 }
 

@@ -42,6 +42,7 @@ pub use report::{Origin, Origins, Refused, Remark, Report};
 pub use show::show;
 pub use source::{ConfigSource, Reload};
 pub use sources::Sources;
+pub use tree::yaml;
 
 pub use crate::device::filter::{DeviceFilter, Pattern, Term, Verdict};
 pub use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};

@@ -197,7 +197,7 @@ fn overlap(a: &SharedResource, b: &SharedResource) -> bool {
 
 /// Even on one device the list must not pass what the kubelet receives.
 fn fits(replicas: u32, field: &Field<'_>, report: &mut Report) -> Option<u32> {
-    match limit::check(1, replicas, limit::UUID_LENGTH) {
+    match limit::check([limit::Shared { uuid_length: limit::UUID_LENGTH, replicas, devices: 1 }]) {
         Ok(()) => Some(replicas),
         Err(too_large) => {
             report.mistake(field.origin(), field.path.as_str(), replicas.to_string(), too_large.to_string());

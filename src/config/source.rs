@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::file::{FileText, LARGEST};
 use super::load::{Loaded, Purpose, load};
-use super::report::Refused;
+use super::model::Config;
+use super::report::{Refused, Report};
 use super::sources::Sources;
 
 /// Command line and environment, which never change, and the file, which may.
@@ -47,6 +48,12 @@ impl ConfigSource {
     pub fn load(&mut self, purpose: Purpose) -> Result<Loaded, Refused> {
         self.seen = self.path.as_deref().map(read);
         load(&self.sources, self.seen.as_ref(), purpose)
+    }
+
+    /// Reads all sources, with the default wherever there is a mistake, for a look around that must not stop at one.
+    pub fn read_leniently(&mut self) -> (Config, Report) {
+        self.seen = self.path.as_deref().map(read);
+        super::load::read(&self.sources, self.seen.as_ref(), Purpose::Serve)
     }
 
     /// Reads all sources to tell what is to be said about them, for `config check`.

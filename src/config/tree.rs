@@ -89,6 +89,27 @@ pub(super) struct Document {
     pub(super) second_document: Option<u32>,
 }
 
+/// A YAML or JSON document of others as a plain value: what is no text, whole number or truth value is text as it is
+/// written.
+///
+/// # Errors
+/// It is neither; the text says where.
+pub fn yaml(text: &str) -> Result<serde_json::Value, String> {
+    let document = read(text).map_err(|error| format!("line {}: {}", error.line, error.problem))?;
+    Ok(document.root.map_or(serde_json::Value::Null, plain))
+}
+
+fn plain(node: Node) -> serde_json::Value {
+    match node.value {
+        Value::Scalar(Scalar { meaning: Meaning::Null, .. }) => serde_json::Value::Null,
+        Value::Scalar(Scalar { meaning: Meaning::Bool(value), .. }) => value.into(),
+        Value::Scalar(Scalar { meaning: Meaning::Int(value), .. }) => value.into(),
+        Value::Scalar(Scalar { text, .. }) => text.into(),
+        Value::List(items) => items.into_iter().map(plain).collect(),
+        Value::Map(entries) => entries.into_iter().map(|(key, node)| (key.name, plain(node))).collect(),
+    }
+}
+
 /// Reads the first document of `text`.
 pub(super) fn read(text: &str) -> Result<Document, NotATree> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

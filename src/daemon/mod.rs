@@ -2,11 +2,10 @@
 
 mod findings;
 mod memory;
+mod mps;
 mod plugins;
-mod quarantine;
 mod reload;
 mod serving;
-mod settings;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -23,13 +22,17 @@ use crate::device::allocation::{Draft, Finished};
 use crate::device::health::{NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::log;
-use crate::nvml::{self, Clock, LetGo, Links, Seen, Wants};
+use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
+use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
+use crate::podresources;
+use crate::quarantine::{self, Doorkeeper};
+use crate::translate;
 use crate::watch::Watches;
 use memory::Memory;
+use mps::ControlDaemons;
 use plugins::Plugins;
-use quarantine::Doorkeeper;
 use reload::{Reloader, Wake};
 use serving::Serving;
 
@@ -54,32 +57,37 @@ pub async fn run(
     let mut reloader = Reloader::new(source, config.clone(), watches.clone())?;
     let let_go = LetGo::default();
     let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
-    let injector = settings::injector(&config, reloader.host()?);
-    let policy = settings::policy(&config);
+    let injector = translate::injector(&config, reloader.host()?);
+    let policy = translate::policy(&config);
     let clock = Clock::from(started);
     let memory = Memory::open(config.process.state_dir.as_deref());
     let doorkeeper = Doorkeeper::new(config.process.quarantine_dir.as_deref());
-    let places = settings::places(&config)?;
+    let places = translate::places(&config)?;
     socket::remove_stale(&places.directory);
-    let hardware = settings::hardware(&config, &policy);
+    let hardware = translate::hardware(&config);
+    let (accustom, habits) = watch::channel(translate::habits(&config, &policy));
     let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
     if let Some(remembered) = memory.recall() {
         health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
     }
     let (remember, remembered) = watch::channel(health.remember());
-    let inventory = Inventory::new(settings::layout(&config), injector, health, settings::policies(&config));
+    let inventory = Inventory::new(translate::layout(&config), injector, health, translate::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
-    let (links, observations, want) = Links::new(let_go.clone());
+    let (links, observations, want) = Links::new(let_go.clone(), habits);
     let observe = links.observe.clone();
     let say = async |quarantine| {
         let observation = Observation::Health(NodeObservation::Quarantine(quarantine));
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
+    let (allocations, mut allocated) = Allocations::channel();
+    let (holders, _) = watch::channel(None);
+    let ask_sooner = Notify::new();
+    let pod_resources = config.process.pod_resources_socket.as_deref();
     let mut serving = Serving::start().context("serving the kubelet")?;
-    let mut plugins = Plugins::new(places.clone(), changes.clone(), started, serving.handle().clone());
-    let mut wiring = Wiring { publish, want, remember, clock, doorkeeper: doorkeeper.clone() };
+    let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started, serving.handle().clone());
+    let mut wiring = Wiring { publish, want, remember, accustom, clock, doorkeeper: doorkeeper.clone() };
 
     let result = tokio::select! {
         () = stop => Ok(()),
@@ -93,6 +101,10 @@ pub async fn run(
         }
         ended = serving.ended() => Err(ended),
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
+        never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
+        () = async { while allocated.recv().await.is_some() { ask_sooner.notify_one(); } } => {
+            Err(anyhow!("no allocation can be told any more"))
+        }
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))
@@ -114,7 +126,9 @@ async fn attend(
     let mut batch = Vec::with_capacity(BATCH);
     // Catalogues that take too long for this task, which the lists of devices wait for.
     let mut postponed = JoinSet::<Finished>::new();
+    let mut daemons = ControlDaemons::default();
     loop {
+        daemons.ask(&wiring.publish.borrow());
         tokio::select! {
             count = observations.recv_many(&mut batch, BATCH), if !observations.is_closed() => {
                 if count > 0 {
@@ -135,9 +149,20 @@ async fn attend(
                     false
                 });
             }
+            answered = daemons.answered() => {
+                let observation = Observation::MpsAnswers(answered?);
+                let taken = wiring.take_in([Seen { at: wiring.clock.now(), observation }].into_iter());
+                for draft in taken.postponed {
+                    postponed.spawn_blocking(move || draft.finish());
+                }
+            }
             wake = reloader.next() => {
                 let left = match wake {
-                    Wake::Reload(loaded) => reloader.apply(*loaded, &wiring.publish),
+                    Wake::Reload(loaded) => {
+                        let left = reloader.apply(*loaded, wiring.clock.now(), &wiring.publish);
+                        wiring.settle(reloader.running());
+                        left
+                    }
                     Wake::Look => reloader.look_at_host(&wiring.publish),
                 };
                 for draft in left {
@@ -166,6 +191,7 @@ struct Wiring {
     publish: watch::Sender<Arc<Inventory>>,
     want: watch::Sender<Wants>,
     remember: watch::Sender<Remembered>,
+    accustom: watch::Sender<Habits>,
     clock: Clock,
     doorkeeper: Doorkeeper,
 }
@@ -191,13 +217,25 @@ impl Wiring {
             log::changes(changes, &next);
             findings::log(changes);
         }
-        let health = next.node_health();
-        set(&self.want, Wants::of(health));
-        set(&self.remember, health.remember());
+        self.tell(&next);
         Taken {
             layout: changes.iter().any(|changes| changes.layout),
             postponed: changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect(),
         }
+    }
+
+    /// Tells those that follow the verdict.
+    fn tell(&self, inventory: &Inventory) {
+        let health = inventory.node_health();
+        set(&self.want, Wants::of(health));
+        set(&self.remember, health.remember());
+    }
+
+    /// Tells those that follow the configuration, when another one is in force.
+    fn settle(&self, config: &Config) {
+        let inventory = self.publish.borrow().clone();
+        self.tell(&inventory);
+        set(&self.accustom, translate::habits(config, inventory.node_health().policy()));
     }
 }
 

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
-use crate::mps;
+use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::Changes;
 use crate::plugin::socket::Places;
 use crate::plugin::{self, PluginError};
@@ -22,6 +22,7 @@ const STOPPING_GRACE: Duration = Duration::from_millis(1500);
 pub(super) struct Plugins {
     places: Places,
     changes: Changes,
+    allocations: Allocations,
     stopping: watch::Sender<bool>,
     pub(super) running: JoinSet<Result<(), PluginError>>,
     known: Vec<ResourceName>,
@@ -32,9 +33,15 @@ pub(super) struct Plugins {
 
 impl Plugins {
     /// None yet.
-    pub(super) fn new(places: Places, changes: Changes, started: Instant, serving: Handle) -> Self {
+    pub(super) fn new(
+        places: Places,
+        changes: Changes,
+        allocations: Allocations,
+        started: Instant,
+        serving: Handle,
+    ) -> Self {
         let (stopping, _) = watch::channel(false);
-        Self { places, changes, stopping, running: JoinSet::new(), known: Vec::new(), started, serving }
+        Self { places, changes, allocations, stopping, running: JoinSet::new(), known: Vec::new(), started, serving }
     }
 
     /// Starts a task for each resource that has none.
@@ -44,25 +51,15 @@ impl Plugins {
             inventory.resources().filter(|resource| !self.known.contains(resource)).cloned().collect::<Vec<_>>()
         {
             self.known.push(resource.clone());
-            let by_mps = is_by_mps(&inventory, &resource);
-            let mut stopping = self.stopping.subscribe();
-            let serving = plugin::run(
-                resource.clone(),
+            let task = plugin::run(
+                resource,
                 self.places.clone(),
                 publish.subscribe(),
                 self.changes.clone(),
+                self.allocations.clone(),
                 self.started,
                 self.stopping.subscribe(),
             );
-            let task = async move {
-                if by_mps {
-                    tokio::select! {
-                        _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
-                        () = mps::ready(&resource) => {}
-                    }
-                }
-                serving.await
-            };
             self.running.spawn_on(task, &self.serving);
         }
     }
@@ -75,10 +72,4 @@ impl Plugins {
             warn!("a resource did not stop in time");
         }
     }
-}
-
-/// Whether clients of the resource need an MPS control daemon.
-fn is_by_mps(inventory: &Inventory, resource: &ResourceName) -> bool {
-    let mut devices = inventory.devices(resource).into_iter().flat_map(|devices| devices.keys());
-    inventory.injector().mps_root.is_some() && devices.any(|id| id.replica_number().is_some())
 }

@@ -14,13 +14,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
-use super::{findings, settings};
+use super::findings;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
 use crate::device::allocation::Draft;
+use crate::device::health::{Moment, Policy};
 use crate::device::injection::HostNodes;
 use crate::device::inventory::{Changes, Inventory};
 use crate::device::layout::Finding;
 use crate::host::Roots;
+use crate::log;
+use crate::translate;
 use crate::watch::{SLOW, Watch, Watches};
 
 /// Pause after a change, so that what is written in several steps is read once.
@@ -58,7 +61,7 @@ impl Reloader {
     /// The signal cannot be listened for.
     pub(super) fn new(source: ConfigSource, running: Config, watches: Watches) -> anyhow::Result<Self> {
         let mut reloader = Self {
-            roots: settings::roots(&running),
+            roots: translate::roots(&running),
             source,
             running,
             hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
@@ -78,6 +81,11 @@ impl Reloader {
     /// The configuration requires something that the host does not have.
     pub(super) fn host(&self) -> anyhow::Result<HostNodes> {
         host(&self.running, &self.roots)
+    }
+
+    /// The configuration in force.
+    pub(super) fn running(&self) -> &Config {
+        &self.running
     }
 
     /// Comes back when there is something to do. Nothing is lost when it is dropped before.
@@ -129,7 +137,12 @@ impl Reloader {
 
     /// Applies a configuration, or refuses it whole and leaves the one in force. The answer is what is left to be done
     /// elsewhere.
-    pub(super) fn apply(&mut self, loaded: Loaded, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
+    pub(super) fn apply(
+        &mut self,
+        loaded: Loaded,
+        now: Moment,
+        publish: &watch::Sender<Arc<Inventory>>,
+    ) -> Vec<Arc<Draft>> {
         let began = Instant::now();
         for warning in loaded.warnings() {
             warn!("{warning}");
@@ -143,12 +156,9 @@ impl Reloader {
         for setting in &changes.at_next_start {
             warn!(setting, "a change of this setting waits for the next start");
         }
-        if changes.health {
-            warn!(setting = "health", "a change of this setting waits for the next start");
-        }
         config.keep_process_of(&self.running);
-        config.health = self.running.health.clone();
-        let left = match self.put_in_force(&config, publish) {
+        let policy = changes.health.then(|| translate::policy(&config));
+        let left = match self.put_in_force(&config, policy, now, publish) {
             Ok(left) => left,
             Err(error) => {
                 error!("the new configuration is refused, the one before stays in force: {error:#}");
@@ -161,6 +171,7 @@ impl Reloader {
             resources = changes.resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
             injection = changes.injection,
             allocation = changes.allocation,
+            health = changes.health,
             milliseconds = (took * 1e3).round() / 1e3,
             "the new configuration is in force"
         );
@@ -171,10 +182,12 @@ impl Reloader {
     fn put_in_force(
         &self,
         config: &Config,
+        policy: Option<Policy>,
+        now: Moment,
         publish: &watch::Sender<Arc<Inventory>>,
     ) -> anyhow::Result<Vec<Arc<Draft>>> {
-        let layout = settings::layout(config);
-        let injector = settings::injector(config, host(config, &self.roots)?);
+        let layout = translate::layout(config);
+        let injector = translate::injector(config, host(config, &self.roots)?);
         let before = publish.borrow().clone();
         let too_large = before.trial(&layout).findings.into_iter().find_map(|finding| match finding {
             Finding::ListTooLarge { resource, why } => Some((resource, why)),
@@ -183,9 +196,10 @@ impl Reloader {
         if let Some((resource, why)) = too_large {
             bail!("the sharing of {resource} {why}");
         }
-        let policies = settings::policies(config);
+        let policies = translate::policies(config);
         Ok(change(publish, |inventory| {
-            [inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
+            let judged = policy.map(|policy| inventory.judge_by(now, policy)).unwrap_or_default();
+            [judged, inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
         }))
     }
 
@@ -193,7 +207,7 @@ impl Reloader {
     pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
         // A channel that goes is no reason to end: containers that are to have it are told by their runtime.
         let host = self.roots.look(self.running.injection.pass_device_specs);
-        let injector = settings::injector(&self.running, host);
+        let injector = translate::injector(&self.running, host);
         if *publish.borrow().injector() == injector {
             return Vec::new();
         }
@@ -231,8 +245,11 @@ fn change<const N: usize>(
 ) -> Vec<Arc<Draft>> {
     let mut next = publish.borrow().clone();
     let changes = how(Arc::make_mut(&mut next));
-    publish.send_replace(next);
-    changes.iter().for_each(findings::log);
+    publish.send_replace(next.clone());
+    for changes in &changes {
+        log::changes(changes, &next);
+        findings::log(changes);
+    }
     changes.into_iter().flat_map(|changes| changes.postponed).collect()
 }
 

@@ -28,10 +28,25 @@ fn field(length: u64) -> u64 {
     prefix + length
 }
 
-/// The bytes of a list of `devices` whose ids have at most `id_length` bytes.
-#[must_use]
-pub fn list_bytes(devices: u64, id_length: u64) -> u64 {
-    devices.saturating_mul(device_bytes(id_length))
+/// Devices that are shared alike: how long their UUIDs are, and how many replicas each of them has (1: not shared).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// Characters of the UUID.
+    pub uuid_length: u64,
+    /// Replicas.
+    pub replicas: u32,
+    /// Devices.
+    pub devices: u64,
+}
+
+impl Shared {
+    fn bytes_each(&self) -> u64 {
+        device_bytes(id_length(self.uuid_length, self.replicas))
+    }
+
+    fn ids(&self) -> u64 {
+        self.devices.saturating_mul(u64::from(self.replicas.max(1)))
+    }
 }
 
 /// The length of the id of a device with `replicas` replicas, whose UUID has `uuid_length` characters.
@@ -48,10 +63,14 @@ pub fn id_length(uuid_length: u64, replicas: u32) -> u64 {
 pub struct TooLarge {
     /// Devices before sharing.
     pub devices: u64,
-    /// Replicas of each.
-    pub replicas: u32,
-    /// Bytes of one entry of the list.
+    /// Replicas of each; `None` if they have not all the same number.
+    pub replicas: Option<u32>,
+    /// Entries of the list.
+    pub ids: u64,
+    /// Bytes of the longest entry of the list.
     pub bytes_each: u64,
+    /// Bytes of all entries.
+    pub bytes: u64,
 }
 
 impl TooLarge {
@@ -64,29 +83,42 @@ impl TooLarge {
 
 impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { devices, replicas, bytes_each } = self;
-        let total = devices.saturating_mul(u64::from(*replicas)).saturating_mul(*bytes_each);
+        let Self { devices, replicas, ids, bytes_each, bytes } = self;
         let plural = if *devices == 1 { "" } else { "s" };
-        write!(
-            f,
-            "makes a list of {devices} device{plural} x {replicas} replicas x {bytes_each} bytes = {total} bytes, and the \
-             kubelet receives at most {KUBELET_LIMIT}; at most {} replicas fit",
-            self.most_replicas()
-        )
+        match replicas {
+            Some(replicas) => write!(
+                f,
+                "makes a list of {devices} device{plural} x {replicas} replicas x {bytes_each} bytes = {bytes} bytes"
+            )?,
+            None => write!(
+                f,
+                "makes a list of {ids} replicas of {devices} device{plural} of up to {bytes_each} bytes = {bytes} bytes"
+            )?,
+        }
+        let most = self.most_replicas();
+        let of_each = if replicas.is_some() { "" } else { " of each" };
+        write!(f, ", and the kubelet receives at most {KUBELET_LIMIT}; at most {most} replicas{of_each} fit")
     }
 }
 
 impl std::error::Error for TooLarge {}
 
-/// Whether the kubelet receives the list of `devices` with `replicas` of each (1: not shared), whose UUIDs have
-/// `uuid_length` characters. With the node's own numbers it answers for the node; with one device, for every node.
-pub fn check(devices: u64, replicas: u32, uuid_length: u64) -> Result<(), TooLarge> {
-    let replicas = replicas.max(1);
-    let id = id_length(uuid_length, replicas);
-    if list_bytes(devices.saturating_mul(u64::from(replicas)), id) <= KUBELET_LIMIT {
-        return Ok(());
+/// Whether the kubelet receives the list of these devices. With the node's own it answers for the node; with one device,
+/// for every node.
+///
+/// # Errors
+/// It does not.
+pub fn check(shared: impl IntoIterator<Item = Shared>) -> Result<(), TooLarge> {
+    let mut list = TooLarge { devices: 0, replicas: None, ids: 0, bytes_each: 0, bytes: 0 };
+    for some in shared {
+        let replicas = some.replicas.max(1);
+        list.replicas = (list.ids == 0 || list.replicas == Some(replicas)).then_some(replicas);
+        list.devices = list.devices.saturating_add(some.devices);
+        list.ids = list.ids.saturating_add(some.ids());
+        list.bytes_each = list.bytes_each.max(some.bytes_each());
+        list.bytes = list.bytes.saturating_add(some.ids().saturating_mul(some.bytes_each()));
     }
-    Err(TooLarge { devices, replicas, bytes_each: device_bytes(id) })
+    if list.bytes <= KUBELET_LIMIT { Ok(()) } else { Err(list) }
 }
 
 #[cfg(test)]
@@ -102,17 +134,34 @@ mod tests {
         assert_eq!(id_length(40, 11), 44);
     }
 
+    fn alike(devices: u64, replicas: u32) -> Shared {
+        Shared { uuid_length: UUID_LENGTH, replicas, devices }
+    }
+
     #[test]
     fn what_fits_is_let_through_and_the_message_of_what_does_not_shows_its_arithmetic() {
-        assert_eq!(check(16, 128, UUID_LENGTH), Ok(()));
-        assert_eq!(check(56, 10, UUID_LENGTH), Ok(()));
-        let error = check(8, 10_000, UUID_LENGTH).unwrap_err();
+        assert_eq!(check([alike(16, 128)]), Ok(()));
+        assert_eq!(check([alike(56, 10)]), Ok(()));
+        assert_eq!(check([]), Ok(()));
+        let error = check([alike(8, 10_000)]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "makes a list of 8 devices x 10000 replicas x 67 bytes = 5360000 bytes, and the kubelet receives at most \
              4194304; at most 7825 replicas fit"
         );
-        assert!(check(8, u32::try_from(error.most_replicas()).unwrap(), UUID_LENGTH).is_ok());
-        assert!(check(u64::MAX, u32::MAX, UUID_LENGTH).is_err());
+        assert!(check([alike(8, u32::try_from(error.most_replicas()).unwrap())]).is_ok());
+        assert!(check([alike(u64::MAX, u32::MAX), alike(u64::MAX, 1)]).is_err());
+    }
+
+    #[test]
+    fn devices_that_are_not_shared_alike_are_counted_each_by_its_own() {
+        // On average an id would be two characters shorter, and the list would seem to fit.
+        let error = check([alike(100, 1), alike(1, 62_000)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "makes a list of 62100 replicas of 101 devices of up to 68 bytes = 4222100 bytes, and the kubelet receives \
+             at most 4194304; at most 610 replicas of each fit"
+        );
+        assert_eq!(check([alike(100, 1), alike(1, 61_000)]), Ok(()));
     }
 }

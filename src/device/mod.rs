@@ -6,6 +6,7 @@ pub mod allocation;
 pub mod filter;
 pub mod gpu;
 pub mod health;
+pub mod holders;
 pub mod injection;
 pub mod inventory;
 pub mod layout;

@@ -201,6 +201,14 @@ pub struct PciBusId {
     function: u8,
 }
 
+impl PciBusId {
+    /// As NVML and its tools write it: "00000000:1B:00.0".
+    #[must_use]
+    pub fn nvml_form(self) -> String {
+        format!("{:08X}:{:02X}:{:02X}.{:X}", self.domain, self.bus, self.device, self.function)
+    }
+}
+
 impl FromStr for PciBusId {
     type Err = NameError;
 

@@ -55,8 +55,8 @@ impl Desk {
     /// Initialises NVML. `ended` is dropped when it is shut down again. Gives the number of GPUs.
     pub(super) fn open(&self, settings: &Settings, ended: oneshot::Sender<Infallible>) -> Result<u32, NotOpen> {
         calling("nvmlInit_v2");
-        let nvml = library::open(settings.library.as_deref(), &settings.driver_root).map_err(NotOpen::Library)?;
-        let session = Arc::new(Session::new(nvml, ended));
+        let opened = library::open(settings.library.as_deref(), &settings.driver_root).map_err(NotOpen::Library)?;
+        let session = Arc::new(Session::new(opened.nvml, ended));
         let count = count(&session).map_err(NotOpen::Count)?;
         if count > 0 {
             log_versions(&session);
@@ -68,18 +68,15 @@ impl Desk {
     /// Makes ready to watch for events. Before the enumeration: what happens after it is an event, what was before
     /// it is seen by it.
     pub(super) fn prepare_events(&self, types: &BTreeSet<EventType>) {
-        if types.is_empty() {
-            return;
-        }
         let Ok(Open { session, .. }) = self.get() else { return };
-        match Registry::create(&session, types) {
-            Ok(registry) => {
-                if let Some(open) = self.lock().as_mut() {
-                    open.registry = Some(Arc::new(registry));
-                }
-            }
-            Err(error) => warn!(%error, "cannot watch for events: the GPUs' health follows their answers alone"),
-        }
+        let created = (!types.is_empty()).then(|| Registry::create(&session, types)).transpose();
+        let registry = created.unwrap_or_else(|error| {
+            warn!(%error, "cannot watch for events: the GPUs' health follows their answers alone");
+            None
+        });
+        // The registry of before ends outside the lock, with the last who uses it.
+        let before = self.lock().as_mut().map(|open| std::mem::replace(&mut open.registry, registry.map(Arc::new)));
+        drop(before);
     }
 
     /// Starts the thread that waits for events; it ends when the answer is dropped. `None`: there is nothing to
@@ -142,7 +139,8 @@ impl Desk {
     }
 }
 
-fn count(session: &Session) -> Result<u32, CallError> {
+/// How many GPUs NVML lists.
+pub(super) fn count(session: &Session) -> Result<u32, CallError> {
     const CALL: &str = "nvmlDeviceGetCount_v2";
     calling(CALL);
     session.nvml().device_count().map_err(|error| call_error(CALL, &error))

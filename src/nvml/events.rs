@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::crew::calling;
+use super::pace::Backoff;
 use super::raw::{self, EventSet, RawEvent};
 use super::session::{Session, call_error, is_unsupported};
 use super::{Clock, Nudge, Seen};
@@ -23,6 +24,8 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Pauses after a wait that failed: doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause after a wait that came back early and empty: such a library has its events asked for.
+const LAST_EARLY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The events that are registered, and the GPU behind each handle that one can name.
 pub(super) struct Registry {
@@ -74,7 +77,7 @@ impl Registry {
 /// Waits for events until `stop` is disconnected or nobody listens any more, a wait at most as long as `rhythm`.
 ///
 /// An error in waiting is counted, the same one said no more than once a minute, and never loops hot; each one asks
-/// for an enumeration.
+/// for an enumeration. Nor does a library loop hot that does not wait at all, as simulated ones do.
 pub(super) fn attend(
     registry: &Registry,
     observe: &mpsc::Sender<Vec<Seen>>,
@@ -86,8 +89,12 @@ pub(super) fn attend(
     let mut failures: u32 = 0;
     let mut throttle = Throttle::default();
     let mut said = false;
+    let wait = WAIT.min(rhythm);
+    let patient = Backoff::new(FIRST_PAUSE, LAST_EARLY_PAUSE);
+    let mut early = patient;
     loop {
-        match registry.set.wait(WAIT.min(rhythm)) {
+        let begun = clock.now();
+        match registry.set.wait(wait) {
             Ok(event) => {
                 if failures > 0 {
                     if std::mem::take(&mut said) {
@@ -95,13 +102,19 @@ pub(super) fn attend(
                     }
                     failures = 0;
                 }
+                let mut pause = Duration::ZERO;
                 if let Some(observation) = event.and_then(|event| registry.translate(event, nudge)) {
                     let observation = Observation::Health(observation);
                     if observe.blocking_send(vec![Seen { at: clock.now(), observation }]).is_err() {
                         return;
                     }
+                    early = patient;
+                } else if clock.now().since(begun) < wait / 2 {
+                    pause = early.pause();
+                } else {
+                    early = patient;
                 }
-                if stop.try_recv() == Err(TryRecvError::Disconnected) {
+                if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
             }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
+use super::rooted;
 use super::session::call_error;
 use crate::device::health::{NvmlError as CallError, ReturnCode};
 
@@ -95,35 +96,51 @@ fn write_tried(f: &mut fmt::Formatter<'_>, tried: &[(String, String)]) -> fmt::R
     Ok(())
 }
 
+/// NVML, loaded and initialised.
+pub(super) struct Opened {
+    pub(super) nvml: Box<Nvml>,
+    /// The library, as it was given to the loader.
+    pub(super) library: String,
+    /// The places that were tried before, with what was there.
+    pub(super) tried: Vec<(String, String)>,
+}
+
 /// Loads and initialises NVML: the named library, or the first that loads of the usual places.
 ///
 /// # Errors
 /// None of them loads, or the one that does cannot be initialised.
-pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Box<Nvml>, OpenError> {
+pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, OpenError> {
     let mut tried = Vec::new();
     if let Some(library) = named {
-        return attempt(library.as_os_str(), &mut tried)?.ok_or(OpenError::NotFound { tried, driver_root: None });
+        return match attempt(library.as_os_str(), &mut tried)? {
+            Some(nvml) => Ok(Opened { nvml, library: library.display().to_string(), tried }),
+            None => Err(OpenError::NotFound { tried, driver_root: None }),
+        };
     }
     let mut absent = Vec::new();
     for directory in DIRECTORIES {
-        let library = driver_root.join(directory).join(SONAME);
-        match library.exists() {
-            true => {
+        let library = Path::new(directory).join(SONAME);
+        match rooted::find(driver_root, &library) {
+            Ok(library) => {
                 if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {
-                    return Ok(nvml);
+                    return Ok(Opened { nvml, library: library.display().to_string(), tried });
                 }
             }
-            false => absent.push(directory),
+            Err(error) if driver_root.join(&library).is_symlink() => {
+                let place = driver_root.join(&library).display().to_string();
+                tried.push((place, format!("a symlink that leads nowhere in that root: {error}")));
+            }
+            Err(_) => absent.push(directory),
         }
     }
     if !absent.is_empty() {
         tried.push((format!("{}/{{{}}}", driver_root.display(), absent.join(",")), "not there".to_owned()));
     }
     if let Some(nvml) = attempt(OsStr::new(SONAME), &mut tried)? {
-        return Ok(nvml);
+        return Ok(Opened { nvml, library: SONAME.to_owned(), tried });
     }
     let cache = driver_root.join("etc/ld.so.cache");
-    match std::fs::read(&cache) {
+    match rooted::find(driver_root, Path::new("etc/ld.so.cache")).and_then(std::fs::read) {
         Err(error) => tried.push((cache.display().to_string(), error.to_string())),
         Ok(bytes) => {
             let entries = cached(&bytes, SONAME);
@@ -132,9 +149,10 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Box<Nvml>
             }
             for entry in entries {
                 // The cache speaks of paths inside the root that it was made for.
-                let library = driver_root.join(entry.strip_prefix("/").unwrap_or(&entry));
+                let library = rooted::find(driver_root, &entry)
+                    .unwrap_or_else(|_| driver_root.join(entry.strip_prefix("/").unwrap_or(&entry)));
                 if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {
-                    return Ok(nvml);
+                    return Ok(Opened { nvml, library: library.display().to_string(), tried });
                 }
             }
         }
@@ -253,9 +271,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("usr/lib64")).unwrap();
         std::fs::write(root.path().join("usr/lib64").join(SONAME), "not a library").unwrap();
+        std::fs::create_dir_all(root.path().join("usr/lib/x86_64-linux-gnu")).unwrap();
+        let link = root.path().join("usr/lib/x86_64-linux-gnu").join(SONAME);
+        std::os::unix::fs::symlink("/etc/alternatives/nvml", link).unwrap();
         let Err(error) = open(None, root.path()) else { panic!("there is no NVML in it") };
         let text = error.to_string();
-        for part in ["usr/lib64/libnvidia-ml.so.1 (", "lib64,lib/x86_64", "etc/ld.so.cache (", "--nvml-library"] {
+        for part in [
+            "usr/lib64/libnvidia-ml.so.1 (",
+            "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 (a symlink that leads nowhere in that root: No such file",
+            "lib64,lib/x86_64",
+            "etc/ld.so.cache (",
+            "--nvml-library",
+        ] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
         let Err(error) = open(Some(Path::new("/nowhere/libnvidia-ml.so.1")), root.path()) else { panic!() };

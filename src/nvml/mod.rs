@@ -16,7 +16,9 @@ mod mig;
 mod pace;
 mod raw;
 mod reading;
+mod rooted;
 mod session;
+pub mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -48,6 +50,11 @@ pub struct Settings {
     pub sysfs_root: PathBuf,
     /// Whether it is an error that NVML cannot be opened at the start, or a reason to wait.
     pub fail_on_init_error: bool,
+}
+
+/// How NVML is attended to. It may change meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Habits {
     /// The events to wait for.
     pub events: BTreeSet<EventType>,
     /// Pause between two polls.
@@ -81,15 +88,20 @@ pub struct Links {
     pub wants: watch::Receiver<Wants>,
     /// Whether somebody wants NVML to be let go.
     pub let_go: LetGo,
+    /// How it is attended to.
+    pub habits: watch::Receiver<Habits>,
 }
 
 impl Links {
     /// New links, with the other ends of the first two.
     #[must_use]
-    pub fn new(let_go: LetGo) -> (Self, mpsc::Receiver<Vec<Seen>>, watch::Sender<Wants>) {
+    pub fn new(
+        let_go: LetGo,
+        habits: watch::Receiver<Habits>,
+    ) -> (Self, mpsc::Receiver<Vec<Seen>>, watch::Sender<Wants>) {
         let (observe, observations) = mpsc::channel(QUEUE);
         let (want, wants) = watch::channel(Wants::default());
-        (Self { observe, wants, let_go }, observations, want)
+        (Self { observe, wants, let_go, habits }, observations, want)
     }
 }
 

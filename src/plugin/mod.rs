@@ -3,6 +3,7 @@
 //! [`run`] looks, asks [`lifecycle::State::next`] and does the step, again and again. Everything that happens
 //! (a socket comes or goes, a stream opens or ends, time passes) only wakes it.
 
+pub mod allocations;
 pub mod count;
 pub mod directory;
 pub mod lifecycle;
@@ -23,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
+use allocations::Allocations;
 use directory::Changes;
 use lifecycle::{Seen, State, Step, Why};
 use notes::Notes;
@@ -57,6 +59,7 @@ pub async fn run(
     places: Places,
     inventory: watch::Receiver<Arc<Inventory>>,
     changes: Changes,
+    allocations: Allocations,
     started: std::time::Instant,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), PluginError> {
@@ -71,6 +74,7 @@ pub async fn run(
         no_stream_since: None,
         registrations: 0,
         notes: Notes::default(),
+        allocations,
     };
     let result = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => Ok(()),
@@ -94,6 +98,7 @@ struct Plugin {
     no_stream_since: Option<Duration>,
     registrations: u64,
     notes: Notes,
+    allocations: Allocations,
 }
 
 impl Plugin {
@@ -134,7 +139,8 @@ impl Plugin {
 
     fn bind(&mut self) {
         let state = std::mem::take(&mut self.state);
-        match Server::start(&self.places.directory, &self.resource, self.inventory.clone(), &self.notes) {
+        let (directory, inventory) = (&self.places.directory, self.inventory.clone());
+        match Server::start(directory, &self.resource, inventory, &self.notes, &self.allocations) {
             Ok(server) => {
                 info!(resource = %self.resource, socket = %server.path().display(), "serving");
                 self.state = state.bound(server.id());

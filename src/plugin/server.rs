@@ -18,6 +18,7 @@ use tonic::transport::Server as Grpc;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
+use super::allocations::Allocations;
 use super::count::{Count, Counted};
 use super::notes::Notes;
 use super::service::Service;
@@ -69,6 +70,7 @@ impl Server {
         resource: &ResourceName,
         inventory: watch::Receiver<Arc<Inventory>>,
         notes: &Notes,
+        allocations: &Allocations,
     ) -> Result<Self, ServeError> {
         let endpoint = socket::fresh_name(resource);
         let path = directory.join(&endpoint);
@@ -81,7 +83,8 @@ impl Server {
         let (alive, alive_watch) = watch::channel(());
         let (stop, stopped) = oneshot::channel();
         let (uncut, cut) = watch::channel(());
-        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone(), notes.clone());
+        let (notes, allocations) = (notes.clone(), allocations.clone());
+        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone(), notes, allocations);
         let connections = UnixListenerStream::new(listener).then(accepted).filter_map(|connection| connection);
         let connections = connections.map({
             let open = open.clone();

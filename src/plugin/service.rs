@@ -9,6 +9,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 use tracing::{info, warn};
 
+use super::allocations::{Allocated, Allocations};
 use super::count::Count;
 use super::notes::Notes;
 use crate::device::allocation::Request;
@@ -38,6 +39,7 @@ pub struct Service {
     alive: watch::Receiver<()>,
     streams: Count,
     notes: Notes,
+    allocations: Allocations,
 }
 
 impl Service {
@@ -49,8 +51,9 @@ impl Service {
         alive: watch::Receiver<()>,
         streams: Count,
         notes: Notes,
+        allocations: Allocations,
     ) -> Self {
-        Self { resource, inventory, alive, streams, notes }
+        Self { resource, inventory, alive, streams, notes, allocations }
     }
 
     /// Every device of the resource, sorted by id.
@@ -99,6 +102,10 @@ impl Service {
                     warn!(resource = %self.resource, device = %device.id, "allocating a device that is Unhealthy");
                 }
                 info!(resource = %self.resource, devices = ids.join(","), "allocated");
+                self.allocations.tell(|| Allocated {
+                    resource: self.resource.clone(),
+                    ids: devices.iter().map(|device| device.id.clone()).collect(),
+                });
                 Ok(inventory.injector().inject(&self.resource, &devices, random))
             }
             Err(refused) => {

@@ -2,46 +2,14 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
 use crate::device::names::ResourceName;
-
-/// Which file is at a path.
-///
-/// The inode number alone does not tell: a socket removed and made again at the same path got the same one on
-/// ext4, four times of four.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketId {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
-}
-
-impl SocketId {
-    /// What is at this path; a symbolic link is followed. `None` if nothing is there.
-    ///
-    /// # Errors
-    /// The file system's, other than that nothing is there.
-    pub fn of(path: &Path) -> io::Result<Option<Self>> {
-        match std::fs::metadata(path) {
-            Ok(file) => {
-                Ok(Some(Self { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) }))
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// An identity for tests of pure code.
-    #[cfg(test)]
-    pub(crate) const fn example(inode: u64) -> Self {
-        Self { device: 0, inode, changed: (0, 0) }
-    }
-}
+pub use crate::socket_id::SocketId;
 
 /// Removes the file at this path if it still is the one meant.
 ///
@@ -81,16 +49,17 @@ pub fn fresh_name(resource: &ResourceName) -> String {
     format!("{PREFIX}{}-{unique}{SUFFIX}", resource.base())
 }
 
+/// The part of a resource's name that is in a file name which [`fresh_name`] gives; `None` for every other name.
+#[must_use]
+pub fn resource_of(name: &str) -> Option<&str> {
+    let (resource, unique) = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+    let is_unique = unique.len() == UNIQUE && unique.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+    (is_unique && !resource.is_empty()).then_some(resource)
+}
+
 /// Whether a file name is one that [`fresh_name`] gives.
 fn is_ours(name: &str) -> bool {
-    name.strip_prefix(PREFIX)
-        .and_then(|rest| rest.strip_suffix(SUFFIX))
-        .and_then(|rest| rest.rsplit_once('-'))
-        .is_some_and(|(resource, unique)| {
-            !resource.is_empty()
-                && unique.len() == UNIQUE
-                && unique.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
-        })
+    resource_of(name).is_some()
 }
 
 /// Removes the sockets of ours that nobody answers on: what a killed plugin has left. Trouble is logged, and

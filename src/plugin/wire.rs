@@ -65,6 +65,44 @@ pub async fn register(kubelet: &Path, resource: &ResourceName, endpoint: &str) -
     tokio::time::timeout(REGISTER_DEADLINE, call).await.map_err(|_| RegisterError::Deadline)?.map(|_| ())
 }
 
+/// Calls that change nothing, for [`probe`]: a method that neither of the kubelet's services has, and one that every
+/// device plugin answers.
+pub const REGISTRATION: &str = "/v1beta1.Registration/Probe";
+/// As [`REGISTRATION`], of the service that tells who holds what.
+pub const POD_RESOURCES: &str = "/v1.PodResourcesLister/Probe";
+/// The options of a device plugin.
+pub const DEVICE_PLUGIN: &str = "/v1beta1.DevicePlugin/GetDevicePluginOptions";
+
+/// Whether somebody serves gRPC on a socket: a call of `method` is answered, if only by the word that there is no such
+/// method.
+///
+/// # Errors
+/// Why there was no answer, in words.
+pub async fn probe(socket: &Path, method: &'static str) -> Result<(), String> {
+    let address = format!("unix://{}", socket.to_str().ok_or("the path of the socket is not UTF-8")?);
+    let words = |error: &dyn std::error::Error| {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            text = format!("{text}: {error}");
+            source = error.source();
+        }
+        text
+    };
+    let endpoint = Endpoint::from_shared(address).map_err(|error| words(&error))?;
+    let channel = endpoint.connect().await.map_err(|error| words(&error))?;
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.map_err(|error| words(&error))?;
+    let codec = tonic_prost::ProstCodec::<api::Empty, api::Empty>::default();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(method);
+    match client.unary(Request::new(api::Empty {}), path, codec).await {
+        Err(status) if status.code() != tonic::Code::Unimplemented => {
+            Err(format!("{} ({:?})", status.message(), status.code()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn options() -> api::DevicePluginOptions {
     api::DevicePluginOptions { pre_start_required: false, get_preferred_allocation_available: true }
 }

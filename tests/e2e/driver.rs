@@ -4,12 +4,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fake_nvml::profiles;
-use simnode::kubelet::View;
-use simnode::node::Plugin;
+use simnode::node::{Plugin, monotonic};
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 
 use crate::health::{configured, quick};
-use crate::rig::{GPU, PATIENCE, Rig, kubelet, node};
+use crate::journal::Journal;
+use crate::rig::{GPU, Rig, eight_h100s, kubelet, node, plugin};
 
 /// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has another inode.
 fn load_module(rig: &Rig) {
@@ -100,16 +100,7 @@ async fn nvml_is_initialised_anew_when_the_driver_has_other_gpus() {
     let rig = quick().await;
     fs::create_dir_all(rig.node.sysfs().join("bus/pci/drivers/nvidia/0000:1b:00.0")).unwrap();
     rig.logged("the driver has other GPUs than before").await;
-    // An event before the new registration is lost, as with the real driver: so again until one is heard.
-    let uuid = rig.node.uuid(1);
-    for _ in 0..30 {
-        rig.node.xid(1, 48).unwrap();
-        let heard = |view: &View| view.healthy(GPU, &uuid) == Some(false);
-        if rig.kubelet.wait_until("an Xid is heard", std::time::Duration::from_secs(1), heard).await.is_ok() {
-            break;
-        }
-    }
-    rig.until_healthy(1, false).await;
+    rig.xid_until_heard(1, 48).await;
     assert_eq!(rig.kubelet.view().allocatable(GPU), 7);
     assert_eq!(rig.registrations(), 1);
     rig.assert_flawless();
@@ -134,48 +125,53 @@ async fn a_driver_without_gpus_is_waited_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_gpu_that_hangs_concerns_no_other_and_no_allocation() {
+async fn one_gpu_that_hangs_concerns_no_other() {
     let rig = quick().await;
-    let mut client = rig.kubelet.client(GPU).await.unwrap();
-    let threads = rig.plugin.threads().unwrap();
-    let mut worst = [Duration::ZERO; 2];
-    let (mut calls, started) = (0, Instant::now());
-    let mut others_polled = false;
-    while started.elapsed() < Duration::from_secs(4) {
-        let hangs = started.elapsed() > Duration::from_secs(1);
-        if hangs && worst[1].is_zero() {
-            rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
-        }
-        let container = ContainerAllocateRequest { device_ids: vec![rig.node.uuid(calls % 8)] };
-        let before = Instant::now();
-        client.allocate(AllocateRequest { container_requests: vec![container] }).await.unwrap();
-        worst[usize::from(hangs)] = worst[usize::from(hangs)].max(before.elapsed());
-        calls += 1;
-        if !others_polled && rig.kubelet.view().healthy(GPU, &rig.node.uuid(3)) == Some(false) {
-            others_polled = true;
-            rig.node.edit_gpu(5, |gpu| gpu.recovery_action = 1).unwrap();
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    println!("{calls} calls of Allocate: worst {:?} without, {:?} beside a GPU that hangs", worst[0], worst[1]);
-    // 5 ms where the machine does nothing else; tests run beside each other.
-    assert!(worst[1] < Duration::from_millis(200), "{worst:?}");
+    let threads = rig.settled("before", |_| true).await.threads;
+    rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
     rig.until_healthy(3, false).await;
+    rig.node.edit_gpu(5, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(5, false).await;
     let line = rig.logged("kind=\"nvml_unresponsive\"").await;
     assert!(line.contains("nvmlDeviceGetMemoryInfo did not return in time"), "{line}");
     assert_eq!(rig.kubelet.view().allocatable(GPU), 6);
-    // The thread that is held up, and for a moment one that writes the state file.
-    assert!(rig.plugin.threads().unwrap() <= threads + 2);
+    rig.settled("one thread is held up, and no other", |now| now.threads <= threads + 1).await;
     rig.node.restore(5).unwrap();
     rig.until_healthy(5, true).await;
     rig.node.restore(3).unwrap();
     rig.until_healthy(3, true).await;
-    let ended = Instant::now();
-    while rig.plugin.threads().unwrap() > threads {
-        assert!(ended.elapsed() < PATIENCE, "the thread that was held up ends");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    rig.settled("the thread that was held up ends", |now| now.threads <= threads).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_allocation_waits_for_a_gpu_that_hangs() {
+    let node = node(profiles::h100x8());
+    let journal = Journal::of(&node);
+    let config = node.kubelet();
+    // Allocations that waited for the call's deadline would be far beyond it together.
+    let options = configured(&node, "health: {pollInterval: 100ms, callDeadline: 5s, missedCalls: 1}");
+    let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
+    let mut client = rig.kubelet.client(GPU).await.unwrap();
+    let mut worst = [Duration::ZERO; 2];
+    for hangs in [false, true] {
+        if hangs {
+            let written = monotonic();
+            rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
+            let asked = |text: &str| text.starts_with("nvmlDeviceGetMemoryInfo") && text.ends_with(&rig.node.uuid(3));
+            let hung = || journal.calls().into_iter().any(|call| call.at > written && asked(&call.text));
+            rig.eventually("the call hangs", async || hung().then_some(())).await;
+        }
+        for call in 0..200 {
+            let container = ContainerAllocateRequest { device_ids: vec![rig.node.uuid(call % 8)] };
+            let before = Instant::now();
+            client.allocate(AllocateRequest { container_requests: vec![container] }).await.unwrap();
+            worst[usize::from(hangs)] = worst[usize::from(hangs)].max(before.elapsed());
+        }
     }
+    println!("200 calls of Allocate: worst {:?} without, {:?} beside a GPU that hangs", worst[0], worst[1]);
+    assert_eq!(rig.kubelet.view().healthy(GPU, &rig.node.uuid(3)), Some(true), "the deadline is not over yet");
+    rig.until_healthy(3, false).await;
     rig.assert_flawless();
 }
 
@@ -210,41 +206,41 @@ async fn a_driver_that_hangs_whole_makes_every_gpu_unhealthy_and_is_believed_aga
 #[tokio::test(flavor = "multi_thread")]
 async fn nvml_is_let_go_for_a_reset_and_taken_up_again() {
     let node = node(profiles::h100x8());
-    let journal = node.root().join("journal");
+    let journal = Journal::of(&node);
     let config = node.kubelet();
-    let options = configured(&node, "health: {pollInterval: 100ms, releaseFor: 1h}")
-        .env("FAKE_NVML_JOURNAL", &journal)
-        .env("FAKE_NVML_JOURNAL_CALLS", "1");
-    let rig = Rig::on(node, config, &options, 8).await;
+    let options = configured(&node, "health: {pollInterval: 100ms, releaseFor: 1h}");
+    let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
     rig.node.edit_gpu(2, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(2, false).await;
     rig.plugin.signal(10).unwrap();
     rig.logged("NVML is let go").await;
-    let calls = || fs::read_to_string(&journal).unwrap().lines().count();
-    let text = fs::read_to_string(&journal).unwrap();
-    assert!(text.lines().last().unwrap().contains("nvmlShutdown"), "{:?}", text.lines().last());
-    let quiet = calls();
+    assert_eq!(journal.calls().last().unwrap().text, "nvmlShutdown -");
     // It serves from memory.
     rig.kubelet.allocate("pod", "main", GPU, 3).await.unwrap();
     rig.kubelet.restart().await.unwrap();
     rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 7).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(calls(), quiet, "no call while it is let go");
     rig.node.restore(2).unwrap();
+    let asked = monotonic();
     rig.plugin.signal(10).unwrap();
     rig.until_healthy(2, true).await;
+    let (_, first) = journal.shutdown_and_next().unwrap();
+    assert!(first.at > asked && first.text == "nvmlInit_v2 -", "{first:?} before it was asked for at {asked:?}");
     rig.assert_flawless();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nvml_is_taken_up_again_by_itself() {
     let node = node(profiles::h100x8());
+    let journal = Journal::of(&node);
     let config = node.kubelet();
-    let options = configured(&node, "health: {pollInterval: 100ms, releaseFor: 300ms}");
-    let rig = Rig::on(node, config, &options, 8).await;
+    let options = configured(&node, "health: {pollInterval: 100ms, releaseFor: 1s}");
+    let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
     rig.plugin.signal(10).unwrap();
     rig.logged("NVML is let go").await;
     rig.logged("taking up NVML again").await;
+    // Ten polls long.
+    let (let_go, first) = rig.eventually("a call", async || journal.shutdown_and_next()).await;
+    assert!(first.at - let_go.at >= Duration::from_secs(1), "{first:?} while NVML is let go, from {let_go:?} on");
     rig.node.xid(4, 48).unwrap();
     rig.node.edit_gpu(4, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(4, false).await;
@@ -254,21 +250,14 @@ async fn nvml_is_taken_up_again_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poll_is_at_most_four_calls_a_gpu() {
     let node = node(profiles::h100x8());
-    let journal = node.root().join("journal");
+    let journal = Journal::of(&node);
     let config = node.kubelet();
-    let options = configured(&node, "health: {pollInterval: 100ms}")
-        .env("FAKE_NVML_JOURNAL", &journal)
-        .env("FAKE_NVML_JOURNAL_CALLS", "1");
-    let rig = Rig::on(node, config, &options, 8).await;
-    let text = || fs::read_to_string(&journal).unwrap();
+    let options = configured(&node, "health: {pollInterval: 100ms}");
+    let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
     // Each round begins with the first GPU.
     let first = format!("nvmlDeviceGetHandleByUUID {}", rig.node.uuid(0));
-    let started = Instant::now();
-    while text().matches(&first).count() < 20 {
-        assert!(started.elapsed() < PATIENCE, "{}", text());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let text = text();
+    let enough = || Some(journal.text()).filter(|text| text.matches(&first).count() >= 20);
+    let text = rig.eventually("twenty rounds", async || enough()).await;
     // The links are read once, beside the first rounds; a round with an enumeration is none that only polls.
     let rounds: Vec<_> = text.split_inclusive(&first).skip(4).collect();
     let polls = rounds.iter().rev().skip(1).filter(|round| !round.contains("nvmlDeviceGetHandleByIndex"));
@@ -281,4 +270,36 @@ async fn a_poll_is_at_most_four_calls_a_gpu() {
         seen += 1;
     }
     assert!(seen >= 5, "{seen} rounds that only poll in {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_that_never_waits_for_events_is_not_asked_in_a_hot_loop() {
+    const WAITS: usize = 5;
+    const TIMEOUT: u32 = 10;
+    let mut state = profiles::h100x8();
+    state.errors.insert("nvmlEventSetWait_v2".to_owned(), TIMEOUT);
+    let node = node(state);
+    let journal = Journal::of(&node);
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &journal.kept_by(plugin()), 8).await;
+    let waits = || journal.calls().into_iter().filter(|call| call.text == "nvmlEventSetWait_v2 -").collect::<Vec<_>>();
+    let waits = rig.eventually("some waits", async || Some(waits()).filter(|waits| waits.len() >= WAITS)).await;
+    // Its pauses add up to more than this, and a busy machine only makes them longer.
+    let took = waits[WAITS - 1].at - waits[0].at;
+    assert!(took >= Duration::from_secs(1), "{WAITS} waits in {took:?}");
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_root_whose_symlinks_mean_places_in_it_is_found() {
+    // As Debian's alternatives and NixOS lay it out: in our container /opt/current is nothing.
+    let node = eight_h100s();
+    let at = |path: &str| node.driver_root().join(path);
+    std::fs::create_dir_all(at("opt")).unwrap();
+    std::fs::rename(at("usr/lib64"), at("opt/570")).unwrap();
+    std::os::unix::fs::symlink("/opt/current", at("usr/lib64")).unwrap();
+    std::os::unix::fs::symlink("/opt/570", at("opt/current")).unwrap();
+    let options = plugin().arg("--nvml-library=").env("FAKE_NVML_STATE", at("opt/570/fake-nvml.json"));
+    let config = node.kubelet();
+    Rig::on(node, config, &options, 8).await;
 }

@@ -2,6 +2,7 @@
 //! as it was.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use fake_nvml::profiles;
 use simnode::kubelet::{KubeletVersion, View};
@@ -36,7 +37,7 @@ pub(crate) async fn rig(node: Node, options: &PluginOptions, resource: &str, all
 }
 
 /// All that a container gets, a line each; the random part of an annotation's key is cut off.
-fn given(answer: &ContainerAllocateResponse) -> Vec<String> {
+pub(crate) fn given(answer: &ContainerAllocateResponse) -> Vec<String> {
     let envs: BTreeMap<_, _> = answer.envs.iter().collect();
     let mut lines: Vec<String> = envs.into_iter().map(|(name, value)| format!("env {name}={value}")).collect();
     for mount in &answer.mounts {
@@ -52,29 +53,6 @@ fn given(answer: &ContainerAllocateResponse) -> Vec<String> {
     }
     lines.extend(answer.cdi_devices.iter().map(|device| format!("cdi {}", device.name)));
     lines
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_old_plugin_allocated_is_still_valid_after_the_swap() {
-    // The old plugin is played by our own: names of resources and ids of devices are the same text, which the
-    // kubelet's checkpoint holds. NVIDIA's plugin, "1.8 Device identity".
-    for (text, resource, ids) in [("version: v1", GPU, 8), (SLICED, GPU, 32)] {
-        let node = eight_h100s();
-        let options = plugin().env("CONFIG_FILE", config(&node, text));
-        let mut rig = rig(node, &options, resource, ids).await;
-        let first = rig.node.uuid(0);
-        let expected = if text == SLICED { format!("{first}::0") } else { first };
-        assert_eq!(rig.kubelet.view().healthy(resource, &expected), Some(true));
-        let answer = rig.kubelet.allocate("pod", "main", resource, 1).await.unwrap();
-        rig.plugin.terminate().unwrap();
-        rig.plugin.wait_exit(PATIENCE).await.unwrap();
-        rig.kubelet.restart().await.unwrap();
-        rig.plugin = Plugin::start(&rig.node, &options).unwrap();
-        rig.until("the new plugin's list", |view| view.life == 2 && view.allocatable(resource) == ids).await;
-        // The pod is admitted again with what the checkpoint holds.
-        assert_eq!(rig.kubelet.allocate("pod", "main", resource, 1).await.unwrap(), answer);
-        rig.assert_flawless();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,32 +170,62 @@ async fn more_than_one_replica_is_refused_in_nvidias_words() {
     assert_eq!(rig.kubelet.view().capacity(GPU), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resource_that_mps_shares_is_served_once_its_daemon_answers() {
-    let node = eight_h100s();
-    let bin = node.root().join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    let client = bin.join("nvidia-cuda-mps-control");
-    let script = |answer: &str| {
-        let next = client.with_extension("next");
-        let checks = "[ \"$CUDA_MPS_PIPE_DIRECTORY\" = /mps/nvidia.com/gpu.shared/pipe ] || exit 3\n\
-                      [ \"$question\" = get_default_active_thread_percentage ] || exit 4";
-        std::fs::write(&next, format!("#!/bin/sh\nread question\n{checks}\n{answer}\n")).unwrap();
+/// NVIDIA's MPS control daemon, played by a script in the place of its client.
+pub(crate) struct MpsDaemon {
+    client: PathBuf,
+    checks: String,
+}
+
+impl MpsDaemon {
+    /// Not running yet, for a resource on this node.
+    pub(crate) fn on(node: &Node, resource: &str) -> Self {
+        let bin = node.root().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let checks = format!(
+            "[ \"$CUDA_MPS_PIPE_DIRECTORY\" = /mps/{resource}/pipe ] || exit 3\n\
+             [ \"$question\" = get_default_active_thread_percentage ] || exit 4"
+        );
+        let daemon = Self { client: bin.join("nvidia-cuda-mps-control"), checks };
+        daemon.is_gone();
+        daemon
+    }
+
+    /// The plugin finds the client on its path.
+    pub(crate) fn seen_by(&self, options: PluginOptions) -> PluginOptions {
+        let bin = self.client.parent().unwrap().display();
+        options.env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap_or_default()))
+    }
+
+    pub(crate) fn answers(&self, text: &str) {
+        self.script(&format!("echo {text}"));
+    }
+
+    pub(crate) fn is_gone(&self) {
+        self.script("echo 'Cannot find MPS control daemon process' >&2; exit 1");
+    }
+
+    fn script(&self, answer: &str) {
+        let next = self.client.with_extension("next");
+        std::fs::write(&next, format!("#!/bin/sh\nread question\n{}\n{answer}\n", self.checks)).unwrap();
         std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        std::fs::rename(&next, &client).unwrap();
-    };
-    script("echo 'Cannot find MPS control daemon process' >&2; exit 1");
+        std::fs::rename(&next, &self.client).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_mps_shares_is_unhealthy_until_its_daemon_answers() {
+    let shared = "nvidia.com/gpu.shared";
+    let node = eight_h100s();
+    let daemon = MpsDaemon::on(&node, shared);
     let text = SLICED.replace("timeSlicing:\n", "mps:\n    renameByDefault: true\n");
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    let options =
-        plugin().env("CONFIG_FILE", config(&node, &text)).env("MPS_ROOT", "/run/nvidia/mps").env("PATH", path);
+    let options = daemon.seen_by(plugin()).env("CONFIG_FILE", config(&node, &text)).env("MPS_ROOT", "/run/nvidia/mps");
     let kubelet = kubelet(node.kubelet().version(KubeletVersion::V1_36)).await;
     let plugin = Plugin::start(&node, &options).unwrap();
     let rig = Rig { kubelet, plugin, node };
     rig.logged("Cannot find MPS control daemon process").await;
-    assert!(rig.kubelet.view().registrations.is_empty());
-    script("echo 25.0");
-    let shared = "nvidia.com/gpu.shared";
+    rig.until("the list", |view| view.capacity(shared) == 32).await;
+    assert_eq!(rig.kubelet.view().allocatable(shared), 0);
+    daemon.answers("25.0");
     rig.until("the daemon answers", |view| view.allocatable(shared) == 32).await;
     let answer = rig.kubelet.allocate("pod", "main", shared, 1).await.unwrap();
     assert_eq!(
@@ -229,4 +237,5 @@ async fn a_resource_that_mps_shares_is_served_once_its_daemon_answers() {
             "mount /run/nvidia/mps/shm /dev/shm false",
         ]
     );
+    rig.assert_flawless();
 }

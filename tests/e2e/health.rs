@@ -52,11 +52,8 @@ impl Rig {
     /// Waits until the plugin has written to its state file what `part` is a part of.
     async fn remembers(&self, part: &str) {
         let file = self.node.state_directory().join("health.json");
-        let started = Instant::now();
-        while !fs::read_to_string(&file).is_ok_and(|text| text.contains(part)) {
-            assert!(started.elapsed() < PATIENCE, "{part}: {:?}", fs::read_to_string(&file));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let written = || fs::read_to_string(&file).is_ok_and(|text| text.contains(part));
+        self.eventually(part, async || written().then_some(())).await;
     }
 
     /// A GPU that is Unhealthy for this reason is Healthy again once it is as new, and no other ever was.
@@ -291,7 +288,7 @@ async fn a_quarantined_gpu_is_never_shown_healthy_at_the_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_xids_is_few_lists_and_no_memory() {
     let rig = quick().await;
-    let before = rig.settled().await;
+    let before = rig.settled("before", |_| true).await;
     let gpu = rig.node.uuid(0);
     let event = |seq, data| Event {
         seq,
@@ -312,9 +309,8 @@ async fn a_storm_of_xids_is_few_lists_and_no_memory() {
     rig.until_healthy(1, false).await;
     let lists = rig.kubelet.lists(GPU).len();
     assert!(lists <= 4, "{lists} lists");
-    let after = rig.settled().await;
+    let after = rig.settled("no memory", |after| after.anonymous_kib <= before.anonymous_kib + 1024).await;
     println!("memory before {} KiB, after {} KiB; {lists} lists", before.anonymous_kib, after.anonymous_kib);
-    assert!(after.anonymous_kib <= before.anonymous_kib + 1024, "{before:?} {after:?}");
     let lines = rig.plugin.log().iter().filter(|line| line.contains("xid=48")).count();
     assert!(lines <= 24, "{lines} lines");
     rig.assert_flawless();

@@ -2,15 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
 
+mod doctor;
 mod driver;
 mod dropin;
 mod gpus;
 mod health;
+mod journal;
 mod kubelet;
 mod layouts;
 mod placement;
+mod pod_resources;
 mod reload;
 mod requests;
 mod rig;
 mod soak;
 mod stopping;
+mod swap;

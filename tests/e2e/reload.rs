@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::dropin::{SLICED, config, rig};
+use crate::dropin::{MpsDaemon, SLICED, config, rig};
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, node, plugin};
 use fake_nvml::profiles;
 
@@ -17,6 +17,13 @@ fn write(rig: &Rig, text: &str) {
 /// Time-slicing under another name.
 fn renamed(replicas: u32) -> String {
     SLICED.replace("timeSlicing:\n", "timeSlicing:\n    renameByDefault: true\n").replace('4', &replicas.to_string())
+}
+
+/// Writes another configuration and waits until it is in force.
+async fn change(rig: &Rig, text: &str) {
+    let seen = rig.plugin.log().len();
+    write(rig, text);
+    rig.plugin.wait_for_log_after(seen, "the new configuration is in force", PATIENCE).await.unwrap();
 }
 
 /// The plugin's sockets: a server that was started anew has another.
@@ -132,4 +139,69 @@ async fn a_config_maps_symlink_swap_is_applied_at_once() {
         slowest = slowest.max(began.elapsed());
     }
     assert!(slowest < PATIENCE / 3, "the watch tells before the slow look does: {slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
+    let node = eight_h100s();
+    let options = plugin().env("CONFIG_FILE", config(&node, "version: v1\nhealth: {suspicion: 300ms}\n"));
+    let rig = rig(node, &options, GPU, 8).await;
+    // Xid 94 is told and makes no GPU Unhealthy, until it is to.
+    rig.node.xid(1, 94).unwrap();
+    rig.logged("xid=94").await;
+    assert_eq!(rig.kubelet.view().allocatable(GPU), 8);
+    change(&rig, "version: v1\nhealth: {suspicion: 300ms, xids: {94: unhealthy}, pollInterval: 100ms}\n").await;
+    rig.node.xid(2, 94).unwrap();
+    rig.until_healthy(2, false).await;
+    assert_eq!(rig.kubelet.view().allocatable(GPU), 7, "what was let pass is not held against GPU 1 now");
+    // The polls that lift it come by the new interval: by the old one they would take 20 s.
+    let began = Instant::now();
+    rig.until_healthy(2, true).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // A cause is over when it counts no more, though its GPU is as it was.
+    rig.node.edit_gpu(3, |gpu| gpu.fabric.as_mut().map(|fabric| fabric.status = 999)).unwrap();
+    rig.until_healthy(3, false).await;
+    change(&rig, "version: v1\nhealth: {suspicion: 300ms, fabric: event, pollInterval: 100ms}\n").await;
+    rig.until_healthy(3, true).await;
+    rig.logged("GPU is degraded").await;
+    // Nothing is watched, and then all again: what happened meanwhile is found by asking.
+    change(&rig, "version: v1\nhealth: {disabled: true}\n").await;
+    rig.node.edit_gpu(4, |gpu| gpu.recovery_action = 1).unwrap();
+    rig.node.xid(5, 79).unwrap();
+    change(&rig, "version: v1\n").await;
+    rig.until_healthy(4, false).await;
+    // And events are heard again.
+    rig.xid_until_heard(6, 48).await;
+    let view = rig.kubelet.view();
+    assert_eq!(view.accepted(GPU).count(), 1, "nobody had to register again");
+    assert!(!rig.plugin.log().iter().any(|line| line.contains("waits for the next start")));
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mps_that_is_turned_on_for_a_resource_that_is_served_holds_its_replicas_until_the_daemon_answers() {
+    let node = eight_h100s();
+    let daemon = MpsDaemon::on(&node, GPU);
+    let options = daemon.seen_by(plugin()).env("CONFIG_FILE", config(&node, SLICED)).env("MPS_ROOT", "/run/nvidia/mps");
+    let rig = rig(node, &options, GPU, 32).await;
+    let by_mps = SLICED.replace("timeSlicing", "mps");
+    write(&rig, &by_mps);
+    rig.logged("cannot share by MPS yet").await;
+    rig.until("nobody gets a client that would hang", |view| view.allocatable(GPU) == 0).await;
+    daemon.answers("25.0");
+    rig.until("the daemon answers", |view| view.allocatable(GPU) == 32).await;
+    let answer = rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
+    assert_eq!(answer.envs["CUDA_MPS_PIPE_DIRECTORY"], "/mps/nvidia.com/gpu/pipe");
+    // Turned off and on again, it is asked again.
+    daemon.is_gone();
+    change(&rig, SLICED).await;
+    rig.until("time-slicing needs no daemon", |view| view.allocatable(GPU) == 32).await;
+    let answer = rig.kubelet.allocate("other", "main", GPU, 1).await.unwrap();
+    assert!(!answer.envs.contains_key("CUDA_MPS_PIPE_DIRECTORY"));
+    write(&rig, &by_mps);
+    rig.until("it is asked again", |view| view.allocatable(GPU) == 0).await;
+    daemon.answers("25.0");
+    rig.until("the daemon answers", |view| view.allocatable(GPU) == 32).await;
+    assert_eq!(rig.kubelet.view().accepted(GPU).count(), 1);
+    rig.assert_flawless();
 }

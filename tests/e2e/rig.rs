@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fake_nvml::profiles;
 use fake_nvml::state::State;
+use simnode::eventually;
 use simnode::kubelet::{Kubelet, KubeletConfig, KubeletVersion, View};
 use simnode::node::{Figures, Node, Plugin, PluginOptions};
 
@@ -68,22 +69,44 @@ impl Rig {
         self.until(&what, |view| view.healthy(GPU, &uuid) == Some(healthy)).await;
     }
 
+    /// The driver reports an Xid on a GPU until it is Unhealthy: an event before the registration is lost, as with the
+    /// real driver.
+    pub(crate) async fn xid_until_heard(&self, index: usize, xid: u64) {
+        let uuid = self.node.uuid(index);
+        let heard = |view: &View| view.healthy(GPU, &uuid) == Some(false);
+        for _ in 0..30 {
+            self.node.xid(index, xid).expect("the node is ours");
+            if self.kubelet.wait_until("an Xid is heard", Duration::from_secs(1), heard).await.is_ok() {
+                break;
+            }
+        }
+        self.until_healthy(index, false).await;
+    }
+
     /// Waits for a line in the plugin's log.
     pub(crate) async fn logged(&self, text: &str) -> String {
         self.plugin.wait_for_log(text, PATIENCE).await.expect("the line is written").1
     }
 
-    /// What /proc tells of the plugin, at a moment when it has no file open in passing.
-    pub(crate) async fn settled(&self) -> Figures {
-        let mut settled = self.plugin.figures().expect("the plugin runs");
-        for _ in 0..20 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            let figures = self.plugin.figures().expect("the plugin runs");
-            if figures.descriptors <= settled.descriptors {
-                settled = figures;
-            }
+    /// Looks until there is an answer; for what nobody gives notice of. A failure shows the plugin's log.
+    pub(crate) async fn eventually<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+        match eventually(what, PATIENCE, look).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{error:#}\n{}", self.plugin.log().join("\n")),
         }
-        settled
+    }
+
+    /// What /proc tells of the plugin, at a moment when it has no file open in passing and fulfils the condition.
+    pub(crate) async fn settled(&self, what: &str, condition: impl Fn(&Figures) -> bool) -> Figures {
+        let mut last = self.plugin.figures().expect("the plugin runs");
+        let settled = eventually(what, PATIENCE, async || {
+            last = self.plugin.figures().expect("the plugin runs");
+            (last.files == 0 && condition(&last)).then(|| last.clone())
+        });
+        match settled.await {
+            Ok(figures) => figures,
+            Err(error) => panic!("{error:#}: {last:?}"),
+        }
     }
 
     /// How often the kubelet has accepted a registration, over all its lives.

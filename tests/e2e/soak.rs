@@ -1,5 +1,7 @@
 //! Nothing grows: a thousand kubelet restarts, and what is left of them.
 
+use simnode::node::Figures;
+
 use crate::rig::{GPU, Rig, eight_h100s, plugin};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -12,14 +14,14 @@ async fn a_thousand_kubelet_restarts_leak_nothing() {
         rig.kubelet.restart().await.unwrap();
         rig.until("the list in a new life", |view| view.life == life && view.allocatable(GPU) == 8).await;
         if life == 500 {
-            warm = Some(rig.settled().await);
+            warm = Some(rig.settled("half of them", |_| true).await);
         }
     }
-    let (warm, last) = (warm.unwrap(), rig.settled().await);
+    let warm = warm.unwrap();
+    // A thread that is not needed any more stays for some seconds.
+    let no_more = |last: &Figures| last.threads <= warm.threads && last.descriptors <= warm.descriptors;
+    let last = rig.settled(&format!("no more threads and descriptors than in {warm:?}"), no_more).await;
     assert_eq!(rig.node.plugin_sockets().len(), 1);
-    assert_eq!(last.threads, warm.threads);
-    // One more may be open just then; one lost at each restart would be five hundred.
-    assert!(last.descriptors <= warm.descriptors + 2, "from {warm:?} to {last:?}");
     // What the allocator keeps grows ever more slowly; a kilobyte lost at each restart would be twice this.
     assert!(last.anonymous_kib <= warm.anonymous_kib + 256, "from {warm:?} to {last:?}");
     rig.assert_flawless();

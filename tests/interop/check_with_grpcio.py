@@ -381,7 +381,7 @@ def check_kubelet_restart(kubelet, plugin, watch, first):
 
 def check_stop(program, watch, node):
     program.send_signal(signal.SIGTERM)
-    assert program.wait(timeout=2) == 0
+    assert program.wait(timeout=PATIENCE) == 0
     assert watch.over.result(timeout=PATIENCE) == grpc.StatusCode.OK
     left = [path.name for path in node.kubelet.iterdir()]
     assert left == ["kubelet.sock"], left

@@ -39,10 +39,10 @@ const ROWS: &[Row] = &[
         &["DEVICE_LIST_STRATEGY"],
         "flags.plugin.deviceListStrategy",
         "{envvar}",
-        "cdi-cri",
+        "volume-mounts",
         |c| {
             shown(&c.injection.list_strategies)
-                .replace("cdicri", "cdi-cri")
+                .replace("volumemounts", "volume-mounts")
                 .replace(['{', '}'], "")
                 .replace("envvar", "{envvar}")
         },
@@ -295,10 +295,51 @@ fn the_settings_of_our_own_hold() {
         ("--http-address=:70000", "is not IP:PORT"),
         ("--http-address=unix:x", "is not IP:PORT"),
         ("--log-level=a=loud", "is not a level"),
+        ("--log-level=inof", r#""inof" is not a level (error, warn, info, debug, trace, off)"#),
+        ("--log-level=inof", "did you mean info?"),
+        ("--log-level=verbose", "is not a level"),
+        ("--log-level=info,h2", r#""h2" is not a level"#),
+        ("--log-level=6", "is not a level"),
         ("--health-poll-interval=10", "is not a duration"),
         ("--health-poll-interval=1ms", "shorter than 100ms"),
     ] {
         assert!(Written { flags: &[flag], ..Written::default() }.mistakes()[0].contains(says), "{flag}");
+    }
+}
+
+#[test]
+fn a_log_filter_of_levels_and_targets_holds_and_an_empty_one_says_nothing() {
+    for (text, expected) in [
+        ("", "info"),
+        (" ", "info"),
+        ("WARN", "WARN"),
+        ("0", "0"),
+        ("off", "off"),
+        ("info,gpu_device_plugin::plugin=debug", "info,gpu_device_plugin::plugin=debug"),
+        ("gpu_device_plugin", "gpu_device_plugin"),
+        ("warn, h2=trace", "warn, h2=trace"),
+    ] {
+        let config = Written { environment: &[("LOG_LEVEL", text)], ..Written::default() }.config();
+        assert_eq!(config.process.log_filter, expected);
+    }
+}
+
+#[test]
+fn names_of_cdi_devices_without_specifications_are_told() {
+    for (strategies, told) in [
+        ("envvar,volume-mounts", None),
+        ("envvar,cdi-cri", Some("cdi-cri")),
+        ("cdi-annotations,cdi-cri", Some("cdi-annotations,cdi-cri")),
+    ] {
+        let loaded =
+            Written { environment: &[("DEVICE_LIST_STRATEGY", strategies)], ..Written::default() }.load().unwrap();
+        let warnings: Vec<_> =
+            loaded.warnings().filter(|line| line.contains("hands out names of CDI devices alone")).collect();
+        assert_eq!(warnings.len(), usize::from(told.is_some()), "{strategies}");
+        assert!(
+            told.is_none_or(|told| warnings[0].contains(&format!("environment DEVICE_LIST_STRATEGY: {told} "))),
+            "{warnings:?}"
+        );
     }
 }
 

@@ -197,59 +197,98 @@ impl NodeFault {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_summary(f)?;
+        self.remedy().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
+
+/// A cause as told without what to do about it.
+pub struct Summary<'a>(&'a Cause);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_summary(f)
+    }
+}
+
+impl Cause {
+    /// What is so, without what to do about it.
+    #[must_use]
+    pub fn summary(&self) -> Summary<'_> {
+        Summary(self)
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Quarantined(text) if text.trim().is_empty() => "lift the quarantine to use the GPU",
+            Self::Quarantined(_) | Self::NvmlError(_) => return None,
+            Self::Fabric(_) => "look at the fabric manager, it ends by itself",
+            Self::RowRemapPending => "reset the GPU, the policy keeps work away until then",
+            Self::NvmlUnresponsive { .. } => "look at the kernel log of the driver",
+            Self::Node(fault) => return fault.remedy(),
+            Self::Xid { xid, .. } => xid.class().remedy(),
+            Self::ResetRequired => "drain it and reset it",
+            Self::RecoveryAction(_) => "do so to have the GPU back",
+            Self::Relapses(_) => "have it repaired, reload the driver, or clear it by hand",
+            Self::InfoRomCorrupted => "replace the GPU",
+            Self::RowRemapFailure => "the GPU has no spare rows, replace it",
+            Self::NotEnumerated => "look at the kernel log and the PCIe slot",
+            Self::Lost => "reboot the node or replace it",
+        })
+    }
+
+    fn fmt_summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Quarantined(text) if text.trim().is_empty() => {
-                f.write_str("quarantined from outside, without a reason given; lift the quarantine to use the GPU")
+                f.write_str("quarantined from outside, without a reason given")
             }
             Self::Quarantined(text) => write!(f, "quarantined from outside: {}", text.trim()),
-            Self::Fabric(fault) => write!(
-                f,
-                "NVLink fabric: {fault}; CUDA may not start on the GPU; look at the fabric manager, it ends by itself"
-            ),
-            Self::RowRemapPending => {
-                f.write_str("a memory row waits to be remapped; reset the GPU, the policy keeps work away until then")
-            }
+            Self::Fabric(fault) => write!(f, "NVLink fabric: {fault}; CUDA may not start on the GPU"),
+            Self::RowRemapPending => f.write_str("a memory row waits to be remapped"),
             Self::NvmlError(error) => write!(f, "NVML refuses to answer about the GPU: {error}"),
-            Self::NvmlUnresponsive { call } => {
-                write!(f, "NVML does not answer: {call} did not return in time; look at the kernel log of the driver")
-            }
-            Self::Node(fault) => fault.fmt(f),
-            Self::Xid { xid, scope } => {
-                write!(f, "{xid} ({}) on {scope}; {}", xid.meaning(), xid.class().remedy())
-            }
-            Self::ResetRequired => f.write_str("NVML says that the GPU needs a reset; drain it and reset it"),
-            Self::RecoveryAction(action) => write!(f, "the driver asks for {action}; do so to have the GPU back"),
-            Self::Relapses(times) => write!(
-                f,
-                "the GPU recovered and failed again {times} times; have it repaired, reload the driver, or clear it by \
-                 hand"
-            ),
-            Self::InfoRomCorrupted => f.write_str("the InfoROM of the GPU is corrupt; replace the GPU"),
-            Self::RowRemapFailure => {
-                f.write_str("a memory row could not be remapped; the GPU has no spare rows, replace it")
-            }
-            Self::NotEnumerated => {
-                f.write_str("NVML does not list the GPU any more; look at the kernel log and the PCIe slot")
-            }
-            Self::Lost => f.write_str("the GPU is lost: it does not answer on the bus; reboot the node or replace it"),
+            Self::NvmlUnresponsive { call } => write!(f, "NVML does not answer: {call} did not return in time"),
+            Self::Node(fault) => fault.fmt_summary(f),
+            Self::Xid { xid, scope } => write!(f, "{xid} ({}) on {scope}", xid.meaning()),
+            Self::ResetRequired => f.write_str("NVML says that the GPU needs a reset"),
+            Self::RecoveryAction(action) => write!(f, "the driver asks for {action}"),
+            Self::Relapses(times) => write!(f, "the GPU recovered and failed again {times} times"),
+            Self::InfoRomCorrupted => f.write_str("the InfoROM of the GPU is corrupt"),
+            Self::RowRemapFailure => f.write_str("a memory row could not be remapped"),
+            Self::NotEnumerated => f.write_str("NVML does not list the GPU any more"),
+            Self::Lost => f.write_str("the GPU is lost: it does not answer on the bus"),
+        }
+    }
+}
+
+impl NodeFault {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::DriverNotLoaded => Some("load it, nothing else is needed"),
+            Self::LibraryMismatch => Some("reload the module or reboot the node"),
+            Self::LibraryNotFound => Some("install the driver or mount its libraries"),
+            Self::Unknown => Some("the plugin may have lost access to the device nodes, restart its pod"),
+            Self::Other(_) => None,
+        }
+    }
+
+    fn fmt_summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DriverNotLoaded => f.write_str("the NVIDIA driver is not loaded"),
+            Self::LibraryMismatch => f.write_str("the driver's kernel module and libraries are not of one version"),
+            Self::LibraryNotFound => f.write_str("the NVML library was not found"),
+            Self::Unknown => f.write_str("NVML fails with an unknown error"),
+            Self::Other(error) => write!(f, "NVML cannot be used: {error}"),
         }
     }
 }
 
 impl fmt::Display for NodeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DriverNotLoaded => f.write_str("the NVIDIA driver is not loaded; load it, nothing else is needed"),
-            Self::LibraryMismatch => f.write_str(
-                "the driver's kernel module and libraries are not of one version; reload the module or reboot the node",
-            ),
-            Self::LibraryNotFound => {
-                f.write_str("the NVML library was not found; install the driver or mount its libraries")
-            }
-            Self::Unknown => f.write_str(
-                "NVML fails with an unknown error; the plugin may have lost access to the device nodes, restart its pod",
-            ),
-            Self::Other(error) => write!(f, "NVML cannot be used: {error}"),
-        }
+        self.fmt_summary(f)?;
+        self.remedy().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }

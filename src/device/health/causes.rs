@@ -88,6 +88,17 @@ impl Causes {
         change.lifted.extend(self.held.remove(&(kind, None)).map(|held| held.cause));
     }
 
+    /// Drops what does not count any more. That is no recovery.
+    pub(super) fn drop_unless(&mut self, stands: impl Fn(&Cause) -> bool, change: &mut Change) {
+        self.held.retain(|_, held| {
+            let stays = stands(&held.cause);
+            if !stays {
+                change.lifted.push(held.cause.clone());
+            }
+            stays
+        });
+    }
+
     /// Something failed: the clean polls so far are not in a row with those to come.
     pub(super) fn break_rows(&mut self) {
         self.held.values_mut().for_each(Held::break_row);

@@ -34,13 +34,14 @@ mod remembered;
 mod scope;
 mod tally;
 mod thresholds;
+mod transitions;
 mod verdict;
 mod xid;
 
 #[cfg(test)]
 mod tests;
 
-pub use cause::{Cause, Kind, NodeFault};
+pub use cause::{Cause, Kind, NodeFault, Summary};
 pub use code::{NvmlError, ReturnCode};
 pub use degradation::Degradation;
 pub use event::{EventType, UnknownEventType};
@@ -54,5 +55,6 @@ pub use recovery::RecoveryAction;
 pub use remembered::{Epoch, Remembered, RememberedCause};
 pub use scope::{Offered, Scope};
 pub use thresholds::{Relapses, Thresholds, Weight};
+pub use transitions::Transitions;
 pub use verdict::GpuHealth;
 pub use xid::{Class, Xid};

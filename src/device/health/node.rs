@@ -9,6 +9,7 @@ use super::policy::{Finding, Policy};
 use super::reason::{Health, Moment, Reason};
 use super::remembered::{Epoch, Remembered, RememberedCause, outlives};
 use super::scope::Offered;
+use super::transitions::{AllTransitions, Transitions};
 use super::verdict::GpuHealth;
 use crate::device::names::Uuid;
 
@@ -46,6 +47,7 @@ pub struct NodeHealth {
     fault: Option<(NodeFault, Moment)>,
     /// Kept for GPUs that are not listed yet.
     quarantine: BTreeMap<Uuid, Arc<str>>,
+    transitions: AllTransitions,
 }
 
 impl NodeHealth {
@@ -76,6 +78,9 @@ impl NodeHealth {
                     }
                 }
             }
+        }
+        for uuid in self.gpus.keys() {
+            self.transitions.begins(uuid, !self.of(uuid, Offered::Whole).is_healthy());
         }
         findings
     }
@@ -109,6 +114,12 @@ impl NodeHealth {
         &self.gpus
     }
 
+    /// How often a GPU became Unhealthy, and Healthy again. What befalls a part of it befalls it.
+    #[must_use]
+    pub fn transitions(&self, gpu: &Uuid) -> Transitions {
+        self.transitions.of(gpu)
+    }
+
     /// What keeps NVML from being used, and since when.
     #[must_use]
     pub fn fault(&self) -> Option<&(NodeFault, Moment)> {
@@ -119,6 +130,21 @@ impl NodeHealth {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Judges by another policy from now on. A cause that no longer counts is over, and a state that was borne with and
+    /// counts now is held against its GPU. An Xid that was let pass is not: only those to come are judged by the new
+    /// rules. Gives what changed, by physical GPU.
+    pub fn judge_by(&mut self, now: Moment, policy: Policy) -> BTreeMap<Uuid, Change> {
+        if self.policy == policy {
+            return BTreeMap::new();
+        }
+        self.policy = policy;
+        let policy = &self.policy;
+        let mut changes: BTreeMap<_, _> =
+            self.gpus.iter_mut().map(|(uuid, gpu)| (uuid.clone(), gpu.judge_by(now, policy))).collect();
+        changes.retain(|_, change| !change.is_empty());
+        changes
     }
 
     /// When which GPUs are to be read, beside the polls.
@@ -151,10 +177,14 @@ impl NodeHealth {
             }
             NodeObservation::Forget(uuid) => {
                 self.gpus.remove(&uuid);
+                self.transitions.forget(&uuid);
                 BTreeMap::new()
             }
         };
         changes.retain(|_, change| !change.is_empty());
+        for gpu in changes.keys() {
+            self.transitions.is(gpu, !self.of(gpu, Offered::Whole).is_healthy());
+        }
         changes
     }
 

@@ -35,6 +35,8 @@ pub struct GpuHealth {
     causes: Causes,
     degradations: BTreeMap<Degradation, Moment>,
     field: Field,
+    /// The fabric as it was last read.
+    fabric: Option<Fabric>,
     /// The enumeration that last listed it.
     session: Option<u64>,
     /// Calls in a row that did not return.
@@ -111,6 +113,24 @@ impl GpuHealth {
     pub fn apply(&mut self, now: Moment, observation: Observation, policy: &Policy) -> Change {
         let mut change = Change::default();
         self.observe(now, observation, policy, &mut change);
+        change
+    }
+
+    /// Judges what is known by another policy; what that looks at anew is read at once.
+    pub(super) fn judge_by(&mut self, now: Moment, policy: &Policy) -> Change {
+        let mut change = Change::default();
+        self.causes.drop_unless(|cause| stands(cause, policy), &mut change);
+        if let Field::Says(action) = self.field {
+            self.recovery_action_is(now, action, policy, &mut change);
+        }
+        if let Some(fabric) = self.fabric {
+            self.fabric_is(now, fabric, policy, &mut change);
+        }
+        let pending = self.degradations.contains_key(&Degradation::RowRemapPending);
+        self.row_remap_pending(now, pending, policy, &mut change);
+        if !policy.is_off() {
+            self.attention.look(now, policy.thresholds().suspicion);
+        }
         change
     }
 
@@ -225,6 +245,7 @@ impl GpuHealth {
     }
 
     fn fabric_is(&mut self, now: Moment, fabric: Fabric, policy: &Policy, change: &mut Change) {
+        self.fabric = Some(fabric);
         self.degrade(now, Degradation::FabricBandwidth, fabric.has_degraded_bandwidth(), change);
         let fault = fabric.fault();
         let bearable = policy.thresholds().fabric == Weight::Degraded;
@@ -308,14 +329,23 @@ impl GpuHealth {
 
     /// Holds a remembered cause against the GPU, unless the policy would not raise it today.
     pub(super) fn recall(&mut self, now: Moment, cause: Cause, repaired: bool, policy: &Policy) {
-        let counts = match &cause {
-            Cause::Xid { xid, .. } => policy.action(*xid) >= Action::RecoveryAction,
-            Cause::Relapses(_) => policy.thresholds().relapses.is_some(),
-            cause => policy.counts(cause),
-        };
-        if counts {
+        if stands(&cause, policy) {
             self.causes.recall(now, cause, repaired);
         }
+    }
+}
+
+/// Whether a cause that is held would be held under this policy.
+fn stands(cause: &Cause, policy: &Policy) -> bool {
+    let thresholds = policy.thresholds();
+    let counts = policy.counts(cause);
+    match cause {
+        Cause::Xid { xid, .. } => policy.action(*xid) >= Action::RecoveryAction,
+        Cause::Relapses(times) => thresholds.relapses.is_some_and(|limit| *times >= limit.count.get()),
+        Cause::RecoveryAction(action) => counts && action.weight(thresholds) == Some(Weight::Unhealthy),
+        Cause::Fabric(_) => counts && thresholds.fabric == Weight::Unhealthy,
+        Cause::RowRemapPending => counts && thresholds.row_remap_pending == Weight::Unhealthy,
+        _ => counts,
     }
 }
 

@@ -17,6 +17,7 @@ fn whole(index: u32) -> Device {
         placement: None,
         numa_node: None,
         withdrawn: false,
+        awaits_mps: false,
     }
 }
 

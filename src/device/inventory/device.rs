@@ -22,6 +22,9 @@ pub struct Device {
     pub numa_node: Option<NumaNode>,
     /// It was offered once and is no more: it stays in the list, Unhealthy.
     pub withdrawn: bool,
+    /// It is shared by MPS and its control daemon has not answered yet: it is Unhealthy until then, since a client that
+    /// is started without the daemon hangs.
+    pub awaits_mps: bool,
 }
 
 impl Device {
@@ -37,13 +40,16 @@ impl Device {
             placement: None,
             numa_node: facts.numa_node,
             withdrawn: false,
+            awaits_mps: false,
         }
     }
 
     /// Whether both are replicas of one device, or the same, and offered alike.
     #[must_use]
     pub fn is_replica_of(&self, other: &Self) -> bool {
-        self.id.uuid() == other.id.uuid() && self.placement == other.placement && self.withdrawn == other.withdrawn
+        self.id.uuid() == other.id.uuid()
+            && self.placement == other.placement
+            && (self.withdrawn, self.awaits_mps) == (other.withdrawn, other.awaits_mps)
     }
 
     /// The order in which devices are told: by GPU, then by MIG device on it, then by replica.

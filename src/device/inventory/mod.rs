@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::allocation::{self, Catalogues, Entry, Finished, Place, Policies, Preferred, Request};
 use super::gpu::Gpu;
-use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, ReturnCode};
+use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, Policy, ReturnCode};
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
 use super::names::{DeviceId, ResourceName, Uuid};
@@ -44,6 +44,8 @@ pub struct Inventory {
     resources: BTreeMap<ResourceName, Arc<BTreeMap<DeviceId, Device>>>,
     reserved: BTreeMap<Uuid, String>,
     findings: Vec<Finding>,
+    /// Resources whose MPS control daemon has answered since they are shared by MPS.
+    mps: BTreeSet<ResourceName>,
     /// What the choice of preferred devices rests on.
     catalogues: Catalogues,
 }
@@ -60,6 +62,7 @@ impl Inventory {
             resources: BTreeMap::new(),
             reserved: BTreeMap::new(),
             findings: Vec::new(),
+            mps: BTreeSet::new(),
             catalogues: Catalogues::new(policies),
         }
     }
@@ -79,6 +82,11 @@ impl Inventory {
             self.refresh_catalogues(&mut changes);
         }
         changes
+    }
+
+    /// Judges the health of the GPUs by another policy.
+    pub fn judge_by(&mut self, now: Moment, policy: Policy) -> Changes {
+        Changes { health: self.health.judge_by(now, policy), ..Changes::default() }
     }
 
     /// What other rules would make of the GPUs that are known.
@@ -134,6 +142,13 @@ impl Inventory {
                 self.refresh_catalogues(&mut changes);
                 changes
             }
+            Observation::MpsAnswers(resource) => {
+                let mut changes = Changes::default();
+                if self.mps.insert(resource) {
+                    self.lay_out(&mut changes);
+                }
+                changes
+            }
         }
     }
 
@@ -146,6 +161,12 @@ impl Inventory {
     #[must_use]
     pub fn devices(&self, resource: &ResourceName) -> Option<&BTreeMap<DeviceId, Device>> {
         self.resources.get(resource).map(Arc::as_ref)
+    }
+
+    /// The resources that wait for the answer of their MPS control daemon.
+    pub fn awaiting_mps(&self) -> impl Iterator<Item = &ResourceName> {
+        let awaiting = |devices: &BTreeMap<_, Device>| devices.values().any(|device| device.awaits_mps);
+        self.resources.iter().filter(move |(_, devices)| awaiting(devices)).map(|(name, _)| name)
     }
 
     /// The best choice for a container; `None` for a resource that is not served.
@@ -190,7 +211,7 @@ impl Inventory {
     /// Whether a device can be handed out.
     #[must_use]
     pub fn is_healthy(&self, device: &Device) -> bool {
-        !device.withdrawn && self.health(device).is_healthy()
+        !device.withdrawn && !device.awaits_mps && self.health(device).is_healthy()
     }
 
     fn scan(&mut self, now: Moment, session: u64, found: Vec<Found>) -> Changes {
@@ -257,10 +278,15 @@ impl Inventory {
     fn lay_out(&mut self, changes: &mut Changes) {
         let mut laid_out = self.layout.lay_out(self.known());
         laid_out.findings.extend(self.injector.findings(laid_out.resources.values().flat_map(BTreeMap::values)));
+        self.await_mps(&mut laid_out);
         for (name, before) in &self.resources {
             let now = laid_out.resources.entry(name.clone()).or_default();
             for (id, device) in before.iter() {
-                now.entry(id.clone()).or_insert_with(|| Device { withdrawn: true, ..device.clone() });
+                now.entry(id.clone()).or_insert_with(|| Device {
+                    withdrawn: true,
+                    awaits_mps: false,
+                    ..device.clone()
+                });
             }
         }
         for (name, devices) in laid_out.resources {
@@ -275,5 +301,21 @@ impl Inventory {
         changes.found = self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
         changes.settled = before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
         self.refresh_catalogues(changes);
+    }
+
+    /// Marks the devices whose MPS control daemon is to answer first. What is no longer shared by MPS begins anew.
+    fn await_mps(&mut self, laid_out: &mut LaidOut) {
+        if self.injector.mps_root.is_none() {
+            self.mps.clear();
+            return;
+        }
+        let resources = &mut laid_out.resources;
+        let is_shared = |devices: &BTreeMap<DeviceId, Device>| devices.keys().any(|id| id.replica_number().is_some());
+        self.mps.retain(|name| resources.get(name).is_some_and(is_shared));
+        for (_, devices) in resources.iter_mut().filter(|(name, _)| !self.mps.contains(*name)) {
+            for device in devices.values_mut() {
+                device.awaits_mps = device.id.replica_number().is_some();
+            }
+        }
     }
 }

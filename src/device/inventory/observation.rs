@@ -7,7 +7,7 @@ use crate::device::allocation::Draft;
 use crate::device::gpu::Gpu;
 use crate::device::health::{self, NodeObservation, NvmlError};
 use crate::device::layout::Finding;
-use crate::device::names::Uuid;
+use crate::device::names::{ResourceName, Uuid};
 use crate::device::topology::{self, Links};
 
 /// What an edge has seen.
@@ -24,6 +24,8 @@ pub enum Observation {
     Health(NodeObservation),
     /// How the GPUs are linked, as far as it could be read.
     Links(Links),
+    /// The MPS control daemon of a resource answers.
+    MpsAnswers(ResourceName),
 }
 
 /// One place of an enumeration.

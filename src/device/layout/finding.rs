@@ -82,6 +82,37 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// Every word of [`Finding::word`].
+    pub const WORDS: [&str; 9] = [
+        "no_mig_devices",
+        "mig_not_looked_at",
+        "left_out",
+        "undescribed",
+        "broken_mig_device",
+        "mig_under_mps",
+        "no_such_device",
+        "list_too_large",
+        "no_capability",
+    ];
+
+    /// A word for machines, one of a fixed set.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NoMigDevices { .. } => "no_mig_devices",
+            Self::MigNotLookedAt { .. } => "mig_not_looked_at",
+            Self::LeftOut { .. } => "left_out",
+            Self::Undescribed { .. } => "undescribed",
+            Self::BrokenMigDevice { .. } => "broken_mig_device",
+            Self::MigUnderMps { .. } => "mig_under_mps",
+            Self::NoSuchDevice { .. } => "no_such_device",
+            Self::ListTooLarge { .. } => "list_too_large",
+            Self::NoCapability { .. } => "no_capability",
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -255,11 +255,11 @@ fn is(device: &Device, named: &DeviceRef) -> bool {
 
 /// Whether the kubelet receives the list of these devices.
 fn check(devices: &[(Device, u32)]) -> Result<(), limit::TooLarge> {
-    let total: u64 = devices.iter().map(|(_, replicas)| u64::from(*replicas)).sum();
-    let longest = devices.iter().map(|(device, _)| device.id.uuid().as_str().len()).max().unwrap_or(0);
-    let count = devices.len().max(1) as u64;
-    let replicas = u32::try_from(total.div_ceil(count)).unwrap_or(u32::MAX);
-    limit::check(count, replicas, longest as u64)
+    limit::check(devices.iter().map(|(device, replicas)| limit::Shared {
+        uuid_length: device.id.uuid().as_str().len() as u64,
+        replicas: *replicas,
+        devices: 1,
+    }))
 }
 
 fn replicate(devices: Vec<(Device, u32)>) -> BTreeMap<DeviceId, Device> {

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use super::crew::Crew;
 use super::desk::{Desk, Listening};
 use super::pace::{Backoff, Polls, random};
-use super::{EdgeError, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
+use super::{EdgeError, Habits, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
 use crate::device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
 use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
@@ -55,6 +55,9 @@ type Asked<T> = Result<T, CallError>;
 
 pub(super) struct Attendant {
     settings: Settings,
+    habits: Habits,
+    /// The same as they are to be.
+    to_be: watch::Receiver<Habits>,
     observe: mpsc::Sender<Vec<Seen>>,
     wants: watch::Receiver<Wants>,
     let_go: LetGo,
@@ -85,10 +88,14 @@ pub(super) struct Attendant {
 impl Attendant {
     pub(super) fn new(settings: Settings, clock: super::Clock, links: Links) -> Result<Self, EdgeError> {
         let (nudge, nudged) = mpsc::channel(2);
-        let poll = settings.poll;
+        let mut to_be = links.habits;
+        let habits = to_be.borrow_and_update().clone();
         Ok(Self {
-            crew: Crew::new(settings.deadline)?,
+            crew: Crew::new(habits.deadline)?,
+            renewal: renewal(&habits),
             settings,
+            habits,
+            to_be,
             observe: links.observe,
             wants: links.wants,
             let_go: links.let_go,
@@ -104,7 +111,6 @@ impl Attendant {
             bound: BTreeSet::new(),
             read: BTreeMap::new(),
             fabricless: BTreeSet::new(),
-            renewal: Backoff::new(poll, poll.saturating_mul(RAREST_RENEWAL)),
             wants_scan: false,
         })
     }
@@ -144,8 +150,8 @@ impl Attendant {
         self.bound = epoch::bound_gpus(&self.settings.sysfs_root);
         let epoch = NodeObservation::Epoch(epoch::read(&self.settings.sysfs_root));
         let mut batch = vec![Seen { at, observation: Observation::Health(epoch) }];
-        let (desk, events) = (self.desk.clone(), self.settings.events.clone());
-        self.node(move || desk.prepare_events(&events)).await?;
+        self.take_habits();
+        self.prepare_events().await?;
         if let Err(error) = self.scan(&mut batch).await? {
             return Ok(Err(error));
         }
@@ -154,25 +160,48 @@ impl Attendant {
         }
         batch.push(Seen { at, observation: Observation::Health(NodeObservation::Fault(None)) });
         self.tell(batch).await;
-        let to = Listening {
-            observe: self.observe.clone(),
-            clock: self.clock,
-            rhythm: self.settings.poll,
-            nudge: self.nudge.clone(),
-        };
-        let desk = self.desk.clone();
-        self.listening = self.node(move || desk.listen(to)).await??;
+        self.listen().await?;
         self.see_links().await?;
         Ok(Ok(()))
     }
 
+    async fn prepare_events(&mut self) -> Result<(), EdgeError> {
+        let (desk, events) = (self.desk.clone(), self.habits.events.clone());
+        self.node(move || desk.prepare_events(&events)).await
+    }
+
+    /// Waits for the events that are prepared, and for those of before no longer.
+    async fn listen(&mut self) -> Result<(), EdgeError> {
+        let to = Listening {
+            observe: self.observe.clone(),
+            clock: self.clock,
+            rhythm: self.habits.poll,
+            nudge: self.nudge.clone(),
+        };
+        let desk = self.desk.clone();
+        self.listening = self.node(move || desk.listen(to)).await??;
+        Ok(())
+    }
+
+    /// Takes over how NVML is to be attended to, and tells how it was.
+    fn take_habits(&mut self) -> Habits {
+        let habits = self.to_be.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.habits, habits);
+        self.crew.allow(self.habits.deadline);
+        if before.poll != self.habits.poll {
+            self.renewal = renewal(&self.habits);
+        }
+        before
+    }
+
     /// Polls, and reads and enumerates when there is a reason.
     async fn stay(&mut self) -> Result<Left, EdgeError> {
-        let polls = Polls::every(self.settings.poll);
+        let mut polls = Polls::every(self.habits.poll);
         let mut next_poll = Instant::now() + polls.pause(random());
         let mut round: u32 = 0;
         loop {
             let due = self.next_due(next_poll);
+            let mut before = None;
             tokio::select! {
                 () = tokio::time::sleep_until(due.into()) => {}
                 changed = self.wants.changed() => {
@@ -181,6 +210,10 @@ impl Attendant {
                         std::future::pending::<()>().await;
                     }
                 }
+                changed = self.to_be.changed() => match changed {
+                    Ok(()) => before = Some(self.take_habits()),
+                    Err(_) => std::future::pending().await,
+                },
                 held_up = self.crew.returned() => {
                     report_return(&held_up?);
                     self.wants_scan = true;
@@ -192,6 +225,18 @@ impl Attendant {
                 },
                 () = self.let_go.asked() => return Ok(Left::LetGo),
             }
+            let other_poll = before.as_ref().is_some_and(|before| before.poll != self.habits.poll);
+            let other_events = before.is_some_and(|before| before.events != self.habits.events);
+            if other_poll {
+                polls = Polls::every(self.habits.poll);
+                next_poll = next_poll.min(Instant::now() + polls.pause(random()));
+            }
+            if other_events {
+                // The enumeration that follows registers the GPUs, and only then are the events of before let go: one that
+                // comes between is heard twice rather than not at all.
+                self.prepare_events().await?;
+                self.wants_scan = true;
+            }
             let polling = next_poll <= Instant::now();
             if polling {
                 next_poll = Instant::now() + polls.pause(random());
@@ -199,6 +244,9 @@ impl Attendant {
             }
             if let Err(error) = self.round(polling, round.is_multiple_of(SCAN_EVERY)).await? {
                 return Ok(Left::Gone(error));
+            }
+            if other_poll || other_events {
+                self.listen().await?;
             }
             if polling && round.is_multiple_of(SCAN_EVERY) {
                 self.see_links().await?;
@@ -246,4 +294,9 @@ impl Attendant {
             let _ = self.observe.send(batch).await;
         }
     }
+}
+
+/// When a GPU that is awaited is looked for.
+fn renewal(habits: &Habits) -> Backoff {
+    Backoff::new(habits.poll, habits.poll.saturating_mul(RAREST_RENEWAL))
 }

@@ -24,9 +24,10 @@ impl Attendant {
     /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it tries on, and says
     /// each new reason once.
     pub(super) async fn open(&mut self, patient: bool) -> Result<(), EdgeError> {
-        let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE.min(self.settings.poll));
+        let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE.min(self.habits.poll));
         let mut said = String::new();
         loop {
+            self.take_habits();
             let at = self.clock.now();
             let (ending, ended) = oneshot::channel();
             self.ended = Some(ended);
@@ -70,7 +71,7 @@ impl Attendant {
         let desk = self.desk.clone();
         self.node(move || desk.close()).await?;
         let Some(ended) = self.ended.take() else { return Ok(()) };
-        let patience = self.settings.deadline + SHUTDOWN_GRACE;
+        let patience = self.habits.deadline + SHUTDOWN_GRACE;
         if tokio::time::timeout(patience, ended).await.is_err() {
             warn!("a call that does not return keeps NVML from being shut down, going on without");
         }
@@ -79,7 +80,8 @@ impl Attendant {
 
     /// Keeps away from NVML for a while.
     pub(super) async fn stay_away(&mut self) {
-        let pause = self.settings.release_for;
+        self.take_habits();
+        let pause = self.habits.release_for;
         info!(
             seconds = pause.as_secs(),
             "NVML is let go, so that a GPU can be reset; serving from memory until it is taken up again, by itself or \

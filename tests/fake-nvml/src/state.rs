@@ -19,6 +19,9 @@ pub struct State {
     pub errors: BTreeMap<String, u32>,
     /// Functions that do not return while they are named here; they go on as soon as the name is gone.
     pub hangs: Vec<String>,
+    /// Functions that end the whole process, as a library does that is not of one piece.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aborts: Vec<String>,
     /// The GPUs, in NVML's index order.
     pub gpus: Vec<Gpu>,
     /// What happens: each event is delivered once, to the event sets registered at the moment it is first read.

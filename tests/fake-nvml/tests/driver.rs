@@ -3,7 +3,6 @@
 mod common;
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use common::*;
 use fake_nvml::profiles;
@@ -219,7 +218,7 @@ fn events_of_a_lost_gpu_come_until_it_is_back() {
     assert_eq!(nvml.wait(set, 1000).map(|event| event.data), Ok(154));
     node.gpu(2, |gpu| gpu.lost = false);
     node.xid(2, 31);
-    assert_eq!(nvml.wait(set, 50), Err(TIMEOUT));
+    assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
     assert_eq!(nvml.register(nvml.by_index(2).expect("GPU 2"), XID, set), SUCCESS);
     node.xid(2, 43);
     assert_eq!(nvml.wait(set, 1000).map(|event| event.data), Ok(43));
@@ -268,20 +267,16 @@ fn a_named_call_hangs_until_its_name_is_gone() {
     let gpus: Vec<_> = (0..2).map(|index| nvml.by_index(index).expect("a GPU")).collect();
     node.gpu(0, |gpu| gpu.hangs = vec![UUID.to_owned()]);
     std::thread::scope(|threads| {
-        let hung = threads.spawn(|| (uuid(&nvml, gpus[0]), Instant::now()));
-        std::thread::sleep(Duration::from_millis(100));
-        assert!(!hung.is_finished());
+        let hung = threads.spawn(|| uuid(&nvml, gpus[0]));
+        nvml.until_hanging(1);
         assert!(uuid(&nvml, gpus[1]).is_ok(), "another GPU answers meanwhile");
         assert!(nvml.of::<u32>(MINOR, gpus[0]).is_ok(), "another call answers meanwhile");
         // A change that does not end the hang.
         node.gpu(0, |gpu| gpu.recovery_action = 1);
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(!hung.is_finished());
-        let released = Instant::now();
+        nvml.until_hanging(1);
         node.gpu(0, |gpu| gpu.hangs.clear());
-        let (answer, at) = hung.join().expect("the hung thread");
+        let answer = hung.join().expect("the hung thread");
         assert_eq!(answer.as_ref(), Ok(&node.state.gpus[0].uuid));
-        assert!(at.saturating_duration_since(released) < Duration::from_secs(2));
     });
 }
 
@@ -292,22 +287,25 @@ fn init_and_the_event_wait_hang_too() {
     node.change(|state| state.hangs = vec!["nvmlInit".to_owned()]);
     std::thread::scope(|threads| {
         let hung = threads.spawn(|| nvml.init());
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(!hung.is_finished());
+        nvml.until_hanging(1);
         node.change(|state| state.hangs.clear());
         assert_eq!(hung.join().expect("the hung thread"), SUCCESS);
     });
     let set = nvml.event_set().expect("a set");
     assert_eq!(nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set), SUCCESS);
     std::thread::scope(|threads| {
-        let hung = threads.spawn(|| nvml.wait(set, 20));
+        let waiter = threads.spawn(|| nvml.wait(set, 600_000).map(|event| event.data));
+        nvml.until_waiting(1);
         node.change(|state| state.hangs = vec!["nvmlEventSetWait_v2".to_owned()]);
-        let hung_again = threads.spawn(|| nvml.wait(set, 20));
-        std::thread::sleep(Duration::from_millis(100));
-        assert!(!hung_again.is_finished(), "past its time-out");
+        nvml.until_hanging(1);
+        let late = threads.spawn(|| nvml.wait(set, 0));
+        // Both hang, the second one past its time-out.
+        nvml.until_hanging(2);
         node.change(|state| state.hangs.clear());
-        assert_eq!(hung.join().expect("a hung thread"), Err(TIMEOUT));
-        assert_eq!(hung_again.join().expect("a hung thread"), Err(TIMEOUT));
+        assert_eq!(late.join().expect("a hung thread"), Err(TIMEOUT));
+        nvml.until_waiting(1);
+        node.xid(0, 79);
+        assert_eq!(waiter.join().expect("a hung thread"), Ok(79));
     });
 }
 
@@ -318,17 +316,21 @@ fn a_new_directory_at_the_same_path_is_noticed() {
     nvml.init();
     let set = nvml.event_set().expect("a set");
     assert_eq!(nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set), SUCCESS);
-    std::thread::scope(|threads| {
-        let waiter = threads.spawn(|| nvml.wait(set, 10_000).map(|event| event.data));
-        std::thread::sleep(Duration::from_millis(50));
-        let aside = node.directory().with_extension("aside");
-        fs::rename(node.directory(), &aside).expect("rename");
-        fs::create_dir(node.directory()).expect("mkdir");
-        std::thread::sleep(Duration::from_millis(50));
-        node.xid(0, 79);
-        assert_eq!(waiter.join().expect("the waiter"), Ok(79));
-        fs::remove_dir_all(aside).expect("clean up");
-    });
+    let aside = node.directory().with_extension("aside");
+    // The first event may come while the waiter still looks for the directory, the second one comes afterwards.
+    for xid in [79, 48] {
+        std::thread::scope(|threads| {
+            let waiter = threads.spawn(|| nvml.wait(set, 600_000).map(|event| event.data));
+            nvml.until_waiting(1);
+            if !aside.exists() {
+                fs::rename(node.directory(), &aside).expect("rename");
+                fs::create_dir(node.directory()).expect("mkdir");
+            }
+            node.xid(0, xid);
+            assert_eq!(waiter.join().expect("the waiter"), Ok(xid));
+        });
+    }
+    fs::remove_dir_all(aside).expect("clean up");
 }
 
 #[test]

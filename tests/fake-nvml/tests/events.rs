@@ -34,14 +34,11 @@ fn an_event_is_delivered_with_its_device_and_data() {
 fn an_event_ends_a_wait_that_has_begun() {
     let (mut node, nvml, set, _) = listening();
     std::thread::scope(|threads| {
-        let waiter = threads.spawn(|| nvml.wait(set, 10_000).map(|event| (event.data, Instant::now())));
-        std::thread::sleep(Duration::from_millis(100));
+        let waiter = threads.spawn(|| nvml.wait(set, u32::MAX).map(|event| event.data));
+        nvml.until_waiting(1);
         node.xid(0, 48);
-        let written = Instant::now();
-        let (xid, woken) = waiter.join().expect("the waiter").expect("an event");
-        assert_eq!(xid, 48);
-        // Far below the time-out even on a busy machine.
-        assert!(woken.saturating_duration_since(written) < Duration::from_secs(2));
+        // Its time-out is weeks away.
+        assert_eq!(waiter.join().expect("the waiter"), Ok(48));
     });
 }
 
@@ -51,7 +48,6 @@ fn a_wait_without_event_times_out() {
     let begin = Instant::now();
     assert_eq!(nvml.wait(set, 120), Err(TIMEOUT));
     assert!(begin.elapsed() >= Duration::from_millis(120));
-    assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -63,7 +59,7 @@ fn one_unsupported_type_registers_nothing() {
     let gpu = nvml.by_index(0).expect("GPU 0");
     assert_eq!(nvml.register(gpu, XID | PSTATE, set), NOT_SUPPORTED);
     node.xid(0, 79);
-    assert_eq!(nvml.wait(set, 50), Err(TIMEOUT));
+    assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
 }
 
 #[test]
@@ -76,7 +72,7 @@ fn events_in_the_file_at_init_have_happened() {
     nvml.init();
     let set = nvml.event_set().expect("a set");
     assert_eq!(nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set), SUCCESS);
-    assert_eq!(nvml.wait(set, 50), Err(TIMEOUT));
+    assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
     node.xid(0, 80);
     assert_eq!(nvml.wait(set, 1000).map(|event| event.data), Ok(80));
 }
@@ -89,7 +85,7 @@ fn events_before_registration_are_lost() {
     let set = nvml.event_set().expect("a set");
     node.xid(0, 79);
     assert_eq!(nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set), SUCCESS);
-    assert_eq!(nvml.wait(set, 50), Err(TIMEOUT));
+    assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
 }
 
 #[test]
@@ -102,7 +98,7 @@ fn a_set_gets_only_what_it_registered() {
         event.event_type = DOUBLE_BIT_ECC;
         state.push_event(event);
     });
-    assert_eq!(nvml.wait(set, 50), Err(TIMEOUT));
+    assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
     node.xid(0, 31);
     assert_eq!(nvml.wait(set, 1000).map(|event| event.data), Ok(31));
 }
@@ -153,7 +149,7 @@ fn rapid_changes_lose_no_event() {
     let (mut node, nvml, set, _) = listening();
     std::thread::scope(|threads| {
         let waiter =
-            threads.spawn(|| (0..200).map(|_| nvml.wait(set, 5000).map(|event| event.data)).collect::<Vec<_>>());
+            threads.spawn(|| (0..200).map(|_| nvml.wait(set, 600_000).map(|event| event.data)).collect::<Vec<_>>());
         for xid in 100..300 {
             node.xid(0, xid);
         }
@@ -166,11 +162,9 @@ fn rapid_changes_lose_no_event() {
 fn other_calls_go_on_while_one_waits() {
     let (mut node, nvml, set, gpu) = listening();
     std::thread::scope(|threads| {
-        let waiter = threads.spawn(|| nvml.wait(set, 30_000));
-        std::thread::sleep(Duration::from_millis(50));
-        let begin = Instant::now();
+        let waiter = threads.spawn(|| nvml.wait(set, u32::MAX));
+        nvml.until_waiting(1);
         assert!(nvml.of::<u32>("nvmlDeviceGetMinorNumber", gpu).is_ok());
-        assert!(begin.elapsed() < Duration::from_secs(5));
         node.xid(0, 43);
         assert!(waiter.join().expect("the waiter").is_ok());
     });
@@ -182,9 +176,9 @@ fn shutdown_and_free_end_a_wait() {
     let other = nvml.event_set().expect("another set");
     assert_eq!(nvml.register(gpu, XID, other), SUCCESS);
     std::thread::scope(|threads| {
-        let freed = threads.spawn(|| nvml.wait(other, 30_000));
-        let shut = threads.spawn(|| nvml.wait(set, 30_000));
-        std::thread::sleep(Duration::from_millis(50));
+        let freed = threads.spawn(|| nvml.wait(other, u32::MAX));
+        let shut = threads.spawn(|| nvml.wait(set, u32::MAX));
+        nvml.until_waiting(2);
         assert_eq!(nvml.call1("nvmlEventSetFree", other), SUCCESS);
         assert_eq!(freed.join().expect("a waiter"), Err(INVALID_ARGUMENT));
         assert_eq!(nvml.shutdown(), SUCCESS);
@@ -196,8 +190,8 @@ fn shutdown_and_free_end_a_wait() {
 fn an_unloaded_driver_ends_a_wait() {
     let (mut node, nvml, set, _) = listening();
     std::thread::scope(|threads| {
-        let waiter = threads.spawn(|| nvml.wait(set, 30_000));
-        std::thread::sleep(Duration::from_millis(50));
+        let waiter = threads.spawn(|| nvml.wait(set, u32::MAX));
+        nvml.until_waiting(1);
         node.change(|state| state.driver.loaded = false);
         assert_eq!(waiter.join().expect("the waiter"), Err(DRIVER_NOT_LOADED));
     });

@@ -27,6 +27,7 @@ mod life;
 mod manager;
 mod names;
 mod observe;
+mod pod_resources;
 mod random;
 mod records;
 mod registration;
@@ -40,6 +41,7 @@ pub use checkpoint::CHECKPOINT;
 pub use dial::RECEIVE_LIMIT;
 pub use directory::KUBELET_SOCKET;
 pub use names::is_extended_resource_name;
+pub use pod_resources::{NAMESPACE, Trouble};
 pub use records::{Call, Method, PodDevice, ReceivedList};
 pub use requests::{AdmissionError, AllocationRequest, ContainerKind};
 pub use status::go_error;
@@ -65,6 +67,8 @@ pub enum KubeletVersion {
 pub struct KubeletConfig {
     /// The device plugin directory; it is created.
     pub directory: PathBuf,
+    /// The podresources socket; its directory is created. None: the kubelet serves none.
+    pub pod_resources: Option<PathBuf>,
     /// Whose behaviour is shown.
     pub version: KubeletVersion,
     /// How long the kubelet waits for what.
@@ -80,6 +84,7 @@ impl KubeletConfig {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
+            pod_resources: None,
             version: KubeletVersion::V1_36,
             limits: Limits::default(),
             seed: 1,
@@ -112,6 +117,12 @@ impl KubeletConfig {
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// The same with a podresources server on this socket.
+    #[must_use]
+    pub fn pod_resources(self, socket: impl Into<PathBuf>) -> Self {
+        Self { pod_resources: Some(socket.into()), ..self }
     }
 
     /// The same on a node with these NUMA nodes.
@@ -186,6 +197,10 @@ impl Kubelet {
             self.shared.manager().born(&self.shared);
             registration::serve(&self.shared, &self.socket())
                 .with_context(|| format!("listening on {}", self.socket().display()))?;
+            if let Some(socket) = &self.shared.config().pod_resources {
+                pod_resources::serve(&self.shared, socket)
+                    .with_context(|| format!("listening on {}", socket.display()))?;
+            }
         }
         *life = Some(begun);
         Ok(())
@@ -312,6 +327,29 @@ impl Kubelet {
     ) -> Result<ContainerAllocateResponse, AdmissionError> {
         let (shared, pod, container) = (self.shared.clone(), pod.to_owned(), container.to_owned());
         self.live(async move { calls::start_container(&shared, &pod, &container).await }).await
+    }
+
+    /// The pod has succeeded or failed and is not deleted yet. Its devices are free with the next admission, or when
+    /// podresources is asked.
+    pub fn finish(&self, pod: &str) {
+        self.shared.manager().finish(pod);
+    }
+
+    /// From the next start on the kubelet does not reach the API server, or reaches it again now. Without it a kubelet
+    /// that has just started knows of no pod, whatever its checkpoint says.
+    pub fn reach_api_server(&self, reached: bool) {
+        self.shared.manager().reach_api_server(reached);
+    }
+
+    /// What is wrong with the podresources server from now on.
+    pub fn trouble_pod_resources(&self, trouble: Trouble) {
+        self.shared.manager().trouble = trouble;
+    }
+
+    /// When the podresources server was asked, in all lives.
+    #[must_use]
+    pub fn pod_resources_asked(&self) -> Vec<std::time::Instant> {
+        self.shared.manager().asked.clone()
     }
 
     /// The pod is over: its devices are free again.

@@ -19,7 +19,7 @@ mod plugin;
 mod process;
 
 pub use plugin::{Plugin, PluginOptions};
-pub use process::{Figures, Mapped};
+pub use process::{Figures, Mapped, monotonic};
 
 /// The longest path that a unix socket address holds, its closing NUL not counted.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -61,7 +61,9 @@ impl Node {
         let state = node.state();
         state.write(&node.state_file())?;
         state.gpus.iter().try_for_each(|gpu| node.write_numa(gpu, &gpu.pcie.numa.to_string()))?;
+        state.gpus.iter().try_for_each(|gpu| node.write_pci(gpu, Some("nvidia")))?;
         devices::write(&node, &state)?;
+        node.write_module(Some(&state.driver.version))?;
         Ok(node)
     }
 
@@ -83,10 +85,16 @@ impl Node {
         self.kubelet_directory().join(KUBELET_SOCKET)
     }
 
+    /// The kubelet's podresources socket, there or not.
+    #[must_use]
+    pub fn pod_resources_socket(&self) -> PathBuf {
+        self.root().join("pod-resources").join(KUBELET_SOCKET)
+    }
+
     /// A kubelet on this node, to be changed further and started.
     #[must_use]
     pub fn kubelet(&self) -> KubeletConfig {
-        KubeletConfig::new(self.kubelet_directory())
+        KubeletConfig::new(self.kubelet_directory()).pod_resources(self.pod_resources_socket())
     }
 
     /// The root of sysfs.
@@ -249,9 +257,49 @@ impl Node {
     /// # Errors
     /// The file system's.
     pub fn write_numa(&self, gpu: &Gpu, text: &str) -> io::Result<()> {
-        let directory = self.sysfs().join("bus/pci/devices").join(sysfs_name(&gpu.pci_bus_id));
+        let directory = self.pci_directory(gpu);
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("numa_node"), format!("{text}\n"))
+    }
+
+    /// Where sysfs has a GPU.
+    #[must_use]
+    pub fn pci_directory(&self, gpu: &Gpu) -> PathBuf {
+        self.sysfs().join("bus/pci/devices").join(sysfs_name(&gpu.pci_bus_id))
+    }
+
+    /// Writes what sysfs tells of a GPU as a PCI device, and which kernel driver has it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write_pci(&self, gpu: &Gpu, driver: Option<&str>) -> io::Result<()> {
+        let directory = self.pci_directory(gpu);
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("vendor"), format!("{:#06x}\n", gpu.pci_device_id & 0xffff).to_lowercase())?;
+        fs::write(directory.join("device"), format!("{:#06x}\n", gpu.pci_device_id >> 16))?;
+        // A 3D controller.
+        fs::write(directory.join("class"), "0x030200\n")?;
+        let link = directory.join("driver");
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        driver.map_or(Ok(()), |driver| std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), link))
+    }
+
+    /// Writes what procfs tells of the kernel module's version; `None`: the module is not loaded.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write_module(&self, version: Option<&str>) -> io::Result<()> {
+        let file = self.proc().join("driver/nvidia/version");
+        let Some(version) = version else { return fs::remove_file(file) };
+        fs::create_dir_all(self.proc().join("driver/nvidia"))?;
+        let text = format!(
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build  (root@node)\nGCC version:  \
+             gcc version 12.2.0 (Debian 12.2.0-14)\n"
+        );
+        fs::write(file, text)
     }
 
     fn library_directory(&self) -> PathBuf {

@@ -8,7 +8,7 @@ use fake_nvml::profiles;
 use fake_nvml::state::State;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
-use simnode::{Node, Plugin, PluginOptions};
+use simnode::{Node, Plugin, PluginOptions, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -129,10 +129,6 @@ async fn a_plugin_dies_with_its_owner_and_by_signal() {
     let plugin = Plugin::start(&node, &shell("while :; do sleep 0.01; done")).expect("started");
     let status = format!("/proc/{}/status", plugin.pid());
     drop(plugin);
-    let gone = async {
-        while fs::read_to_string(&status).is_ok_and(|text| !text.contains("State:\tZ")) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(SOON, gone).await.expect("killed");
+    let gone = || fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"));
+    eventually("it is gone", SOON, async || gone().then_some(())).await.expect("killed");
 }

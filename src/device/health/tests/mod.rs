@@ -3,6 +3,7 @@
 mod alarm;
 mod catalogue;
 mod hysteresis;
+mod judging;
 mod node;
 mod policy;
 mod properties;

@@ -13,5 +13,6 @@ mod links;
 mod lookup;
 mod mig;
 mod monitor;
+mod standing;
 mod stubs;
 mod system;

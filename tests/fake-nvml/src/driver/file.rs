@@ -20,6 +20,8 @@ pub(crate) struct StateFile {
     stamp: Option<Stamp>,
     /// The file as last read.
     bytes: Option<Vec<u8>>,
+    /// How often other bytes were read than before.
+    version: u64,
     /// The file as it is now is a state.
     good: bool,
     state: Option<Arc<State>>,
@@ -53,6 +55,11 @@ impl StateFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Counts up with each change of the file that was read.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// The state in the file as it is now; none while the file is missing or malformed.
@@ -104,6 +111,7 @@ impl StateFile {
         if self.bytes.as_ref() == Some(&bytes) {
             return false;
         }
+        self.version += 1;
         let parsed = serde_json::from_slice(&bytes);
         self.bytes = Some(bytes);
         match parsed {

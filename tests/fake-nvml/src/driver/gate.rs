@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::standing::{Why, stand};
 use super::{Driver, lock};
 use crate::code::{Code, DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH, UNINITIALIZED};
 use crate::journal;
@@ -65,12 +66,13 @@ impl Hang {
 
     /// Lets the driver go and waits. The first time it only sets up the watch: the file may have changed before.
     pub(super) fn wait(&mut self, driver: std::sync::MutexGuard<'_, Driver>) {
-        let path = driver.file.path().to_owned();
-        drop(driver);
-        match &self.0 {
-            Some(watch) => watch.wait(None, None),
-            None => self.0 = Some(FileWatch::new(&path)),
-        }
+        let Some(watch) = &self.0 else {
+            let path = driver.file.path().to_owned();
+            drop(driver);
+            self.0 = Some(FileWatch::new(&path));
+            return;
+        };
+        stand(driver, Why::Hanging, || watch.wait(None, None));
     }
 }
 
@@ -106,6 +108,9 @@ impl Driver {
         }
         self.refresh();
         let state = self.state();
+        if hangs(&state.aborts, function) {
+            std::process::abort();
+        }
         if hangs(&state.hangs, function) {
             return Verdict::Hang;
         }
@@ -143,7 +148,7 @@ impl Driver {
     }
 }
 
-/// The function is among those that hang.
+/// The function is among those.
 pub(super) fn hangs(names: &[String], function: &str) -> bool {
     names.iter().any(|name| name == function || name == unversioned(function))
 }

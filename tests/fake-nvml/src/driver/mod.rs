@@ -6,6 +6,7 @@ mod device;
 mod file;
 mod gate;
 mod session;
+mod standing;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -14,12 +15,14 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use device::{Device, Instance, Sought, look_up, on_device, on_gpu, on_instance};
 pub(crate) use session::{init, on_node, shutdown};
+pub(crate) use standing::{Why, standing};
 pub(crate) use wait::{create_set, free_set, register, wait};
 
 use crate::events::EventSet;
 use crate::handles::Handles;
 use crate::state::{Gpu, State};
 use file::StateFile;
+use standing::Standing;
 
 /// What a process has of the driver.
 #[derive(Default)]
@@ -38,6 +41,7 @@ struct Driver {
     sets: BTreeMap<usize, EventSet>,
     /// Event sets made so far.
     sets_made: usize,
+    standing: Standing,
 }
 
 static DRIVER: LazyLock<Mutex<Driver>> = LazyLock::new(Mutex::default);

@@ -8,6 +8,7 @@ use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlEventSet_t};
 
 use super::device::{Device, on_gpu};
 use super::gate::{Hang, Subject, Trace, Verdict, pass};
+use super::standing::{Why, stand};
 use super::{lock, on_node};
 use crate::code::{Answer, Code, INVALID_ARGUMENT, NOT_SUPPORTED, TIMEOUT};
 use crate::events::{Delivery, EventSet};
@@ -91,7 +92,6 @@ pub(crate) fn wait(function: &str, set: nvmlEventSet_t, timeout: Duration) -> Re
             watch = Some(kept.unwrap_or_else(|| FileWatch::new(&path)));
             continue;
         };
-        drop(driver);
-        watch.wait(wake.as_deref().map(AsFd::as_fd), deadline);
+        stand(driver, Why::Waiting, || watch.wait(wake.as_deref().map(AsFd::as_fd), deadline));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fake_nvml::state::{Event, Gpu, State, event_type};
 use nvml_wrapper::Nvml;
@@ -92,6 +93,9 @@ pub(crate) fn xid_event(gpu: &str, xid: u64) -> Event {
     }
 }
 
+/// Long enough that only a failure takes it, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn built_library() -> PathBuf {
     let program = std::env::current_exe().expect("the test's own path");
     program.with_file_name("libfake_nvml.so")
@@ -123,6 +127,24 @@ impl Raw {
     pub(crate) fn call0(&self, name: &str) -> u32 {
         // SAFETY: the function takes nothing and returns a code.
         unsafe { self.0.get::<unsafe extern "C" fn() -> u32>(name.as_bytes()).expect(name)() }
+    }
+
+    /// Waits until so many calls hang that have looked at the state file as it is now.
+    pub(crate) fn until_hanging(&self, calls: u32) {
+        self.until("fakeNvmlHanging", calls);
+    }
+
+    /// Waits until so many calls wait for an event that have looked at the state file as it is now.
+    pub(crate) fn until_waiting(&self, calls: u32) {
+        self.until("fakeNvmlWaiting", calls);
+    }
+
+    fn until(&self, count: &str, calls: u32) {
+        let begun = Instant::now();
+        while self.call0(count) != calls {
+            assert!(begun.elapsed() < PATIENCE, "{count} is {} and not {calls}", self.call0(count));
+            std::thread::yield_now();
+        }
     }
 
     /// A function of a handle alone.

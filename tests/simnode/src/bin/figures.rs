@@ -335,8 +335,7 @@ fn delivered_at(journal: &Path, uuid: &str) -> anyhow::Result<u64> {
 
 /// The clock of `Instant`, as the fake NVML writes it.
 fn monotonic_ns() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    u64::try_from(simnode::node::monotonic().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Times of one kind.

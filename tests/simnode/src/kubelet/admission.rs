@@ -15,7 +15,12 @@ pub(crate) async fn admit(
     request: &AllocationRequest,
 ) -> Result<ContainerAllocateResponse, AdmissionError> {
     let _one_at_a_time = shared.admission.lock().await;
-    let reusable = shared.manager().reusable_for(&request.pod, &request.resource);
+    let reusable = {
+        let mut manager = shared.manager();
+        let stays = request.kind != ContainerKind::Init;
+        manager.pod_comes(&request.pod, stays.then_some(&request.container));
+        manager.reusable_for(&request.pod, &request.resource)
+    };
     if let Some(chosen) = devices_to_allocate(shared, request, &reusable).await? {
         calls::allocate(shared, request, &chosen).await?;
     }
@@ -42,6 +47,7 @@ async fn devices_to_allocate(
     let resource = request.resource.as_str();
     let (mut choice, available, sorted) = {
         let mut manager = shared.manager();
+        manager.forget_finished_pods();
         if manager.check(request)? {
             return Ok(None);
         }

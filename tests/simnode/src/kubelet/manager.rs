@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::audit::Audit;
 use super::checkpoint::{self, PodDevices};
 use super::clients::{Clients, PluginClient};
+use super::pod_resources::{KnownPod, Limit, Trouble};
 use super::random::Random;
 use super::records::{Call, ReceivedList};
 use super::view::{Outcome, Registration, View};
@@ -97,6 +98,14 @@ pub(crate) struct Manager {
     pub(crate) endpoints: BTreeMap<String, Endpoint>,
     pub(crate) devices: BTreeMap<String, Devices>,
     pub(crate) pods: Vec<PodDevices>,
+    /// What the API server has told of pods, in this life.
+    pub(super) known_pods: BTreeMap<String, KnownPod>,
+    /// What the API server knows, in all lives.
+    api_pods: BTreeMap<String, KnownPod>,
+    api_reached: bool,
+    pub(super) limit: Limit,
+    pub(super) trouble: Trouble,
+    pub(super) asked: Vec<Instant>,
     /// By resource; more than what pods hold while an admission goes on.
     pub(crate) allocated: BTreeMap<String, BTreeSet<String>>,
     /// The pod under admission and the devices that its init containers leave to the next container, by resource.
@@ -119,6 +128,12 @@ impl Manager {
             endpoints: BTreeMap::new(),
             devices: BTreeMap::new(),
             pods: Vec::new(),
+            known_pods: BTreeMap::new(),
+            api_pods: BTreeMap::new(),
+            api_reached: true,
+            limit: Limit::default(),
+            trouble: Trouble::None,
+            asked: Vec::new(),
             allocated: BTreeMap::new(),
             reusable: Default::default(),
             config,
@@ -139,6 +154,8 @@ impl Manager {
         self.endpoints.clear();
         self.reusable = Default::default();
         self.pods = restored.pods;
+        self.known_pods = if self.api_reached { self.api_pods.clone() } else { BTreeMap::new() };
+        self.limit = Limit::default();
         self.forget_unfinished_allocations();
         let stopped = Endpoint { stopped_at: Some(Instant::now()), ..Endpoint::default() };
         for resource in restored.resources {
@@ -309,8 +326,44 @@ impl Manager {
         }
     }
 
+    /// A pod comes to the node, with this container.
+    pub(super) fn pod_comes(&mut self, pod: &str, container: Option<&str>) {
+        for pods in [&mut self.api_pods, &mut self.known_pods] {
+            let known = pods.entry(pod.to_owned()).or_default();
+            known.containers.extend(container.map(ToOwned::to_owned));
+        }
+    }
+
+    /// The pod has succeeded or failed.
+    pub(super) fn finish(&mut self, pod: &str) {
+        for pods in [&mut self.api_pods, &mut self.known_pods] {
+            if let Some(known) = pods.get_mut(pod) {
+                known.finished = true;
+            }
+        }
+    }
+
+    pub(super) fn reach_api_server(&mut self, reached: bool) {
+        self.api_reached = reached;
+        if reached {
+            self.known_pods = self.api_pods.clone();
+        }
+    }
+
+    /// Takes back what pods hold that are over. A kubelet that knows no pod at all keeps what its checkpoint says.
+    pub(super) fn forget_finished_pods(&mut self) {
+        let finished = |pod: &str| self.known_pods.get(pod).is_some_and(|known| known.finished);
+        if self.pods.iter().any(|held| finished(&held.pod)) {
+            self.pods.retain(|held| !finished(&held.pod));
+            self.forget_unfinished_allocations();
+            self.write_checkpoint();
+        }
+    }
+
     /// The pod is over.
     pub(crate) fn release(&mut self, pod: &str) {
+        self.api_pods.remove(pod);
+        self.known_pods.remove(pod);
         self.pods.retain(|held| held.pod != pod);
         self.forget_unfinished_allocations();
         self.write_checkpoint();

@@ -54,6 +54,8 @@ pub enum ViolationKind {
     OptionsDiffer,
     /// An Allocate answer that a container runtime could not use.
     AllocateAnswer,
+    /// More calls of podresources than the kubelet lets through.
+    PodResourcesRate,
     /// A preferred allocation that is not a choice from what was offered.
     PreferredAnswer,
 }

@@ -73,6 +73,7 @@ impl PluginOptions {
         command.envs(self.env.iter().cloned());
         if !self.bare {
             command.arg("--kubelet-socket").arg(node.kubelet_socket());
+            command.arg("--pod-resources-socket").arg(node.pod_resources_socket());
             command.arg("--nvml-library").arg(node.nvml_library());
             command.arg("--sysfs-root").arg(node.sysfs());
             command.arg("--proc-root").arg(node.proc());

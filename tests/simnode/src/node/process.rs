@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Figures of a running process, all read at about the same moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub struct Figures {
     pub threads: usize,
     /// Open file descriptors.
     pub descriptors: usize,
+    /// Those of them that are files or directories, devices not counted.
+    pub files: usize,
     /// Resident memory, in KiB (VmRSS).
     pub rss_kib: u64,
     /// The anonymous part of it, in KiB (RssAnon).
@@ -21,6 +26,14 @@ pub struct Figures {
     pub switches_by_thread: BTreeMap<String, u64>,
     /// Processor time in user and kernel mode, in clock ticks (100 a second on Linux).
     pub cpu_ticks: u64,
+}
+
+/// The time by `CLOCK_MONOTONIC`, which all processes of a machine share.
+#[must_use]
+pub fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Neither part is ever negative.
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Reads the figures of a process.
@@ -36,9 +49,11 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
         *switches_by_thread.entry(name.to_owned()).or_default() +=
             field(&status, "voluntary_ctxt_switches").unwrap_or(0);
     }
+    let descriptors = entries(&proc.join("fd"))?;
     Ok(Figures {
         threads: tasks.len(),
-        descriptors: entries(&proc.join("fd"))?.len(),
+        descriptors: descriptors.len(),
+        files: descriptors.iter().filter(|descriptor| is_file(descriptor)).count(),
         rss_kib: field(&status, "VmRSS").unwrap_or(0),
         anonymous_kib: field(&status, "RssAnon").unwrap_or(0),
         voluntary_switches: switches_by_thread.values().sum(),
@@ -87,6 +102,11 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
 }
 
+/// Its link is a path. A descriptor that is closed while it is counted was a file too, open in passing.
+fn is_file(descriptor: &Path) -> bool {
+    fs::read_link(descriptor).map_or(true, |target| target.is_absolute() && !target.starts_with("/dev"))
+}
+
 /// `Name:   number unit` in a status file.
 fn field(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -108,6 +128,8 @@ mod tests {
     fn reads_this_process() {
         let figures = figures(std::process::id()).expect("this process is running");
         assert!(figures.threads >= 1 && figures.descriptors >= 3);
+        let _open = fs::File::open("/proc/self/status").expect("this process is running");
+        assert!(self::figures(std::process::id()).expect("this process is running").files >= 1);
         assert!(figures.rss_kib >= figures.anonymous_kib && figures.anonymous_kib > 0);
     }
 

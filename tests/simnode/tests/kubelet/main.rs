@@ -6,6 +6,7 @@ mod support;
 
 mod admission;
 mod lists;
+mod pod_resources;
 mod preferred;
 mod registration;
 mod restart;

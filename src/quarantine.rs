@@ -26,7 +26,7 @@ const FILES: usize = 1024;
 const POLLING: Duration = Duration::from_secs(2);
 
 /// What is said, by GPU.
-pub(super) type Quarantine = BTreeMap<Uuid, Arc<str>>;
+pub type Quarantine = BTreeMap<Uuid, Arc<str>>;
 
 /// What the directory says: the reason of each file, by its name.
 type Words = BTreeMap<String, String>;
@@ -34,11 +34,11 @@ type Words = BTreeMap<String, String>;
 /// The directory and what was seen in it, for the two who ask: the one who follows it, and the one who puts GPUs into
 /// the inventory and must not show them Healthy before.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Doorkeeper(Arc<Mutex<Door>>);
+pub struct Doorkeeper(Arc<Mutex<Door>>);
 
 impl Doorkeeper {
     /// Looks into the directory, which is made if it is not there; `None`: there is no such door.
-    pub(super) fn new(directory: Option<&Path>) -> Self {
+    pub fn new(directory: Option<&Path>) -> Self {
         let Some(directory) = directory else { return Self::default() };
         if let Err(error) = fs::create_dir_all(directory) {
             info!(directory = %directory.display(), %error, "the quarantine directory is not there and cannot be made");
@@ -49,7 +49,7 @@ impl Doorkeeper {
     }
 
     /// What was seen last, and what it means for the GPUs that are known.
-    pub(super) fn says(&self, inventory: &Inventory) -> Quarantine {
+    pub fn says(&self, inventory: &Inventory) -> Quarantine {
         let mut gpus = Gpus::default();
         gpus.update(inventory);
         self.door().meaning(&gpus)
@@ -66,8 +66,18 @@ impl Doorkeeper {
     }
 }
 
+/// What the directory says now about these GPUs, without making it or anything else.
+#[must_use]
+pub fn said(directory: &Path, inventory: &Inventory) -> Quarantine {
+    let mut door = Door { directory: directory.to_owned(), ..Door::default() };
+    door.look();
+    let mut gpus = Gpus::default();
+    gpus.update(inventory);
+    door.meaning(&gpus)
+}
+
 /// Follows the directory for as long as it is polled, and says each change of what it means for which GPU.
-pub(super) async fn follow(
+pub async fn follow(
     doorkeeper: &Doorkeeper,
     watches: &Watches,
     mut inventory: watch::Receiver<Arc<Inventory>>,

@@ -1,12 +1,14 @@
-//! What each room needs of the configuration, in that room's words.
+//! From the configuration to what each room needs of it, in that room's words.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use anyhow::Context;
 use tracing::warn;
 
-use crate::config::{Config, Health, Imex, KubeletSocket, Sharing, Xids};
+use crate::client::Place;
+use crate::config::{Config, Health, HttpAddress, Imex, KubeletSocket, Sharing, Xids};
 use crate::device::allocation::Policies;
 use crate::device::health::{Critical, Overrides, Policy, Relapses, Rules, Thresholds, Xid};
 use crate::device::injection::{HostNodes, Injector};
@@ -16,7 +18,7 @@ use crate::nvml;
 use crate::plugin::socket::Places;
 
 /// The plugin directory, and the kubelet's socket in it.
-pub(super) fn places(config: &Config) -> anyhow::Result<Places> {
+pub fn places(config: &Config) -> anyhow::Result<Places> {
     match &config.process.kubelet_socket {
         KubeletSocket::NeverRegister(directory) => Ok(Places { directory: directory.clone(), kubelet: None }),
         KubeletSocket::At(socket) => {
@@ -28,12 +30,18 @@ pub(super) fn places(config: &Config) -> anyhow::Result<Places> {
 }
 
 /// What the hardware edge needs of the configuration.
-pub(super) fn hardware(config: &Config, policy: &Policy) -> nvml::Settings {
+pub fn hardware(config: &Config) -> nvml::Settings {
     nvml::Settings {
         library: config.process.nvml_library.clone(),
         driver_root: config.process.driver_root_ctr_path.clone(),
         sysfs_root: config.process.sysfs_root.clone(),
         fail_on_init_error: config.process.fail_on_init_error,
+    }
+}
+
+/// How the hardware edge goes about it, under this policy.
+pub fn habits(config: &Config, policy: &Policy) -> nvml::Habits {
+    nvml::Habits {
         events: if policy.is_off() { BTreeSet::new() } else { policy.event_types() },
         poll: config.health.poll_interval,
         deadline: config.health.call_deadline,
@@ -41,13 +49,28 @@ pub(super) fn hardware(config: &Config, policy: &Policy) -> nvml::Settings {
     }
 }
 
+/// Where a daemon with this configuration is asked over HTTP from the same host: nowhere, if it does not listen.
+pub fn asked_at(config: &Config) -> Vec<Place> {
+    let here = |port: u16| {
+        let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+        [v4, v6].map(|address: IpAddr| Place::Tcp(SocketAddr::new(address, port))).into()
+    };
+    match &config.process.http_address {
+        HttpAddress::Off => Vec::new(),
+        HttpAddress::AnyAddress(port) => here(*port),
+        HttpAddress::Tcp(address) if address.ip().is_unspecified() => here(address.port()),
+        HttpAddress::Tcp(address) => vec![Place::Tcp(*address)],
+        HttpAddress::Unix(path) => vec![Place::Unix(path.clone())],
+    }
+}
+
 /// Where the host is to be seen.
-pub(super) fn roots(config: &Config) -> Roots {
+pub fn roots(config: &Config) -> Roots {
     Roots { driver: config.process.driver_root_ctr_path.clone(), proc: config.process.proc_root.clone() }
 }
 
 /// Which resources there are.
-pub(super) fn layout(config: &Config) -> Layout {
+pub fn layout(config: &Config) -> Layout {
     let layout = &config.layout;
     Layout {
         mig_strategy: layout.mig_strategy,
@@ -59,7 +82,7 @@ pub(super) fn layout(config: &Config) -> Layout {
 }
 
 /// What a container gets, on a host that has this.
-pub(super) fn injector(config: &Config, host: HostNodes) -> Injector {
+pub fn injector(config: &Config, host: HostNodes) -> Injector {
     let injection = &config.injection;
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     Injector {
@@ -82,7 +105,7 @@ pub(super) fn injector(config: &Config, host: HostNodes) -> Injector {
 }
 
 /// What each Xid does, and what a person should hear about it.
-pub(super) fn policy(config: &Config) -> Policy {
+pub fn policy(config: &Config) -> Policy {
     let (overrides, mut findings) =
         Overrides::parse(&config.health.disable_healthchecks, &config.health.enable_healthchecks);
     let (policy, more) = Policy::new(rules(&config.health), overrides);
@@ -99,7 +122,7 @@ pub(super) fn policy(config: &Config) -> Policy {
 }
 
 /// Which devices are preferred.
-pub(super) fn policies(config: &Config) -> Policies {
+pub fn policies(config: &Config) -> Policies {
     Policies { whole: config.allocation.whole, shared: config.allocation.shared }
 }
 

@@ -1,0 +1,62 @@
+//! The MPS control daemons that are waited for: each is asked until it answers, as long as a resource needs it.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::device::inventory::Inventory;
+use crate::device::names::ResourceName;
+use crate::mps;
+
+/// The tasks that ask, one for each resource that waits.
+#[derive(Default)]
+pub(super) struct ControlDaemons {
+    asking: JoinSet<ResourceName>,
+    by_resource: BTreeMap<ResourceName, AbortHandle>,
+}
+
+impl ControlDaemons {
+    /// Asks for every resource that waits, and for no other.
+    pub(super) fn ask(&mut self, inventory: &Inventory) {
+        if inventory.injector().mps_root.is_none() && self.by_resource.is_empty() {
+            return;
+        }
+        let waiting: Vec<&ResourceName> = inventory.awaiting_mps().collect();
+        self.by_resource.retain(|resource, task| {
+            let wanted = waiting.contains(&resource);
+            if !wanted {
+                task.abort();
+            }
+            wanted
+        });
+        for resource in waiting {
+            if !self.by_resource.contains_key(resource) {
+                let asked = resource.clone();
+                let task = self.asking.spawn(async move {
+                    mps::ready(&asked).await;
+                    asked
+                });
+                self.by_resource.insert(resource.clone(), task);
+            }
+        }
+    }
+
+    /// Comes back when one answers. Nothing is lost when it is dropped before.
+    ///
+    /// # Errors
+    /// A task that asked has panicked.
+    pub(super) async fn answered(&mut self) -> anyhow::Result<ResourceName> {
+        loop {
+            match self.asking.join_next().await {
+                None => return std::future::pending().await,
+                Some(Ok(resource)) => {
+                    self.by_resource.remove(&resource);
+                    return Ok(resource);
+                }
+                Some(Err(error)) if error.is_cancelled() => {}
+                Some(Err(error)) => return Err(error).context("asking an MPS control daemon"),
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What the file systems of the host tell.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+
+use crate::doctor::facts::{Directory, Inotify, Module, PciGpu};
+use crate::watch::Watches;
+
+/// NVIDIA's PCI vendor id, and the class of display controllers (pci_ids.h).
+const VENDOR: &str = "0x10de";
+const DISPLAY: &str = "0x03";
+
+/// Where the host's root is, as the driver's root tells: a container has it mounted there or above. Without a
+/// container it is our own.
+pub(super) fn root(driver_root: &Path) -> PathBuf {
+    let mut above: Vec<&Path> = driver_root.ancestors().filter(|path| path.parent().is_some()).collect();
+    above.reverse();
+    let is_root = |path: &&Path| ["etc", "usr", "var/lib/kubelet"].iter().all(|part| path.join(part).is_dir());
+    above.into_iter().find(is_root).unwrap_or(Path::new("/")).to_owned()
+}
+
+pub(super) fn bus(sysfs: &Path) -> Result<BTreeMap<String, PciGpu>, String> {
+    let devices = sysfs.join("bus/pci/devices");
+    let entries = fs::read_dir(&devices).map_err(|error| format!("{}: {error}", devices.display()))?;
+    let gpu = |entry: fs::DirEntry| {
+        let path = entry.path();
+        let text = |file: &str| fs::read_to_string(path.join(file)).ok().map(|text| text.trim().to_owned());
+        let is_gpu = text("vendor")? == VENDOR && text("class")?.starts_with(DISPLAY);
+        let driver = fs::read_link(path.join("driver")).ok();
+        let driver = driver.and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
+        let gpu = PciGpu { device: text("device").unwrap_or_default(), driver };
+        is_gpu.then(|| (entry.file_name().to_string_lossy().into_owned(), gpu))
+    };
+    Ok(entries.flatten().filter_map(gpu).collect())
+}
+
+pub(super) fn module(proc: &Path, sysfs: &Path) -> Module {
+    let loaded = |name: &str| sysfs.join("module").join(name).is_dir();
+    let text = fs::read_to_string(proc.join("driver/nvidia/version")).ok();
+    Module {
+        version: text.map(|text| version(&text).unwrap_or("unknown").to_owned()),
+        nvidia: loaded("nvidia"),
+        nouveau: loaded("nouveau"),
+        uvm: loaded("nvidia_uvm"),
+    }
+}
+
+/// The version in a text such as "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build".
+fn version(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
+    let is_version = |word: &&str| word.contains('.') && word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    line.split_whitespace().find(is_version)
+}
+
+/// A directory that others make.
+pub(super) fn directory(path: &Path) -> Directory {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Directory::Missing,
+        Err(error) => Directory::NotWritable(error.to_string()),
+        Ok(there) if !there.is_dir() => Directory::NotADirectory,
+        Ok(there) if there.nlink() == 0 => Directory::Deleted,
+        Ok(_) => match access(path, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => Directory::Writable,
+            Err(error) => Directory::NotWritable(io::Error::from(error).to_string()),
+        },
+    }
+}
+
+/// A directory that the plugin makes itself, with those above it.
+pub(super) fn own_directory(path: &Path) -> Directory {
+    match directory(path) {
+        Directory::Missing => match path.ancestors().skip(1).find(|above| above.exists()).map(directory) {
+            Some(Directory::Writable) => Directory::WouldBeMade,
+            _ => Directory::Missing,
+        },
+        state => state,
+    }
+}
+
+pub(super) fn inotify(proc: &Path, directory: &Path) -> Inotify {
+    let limit = |name: &str| {
+        let text = fs::read_to_string(proc.join("sys/fs/inotify").join(name)).ok()?;
+        text.trim().parse().ok()
+    };
+    let directory = if directory.is_dir() { directory } else { Path::new("/") };
+    let watch = Watches::default().watch(directory, |_| {});
+    Inotify {
+        refused: watch.err().map(|error| error.to_string()),
+        instances: limit("max_user_instances"),
+        watches: limit("max_user_watches"),
+        used: instances(proc).unwrap_or_default(),
+    }
+}
+
+/// The inotify instances of this user's processes, as far as they can be seen. The limit is each user's.
+fn instances(proc: &Path) -> Option<u64> {
+    let own = fs::metadata("/proc/self").ok()?.uid();
+    let processes = fs::read_dir(proc).ok()?.flatten().filter(|entry| {
+        let is_process = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
+        is_process && entry.metadata().is_ok_and(|there| there.uid() == own)
+    });
+    let descriptors = processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
+    let links = descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    Some(links.filter(|link| link.as_os_str() == "anon_inode:inotify").count() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_modules_version_is_found_in_the_text_of_either_kind_of_module() {
+        for (text, expected) in [
+            (
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\nGCC version:  \
+                 gcc version 12.2.0\n",
+                Some("535.129.03"),
+            ),
+            (
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (root@host)  Tue\n",
+                Some("580.95.05"),
+            ),
+            ("GCC version:  12.2.0\n", None),
+            ("", None),
+        ] {
+            assert_eq!(version(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_root_is_where_the_drivers_root_is_mounted_or_above_it() {
+        let place = tempfile::tempdir().unwrap();
+        let mounted = place.path().join("host");
+        let driver = mounted.join("run/nvidia/driver");
+        fs::create_dir_all(&driver).unwrap();
+        assert_eq!(root(&driver), Path::new("/"), "nothing above looks like a host's root");
+        for part in ["etc", "usr", "var/lib/kubelet"] {
+            fs::create_dir_all(mounted.join(part)).unwrap();
+        }
+        assert_eq!(root(&driver), mounted);
+        assert_eq!(root(&mounted), mounted);
+        assert_eq!(root(Path::new("/driver-root-that-is-not-there")), Path::new("/"));
+    }
+
+    #[test]
+    fn a_directory_of_our_own_may_be_made() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("file"), "").unwrap();
+        assert_eq!(own_directory(place.path()), Directory::Writable);
+        assert_eq!(own_directory(&place.path().join("a/b/c")), Directory::WouldBeMade);
+        assert_eq!(own_directory(&place.path().join("file")), Directory::NotADirectory);
+        assert_eq!(directory(&place.path().join("a")), Directory::Missing);
+    }
+}

@@ -1,0 +1,100 @@
+//! The facts: the one part of the doctor that knows other rooms and looks at the node. It reads, opens and asks, and
+//! changes nothing.
+
+mod child;
+mod host;
+mod kubelet;
+mod runtime;
+mod survey;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::facts::{Answer, Facts, Node, Settings};
+use crate::check::Outside;
+use crate::config::{Choice, Config, Report};
+use crate::translate;
+pub use survey::survey;
+
+/// What a look is to be told from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Where the host's root is mounted; `None`: it is found.
+    pub host_root: Option<PathBuf>,
+    /// The arguments with which this program asks the driver in a process of its own.
+    pub survey: Vec<OsString>,
+}
+
+/// Looks at the node. `config` is what the plugin would run on, with a default wherever `report` has a mistake.
+pub async fn facts(config: &Config, report: &Report, look: Look) -> Facts {
+    let host_root = look.host_root.unwrap_or_else(|| host::root(&config.process.driver_root_ctr_path));
+    let (driver, kubelet) = tokio::join!(child::ask(look.survey), kubelet::look(config, &host_root));
+    Facts {
+        bus: host::bus(&config.process.sysfs_root),
+        module: host::module(&config.process.proc_root, &config.process.sysfs_root),
+        driver,
+        node: node(config, &kubelet.directory),
+        kubelet,
+        runtimes: runtime::look(&host_root),
+        settings: settings(config, report, host_root),
+    }
+}
+
+/// What can be seen of the plugin without asking it, for a check that has to be over soon.
+pub async fn outside(config: &Config) -> Outside {
+    let (directory, kubelet) = places(config);
+    let endpoints = kubelet::endpoints(&directory, kubelet.as_deref(), SOON).await;
+    let known = kubelet::checkpoint(&directory.join(kubelet::CHECKPOINT)).ok();
+    let nvidia = |(name, _): &(&String, &usize)| name.starts_with("nvidia.com/");
+    Outside {
+        unheard: String::new(),
+        module: host::module(&config.process.proc_root, &config.process.sysfs_root).version.is_some(),
+        served: endpoints.iter().filter(|end| end.ours.is_some() && end.answer == Answer::Answers).count(),
+        known: known.map(|known| known.iter().filter(nvidia).map(|(_, devices)| devices).sum()),
+    }
+}
+
+/// How long a socket may take to answer when there is little time.
+const SOON: Duration = Duration::from_millis(100);
+
+fn settings(config: &Config, report: &Report, host_root: PathBuf) -> Settings {
+    let lines = |remarks: &[crate::config::Remark]| remarks.iter().map(|remark| report.line(remark)).collect();
+    Settings {
+        file: config.process.config_file.as_ref().map(|file| file.display().to_string()),
+        mistakes: lines(&report.mistakes),
+        warnings: lines(&report.warnings),
+        strategies: config.injection.list_strategies.clone(),
+        ids: config.injection.id_strategy,
+        mig_strategy: config.layout.mig_strategy.word().to_owned(),
+        driver_root: config.process.driver_root_ctr_path.clone(),
+        host_root,
+    }
+}
+
+fn node(config: &Config, kubelet: &Path) -> Node {
+    let process = &config.process;
+    let directory = |path: &Option<PathBuf>| path.clone().map(|path| (path.clone(), host::own_directory(&path)));
+    let mut changed = vec![kubelet.join(kubelet::CHECKPOINT), kubelet.join("kubelet.sock")];
+    changed.extend(process.state_dir.as_ref().map(|state| state.join("health.json")));
+    let changed: BTreeMap<SystemTime, PathBuf> =
+        changed.into_iter().filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file))).collect();
+    Node {
+        inotify: host::inotify(&process.proc_root, kubelet),
+        now: SystemTime::now(),
+        newest: changed.into_iter().next_back().map(|(at, file)| (file, at)),
+        state: directory(&process.state_dir),
+        quarantine: directory(&process.quarantine_dir),
+    }
+}
+
+/// The plugin directory, and the kubelet's socket if there is to be one.
+fn places(config: &Config) -> (PathBuf, Option<PathBuf>) {
+    match translate::places(config) {
+        Ok(places) => (places.directory, places.kubelet),
+        // A socket in no directory; the kubelet's part says so by what it finds.
+        Err(_) => (PathBuf::from("/"), None),
+    }
+}

@@ -1,0 +1,212 @@
+//! What the driver says: NVML, each GPU, what the plugin would make of them, and the device nodes.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::device::health::{
+    Cause, Moment, NodeHealth, NodeObservation, Notice, Observation as OfGpu, Offered, Reading,
+};
+use crate::device::injection::DeviceIdStrategy;
+use crate::device::inventory::{Device, Found, Inventory, Observation};
+use crate::device::names::Uuid;
+use crate::doctor::facts::{DeviceNode, Gpu, Offer, Opening, Survey, Trouble};
+use crate::nvml::survey::{Surveyed, Up};
+use crate::nvml::{self, OpenError};
+use crate::{quarantine, translate};
+
+/// Opens without waiting, and without ever becoming the controlling terminal (fcntl.h, Linux on all architectures that
+/// NVIDIA's driver is made for).
+const O_NONBLOCK: i32 = 0o4000;
+
+/// Asks the driver, with the deadline of the configuration for each call.
+pub async fn survey(config: &Config) -> Survey {
+    let policy = translate::policy(config);
+    let deadline = config.health.call_deadline;
+    let mut survey = Survey::default();
+    match nvml::survey::survey(&translate::hardware(config), deadline).await {
+        Err(error) => survey.trouble = Some(Trouble::Failed(error.to_string())),
+        Ok(nvml::survey::Survey::Silent { call }) => survey.trouble = Some(Trouble::Silent(call.to_owned())),
+        Ok(nvml::survey::Survey::Closed(error)) => closed(&mut survey, error),
+        Ok(nvml::survey::Survey::Up(up)) => {
+            let health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
+            let injector =
+                translate::injector(config, translate::roots(config).look(config.injection.pass_device_specs));
+            let inventory = Inventory::new(translate::layout(config), injector, health, translate::policies(config));
+            describe(&mut survey, config, inventory, up);
+        }
+    }
+    survey.nodes = nodes(translate::roots(config).dev_root(), &survey.gpus, deadline);
+    survey.sees_control_node = Path::new("/dev/nvidiactl").exists();
+    survey
+}
+
+fn closed(survey: &mut Survey, error: OpenError) {
+    match error {
+        OpenError::NotFound { tried, driver_root } => {
+            survey.tried = tried;
+            survey.trouble = Some(Trouble::NoLibrary(driver_root.is_none()));
+        }
+        OpenError::Init { library, error } => {
+            survey.library = Some(library);
+            survey.trouble = Some(Trouble::Code { code: error.code.0, text: error.to_string() });
+        }
+    }
+}
+
+fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: Up) {
+    survey.tried = up.tried;
+    survey.library = Some(up.library);
+    survey.driver_version = up.versions.driver;
+    survey.library_version = up.versions.library;
+    survey.cuda = up.versions.cuda;
+    let surveyed = match up.gpus {
+        Ok(surveyed) => surveyed,
+        Err(error) => {
+            survey.trouble = Some(Trouble::Code { code: error.code.0, text: error.to_string() });
+            return;
+        }
+    };
+    let found: Vec<Found> = surveyed.iter().filter_map(found).collect();
+    let now = Moment::default();
+    inventory.apply(now, Observation::Scan { session: 1, found });
+    let mut degradations: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
+    for (uuid, reading) in surveyed.iter().filter_map(reading) {
+        let observation = NodeObservation::Gpu(uuid, OfGpu::Poll(reading));
+        for (uuid, change) in inventory.apply(now, Observation::Health(observation)).health {
+            let degraded = change.notices.iter().filter_map(|notice| match notice {
+                Notice::Degraded(degradation) => Some(degradation.to_string()),
+                _ => None,
+            });
+            degradations.entry(uuid).or_default().extend(degraded);
+        }
+    }
+    if let Some(directory) = &config.process.quarantine_dir {
+        let words = NodeObservation::Quarantine(quarantine::said(directory, &inventory));
+        inventory.apply(now, Observation::Health(words));
+    }
+    survey.gpus = surveyed.iter().map(|place| gpu(place, &inventory, &degradations)).collect();
+    survey.resources = inventory.resources().map(|name| offer(name, &inventory)).collect();
+    survey.reserved = inventory
+        .reserved()
+        .iter()
+        .map(|(uuid, why)| {
+            let index = inventory.gpus().get(uuid).map_or_else(String::new, |gpu| format!("GPU {}, ", gpu.index));
+            (format!("{index}{uuid}"), why.clone())
+        })
+        .collect();
+    survey.findings = inventory.findings().iter().map(ToString::to_string).collect();
+}
+
+fn found(place: &Surveyed) -> Option<Found> {
+    match place {
+        Surveyed::Answered { found, .. } => Some(found.clone()),
+        Surveyed::Silent { .. } => None,
+    }
+}
+
+fn reading(place: &Surveyed) -> Option<(Uuid, Reading)> {
+    let Surveyed::Answered { found, reading: Some(Ok(reading)) } = place else { return None };
+    let uuid = match found {
+        Found::Gpu(gpu) => Some(&gpu.uuid),
+        Found::Failed { uuid, .. } => uuid.as_ref(),
+    };
+    Some((uuid?.clone(), reading.clone()))
+}
+
+fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Vec<String>>) -> Gpu {
+    let (found, reading) = match place {
+        Surveyed::Silent { index, call } => {
+            return Gpu { index: *index, silent: Some((*call).to_owned()), ..Gpu::default() };
+        }
+        Surveyed::Answered { found, reading } => (found, reading),
+    };
+    let mut gpu = match found {
+        Found::Failed { index, uuid, error } => Gpu {
+            index: *index,
+            uuid: uuid.as_ref().map(ToString::to_string),
+            error: Some(error.to_string()),
+            ..Gpu::default()
+        },
+        Found::Gpu(facts) => Gpu {
+            index: facts.index,
+            uuid: Some(facts.uuid.to_string()),
+            model: facts.name.clone(),
+            bus: facts.pci_bus_id.map(|bus| bus.to_string()),
+            minor: facts.minor,
+            mig: facts.mig_enabled.then_some(facts.mig_devices.len()),
+            ..Gpu::default()
+        },
+    };
+    if let Some(Err(error)) = reading {
+        gpu.error.get_or_insert(error.to_string());
+    }
+    let uuid = gpu.uuid.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok());
+    if let Some(uuid) = uuid {
+        let health = inventory.node_health().of(&uuid, Offered::Whole);
+        let told = |cause: &Cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned));
+        gpu.causes = health.reasons().iter().map(|reason| told(&reason.cause)).collect();
+        gpu.degradations = degradations.get(&uuid).cloned().unwrap_or_default();
+    }
+    gpu
+}
+
+fn offer(name: &crate::device::names::ResourceName, inventory: &Inventory) -> Offer {
+    let devices: Vec<&Device> = inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
+    let id = |device: &&Device| match inventory.injector().ids {
+        DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
+        DeviceIdStrategy::Index => device.place_name(),
+    };
+    let mut ids: Vec<String> = devices.iter().map(id).collect();
+    ids.dedup();
+    Offer {
+        name: name.to_string(),
+        devices: devices.len(),
+        healthy: devices.iter().filter(|device| inventory.is_healthy(device)).count(),
+        ids,
+    }
+}
+
+/// Opens the device nodes that NVML and containers need. Where no GPU is known, those that are there.
+fn nodes(dev_root: &Path, gpus: &[Gpu], deadline: Duration) -> Vec<DeviceNode> {
+    let dev = dev_root.join("dev");
+    let mut minors: Vec<u32> = gpus.iter().filter_map(|gpu| gpu.minor).collect();
+    if minors.is_empty() {
+        let entries = std::fs::read_dir(&dev).into_iter().flatten().flatten();
+        let name = |entry: std::fs::DirEntry| entry.file_name().into_string().ok();
+        minors = entries.filter_map(|entry| name(entry)?.strip_prefix("nvidia")?.parse().ok()).collect();
+    }
+    minors.sort_unstable();
+    let names = ["nvidiactl".to_owned(), "nvidia-uvm".to_owned()].into_iter();
+    let paths = names.chain(minors.into_iter().map(|minor| format!("nvidia{minor}"))).map(|name| dev.join(name));
+    paths.map(|path| DeviceNode { path: path.display().to_string(), opening: open_within(path, deadline) }).collect()
+}
+
+/// Opens on a thread of its own, which is left behind if it does not come back.
+fn open_within(path: PathBuf, deadline: Duration) -> Opening {
+    let (tell, told) = mpsc::channel();
+    let opened = std::thread::Builder::new().name("open".to_owned()).spawn(move || {
+        let _ = tell.send(open(&path));
+    });
+    match opened {
+        Ok(_) => told.recv_timeout(deadline).unwrap_or(Opening::Silent),
+        Err(error) => refused(&error),
+    }
+}
+
+fn open(path: &Path) -> Opening {
+    match OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(path) {
+        Ok(_) => Opening::Open,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Opening::Missing,
+        Err(error) => refused(&error),
+    }
+}
+
+fn refused(error: &io::Error) -> Opening {
+    Opening::Refused { code: error.raw_os_error().unwrap_or_default(), text: error.to_string() }
+}

@@ -1,0 +1,159 @@
+//! One look at the hardware for a person who asks: all that NVML says of the node and of each GPU. Every call has a
+//! deadline, and one that does not return is told as such.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::crew::{Crew, Subject, calling};
+use super::desk::count;
+use super::library::{self, OpenError, Opened};
+use super::session::Session;
+use super::{EdgeError, Settings, discovery, reading};
+use crate::device::health::{NvmlError as CallError, Reading};
+use crate::device::inventory::Found;
+
+/// What came of opening NVML, and of all that was asked then.
+#[derive(Debug)]
+pub enum Survey {
+    /// It could not be opened.
+    Closed(OpenError),
+    /// A call about no GPU in particular did not return in time.
+    Silent {
+        /// The call.
+        call: &'static str,
+    },
+    /// It is up.
+    Up(Up),
+}
+
+/// NVML when it is up.
+#[derive(Debug)]
+pub struct Up {
+    /// The library that was loaded.
+    pub library: String,
+    /// The places that were tried before it, with what was there.
+    pub tried: Vec<(String, String)>,
+    /// What the versions are.
+    pub versions: Versions,
+    /// Each place of the enumeration; or why not even their number is known.
+    pub gpus: Result<Vec<Surveyed>, CallError>,
+}
+
+/// Versions as NVML gives them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// Of the kernel driver, such as "580.95.05".
+    pub driver: Option<String>,
+    /// Of the library, such as "13.580.95.05".
+    pub library: Option<String>,
+    /// The newest CUDA that the driver serves, major and minor.
+    pub cuda: Option<(i32, i32)>,
+}
+
+/// One place of the enumeration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Surveyed {
+    /// It answered, if only with errors.
+    Answered {
+        /// What it is.
+        found: Found,
+        /// How it is, if it said who it is.
+        reading: Option<Result<Reading, CallError>>,
+    },
+    /// A call about it did not return in time.
+    Silent {
+        /// Its place.
+        index: u32,
+        /// The call.
+        call: &'static str,
+    },
+}
+
+/// Looks once; a call may take as long as `deadline`.
+///
+/// # Errors
+/// No thread can be had, or one panicked.
+pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, EdgeError> {
+    let mut crew = Crew::new(deadline)?;
+    let (named, root) = (settings.library.clone(), settings.driver_root.clone());
+    let open = move || {
+        calling("nvmlInit_v2");
+        library::open(named.as_deref(), &root).map(|Opened { nvml, library, tried }| {
+            // Nobody waits for the end: the process is about to end.
+            let session = Arc::new(Session::new(nvml, oneshot::channel().0));
+            let versions = versions(&session);
+            (count(&session), session, library, tried, versions)
+        })
+    };
+    let (count, session, library, tried, versions) = match ask(&mut crew, open).await? {
+        Err(call) => return Ok(Survey::Silent { call }),
+        Ok(Err(error)) => return Ok(Survey::Closed(error)),
+        Ok(Ok(opened)) => opened,
+    };
+    let gpus = match count {
+        Ok(count) => Ok(each(&mut crew, &session, count, settings.sysfs_root.clone()).await?),
+        Err(error) => Err(error),
+    };
+    // Shut down on a thread that may call NVML. If that hangs, it was told of the GPU that hangs already.
+    let _ = ask(&mut crew, move || drop(session)).await?;
+    Ok(Survey::Up(Up { library, tried, versions, gpus }))
+}
+
+/// Has a job done that is about no GPU in particular. The error is the call that did not return.
+async fn ask<T: Send + 'static>(
+    crew: &mut Crew,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<Result<T, &'static str>, EdgeError> {
+    let (tell, told) = oneshot::channel();
+    let mut tell = Some(tell);
+    let missed = async |call| {
+        if let Some(tell) = tell.take() {
+            let _ = tell.send(call);
+        }
+    };
+    tokio::select! {
+        answer = crew.node(job, missed) => answer.map(Ok),
+        Ok(call) = told => Ok(Err(call)),
+    }
+}
+
+async fn each(crew: &mut Crew, session: &Arc<Session>, count: u32, sysfs: PathBuf) -> Result<Vec<Surveyed>, EdgeError> {
+    let places = (0..count).map(|index| (Subject::Place(index), index)).collect();
+    let session = session.clone();
+    let job = move |index| {
+        let found = discovery::identify(&session, None, index, None, &sysfs);
+        let uuid = match &found {
+            Found::Gpu(gpu) => Some(&gpu.uuid),
+            Found::Failed { uuid, .. } => uuid.as_ref(),
+        };
+        let reading = uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));
+        Surveyed::Answered { found, reading }
+    };
+    let answers = crew.each(places, job).await?;
+    let silent = |subject: &Subject| {
+        let held_up = crew.held_up().iter().find(|held_up| held_up.subject == *subject);
+        held_up.map_or("a call of NVML", |held_up| held_up.call)
+    };
+    let told = answers.into_iter().zip(0..).map(|((subject, answer), index)| match answer {
+        Some(answered) => answered,
+        None => Surveyed::Silent { index, call: silent(&subject) },
+    });
+    Ok(told.collect())
+}
+
+fn versions(session: &Session) -> Versions {
+    let nvml = session.nvml();
+    calling("nvmlSystemGetDriverVersion");
+    let driver = nvml.sys_driver_version().ok();
+    calling("nvmlSystemGetNVMLVersion");
+    let library = nvml.sys_nvml_version().ok();
+    calling("nvmlSystemGetCudaDriverVersion_v2");
+    let cuda = nvml.sys_cuda_driver_version().ok();
+    let cuda = cuda.map(|number| {
+        (nvml_wrapper::cuda_driver_version_major(number), nvml_wrapper::cuda_driver_version_minor(number))
+    });
+    Versions { driver, library, cuda }
+}

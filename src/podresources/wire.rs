@@ -1,0 +1,151 @@
+//! The protobuf of podresources: the only file that reads it, and the List call.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use crate::device::holders::{Held, Holder};
+
+/// The generated code.
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::pedantic)]
+mod api {
+    tonic::include_proto!("v1");
+}
+
+use api::pod_resources_lister_client::PodResourcesListerClient;
+
+/// How long a question may take, from the dialling to the end of the answer.
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+/// The longest answer that is read: what the kubelet's own clients take (pkg/kubelet/apis/podresources, 16 MiB).
+pub(super) const LONGEST_ANSWER: usize = 16 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// The socket's path is not one that can be dialled.
+    #[error("the path of the podresources socket is not UTF-8")]
+    Path,
+    /// Nobody speaks HTTP/2 on the socket.
+    #[error("cannot connect to the podresources socket")]
+    Connect(#[source] tonic::transport::Error),
+    /// The call failed, here or there.
+    #[error("List of podresources failed: {} ({:?})", .0.message(), .0.code())]
+    Failed(Status),
+    /// Another kubelet came while this one was asked.
+    #[error("the podresources socket was replaced during List")]
+    Replaced,
+    /// The socket cannot be looked at.
+    #[error("cannot look at the podresources socket")]
+    Look(#[source] std::io::Error),
+    /// It took too long.
+    #[error("List of podresources was not answered within {} s", DEADLINE.as_secs())]
+    Deadline,
+}
+
+/// What the kubelet has answered.
+pub(super) struct Listed {
+    /// How many pods it knows.
+    pub(super) pods: usize,
+    /// The devices that they hold.
+    pub(super) held: Vec<Held>,
+}
+
+/// Asks which container holds which device.
+///
+/// Each question has a connection of its own: a kubelet that has restarted is not asked on a dead one, and between the
+/// questions, which are rare, nothing is held open.
+pub(super) async fn list(socket: &Path) -> Result<Listed, AskError> {
+    let address = format!("unix://{}", socket.to_str().ok_or(AskError::Path)?);
+    let call = async {
+        let kubelet = Endpoint::from_shared(address).map_err(AskError::Connect)?;
+        let channel = kubelet.connect().await.map_err(AskError::Connect)?;
+        let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LONGEST_ANSWER);
+        client.list(api::ListPodResourcesRequest {}).await.map_err(AskError::Failed)
+    };
+    let answer = tokio::time::timeout(DEADLINE, call).await.map_err(|_| AskError::Deadline)??;
+    Ok(read(answer.into_inner()))
+}
+
+/// Reads the answer. What is no device of a plugin by its resource's name is passed over.
+fn read(answer: api::ListPodResourcesResponse) -> Listed {
+    let pods = answer.pod_resources.len();
+    let mut held = Vec::new();
+    for pod in answer.pod_resources {
+        for container in pod.containers {
+            for devices in container.devices {
+                let Ok(resource) = devices.resource_name.parse() else { continue };
+                let holder = Holder {
+                    namespace: pod.namespace.clone(),
+                    pod: pod.name.clone(),
+                    container: container.name.clone(),
+                };
+                let each = |id| Held { resource: Clone::clone(&resource), id, holder: holder.clone() };
+                held.extend(devices.device_ids.into_iter().map(each));
+            }
+        }
+    }
+    Listed { pods, held }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(resource: &str, ids: &[&str]) -> api::ContainerDevices {
+        let device_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        api::ContainerDevices { resource_name: resource.to_owned(), device_ids, topology: None }
+    }
+
+    #[test]
+    fn every_device_of_every_container_is_read() {
+        let container = |name: &str, devices| api::ContainerResources {
+            name: name.to_owned(),
+            devices,
+            cpu_ids: vec![3],
+            ..Default::default()
+        };
+        let pod = |name: &str, containers| api::PodResources {
+            name: name.to_owned(),
+            namespace: "jobs".to_owned(),
+            containers,
+        };
+        let trainer = vec![
+            container("main", vec![devices("nvidia.com/gpu", &["GPU-1", "GPU-2"]), devices("example.com/nic", &["a"])]),
+            container("sidecar", vec![devices("", &["GPU-3"]), devices("nvidia.com/gpu", &["GPU-4::1"])]),
+        ];
+        let pod_resources = vec![pod("idle", vec![container("main", Vec::new())]), pod("train", trainer)];
+        let listed = read(api::ListPodResourcesResponse { pod_resources });
+        assert_eq!(listed.pods, 2);
+        let read: Vec<_> =
+            listed.held.iter().map(|held| format!("{} {} {}", held.resource, held.id, held.holder)).collect();
+        assert_eq!(
+            read,
+            [
+                "nvidia.com/gpu GPU-1 jobs/train/main",
+                "nvidia.com/gpu GPU-2 jobs/train/main",
+                "example.com/nic a jobs/train/main",
+                "nvidia.com/gpu GPU-4::1 jobs/train/sidecar",
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kubelet_that_does_not_speak_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("kubelet.sock");
+        let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let before = tokio::time::Instant::now();
+        assert!(matches!(list(&socket).await, Err(AskError::Deadline)));
+        assert_eq!(before.elapsed(), DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("kubelet.sock");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert!(matches!(list(&socket).await, Err(AskError::Connect(_))));
+    }
+}

@@ -1,0 +1,125 @@
+//! What a status says of an inventory.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::device::health::{Moment, NodeObservation, Observation as Told, Scope, Xid};
+use crate::device::inventory::tests::{gpu, node, scan};
+use crate::device::inventory::{Inventory, Observation};
+use crate::device::names::ResourceName;
+
+pub(crate) fn nvml() -> Nvml {
+    Nvml {
+        state: NvmlState::Up,
+        fault: None,
+        driver_version: Some("570.86.15".to_owned()),
+        cuda_version: Some("12.8".to_owned()),
+        nvml_version: Some("12.570.86.15".to_owned()),
+        unanswered_calls: 0,
+    }
+}
+
+/// The status of an inventory, 100 seconds after the start and at a fixed time of day.
+pub(crate) fn status_of(inventory: &Inventory, journal: &Journal) -> Status {
+    let wall = Wall::new(at(100), SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_784_617));
+    let registration = Registration {
+        registered: true,
+        since: Some(wall.at(at(1))),
+        endpoint: Some("nvidia-gpu-abcd1234.sock".to_owned()),
+        streams: 1,
+        registrations: 1,
+        problem: None,
+    };
+    build(Facts {
+        wall,
+        version: ("0.1.0", "abcdef"),
+        not_ready: Vec::new(),
+        inventory,
+        nvml: nvml(),
+        registrations: inventory.resources().map(|name| (name.clone(), registration.clone())).collect(),
+        holders: None,
+        configuration: Configuration::default(),
+        events: journal.told(wall, []),
+        last_events: journal.last_events(wall),
+    })
+}
+
+pub(crate) fn at(seconds: u64) -> Moment {
+    Moment(Duration::from_secs(seconds))
+}
+
+/// An Xid on the GPU at this index, taken in by the inventory and the journal.
+pub(crate) fn xid(inventory: &mut Inventory, journal: &Journal, index: u32, xid: u32, seconds: u64) {
+    let observation = Told::Xid { xid: Xid(xid), scope: Scope::Gpu };
+    let observation = Observation::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
+    let changes = inventory.apply(at(seconds), observation);
+    journal.take(at(seconds), &changes, inventory);
+}
+
+#[test]
+fn a_failed_gpu_is_told_with_its_reason_since_when_and_what_to_do() {
+    let (mut inventory, journal) = (node(2), Journal::default());
+    xid(&mut inventory, &journal, 1, 79, 40);
+    let status = status_of(&inventory, &journal);
+    let resource = &status.resources[0];
+    assert_eq!((resource.name.as_str(), resource.healthy, resource.devices.len()), ("nvidia.com/gpu", 1, 2));
+    assert_eq!(resource.devices[1].reasons, ["xid"]);
+    let gpu = &status.gpus[1];
+    assert!(!gpu.healthy && status.gpus[0].healthy);
+    let reason = &gpu.reasons[0];
+    assert_eq!((reason.kind.as_str(), reason.xid), ("xid", Some(79)));
+    assert_eq!(status.generated_at.since(reason.since), Duration::from_secs(60));
+    assert!(reason.remedy.as_deref().is_some_and(|remedy| remedy.contains("reboot the node")));
+    assert!(!reason.message.contains("reboot"), "the remedy stands by itself: {}", reason.message);
+    assert_eq!(gpu.xids, [XidCount { xid: 79, count: 1 }]);
+    assert_eq!((gpu.became_unhealthy, gpu.became_healthy), (1, 0));
+    let kinds: Vec<_> = status.events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::GpuUnhealthy, EventKind::Xid]);
+    assert_eq!(gpu.last_event, Some(status.events[0].at));
+}
+
+#[test]
+fn the_status_is_read_back_as_it_was_written() {
+    let (mut inventory, journal) = (node(8), Journal::default());
+    xid(&mut inventory, &journal, 1, 79, 40);
+    let status = status_of(&inventory, &journal);
+    let text = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    assert!(text.starts_with("{\"schemaVersion\":1,"), "{text}");
+}
+
+#[test]
+fn a_storm_of_xids_is_one_event_and_pushes_nothing_out() {
+    let (mut inventory, journal) = (node(2), Journal::default());
+    xid(&mut inventory, &journal, 0, 79, 1);
+    for second in 2..2_000 {
+        xid(&mut inventory, &journal, 1, 13, second);
+    }
+    let status = status_of(&inventory, &journal);
+    assert_eq!(status.events.len(), 3, "{:#?}", status.events);
+    assert_eq!((status.events[0].xid, status.events[0].times), (Some(13), 1_998));
+}
+
+#[test]
+fn the_journal_is_bounded() {
+    let journal = Journal::default();
+    for n in 0..1_000 {
+        journal.add(Happened::new(at(n), EventKind::Finding, format!("finding {n}")));
+    }
+    let told = journal.told(Wall::new(at(1_000), SystemTime::UNIX_EPOCH), []);
+    assert_eq!((told.len(), told[0].message.as_str()), (256, "finding 999"));
+}
+
+#[test]
+fn a_gpu_that_is_gone_is_told_still() {
+    let (mut inventory, journal) = (node(2), Journal::default());
+    let changes = inventory.apply(at(5), scan([0]));
+    journal.take(at(5), &changes, &inventory);
+    let status = status_of(&inventory, &journal);
+    assert_eq!(status.gpus.len(), 2);
+    assert_eq!(status.gpus[1].reasons[0].kind, "not_enumerated");
+    assert_eq!(status.gpus[1].resources, [ResourceName::gpu().to_string()]);
+    let _: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(&serde_json::to_string(&status).unwrap()).unwrap();
+}
