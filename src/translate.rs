@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use anyhow::Context;
 use tracing::warn;
@@ -113,12 +114,12 @@ pub fn policy(config: &Config) -> Policy {
     for finding in findings {
         warn!("{finding}");
     }
-    if config.health.release_for_reset {
-        warn!(
-            "health.releaseForReset has no effect in this version, which cannot tell whether a pod holds a GPU: send              SIGUSR1 before a reset"
-        );
-    }
     policy
+}
+
+/// For how long NVML is let go by itself when a GPU wants a reset and nothing holds it; `None`: never.
+pub(super) fn release_for_reset(config: &Config) -> Option<Duration> {
+    config.health.release_for_reset.then_some(config.health.release_for)
 }
 
 /// Which devices are preferred.

@@ -11,6 +11,7 @@ use super::crew::{Crew, Subject, calling};
 use super::desk::count;
 use super::library::{self, OpenError, Opened};
 use super::session::Session;
+use super::telemetry::Telemetry;
 use super::{EdgeError, Settings, discovery, reading};
 use crate::device::health::{NvmlError as CallError, Reading};
 use crate::device::inventory::Found;
@@ -77,7 +78,7 @@ pub enum Surveyed {
 /// # Errors
 /// No thread can be had, or one panicked.
 pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, EdgeError> {
-    let mut crew = Crew::new(deadline)?;
+    let mut crew = Crew::new(deadline, Telemetry::default())?;
     let (named, root) = (settings.library.clone(), settings.driver_root.clone());
     let open = move || {
         calling("nvmlInit_v2");
