@@ -4,12 +4,11 @@
 //! to be held.
 
 mod bell;
-mod errands;
 mod news;
 mod wire;
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -31,10 +30,10 @@ const FORGOTTEN_AFTER: u32 = 3;
 /// published; its readers are woken by one that says something new, and by one that was wanted. `None` is published
 /// where nothing is known: no socket, or no answer several times in a row.
 pub async fn follow(
-    socket: Option<PathBuf>,
-    bell: Arc<Bell>,
+    socket: Option<&Path>,
+    bell: &Bell,
     now: impl Fn() -> Moment,
-    publish: watch::Sender<Option<Arc<Holders>>>,
+    publish: &watch::Sender<Option<Arc<Holders>>>,
 ) -> Infallible {
     let Some(socket) = socket else { return std::future::pending().await };
     let mut kubelet = Kubelet::default();
@@ -42,8 +41,8 @@ pub async fn follow(
     let mut wanted = true;
     loop {
         let (asked, began) = (now(), Instant::now());
-        let answer = kubelet.ask(&socket, asked).await;
-        say(&socket, &answer, news.of(asked, &answer));
+        let answer = kubelet.ask(socket, asked).await;
+        say(socket, &answer, news.of(asked, &answer));
         let pause = if answer.is_ok() { QUIET } else { LOOKED };
         match answer {
             Ok(holders) => {

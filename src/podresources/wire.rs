@@ -7,7 +7,6 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
-use super::errands::with_errands;
 use crate::device::holders::{Held, Holder};
 
 /// The generated code.
@@ -60,12 +59,12 @@ pub(super) struct Listed {
 /// questions, which are rare, nothing is held open.
 pub(super) async fn list(socket: &Path) -> Result<Listed, AskError> {
     let address = format!("unix://{}", socket.to_str().ok_or(AskError::Path)?);
-    let call = with_errands(async |errands| {
-        let kubelet = Endpoint::from_shared(address).map_err(AskError::Connect)?.executor(errands);
+    let call = async {
+        let kubelet = Endpoint::from_shared(address).map_err(AskError::Connect)?;
         let channel = kubelet.connect().await.map_err(AskError::Connect)?;
         let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LONGEST_ANSWER);
         client.list(api::ListPodResourcesRequest {}).await.map_err(AskError::Failed)
-    });
+    };
     let answer = tokio::time::timeout(DEADLINE, call).await.map_err(|_| AskError::Deadline)??;
     Ok(read(answer.into_inner()))
 }
