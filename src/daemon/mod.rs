@@ -2,7 +2,6 @@
 
 mod findings;
 mod holding;
-mod memory;
 mod mps;
 mod operator;
 mod outcomes;
@@ -26,6 +25,7 @@ use crate::device::health::{Moment, NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::http;
 use crate::log;
+use crate::memory::Memory;
 use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
@@ -36,7 +36,6 @@ use crate::status::Journal;
 use crate::translate;
 use crate::watch::Watches;
 use holding::Holding;
-use memory::Memory;
 use mps::ControlDaemons;
 use operator::{Operator, Ping};
 use outcomes::Outcomes;
