@@ -81,7 +81,8 @@ fn rows(html: &mut String, gpu: &Gpu, devices: &[(&str, &Device)], status: &Stat
         if let Some(mig) = mig {
             write!(html, "<b title=\"{}\">{}:{}</b> ", Escaped(uuid), gpu.index, mig.index)?;
         }
-        write!(html, "{}", Escaped(resource))?;
+        let profile = mig.and_then(|mig| mig.profile.as_deref());
+        write!(html, "<span title=\"{}\">{}</span>", Escaped(resource), Escaped(profile.unwrap_or(resource)))?;
         if devices.iter().any(|device| device.replica.is_some()) {
             write!(html, " <span class=\"sub\">× {}</span>", devices.len())?;
         }
