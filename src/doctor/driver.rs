@@ -99,7 +99,7 @@ const OTHER_DRIVER: &str = "NVIDIA's driver cannot have a GPU that another drive
 
 fn module(facts: &Facts) -> Finding {
     const ID: &str = "driver.module";
-    let Module { version, nvidia, nouveau, uvm } = &facts.module;
+    let Module { version, nvidia, nouveau, uvm, .. } = &facts.module;
     match version {
         Some(version) if *uvm || !*nvidia => Finding::ok(GROUP, ID, MODULE, format!("loaded, version {version}")),
         Some(version) => Finding::warning(

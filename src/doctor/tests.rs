@@ -43,8 +43,15 @@ fn facts() -> Facts {
             "0000:1b:00.0".to_owned(),
             PciGpu { device: "0x2330".to_owned(), driver: Some("nvidia".to_owned()) },
         )])),
-        module: Module { version: Some("580.95.05".to_owned()), nvidia: true, nouveau: false, uvm: true },
+        module: Module {
+            version: Some("580.95.05".to_owned()),
+            nvidia: true,
+            nouveau: false,
+            uvm: true,
+            ..Module::default()
+        },
         driver: Asked::Answered(Box::new(survey)),
+        plugin: Err("HTTP is off".to_owned()),
         kubelet: Kubelet {
             directory: "/var/lib/kubelet/device-plugins".into(),
             state: Directory::Writable,
@@ -138,6 +145,7 @@ Kubelet
   ok       the kubelet's version: 1.36
   ok       other plugins for the same resources: none
   ok       this plugin: serves nvidia-gpu-ju1vfhy7.sock
+  ok       the running plugin's own word: not heard: HTTP is off
   ok       what the kubelet knows: by its checkpoint nvidia.com/gpu: 1 Healthy device
 
 Container runtime
@@ -154,7 +162,7 @@ Node
   ok       the clock: not before anything that has happened
   ok       the state directory: /var/lib/gpu-device-plugin is writable
 
-1 problem, 1 warning, 18 fine
+1 problem, 1 warning, 19 fine
 Begin with: GPU 0: NVIDIA H100 80GB HBM3, GPU-1, 0000:1b:00.0: Unhealthy: the driver asks for a reset of the
             GPU
 ";
@@ -295,10 +303,95 @@ fn a_gpu_on_the_bus_that_answers_with_errors_is_told_once() {
 }
 
 #[test]
+fn what_only_the_running_plugin_knows_is_told_by_its_word() {
+    use crate::device::inventory::tests::node;
+    use crate::status::{Journal, tests as status};
+    let heard = |change: fn(&mut crate::status::Status)| {
+        move |facts: &mut Facts| {
+            let (mut inventory, journal) = (node(1), Journal::default());
+            status::xid(&mut inventory, &journal, 0, 79, 40);
+            let mut status = status::status_of(&inventory, &journal);
+            status.plugin.ready = true;
+            change(&mut status);
+            facts.plugin = Ok(Box::new(status));
+        }
+    };
+    one(heard(|_| {}), Level::Problem, "gpus.plugin", "Xid 79 (the GPU has fallen off the bus)");
+    let known = |facts: &mut Facts| {
+        heard(|_| {})(facts);
+        let message = facts.plugin.as_ref().unwrap().gpus[0].reasons[0].message.clone();
+        survey(facts).gpus[0].causes = vec![(message, None)];
+    };
+    one(known, Level::Problem, "gpus.gpu", "Xid 79");
+    let not_ready = |status: &mut crate::status::Status| {
+        status.gpus[0].reasons.clear();
+        status.plugin.ready = false;
+        status.plugin.not_ready = vec!["nvidia.com/gpu has no stream".to_owned()];
+    };
+    one(heard(not_ready), Level::Problem, "kubelet.ready", "not ready: nvidia.com/gpu has no stream");
+}
+
+#[test]
+fn a_container_that_is_let_near_some_gpus_only_is_told_so() {
+    let hidden = |facts: &mut Facts| {
+        let other = facts.bus.as_ref().unwrap()["0000:1b:00.0"].clone();
+        facts.bus.as_mut().unwrap().insert("0000:c8:00.0".to_owned(), other);
+        facts.module.gpus = ["0000:1b:00.0".to_owned()].into();
+    };
+    one(hidden, Level::Problem, "gpus.enumeration", "NVIDIA_VISIBLE_DEVICES=all");
+    let failed = |facts: &mut Facts| {
+        hidden(facts);
+        facts.module.gpus.insert("0000:c8:00.0".to_owned());
+    };
+    one(failed, Level::Problem, "gpus.enumeration", "RmInitAdapter");
+}
+
+#[test]
+fn cdi_names_need_a_kubelet_that_takes_them_and_mps_its_daemon() {
+    let old = |facts: &mut Facts| {
+        facts.kubelet.version = Some((1, 28));
+        facts.settings.strategies.insert(DeviceListStrategy::CdiCri);
+    };
+    assert!(told(old).iter().any(|(level, id, _)| (*level, *id) == (Level::Warning, "runtime.kubelet")));
+    let alone = |facts: &mut Facts| {
+        old(facts);
+        facts.settings.strategies.remove(&DeviceListStrategy::Envvar);
+    };
+    assert!(told(alone).iter().any(|(level, id, _)| (*level, *id) == (Level::Problem, "runtime.kubelet")));
+    let mps = |answer: Result<String, String>| {
+        move |facts: &mut Facts| facts.runtimes.mps = vec![("nvidia.com/gpu.shared".to_owned(), answer)]
+    };
+    assert_eq!(told(mps(Ok("25.0".to_owned()))), []);
+    one(mps(Err("no daemon".to_owned())), Level::Problem, "runtime.mps", "mount its directory at /mps");
+}
+
+#[test]
 fn a_gpu_that_is_no_pci_device_is_no_problem() {
     let tegra = |facts: &mut Facts| {
         facts.bus = Ok(BTreeMap::new());
         survey(facts).gpus[0].bus = None;
     };
     assert_eq!(told(tegra), []);
+}
+
+#[test]
+fn every_finding_is_documented() {
+    let document = include_str!("../../docs/doctor.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: std::collections::BTreeSet<&str> = rows.filter(|id| id.contains('.')).collect();
+    let sources = [
+        include_str!("mod.rs"),
+        include_str!("driver.rs"),
+        include_str!("gpus.rs"),
+        include_str!("kubelet.rs"),
+        include_str!("node.rs"),
+        include_str!("runtime.rs"),
+    ];
+    let groups = ["configuration.", "driver.", "gpus.", "kubelet.", "runtime.", "node."];
+    let literals = sources.iter().flat_map(|source| source.split('"'));
+    let is_id = |text: &&str| {
+        groups.iter().any(|group| text.starts_with(group)) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
+    };
+    let said: std::collections::BTreeSet<&str> = literals.filter(is_id).collect();
+    assert_eq!(said, documented);
 }

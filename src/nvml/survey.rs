@@ -60,7 +60,7 @@ pub enum Surveyed {
     /// It answered, if only with errors.
     Answered {
         /// What it is.
-        found: Found,
+        found: Box<Found>,
         /// How it is, if it said who it is.
         reading: Option<Result<Reading, CallError>>,
     },
@@ -131,7 +131,7 @@ async fn each(crew: &mut Crew, session: &Arc<Session>, count: u32, sysfs: PathBu
             Found::Failed { uuid, .. } => uuid.as_ref(),
         };
         let reading = uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));
-        Surveyed::Answered { found, reading }
+        Surveyed::Answered { found: Box::new(found), reading }
     };
     let answers = crew.each(places, job).await?;
     let silent = |subject: &Subject| {

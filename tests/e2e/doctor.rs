@@ -1,5 +1,6 @@
 //! `doctor`: each known cause of a node without GPUs is made on a simulated node, and named with what mends it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -8,8 +9,10 @@ use std::path::{Path, PathBuf};
 use fake_nvml::profiles;
 use fake_nvml::state::State;
 use serde_json::Value;
+use simnode::kubelet::CHECKPOINT;
 use simnode::node::{Node, Plugin, PluginOptions};
 
+use crate::observe::until;
 use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin};
 
 const CONTAINERD: &str = "etc/containerd/config.toml";
@@ -46,8 +49,7 @@ impl Clinic {
     /// A node in good order, without kubelet or plugin.
     fn new(state: State) -> Self {
         let node = node(state);
-        // The registration socket answers there too: that somebody does is all that is asked.
-        let options = plugin().env("POD_RESOURCES_SOCKET", node.kubelet_socket());
+        let options = plugin().env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()));
         let clinic = Self { node, options };
         for directory in ["etc", "usr", "var/lib/kubelet", "run/containerd"] {
             fs::create_dir_all(clinic.host(directory)).unwrap();
@@ -172,6 +174,8 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     let Clinic { node, options } = clinic;
     let rig = Rig { kubelet, plugin, node };
     rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
     let before = files(rig.node.root());
     let clinic = Clinic { node: rig.node, options };
     let diagnosis = clinic.examine().await;
@@ -183,8 +187,10 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     diagnosis.has("ok", "gpus.offered", &["nvidia.com/gpu: 8 (8 Healthy)"]);
     diagnosis.has("ok", "kubelet.plugin", &["serves nvidia-gpu-"]);
     diagnosis.has("ok", "kubelet.known", &["nvidia.com/gpu: 8 Healthy devices"]);
+    diagnosis.has("ok", "kubelet.ready", &["ready: nvidia.com/gpu"]);
     diagnosis.has("ok", "driver.versions", &["580.95.05"]);
-    assert_eq!(files(clinic.node.root()), before);
+    let changed: Vec<_> = files(clinic.node.root()).symmetric_difference(&before).cloned().collect();
+    assert!(changed.is_empty(), "{changed:?}");
     assert!(rig.kubelet.violations().is_empty(), "{:?}", rig.kubelet.violations());
     let (code, text) = clinic.run(&[]).await;
     assert_eq!(code, Some(0));
@@ -192,17 +198,36 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     assert!(!text.contains('\x1b'), "colour is for terminals");
 }
 
-/// Every file below a directory.
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+/// Every file below a directory, but the checkpoint that the kubelet writes by and by.
+fn files(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
     for entry in fs::read_dir(directory).unwrap().flatten() {
-        match entry.file_type().unwrap().is_dir() {
-            true => found.extend(files(&entry.path())),
-            false => found.push(entry.path()),
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(_) if !name.starts_with('.') && name != CHECKPOINT => {
+                found.insert(entry.path());
+            }
+            _ => {}
         }
     }
-    found.sort();
     found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
+    let clinic = Clinic::new(profiles::h100x8());
+    let kubelet = kubelet(clinic.node.kubelet()).await;
+    let plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
+    clinic.node.xid(3, 95).unwrap();
+    kubelet.wait_allocatable(GPU, 7, PATIENCE).await.unwrap();
+    let http = plugin.http(PATIENCE).await.unwrap();
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+    let diagnosis = clinic.examine().await;
+    diagnosis.has("ok", "gpus.gpu", &["GPU 3"]);
+    diagnosis.has("problem", "gpus.plugin", &["GPU 3, by the running plugin", "Xid 95", "drain the GPU and reset it"]);
+    diagnosis.problems(&["gpus.plugin"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,6 +350,7 @@ fn placed(clinic: &Clinic) -> PluginOptions {
     let options = clinic.options.clone().bare();
     options
         .env("KUBELET_SOCKET", node.kubelet_socket())
+        .env("POD_RESOURCES_SOCKET", node.pod_resources_socket())
         .env("SYSFS_ROOT", node.sysfs())
         .env("PROC_ROOT", node.proc())
         .env("STATE_DIR", node.state_directory())
@@ -628,7 +654,7 @@ async fn the_rest_of_the_node_is_looked_at() {
     };
     warning("few inotify instances", few, "node.inotify", &["max_user_instances 4", "sysctl -w"]).await;
     let behind = |clinic: Clinic| {
-        let file = fs::File::create(clinic.node.kubelet_directory().join("kubelet_internal_checkpoint")).unwrap();
+        let file = fs::File::create(clinic.node.kubelet_directory().join(CHECKPOINT)).unwrap();
         file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(86_400)).unwrap();
         clinic
     };

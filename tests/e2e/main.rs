@@ -11,6 +11,7 @@ mod holding;
 mod journal;
 mod kubelet;
 mod layouts;
+mod look;
 mod observe;
 mod placement;
 mod pod_resources;

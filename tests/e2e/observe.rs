@@ -35,7 +35,12 @@ async fn rig_on(node: Node, allocatable: usize) -> (Rig, HttpAddress) {
 }
 
 /// Waits until an answer is as it should be; a failure shows the last one.
-async fn until(http: &HttpAddress, path: &str, what: &str, mut is: impl FnMut(&HttpAnswer) -> bool) -> HttpAnswer {
+pub(crate) async fn until(
+    http: &HttpAddress,
+    path: &str,
+    what: &str,
+    mut is: impl FnMut(&HttpAnswer) -> bool,
+) -> HttpAnswer {
     let started = Instant::now();
     loop {
         let answer = http.get(path).await.unwrap();

@@ -105,14 +105,14 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
 
 fn found(place: &Surveyed) -> Option<Found> {
     match place {
-        Surveyed::Answered { found, .. } => Some(found.clone()),
+        Surveyed::Answered { found, .. } => Some(found.as_ref().clone()),
         Surveyed::Silent { .. } => None,
     }
 }
 
 fn reading(place: &Surveyed) -> Option<(Uuid, Reading)> {
     let Surveyed::Answered { found, reading: Some(Ok(reading)) } = place else { return None };
-    let uuid = match found {
+    let uuid = match found.as_ref() {
         Found::Gpu(gpu) => Some(&gpu.uuid),
         Found::Failed { uuid, .. } => uuid.as_ref(),
     };
@@ -124,7 +124,7 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
         Surveyed::Silent { index, call } => {
             return Gpu { index: *index, silent: Some((*call).to_owned()), ..Gpu::default() };
         }
-        Surveyed::Answered { found, reading } => (found, reading),
+        Surveyed::Answered { found, reading } => (found.as_ref(), reading),
     };
     let mut gpu = match found {
         Found::Failed { index, uuid, error } => Gpu {
