@@ -81,6 +81,7 @@ fn facts() -> Facts {
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000),
             newest: None,
             state: Some(("/var/lib/gpu-device-plugin".into(), Directory::Writable)),
+            unreadable: None,
             quarantine: None,
         },
     }
@@ -244,6 +245,12 @@ fn an_asking_that_fails_is_told() {
 }
 
 #[test]
+fn a_version_that_is_not_told_is_no_mismatch() {
+    assert_eq!(told(|facts| facts.module.version = Some("unknown".to_owned())), []);
+    one(|facts| facts.module.version = Some("1.2.3".to_owned()), Level::Problem, "driver.versions", "1.2.3");
+}
+
+#[test]
 fn a_container_without_the_control_node_is_told_apart_from_a_driver_that_is_not_loaded() {
     let hidden = |sees: bool| {
         move |facts: &mut Facts| {
@@ -272,6 +279,8 @@ fn a_directory_that_is_of_no_use_says_why() {
         facts.node.state = Some(("/state".into(), Directory::NotWritable("Read-only file system".into())));
     };
     one(read_only, Level::Warning, "node.state", "--state-dir");
+    let unreadable = |facts: &mut Facts| facts.node.unreadable = Some("it is of version 7, not 1".into());
+    one(unreadable, Level::Warning, "node.state", "sets it aside");
 }
 
 #[test]
