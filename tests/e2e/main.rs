@@ -14,6 +14,7 @@ mod pod_resources;
 mod reload;
 mod requests;
 mod rig;
+mod sharing;
 mod soak;
 mod stopping;
 mod swap;

@@ -3,6 +3,9 @@
 //! `benches/figures` builds what it needs and runs it. Times are medians of one run on one machine; where a
 //! figure hangs on the machine, a yardstick taken in the same run stands beside it.
 
+#[path = "figures/many.rs"]
+mod many;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -55,6 +58,10 @@ struct Args {
     /// Seconds to watch the idle plugin
     #[arg(long, default_value_t = 60)]
     idle: u64,
+
+    /// Measures nothing but nodes with many devices and a configuration of many resources
+    #[arg(long)]
+    many: bool,
 }
 
 /// The plugin on a node with a kubelet.
@@ -84,13 +91,17 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let size = std::fs::metadata(&args.plugin).context("the plugin's executable")?.len();
     println!("{:<58}{:>10.2} MB", "executable, stripped", size as f64 / 1e6);
+    if args.many {
+        return many::devices(&args).await;
+    }
     start(&args).await?;
     calls(&args).await?;
     xids(&args).await?;
     recoveries(&args).await?;
     kubelet_restarts(&args).await?;
     memory(&args).await?;
-    idle(&args).await
+    idle(&args).await?;
+    many::devices(&args).await
 }
 
 /// From exec, and from the start of `main`, to Register and to the first list.
