@@ -1,5 +1,6 @@
 //! Names that cross a wall: UUIDs, device ids, PCI bus ids and resource names. Holding one is the proof that it is well formed.
 
+use std::borrow::Borrow;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -90,6 +91,12 @@ impl Uuid {
     #[must_use]
     pub fn is_mig(&self) -> bool {
         self.0.starts_with("MIG-")
+    }
+}
+
+impl Borrow<str> for Uuid {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
