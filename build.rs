@@ -18,7 +18,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/logs/HEAD");
     println!("cargo:rustc-env=GIT_COMMIT={}", commit());
+    println!("cargo:rustc-env=RUSTC_VERSION={}", rustc_version());
     Ok(())
+}
+
+/// The compiler's own word, such as "1.89.0".
+fn rustc_version() -> String {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).arg("--version").output().ok();
+    let text = output.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    text.split_whitespace().nth(1).unwrap_or("unknown").to_owned()
 }
 
 /// The commit that is built: `GIT_COMMIT` where the build has no `.git` (a container build), else git's word.

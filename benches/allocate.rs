@@ -10,8 +10,8 @@ use gpu_device_plugin::device::allocation::Policies;
 use gpu_device_plugin::device::layout::Layout;
 use gpu_device_plugin::device::names::ResourceName;
 use gpu_device_plugin::plugin::allocations::Allocations;
-use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
+use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
 use simnode::kubelet::Kubelet;
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
 use tokio::sync::watch;
@@ -28,8 +28,7 @@ fn bench(criterion: &mut Criterion) {
             directory.path(),
             &ResourceName::gpu(),
             snapshots,
-            &Notes::default(),
-            &Allocations::default(),
+            &Telemetry::new(Calls::default(), Allocations::default()),
         )
         .expect("a server");
         let path: PathBuf = server.path().to_owned();

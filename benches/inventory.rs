@@ -13,8 +13,8 @@ use gpu_device_plugin::device::names::ResourceName;
 use gpu_device_plugin::device::sharing::SharedResource;
 use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::count::Count;
-use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::service::Service;
+use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
 use gpu_device_plugin::plugin::wire;
 use tokio::sync::watch;
 
@@ -40,8 +40,8 @@ fn lists(criterion: &mut Criterion) {
         assert_eq!(ids.len(), count);
         let (publish, snapshots) = watch::channel(Arc::new(inventory.clone()));
         let (_alive, end) = watch::channel(());
-        let service =
-            Service::new(name.clone(), snapshots, end, Count::default(), Notes::default(), Allocations::default());
+        let telemetry = Telemetry::new(Calls::default(), Allocations::default());
+        let service = Service::new(name.clone(), snapshots, end, Count::default(), telemetry);
         let mut group = criterion.benchmark_group(title);
         group.bench_function("list built and encoded", |bencher| {
             bencher.iter(|| wire::encoded_list(Service::list(black_box(name), black_box(&inventory))));

@@ -21,8 +21,8 @@ use gpu_device_plugin::device::layout::{Layout as NodeLayout, MigStrategy};
 use gpu_device_plugin::device::names::ResourceName;
 use gpu_device_plugin::device::topology::{Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
 use gpu_device_plugin::plugin::allocations::Allocations;
-use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
+use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
 use simnode::proto::{ContainerPreferredAllocationRequest, PreferredAllocationRequest};
@@ -116,8 +116,12 @@ fn ids(inventory: &Inventory) -> Vec<String> {
 async fn measure_all(inventory: Inventory, cases: &[Case]) {
     let directory = tempfile::tempdir().expect("a directory");
     let (_publish, snapshots) = watch::channel(Arc::new(inventory));
-    let server =
-        Server::start(directory.path(), &ResourceName::gpu(), snapshots, &Notes::default(), &Allocations::default());
+    let server = Server::start(
+        directory.path(),
+        &ResourceName::gpu(),
+        snapshots,
+        &Telemetry::new(Calls::default(), Allocations::default()),
+    );
     let server = server.expect("a server");
     let client = Kubelet::dial(server.path().to_owned()).await.expect("a client");
     for case in cases {

@@ -14,19 +14,24 @@
 //! - [`watch`]: one inotify instance for all directories that are watched.
 //! - [`quarantine`]: the directory in which files speak against GPUs.
 //! - [`config`]: what may be written, and what the daemon runs on.
+//! - [`counters`]: counters that the edges keep of their own work.
 //! - [`translate`]: from the configuration to what each room needs of it, in that room's words.
 //! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
+//! - [`http`]: the operator's edge: metrics, probes, status and a page for people.
+//! - [`metrics`]: the text that Prometheus scrapes. A view.
 //! - [`log`]: what the log says of the inventory's changes.
+//! - [`client`]: the one who asks a running daemon over HTTP.
+//! - [`check`]: one question about the node in one line, for node problem detector.
 //! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who gathers the facts.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
 //! # Walls
 //!
 //! ```text
-//!            main ── daemon ─┬─────────┬─────────┬────────────┐
-//!                            │         │         │            │
-//!                         config     nvml/    plugin/   podresources/
-//!                            └─────────┴───▶ device/ ◀────────┘
+//!            main ── daemon ─┬─────────┬─────────┬────────────┬──────────────┐
+//!                            │         │         │            │              │
+//!                         config     nvml/    plugin/   podresources/     http/ ─▶ metrics/ ─▶ status/
+//!                            └─────────┴───▶ device/ ◀────────┴──────────────────────────────────┘
 //! ```
 //!
 //! `device/` mentions no runtime, no protocol, no file system, no clock, no environment and no thread: time and facts
@@ -56,12 +61,17 @@
 //! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it never waits for NVML,
 //! which can hang for good on a sick GPU.
 
+pub mod check;
+pub mod client;
 pub mod config;
+pub mod counters;
 pub mod daemon;
 pub mod device;
 pub mod doctor;
 pub mod host;
+pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;

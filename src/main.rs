@@ -1,13 +1,14 @@
 //! The door: arguments, log, configuration, run, exit code.
 
-use std::io::{IsTerminal, Write};
+mod commands;
+
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use gpu_device_plugin::config::args::{Action, Doctor, Invocation, SURVEY};
+use gpu_device_plugin::config::args::{Action, Invocation};
 use gpu_device_plugin::config::{Config, ConfigSource, Loaded, LogFormat, Process, Purpose, show};
-use gpu_device_plugin::doctor::gather::Look;
-use gpu_device_plugin::{daemon, doctor};
+use gpu_device_plugin::daemon;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Level, error, info, warn};
 use tracing_subscriber::filter::Targets;
@@ -26,7 +27,7 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let started = Instant::now();
-    let invocation = match Invocation::of_process() {
+    let mut invocation = match Invocation::of_process() {
         Ok(invocation) => invocation,
         Err(error) => {
             // Help and version come this way too. That they cannot be printed is nothing to act on.
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    if matches!(invocation.action, Action::Doctor(_) | Action::Status(_) | Action::Ask(_)) {
+        commands::take_flags_of_the_daemon(&mut invocation);
+    }
     let mut source = ConfigSource::new(invocation.sources);
     let result = match invocation.action {
         Action::Check => source.check().map(|text| print!("{text}")),
@@ -41,7 +45,9 @@ fn main() -> ExitCode {
             loaded.warnings().for_each(|warning| eprintln!("{warning}"));
             print!("{}", show(&loaded.config));
         }),
-        Action::Doctor(asked) => return examine(asked, &mut source),
+        Action::Doctor(asked) => return commands::doctor(asked, &mut source, std::env::args_os().skip(1).collect()),
+        Action::Status(form) => return commands::status(form, &mut source),
+        Action::Ask(asked) => return commands::check(asked, &mut source),
         Action::Serve => match source.load(Purpose::Serve) {
             Ok(loaded) => return serve(loaded, source, started),
             Err(refused) => Err(refused),
@@ -53,39 +59,6 @@ fn main() -> ExitCode {
             eprintln!("{refused}");
             ExitCode::from(USAGE)
         }
-    }
-}
-
-/// Says why pods do not get GPUs.
-fn examine(asked: Doctor, source: &mut ConfigSource) -> ExitCode {
-    let (config, report) = source.read_leniently();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start: {error}");
-            return ExitCode::from(doctor::Verdict::Unchecked.exit_code());
-        }
-    };
-    let (text, code) = runtime.block_on(async {
-        if asked.survey {
-            let survey = doctor::gather::survey(&config).await;
-            return (serde_json::to_string(&survey).unwrap_or_default() + "\n", 0);
-        }
-        let mut survey: Vec<_> = std::env::args_os().skip(1).collect();
-        survey.push(format!("--{SURVEY}").into());
-        let look = Look { host_root: asked.host_root, survey };
-        let report = doctor::examine(&doctor::gather::facts(&config, &report, look).await);
-        let text = match asked.json {
-            true => doctor::json(&report),
-            false => doctor::text(&report, std::io::stdout().is_terminal()),
-        };
-        (text, report.verdict().exit_code())
-    });
-    // What hangs in the driver must not hold up the exit.
-    runtime.shutdown_background();
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::from(code),
-        Err(_) => ExitCode::from(doctor::Verdict::Unchecked.exit_code()),
     }
 }
 

@@ -58,7 +58,10 @@ pub async fn ready(resource: &ResourceName) {
 }
 
 /// Asks the control daemon for its default share of threads.
-async fn ask(resource: &ResourceName) -> Result<String, NoAnswer> {
+///
+/// # Errors
+/// Its client cannot be run, or says that no daemon answers.
+pub async fn ask(resource: &ResourceName) -> Result<String, NoAnswer> {
     let client = |error: std::io::Error| NoAnswer::Client(error.to_string());
     let mut child = Command::new(CONTROL)
         .env("CUDA_MPS_PIPE_DIRECTORY", mps_pipe(resource))

@@ -1,12 +1,15 @@
 //! From the configuration to what each room needs of it, in that room's words.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use anyhow::Context;
 use tracing::warn;
 
-use crate::config::{Config, Health, Imex, KubeletSocket, Sharing, Xids};
+use crate::client::Place;
+use crate::config::{Config, Health, HttpAddress, Imex, KubeletSocket, Sharing, Xids};
 use crate::device::allocation::Policies;
 use crate::device::health::{Critical, Overrides, Policy, Relapses, Rules, Thresholds, Xid};
 use crate::device::injection::{HostNodes, Injector};
@@ -44,6 +47,21 @@ pub fn habits(config: &Config, policy: &Policy) -> nvml::Habits {
         poll: config.health.poll_interval,
         deadline: config.health.call_deadline,
         release_for: config.health.release_for,
+    }
+}
+
+/// Where a daemon with this configuration is asked over HTTP from the same host: nowhere, if it does not listen.
+pub fn asked_at(config: &Config) -> Vec<Place> {
+    let here = |port: u16| {
+        let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+        [v4, v6].map(|address: IpAddr| Place::Tcp(SocketAddr::new(address, port))).into()
+    };
+    match &config.process.http_address {
+        HttpAddress::Off => Vec::new(),
+        HttpAddress::AnyAddress(port) => here(*port),
+        HttpAddress::Tcp(address) if address.ip().is_unspecified() => here(address.port()),
+        HttpAddress::Tcp(address) => vec![Place::Tcp(*address)],
+        HttpAddress::Unix(path) => vec![Place::Unix(path.clone())],
     }
 }
 
@@ -96,12 +114,12 @@ pub fn policy(config: &Config) -> Policy {
     for finding in findings {
         warn!("{finding}");
     }
-    if config.health.release_for_reset {
-        warn!(
-            "health.releaseForReset has no effect in this version, which cannot tell whether a pod holds a GPU: send              SIGUSR1 before a reset"
-        );
-    }
     policy
+}
+
+/// For how long NVML is let go by itself when a GPU wants a reset and nothing holds it; `None`: never.
+pub(super) fn release_for_reset(config: &Config) -> Option<Duration> {
+    config.health.release_for_reset.then_some(config.health.release_for)
 }
 
 /// Which devices are preferred.

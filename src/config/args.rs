@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::settings::{self, Setting, Shape};
 use super::sources::Sources;
+use crate::check::Rule;
 
 /// What the program is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +19,35 @@ pub enum Action {
     Check,
     /// `config show`: print the configuration in force.
     Show,
+    /// `status`: print what a running daemon knows.
+    Status(Form),
+    /// `check`: answer one question in one line.
+    Ask(Ask),
     /// `doctor`: tell why pods do not get GPUs.
     Doctor(Doctor),
+}
+
+/// How `status` prints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    /// A table.
+    #[default]
+    Table,
+    /// A table with more columns.
+    Wide,
+    /// JSON, as the daemon gives it.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// What `check` is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// The question.
+    pub rule: Rule,
+    /// The most bytes of the answer.
+    pub longest: usize,
 }
 
 /// What `doctor` is asked for.
@@ -62,6 +90,8 @@ impl Invocation {
                 take_flags(&mut command, &mut sources);
                 match name.as_str() {
                     "doctor" => Action::Doctor(Doctor::of(&mut command)),
+                    "status" => Action::Status(Form::of(&mut command)),
+                    "check" => Action::Ask(Ask::of(&mut command)),
                     _ => of_config(command, &mut sources),
                 }
             }
@@ -69,11 +99,65 @@ impl Invocation {
         Ok(Self { action, sources })
     }
 
+    /// Takes the flags of another command line where this one has none: those of the daemon beside which it runs. What
+    /// is no command line of ours has none.
+    pub fn fall_back_on(&mut self, arguments: impl IntoIterator<Item = OsString>) {
+        if let Ok(other) = Self::parse(arguments, |_| None) {
+            self.sources.fall_back_on(other.sources);
+        }
+    }
+
     /// The command line and environment of this process.
     pub fn of_process() -> Result<Self, clap::Error> {
         let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self::parse(std::env::args_os(), variable)
     }
+}
+
+impl Form {
+    const WORDS: [(&'static str, Self); 4] =
+        [("table", Self::Table), ("wide", Self::Wide), ("json", Self::Json), ("yaml", Self::Yaml)];
+
+    fn of(matches: &mut ArgMatches) -> Self {
+        chosen(&Self::WORDS, matches.remove_one("output"))
+    }
+}
+
+impl Ask {
+    /// What node problem detector keeps of a line unless it is told otherwise (max_output_length).
+    const LONGEST: &'static str = "80";
+
+    fn of(matches: &mut ArgMatches) -> Self {
+        let longest = matches.remove_one::<u16>("max-output").map_or(usize::MAX, usize::from);
+        Self { rule: chosen(&Rule::WORDS, matches.remove_one("RULE")), longest }
+    }
+}
+
+/// What a word stands for; clap has let none but these pass.
+fn chosen<T: Copy + Default>(words: &[(&str, T)], word: Option<String>) -> T {
+    let word = words.iter().find(|(known, _)| Some(*known) == word.as_deref());
+    word.map(|(_, meaning)| *meaning).unwrap_or_default()
+}
+
+fn status() -> Command {
+    let output = Arg::new("output").long("output").short('o').value_name("FORMAT").default_value("table");
+    Command::new("status")
+        .about("Print what the running plugin knows: devices, health with reason, who holds them")
+        .after_help("It asks at --http-address. Exit code: 0 it answered, 1 it did not.")
+        .arg(output.value_parser(Form::WORDS.map(|(word, _)| word)).help("How it is told"))
+}
+
+fn check() -> Command {
+    let rule = Arg::new("RULE").default_value("all").value_parser(Rule::WORDS.map(|(word, _)| word));
+    let longest = Arg::new("max-output").long("max-output").value_name("BYTES").default_value(Ask::LONGEST);
+    Command::new("check")
+        .about("Answer one question in one line, for node problem detector's custom plugin monitor")
+        .after_help(
+            "It asks the running plugin at --http-address for less than a second; without it, it says what can be seen \
+             from outside. Exit code: 0 OK, 1 NonOK, 2 Unknown.",
+        )
+        .arg(rule.help("Is every GPU Healthy, every resource registered with the kubelet, does NVML answer; or all"))
+        .arg(longest.value_parser(clap::value_parser!(u16)).help("The most bytes of the line"))
 }
 
 impl Doctor {
@@ -139,8 +223,7 @@ pub fn command() -> Command {
                 .help("Print the version and the git commit"),
         )
         .args(settings::ALL.iter().filter_map(|setting| Some(arg(setting, setting.flag?))))
-        .subcommand(config)
-        .subcommand(doctor())
+        .subcommands([config, status(), doctor(), self::check()])
 }
 
 fn arg(setting: &Setting, flag: &'static str) -> Arg {

@@ -27,6 +27,13 @@ impl Sources {
         self.flags.insert(flag, values);
     }
 
+    /// Takes the flags of `other` that are not given here.
+    pub(super) fn fall_back_on(&mut self, other: Self) {
+        for (flag, values) in other.flags {
+            self.flags.entry(flag).or_insert(values);
+        }
+    }
+
     /// The values of `setting` here, the one that counts first.
     fn of<'s>(&'s self, setting: &Setting) -> impl Iterator<Item = (Origin, &'s [String])> + use<'s> {
         let flag = setting.flag.and_then(|flag| Some((Origin::Flag(flag), self.flags.get(flag)?.as_slice())));

@@ -1,13 +1,17 @@
 //! The only room that knows all others: discover, wire, supervise, stop.
 
 mod findings;
+mod holding;
 mod memory;
 mod mps;
+mod operator;
+mod outcomes;
 mod plugins;
 mod reload;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
@@ -18,8 +22,9 @@ use tracing::warn;
 
 use crate::config::{Config, ConfigSource};
 use crate::device::allocation::{Draft, Finished};
-use crate::device::health::{NodeHealth, NodeObservation, Remembered};
+use crate::device::health::{Moment, NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
+use crate::http;
 use crate::log;
 use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
 use crate::plugin::allocations::Allocations;
@@ -27,10 +32,14 @@ use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
 use crate::podresources;
 use crate::quarantine::{self, Doorkeeper};
+use crate::status::Journal;
 use crate::translate;
 use crate::watch::Watches;
+use holding::Holding;
 use memory::Memory;
 use mps::ControlDaemons;
+use operator::{Operator, Ping};
+use outcomes::Outcomes;
 use plugins::Plugins;
 use reload::{Reloader, Wake};
 
@@ -51,12 +60,13 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     // Before anything else: without them the signals would end the process.
-    let mut reloader = Reloader::new(source, config.clone())?;
+    let (clock, journal) = (Clock::from(started), Journal::default());
+    let outcomes = Outcomes::new(clock, journal.clone());
+    let mut reloader = Reloader::new(source, config.clone(), outcomes.clone())?;
     let let_go = LetGo::default();
     let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
     let injector = translate::injector(&config, reloader.host()?);
     let policy = translate::policy(&config);
-    let clock = Clock::from(started);
     let memory = Memory::open(config.process.state_dir.as_deref());
     let doorkeeper = Doorkeeper::new(config.process.quarantine_dir.as_deref());
     let places = translate::places(&config)?;
@@ -79,12 +89,33 @@ pub async fn run(
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
-    let (allocations, mut allocated) = Allocations::channel();
-    let (holders, _) = watch::channel(None);
-    let ask_sooner = Notify::new();
+    let (allocations, allocated) = Allocations::channel();
+    let (holders, holders_now) = watch::channel(None);
+    let ask_sooner = Arc::new(Notify::new());
+    let release = translate::release_for_reset(&config);
+    let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, ask_sooner.clone());
     let pod_resources = config.process.pod_resources_socket.as_deref();
     let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
-    let mut wiring = Wiring { publish, want, remember, accustom, clock, doorkeeper: doorkeeper.clone() };
+    let (pings, pinged) = operator::pings();
+    let operator = Arc::new(Operator {
+        inventory: publish.subscribe(),
+        holders: holders.subscribe(),
+        nvml: links.telemetry.clone(),
+        let_go: let_go.clone(),
+        plugins: plugins.telemetries(),
+        calls: plugins.calls(),
+        journal: journal.clone(),
+        outcomes,
+        clock,
+        settings: operator::Settings::of(&config),
+        pings,
+        stopping: AtomicBool::new(false),
+    });
+    let mut http = JoinSet::new();
+    if let Some(address) = operator::address(&config) {
+        http.spawn(http::serve(address, operator.clone()));
+    }
+    let mut wiring = Wiring { journal, publish, want, remember, accustom, clock, doorkeeper: doorkeeper.clone() };
 
     let result = tokio::select! {
         () = stop => Ok(()),
@@ -98,26 +129,32 @@ pub async fn run(
         }
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
         never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
-        () = async { while allocated.recv().await.is_some() { ask_sooner.notify_one(); } } => {
-            Err(anyhow!("no allocation can be told any more"))
-        }
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))
         }
-        result = attend(observations, &mut wiring, &mut plugins, &mut reloader) => result,
+        Some(ended) = http.join_next(), if !http.is_empty() => {
+            let Err(panicked) = ended;
+            Err(anyhow!(panicked).context("the HTTP edge ended by itself"))
+        }
+        result = attend(observations, pinged, &mut wiring, &mut plugins, &mut reloader, &mut holding) => result,
     };
+    operator.stopping.store(true, Relaxed);
     let remembered = wiring.remember.borrow().clone();
     tokio::join!(plugins.stop(), memory.settle(remembered));
+    // The last to go: until then it says that the plugin is stopping.
+    http.shutdown().await;
     result
 }
 
 /// Takes observations into the inventory, publishes it, and sees that every resource is served.
 async fn attend(
     mut observations: mpsc::Receiver<Vec<Seen>>,
+    mut pinged: mpsc::Receiver<Ping>,
     wiring: &mut Wiring,
     plugins: &mut Plugins,
     reloader: &mut Reloader,
+    holding: &mut Holding,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     // Catalogues that take too long for this task, which the lists of devices wait for.
@@ -131,6 +168,10 @@ async fn attend(
                     let mut taken = wiring.take_in(batch.drain(..).flatten());
                     if taken.layout {
                         taken.postponed.extend(reloader.look_at_host(&wiring.publish));
+                        holding.settle(&wiring.publish);
+                    }
+                    if taken.health {
+                        holding.release(&wiring.publish.borrow());
                     }
                     for draft in taken.postponed {
                         postponed.spawn_blocking(move || draft.finish());
@@ -138,12 +179,17 @@ async fn attend(
                     plugins.serve_all(&wiring.publish);
                 }
             }
+            Some(ping) = pinged.recv() => drop(ping.send(())),
             Some(finished) = postponed.join_next(), if !postponed.is_empty() => {
                 let finished = finished.context("a preferred allocation could not be prepared")?;
                 wiring.publish.send_if_modified(|inventory| {
                     Arc::make_mut(inventory).finish(finished);
                     false
                 });
+            }
+            () = holding.answered() => {
+                holding.settle(&wiring.publish);
+                holding.release(&wiring.publish.borrow());
             }
             answered = daemons.answered() => {
                 let observation = Observation::MpsAnswers(answered?);
@@ -157,6 +203,7 @@ async fn attend(
                     Wake::Reload(loaded) => {
                         let left = reloader.apply(*loaded, wiring.clock.now(), &wiring.publish);
                         wiring.settle(reloader.running());
+                        holding.release_for(translate::release_for_reset(reloader.running()));
                         left
                     }
                     Wake::Look => reloader.look_at_host(&wiring.publish),
@@ -164,6 +211,7 @@ async fn attend(
                 for draft in left {
                     postponed.spawn_blocking(move || draft.finish());
                 }
+                holding.settle(&wiring.publish);
                 plugins.serve_all(&wiring.publish);
             }
             Some(ended) = plugins.running.join_next(), if !plugins.running.is_empty() => {
@@ -178,12 +226,15 @@ async fn attend(
 struct Taken {
     /// Whether the layout changed by it.
     layout: bool,
+    /// Whether the health of a GPU changed by it.
+    health: bool,
     /// Catalogues to finish.
     postponed: Vec<Arc<Draft>>,
 }
 
 /// The inventory, and who has to hear of its changes.
 struct Wiring {
+    journal: Journal,
     publish: watch::Sender<Arc<Inventory>>,
     want: watch::Sender<Wants>,
     remember: watch::Sender<Remembered>,
@@ -199,24 +250,28 @@ impl Wiring {
     fn take_in(&mut self, seen: impl Iterator<Item = Seen>) -> Taken {
         let mut next = self.publish.borrow().clone();
         let inventory = Arc::make_mut(&mut next);
-        let mut changes: Vec<Changes> = seen.map(|seen| inventory.apply(seen.at, seen.observation)).collect();
-        if changes.iter().any(|change| !change.appeared.is_empty()) {
+        let taken = seen.map(|Seen { at, observation }| (at, inventory.apply(at, observation)));
+        let mut taken: Vec<(Moment, Changes)> = taken.collect();
+        if taken.iter().any(|(_, change)| !change.appeared.is_empty()) {
             // A GPU that is spoken against is never shown Healthy.
             let quarantine = NodeObservation::Quarantine(self.doorkeeper.says(inventory));
-            changes.push(inventory.apply(self.clock.now(), Observation::Health(quarantine)));
+            let now = self.clock.now();
+            taken.push((now, inventory.apply(now, Observation::Health(quarantine))));
         }
         self.publish.send_if_modified(|inventory| {
             *inventory = next.clone();
-            changes.iter().any(|change| *change != Changes::default())
+            taken.iter().any(|(_, change)| *change != Changes::default())
         });
-        for changes in &changes {
+        for (at, changes) in &taken {
             log::changes(changes, &next);
             findings::log(changes);
+            self.journal.take(*at, changes, &next);
         }
         self.tell(&next);
         Taken {
-            layout: changes.iter().any(|changes| changes.layout),
-            postponed: changes.iter_mut().flat_map(|changes| std::mem::take(&mut changes.postponed)).collect(),
+            layout: taken.iter().any(|(_, changes)| changes.layout),
+            health: taken.iter().any(|(_, changes)| !changes.health.is_empty()),
+            postponed: taken.into_iter().flat_map(|(_, changes)| changes.postponed).collect(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The resources that are served, a task each.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use crate::device::names::ResourceName;
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::Changes;
 use crate::plugin::socket::Places;
+use crate::plugin::telemetry::{Calls, Telemetry};
 use crate::plugin::{self, PluginError};
 
 /// How long the resources get to end their streams and servers.
@@ -24,7 +26,8 @@ pub(super) struct Plugins {
     allocations: Allocations,
     stopping: watch::Sender<bool>,
     pub(super) running: JoinSet<Result<(), PluginError>>,
-    known: Vec<ResourceName>,
+    known: Telemetries,
+    calls: Calls,
     started: Instant,
 }
 
@@ -32,26 +35,38 @@ impl Plugins {
     /// None yet.
     pub(super) fn new(places: Places, changes: Changes, allocations: Allocations, started: Instant) -> Self {
         let (stopping, _) = watch::channel(false);
-        Self { places, changes, allocations, stopping, running: JoinSet::new(), known: Vec::new(), started }
+        let (known, calls) = (Telemetries::default(), Calls::default());
+        Self { places, changes, allocations, stopping, running: JoinSet::new(), known, calls, started }
     }
 
     /// Starts a task for each resource that has none.
     pub(super) fn serve_all(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
         let inventory = publish.borrow().clone();
         for resource in
-            inventory.resources().filter(|resource| !self.known.contains(resource)).cloned().collect::<Vec<_>>()
+            inventory.resources().filter(|resource| self.known.of(resource).is_none()).cloned().collect::<Vec<_>>()
         {
-            self.known.push(resource.clone());
+            let telemetry = Telemetry::new(self.calls.clone(), self.allocations.clone());
+            self.known.add(&resource, telemetry.clone());
             self.running.spawn(plugin::run(
                 resource,
                 self.places.clone(),
                 publish.subscribe(),
                 self.changes.clone(),
-                self.allocations.clone(),
                 self.started,
+                telemetry,
                 self.stopping.subscribe(),
             ));
         }
+    }
+
+    /// What the resources tell of themselves.
+    pub(super) fn telemetries(&self) -> Telemetries {
+        self.known.clone()
+    }
+
+    /// How long calls take.
+    pub(super) fn calls(&self) -> Calls {
+        self.calls.clone()
     }
 
     /// Ends the streams and servers and removes the sockets, within the grace.
@@ -61,5 +76,28 @@ impl Plugins {
         if tokio::time::timeout(STOPPING_GRACE, all).await.is_err() {
             warn!("a resource did not stop in time");
         }
+    }
+}
+
+/// What the resources tell of themselves, by name. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Telemetries(Arc<Mutex<BTreeMap<ResourceName, Telemetry>>>);
+
+impl Telemetries {
+    /// All of them.
+    pub(super) fn all(&self) -> BTreeMap<ResourceName, Telemetry> {
+        self.lock().clone()
+    }
+
+    fn of(&self, resource: &ResourceName) -> Option<Telemetry> {
+        self.lock().get(resource).cloned()
+    }
+
+    fn add(&self, resource: &ResourceName, telemetry: Telemetry) {
+        self.lock().insert(resource.clone(), telemetry);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ResourceName, Telemetry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

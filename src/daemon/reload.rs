@@ -16,6 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::findings;
+use super::outcomes::Outcomes;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
 use crate::device::allocation::Draft;
 use crate::device::health::{Moment, Policy};
@@ -52,6 +53,7 @@ pub(super) struct Reloader {
     slow: Interval,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
+    outcomes: Outcomes,
 }
 
 impl Reloader {
@@ -59,7 +61,7 @@ impl Reloader {
     ///
     /// # Errors
     /// The signal cannot be listened for.
-    pub(super) fn new(source: ConfigSource, running: Config) -> anyhow::Result<Self> {
+    pub(super) fn new(source: ConfigSource, running: Config, outcomes: Outcomes) -> anyhow::Result<Self> {
         let mut slow = tokio::time::interval_at(tokio::time::Instant::now() + SLOW, SLOW);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reloader = Self {
@@ -72,6 +74,7 @@ impl Reloader {
             slow,
             watcher: None,
             watched: BTreeSet::new(),
+            outcomes,
         };
         reloader.watch();
         Ok(reloader)
@@ -106,7 +109,7 @@ impl Reloader {
                     self.watch();
                     match self.source.load(Purpose::Serve) {
                         Ok(loaded) => return Wake::Reload(Box::new(loaded)),
-                        Err(refused) => refuse(&refused),
+                        Err(refused) => self.refuse(&refused),
                     }
                 }
                 () = self.changed.notified() => self.due = Some(tokio::time::Instant::now() + SETTLE),
@@ -130,7 +133,7 @@ impl Reloader {
             Reload::Unchanged => None,
             Reload::Loaded(loaded) => Some(loaded),
             Reload::Refused(refused) => {
-                refuse(&refused);
+                self.refuse(&refused);
                 None
             }
         }
@@ -163,6 +166,7 @@ impl Reloader {
             Ok(left) => left,
             Err(error) => {
                 error!("the new configuration is refused, the one before stays in force: {error:#}");
+                self.outcomes.refused(&format!("{error:#}"));
                 return Vec::new();
             }
         };
@@ -176,6 +180,7 @@ impl Reloader {
             milliseconds = (took * 1e3).round() / 1e3,
             "the new configuration is in force"
         );
+        self.outcomes.applied();
         self.running = config;
         left
     }
@@ -198,7 +203,7 @@ impl Reloader {
             bail!("the sharing of {resource} {why}");
         }
         let policies = translate::policies(config);
-        Ok(change(publish, |inventory| {
+        Ok(self.change(publish, |inventory| {
             let judged = policy.map(|policy| inventory.judge_by(now, policy)).unwrap_or_default();
             [judged, inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
         }))
@@ -212,7 +217,33 @@ impl Reloader {
         if *publish.borrow().injector() == injector {
             return Vec::new();
         }
-        change(publish, |inventory| [inventory.hand_over(injector)])
+        self.change(publish, |inventory| [inventory.hand_over(injector)])
+    }
+
+    /// The one place where a configuration changes the inventory. The answer is what it leaves to be done elsewhere.
+    fn change<const N: usize>(
+        &self,
+        publish: &watch::Sender<Arc<Inventory>>,
+        how: impl FnOnce(&mut Inventory) -> [Changes; N],
+    ) -> Vec<Arc<Draft>> {
+        let mut next = publish.borrow().clone();
+        let changes = how(Arc::make_mut(&mut next));
+        publish.send_replace(next.clone());
+        for changes in &changes {
+            log::changes(changes, &next);
+            findings::log(changes);
+            self.outcomes.journal().take(self.outcomes.now(), changes, &next);
+        }
+        changes.into_iter().flat_map(|changes| changes.postponed).collect()
+    }
+
+    fn refuse(&self, refused: &Refused) {
+        let text = refused.to_string();
+        for line in text.lines() {
+            error!("{line}");
+        }
+        error!("the config file is refused, the configuration before stays in force");
+        self.outcomes.refused(&text);
     }
 
     /// Watches the directories on the way to the file, which change with its symlinks. Trouble is no more than slowness.
@@ -252,21 +283,6 @@ impl Reloader {
     }
 }
 
-/// The one place where a configuration changes the inventory. The answer is what it leaves to be done elsewhere.
-fn change<const N: usize>(
-    publish: &watch::Sender<Arc<Inventory>>,
-    how: impl FnOnce(&mut Inventory) -> [Changes; N],
-) -> Vec<Arc<Draft>> {
-    let mut next = publish.borrow().clone();
-    let changes = how(Arc::make_mut(&mut next));
-    publish.send_replace(next.clone());
-    for changes in &changes {
-        log::changes(changes, &next);
-        findings::log(changes);
-    }
-    changes.into_iter().flat_map(|changes| changes.postponed).collect()
-}
-
 fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
     let host = roots.look(config.injection.pass_device_specs);
     if config.injection.imex == Imex::Required && !host.imex_channel {
@@ -278,13 +294,6 @@ fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
         );
     }
     Ok(host)
-}
-
-fn refuse(refused: &Refused) {
-    for line in refused.to_string().lines() {
-        error!("{line}");
-    }
-    error!("the config file is refused, the configuration before stays in force");
 }
 
 /// The directory of the file, and of everything that a symlink on the way to it leads through.

@@ -1,6 +1,6 @@
 //! Which container holds which device, as the kubelet has said at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::health::Moment;
@@ -41,14 +41,15 @@ pub struct Held {
 pub struct Holders {
     asked: Moment,
     kubelet: u64,
-    pods: usize,
+    pods: BTreeSet<String>,
     held: BTreeMap<ResourceName, BTreeMap<String, Vec<Holder>>>,
 }
 
 impl Holders {
-    /// An answer that names `pods` pods, of the `kubelet`-th kubelet process that was met, to a question of this moment.
+    /// An answer that names these pods, each as namespace and name with a slash between, of the `kubelet`-th kubelet
+    /// process that was met, to a question of this moment.
     #[must_use]
-    pub fn new(asked: Moment, kubelet: u64, pods: usize, held: impl IntoIterator<Item = Held>) -> Self {
+    pub fn new(asked: Moment, kubelet: u64, pods: BTreeSet<String>, held: impl IntoIterator<Item = Held>) -> Self {
         let mut holders = Self { asked, kubelet, pods, held: BTreeMap::new() };
         for Held { resource, id, holder } in held {
             let of_device = holders.held.entry(resource).or_default().entry(id).or_default();
@@ -72,11 +73,11 @@ impl Holders {
         self.kubelet
     }
 
-    /// How many pods the kubelet knows, those that hold nothing included. A kubelet that has just started knows none
+    /// The pods that the kubelet knows, those that hold nothing included. A kubelet that has just started knows none
     /// until it has heard from the API server.
     #[must_use]
-    pub fn pods(&self) -> usize {
-        self.pods
+    pub fn pods(&self) -> &BTreeSet<String> {
+        &self.pods
     }
 
     /// Who holds a device: nobody, one container, or several of one pod.
@@ -121,7 +122,7 @@ mod tests {
             held("nvidia.com/gpu", "GPU-0::3", "a", "main"),
             held("example.com/nic", "not one of ours", "a", "main"),
         ];
-        let holders = Holders::new(Moment::default(), 1, 7, told);
+        let holders = Holders::new(Moment::default(), 1, ["a/b".to_owned()].into(), told);
         let names =
             |id: &str| holders.of(&gpu, &id.parse().unwrap()).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names("GPU-1"), ["default/b/a-sidecar", "default/b/main"]);
@@ -131,15 +132,15 @@ mod tests {
         let all: Vec<_> = holders.iter().map(|(resource, id, _)| (resource.as_str(), id)).collect();
         let (gpu, nic) = ("nvidia.com/gpu", "example.com/nic");
         assert_eq!(all, [(nic, "not one of ours"), (gpu, "GPU-0::3"), (gpu, "GPU-1"), (gpu, "GPU-1")]);
-        assert_eq!(holders.pods(), 7);
+        assert_eq!(holders.pods().len(), 1);
     }
 
     #[test]
     fn answers_agree_whenever_they_were_given() {
         let told = || [held("nvidia.com/gpu", "GPU-1", "b", "main")];
         let later = Moment(std::time::Duration::from_secs(10));
-        let first = Holders::new(Moment::default(), 1, 1, told());
-        assert!(first.agrees_with(&Holders::new(later, 2, 3, told())));
+        let first = Holders::new(Moment::default(), 1, BTreeSet::new(), told());
+        assert!(first.agrees_with(&Holders::new(later, 2, ["a/b".to_owned()].into(), told())));
         assert!(!first.agrees_with(&Holders::default()));
     }
 }

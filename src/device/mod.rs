@@ -3,6 +3,7 @@
 //! Pure: standard library and thiserror only. Time and facts come in as values.
 
 pub mod allocation;
+pub mod custody;
 pub mod filter;
 pub mod gpu;
 pub mod health;
@@ -14,5 +15,6 @@ pub mod limit;
 pub mod mig_profile;
 pub mod names;
 pub mod request;
+pub mod resets;
 pub mod sharing;
 pub mod topology;

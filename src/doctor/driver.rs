@@ -99,7 +99,7 @@ const OTHER_DRIVER: &str = "NVIDIA's driver cannot have a GPU that another drive
 
 fn module(facts: &Facts) -> Finding {
     const ID: &str = "driver.module";
-    let Module { version, nvidia, nouveau, uvm } = &facts.module;
+    let Module { version, nvidia, nouveau, uvm, .. } = &facts.module;
     match version {
         Some(version) if *uvm || !*nvidia => Finding::ok(GROUP, ID, MODULE, format!("loaded, version {version}")),
         Some(version) => Finding::warning(
@@ -133,7 +133,9 @@ fn module(facts: &Facts) -> Finding {
 
 fn library(facts: &Facts, survey: &Survey) -> Vec<Finding> {
     const ID: &str = "driver.library";
-    let tried = survey.tried.iter().map(|(place, outcome)| format!("{place} ({outcome})")).collect::<Vec<_>>();
+    // Many places in one pair of braces: a line may end after each.
+    let place = |(place, outcome): &(String, String)| format!("{} ({outcome})", place.replace(',', ", "));
+    let tried = survey.tried.iter().map(place).collect::<Vec<_>>();
     let root = facts.settings.driver_root.display();
     let Some(library) = &survey.library else {
         return match &survey.trouble {

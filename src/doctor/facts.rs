@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
+use crate::status::Status;
 
 /// Everything.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Facts {
     pub module: Module,
     /// What a process of its own found out from the driver.
     pub driver: Asked,
+    /// What the running plugin says of itself and its GPUs; or why it was not heard.
+    pub plugin: Result<Box<Status>, String>,
     /// The kubelet.
     pub kubelet: Kubelet,
     /// What brings GPUs into containers.
@@ -68,6 +71,8 @@ pub struct Module {
     pub nouveau: bool,
     /// Whether sysfs has the module `nvidia_uvm`.
     pub uvm: bool,
+    /// The GPUs in `/proc/driver/nvidia/gpus`, by address: in a container, those that the runtime has let in.
+    pub gpus: BTreeSet<String>,
 }
 
 /// What came of the process that asks the driver.
@@ -152,8 +157,8 @@ pub struct Gpu {
     pub error: Option<String>,
     /// A call about it that did not return.
     pub silent: Option<String>,
-    /// All that makes it Unhealthy, each with what to do.
-    pub causes: Vec<String>,
+    /// All that makes it Unhealthy, with what to do about it.
+    pub causes: Vec<(String, Option<String>)>,
     /// What wants attention.
     pub degradations: Vec<String>,
     /// The number of MIG devices, if MIG mode is on.
@@ -277,6 +282,8 @@ pub struct Runtimes {
     pub specs: Vec<Spec>,
     /// The directories in which they were looked for.
     pub spec_directories: Vec<PathBuf>,
+    /// Resources that are shared by MPS, and what its control daemon says.
+    pub mps: Vec<(String, Result<String, String>)>,
 }
 
 /// A container runtime.

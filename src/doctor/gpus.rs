@@ -24,6 +24,32 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             .fix("what the line says")
     }));
     findings.push(offers(facts, survey));
+    findings.extend(by_plugin(facts, survey));
+    findings
+}
+
+/// What the running plugin knows and a first look cannot: what GPUs went through.
+fn by_plugin(facts: &Facts, survey: &Survey) -> Vec<Finding> {
+    let Ok(status) = &facts.plugin else { return Vec::new() };
+    let known = |message: &str| survey.gpus.iter().any(|gpu| gpu.causes.iter().any(|(cause, _)| cause == message));
+    let mut findings = Vec::new();
+    for gpu in &status.gpus {
+        for reason in gpu.reasons.iter().filter(|reason| !known(&reason.message)) {
+            let since = reason.since;
+            let checked = format!("GPU {}, by the running plugin", gpu.index);
+            let remedy = reason.remedy.clone();
+            findings.push(
+                Finding::problem(
+                    GROUP,
+                    "gpus.plugin",
+                    &checked,
+                    format!("Unhealthy since {since}: {}", reason.message),
+                )
+                .why("no new pod gets an Unhealthy GPU; what hardware did is over when there is evidence of a repair")
+                .fix(remedy.unwrap_or_else(|| "`gpu-device-plugin status` and the plugin's log tell more".to_owned())),
+            );
+        }
+    }
     findings
 }
 
@@ -31,7 +57,10 @@ fn enumeration(facts: &Facts, survey: &Survey) -> Finding {
     const ID: &str = "gpus.enumeration";
     const CHECKED: &str = "GPUs that NVML lists";
     let listed = count(survey.gpus.len(), "GPU");
-    let Ok(bus) = &facts.bus else { return Finding::ok(GROUP, ID, CHECKED, listed) };
+    // Systems whose GPU is no PCI device have none there.
+    let Some(bus) = facts.bus.as_ref().ok().filter(|bus| !bus.is_empty()) else {
+        return Finding::ok(GROUP, ID, CHECKED, listed);
+    };
     // One that answers with errors is listed, and does not say where it is.
     let nameless = survey.gpus.iter().filter(|gpu| gpu.bus.is_none()).count();
     let unlisted: Vec<String> = unlisted(facts, survey)
@@ -42,6 +71,12 @@ fn enumeration(facts: &Facts, survey: &Survey) -> Finding {
     let seen = format!("{listed} of {} on the PCI bus", bus.len());
     if unlisted.len() <= nameless {
         return Finding::ok(GROUP, ID, CHECKED, seen);
+    }
+    let hidden = |(at, _): &(&str, _)| !facts.module.gpus.is_empty() && !facts.module.gpus.contains(*at);
+    if self::unlisted(facts, survey).iter().all(hidden) {
+        return Finding::problem(GROUP, ID, CHECKED, format!("{seen}; this container is not let near the others"))
+            .why("the plugin can offer only what it sees: the other GPUs of the node are nobody's")
+            .fix("run the plugin's container privileged with the host's /dev, or with NVIDIA_VISIBLE_DEVICES=all");
     }
     Finding::problem(GROUP, ID, CHECKED, format!("{seen}; missing or not answering: {}", unlisted.join(", ")))
         .why("the driver could not bring these up: NVML, and with it everything else, does without them")
@@ -74,17 +109,23 @@ fn gpu(gpu: &Gpu) -> Vec<Finding> {
                 )),
         );
     }
-    for cause in &gpu.causes {
-        // A cause says after a semicolon what to do about it.
-        let (what, remedy) = cause.split_once("; ").unwrap_or((cause, "what the line says"));
+    for (cause, remedy) in &gpu.causes {
+        let ask = format!("`nvidia-smi -i {}` and the kernel log (dmesg, NVRM) tell more", gpu.index);
+        let fix = match remedy {
+            Some(remedy) => remedy.clone(),
+            None if cause.starts_with("quarantined") => "do what the reason says; then remove the file from the \
+                                                         quarantine directory (--quarantine-dir)"
+                .to_owned(),
+            None => ask,
+        };
         findings.push(
-            Finding::problem(GROUP, ID, &checked, format!("{name}: Unhealthy: {what}"))
+            Finding::problem(GROUP, ID, &checked, format!("{name}: Unhealthy: {cause}"))
                 .why("no new pod gets an Unhealthy GPU")
-                .fix(remedy),
+                .fix(fix),
         );
     }
     for degradation in &gpu.degradations {
-        let (what, remedy) = degradation.split_once("; ").unwrap_or((degradation, "what the line says"));
+        let (what, remedy) = degradation.split_once("; ").unwrap_or((degradation, "see docs/health.md"));
         findings.push(
             Finding::warning(GROUP, ID, &checked, format!("{name}: {what}"))
                 .why("it works on, and wants attention")

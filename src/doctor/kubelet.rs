@@ -24,6 +24,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     findings.extend(version(kubelet));
     findings.extend(others(kubelet));
     findings.push(plugin(kubelet));
+    findings.push(ready(facts));
     findings.push(known(facts));
     findings.extend(kubelet.pod_resources.as_ref().map(|(path, answer)| pod_resources(path, answer)));
     findings
@@ -163,6 +164,23 @@ fn plugin(kubelet: &Kubelet) -> Finding {
     Finding::warning(GROUP, ID, PLUGIN, "no socket of it is served in this directory")
         .why("while it does not run, or has no GPU to serve, the kubelet has none to give")
         .fix("kubectl -n kube-system get pods -o wide -l app.kubernetes.io/name=gpu-device-plugin, and its log")
+}
+
+fn ready(facts: &Facts) -> Finding {
+    const ID: &str = "kubelet.ready";
+    const CHECKED: &str = "the running plugin's own word";
+    match &facts.plugin {
+        Err(unheard) => Finding::ok(GROUP, ID, CHECKED, format!("not heard: {unheard}")),
+        Ok(status) if status.plugin.ready => {
+            let names: Vec<&str> = status.resources.iter().map(|resource| resource.name.as_str()).collect();
+            Finding::ok(GROUP, ID, CHECKED, format!("ready: {}", names.join(", ")))
+        }
+        Ok(status) => {
+            Finding::problem(GROUP, ID, CHECKED, format!("not ready: {}", status.plugin.not_ready.join("; ")))
+                .why("what is not registered with the kubelet, or not watched by it, is not allocatable")
+                .fix("see the findings above; `gpu-device-plugin status -o wide` and the plugin's log tell more")
+        }
+    }
 }
 
 fn known(facts: &Facts) -> Finding {

@@ -10,6 +10,8 @@ use super::finding::{Finding, Group, Level, Report, Verdict};
 const SCHEMA_VERSION: u32 = 1;
 /// Columns of a line of text.
 const WIDTH: usize = 110;
+/// Before the problem that others may only follow from.
+const BEGIN: &str = "Begin with: ";
 /// Where the text of a finding begins.
 const INDENT: usize = 11;
 
@@ -64,17 +66,21 @@ pub fn text(report: &Report, colour: bool) -> String {
 fn one(text: &mut String, finding: &Finding, colour: bool) {
     let (word, paint) = level(finding.level);
     let word = painted(&format!("{word:<7}"), paint, colour);
-    paragraph(text, &format!("  {word}  "), &format!("{}: {}", finding.checked, finding.seen));
+    paragraph(text, &format!("  {word}  "), INDENT, &format!("{}: {}", finding.checked, finding.seen));
     for (label, words) in [("why", &finding.why), ("fix", &finding.fix)] {
         if !words.is_empty() {
-            paragraph(text, &format!("{:INDENT$}{} ", "", painted(label, "2", colour)), words);
+            paragraph(
+                text,
+                &format!("{:INDENT$}{} ", "", painted(label, "2", colour)),
+                INDENT + label.len() + 1,
+                words,
+            );
         }
     }
 }
 
-/// Words after a beginning, broken into lines below each other.
-fn paragraph(text: &mut String, begin: &str, words: &str) {
-    let indent = if begin.starts_with("   ") { INDENT + 4 } else { INDENT };
+/// Words after a beginning of so many columns, broken into lines below each other.
+fn paragraph(text: &mut String, begin: &str, indent: usize, words: &str) {
     text.push_str(begin);
     let mut column = indent;
     for (n, word) in words.split_whitespace().enumerate() {
@@ -110,7 +116,7 @@ fn summary(text: &mut String, report: &Report, colour: bool) {
     let _ = writeln!(text, "\n{}", painted(&told.join(", "), "1", colour));
     match (report.verdict(), report.first_problem()) {
         (Verdict::Problems, Some(first)) => {
-            paragraph(text, "", &format!("Begin with: {}: {}", first.checked, first.seen))
+            paragraph(text, BEGIN, BEGIN.len(), &format!("{}: {}", first.checked, first.seen));
         }
         (Verdict::Unchecked, _) => {
             text.push_str("Nothing was found that keeps GPUs from pods; not all could be checked.\n")

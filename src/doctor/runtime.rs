@@ -51,7 +51,38 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     if by_cdi {
         findings.extend(specs(facts));
     }
+    findings.extend(cdi_of_kubelet(facts));
+    findings.extend(facts.runtimes.mps.iter().map(mps));
     findings
+}
+
+/// The kubelet takes CDI names from plugins since 1.28, by a feature gate that is on from 1.29 on (KEP-4009).
+fn cdi_of_kubelet(facts: &Facts) -> Option<Finding> {
+    const ID: &str = "runtime.kubelet";
+    const CHECKED: &str = "CDI names in the kubelet's API";
+    let version = facts.kubelet.version?;
+    let alone = facts.settings.strategies.iter().eq([&DeviceListStrategy::CdiCri]);
+    (facts.settings.strategies.contains(&DeviceListStrategy::CdiCri) && version < (1, 29)).then(|| {
+        let seen = format!("the kubelet is {}.{}", version.0, version.1);
+        let finding = match alone {
+            true => Finding::problem(GROUP, ID, CHECKED, seen),
+            false => Finding::warning(GROUP, ID, CHECKED, seen),
+        };
+        finding
+            .why("a kubelet before 1.29 passes over the CDI names that the strategy cdi-cri gives, unless told otherwise")
+            .fix("use cdi-annotations, upgrade the kubelet, or turn on its feature gate DevicePluginCDIDevices (1.28)")
+    })
+}
+
+fn mps((resource, answer): &(String, Result<String, String>)) -> Finding {
+    const ID: &str = "runtime.mps";
+    let checked = format!("the MPS control daemon of {resource}");
+    match answer {
+        Ok(percentage) => Finding::ok(GROUP, ID, &checked, format!("answers: {percentage} % of the threads")),
+        Err(why) => Finding::problem(GROUP, ID, &checked, why.clone())
+            .why("a client of MPS without its daemon hangs, so the resource is not offered until it answers")
+            .fix("run NVIDIA's MPS control daemon on the node, and mount its directory at /mps in the plugin's container"),
+    }
 }
 
 /// Those whose socket is there; or, where none is to be seen, all that have a configuration.

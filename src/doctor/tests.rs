@@ -1,1 +1,397 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
+use super::facts::*;
+use super::*;
+use crate::device::injection::DeviceListStrategy;
+
+/// One H100 on a node in good order.
+fn facts() -> Facts {
+    let survey = Survey {
+        library: Some("/driver-root/usr/lib64/libnvidia-ml.so.1".to_owned()),
+        driver_version: Some("580.95.05".to_owned()),
+        library_version: Some("13.580.95.05".to_owned()),
+        cuda: Some((13, 0)),
+        gpus: vec![super::facts::Gpu {
+            uuid: Some("GPU-1".to_owned()),
+            model: Some("NVIDIA H100 80GB HBM3".to_owned()),
+            bus: Some("0000:1b:00.0".to_owned()),
+            minor: Some(0),
+            ..super::facts::Gpu::default()
+        }],
+        resources: vec![Offer {
+            name: "nvidia.com/gpu".to_owned(),
+            devices: 1,
+            healthy: 1,
+            ids: vec!["GPU-1".to_owned()],
+        }],
+        nodes: vec![DeviceNode { path: "/dev/nvidiactl".to_owned(), opening: Opening::Open }],
+        sees_control_node: true,
+        ..Survey::default()
+    };
+    let nvidia = Program { path: Some("/usr/bin/nvidia-container-runtime".into()), exists: true };
+    Facts {
+        settings: Settings {
+            strategies: [DeviceListStrategy::Envvar].into(),
+            mig_strategy: "none".to_owned(),
+            driver_root: "/driver-root".into(),
+            host_root: "/driver-root".into(),
+            ..Settings::default()
+        },
+        bus: Ok(BTreeMap::from([(
+            "0000:1b:00.0".to_owned(),
+            PciGpu { device: "0x2330".to_owned(), driver: Some("nvidia".to_owned()) },
+        )])),
+        module: Module {
+            version: Some("580.95.05".to_owned()),
+            nvidia: true,
+            nouveau: false,
+            uvm: true,
+            ..Module::default()
+        },
+        driver: Asked::Answered(Box::new(survey)),
+        plugin: Err("HTTP is off".to_owned()),
+        kubelet: Kubelet {
+            directory: "/var/lib/kubelet/device-plugins".into(),
+            state: Directory::Writable,
+            socket: Some(("/var/lib/kubelet/device-plugins/kubelet.sock".into(), Answer::Answers)),
+            others: vec![Endpoint {
+                name: "nvidia-gpu-ju1vfhy7.sock".to_owned(),
+                ours: Some("gpu".to_owned()),
+                answer: Answer::Answers,
+                process: None,
+            }],
+            checkpoint: Ok(BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)])),
+            version: Some((1, 36)),
+            pod_resources: Some(("/var/lib/kubelet/pod-resources/kubelet.sock".into(), Answer::Answers)),
+        },
+        runtimes: Runtimes {
+            runtimes: vec![Runtime {
+                name: "containerd",
+                socket: true,
+                default: Some("nvidia".to_owned()),
+                nvidia: BTreeMap::from([("nvidia".to_owned(), nvidia)]),
+                ..Runtime::default()
+            }],
+            ..Runtimes::default()
+        },
+        node: Node {
+            inotify: Inotify { instances: Some(8192), watches: Some(524_288), used: 12, ..Inotify::default() },
+            now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000),
+            newest: None,
+            state: Some(("/var/lib/gpu-device-plugin".into(), Directory::Writable)),
+            quarantine: None,
+        },
+    }
+}
+
+fn survey(facts: &mut Facts) -> &mut Survey {
+    match &mut facts.driver {
+        Asked::Answered(survey) => survey,
+        _ => panic!("the driver has answered"),
+    }
+}
+
+/// What is said of facts with this change, beside what is as it should be: level, id, and all the words.
+fn told(change: impl FnOnce(&mut Facts)) -> Vec<(Level, &'static str, String)> {
+    let mut facts = facts();
+    change(&mut facts);
+    let findings = examine(&facts).findings.into_iter().filter(|finding| finding.level != Level::Ok);
+    findings
+        .map(|finding| (finding.level, finding.id, format!("{}|{}|{}", finding.seen, finding.why, finding.fix)))
+        .collect()
+}
+
+/// The one thing that is said.
+#[track_caller]
+fn one(change: impl FnOnce(&mut Facts), level: Level, id: &str, words: &str) {
+    let told = told(change);
+    assert!(
+        matches!(told.as_slice(), [(l, i, text)] if *l == level && *i == id && text.contains(words)),
+        "{level:?} {id} {words:?}: {told:#?}"
+    );
+}
+
+#[test]
+fn the_report_reads_like_this() {
+    let mut facts = facts();
+    survey(&mut facts).gpus[0].causes = vec![("the driver asks for a reset of the GPU".into(), Some("do so".into()))];
+    facts.kubelet.pod_resources = None;
+    facts.runtimes.runtimes[0].default = None;
+    let expected = "\
+Configuration
+  ok       flags, environment and config file: no mistakes (from flags and environment, no config file)
+
+Driver
+  ok       GPUs on the PCI bus: 1 GPU
+  ok       NVIDIA's kernel module: loaded, version 580.95.05
+  ok       the NVML library (libnvidia-ml.so.1): loaded from /driver-root/usr/lib64/libnvidia-ml.so.1
+  ok       NVML: answers: driver 580.95.05, library 13.580.95.05, CUDA up to 13.0
+  ok       one version of module and library: 580.95.05 and 580.95.05
+  ok       device nodes: 1 node can be opened
+
+GPUs
+  ok       GPUs that NVML lists: 1 GPU of 1 on the PCI bus
+  PROBLEM  GPU 0: NVIDIA H100 80GB HBM3, GPU-1, 0000:1b:00.0: Unhealthy: the driver asks for a reset of the
+           GPU
+           why no new pod gets an Unhealthy GPU
+           fix do so
+  ok       what the kubelet is offered: nvidia.com/gpu: 1 (1 Healthy)
+
+Kubelet
+  ok       the plugin directory: /var/lib/kubelet/device-plugins is there and writable
+  ok       the kubelet's registration socket: /var/lib/kubelet/device-plugins/kubelet.sock answers
+  ok       the kubelet's version: 1.36
+  ok       other plugins for the same resources: none
+  ok       this plugin: serves nvidia-gpu-ju1vfhy7.sock
+  ok       the running plugin's own word: not heard: HTTP is off
+  ok       what the kubelet knows: by its checkpoint nvidia.com/gpu: 1 Healthy device
+
+Container runtime
+  warning  NVIDIA's container runtime: containerd knows it as nvidia, and not as the default runtime (none is
+           set)
+           why a container that another runtime starts does not see its GPU: nobody reads
+               NVIDIA_VISIBLE_DEVICES
+           fix set runtimeClassName: nvidia in each pod that wants GPUs (with a RuntimeClass whose handler is
+               nvidia), or make it the default: nvidia-ctk runtime configure --runtime=containerd
+               --set-as-default && systemctl restart containerd
+
+Node
+  ok       inotify: max_user_instances 8192 (12 in use, as far as can be seen), max_user_watches 524288
+  ok       the clock: not before anything that has happened
+  ok       the state directory: /var/lib/gpu-device-plugin is writable
+
+1 problem, 1 warning, 19 fine
+Begin with: GPU 0: NVIDIA H100 80GB HBM3, GPU-1, 0000:1b:00.0: Unhealthy: the driver asks for a reset of the
+            GPU
+";
+    let report = examine(&facts);
+    assert_eq!(text(&report, false), expected, "{}", text(&report, false));
+    let coloured = text(&report, true);
+    assert!(coloured.contains("\u{1b}[31;1mPROBLEM\u{1b}[0m"), "{coloured}");
+}
+
+#[test]
+fn the_json_form_says_its_version_and_names_each_finding() {
+    let mut facts = facts();
+    facts.kubelet.socket.as_mut().unwrap().1 = Answer::Dead;
+    let document: serde_json::Value = serde_json::from_str(&json(&examine(&facts))).unwrap();
+    assert_eq!(document["schemaVersion"], 1);
+    assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&document["verdict"], &document["problems"]), (&"problems".into(), &1.into()));
+    let finding = document["findings"].as_array().unwrap().iter().find(|f| f["level"] == "problem").unwrap();
+    assert_eq!(
+        finding,
+        &serde_json::json!({
+            "id": "kubelet.socket", "group": "kubelet", "level": "problem",
+            "checked": "the kubelet's registration socket",
+            "seen": "/var/lib/kubelet/device-plugins/kubelet.sock is there and nobody listens on it",
+            "why": "the plugin registers there; until it has, the node has no GPUs to allocate",
+            "fix": "is the kubelet running (systemctl status kubelet), and is its own directory the one that is seen here?",
+        })
+    );
+}
+
+#[test]
+fn the_exit_code_is_of_the_worst_and_a_problem_is_worse_than_what_could_not_be_checked() {
+    let code = |change: fn(&mut Facts)| {
+        let mut facts = facts();
+        change(&mut facts);
+        examine(&facts).verdict().exit_code()
+    };
+    assert_eq!(code(|_| {}), 0);
+    assert_eq!(code(|facts| facts.runtimes.runtimes[0].default = None), 0, "a warning");
+    assert_eq!(code(|facts| facts.bus = Err("no".into())), 2);
+    assert_eq!(
+        code(|facts| {
+            facts.bus = Err("no".into());
+            facts.kubelet.state = Directory::Missing;
+        }),
+        1
+    );
+}
+
+#[test]
+fn a_device_node_that_cannot_be_opened_says_what_that_means() {
+    let refused = |code, text: &str| Opening::Refused { code, text: text.to_owned() };
+    for (opening, words) in [
+        (refused(1, "Operation not permitted"), "systemctl daemon-reload"),
+        (refused(13, "Permission denied"), "privileged"),
+        (refused(5, "Input/output error"), "RmInitAdapter"),
+        (refused(6, "No such device or address"), "no driver behind it"),
+        (refused(19, "No such device"), "no driver behind it"),
+        (refused(40, "Too many levels of symbolic links"), "ls -l /dev/nvidia*"),
+        (Opening::Silent, "does not return"),
+        (Opening::Missing, "nvidia-modprobe"),
+    ] {
+        one(|facts| survey(facts).nodes[0].opening = opening, Level::Problem, "driver.nodes", words);
+    }
+}
+
+#[test]
+fn an_asking_that_fails_is_told() {
+    let silent = |facts: &mut Facts| facts.driver = Asked::Silent(Duration::from_secs(120));
+    one(silent, Level::Problem, "driver.nvml", "no answer within 120 s");
+    let died = |facts: &mut Facts| {
+        facts.driver = Asked::Died { how: "signal: 11 (SIGSEGV)".into(), words: "\u{1b}[2Jbad".into() };
+    };
+    one(died, Level::Problem, "driver.nvml", "SIGSEGV) \u{fffd}[2Jbad");
+    let not_started = |facts: &mut Facts| facts.driver = Asked::NotStarted("no /proc".into());
+    one(not_started, Level::Unknown, "driver.nvml", "no /proc");
+    let failed = |facts: &mut Facts| survey(facts).trouble = Some(Trouble::Failed("no thread".into()));
+    assert_eq!(told(failed)[0].0, Level::Unknown);
+}
+
+#[test]
+fn a_container_without_the_control_node_is_told_apart_from_a_driver_that_is_not_loaded() {
+    let hidden = |sees: bool| {
+        move |facts: &mut Facts| {
+            let survey = survey(facts);
+            survey.trouble = Some(Trouble::Code { code: 9, text: "nvmlInit_v2: the driver is not loaded".into() });
+            survey.sees_control_node = sees;
+        }
+    };
+    one(hidden(false), Level::Problem, "driver.nvml", "this container does not see /dev/nvidiactl");
+    one(hidden(true), Level::Problem, "driver.nvml", "does not get through to the kernel driver");
+}
+
+#[test]
+fn a_directory_that_is_of_no_use_says_why() {
+    for (state, words) in [
+        (Directory::NotWritable("Read-only file system (os error 30)".into()), "without readOnly"),
+        (Directory::Deleted, "delete the plugin's pod"),
+        (Directory::NotADirectory, "--kubelet-socket"),
+        (Directory::Missing, "mount the host's"),
+    ] {
+        one(|facts| facts.kubelet.state = state, Level::Problem, "kubelet.directory", words);
+    }
+    let long = |facts: &mut Facts| facts.kubelet.directory = PathBuf::from(format!("/{}", "k".repeat(80)));
+    one(long, Level::Problem, "kubelet.directory", "too long");
+    let read_only = |facts: &mut Facts| {
+        facts.node.state = Some(("/state".into(), Directory::NotWritable("Read-only file system".into())));
+    };
+    one(read_only, Level::Warning, "node.state", "--state-dir");
+}
+
+#[test]
+fn a_clock_before_2026_is_wrong() {
+    let early = |facts: &mut Facts| facts.node.now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    one(early, Level::Problem, "node.clock", "1000 s since 1970");
+    let ahead = |seconds| {
+        move |facts: &mut Facts| {
+            facts.node.newest = Some(("/x".into(), facts.node.now + Duration::from_secs(seconds)));
+        }
+    };
+    one(ahead(3600), Level::Problem, "node.clock", "3600 s behind the last change of /x");
+    assert!(told(ahead(30)).is_empty());
+}
+
+#[test]
+fn a_gpu_on_the_bus_that_answers_with_errors_is_told_once() {
+    let nameless = |facts: &mut Facts| {
+        let gpu = &mut survey(facts).gpus[0];
+        *gpu = super::facts::Gpu { error: Some("nvmlDeviceGetUUID: an unknown error".into()), ..Default::default() };
+    };
+    one(nameless, Level::Problem, "gpus.gpu", "nvmlDeviceGetUUID");
+    let gone = |facts: &mut Facts| {
+        survey(facts).gpus.clear();
+        survey(facts).resources.clear();
+    };
+    let ids: Vec<_> = told(gone).into_iter().map(|(_, id, _)| id).collect();
+    assert_eq!(ids, ["gpus.enumeration", "gpus.offered"]);
+}
+
+#[test]
+fn what_only_the_running_plugin_knows_is_told_by_its_word() {
+    use crate::device::inventory::tests::node;
+    use crate::status::{Journal, tests as status};
+    let heard = |change: fn(&mut crate::status::Status)| {
+        move |facts: &mut Facts| {
+            let (mut inventory, journal) = (node(1), Journal::default());
+            status::xid(&mut inventory, &journal, 0, 79, 40);
+            let mut status = status::status_of(&inventory, &journal);
+            status.plugin.ready = true;
+            change(&mut status);
+            facts.plugin = Ok(Box::new(status));
+        }
+    };
+    one(heard(|_| {}), Level::Problem, "gpus.plugin", "Xid 79 (the GPU has fallen off the bus)");
+    let known = |facts: &mut Facts| {
+        heard(|_| {})(facts);
+        let message = facts.plugin.as_ref().unwrap().gpus[0].reasons[0].message.clone();
+        survey(facts).gpus[0].causes = vec![(message, None)];
+    };
+    one(known, Level::Problem, "gpus.gpu", "Xid 79");
+    let not_ready = |status: &mut crate::status::Status| {
+        status.gpus[0].reasons.clear();
+        status.plugin.ready = false;
+        status.plugin.not_ready = vec!["nvidia.com/gpu has no stream".to_owned()];
+    };
+    one(heard(not_ready), Level::Problem, "kubelet.ready", "not ready: nvidia.com/gpu has no stream");
+}
+
+#[test]
+fn a_container_that_is_let_near_some_gpus_only_is_told_so() {
+    let hidden = |facts: &mut Facts| {
+        let other = facts.bus.as_ref().unwrap()["0000:1b:00.0"].clone();
+        facts.bus.as_mut().unwrap().insert("0000:c8:00.0".to_owned(), other);
+        facts.module.gpus = ["0000:1b:00.0".to_owned()].into();
+    };
+    one(hidden, Level::Problem, "gpus.enumeration", "NVIDIA_VISIBLE_DEVICES=all");
+    let failed = |facts: &mut Facts| {
+        hidden(facts);
+        facts.module.gpus.insert("0000:c8:00.0".to_owned());
+    };
+    one(failed, Level::Problem, "gpus.enumeration", "RmInitAdapter");
+}
+
+#[test]
+fn cdi_names_need_a_kubelet_that_takes_them_and_mps_its_daemon() {
+    let old = |facts: &mut Facts| {
+        facts.kubelet.version = Some((1, 28));
+        facts.settings.strategies.insert(DeviceListStrategy::CdiCri);
+    };
+    assert!(told(old).iter().any(|(level, id, _)| (*level, *id) == (Level::Warning, "runtime.kubelet")));
+    let alone = |facts: &mut Facts| {
+        old(facts);
+        facts.settings.strategies.remove(&DeviceListStrategy::Envvar);
+    };
+    assert!(told(alone).iter().any(|(level, id, _)| (*level, *id) == (Level::Problem, "runtime.kubelet")));
+    let mps = |answer: Result<String, String>| {
+        move |facts: &mut Facts| facts.runtimes.mps = vec![("nvidia.com/gpu.shared".to_owned(), answer)]
+    };
+    assert_eq!(told(mps(Ok("25.0".to_owned()))), []);
+    one(mps(Err("no daemon".to_owned())), Level::Problem, "runtime.mps", "mount its directory at /mps");
+}
+
+#[test]
+fn a_gpu_that_is_no_pci_device_is_no_problem() {
+    let tegra = |facts: &mut Facts| {
+        facts.bus = Ok(BTreeMap::new());
+        survey(facts).gpus[0].bus = None;
+    };
+    assert_eq!(told(tegra), []);
+}
+
+#[test]
+fn every_finding_is_documented() {
+    let document = include_str!("../../docs/doctor.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: std::collections::BTreeSet<&str> = rows.filter(|id| id.contains('.')).collect();
+    let sources = [
+        include_str!("mod.rs"),
+        include_str!("driver.rs"),
+        include_str!("gpus.rs"),
+        include_str!("kubelet.rs"),
+        include_str!("node.rs"),
+        include_str!("runtime.rs"),
+    ];
+    let groups = ["configuration.", "driver.", "gpus.", "kubelet.", "runtime.", "node."];
+    let literals = sources.iter().flat_map(|source| source.split('"'));
+    let is_id = |text: &&str| {
+        groups.iter().any(|group| text.starts_with(group)) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
+    };
+    let said: std::collections::BTreeSet<&str> = literals.filter(is_id).collect();
+    assert_eq!(said, documented);
+}

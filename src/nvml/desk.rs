@@ -16,6 +16,7 @@ use super::events::{self, Registry};
 use super::library::OpenError;
 use super::reading::{self, Answers};
 use super::session::{Session, call_error};
+use super::telemetry::{Telemetry, Versions};
 use super::{Clock, Nudge, Seen, Settings, discovery, library, links, panic_text, spawn};
 use crate::device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
 use crate::device::inventory::Found;
@@ -59,7 +60,7 @@ impl Desk {
         let session = Arc::new(Session::new(opened.nvml, ended));
         let count = count(&session).map_err(NotOpen::Count)?;
         if count > 0 {
-            log_versions(&session);
+            see_versions(&session);
         }
         *self.lock() = Some(Open { session, registry: None, links: Arc::default() });
         Ok(count)
@@ -84,7 +85,9 @@ impl Desk {
     pub(super) fn listen(&self, to: Listening) -> Result<Option<Sender<()>>, super::EdgeError> {
         let Ok(Open { registry: Some(registry), .. }) = self.get() else { return Ok(None) };
         let (alive, stop) = channel();
+        let telemetry = Telemetry::of_this_thread();
         spawn("nvml-events", move || {
+            telemetry.on_this_thread();
             let Listening { observe, clock, rhythm, nudge } = to;
             let attended = AssertUnwindSafe(|| events::attend(&registry, &observe, clock, rhythm, &nudge, &stop));
             if let Err(panic) = catch_unwind(attended) {
@@ -146,12 +149,18 @@ pub(super) fn count(session: &Session) -> Result<u32, CallError> {
     session.nvml().device_count().map_err(|error| call_error(CALL, &error))
 }
 
-fn log_versions(session: &Session) {
+/// Asks for the versions and says them.
+fn see_versions(session: &Session) {
     let nvml = session.nvml();
-    let text = |answer: Result<String, _>| answer.unwrap_or_else(|_| "unknown".to_owned());
     calling("nvmlSystemGetDriverVersion");
-    let driver = text(nvml.sys_driver_version());
+    let driver = nvml.sys_driver_version().ok();
     calling("nvmlSystemGetNVMLVersion");
-    let library = text(nvml.sys_nvml_version());
-    info!(driver.version = driver, nvml.version = library, "NVML is up");
+    let library = nvml.sys_nvml_version().ok();
+    calling("nvmlSystemGetCudaDriverVersion_v2");
+    let cuda = nvml.sys_cuda_driver_version().ok();
+    // 12080 is 12.8 (nvml.h, NVML_CUDA_DRIVER_VERSION_MAJOR).
+    let cuda = cuda.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
+    let text = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
+    info!(driver.version = text(&driver), nvml.version = text(&library), cuda.version = text(&cuda), "NVML is up");
+    Telemetry::of_this_thread().versions(Versions { driver, library, cuda });
 }

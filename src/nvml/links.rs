@@ -17,6 +17,7 @@ use tracing::warn;
 
 use super::raw;
 use super::session::{Session, call_error, is_unsupported};
+use super::telemetry::Telemetry;
 use super::{Clock, Seen};
 use crate::device::health::NvmlError as CallError;
 use crate::device::inventory::Observation;
@@ -81,8 +82,9 @@ impl Reader {
         }
         let body = {
             let (session, gpus, observe) = (session.clone(), gpus.clone(), observe.clone());
-            let desk = Arc::downgrade(&self.desk);
+            let (desk, telemetry) = (Arc::downgrade(&self.desk), Telemetry::of_this_thread());
             move || {
+                telemetry.on_this_thread();
                 let at = clock.now();
                 if let Some(links) = read(&session, &gpus, &desk) {
                     let _ = observe.blocking_send(vec![Seen { at, observation: Observation::Links(links) }]);

@@ -19,11 +19,13 @@ mod reading;
 mod rooted;
 mod session;
 pub mod survey;
+pub mod telemetry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,7 @@ use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
 use attendant::Attendant;
 pub use library::OpenError;
+use telemetry::Telemetry;
 
 /// Observations on their way to their reader. A storm of events fills it, and the thread that waits for events
 /// then waits here; NVML drops what does not fit its own queue.
@@ -88,6 +91,8 @@ pub struct Links {
     pub wants: watch::Receiver<Wants>,
     /// Whether somebody wants NVML to be let go.
     pub let_go: LetGo,
+    /// What it counts.
+    pub telemetry: Telemetry,
     /// How it is attended to.
     pub habits: watch::Receiver<Habits>,
 }
@@ -101,7 +106,7 @@ impl Links {
     ) -> (Self, mpsc::Receiver<Vec<Seen>>, watch::Sender<Wants>) {
         let (observe, observations) = mpsc::channel(QUEUE);
         let (want, wants) = watch::channel(Wants::default());
-        (Self { observe, wants, let_go, habits }, observations, want)
+        (Self { observe, wants, let_go, telemetry: Telemetry::default(), habits }, observations, want)
     }
 }
 
@@ -124,16 +129,29 @@ impl Wants {
 
 /// A bell: to let go of NVML, and rung once more, to take it up again before the time.
 #[derive(Debug, Clone, Default)]
-pub struct LetGo(Arc<Notify>);
+pub struct LetGo {
+    bell: Arc<Notify>,
+    held: Arc<AtomicBool>,
+}
 
 impl LetGo {
     /// Rings it.
     pub fn ask(&self) {
-        self.0.notify_one();
+        self.bell.notify_one();
+    }
+
+    /// Whether NVML is held, so that there is something to let go of: not while it is let go, nor while it is not there.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 
     async fn asked(&self) {
-        self.0.notified().await;
+        self.bell.notified().await;
+    }
+
+    fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,8 @@ use nvml_wrapper::error::NvmlError;
 
 use super::crew::calling;
 use super::raw;
-use super::session::{Session, call_error, is_unsupported};
+use super::session::{Session, call_error, is_unsupported, return_code};
+use super::telemetry::Telemetry;
 use crate::device::health::{NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode};
 use crate::device::names::Uuid;
 
@@ -69,7 +70,11 @@ fn fields(session: &Session, device: &Device<'_>) -> Result<FieldAnswers, CallEr
     let [action, _, _, pending, failure] = values;
     let action = match action {
         Ok(value) => Ok(RecoveryAction::from(value)),
-        Err(code) => Err(of_a_gpu(CallError { call: CALL, code: ReturnCode(code) })?),
+        Err(code) => {
+            let error = CallError { call: CALL, code: ReturnCode(code) };
+            Telemetry::failed(&error);
+            Err(of_a_gpu(error)?)
+        }
     };
     let rows = match (pending, failure) {
         (Ok(pending), Ok(failure)) => Some(RemappedRows { pending: pending != 0, failure: failure != 0 }),
@@ -89,5 +94,5 @@ fn of_a_gpu(error: CallError) -> Result<CallError, CallError> {
 
 /// Whether an error says that there is no fabric to ask about, with this GPU and this driver.
 fn says_none(error: &NvmlError) -> bool {
-    is_unsupported(error) || call_error("", error).code.is_unsupported()
+    is_unsupported(error) || return_code(error).is_unsupported()
 }

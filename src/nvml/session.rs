@@ -6,6 +6,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 use tokio::sync::oneshot;
 
+use super::telemetry::Telemetry;
 use crate::device::health::{NvmlError as CallError, ReturnCode};
 
 /// An initialised NVML. Shut down when the last owner drops it, which is to be a thread that may call NVML.
@@ -36,10 +37,17 @@ impl Drop for Session {
     }
 }
 
-/// What NVML answered to a call, in the words of the health room. An answer that is no return code at all (a name
+/// What NVML answered to a call, in the words of the health room; it is counted. An answer that is no return code at all (a name
 /// that is not UTF-8, say) counts as an unknown error.
 pub(super) fn call_error(call: &'static str, error: &NvmlError) -> CallError {
-    CallError { call, code: ReturnCode(code(error).unwrap_or(ReturnCode::UNKNOWN.0)) }
+    let error = CallError { call, code: return_code(error) };
+    Telemetry::failed(&error);
+    error
+}
+
+/// The return code behind an error; one that is none at all counts as unknown.
+pub(super) fn return_code(error: &NvmlError) -> ReturnCode {
+    ReturnCode(code(error).unwrap_or(ReturnCode::UNKNOWN.0))
 }
 
 /// Whether the library or the GPU just does not have this: never a failure.

@@ -11,6 +11,7 @@ use super::crew::{Crew, Subject, calling};
 use super::desk::count;
 use super::library::{self, OpenError, Opened};
 use super::session::Session;
+use super::telemetry::Telemetry;
 use super::{EdgeError, Settings, discovery, reading};
 use crate::device::health::{NvmlError as CallError, Reading};
 use crate::device::inventory::Found;
@@ -59,7 +60,7 @@ pub enum Surveyed {
     /// It answered, if only with errors.
     Answered {
         /// What it is.
-        found: Found,
+        found: Box<Found>,
         /// How it is, if it said who it is.
         reading: Option<Result<Reading, CallError>>,
     },
@@ -77,7 +78,7 @@ pub enum Surveyed {
 /// # Errors
 /// No thread can be had, or one panicked.
 pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, EdgeError> {
-    let mut crew = Crew::new(deadline)?;
+    let mut crew = Crew::new(deadline, Telemetry::default())?;
     let (named, root) = (settings.library.clone(), settings.driver_root.clone());
     let open = move || {
         calling("nvmlInit_v2");
@@ -130,7 +131,7 @@ async fn each(crew: &mut Crew, session: &Arc<Session>, count: u32, sysfs: PathBu
             Found::Failed { uuid, .. } => uuid.as_ref(),
         };
         let reading = uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));
-        Surveyed::Answered { found, reading }
+        Surveyed::Answered { found: Box::new(found), reading }
     };
     let answers = crew.each(places, job).await?;
     let silent = |subject: &Subject| {

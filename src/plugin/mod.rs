@@ -11,6 +11,7 @@ pub mod notes;
 pub mod server;
 pub mod service;
 pub mod socket;
+pub mod telemetry;
 pub mod wire;
 
 use std::convert::Infallible;
@@ -24,12 +25,11 @@ use tracing::{debug, info, warn};
 
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
-use allocations::Allocations;
 use directory::Changes;
 use lifecycle::{Seen, State, Step, Why};
-use notes::Notes;
 use server::Server;
 use socket::{Places, SocketId};
+use telemetry::Telemetry;
 
 /// From how many failures in a row on a failure is worth a warning: the first few are the kubelet starting.
 const WORTH_A_WARNING: u32 = 8;
@@ -59,8 +59,8 @@ pub async fn run(
     places: Places,
     inventory: watch::Receiver<Arc<Inventory>>,
     changes: Changes,
-    allocations: Allocations,
     started: std::time::Instant,
+    telemetry: Telemetry,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), PluginError> {
     let mut plugin = Plugin {
@@ -73,8 +73,7 @@ pub async fn run(
         server: None,
         no_stream_since: None,
         registrations: 0,
-        notes: Notes::default(),
-        allocations,
+        telemetry,
     };
     let result = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => Ok(()),
@@ -97,8 +96,7 @@ struct Plugin {
     /// Since when no stream is open; `None` while one is.
     no_stream_since: Option<Duration>,
     registrations: u64,
-    notes: Notes,
-    allocations: Allocations,
+    telemetry: Telemetry,
 }
 
 impl Plugin {
@@ -126,7 +124,9 @@ impl Plugin {
         let now = self.now();
         let streams = self.server.as_ref().map_or(0, |server| *server.streams().borrow());
         self.no_stream_since = if streams > 0 { None } else { self.no_stream_since.or(Some(now)) };
-        Seen { now, own, kubelet, no_stream_since: self.no_stream_since }
+        let seen = Seen { now, own, kubelet, no_stream_since: self.no_stream_since };
+        self.telemetry.looked(&self.state, &seen, self.server.as_ref().map(Server::endpoint), streams);
+        seen
     }
 
     /// What is at a path. A path that cannot be read counts as empty: the retry that follows says why.
@@ -139,8 +139,7 @@ impl Plugin {
 
     fn bind(&mut self) {
         let state = std::mem::take(&mut self.state);
-        let (directory, inventory) = (&self.places.directory, self.inventory.clone());
-        match Server::start(directory, &self.resource, inventory, &self.notes, &self.allocations) {
+        match Server::start(&self.places.directory, &self.resource, self.inventory.clone(), &self.telemetry) {
             Ok(server) => {
                 info!(resource = %self.resource, socket = %server.path().display(), "serving");
                 self.state = state.bound(server.id());
@@ -148,6 +147,7 @@ impl Plugin {
                 self.server = Some(server);
             }
             Err(error) => {
+                self.telemetry.failed(&error);
                 self.state = state.bind_failed(self.now(), chance());
                 if let State::Down { retry, .. } = &self.state
                     && retry.failures() == WORTH_A_WARNING
@@ -184,6 +184,7 @@ impl Plugin {
                 }
             }
         };
+        self.telemetry.called(result.as_ref(), before.elapsed(), self.now(), &endpoint);
         let state = std::mem::take(&mut self.state);
         match result {
             Some(Ok(())) => {
@@ -220,6 +221,7 @@ impl Plugin {
 
     async fn restart(&mut self, why: Why) {
         info!(resource = %self.resource, why = %why, "starting the server anew");
+        self.telemetry.restarts(self.now(), &why);
         if let Some(server) = self.server.take() {
             server.stop().await;
         }

@@ -18,11 +18,10 @@ use tonic::transport::Server as Grpc;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
-use super::allocations::Allocations;
 use super::count::{Count, Counted};
-use super::notes::Notes;
 use super::service::Service;
 use super::socket::{self, SocketId};
+use super::telemetry::Telemetry;
 use super::wire::DevicePluginServer;
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
@@ -69,8 +68,7 @@ impl Server {
         directory: &Path,
         resource: &ResourceName,
         inventory: watch::Receiver<Arc<Inventory>>,
-        notes: &Notes,
-        allocations: &Allocations,
+        telemetry: &Telemetry,
     ) -> Result<Self, ServeError> {
         let endpoint = socket::fresh_name(resource);
         let path = directory.join(&endpoint);
@@ -83,8 +81,7 @@ impl Server {
         let (alive, alive_watch) = watch::channel(());
         let (stop, stopped) = oneshot::channel();
         let (uncut, cut) = watch::channel(());
-        let (notes, allocations) = (notes.clone(), allocations.clone());
-        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone(), notes, allocations);
+        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone(), telemetry.clone());
         let connections = UnixListenerStream::new(listener).then(accepted).filter_map(|connection| connection);
         let connections = connections.map({
             let open = open.clone();

@@ -9,9 +9,9 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 use tracing::{info, warn};
 
-use super::allocations::{Allocated, Allocations};
+use super::allocations::Allocated;
 use super::count::Count;
-use super::notes::Notes;
+use super::telemetry::{Calls, Telemetry};
 use crate::device::allocation::Request;
 use crate::device::gpu::NumaNode;
 use crate::device::injection::Injection;
@@ -38,8 +38,7 @@ pub struct Service {
     /// Its sender is dropped when the streams are to end.
     alive: watch::Receiver<()>,
     streams: Count,
-    notes: Notes,
-    allocations: Allocations,
+    telemetry: Telemetry,
 }
 
 impl Service {
@@ -50,10 +49,9 @@ impl Service {
         inventory: watch::Receiver<Arc<Inventory>>,
         alive: watch::Receiver<()>,
         streams: Count,
-        notes: Notes,
-        allocations: Allocations,
+        telemetry: Telemetry,
     ) -> Self {
-        Self { resource, inventory, alive, streams, notes, allocations }
+        Self { resource, inventory, alive, streams, telemetry }
     }
 
     /// Every device of the resource, sorted by id.
@@ -78,6 +76,7 @@ impl Service {
     pub fn watch(&self) -> impl Stream<Item = Vec<Advertised>> + Send + use<> {
         let open = self.streams.one_more();
         let resource = self.resource.clone();
+        let telemetry = self.telemetry.clone();
         let mut last = None;
         let snapshots = WatchStream::new(self.inventory.clone()).map(Some);
         // It never yields; what ends it is the sender being dropped, and then the one `None` behind it.
@@ -86,7 +85,10 @@ impl Service {
             // Held by the stream: when the kubelet goes and the stream is dropped, so is this.
             let _held = &open;
             let list = Self::list(&resource, &snapshot);
-            (last.as_ref() != Some(&list)).then(|| last.insert(list).clone())
+            (last.as_ref() != Some(&list)).then(|| {
+                telemetry.updated();
+                last.insert(list).clone()
+            })
         })
     }
 
@@ -96,13 +98,15 @@ impl Service {
     /// An id that is not a device of this resource.
     pub fn allocate(&self, ids: &[String]) -> Result<Injection, Refused> {
         let inventory = self.inventory.borrow().clone();
-        match inventory.allocate(&self.resource, ids) {
+        let allocated = inventory.allocate(&self.resource, ids);
+        self.telemetry.allocated(allocated.is_ok());
+        match allocated {
             Ok(devices) => {
                 if let Some(device) = devices.iter().find(|device| !inventory.is_healthy(device)) {
                     warn!(resource = %self.resource, device = %device.id, "allocating a device that is Unhealthy");
                 }
                 info!(resource = %self.resource, devices = ids.join(","), "allocated");
-                self.allocations.tell(|| Allocated {
+                self.telemetry.listener().tell(|| Allocated {
                     resource: self.resource.clone(),
                     ids: devices.iter().map(|device| device.id.clone()).collect(),
                 });
@@ -115,6 +119,11 @@ impl Service {
         }
     }
 
+    /// How long its calls take.
+    pub(super) fn calls(&self) -> &Calls {
+        self.telemetry.calls()
+    }
+
     /// The best of the available ids. It never fails, since an error here fails the pod.
     #[must_use]
     pub fn preferred(&self, available: &[String], must_include: &[String], size: i32) -> Vec<String> {
@@ -122,7 +131,7 @@ impl Service {
         let request = Request { available, must_include, size };
         let Some(preferred) = inventory.preferred(&self.resource, &request) else { return Vec::new() };
         for note in &preferred.notes {
-            self.notes.take(&self.resource, note);
+            self.telemetry.notes().take(&self.resource, note);
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }

@@ -9,6 +9,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
 use super::service::{Advertised, Service};
+use super::telemetry::Method;
 use crate::device::injection::Injection;
 use crate::device::names::ResourceName;
 
@@ -152,7 +153,7 @@ impl api::device_plugin_server::DevicePlugin for Service {
         &self,
         _: Request<api::Empty>,
     ) -> Result<Response<api::DevicePluginOptions>, Status> {
-        Ok(Response::new(options()))
+        self.calls().time(Method::GetDevicePluginOptions, || Ok(Response::new(options())))
     }
 
     type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<api::ListAndWatchResponse, Status>> + Send>>;
@@ -165,27 +166,31 @@ impl api::device_plugin_server::DevicePlugin for Service {
         &self,
         request: Request<api::PreferredAllocationRequest>,
     ) -> Result<Response<api::PreferredAllocationResponse>, Status> {
-        let container_responses = request.into_inner().container_requests.into_iter().map(|container| {
-            let device_ids = self.preferred(
-                &container.available_device_ids,
-                &container.must_include_device_ids,
-                container.allocation_size,
-            );
-            api::ContainerPreferredAllocationResponse { device_ids }
-        });
-        Ok(Response::new(api::PreferredAllocationResponse { container_responses: container_responses.collect() }))
+        self.calls().time(Method::GetPreferredAllocation, || {
+            let container_responses = request.into_inner().container_requests.into_iter().map(|container| {
+                let device_ids = self.preferred(
+                    &container.available_device_ids,
+                    &container.must_include_device_ids,
+                    container.allocation_size,
+                );
+                api::ContainerPreferredAllocationResponse { device_ids }
+            });
+            Ok(Response::new(api::PreferredAllocationResponse { container_responses: container_responses.collect() }))
+        })
     }
 
     async fn allocate(
         &self,
         request: Request<api::AllocateRequest>,
     ) -> Result<Response<api::AllocateResponse>, Status> {
-        let containers = request.into_inner().container_requests.into_iter();
-        let container_responses = containers
-            .map(|container| self.allocate(&container.device_ids).map(container_response))
-            .collect::<Result<_, _>>()
-            .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
-        Ok(Response::new(api::AllocateResponse { container_responses }))
+        self.calls().time(Method::Allocate, || {
+            let containers = request.into_inner().container_requests.into_iter();
+            let container_responses = containers
+                .map(|container| self.allocate(&container.device_ids).map(container_response))
+                .collect::<Result<_, _>>()
+                .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+            Ok(Response::new(api::AllocateResponse { container_responses }))
+        })
     }
 
     async fn pre_start_container(

@@ -1,5 +1,6 @@
 //! The protobuf of podresources: the only file that reads it, and the List call.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,8 +47,8 @@ pub(super) enum AskError {
 
 /// What the kubelet has answered.
 pub(super) struct Listed {
-    /// How many pods it knows.
-    pub(super) pods: usize,
+    /// The pods that it knows, each as namespace and name.
+    pub(super) pods: BTreeSet<String>,
     /// The devices that they hold.
     pub(super) held: Vec<Held>,
 }
@@ -70,7 +71,7 @@ pub(super) async fn list(socket: &Path) -> Result<Listed, AskError> {
 
 /// Reads the answer. What is no device of a plugin by its resource's name is passed over.
 fn read(answer: api::ListPodResourcesResponse) -> Listed {
-    let pods = answer.pod_resources.len();
+    let pods = answer.pod_resources.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
     let mut held = Vec::new();
     for pod in answer.pod_resources {
         for container in pod.containers {
@@ -117,7 +118,7 @@ mod tests {
         ];
         let pod_resources = vec![pod("idle", vec![container("main", Vec::new())]), pod("train", trainer)];
         let listed = read(api::ListPodResourcesResponse { pod_resources });
-        assert_eq!(listed.pods, 2);
+        assert_eq!(listed.pods, BTreeSet::from(["jobs/idle".to_owned(), "jobs/train".to_owned()]));
         let read: Vec<_> =
             listed.held.iter().map(|held| format!("{} {} {}", held.resource, held.id, held.holder)).collect();
         assert_eq!(

@@ -11,16 +11,20 @@ use super::time::{Timestamp, Wall};
 use super::{Holder, Reason};
 use crate::device::gpu;
 use crate::device::health::{Cause, Degradation, GpuHealth, Kind, Offered, Scope};
+use crate::device::holders::{self, Holders};
 use crate::device::inventory::{self, Inventory, Tracked};
-use crate::device::names::{DeviceId, ResourceName, Uuid};
+use crate::device::names::{ResourceName, Uuid};
 use crate::device::topology::{NvLink, Topology};
 
 /// What a status is made of.
+#[derive(Debug)]
 pub struct Facts<'a> {
     /// The time.
     pub wall: Wall,
     /// The plugin's version and git commit.
     pub version: (&'a str, &'a str),
+    /// The name of the host, or of the pod, that it runs in.
+    pub hostname: Option<&'a str>,
     /// Why the plugin is not ready.
     pub not_ready: Vec<String>,
     /// The devices.
@@ -30,7 +34,7 @@ pub struct Facts<'a> {
     /// How the resources stand with the kubelet.
     pub registrations: BTreeMap<ResourceName, Registration>,
     /// Who holds a device; `None`: not known.
-    pub holders: Option<&'a dyn Fn(&ResourceName, &DeviceId) -> Vec<Holder>>,
+    pub holders: Option<&'a Holders>,
     /// Where the configuration is from, and what became of its changes.
     pub configuration: Configuration,
     /// What happened last, the newest first.
@@ -78,6 +82,7 @@ fn plugin(facts: &Facts<'_>) -> Plugin {
     Plugin {
         version: facts.version.0.to_owned(),
         commit: facts.version.1.to_owned(),
+        hostname: facts.hostname.map(str::to_owned),
         started_at: facts.wall.at(crate::device::health::Moment::default()),
         uptime_seconds: facts.wall.uptime().as_secs_f64(),
         ready: facts.not_ready.is_empty(),
@@ -97,12 +102,7 @@ fn finding(finding: &crate::device::layout::Finding) -> Finding {
     Finding { kind: finding.word().to_owned(), message: finding.to_string() }
 }
 
-fn resource(
-    name: &ResourceName,
-    kubelet: Registration,
-    inventory: &Inventory,
-    holders: Option<&dyn Fn(&ResourceName, &DeviceId) -> Vec<Holder>>,
-) -> Resource {
+fn resource(name: &ResourceName, kubelet: Registration, inventory: &Inventory, holders: Option<&Holders>) -> Resource {
     let mut devices: Vec<&inventory::Device> = inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
     devices.sort_by(|a, b| a.place().cmp(&b.place()));
     let mut before: Option<(&inventory::Device, bool, Vec<String>)> = None;
@@ -122,7 +122,7 @@ fn resource(
             healthy,
             withdrawn: device.withdrawn,
             reasons,
-            holders: holders.map(|holders| holders(name, &device.id)).unwrap_or_default(),
+            holders: holders.into_iter().flat_map(|holders| holders.of(name, &device.id)).map(holder).collect(),
         }
     });
     let devices: Vec<Device> = devices.collect();
@@ -133,6 +133,11 @@ fn resource(
         allocated: holders.map(|_| devices.iter().filter(|device| !device.holders.is_empty()).count()),
         devices,
     }
+}
+
+fn holder(holder: &holders::Holder) -> Holder {
+    let holders::Holder { namespace, pod, container } = holder.clone();
+    Holder { namespace, pod, container }
 }
 
 fn kinds(inventory: &Inventory, device: &inventory::Device) -> Vec<String> {

@@ -8,13 +8,17 @@ mod build;
 mod event;
 mod journal;
 mod schema;
+mod table;
 mod time;
+mod yaml;
 
 pub use build::{Facts, build};
 pub use event::{Event, EventKind};
 pub use journal::{Happened, Journal};
 pub use schema::*;
+pub use table::table;
 pub use time::{Timestamp, Wall};
+pub use yaml::yaml;
 
 #[cfg(test)]
 pub(crate) mod tests;

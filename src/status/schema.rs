@@ -43,6 +43,9 @@ pub struct Plugin {
     pub version: String,
     /// The git commit that it was built from.
     pub commit: String,
+    /// The name of the host, or of the pod, that it runs in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hostname: Option<String>,
     /// When the process began.
     pub started_at: Timestamp,
     /// Seconds since.

@@ -34,6 +34,7 @@ pub(crate) fn status_of(inventory: &Inventory, journal: &Journal) -> Status {
     build(Facts {
         wall,
         version: ("0.1.0", "abcdef"),
+        hostname: Some("node-a"),
         not_ready: Vec::new(),
         inventory,
         nvml: nvml(),

@@ -175,6 +175,35 @@ async fn no_allocation_waits_for_a_gpu_that_hangs() {
     rig.assert_flawless();
 }
 
+/// Its pace and its length are what it is about, so it goes by the clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn allocations_go_on_while_one_gpu_of_eight_hangs_for_30_seconds() {
+    const HANG: Duration = Duration::from_secs(30);
+    let rig = quick().await;
+    let mut client = rig.kubelet.client(GPU).await.unwrap();
+    rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
+    rig.until_healthy(3, false).await;
+    let (hangs_since, mut pace) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    let mut took = Vec::new();
+    while hangs_since.elapsed() < HANG {
+        pace.tick().await;
+        let container = ContainerAllocateRequest { device_ids: vec![rig.node.uuid(took.len() % 8)] };
+        let before = Instant::now();
+        client.allocate(AllocateRequest { container_requests: vec![container] }).await.unwrap();
+        took.push(before.elapsed());
+    }
+    took.sort();
+    let slow = took.iter().filter(|took| **took > Duration::from_millis(5)).count();
+    let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
+    println!("{} calls of Allocate: median {median:?}, worst {worst:?}, {slow} over 5 ms", took.len());
+    // Tests run beside each other: what holds on any machine is that nobody waits for the GPU.
+    assert!(worst < HANG / 10, "{worst:?}");
+    assert_eq!(rig.kubelet.view().allocatable(GPU), 7);
+    rig.node.restore(3).unwrap();
+    rig.until_healthy(3, true).await;
+    rig.assert_flawless();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_hangs_from_the_start_is_unhealthy_and_the_others_are_served() {
     for function in ["nvmlDeviceGetMemoryInfo", "nvmlDeviceGetFieldValues"] {
@@ -248,12 +277,20 @@ async fn nvml_is_taken_up_again_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_poll_is_at_most_four_calls_a_gpu() {
-    let node = node(profiles::h100x8());
+async fn a_poll_of_sixteen_gpus_is_at_most_four_calls_a_gpu() {
+    let mut state = profiles::h100x8();
+    let more = state.gpus.clone().into_iter().map(|gpu| fake_nvml::state::Gpu {
+        uuid: gpu.uuid.replace("GPU-", "GPU-1"),
+        pci_bus_id: gpu.pci_bus_id.replacen("00000000:", "00010000:", 1),
+        minor: gpu.minor + 8,
+        ..gpu
+    });
+    state.gpus.extend(more.collect::<Vec<_>>());
+    let node = node(state);
     let journal = Journal::of(&node);
     let config = node.kubelet();
     let options = configured(&node, "health: {pollInterval: 100ms}");
-    let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
+    let rig = Rig::on(node, config, &journal.kept_by(options), 16).await;
     // Each round begins with the first GPU.
     let first = format!("nvmlDeviceGetHandleByUUID {}", rig.node.uuid(0));
     let enough = || Some(journal.text()).filter(|text| text.matches(&first).count() >= 20);
@@ -263,7 +300,7 @@ async fn a_poll_is_at_most_four_calls_a_gpu() {
     let polls = rounds.iter().rev().skip(1).filter(|round| !round.contains("nvmlDeviceGetHandleByIndex"));
     let mut seen = 0;
     for round in polls {
-        for index in 0..8 {
+        for index in 0..16 {
             let calls = round.lines().filter(|line| line.contains(&rig.node.uuid(index))).count();
             assert!((1..=4).contains(&calls), "{calls} calls about GPU {index} in {round}");
         }

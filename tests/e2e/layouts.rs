@@ -49,6 +49,96 @@ async fn mixed_offers_each_profile_by_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_a_whole_gpu_is_a_fault_of_each_of_its_slices_at_once() {
+    const SMALL: &str = "nvidia.com/mig-1g.10gb";
+    let node = node(profiles::h100x8_mig_single());
+    let options = plugin().env(
+        "CONFIG_FILE",
+        config(&node, "version: v1\nflags: {migStrategy: mixed}\nhealth: {pollInterval: 100ms, suspicion: 200ms}\n"),
+    );
+    let rig = rig(node, &options, SMALL, 56).await;
+    let before = rig.kubelet.lists(SMALL).len();
+    rig.node.edit_gpu(2, |gpu| gpu.recovery_action = 1).unwrap();
+    rig.until("seven fewer", |view| view.allocatable(SMALL) == 49).await;
+    let state = rig.node.state();
+    let slices: Vec<String> = (0..7).map(|mig| mig_uuid(&state, 2, mig)).collect();
+    assert!(slices.iter().all(|slice| rig.kubelet.view().healthy(SMALL, slice) == Some(false)));
+    assert_eq!(rig.kubelet.lists(SMALL).len(), before + 1, "all in one list");
+    rig.node.restore(2).unwrap();
+    rig.until("all of them", |view| view.allocatable(SMALL) == 56).await;
+    assert_eq!(rig.kubelet.lists(SMALL).len(), before + 2);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_a_gpu_is_a_fault_of_each_of_its_replicas_at_once() {
+    const SHARED: &str = "nvidia.com/gpu.shared";
+    let text = "version: v1
+sharing: {timeSlicing: {renameByDefault: true, resources: [{name: nvidia.com/gpu, replicas: 10}]}}
+health: {pollInterval: 100ms, suspicion: 200ms}
+";
+    let node = node(profiles::h100x8());
+    let options = plugin().env("CONFIG_FILE", config(&node, text));
+    let rig = rig(node, &options, SHARED, 80).await;
+    let before = rig.kubelet.lists(SHARED).len();
+    rig.node.edit_gpu(5, |gpu| gpu.recovery_action = 1).unwrap();
+    rig.node.xid(5, 48).unwrap();
+    rig.until("ten fewer", |view| view.allocatable(SHARED) == 70).await;
+    let uuid = rig.node.uuid(5);
+    let view = rig.kubelet.view();
+    assert!((0..10).all(|replica| view.healthy(SHARED, &format!("{uuid}::{replica}")) == Some(false)));
+    assert_eq!(rig.kubelet.lists(SHARED).len(), before + 1, "all in one list");
+    rig.node.restore(5).unwrap();
+    rig.until("all of them", |view| view.allocatable(SHARED) == 80).await;
+    assert_eq!(rig.kubelet.lists(SHARED).len(), before + 2);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_a_gpu_instance_is_a_fault_of_its_compute_instances_and_one_of_those_of_itself() {
+    const SPLIT: &str = "nvidia.com/mig-1c.3g.40gb";
+    let mut state = profiles::h100x8_mig_mixed();
+    state.gpus.truncate(1);
+    // The GPU instance of the 3g.40gb with three compute instances in it.
+    let devices = &mut state.gpus[0].mig.as_mut().unwrap().devices;
+    let whole = devices.remove(0);
+    for compute_instance in 0..3 {
+        let uuid = whole.uuid.replace("MIG-", &format!("MIG-{compute_instance}"));
+        let name = whole.name.as_ref().map(|name| name.replace("3g.40gb", "1c.3g.40gb"));
+        let part = fake_nvml::state::MigDevice { uuid, name, compute_instance, compute_slices: 1, ..whole.clone() };
+        devices.push(part);
+    }
+    let gpu = state.gpus[0].uuid.clone();
+    let node = node(state);
+    let options = plugin()
+        .env("CONFIG_FILE", config(&node, "version: v1\nflags: {migStrategy: mixed}\nhealth: {criticalXIDs: [48]}\n"));
+    let rig = rig(node, &options, SPLIT, 3).await;
+    let (small, middle) = ("nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb");
+    rig.until("the others", |view| view.allocatable(small) == 2 && view.allocatable(middle) == 1).await;
+    let fault = |compute_instance| fake_nvml::state::Event {
+        seq: 0,
+        gpu: gpu.clone(),
+        event_type: fake_nvml::state::event_type::XID,
+        data: 48,
+        gpu_instance: Some(whole.gpu_instance),
+        compute_instance,
+        count: 1,
+    };
+    rig.node.edit(|state| state.push_event(fault(Some(1)))).unwrap();
+    rig.until("one of three fewer", |view| view.allocatable(SPLIT) == 2).await;
+    rig.node.edit(|state| state.push_event(fault(None))).unwrap();
+    rig.until("none", |view| view.allocatable(SPLIT) == 0).await;
+    // Their streams are others: what they would have been sent has come when the next thing has.
+    rig.node.edit_gpu(0, |gpu| gpu.recovery_action = 1).unwrap();
+    rig.node.xid(0, 154).unwrap();
+    rig.until("none of them either", |view| view.allocatable(small) == 0 && view.allocatable(middle) == 0).await;
+    for resource in [small, middle] {
+        assert_eq!(rig.kubelet.lists(resource).len(), 2, "the first, and that of the whole GPU's fault");
+    }
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn none_offers_every_gpu_whole() {
     let rig = rig(node(profiles::h100x8_mig_mixed()), &plugin(), GPU, 8).await;
     rig.logged("is offered whole, since the MIG strategy is none").await;
@@ -114,7 +204,7 @@ async fn a_new_mig_layout_is_served_without_a_restart_and_old_ids_stay_unhealthy
     rig.until("the new profiles", |view| view.allocatable(large) == 1 && view.allocatable(small) == 51).await;
     let view = rig.kubelet.view();
     // Two of the seven 1g.10gb have the place, and so the UUID, of one before.
-    assert_eq!(view.capacity(small), 56, "no id that a pod may hold has vanished");
+    assert_eq!(view.capacity(small), 56, "nobody has said yet that no pod holds the old ones");
     assert_eq!(view.healthy(small, &held.envs["NVIDIA_VISIBLE_DEVICES"]).map(|_| ()), Some(()));
     assert_eq!(view.accepted(small).count(), 1);
     rig.assert_flawless();

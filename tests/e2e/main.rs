@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
 
+mod doctor;
 mod driver;
 mod dropin;
 mod gpus;
 mod health;
+mod holding;
 mod journal;
 mod kubelet;
 mod layouts;
+mod look;
+mod observe;
 mod placement;
 mod pod_resources;
 mod reload;

@@ -75,3 +75,16 @@ fn an_unknown_flag_is_an_error_with_the_nearest() {
     assert!(error.use_stderr());
     assert!(error.to_string().contains("--mig-strategy"), "{error}");
 }
+
+#[test]
+fn flags_of_the_daemon_hold_where_none_is_given() {
+    let words = |text: &str| text.split(' ').map(std::ffi::OsString::from).collect::<Vec<_>>();
+    let mut own = Invocation::parse(words("x --mig-strategy mixed status"), |_| None).unwrap();
+    own.fall_back_on(words("x --mig-strategy single --http-address :1234"));
+    let (config, _) = crate::config::ConfigSource::new(own.sources.clone()).read_leniently();
+    assert_eq!(config.layout.mig_strategy, MigStrategy::Mixed);
+    assert_eq!(config.process.http_address, crate::config::HttpAddress::AnyAddress(1234));
+    let before = own.clone();
+    own.fall_back_on(words("sleep 1000"));
+    assert_eq!(own, before, "what is no command line of ours");
+}

@@ -1,5 +1,6 @@
 //! What NVML calls return, as far as it says something about a GPU or the node.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A return code of NVML (nvml.h, `nvmlReturn_t`).
@@ -32,6 +33,38 @@ impl ReturnCode {
     #[must_use]
     pub fn is_unsupported(self) -> bool {
         matches!(self.0, 2 | 3 | 13 | 25 | 26)
+    }
+
+    /// Its name in nvml.h without `NVML_ERROR_`; the number, where this program does not know it.
+    #[must_use]
+    pub fn name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self.0 {
+            0 => "SUCCESS",
+            1 => "UNINITIALIZED",
+            2 => "INVALID_ARGUMENT",
+            3 => "NOT_SUPPORTED",
+            4 => "NO_PERMISSION",
+            6 => "NOT_FOUND",
+            7 => "INSUFFICIENT_SIZE",
+            8 => "INSUFFICIENT_POWER",
+            9 => "DRIVER_NOT_LOADED",
+            10 => "TIMEOUT",
+            11 => "IRQ_ISSUE",
+            12 => "LIBRARY_NOT_FOUND",
+            13 => "FUNCTION_NOT_FOUND",
+            14 => "CORRUPTED_INFOROM",
+            15 => "GPU_IS_LOST",
+            16 => "RESET_REQUIRED",
+            17 => "OPERATING_SYSTEM",
+            18 => "LIB_RM_VERSION_MISMATCH",
+            19 => "IN_USE",
+            20 => "MEMORY",
+            21 => "NO_DATA",
+            27 => "NOT_READY",
+            28 => "GPU_NOT_FOUND",
+            999 => "UNKNOWN",
+            number => return Cow::Owned(number.to_string()),
+        })
     }
 
     /// Its meaning in a few words.

@@ -85,6 +85,12 @@ impl GpuHealth {
         }
     }
 
+    /// Whether it works again only after a reset: the driver asks for one, or answers that one is required.
+    #[must_use]
+    pub fn wants_reset(&self) -> bool {
+        self.recovery_action().is_some_and(RecoveryAction::asks_for_reset) || self.causes.has(Kind::ResetRequired)
+    }
+
     /// How many Xids of each number the GPU has had since the plugin started.
     #[must_use]
     pub fn xids(&self) -> &BTreeMap<Xid, u64> {

@@ -44,6 +44,22 @@ impl Device {
         }
     }
 
+    /// A device of which nothing is known but that a pod holds it: it was offered once.
+    #[must_use]
+    pub(super) fn missing(id: DeviceId, index: u32) -> Self {
+        Self {
+            gpu: id.uuid().clone(),
+            id,
+            index,
+            mig_index: None,
+            minor: None,
+            placement: None,
+            numa_node: None,
+            withdrawn: true,
+            awaits_mps: false,
+        }
+    }
+
     /// Whether both are replicas of one device, or the same, and offered alike.
     #[must_use]
     pub fn is_replica_of(&self, other: &Self) -> bool {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::allocation::{self, Catalogues, Entry, Finished, Place, Policies, Preferred, Request};
 use super::gpu::Gpu;
 use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, Policy, ReturnCode};
+use super::holders::{Holder, Holders};
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
 use super::limit;
@@ -32,9 +33,9 @@ pub struct Tracked {
 
 /// The devices of a node.
 ///
-/// An id that was once in it stays in it: the kubelet loses a pod's device, and up to 1.36 can panic, when an id
-/// that it has allocated is missing from a list (pkg/kubelet/cm/devicemanager/topology_hints.go:191,
-/// manager.go:923).
+/// An id that was once in it stays in it until somebody who knows that nothing holds it has it forgotten: the kubelet
+/// loses a pod's device, and up to 1.36 can panic, when an id that it has allocated is missing from a list
+/// (pkg/kubelet/cm/devicemanager/topology_hints.go:191, manager.go:923).
 #[derive(Debug, Clone)]
 pub struct Inventory {
     layout: Layout,
@@ -74,6 +75,44 @@ impl Inventory {
         self.layout = layout;
         self.lay_out(&mut changes);
         changes
+    }
+
+    /// Takes devices out of their lists that are offered no more: nothing holds them. A resource whose last device goes
+    /// stays, with an empty list: to a kubelet that is 0 of 0 at once, and devices that come back need no new
+    /// registration.
+    pub fn forget(&mut self, places: &[(ResourceName, DeviceId)]) -> Changes {
+        let mut changes = Changes::default();
+        for (resource, id) in places {
+            let Some(devices) = self.resources.get_mut(resource) else { continue };
+            if devices.get(id).is_some_and(|device| device.withdrawn) {
+                Arc::make_mut(devices).remove(id);
+                changes.layout = true;
+            }
+        }
+        changes
+    }
+
+    /// Whether a device is in a list, or can be in none: its resource is not served, or its id is none of ours.
+    #[must_use]
+    pub fn has_or_cannot_have(&self, resource: &ResourceName, id: &str) -> bool {
+        let Some(devices) = self.resources.get(resource) else { return true };
+        id.parse::<DeviceId>().map_or(true, |id| devices.contains_key(&id))
+    }
+
+    /// Takes devices into the lists that pods hold and that the node does not have: they were offered before the plugin
+    /// was started, and are offered no more. Gives those that were not known.
+    pub fn adopt(&mut self, holders: &Holders) -> Vec<(ResourceName, DeviceId, Holder)> {
+        let mut adopted = Vec::new();
+        let beyond = u32::try_from(self.gpus.len()).unwrap_or(u32::MAX);
+        for (resource, id, holder) in holders.iter() {
+            let Some(devices) = self.resources.get_mut(resource) else { continue };
+            let Ok(id) = id.parse::<DeviceId>() else { continue };
+            if !devices.contains_key(&id) {
+                Arc::make_mut(devices).insert(id.clone(), Device::missing(id.clone(), beyond));
+                adopted.push((resource.clone(), id, holder.clone()));
+            }
+        }
+        adopted
     }
 
     /// Prefers devices by other policies. No list changes by it.
@@ -153,7 +192,7 @@ impl Inventory {
         }
     }
 
-    /// Names of the resources that have ever had a device.
+    /// Names of the resources that have, or had, a device.
     pub fn resources(&self) -> impl Iterator<Item = &ResourceName> {
         self.resources.keys()
     }

@@ -47,6 +47,12 @@ pub(super) fn module(proc: &Path, sysfs: &Path) -> Module {
         nvidia: loaded("nvidia"),
         nouveau: loaded("nouveau"),
         uvm: loaded("nvidia_uvm"),
+        gpus: fs::read_dir(proc.join("driver/nvidia/gpus"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect(),
     }
 }
 

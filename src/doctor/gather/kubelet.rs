@@ -39,7 +39,7 @@ pub(super) async fn look(config: &Config, host_root: &Path) -> Kubelet {
     let (directory, socket) = places(config);
     let pod_resources = config.process.pod_resources_socket.clone();
     let (others, kubelet, holders, version) = tokio::join!(
-        endpoints(&directory, socket.as_deref()),
+        endpoints(&directory, socket.as_deref(), DEADLINE),
         asked(socket.as_deref(), wire::REGISTRATION),
         asked(pod_resources.as_deref(), wire::POD_RESOURCES),
         version(host_root),
@@ -57,26 +57,26 @@ pub(super) async fn look(config: &Config, host_root: &Path) -> Kubelet {
 
 async fn asked(socket: Option<&Path>, method: &'static str) -> Option<Answer> {
     match socket {
-        Some(socket) => Some(answer(socket, method).await.0),
+        Some(socket) => Some(answer(socket, method, DEADLINE).await.0),
         None => None,
     }
 }
 
 /// What a socket says to a call that changes nothing, and the process that listens on it.
-async fn answer(socket: &Path, method: &'static str) -> (Answer, Option<u32>) {
+async fn answer(socket: &Path, method: &'static str, deadline: Duration) -> (Answer, Option<u32>) {
     match fs::metadata(socket) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (Answer::Missing, None),
         Err(error) => return (Answer::Failed(error.to_string()), None),
         Ok(there) if !there.file_type().is_socket() => return (Answer::NotASocket, None),
         Ok(_) => {}
     }
-    let listener = match tokio::time::timeout(DEADLINE, UnixStream::connect(socket)).await {
+    let listener = match tokio::time::timeout(deadline, UnixStream::connect(socket)).await {
         Err(_) => return (Answer::Silent, None),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return (Answer::Dead, None),
         Ok(Err(error)) => return (Answer::Failed(error.to_string()), None),
         Ok(Ok(stream)) => stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok()),
     };
-    let answer = match tokio::time::timeout(DEADLINE, wire::probe(socket, method)).await {
+    let answer = match tokio::time::timeout(deadline, wire::probe(socket, method)).await {
         Err(_) => Answer::Silent,
         Ok(Ok(())) => Answer::Answers,
         Ok(Err(error)) => Answer::Failed(error),
@@ -85,7 +85,7 @@ async fn answer(socket: &Path, method: &'static str) -> (Answer, Option<u32>) {
 }
 
 /// The sockets of device plugins for NVIDIA's GPUs: ours and others.
-async fn endpoints(directory: &Path, kubelet: Option<&Path>) -> Vec<Endpoint> {
+pub(super) async fn endpoints(directory: &Path, kubelet: Option<&Path>, deadline: Duration) -> Vec<Endpoint> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(MOST);
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.retain(|name| name.ends_with(".sock") && name.starts_with("nvidia"));
@@ -93,7 +93,7 @@ async fn endpoints(directory: &Path, kubelet: Option<&Path>) -> Vec<Endpoint> {
     names.sort();
     let mut endpoints = Vec::new();
     for name in names {
-        let (answer, listener) = answer(&directory.join(&name), wire::DEVICE_PLUGIN).await;
+        let (answer, listener) = answer(&directory.join(&name), wire::DEVICE_PLUGIN, deadline).await;
         let ours = socket::resource_of(&name).map(ToOwned::to_owned);
         endpoints.push(Endpoint { ours, answer, process: listener.and_then(program), name });
     }
@@ -121,7 +121,7 @@ struct Data {
 }
 
 /// How many devices the kubelet has of each resource. It writes down the Healthy ones.
-fn checkpoint(file: &Path) -> Result<BTreeMap<String, usize>, String> {
+pub(super) fn checkpoint(file: &Path) -> Result<BTreeMap<String, usize>, String> {
     let size = fs::metadata(file).map_err(|error| error.to_string())?.len();
     if size > LARGEST {
         return Err(format!("{size} bytes, which is no checkpoint"));

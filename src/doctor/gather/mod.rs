@@ -11,11 +11,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::facts::{Facts, Node, Settings};
-use crate::config::{Choice, Config, Report};
-use crate::translate;
+use super::facts::{Answer, Facts, Node, Runtimes, Settings};
+use crate::check::Outside;
+use crate::config::{Choice, Config, Report, Sharing};
+use crate::status::Status;
+use crate::{client, mps, translate};
 pub use survey::survey;
 
 /// What a look is to be told from outside.
@@ -30,17 +32,59 @@ pub struct Look {
 /// Looks at the node. `config` is what the plugin would run on, with a default wherever `report` has a mistake.
 pub async fn facts(config: &Config, report: &Report, look: Look) -> Facts {
     let host_root = look.host_root.unwrap_or_else(|| host::root(&config.process.driver_root_ctr_path));
-    let (driver, kubelet) = tokio::join!(child::ask(look.survey), kubelet::look(config, &host_root));
+    let (driver, kubelet, plugin, mps) =
+        tokio::join!(child::ask(look.survey), kubelet::look(config, &host_root), plugin(config), mps(config));
     Facts {
         bus: host::bus(&config.process.sysfs_root),
         module: host::module(&config.process.proc_root, &config.process.sysfs_root),
         driver,
+        plugin,
         node: node(config, &kubelet.directory),
         kubelet,
-        runtimes: runtime::look(&host_root),
+        runtimes: Runtimes { mps, ..runtime::look(&host_root) },
         settings: settings(config, report, host_root),
     }
 }
+
+/// What the running plugin says.
+async fn plugin(config: &Config) -> Result<Box<Status>, String> {
+    let answer =
+        client::get(&translate::asked_at(config), "/status", PATIENCE).await.map_err(|error| error.to_string())?;
+    serde_json::from_str(&answer.body)
+        .map(Box::new)
+        .map_err(|error| format!("what answers is no gpu-device-plugin: {error}"))
+}
+
+/// How long the running plugin may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether the control daemon of each resource that MPS shares answers.
+async fn mps(config: &Config) -> Vec<(String, Result<String, String>)> {
+    let Sharing::Mps { replication, .. } = &config.sharing else { return Vec::new() };
+    let mut answers = Vec::new();
+    for shared in &replication.resources {
+        let answer = mps::ask(&shared.offered_as).await.map_err(|error| error.to_string());
+        answers.push((shared.offered_as.to_string(), answer));
+    }
+    answers
+}
+
+/// What can be seen of the plugin without asking it, for a check that has to be over soon.
+pub async fn outside(config: &Config) -> Outside {
+    let (directory, kubelet) = places(config);
+    let endpoints = kubelet::endpoints(&directory, kubelet.as_deref(), SOON).await;
+    let known = kubelet::checkpoint(&directory.join(kubelet::CHECKPOINT)).ok();
+    let nvidia = |(name, _): &(&String, &usize)| name.starts_with("nvidia.com/");
+    Outside {
+        unheard: String::new(),
+        module: host::module(&config.process.proc_root, &config.process.sysfs_root).version.is_some(),
+        served: endpoints.iter().filter(|end| end.ours.is_some() && end.answer == Answer::Answers).count(),
+        known: known.map(|known| known.iter().filter(nvidia).map(|(_, devices)| devices).sum()),
+    }
+}
+
+/// How long a socket may take to answer when there is little time.
+const SOON: Duration = Duration::from_millis(100);
 
 fn settings(config: &Config, report: &Report, host_root: PathBuf) -> Settings {
     let lines = |remarks: &[crate::config::Remark]| remarks.iter().map(|remark| report.line(remark)).collect();

@@ -56,6 +56,7 @@ pub(super) fn look(root: &Path) -> Runtimes {
         toolkit: TOOLKIT.iter().map(|place| within(root, place)).find(|file| file.is_file()).map(toolkit),
         specs: directories.iter().flat_map(|directory| specs(directory)).collect(),
         spec_directories: directories,
+        mps: Vec::new(),
     }
 }
 

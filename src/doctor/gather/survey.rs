@@ -9,7 +9,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::device::health::{Moment, NodeHealth, NodeObservation, Notice, Observation as OfGpu, Offered, Reading};
+use crate::device::health::{
+    Cause, Moment, NodeHealth, NodeObservation, Notice, Observation as OfGpu, Offered, Reading,
+};
 use crate::device::injection::DeviceIdStrategy;
 use crate::device::inventory::{Device, Found, Inventory, Observation};
 use crate::device::names::Uuid;
@@ -103,14 +105,14 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
 
 fn found(place: &Surveyed) -> Option<Found> {
     match place {
-        Surveyed::Answered { found, .. } => Some(found.clone()),
+        Surveyed::Answered { found, .. } => Some(found.as_ref().clone()),
         Surveyed::Silent { .. } => None,
     }
 }
 
 fn reading(place: &Surveyed) -> Option<(Uuid, Reading)> {
     let Surveyed::Answered { found, reading: Some(Ok(reading)) } = place else { return None };
-    let uuid = match found {
+    let uuid = match found.as_ref() {
         Found::Gpu(gpu) => Some(&gpu.uuid),
         Found::Failed { uuid, .. } => uuid.as_ref(),
     };
@@ -122,7 +124,7 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
         Surveyed::Silent { index, call } => {
             return Gpu { index: *index, silent: Some((*call).to_owned()), ..Gpu::default() };
         }
-        Surveyed::Answered { found, reading } => (found, reading),
+        Surveyed::Answered { found, reading } => (found.as_ref(), reading),
     };
     let mut gpu = match found {
         Found::Failed { index, uuid, error } => Gpu {
@@ -147,7 +149,8 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
     let uuid = gpu.uuid.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok());
     if let Some(uuid) = uuid {
         let health = inventory.node_health().of(&uuid, Offered::Whole);
-        gpu.causes = health.reasons().iter().map(|reason| reason.cause.to_string()).collect();
+        let told = |cause: &Cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned));
+        gpu.causes = health.reasons().iter().map(|reason| told(&reason.cause)).collect();
         gpu.degradations = degradations.get(&uuid).cloned().unwrap_or_default();
     }
     gpu

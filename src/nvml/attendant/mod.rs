@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use super::crew::Crew;
 use super::desk::{Desk, Listening};
 use super::pace::{Backoff, Polls, random};
+use super::telemetry::Telemetry;
 use super::{EdgeError, Habits, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
 use crate::device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
 use crate::device::inventory::Observation;
@@ -63,6 +64,7 @@ pub(super) struct Attendant {
     let_go: LetGo,
     clock: super::Clock,
     crew: Crew,
+    telemetry: Telemetry,
     desk: Desk,
     nudge: mpsc::Sender<Nudge>,
     nudged: mpsc::Receiver<Nudge>,
@@ -91,8 +93,9 @@ impl Attendant {
         let mut to_be = links.habits;
         let habits = to_be.borrow_and_update().clone();
         Ok(Self {
-            crew: Crew::new(habits.deadline)?,
+            crew: Crew::new(habits.deadline, links.telemetry.clone())?,
             renewal: renewal(&habits),
+            telemetry: links.telemetry,
             settings,
             habits,
             to_be,
@@ -123,11 +126,17 @@ impl Attendant {
             // Once NVML was there, its absence is never an end: the driver is being upgraded, perhaps.
             patient = true;
             let left = match self.begin().await? {
-                Ok(()) => self.stay().await?,
+                Ok(()) => {
+                    self.let_go.hold(true);
+                    let left = self.stay().await?;
+                    self.let_go.hold(false);
+                    left
+                }
                 Err(error) => Left::Gone(error),
             };
             match left {
                 Left::Gone(error) => {
+                    self.telemetry.is_down();
                     warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
                     self.fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
                     self.close().await?;
@@ -265,9 +274,12 @@ impl Attendant {
 
     /// One turn: what was missed, what is to be enumerated, polled and read.
     async fn round(&mut self, polling: bool, scanning: bool) -> Result<Asked<()>, EdgeError> {
-        let at = self.clock.now();
+        let (at, began) = (self.clock.now(), Instant::now());
         let mut batch: Vec<_> = self.crew.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
         let asked = self.ask(polling, scanning, &mut batch).await;
+        if polling {
+            self.telemetry.round_took(began.elapsed());
+        }
         self.tell(batch).await;
         asked
     }

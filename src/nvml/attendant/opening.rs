@@ -34,13 +34,18 @@ impl Attendant {
             let (desk, settings) = (self.desk.clone(), self.settings.clone());
             let reason = match self.node(move || desk.open(&settings, ending)).await? {
                 Ok(0) => {
+                    self.telemetry.is_up(0);
                     self.empty(at).await;
                     self.close().await?;
                     "NVML is up and sees no GPU".to_owned()
                 }
-                Ok(_) => return Ok(()),
+                Ok(gpus) => {
+                    self.telemetry.is_up(gpus);
+                    return Ok(());
+                }
                 Err(NotOpen::Library(error)) if !patient => return Err(EdgeError::Open(error)),
                 Err(error) => {
+                    self.telemetry.is_down();
                     self.fault(at, Some(fault(&error))).await;
                     error.to_string()
                 }
@@ -87,10 +92,12 @@ impl Attendant {
             "NVML is let go, so that a GPU can be reset; serving from memory until it is taken up again, by itself or \
              at a second SIGUSR1"
         );
+        self.telemetry.is_let_go(true);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = self.let_go.asked() => {}
         }
+        self.telemetry.is_let_go(false);
         info!("taking up NVML again");
     }
 }

@@ -68,7 +68,8 @@ impl MigProfile {
             sliceCount: self.row.slices,
             instanceCount: self.row.instances,
             multiprocessorCount: self.multiprocessors,
-            copyEngineCount: self.row.slices,
+            // The whole GPU has one more than it has slices.
+            copyEngineCount: if self.row.slices == 7 { 8 } else { self.row.slices },
             decoderCount: self.row.slices,
             encoderCount: 0,
             jpegCount: self.row.slices.max(media),
@@ -95,6 +96,10 @@ fn memory_mib(total: u64, eighths: u32) -> u64 {
         (80, 2) => 20_096,
         (80, 4) => 40_448,
         (80, 8) => 81_152,
+        (141, 1) => 16_384,
+        (141, 2) => 33_280,
+        (141, 4) => 71_424,
+        (141, 8) => 143_360,
         (_, 8) => total,
         _ => total * u64::from(eighths) / 8,
     }

@@ -121,7 +121,7 @@ impl Default for Gpu {
             lost: false,
             errors: BTreeMap::new(),
             hangs: Vec::new(),
-            supported_events: event_type::H100,
+            supported_events: event_type::HOPPER,
             recovery_action: 0,
             remapped_rows: Some(RemappedRows::default()),
             ecc_uncorrected: 0,
@@ -322,8 +322,9 @@ pub mod event_type {
     pub const MIG_CONFIG_CHANGE: u64 = 0x100;
     /// `nvmlEventTypeGpuRecoveryAction`
     pub const RECOVERY_ACTION: u64 = 0x8000;
-    /// What the simulated H100 supports.
-    pub const H100: u64 = SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID | CLOCK | MIG_CONFIG_CHANGE | RECOVERY_ACTION;
+    /// What a Hopper GPU supports: the answer of an H200 with driver 580.159.04. It is every type of its nvml.h, which
+    /// gives the bits 0x20 and 0x40 to none.
+    pub const HOPPER: u64 = 0xFF9F;
 }
 
 impl State {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use fake_nvml::profiles;
-use fake_nvml::state::event_type::{DOUBLE_BIT_ECC, PSTATE, XID};
+use fake_nvml::state::event_type::{DOUBLE_BIT_ECC, XID};
 
 /// A node of eight GPUs, the library initialised, and a set registered for Xids of GPU 0.
 fn listening() -> (Node, Raw, usize, usize) {
@@ -52,12 +52,13 @@ fn a_wait_without_event_times_out() {
 
 #[test]
 fn one_unsupported_type_registers_nothing() {
+    const OF_NO_TYPE: u64 = 0x20;
     let mut node = Node::new(profiles::h100x8());
     let nvml = node.raw();
     nvml.init();
     let set = nvml.event_set().expect("a set");
     let gpu = nvml.by_index(0).expect("GPU 0");
-    assert_eq!(nvml.register(gpu, XID | PSTATE, set), NOT_SUPPORTED);
+    assert_eq!(nvml.register(gpu, XID | OF_NO_TYPE, set), NOT_SUPPORTED);
     node.xid(0, 79);
     assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
 }

@@ -42,6 +42,9 @@ pub(crate) async fn run(args: &Args, screen: &Screen) -> anyhow::Result<()> {
     ));
 
     let mut options = PluginOptions::new(&programs.plugin);
+    if args.interactive {
+        options = options.env("HTTP_ADDRESS", "127.0.0.1:0");
+    }
     options.args.extend(args.plugin_args.iter().map(Into::into));
     let plugin = Plugin::start(&node, &options)?;
     if args.verbose {

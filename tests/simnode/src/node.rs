@@ -13,11 +13,13 @@ use crate::kubelet::{KUBELET_SOCKET, KubeletConfig};
 
 mod devices;
 mod elf;
+mod http;
 pub mod library;
 mod lines;
 mod plugin;
 mod process;
 
+pub use http::{HttpAddress, HttpAnswer};
 pub use plugin::{Plugin, PluginOptions};
 pub use process::{Figures, monotonic};
 

@@ -41,6 +41,9 @@ unsafe extern "C" fn nvmlDeviceGetNvLinkCapability(
 ) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetNvLinkCapability", device, |device| {
+            if link as usize >= MAX_LINKS {
+                return Err(INVALID_ARGUMENT);
+            }
             let link = link_of(device, link)?;
             result.set(match capability {
                 nvml::nvmlNvLinkCapability_enum_NVML_NVLINK_CAP_P2P_SUPPORTED
@@ -179,10 +182,11 @@ unsafe extern "C" fn nvmlDeviceGetMemoryAffinity(
     })
 }
 
+/// A GPU without NVLink says so whatever link it is asked about.
 fn link_of(device: &Device, link: c_uint) -> Result<&NvLink, Code> {
     let links = &device.gpu().nvlinks;
     let link = link as usize;
-    links.get(link).ok_or(if link < MAX_LINKS { NOT_SUPPORTED } else { INVALID_ARGUMENT })
+    links.get(link).ok_or(if link < MAX_LINKS || links.is_empty() { NOT_SUPPORTED } else { INVALID_ARGUMENT })
 }
 
 fn active_link(device: &Device, link: c_uint) -> Result<&NvLink, Code> {

@@ -108,6 +108,9 @@ impl Driver {
         }
         self.refresh();
         let state = self.state();
+        if hangs(&state.aborts, function) {
+            std::process::abort();
+        }
         if hangs(&state.hangs, function) {
             return Verdict::Hang;
         }
@@ -145,7 +148,7 @@ impl Driver {
     }
 }
 
-/// The function is among those that hang.
+/// The function is among those.
 pub(super) fn hangs(names: &[String], function: &str) -> bool {
     names.iter().any(|name| name == function || name == unversioned(function))
 }

@@ -17,6 +17,9 @@ pub(crate) fn init(function: &str) -> Answer {
         }
         driver.refresh();
         let state = driver.file.current().ok_or(DRIVER_NOT_LOADED)?;
+        if hangs(&state.aborts, function) {
+            std::process::abort();
+        }
         if hangs(&state.hangs, function) {
             hang.wait(driver);
             continue;

@@ -16,6 +16,7 @@ pub type Profile = fn() -> State;
 pub const ALL: &[(&str, Profile)] = &[
     ("none", none),
     ("h100x1", h100x1),
+    ("h200x1", h200x1),
     ("h100x8", h100x8),
     ("h100x8_mig_single", h100x8_mig_single),
     ("h100x8_mig_mixed", h100x8_mig_mixed),
@@ -42,6 +43,17 @@ pub fn none() -> State {
 #[must_use]
 pub fn h100x1() -> State {
     node("h100x1", &[0x1B], Model::H100, |_| PciePlace::default())
+}
+
+/// One H200 in a virtual machine: no NVLink, and a fabric that is not supported.
+#[must_use]
+pub fn h200x1() -> State {
+    let mut state = node("h200x1", &[0x06], Model::H200, |_| PciePlace::default());
+    for gpu in &mut state.gpus {
+        "00000000:00:06.0".clone_into(&mut gpu.pci_bus_id);
+        gpu.fabric = Some(Fabric { state: 0, ..Fabric::default() });
+    }
+    state
 }
 
 /// Eight H100 80GB on four NVSwitches, fabric completed; GPUs 0 to 3 on NUMA node 0, 4 to 7 on node 1.

@@ -25,10 +25,12 @@ impl Model {
         pci_device_id: 0x2330_10DE,
         memory_mib: 81_559,
         compute_capability: (9, 0),
-        supported_events: event_type::H100,
+        supported_events: event_type::HOPPER,
         remaps_rows: true,
         mig: true,
     };
+    pub(super) const H200: Self =
+        Self { name: "NVIDIA H200", pci_device_id: 0x2335_10DE, memory_mib: 143_771, ..Self::H100 };
     pub(super) const A100: Self = Self {
         name: "NVIDIA A100 80GB PCIe",
         pci_device_id: 0x20B5_10DE,
@@ -41,7 +43,7 @@ impl Model {
         pci_device_id: 0x26B9_10DE,
         memory_mib: 46_068,
         compute_capability: (8, 9),
-        supported_events: event_type::H100 & !event_type::MIG_CONFIG_CHANGE,
+        supported_events: event_type::HOPPER & !event_type::MIG_CONFIG_CHANGE,
         mig: false,
         ..Self::H100
     };

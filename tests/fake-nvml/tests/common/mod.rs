@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fake_nvml::state::{Event, Gpu, State, event_type};
 use nvml_wrapper::Nvml;
+use nvml_wrapper_sys::bindings::nvmlFieldValue_t;
 use tempfile::TempDir;
 
 pub(crate) const SUCCESS: u32 = 0;
@@ -194,6 +195,45 @@ impl Raw {
         let code =
             unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, index, (&raw mut value).cast()) };
         answer(code, value)
+    }
+
+    /// A function of a handle and two out pointers.
+    pub(crate) fn pair(&self, name: &str, handle: usize) -> Result<(u32, u32), u32> {
+        type Function = unsafe extern "C" fn(usize, *mut u32, *mut u32) -> u32;
+        let (mut one, mut other) = (0, 0);
+        // SAFETY: the function writes two numbers.
+        let code = unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, &mut one, &mut other) };
+        answer(code, (one, other))
+    }
+
+    /// A function of a handle and four out pointers.
+    pub(crate) fn four(&self, name: &str, handle: usize) -> Result<[u32; 4], u32> {
+        type Function = unsafe extern "C" fn(usize, *mut u32, *mut u32, *mut u32, *mut u32) -> u32;
+        let [mut a, mut b, mut c, mut d] = [0; 4];
+        // SAFETY: the function writes four numbers.
+        let code =
+            unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, &mut a, &mut b, &mut c, &mut d) };
+        answer(code, [a, b, c, d])
+    }
+
+    /// What a link can do.
+    pub(crate) fn capability(&self, handle: usize, link: u32, capability: u32) -> Result<u32, u32> {
+        type Function = unsafe extern "C" fn(usize, u32, u32, *mut u32) -> u32;
+        let name = b"nvmlDeviceGetNvLinkCapability";
+        let mut can = 0;
+        // SAFETY: the function writes one number.
+        let code = unsafe { self.0.get::<Function>(name).expect("symbol")(handle, link, capability, &mut can) };
+        answer(code, can)
+    }
+
+    /// One field value.
+    pub(crate) fn field(&self, handle: usize, mut asked: nvmlFieldValue_t) -> nvmlFieldValue_t {
+        type Function = unsafe extern "C" fn(usize, i32, *mut nvmlFieldValue_t) -> u32;
+        let name = b"nvmlDeviceGetFieldValues";
+        // SAFETY: the function reads and writes one value.
+        let code = unsafe { self.0.get::<Function>(name).expect("symbol")(handle, 1, &mut asked) };
+        assert_eq!(code, SUCCESS);
+        asked
     }
 
     pub(crate) fn by_index(&self, index: u32) -> Result<usize, u32> {

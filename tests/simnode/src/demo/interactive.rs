@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use simnode::View;
+use simnode::node::HttpAddress;
 use tokio::sync::mpsc;
 
 use super::screen::milliseconds;
@@ -26,6 +27,8 @@ const HELP: &[(&str, &str)] = &[
     ("quit", "stop the plugin; so does the end of the input"),
 ];
 
+/// How long the plugin gets to serve its page.
+const PAGE: Duration = Duration::from_secs(2);
 /// How long a change of the kubelet's list is awaited after a command that may cause one.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,10 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<usize> {
         stage.screen.note("This node has no GPUs.");
     } else {
         story::arrives(stage).await?;
+    }
+    // With an address of its own on the command line it may serve none.
+    if let Ok(HttpAddress::Tcp(address)) = stage.plugin.http(PAGE).await {
+        stage.screen.note(&format!("Look at it: http://{address}/"));
     }
     stage.screen.note(&format!("The node lives in {}. Commands: help", stage.node.root().display()));
     let mut lines = lines();

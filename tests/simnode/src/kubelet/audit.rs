@@ -10,8 +10,8 @@ use crate::proto::Device;
 pub(crate) struct Audit {
     /// NUMA nodes of the node; None leaves them unchecked.
     numa_nodes: Option<BTreeSet<i64>>,
-    /// The ids advertised in this life, by resource.
-    advertised: BTreeMap<String, BTreeSet<String>>,
+    /// The ids advertised in this life and whether each was healthy when it was last listed, by resource.
+    advertised: BTreeMap<String, BTreeMap<String, bool>>,
     /// The last list of each open stream.
     last: BTreeMap<u64, Vec<Device>>,
 }
@@ -73,27 +73,28 @@ impl Audit {
     }
 
     fn ids(&mut self, resource: &str, devices: &[Device], in_use: &BTreeSet<String>, found: &mut Violations) {
-        let mut listed = BTreeSet::new();
+        let mut listed = BTreeMap::new();
         for device in devices {
-            if !listed.insert(device.id.clone()) {
+            if listed.insert(device.id.clone(), device.health == "Healthy").is_some() {
                 found.record(ViolationKind::DuplicateId, resource, &device.id);
             }
         }
         for (other, ids) in &self.advertised {
             if other != resource {
-                for id in ids.intersection(&listed) {
+                for id in ids.keys().filter(|id| listed.contains_key(*id)) {
                     found.record(ViolationKind::IdOfTwoResources, resource, format!("{id} is of {other}, too"));
                 }
             }
         }
-        for id in in_use.difference(&listed) {
+        for id in in_use.iter().filter(|id| !listed.contains_key(*id)) {
             found.record(ViolationKind::VanishedInUse, resource, id);
         }
         let advertised = self.advertised.entry(resource.to_owned()).or_default();
-        for id in advertised.difference(&listed) {
+        for id in advertised.iter().filter(|(id, healthy)| **healthy && !listed.contains_key(*id)).map(|(id, _)| id) {
             found.record(ViolationKind::Vanished, resource, id);
         }
-        advertised.extend(listed);
+        // One that was Unhealthy and that no pod holds may go; the kubelet has no memory of it.
+        *advertised = listed;
     }
 }
 

@@ -37,7 +37,7 @@ pub enum ViolationKind {
     UnknownNuma,
     /// Topology without nodes; it is to be absent.
     EmptyTopology,
-    /// An id that was advertised in this life is no longer in the list.
+    /// An id that was advertised in this life and was Healthy when it was last listed is no longer in the list.
     Vanished,
     /// An id that a pod holds is not in the list.
     VanishedInUse,

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use super::Node;
+use super::http::HttpAddress;
 use super::lines::Lines;
 use super::process::{self, Figures};
 
@@ -69,6 +70,8 @@ impl PluginOptions {
             command.env("PATH", path);
         }
         command.env("FAKE_NVML_STATE", node.state_file());
+        // Off unless somebody asks for it: plugins that run side by side would take the default port from each other.
+        command.env("HTTP_ADDRESS", "");
         command.envs(self.env.iter().cloned());
         if !self.bare {
             command.arg("--kubelet-socket").arg(node.kubelet_socket());
@@ -128,6 +131,16 @@ impl Plugin {
     #[must_use]
     pub fn started_at(&self) -> Instant {
         self.started_at
+    }
+
+    /// Where it serves HTTP; it must have been started with an address.
+    ///
+    /// # Errors
+    /// It has not said so in time.
+    pub async fn http(&self, timeout: Duration) -> anyhow::Result<HttpAddress> {
+        let (_, line) = self.wait_for_log("serving metrics, probes and status over HTTP", timeout).await?;
+        let address = line.split("address=").nth(1).context("an address in the log")?;
+        Ok(HttpAddress::parse(address.split_whitespace().next().unwrap_or_default()))
     }
 
     /// All lines that it has written so far, to stdout and stderr.

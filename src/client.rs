@@ -1,0 +1,187 @@
+//! The one who asks a running daemon over HTTP, at its port or its unix socket.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// The largest answer that is taken: the status of 2,048 devices is a tenth of it.
+const LARGEST: usize = 16 << 20;
+
+/// Where a daemon may listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A port.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code of HTTP.
+    pub code: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// Nobody answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// Each place that was tried, with what came of it; none where HTTP is turned off.
+    pub tried: Vec<(Place, String)>,
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tried.is_empty() {
+            return f.write_str("the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)");
+        }
+        f.write_str("the plugin does not answer:")?;
+        for (n, (place, why)) in self.tried.iter().enumerate() {
+            write!(f, "{} {place} ({why})", if n == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+/// Asks for `path` at the first place that answers, all within `deadline`.
+///
+/// # Errors
+/// None of them answers.
+pub async fn get(places: &[Place], path: &str, deadline: Duration) -> Result<Answer, NoAnswer> {
+    let end = tokio::time::Instant::now() + deadline;
+    let mut tried = Vec::new();
+    for place in places {
+        let why = match tokio::time::timeout_at(end, ask(place, path)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(why)) => why,
+            Err(_) => format!("no answer within {} ms", deadline.as_millis()),
+        };
+        tried.push((place.clone(), why));
+    }
+    Err(NoAnswer { tried })
+}
+
+async fn ask(place: &Place, path: &str) -> Result<Answer, String> {
+    // The system's own words say what is the matter, without its number.
+    let words = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        std::io::ErrorKind::NotFound => "not there".to_owned(),
+        _ => error.to_string(),
+    };
+    match place {
+        Place::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(words)?;
+            converse(stream, &address.to_string(), path).await
+        }
+        Place::Unix(socket) => {
+            let stream = UnixStream::connect(socket).await.map_err(words)?;
+            converse(stream, "localhost", path).await
+        }
+    }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    host: &str,
+    path: &str,
+) -> Result<Answer, String> {
+    let words = |error: hyper::Error| format!("it does not speak HTTP: {error}");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
+    // It ends with the answer, or is dropped with it.
+    let connection = tokio::spawn(connection);
+    let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new());
+    let answer = async {
+        let response = sender.send_request(request.map_err(|error| error.to_string())?).await.map_err(words)?;
+        let code = response.status().as_u16();
+        let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|error| error.to_string())?;
+        Ok(Answer { code, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
+    };
+    let answer = answer.await;
+    connection.abort();
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UnixListener};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn reply(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> String {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(text.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_first_place_that_answers_counts_whatever_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let (absent, there) = (Place::Unix(place.path().join("absent")), place.path().join("there"));
+        let unix = UnixListener::bind(&there).unwrap();
+        let served = tokio::spawn(async move {
+            reply(unix.accept().await.unwrap().0, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await
+        });
+        let answer = get(&[absent.clone(), Place::Unix(there)], "/healthz", PATIENCE).await.unwrap();
+        assert_eq!(answer, Answer { code: 200, body: "ok".to_owned() });
+        assert!(served.await.unwrap().contains("host: localhost"));
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = tcp.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            let text = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\nnot yet";
+            reply(tcp.accept().await.unwrap().0, text).await
+        });
+        let answer = get(&[Place::Tcp(at)], "/readyz", PATIENCE).await.unwrap();
+        assert_eq!(answer, Answer { code: 503, body: "not yet".to_owned() });
+        let request = served.await.unwrap();
+        assert!(
+            request.starts_with("GET /readyz HTTP/1.1\r\n") && request.contains(&format!("host: {at}")),
+            "{request}"
+        );
+        let error = get(&[absent, Place::Tcp(at)], "/", PATIENCE).await.unwrap_err().to_string();
+        assert!(error.contains("/absent (not there), http://127.0.0.1:"), "{error}");
+        assert!(error.ends_with("(connection refused)"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_that_listens_and_says_nothing_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = Place::Tcp(listener.local_addr().unwrap());
+        let error = get(&[place], "/status", Duration::from_millis(50)).await.unwrap_err();
+        assert!(error.to_string().contains("no answer within 50 ms"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn without_an_address_there_is_nobody_to_ask() {
+        let error = get(&[], "/status", PATIENCE).await.unwrap_err();
+        assert!(error.to_string().contains("--http-address"), "{error}");
+    }
+}

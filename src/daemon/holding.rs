@@ -1,0 +1,125 @@
+//! What follows from what pods hold: ids that may leave their lists, ids that have to come back into them, and GPUs that
+//! can be reset.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{info, warn};
+
+use crate::device::custody::Custody;
+use crate::device::holders::Holders;
+use crate::device::inventory::Inventory;
+use crate::device::names::Uuid;
+use crate::device::resets::Resets;
+use crate::nvml::{Clock, LetGo};
+use crate::plugin::allocations::Allocated;
+
+/// What is known of what pods hold, and who is told what follows from it.
+pub(super) struct Holding {
+    clock: Clock,
+    custody: Custody,
+    resets: Resets,
+    /// The GPUs that want a reset.
+    wanting: BTreeSet<Uuid>,
+    /// For how long NVML is let go by itself for a reset; `None`: never.
+    release_for: Option<Duration>,
+    let_go: LetGo,
+    allocated: mpsc::UnboundedReceiver<Allocated>,
+    holders: watch::Receiver<Option<Arc<Holders>>>,
+    ask_sooner: Arc<Notify>,
+}
+
+impl Holding {
+    /// Nothing is known yet. `ask_sooner` has the kubelet asked before the time.
+    pub(super) fn new(
+        clock: Clock,
+        release_for: Option<Duration>,
+        let_go: LetGo,
+        allocated: mpsc::UnboundedReceiver<Allocated>,
+        holders: watch::Receiver<Option<Arc<Holders>>>,
+        ask_sooner: Arc<Notify>,
+    ) -> Self {
+        let (custody, resets, wanting) = (Custody::default(), Resets::default(), BTreeSet::new());
+        Self { clock, custody, resets, wanting, release_for, let_go, allocated, holders, ask_sooner }
+    }
+
+    /// Lets go of NVML by itself from now on for so long; `None`: never.
+    pub(super) fn release_for(&mut self, away: Option<Duration>) {
+        self.release_for = away;
+    }
+
+    /// Takes in what is handed out, and comes back when the kubelet has said what pods hold. Nothing is lost when it is
+    /// dropped before.
+    pub(super) async fn answered(&mut self) {
+        loop {
+            tokio::select! {
+                Some(Allocated { resource, ids }) = self.allocated.recv() => {
+                    self.custody.given(self.clock.now(), &resource, ids);
+                    self.ask_sooner.notify_one();
+                }
+                Ok(()) = self.holders.changed() => break,
+                // Both are gone only when the daemon stops.
+                else => std::future::pending().await,
+            }
+        }
+        let answer = self.holders.borrow_and_update().clone();
+        self.custody.answered(answer);
+    }
+
+    /// Does what follows for the inventory: after an answer, and after each change of what is offered.
+    pub(super) fn settle(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
+        self.adopt(publish);
+        let gone = self.custody.review(self.clock.now(), &publish.borrow());
+        if !gone.is_empty() {
+            publish.send_modify(|inventory| drop(Arc::make_mut(inventory).forget(&gone)));
+            for (resource, device) in gone {
+                info!(%resource, %device, "a device that is offered no more and that no pod holds has left its list");
+            }
+            self.custody.review(self.clock.now(), &publish.borrow());
+        }
+        if self.custody.is_waiting() {
+            self.ask_sooner.notify_one();
+        }
+    }
+
+    /// What a pod holds is listed, whether it is there or not.
+    fn adopt(&self, publish: &watch::Sender<Arc<Inventory>>) {
+        let Some(holders) = self.holders.borrow().clone() else { return };
+        let mut adopted = Vec::new();
+        publish.send_if_modified(|inventory| {
+            // Most of the time there is nothing to adopt, and no reason to make an inventory for it.
+            if holders.iter().all(|(resource, id, _)| inventory.has_or_cannot_have(resource, id)) {
+                return false;
+            }
+            adopted = Arc::make_mut(inventory).adopt(&holders);
+            !adopted.is_empty()
+        });
+        for (resource, device, holder) in adopted {
+            warn!(%resource, %device, %holder, "a pod holds a device that this node does not offer: it is listed, Unhealthy");
+        }
+    }
+
+    /// Lets go of NVML if that is wanted, for GPUs that wait for a reset and that nothing holds.
+    pub(super) fn release(&mut self, inventory: &Inventory) {
+        let Some(away) = self.release_for else { return };
+        let gpus = inventory.node_health().gpus().iter().filter(|(_, gpu)| gpu.wants_reset());
+        let wanting: BTreeSet<Uuid> = gpus.map(|(uuid, _)| uuid.clone()).collect();
+        if !wanting.is_subset(&self.wanting) {
+            // What the kubelet said last may be ten seconds old.
+            self.ask_sooner.notify_one();
+        }
+        self.wanting = wanting;
+        if self.wanting.is_empty() || !self.let_go.is_held() {
+            return;
+        }
+        let due = self.resets.due(self.clock.now(), away, inventory, &self.custody);
+        for uuid in &due {
+            info!(gpu.uuid = %uuid, "the GPU wants a reset and no pod holds it: letting go of NVML");
+        }
+        if !due.is_empty() {
+            self.let_go.ask();
+        }
+    }
+}

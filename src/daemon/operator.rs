@@ -1,0 +1,256 @@
+//! What the operator sees: the state of every room, joined at the moment of the question.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::outcomes::Outcomes;
+use super::plugins::Telemetries;
+use crate::config::{Config, HttpAddress, KubeletSocket};
+use crate::device::holders::Holders;
+use crate::device::inventory::Inventory;
+use crate::device::names::ResourceName;
+use crate::http::{Address, Views};
+use crate::metrics::{Figures, ProcessFigures, ResourceFigures, exposition};
+use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
+use crate::nvml::{Clock, LetGo};
+use crate::plugin::telemetry::{Calls, RESULTS, Telemetry};
+use crate::status::{EventKind, Facts, Happened, Journal, Nvml, NvmlState, Registration, Status, Wall, build};
+
+/// How long the one writer of the inventory may take to answer before it counts as stuck. It never works for longer
+/// than some milliseconds at a time.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Questions to the writer that may wait.
+const WAITING: usize = 16;
+
+/// A question to the one writer whether it is there; dropped or answered, it is.
+pub(super) type Ping = oneshot::Sender<()>;
+
+/// What the operator sees.
+pub(super) struct Operator {
+    pub(super) inventory: watch::Receiver<Arc<Inventory>>,
+    pub(super) holders: watch::Receiver<Option<Arc<Holders>>>,
+    pub(super) nvml: NvmlTelemetry,
+    pub(super) let_go: LetGo,
+    pub(super) plugins: Telemetries,
+    pub(super) calls: Calls,
+    pub(super) journal: Journal,
+    pub(super) outcomes: Outcomes,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+    pub(super) pings: mpsc::Sender<Ping>,
+    pub(super) stopping: AtomicBool,
+}
+
+/// What it needs of the configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    file: Option<String>,
+    /// Whether a node without NVML is one to serve.
+    tolerates_no_nvml: bool,
+    /// Whether there is a kubelet to register with.
+    registers: bool,
+    hostname: Option<String>,
+}
+
+impl Settings {
+    pub(super) fn of(config: &Config) -> Self {
+        let process = &config.process;
+        // In a container it is the pod's name.
+        let hostname = std::fs::read_to_string(process.proc_root.join("sys/kernel/hostname")).ok();
+        Self {
+            file: process.config_file.as_ref().map(|file| file.display().to_string()),
+            tolerates_no_nvml: !process.fail_on_init_error,
+            registers: matches!(process.kubelet_socket, KubeletSocket::At(_)),
+            hostname: hostname.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()),
+        }
+    }
+}
+
+/// Where to serve, if anywhere.
+pub(super) fn address(config: &Config) -> Option<Address> {
+    match &config.process.http_address {
+        HttpAddress::Off => None,
+        HttpAddress::AnyAddress(port) => Some(Address::AnyAddress(*port)),
+        HttpAddress::Tcp(address) => Some(Address::Tcp(*address)),
+        HttpAddress::Unix(path) => Some(Address::Unix(path.clone())),
+    }
+}
+
+/// The two ends of the question whether the writer is there.
+pub(super) fn pings() -> (mpsc::Sender<Ping>, mpsc::Receiver<Ping>) {
+    mpsc::channel(WAITING)
+}
+
+impl Operator {
+    fn wall(&self) -> Wall {
+        Wall::new(self.clock.now(), SystemTime::now())
+    }
+
+    fn nvml(&self) -> Nvml {
+        let standing = self.nvml.standing();
+        Nvml {
+            state: match (standing.let_go, standing.up) {
+                (true, _) => NvmlState::LetGo,
+                (false, true) => NvmlState::Up,
+                (false, false) => NvmlState::Down,
+            },
+            fault: None,
+            driver_version: standing.versions.driver,
+            cuda_version: standing.versions.cuda,
+            nvml_version: standing.versions.library,
+            unanswered_calls: self.nvml.unanswered(),
+        }
+    }
+
+    fn reasons(&self, inventory: &Inventory) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.stopping.load(Relaxed) {
+            reasons.push("the plugin is stopping".to_owned());
+        }
+        let standing = self.nvml.standing();
+        let let_go = standing.let_go;
+        match () {
+            () if !standing.tried => reasons.push("NVML was not asked yet".to_owned()),
+            () if standing.gpus > 0 && inventory.gpus().is_empty() => {
+                reasons.push("the GPUs were not looked at yet".to_owned());
+            }
+            () if !standing.up && !let_go && !self.settings.tolerates_no_nvml => {
+                reasons.push("NVML is down, and the configuration does not put up with that".to_owned());
+            }
+            () => {}
+        }
+        let telemetries = self.plugins.all();
+        for resource in inventory.resources() {
+            match telemetries.get(resource).map(Telemetry::standing) {
+                None => reasons.push(format!("{resource}: it is not served yet")),
+                Some(standing) if self.settings.registers && !standing.registered => {
+                    let problem = standing.problem.as_deref().unwrap_or("it is not served yet");
+                    reasons.push(format!("{resource}: {problem}"));
+                }
+                Some(standing) if standing.endpoint.is_none() => {
+                    reasons.push(format!("{resource}: no socket is bound"));
+                }
+                Some(_) => {}
+            }
+        }
+        reasons
+    }
+
+    fn registrations(&self, wall: Wall) -> BTreeMap<ResourceName, Registration> {
+        let of = |(resource, telemetry): (ResourceName, Telemetry)| {
+            let standing = telemetry.standing();
+            let registration = Registration {
+                registered: standing.registered,
+                since: Some(wall.at(crate::device::health::Moment(standing.since))),
+                problem: standing.problem.filter(|_| self.settings.registers),
+                endpoint: standing.endpoint,
+                streams: standing.streams,
+                registrations: telemetry.registrations().get("ok").copied().unwrap_or(0),
+            };
+            (resource, registration)
+        };
+        self.plugins.all().into_iter().map(of).collect()
+    }
+
+    fn happened(&self) -> Vec<Happened> {
+        let mut happened = Vec::new();
+        for (resource, telemetry) in self.plugins.all() {
+            happened.extend(telemetry.happened().into_iter().map(|of| Happened {
+                resource: Some(resource.to_string()),
+                ..Happened::new(
+                    crate::device::health::Moment(of.at),
+                    if of.registered { EventKind::Registered } else { EventKind::ServerRestarted },
+                    of.message,
+                )
+            }));
+        }
+        happened
+    }
+
+    fn figures(&self) -> BTreeMap<String, ResourceFigures> {
+        let of = |(resource, telemetry): (ResourceName, Telemetry)| {
+            let (allocated, refused) = telemetry.allocations();
+            let came = telemetry.registrations();
+            let figures = ResourceFigures {
+                registrations: RESULTS.iter().map(|result| (*result, came.get(result).copied().unwrap_or(0))).collect(),
+                allocated,
+                refused,
+                updates: telemetry.updates(),
+                notes: telemetry.notes().counts(),
+            };
+            (resource.to_string(), figures)
+        };
+        self.plugins.all().into_iter().map(of).collect()
+    }
+}
+
+impl Views for Operator {
+    fn status(&self) -> Status {
+        let wall = self.wall();
+        let inventory = self.inventory.borrow().clone();
+        let holders = self.holders.borrow().clone();
+        build(Facts {
+            wall,
+            version: (env!("CARGO_PKG_VERSION"), env!("GIT_COMMIT")),
+            hostname: self.settings.hostname.as_deref(),
+            not_ready: self.reasons(&inventory),
+            inventory: &inventory,
+            nvml: self.nvml(),
+            registrations: self.registrations(wall),
+            holders: holders.as_deref(),
+            configuration: self.outcomes.told(self.settings.file.clone(), wall),
+            events: self.journal.told(wall, self.happened()),
+            last_events: self.journal.last_events(wall),
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let calls = self.calls.all().into_iter();
+        let errors = self.nvml.errors().into_iter();
+        exposition(&Figures {
+            status: self.status(),
+            rustc: env!("RUSTC_VERSION"),
+            calls: calls.map(|(method, code, distribution)| (method.name(), code, distribution)).collect(),
+            rounds: self.nvml.rounds(),
+            nvml_errors: errors.map(|((call, code), count)| (call, code.name().into_owned(), count)).collect(),
+            resources: self.figures(),
+            // Our own process, wherever the host's procfs is mounted.
+            process: ProcessFigures::read(Path::new("/proc/self")),
+        })
+    }
+
+    fn stuck(&self) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
+        Box::pin(async {
+            if self.stopping.load(Relaxed) {
+                return None;
+            }
+            let (ping, answered) = oneshot::channel();
+            let asked = async {
+                // Whether it answers or ends, it is not stuck: one that ends takes the process with it.
+                if self.pings.send(ping).await.is_ok() {
+                    let _ = answered.await;
+                }
+            };
+            match tokio::time::timeout(PATIENCE, asked).await {
+                Ok(()) => None,
+                Err(_) => Some(format!("the inventory's writer has not answered for {} s", PATIENCE.as_secs())),
+            }
+        })
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        let inventory = self.inventory.borrow().clone();
+        self.reasons(&inventory)
+    }
+
+    fn let_go(&self) {
+        self.let_go.ask();
+    }
+}

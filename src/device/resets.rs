@@ -1,0 +1,133 @@
+//! When the plugin lets go of NVML by itself, so that a GPU can be reset.
+//!
+//! It costs something: while NVML is let go, no GPU of the node is watched. So it is done for a GPU that wants a reset and
+//! that nothing holds, for a while, and then ever more rarely for as long as the reset does not come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::custody::Custody;
+use super::health::{GpuHealth, Moment};
+use super::inventory::Inventory;
+use super::names::Uuid;
+
+/// The first pause between two times for one GPU.
+const FIRST_PAUSE: Duration = Duration::from_secs(120);
+/// The longest pause.
+const LAST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// For which GPUs it was done, and when it may be done again.
+#[derive(Debug, Clone, Default)]
+pub struct Resets(BTreeMap<Uuid, Done>);
+
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    again: Moment,
+    pause: Duration,
+}
+
+impl Resets {
+    /// The GPUs for which to let go of NVML now, for `away`; empty: no reason to.
+    ///
+    /// A GPU that is reset and wants another reset soon after goes on where it was: a reset that does not help is no
+    /// reason to stop watching the others every few minutes.
+    pub fn due(&mut self, now: Moment, away: Duration, inventory: &Inventory, custody: &Custody) -> BTreeSet<Uuid> {
+        let gpus = inventory.node_health().gpus();
+        let wants = |uuid: &Uuid| gpus.get(uuid).is_some_and(GpuHealth::wants_reset);
+        self.0.retain(|uuid, done| wants(uuid) || now < done.again.after(LAST_PAUSE));
+        let due: BTreeSet<Uuid> = gpus
+            .keys()
+            .filter(|uuid| wants(uuid))
+            .filter(|uuid| self.0.get(*uuid).is_none_or(|done| done.again <= now))
+            .filter(|uuid| custody.is_free(now, uuid, inventory))
+            .cloned()
+            .collect();
+        for uuid in &due {
+            let pause = self.0.get(uuid).map_or(FIRST_PAUSE, |done| done.pause.saturating_mul(2).min(LAST_PAUSE));
+            self.0.insert(uuid.clone(), Done { again: now.after(away).after(pause), pause });
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::device::health::{NodeObservation, Observation as Seen, Reading, RecoveryAction};
+    use crate::device::holders::{Held, Holder, Holders};
+    use crate::device::inventory::Observation;
+    use crate::device::inventory::tests::{gpu, node};
+    use crate::device::names::ResourceName;
+
+    const AWAY: Duration = Duration::from_secs(30);
+
+    fn at(seconds: u64) -> Moment {
+        Moment(Duration::from_secs(seconds))
+    }
+
+    fn asks_for(inventory: &mut Inventory, now: u64, action: RecoveryAction) {
+        let reading = Reading { recovery_action: Some(Ok(action)), ..Reading::default() };
+        let seen = NodeObservation::Gpu(gpu(1).uuid, Seen::Poll(reading));
+        inventory.apply(at(now), Observation::Health(seen));
+    }
+
+    fn custody(now: u64, held: &[&str]) -> Custody {
+        let holder = Holder { namespace: "default".to_owned(), pod: "p".to_owned(), container: "main".to_owned() };
+        let held =
+            held.iter().map(|id| Held { resource: ResourceName::gpu(), id: (*id).to_owned(), holder: holder.clone() });
+        let mut custody = Custody::default();
+        custody.answered(Some(Arc::new(Holders::new(at(now), 1, ["default/p".to_owned()].into(), held))));
+        custody
+    }
+
+    #[test]
+    fn only_for_a_gpu_that_wants_a_reset_and_that_nothing_holds() {
+        for (action, held, due) in [
+            (RecoveryAction::GpuReset, &["GPU-0"][..], true),
+            (RecoveryAction::DrainAndReset, &[], true),
+            (RecoveryAction::BusReset, &[], true),
+            (RecoveryAction::GpuReset, &["GPU-1"], false),
+            (RecoveryAction::NodeReboot, &[], false),
+            (RecoveryAction::DrainP2p, &[], false),
+            (RecoveryAction::None, &[], false),
+        ] {
+            let mut inventory = node(2);
+            asks_for(&mut inventory, 5, action);
+            let due_now = Resets::default().due(at(10), AWAY, &inventory, &custody(10, held));
+            assert_eq!(due_now == BTreeSet::from([gpu(1).uuid]), due, "{action:?} {held:?}");
+            assert_eq!(due_now.is_empty(), !due);
+        }
+        let mut inventory = node(2);
+        asks_for(&mut inventory, 5, RecoveryAction::GpuReset);
+        assert!(Resets::default().due(at(10), AWAY, &inventory, &Custody::default()).is_empty(), "nothing is known");
+    }
+
+    #[test]
+    fn a_reset_that_does_not_come_is_waited_for_ever_more_rarely() {
+        let mut inventory = node(2);
+        asks_for(&mut inventory, 0, RecoveryAction::GpuReset);
+        let mut resets = Resets::default();
+        let free = custody(0, &[]);
+        let times: Vec<u64> =
+            (0..20_000).filter(|now| !resets.due(at(*now), AWAY, &inventory, &free).is_empty()).collect();
+        let pauses: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0] - AWAY.as_secs()).collect();
+        assert_eq!(pauses, [120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]);
+        // Well for a while, then the same again.
+        asks_for(&mut inventory, 20_000, RecoveryAction::None);
+        asks_for(&mut inventory, 20_010, RecoveryAction::None);
+        assert!(resets.due(at(20_020), AWAY, &inventory, &free).is_empty());
+        asks_for(&mut inventory, 20_030, RecoveryAction::GpuReset);
+        assert!(resets.due(at(20_040), AWAY, &inventory, &free).is_empty(), "the pause goes on");
+        // Well for an hour beyond the pause: forgotten.
+        let after = times.last().unwrap() + 30 + 3600 + 3600;
+        asks_for(&mut inventory, 20_050, RecoveryAction::None);
+        asks_for(&mut inventory, 20_060, RecoveryAction::None);
+        assert!(resets.due(at(after), AWAY, &inventory, &free).is_empty());
+        asks_for(&mut inventory, after, RecoveryAction::GpuReset);
+        let due = |resets: &mut Resets, now| !resets.due(at(now), AWAY, &inventory, &free).is_empty();
+        assert!(due(&mut resets, after + 1));
+        assert!(!due(&mut resets, after + 150) && due(&mut resets, after + 151), "it begins with the first pause");
+    }
+}

@@ -1,0 +1,172 @@
+//! The server as clients see it, with views that a test makes up.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::device::inventory::tests::node;
+use crate::status::Journal;
+use crate::status::tests::status_of;
+
+#[derive(Default)]
+struct Made {
+    stuck: Option<String>,
+    not_ready: Vec<String>,
+    let_go: AtomicUsize,
+}
+
+impl Views for Made {
+    fn status(&self) -> Status {
+        status_of(&node(8), &Journal::default())
+    }
+
+    fn metrics(&self) -> String {
+        "a 1\n".to_owned()
+    }
+
+    fn stuck(&self) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
+        Box::pin(async { self.stuck.clone() })
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        self.not_ready.clone()
+    }
+
+    fn let_go(&self) {
+        self.let_go.fetch_add(1, SeqCst);
+    }
+}
+
+/// A server on a port of its own, which ends with the test's runtime.
+async fn serve_on_port(views: Arc<Made>) -> SocketAddr {
+    let listener = Listener::bind(&Address::Tcp(([127, 0, 0, 1], 0).into())).await.unwrap();
+    let address = listener.place().parse().unwrap();
+    let shared = Arc::new(Shared { views, making: Semaphore::new(1) });
+    tokio::spawn(async move { attend(&listener, &shared).await });
+    address
+}
+
+async fn ask(address: SocketAddr, request: &str) -> String {
+    let mut io = TcpStream::connect(address).await.unwrap();
+    let _ = io.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = io.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn each_path_has_its_content_type_and_no_answer_is_kept() {
+    let address = serve_on_port(Arc::default()).await;
+    let table = [
+        ("/", "text/html; charset=utf-8", "<!doctype html>"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8", "a 1\n"),
+        ("/status", "application/json", "{\"schemaVersion\":1,"),
+        ("/healthz", "text/plain; charset=utf-8", "ok\n"),
+        ("/readyz", "text/plain; charset=utf-8", "ok\n"),
+    ];
+    for (path, content_type, begins) in table {
+        let answer = get(address, path).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        for header in [&format!("content-type: {content_type}"), "cache-control: no-store", "connection: close"] {
+            assert!(head.contains(header), "{header} in {head}");
+        }
+        assert!(body.starts_with(begins), "{path}: {body}");
+        let of_head = ask(address, &format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let length = format!("content-length: {}", body.len());
+        assert!(of_head.ends_with("\r\n\r\n") && (path == "/status" || of_head.contains(&length)), "{of_head}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_had_is_refused_by_its_code() {
+    let address = serve_on_port(Arc::default()).await;
+    let long_path = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(4_000));
+    let large_head = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "a".repeat(40_000));
+    let many_headers = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(200));
+    let table = [
+        ("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", "404"),
+        ("DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
+        ("GET /let-go HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
+        (&long_path, "414"),
+        (&large_head, "431"),
+        (&many_headers, "431"),
+        ("nonsense\r\n\r\n", "400"),
+    ];
+    for (request, code) in table {
+        let answer = ask(address, request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{code}: {answer}");
+    }
+    let answer = ask(address, "DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.contains("allow: GET, HEAD"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_probes_say_why_they_fail() {
+    let views = Made {
+        stuck: Some("the writer sleeps".to_owned()),
+        not_ready: vec!["a: no".to_owned(), "b: no".to_owned()],
+        ..Made::default()
+    };
+    let address = serve_on_port(Arc::new(views)).await;
+    let health = get(address, "/healthz").await;
+    assert!(health.starts_with("HTTP/1.1 503 ") && health.ends_with("\r\n\r\nthe writer sleeps\n"), "{health}");
+    let ready = get(address, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("\r\n\r\na: no\nb: no\n"), "{ready}");
+}
+
+#[tokio::test]
+async fn nvml_is_let_go_over_the_loopback_and_never_for_a_page() {
+    let views = Arc::<Made>::default();
+    let address = serve_on_port(views.clone()).await;
+    let post = |more: &str| format!("POST /let-go HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n{more}\r\n");
+    for header in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        assert!(ask(address, &post(header)).await.starts_with("HTTP/1.1 403 "));
+    }
+    assert_eq!(views.let_go.load(SeqCst), 0);
+    assert!(ask(address, &post("")).await.starts_with("HTTP/1.1 202 "));
+    assert_eq!(views.let_go.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn clients_that_dawdle_keep_nobody_out_and_the_oldest_go_first() {
+    let address = serve_on_port(Arc::default()).await;
+    let mut slow = Vec::new();
+    for _ in 0..3 * CONNECTIONS {
+        let mut io = TcpStream::connect(address).await.unwrap();
+        io.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+        slow.push(io);
+    }
+    assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    // The first was cut, so that it can be read to its end.
+    let mut rest = Vec::new();
+    let _ = slow[0].read_to_end(&mut rest).await;
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_had_as_soon_as_it_is_free() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let serving = tokio::spawn(serve(Address::Tcp(address), Arc::new(Made::default())));
+    // It has met the taken address once it sleeps; the clock is the runtime's own.
+    tokio::task::yield_now().await;
+    drop(taken);
+    loop {
+        if let Ok(mut io) = TcpStream::connect(address).await {
+            io.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            io.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    serving.abort();
+}

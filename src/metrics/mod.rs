@@ -1,0 +1,17 @@
+//! The text that Prometheus scrapes: read from the state at the moment of the scrape, with nothing counted here.
+//!
+//! Heavy labels stand on `_device_info` alone; every other series about a device has its `uuid`, by which it joins
+//! with that one and with dcgm-exporter's `UUID`. Every label has a bounded number of values.
+
+mod exposition;
+mod figures;
+mod process;
+mod text;
+
+pub use exposition::exposition;
+pub use figures::{Figures, ResourceFigures};
+pub use process::ProcessFigures;
+pub use text::CONTENT_TYPE;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! The process as Linux sees it, under the names that Prometheus's client libraries gave these figures.
+
+use std::fs;
+use std::path::Path;
+
+/// Ticks of processor time in a second, as procfs counts them: 100 on every architecture that this runs on
+/// (USER_HZ, include/asm-generic/param.h).
+const TICKS: f64 = 100.0;
+
+/// The process as procfs shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ProcessFigures {
+    /// Processor time in seconds, user and system.
+    pub cpu_seconds: f64,
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+    /// Virtual memory in bytes.
+    pub virtual_bytes: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Open file descriptors.
+    pub open_fds: u64,
+    /// The limit of open file descriptors.
+    pub max_fds: Option<u64>,
+}
+
+impl ProcessFigures {
+    /// Reads them from a process's directory in procfs.
+    #[must_use]
+    pub fn read(directory: &Path) -> Option<Self> {
+        let text = |name: &str| fs::read_to_string(directory.join(name)).ok();
+        let open_fds = fs::read_dir(directory.join("fd")).ok()?.count() as u64;
+        let limits = text("limits").unwrap_or_default();
+        // The listing itself holds one.
+        Self::parse(&text("stat")?, &text("status")?, &limits, open_fds.saturating_sub(1))
+    }
+
+    fn parse(stat: &str, status: &str, limits: &str, open_fds: u64) -> Option<Self> {
+        // The name in parentheses may hold anything, so what counts begins behind the last one (proc_pid_stat(5)).
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let max_fds = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        Some(Self {
+            // utime and stime, the 14th and 15th field; the third is the first here.
+            cpu_seconds: (ticks(11)? + ticks(12)?) as f64 / TICKS,
+            resident_bytes: line("VmRSS")? * 1024,
+            virtual_bytes: line("VmSize")? * 1024,
+            threads: line("Threads")?,
+            open_fds,
+            max_fds: max_fds.and_then(|rest| rest.split_whitespace().next()?.parse().ok()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_process_is_read() {
+        let figures = ProcessFigures::read(Path::new("/proc/self")).unwrap();
+        assert!(figures.resident_bytes > 100_000 && figures.virtual_bytes >= figures.resident_bytes, "{figures:?}");
+        assert!(figures.threads >= 1 && figures.open_fds >= 3, "{figures:?}");
+        assert!(figures.max_fds.is_none_or(|most| most >= figures.open_fds), "{figures:?}");
+        assert_eq!(ProcessFigures::read(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse() {
+        let stat = "7 (a) b) c) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 6 0 100 1000 200";
+        let status = "Name:\ta\nVmSize:\t   2000 kB\nVmRSS:\t   1000 kB\nThreads:\t6\n";
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max open files            1024                 524288               files\n";
+        let figures = ProcessFigures::parse(stat, status, limits, 9).unwrap();
+        let expected = ProcessFigures {
+            cpu_seconds: 3.0,
+            resident_bytes: 1_024_000,
+            virtual_bytes: 2_048_000,
+            threads: 6,
+            open_fds: 9,
+            max_fds: Some(1024),
+        };
+        assert_eq!(figures, expected);
+    }
+}

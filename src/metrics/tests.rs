@@ -1,0 +1,86 @@
+//! What a scrape says, and how large and how quick it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::counters::Histogram;
+use crate::device::inventory::tests::node;
+use crate::status::tests::{status_of, xid};
+use crate::status::{Holder, Journal, Status};
+
+const BOUNDS: &[std::time::Duration] = &[std::time::Duration::from_millis(1), std::time::Duration::from_secs(1)];
+
+fn figures(status: Status) -> Figures {
+    let distribution = Histogram::new(BOUNDS).distribution();
+    let of = ResourceFigures {
+        registrations: BTreeMap::from([("ok", 1), ("refused", 0)]),
+        allocated: 3,
+        refused: 1,
+        updates: 2,
+        notes: BTreeMap::from([("too_few", 1)]),
+    };
+    Figures {
+        resources: status.resources.iter().map(|resource| (resource.name.clone(), of.clone())).collect(),
+        status,
+        rustc: "1.89.0",
+        calls: vec![("Allocate", "OK", distribution.clone()), ("Allocate", "InvalidArgument", distribution.clone())],
+        rounds: distribution,
+        nvml_errors: vec![("nvmlDeviceGetMemoryInfo", "GPU_IS_LOST".to_owned(), 4)],
+        process: None,
+    }
+}
+
+fn one_failed() -> Status {
+    let (mut inventory, journal) = (node(2), Journal::default());
+    xid(&mut inventory, &journal, 1, 79, 40);
+    let mut status = status_of(&inventory, &journal);
+    let holder = |name: &str| Holder {
+        namespace: "default".to_owned(),
+        pod: format!("train-{name}"),
+        container: "ma\"in".to_owned(),
+    };
+    status.resources[0].devices[0].holders.push(holder("0"));
+    status
+}
+
+#[test]
+fn a_scrape_says_all_of_a_node_with_a_failed_gpu() {
+    let text = exposition(&figures(one_failed()));
+    let expected = include_str!("tests.txt");
+    assert!(text == expected, "the scrape is not tests.txt but\n{text}");
+}
+
+#[test]
+fn every_series_stands_once_and_under_its_own_metric() {
+    let text = exposition(&figures(one_failed()));
+    let (mut seen, mut current) = (BTreeSet::new(), "");
+    for line in text.lines() {
+        if let Some(metric) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = metric.split_once(' ').unwrap();
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            current = name;
+        } else if !line.starts_with('#') {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(series.starts_with(current), "{series} below {current}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(seen.insert(series.to_owned()), "{series} stands twice");
+        }
+    }
+}
+
+#[test]
+fn replicas_add_devices_and_no_series() {
+    let status = one_failed();
+    let mut shared = status.clone();
+    let devices = &mut shared.resources[0].devices;
+    let replicas = devices.iter().flat_map(|device| {
+        (0..256).map(move |n| crate::status::Device {
+            id: format!("{}::{n}", device.id),
+            replica: Some(n),
+            ..device.clone()
+        })
+    });
+    *devices = replicas.collect();
+    let count = |status| exposition(&figures(status)).lines().count();
+    assert_eq!(count(shared), count(status));
+}

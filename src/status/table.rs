@@ -1,0 +1,327 @@
+//! The status as a table for people: a line for each device of each resource, and above and below it what else there
+//! is to know.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::schema::{Device, Gpu, NvmlState, Reason, Resource, Status};
+
+/// Holders that are told of one device; the others are counted.
+const HOLDERS: usize = 2;
+/// Events that are told.
+const EVENTS: usize = 10;
+
+/// The status as a table. A `wide` one has more columns, every holder, and the last events.
+#[must_use]
+pub fn table(status: &Status, wide: bool) -> String {
+    let mut text = head(status);
+    let rows = rows(status, wide);
+    match rows.is_empty() {
+        true => text.push_str("no GPUs\n"),
+        false => text.push_str(&aligned(&columns(wide), &rows)),
+    }
+    let notes = notes(status);
+    if !notes.is_empty() {
+        text.push('\n');
+        text.push_str(&notes);
+    }
+    if wide && !status.events.is_empty() {
+        text.push_str("\nLast events\n");
+        for event in status.events.iter().take(EVENTS) {
+            let gpu = event.gpu_index.map_or_else(String::new, |index| format!("GPU {index}: "));
+            let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
+            text.push_str(&format!("  {}  {gpu}{}{times}\n", event.at, event.message));
+        }
+    }
+    text
+}
+
+fn head(status: &Status) -> String {
+    let plugin = &status.plugin;
+    let ready = if plugin.ready { "ready".to_owned() } else { format!("not ready: {}", plugin.not_ready.join("; ")) };
+    let up = lasted(Duration::from_secs_f64(plugin.uptime_seconds.clamp(0.0, 1e12)));
+    let nvml = &status.nvml;
+    let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
+    let state = match nvml.state {
+        NvmlState::Up if nvml.unanswered_calls > 0 => format!("{} calls of NVML do not return", nvml.unanswered_calls),
+        NvmlState::Up => "NVML is up".to_owned(),
+        NvmlState::LetGo => "NVML is let go for a reset".to_owned(),
+        NvmlState::Down => {
+            let why = nvml.fault.as_ref().map_or("no reason is known", |fault| fault.message.as_str());
+            format!("NVML is down: {why}")
+        }
+    };
+    format!(
+        "gpu-device-plugin {}, up {up}, {ready}\ndriver {}, CUDA {}, {state}\n\n",
+        plugin.version,
+        version(&nvml.driver_version),
+        version(&nvml.cuda_version)
+    )
+}
+
+fn columns(wide: bool) -> Vec<&'static str> {
+    let mut columns = vec!["GPU", "MODEL", "NUMA", "HEALTH", "RESOURCE", "HOLDER"];
+    if wide {
+        columns.extend(["SINCE", "NVLINK", "PCI", "UUID"]);
+    }
+    columns
+}
+
+fn rows(status: &Status, wide: bool) -> Vec<Vec<String>> {
+    let gpus: BTreeMap<&str, &Gpu> = status.gpus.iter().map(|gpu| (gpu.uuid.as_str(), gpu)).collect();
+    let mut rows = Vec::new();
+    for resource in &status.resources {
+        // Replicas of one device are neighbours: they are one line.
+        for replicas in resource.devices.chunk_by(|a, b| a.uuid == b.uuid) {
+            let Some(device) = replicas.first() else { continue };
+            let gpu = gpus.get(device.gpu.as_str()).copied();
+            let order = (gpu.map_or(u32::MAX, |gpu| gpu.index), mig_index(device));
+            rows.push((order, row(status, resource, replicas, gpu, wide)));
+        }
+    }
+    for gpu in status.gpus.iter().filter(|gpu| gpu.resources.is_empty()) {
+        rows.push(((gpu.index, None), left_out(gpu, status, wide)));
+    }
+    rows.sort_by_key(|(order, _)| *order);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+fn mig_index(device: &Device) -> Option<u32> {
+    device.index.split_once(':').and_then(|(_, mig)| mig.parse().ok())
+}
+
+fn row(status: &Status, resource: &Resource, replicas: &[Device], gpu: Option<&Gpu>, wide: bool) -> Vec<String> {
+    let device = &replicas[0];
+    let profile = gpu.and_then(|gpu| gpu.mig_devices.iter().find(|mig| mig.uuid == device.uuid)?.profile.clone());
+    let model = gpu.and_then(|gpu| gpu.model.as_deref()).map_or("unknown", short);
+    let model = profile.map_or_else(|| model.to_owned(), |profile| format!("{model} {profile}"));
+    let offered = match replicas.len() {
+        1 if device.replica.is_none() => resource.name.clone(),
+        count => format!("{} x{count}", resource.name),
+    };
+    let mut row = vec![
+        device.index.clone(),
+        model,
+        gpu.and_then(|gpu| gpu.numa_node).map_or_else(|| "-".to_owned(), |node| node.to_string()),
+        health(device, gpu),
+        offered,
+        holders(status, replicas, wide),
+    ];
+    if wide {
+        row.extend(more(gpu, status, &device.uuid));
+    }
+    row
+}
+
+fn left_out(gpu: &Gpu, status: &Status, wide: bool) -> Vec<String> {
+    let why = gpu.reserved.as_ref().map_or_else(|| "-".to_owned(), |why| format!("reserved: {why}"));
+    let health = if gpu.healthy { "Healthy".to_owned() } else { unhealthy(gpu.reasons.first()) };
+    let mut row = vec![
+        gpu.index.to_string(),
+        gpu.model.as_deref().map_or("unknown", short).to_owned(),
+        gpu.numa_node.map_or_else(|| "-".to_owned(), |node| node.to_string()),
+        health,
+        why,
+        "-".to_owned(),
+    ];
+    if wide {
+        row.extend(more(Some(gpu), status, &gpu.uuid));
+    }
+    row
+}
+
+/// What only a wide table has: since when it is Unhealthy, the NVLink island, the place on the bus, the identity.
+fn more(gpu: Option<&Gpu>, status: &Status, uuid: &str) -> [String; 4] {
+    let none = || "-".to_owned();
+    let since = gpu.and_then(|gpu| gpu.reasons.iter().map(|reason| reason.since).min());
+    [
+        since.map_or_else(none, |since| lasted(status.generated_at.since(since))),
+        gpu.and_then(|gpu| gpu.nvlink_island).map_or_else(none, |island| island.to_string()),
+        gpu.and_then(|gpu| gpu.pci_bus_id.clone()).unwrap_or_else(none),
+        uuid.to_owned(),
+    ]
+}
+
+/// The model without the maker, which is the same for all.
+fn short(model: &str) -> &str {
+    model.strip_prefix("NVIDIA ").unwrap_or(model)
+}
+
+fn health(device: &Device, gpu: Option<&Gpu>) -> String {
+    match (device.healthy, device.withdrawn) {
+        (_, true) => "Unhealthy: no longer offered".to_owned(),
+        (true, false) => match gpu.is_some_and(|gpu| !gpu.degradations.is_empty()) {
+            true => "Healthy, degraded".to_owned(),
+            false => "Healthy".to_owned(),
+        },
+        (false, false) => {
+            let kind = device.reasons.first();
+            let reason = gpu.and_then(|gpu| gpu.reasons.iter().find(|reason| Some(&reason.kind) == kind));
+            match (reason, kind) {
+                (Some(reason), _) => unhealthy(Some(reason)),
+                (None, Some(kind)) => format!("Unhealthy: {kind}"),
+                (None, None) => unhealthy(None),
+            }
+        }
+    }
+}
+
+fn unhealthy(reason: Option<&Reason>) -> String {
+    match reason {
+        Some(Reason { xid: Some(xid), .. }) => format!("Unhealthy: Xid {xid}"),
+        Some(reason) => format!("Unhealthy: {}", reason.kind),
+        None => "Unhealthy".to_owned(),
+    }
+}
+
+fn holders(status: &Status, replicas: &[Device], wide: bool) -> String {
+    if !status.holders_known {
+        return "?".to_owned();
+    }
+    let mut names: Vec<String> = replicas
+        .iter()
+        .flat_map(|device| &device.holders)
+        .map(|holder| format!("{}/{}/{}", holder.namespace, holder.pod, holder.container))
+        .collect();
+    names.sort();
+    names.dedup();
+    let more = names.len().saturating_sub(HOLDERS);
+    if !wide && more > 0 {
+        names.truncate(HOLDERS);
+        names.push(format!("{more} more"));
+    }
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+}
+
+/// What is not in the table: each GPU that is not well, with what to do, findings, and resources that the kubelet does
+/// not have.
+fn notes(status: &Status) -> String {
+    let mut notes = String::new();
+    for gpu in &status.gpus {
+        for (reason, word) in gpu
+            .reasons
+            .iter()
+            .map(|reason| (reason, "Unhealthy"))
+            .chain(gpu.degradations.iter().map(|reason| (reason, "degraded")))
+        {
+            let since = lasted(status.generated_at.since(reason.since));
+            let part = reason.part.as_ref().map_or_else(String::new, |part| format!(" ({part})"));
+            let remedy = reason.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
+            notes.push_str(&format!("GPU {}{part} {word} for {since}: {}{remedy}\n", gpu.index, reason.message));
+        }
+    }
+    for resource in status.resources.iter().filter(|resource| !resource.kubelet.registered) {
+        let problem = resource.kubelet.problem.as_deref().unwrap_or("no reason is known");
+        notes.push_str(&format!("{} is not registered with the kubelet: {problem}\n", resource.name));
+    }
+    for finding in &status.findings {
+        notes.push_str(&format!("{}\n", finding.message));
+    }
+    if !status.holders_known {
+        notes.push_str("?: which pod holds which device is not known (--pod-resources-socket)\n");
+    }
+    notes
+}
+
+/// "5 s", "12 min", "3 h", "40 d": the largest unit of which there are two, or the smallest.
+fn lasted(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Rows below their heads, each column as wide as it has to be.
+fn aligned(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
+    let all: Vec<&Vec<String>> = std::iter::once(&heads).chain(rows).collect();
+    let widths: Vec<usize> = (0..heads.len())
+        .map(|column| all.iter().map(|row| row.get(column).map_or(0, |cell| cell.chars().count())).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in all {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::inventory::tests::node;
+    use crate::status::tests::{status_of, xid};
+    use crate::status::{Finding, Holder, Journal};
+
+    fn status() -> Status {
+        let (mut inventory, journal) = (node(3), Journal::default());
+        xid(&mut inventory, &journal, 1, 79, 40);
+        let mut status = status_of(&inventory, &journal);
+        status.holders_known = true;
+        let holder = |pod: &str| Holder { namespace: "ml".into(), pod: pod.into(), container: "main".into() };
+        status.resources[0].devices[0].holders = vec![holder("train-0")];
+        status.resources[0].devices[2].holders = ["a", "b", "c"].map(holder).into();
+        status
+    }
+
+    #[test]
+    fn the_table_reads_like_this() {
+        let mut status = status();
+        status.findings = vec![Finding { kind: "x".into(), message: "GPU 2 has MIG mode on; do something".into() }];
+        status.resources[0].kubelet.registered = false;
+        status.resources[0].kubelet.problem = Some("the kubelet is not there".into());
+        let expected = "\
+gpu-device-plugin 0.1.0, up 100 s, ready
+driver 570.86.15, CUDA 12.8, NVML is up
+
+GPU  MODEL           NUMA  HEALTH             RESOURCE        HOLDER
+0    H100 80GB HBM3  0     Healthy            nvidia.com/gpu  ml/train-0/main
+1    H100 80GB HBM3  0     Unhealthy: Xid 79  nvidia.com/gpu  -
+2    H100 80GB HBM3  0     Healthy            nvidia.com/gpu  ml/a/main, ml/b/main, 1 more
+
+GPU 1 Unhealthy for 60 s: Xid 79 (the GPU has fallen off the bus) on the whole GPU; reboot the node; if it comes again, reseat or replace the GPU
+nvidia.com/gpu is not registered with the kubelet: the kubelet is not there
+GPU 2 has MIG mode on; do something
+";
+        assert_eq!(table(&status, false), expected, "{}", table(&status, false));
+    }
+
+    #[test]
+    fn a_wide_table_has_everything() {
+        let text = table(&status(), true);
+        for part in ["ml/a/main, ml/b/main, ml/c/main", "SINCE", "60 s", "GPU-1", "Last events", "UUID"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn replicas_are_one_line_and_what_is_not_offered_is_a_line_of_its_own() {
+        let mut status = status();
+        let device = status.resources[0].devices[0].clone();
+        let replica = |n: u32| Device { id: format!("{}::{n}", device.id), replica: Some(n), ..device.clone() };
+        status.resources[0].devices = (0..4).map(replica).collect();
+        status.gpus[1].resources.clear();
+        status.gpus[1].reserved = Some("excluded by !1".into());
+        status.gpus[2].resources.clear();
+        status.holders_known = false;
+        let text = table(&status, false);
+        assert!(text.lines().any(|line| line.contains("nvidia.com/gpu x4 ") && line.ends_with('?')), "{text}");
+        assert!(text.contains("reserved: excluded by !1"), "{text}");
+        assert!(text.contains("which pod holds which device is not known"), "{text}");
+        let mut none = status.clone();
+        none.gpus.clear();
+        none.resources.clear();
+        assert!(table(&none, true).contains("no GPUs"));
+    }
+
+    #[test]
+    fn a_time_is_told_in_a_unit_that_fits() {
+        for (seconds, expected) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")] {
+            assert_eq!(lasted(Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,716 @@
+//! `doctor`: each known cause of a node without GPUs is made on a simulated node, and named with what mends it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use fake_nvml::profiles;
+use fake_nvml::state::State;
+use serde_json::Value;
+use simnode::kubelet::CHECKPOINT;
+use simnode::node::{Node, Plugin, PluginOptions};
+
+use crate::observe::until;
+use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin};
+
+const CONTAINERD: &str = "etc/containerd/config.toml";
+const TOOLKIT: &str = "etc/nvidia-container-runtime/config.toml";
+const RUNTIME: &str = "usr/bin/nvidia-container-runtime";
+
+/// A containerd with NVIDIA's runtime, as `nvidia-ctk runtime configure --set-as-default` leaves it.
+const CONFIGURED: &str = r#"
+version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "nvidia"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]
+BinaryName = "/usr/bin/nvidia-container-runtime"
+"#;
+
+/// A node with a host around it, and what the doctor is given beside that.
+struct Clinic {
+    node: Node,
+    options: PluginOptions,
+}
+
+/// What the doctor said.
+#[derive(Debug)]
+struct Diagnosis {
+    code: Option<i32>,
+    document: Value,
+}
+
+impl Clinic {
+    /// A node in good order, without kubelet or plugin.
+    fn new(state: State) -> Self {
+        let node = node(state);
+        let options = plugin().env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()));
+        let clinic = Self { node, options };
+        for directory in ["etc", "usr", "var/lib/kubelet", "run/containerd"] {
+            fs::create_dir_all(clinic.host(directory)).unwrap();
+        }
+        fs::write(clinic.host("run/containerd/containerd.sock"), "").unwrap();
+        clinic.write(CONTAINERD, CONFIGURED);
+        clinic.write(RUNTIME, "");
+        clinic.write(TOOLKIT, "disable-require = false\n[nvidia-container-runtime]\nmode = \"auto\"\n");
+        clinic.script("usr/bin/kubelet", "echo Kubernetes v1.36.2");
+        clinic
+    }
+
+    fn host(&self, path: &str) -> PathBuf {
+        self.node.root().join("host").join(path)
+    }
+
+    /// Writes a file of the host.
+    fn write(&self, path: &str, text: &str) {
+        let path = self.host(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn script(&self, path: &str, text: &str) {
+        self.write(path, &format!("#!/bin/sh\n{text}\n"));
+        fs::set_permissions(self.host(path), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    fn env(mut self, name: &str, value: impl Into<std::ffi::OsString>) -> Self {
+        self.options = self.options.env(name, value);
+        self
+    }
+
+    /// With a short deadline for each call of NVML.
+    fn impatient(self) -> Self {
+        let file = self.node.root().join("config.yaml");
+        fs::write(&file, "version: v1\nhealth:\n  callDeadline: 500ms\n").unwrap();
+        self.env("CONFIG_FILE", file)
+    }
+
+    fn arguments(&self, arguments: &[&str]) -> PluginOptions {
+        let options = self.options.clone().arg("doctor");
+        let options = arguments.iter().fold(options, |options, argument| options.arg(*argument));
+        options.arg("--host-root").arg(self.host(""))
+    }
+
+    async fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut doctor = Plugin::start(&self.node, &self.arguments(arguments)).unwrap();
+        let status = doctor.wait_exit(PATIENCE).await.unwrap();
+        (status.code(), doctor.log().join("\n"))
+    }
+
+    async fn examine(&self) -> Diagnosis {
+        let (code, text) = self.run(&["-o", "json"]).await;
+        let document = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        Diagnosis { code, document }
+    }
+}
+
+impl Diagnosis {
+    fn findings(&self) -> impl Iterator<Item = &Value> {
+        self.document["findings"].as_array().unwrap().iter()
+    }
+
+    /// There is a finding of this level and name which has each of these texts in it; all that is not as it should be
+    /// says why and what to do.
+    fn has(&self, level: &str, id: &str, texts: &[&str]) {
+        let fits = |finding: &&Value| {
+            let told =
+                ["checked", "seen", "why", "fix"].map(|part| finding[part].as_str().unwrap_or_default()).join("\n");
+            finding["level"] == level && finding["id"] == id && texts.iter().all(|text| told.contains(text))
+        };
+        assert!(self.findings().any(|finding| fits(&finding)), "{level} {id} {texts:?} is not in {:#}", self.document);
+        for finding in self.findings().filter(|finding| finding["level"] != "ok") {
+            assert!(finding["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "no remedy: {finding}");
+        }
+    }
+
+    /// Nothing but these is a problem.
+    fn problems(&self, ids: &[&str]) {
+        let mut problems: Vec<&str> =
+            self.findings().filter(|f| f["level"] == "problem").map(|f| f["id"].as_str().unwrap()).collect();
+        problems.dedup();
+        assert_eq!(problems, ids, "{:#}", self.document);
+        assert_eq!(self.code, Some(if ids.is_empty() { 0 } else { 1 }), "{:#}", self.document);
+    }
+}
+
+/// A node with a kubelet on it, a cause made by `make`, and the finding that names it: level, id, texts.
+async fn with_kubelet(
+    what: &str,
+    make: impl FnOnce(Clinic) -> Clinic,
+    level: &str,
+    id: &str,
+    texts: &[&str],
+) -> Diagnosis {
+    println!("{what}");
+    let clinic = Clinic::new(profiles::h100x8());
+    let kubelet = kubelet(clinic.node.kubelet()).await;
+    let clinic = make(clinic);
+    let diagnosis = clinic.examine().await;
+    diagnosis.has(level, id, texts);
+    let violations = kubelet.violations();
+    assert!(violations.is_empty(), "{what}: {violations:?}");
+    diagnosis
+}
+
+/// As [`with_kubelet`], where the cause is the only problem.
+async fn problem(what: &str, make: impl FnOnce(Clinic) -> Clinic, id: &str, texts: &[&str]) {
+    with_kubelet(what, make, "problem", id, texts).await.problems(&[id]);
+}
+
+async fn warning(what: &str, make: impl FnOnce(Clinic) -> Clinic, id: &str, texts: &[&str]) {
+    with_kubelet(what, make, "warning", id, texts).await.problems(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothing_is_changed() {
+    let clinic = Clinic::new(profiles::h100x8());
+    let kubelet = kubelet(clinic.node.kubelet()).await;
+    let plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    let Clinic { node, options } = clinic;
+    let rig = Rig { kubelet, plugin, node };
+    rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+    let before = files(rig.node.root());
+    let clinic = Clinic { node: rig.node, options };
+    let diagnosis = clinic.examine().await;
+    assert_eq!(diagnosis.code, Some(0), "{:#}", diagnosis.document);
+    assert_eq!(diagnosis.document["verdict"], "fine");
+    assert_eq!(diagnosis.document["schemaVersion"], 1);
+    let not_ok: Vec<&Value> = diagnosis.findings().filter(|finding| finding["level"] != "ok").collect();
+    assert!(not_ok.is_empty(), "{not_ok:#?}");
+    diagnosis.has("ok", "gpus.offered", &["nvidia.com/gpu: 8 (8 Healthy)"]);
+    diagnosis.has("ok", "kubelet.plugin", &["serves nvidia-gpu-"]);
+    diagnosis.has("ok", "kubelet.known", &["nvidia.com/gpu: 8 Healthy devices"]);
+    diagnosis.has("ok", "kubelet.ready", &["ready: nvidia.com/gpu"]);
+    diagnosis.has("ok", "driver.versions", &["580.95.05"]);
+    let changed: Vec<_> = files(clinic.node.root()).symmetric_difference(&before).cloned().collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    assert!(rig.kubelet.violations().is_empty(), "{:?}", rig.kubelet.violations());
+    let (code, text) = clinic.run(&[]).await;
+    assert_eq!(code, Some(0));
+    assert!(text.contains("Nothing was found that keeps GPUs from pods."), "{text}");
+    assert!(!text.contains('\x1b'), "colour is for terminals");
+}
+
+/// Every file below a directory, but the checkpoint that the kubelet writes by and by.
+fn files(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(_) if !name.starts_with('.') && name != CHECKPOINT => {
+                found.insert(entry.path());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
+    let clinic = Clinic::new(profiles::h100x8());
+    let kubelet = kubelet(clinic.node.kubelet()).await;
+    let plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
+    clinic.node.xid(3, 95).unwrap();
+    kubelet.wait_allocatable(GPU, 7, PATIENCE).await.unwrap();
+    let http = plugin.http(PATIENCE).await.unwrap();
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+    let diagnosis = clinic.examine().await;
+    diagnosis.has("ok", "gpus.gpu", &["GPU 3"]);
+    diagnosis.has("problem", "gpus.plugin", &["GPU 3, by the running plugin", "Xid 95", "drain the GPU and reset it"]);
+    diagnosis.problems(&["gpus.plugin"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_in_the_configuration_are_all_told() {
+    let make = |clinic: Clinic| clinic.env("MIG_STRATEGY", "sometimes").env("DEVICE_ID_STRATEGY", "name");
+    let diagnosis = with_kubelet("two", make, "problem", "configuration.mistake", &["sometimes", "config check"]).await;
+    diagnosis.has("problem", "configuration.mistake", &["DEVICE_ID_STRATEGY"]);
+    diagnosis.problems(&["configuration.mistake"]);
+    let make = |clinic: Clinic| clinic.env("CONFIG_FILE", "/nowhere/config.yaml");
+    problem("no file", make, "configuration.mistake", &["/nowhere/config.yaml", "cannot be read"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_gpus_on_the_bus_is_told() {
+    let devices = |clinic: &Clinic| clinic.node.sysfs().join("bus/pci/devices");
+    let empty = |clinic: Clinic| {
+        fs::remove_dir_all(devices(&clinic)).unwrap();
+        fs::create_dir(devices(&clinic)).unwrap();
+        clinic.node.edit(|state| state.gpus.clear()).unwrap();
+        clinic
+    };
+    let diagnosis = with_kubelet("no GPU", empty, "problem", "driver.bus", &["vendor 0x10de"]).await;
+    diagnosis.problems(&["driver.bus", "gpus.offered"]);
+    let unseen = |clinic: Clinic| {
+        fs::remove_dir_all(devices(&clinic)).unwrap();
+        clinic
+    };
+    let diagnosis = with_kubelet("no sysfs", unseen, "unknown", "driver.bus", &["--sysfs-root"]).await;
+    assert_eq!(diagnosis.code, Some(2));
+    let taken = |driver: &'static str, all: bool| {
+        move |clinic: Clinic| {
+            let gpus = clinic.node.state().gpus;
+            let count = if all { gpus.len() } else { 1 };
+            gpus.iter().take(count).for_each(|gpu| clinic.node.write_pci(gpu, Some(driver)).unwrap());
+            clinic.node.edit(|state| state.gpus.drain(..count).count()).unwrap();
+            clinic
+        }
+    };
+    warning("one passed through", taken("vfio-pci", false), "driver.bus", &["by vfio-pci", "virtual machines"]).await;
+    let diagnosis =
+        with_kubelet("nouveau", taken("nouveau", true), "problem", "driver.bus", &["blacklist nouveau"]).await;
+    diagnosis.problems(&["driver.bus", "gpus.offered"]);
+    let dead = |clinic: Clinic| {
+        clinic.node.edit_gpu(2, |gpu| gpu.present = false).unwrap();
+        clinic
+    };
+    problem("not initialised", dead, "gpus.enumeration", &["7 GPUs of 8", "RmInitAdapter"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_told() {
+    let unloaded = |clinic: Clinic| {
+        clinic.node.write_module(None).unwrap();
+        clinic.node.edit(|state| state.driver.loaded = false).unwrap();
+        clinic
+    };
+    let diagnosis = with_kubelet("unloaded", unloaded, "problem", "driver.module", &["modprobe nvidia"]).await;
+    diagnosis.has("problem", "driver.nvml", &["return code 9"]);
+    diagnosis.problems(&["driver.module", "driver.nvml"]);
+    let nouveau = |clinic: Clinic| {
+        fs::create_dir_all(clinic.node.sysfs().join("module/nouveau")).unwrap();
+        unloaded(clinic)
+    };
+    with_kubelet("nouveau", nouveau, "problem", "driver.module", &["nouveau is loaded in its place"]).await;
+    let mismatch = |clinic: Clinic| {
+        clinic.node.edit(|state| state.driver.mismatch = true).unwrap();
+        clinic
+    };
+    problem("18", mismatch, "driver.nvml", &["return code 18", "reboot the node"]).await;
+    let two = |clinic: Clinic| {
+        clinic.node.write_module(Some("570.86.15")).unwrap();
+        clinic
+    };
+    problem("two versions", two, "driver.versions", &["the module is 570.86.15, the library 580.95.05"]).await;
+    let no_uvm = |clinic: Clinic| {
+        fs::create_dir_all(clinic.node.sysfs().join("module/nvidia")).unwrap();
+        clinic
+    };
+    warning("no uvm", no_uvm, "driver.module", &["modprobe nvidia-uvm"]).await;
+    let refuses = |clinic: Clinic| {
+        clinic.node.edit(|state| state.errors.insert("nvmlDeviceGetCount_v2".into(), 999)).unwrap();
+        clinic
+    };
+    problem("999", refuses, "driver.nvml", &["nvmlDeviceGetCount_v2", "return code 999"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_that_is_missing_or_none_is_told_with_every_place_that_was_tried() {
+    let named = |clinic: Clinic| {
+        fs::remove_file(clinic.node.nvml_library()).unwrap();
+        clinic
+    };
+    problem("named", named, "driver.library", &["--nvml-library", "No such file"]).await;
+    let broken = |clinic: Clinic| {
+        fs::write(clinic.node.nvml_library(), "no library").unwrap();
+        clinic
+    };
+    problem("broken", broken, "driver.library", &["libnvidia-ml.so.1 ("]).await;
+    // No library is named, and the driver's root has none.
+    let searched = |clinic: Clinic| {
+        let elsewhere = clinic.node.root().join("elsewhere");
+        fs::create_dir_all(&elsewhere).unwrap();
+        let clinic = clinic.env("NVML_LIBRARY", "").env("DRIVER_ROOT_CTR_PATH", elsewhere);
+        Clinic { options: placed(&clinic), ..clinic }
+    };
+    let texts = ["usr/lib64, usr/lib/x86_64-linux-gnu", "etc/ld.so.cache", "DRIVER_ROOT_CTR_PATH"];
+    with_kubelet("searched", searched, "problem", "driver.library", &texts).await;
+    let found = |clinic: Clinic| {
+        let clinic = clinic.env("DRIVER_ROOT_CTR_PATH", "");
+        let root = clinic.node.driver_root();
+        let clinic = clinic.env("DRIVER_ROOT_CTR_PATH", root);
+        Clinic { options: placed(&clinic), ..clinic }
+    };
+    with_kubelet("found", found, "ok", "driver.library", &["driver/usr/lib64/libnvidia-ml.so.1"]).await;
+}
+
+/// The options that place the plugin on the node, without the library and the driver's root.
+fn placed(clinic: &Clinic) -> PluginOptions {
+    let node = &clinic.node;
+    let options = clinic.options.clone().bare();
+    options
+        .env("KUBELET_SOCKET", node.kubelet_socket())
+        .env("POD_RESOURCES_SOCKET", node.pod_resources_socket())
+        .env("SYSFS_ROOT", node.sysfs())
+        .env("PROC_ROOT", node.proc())
+        .env("STATE_DIR", node.state_directory())
+        .env("QUARANTINE_DIR", node.quarantine_directory())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
+    let init = |clinic: Clinic| {
+        clinic.node.edit(|state| state.hangs.push("nvmlInit_v2".into())).unwrap();
+        clinic.impatient()
+    };
+    problem("init", init, "driver.nvml", &["nvmlInit_v2 does not return"]).await;
+    let gpu = |clinic: Clinic| {
+        clinic.node.edit_gpu(3, |gpu| gpu.hangs.push("nvmlDeviceGetFieldValues".into())).unwrap();
+        clinic.impatient()
+    };
+    let diagnosis =
+        with_kubelet("GPU 3", gpu, "problem", "gpus.gpu", &["GPU 3", "nvmlDeviceGetFieldValues does not return"]).await;
+    diagnosis.has("ok", "gpus.gpu", &["GPU 4"]);
+    diagnosis.problems(&["gpus.gpu"]);
+    let dies = |clinic: Clinic| {
+        clinic.node.edit(|state| state.aborts.push("nvmlInit_v2".into())).unwrap();
+        clinic
+    };
+    problem("abort", dies, "driver.nvml", &["the process that asked it ended", "signal: 6"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn device_nodes_that_are_missing_or_lead_nowhere_are_told() {
+    let missing = |name: &'static str| {
+        move |clinic: Clinic| {
+            fs::remove_file(clinic.node.dev().join(name)).unwrap();
+            clinic
+        }
+    };
+    problem("a GPU's", missing("nvidia3"), "driver.nodes", &["nvidia3 is not there", "nvidia-modprobe"]).await;
+    problem("the control node", missing("nvidiactl"), "driver.nodes", &["nvidiactl is not there"]).await;
+    warning("uvm", missing("nvidia-uvm"), "driver.nodes", &["nvidia-uvm is not there", "CUDA needs it"]).await;
+    // Opening a socket has the same answer as opening a node without a driver behind it.
+    let no_driver = |clinic: Clinic| {
+        let node = clinic.node.dev().join("nvidia5");
+        fs::remove_file(&node).unwrap();
+        std::mem::forget(UnixListener::bind(&node).unwrap());
+        clinic
+    };
+    problem("ENXIO", no_driver, "driver.nodes", &["nvidia5", "no driver behind it"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_gpu_that_is_not_well_is_told_with_what_to_do() {
+    let edit = |change: fn(&mut fake_nvml::state::Gpu)| {
+        move |clinic: Clinic| {
+            clinic.node.edit_gpu(5, change).unwrap();
+            clinic
+        }
+    };
+    let lost = edit(|gpu| gpu.lost = true);
+    with_kubelet("lost", lost, "problem", "gpus.gpu", &["GPU 5", "return code 15"]).await;
+    let code = edit(|gpu| gpu.errors = [("nvmlDeviceGetUUID".to_owned(), 999)].into());
+    problem("no UUID", code, "gpus.gpu", &["GPU 5", "nvmlDeviceGetUUID", "return code 999"]).await;
+    let action = edit(|gpu| gpu.recovery_action = 1);
+    problem("reset", action, "gpus.gpu", &["Unhealthy: the driver asks for a reset of the GPU"]).await;
+    let failed = edit(|gpu| gpu.remapped_rows.as_mut().unwrap().failure = true);
+    problem("remap failed", failed, "gpus.gpu", &["could not be remapped", "replace it"]).await;
+    let pending = edit(|gpu| gpu.remapped_rows.as_mut().unwrap().pending = true);
+    warning("remap pending", pending, "gpus.gpu", &["waits to be remapped", "reset the GPU when convenient"]).await;
+    let quarantined = |clinic: Clinic| {
+        fs::create_dir_all(clinic.node.quarantine_directory()).unwrap();
+        fs::write(clinic.node.quarantine_directory().join("5"), "dcgm: bad memory\n").unwrap();
+        clinic
+    };
+    problem("quarantine", quarantined, "gpus.gpu", &["GPU 5", "dcgm: bad memory", "--quarantine-dir"]).await;
+    let all = |clinic: Clinic| {
+        (0..8).for_each(|index| clinic.node.edit_gpu(index, |gpu| gpu.recovery_action = 2).unwrap());
+        clinic
+    };
+    let diagnosis = with_kubelet("all", all, "problem", "gpus.offered", &["8 (0 Healthy)"]).await;
+    diagnosis.problems(&["gpus.gpu", "gpus.offered"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mig_layout_that_does_not_fit_the_strategy_is_told() {
+    for (state, strategy, id, text) in [
+        (profiles::h100x8_mig_single(), "none", "gpus.layout", "MIG strategy is none"),
+        (profiles::h100x8_mig_mixed(), "single", "gpus.layout", "make the GPUs alike, or set the strategy mixed"),
+    ] {
+        let clinic = Clinic::new(state).env("MIG_STRATEGY", strategy);
+        let _kubelet = kubelet(clinic.node.kubelet()).await;
+        let diagnosis = clinic.examine().await;
+        diagnosis.has("problem", id, &[text]);
+    }
+    let clinic = Clinic::new(profiles::h100x8_mig_single()).env("MIG_STRATEGY", "single");
+    let _kubelet = kubelet(clinic.node.kubelet()).await;
+    let diagnosis = clinic.examine().await;
+    diagnosis.problems(&[]);
+    diagnosis.has("ok", "gpus.gpu", &["MIG mode on, 7 MIG devices"]);
+    let reserved = |clinic: Clinic| clinic.env("DEVICES", "!0");
+    warning("reserved", reserved, "gpus.reserved", &["GPU 0", "--devices"]).await;
+    let all = |clinic: Clinic| clinic.env("DEVICES", "!0-7");
+    problem("all reserved", all, "gpus.offered", &["nothing", "--devices"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_is_not_there_is_told() {
+    let clinic = Clinic::new(profiles::h100x8());
+    clinic.examine().await.has("problem", "kubelet.socket", &["is not there", "systemctl status kubelet"]);
+    let dead = UnixListener::bind(clinic.node.kubelet_socket()).unwrap();
+    let diagnosis = clinic.examine().await;
+    diagnosis.has("problem", "kubelet.socket", &["somebody listens, and does not answer", "journalctl"]);
+    drop(dead);
+    clinic.examine().await.has("problem", "kubelet.socket", &["nobody listens"]);
+    fs::remove_dir_all(clinic.node.kubelet_directory()).unwrap();
+    let diagnosis = clinic.examine().await;
+    diagnosis.has("problem", "kubelet.directory", &["is not there", "/var/lib/kubelet/device-plugins"]);
+    fs::write(clinic.node.kubelet_directory(), "").unwrap();
+    clinic.examine().await.has("problem", "kubelet.directory", &["is no directory"]);
+    let clinic = clinic.env("KUBELET_SOCKET", "");
+    let clinic = Clinic { options: clinic.options.clone().arg("--kubelet-socket="), ..clinic };
+    clinic.examine().await.has("warning", "kubelet.socket", &["never to register"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_kubelet_and_one_that_does_not_tell_who_holds_what_are_told() {
+    let old = |clinic: Clinic| {
+        clinic.script("usr/bin/kubelet", "echo Kubernetes v1.25.16");
+        clinic
+    };
+    problem("1.25", old, "kubelet.version", &["1.25", "1.26 or later"]).await;
+    let silent = |clinic: Clinic| Clinic {
+        options: clinic.options.clone().arg("--pod-resources-socket").arg("/nowhere/kubelet.sock"),
+        ..clinic
+    };
+    warning("podresources", silent, "kubelet.podresources", &["/nowhere/kubelet.sock is not there"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_plugin_for_the_same_resource_is_told() {
+    let clinic = Clinic::new(profiles::h100x8());
+    let kubelet = kubelet(clinic.node.kubelet()).await;
+    let plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
+    // Our own stands in for NVIDIA's, which has this name and answers the same call.
+    let own = clinic.node.plugin_sockets().remove(0);
+    symlink(&own, clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
+    let diagnosis = clinic.examine().await;
+    let process = format!("by gpu-device-plugin (process {})", plugin.pid());
+    diagnosis.has("problem", "kubelet.rival", &["nvidia-gpu.sock is served", &process, "delete daemonset"]);
+    diagnosis.problems(&["kubelet.rival"]);
+    fs::remove_file(clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
+    let _second = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    kubelet.wait_until("both", PATIENCE, |view| view.accepted(GPU).count() > 1).await.unwrap();
+    clinic.examine().await.has("problem", "kubelet.rival", &["more than once on this node"]);
+    // A dead socket does no harm, one that is silent does.
+    let clinic = Clinic::new(profiles::h100x8());
+    drop(UnixListener::bind(clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap());
+    clinic.examine().await.has("ok", "kubelet.rival", &["1 dead socket"]);
+    let _silent = UnixListener::bind(clinic.node.kubelet_directory().join("nvidia-gpu-aaaaaaaa.sock")).unwrap();
+    clinic.examine().await.has("problem", "kubelet.plugin", &["does not answer on nvidia-gpu-aaaaaaaa.sock"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_is_not_ready_is_told() {
+    let containerd = |text: &'static str| {
+        move |clinic: Clinic| {
+            clinic.write(CONTAINERD, text);
+            clinic
+        }
+    };
+    let id = "runtime.handler";
+    problem("bare", containerd("version = 2\n"), id, &["does not know it", "nvidia-ctk runtime configure"]).await;
+    let other = CONFIGURED.replace("default_runtime_name = \"nvidia\"", "default_runtime_name = \"runc\"").leak();
+    warning("not default", containerd(other), id, &["that is runc", "runtimeClassName: nvidia"]).await;
+    let no_program = |clinic: Clinic| {
+        fs::remove_file(clinic.host(RUNTIME)).unwrap();
+        clinic
+    };
+    problem("no program", no_program, id, &["/usr/bin/nvidia-container-runtime is not there"]).await;
+    let imported = |clinic: Clinic| {
+        clinic.write(CONTAINERD, "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n");
+        clinic.write("etc/containerd/conf.d/99-nvidia.toml", CONFIGURED);
+        clinic
+    };
+    with_kubelet("imports", imported, "ok", id, &["nvidia is the default runtime of containerd"]).await.problems(&[]);
+    let broken =
+        with_kubelet("broken", containerd("version = \n"), "unknown", "runtime.config", &["config.toml"]).await;
+    assert_eq!(broken.code, Some(2));
+    let none = |clinic: Clinic| {
+        fs::remove_dir_all(clinic.host("etc/containerd")).unwrap();
+        fs::remove_dir_all(clinic.host("run")).unwrap();
+        clinic
+    };
+    let none = with_kubelet("none", none, "unknown", "runtime.found", &["--host-root"]).await;
+    assert_eq!(none.code, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_runtimes_are_known_too() {
+    let instead = |files: &'static [(&'static str, &'static str)]| {
+        move |clinic: Clinic| {
+            fs::remove_dir_all(clinic.host("etc/containerd")).unwrap();
+            fs::remove_dir_all(clinic.host("run")).unwrap();
+            files.iter().for_each(|(path, text)| clinic.write(path, text));
+            clinic
+        }
+    };
+    let id = "runtime.handler";
+    let crio = instead(&[(
+        "etc/crio/crio.conf.d/99-nvidia.conf",
+        "[crio.runtime]\ndefault_runtime = \"nvidia\"\n[crio.runtime.runtimes.nvidia]\nruntime_path = \"/usr/bin/nvidia-container-runtime\"\n",
+    )]);
+    with_kubelet("CRI-O", crio, "ok", id, &["nvidia is the default runtime of CRI-O"]).await.problems(&[]);
+    let hook = instead(&[("etc/crio/crio.conf", ""), ("usr/share/containers/oci/hooks.d/oci-nvidia-hook.json", "{}")]);
+    with_kubelet("hook", hook, "ok", id, &["OCI hook"]).await.problems(&[]);
+    let bare = instead(&[("run/crio/crio.sock", "")]);
+    problem("CRI-O without it", bare, id, &["CRI-O does not know it", "--runtime=crio"]).await;
+    let docker = instead(&[(
+        "etc/docker/daemon.json",
+        "{\"default-runtime\": \"nvidia\", \"runtimes\": {\"nvidia\": {\"path\": \"nvidia-container-runtime\"}}}",
+    )]);
+    with_kubelet("docker", docker, "ok", id, &["nvidia is the default runtime of docker"]).await.problems(&[]);
+    let k3s = instead(&[("var/lib/rancher/k3s/agent/etc/containerd/config.toml", CONFIGURED)]);
+    with_kubelet("k3s", k3s, "ok", id, &["nvidia is the default runtime of containerd"]).await.problems(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_nvidias_runtime_that_break_the_strategy_are_told() {
+    let strategy = |strategy: &'static str, toolkit: &'static str| {
+        move |clinic: Clinic| {
+            clinic.write(TOOLKIT, toolkit);
+            clinic.env("DEVICE_LIST_STRATEGY", strategy)
+        }
+    };
+    let (id, mounts) = ("runtime.toolkit", "accept-nvidia-visible-devices-as-volume-mounts");
+    problem("mounts off", strategy("volume-mounts", ""), id, &[mounts, "nvidia-ctk config --in-place"]).await;
+    let on = strategy("volume-mounts", "accept-nvidia-visible-devices-as-volume-mounts = true\n");
+    with_kubelet("mounts on", on, "ok", id, &["lets the strategy work"]).await.problems(&[]);
+    let off = strategy("envvar", "accept-nvidia-visible-devices-envvar-when-unprivileged = false\n");
+    problem("variables off", off, id, &["envvar-when-unprivileged is off", "volume-mounts"]).await;
+    let broken = with_kubelet("broken", strategy("envvar", "mode ="), "unknown", id, &["nvidia-ctk config"]).await;
+    assert_eq!(broken.code, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_told() {
+    let id = "runtime.specs";
+    let cdi = |clinic: Clinic, left_out: usize| {
+        clinic.write(CONTAINERD, "version = 3\n");
+        let names =
+            (left_out..8).map(|index| format!("  - name: {}\n    containerEdits: {{}}\n", clinic.node.uuid(index)));
+        let names: String = names.collect();
+        clinic.write(
+            "etc/cdi/gpu.yaml",
+            &format!("cdiVersion: 0.5.0\nkind: k8s.device-plugin.nvidia.com/gpu\ndevices:\n{names}"),
+        );
+        clinic.env("DEVICE_LIST_STRATEGY", "cdi-cri")
+    };
+    let complete = |clinic| cdi(clinic, 0);
+    with_kubelet("complete", complete, "ok", id, &["8 devices"]).await.problems(&[]);
+    let lacks = |clinic: Clinic| {
+        let first = clinic.node.uuid(0);
+        let clinic = cdi(clinic, 1);
+        assert!(!fs::read_to_string(clinic.host("etc/cdi/gpu.yaml")).unwrap().contains(&first));
+        clinic
+    };
+    problem("lacks one", lacks, id, &["not in the specifications: GPU-", "nvidia-ctk cdi generate"]).await;
+    let none = |clinic: Clinic| {
+        let clinic = cdi(clinic, 0);
+        fs::remove_dir_all(clinic.host("etc/cdi")).unwrap();
+        clinic
+    };
+    problem("none", none, id, &["none of the kind k8s.device-plugin.nvidia.com/gpu", "/etc/cdi"]).await;
+    let broken = |clinic: Clinic| {
+        let clinic = cdi(clinic, 0);
+        clinic.write("run/cdi/other.json", "{\"kind\": ");
+        clinic
+    };
+    problem("broken", broken, "runtime.spec", &["other.json"]).await;
+    let off = |clinic: Clinic| {
+        let clinic = cdi(clinic, 0);
+        clinic.write(CONTAINERD, "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nenable_cdi = false\n");
+        clinic
+    };
+    problem("off", off, "runtime.cdi", &["CDI is off in containerd", "enable_cdi = true"]).await;
+    let unset = |clinic: Clinic| {
+        let clinic = cdi(clinic, 0);
+        clinic.write(CONTAINERD, "version = 2\n");
+        clinic
+    };
+    warning("unset", unset, "runtime.cdi", &["its version decides"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_the_node_is_looked_at() {
+    let few = |clinic: Clinic| {
+        let directory = clinic.node.proc().join("sys/fs/inotify");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("max_user_instances"), "4\n").unwrap();
+        fs::write(directory.join("max_user_watches"), "8192\n").unwrap();
+        clinic
+    };
+    warning("few inotify instances", few, "node.inotify", &["max_user_instances 4", "sysctl -w"]).await;
+    let behind = |clinic: Clinic| {
+        let file = fs::File::create(clinic.node.kubelet_directory().join(CHECKPOINT)).unwrap();
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(86_400)).unwrap();
+        clinic
+    };
+    problem("the clock went back", behind, "node.clock", &["behind the last change of", "set-ntp"]).await;
+    let in_the_way = |clinic: Clinic| {
+        fs::write(clinic.node.state_directory(), "").unwrap();
+        fs::write(clinic.node.quarantine_directory(), "").unwrap();
+        clinic
+    };
+    let diagnosis =
+        with_kubelet("files", in_the_way, "warning", "node.state", &["is no directory", "--state-dir"]).await;
+    diagnosis.has("warning", "node.quarantine", &["is no directory"]);
+    diagnosis.problems(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_free_inotify_instance_is_told() {
+    // A user namespace of its own has a limit of its own; that of the machine is everybody's.
+    const NONE: &str = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\"";
+    let mut alone = std::process::Command::new("unshare");
+    alone.args(["--user", "--map-root-user", "sh", "-c", NONE, "true"]);
+    if !alone.status().is_ok_and(|status| status.success()) {
+        println!("not tested: this machine allows no user namespace to take inotify away in");
+        return;
+    }
+    let clinic = Clinic::new(profiles::h100x8());
+    let _kubelet = kubelet(clinic.node.kubelet()).await;
+    let bare = [
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        NONE,
+        env!("CARGO_BIN_EXE_gpu-device-plugin"),
+        "doctor",
+        "-o",
+        "json",
+    ];
+    let options = bare.into_iter().fold(PluginOptions::new("unshare"), PluginOptions::arg);
+    let options = options.arg("--host-root").arg(clinic.host("")).env("NVML_LIBRARY", clinic.node.nvml_library());
+    let inner = Clinic { options, node: clinic.node };
+    let options = placed(&inner).env("DRIVER_ROOT_CTR_PATH", inner.node.driver_root());
+    let mut doctor = Plugin::start(&inner.node, &options).unwrap();
+    doctor.wait_exit(PATIENCE).await.unwrap();
+    let text = doctor.log().join("\n");
+    let document = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    Diagnosis { code: None, document }.has("warning", "node.inotify", &["no watch can be had", "max_user_instances"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_problem_is_the_one_to_begin_with() {
+    let clinic = Clinic::new(profiles::h100x8());
+    clinic.node.write_module(None).unwrap();
+    clinic.node.edit(|state| state.driver.loaded = false).unwrap();
+    let (code, text) = clinic.run(&["--output=text"]).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("Begin with: NVIDIA's kernel module: not loaded"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+}

@@ -1,0 +1,305 @@
+//! The operator's edge of the real binary: metrics, probes, status and the page, as things happen on the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use fake_nvml::profiles;
+use fake_nvml::state::{Event, event_type};
+use simnode::kubelet::KubeletVersion;
+use simnode::node::{HttpAddress, HttpAnswer, Node, PluginOptions};
+use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::health::configured;
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, node, plugin};
+
+/// What makes the waits of the policy short.
+const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, relapses: 100}\n";
+
+fn with_http(options: PluginOptions) -> PluginOptions {
+    options.env("HTTP_ADDRESS", "127.0.0.1:0")
+}
+
+/// Eight H100s with a plugin that serves HTTP.
+async fn rig() -> (Rig, HttpAddress) {
+    rig_on(eight_h100s(), 8).await
+}
+
+async fn rig_on(node: Node, allocatable: usize) -> (Rig, HttpAddress) {
+    let config = node.kubelet().version(KubeletVersion::V1_36);
+    let options = with_http(configured(&node, QUICK));
+    let rig = Rig::on(node, config, &options, allocatable).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    (rig, http)
+}
+
+/// Waits until an answer is as it should be; a failure shows the last one.
+pub(crate) async fn until(
+    http: &HttpAddress,
+    path: &str,
+    what: &str,
+    mut is: impl FnMut(&HttpAnswer) -> bool,
+) -> HttpAnswer {
+    let started = Instant::now();
+    loop {
+        let answer = http.get(path).await.unwrap();
+        if is(&answer) {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "{path}: {what}, not\n{}\n{}", answer.head, answer.body);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn until_metric(http: &HttpAddress, line: &str) -> String {
+    until(http, "/metrics", line, |answer| answer.body.lines().any(|there| there == line)).await.body
+}
+
+fn json(answer: &HttpAnswer) -> serde_json::Value {
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+/// The values of each label, by label and metric.
+fn label_values(metrics: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
+    let mut values = BTreeMap::<_, BTreeSet<String>>::new();
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, rest)) = line.split_once('{') else { continue };
+        let (labels, _) = rest.rsplit_once('}').unwrap();
+        for label in labels.split("\",") {
+            let (label, value) = label.split_once("=\"").unwrap();
+            let key = (name.to_owned(), label.to_owned());
+            values.entry(key).or_default().insert(value.trim_end_matches('"').to_owned());
+        }
+    }
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_well_is_told_so_everywhere() {
+    let (rig, http) = rig().await;
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+    assert_eq!(http.get("/healthz").await.unwrap().status, 200);
+    let metrics = until_metric(&http, "gpu_device_plugin_kubelet_registered{resource=\"nvidia.com/gpu\"} 1").await;
+    for line in [
+        "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"healthy\"} 8",
+        "gpu_device_plugin_nvml_up 1",
+        "gpu_device_plugin_listandwatch_streams{resource=\"nvidia.com/gpu\"} 1",
+        "gpu_device_plugin_kubelet_registrations_total{resource=\"nvidia.com/gpu\",result=\"ok\"} 1",
+        "gpu_device_plugin_config_last_reload_successful 1",
+    ] {
+        assert!(metrics.contains(line), "{line} in\n{metrics}");
+    }
+    let uuid = rig.node.uuid(3);
+    let info = metrics.lines().find(|line| line.contains("device_info") && line.contains(&uuid)).unwrap();
+    assert!(info.contains("gpu=\"3\",pci_bus_id=\"0000") && info.contains("model=\"NVIDIA H100"), "{info}");
+    let status = json(&http.get("/status").await.unwrap());
+    assert_eq!((&status["schemaVersion"], &status["plugin"]["ready"]), (&1.into(), &true.into()));
+    assert_eq!(status["resources"][0]["kubelet"]["registered"], true);
+    assert_eq!(status["gpus"].as_array().unwrap().len(), 8);
+    until(&http, "/status", "one NVLink island", |answer| {
+        json(answer)["gpus"].as_array().unwrap().iter().all(|gpu| gpu["nvlinkIsland"] == 0)
+    })
+    .await;
+    let page = http.get("/").await.unwrap();
+    assert!(page.header("content-security-policy").is_some_and(|policy| policy.starts_with("default-src 'none'")));
+    assert!(page.body.contains("<title>8/8 GPUs"), "{}", page.body);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_xid_is_seen_everywhere_and_the_process_stays_alive_and_ready() {
+    let (rig, http) = rig().await;
+    rig.node.xid(3, 79).unwrap();
+    rig.until_healthy(3, false).await;
+    let uuid = rig.node.uuid(3);
+    let metrics =
+        until_metric(&http, "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"unhealthy\"} 1").await;
+    for line in [
+        format!("gpu_device_plugin_device_healthy{{uuid=\"{uuid}\",resource=\"nvidia.com/gpu\"}} 0"),
+        format!("gpu_device_plugin_device_unhealthy_reason{{uuid=\"{uuid}\",reason=\"xid\"}} 1"),
+        format!("gpu_device_plugin_xid_events_total{{uuid=\"{uuid}\",xid=\"79\"}} 1"),
+        format!("gpu_device_plugin_device_health_transitions_total{{uuid=\"{uuid}\",to=\"unhealthy\"}} 1"),
+    ] {
+        assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    }
+    let status = json(&http.get("/status").await.unwrap());
+    assert_eq!(status["gpus"][3]["reasons"][0]["xid"], 79);
+    assert!(status["events"].as_array().unwrap().iter().any(|event| event["kind"] == "xid" && event["xid"] == 79));
+    let page = http.get("/").await.unwrap().body;
+    assert!(page.contains("<title>7/8 GPUs") && page.contains("Xid 79 ("), "{page}");
+    assert_eq!(http.get("/healthz").await.unwrap().status, 200, "a bad GPU is no reason to restart");
+    assert_eq!(http.get("/readyz").await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_kubelet_it_is_alive_and_not_ready() {
+    let (rig, http) = rig().await;
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+    rig.kubelet.stop().await;
+    let answer = until(&http, "/readyz", "not ready", |answer| answer.status == 503).await;
+    assert!(answer.body.starts_with("nvidia.com/gpu: "), "{}", answer.body);
+    assert_eq!(http.get("/healthz").await.unwrap().status, 200);
+    until_metric(&http, "gpu_device_plugin_kubelet_registered{resource=\"nvidia.com/gpu\"} 0").await;
+    rig.kubelet.start_again().await.unwrap();
+    until(&http, "/readyz", "ready again", |answer| answer.status == 200).await;
+    let status = json(&http.get("/status").await.unwrap());
+    assert_eq!(status["resources"][0]["kubelet"]["registrations"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_is_told_whether_it_is_applied_or_refused() {
+    let (rig, http) = rig().await;
+    let file = rig.node.root().join("config.yaml");
+    std::fs::write(&file, format!("{QUICK}flags: {{migStrategy: sideways}}\n")).unwrap();
+    until_metric(&http, "gpu_device_plugin_config_last_reload_successful 0").await;
+    let status = json(&http.get("/status").await.unwrap());
+    assert!(status["configuration"]["lastReload"]["refused"].is_string(), "{status:#}");
+    let shared = "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}\n";
+    std::fs::write(&file, format!("{QUICK}{shared}")).unwrap();
+    let metrics = until_metric(&http, "gpu_device_plugin_config_last_reload_successful 1").await;
+    for line in ["{result=\"applied\"} 1", "{result=\"refused\"} 1"] {
+        assert!(metrics.contains(&format!("gpu_device_plugin_config_reloads_total{line}")), "{metrics}");
+    }
+    until_metric(&http, "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"healthy\"} 32").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_is_told_by_pod_namespace_and_container() {
+    let node = eight_h100s();
+    let config = node.kubelet().version(KubeletVersion::V1_36);
+    let options = with_http(configured(&node, QUICK));
+    let rig = Rig::on(node, config, &options, 8).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    rig.kubelet.allocate("train-0", "main", GPU, 2).await.unwrap();
+    let metrics = until(&http, "/metrics", "two devices held", |answer| {
+        answer.body.lines().filter(|line| line.starts_with("gpu_device_plugin_allocated_devices{")).count() == 2
+    });
+    let metrics = metrics.await.body;
+    assert!(metrics.contains("pod=\"train-0\"") && metrics.contains("container=\"main\""), "{metrics}");
+    let page = http.get("/").await.unwrap().body;
+    assert!(page.contains("/train-0 (main)"), "{page}");
+    let status = json(&http.get("/status").await.unwrap());
+    assert_eq!(status["resources"][0]["allocated"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_is_not_there_is_told_and_is_no_reason_to_restart() {
+    let mut state = profiles::h100x8();
+    state.driver.loaded = false;
+    let node = node(state);
+    let kubelet = crate::rig::kubelet(node.kubelet().version(KubeletVersion::V1_36)).await;
+    let options = with_http(plugin()).env("FAIL_ON_INIT_ERROR", "false");
+    let plugin = simnode::node::Plugin::start(&node, &options).unwrap();
+    let rig = Rig { kubelet, plugin, node };
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    until_metric(&http, "gpu_device_plugin_nvml_up 0").await;
+    let status = until(&http, "/status", "a fault", |answer| json(answer)["nvml"]["fault"]["kind"].is_string()).await;
+    assert_eq!(json(&status)["nvml"]["fault"]["kind"], "driver_not_loaded");
+    until(&http, "/readyz", "ready: the configuration puts up with it", |answer| answer.status == 200).await;
+    assert_eq!(http.get("/healthz").await.unwrap().status, 200);
+    rig.node.edit(|state| state.driver.loaded = true).unwrap();
+    until_metric(&http, "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"healthy\"} 8").await;
+    until_metric(&http, "gpu_device_plugin_nvml_up 1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nvml_is_let_go_and_taken_up_again_over_http() {
+    let (_rig, http) = rig().await;
+    let ask = "POST /let-go HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(http.ask(ask).await.unwrap().status, 202);
+    until(&http, "/status", "let go", |answer| json(answer)["nvml"]["state"] == "letGo").await;
+    assert_eq!(http.get("/readyz").await.unwrap().status, 200);
+    assert_eq!(http.ask(ask).await.unwrap().status, 202);
+    until(&http, "/status", "up", |answer| json(answer)["nvml"]["state"] == "up").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_serves_on_a_unix_socket_too_and_takes_it_away_at_the_end() {
+    let node = eight_h100s();
+    let config = node.kubelet().version(KubeletVersion::V1_36);
+    let path = node.root().join("http.sock");
+    let options = configured(&node, QUICK).arg(format!("--http-address=unix:{}", path.display()));
+    let mut rig = Rig::on(node, config, &options, 8).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    assert_eq!(http.get("/healthz").await.unwrap().status, 200);
+    rig.plugin.signal(15).unwrap();
+    rig.plugin.wait_exit(PATIENCE).await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_labels_are_bounded_whatever_comes() {
+    let (rig, http) = rig().await;
+    let gpu = rig.node.uuid(5);
+    rig.node
+        .edit(|state| {
+            for xid in 0..700 {
+                state.push_event(Event {
+                    seq: 0,
+                    gpu: gpu.clone(),
+                    event_type: event_type::XID,
+                    data: 100_000 + xid,
+                    gpu_instance: None,
+                    compute_instance: None,
+                    count: 1,
+                });
+            }
+        })
+        .unwrap();
+    let other = format!("gpu_device_plugin_xid_events_total{{uuid=\"{}\",xid=\"other\"}}", rig.node.uuid(5));
+    let metrics = until(&http, "/metrics", "Xids beyond those that are counted", |answer| answer.body.contains(&other));
+    let metrics = metrics.await.body;
+    let of_xids = &label_values(&metrics)[&("gpu_device_plugin_xid_events_total".to_owned(), "xid".to_owned())];
+    assert!(of_xids.len() <= 513, "{}", of_xids.len());
+    for ((metric, label), values) in label_values(&metrics) {
+        let most = if label == "xid" { 513 } else { 32 };
+        assert!(values.len() <= most, "{metric}: {} values of {label}", values.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_and_no_environment_is_in_any_answer() {
+    const SECRET: &str = "hunter2-and-more";
+    let node = eight_h100s();
+    let config = node.kubelet().version(KubeletVersion::V1_36);
+    let options = with_http(configured(&node, QUICK)).env("MY_TOKEN", SECRET);
+    let rig = Rig::on(node, config, &options, 8).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    for path in ["/", "/metrics", "/status", "/healthz", "/readyz", "/nothing"] {
+        let answer = http.get(path).await.unwrap();
+        assert!(!answer.body.contains(SECRET) && !answer.body.contains("MY_TOKEN"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_slow_clients_do_not_keep_an_allocation_waiting() {
+    let (rig, http) = rig().await;
+    let HttpAddress::Tcp(address) = http.clone() else { panic!("it is a port") };
+    let mut client = rig.kubelet.client(GPU).await.unwrap();
+    let request = || AllocateRequest {
+        container_requests: vec![ContainerAllocateRequest { device_ids: vec![rig.node.uuid(0)] }],
+    };
+    let mut median = async || {
+        let mut times = Vec::new();
+        for _ in 0..300 {
+            let before = Instant::now();
+            client.allocate(request()).await.unwrap();
+            times.push(before.elapsed());
+        }
+        times.sort();
+        times[times.len() / 2]
+    };
+    let quiet = median().await;
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let mut io = TcpStream::connect(&address).await.unwrap();
+        io.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
+        slow.push(io);
+    }
+    let loaded = median().await;
+    println!("Allocate, median: {quiet:?} alone, {loaded:?} beside 200 slow clients");
+    assert!(loaded < quiet.max(Duration::from_millis(1)) * 10, "{quiet:?} became {loaded:?}");
+    assert_eq!(http.get("/healthz").await.unwrap().status, 200, "and a probe gets through");
+    rig.assert_flawless();
+}
