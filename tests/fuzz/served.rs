@@ -9,8 +9,8 @@ use gpu_device_plugin::device::inventory::Inventory;
 use gpu_device_plugin::device::layout::{Layout, MigStrategy};
 use gpu_device_plugin::device::names::ResourceName;
 use gpu_device_plugin::plugin::allocations::Allocations;
-use gpu_device_plugin::plugin::notes::Notes;
 use gpu_device_plugin::plugin::server::Server;
+use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
 use prost::bytes::{Buf, BufMut};
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
@@ -81,10 +81,9 @@ impl Served {
         let inventory = node.inventory();
         let known = known(&inventory);
         let (publish, snapshots) = watch::channel(Arc::new(inventory));
+        let telemetry = Telemetry::new(Calls::default(), Allocations::default());
         let (server, client, raw) = runtime.block_on(async {
-            let (notes, allocations) = (Notes::default(), Allocations::default());
-            let server = Server::start(directory.path(), &ResourceName::gpu(), snapshots, &notes, &allocations);
-            let server = server.unwrap();
+            let server = Server::start(directory.path(), &ResourceName::gpu(), snapshots, &telemetry).unwrap();
             let client = Kubelet::dial(server.path().to_owned()).await.unwrap();
             let address = format!("unix://{}", server.path().display());
             (server, client, Endpoint::from_shared(address).unwrap().connect().await.unwrap())
