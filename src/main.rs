@@ -4,6 +4,7 @@ mod commands;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use gpu_device_plugin::config::args::{Action, Invocation};
@@ -15,9 +16,6 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Threads that serve the kubelet: two, so that one that is held up does not hold up every pod of the node.
-const WORKERS: usize = 2;
-
 /// For how long after the first signal another one is the same request: `timeout` and shells signal a process and its
 /// group.
 const ECHO: Duration = Duration::from_millis(250);
@@ -27,39 +25,57 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let started = Instant::now();
-    let mut invocation = match Invocation::of_process() {
-        Ok(invocation) => invocation,
-        Err(error) => {
-            // Help and version come this way too. That they cannot be printed is nothing to act on.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
-        }
-    };
+    match on_a_thread(ask) {
+        Ok((loaded, source)) => serve(loaded, source, started),
+        Err(code) => code,
+    }
+}
+
+/// Does it on a thread that ends with it, for the sake of memory: what a stack has once touched stays resident, and to
+/// parse a command line takes more of it than all that comes later.
+fn on_a_thread<T: Send>(what: fn() -> T) -> T {
+    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, what).map(ScopedJoinHandle::join) {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        // Without another thread it takes more memory, and no more than that.
+        Err(_) => what(),
+    })
+}
+
+/// What to serve by; or, where something else was asked or there is a mistake, the exit code after that was done.
+fn ask() -> Result<(Loaded, ConfigSource), ExitCode> {
+    let mut invocation = Invocation::of_process().map_err(|error| {
+        // Help and version come this way too. That they cannot be printed is nothing to act on.
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    })?;
     if matches!(invocation.action, Action::Doctor(_) | Action::Status(_) | Action::Ask(_)) {
         commands::take_flags_of_the_daemon(&mut invocation);
     }
     let mut source = ConfigSource::new(invocation.sources);
-    let result = match invocation.action {
+    let said = match invocation.action {
         Action::Check => source.check().map(|text| print!("{text}")),
         Action::Show => source.load(Purpose::Serve).map(|loaded| {
             loaded.warnings().for_each(|warning| eprintln!("{warning}"));
             print!("{}", show(&loaded.config));
         }),
-        Action::Doctor(asked) => return commands::doctor(asked, &mut source, std::env::args_os().skip(1).collect()),
-        Action::Status(form) => return commands::status(form, &mut source),
-        Action::Ask(asked) => return commands::check(asked, &mut source),
+        Action::Doctor(asked) => {
+            return Err(commands::doctor(asked, &mut source, std::env::args_os().skip(1).collect()));
+        }
+        Action::Status(form) => return Err(commands::status(form, &mut source)),
+        Action::Ask(asked) => return Err(commands::check(asked, &mut source)),
         Action::Serve => match source.load(Purpose::Serve) {
-            Ok(loaded) => return serve(loaded, source, started),
+            Ok(loaded) => return Ok((loaded, source)),
             Err(refused) => Err(refused),
         },
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(refused) => {
+    Err(said.map_or_else(
+        |refused| {
             eprintln!("{refused}");
             ExitCode::from(USAGE)
-        }
-    }
+        },
+        |()| ExitCode::SUCCESS,
+    ))
 }
 
 fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
@@ -88,8 +104,7 @@ fn start_log(process: &Process) {
 }
 
 fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         // A thread that wrote the state file is not kept for the next time, which may never come.
         .thread_keep_alive(Duration::from_millis(100))
         .enable_all()

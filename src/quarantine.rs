@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::device::inventory::Inventory;
@@ -21,8 +22,7 @@ use crate::watch::{Watch, Watches};
 const TEXT: u64 = 4096;
 /// Files that are looked at: a node has no more GPUs.
 const FILES: usize = 1024;
-/// Pause between two looks beside the watch, and without one.
-const SLOW: Duration = Duration::from_secs(30);
+/// Pause between two looks without a watch.
 const POLLING: Duration = Duration::from_secs(2);
 
 /// What is said, by GPU.
@@ -99,7 +99,8 @@ pub async fn follow(
             last = Some(quarantine.clone());
             say(quarantine).await;
         }
-        let pause = tokio::time::sleep(if watching.is_some() { SLOW } else { POLLING });
+        let pause =
+            tokio::time::sleep_until(if watching.is_some() { watches.next_look() } else { Instant::now() + POLLING });
         tokio::pin!(pause);
         loop {
             tokio::select! {

@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::time::Instant;
+
+/// Pause between two looks beside the watches: nothing rests on inotify alone.
+pub const SLOW: Duration = Duration::from_secs(30);
 
 type Heard = Arc<dyn Fn(&Event) + Send + Sync>;
 type Listeners = Arc<Mutex<BTreeMap<u64, (PathBuf, Heard)>>>;
 
 /// The watcher that all share. It is there from the first watch on.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Watches {
+    /// From which the slow looks are counted.
+    origin: Instant,
     /// Apart from the listeners: the watcher's own thread takes those while this one is held.
     watcher: Arc<Mutex<(u64, Option<RecommendedWatcher>)>>,
     listeners: Listeners,
@@ -37,7 +44,21 @@ impl fmt::Debug for Watch {
     }
 }
 
+impl Default for Watches {
+    fn default() -> Self {
+        Self { origin: Instant::now(), watcher: Arc::default(), listeners: Listeners::default() }
+    }
+}
+
 impl Watches {
+    /// When to look next beside the watches. All that is watched has the same times, so that an idle process wakes up
+    /// once for all of it.
+    #[must_use]
+    pub fn next_look(&self) -> Instant {
+        let passed = self.origin.elapsed().as_millis() / SLOW.as_millis();
+        self.origin + SLOW.saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
     /// Has `heard` called, on the watcher's thread, for everything that happens to a directory and the names in it.
     ///
     /// # Errors

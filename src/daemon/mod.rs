@@ -2,12 +2,12 @@
 
 mod findings;
 mod holding;
-mod memory;
 mod mps;
 mod operator;
 mod outcomes;
 mod plugins;
 mod reload;
+mod serving;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use crate::device::health::{Moment, NodeHealth, NodeObservation, Remembered};
 use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::http;
 use crate::log;
+use crate::memory::Memory;
 use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
@@ -36,12 +37,12 @@ use crate::status::Journal;
 use crate::translate;
 use crate::watch::Watches;
 use holding::Holding;
-use memory::Memory;
 use mps::ControlDaemons;
 use operator::{Operator, Ping};
 use outcomes::Outcomes;
 use plugins::Plugins;
 use reload::{Reloader, Wake};
+use serving::Serving;
 
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
@@ -60,9 +61,10 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     // Before anything else: without them the signals would end the process.
+    let watches = Watches::default();
     let (clock, journal) = (Clock::from(started), Journal::default());
     let outcomes = Outcomes::new(clock, journal.clone());
-    let mut reloader = Reloader::new(source, config.clone(), outcomes.clone())?;
+    let mut reloader = Reloader::new(source, config.clone(), watches.clone(), outcomes.clone())?;
     let let_go = LetGo::default();
     let mut asked_to_let_go = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
     let injector = translate::injector(&config, reloader.host()?);
@@ -81,7 +83,6 @@ pub async fn run(
     let inventory = Inventory::new(translate::layout(&config), injector, health, translate::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
-    let watches = Watches::default();
     let (links, observations, want) = Links::new(let_go.clone(), habits);
     let observe = links.observe.clone();
     let say = async |quarantine| {
@@ -95,7 +96,8 @@ pub async fn run(
     let release = translate::release_for_reset(&config);
     let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, ask_sooner.clone());
     let pod_resources = config.process.pod_resources_socket.as_deref();
-    let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started);
+    let mut serving = Serving::start().context("serving the kubelet")?;
+    let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started, serving.handle().clone());
     let (pings, pinged) = operator::pings();
     let operator = Arc::new(Operator {
         inventory: publish.subscribe(),
@@ -127,6 +129,7 @@ pub async fn run(
             let Err(error) = ended;
             Err(error.into())
         }
+        ended = serving.ended() => Err(ended),
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
         never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
         never = memory.keep(remembered) => match never {},

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -29,14 +30,22 @@ pub(super) struct Plugins {
     known: Telemetries,
     calls: Calls,
     started: Instant,
+    /// Where their tasks run.
+    serving: Handle,
 }
 
 impl Plugins {
     /// None yet.
-    pub(super) fn new(places: Places, changes: Changes, allocations: Allocations, started: Instant) -> Self {
+    pub(super) fn new(
+        places: Places,
+        changes: Changes,
+        allocations: Allocations,
+        started: Instant,
+        serving: Handle,
+    ) -> Self {
         let (stopping, _) = watch::channel(false);
         let (known, calls) = (Telemetries::default(), Calls::default());
-        Self { places, changes, allocations, stopping, running: JoinSet::new(), known, calls, started }
+        Self { places, changes, allocations, stopping, running: JoinSet::new(), known, calls, started, serving }
     }
 
     /// Starts a task for each resource that has none.
@@ -47,7 +56,7 @@ impl Plugins {
         {
             let telemetry = Telemetry::new(self.calls.clone(), self.allocations.clone());
             self.known.add(&resource, telemetry.clone());
-            self.running.spawn(plugin::run(
+            let task = plugin::run(
                 resource,
                 self.places.clone(),
                 publish.subscribe(),
@@ -55,7 +64,8 @@ impl Plugins {
                 self.started,
                 telemetry,
                 self.stopping.subscribe(),
-            ));
+            );
+            self.running.spawn_on(task, &self.serving);
         }
     }
 

@@ -4,15 +4,14 @@
 //! slow look beside it means that nothing rests on inotify alone.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::findings;
@@ -26,9 +25,8 @@ use crate::device::layout::Finding;
 use crate::host::Roots;
 use crate::log;
 use crate::translate;
+use crate::watch::{SLOW, Watch, Watches};
 
-/// Pause between two looks beside the watch.
-const SLOW: Duration = Duration::from_secs(30);
 /// Pause after a change, so that what is written in several steps is read once.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Most symlinks that are followed on the way to the file.
@@ -50,9 +48,11 @@ pub(super) struct Reloader {
     hangup: Signal,
     changed: Arc<Notify>,
     due: Option<tokio::time::Instant>,
-    slow: Interval,
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    watches: Watches,
+    /// When to look beside the watches.
+    look_at: tokio::time::Instant,
+    /// `None`: it cannot be watched.
+    watched: BTreeMap<PathBuf, Option<Watch>>,
     outcomes: Outcomes,
 }
 
@@ -61,9 +61,12 @@ impl Reloader {
     ///
     /// # Errors
     /// The signal cannot be listened for.
-    pub(super) fn new(source: ConfigSource, running: Config, outcomes: Outcomes) -> anyhow::Result<Self> {
-        let mut slow = tokio::time::interval_at(tokio::time::Instant::now() + SLOW, SLOW);
-        slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) fn new(
+        source: ConfigSource,
+        running: Config,
+        watches: Watches,
+        outcomes: Outcomes,
+    ) -> anyhow::Result<Self> {
         let mut reloader = Self {
             roots: translate::roots(&running),
             source,
@@ -71,9 +74,9 @@ impl Reloader {
             hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
             changed: Arc::new(Notify::new()),
             due: None,
-            slow,
-            watcher: None,
-            watched: BTreeSet::new(),
+            look_at: watches.next_look(),
+            watches,
+            watched: BTreeMap::new(),
             outcomes,
         };
         reloader.watch();
@@ -120,7 +123,8 @@ impl Reloader {
                         return Wake::Reload(loaded);
                     }
                 }
-                _ = self.slow.tick() => {
+                () = tokio::time::sleep_until(self.look_at) => {
+                    self.look_at = self.watches.next_look();
                     self.watch();
                     return self.look().map_or(Wake::Look, Wake::Reload);
                 }
@@ -250,36 +254,23 @@ impl Reloader {
     fn watch(&mut self) {
         let Some(path) = self.source.path() else { return };
         let wanted = directories(path);
-        if wanted == self.watched {
-            return;
-        }
-        if self.watcher.is_none() {
+        self.watched.retain(|directory, _| wanted.contains(directory));
+        for directory in wanted {
+            let Entry::Vacant(unwatched) = self.watched.entry(directory) else { continue };
             let changed = self.changed.clone();
-            let on_event = move |event: notify::Result<notify::Event>| {
-                if event.is_ok_and(|event| !event.kind.is_access()) {
+            let heard = move |event: &notify::Event| {
+                if !event.kind.is_access() {
                     changed.notify_one();
                 }
             };
-            match notify::recommended_watcher(on_event) {
-                Ok(watcher) => self.watcher = Some(watcher),
-                Err(error) => {
-                    warn!(%error, "inotify cannot be had, looking at the config file every {} s", SLOW.as_secs());
-                    self.watched = wanted;
-                    return;
-                }
-            }
+            let watch = self.watches.watch(unwatched.key(), heard).map_err(|error| {
+                warn!(
+                    directory = %unwatched.key().display(), %error,
+                    "cannot watch for a change of the config file, looking at it every {} s", SLOW.as_secs()
+                );
+            });
+            unwatched.insert(watch.ok());
         }
-        if let Some(watcher) = &mut self.watcher {
-            for gone in self.watched.difference(&wanted) {
-                let _ = watcher.unwatch(gone);
-            }
-            for new in wanted.difference(&self.watched) {
-                if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
-                    warn!(directory = %new.display(), %error, "cannot watch for a change of the config file");
-                }
-            }
-        }
-        self.watched = wanted;
     }
 }
 

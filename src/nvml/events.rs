@@ -20,7 +20,7 @@ use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
 
 /// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is let go no sooner.
-const WAIT: Duration = Duration::from_secs(3);
+const WAIT: Duration = Duration::from_secs(5);
 /// Pauses after a wait that failed: doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(30);

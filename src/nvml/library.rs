@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
-use super::rooted;
 use super::session::call_error;
 use crate::device::health::{NvmlError as CallError, ReturnCode};
+use crate::rooted;
 
 /// The library's name, with the only version that there has ever been.
 const SONAME: &str = "libnvidia-ml.so.1";
@@ -98,7 +98,7 @@ fn write_tried(f: &mut fmt::Formatter<'_>, tried: &[(String, String)]) -> fmt::R
 
 /// NVML, loaded and initialised.
 pub(super) struct Opened {
-    pub(super) nvml: Nvml,
+    pub(super) nvml: Box<Nvml>,
     /// The library, as it was given to the loader.
     pub(super) library: String,
     /// The places that were tried before, with what was there.
@@ -161,7 +161,7 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, O
 }
 
 /// Tries one library: `None`, and a word in `tried`, if it cannot be loaded as NVML.
-fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<Nvml>, OpenError> {
+fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<Box<Nvml>>, OpenError> {
     let place = library.display().to_string();
     match initialise(library) {
         Ok(nvml) => Ok(Some(nvml)),
@@ -181,16 +181,15 @@ fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<
 
 /// Loads a library and initialises it, on a thread of its own for the sake of memory: the table of some four hundred
 /// functions passes over the stack a few times, and what a thread that lives on has once touched stays resident.
-fn initialise(library: &OsStr) -> Result<Nvml, NvmlError> {
+fn initialise(library: &OsStr) -> Result<Box<Nvml>, NvmlError> {
+    let open = || Nvml::builder().lib_path(library).init().map(Box::new);
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("nvml-open".to_owned())
-            .spawn_scoped(scope, || Nvml::builder().lib_path(library).init());
+        let thread = std::thread::Builder::new().name("nvml-open".to_owned()).spawn_scoped(scope, open);
         match thread.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             // Without another thread it takes more memory, and no more than that.
-            Err(_) => Nvml::builder().lib_path(library).init(),
+            Err(_) => open(),
         }
     })
 }

@@ -11,13 +11,14 @@ use crate::device::health::{NvmlError as CallError, ReturnCode};
 
 /// An initialised NVML. Shut down when the last owner drops it, which is to be a thread that may call NVML.
 pub(super) struct Session {
-    nvml: Option<Nvml>,
+    /// Boxed: a table of some four hundred functions, which no stack of a thread that lives on is to carry.
+    nvml: Option<Box<Nvml>>,
     /// Dropped after the shutdown: whoever holds the other end knows of it.
     _ended: oneshot::Sender<Infallible>,
 }
 
 impl Session {
-    pub(super) fn new(nvml: Nvml, ended: oneshot::Sender<Infallible>) -> Self {
+    pub(super) fn new(nvml: Box<Nvml>, ended: oneshot::Sender<Infallible>) -> Self {
         Self { nvml: Some(nvml), _ended: ended }
     }
 

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use notify::EventKind;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::watch::{Watch, Watches};
 
-/// Pause between two looks beside the watch: nothing rests on inotify alone.
-const SLOW: Duration = Duration::from_secs(30);
 /// Pause between two looks without a watch.
 const POLLING: Duration = Duration::from_secs(1);
 /// Pause between two looks for a directory that is not there.
@@ -69,7 +68,7 @@ pub async fn watch(
     let mut warned = false;
     loop {
         changed.mark_unchanged();
-        let pause = match std::fs::metadata(directory) {
+        let look = match std::fs::metadata(directory) {
             // A directory that still is open or mounted somewhere but has no name left.
             Ok(there) if there.nlink() == 0 => return Err(DirectoryReplaced(directory.to_owned())),
             Ok(there) => {
@@ -79,16 +78,16 @@ pub async fn watch(
                     watching = None;
                     watching = start(directory, on, changes, watches, &mut warned).or(watching);
                 }
-                if watching.is_some() { SLOW } else { POLLING }
+                if watching.is_some() { watches.next_look() } else { Instant::now() + POLLING }
             }
             Err(_) => {
                 watching = None;
-                MISSING
+                Instant::now() + MISSING
             }
         };
         tokio::select! {
             _ = changed.changed() => {}
-            () = tokio::time::sleep(pause) => changes.rise(),
+            () = tokio::time::sleep_until(look) => changes.rise(),
         }
     }
 }

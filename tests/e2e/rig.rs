@@ -101,7 +101,7 @@ impl Rig {
         let mut last = self.plugin.figures().expect("the plugin runs");
         let settled = eventually(what, PATIENCE, async || {
             last = self.plugin.figures().expect("the plugin runs");
-            (last.files == 0 && condition(&last)).then_some(last)
+            (last.files == 0 && condition(&last)).then(|| last.clone())
         });
         match settled.await {
             Ok(figures) => figures,

@@ -5,7 +5,9 @@
     try {
       const answer = await fetch(location.pathname, { cache: "no-store" });
       if (!answer.ok) throw new Error(String(answer.status));
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+      // Without its style: the page's policy, by which the parser goes, admits the style of the first answer alone.
+      const text = (await answer.text()).replace(/<(style)[^]*?<\/\1>/, "");
+      const next = new DOMParser().parseFromString(text, "text/html");
       const open = [...document.querySelectorAll("details[open]")].map((details) => details.id);
       document.querySelector("main").replaceWith(next.querySelector("main"));
       open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));

@@ -18,7 +18,7 @@ use crate::nvml::{EdgeError, Seen};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// How long the last owner of NVML may take beyond the deadline of a call: longer than a wait for events.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
 impl Attendant {
     /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it tries on, and says

@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -24,6 +23,7 @@ mod checkpoint;
 mod clients;
 mod dial;
 mod directory;
+mod life;
 mod manager;
 mod names;
 mod observe;
@@ -48,6 +48,7 @@ pub use status::go_error;
 pub use view::{DeviceView, Outcome, Registration, ResourceView, View};
 pub use violations::{Violation, ViolationKind};
 
+use life::Life;
 use manager::Shared;
 
 /// The releases whose behaviour differs.
@@ -148,13 +149,13 @@ impl Default for Limits {
     }
 }
 
-/// A fake kubelet. It lives on threads of its own, so that it can die as a process does, and so that neither a
+/// A fake kubelet. It lives on a thread of its own, so that it can die as a process does, and so that neither a
 /// paused clock nor a busy test thread changes what it does.
 #[derive(Debug)]
 pub struct Kubelet {
     shared: Shared,
-    /// The life: dropped, with every task and connection in it, when the kubelet dies.
-    runtime: Mutex<Option<Runtime>>,
+    /// Dropped, with every task and connection in it, when the kubelet dies.
+    life: Mutex<Option<Life>>,
 }
 
 impl Kubelet {
@@ -163,17 +164,16 @@ impl Kubelet {
     /// # Errors
     /// The file system's, or a socket path that is too long.
     pub async fn start(config: KubeletConfig) -> anyhow::Result<Self> {
-        let kubelet = Self { shared: Shared::new(config), runtime: Mutex::new(None) };
+        let kubelet = Self { shared: Shared::new(config), life: Mutex::new(None) };
         kubelet.start_again().await?;
         Ok(kubelet)
     }
 
     /// Dies as by SIGKILL: every connection is cut, `kubelet.sock` stays behind, nothing is said to anyone.
     pub async fn stop(&self) {
-        let runtime = self.life().take();
-        if let Some(runtime) = runtime {
-            let end = move || runtime.shutdown_timeout(Duration::from_secs(10));
-            tokio::task::spawn_blocking(end).await.expect("ending a runtime does not panic");
+        let life = self.life().take();
+        if let Some(life) = life {
+            life.end().await;
             self.shared.manager().died();
         }
     }
@@ -191,14 +191,9 @@ impl Kubelet {
         let directory = self.directory();
         directory::prepare(directory, self.shared.config().version)
             .with_context(|| format!("preparing {}", directory.display()))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("fake-kubelet")
-            .enable_all()
-            .build()
-            .context("starting the kubelet's threads")?;
+        let begun = Life::begin().context("starting the kubelet's thread")?;
         {
-            let _inside = runtime.enter();
+            let _inside = begun.handle().enter();
             self.shared.manager().born(&self.shared);
             registration::serve(&self.shared, &self.socket())
                 .with_context(|| format!("listening on {}", self.socket().display()))?;
@@ -207,7 +202,7 @@ impl Kubelet {
                     .with_context(|| format!("listening on {}", socket.display()))?;
             }
         }
-        *life = Some(runtime);
+        *life = Some(begun);
         Ok(())
     }
 
@@ -400,27 +395,18 @@ impl Kubelet {
         &self,
         future: impl Future<Output = Result<T, AdmissionError>> + Send + 'static,
     ) -> Result<T, AdmissionError> {
-        let task = self.life().as_ref().map(|runtime| runtime.spawn(future));
+        let task = self.life().as_ref().map(|life| life.handle().spawn(future));
         match task {
             Some(task) => task.await.unwrap_or(Err(AdmissionError::KubeletStopped)),
             None => Err(AdmissionError::KubeletStopped),
         }
     }
 
-    fn life(&self) -> std::sync::MutexGuard<'_, Option<Runtime>> {
-        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    fn life(&self) -> std::sync::MutexGuard<'_, Option<Life>> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn violations_text(&self) -> String {
         self.violations().iter().map(|violation| format!("  violation: {violation}\n")).collect()
-    }
-}
-
-impl Drop for Kubelet {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.life().take() {
-            // The only end that is allowed inside another runtime.
-            runtime.shutdown_background();
-        }
     }
 }

@@ -21,7 +21,7 @@ mod process;
 
 pub use http::{HttpAddress, HttpAnswer};
 pub use plugin::{Plugin, PluginOptions};
-pub use process::{Figures, monotonic};
+pub use process::{Figures, Mapped, monotonic};
 
 /// The longest path that a unix socket address holds, its closing NUL not counted.
 const LONGEST_SOCKET_PATH: usize = 107;

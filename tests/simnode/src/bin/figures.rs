@@ -6,6 +6,7 @@
 #[path = "figures/many.rs"]
 mod many;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,11 +15,13 @@ use anyhow::Context;
 use clap::Parser;
 use fake_nvml::profiles;
 use simnode::kubelet::{Kubelet, View};
-use simnode::node::{Node, Plugin, PluginOptions};
+use simnode::node::{Mapped, Node, Plugin, PluginOptions};
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
 
 const GPU: &str = "nvidia.com/gpu";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often memory is looked at on the way.
+const PARTS: usize = 4;
 
 /// Measures the plugin from outside and prints the figures.
 #[derive(Debug, Parser)]
@@ -51,17 +54,35 @@ struct Args {
     #[arg(long, default_value_t = 200)]
     restarts: usize,
 
-    /// Restarts of the kubelet and calls of Allocate after which memory is looked at
+    /// Restarts of the kubelet over which memory is looked at
     #[arg(long, default_value_t = 1_000)]
-    soak: usize,
+    soak_restarts: usize,
+
+    /// Calls of Allocate over which memory is looked at
+    #[arg(long, default_value_t = 100_000)]
+    soak_calls: usize,
 
     /// Seconds to watch the idle plugin
     #[arg(long, default_value_t = 60)]
     idle: u64,
 
-    /// Measures nothing but nodes with many devices and a configuration of many resources
-    #[arg(long)]
-    many: bool,
+    /// Only these parts
+    #[arg(long, value_delimiter = ',', default_values = ["start", "calls", "xids", "recoveries", "restarts", "memory", "idle", "many"])]
+    only: Vec<Part>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Start,
+    Calls,
+    Xids,
+    Recoveries,
+    Restarts,
+    Memory,
+    Idle,
+    /// Nodes with many devices, and a configuration of many resources.
+    Many,
 }
 
 /// The plugin on a node with a kubelet.
@@ -91,17 +112,19 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let size = std::fs::metadata(&args.plugin).context("the plugin's executable")?.len();
     println!("{:<58}{:>10.2} MB", "executable, stripped", size as f64 / 1e6);
-    if args.many {
-        return many::devices(&args).await;
+    for part in &args.only {
+        match part {
+            Part::Start => start(&args).await?,
+            Part::Calls => calls(&args).await?,
+            Part::Xids => xids(&args).await?,
+            Part::Recoveries => recoveries(&args).await?,
+            Part::Restarts => kubelet_restarts(&args).await?,
+            Part::Memory => memory(&args).await?,
+            Part::Idle => idle(&args).await?,
+            Part::Many => many::devices(&args).await?,
+        }
     }
-    start(&args).await?;
-    calls(&args).await?;
-    xids(&args).await?;
-    recoveries(&args).await?;
-    kubelet_restarts(&args).await?;
-    memory(&args).await?;
-    idle(&args).await?;
-    many::devices(&args).await
+    Ok(())
 }
 
 /// From exec, and from the start of `main`, to Register and to the first list.
@@ -222,22 +245,24 @@ async fn kubelet_restarts(args: &Args) -> anyhow::Result<()> {
 async fn memory(args: &Args) -> anyhow::Result<()> {
     let bench = Bench::start(args, |_, options| options).await?;
     print_memory("fresh, eight GPUs", &bench.plugin)?;
+    print_parts(args, &bench.plugin)?;
     let mut client = bench.kubelet.client(GPU).await?;
     let one = vec![ContainerAllocateRequest { device_ids: vec![bench.node.uuid(0)] }];
-    let mut life = 1;
-    for round in 1..=2 {
-        for _ in 0..args.soak * 50 {
+    for part in 1..=PARTS {
+        for _ in 0..args.soak_calls / PARTS {
             client.allocate(AllocateRequest { container_requests: one.clone() }).await?;
         }
-        print_memory(&format!("after {} calls of Allocate", round * args.soak * 50), &bench.plugin)?;
+        print_memory(&format!("after {} calls of Allocate", part * (args.soak_calls / PARTS)), &bench.plugin)?;
     }
-    for round in 1..=4 {
-        for _ in 0..args.soak / 4 {
+    drop(client);
+    let mut life = 1;
+    for part in 1..=PARTS {
+        for _ in 0..args.soak_restarts / PARTS {
             life += 1;
             bench.kubelet.restart().await?;
             bench.until("the list", |view| view.life == life && view.allocatable(GPU) == 8).await?;
         }
-        print_memory(&format!("after {} kubelet restarts", round * args.soak / 4), &bench.plugin)?;
+        print_memory(&format!("and {} kubelet restarts", part * (args.soak_restarts / PARTS)), &bench.plugin)?;
     }
     Ok(())
 }
@@ -254,6 +279,33 @@ async fn idle(args: &Args) -> anyhow::Result<()> {
     let processor = (after.cpu_ticks - before.cpu_ticks) as f64 / seconds;
     println!("{:<58}{wakeups:>10.2} /s", format!("idle for {} s: wake-ups", args.idle));
     println!("{:<58}{processor:>10.2} %", "idle: of one core");
+    for (thread, switches) in &after.switches_by_thread {
+        let switches = switches - before.switches_by_thread.get(thread).unwrap_or(&0);
+        println!("{:<58}{:>10.2} /s", format!("  of them the thread {thread}"), switches as f64 / seconds);
+    }
+    Ok(())
+}
+
+/// Whose the memory is. The NVML that is loaded here is a fake one: the real one is larger.
+fn print_parts(args: &Args, plugin: &Plugin) -> anyhow::Result<()> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (own, nvml) = (name(&args.plugin), name(&args.nvml_library));
+    let mut parts = BTreeMap::<&str, Mapped>::new();
+    for (file, mapped) in plugin.mapped()? {
+        let part = parts.entry(match file {
+            file if file.is_empty() => "heap and stacks",
+            file if file == own => "executable",
+            file if file == nvml || file.starts_with("libnvidia-ml") => "fake NVML",
+            _ => "libc and loader",
+        });
+        let part = part.or_default();
+        part.rss_kib += mapped.rss_kib;
+        part.anonymous_kib += mapped.anonymous_kib;
+    }
+    for (part, Mapped { rss_kib, anonymous_kib }) in parts {
+        let (rss, anonymous) = (megabytes(rss_kib), megabytes(anonymous_kib));
+        println!("{:<42}{rss:.2} MB resident, {anonymous:.2} MB anonymous", format!("  of it {part}"));
+    }
     Ok(())
 }
 
@@ -261,13 +313,17 @@ fn print_memory(when: &str, plugin: &Plugin) -> anyhow::Result<()> {
     let figures = plugin.figures()?;
     let line = format!(
         "{:.2} MB resident, {:.2} MB anonymous, {} threads, {} descriptors",
-        figures.rss_kib as f64 / 1e3,
-        figures.anonymous_kib as f64 / 1e3,
+        megabytes(figures.rss_kib),
+        megabytes(figures.anonymous_kib),
         figures.threads,
         figures.descriptors
     );
     println!("{when:<42}{line}");
     Ok(())
+}
+
+fn megabytes(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
 }
 
 /// The number after a field's name in a log line.

@@ -32,6 +32,12 @@ pub(super) fn audit_preferred(
 /// What a runtime would stumble over.
 pub(super) fn audit_answer(manager: &mut Manager, resource: &str, answer: &ContainerAllocateResponse) {
     let mut wrong = Vec::new();
+    for (name, value) in &answer.envs {
+        // What the environment of a process cannot hold (environ(7)).
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            wrong.push(format!("variable {name:?} with the value {value:?}"));
+        }
+    }
     let mut places = BTreeSet::new();
     for mount in &answer.mounts {
         if !mount.host_path.starts_with('/') || !mount.container_path.starts_with('/') {

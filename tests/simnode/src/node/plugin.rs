@@ -1,5 +1,6 @@
 //! The real plugin as a process on the node.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::Node;
 use super::http::HttpAddress;
 use super::lines::Lines;
-use super::process::{self, Figures};
+use super::process::{self, Figures, Mapped};
 
 /// How the plugin is started.
 #[derive(Debug, Clone)]
@@ -227,6 +228,14 @@ impl Plugin {
     /// It has ended.
     pub fn figures(&self) -> io::Result<Figures> {
         process::figures(self.pid)
+    }
+
+    /// Its memory by the name of the mapped file; heap, stacks and the rest under the empty name.
+    ///
+    /// # Errors
+    /// It has ended, or is another user's.
+    pub fn mapped(&self) -> io::Result<BTreeMap<String, Mapped>> {
+        process::mapped(self.pid)
     }
 
     /// Its threads.

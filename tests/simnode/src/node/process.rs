@@ -1,5 +1,6 @@
 //! What /proc tells of a process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -7,7 +8,7 @@ use std::{fs, io};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Figures of a running process, all read at about the same moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
     /// Threads.
     pub threads: usize,
@@ -21,6 +22,8 @@ pub struct Figures {
     pub anonymous_kib: u64,
     /// How often its threads went to sleep by themselves; those of threads that have ended do not count.
     pub voluntary_switches: u64,
+    /// The same by the name of the thread.
+    pub switches_by_thread: BTreeMap<String, u64>,
     /// Processor time in user and kernel mode, in clock ticks (100 a second on Linux).
     pub cpu_ticks: u64,
 }
@@ -38,11 +41,14 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let status = fs::read_to_string(proc.join("status"))?;
     let tasks = entries(&proc.join("task"))?;
-    let switches = |task: &PathBuf| {
+    let mut switches_by_thread = BTreeMap::<String, u64>::new();
+    for task in &tasks {
         // A thread may end while it is counted.
         let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-        field(&status, "voluntary_ctxt_switches").unwrap_or(0)
-    };
+        let name = status.lines().find_map(|line| line.strip_prefix("Name:")).unwrap_or_default().trim();
+        *switches_by_thread.entry(name.to_owned()).or_default() +=
+            field(&status, "voluntary_ctxt_switches").unwrap_or(0);
+    }
     let descriptors = entries(&proc.join("fd"))?;
     Ok(Figures {
         threads: tasks.len(),
@@ -50,9 +56,46 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
         files: descriptors.iter().filter(|descriptor| is_file(descriptor)).count(),
         rss_kib: field(&status, "VmRSS").unwrap_or(0),
         anonymous_kib: field(&status, "RssAnon").unwrap_or(0),
-        voluntary_switches: tasks.iter().map(switches).sum(),
+        voluntary_switches: switches_by_thread.values().sum(),
+        switches_by_thread,
         cpu_ticks: cpu_ticks(&fs::read_to_string(proc.join("stat"))?),
     })
+}
+
+/// The memory of one file's mappings, or of those that are of no file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// Resident, in KiB.
+    pub rss_kib: u64,
+    /// The anonymous part of it, in KiB: of a file, the pages that were written to.
+    pub anonymous_kib: u64,
+}
+
+/// The memory of a process by the name of the mapped file; the heap, stacks and the rest under the empty name.
+pub(super) fn mapped(pid: u32) -> io::Result<BTreeMap<String, Mapped>> {
+    Ok(by_file(&fs::read_to_string(format!("/proc/{pid}/smaps"))?))
+}
+
+fn by_file(smaps: &str) -> BTreeMap<String, Mapped> {
+    let mut files = BTreeMap::<String, Mapped>::new();
+    let mut current = String::new();
+    for line in smaps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        if !first.ends_with(':') {
+            // Addresses, permissions, offset, device, inode, and the path, if there is one.
+            let path = words.nth(4).filter(|path| path.starts_with('/')).unwrap_or_default();
+            current = path.rsplit('/').next().unwrap_or_default().to_owned();
+            continue;
+        }
+        let kib = words.next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
+        match first {
+            "Rss:" => files.entry(current.clone()).or_default().rss_kib += kib,
+            "Anonymous:" => files.entry(current.clone()).or_default().anonymous_kib += kib,
+            _ => {}
+        }
+    }
+    files
 }
 
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -88,6 +131,19 @@ mod tests {
         let _open = fs::File::open("/proc/self/status").expect("this process is running");
         assert!(self::figures(std::process::id()).expect("this process is running").files >= 1);
         assert!(figures.rss_kib >= figures.anonymous_kib && figures.anonymous_kib > 0);
+    }
+
+    #[test]
+    fn memory_is_added_up_by_file() {
+        let smaps = "55e0-55e1 r-xp 00000000 fe:01 7    /usr/bin/plugin\nSize: 8 kB\nRss:  8 kB\nAnonymous:  0 kB\n\
+                     55e1-55e2 rw-p 00001000 fe:01 7    /usr/bin/plugin\nRss:  4 kB\nAnonymous:  4 kB\n\
+                     55e3-55e4 rw-p 00000000 00:00 0    [heap]\nRss:  12 kB\nAnonymous:  12 kB\n\
+                     7f00-7f01 rw-p 00000000 00:00 0\nRss:  4 kB\nAnonymous:  4 kB\n";
+        let expected = [
+            (String::new(), Mapped { rss_kib: 16, anonymous_kib: 16 }),
+            ("plugin".to_owned(), Mapped { rss_kib: 12, anonymous_kib: 4 }),
+        ];
+        assert_eq!(by_file(smaps), BTreeMap::from(expected));
     }
 
     #[test]

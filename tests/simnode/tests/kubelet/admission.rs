@@ -132,6 +132,7 @@ async fn a_larger_container_takes_the_init_containers_devices_and_more() {
 #[tokio::test]
 async fn answers_that_no_runtime_could_use_are_noted() {
     let bad = ContainerAllocateResponse {
+        envs: [("A=B".to_owned(), "c".to_owned())].into(),
         devices: vec![DeviceSpec {
             container_path: "dev/x".to_owned(),
             host_path: "/dev/x".to_owned(),
@@ -149,7 +150,7 @@ async fn answers_that_no_runtime_could_use_are_noted() {
     let (home, _plugin) = started(behaviour).await;
     home.kubelet.allocate("pod", "main", GPU, 1).await.expect("the kubelet takes it");
     let violations = home.kubelet.violations();
-    assert_eq!(violations.len(), 5, "{violations:?}");
+    assert_eq!(violations.len(), 6, "{violations:?}");
     assert!(violations.iter().all(|violation| violation.kind == ViolationKind::AllocateAnswer), "{violations:?}");
 }
 
