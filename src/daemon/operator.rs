@@ -21,6 +21,7 @@ use crate::metrics::{Figures, ProcessFigures, ResourceFigures, exposition};
 use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
 use crate::nvml::{Clock, LetGo};
 use crate::plugin::telemetry::{Calls, RESULTS, Telemetry};
+use crate::podresources::Bell;
 use crate::status::{EventKind, Facts, Happened, Journal, Nvml, NvmlState, Registration, Status, Wall, build};
 
 /// How long the one writer of the inventory may take to answer before it counts as stuck. It never works for longer
@@ -38,6 +39,7 @@ pub(super) struct Operator {
     pub(super) holders: watch::Receiver<Option<Arc<Holders>>>,
     pub(super) nvml: NvmlTelemetry,
     pub(super) let_go: LetGo,
+    pub(super) bell: Arc<Bell>,
     pub(super) plugins: Telemetries,
     pub(super) calls: Calls,
     pub(super) journal: Journal,
@@ -193,6 +195,8 @@ impl Operator {
 
 impl Views for Operator {
     fn status(&self) -> Status {
+        // What is shown is what is known; who looks again sees what is known by then.
+        self.bell.looked();
         let wall = self.wall();
         let inventory = self.inventory.borrow().clone();
         let holders = self.holders.borrow().clone();
