@@ -42,7 +42,7 @@ impl HttpAnswer {
 }
 
 impl HttpAddress {
-    /// Reads "127.0.0.1:1234", "[::]:1234" or "unix:/path". Every address is dialled as the loopback one.
+    /// Reads `127.0.0.1:1234`, `[::]:1234` or `unix:/path`. Every address is dialled as the loopback one.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.strip_prefix("unix:") {
