@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::alarm::Alarm;
 use crate::device::health::Moment;
 use crate::device::holders::Holders;
 use crate::socket_id::SocketId;
@@ -39,7 +40,7 @@ pub async fn follow(
     publish: &watch::Sender<Option<Arc<Holders>>>,
 ) -> Infallible {
     let Some(socket) = socket else { return std::future::pending().await };
-    let mut kubelet = Kubelet::default();
+    let (mut kubelet, alarm) = (Kubelet::default(), Alarm::new());
     let mut news = News::default();
     loop {
         let (asked, began) = (now(), Instant::now());
@@ -54,7 +55,7 @@ pub async fn follow(
         }
         let next = began + INTERVAL;
         tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
+            () = alarm.at(next.into_std()) => {}
             () = sooner.notified() => {
                 let settled = (began + GAP).max(Instant::now() + SETTLE);
                 tokio::time::sleep_until(settled.min(next)).await;

@@ -91,7 +91,9 @@ impl Bench {
     async fn start(args: &Args, prepare: impl FnOnce(&Node, PluginOptions) -> PluginOptions) -> anyhow::Result<Self> {
         let node = Node::with_library(profiles::h100x8(), &args.nvml_library)?;
         let kubelet = Kubelet::start(node.kubelet()).await?;
-        let options = prepare(&node, PluginOptions::new(&args.plugin));
+        // As the image does.
+        let options = PluginOptions::new(&args.plugin).env("MALLOC_ARENA_MAX", "1");
+        let options = prepare(&node, options);
         let plugin = Plugin::start(&node, &options)?;
         kubelet.wait_allocatable(GPU, 8, PATIENCE).await?;
         Ok(Self { kubelet, plugin, node })
