@@ -12,6 +12,8 @@
 //! - [`mps`]: whether an MPS control daemon answers.
 //! - [`socket_id`]: which file is at a path.
 //! - [`watch`]: one inotify instance for all directories that are watched.
+//! - [`rooted`]: paths in a root that is not ours.
+//! - [`memory`]: what GPUs went through, kept in a file over a restart.
 //! - [`quarantine`]: the directory in which files speak against GPUs.
 //! - [`config`]: what may be written, and what the daemon runs on.
 //! - [`counters`]: counters that the edges keep of their own work.
@@ -71,12 +73,14 @@ pub mod doctor;
 pub mod host;
 pub mod http;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod mps;
 pub mod nvml;
 pub mod plugin;
 pub mod podresources;
 pub mod quarantine;
+pub mod rooted;
 pub mod socket_id;
 pub mod status;
 pub mod translate;

@@ -2,7 +2,6 @@
 
 mod findings;
 mod holding;
-mod memory;
 mod mps;
 mod operator;
 mod outcomes;
@@ -19,14 +18,16 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::config::{Config, ConfigSource};
+use crate::config::{Config, ConfigSource, LogFormat};
 use crate::device::allocation::{Draft, Finished};
 use crate::device::health::{Moment, NodeHealth, NodeObservation, Remembered};
+use crate::device::holders::Holders;
 use crate::device::inventory::{Changes, Inventory, Observation};
 use crate::http;
 use crate::log;
+use crate::memory::Memory;
 use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
@@ -37,7 +38,6 @@ use crate::status::Journal;
 use crate::translate;
 use crate::watch::Watches;
 use holding::Holding;
-use memory::Memory;
 use mps::ControlDaemons;
 use operator::{Operator, Ping};
 use outcomes::Outcomes;
@@ -118,7 +118,17 @@ pub async fn run(
     if let Some(address) = operator::address(&config) {
         http.spawn(http::serve(address, operator.clone()));
     }
-    let mut wiring = Wiring { journal, publish, want, remember, accustom, clock, doorkeeper: doorkeeper.clone() };
+    let mut wiring = Wiring {
+        journal,
+        holders: holders.subscribe(),
+        shows_table: config.process.log_format == LogFormat::Text,
+        publish,
+        want,
+        remember,
+        accustom,
+        clock,
+        doorkeeper: doorkeeper.clone(),
+    };
 
     let result = tokio::select! {
         () = stop => Ok(()),
@@ -239,6 +249,9 @@ struct Taken {
 /// The inventory, and who has to hear of its changes.
 struct Wiring {
     journal: Journal,
+    holders: watch::Receiver<Option<Arc<Holders>>>,
+    /// Whether the GPUs are still to be shown as a table: once, and not to a program.
+    shows_table: bool,
     publish: watch::Sender<Arc<Inventory>>,
     want: watch::Sender<Wants>,
     remember: watch::Sender<Remembered>,
@@ -266,10 +279,15 @@ impl Wiring {
             *inventory = next.clone();
             taken.iter().any(|(_, change)| *change != Changes::default())
         });
+        let holders = self.holders.borrow().clone();
         for (at, changes) in &taken {
-            log::changes(changes, &next);
+            log::changes(changes, &next, holders.as_deref());
             findings::log(changes);
             self.journal.take(*at, changes, &next);
+        }
+        if self.shows_table && !next.gpus().is_empty() {
+            self.shows_table = false;
+            info!(gpus = next.gpus().len(), "the GPUs of this node\n{}", log::table(&next));
         }
         self.tell(&next);
         Taken {

@@ -234,7 +234,7 @@ impl Reloader {
         let changes = how(Arc::make_mut(&mut next));
         publish.send_replace(next.clone());
         for changes in &changes {
-            log::changes(changes, &next);
+            log::changes(changes, &next, None);
             findings::log(changes);
             self.outcomes.journal().take(self.outcomes.now(), changes, &next);
         }

@@ -347,6 +347,8 @@ pub struct Node {
     pub newest: Option<(PathBuf, SystemTime)>,
     /// Where verdicts outlive the process.
     pub state: Option<(PathBuf, Directory)>,
+    /// Why the state file cannot be read, if there is one.
+    pub unreadable: Option<String>,
     /// Where files speak against GPUs.
     pub quarantine: Option<(PathBuf, Directory)>,
 }

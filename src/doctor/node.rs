@@ -22,6 +22,14 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             finding.why("a restart of the plugin forgets what GPUs went through").fix(STATE)
         }));
     }
+    if let (Some(error), Some((path, _))) = (&node.unreadable, &node.state) {
+        let seen = format!("in {} it cannot be read: {error}", path.display());
+        findings.push(
+            Finding::warning(GROUP, "node.state", "the state file", seen)
+                .why("what GPUs went through before is not known")
+                .fix("nothing: the plugin sets it aside at its next start, and begins a new one"),
+        );
+    }
     if let Some((path, state)) = &node.quarantine {
         findings.push(
             directory("node.quarantine", "the quarantine directory", path, state)

@@ -81,6 +81,7 @@ fn facts() -> Facts {
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000),
             newest: None,
             state: Some(("/var/lib/gpu-device-plugin".into(), Directory::Writable)),
+            unreadable: None,
             quarantine: None,
         },
     }
@@ -272,6 +273,8 @@ fn a_directory_that_is_of_no_use_says_why() {
         facts.node.state = Some(("/state".into(), Directory::NotWritable("Read-only file system".into())));
     };
     one(read_only, Level::Warning, "node.state", "--state-dir");
+    let unreadable = |facts: &mut Facts| facts.node.unreadable = Some("it is of version 7, not 1".into());
+    one(unreadable, Level::Warning, "node.state", "sets it aside");
 }
 
 #[test]

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
+use crate::log::Seldom;
 use crate::status::Status;
 use answer::answer;
 use listen::{Accepted, Listener};
@@ -108,7 +109,7 @@ async fn attend(listener: &Listener, shared: &Arc<Shared>) -> Infallible {
     let mut connections = JoinSet::new();
     // The handles in the order of their coming.
     let mut open = std::collections::VecDeque::new();
-    let mut complained = false;
+    let refused = Seldom::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -133,10 +134,9 @@ async fn attend(listener: &Listener, shared: &Arc<Shared>) -> Infallible {
                         Accepted::Unix(io) => converse(io, Peer::Here, shared).await,
                     }
                 }));
-                complained = false;
             }
             Err(error) => {
-                if !std::mem::replace(&mut complained, true) {
+                if refused.is_due() {
                     warn!(%error, "cannot accept a connection over HTTP");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
-use super::rooted;
 use super::session::call_error;
 use crate::device::health::{NvmlError as CallError, ReturnCode};
+use crate::rooted;
 
 /// The library's name, with the only version that there has ever been.
 const SONAME: &str = "libnvidia-ml.so.1";

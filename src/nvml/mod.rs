@@ -16,7 +16,6 @@ mod mig;
 mod pace;
 mod raw;
 mod reading;
-mod rooted;
 mod session;
 pub mod survey;
 pub mod telemetry;

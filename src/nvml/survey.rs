@@ -73,7 +73,10 @@ pub enum Surveyed {
     },
 }
 
-/// Looks once; a call may take as long as `deadline`.
+/// How many deadlines the opening may take: without persistence mode it brings up every GPU of the node.
+const OPENING: u32 = 6;
+
+/// Looks once; a call may take as long as `deadline`, and the opening a few times as long.
 ///
 /// # Errors
 /// No thread can be had, or one panicked.
@@ -89,7 +92,7 @@ pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, E
             (count(&session), session, library, tried, versions)
         })
     };
-    let (count, session, library, tried, versions) = match ask(&mut crew, open).await? {
+    let (count, session, library, tried, versions) = match ask(&mut crew, OPENING, open).await? {
         Err(call) => return Ok(Survey::Silent { call }),
         Ok(Err(error)) => return Ok(Survey::Closed(error)),
         Ok(Ok(opened)) => opened,
@@ -99,19 +102,24 @@ pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, E
         Err(error) => Err(error),
     };
     // Shut down on a thread that may call NVML. If that hangs, it was told of the GPU that hangs already.
-    let _ = ask(&mut crew, move || drop(session)).await?;
+    let _ = ask(&mut crew, 1, move || drop(session)).await?;
     Ok(Survey::Up(Up { library, tried, versions, gpus }))
 }
 
-/// Has a job done that is about no GPU in particular. The error is the call that did not return.
+/// Has a job done that is about no GPU in particular. The error is the call that did not return within so many
+/// deadlines.
 async fn ask<T: Send + 'static>(
     crew: &mut Crew,
+    deadlines: u32,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Result<T, &'static str>, EdgeError> {
     let (tell, told) = oneshot::channel();
-    let mut tell = Some(tell);
+    let (mut tell, mut passed) = (Some(tell), 0);
     let missed = async |call| {
-        if let Some(tell) = tell.take() {
+        passed += 1;
+        if passed >= deadlines
+            && let Some(tell) = tell.take()
+        {
             let _ = tell.send(call);
         }
     };

@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
+use crate::log::Seldom;
 use directory::Changes;
 use lifecycle::{Seen, State, Step, Why};
 use server::Server;
@@ -74,6 +75,7 @@ pub async fn run(
         no_stream_since: None,
         registrations: 0,
         telemetry,
+        unreadable: Seldom::new(),
     };
     let result = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => Ok(()),
@@ -97,6 +99,8 @@ struct Plugin {
     no_stream_since: Option<Duration>,
     registrations: u64,
     telemetry: Telemetry,
+    /// For the line that a socket cannot be looked at.
+    unreadable: Seldom,
 }
 
 impl Plugin {
@@ -132,7 +136,9 @@ impl Plugin {
     /// What is at a path. A path that cannot be read counts as empty: the retry that follows says why.
     fn identity(&self, path: &std::path::Path) -> Option<SocketId> {
         SocketId::of(path).unwrap_or_else(|error| {
-            warn!(resource = %self.resource, path = %path.display(), %error, "cannot look at a socket");
+            if self.unreadable.is_due() {
+                warn!(resource = %self.resource, path = %path.display(), %error, "cannot look at a socket");
+            }
             None
         })
     }

@@ -25,6 +25,7 @@ use super::telemetry::Telemetry;
 use super::wire::DevicePluginServer;
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
+use crate::log::Seldom;
 
 /// How much of a request may be on its way unread. HTTP/2 has 64 KiB by default, and a request that names 2,048 replicas
 /// has a hundred: it would wait half-way for our leave to go on. None of it is reserved.
@@ -163,7 +164,10 @@ async fn accepted(connection: io::Result<UnixStream>) -> Option<UnixStream> {
     match connection {
         Ok(connection) => Some(connection),
         Err(error) => {
-            warn!(%error, "cannot accept a connection from the kubelet");
+            static REFUSED: Seldom = Seldom::new();
+            if REFUSED.is_due() {
+                warn!(%error, "cannot accept a connection from the kubelet");
+            }
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }

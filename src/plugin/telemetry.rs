@@ -15,16 +15,13 @@ use crate::counters::{Counts, Distribution, Histogram};
 
 /// Upper bounds of the duration of a call.
 const BOUNDS: &[Duration] = &[
-    Duration::from_micros(25),
-    Duration::from_micros(100),
+    Duration::from_micros(50),
     Duration::from_micros(250),
     Duration::from_millis(1),
-    Duration::from_millis(5),
-    Duration::from_millis(25),
+    Duration::from_millis(10),
     Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-    Duration::from_secs(15),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
 ];
 /// How many happenings of one resource are kept.
 const KEPT: usize = 32;

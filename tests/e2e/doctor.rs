@@ -218,16 +218,26 @@ fn files(directory: &Path) -> BTreeSet<PathBuf> {
 async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
     let clinic = Clinic::new(profiles::h100x8());
     let kubelet = kubelet(clinic.node.kubelet()).await;
-    let plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    let mut plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
     kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
     clinic.node.xid(3, 95).unwrap();
     kubelet.wait_allocatable(GPU, 7, PATIENCE).await.unwrap();
     let http = plugin.http(PATIENCE).await.unwrap();
     until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+    // A doctor that does not see the state file hears it of the plugin.
+    let remembering = clinic.options.clone();
+    let mut clinic = Clinic { options: remembering.clone().arg("--state-dir="), ..clinic };
     let diagnosis = clinic.examine().await;
     diagnosis.has("ok", "gpus.gpu", &["GPU 3"]);
     diagnosis.has("problem", "gpus.plugin", &["GPU 3, by the running plugin", "Xid 95", "drain the GPU and reset it"]);
     diagnosis.problems(&["gpus.plugin"]);
+    // Once the plugin is gone, what it wrote down speaks.
+    clinic.options = remembering;
+    plugin.terminate().unwrap();
+    plugin.wait_exit(PATIENCE).await.unwrap();
+    let diagnosis = clinic.examine().await;
+    diagnosis.has("problem", "gpus.gpu", &["GPU 3", "Xid 95", "drain the GPU and reset it"]);
+    diagnosis.problems(&["gpus.gpu"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ use super::{host, places};
 use crate::config::Config;
 use crate::doctor::facts::{Answer, Endpoint, Kubelet};
 use crate::plugin::{socket, wire};
+use crate::rooted;
 
 /// The kubelet's checkpoint, in the plugin directory (pkg/kubelet/cm/devicemanager/types.go).
 pub(super) const CHECKPOINT: &str = "kubelet_internal_checkpoint";
@@ -134,7 +135,7 @@ pub(super) fn checkpoint(file: &Path) -> Result<BTreeMap<String, usize>, String>
 
 /// The kubelet's own word on its version: the program is asked, which starts nothing.
 async fn version(host_root: &Path) -> Option<(u32, u32)> {
-    let program: PathBuf = PROGRAMS.iter().map(|place| host_root.join(place)).find(|program| program.is_file())?;
+    let program: PathBuf = PROGRAMS.iter().find_map(|place| rooted::find(host_root, Path::new(place)).ok())?;
     let output = Command::new(program)
         .arg("--version")
         .env_clear()

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use super::facts::{Answer, Facts, Node, Runtimes, Settings};
 use crate::check::Outside;
 use crate::config::{Choice, Config, Report, Sharing};
+use crate::memory::Memory;
 use crate::status::Status;
 use crate::{client, mps, translate};
 pub use survey::survey;
@@ -104,6 +105,7 @@ fn node(config: &Config, kubelet: &Path) -> Node {
     let process = &config.process;
     let directory = |path: &Option<PathBuf>| path.clone().map(|path| (path.clone(), host::own_directory(&path)));
     let mut changed = vec![kubelet.join(kubelet::CHECKPOINT), kubelet.join("kubelet.sock")];
+    let unreadable = process.state_dir.as_deref().and_then(|directory| Memory::peek(directory).err());
     changed.extend(process.state_dir.as_ref().map(|state| state.join("health.json")));
     let changed: BTreeMap<SystemTime, PathBuf> =
         changed.into_iter().filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file))).collect();
@@ -112,6 +114,7 @@ fn node(config: &Config, kubelet: &Path) -> Node {
         now: SystemTime::now(),
         newest: changed.into_iter().next_back().map(|(at, file)| (file, at)),
         state: directory(&process.state_dir),
+        unreadable: unreadable.map(|error| error.to_string()),
         quarantine: directory(&process.quarantine_dir),
     }
 }

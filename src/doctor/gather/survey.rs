@@ -16,6 +16,7 @@ use crate::device::injection::DeviceIdStrategy;
 use crate::device::inventory::{Device, Found, Inventory, Observation};
 use crate::device::names::Uuid;
 use crate::doctor::facts::{DeviceNode, Gpu, Offer, Opening, Survey, Trouble};
+use crate::memory::Memory;
 use crate::nvml::survey::{Surveyed, Up};
 use crate::nvml::{self, OpenError};
 use crate::{quarantine, translate};
@@ -23,6 +24,9 @@ use crate::{quarantine, translate};
 /// Opens without waiting, and without ever becoming the controlling terminal (fcntl.h, Linux on all architectures that
 /// NVIDIA's driver is made for).
 const O_NONBLOCK: i32 = 0o4000;
+
+/// Opening a GPU's node brings the GPU up, if no other process has it open and persistence mode is off.
+const OPENING: Duration = Duration::from_secs(15);
 
 /// Asks the driver, with the deadline of the configuration for each call.
 pub async fn survey(config: &Config) -> Survey {
@@ -34,14 +38,18 @@ pub async fn survey(config: &Config) -> Survey {
         Ok(nvml::survey::Survey::Silent { call }) => survey.trouble = Some(Trouble::Silent(call.to_owned())),
         Ok(nvml::survey::Survey::Closed(error)) => closed(&mut survey, error),
         Ok(nvml::survey::Survey::Up(up)) => {
-            let health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
+            let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
+            // What cannot be read is told by the look at the directory.
+            if let Some(remembered) = config.process.state_dir.as_deref().and_then(|there| Memory::peek(there).ok()?) {
+                health.recall(Moment::default(), &remembered);
+            }
             let injector =
                 translate::injector(config, translate::roots(config).look(config.injection.pass_device_specs));
             let inventory = Inventory::new(translate::layout(config), injector, health, translate::policies(config));
             describe(&mut survey, config, inventory, up);
         }
     }
-    survey.nodes = nodes(translate::roots(config).dev_root(), &survey.gpus, deadline);
+    survey.nodes = nodes(translate::roots(config).dev_root(), &survey.gpus, deadline.max(OPENING));
     survey.sees_control_node = Path::new("/dev/nvidiactl").exists();
     survey
 }

@@ -74,13 +74,15 @@ fn rows(html: &mut String, gpu: &Gpu, devices: &[(&str, &Device)], status: &Stat
     }
     html.write_str("<ul class=\"devices\">")?;
     for ((_, uuid, resource), devices) in rows {
-        let healthy = devices.iter().all(|device| device.healthy);
         let mig = gpu.mig_devices.iter().find(|mig| mig.uuid == uuid);
+        // Of the whole GPU the card has said so already.
+        let healthy = mig.is_none() || devices.iter().all(|device| device.healthy);
         write!(html, "<li class=\"{}\"><span class=\"what\">", if healthy { "good" } else { "bad" })?;
         if let Some(mig) = mig {
             write!(html, "<b title=\"{}\">{}:{}</b> ", Escaped(uuid), gpu.index, mig.index)?;
         }
-        write!(html, "{}", Escaped(resource))?;
+        let profile = mig.and_then(|mig| mig.profile.as_deref());
+        write!(html, "<span title=\"{}\">{}</span>", Escaped(resource), Escaped(profile.unwrap_or(resource)))?;
         if devices.iter().any(|device| device.replica.is_some()) {
             write!(html, " <span class=\"sub\">× {}</span>", devices.len())?;
         }
@@ -102,7 +104,11 @@ fn holders(html: &mut String, id: &str, devices: &[&Device], status: &Status) ->
     let held = devices.iter().filter(|device| !device.holders.is_empty()).count();
     let shared = devices.iter().any(|device| device.replica.is_some());
     if names.is_empty() {
-        return html.write_str("<span class=\"held free\">free</span>");
+        let usable = devices.iter().all(|device| device.healthy);
+        return html.write_str(match usable {
+            true => "<span class=\"held free\">free</span>",
+            false => "<span class=\"held sub\">not held</span>",
+        });
     }
     if shared {
         write!(html, "<span class=\"held sub\">{held} of {} held</span>", devices.len())?;

@@ -53,7 +53,7 @@ pub(super) fn page(status: &Status, nonce: &Nonce) -> String {
 fn document(html: &mut String, status: &Status, Nonce(nonce): &Nonce) -> std::fmt::Result {
     let healthy = status.gpus.iter().filter(|gpu| gpu.healthy).count();
     let well = healthy == status.gpus.len() && status.plugin.ready && status.nvml.state == NvmlState::Up;
-    let host = status.plugin.hostname.as_deref().unwrap_or("this node");
+    let host = status.plugin.hostname.as_deref().unwrap_or("GPU node");
     let colour = if well { "%23178a4c" } else { "%23c8322b" };
     write!(
         html,

@@ -9,6 +9,7 @@ use super::{Asked, Attendant};
 use crate::device::health::{self, Moment, NodeObservation};
 use crate::device::inventory::{Found, Observation};
 use crate::device::names::Uuid;
+use crate::log::Seldom;
 use crate::nvml::crew::{HeldUp, Subject};
 use crate::nvml::reading::Answers;
 use crate::nvml::{EdgeError, Seen};
@@ -123,8 +124,12 @@ impl Attendant {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EdgeError> {
         let (observe, clock) = (&self.observe, self.clock);
+        // One job, however many of its deadlines pass.
+        let silent = Seldom::new();
         let missed = async |call| {
-            warn!(call, "NVML does not answer, waiting for it");
+            if silent.is_due() {
+                warn!(call, "NVML does not answer, waiting for it");
+            }
             let observation = NodeObservation::EveryGpu(health::Observation::Missed { call });
             let _ = observe.send(vec![Seen { at: clock.now(), observation: Observation::Health(observation) }]).await;
         };

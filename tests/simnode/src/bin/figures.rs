@@ -12,8 +12,10 @@ use anyhow::Context;
 use clap::Parser;
 use fake_nvml::profiles;
 use simnode::kubelet::{Kubelet, View};
-use simnode::node::{Mapped, Node, Plugin, PluginOptions};
+use simnode::node::{HttpAddress, Mapped, Node, Plugin, PluginOptions};
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 const GPU: &str = "nvidia.com/gpu";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,6 +40,10 @@ struct Args {
     /// Calls of each kind to measure
     #[arg(long, default_value_t = 20_000)]
     calls: usize,
+
+    /// Requests of each kind over HTTP to measure
+    #[arg(long, default_value_t = 1_000)]
+    scrapes: usize,
 
     /// Xids to measure
     #[arg(long, default_value_t = 1_000)]
@@ -64,7 +70,7 @@ struct Args {
     idle: u64,
 
     /// Only these parts
-    #[arg(long, value_delimiter = ',', default_values = ["start", "calls", "xids", "recoveries", "restarts", "memory", "idle"])]
+    #[arg(long, value_delimiter = ',', default_values = ["start", "calls", "xids", "recoveries", "restarts", "http", "memory", "idle"])]
     only: Vec<Part>,
 }
 
@@ -76,6 +82,7 @@ enum Part {
     Xids,
     Recoveries,
     Restarts,
+    Http,
     Memory,
     Idle,
 }
@@ -114,6 +121,10 @@ async fn main() -> anyhow::Result<()> {
             Part::Xids => xids(&args).await?,
             Part::Recoveries => recoveries(&args).await?,
             Part::Restarts => kubelet_restarts(&args).await?,
+            Part::Http => {
+                scrapes(&args).await?;
+                slow_clients(&args).await?;
+            }
             Part::Memory => memory(&args).await?,
             Part::Idle => idle(&args).await?,
         }
@@ -232,6 +243,87 @@ async fn kubelet_restarts(args: &Args) -> anyhow::Result<()> {
     }
     registered.print("kubelet starts again (its clean-up included) to registered");
     list.print("kubelet starts again to its list");
+    Ok(())
+}
+
+/// A scrape over HTTP, of eight devices and of 2,048, and what serving HTTP costs in memory.
+async fn scrapes(args: &Args) -> anyhow::Result<()> {
+    let shared = "version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 256}]}}\n";
+    for (what, config, devices) in [("8 devices", "version: v1\n", 8), ("2,048 devices", shared, 2_048)] {
+        let mut without = 0;
+        for serving in [false, true] {
+            let node = Node::with_library(profiles::h100x8(), &args.nvml_library)?;
+            let kubelet = Kubelet::start(node.kubelet()).await?;
+            let file = node.root().join("config.yaml");
+            std::fs::write(&file, config)?;
+            let address = if serving { "127.0.0.1:0" } else { "" };
+            let options = PluginOptions::new(&args.plugin).env("HTTP_ADDRESS", address);
+            let plugin = Plugin::start(&node, &options.arg("--config-file").arg(&file))?;
+            kubelet.wait_allocatable(GPU, devices, PATIENCE).await?;
+            if !serving {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                without = plugin.figures()?.anonymous_kib;
+                continue;
+            }
+            let http = plugin.http(PATIENCE).await?;
+            let mut sizes = Vec::new();
+            for path in ["/healthz", "/metrics", "/status", "/"] {
+                let mut times = Times::new();
+                for _ in 0..args.scrapes {
+                    let before = Instant::now();
+                    let answer = http.get(path).await?;
+                    times.add(before.elapsed());
+                    anyhow::ensure!(answer.status == 200, "{path}: {}", answer.head);
+                    if times.0.len() == 1 {
+                        sizes.push(answer.body.len());
+                    }
+                }
+                times.print(&format!("{what}: GET {path}, {} B", sizes.last().copied().unwrap_or(0)));
+            }
+            let with = plugin.figures()?.anonymous_kib;
+            println!(
+                "{:<58}{:>10.2} MB",
+                format!("{what}: HTTP after {} requests, anonymous", 4 * args.scrapes),
+                (with as f64 - without as f64) / 1e3
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Allocate beside 200 clients that send their requests byte by byte and come again when they are cut.
+async fn slow_clients(args: &Args) -> anyhow::Result<()> {
+    let bench = Bench::start(args, |_, options| options.env("HTTP_ADDRESS", "127.0.0.1:0")).await?;
+    let HttpAddress::Tcp(address) = bench.plugin.http(PATIENCE).await? else { anyhow::bail!("it is a port") };
+    let mut client = bench.kubelet.client(GPU).await?;
+    let one = vec![ContainerAllocateRequest { device_ids: vec![bench.node.uuid(0)] }];
+    let mut clients = tokio::task::JoinSet::new();
+    for (what, count) in
+        [("Allocate of one GPU, no HTTP client", 0), ("Allocate of one GPU, 200 slow HTTP clients", 200)]
+    {
+        for _ in 0..count {
+            let address = address.clone();
+            clients.spawn(async move {
+                loop {
+                    let Ok(mut io) = TcpStream::connect(&address).await else { continue };
+                    for byte in
+                        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                    {
+                        if io.write_all(&[*byte]).await.is_err() {
+                            break;
+                        }
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                    }
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut times = Times::new();
+        for _ in 0..args.calls {
+            times.time(client.allocate(AllocateRequest { container_requests: one.clone() })).await?;
+        }
+        times.print(what);
+    }
     Ok(())
 }
 

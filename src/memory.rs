@@ -29,7 +29,7 @@ const LONGEST: u64 = 4 << 20;
 
 /// The file, or the lack of one.
 #[derive(Debug, Clone)]
-pub(super) struct Memory {
+pub struct Memory {
     directory: Option<PathBuf>,
     /// What the file says, and that nobody else writes it meanwhile.
     written: Arc<Mutex<Option<Remembered>>>,
@@ -62,7 +62,7 @@ struct Entry {
 
 impl Memory {
     /// A memory in this directory, which is made if it is not there. Without one nothing is kept.
-    pub(super) fn open(directory: Option<&Path>) -> Self {
+    pub fn open(directory: Option<&Path>) -> Self {
         let usable = |directory: &&Path| match fs::create_dir_all(directory) {
             Ok(()) => true,
             Err(error) => {
@@ -77,8 +77,24 @@ impl Memory {
         Self { directory: directory.filter(usable).map(Path::to_owned), written: Arc::default() }
     }
 
+    /// What the file in this directory says, for those who only look.
+    ///
+    /// # Errors
+    /// There is a file, and it cannot be read.
+    pub fn peek(directory: &Path) -> io::Result<Option<Remembered>> {
+        let bytes = match read(&directory.join(FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes?,
+        };
+        let document: Document = serde_json::from_slice(&bytes)?;
+        match document.version {
+            VERSION => Ok(Some(document.into())),
+            other => Err(io::Error::other(format!("it is of version {other}, not {VERSION}"))),
+        }
+    }
+
     /// What was remembered; nothing if there is nothing, or nothing that can be read.
-    pub(super) fn recall(&self) -> Option<Remembered> {
+    pub fn recall(&self) -> Option<Remembered> {
         let file = self.directory.as_ref()?.join(FILE);
         let bytes = match read(&file) {
             Ok(bytes) => bytes,
@@ -106,7 +122,7 @@ impl Memory {
     }
 
     /// Writes down what is to be remembered, each time it changes, for as long as it is polled.
-    pub(super) async fn keep(&self, mut remembered: watch::Receiver<Remembered>) -> std::convert::Infallible {
+    pub async fn keep(&self, mut remembered: watch::Receiver<Remembered>) -> std::convert::Infallible {
         let mut failed = false;
         while remembered.changed().await.is_ok() {
             let now = remembered.borrow_and_update().clone();
@@ -117,7 +133,7 @@ impl Memory {
     }
 
     /// Writes down what is to be remembered at the end, unless that takes long.
-    pub(super) async fn settle(&self, remembered: Remembered) {
+    pub async fn settle(&self, remembered: Remembered) {
         if tokio::time::timeout(LAST_WORDS, self.write_aside(remembered)).await.is_err() {
             warn!("the state file was not written in time: a restart may forget what GPUs went through");
         }

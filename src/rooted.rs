@@ -14,7 +14,7 @@ const LINKS: usize = 40;
 ///
 /// # Errors
 /// There is nothing at the path, it cannot be looked at, or its symlinks lead on and on.
-pub(super) fn find(root: &Path, path: &Path) -> io::Result<PathBuf> {
+pub fn find(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let mut left: VecDeque<OsString> = parts(path).collect();
     let mut at = PathBuf::new();
     let mut links = 0;

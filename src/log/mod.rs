@@ -1,19 +1,26 @@
 //! What the log says of the inventory's changes: one line for each thing that happened, with the field's identifiers.
 
+mod seldom;
+mod table;
+
 use tracing::{info, warn};
 
-use crate::device::health::{Change, Notice};
+use crate::device::health::{Cause, Change, Notice};
+use crate::device::holders::Holders;
 use crate::device::inventory::{Changes, Inventory};
 use crate::device::names::Uuid;
 use crate::device::topology::{NvLink, Topology};
+pub use seldom::Seldom;
+pub use table::table;
 
-/// One line for each GPU that appeared, each cause that came or went, and each thing that is odd about the links.
-pub fn changes(changes: &Changes, inventory: &Inventory) {
+/// One line for each GPU that appeared, each cause that came or went, and each thing that is odd about the links. With
+/// the pods that hold the GPU, as far as `holders` knows them.
+pub fn changes(changes: &Changes, inventory: &Inventory, holders: Option<&Holders>) {
     for uuid in &changes.appeared {
         appeared(uuid, inventory);
     }
     for (uuid, change) in &changes.health {
-        health(uuid, change, inventory);
+        health(uuid, change, inventory, holders);
     }
     if changes.links {
         links(inventory.topology());
@@ -52,10 +59,31 @@ fn appeared(uuid: &Uuid, inventory: &Inventory) {
     info!(gpu.index = gpu.index, gpu.uuid = %uuid, model = name, pci = bus, numa, "GPU found");
 }
 
-fn health(uuid: &Uuid, change: &Change, inventory: &Inventory) {
+/// The containers that hold a device on a GPU: "namespace/pod/container", each once.
+fn held_by(uuid: &Uuid, inventory: &Inventory, holders: Option<&Holders>) -> Option<String> {
+    let mut names = std::collections::BTreeSet::new();
+    let holders = holders?;
+    for resource in inventory.resources() {
+        for device in inventory.devices(resource).into_iter().flatten().map(|(_, device)| device) {
+            if device.gpu == *uuid {
+                names.extend(holders.of(resource, &device.id).iter().map(ToString::to_string));
+            }
+        }
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    (!names.is_empty()).then(|| names.join(","))
+}
+
+fn health(uuid: &Uuid, change: &Change, inventory: &Inventory, holders: Option<&Holders>) {
     let index = inventory.gpus().get(uuid).map(|gpu| gpu.index);
+    let pod = if change.raised.is_empty() { None } else { held_by(uuid, inventory, holders) };
     for cause in &change.raised {
-        warn!(gpu.index = index, gpu.uuid = %uuid, kind = cause.word(), %cause, "GPU is Unhealthy");
+        let xid = match cause {
+            Cause::Xid { xid, .. } => Some(xid.0),
+            _ => None,
+        };
+        let kind = cause.word();
+        warn!(gpu.index = index, gpu.uuid = %uuid, kind, xid, pod, %cause, "GPU is Unhealthy");
     }
     for cause in &change.lifted {
         info!(gpu.index = index, gpu.uuid = %uuid, kind = cause.word(), %cause, "a cause is over");
