@@ -109,8 +109,9 @@ pub(crate) fn check(asked: Ask, source: &mut ConfigSource) -> ExitCode {
     print(&format!("{}\n", check::cut(&outcome.line, asked.longest)), outcome.state.exit_code())
 }
 
-/// Says why pods do not get GPUs. `arguments` are those of this process, to start it once more with.
-pub(crate) fn doctor(asked: Doctor, source: &mut ConfigSource, mut arguments: Vec<OsString>) -> ExitCode {
+/// Says why pods do not get GPUs. `arguments` are those of this process, to start it once more with. Without `colour`
+/// there is none on a terminal either.
+pub(crate) fn doctor(asked: Doctor, source: &mut ConfigSource, mut arguments: Vec<OsString>, colour: bool) -> ExitCode {
     let (config, report) = source.read_leniently();
     let told = in_runtime(async {
         if asked.survey {
@@ -122,7 +123,7 @@ pub(crate) fn doctor(asked: Doctor, source: &mut ConfigSource, mut arguments: Ve
         let report = doctor::examine(&gather::facts(&config, &report, look).await);
         let text = match asked.json {
             true => doctor::json(&report),
-            false => doctor::text(&report, std::io::stdout().is_terminal()),
+            false => doctor::text(&report, colour && std::io::stdout().is_terminal()),
         };
         Ok((text, report.verdict().exit_code()))
     });

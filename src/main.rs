@@ -60,7 +60,10 @@ fn ask() -> Result<(Loaded, ConfigSource), ExitCode> {
             print!("{}", show(&loaded.config));
         }),
         Action::Doctor(asked) => {
-            return Err(commands::doctor(asked, &mut source, std::env::args_os().skip(1).collect()));
+            let arguments = std::env::args_os().skip(1).collect();
+            // https://no-color.org
+            let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            return Err(commands::doctor(asked, &mut source, arguments, colour));
         }
         Action::Status(form) => return Err(commands::status(form, &mut source)),
         Action::Ask(asked) => return Err(commands::check(asked, &mut source)),

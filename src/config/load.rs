@@ -201,7 +201,7 @@ impl Reader<'_> {
         }
         let hooks = self.read(&settings::CDI_DISABLE_HOOKS, words_of);
         Cdi {
-            annotation_prefix: self.read(&settings::CDI_ANNOTATION_PREFIX, raw::text),
+            annotation_prefix: self.read(&settings::CDI_ANNOTATION_PREFIX, annotation_prefix),
             hook_path: self.read(&settings::CDI_HOOK_PATH, raw::path).unwrap_or_default(),
             features: features.into_iter().filter_map(Result::ok).collect(),
             disabled_hooks: match hooks.contains("all") {
@@ -287,6 +287,23 @@ fn log_filter(raw: Raw<'_>) -> Read<String> {
         Ok(_) => Ok(text),
         Err(error) => raw::wrong_text(&text, format!("is not {allowed}: {error}")),
     }
+}
+
+/// What the runtime takes as the prefix of an annotation's key: nothing, or a DNS subdomain and a slash. More would make a
+/// key that it refuses, and the container with it.
+fn annotation_prefix(raw: Raw<'_>) -> Read<String> {
+    let text = raw::text(raw)?;
+    let domain = text.strip_suffix('/');
+    let label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.iter().all(|byte| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    let sound = domain.is_some_and(|domain| domain.len() <= 253 && domain.split('.').all(label));
+    if text.is_empty() || sound {
+        return Ok(text);
+    }
+    raw::wrong_text(&text, "is not a DNS subdomain and a slash (such as cdi.k8s.io/), nor empty")
 }
 
 fn list_strategies(raw: Raw<'_>) -> Read<BTreeSet<DeviceListStrategy>> {

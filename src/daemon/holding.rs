@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::device::custody::Custody;
@@ -15,6 +16,10 @@ use crate::device::names::Uuid;
 use crate::device::resets::Resets;
 use crate::nvml::{Clock, LetGo};
 use crate::plugin::allocations::Allocated;
+use crate::podresources::Bell;
+
+/// The pause between two looks while something waits.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is known of what pods hold, and who is told what follows from it.
 pub(super) struct Holding {
@@ -28,21 +33,24 @@ pub(super) struct Holding {
     let_go: LetGo,
     allocated: mpsc::UnboundedReceiver<Allocated>,
     holders: watch::Receiver<Option<Arc<Holders>>>,
-    ask_sooner: Arc<Notify>,
+    bell: Arc<Bell>,
+    /// When to look again without an answer, while something waits.
+    again: Instant,
 }
 
 impl Holding {
-    /// Nothing is known yet. `ask_sooner` has the kubelet asked before the time.
+    /// Nothing is known yet. The bell has the kubelet asked before the time.
     pub(super) fn new(
         clock: Clock,
         release_for: Option<Duration>,
         let_go: LetGo,
         allocated: mpsc::UnboundedReceiver<Allocated>,
         holders: watch::Receiver<Option<Arc<Holders>>>,
-        ask_sooner: Arc<Notify>,
+        bell: Arc<Bell>,
     ) -> Self {
         let (custody, resets, wanting) = (Custody::default(), Resets::default(), BTreeSet::new());
-        Self { clock, custody, resets, wanting, release_for, let_go, allocated, holders, ask_sooner }
+        let again = Instant::now();
+        Self { clock, custody, resets, wanting, release_for, let_go, allocated, holders, bell, again }
     }
 
     /// Lets go of NVML by itself from now on for so long; `None`: never.
@@ -50,20 +58,26 @@ impl Holding {
         self.release_for = away;
     }
 
-    /// Takes in what is handed out, and comes back when the kubelet has said what pods hold. Nothing is lost when it is
-    /// dropped before.
+    /// Takes in what is handed out, and comes back when the kubelet has said what pods hold; while a device or a GPU waits
+    /// for that, also every now and then. Nothing is lost when it is dropped before.
     pub(super) async fn answered(&mut self) {
         loop {
+            let waits = self.custody.is_watching() || !self.wanting.is_empty();
             tokio::select! {
                 Some(Allocated { resource, ids }) = self.allocated.recv() => {
                     self.custody.given(self.clock.now(), &resource, ids);
-                    self.ask_sooner.notify_one();
+                    self.bell.happened();
                 }
                 Ok(()) = self.holders.changed() => break,
+                () = tokio::time::sleep_until(self.again), if waits => {
+                    self.bell.looked();
+                    break;
+                }
                 // Both are gone only when the daemon stops.
                 else => std::future::pending().await,
             }
         }
+        self.again = Instant::now() + AGAIN;
         let answer = self.holders.borrow_and_update().clone();
         self.custody.answered(answer);
     }
@@ -80,7 +94,7 @@ impl Holding {
             self.custody.review(self.clock.now(), &publish.borrow());
         }
         if self.custody.is_waiting() {
-            self.ask_sooner.notify_one();
+            self.bell.happened();
         }
     }
 
@@ -107,8 +121,8 @@ impl Holding {
         let gpus = inventory.node_health().gpus().iter().filter(|(_, gpu)| gpu.wants_reset());
         let wanting: BTreeSet<Uuid> = gpus.map(|(uuid, _)| uuid.clone()).collect();
         if !wanting.is_subset(&self.wanting) {
-            // What the kubelet said last may be ten seconds old.
-            self.ask_sooner.notify_one();
+            // What the kubelet said last may be a minute old.
+            self.bell.happened();
         }
         self.wanting = wanting;
         if self.wanting.is_empty() || !self.let_go.is_held() {

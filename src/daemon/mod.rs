@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -32,7 +32,7 @@ use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
 use crate::plugin::allocations::Allocations;
 use crate::plugin::directory::{self, Changes as DirectoryChanges};
 use crate::plugin::socket;
-use crate::podresources;
+use crate::podresources::{self, Bell};
 use crate::quarantine::{self, Doorkeeper};
 use crate::status::Journal;
 use crate::translate;
@@ -93,9 +93,9 @@ pub async fn run(
     let inventories = publish.subscribe();
     let (allocations, allocated) = Allocations::channel();
     let (holders, holders_now) = watch::channel(None);
-    let ask_sooner = Arc::new(Notify::new());
+    let bell = Arc::new(Bell::default());
     let release = translate::release_for_reset(&config);
-    let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, ask_sooner.clone());
+    let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, bell.clone());
     let pod_resources = config.process.pod_resources_socket.as_deref();
     let mut serving = Serving::start().context("serving the kubelet")?;
     let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started, serving.handle().clone());
@@ -105,6 +105,7 @@ pub async fn run(
         holders: holders.subscribe(),
         nvml: links.telemetry.clone(),
         let_go: let_go.clone(),
+        bell: bell.clone(),
         plugins: plugins.telemetries(),
         calls: plugins.calls(),
         journal: journal.clone(),
@@ -142,7 +143,7 @@ pub async fn run(
         }
         ended = serving.ended() => Err(ended),
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
-        never = podresources::follow(pod_resources, &ask_sooner, || clock.now(), &holders) => match never {},
+        never = podresources::follow(pod_resources, &bell, || clock.now(), &holders) => match never {},
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))

@@ -21,6 +21,7 @@ use crate::metrics::{Figures, ProcessFigures, ResourceFigures, exposition};
 use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
 use crate::nvml::{Clock, LetGo};
 use crate::plugin::telemetry::{Calls, RESULTS, Telemetry};
+use crate::podresources::Bell;
 use crate::status::{EventKind, Facts, Happened, Journal, Nvml, NvmlState, Registration, Status, Wall, build};
 
 /// How long the one writer of the inventory may take to answer before it counts as stuck. It never works for longer
@@ -38,6 +39,7 @@ pub(super) struct Operator {
     pub(super) holders: watch::Receiver<Option<Arc<Holders>>>,
     pub(super) nvml: NvmlTelemetry,
     pub(super) let_go: LetGo,
+    pub(super) bell: Arc<Bell>,
     pub(super) plugins: Telemetries,
     pub(super) calls: Calls,
     pub(super) journal: Journal,
@@ -193,6 +195,8 @@ impl Operator {
 
 impl Views for Operator {
     fn status(&self) -> Status {
+        // What is shown is what is known; who looks again sees what is known by then.
+        self.bell.looked();
         let wall = self.wall();
         let inventory = self.inventory.borrow().clone();
         let holders = self.holders.borrow().clone();
@@ -227,22 +231,7 @@ impl Views for Operator {
     }
 
     fn stuck(&self) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
-        Box::pin(async {
-            if self.stopping.load(Relaxed) {
-                return None;
-            }
-            let (ping, answered) = oneshot::channel();
-            let asked = async {
-                // Whether it answers or ends, it is not stuck: one that ends takes the process with it.
-                if self.pings.send(ping).await.is_ok() {
-                    let _ = answered.await;
-                }
-            };
-            match tokio::time::timeout(PATIENCE, asked).await {
-                Ok(()) => None,
-                Err(_) => Some(format!("the inventory's writer has not answered for {} s", PATIENCE.as_secs())),
-            }
-        })
+        Box::pin(async { if self.stopping.load(Relaxed) { None } else { stuck(&self.pings).await } })
     }
 
     fn not_ready(&self) -> Vec<String> {
@@ -252,5 +241,39 @@ impl Views for Operator {
 
     fn let_go(&self) {
         self.let_go.ask();
+    }
+}
+
+/// Asks the writer whether it is there. Whether it answers or ends, it is not stuck: one that ends takes the process with
+/// it.
+async fn stuck(pings: &mpsc::Sender<Ping>) -> Option<String> {
+    let (ping, answered) = oneshot::channel();
+    let asked = async {
+        if pings.send(ping).await.is_ok() {
+            let _ = answered.await;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(()) => None,
+        Err(_) => Some(format!("the inventory's writer has not answered for {} s", PATIENCE.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_does_not_answer_is_stuck_however_many_ask() {
+        let (pings, mut pinged) = pings();
+        for _ in 0..2 * WAITING {
+            assert!(stuck(&pings).await.is_some_and(|what| what.contains("has not answered for 3 s")));
+        }
+        tokio::spawn(async move {
+            while let Some(ping) = pinged.recv().await {
+                let _ = ping.send(());
+            }
+        });
+        assert_eq!(stuck(&pings).await, None);
     }
 }

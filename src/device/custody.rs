@@ -156,6 +156,12 @@ impl Custody {
         self.withdrawn.iter().filter_map(may_go).collect()
     }
 
+    /// Whether any device is withdrawn: then each answer counts, and so does the time.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        !self.withdrawn.is_empty()
+    }
+
     /// Whether the next answer may let a device go: then it is worth asking soon.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

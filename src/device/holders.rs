@@ -95,10 +95,10 @@ impl Holders {
         })
     }
 
-    /// Whether both answers name the same holders of the same devices.
+    /// Whether both answers say the same, whenever they were given.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
-        self.held == other.held
+        (self.kubelet, &self.pods, &self.held) == (other.kubelet, &other.pods, &other.held)
     }
 }
 
@@ -140,7 +140,13 @@ mod tests {
         let told = || [held("nvidia.com/gpu", "GPU-1", "b", "main")];
         let later = Moment(std::time::Duration::from_secs(10));
         let first = Holders::new(Moment::default(), 1, BTreeSet::new(), told());
-        assert!(first.agrees_with(&Holders::new(later, 2, ["a/b".to_owned()].into(), told())));
-        assert!(!first.agrees_with(&Holders::default()));
+        assert!(first.agrees_with(&Holders::new(later, 1, BTreeSet::new(), told())));
+        for other in [
+            Holders::new(later, 2, BTreeSet::new(), told()),
+            Holders::new(later, 1, ["a/b".to_owned()].into(), told()),
+            Holders::new(later, 1, BTreeSet::new(), []),
+        ] {
+            assert!(!first.agrees_with(&other), "{other:?}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::names::DeviceId;
+
 /// The largest message that the kubelet receives (gRPC's default, which it does not change).
 pub const KUBELET_LIMIT: u64 = 4 * 1024 * 1024;
 
@@ -56,6 +58,13 @@ pub fn id_length(uuid_length: u64, replicas: u32) -> u64 {
         0 | 1 => uuid_length,
         more => uuid_length + 2 + u64::from((more - 1).ilog10()) + 1,
     }
+}
+
+/// The most bytes of the entry of this id in a list.
+#[must_use]
+pub fn entry_bytes(id: &DeviceId) -> u64 {
+    let replica = id.replica_number().map_or(0, |number| 2 + u64::from(number.checked_ilog10().unwrap_or(0)) + 1);
+    device_bytes(id.uuid().as_str().len() as u64 + replica)
 }
 
 /// A list that the kubelet would not receive.
@@ -132,6 +141,13 @@ mod tests {
         assert_eq!(id_length(40, 1), 40);
         assert_eq!(id_length(40, 10), 43);
         assert_eq!(id_length(40, 11), 44);
+    }
+
+    #[test]
+    fn an_entry_counts_its_own_id() {
+        for text in ["GPU-1", "GPU-1::0", "GPU-1::9", "GPU-1::10", "GPU-1::4294967295"] {
+            assert_eq!(entry_bytes(&text.parse().unwrap()), device_bytes(text.len() as u64), "{text}");
+        }
     }
 
     fn alike(devices: u64, replicas: u32) -> Shared {

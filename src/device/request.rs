@@ -81,7 +81,10 @@ impl Inventory {
         let parsed: DeviceId = id.parse().map_err(|error: NameError| Refused::Malformed {
             id: Quoted::new(id),
             resource: resource.clone(),
-            why: error.to_string(),
+            why: match error {
+                NameError::DeviceId { why, .. } => format!("that is no device id: {why}"),
+                other => other.to_string(),
+            },
         })?;
         let devices = self.devices(resource);
         if let Some(device) = devices.and_then(|devices| devices.get(&parsed)) {

@@ -10,6 +10,9 @@ const MODULE: &str = "NVIDIA's kernel module";
 const LIBRARY: &str = "the NVML library (libnvidia-ml.so.1)";
 const NVML: &str = "NVML";
 
+/// What stands for a version that is not told.
+const UNKNOWN: &str = "unknown";
+
 /// The driver is not loaded; library and kernel module are not of one version (nvml.h, nvmlReturn_t).
 const DRIVER_NOT_LOADED: u32 = 9;
 const LIBRARY_MISMATCH: u32 = 18;
@@ -171,7 +174,7 @@ fn library(facts: &Facts, survey: &Survey) -> Vec<Finding> {
 }
 
 fn up(survey: &Survey) -> String {
-    let unknown = || "unknown".to_owned();
+    let unknown = || UNKNOWN.to_owned();
     let driver = survey.driver_version.clone().unwrap_or_else(unknown);
     let library = survey.library_version.clone().unwrap_or_else(unknown);
     let cuda = survey.cuda.map_or_else(unknown, |(major, minor)| format!("{major}.{minor}"));
@@ -211,7 +214,7 @@ fn trouble_of(survey: &Survey, trouble: &Trouble) -> Finding {
 fn versions(module: &Module, survey: &Survey) -> Option<Finding> {
     const ID: &str = "driver.versions";
     const CHECKED: &str = "one version of module and library";
-    let module = module.version.as_deref()?;
+    let module = module.version.as_deref().filter(|version| *version != UNKNOWN)?;
     let library = survey.library_version.as_deref().map(of_driver).or(survey.driver_version.as_deref())?;
     Some(if module == library {
         Finding::ok(GROUP, ID, CHECKED, format!("{module} and {library}"))

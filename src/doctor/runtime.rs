@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::driver::count;
 use super::facts::{Asked, Facts, Runtime, Runtimes, Survey};
 use super::finding::{Finding, Group};
-use crate::device::injection::DeviceListStrategy;
+use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
 
 const GROUP: Group = Group::Runtime;
 const HANDLER: &str = "NVIDIA's container runtime";
@@ -250,11 +250,15 @@ fn specs(facts: &Facts) -> Vec<Finding> {
     let problem = |seen: String| {
         Finding::problem(GROUP, ID, CDI, seen)
             .why("the runtime refuses a container whose CDI device has no specification: \"unresolvable CDI devices\"")
-            .fix(
-                "start the plugin with /var/run/cdi of the host mounted, so that it writes them, or write them: nvidia-ctk \
-                 cdi generate --vendor=k8s.device-plugin.nvidia.com --class=gpu (with the --device-name-strategy that \
-                 fits --device-id-strategy)",
-            )
+            .fix(format!(
+                "write them on the node, and again after each change of GPUs or MIG devices: nvidia-ctk cdi generate \
+                 --vendor=k8s.device-plugin.nvidia.com --class=gpu --device-name-strategy={} \
+                 --output=/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json",
+                match facts.settings.ids {
+                    DeviceIdStrategy::Uuid => "uuid",
+                    DeviceIdStrategy::Index => "index",
+                }
+            ))
     };
     findings.push(match (named.is_empty(), missing.as_slice()) {
         (true, _) => problem(format!("none of the kind {GPU_KIND} in {directories}")),

@@ -245,6 +245,12 @@ fn an_asking_that_fails_is_told() {
 }
 
 #[test]
+fn a_version_that_is_not_told_is_no_mismatch() {
+    assert_eq!(told(|facts| facts.module.version = Some("unknown".to_owned())), []);
+    one(|facts| facts.module.version = Some("1.2.3".to_owned()), Level::Problem, "driver.versions", "1.2.3");
+}
+
+#[test]
 fn a_container_without_the_control_node_is_told_apart_from_a_driver_that_is_not_loaded() {
     let hidden = |sees: bool| {
         move |facts: &mut Facts| {

@@ -67,7 +67,7 @@ impl Service {
                 _ => inventory.is_healthy(device),
             };
             before = Some((device, healthy));
-            advertised.push(Advertised { id: device.id.to_string(), healthy, numa_node: device.numa_node });
+            advertised.push(Advertised { id: device.id.text(), healthy, numa_node: device.numa_node });
         }
         advertised
     }

@@ -3,63 +3,65 @@
 //! Nothing waits for it. Where it is not there, or fails, labels are missing and devices that might be held are taken
 //! to be held.
 
+mod bell;
 mod news;
 mod wire;
 
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::device::health::Moment;
 use crate::device::holders::Holders;
 use crate::socket_id::SocketId;
+pub use bell::Bell;
+use bell::{LOOKED, QUIET};
 use news::{News, Said};
 use wire::AskError;
 
-/// The pause between two questions when nothing happens.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// The shortest pause between two questions, whatever happens.
-const GAP: Duration = Duration::from_secs(2);
-/// How long the kubelet gets to enter what it has allocated before it is asked.
-const SETTLE: Duration = Duration::from_millis(500);
 /// After so many failures in a row what was known is known no more.
 const FORGOTTEN_AFTER: u32 = 3;
 
-/// Asks the kubelet for as long as it is polled, every 10 s, and at most every 2 s when `sooner` is notified, and
-/// publishes each answer. `None` is published where nothing is known: no socket, or no answer several times in a row.
+/// Asks the kubelet for as long as it is polled: once a minute, and as soon as the bell wants it. Each answer is
+/// published; its readers are woken by one that says something new, and by one that was wanted. `None` is published
+/// where nothing is known: no socket, or no answer several times in a row.
 pub async fn follow(
     socket: Option<&Path>,
-    sooner: &Notify,
+    bell: &Bell,
     now: impl Fn() -> Moment,
     publish: &watch::Sender<Option<Arc<Holders>>>,
 ) -> Infallible {
     let Some(socket) = socket else { return std::future::pending().await };
     let mut kubelet = Kubelet::default();
     let mut news = News::default();
+    let mut wanted = true;
     loop {
         let (asked, began) = (now(), Instant::now());
         let answer = kubelet.ask(socket, asked).await;
         say(socket, &answer, news.of(asked, &answer));
+        let pause = if answer.is_ok() { QUIET } else { LOOKED };
         match answer {
             Ok(holders) => {
-                publish.send_replace(holders.map(Arc::new));
+                publish.send_if_modified(|known| {
+                    let before = std::mem::replace(known, holders.map(Arc::new));
+                    wanted || !agree(before.as_deref(), known.as_deref())
+                });
             }
             Err(_) if news.failures() < FORGOTTEN_AFTER => {}
             Err(_) => drop(publish.send_if_modified(|known| known.take().is_some())),
         }
-        let next = began + INTERVAL;
-        tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            () = sooner.notified() => {
-                let settled = (began + GAP).max(Instant::now() + SETTLE);
-                tokio::time::sleep_until(settled.min(next)).await;
-            }
-        }
+        wanted = bell.due(began, pause).await;
+    }
+}
+
+fn agree(one: Option<&Holders>, other: Option<&Holders>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.agrees_with(other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 

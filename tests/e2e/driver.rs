@@ -80,6 +80,68 @@ async fn a_library_that_is_not_the_drivers_is_said_and_goes_away() {
     rig.assert_flawless();
 }
 
+impl Rig {
+    /// The driver asks for a reset of a GPU, and then for nothing.
+    async fn fails_and_recovers(&self, index: usize) {
+        self.node.edit_gpu(index, |gpu| gpu.recovery_action = 1).unwrap();
+        self.until_healthy(index, false).await;
+        self.node.restore(index).unwrap();
+        self.until_healthy(index, true).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_repair_ends_is_over_after_a_new_load_of_the_driver() {
+    let node = node(profiles::h100x8());
+    let config = node.kubelet();
+    let options = configured(&node, "health: {pollInterval: 100ms, suspicion: 300ms, relapses: 1}");
+    fs::create_dir_all(node.sysfs().join("module/nvidia")).unwrap();
+    let rig = Rig::on(node, config, &options, 8).await;
+    rig.node.edit_gpu(1, |gpu| gpu.remapped_rows.as_mut().unwrap().failure = true).unwrap();
+    rig.logged("kind=\"row_remap_failure\"").await;
+    rig.node.edit_gpu(2, |gpu| gpu.errors.insert("nvmlDeviceGetMemoryInfo".to_owned(), 14)).unwrap();
+    rig.logged("kind=\"inforom\"").await;
+    rig.fails_and_recovers(3).await;
+    rig.node.edit_gpu(3, |gpu| gpu.recovery_action = 1).unwrap();
+    rig.logged("kind=\"relapses\"").await;
+    for index in 1..=3 {
+        rig.node.restore(index).unwrap();
+    }
+    // As many clean polls as another GPU needs to be well again, and twice as many, are no evidence of a repair.
+    for index in [5, 6] {
+        rig.fails_and_recovers(index).await;
+    }
+    for index in 1..=3 {
+        assert_eq!(rig.kubelet.view().healthy(GPU, &rig.node.uuid(index)), Some(false), "GPU {index}");
+    }
+    load_module(&rig);
+    rig.node.edit(|state| state.driver.generation = 1).unwrap();
+    rig.until("all eight", |view| view.allocatable(GPU) == 8).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_in_which_nvml_cannot_be_used_has_its_reason_and_goes_away() {
+    let rig = quick().await;
+    for (code, kind) in [(999, "nvml_unknown"), (17, "nvml_unusable"), (9, "driver_not_loaded")] {
+        rig.node.edit(|state| state.errors.insert("nvmlDeviceGetCount_v2".to_owned(), code)).unwrap();
+        rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
+        rig.logged(&format!("kind=\"{kind}\"")).await;
+        assert_eq!(rig.kubelet.view().capacity(GPU), 8);
+        rig.node.edit(|state| state.errors.clear()).unwrap();
+        rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+    }
+    let (library, away) = (rig.node.nvml_library(), rig.node.nvml_library().with_extension("away"));
+    fs::rename(&library, &away).unwrap();
+    rig.node.edit(|state| state.driver.generation = 1).unwrap();
+    rig.logged("kind=\"library_not_found\"").await;
+    assert_eq!(rig.kubelet.view().allocatable(GPU), 0);
+    fs::rename(&away, &library).unwrap();
+    rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+    assert_eq!(rig.registrations(), 1);
+    rig.assert_flawless();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn gpus_that_come_later_are_served_beside_the_others() {
     let mut state = profiles::h100x8();

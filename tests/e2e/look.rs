@@ -196,6 +196,31 @@ async fn beside_the_daemon_status_and_check_say_what_it_knows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_the_daemons_container_no_argument_is_needed() {
+    const ALONE: [&str; 6] = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut alone = std::process::Command::new("unshare");
+    alone.args(ALONE).arg("true");
+    if !alone.status().is_ok_and(|status| status.success()) {
+        println!("not tested: this machine allows no namespace of processes in which the daemon could be the first");
+        return;
+    }
+    let node = eight_h100s();
+    // As `kubectl exec` does: beside the first process, with its environment and without its arguments.
+    let script = "(until \"$0\" status; do sleep 0.1; done) & exec \"$0\" \"$@\"";
+    let options = ALONE.iter().fold(PluginOptions::new("unshare").bare(), |options, word| options.arg(*word));
+    let options = options.arg("sh").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_gpu-device-plugin"));
+    let http = format!("--http-address=unix:{}", node.root().join("http.sock").display());
+    let options = options
+        .arg(http)
+        .env("KUBELET_SOCKET", node.kubelet_socket())
+        .env("NVML_LIBRARY", node.nvml_library())
+        .env("STATE_DIR", node.state_directory())
+        .env("QUARANTINE_DIR", node.quarantine_directory());
+    let daemon = Plugin::start(&node, &options).unwrap();
+    daemon.wait_for_log("gpu-device-plugin 0.1.0, up ", PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_is_served_is_seen_from_outside() {
     let node = eight_h100s();
     let options = plugin().env("HTTP_ADDRESS", "");

@@ -18,6 +18,7 @@ mod pod_resources;
 mod reload;
 mod requests;
 mod rig;
+mod sharing;
 mod soak;
 mod stopping;
 mod swap;

@@ -305,3 +305,29 @@ async fn two_hundred_slow_clients_do_not_keep_an_allocation_waiting() {
     assert_eq!(http.get("/healthz").await.unwrap().status, 200, "and a probe gets through");
     rig.assert_flawless();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_summed_up_in_one_table_and_for_a_program_in_lines_of_json() {
+    let (rig, _) = rig().await;
+    rig.logged("the GPUs of this node").await;
+    let log = rig.plugin.log();
+    let table = log.iter().position(|line| line.starts_with("GPU  model")).unwrap();
+    assert!(
+        log[table + 1].starts_with("0    NVIDIA H100") && log[table + 8].contains("Healthy  nvidia.com/gpu"),
+        "{log:#?}"
+    );
+    assert_eq!(log.iter().filter(|line| line.contains("the GPUs of this node")).count(), 1);
+
+    let node = eight_h100s();
+    let config = node.kubelet().version(KubeletVersion::V1_36);
+    let options = configured(&node, QUICK).env("LOG_FORMAT", "json");
+    let rig = Rig::on(node, config, &options, 8).await;
+    rig.node.xid(3, 79).unwrap();
+    rig.until_healthy(3, false).await;
+    rig.logged("GPU is Unhealthy").await;
+    let lines: Vec<serde_json::Value> =
+        rig.plugin.log().iter().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect();
+    let line = lines.iter().find(|line| line["message"] == "GPU is Unhealthy").unwrap();
+    assert_eq!((&line["gpu.index"], &line["xid"], &line["kind"]), (&3.into(), &79.into(), &"xid".into()));
+    assert_eq!(line["gpu.uuid"], rig.node.uuid(3));
+}

@@ -5,6 +5,27 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Files that are odd each in its own way, and are mutated too.
+const SEEDS: &[&[u8]] = &[
+    include_bytes!("show.yaml"),
+    include_bytes!("seeds/aliases.yaml"),
+    include_bytes!("seeds/block.yaml"),
+    include_bytes!("seeds/custom.yaml"),
+    include_bytes!("seeds/durations.yaml"),
+    include_bytes!("seeds/everything.json"),
+    include_bytes!("seeds/merge.yaml"),
+    include_bytes!("seeds/mistakes.yaml"),
+    include_bytes!("seeds/nothing.yaml"),
+    include_bytes!("seeds/scalars.yaml"),
+];
+
+#[test]
+fn files_that_are_kept_parse_or_are_refused() {
+    for seed in SEEDS {
+        holds(seed.to_vec()).unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(seed)));
+    }
+}
+
 /// What holds of every reading: no panic, and a refusal says what is wrong and where.
 fn holds(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     let file = FileText { path: "c.yaml".into(), content: Ok(bytes) };
@@ -162,10 +183,20 @@ proptest! {
     }
 
     #[test]
-    fn a_mutation_of_a_good_file_parses_or_is_refused(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
-        let mut bytes = include_bytes!("show.yaml").to_vec();
-        let at = at.index(bytes.len());
-        if cut { bytes.truncate(at) } else { bytes[at] = byte }
+    fn a_mutation_of_a_kept_file_parses_or_is_refused(
+        seed in proptest::sample::select(SEEDS),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..5),
+    ) {
+        let mut bytes = seed.to_vec();
+        for (at, byte, how) in changes {
+            let at = at.index(bytes.len() + 1);
+            match how {
+                0 if at < bytes.len() => bytes[at] = byte,
+                1 if at < bytes.len() => drop(bytes.remove(at)),
+                2 => bytes.truncate(at),
+                _ => bytes.insert(at, byte),
+            }
+        }
         holds(bytes)?;
     }
 

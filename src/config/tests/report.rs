@@ -88,7 +88,7 @@ fn what_is_shown_reads_back_as_the_same_configuration() {
         (&["--mps-root=/m"], "sharing: {mps: {renameByDefault: true, resources: [{name: gpu, replicas: 2}]}}"),
         (
             &["--devices=0-3,!1,!model=*T400 4GB", "--imex-channel-ids=0", "--driver-root=/a b"],
-            "flags: {plugin: {customResources: true, cdiAnnotationPrefix: \"a: #\\n\\\"b\"}}\nresources: {mig: [{pattern: '1g.*', name: small}]}\n\
+            "flags: {plugin: {customResources: true, containerDriverRoot: \"/a: #\\n\\\"b\"}}\nresources: {mig: [{pattern: '1g.*', name: small}]}\n\
              sharing: {timeSlicing: {resources: [{name: small, rename: tiny, replicas: 2, devices: 3}]}}\n\
              health: {criticalXIDs: all, xids: {94: event}, pollInterval: 1m30s, relapseWindow: 90m}",
         ),

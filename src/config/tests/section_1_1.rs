@@ -294,6 +294,10 @@ fn the_settings_of_our_own_hold() {
     for (flag, says) in [
         ("--http-address=:70000", "is not IP:PORT"),
         ("--http-address=unix:x", "is not IP:PORT"),
+        ("--cdi-annotation-prefix=my.io", "is not a DNS subdomain and a slash"),
+        ("--cdi-annotation-prefix=My.io/", "is not a DNS subdomain and a slash"),
+        ("--cdi-annotation-prefix=a/b/", "is not a DNS subdomain and a slash"),
+        ("--cdi-annotation-prefix=/", "is not a DNS subdomain and a slash"),
         ("--log-level=a=loud", "is not a level"),
         ("--log-level=inof", r#""inof" is not a level (error, warn, info, debug, trace, off)"#),
         ("--log-level=inof", "did you mean info?"),

@@ -31,11 +31,11 @@ pub struct Catalogue {
     pub(super) policies: Policies,
     pub(super) devices: Vec<Device>,
     pub(super) gpus: Vec<Gpu>,
-    /// How many devices share each UUID.
-    pub(super) carriers: Vec<usize>,
+    pub(super) carriers: Vec<Carrier>,
     /// The whole GPUs, unless the policy does not ask for a search or they are too many for one.
     pub(super) machine: Option<Machine>,
-    by_id: HashMap<Arc<str>, usize, Quick>,
+    /// Position in [`Catalogue::carriers`]. A request names thousands of replicas of a few of them.
+    by_uuid: HashMap<Uuid, usize, Quick>,
 }
 
 impl std::fmt::Debug for Catalogue {
@@ -49,12 +49,21 @@ impl std::fmt::Debug for Catalogue {
 /// One device.
 pub(super) struct Device {
     pub(super) id: Arc<str>,
+    replica: Option<u32>,
     /// Position in [`Catalogue::gpus`].
     pub(super) gpu: usize,
     /// Position in [`Catalogue::carriers`].
     pub(super) carrier: usize,
     /// Whether it is a GPU that is neither cut nor shared.
     pub(super) whole: bool,
+}
+
+/// What has a UUID of its own, a GPU or a MIG device, and one device or all replicas of one.
+pub(super) struct Carrier {
+    /// Position of the first of its devices, which follow each other by replica number.
+    first: usize,
+    /// How many there are.
+    pub(super) devices: usize,
 }
 
 /// One physical GPU.
@@ -96,7 +105,7 @@ impl Catalogue {
             gpus: Vec::new(),
             carriers: Vec::new(),
             machine: None,
-            by_id: HashMap::with_capacity_and_hasher(order.len(), Quick::default()),
+            by_uuid: HashMap::default(),
         };
         let mut last: Option<&(u32, Uuid, DeviceId)> = None;
         for entry @ (index, gpu, id) in &order {
@@ -112,10 +121,11 @@ impl Catalogue {
     /// Puts a device behind the last one, on the same GPU and carrier or on new ones.
     fn push(&mut self, id: &DeviceId, gpu: &Uuid, same_gpu: bool, same_carrier: bool) {
         if !same_carrier {
-            self.carriers.push(0);
+            self.carriers.push(Carrier { first: self.devices.len(), devices: 0 });
+            self.by_uuid.insert(id.uuid().clone(), self.carriers.len() - 1);
         }
         let (carrier, carriers) = (self.carriers.len() - 1, self.carriers.len());
-        self.carriers[carrier] += 1;
+        self.carriers[carrier].devices += 1;
         if !same_gpu {
             self.gpus.push(Gpu { devices: 0, carriers: carrier..carriers });
         }
@@ -123,10 +133,9 @@ impl Catalogue {
         self.gpus[at].devices += 1;
         self.gpus[at].carriers.end = carriers;
 
-        let text: Arc<str> = id.to_string().into();
-        self.by_id.insert(text.clone(), self.devices.len());
-        let whole = id.replica_number().is_none() && id.uuid() == gpu;
-        self.devices.push(Device { id: text, gpu: at, carrier, whole });
+        let replica = id.replica_number();
+        let whole = replica.is_none() && id.uuid() == gpu;
+        self.devices.push(Device { id: id.text().into(), replica, gpu: at, carrier, whole });
     }
 
     /// What the search works on: all GPUs, at their positions, if any device is a whole one.
@@ -150,7 +159,15 @@ impl Catalogue {
 
     /// Where the device with this id stands.
     pub(super) fn find(&self, id: &str) -> Option<usize> {
-        self.by_id.get(id).copied()
+        let (uuid, replica) = split(id)?;
+        let Carrier { first, devices } = *self.carriers.get(*self.by_uuid.get(uuid)?)?;
+        // Replicas are numbered from 0 on, so nearly always it is there.
+        let likely = first + replica.unwrap_or(0) as usize;
+        if self.devices.get(likely).is_some_and(|device| device.replica == replica && likely < first + devices) {
+            return Some(likely);
+        }
+        let found = self.devices[first..first + devices].binary_search_by_key(&replica, |device| device.replica);
+        found.ok().map(|at| first + at)
     }
 
     /// How many devices it has.
@@ -164,6 +181,15 @@ impl Catalogue {
     pub fn is_empty(&self) -> bool {
         self.devices.is_empty()
     }
+}
+
+/// The UUID and the replica number of an id as it is advertised; `None` for a text that is no such id.
+fn split(id: &str) -> Option<(&str, Option<u32>)> {
+    // The search for one character is a good deal quicker than that for two.
+    let marked = id.rfind(':').and_then(|at| Some((id[..at].strip_suffix(':')?, &id[at + 1..])));
+    let Some((uuid, number)) = marked else { return Some((id, None)) };
+    let canonical = number == "0" || !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    Some((uuid, Some(number.parse().ok().filter(|_| canonical)?)))
 }
 
 type Quick = BuildHasherDefault<QuickHasher>;
@@ -188,5 +214,53 @@ impl Hasher for QuickHasher {
         // The table takes its place from the low bits and a check from the high ones; a product has its best in the
         // upper half.
         self.0 ^ self.0 >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalogue(ids: &[&str]) -> Catalogue {
+        let entries = ids.iter().map(|id| {
+            let id: DeviceId = id.parse().unwrap();
+            Entry { gpu: id.uuid().clone(), gpu_index: u32::from(id.uuid().as_str().as_bytes()[4]), id }
+        });
+        Catalogue::new(entries, &Topology::default(), Policies::default())
+    }
+
+    #[test]
+    fn every_id_is_found_and_no_text_that_is_none() {
+        let ids =
+            ["GPU-a", "GPU-b::0", "GPU-b::1", "GPU-b::2", "GPU-c", "GPU-c::0", "GPU-d::3", "GPU-d::70", "MIG-e::0"];
+        let catalogue = catalogue(&ids);
+        for id in ids {
+            let at = catalogue.find(id).unwrap();
+            assert_eq!(&*catalogue.devices[at].id, id);
+        }
+        for id in [
+            "",
+            ":",
+            "::",
+            "::0",
+            "GPU-a::0",
+            "GPU-b",
+            "GPU-b::3",
+            "GPU-b::01",
+            "GPU-b::+1",
+            "GPU-b::",
+            "GPU-b:0",
+            "GPU-b::-1",
+            "GPU-b:::0",
+            "GPU-b::0::0",
+            "GPU-d::0",
+            "GPU-d::4294967296",
+            "GPU-d::4294967295",
+            "gpu-a",
+            "GPU-a ",
+            "é::0",
+        ] {
+            assert_eq!(catalogue.find(id), None, "{id:?}");
+        }
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn pick(
 ) -> Picked {
     let devices = &catalogue.devices;
     let mut gpus = groups(catalogue.gpus.iter().map(|gpu| gpu.devices), must, free, |at| devices[at].gpu);
-    let mut carriers = groups(catalogue.carriers.iter().copied(), must, free, |at| devices[at].carrier);
+    let mut carriers =
+        groups(catalogue.carriers.iter().map(|carrier| carrier.devices), must, free, |at| devices[at].carrier);
     let (gpus_before, carriers_before) = (gpus.clone(), carriers.clone());
     share(&mut gpus, wanted, policy);
     for (at, gpu) in catalogue.gpus.iter().enumerate() {

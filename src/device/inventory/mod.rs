@@ -16,6 +16,7 @@ use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError
 use super::holders::{Holder, Holders};
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
+use super::limit;
 use super::names::{DeviceId, ResourceName, Uuid};
 use super::topology::Topology;
 pub use device::Device;
@@ -318,15 +319,10 @@ impl Inventory {
         let mut laid_out = self.layout.lay_out(self.known());
         laid_out.findings.extend(self.injector.findings(laid_out.resources.values().flat_map(BTreeMap::values)));
         self.await_mps(&mut laid_out);
+        let mut forgotten = Vec::new();
         for (name, before) in &self.resources {
-            let now = laid_out.resources.entry(name.clone()).or_default();
-            for (id, device) in before.iter() {
-                now.entry(id.clone()).or_insert_with(|| Device {
-                    withdrawn: true,
-                    awaits_mps: false,
-                    ..device.clone()
-                });
-            }
+            let ids = keep(before, laid_out.resources.entry(name.clone()).or_default());
+            forgotten.extend((ids > 0).then(|| Finding::Forgotten { resource: name.clone(), ids }));
         }
         for (name, devices) in laid_out.resources {
             if self.resources.get(&name).is_none_or(|before| **before != devices) {
@@ -338,6 +334,7 @@ impl Inventory {
         self.reserved = laid_out.reserved;
         let before = std::mem::replace(&mut self.findings, laid_out.findings);
         changes.found = self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
+        changes.found.extend(forgotten);
         changes.settled = before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
         self.refresh_catalogues(changes);
     }
@@ -357,4 +354,26 @@ impl Inventory {
             }
         }
     }
+}
+
+/// Keeps the devices of before that are offered no more, as far as the kubelet receives the list with them: a list that
+/// is too long would take all devices away. Those that went last stay first. Says how many are forgotten.
+fn keep(before: &BTreeMap<DeviceId, Device>, now: &mut BTreeMap<DeviceId, Device>) -> usize {
+    let mut gone: Vec<&Device> = before.values().filter(|device| !now.contains_key(&device.id)).collect();
+    if gone.is_empty() {
+        return 0;
+    }
+    gone.sort_by_key(|device| device.withdrawn);
+    let mut bytes: u64 = now.keys().map(limit::entry_bytes).sum();
+    let mut forgotten = 0;
+    for device in gone {
+        let with_it = bytes + limit::entry_bytes(&device.id);
+        if with_it > limit::KUBELET_LIMIT {
+            forgotten += 1;
+            continue;
+        }
+        bytes = with_it;
+        now.insert(device.id.clone(), Device { withdrawn: true, awaits_mps: false, ..device.clone() });
+    }
+    forgotten
 }

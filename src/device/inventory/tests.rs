@@ -1,8 +1,10 @@
 //! Nodes for the tests of the whole room, and the tests of the inventory itself.
 
 use super::*;
-use crate::device::gpu::NumaNode;
+use crate::device::gpu::{MigDevice, NumaNode, Placement};
 use crate::device::health::NvmlError;
+use crate::device::layout::MigStrategy;
+use crate::device::sharing::{Replication, Selection, SharedResource, Sharing};
 
 /// A GPU with facts that follow from its index: four to a NUMA node.
 pub(crate) fn gpu(index: u32) -> Gpu {
@@ -55,4 +57,48 @@ fn a_failed_gpu_is_served_unhealthy_if_its_uuid_is_known_and_never_harms_the_oth
     assert_eq!(changes.appeared.len(), 3);
     assert_eq!(node.devices(&ResourceName::gpu()).unwrap().len(), 3);
     assert_eq!(unhealthy(&node), ["GPU-2"]);
+}
+
+/// A GPU cut into MIG devices with these UUIDs.
+fn cut(uuids: std::ops::Range<u32>) -> Observation {
+    let slice = |number: u32| MigDevice {
+        uuid: format!("MIG-{number}").parse().unwrap(),
+        index: number,
+        placement: Placement { gpu_instance: number, compute_instance: 0 },
+        gpu_slices: 1,
+        compute_slices: 1,
+        memory_mib: 9_984,
+        profile: Some("1g.10gb".to_owned()),
+    };
+    let gpu = Gpu { mig_enabled: true, mig_devices: uuids.map(slice).collect(), ..gpu(0) };
+    Observation::Scan { session: 1, found: vec![Found::Gpu(gpu)] }
+}
+
+#[test]
+fn ids_that_are_offered_no_more_never_make_the_list_longer_than_the_kubelet_receives() {
+    const REPLICAS: u32 = 20_000;
+    let resource = SharedResource {
+        name: ResourceName::gpu(),
+        offered_as: ResourceName::gpu(),
+        replicas: REPLICAS,
+        devices: Selection::All,
+    };
+    let (rename_by_default, fail_requests_greater_than_one) = (false, false);
+    let sharing = Sharing::TimeSlicing(Replication {
+        rename_by_default,
+        fail_requests_greater_than_one,
+        resources: vec![resource],
+    });
+    let layout = Layout { mig_strategy: MigStrategy::Single, sharing, ..Layout::default() };
+    let mut node = Inventory::new(layout, Injector::default(), NodeHealth::default(), Policies::default());
+    // Four MIG devices, whose list the kubelet receives, and then four others in their places: not both.
+    assert_eq!(node.apply(Moment::default(), cut(0..4)).found, []);
+    let changes = node.apply(Moment::default(), cut(4..8));
+    let [Finding::Forgotten { resource, ids: forgotten }] = &changes.found[..] else { panic!("{:?}", changes.found) };
+    assert_eq!(*resource, ResourceName::gpu());
+    let devices = node.devices(&ResourceName::gpu()).unwrap();
+    assert_eq!(devices.values().filter(|device| !device.withdrawn).count(), 4 * REPLICAS as usize);
+    assert_eq!(devices.len() + forgotten, 8 * REPLICAS as usize);
+    let bytes: u64 = devices.keys().map(limit::entry_bytes).sum();
+    assert!((limit::KUBELET_LIMIT - 100..=limit::KUBELET_LIMIT).contains(&bytes), "{bytes}");
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::device::health::NvmlError;
-use crate::device::limit::TooLarge;
+use crate::device::limit::{KUBELET_LIMIT, TooLarge};
 use crate::device::names::{ResourceName, Uuid};
 use crate::device::sharing::DeviceRef;
 
@@ -73,6 +73,13 @@ pub enum Finding {
         /// The arithmetic.
         why: TooLarge,
     },
+    /// Ids that are offered no more and for which the list has no room.
+    Forgotten {
+        /// The resource.
+        resource: ResourceName,
+        /// How many.
+        ids: usize,
+    },
     /// A MIG device whose capability nodes the driver does not list, while device nodes are to be passed.
     NoCapability {
         /// Its index.
@@ -84,7 +91,7 @@ pub enum Finding {
 
 impl Finding {
     /// Every word of [`Finding::word`].
-    pub const WORDS: [&str; 9] = [
+    pub const WORDS: [&str; 10] = [
         "no_mig_devices",
         "mig_not_looked_at",
         "left_out",
@@ -93,6 +100,7 @@ impl Finding {
         "mig_under_mps",
         "no_such_device",
         "list_too_large",
+        "forgotten",
         "no_capability",
     ];
 
@@ -108,6 +116,7 @@ impl Finding {
             Self::MigUnderMps { .. } => "mig_under_mps",
             Self::NoSuchDevice { .. } => "no_such_device",
             Self::ListTooLarge { .. } => "list_too_large",
+            Self::Forgotten { .. } => "forgotten",
             Self::NoCapability { .. } => "no_capability",
         }
     }
@@ -155,6 +164,11 @@ impl fmt::Display for Finding {
                  devices are in the log and in nvidia-smi -L"
             ),
             Self::ListTooLarge { resource, why } => write!(f, "{resource} is not offered: it {why}"),
+            Self::Forgotten { resource, ids } => write!(
+                f,
+                "{ids} ids of {resource} that are offered no more are forgotten: with them its list would be longer than \
+                 the {KUBELET_LIMIT} bytes that the kubelet receives; a pod that still holds one has to be created anew"
+            ),
             Self::NoCapability { index, device } => write!(
                 f,
                 "no capability nodes of MIG device {index} ({device}) are passed: the driver's mig-minors does not list \

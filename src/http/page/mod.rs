@@ -76,11 +76,11 @@ fn document(html: &mut String, status: &Status, Nonce(nonce): &Nonce) -> std::fm
     findings(html, status)?;
     events(html, status)?;
     let plugin = &status.plugin;
-    write!(
+    writeln!(
         html,
         "<footer><p>gpu-device-plugin {} ({}), up for {}. As of <time datetime=\"{at}\">{at}</time>. \
          For programs: <a href=\"metrics\">metrics</a>, <a href=\"status\">status</a>.</p></footer></main>\
-         <script nonce=\"{nonce}\">{SCRIPT}</script></body></html>\n",
+         <script nonce=\"{nonce}\">{SCRIPT}</script></body></html>",
         Escaped(&plugin.version),
         Escaped(&plugin.commit),
         duration(plugin.uptime_seconds),

@@ -3,6 +3,9 @@
 //! `benches/figures` builds what it needs and runs it. Times are medians of one run on one machine; where a
 //! figure hangs on the machine, a yardstick taken in the same run stands beside it.
 
+#[path = "figures/many.rs"]
+mod many;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -70,7 +73,7 @@ struct Args {
     idle: u64,
 
     /// Only these parts
-    #[arg(long, value_delimiter = ',', default_values = ["start", "calls", "xids", "recoveries", "restarts", "http", "memory", "idle"])]
+    #[arg(long, value_delimiter = ',', default_values = ["start", "calls", "xids", "recoveries", "restarts", "http", "memory", "idle", "many"])]
     only: Vec<Part>,
 }
 
@@ -85,6 +88,8 @@ enum Part {
     Http,
     Memory,
     Idle,
+    /// Nodes with many devices, and a configuration of many resources.
+    Many,
 }
 
 /// The plugin on a node with a kubelet.
@@ -127,6 +132,7 @@ async fn main() -> anyhow::Result<()> {
             }
             Part::Memory => memory(&args).await?,
             Part::Idle => idle(&args).await?,
+            Part::Many => many::devices(&args).await?,
         }
     }
     Ok(())
