@@ -168,7 +168,7 @@ async fn warning(what: &str, make: impl FnOnce(Clinic) -> Clinic, id: &str, text
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothing_is_changed() {
-    let clinic = Clinic::new(profiles::h100x8());
+    let clinic = Clinic::new(profiles::h100x8()).env("API_TOKEN", "opensesame");
     let kubelet = kubelet(clinic.node.kubelet()).await;
     let plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
     let Clinic { node, options } = clinic;
@@ -196,6 +196,7 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     assert_eq!(code, Some(0));
     assert!(text.contains("Nothing was found that keeps GPUs from pods."), "{text}");
     assert!(!text.contains('\x1b'), "colour is for terminals");
+    assert!(!text.contains("opensesame") && !diagnosis.document.to_string().contains("opensesame"));
 }
 
 /// Every file below a directory, but the checkpoint that the kubelet writes by and by.
