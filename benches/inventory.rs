@@ -47,7 +47,7 @@ fn lists(criterion: &mut Criterion) {
             bencher.iter(|| wire::encoded_list(&Service::list(black_box(name), black_box(&inventory))));
         });
         group.bench_function("allocate one", |bencher| {
-            bencher.iter(|| service.allocate(black_box(&ids[count / 2..=count / 2])).expect("a device"));
+            bencher.iter(|| service.allocate(black_box(&ids[count / 2..=count / 2])).0.expect("a device"));
         });
         group.bench_function("laid out", |bencher| {
             bencher.iter_batched(

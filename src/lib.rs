@@ -12,6 +12,7 @@
 //! - [`mps`]: whether an MPS control daemon answers.
 //! - [`socket_id`]: which file is at a path.
 //! - [`watch`]: one inotify instance for all directories that are watched.
+//! - [`alarm`]: waiting for a moment with one wake-up.
 //! - [`rooted`]: paths in a root that is not ours.
 //! - [`memory`]: what GPUs went through, kept in a file over a restart.
 //! - [`quarantine`]: the directory in which files speak against GPUs.
@@ -63,6 +64,7 @@
 //! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it never waits for NVML,
 //! which can hang for good on a sick GPU.
 
+pub mod alarm;
 pub mod check;
 pub mod client;
 pub mod config;

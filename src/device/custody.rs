@@ -97,6 +97,8 @@ impl Custody {
         self.note_pods(&holders);
         self.suspect(&holders);
         if !self.is_credible(&holders) {
+            // Nor is it the second of two answers.
+            self.withdrawn.values_mut().for_each(|withdrawn| withdrawn.unheld = None);
             return;
         }
         let is_held = |(resource, id): &Place| !holders.of(resource, id).is_empty();
@@ -197,6 +199,8 @@ impl Custody {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::device::filter::{DeviceFilter, Term};
     use crate::device::holders::{Held, Holder};
@@ -360,6 +364,68 @@ mod tests {
         custody.given(at(121), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
         assert!(!custody.is_waiting());
         assert!(!gone(&mut custody, &inventory, 125));
+    }
+
+    /// What can happen, some seconds after what happened before.
+    #[derive(Debug, Clone)]
+    enum Event {
+        /// The kubelet answers: whether it has restarted, whether it knows the pod, whether that holds the device.
+        Answer { restarted: bool, knows: bool, holds: bool },
+        /// The device is handed out.
+        Given,
+        /// The answers end.
+        Silence,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            8 => (prop::bool::weighted(0.1), prop::bool::weighted(0.9), any::<bool>())
+                .prop_map(|(restarted, knows, holds)| Event::Answer { restarted, knows, holds }),
+            1 => Just(Event::Given),
+            1 => Just(Event::Silence),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_an_id_goes_only_on_two_answers_that_can_be_believed(
+            events in prop::collection::vec((1..200_u64, event()), 1..60),
+        ) {
+            let (mut custody, inventory) = withdrawn();
+            let (mut now, mut kubelet, mut since) = (100, 1, None);
+            // When the answers were asked that are without the device, since anything spoke for it.
+            let mut without: Vec<u64> = Vec::new();
+            for (pause, event) in events {
+                now += pause;
+                match event {
+                    Event::Answer { restarted, knows, holds } => {
+                        if restarted || since.is_none() {
+                            kubelet += u64::from(since.is_some());
+                            since = Some(now);
+                            without.clear();
+                        }
+                        let pods: &[&str] = if knows { &["p"] } else { &[] };
+                        let held: &[&str] = if knows && holds { &["GPU-1"] } else { &[] };
+                        custody.answered(answer_of(now, kubelet, pods, held));
+                        match (knows, holds) {
+                            (true, true) => without.clear(),
+                            (true, false) => without.push(now),
+                            (false, _) => {}
+                        }
+                    }
+                    Event::Given => {
+                        custody.given(at(now), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
+                        without.clear();
+                    }
+                    Event::Silence => custody.answered(None),
+                }
+                if gone(&mut custody, &inventory, now) {
+                    prop_assert!(without.len() >= 2, "{without:?} at {now}");
+                    let settled = kubelet == 1 || without[without.len() - 2] >= since.unwrap_or(0) + 300;
+                    prop_assert!(settled, "{without:?} since {since:?} at {now}");
+                }
+            }
+        }
     }
 
     #[test]

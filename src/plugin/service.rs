@@ -92,31 +92,25 @@ impl Service {
         })
     }
 
-    /// What one container gets for these ids.
-    ///
-    /// # Errors
-    /// An id that is not a device of this resource.
-    pub fn allocate(&self, ids: &[String]) -> Result<Injection, Refused> {
+    /// What one container gets for these ids, or why it gets nothing: an id that is not a device of this resource. With
+    /// it what is to be said of that, when the kubelet has its answer.
+    pub fn allocate(&self, ids: &[String]) -> (Result<Injection, Refused>, Report) {
         let inventory = self.inventory.borrow().clone();
         let allocated = inventory.allocate(&self.resource, ids);
         self.telemetry.allocated(allocated.is_ok());
-        match allocated {
+        let (result, said) = match allocated {
             Ok(devices) => {
-                if let Some(device) = devices.iter().find(|device| !inventory.is_healthy(device)) {
-                    warn!(resource = %self.resource, device = %device.id, "allocating a device that is Unhealthy");
-                }
-                info!(resource = %self.resource, devices = ids.join(","), "allocated");
-                self.telemetry.listener().tell(|| Allocated {
-                    resource: self.resource.clone(),
+                let unhealthy = devices.iter().find(|device| !inventory.is_healthy(device));
+                let given = Given {
+                    asked: ids.join(","),
+                    unhealthy: unhealthy.map(|device| device.id.clone()),
                     ids: devices.iter().map(|device| device.id.clone()).collect(),
-                });
-                Ok(inventory.injector().inject(&self.resource, &devices, random))
+                };
+                (Ok(inventory.injector().inject(&self.resource, &devices, random)), Ok(given))
             }
-            Err(refused) => {
-                warn!(resource = %self.resource, error = %refused, "refused to allocate");
-                Err(refused)
-            }
-        }
+            Err(refused) => (Err(refused.clone()), Err(refused)),
+        };
+        (result, Report { resource: self.resource.clone(), telemetry: self.telemetry.clone(), said })
     }
 
     /// How long its calls take.
@@ -134,6 +128,40 @@ impl Service {
             self.telemetry.notes().take(&self.resource, note);
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
+    }
+}
+
+/// What is to be said of an allocation: to the log, and to whoever hears of it on another thread.
+#[derive(Debug)]
+#[must_use = "it is said only by `make`"]
+pub struct Report {
+    resource: ResourceName,
+    telemetry: Telemetry,
+    said: Result<Given, Refused>,
+}
+
+/// What was given.
+#[derive(Debug)]
+struct Given {
+    asked: String,
+    unhealthy: Option<DeviceId>,
+    ids: Vec<DeviceId>,
+}
+
+impl Report {
+    /// Says it.
+    pub fn make(self) {
+        let Self { resource, telemetry, said } = self;
+        match said {
+            Ok(Given { asked, unhealthy, ids }) => {
+                if let Some(device) = unhealthy {
+                    warn!(%resource, %device, "allocating a device that is Unhealthy");
+                }
+                info!(%resource, devices = asked, "allocated");
+                telemetry.listener().tell(|| Allocated { resource, ids });
+            }
+            Err(refused) => warn!(%resource, error = %refused, "refused to allocate"),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
-use super::service::{Advertised, Service};
+use super::service::{Advertised, Report, Service};
 use super::telemetry::Method;
 use crate::device::injection::Injection;
 use crate::device::names::ResourceName;
@@ -185,10 +185,21 @@ impl api::device_plugin_server::DevicePlugin for Service {
     ) -> Result<Response<api::AllocateResponse>, Status> {
         self.calls().time(Method::Allocate, || {
             let containers = request.into_inner().container_requests.into_iter();
-            let container_responses = containers
-                .map(|container| self.allocate(&container.device_ids).map(container_response))
-                .collect::<Result<_, _>>()
-                .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+            let mut reports = Vec::with_capacity(containers.len());
+            let container_responses = containers.map(|container| {
+                let (result, report) = self.allocate(&container.device_ids);
+                reports.push(report);
+                result.map(container_response)
+            });
+            let container_responses = container_responses.collect::<Result<_, _>>();
+            // The kubelet, and with it every pod that is to start, waits neither for the log nor for another thread:
+            // the answer is written first, to which this thread comes before what has yielded.
+            tokio::spawn(async {
+                tokio::task::yield_now().await;
+                reports.into_iter().for_each(Report::make);
+            });
+            let container_responses =
+                container_responses.map_err(|refused| Status::invalid_argument(refused.to_string()))?;
             Ok(Response::new(api::AllocateResponse { container_responses }))
         })
     }

@@ -204,7 +204,7 @@ pub struct Gpu {
     pub uuid: String,
     /// NVML's index.
     pub index: u32,
-    /// The n of /dev/nvidia<n>.
+    /// The n of `/dev/nvidia<n>`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub minor: Option<u32>,
     /// Its place on the PCI bus, as NVML writes it.

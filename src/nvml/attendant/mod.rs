@@ -30,6 +30,7 @@ use super::desk::{Desk, Listening};
 use super::pace::{Backoff, Polls, random};
 use super::telemetry::Telemetry;
 use super::{EdgeError, Habits, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
+use crate::alarm::Alarm;
 use crate::device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
 use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
@@ -85,6 +86,7 @@ pub(super) struct Attendant {
     fabricless: BTreeSet<Uuid>,
     renewal: Backoff,
     wants_scan: bool,
+    alarm: Alarm,
 }
 
 impl Attendant {
@@ -115,6 +117,7 @@ impl Attendant {
             read: BTreeMap::new(),
             fabricless: BTreeSet::new(),
             wants_scan: false,
+            alarm: Alarm::new(),
         })
     }
 
@@ -212,7 +215,7 @@ impl Attendant {
             let due = self.next_due(next_poll);
             let mut before = None;
             tokio::select! {
-                () = tokio::time::sleep_until(due.into()) => {}
+                () = self.alarm.at(due) => {}
                 changed = self.wants.changed() => {
                     if changed.is_err() {
                         // Nobody listens: the daemon is stopping.

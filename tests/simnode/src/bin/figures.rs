@@ -22,6 +22,9 @@ use tokio::net::TcpStream;
 
 const GPU: &str = "nvidia.com/gpu";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause after each call that is measured: what the plugin does after its answer, the log above all, is not to fall into
+/// the time of the next call.
+const BETWEEN_CALLS: Duration = Duration::from_millis(1);
 /// How often memory is looked at on the way.
 const PARTS: usize = 4;
 
@@ -41,7 +44,7 @@ struct Args {
     starts: usize,
 
     /// Calls of each kind to measure
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 10_000)]
     calls: usize,
 
     /// Requests of each kind over HTTP to measure
@@ -103,7 +106,9 @@ impl Bench {
     async fn start(args: &Args, prepare: impl FnOnce(&Node, PluginOptions) -> PluginOptions) -> anyhow::Result<Self> {
         let node = Node::with_library(profiles::h100x8(), &args.nvml_library)?;
         let kubelet = Kubelet::start(node.kubelet()).await?;
-        let options = prepare(&node, PluginOptions::new(&args.plugin));
+        // As the image does.
+        let options = PluginOptions::new(&args.plugin).env("MALLOC_ARENA_MAX", "1");
+        let options = prepare(&node, options);
         let plugin = Plugin::start(&node, &options)?;
         kubelet.wait_allocatable(GPU, 8, PATIENCE).await?;
         Ok(Self { kubelet, plugin, node })
@@ -175,8 +180,11 @@ async fn calls(args: &Args) -> anyhow::Result<()> {
     let (mut empty, mut one, mut eight) = (Times::new(), Times::new(), Times::new());
     for _ in 0..args.calls {
         empty.time(client.get_device_plugin_options(Empty {})).await?;
+        tokio::time::sleep(BETWEEN_CALLS).await;
         one.time(client.allocate(request(&all[..1]))).await?;
+        tokio::time::sleep(BETWEEN_CALLS).await;
         eight.time(client.allocate(request(&all))).await?;
+        tokio::time::sleep(BETWEEN_CALLS).await;
     }
     empty.print("empty call (GetDevicePluginOptions)");
     one.print("Allocate of one GPU");
