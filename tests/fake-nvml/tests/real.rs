@@ -160,8 +160,8 @@ fn field_values_have_the_codes_and_types_of_real_ones() {
         assert_eq!(told.nvmlReturn, expected.code, "field {}", expected.field);
         if expected.code == SUCCESS {
             assert_eq!(told.valueType, expected.value_type, "field {}", expected.field);
-            // SAFETY: every bit pattern is a number.
             let value = match told.valueType {
+                // SAFETY: every bit pattern is a number.
                 1 => u64::from(unsafe { told.value.uiVal }),
                 // SAFETY: as above.
                 _ => unsafe { told.value.ullVal },
