@@ -44,7 +44,7 @@ fn lists(criterion: &mut Criterion) {
         let service = Service::new(name.clone(), snapshots, end, Count::default(), telemetry);
         let mut group = criterion.benchmark_group(title);
         group.bench_function("list built and encoded", |bencher| {
-            bencher.iter(|| wire::encoded_list(Service::list(black_box(name), black_box(&inventory))));
+            bencher.iter(|| wire::encoded_list(&Service::list(black_box(name), black_box(&inventory))));
         });
         group.bench_function("allocate one", |bencher| {
             bencher.iter(|| service.allocate(black_box(&ids[count / 2..=count / 2])).0.expect("a device"));

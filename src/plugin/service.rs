@@ -23,7 +23,7 @@ use crate::device::request::Refused;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertised {
     /// Its id.
-    pub id: String,
+    pub id: DeviceId,
     /// Whether it can be handed out.
     pub healthy: bool,
     /// Its NUMA node, where known.
@@ -67,13 +67,13 @@ impl Service {
                 _ => inventory.is_healthy(device),
             };
             before = Some((device, healthy));
-            advertised.push(Advertised { id: device.id.text(), healthy, numa_node: device.numa_node });
+            advertised.push(Advertised { id: device.id.clone(), healthy, numa_node: device.numa_node });
         }
         advertised
     }
 
     /// The list now, and again after each change of it, until the server ends its streams.
-    pub fn watch(&self) -> impl Stream<Item = Vec<Advertised>> + Send + use<> {
+    pub fn watch(&self) -> impl Stream<Item = Arc<Vec<Advertised>>> + Send + use<> {
         let open = self.streams.one_more();
         let resource = self.resource.clone();
         let telemetry = self.telemetry.clone();
@@ -84,7 +84,7 @@ impl Service {
         snapshots.merge(end).map_while(|snapshot: Option<Arc<Inventory>>| snapshot).filter_map(move |snapshot| {
             // Held by the stream: when the kubelet goes and the stream is dropped, so is this.
             let _held = &open;
-            let list = Self::list(&resource, &snapshot);
+            let list = Arc::new(Self::list(&resource, &snapshot));
             (last.as_ref() != Some(&list)).then(|| {
                 telemetry.updated();
                 last.insert(list).clone()

@@ -108,9 +108,9 @@ fn options() -> api::DevicePluginOptions {
     api::DevicePluginOptions { pre_start_required: false, get_preferred_allocation_available: true }
 }
 
-fn list(devices: Vec<Advertised>) -> api::ListAndWatchResponse {
-    let devices = devices.into_iter().map(|device| api::Device {
-        id: device.id,
+fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
+    let devices = devices.iter().map(|device| api::Device {
+        id: device.id.text(),
         // The kubelet takes exactly "Healthy" as healthy (pkg/kubelet/cm/devicemanager/manager.go:298).
         health: if device.healthy { "Healthy" } else { "Unhealthy" }.to_owned(),
         // Without a known node there is no topology at all: -1 is the kubelet's own mark for "none".
@@ -123,7 +123,7 @@ fn list(devices: Vec<Advertised>) -> api::ListAndWatchResponse {
 
 /// The list as it goes over the wire, for measuring.
 #[must_use]
-pub fn encoded_list(devices: Vec<Advertised>) -> Vec<u8> {
+pub fn encoded_list(devices: &[Advertised]) -> Vec<u8> {
     prost::Message::encode_to_vec(&list(devices))
 }
 
@@ -159,7 +159,7 @@ impl api::device_plugin_server::DevicePlugin for Service {
     type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<api::ListAndWatchResponse, Status>> + Send>>;
 
     async fn list_and_watch(&self, _: Request<api::Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
-        Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(devices))))))
+        Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(&devices))))))
     }
 
     async fn get_preferred_allocation(

@@ -56,8 +56,11 @@ impl Bell {
 mod tests {
     use super::*;
 
+    /// A second, and what rings then.
+    type Ring = (u64, fn(&Bell));
+
     /// When the next question is due, by what rings at which second.
-    async fn due(rings: &[(u64, fn(&Bell))]) -> (Duration, bool) {
+    async fn due(rings: &[Ring]) -> (Duration, bool) {
         let bell = Bell::default();
         let asked = Instant::now();
         let ring = async {

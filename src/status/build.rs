@@ -144,6 +144,9 @@ fn kinds(inventory: &Inventory, device: &inventory::Device) -> Vec<String> {
     let health = inventory.health(device);
     let mut kinds: Vec<String> = health.reasons().iter().map(|reason| reason.cause.word().to_owned()).collect();
     kinds.dedup();
+    if device.awaits_mps {
+        kinds.push("awaits_mps".to_owned());
+    }
     kinds
 }
 

@@ -175,7 +175,8 @@ pub struct Device {
     /// It was offered once and is no more.
     #[serde(skip_serializing_if = "is_false", default)]
     pub withdrawn: bool,
-    /// The kinds of what is held against it, the worst first. The details stand with its GPU.
+    /// The kinds of what is held against it, the worst first. The details stand with its GPU. `awaits_mps`: its MPS
+    /// control daemon has not answered yet.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reasons: Vec<String>,
     /// The containers that hold it.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fake_nvml::profiles;
 use fake_nvml::state::{Event, event_type};
+use simnode::eventually;
 use simnode::kubelet::KubeletVersion;
 use simnode::node::{HttpAddress, HttpAnswer, Node, PluginOptions};
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
@@ -41,14 +42,14 @@ pub(crate) async fn until(
     what: &str,
     mut is: impl FnMut(&HttpAnswer) -> bool,
 ) -> HttpAnswer {
-    let started = Instant::now();
-    loop {
-        let answer = http.get(path).await.unwrap();
-        if is(&answer) {
-            return answer;
-        }
-        assert!(started.elapsed() < PATIENCE, "{path}: {what}, not\n{}\n{}", answer.head, answer.body);
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let mut last = None;
+    let look = async || {
+        let answer = last.insert(http.get(path).await.unwrap());
+        is(answer).then(|| answer.clone())
+    };
+    match eventually(what, PATIENCE, look).await {
+        Ok(answer) => answer,
+        Err(error) => panic!("{path}: {error}: {last:#?}"),
     }
 }
 
@@ -299,7 +300,8 @@ async fn two_hundred_slow_clients_do_not_keep_an_allocation_waiting() {
     }
     let loaded = median().await;
     println!("Allocate, median: {quiet:?} alone, {loaded:?} beside 200 slow clients");
-    assert!(loaded < quiet.max(Duration::from_millis(1)) * 10, "{quiet:?} became {loaded:?}");
+    // One that waited for a slow client would wait for as long as the head of a request may take: 5 s.
+    assert!(loaded < Duration::from_secs(1), "{quiet:?} became {loaded:?}");
     assert_eq!(http.get("/healthz").await.unwrap().status, 200, "and a probe gets through");
     rig.assert_flawless();
 }

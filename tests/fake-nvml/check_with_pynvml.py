@@ -161,7 +161,8 @@ def check_events(path):
     xid = nvml.nvmlEventTypeXidCriticalError
     assert nvml.nvmlDeviceGetSupportedEventTypes(gpu) & xid
     events = nvml.nvmlEventSetCreate()
-    unsupported = xid | nvml.nvmlEventTypePState
+    # Of no type that there is.
+    unsupported = xid | 0x20
     refused(nvml.NVML_ERROR_NOT_SUPPORTED, nvml.nvmlDeviceRegisterEvents, gpu, unsupported, events)
     nvml.nvmlDeviceRegisterEvents(gpu, xid, events)
     refused(nvml.NVML_ERROR_TIMEOUT, nvml.nvmlEventSetWait, events, 20)

@@ -311,34 +311,37 @@ async fn slow_clients(args: &Args) -> anyhow::Result<()> {
     let HttpAddress::Tcp(address) = bench.plugin.http(PATIENCE).await? else { anyhow::bail!("it is a port") };
     let mut client = bench.kubelet.client(GPU).await?;
     let one = vec![ContainerAllocateRequest { device_ids: vec![bench.node.uuid(0)] }];
-    let mut clients = tokio::task::JoinSet::new();
-    for (what, count) in
-        [("Allocate of one GPU, no HTTP client", 0), ("Allocate of one GPU, 200 slow HTTP clients", 200)]
-    {
-        for _ in 0..count {
-            let address = address.clone();
-            clients.spawn(async move {
-                loop {
-                    let Ok(mut io) = TcpStream::connect(&address).await else { continue };
-                    for byte in
-                        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                    {
-                        if io.write_all(&[*byte]).await.is_err() {
-                            break;
-                        }
-                        tokio::time::sleep(Duration::from_millis(500)).await;
-                    }
-                }
-            });
+    let (mut alone, mut beside) = (Times::new(), Times::new());
+    // In turns, so that what else the machine does hits both alike.
+    for round in 0..10 {
+        let mut clients = tokio::task::JoinSet::new();
+        for _ in 0..if round % 2 == 0 { 0 } else { 200 } {
+            clients.spawn(dawdle(address.clone()));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let mut times = Times::new();
-        for _ in 0..args.calls {
+        let times = if round % 2 == 0 { &mut alone } else { &mut beside };
+        for _ in 0..args.calls / 10 {
             times.time(client.allocate(AllocateRequest { container_requests: one.clone() })).await?;
         }
-        times.print(what);
     }
+    alone.print("Allocate of one GPU, no HTTP client");
+    beside.print("Allocate of one GPU, 200 slow HTTP clients");
     Ok(())
+}
+
+/// Sends a request byte by byte, and again when it is cut off.
+async fn dawdle(address: String) {
+    const REQUEST: &[u8] =
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    loop {
+        let Ok(mut io) = TcpStream::connect(&address).await else { continue };
+        for byte in REQUEST {
+            if io.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
 }
 
 /// Memory, threads and descriptors: fresh, after many calls, after many restarts.
