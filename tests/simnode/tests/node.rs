@@ -116,7 +116,7 @@ async fn a_plugin_has_a_clean_environment() {
         plugin.log().iter().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect();
     names.retain(|name| !["PWD", "_", "SHLVL", "OLDPWD"].contains(&name.as_str()));
     names.sort();
-    assert_eq!(names, ["EXTRA", "FAKE_NVML_STATE", "PATH"]);
+    assert_eq!(names, ["EXTRA", "FAKE_NVML_STATE", "HTTP_ADDRESS", "PATH"]);
 }
 
 #[tokio::test]
