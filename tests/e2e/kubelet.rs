@@ -144,11 +144,13 @@ async fn two_watchers_both_get_every_change_and_a_dropped_one_leaks_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_of_a_killed_plugin_are_removed_by_the_next_and_others_are_not() {
-    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let mut rig = Rig::of(KubeletVersion::V1_36).await;
     let left = own_socket(&rig);
     let foreign = rig.node.kubelet_directory().join("nvidia-gpu.sock");
     drop(UnixListener::bind(&foreign).unwrap());
     rig.plugin.signal(9).unwrap();
+    // Its connections can end before its socket does, which then still seems to be somebody's.
+    rig.plugin.wait_exit(PATIENCE).await.unwrap();
     rig.until("the plugin is gone", |view| view.allocatable(GPU) == 0).await;
     assert!(left.exists());
     let second = Plugin::start(&rig.node, &plugin()).unwrap();
