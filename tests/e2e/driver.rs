@@ -135,7 +135,7 @@ async fn each_way_in_which_nvml_cannot_be_used_has_its_reason_and_goes_away() {
     fs::rename(&library, &away).unwrap();
     rig.node.edit(|state| state.driver.generation = 1).unwrap();
     rig.logged("kind=\"library_not_found\"").await;
-    assert_eq!(rig.kubelet.view().allocatable(GPU), 0);
+    rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
     fs::rename(&away, &library).unwrap();
     rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
     assert_eq!(rig.registrations(), 1);
