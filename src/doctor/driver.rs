@@ -164,8 +164,8 @@ fn library(facts: &Facts, survey: &Survey) -> Vec<Finding> {
             None => Vec::new(),
         };
     };
-    let seen = if tried.is_empty() { library.clone() } else { format!("{library}; before it {}", tried.join(", ")) };
-    let mut findings = vec![Finding::ok(GROUP, ID, LIBRARY, format!("loaded from {seen}"))];
+    let whence = if library.contains('/') { "" } else { ", by the loader's search path" };
+    let mut findings = vec![Finding::ok(GROUP, ID, LIBRARY, format!("loaded from {library}{whence}"))];
     match &survey.trouble {
         Some(trouble) => findings.push(trouble_of(survey, trouble)),
         None => findings.push(Finding::ok(GROUP, "driver.nvml", NVML, up(survey))),
