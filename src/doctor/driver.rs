@@ -177,7 +177,7 @@ fn up(survey: &Survey) -> String {
     let unknown = || UNKNOWN.to_owned();
     let driver = survey.driver_version.clone().unwrap_or_else(unknown);
     let library = survey.library_version.clone().unwrap_or_else(unknown);
-    let cuda = survey.cuda.map_or_else(unknown, |(major, minor)| format!("{major}.{minor}"));
+    let cuda = survey.cuda.clone().unwrap_or_else(unknown);
     format!("answers: driver {driver}, library {library}, CUDA up to {cuda}")
 }
 

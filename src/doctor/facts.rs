@@ -106,8 +106,8 @@ pub struct Survey {
     pub driver_version: Option<String>,
     /// Version of the library.
     pub library_version: Option<String>,
-    /// The newest CUDA that the driver serves, major and minor.
-    pub cuda: Option<(i32, i32)>,
+    /// The newest CUDA that the driver serves, such as "13.0".
+    pub cuda: Option<String>,
     /// Each place of NVML's enumeration.
     pub gpus: Vec<Gpu>,
     /// What would be offered.

@@ -12,7 +12,7 @@ fn facts() -> Facts {
         library: Some("/driver-root/usr/lib64/libnvidia-ml.so.1".to_owned()),
         driver_version: Some("580.95.05".to_owned()),
         library_version: Some("13.580.95.05".to_owned()),
-        cuda: Some((13, 0)),
+        cuda: Some("13.0".to_owned()),
         gpus: vec![super::facts::Gpu {
             uuid: Some("GPU-1".to_owned()),
             model: Some("NVIDIA H100 80GB HBM3".to_owned()),

@@ -16,8 +16,8 @@ use super::events::{self, Registry};
 use super::library::OpenError;
 use super::reading::{self, Answers};
 use super::session::{Session, call_error};
-use super::telemetry::{Telemetry, Versions};
-use super::{Clock, Nudge, Seen, Settings, discovery, library, links, panic_text, spawn};
+use super::telemetry::Telemetry;
+use super::{Clock, Nudge, Seen, Settings, Versions, discovery, library, links, panic_text, spawn};
 use crate::device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
 use crate::device::inventory::Found;
 use crate::device::names::Uuid;
@@ -151,16 +151,9 @@ pub(super) fn count(session: &Session) -> Result<u32, CallError> {
 
 /// Asks for the versions and says them.
 fn see_versions(session: &Session) {
-    let nvml = session.nvml();
-    calling("nvmlSystemGetDriverVersion");
-    let driver = nvml.sys_driver_version().ok();
-    calling("nvmlSystemGetNVMLVersion");
-    let library = nvml.sys_nvml_version().ok();
-    calling("nvmlSystemGetCudaDriverVersion_v2");
-    let cuda = nvml.sys_cuda_driver_version().ok();
-    // 12080 is 12.8 (nvml.h, NVML_CUDA_DRIVER_VERSION_MAJOR).
-    let cuda = cuda.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
+    let versions = Versions::ask(session);
     let text = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
-    info!(driver.version = text(&driver), nvml.version = text(&library), cuda.version = text(&cuda), "NVML is up");
-    Telemetry::of_this_thread().versions(Versions { driver, library, cuda });
+    let Versions { driver, library, cuda } = &versions;
+    info!(driver.version = text(driver), nvml.version = text(library), cuda.version = text(cuda), "NVML is up");
+    Telemetry::of_this_thread().versions(versions);
 }

@@ -19,6 +19,7 @@ mod reading;
 mod session;
 pub mod survey;
 pub mod telemetry;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -36,6 +37,7 @@ use crate::device::names::Uuid;
 use attendant::Attendant;
 pub use library::OpenError;
 use telemetry::Telemetry;
+pub use versions::Versions;
 
 /// Observations on their way to their reader. A storm of events fills it, and the thread that waits for events
 /// then waits here; NVML drops what does not fit its own queue.

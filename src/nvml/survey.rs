@@ -12,7 +12,7 @@ use super::desk::count;
 use super::library::{self, OpenError, Opened};
 use super::session::Session;
 use super::telemetry::Telemetry;
-use super::{EdgeError, Settings, discovery, reading};
+use super::{EdgeError, Settings, Versions, discovery, reading};
 use crate::device::health::{NvmlError as CallError, Reading};
 use crate::device::inventory::Found;
 
@@ -41,17 +41,6 @@ pub struct Up {
     pub versions: Versions,
     /// Each place of the enumeration; or why not even their number is known.
     pub gpus: Result<Vec<Surveyed>, CallError>,
-}
-
-/// Versions as NVML gives them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Versions {
-    /// Of the kernel driver, such as "580.95.05".
-    pub driver: Option<String>,
-    /// Of the library, such as "13.580.95.05".
-    pub library: Option<String>,
-    /// The newest CUDA that the driver serves, major and minor.
-    pub cuda: Option<(i32, i32)>,
 }
 
 /// One place of the enumeration.
@@ -88,7 +77,7 @@ pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, E
         library::open(named.as_deref(), &root).map(|Opened { nvml, library, tried }| {
             // Nobody waits for the end: the process is about to end.
             let session = Arc::new(Session::new(nvml, oneshot::channel().0));
-            let versions = versions(&session);
+            let versions = Versions::ask(&session);
             (count(&session), session, library, tried, versions)
         })
     };
@@ -151,18 +140,4 @@ async fn each(crew: &mut Crew, session: &Arc<Session>, count: u32, sysfs: PathBu
         None => Surveyed::Silent { index, call: silent(&subject) },
     });
     Ok(told.collect())
-}
-
-fn versions(session: &Session) -> Versions {
-    let nvml = session.nvml();
-    calling("nvmlSystemGetDriverVersion");
-    let driver = nvml.sys_driver_version().ok();
-    calling("nvmlSystemGetNVMLVersion");
-    let library = nvml.sys_nvml_version().ok();
-    calling("nvmlSystemGetCudaDriverVersion_v2");
-    let cuda = nvml.sys_cuda_driver_version().ok();
-    let cuda = cuda.map(|number| {
-        (nvml_wrapper::cuda_driver_version_major(number), nvml_wrapper::cuda_driver_version_minor(number))
-    });
-    Versions { driver, library, cuda }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::Versions;
 use crate::counters::{Counts, Distribution, Histogram};
 use crate::device::health::{NvmlError as CallError, ReturnCode};
 
@@ -69,17 +70,6 @@ pub struct Standing {
     pub let_go: bool,
     /// The versions of the driver and the library, when they were last asked.
     pub versions: Versions,
-}
-
-/// Versions, as NVML tells them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Versions {
-    /// Of the driver.
-    pub driver: Option<String>,
-    /// Of the library.
-    pub library: Option<String>,
-    /// Of CUDA, as far as the driver supports it.
-    pub cuda: Option<String>,
 }
 
 impl Telemetry {
