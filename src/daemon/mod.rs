@@ -188,9 +188,7 @@ async fn attend(
                     if taken.health {
                         holding.release(&wiring.publish.borrow());
                     }
-                    for draft in taken.postponed {
-                        postponed.spawn_blocking(move || draft.finish());
-                    }
+                    finish_elsewhere(&mut postponed, taken.postponed);
                     plugins.serve_all(&wiring.publish);
                 }
             }
@@ -209,9 +207,7 @@ async fn attend(
             answered = daemons.answered() => {
                 let observation = Observation::MpsAnswers(answered?);
                 let taken = wiring.take_in([Seen { at: wiring.clock.now(), observation }].into_iter());
-                for draft in taken.postponed {
-                    postponed.spawn_blocking(move || draft.finish());
-                }
+                finish_elsewhere(&mut postponed, taken.postponed);
             }
             wake = reloader.next() => {
                 let left = match wake {
@@ -223,9 +219,7 @@ async fn attend(
                     }
                     Wake::Look => reloader.look_at_host(&wiring.publish),
                 };
-                for draft in left {
-                    postponed.spawn_blocking(move || draft.finish());
-                }
+                finish_elsewhere(&mut postponed, left);
                 holding.settle(&wiring.publish);
                 plugins.serve_all(&wiring.publish);
             }
@@ -234,6 +228,13 @@ async fn attend(
                 return Err(anyhow!("the task of a resource ended by itself"));
             }
         }
+    }
+}
+
+/// Has catalogues finished on threads that nobody waits for.
+fn finish_elsewhere(postponed: &mut JoinSet<Finished>, drafts: Vec<Arc<Draft>>) {
+    for draft in drafts {
+        postponed.spawn_blocking(move || draft.finish());
     }
 }
 

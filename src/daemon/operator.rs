@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::outcomes::Outcomes;
 use super::plugins::Telemetries;
 use crate::config::{Config, HttpAddress, KubeletSocket};
+use crate::device::health::Moment;
 use crate::device::holders::Holders;
 use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
@@ -117,16 +118,12 @@ impl Operator {
             reasons.push("the plugin is stopping".to_owned());
         }
         let standing = self.nvml.standing();
-        let let_go = standing.let_go;
-        match () {
-            () if !standing.tried => reasons.push("NVML was not asked yet".to_owned()),
-            () if standing.gpus > 0 && inventory.gpus().is_empty() => {
-                reasons.push("the GPUs were not looked at yet".to_owned());
-            }
-            () if !standing.up && !let_go && !self.settings.tolerates_no_nvml => {
-                reasons.push("NVML is down, and the configuration does not put up with that".to_owned());
-            }
-            () => {}
+        if !standing.tried {
+            reasons.push("NVML was not asked yet".to_owned());
+        } else if standing.gpus > 0 && inventory.gpus().is_empty() {
+            reasons.push("the GPUs were not looked at yet".to_owned());
+        } else if !standing.up && !standing.let_go && !self.settings.tolerates_no_nvml {
+            reasons.push("NVML is down, and the configuration does not put up with that".to_owned());
         }
         let telemetries = self.plugins.all();
         for resource in inventory.resources() {
@@ -150,7 +147,7 @@ impl Operator {
             let standing = telemetry.standing();
             let registration = Registration {
                 registered: standing.registered,
-                since: Some(wall.at(crate::device::health::Moment(standing.since))),
+                since: Some(wall.at(Moment(standing.since))),
                 problem: standing.problem.filter(|_| self.settings.registers),
                 endpoint: standing.endpoint,
                 streams: standing.streams,
@@ -167,7 +164,7 @@ impl Operator {
             happened.extend(telemetry.happened().into_iter().map(|of| Happened {
                 resource: Some(resource.to_string()),
                 ..Happened::new(
-                    crate::device::health::Moment(of.at),
+                    Moment(of.at),
                     if of.registered { EventKind::Registered } else { EventKind::ServerRestarted },
                     of.message,
                 )
