@@ -1,4 +1,5 @@
-//! Compiles `proto/` to Rust without a protoc on the machine, and notes the git commit for `--version`.
+//! Compiles `proto/` to Rust without a protoc on the machine, and notes the git commit for
+//! `--version`.
 
 use std::process::Command;
 
@@ -11,7 +12,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .emit_rerun_if_changed(false)
         .compile_fds(device_plugin)?;
     let pod_resources = protox::compile(["proto/podresources/v1/api.proto"], ["proto"])?;
-    tonic_prost_build::configure().build_server(false).emit_rerun_if_changed(false).compile_fds(pod_resources)?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .emit_rerun_if_changed(false)
+        .compile_fds(pod_resources)?;
 
     println!("cargo:rerun-if-env-changed=GIT_COMMIT");
     // The reflog grows with each commit, checkout and pull; HEAD itself only with a checkout.
@@ -30,7 +34,8 @@ fn rustc_version() -> String {
     text.split_whitespace().nth(1).unwrap_or("unknown").to_owned()
 }
 
-/// The commit that is built: `GIT_COMMIT` where the build has no `.git` (a container build), else git's word.
+/// The commit that is built: `GIT_COMMIT` where the build has no `.git` (a container build), else
+/// git's word.
 fn commit() -> String {
     if let Ok(commit) = std::env::var("GIT_COMMIT")
         && !commit.is_empty()

@@ -1,4 +1,5 @@
-//! Allocate beside an empty call, through gRPC over a unix socket, in one process: `cargo bench --bench allocate`.
+//! Allocate beside an empty call, through gRPC over a unix socket, in one process: `cargo bench
+//! --bench allocate`.
 
 mod sample;
 
@@ -17,8 +18,11 @@ use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
 use tokio::sync::watch;
 
 fn bench(criterion: &mut Criterion) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
     let gpus = (0..8).map(|index| sample::gpu(index, 0));
     let inventory = sample::node(gpus, Layout::default(), Policies::default());
@@ -35,13 +39,19 @@ fn bench(criterion: &mut Criterion) {
         (server, Kubelet::dial(path).await.expect("a client"))
     });
     criterion.bench_function("empty call (GetDevicePluginOptions)", |bencher| {
-        bencher.iter(|| runtime.block_on(client.clone().get_device_plugin_options(Empty {})).expect("an answer"));
+        bencher.iter(|| {
+            runtime.block_on(client.clone().get_device_plugin_options(Empty {})).expect("an answer")
+        });
     });
     for count in [1, 8] {
-        let device_ids: Vec<String> = (0..count).map(|index| sample::gpu(index, 0).uuid.to_string()).collect();
-        let request = AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids }] };
+        let device_ids: Vec<String> =
+            (0..count).map(|index| sample::gpu(index, 0).uuid.to_string()).collect();
+        let request =
+            AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids }] };
         criterion.bench_function(&format!("Allocate of {count}"), |bencher| {
-            bencher.iter(|| runtime.block_on(client.clone().allocate(request.clone())).expect("an answer"));
+            bencher.iter(|| {
+                runtime.block_on(client.clone().allocate(request.clone())).expect("an answer")
+            });
         });
     }
     runtime.block_on(server.stop());

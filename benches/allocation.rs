@@ -1,4 +1,5 @@
-//! What a preferred allocation costs: the pure call, and the catalogue that is built when the inventory changes.
+//! What a preferred allocation costs: the pure call, and the catalogue that is built when the
+//! inventory changes.
 
 #[path = "../tests/allocation/machines.rs"]
 #[allow(dead_code)]
@@ -7,12 +8,14 @@ mod machines;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use gpu_device_plugin::device::allocation::{Catalogue, Entry, Policies, Request, SharedPolicy, preferred};
+use gpu_device_plugin::device::allocation::{
+    Catalogue, Entry, Policies, Request, SharedPolicy, preferred,
+};
 use gpu_device_plugin::device::names::{DeviceId, Uuid};
 use gpu_device_plugin::device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
 
-/// GPUs of which no two are interchangeable, with one, two or three links at random: hardly anything that makes the
-/// search short applies.
+/// GPUs of which no two are interchangeable, with one, two or three links at random: hardly
+/// anything that makes the search short applies.
 fn irregular(gpus: usize) -> Topology {
     let count = |a: usize, b: usize| {
         let seed = (a.min(b) * 64 + a.max(b)) as u32;
@@ -23,7 +26,13 @@ fn irregular(gpus: usize) -> Topology {
         |_, _| PcieLevel::SameNode,
         |gpu| {
             let peers = (0..gpus).filter(|peer| *peer != gpu);
-            let to = |peer| machines::links(count(gpu, peer), Remote::Gpu(machines::bus(peer)), NvLinkVersion::V2);
+            let to = |peer| {
+                machines::links(
+                    count(gpu, peer),
+                    Remote::Gpu(machines::bus(peer)),
+                    NvLinkVersion::V2,
+                )
+            };
             peers.flat_map(to).collect()
         },
     )
@@ -31,7 +40,8 @@ fn irregular(gpus: usize) -> Topology {
 
 /// GPUs in bridged pairs and nothing else.
 fn bridged(gpus: usize) -> Topology {
-    let to_partner = |gpu: usize| machines::links(4, Remote::Gpu(machines::bus(gpu ^ 1)), NvLinkVersion::V3);
+    let to_partner =
+        |gpu: usize| machines::links(4, Remote::Gpu(machines::bus(gpu ^ 1)), NvLinkVersion::V3);
     machines::build(&vec![0; gpus], |_, _| PcieLevel::SameNode, to_partner)
 }
 
@@ -62,7 +72,9 @@ fn shared_entries(carriers: usize, replicas: u32) -> Vec<Entry> {
         for carrier in 0..carriers {
             let uuid: Uuid = match carriers {
                 1 => machines::uuid(gpu),
-                _ => format!("MIG-{gpu:08x}-{carrier:04x}-5ca1-ab1e-000000000000").parse().expect("it is well formed"),
+                _ => format!("MIG-{gpu:08x}-{carrier:04x}-5ca1-ab1e-000000000000")
+                    .parse()
+                    .expect("it is well formed"),
             };
             entries.extend((0..replicas).map(|replica| Entry {
                 id: DeviceId::replica(uuid.clone(), replica),
@@ -77,9 +89,10 @@ fn shared_entries(carriers: usize, replicas: u32) -> Vec<Entry> {
 fn shared(criterion: &mut Criterion) {
     let topology = machines::dgx_h100().topology;
     let mut group = criterion.benchmark_group("shared");
-    for (name, entries, size) in
-        [("2 of 560 MIG replicas", shared_entries(7, 10), 2), ("8 of 2048 replicas", shared_entries(1, 256), 8)]
-    {
+    for (name, entries, size) in [
+        ("2 of 560 MIG replicas", shared_entries(7, 10), 2),
+        ("8 of 2048 replicas", shared_entries(1, 256), 8),
+    ] {
         let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
         for policy in SharedPolicy::ALL {
             let policies = Policies { shared: policy, ..Policies::default() };

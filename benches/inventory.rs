@@ -1,4 +1,5 @@
-//! How long lists and allocations take on nodes with many devices, and a configuration of many resources.
+//! How long lists and allocations take on nodes with many devices, and a configuration of many
+//! resources.
 
 mod sample;
 
@@ -19,24 +20,39 @@ use gpu_device_plugin::plugin::wire;
 use tokio::sync::watch;
 
 fn mixed(resources: Vec<SharedResource>) -> Layout {
-    Layout { mig_strategy: MigStrategy::Mixed, sharing: sample::time_slicing(resources), ..Layout::default() }
+    Layout {
+        mig_strategy: MigStrategy::Mixed,
+        sharing: sample::time_slicing(resources),
+        ..Layout::default()
+    }
 }
 
-/// A node of `gpus` GPUs in `slices` MIG devices each (0: whole), of which each is there `replicas` times.
+/// A node of `gpus` GPUs in `slices` MIG devices each (0: whole), of which each is there `replicas`
+/// times.
 fn node(gpus: u32, slices: u32, name: &ResourceName, replicas: u32) -> Inventory {
     let resources = (replicas > 1).then(|| sample::shared(name, replicas)).into_iter().collect();
-    sample::node((0..gpus).map(|index| sample::gpu(index, slices)), mixed(resources), Policies::default())
+    sample::node(
+        (0..gpus).map(|index| sample::gpu(index, slices)),
+        mixed(resources),
+        Policies::default(),
+    )
 }
 
 fn lists(criterion: &mut Criterion) {
-    let (whole, slice) = (ResourceName::gpu(), "nvidia.com/mig-1g.10gb".parse::<ResourceName>().expect("a name"));
+    let (whole, slice) =
+        (ResourceName::gpu(), "nvidia.com/mig-1g.10gb".parse::<ResourceName>().expect("a name"));
     let cases = [
         ("8 devices", node(8, 0, &whole, 1), &whole, 8),
         ("560 devices", node(8, 7, &slice, 10), &slice, 560),
         ("2048 devices", node(16, 0, &whole, 128), &whole, 2_048),
     ];
     for (title, inventory, name, count) in cases {
-        let ids: Vec<String> = inventory.devices(name).expect("the resource").keys().map(ToString::to_string).collect();
+        let ids: Vec<String> = inventory
+            .devices(name)
+            .expect("the resource")
+            .keys()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(ids.len(), count);
         let (publish, snapshots) = watch::channel(Arc::new(inventory.clone()));
         let (_alive, end) = watch::channel(());
@@ -44,10 +60,14 @@ fn lists(criterion: &mut Criterion) {
         let service = Service::new(name.clone(), snapshots, end, Count::default(), telemetry);
         let mut group = criterion.benchmark_group(title);
         group.bench_function("list built and encoded", |bencher| {
-            bencher.iter(|| wire::encoded_list(&Service::list(black_box(name), black_box(&inventory))));
+            bencher.iter(|| {
+                wire::encoded_list(&Service::list(black_box(name), black_box(&inventory)))
+            });
         });
         group.bench_function("allocate one", |bencher| {
-            bencher.iter(|| service.allocate(black_box(&ids[count / 2..=count / 2])).0.expect("a device"));
+            bencher.iter(|| {
+                service.allocate(black_box(&ids[count / 2..=count / 2])).0.expect("a device")
+            });
         });
         group.bench_function("laid out", |bencher| {
             bencher.iter_batched(
@@ -61,16 +81,23 @@ fn lists(criterion: &mut Criterion) {
     }
 }
 
-/// A hundred resources by model, each shared, on a node of 16 GPUs: from the file's rules to the new lists.
+/// A hundred resources by model, each shared, on a node of 16 GPUs: from the file's rules to the
+/// new lists.
 fn hundred(criterion: &mut Criterion) {
     use gpu_device_plugin::device::filter::Pattern;
     use gpu_device_plugin::device::layout::NamePattern;
-    let name = |number: u32| format!("nvidia.com/model-{number}").parse::<ResourceName>().expect("a name");
+    let name =
+        |number: u32| format!("nvidia.com/model-{number}").parse::<ResourceName>().expect("a name");
     let layout = |replicas| Layout {
         gpu_names: (0..100)
-            .map(|number| NamePattern { pattern: Pattern::new(format!("NVIDIA Model {number} *")), name: name(number) })
+            .map(|number| NamePattern {
+                pattern: Pattern::new(format!("NVIDIA Model {number} *")),
+                name: name(number),
+            })
             .collect(),
-        sharing: sample::time_slicing((0..100).map(|number| sample::shared(&name(number), replicas)).collect()),
+        sharing: sample::time_slicing(
+            (0..100).map(|number| sample::shared(&name(number), replicas)).collect(),
+        ),
         ..Layout::default()
     };
     let gpus = (0..16).map(|index| sample::gpu(index, 0));

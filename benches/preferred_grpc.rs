@@ -1,7 +1,9 @@
-//! GetPreferredAllocation through gRPC over a unix socket, in one process, and what a call allocates:
-//! `cargo bench --bench preferred_grpc`.
+//! GetPreferredAllocation through gRPC over a unix socket, in one process, and what a call
+//! allocates: `cargo bench --bench preferred_grpc`.
 //!
-//! The product's own server is asked. For each machine the requests are of every size, of random free GPUs. The bytes are those of both ends of the connection, the client's and the server's, so the server has fewer.
+//! The product's own server is asked. For each machine the requests are of every size, of random
+//! free GPUs. The bytes are those of both ends of the connection, the client's and the server's, so
+//! the server has fewer.
 
 #[path = "../tests/allocation/machines.rs"]
 #[allow(dead_code)]
@@ -19,7 +21,9 @@ use gpu_device_plugin::device::health::Moment;
 use gpu_device_plugin::device::inventory::{Inventory, Observation};
 use gpu_device_plugin::device::layout::{Layout as NodeLayout, MigStrategy};
 use gpu_device_plugin::device::names::ResourceName;
-use gpu_device_plugin::device::topology::{Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
+use gpu_device_plugin::device::topology::{
+    Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology,
+};
 use gpu_device_plugin::plugin::allocations::Allocations;
 use gpu_device_plugin::plugin::server::Server;
 use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
@@ -34,8 +38,12 @@ struct Counting;
 
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
-#[allow(unsafe_code, reason = "an allocator that counts has no safe form; it is in this benchmark alone")]
-// SAFETY: each call goes to the system's allocator with what came in and comes back with its answer.
+#[allow(
+    unsafe_code,
+    reason = "an allocator that counts has no safe form; it is in this benchmark alone"
+)]
+// SAFETY: each call goes to the system's allocator with what came in and comes back with its
+// answer.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
@@ -70,15 +78,20 @@ struct Case {
 const CALLS: usize = 4000;
 
 fn main() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     println!(
         "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
         "", "10 %", "median", "99 %", "worst", "wanted", "most bytes"
     );
     runtime.block_on(async {
-        let mut machines: Vec<(String, Inventory)> =
-            machines::all().into_iter().map(|machine| (machine.name.to_owned(), whole(&machine.topology))).collect();
+        let mut machines: Vec<(String, Inventory)> = machines::all()
+            .into_iter()
+            .map(|machine| (machine.name.to_owned(), whole(&machine.topology)))
+            .collect();
         for gpus in [8, 16] {
             machines.push((format!("{gpus} GPUs, no two alike"), irregular(gpus)));
         }
@@ -98,9 +111,15 @@ fn main() {
             for policy in SharedPolicy::ALL {
                 let inventory = shared(mig, replicas, policy);
                 let (ids, wanted) = (ids(&inventory), Duration::from_micros(500));
-                let case = |name: String, size| Case { name, requests: vec![request(ids.clone(), size)], wanted };
-                let cases =
-                    [case(format!("{name}, {policy}"), size), case("    the same ids, none wanted".to_owned(), 0)];
+                let case = |name: String, size| Case {
+                    name,
+                    requests: vec![request(ids.clone(), size)],
+                    wanted,
+                };
+                let cases = [
+                    case(format!("{name}, {policy}"), size),
+                    case("    the same ids, none wanted".to_owned(), 0),
+                ];
                 measure_all(inventory, &cases).await;
             }
         }
@@ -109,7 +128,12 @@ fn main() {
 
 /// The ids of all devices that an inventory offers.
 fn ids(inventory: &Inventory) -> Vec<String> {
-    inventory.devices(&ResourceName::gpu()).expect("it is served").keys().map(ToString::to_string).collect()
+    inventory
+        .devices(&ResourceName::gpu())
+        .expect("it is served")
+        .keys()
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// Serves an inventory and puts each case to it.
@@ -214,7 +238,10 @@ fn whole(topology: &Topology) -> Inventory {
                 NvLink::Switched(_) => continue,
             };
             to_switch += u32::from(remote == Remote::Switch);
-            own.extend(vec![ObservedLink { remote, version: bundle.version, active: true }; bundle.links as usize]);
+            own.extend(vec![
+                ObservedLink { remote, version: bundle.version, active: true };
+                bundle.links as usize
+            ]);
         }
         links.nvlinks.insert(member.uuid.clone(), own);
     }
@@ -224,8 +251,8 @@ fn whole(topology: &Topology) -> Inventory {
     inventory
 }
 
-/// GPUs of which no two are interchangeable, with one, two or three links at random between any two: hardly anything
-/// that makes the search short applies.
+/// GPUs of which no two are interchangeable, with one, two or three links at random between any
+/// two: hardly anything that makes the search short applies.
 fn irregular(gpus: usize) -> Inventory {
     let count = |a: usize, b: usize| {
         let seed = (a.min(b) * 64 + a.max(b)) as u32;
@@ -236,7 +263,9 @@ fn irregular(gpus: usize) -> Inventory {
         let peers = (0..gpus).filter(|b| *b != a);
         let to = |b| machines::links(count(a, b), Remote::Gpu(machines::bus(b)), NvLinkVersion::V2);
         links.nvlinks.insert(machines::uuid(a), peers.clone().flat_map(to).collect());
-        links.ancestors.extend(peers.map(|b| ((machines::uuid(a), machines::uuid(b)), PcieLevel::SameNode)));
+        links
+            .ancestors
+            .extend(peers.map(|b| ((machines::uuid(a), machines::uuid(b)), PcieLevel::SameNode)));
     }
     linked((0..gpus).map(|index| gpu(index, NumaNode::from_sysfs(0))).collect(), links)
 }

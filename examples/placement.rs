@@ -1,18 +1,21 @@
-//! A day of random jobs on real machines: which GPUs first-fit, the partition-sum model and ours give them.
+//! A day of random jobs on real machines: which GPUs first-fit, the partition-sum model and ours
+//! give them.
 //!
-//! `cargo run --release --example placement` prints the table. The same jobs come at the same times for all three, so
-//! the same number of GPUs is busy at any time; only which ones differs.
+//! `cargo run --release --example placement` prints the table. The same jobs come at the same times
+//! for all three, so the same number of GPUs is busy at any time; only which ones differs.
 //!
-//! A job got its best possible set if its worst pair and its sum of bandwidths are those of the best set of its size
-//! on the empty machine. What it lost is the bandwidth of its worst pair compared with that set.
+//! A job got its best possible set if its worst pair and its sum of bandwidths are those of the
+//! best set of its size on the empty machine. What it lost is the bandwidth of its worst pair
+//! compared with that set.
 //!
 //! - First-fit takes the free GPUs with the lowest indices.
-//! - Partition-sum is the model of NVIDIA's plugin: cut all free GPUs into sets of the size asked for (one may be
-//!   short) so that the sum of all pair scores is greatest, and take the best set of that cut. A pair scores 10 to 60 by
-//!   PCIe level and 100 for each direct NVLink, up to 18; links to an NVSwitch score nothing. It enumerates all cuts, up
-//!   to millions for 16 GPUs; here the same cut is found by remembering what is best for each rest, so it needs no cap.
-//!   It sees the free GPUs in the order of the kubelet's list, which is random; "sorted" is the same with that order by
-//!   index, which no kubelet gives.
+//! - Partition-sum is the model of NVIDIA's plugin: cut all free GPUs into sets of the size asked
+//!   for (one may be short) so that the sum of all pair scores is greatest, and take the best set
+//!   of that cut. A pair scores 10 to 60 by PCIe level and 100 for each direct NVLink, up to 18;
+//!   links to an NVSwitch score nothing. It enumerates all cuts, up to millions for 16 GPUs; here
+//!   the same cut is found by remembering what is best for each rest, so it needs no cap. It sees
+//!   the free GPUs in the order of the kubelet's list, which is random; "sorted" is the same with
+//!   that order by index, which no kubelet gives.
 
 #[path = "../tests/allocation/machines.rs"]
 mod machines;
@@ -26,8 +29,12 @@ const DAYS: u64 = 50;
 const MINUTES: u32 = 24 * 60;
 
 fn main() {
-    println!("{DAYS} days. Of the jobs with two or more GPUs: % that got their best possible set /");
-    println!("% of bandwidth lost at the worst pair / % that lie on more NUMA nodes than they need.\n");
+    println!(
+        "{DAYS} days. Of the jobs with two or more GPUs: % that got their best possible set /"
+    );
+    println!(
+        "% of bandwidth lost at the worst pair / % that lie on more NUMA nodes than they need.\n"
+    );
     println!("| machine | jobs | first-fit | partition-sum | partition-sum, sorted | ours |");
     println!("|---|---:|---:|---:|---:|---:|");
     let mut total = [Tally::default(); 4];
@@ -49,7 +56,8 @@ fn main() {
 fn print_row(name: &str, tallies: &[Tally; 4]) {
     let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
     let cells = tallies.map(|t| {
-        let (best, lost, astray) = (percent(t.best, t.jobs), percent(t.lost, t.possible), percent(t.astray, t.jobs));
+        let (best, lost, astray) =
+            (percent(t.best, t.jobs), percent(t.lost, t.possible), percent(t.astray, t.jobs));
         format!("{best:.1} / {lost:.2} / {astray:.1}")
     });
     println!("| {name} | {} | {} |", tallies[0].jobs, cells.join(" | "));
@@ -61,7 +69,8 @@ struct Tally {
     jobs: u64,
     /// Those that got their best possible set.
     best: u64,
-    /// Bandwidth lost at the worst pair, and the bandwidth of the worst pair of the best set: GB/s, summed up.
+    /// Bandwidth lost at the worst pair, and the bandwidth of the worst pair of the best set: GB/s,
+    /// summed up.
     lost: u64,
     possible: u64,
     /// Those on more NUMA nodes than any set of their size needs.
@@ -88,7 +97,8 @@ struct Job {
 /// The jobs of one day, about as many as keep three quarters of the GPUs busy.
 fn jobs(day: u64, gpus: usize) -> Vec<Job> {
     let mut random = Random(day + 1);
-    let sizes: Vec<usize> = [1, 1, 1, 2, 2, 2, 4, 4, 8].into_iter().filter(|size| *size <= gpus).collect();
+    let sizes: Vec<usize> =
+        [1, 1, 1, 2, 2, 2, 4, 4, 8].into_iter().filter(|size| *size <= gpus).collect();
     let mean_size = sizes.iter().sum::<usize>() as f64 / sizes.len() as f64;
     let mean_length = 90.0;
     let gap = mean_size * mean_length / (0.75 * gpus as f64);
@@ -100,7 +110,11 @@ fn jobs(day: u64, gpus: usize) -> Vec<Job> {
             return jobs;
         }
         let size = sizes[random.below(sizes.len())];
-        jobs.push(Job { at: at as u32, size, length: 5 + random.exponential(mean_length - 5.0) as u32 });
+        jobs.push(Job {
+            at: at as u32,
+            size,
+            length: 5 + random.exponential(mean_length - 5.0) as u32,
+        });
     }
 }
 
@@ -113,7 +127,8 @@ enum Placer {
 }
 
 impl Placer {
-    const ALL: [Self; 4] = [Self::FirstFit, Self::PartitionSum, Self::PartitionSumSorted, Self::Ours];
+    const ALL: [Self; 4] =
+        [Self::FirstFit, Self::PartitionSum, Self::PartitionSumSorted, Self::Ours];
 }
 
 /// A machine with what the simulation asks of it again and again.
@@ -142,16 +157,25 @@ impl<'a> Node<'a> {
     }
 
     fn bandwidth(&self, set: &[usize]) -> (u32, u32) {
-        let pairs = subsets(set, 2).into_iter().map(|pair| self.topology.pair(pair[0], pair[1]).bandwidth());
+        let pairs = subsets(set, 2)
+            .into_iter()
+            .map(|pair| self.topology.pair(pair[0], pair[1]).bandwidth());
         (pairs.clone().min().unwrap_or(0), pairs.sum())
     }
 
     fn nodes(&self, set: &[usize]) -> usize {
-        let nodes: std::collections::BTreeSet<_> = set.iter().map(|gpu| self.topology.gpus()[*gpu].numa_node).collect();
+        let nodes: std::collections::BTreeSet<_> =
+            set.iter().map(|gpu| self.topology.gpus()[*gpu].numa_node).collect();
         nodes.len()
     }
 
-    fn place(&self, placer: Placer, mut free: Vec<usize>, size: usize, random: &mut Random) -> Vec<usize> {
+    fn place(
+        &self,
+        placer: Placer,
+        mut free: Vec<usize>,
+        size: usize,
+        random: &mut Random,
+    ) -> Vec<usize> {
         match placer {
             Placer::FirstFit => free[..size].to_vec(),
             Placer::PartitionSum => {
@@ -162,15 +186,20 @@ impl<'a> Node<'a> {
             Placer::Ours => {
                 let available: Vec<&str> = free.iter().map(|gpu| &*self.ids[*gpu]).collect();
                 let size = i32::try_from(size).unwrap_or(i32::MAX);
-                let answer = preferred(&self.catalogue, &Request { available: &available, must_include: &[], size });
-                let index = |id: &&str| self.ids.iter().position(|known| known == id).unwrap_or_default();
+                let answer = preferred(
+                    &self.catalogue,
+                    &Request { available: &available, must_include: &[], size },
+                );
+                let index =
+                    |id: &&str| self.ids.iter().position(|known| known == id).unwrap_or_default();
                 answer.ids.iter().map(index).collect()
             }
         }
     }
 }
 
-/// One day with one placer. A job that finds too few free GPUs waits, and those behind it wait with it.
+/// One day with one placer. A job that finds too few free GPUs waits, and those behind it wait with
+/// it.
 fn run(node: &Node<'_>, placer: Placer, jobs: &[Job], day: u64) -> Tally {
     let mut random = Random(day + 1_000_000);
     let mut busy_until = vec![0_u32; node.ids.len()];
@@ -179,7 +208,8 @@ fn run(node: &Node<'_>, placer: Placer, jobs: &[Job], day: u64) -> Tally {
     for job in jobs {
         now = now.max(job.at);
         let free = loop {
-            let free: Vec<usize> = (0..busy_until.len()).filter(|gpu| busy_until[*gpu] <= now).collect();
+            let free: Vec<usize> =
+                (0..busy_until.len()).filter(|gpu| busy_until[*gpu] <= now).collect();
             if free.len() >= job.size {
                 break free;
             }
@@ -202,8 +232,9 @@ fn run(node: &Node<'_>, placer: Placer, jobs: &[Job], day: u64) -> Tally {
 
 /// The best set of the cut of all free GPUs whose sum of pair scores is greatest.
 fn partition_sum(topology: &Topology, free: &[usize], size: usize) -> Vec<usize> {
-    let score =
-        |set: &[usize]| -> u32 { subsets(set, 2).iter().map(|pair| pair_score(topology, pair[0], pair[1])).sum() };
+    let score = |set: &[usize]| -> u32 {
+        subsets(set, 2).iter().map(|pair| pair_score(topology, pair[0], pair[1])).sum()
+    };
     let mut cuts = Cuts { size, score: &score, known: BTreeMap::new() };
     let (_, sets) = cuts.best(free.to_vec(), free.len() % size);
     // Of equals the first, and never the short one.
@@ -254,7 +285,8 @@ impl Cuts<'_> {
             for mates in subsets(others, length - 1) {
                 let set = [&[*first], &mates[..]].concat();
                 let left = others.iter().copied().filter(|gpu| !mates.contains(gpu)).collect();
-                let (value, mut sets) = self.best(left, if length == self.size { short } else { 0 });
+                let (value, mut sets) =
+                    self.best(left, if length == self.size { short } else { 0 });
                 let value = value + (self.score)(&set);
                 if best.as_ref().is_none_or(|(most, _)| value > *most) {
                     sets.insert(0, set);
@@ -275,7 +307,11 @@ fn subsets(of: &[usize], size: usize) -> Vec<Vec<usize>> {
     }
     let mut all = Vec::new();
     for (at, first) in of.iter().enumerate() {
-        all.extend(subsets(&of[at + 1..], size - 1).into_iter().map(|rest| [&[*first], &rest[..]].concat()));
+        all.extend(
+            subsets(&of[at + 1..], size - 1)
+                .into_iter()
+                .map(|rest| [&[*first], &rest[..]].concat()),
+        );
     }
     all
 }

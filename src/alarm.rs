@@ -1,7 +1,7 @@
 //! Waiting for a moment with one wake-up: for what an idle plugin does every few seconds for weeks.
 //!
-//! tokio keeps a timer that is seconds away in a coarse slot, then in a finer one, and wakes its thread at each of them:
-//! a pause of 10 s costs three wake-ups. A timer of the kernel's costs one.
+//! tokio keeps a timer that is seconds away in a coarse slot, then in a finer one, and wakes its
+//! thread at each of them: a pause of 10 s costs three wake-ups. A timer of the kernel's costs one.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -17,18 +17,23 @@ pub struct Alarm(Option<AsyncFd<OwnedFd>>);
 impl Alarm {
     /// One that is set to no moment yet. To be called in a runtime, which waits for it.
     #[must_use]
-    #[allow(deprecated, reason = "what is deprecated is a descriptor that others may close; this one is owned here")]
+    #[allow(
+        deprecated,
+        reason = "what is deprecated is a descriptor that others may close; this one is owned here"
+    )]
     pub fn new() -> Self {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags);
         Self(timer.ok().and_then(|timer| AsyncFd::with_interest(timer, Interest::READABLE).ok()))
     }
 
-    /// Comes back at the moment, or after it. Nothing is lost when it is dropped before; it waits for one moment at a
-    /// time.
+    /// Comes back at the moment, or after it. Nothing is lost when it is dropped before; it waits
+    /// for one moment at a time.
     pub async fn at(&self, moment: Instant) {
         if let Some(timer) = &self.0 {
-            while let Some(pause) = moment.checked_duration_since(Instant::now()).filter(|pause| !pause.is_zero()) {
+            while let Some(pause) =
+                moment.checked_duration_since(Instant::now()).filter(|pause| !pause.is_zero())
+            {
                 let Ok(it_value) = Timespec::try_from(pause) else { break };
                 let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
                 let set = Itimerspec { it_interval, it_value };

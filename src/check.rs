@@ -1,5 +1,5 @@
-//! One question about the node in one line, for node problem detector's custom plugin monitor: exit code 0 for OK, 1
-//! for NonOK, 2 for Unknown, and a text that it cuts off at 80 bytes.
+//! One question about the node in one line, for node problem detector's custom plugin monitor: exit
+//! code 0 for OK, 1 for NonOK, 2 for Unknown, and a text that it cuts off at 80 bytes.
 
 use crate::status::{Gpu, NvmlState, Status};
 
@@ -19,8 +19,12 @@ pub enum Rule {
 
 impl Rule {
     /// The words of the command line.
-    pub const WORDS: [(&'static str, Self); 4] =
-        [("gpus", Self::Gpus), ("registration", Self::Registration), ("nvml", Self::Nvml), ("all", Self::All)];
+    pub const WORDS: [(&'static str, Self); 4] = [
+        ("gpus", Self::Gpus),
+        ("registration", Self::Registration),
+        ("nvml", Self::Nvml),
+        ("all", Self::All),
+    ];
 }
 
 /// How the answer is, in the order of how bad it is.
@@ -141,10 +145,12 @@ fn registration(status: &Status) -> Outcome {
     if status.resources.is_empty() {
         return non_ok("no resource to register: no GPU is offered".to_owned());
     }
-    let missing: Vec<_> = status.resources.iter().filter(|resource| !resource.kubelet.registered).collect();
+    let missing: Vec<_> =
+        status.resources.iter().filter(|resource| !resource.kubelet.registered).collect();
     match missing.first() {
         None => {
-            let names: Vec<&str> = status.resources.iter().map(|resource| resource.name.as_str()).collect();
+            let names: Vec<&str> =
+                status.resources.iter().map(|resource| resource.name.as_str()).collect();
             ok(format!("registered: {}", names.join(", ")))
         }
         Some(first) => {
@@ -178,7 +184,9 @@ fn from_outside(rule: Rule, outside: &Outside) -> Outcome {
         Rule::Registration => match (served, known) {
             (0, _) => non_ok("no GPU plugin is served in the kubelet's directory".to_owned()),
             (_, Some(0) | None) => unknown(format!("a plugin is served; {unheard}")),
-            (_, Some(known)) => ok(format!("a plugin is served, the kubelet has {}", counted(*known, "device"))),
+            (_, Some(known)) => {
+                ok(format!("a plugin is served, the kubelet has {}", counted(*known, "device")))
+            }
         },
         Rule::Nvml if !module => non_ok("NVIDIA's kernel module is not loaded".to_owned()),
         _ => unknown(unheard.clone()),
@@ -226,7 +234,12 @@ mod tests {
     fn gpus_that_are_not_healthy_are_named_with_their_reason() {
         says(Rule::Gpus, status(&[]), State::Ok, "8 GPUs Healthy");
         says(Rule::Gpus, status(&[(3, 79)]), State::NonOk, "1/8 GPUs Unhealthy: 3 Xid 79");
-        says(Rule::Gpus, status(&[(3, 79), (5, 95)]), State::NonOk, "2/8 GPUs Unhealthy: 3 Xid 79, 5 Xid 95");
+        says(
+            Rule::Gpus,
+            status(&[(3, 79), (5, 95)]),
+            State::NonOk,
+            "2/8 GPUs Unhealthy: 3 Xid 79, 5 Xid 95",
+        );
         let mut reserved = status(&[(3, 79)]);
         reserved.gpus[3].reserved = Some("excluded".to_owned());
         says(Rule::Gpus, reserved, State::Ok, "7 GPUs Healthy");
@@ -247,7 +260,12 @@ mod tests {
         let mut lost = status(&[]);
         lost.resources[0].kubelet.registered = false;
         lost.resources[0].kubelet.problem = Some("the kubelet is not there".to_owned());
-        says(Rule::Registration, lost.clone(), State::NonOk, "nvidia.com/gpu: the kubelet is not there");
+        says(
+            Rule::Registration,
+            lost.clone(),
+            State::NonOk,
+            "nvidia.com/gpu: the kubelet is not there",
+        );
         lost.resources.clear();
         assert_eq!(judge(Rule::Registration, &Ok(lost)).state, State::NonOk);
     }
@@ -284,7 +302,8 @@ mod tests {
 
     #[test]
     fn without_the_daemon_only_what_is_seen_is_said() {
-        let outside = Outside { unheard: "no answer".to_owned(), module: true, served: 1, known: Some(8) };
+        let outside =
+            Outside { unheard: "no answer".to_owned(), module: true, served: 1, known: Some(8) };
         let says = |rule, outside: &Outside| judge(rule, &Err(outside.clone())).state;
         assert_eq!(says(Rule::Registration, &outside), State::Ok);
         assert_eq!(says(Rule::Gpus, &outside), State::Unknown);

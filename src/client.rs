@@ -54,7 +54,9 @@ pub struct NoAnswer {
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.tried.is_empty() {
-            return f.write_str("the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)");
+            return f.write_str(
+                "the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)",
+            );
         }
         f.write_str("the plugin does not answer:")?;
         for (n, (place, why)) in self.tried.iter().enumerate() {
@@ -114,9 +116,15 @@ async fn converse(
     let connection = tokio::spawn(connection);
     let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new());
     let answer = async {
-        let response = sender.send_request(request.map_err(|error| error.to_string())?).await.map_err(words)?;
+        let response = sender
+            .send_request(request.map_err(|error| error.to_string())?)
+            .await
+            .map_err(words)?;
         let code = response.status().as_u16();
-        let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|error| error.to_string())?;
+        let body = Limited::new(response.into_body(), LARGEST)
+            .collect()
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(Answer { code, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
     };
     let answer = answer.await;
@@ -145,12 +153,15 @@ mod tests {
     #[tokio::test]
     async fn the_first_place_that_answers_counts_whatever_it_is() {
         let place = tempfile::tempdir().unwrap();
-        let (absent, there) = (Place::Unix(place.path().join("absent")), place.path().join("there"));
+        let (absent, there) =
+            (Place::Unix(place.path().join("absent")), place.path().join("there"));
         let unix = UnixListener::bind(&there).unwrap();
         let served = tokio::spawn(async move {
-            reply(unix.accept().await.unwrap().0, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await
+            reply(unix.accept().await.unwrap().0, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await
         });
-        let answer = get(&[absent.clone(), Place::Unix(there)], "/healthz", PATIENCE).await.unwrap();
+        let answer =
+            get(&[absent.clone(), Place::Unix(there)], "/healthz", PATIENCE).await.unwrap();
         assert_eq!(answer, Answer { code: 200, body: "ok".to_owned() });
         assert!(served.await.unwrap().contains("host: localhost"));
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -163,7 +174,8 @@ mod tests {
         assert_eq!(answer, Answer { code: 503, body: "not yet".to_owned() });
         let request = served.await.unwrap();
         assert!(
-            request.starts_with("GET /readyz HTTP/1.1\r\n") && request.contains(&format!("host: {at}")),
+            request.starts_with("GET /readyz HTTP/1.1\r\n")
+                && request.contains(&format!("host: {at}")),
             "{request}"
         );
         let error = get(&[absent, Place::Tcp(at)], "/", PATIENCE).await.unwrap_err().to_string();

@@ -1,4 +1,5 @@
-//! The subcommands that look at a node and its daemon: `status`, `check` and `doctor`. Part of the executable.
+//! The subcommands that look at a node and its daemon: `status`, `check` and `doctor`. Part of the
+//! executable.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
@@ -16,14 +17,17 @@ use gpu_device_plugin::{doctor, translate};
 
 /// How long a daemon may take to answer a person.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take to answer a check, which is over within a second; and how long a look from outside may take.
+/// How long it may take to answer a check, which is over within a second; and how long a look from
+/// outside may take.
 const IMPATIENCE: Duration = Duration::from_millis(600);
 const GLANCE: Duration = Duration::from_millis(300);
 
-/// In a container the daemon is its first process. What it was told by flags holds for those who look at it too, so
-/// that they need no arguments.
+/// In a container the daemon is its first process. What it was told by flags holds for those who
+/// look at it too, so that they need no arguments.
 pub(crate) fn take_flags_of_the_daemon(invocation: &mut Invocation) {
-    let same = |a: &str, b: &str| std::fs::read_link(a).is_ok_and(|a| std::fs::read_link(b).is_ok_and(|b| a == b));
+    let same = |a: &str, b: &str| {
+        std::fs::read_link(a).is_ok_and(|a| std::fs::read_link(b).is_ok_and(|b| a == b))
+    };
     if !same("/proc/1/exe", "/proc/self/exe") {
         return;
     }
@@ -37,15 +41,19 @@ pub(crate) fn take_flags_of_the_daemon(invocation: &mut Invocation) {
 pub(crate) fn status(form: Form, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.read_leniently();
     let places = translate::asked_at(&config);
-    let answer =
-        in_runtime(async { client::get(&places, "/status", PATIENCE).await.map_err(|error| error.to_string()) });
+    let answer = in_runtime(async {
+        client::get(&places, "/status", PATIENCE).await.map_err(|error| error.to_string())
+    });
     match answer.and_then(|answer| told(&answer, form)) {
         Ok(text) => print(&text, 0),
         Err(error) => {
             eprintln!(
-                "{error}; is the plugin running on this node (kubectl -n kube-system get pods -o wide -l \
-                 app.kubernetes.io/name=gpu-device-plugin), and is this its --http-address? In its pod no argument is \
-                 needed: kubectl -n kube-system exec POD -- gpu-device-plugin status. `gpu-device-plugin doctor` tells \
+                "{error}; is the plugin running on this node (kubectl -n kube-system get pods -o \
+                    wide -l \
+                 app.kubernetes.io/name=gpu-device-plugin), and is this its --http-address? In its \
+                 pod no argument is \
+                 needed: kubectl -n kube-system exec POD -- gpu-device-plugin status. \
+                 `gpu-device-plugin doctor` tells \
                  what keeps GPUs from pods without it"
             );
             ExitCode::FAILURE
@@ -55,16 +63,23 @@ pub(crate) fn status(form: Form, source: &mut ConfigSource) -> ExitCode {
 
 fn told(answer: &Answer, form: Form) -> Result<String, String> {
     if answer.code != 200 {
-        return Err(format!("the plugin answered with HTTP status {}: {}", answer.code, answer.body.trim()));
+        return Err(format!(
+            "the plugin answered with HTTP status {}: {}",
+            answer.code,
+            answer.body.trim()
+        ));
     }
-    let no_status = |error: serde_json::Error| format!("what answers is no gpu-device-plugin: {error}");
+    let no_status =
+        |error: serde_json::Error| format!("what answers is no gpu-device-plugin: {error}");
     // JSON and YAML have also what a newer daemon says and this program does not know.
     match form {
         Form::Json => {
             let value: serde_json::Value = serde_json::from_str(&answer.body).map_err(no_status)?;
             serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(no_status)
         }
-        Form::Yaml => serde_json::from_str(&answer.body).map(|value| yaml(&value)).map_err(no_status),
+        Form::Yaml => {
+            serde_json::from_str(&answer.body).map(|value| yaml(&value)).map_err(no_status)
+        }
         Form::Table | Form::Wide => {
             let status = parsed(&answer.body)?;
             Ok(table(&status, form == Form::Wide))
@@ -73,12 +88,13 @@ fn told(answer: &Answer, form: Form) -> Result<String, String> {
 }
 
 fn parsed(body: &str) -> Result<Status, String> {
-    let status: Status =
-        serde_json::from_str(body).map_err(|error| format!("what answers is no gpu-device-plugin: {error}"))?;
+    let status: Status = serde_json::from_str(body)
+        .map_err(|error| format!("what answers is no gpu-device-plugin: {error}"))?;
     match status.schema_version {
         SCHEMA_VERSION => Ok(status),
         other => Err(format!(
-            "the plugin speaks version {other} of the status and this program version {SCHEMA_VERSION}: use the program of \
+            "the plugin speaks version {other} of the status and this program version \
+                {SCHEMA_VERSION}: use the program of \
              the plugin's own image, or -o json"
         )),
     }
@@ -109,13 +125,19 @@ pub(crate) fn check(asked: Ask, source: &mut ConfigSource) -> ExitCode {
     print(&format!("{}\n", check::cut(&outcome.line, asked.longest)), outcome.state.exit_code())
 }
 
-/// Says why pods do not get GPUs. `arguments` are those of this process, to start it once more with. Without `colour`
-/// there is none on a terminal either.
-pub(crate) fn doctor(asked: Doctor, source: &mut ConfigSource, mut arguments: Vec<OsString>, colour: bool) -> ExitCode {
+/// Says why pods do not get GPUs. `arguments` are those of this process, to start it once more
+/// with. Without `colour` there is none on a terminal either.
+pub(crate) fn doctor(
+    asked: Doctor,
+    source: &mut ConfigSource,
+    mut arguments: Vec<OsString>,
+    colour: bool,
+) -> ExitCode {
     let (config, report) = source.read_leniently();
     let told = in_runtime(async {
         if asked.survey {
-            let survey = serde_json::to_string(&gather::survey(&config).await).map_err(|error| error.to_string())?;
+            let survey = serde_json::to_string(&gather::survey(&config).await)
+                .map_err(|error| error.to_string())?;
             return Ok((survey + "\n", 0));
         }
         arguments.push(format!("--{SURVEY}").into());
@@ -138,8 +160,10 @@ pub(crate) fn doctor(asked: Doctor, source: &mut ConfigSource, mut arguments: Ve
 
 /// Runs to the end, and leaves behind what does not come back: it must not hold up the exit.
 fn in_runtime<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     let result = runtime.block_on(work);
     runtime.shutdown_background();
     result

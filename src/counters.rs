@@ -52,7 +52,11 @@ impl Histogram {
             })
             .collect();
         let buckets = self.bounds.iter().map(Duration::as_secs_f64).zip(cumulative).collect();
-        Distribution { buckets, sum: Duration::from_nanos(self.nanoseconds.load(Relaxed)).as_secs_f64(), count }
+        Distribution {
+            buckets,
+            sum: Duration::from_nanos(self.nanoseconds.load(Relaxed)).as_secs_f64(),
+            count,
+        }
     }
 }
 

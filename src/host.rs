@@ -1,4 +1,5 @@
-//! The host's edge: which device nodes there are beside the GPUs' own, and the driver's capability numbers.
+//! The host's edge: which device nodes there are beside the GPUs' own, and the driver's capability
+//! numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,13 +18,18 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// What is there now. The capability numbers are thousands, and read only where they are `wanted`.
+    /// What is there now. The capability numbers are thousands, and read only where they are
+    /// `wanted`.
     #[must_use]
     pub fn look(&self, capabilities_wanted: bool) -> HostNodes {
         let dev = self.dev_root();
         HostNodes {
-            control: CONTROL_NODES.into_iter().filter(|node| below(dev, node).exists()).collect::<BTreeSet<_>>(),
-            imex_channel: is_char_device(&below(dev, IMEX_CHANNEL)) || is_char_device(Path::new(IMEX_CHANNEL)),
+            control: CONTROL_NODES
+                .into_iter()
+                .filter(|node| below(dev, node).exists())
+                .collect::<BTreeSet<_>>(),
+            imex_channel: is_char_device(&below(dev, IMEX_CHANNEL))
+                || is_char_device(Path::new(IMEX_CHANNEL)),
             capabilities: if capabilities_wanted { self.capabilities() } else { BTreeMap::new() },
         }
     }
@@ -35,7 +41,8 @@ impl Roots {
     }
 
     fn capabilities(&self) -> BTreeMap<Capability, u32> {
-        let text = fs::read_to_string(self.proc.join("driver/nvidia-caps/mig-minors")).unwrap_or_default();
+        let text =
+            fs::read_to_string(self.proc.join("driver/nvidia-caps/mig-minors")).unwrap_or_default();
         text.lines().filter_map(capability).collect()
     }
 }
@@ -48,12 +55,13 @@ fn is_char_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.file_type().is_char_device())
 }
 
-/// A line of mig-minors: `gpu0/gi1/access 12` or `gpu0/gi1/ci0/access 13`. The others, `config` and `monitor`, are no
-/// container's business.
+/// A line of mig-minors: `gpu0/gi1/access 12` or `gpu0/gi1/ci0/access 13`. The others, `config` and
+/// `monitor`, are no container's business.
 fn capability(line: &str) -> Option<(Capability, u32)> {
     let (path, number) = line.trim().split_once(' ')?;
     let mut parts = path.strip_suffix("/access")?.split('/');
-    let mut part = |prefix: &str| parts.next().map(|part| part.strip_prefix(prefix)?.parse::<u32>().ok());
+    let mut part =
+        |prefix: &str| parts.next().map(|part| part.strip_prefix(prefix)?.parse::<u32>().ok());
     let (minor, gpu_instance, compute_instance) = (part("gpu")??, part("gi")??, part("ci"));
     let compute_instance = match compute_instance {
         Some(id) => Some(id?),
@@ -68,10 +76,19 @@ mod tests {
 
     #[test]
     fn capabilities_are_read_from_mig_minors() {
-        let of = |line: &str| capability(line).map(|(c, n)| (c.minor, c.gpu_instance, c.compute_instance, n));
+        let of = |line: &str| {
+            capability(line).map(|(c, n)| (c.minor, c.gpu_instance, c.compute_instance, n))
+        };
         assert_eq!(of("gpu0/gi1/access 12"), Some((0, 1, None, 12)));
         assert_eq!(of("gpu7/gi14/ci3/access 3000"), Some((7, 14, Some(3), 3000)));
-        for other in ["config 1", "monitor 2", "", "gpu0/access 3", "gpux/gi1/access 12", "gpu0/gi1/cix/access 1"] {
+        for other in [
+            "config 1",
+            "monitor 2",
+            "",
+            "gpu0/access 3",
+            "gpux/gi1/access 12",
+            "gpu0/gi1/cix/access 1",
+        ] {
             assert_eq!(of(other), None, "{other}");
         }
     }

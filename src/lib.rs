@@ -1,13 +1,15 @@
-//! A Kubernetes device plugin for NVIDIA GPUs: it tells the kubelet which GPUs a node has, keeps that list true, and
-//! hands GPUs to containers.
+//! A Kubernetes device plugin for NVIDIA GPUs: it tells the kubelet which GPUs a node has, keeps
+//! that list true, and hands GPUs to containers.
 //!
 //! # Rooms, in reading order
 //!
-//! - [`device`]: what the node has. Pure: facts, names, health, allocation, and what a container gets. Start with
-//!   [`device::inventory`].
-//! - [`plugin`]: the kubelet edge, one resource from bind to unlink. Start with [`plugin::lifecycle`].
+//! - [`device`]: what the node has. Pure: facts, names, health, allocation, and what a container
+//!   gets. Start with [`device::inventory`].
+//! - [`plugin`]: the kubelet edge, one resource from bind to unlink. Start with
+//!   [`plugin::lifecycle`].
 //! - [`podresources`]: which container holds which device, asked of the kubelet.
-//! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call it.
+//! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call
+//!   it.
 //! - [`host`]: which device nodes the host has, and the driver's capability numbers.
 //! - [`mps`]: whether an MPS control daemon answers.
 //! - [`socket_id`]: which file is at a path.
@@ -25,7 +27,8 @@
 //! - [`log`]: what the log says of the inventory's changes.
 //! - [`client`]: the one who asks a running daemon over HTTP.
 //! - [`check`]: one question about the node in one line, for node problem detector.
-//! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who gathers the facts.
+//! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who
+//!   gathers the facts.
 //! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
 //!
 //! # Walls
@@ -37,32 +40,36 @@
 //!                            └─────────┴───▶ device/ ◀────────┴──────────────────────────────────┘
 //! ```
 //!
-//! `device/` mentions no runtime, no protocol, no file system, no clock, no environment and no thread: time and facts
-//! come in as values. The edges do not know each other. `tests/walls.rs` holds all of this.
+//! `device/` mentions no runtime, no protocol, no file system, no clock, no environment and no
+//! thread: time and facts come in as values. The edges do not know each other. `tests/walls.rs`
+//! holds all of this.
 //!
 //! # Who writes, who reads
 //!
-//! One task owns the [`device::inventory::Inventory`] and applies every observation to it, each with its moment. It
-//! publishes snapshots; every ListAndWatch stream and every call reads the latest one. So health moves whether anybody
-//! watches or not, every stream gets every change, and Allocate waits for nothing: neither NVML nor a disk nor a lock.
+//! One task owns the [`device::inventory::Inventory`] and applies every observation to it, each
+//! with its moment. It publishes snapshots; every ListAndWatch stream and every call reads the
+//! latest one. So health moves whether anybody watches or not, every stream gets every change, and
+//! Allocate waits for nothing: neither NVML nor a disk nor a lock.
 //!
 //! # Flows
 //!
-//! Start: arguments, configuration, what was remembered, NVML on a thread of its own, one poll of each GPU,
-//! inventory; then for each resource: bind, serve, Register, the kubelet dials back, ListAndWatch.
+//! Start: arguments, configuration, what was remembered, NVML on a thread of its own, one poll of
+//! each GPU, inventory; then for each resource: bind, serve, Register, the kubelet dials back,
+//! ListAndWatch.
 //!
-//! A GPU fails: an event or a poll, an observation, the verdict of [`device::health`], the next snapshot, one new list
-//! on each stream. What the verdict wants to know more goes back to [`nvml`] as a value; what would be forgotten is
-//! written to the state file.
+//! A GPU fails: an event or a poll, an observation, the verdict of [`device::health`], the next
+//! snapshot, one new list on each stream. What the verdict wants to know more goes back to [`nvml`]
+//! as a value; what would be forgotten is written to the state file.
 //!
-//! A call of NVML does not return: its thread is left to it, the GPU is told as missed at each deadline, another thread
-//! goes on with the other GPUs, and when the call returns the world is enumerated again.
+//! A call of NVML does not return: its thread is left to it, the GPU is told as missed at each
+//! deadline, another thread goes on with the other GPUs, and when the call returns the world is
+//! enumerated again.
 //!
-//! The kubelet restarts, our socket is deleted, a stream is lost: each only wakes [`plugin::run`], which looks and asks
-//! [`plugin::lifecycle::State::next`].
+//! The kubelet restarts, our socket is deleted, a stream is lost: each only wakes [`plugin::run`],
+//! which looks and asks [`plugin::lifecycle::State::next`].
 //!
-//! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it never waits for NVML,
-//! which can hang for good on a sick GPU.
+//! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it
+//! never waits for NVML, which can hang for good on a sick GPU.
 
 pub mod alarm;
 pub mod check;

@@ -16,11 +16,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// For how long after the first signal another one is the same request: `timeout` and shells signal a process and its
-/// group.
+/// For how long after the first signal another one is the same request: `timeout` and shells signal
+/// a process and its group.
 const ECHO: Duration = Duration::from_millis(250);
 
-/// What the exit code says when the command line or the configuration has mistakes (EX_USAGE of sysexits.h).
+/// What the exit code says when the command line or the configuration has mistakes (EX_USAGE of
+/// sysexits.h).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
@@ -31,18 +32,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does it on a thread that ends with it, for the sake of memory: what a stack has once touched stays resident, and to
-/// parse a command line takes more of it than all that comes later.
+/// Does it on a thread that ends with it, for the sake of memory: what a stack has once touched
+/// stays resident, and to parse a command line takes more of it than all that comes later.
 fn on_a_thread<T: Send>(what: fn() -> T) -> T {
-    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, what).map(ScopedJoinHandle::join) {
-        Ok(Ok(done)) => done,
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        // Without another thread it takes more memory, and no more than that.
-        Err(_) => what(),
+    thread::scope(|scope| {
+        match thread::Builder::new().spawn_scoped(scope, what).map(ScopedJoinHandle::join) {
+            Ok(Ok(done)) => done,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            // Without another thread it takes more memory, and no more than that.
+            Err(_) => what(),
+        }
     })
 }
 
-/// What to serve by; or, where something else was asked or there is a mistake, the exit code after that was done.
+/// What to serve by; or, where something else was asked or there is a mistake, the exit code after
+/// that was done.
 fn ask() -> Result<(Loaded, ConfigSource), ExitCode> {
     let mut invocation = Invocation::of_process().map_err(|error| {
         // Help and version come this way too. That they cannot be printed is nothing to act on.
@@ -97,7 +101,8 @@ fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
 
 fn start_log(process: &Process) {
     // The configuration has parsed it already: it is one of ours or one that was checked.
-    let filter: Targets = process.log_filter.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
+    let filter: Targets =
+        process.log_filter.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     match process.log_format {

@@ -1,7 +1,8 @@
 //! The state file: verdicts that no source would state again, kept over a restart of the plugin.
 //!
-//! One JSON document, written whole beside the old one, synced, and renamed into place. Losing it is never an error:
-//! what cannot be read is reported and set aside, and where nothing can be written the plugin works without.
+//! One JSON document, written whole beside the old one, synced, and renamed into place. Losing it
+//! is never an error: what cannot be read is reported and set aside, and where nothing can be
+//! written the plugin works without.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -68,7 +69,8 @@ impl Memory {
             Err(error) => {
                 warn!(
                     directory = %directory.display(), %error,
-                    "the state directory cannot be made: a restart of the plugin forgets what GPUs went through; mount \
+                    "the state directory cannot be made: a restart of the plugin forgets what GPUs \
+                        went through; mount \
                      a directory of the host there, or set --state-dir"
                 );
                 false
@@ -107,7 +109,8 @@ impl Memory {
         match serde_json::from_slice::<Document>(&bytes) {
             Ok(document) if document.version == VERSION => {
                 let remembered = Remembered::from(document);
-                *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(remembered.clone());
+                *self.written.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(remembered.clone());
                 Some(remembered)
             }
             Ok(document) => {
@@ -122,7 +125,10 @@ impl Memory {
     }
 
     /// Writes down what is to be remembered, each time it changes, for as long as it is polled.
-    pub async fn keep(&self, mut remembered: watch::Receiver<Remembered>) -> std::convert::Infallible {
+    pub async fn keep(
+        &self,
+        mut remembered: watch::Receiver<Remembered>,
+    ) -> std::convert::Infallible {
         let mut failed = false;
         while remembered.changed().await.is_ok() {
             let now = remembered.borrow_and_update().clone();
@@ -135,7 +141,10 @@ impl Memory {
     /// Writes down what is to be remembered at the end, unless that takes long.
     pub async fn settle(&self, remembered: Remembered) {
         if tokio::time::timeout(LAST_WORDS, self.write_aside(remembered)).await.is_err() {
-            warn!("the state file was not written in time: a restart may forget what GPUs went through");
+            warn!(
+                "the state file was not written in time: a restart may forget what GPUs went \
+                    through"
+            );
         }
     }
 
@@ -155,7 +164,8 @@ impl Memory {
                 }
             }
             Err(error) if !std::mem::replace(failed, true) => {
-                warn!(%directory, %error, "the state file cannot be written: a restart forgets what GPUs went through");
+                warn!(%directory, %error, "the state file cannot be written: a restart forgets \
+                    what GPUs went through");
             }
             Err(_) => {}
         }
@@ -188,7 +198,8 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 /// Keeps a file that cannot be read out of the way, under the first name that is free, or the last.
 fn set_aside(file: &Path, why: &str) {
     let name = |n| file.with_extension(format!("json.corrupt-{n}"));
-    let aside = (1..SET_ASIDE).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(SET_ASIDE));
+    let aside =
+        (1..SET_ASIDE).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(SET_ASIDE));
     let outcome = fs::rename(file, &aside);
     warn!(
         file = %file.display(), why,
@@ -214,7 +225,9 @@ impl From<&Remembered> for Document {
             version: VERSION,
             boot: remembered.epoch.boot.clone(),
             driver: remembered.epoch.driver.clone(),
-            gpus: gpus.map(|(uuid, causes)| (uuid.to_string(), causes.iter().map(entry).collect())).collect(),
+            gpus: gpus
+                .map(|(uuid, causes)| (uuid.to_string(), causes.iter().map(entry).collect()))
+                .collect(),
         }
     }
 }
@@ -233,7 +246,9 @@ impl From<Document> for Remembered {
         Self {
             epoch: Epoch { boot: document.boot, driver: document.driver },
             gpus: gpus
-                .filter_map(|(uuid, causes)| Some((uuid.parse().ok()?, causes.into_iter().map(cause).collect())))
+                .filter_map(|(uuid, causes)| {
+                    Some((uuid.parse().ok()?, causes.into_iter().map(cause).collect()))
+                })
                 .collect(),
         }
     }
@@ -244,7 +259,11 @@ mod tests {
     use super::*;
 
     fn remembered() -> Remembered {
-        let cause = RememberedCause { kind: "xid".to_owned(), number: Some(79), ..RememberedCause::default() };
+        let cause = RememberedCause {
+            kind: "xid".to_owned(),
+            number: Some(79),
+            ..RememberedCause::default()
+        };
         let slice = RememberedCause { gpu_instance: Some(3), repaired: true, ..cause.clone() };
         Remembered {
             epoch: Epoch { boot: "a".to_owned(), driver: Some("8:1".to_owned()) },
@@ -261,7 +280,11 @@ mod tests {
             memory.write(&remembered).unwrap();
             assert_eq!(memory.recall(), Some(remembered));
         }
-        assert_eq!(fs::read_dir(place.path().join("made/anew")).unwrap().count(), 1, "nothing is left behind");
+        assert_eq!(
+            fs::read_dir(place.path().join("made/anew")).unwrap().count(),
+            1,
+            "nothing is left behind"
+        );
     }
 
     #[test]
@@ -269,7 +292,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let memory = Memory::open(Some(place.path()));
         let whole = serde_json::to_vec(&Document::from(&remembered())).unwrap();
-        let mut texts: Vec<Vec<u8>> = (0..whole.len()).step_by(7).map(|cut| whole[..cut].to_vec()).collect();
+        let mut texts: Vec<Vec<u8>> =
+            (0..whole.len()).step_by(7).map(|cut| whole[..cut].to_vec()).collect();
         texts.push(b"{\"version\": 2, \"boot\": \"\", \"driver\": null, \"gpus\": {}}".to_vec());
         texts.push(b"\xff\xfe\x00".to_vec());
         for text in texts {

@@ -1,5 +1,5 @@
-//! The edge to NVIDIA's MPS control daemon: whether the one of a resource answers. A client that is started without it
-//! hangs, so a resource that MPS shares is served once it does.
+//! The edge to NVIDIA's MPS control daemon: whether the one of a resource answers. A client that is
+//! started without it hangs, so a resource that MPS shares is served once it does.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use crate::device::names::ResourceName;
 
 /// The daemon's client, which the container runtime puts into our container.
 const CONTROL: &str = "nvidia-cuda-mps-control";
-/// What it is asked: cheap, and answered only by a daemon that is up (NVIDIA's plugin asks the same).
+/// What it is asked: cheap, and answered only by a daemon that is up (NVIDIA's plugin asks the
+/// same).
 const QUESTION: &[u8] = b"get_default_active_thread_percentage\n";
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -25,29 +26,38 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     /// The client cannot be started or talked to.
-    #[error("cannot run {CONTROL}: {0}; the container needs the NVIDIA runtime with the capability utility")]
+    #[error(
+        "cannot run {CONTROL}: {0}; the container needs the NVIDIA runtime with the capability \
+            utility"
+    )]
     Client(String),
     /// It says that there is no daemon.
-    #[error("{CONTROL} says: {0}; does the MPS control daemon run on this node, and share its directory as /mps?")]
+    #[error(
+        "{CONTROL} says: {0}; does the MPS control daemon run on this node, and share its \
+            directory as /mps?"
+    )]
     Daemon(String),
     /// It says nothing.
     #[error("{CONTROL} did not answer within {} s", DEADLINE.as_secs())]
     Deadline,
 }
 
-/// Comes back when the control daemon of this resource answers; says each new reason for waiting once.
+/// Comes back when the control daemon of this resource answers; says each new reason for waiting
+/// once.
 pub async fn ready(resource: &ResourceName) {
     let mut pause = FIRST_PAUSE;
     let mut said = None;
     loop {
         match ask(resource).await {
             Ok(percentage) => {
-                info!(%resource, active_thread_percentage = percentage, "the MPS control daemon answers");
+                info!(%resource, active_thread_percentage = percentage, "the MPS control daemon \
+                    answers");
                 return;
             }
             Err(reason) => {
                 if said.as_ref() != Some(&reason) {
-                    warn!(%resource, %reason, "cannot share by MPS yet, trying on; the other resources are served");
+                    warn!(%resource, %reason, "cannot share by MPS yet, trying on; the other \
+                        resources are served");
                     said = Some(reason);
                 }
                 tokio::time::sleep(pause).await;
@@ -78,12 +88,16 @@ pub async fn ask(resource: &ResourceName) -> Result<String, NoAnswer> {
         }
         child.wait_with_output().await
     };
-    let output = tokio::time::timeout(DEADLINE, answer).await.map_err(|_| NoAnswer::Deadline)?.map_err(client)?;
+    let output = tokio::time::timeout(DEADLINE, answer)
+        .await
+        .map_err(|_| NoAnswer::Deadline)?
+        .map_err(client)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     let (answer, complaint) = (text(&output.stdout), text(&output.stderr));
     if output.status.success() && answer.parse::<f64>().is_ok() {
         return Ok(answer);
     }
-    let words: Vec<String> = [answer, complaint].into_iter().filter(|words| !words.is_empty()).collect();
+    let words: Vec<String> =
+        [answer, complaint].into_iter().filter(|words| !words.is_empty()).collect();
     Err(NoAnswer::Daemon(format!("{} ({})", words.join("; "), output.status)))
 }

@@ -1,7 +1,9 @@
-//! The door for an outside word on health: a directory in which a file named after a GPU makes it Unhealthy.
+//! The door for an outside word on health: a directory in which a file named after a GPU makes it
+//! Unhealthy.
 //!
-//! The name is a UUID, a PCI bus id or an index; the first line of the text is the reason; removing the file takes
-//! the word back. Hidden files are passed over, so that a writer can write one and rename it into place.
+//! The name is a UUID, a PCI bus id or an index; the first line of the text is the reason; removing
+//! the file takes the word back. Hidden files are passed over, so that a writer can write one and
+//! rename it into place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -31,8 +33,8 @@ pub type Quarantine = BTreeMap<Uuid, Arc<str>>;
 /// What the directory says: the reason of each file, by its name.
 type Words = BTreeMap<String, String>;
 
-/// The directory and what was seen in it, for the two who ask: the one who follows it, and the one who puts GPUs into
-/// the inventory and must not show them Healthy before.
+/// The directory and what was seen in it, for the two who ask: the one who follows it, and the one
+/// who puts GPUs into the inventory and must not show them Healthy before.
 #[derive(Debug, Clone, Default)]
 pub struct Doorkeeper(Arc<Mutex<Door>>);
 
@@ -41,7 +43,8 @@ impl Doorkeeper {
     pub fn new(directory: Option<&Path>) -> Self {
         let Some(directory) = directory else { return Self::default() };
         if let Err(error) = fs::create_dir_all(directory) {
-            info!(directory = %directory.display(), %error, "the quarantine directory is not there and cannot be made");
+            info!(directory = %directory.display(), %error, "the quarantine directory is not there \
+                and cannot be made");
         }
         let mut door = Door { directory: directory.to_owned(), ..Door::default() };
         door.look();
@@ -76,7 +79,8 @@ pub fn said(directory: &Path, inventory: &Inventory) -> Quarantine {
     door.meaning(&gpus)
 }
 
-/// Follows the directory for as long as it is polled, and says each change of what it means for which GPU.
+/// Follows the directory for as long as it is polled, and says each change of what it means for
+/// which GPU.
 pub async fn follow(
     doorkeeper: &Doorkeeper,
     watches: &Watches,
@@ -99,8 +103,11 @@ pub async fn follow(
             last = Some(quarantine.clone());
             say(quarantine).await;
         }
-        let pause =
-            tokio::time::sleep_until(if watching.is_some() { watches.next_look() } else { Instant::now() + POLLING });
+        let pause = tokio::time::sleep_until(if watching.is_some() {
+            watches.next_look()
+        } else {
+            Instant::now() + POLLING
+        });
         tokio::pin!(pause);
         loop {
             tokio::select! {
@@ -121,7 +128,12 @@ pub async fn follow(
 }
 
 /// The watch, and what it is on: a directory that is made anew needs a new one.
-fn watch_again(directory: &Path, watches: &Watches, touched: &Arc<Notify>, watching: &mut Option<(Watch, u64)>) {
+fn watch_again(
+    directory: &Path,
+    watches: &Watches,
+    touched: &Arc<Notify>,
+    watching: &mut Option<(Watch, u64)>,
+) {
     use std::os::unix::fs::MetadataExt;
     let there = fs::metadata(directory).ok().map(|there| there.ino());
     if watching.as_ref().map(|(_, on)| *on) == there {
@@ -148,14 +160,22 @@ impl Gpus {
     fn update(&mut self, inventory: &Inventory) -> bool {
         let place = |facts: Option<&crate::device::gpu::Gpu>| facts.and_then(|gpu| gpu.pci_bus_id);
         let gpus = inventory.gpus().iter();
-        let now = Self(gpus.map(|(uuid, gpu)| (uuid.clone(), (gpu.index, place(gpu.facts.as_ref())))).collect());
+        let now = Self(
+            gpus.map(|(uuid, gpu)| (uuid.clone(), (gpu.index, place(gpu.facts.as_ref()))))
+                .collect(),
+        );
         let moved = *self != now;
         *self = now;
         moved
     }
 
     fn named(&self, name: &str) -> Option<&Uuid> {
-        let index = || name.bytes().all(|byte| byte.is_ascii_digit()).then(|| name.parse::<u32>().ok()).flatten();
+        let index = || {
+            name.bytes()
+                .all(|byte| byte.is_ascii_digit())
+                .then(|| name.parse::<u32>().ok())
+                .flatten()
+        };
         let pci = name.parse::<PciBusId>().ok();
         let fits = |uuid: &Uuid, (at, bus): &(u32, Option<PciBusId>)| {
             uuid.as_str() == name || index() == Some(*at) || (pci.is_some() && pci == *bus)
@@ -183,13 +203,15 @@ impl Door {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.words.clear(),
             // What cannot be read is no reason to use a GPU that somebody spoke against.
             Err(error) if !std::mem::replace(&mut self.unreadable, true) => {
-                warn!(directory = %self.directory.display(), %error, "the quarantine directory cannot be read");
+                warn!(directory = %self.directory.display(), %error, "the quarantine directory \
+                    cannot be read");
             }
             Err(_) => {}
         }
     }
 
-    /// What the files mean for which GPU. A name that is no GPU's is reported once, as soon as there are any GPUs.
+    /// What the files mean for which GPU. A name that is no GPU's is reported once, as soon as
+    /// there are any GPUs.
     fn meaning(&mut self, gpus: &Gpus) -> Quarantine {
         let mut quarantine: BTreeMap<Uuid, String> = BTreeMap::new();
         let mut unknown = BTreeSet::new();
@@ -204,7 +226,10 @@ impl Door {
         }
         if !gpus.0.is_empty() {
             for name in unknown.difference(&self.reported) {
-                warn!(name, "a file in the quarantine directory is named after no GPU: it has no effect");
+                warn!(
+                    name,
+                    "a file in the quarantine directory is named after no GPU: it has no effect"
+                );
             }
             self.reported = unknown;
         }
@@ -232,7 +257,13 @@ fn reason(file: &Path) -> String {
     match File::open(file).and_then(|file| file.take(TEXT).read_to_end(&mut text)) {
         Ok(_) => {
             let text = String::from_utf8_lossy(&text);
-            text.trim().lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
+            text.trim()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .filter(|c| !c.is_control())
+                .collect()
         }
         Err(error) => format!("(the file cannot be read: {error})"),
     }
@@ -243,13 +274,18 @@ mod tests {
     use super::*;
 
     fn gpus() -> Gpus {
-        let gpu = |n: u32| (format!("GPU-{n}").parse().unwrap(), (n, Some(format!("1{n}:00.0").parse().unwrap())));
+        let gpu = |n: u32| {
+            (format!("GPU-{n}").parse().unwrap(), (n, Some(format!("1{n}:00.0").parse().unwrap())))
+        };
         Gpus((0..4).map(gpu).collect())
     }
 
     fn said(door: &mut Door) -> Vec<(String, String)> {
         door.look();
-        door.meaning(&gpus()).into_iter().map(|(uuid, text)| (uuid.to_string(), text.to_string())).collect()
+        door.meaning(&gpus())
+            .into_iter()
+            .map(|(uuid, text)| (uuid.to_string(), text.to_string()))
+            .collect()
     }
 
     #[test]
@@ -259,7 +295,11 @@ mod tests {
         for name in ["GPU-1", "1", "0000:11:00.0", "00000000:11:00.0", "11:00.0"] {
             let file = place.path().join(name);
             fs::write(&file, "  dcgm: bad memory\nmore\n").unwrap();
-            assert_eq!(said(&mut door), [("GPU-1".to_owned(), "dcgm: bad memory".to_owned())], "{name}");
+            assert_eq!(
+                said(&mut door),
+                [("GPU-1".to_owned(), "dcgm: bad memory".to_owned())],
+                "{name}"
+            );
             fs::remove_file(&file).unwrap();
             assert!(said(&mut door).is_empty());
         }

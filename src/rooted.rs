@@ -1,5 +1,6 @@
-//! Paths in a root that is not ours: a driver installation that is mounted somewhere in our container. Its symlinks mean
-//! places in that root (Debian's alternatives, NixOS's profiles), and followed by the system they would lead into our own.
+//! Paths in a root that is not ours: a driver installation that is mounted somewhere in our
+//! container. Its symlinks mean places in that root (Debian's alternatives, NixOS's profiles), and
+//! followed by the system they would lead into our own.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -9,8 +10,8 @@ use std::{fs, io};
 /// Most symlinks on the way to one file (the kernel's own limit, path_resolution(7)).
 const LINKS: usize = 40;
 
-/// Where `path` of `root` lies for us, with every symlink followed as a process in that root would see it. Nothing leads
-/// out of the root: there, `..` of the top is the top.
+/// Where `path` of `root` lies for us, with every symlink followed as a process in that root would
+/// see it. Nothing leads out of the root: there, `..` of the top is the top.
 ///
 /// # Errors
 /// There is nothing at the path, it cannot be looked at, or its symlinks lead on and on.
@@ -75,7 +76,10 @@ mod tests {
             &[("usr/lib/lib.so", "../../opt/driver/lib.so.570")],
             // More ways up than there are: the top stays the top.
             &[("usr/lib/lib.so", "../../../../../../../../../../opt/driver/lib.so.570")],
-            &[("usr/lib/lib.so", "/etc/alternatives/lib"), ("etc/alternatives/lib", "/opt/driver/lib.so.570")],
+            &[
+                ("usr/lib/lib.so", "/etc/alternatives/lib"),
+                ("etc/alternatives/lib", "/opt/driver/lib.so.570"),
+            ],
             &[("usr/lib/lib.so", "/current/lib.so.570"), ("current", "/opt/./driver")],
             &[("usr/lib/lib.so", "./sub/lib.so.570"), ("usr/lib/sub", "/opt/driver/../driver")],
         ] {
@@ -84,13 +88,20 @@ mod tests {
             assert_eq!(found, root.path().join("opt/driver/lib.so.570"), "{links:?}");
         }
         let root = root(&[]);
-        assert_eq!(find(root.path(), Path::new("/opt/driver")).unwrap(), root.path().join("opt/driver"));
-        assert_eq!(find(Path::new("/"), root.path()).unwrap(), fs::canonicalize(root.path()).unwrap());
+        assert_eq!(
+            find(root.path(), Path::new("/opt/driver")).unwrap(),
+            root.path().join("opt/driver")
+        );
+        assert_eq!(
+            find(Path::new("/"), root.path()).unwrap(),
+            fs::canonicalize(root.path()).unwrap()
+        );
     }
 
     #[test]
     fn what_leads_nowhere_or_in_circles_is_an_error() {
-        let root = root(&[("usr/lib/dangling", "/nowhere"), ("usr/lib/a", "b"), ("usr/lib/b", "a")]);
+        let root =
+            root(&[("usr/lib/dangling", "/nowhere"), ("usr/lib/a", "b"), ("usr/lib/b", "a")]);
         let error = |path: &str| find(root.path(), Path::new(path)).unwrap_err();
         assert_eq!(error("usr/lib/absent").kind(), io::ErrorKind::NotFound);
         assert_eq!(error("usr/lib/dangling").kind(), io::ErrorKind::NotFound);

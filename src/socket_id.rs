@@ -6,8 +6,8 @@ use std::path::Path;
 
 /// Which file is at a path.
 ///
-/// The inode number alone does not tell: a socket removed and made again at the same path got the same one on
-/// ext4, four times of four.
+/// The inode number alone does not tell: a socket removed and made again at the same path got the
+/// same one on ext4, four times of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketId {
     device: u64,
@@ -22,10 +22,19 @@ impl SocketId {
     /// The file system's, other than that nothing is there.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         match std::fs::metadata(path) {
-            Ok(file) => {
-                Ok(Some(Self { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) }))
+            Ok(file) => Ok(Some(Self {
+                device: file.dev(),
+                inode: file.ino(),
+                changed: (file.ctime(), file.ctime_nsec()),
+            })),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -21,10 +21,13 @@ use crate::plugin::socket::Places;
 /// The plugin directory, and the kubelet's socket in it.
 pub fn places(config: &Config) -> anyhow::Result<Places> {
     match &config.process.kubelet_socket {
-        KubeletSocket::NeverRegister(directory) => Ok(Places { directory: directory.clone(), kubelet: None }),
+        KubeletSocket::NeverRegister(directory) => {
+            Ok(Places { directory: directory.clone(), kubelet: None })
+        }
         KubeletSocket::At(socket) => {
             let directory = socket.parent().filter(|directory| !directory.as_os_str().is_empty());
-            let directory = directory.with_context(|| format!("{} is in no directory", socket.display()))?;
+            let directory =
+                directory.with_context(|| format!("{} is in no directory", socket.display()))?;
             Ok(Places { directory: directory.to_owned(), kubelet: Some(socket.clone()) })
         }
     }
@@ -50,7 +53,8 @@ pub fn habits(config: &Config, policy: &Policy) -> nvml::Habits {
     }
 }
 
-/// Where a daemon with this configuration is asked over HTTP from the same host: nowhere, if it does not listen.
+/// Where a daemon with this configuration is asked over HTTP from the same host: nowhere, if it
+/// does not listen.
 pub fn asked_at(config: &Config) -> Vec<Place> {
     let here = |port: u16| {
         let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
@@ -67,7 +71,10 @@ pub fn asked_at(config: &Config) -> Vec<Place> {
 
 /// Where the host is to be seen.
 pub fn roots(config: &Config) -> Roots {
-    Roots { driver: config.process.driver_root_ctr_path.clone(), proc: config.process.proc_root.clone() }
+    Roots {
+        driver: config.process.driver_root_ctr_path.clone(),
+        proc: config.process.proc_root.clone(),
+    }
 }
 
 /// Which resources there are.
@@ -100,7 +107,10 @@ pub fn injector(config: &Config, host: HostNodes) -> Injector {
             Sharing::Mps { root, .. } => Some(text(root)),
             Sharing::None | Sharing::TimeSlicing(_) => None,
         },
-        one_replica_only: config.sharing.replication().is_some_and(|shared| shared.fail_requests_greater_than_one),
+        one_replica_only: config
+            .sharing
+            .replication()
+            .is_some_and(|shared| shared.fail_requests_greater_than_one),
         host,
     }
 }
@@ -117,7 +127,8 @@ pub fn policy(config: &Config) -> Policy {
     policy
 }
 
-/// For how long NVML is let go by itself when a GPU wants a reset and nothing holds it; `None`: never.
+/// For how long NVML is let go by itself when a GPU wants a reset and nothing holds it; `None`:
+/// never.
 pub(super) fn release_for_reset(config: &Config) -> Option<Duration> {
     config.health.release_for_reset.then_some(config.health.release_for)
 }

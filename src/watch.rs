@@ -1,4 +1,5 @@
-//! Directories under watch: one inotify instance for all of them, since a node has few to give (128 by default).
+//! Directories under watch: one inotify instance for all of them, since a node has few to give (128
+//! by default).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,26 +52,33 @@ impl Default for Watches {
 }
 
 impl Watches {
-    /// When to look next beside the watches. All that is watched has the same times, so that an idle process wakes up
-    /// once for all of it.
+    /// When to look next beside the watches. All that is watched has the same times, so that an
+    /// idle process wakes up once for all of it.
     #[must_use]
     pub fn next_look(&self) -> Instant {
         let passed = self.origin.elapsed().as_millis() / SLOW.as_millis();
-        self.origin + SLOW.saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1))
+        self.origin
+            + SLOW.saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1))
     }
 
-    /// Has `heard` called, on the watcher's thread, for everything that happens to a directory and the names in it.
+    /// Has `heard` called, on the watcher's thread, for everything that happens to a directory and
+    /// the names in it.
     ///
     /// # Errors
     /// inotify cannot be had, or the directory is not there.
-    pub fn watch(&self, directory: &Path, heard: impl Fn(&Event) + Send + Sync + 'static) -> notify::Result<Watch> {
+    pub fn watch(
+        &self,
+        directory: &Path,
+        heard: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> notify::Result<Watch> {
         let mut inner = lock(&self.watcher);
         let (next, watcher) = &mut *inner;
         let watcher = match watcher {
             Some(watcher) => watcher,
             None => {
                 let listeners = self.listeners.clone();
-                watcher.insert(notify::recommended_watcher(move |event| dispatch(&listeners, event))?)
+                watcher
+                    .insert(notify::recommended_watcher(move |event| dispatch(&listeners, event))?)
             }
         };
         *next += 1;
@@ -105,8 +113,11 @@ fn dispatch(listeners: &Listeners, event: notify::Result<Event>) {
         let within = |path: &PathBuf| path == directory || path.parent() == Some(directory);
         event.need_rescan() || event.paths.iter().any(within)
     };
-    let heard: Vec<Heard> =
-        lock(listeners).values().filter(|(directory, _)| concerns(directory)).map(|(_, heard)| heard.clone()).collect();
+    let heard: Vec<Heard> = lock(listeners)
+        .values()
+        .filter(|(directory, _)| concerns(directory))
+        .map(|(_, heard)| heard.clone())
+        .collect();
     heard.iter().for_each(|heard| heard(&event));
 }
 
@@ -129,7 +140,8 @@ mod tests {
         let watches = Watches::default();
         let listen = |directory: &Path| {
             let (say, heard) = channel();
-            let watch = watches.watch(directory, move |event| drop(say.send(event.clone()))).unwrap();
+            let watch =
+                watches.watch(directory, move |event| drop(say.send(event.clone()))).unwrap();
             (watch, heard)
         };
         let (first, heard_first) = listen(one.path());
@@ -140,7 +152,8 @@ mod tests {
         std::fs::write(one.path().join("b"), "").unwrap();
         std::fs::write(other.path().join("c"), "").unwrap();
         assert_eq!(heard_second.recv_timeout(SOON).unwrap().paths, [other.path().join("c")]);
-        let left: Vec<_> = heard_first.try_iter().filter(|event| event.paths == [one.path().join("b")]).collect();
+        let left: Vec<_> =
+            heard_first.try_iter().filter(|event| event.paths == [one.path().join("b")]).collect();
         assert!(left.is_empty());
         assert_eq!(heard_first.recv_timeout(SOON).unwrap_err(), RecvTimeoutError::Disconnected);
         assert!(watches.watch(&one.path().join("nowhere"), |_| {}).is_err());

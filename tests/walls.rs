@@ -20,19 +20,43 @@ const WALLS: &[Wall] = &[
         allowed: &["plugin/wire.rs", "podresources/wire.rs"],
         why: "each protobuf is built and read in one file",
     },
-    Wall { word: "prost::", allowed: &["plugin/wire.rs"], why: "protobuf is built and read in one file" },
-    Wall { word: "unsafe {", allowed: &["nvml/raw.rs"], why: "only NVML's C interface needs unsafe code" },
-    Wall { word: "std::env::", allowed: &["main.rs", "config"], why: "what is outside comes in as a parameter" },
-    Wall { word: "env::var", allowed: &["main.rs", "config"], why: "what is outside comes in as a parameter" },
+    Wall {
+        word: "prost::",
+        allowed: &["plugin/wire.rs"],
+        why: "protobuf is built and read in one file",
+    },
+    Wall {
+        word: "unsafe {",
+        allowed: &["nvml/raw.rs"],
+        why: "only NVML's C interface needs unsafe code",
+    },
+    Wall {
+        word: "std::env::",
+        allowed: &["main.rs", "config"],
+        why: "what is outside comes in as a parameter",
+    },
+    Wall {
+        word: "env::var",
+        allowed: &["main.rs", "config"],
+        why: "what is outside comes in as a parameter",
+    },
     Wall { word: "process::exit", allowed: &[], why: "the end is the return of main" },
     Wall { word: "process::abort", allowed: &["main.rs"], why: "only a second signal aborts" },
-    Wall { word: "crate::daemon", allowed: &["daemon"], why: "the daemon knows the rooms, no room knows it" },
+    Wall {
+        word: "crate::daemon",
+        allowed: &["daemon"],
+        why: "the daemon knows the rooms, no room knows it",
+    },
     Wall {
         word: "crate::plugin",
         allowed: &["plugin", "daemon", "translate.rs", "doctor/gather"],
         why: "the edges do not know each other",
     },
-    Wall { word: "crate::podresources", allowed: &["podresources", "daemon"], why: "the edges do not know each other" },
+    Wall {
+        word: "crate::podresources",
+        allowed: &["podresources", "daemon"],
+        why: "the edges do not know each other",
+    },
     Wall {
         word: "crate::nvml",
         allowed: &["nvml", "daemon", "translate.rs", "doctor/gather"],
@@ -43,17 +67,41 @@ const WALLS: &[Wall] = &[
         allowed: &["status", "metrics", "http", "daemon", "check.rs", "doctor"],
         why: "the edges know nothing of views of them",
     },
-    Wall { word: "crate::metrics", allowed: &["metrics", "http", "daemon"], why: "metrics are a view" },
-    Wall { word: "crate::http", allowed: &["http", "daemon"], why: "the edges do not know each other" },
-    Wall { word: "hyper::", allowed: &["http", "client.rs"], why: "HTTP is served in one room and asked in one file" },
-    Wall { word: "crate::client", allowed: &["translate.rs", "doctor/gather"], why: "no edge asks the daemon" },
-    Wall { word: "crate::check", allowed: &["config/args.rs", "doctor/gather"], why: "a check is asked for, not used" },
+    Wall {
+        word: "crate::metrics",
+        allowed: &["metrics", "http", "daemon"],
+        why: "metrics are a view",
+    },
+    Wall {
+        word: "crate::http",
+        allowed: &["http", "daemon"],
+        why: "the edges do not know each other",
+    },
+    Wall {
+        word: "hyper::",
+        allowed: &["http", "client.rs"],
+        why: "HTTP is served in one room and asked in one file",
+    },
+    Wall {
+        word: "crate::client",
+        allowed: &["translate.rs", "doctor/gather"],
+        why: "no edge asks the daemon",
+    },
+    Wall {
+        word: "crate::check",
+        allowed: &["config/args.rs", "doctor/gather"],
+        why: "a check is asked for, not used",
+    },
     Wall {
         word: "crate::config",
         allowed: &["config", "daemon", "translate.rs", "doctor/gather"],
         why: "an edge takes settings in its own words",
     },
-    Wall { word: "crate::doctor", allowed: &["doctor"], why: "the doctor looks at the rooms, no room looks at it" },
+    Wall {
+        word: "crate::doctor",
+        allowed: &["doctor"],
+        why: "the doctor looks at the rooms, no room looks at it",
+    },
 ];
 
 /// What the pure room must not mention.
@@ -83,7 +131,8 @@ const IMPURE: &[&str] = &[
     "libc",
 ];
 
-/// What the doctor's checks must not mention: facts come in as values, and one part of the room gathers them.
+/// What the doctor's checks must not mention: facts come in as values, and one part of the room
+/// gathers them.
 const UNGATHERED: &[&str] =
     &["tokio", "tonic", "std::fs", "std::io", "std::env", "std::thread", "std::process", "::now()"];
 
@@ -92,7 +141,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => sources(&path, found),
-            false if path.extension().is_some_and(|extension| extension == "rs") => found.push(path),
+            false if path.extension().is_some_and(|extension| extension == "rs") => {
+                found.push(path)
+            }
             false => {}
         }
     }
@@ -134,7 +185,9 @@ fn holes(src: &Path) -> Vec<String> {
             }
             if relative.starts_with("doctor") && !relative.starts_with("doctor/gather") {
                 let named = UNGATHERED.iter().filter(|word| line.contains(*word));
-                holes.extend(named.map(|word| format!("{} (the doctor's checks are pure: no {word})", at())));
+                holes.extend(
+                    named.map(|word| format!("{} (the doctor's checks are pure: no {word})", at())),
+                );
             }
             if relative.starts_with("device") {
                 let named = IMPURE.iter().filter(|word| line.contains(*word));
@@ -158,10 +211,18 @@ fn a_hole_would_be_seen() {
         fs::write(copy.path().join(format!("room{n}.rs")), "//! tokio\n").unwrap();
     }
     fs::create_dir(copy.path().join("device")).unwrap();
-    fs::write(copy.path().join("device/gpu.rs"), "use tokio::time; // serde\n#[cfg(test)]\nmod tests { use serde; }\n")
+    fs::write(
+        copy.path().join("device/gpu.rs"),
+        "use tokio::time; // serde\n#[cfg(test)]\nmod tests { use serde; }\n",
+    )
+    .unwrap();
+    fs::write(copy.path().join("device/mod.rs"), "#[cfg(test)]\nmod tests;\nuse tokio::time;\n")
         .unwrap();
-    fs::write(copy.path().join("device/mod.rs"), "#[cfg(test)]\nmod tests;\nuse tokio::time;\n").unwrap();
-    fs::write(copy.path().join("edge.rs"), "use crate::daemon;\nfn f() { std::process::exit(1) }\n").unwrap();
+    fs::write(
+        copy.path().join("edge.rs"),
+        "use crate::daemon;\nfn f() { std::process::exit(1) }\n",
+    )
+    .unwrap();
     let holes = holes(copy.path()).join("\n");
     for part in ["device/gpu.rs:1", "device/mod.rs:3", "no tokio", "edge.rs:1", "edge.rs:2"] {
         assert!(holes.contains(part), "{part} in {holes}");

@@ -26,23 +26,40 @@ pub(crate) fn gpu(index: u32, slices: u32) -> Gpu {
         name: Some(format!("NVIDIA Model {index} 80GB")),
         mig_enabled: slices > 0,
         mig_devices: (0..slices).map(slice).collect(),
-        ..Gpu::unknown(format!("GPU-{index:08x}-5ca1-ab1e-0000-000000000000").parse().expect("a UUID"), index)
+        ..Gpu::unknown(
+            format!("GPU-{index:08x}-5ca1-ab1e-0000-000000000000").parse().expect("a UUID"),
+            index,
+        )
     }
 }
 
 /// The devices of one resource, each there so many times.
 pub(crate) fn shared(name: &ResourceName, replicas: u32) -> SharedResource {
-    SharedResource { name: name.clone(), offered_as: name.clone(), replicas, devices: Selection::All }
+    SharedResource {
+        name: name.clone(),
+        offered_as: name.clone(),
+        replicas,
+        devices: Selection::All,
+    }
 }
 
 /// Time-slicing of these resources under their own names.
 pub(crate) fn time_slicing(resources: Vec<SharedResource>) -> Sharing {
-    Sharing::TimeSlicing(Replication { rename_by_default: false, fail_requests_greater_than_one: false, resources })
+    Sharing::TimeSlicing(Replication {
+        rename_by_default: false,
+        fail_requests_greater_than_one: false,
+        resources,
+    })
 }
 
 /// A node of these GPUs.
-pub(crate) fn node(gpus: impl IntoIterator<Item = Gpu>, layout: Layout, policies: Policies) -> Inventory {
-    let mut inventory = Inventory::new(layout, Injector::default(), NodeHealth::default(), policies);
+pub(crate) fn node(
+    gpus: impl IntoIterator<Item = Gpu>,
+    layout: Layout,
+    policies: Policies,
+) -> Inventory {
+    let mut inventory =
+        Inventory::new(layout, Injector::default(), NodeHealth::default(), policies);
     let found = gpus.into_iter().map(Found::Gpu).collect();
     inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
     inventory

@@ -1,5 +1,5 @@
-//! What the command line may say: flags out of the table of settings, and the subcommands. Values are taken as they
-//! stand, so that a mistake in one is told together with all others.
+//! What the command line may say: flags out of the table of settings, and the subcommands. Values
+//! are taken as they stand, so that a mistake in one is told together with all others.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -74,8 +74,8 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Understands `arguments`, the first being the program's name, in `environment`. The error prints itself: it may
-    /// be a mistake, the help or the version.
+    /// Understands `arguments`, the first being the program's name, in `environment`. The error
+    /// prints itself: it may be a mistake, the help or the version.
     pub fn parse(
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl Fn(&str) -> Option<String>,
@@ -99,8 +99,8 @@ impl Invocation {
         Ok(Self { action, sources })
     }
 
-    /// Takes the flags of another command line where this one has none: those of the daemon beside which it runs. What
-    /// is no command line of ours has none.
+    /// Takes the flags of another command line where this one has none: those of the daemon beside
+    /// which it runs. What is no command line of ours has none.
     pub fn fall_back_on(&mut self, arguments: impl IntoIterator<Item = OsString>) {
         if let Ok(other) = Self::parse(arguments, |_| None) {
             self.sources.fall_back_on(other.sources);
@@ -109,7 +109,8 @@ impl Invocation {
 
     /// The command line and environment of this process.
     pub fn of_process() -> Result<Self, clap::Error> {
-        let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let variable =
+            |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self::parse(std::env::args_os(), variable)
     }
 }
@@ -140,7 +141,8 @@ fn chosen<T: Copy + Default>(words: &[(&str, T)], word: Option<String>) -> T {
 }
 
 fn status() -> Command {
-    let output = Arg::new("output").long("output").short('o').value_name("FORMAT").default_value("table");
+    let output =
+        Arg::new("output").long("output").short('o').value_name("FORMAT").default_value("table");
     Command::new("status")
         .about("Print what the running plugin knows: devices, health with reason, who holds them")
         .after_help("It asks at --http-address. Exit code: 0 it answered, 1 it did not.")
@@ -148,15 +150,21 @@ fn status() -> Command {
 }
 
 fn check() -> Command {
-    let rule = Arg::new("RULE").default_value("all").value_parser(Rule::WORDS.map(|(word, _)| word));
-    let longest = Arg::new("max-output").long("max-output").value_name("BYTES").default_value(Ask::LONGEST);
+    let rule =
+        Arg::new("RULE").default_value("all").value_parser(Rule::WORDS.map(|(word, _)| word));
+    let longest =
+        Arg::new("max-output").long("max-output").value_name("BYTES").default_value(Ask::LONGEST);
     Command::new("check")
         .about("Answer one question in one line, for node problem detector's custom plugin monitor")
         .after_help(
-            "It asks the running plugin at --http-address for less than a second; without it, it says what can be seen \
+            "It asks the running plugin at --http-address for less than a second; without it, it \
+                says what can be seen \
              from outside. Exit code: 0 OK, 1 NonOK, 2 Unknown.",
         )
-        .arg(rule.help("Is every GPU Healthy, every resource registered with the kubelet, does NVML answer; or all"))
+        .arg(rule.help(
+            "Is every GPU Healthy, every resource registered with the kubelet, does \
+            NVML answer; or all",
+        ))
         .arg(longest.value_parser(clap::value_parser!(u16)).help("The most bytes of the line"))
 }
 
@@ -182,15 +190,26 @@ fn of_config(mut config: ArgMatches, sources: &mut Sources) -> Action {
 }
 
 fn doctor() -> Command {
-    let output = Arg::new("output").long("output").short('o').value_name("FORMAT").value_parser(["text", "json"]);
-    let root = Arg::new("host-root").long("host-root").value_name("DIR").value_parser(clap::value_parser!(PathBuf));
+    let output = Arg::new("output")
+        .long("output")
+        .short('o')
+        .value_name("FORMAT")
+        .value_parser(["text", "json"]);
+    let root = Arg::new("host-root")
+        .long("host-root")
+        .value_name("DIR")
+        .value_parser(clap::value_parser!(PathBuf));
     Command::new("doctor")
         .about("Tell why pods on this node do not get GPUs, and what mends it; nothing is changed")
-        .after_help("Exit code: 0 all is well, 1 something keeps GPUs from pods, 2 not all could be checked.")
-        .arg(output.default_value("text").help("How the findings are told"))
-        .arg(
-            root.help("Where the root of the host is mounted; found by itself where the driver root is at or below it"),
+        .after_help(
+            "Exit code: 0 all is well, 1 something keeps GPUs from pods, 2 not all could \
+            be checked.",
         )
+        .arg(output.default_value("text").help("How the findings are told"))
+        .arg(root.help(
+            "Where the root of the host is mounted; found by itself where the driver \
+                root is at or below it",
+        ))
         .arg(Arg::new(SURVEY).long(SURVEY).hide(true).action(ArgAction::SetTrue))
 }
 
@@ -200,15 +219,24 @@ pub fn command() -> Command {
     let version = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GIT_COMMIT"));
     let check = Command::new("check")
         .about("Tell every mistake and warning in a config file, and start nothing")
-        .arg(Arg::new("FILE").required(true).value_parser(clap::value_parser!(PathBuf)).help("The file to check"));
-    let show = Command::new("show").about("Print the configuration in force as YAML, with the origin of each value");
+        .arg(
+            Arg::new("FILE")
+                .required(true)
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("The file to check"),
+        );
+    let show = Command::new("show")
+        .about("Print the configuration in force as YAML, with the origin of each value");
     let config = Command::new("config")
         .about("Check or show the configuration")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([check, show]);
     Command::new("gpu-device-plugin")
-        .about("Offers a node's NVIDIA GPUs to the kubelet. Without a subcommand it serves until it is stopped.")
+        .about(
+            "Offers a node's NVIDIA GPUs to the kubelet. Without a subcommand it serves until \
+            it is stopped.",
+        )
         .after_help(unflagged())
         .version(version)
         .disable_version_flag(true)
@@ -250,7 +278,10 @@ fn help(setting: &Setting) -> String {
         ("also", aliases.join(", ")),
         ("default", setting.default.to_owned()),
     ];
-    let notes = notes.iter().filter(|(_, text)| !text.is_empty()).map(|(label, text)| format!("[{label}: {text}]"));
+    let notes = notes
+        .iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(label, text)| format!("[{label}: {text}]"));
     format!("{}\n{}", setting.help, notes.collect::<Vec<_>>().join(" "))
 }
 
@@ -261,7 +292,8 @@ fn unflagged() -> String {
         text.push_str(&format!("  {}\n          {}\n", setting.name(), setting.help));
     }
     text.push_str(
-        "\nA flag counts before the environment, the environment before the file, the file before the default.",
+        "\nA flag counts before the environment, the environment before the file, the file before \
+            the default.",
     );
     text
 }
@@ -278,7 +310,9 @@ fn take_flags(matches: &mut ArgMatches, sources: &mut Sources) {
 fn dashed(argument: OsString) -> OsString {
     let long = |text: &str| {
         let name = text.split('=').next().unwrap_or(text);
-        settings::ALL.iter().any(|setting| setting.flag == Some(name) || setting.aliases.contains(&name))
+        settings::ALL
+            .iter()
+            .any(|setting| setting.flag == Some(name) || setting.aliases.contains(&name))
     };
     match argument.to_str().and_then(|text| text.strip_prefix('-')) {
         Some(text) if long(text) => OsString::from(format!("--{text}")),

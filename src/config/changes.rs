@@ -7,7 +7,8 @@ use super::settings::{self, Setting};
 use crate::device::names::ResourceName;
 use crate::device::sharing::{SharedResource, Sharing};
 
-/// What has to be done to go from one configuration to another. Where a value comes from is no difference.
+/// What has to be done to go from one configuration to another. Where a value comes from is no
+/// difference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Settings that wait for the next start of the process, by name.
@@ -51,13 +52,16 @@ impl Config {
             at_next_start: at_next_start(&self.process, &new.process),
             layout: self.layout != new.layout,
             resources: shared_differently(&self.sharing, &new.sharing),
-            injection: self.injection != new.injection || mps(self) != mps(new) || mps_root(self) != mps_root(new),
+            injection: self.injection != new.injection
+                || mps(self) != mps(new)
+                || mps_root(self) != mps_root(new),
             allocation: self.allocation != new.allocation,
             health: self.health != new.health,
         }
     }
 
-    /// Takes over what is fixed while the process lives, so that this configuration says what is in force.
+    /// Takes over what is fixed while the process lives, so that this configuration says what is in
+    /// force.
     pub fn keep_process_of(&mut self, running: &Self) {
         self.process = running.process.clone();
         for (setting, _) in process_settings(&self.process, &running.process) {
@@ -68,7 +72,11 @@ impl Config {
 }
 
 fn at_next_start(old: &Process, new: &Process) -> Vec<&'static str> {
-    process_settings(old, new).into_iter().filter(|(_, same)| !same).map(|(setting, _)| setting.name()).collect()
+    process_settings(old, new)
+        .into_iter()
+        .filter(|(_, same)| !same)
+        .map(|(setting, _)| setting.name())
+        .collect()
 }
 
 /// The settings that are read once, and whether both sides agree on them.
@@ -95,7 +103,9 @@ fn shared_differently(old: &Sharing, new: &Sharing) -> BTreeSet<ResourceName> {
     let (from, to) = (entries(old), entries(new));
     let lost = from.iter().filter(|entry| !to.contains(entry));
     let gained = to.iter().filter(|entry| !from.contains(entry));
-    lost.chain(gained).flat_map(|(entry, ..)| [entry.name.clone(), entry.offered_as.clone()]).collect()
+    lost.chain(gained)
+        .flat_map(|(entry, ..)| [entry.name.clone(), entry.offered_as.clone()])
+        .collect()
 }
 
 /// Each shared resource with the rules that hold for it.

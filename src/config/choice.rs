@@ -148,7 +148,8 @@ impl Choice for Action {
 }
 
 impl Choice for Weight {
-    const WORDS: &'static [(&'static str, Self)] = &[("event", Self::Degraded), ("unhealthy", Self::Unhealthy)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("event", Self::Degraded), ("unhealthy", Self::Unhealthy)];
 }
 
 impl Choice for WholeGpuPolicy {

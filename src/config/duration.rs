@@ -1,4 +1,5 @@
-//! Durations as Go writes them: `10s`, `1m30s`, `1.5h`. A bare number counts nanoseconds, and `infinite` is a word.
+//! Durations as Go writes them: `10s`, `1m30s`, `1.5h`. A bare number counts nanoseconds, and
+//! `infinite` is a word.
 
 use std::time::Duration;
 
@@ -93,7 +94,9 @@ mod tests {
 
     #[test]
     fn a_duration_reads_back_as_written() {
-        for nanoseconds in [0, 1, 999, 1_000_000, 10_000_000_000, 3_661_001_001_001, 86_400_000_000_000] {
+        for nanoseconds in
+            [0, 1, 999, 1_000_000, 10_000_000_000, 3_661_001_001_001, 86_400_000_000_000]
+        {
             let duration = Duration::from_nanos(nanoseconds);
             assert_eq!(parse(&written(duration)), Some(duration));
         }

@@ -1,4 +1,5 @@
-//! The keys of one mapping in a config file: each is taken by name, whatever its case, and what nobody took is told.
+//! The keys of one mapping in a config file: each is taken by name, whatever its case, and what
+//! nobody took is told.
 
 use super::nearest::nearest;
 use super::report::{Origin, Report};
@@ -43,7 +44,8 @@ impl<'a> Fields<'a> {
         Some(Self { path: path.to_owned(), entries, known: Vec::new() })
     }
 
-    /// The value of `name`, if it is there and says something. Written twice, the last one counts, with a warning.
+    /// The value of `name`, if it is there and says something. Written twice, the last one counts,
+    /// with a warning.
     pub(super) fn take(&mut self, name: &'static str, report: &mut Report) -> Option<Field<'a>> {
         self.known.push(name);
         let path = joined(&self.path, name);
@@ -54,7 +56,8 @@ impl<'a> Fields<'a> {
             }
             *taken = true;
             if let Some((earlier, _)) = found.replace((key, node)) {
-                let problem = format!("is written again on line {}, and only that one counts", key.line);
+                let problem =
+                    format!("is written again on line {}, and only that one counts", key.line);
                 report.warning(Origin::File { line: earlier.line }, path.as_str(), "", problem);
             }
         }
@@ -76,7 +79,12 @@ impl<'a> Fields<'a> {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known here: {}", known.join(", ")),
             };
-            report.warning(Origin::File { line: key.line }, field.path, "", format!("unknown key, ignored; {hint}"));
+            report.warning(
+                Origin::File { line: key.line },
+                field.path,
+                "",
+                format!("unknown key, ignored; {hint}"),
+            );
         }
     }
 }
@@ -84,7 +92,12 @@ impl<'a> Fields<'a> {
 /// The items of a list; anything else is a mistake.
 pub(super) fn items<'a>(field: &Field<'a>, report: &mut Report) -> Vec<Field<'a>> {
     let Value::List(items) = &field.node.value else {
-        report.mistake(field.origin(), field.path.as_str(), field.node.shown(), "is not a list (- item)");
+        report.mistake(
+            field.origin(),
+            field.path.as_str(),
+            field.node.shown(),
+            "is not a list (- item)",
+        );
         return Vec::new();
     };
     let item = |(number, node)| Field { path: format!("{}[{number}]", field.path), node };

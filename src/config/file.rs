@@ -1,5 +1,5 @@
-//! What a config file may say (version v1, YAML or JSON): the keys of NVIDIA's schema and ours, found in the document
-//! and not yet weighed against flags and environment.
+//! What a config file may say (version v1, YAML or JSON): the keys of NVIDIA's schema and ours,
+//! found in the document and not yet weighed against flags and environment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,14 +28,16 @@ pub(super) fn document(file: &FileText, from: &Origin, report: &mut Report) -> O
     let bytes = match &file.content {
         Ok(bytes) => bytes,
         Err(error) => {
-            let problem = format!("cannot be read: {error}; is the ConfigMap or directory mounted there?");
+            let problem =
+                format!("cannot be read: {error}; is the ConfigMap or directory mounted there?");
             report.mistake(from.clone(), "config-file", format!("{path:?}"), problem);
             return None;
         }
     };
     report.file = Some(file.path.clone());
     if bytes.len() > LARGEST {
-        let problem = format!("the file has more than {LARGEST} bytes, the most that a ConfigMap holds");
+        let problem =
+            format!("the file has more than {LARGEST} bytes, the most that a ConfigMap holds");
         report.mistake(Origin::File { line: 1 }, "", "", problem);
         return None;
     }
@@ -51,12 +53,22 @@ pub(super) fn document(file: &FileText, from: &Origin, report: &mut Report) -> O
     match tree::read(text) {
         Ok(document) => {
             if let Some(line) = document.second_document {
-                report.warning(Origin::File { line }, "", "", "a second document begins here and is ignored");
+                report.warning(
+                    Origin::File { line },
+                    "",
+                    "",
+                    "a second document begins here and is ignored",
+                );
             }
             document.root
         }
         Err(error) => {
-            report.mistake(Origin::File { line: error.line }, "", "", format!("not YAML or JSON: {}", error.problem));
+            report.mistake(
+                Origin::File { line: error.line },
+                "",
+                "",
+                format!("not YAML or JSON: {}", error.problem),
+            );
             None
         }
     }
@@ -111,7 +123,8 @@ pub(super) fn layer<'a>(root: &'a Node, report: &mut Report) -> Layer<'a> {
     layer.resources = fields.take("resources", report);
     layer.health = fields.take("health", report);
     if let Some(line) = fields.take("commandLine", report) {
-        let problem = "is ignored: these settings are taken from the command line and the environment only";
+        let problem =
+            "is ignored: these settings are taken from the command line and the environment only";
         report.warning(line.origin(), "commandLine", "", problem);
     }
     fields.finish(report);
@@ -151,7 +164,12 @@ fn feature_discovery(flags: &mut Fields<'_>, report: &mut Report) {
     gfd.finish(report);
 }
 
-fn check(fields: &mut Fields<'_>, name: &'static str, report: &mut Report, read: impl FnOnce(&Node) -> Read<()>) {
+fn check(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    report: &mut Report,
+    read: impl FnOnce(&Node) -> Read<()>,
+) {
     let Some(field) = fields.take(name, report) else { return };
     for wrong in read(field.node).err().unwrap_or_default() {
         report.mistake(field.origin(), field.path.as_str(), wrong.value, wrong.problem);

@@ -1,10 +1,10 @@
-//! Which GPUs are offered: terms that include and terms that exclude, by index, UUID, PCI bus id or model. What is
-//! excluded is reserved for the system.
+//! Which GPUs are offered: terms that include and terms that exclude, by index, UUID, PCI bus id or
+//! model. What is excluded is reserved for the system.
 //!
-//! One syntax for the flag `--devices`, the variable `DEVICES` and the file's key `devices`: a list of terms, each
-//! `3`, `0-3`, `GPU-<uuid>`, `0000:1b:00.0` or `model=PATTERN` with `*` for anything (`index=`, `uuid=` and `pci=` may
-//! stand before the others), and a `!` before a term that takes away. In a file also
-//! `devices: {include: [...], exclude: [...]}`.
+//! One syntax for the flag `--devices`, the variable `DEVICES` and the file's key `devices`: a list
+//! of terms, each `3`, `0-3`, `GPU-<uuid>`, `0000:1b:00.0` or `model=PATTERN` with `*` for anything
+//! (`index=`, `uuid=` and `pci=` may stand before the others), and a `!` before a term that takes
+//! away. In a file also `devices: {include: [...], exclude: [...]}`.
 
 use std::str::FromStr;
 
@@ -17,7 +17,8 @@ use crate::device::sharing::DeviceRef;
 /// A text that is no term.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is not a GPU: an index (3), a range (0-3), a UUID (GPU-...), a PCI bus id (0000:1b:00.0) or model=PATTERN is asked for{hint}"
+    "is not a GPU: an index (3), a range (0-3), a UUID (GPU-...), a PCI bus id (0000:1b:00.0) or \
+        model=PATTERN is asked for{hint}"
 )]
 pub struct NotATerm {
     hint: String,
@@ -27,22 +28,26 @@ impl FromStr for Term {
     type Err = NotATerm;
 
     fn from_str(text: &str) -> Result<Self, NotATerm> {
-        let (kind, value) =
-            text.split_once('=').map_or((None, text), |(kind, value)| (Some(kind.trim()), value.trim()));
+        let (kind, value) = text
+            .split_once('=')
+            .map_or((None, text), |(kind, value)| (Some(kind.trim()), value.trim()));
         let term = match kind {
             Some("index") => index(value),
             Some("uuid") => uuid(value),
             Some("pci") => value.parse().ok().map(Self::PciBusId),
             Some("model") => (!value.is_empty()).then(|| Self::Model(Pattern::new(value))),
             Some(_) => None,
-            None => index(value).or_else(|| uuid(value)).or_else(|| value.parse().ok().map(Self::PciBusId)),
+            None => index(value)
+                .or_else(|| uuid(value))
+                .or_else(|| value.parse().ok().map(Self::PciBusId)),
         };
         term.ok_or_else(|| NotATerm { hint: hint(kind, value) })
     }
 }
 
 fn index(text: &str) -> Option<Term> {
-    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    let plain =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
     match text.split_once('-') {
         Some((first, last)) => {
             let (first, last) = (plain(first)?, plain(last)?);
@@ -58,8 +63,10 @@ fn uuid(text: &str) -> Option<Term> {
 
 fn hint(kind: Option<&str>, value: &str) -> String {
     match kind {
-        Some(kind) => nearest(kind, ["index", "uuid", "pci", "model"])
-            .map_or_else(|| format!("; {kind:?} is no kind of term"), |near| format!("; is {near}=... meant?")),
+        Some(kind) => nearest(kind, ["index", "uuid", "pci", "model"]).map_or_else(
+            || format!("; {kind:?} is no kind of term"),
+            |near| format!("; is {near}=... meant?"),
+        ),
         None if value.starts_with("MIG-") => "; MIG devices follow their GPU".to_owned(),
         None if value.contains(['*', ' ']) => "; is model=... meant?".to_owned(),
         None => String::new(),
@@ -70,7 +77,10 @@ fn hint(kind: Option<&str>, value: &str) -> String {
 pub(super) fn filter(raw: Raw<'_>) -> Read<DeviceFilter> {
     let terms = match raw {
         Raw::Node(Node { value: Value::Map(entries), .. }) => {
-            raw::all(entries.iter().map(|(key, node)| side(key, node)))?.into_iter().flatten().collect()
+            raw::all(entries.iter().map(|(key, node)| side(key, node)))?
+                .into_iter()
+                .flatten()
+                .collect()
         }
         raw => items(raw)?,
     };
@@ -123,12 +133,15 @@ impl FromStr for DeviceRef {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const ASKED: &str = "is not a GPU index (0), a MIG index (0:1) or a UUID (GPU-..., MIG-...)";
+        const ASKED: &str =
+            "is not a GPU index (0), a MIG index (0:1) or a UUID (GPU-..., MIG-...)";
         if text.starts_with("GPU-") || text.starts_with("MIG-") {
             return text.parse().map(Self::Uuid).map_err(|_| ASKED);
         }
         match text.split_once(':') {
-            Some((gpu, mig)) => text_number(gpu).zip(text_number(mig)).map(|(gpu, mig)| Self::Mig(gpu, mig)),
+            Some((gpu, mig)) => {
+                text_number(gpu).zip(text_number(mig)).map(|(gpu, mig)| Self::Mig(gpu, mig))
+            }
             None => text_number(text).map(Self::Gpu),
         }
         .ok_or(ASKED)

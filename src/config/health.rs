@@ -14,7 +14,8 @@ use crate::device::health::{Action, EventType, Thresholds};
 
 /// What holds where nobody says otherwise.
 pub(super) fn defaults() -> Health {
-    let Thresholds { suspicion, quiet, row_remap_pending, drain_p2p, fabric, .. } = Thresholds::default();
+    let Thresholds { suspicion, quiet, row_remap_pending, drain_p2p, fabric, .. } =
+        Thresholds::default();
     Health {
         enabled: true,
         event_types: EventType::ALL.into_iter().collect(),
@@ -39,7 +40,8 @@ pub(super) fn defaults() -> Health {
     }
 }
 
-/// Reads `health`. `pollInterval` is a setting of its own: it comes back to be weighed against flag and environment.
+/// Reads `health`. `pollInterval` is a setting of its own: it comes back to be weighed against flag
+/// and environment.
 pub(super) fn health<'a>(
     field: &Field<'a>,
     health: &mut Health,
@@ -58,7 +60,8 @@ pub(super) fn health<'a>(
     reader.set("relapses", &mut health.relapses, count);
     reader.set("relapseWindow", &mut health.relapse_window, duration);
     reader.set("missedCalls", &mut health.missed_calls, count);
-    reader.set("rowRemapPending", &mut health.row_remap_pending, |node| raw::choice(Raw::Node(node)));
+    reader
+        .set("rowRemapPending", &mut health.row_remap_pending, |node| raw::choice(Raw::Node(node)));
     reader.set("drainP2P", &mut health.drain_p2p, |node| raw::choice(Raw::Node(node)));
     reader.set("fabric", &mut health.fabric, |node| raw::choice(Raw::Node(node)));
     reader.set("suspicion", &mut health.suspicion, duration);
@@ -67,7 +70,9 @@ pub(super) fn health<'a>(
     }
     reader.set("callDeadline", &mut health.call_deadline, deadline);
     reader.set("releaseFor", &mut health.release_for, duration);
-    reader.set("releaseForReset", &mut health.release_for_reset, |node| raw::boolean(Raw::Node(node)));
+    reader.set("releaseForReset", &mut health.release_for_reset, |node| {
+        raw::boolean(Raw::Node(node))
+    });
     if let Some(actions) = fields.take("xids", report) {
         health.xids = xid_actions(&actions, report, origins);
     }
@@ -104,9 +109,10 @@ fn duration(node: &Node) -> Read<Duration> {
 /// A healthy driver may well take some milliseconds.
 fn deadline(node: &Node) -> Read<Duration> {
     match duration(node)? {
-        deadline if deadline < Duration::from_millis(100) => {
-            raw::wrong(node.shown(), "is shorter than 100ms; a number without a unit counts nanoseconds")
-        }
+        deadline if deadline < Duration::from_millis(100) => raw::wrong(
+            node.shown(),
+            "is shorter than 100ms; a number without a unit counts nanoseconds",
+        ),
         deadline => Ok(deadline),
     }
 }
@@ -116,7 +122,8 @@ fn count(node: &Node) -> Read<u32> {
 }
 
 fn event_types(node: &Node) -> Read<BTreeSet<EventType>> {
-    let words = raw::list(Raw::Node(node))?.into_iter().map(|item| item.read(raw::word::<EventType>));
+    let words =
+        raw::list(Raw::Node(node))?.into_iter().map(|item| item.read(raw::word::<EventType>));
     Ok(raw::all(words)?.into_iter().collect())
 }
 
@@ -138,19 +145,30 @@ fn xid(text: &str) -> Read<u32> {
     }
 }
 
-fn xid_actions(field: &Field<'_>, report: &mut Report, origins: &mut Origins) -> BTreeMap<u32, Action> {
+fn xid_actions(
+    field: &Field<'_>,
+    report: &mut Report,
+    origins: &mut Origins,
+) -> BTreeMap<u32, Action> {
     let mut actions = BTreeMap::new();
     let Some(fields) = Fields::open(&field.path, field.node, report) else { return actions };
     for (key, action) in fields.rest() {
         match xid(&key.name) {
             Ok(xid) => {
-                if let Some(action) = told(raw::choice(Raw::Node(action.node)), &action, report, origins) {
+                if let Some(action) =
+                    told(raw::choice(Raw::Node(action.node)), &action, report, origins)
+                {
                     actions.insert(xid, action);
                 }
             }
             Err(wrongs) => {
                 for wrong in wrongs {
-                    report.mistake(action.origin(), field.path.as_str(), wrong.value, wrong.problem);
+                    report.mistake(
+                        action.origin(),
+                        field.path.as_str(),
+                        wrong.value,
+                        wrong.problem,
+                    );
                 }
             }
         }
@@ -160,9 +178,18 @@ fn xid_actions(field: &Field<'_>, report: &mut Report, origins: &mut Origins) ->
 
 /// An Xid that is both ignored and critical says two things at once.
 fn both(health: &Health, field: &Field<'_>, report: &mut Report) {
-    let (Xids::These(ignored), Xids::These(critical)) = (&health.ignored_xids, &health.critical_xids) else { return };
+    let (Xids::These(ignored), Xids::These(critical)) =
+        (&health.ignored_xids, &health.critical_xids)
+    else {
+        return;
+    };
     for xid in ignored.intersection(critical).filter(|xid| !health.xids.contains_key(xid)) {
         let problem = "is in ignoredXIDs and in criticalXIDs; leave it in one of them";
-        report.mistake(field.origin(), format!("{}.criticalXIDs", field.path), xid.to_string(), problem);
+        report.mistake(
+            field.origin(),
+            format!("{}.criticalXIDs", field.path),
+            xid.to_string(),
+            problem,
+        );
     }
 }

@@ -8,7 +8,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use super::choice::{CdiFeature, Choice, DiscoveryStrategy, words};
 use super::file::{self, FileText};
 use super::model::{
-    Allocation, Cdi, Config, DisabledHooks, HttpAddress, Imex, Injection, KubeletSocket, Layout, Process,
+    Allocation, Cdi, Config, DisabledHooks, HttpAddress, Imex, Injection, KubeletSocket, Layout,
+    Process,
 };
 use super::nearest::nearest;
 use super::raw::{self, Raw, Read};
@@ -24,8 +25,8 @@ use crate::device::sharing::Sharing;
 pub enum Purpose {
     /// To run on it.
     Serve,
-    /// To check a file, here and now, that will be used elsewhere: what flags and environment have to add there is a
-    /// warning.
+    /// To check a file, here and now, that will be used elsewhere: what flags and environment have
+    /// to add there is a warning.
     Check,
 }
 
@@ -46,14 +47,22 @@ impl Loaded {
 }
 
 /// Reads all sources. Every mistake in any of them is in the one refusal.
-pub fn load(sources: &Sources, file: Option<&FileText>, purpose: Purpose) -> Result<Loaded, Refused> {
+pub fn load(
+    sources: &Sources,
+    file: Option<&FileText>,
+    purpose: Purpose,
+) -> Result<Loaded, Refused> {
     let (config, report) = read(sources, file, purpose);
     if report.mistakes.is_empty() { Ok(Loaded { config, report }) } else { Err(Refused(report)) }
 }
 
-/// Reads all sources. Where there is a mistake, the default stands in the configuration, which is then one to look
-/// around with and none to run on.
-pub(super) fn read(sources: &Sources, file: Option<&FileText>, purpose: Purpose) -> (Config, Report) {
+/// Reads all sources. Where there is a mistake, the default stands in the configuration, which is
+/// then one to look around with and none to run on.
+pub(super) fn read(
+    sources: &Sources,
+    file: Option<&FileText>,
+    purpose: Purpose,
+) -> (Config, Report) {
     let mut report = Report::default();
     let from = sources.config_file().map_or(Origin::Default, |(_, origin)| origin);
     let origins = Origins::from([(settings::CONFIG_FILE.name().to_owned(), from.clone())]);
@@ -103,15 +112,18 @@ impl Reader<'_> {
     }
 
     fn layout(&mut self) -> Layout {
-        let (discovery, origin) = self.read_from(&settings::DISCOVERY_STRATEGY, raw::choice::<DiscoveryStrategy>);
+        let (discovery, origin) =
+            self.read_from(&settings::DISCOVERY_STRATEGY, raw::choice::<DiscoveryStrategy>);
         if discovery == DiscoveryStrategy::Tegra {
-            let problem = "has no effect: devices are found through NVML, and Tegra systems without it have none";
+            let problem = "has no effect: devices are found through NVML, and Tegra systems \
+                without it have none";
             self.report.warning(origin, settings::DISCOVERY_STRATEGY.name(), "\"tegra\"", problem);
         }
         let custom_resources = self.read(&settings::CUSTOM_RESOURCES, raw::boolean);
         let field = self.layer.resources.take();
-        let names =
-            field.map(|field| resources::resources(&field, custom_resources, &mut self.report, &mut self.origins));
+        let names = field.map(|field| {
+            resources::resources(&field, custom_resources, &mut self.report, &mut self.origins)
+        });
         let names = names.unwrap_or_default();
         Layout {
             mig_strategy: self.read(&settings::MIG_STRATEGY, raw::choice),
@@ -129,7 +141,13 @@ impl Reader<'_> {
         let stated = sharing::sharing(&field, custom, &mut self.report, &mut self.origins);
         let Some((replication, line)) = stated.mps else {
             let Some(replication) = stated.time_slicing else { return Sharing::None };
-            sharing::without_devices("timeSlicing", &replication, layout, &mut self.report, &self.origins);
+            sharing::without_devices(
+                "timeSlicing",
+                &replication,
+                layout,
+                &mut self.report,
+                &self.origins,
+            );
             return Sharing::TimeSlicing(replication);
         };
         sharing::without_devices("mps", &replication, layout, &mut self.report, &self.origins);
@@ -137,12 +155,14 @@ impl Reader<'_> {
         if layout.mig_strategy == MigStrategy::Mixed {
             let by = self.origins.get(settings::MIG_STRATEGY.name()).unwrap_or(&Origin::Default);
             let problem = format!(
-                "cannot be combined with the MIG strategy mixed (from {by}); use timeSlicing, or the strategy none or single"
+                "cannot be combined with the MIG strategy mixed (from {by}); use timeSlicing, or \
+                    the strategy none or single"
             );
             self.report.mistake(origin.clone(), "sharing.mps", "", problem);
         }
         if root.is_none() {
-            let problem = "needs the MPS root, the host's directory of the control daemon: flag --mps-root, environment \
+            let problem = "needs the MPS root, the host's directory of the control daemon: flag \
+                --mps-root, environment \
                            MPS_ROOT or flags.mpsRoot (usually /run/nvidia/mps)";
             match purpose {
                 Purpose::Serve => self.report.mistake(origin, "sharing.mps", "", problem),
@@ -153,11 +173,14 @@ impl Reader<'_> {
     }
 
     fn injection(&mut self) -> Injection {
-        let driver_root = self.read(&settings::DRIVER_ROOT, raw::absolute).unwrap_or_else(|| PathBuf::from("/"));
-        let dev_root = self.read(&settings::DEV_ROOT, raw::absolute).unwrap_or_else(|| driver_root.clone());
+        let driver_root =
+            self.read(&settings::DRIVER_ROOT, raw::absolute).unwrap_or_else(|| PathBuf::from("/"));
+        let dev_root =
+            self.read(&settings::DEV_ROOT, raw::absolute).unwrap_or_else(|| driver_root.clone());
         let has_imex = self.read(&settings::IMEX_CHANNEL_IDS, imex_channels);
         let required = self.read(&settings::IMEX_REQUIRED, raw::boolean);
-        let (list_strategies, origin) = self.read_from(&settings::DEVICE_LIST_STRATEGY, list_strategies);
+        let (list_strategies, origin) =
+            self.read_from(&settings::DEVICE_LIST_STRATEGY, list_strategies);
         self.specifications_elsewhere(&list_strategies, origin);
         Injection {
             list_strategies,
@@ -178,24 +201,41 @@ impl Reader<'_> {
     }
 
     /// Names alone make no device: without a specification the runtime refuses the container.
-    fn specifications_elsewhere(&mut self, strategies: &BTreeSet<DeviceListStrategy>, origin: Origin) {
-        const CDI: [DeviceListStrategy; 2] = [DeviceListStrategy::CdiAnnotations, DeviceListStrategy::CdiCri];
-        let words: Vec<_> = strategies.iter().filter(|word| CDI.contains(word)).map(ToString::to_string).collect();
+    fn specifications_elsewhere(
+        &mut self,
+        strategies: &BTreeSet<DeviceListStrategy>,
+        origin: Origin,
+    ) {
+        const CDI: [DeviceListStrategy; 2] =
+            [DeviceListStrategy::CdiAnnotations, DeviceListStrategy::CdiCri];
+        let words: Vec<_> =
+            strategies.iter().filter(|word| CDI.contains(word)).map(ToString::to_string).collect();
         if !words.is_empty() {
-            let problem = "hands out names of CDI devices alone: this version does not write their specifications, so \
-                           something else has to write those of the kind k8s.device-plugin.nvidia.com/gpu on the host, \
-                           or containers do not start (nvidia-ctk cdi generate --vendor=k8s.device-plugin.nvidia.com \
+            let problem = "hands out names of CDI devices alone: this version does not write their \
+                specifications, so \
+                           something else has to write those of the kind \
+                           k8s.device-plugin.nvidia.com/gpu on the host, \
+                           or containers do not start (nvidia-ctk cdi generate \
+                           --vendor=k8s.device-plugin.nvidia.com \
                            --device-name-strategy=uuid writes them)";
-            self.report.warning(origin, settings::DEVICE_LIST_STRATEGY.name(), words.join(","), problem);
+            self.report.warning(
+                origin,
+                settings::DEVICE_LIST_STRATEGY.name(),
+                words.join(","),
+                problem,
+            );
         }
     }
 
     fn cdi(&mut self) -> Cdi {
         let (asked, origin) = self.read_from(&settings::CDI_FEATURE_FLAGS, words_of);
-        let (features, unknown): (Vec<_>, Vec<_>) =
-            asked.iter().map(|word| CdiFeature::from_word(word).ok_or(word)).partition(Result::is_ok);
+        let (features, unknown): (Vec<_>, Vec<_>) = asked
+            .iter()
+            .map(|word| CdiFeature::from_word(word).ok_or(word))
+            .partition(Result::is_ok);
         for word in unknown.into_iter().filter_map(Result::err) {
-            let problem = format!("is unknown and ignored; known: {}", words::<CdiFeature>().join(", "));
+            let problem =
+                format!("is unknown and ignored; known: {}", words::<CdiFeature>().join(", "));
             let key = settings::CDI_FEATURE_FLAGS.name();
             self.report.warning(origin.clone(), key, format!("{word:?}"), problem);
         }
@@ -214,7 +254,8 @@ impl Reader<'_> {
     fn health(&mut self) -> super::model::Health {
         let mut health = health::defaults();
         if let Some(field) = self.layer.health.take() {
-            let poll_interval = health::health(&field, &mut health, &mut self.report, &mut self.origins);
+            let poll_interval =
+                health::health(&field, &mut health, &mut self.report, &mut self.origins);
             if let (Some(key), Some(field)) = (settings::HEALTH_POLL_INTERVAL.key, poll_interval) {
                 self.layer.settings.insert(key, field);
             }
@@ -232,9 +273,10 @@ fn kubelet_socket(raw: Raw<'_>) -> Read<KubeletSocket> {
             let default = Path::new(settings::KUBELET_SOCKET.default);
             Ok(KubeletSocket::NeverRegister(default.parent().unwrap_or(default).to_owned()))
         }
-        Some(path) if path.file_name().is_none() => {
-            raw::wrong_text(&path.to_string_lossy(), "is a directory; the path of a socket is asked for")
-        }
+        Some(path) if path.file_name().is_none() => raw::wrong_text(
+            &path.to_string_lossy(),
+            "is a directory; the path of a socket is asked for",
+        ),
         Some(path) => Ok(KubeletSocket::At(path)),
     }
 }
@@ -264,8 +306,9 @@ fn http_address(raw: Raw<'_>) -> Read<HttpAddress> {
 
 const LOG_LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-/// A level, or a list of targets with theirs. Taken for itself a word that is no level would be a target, of which
-/// every line is written and of all others none: a mistyped level would silence the log. An empty variable says nothing.
+/// A level, or a list of targets with theirs. Taken for itself a word that is no level would be a
+/// target, of which every line is written and of all others none: a mistyped level would silence
+/// the log. An empty variable says nothing.
 fn log_filter(raw: Raw<'_>) -> Read<String> {
     let text = raw::text(raw)?;
     if text.trim().is_empty() {
@@ -274,11 +317,14 @@ fn log_filter(raw: Raw<'_>) -> Read<String> {
     let allowed = format!("a level ({}) or a comma list of target=level", LOG_LEVELS.join(", "));
     let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
     let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let wrong =
-        words.filter(|word| !word.contains('=') && !is_level(word) && !word.starts_with(env!("CARGO_CRATE_NAME")));
+    let wrong = words.filter(|word| {
+        !word.contains('=') && !is_level(word) && !word.starts_with(env!("CARGO_CRATE_NAME"))
+    });
     let wrong: Vec<Read<()>> = wrong
         .map(|word| {
-            let meant = nearest(word, LOG_LEVELS).map(|level| format!("; did you mean {level}?")).unwrap_or_default();
+            let meant = nearest(word, LOG_LEVELS)
+                .map(|level| format!("; did you mean {level}?"))
+                .unwrap_or_default();
             raw::wrong_text(word, format!("is not {allowed}{meant}"))
         })
         .collect();
@@ -289,15 +335,18 @@ fn log_filter(raw: Raw<'_>) -> Read<String> {
     }
 }
 
-/// What the runtime takes as the prefix of an annotation's key: nothing, or a DNS subdomain and a slash. More would make a
-/// key that it refuses, and the container with it.
+/// What the runtime takes as the prefix of an annotation's key: nothing, or a DNS subdomain and a
+/// slash. More would make a key that it refuses, and the container with it.
 fn annotation_prefix(raw: Raw<'_>) -> Read<String> {
     let text = raw::text(raw)?;
     let domain = text.strip_suffix('/');
     let label = |label: &str| {
         let ends = [label.bytes().next(), label.bytes().last()];
-        ends.iter().all(|byte| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
-            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        ends.iter()
+            .all(|byte| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()))
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     let sound = domain.is_some_and(|domain| domain.len() <= 253 && domain.split('.').all(label));
     if text.is_empty() || sound {
@@ -310,7 +359,10 @@ fn list_strategies(raw: Raw<'_>) -> Read<BTreeSet<DeviceListStrategy>> {
     let items = raw::list(raw)?;
     if items.is_empty() {
         let allowed = words::<DeviceListStrategy>().join(", ");
-        return raw::wrong("an empty list", format!("hands over nothing; allowed are any of {allowed}"));
+        return raw::wrong(
+            "an empty list",
+            format!("hands over nothing; allowed are any of {allowed}"),
+        );
     }
     Ok(raw::all(items.iter().map(|item| item.read(raw::word)))?.into_iter().collect())
 }
@@ -319,13 +371,18 @@ fn list_strategies(raw: Raw<'_>) -> Read<BTreeSet<DeviceListStrategy>> {
 fn imex_channels(raw: Raw<'_>) -> Read<bool> {
     let zero = |text: &str| match raw::text_number(text) {
         Some(0) => Ok(()),
-        _ => raw::wrong_text(text, "is not an IMEX channel that can be given to containers; allowed are none, or 0"),
+        _ => raw::wrong_text(
+            text,
+            "is not an IMEX channel that can be given to containers; allowed are none, or 0",
+        ),
     };
     let items = raw::list(raw)?;
     let channels = raw::all(items.iter().map(|item| item.read(zero)))?;
     match channels.len() {
         0 | 1 => Ok(!channels.is_empty()),
-        _ => raw::wrong("a list of several channels", "cannot be used; allowed are none, or 0 once"),
+        _ => {
+            raw::wrong("a list of several channels", "cannot be used; allowed are none, or 0 once")
+        }
     }
 }
 
@@ -339,7 +396,10 @@ fn poll_interval(raw: Raw<'_>) -> Read<std::time::Duration> {
     let duration = raw::duration(raw)?;
     if duration < SHORTEST {
         let written = super::duration::written(duration);
-        return raw::wrong(written, "is shorter than 100ms; a number without a unit counts nanoseconds");
+        return raw::wrong(
+            written,
+            "is shorter than 100ms; a number without a unit counts nanoseconds",
+        );
     }
     Ok(duration)
 }

@@ -1,9 +1,11 @@
-//! Configuration, in two storeys: what may be written (command line, environment, file) and the [`Config`] that the
-//! daemon runs on. Every mistake in all sources is told at once, each with its place.
+//! Configuration, in two storeys: what may be written (command line, environment, file) and the
+//! [`Config`] that the daemon runs on. Every mistake in all sources is told at once, each with its
+//! place.
 //!
-//! Reading order: [`settings`] is the table of everything that can be set; `args` and `file` find what was written;
-//! `load` weighs it (flag before environment before file before default) and checks it; `model` is the result. Beside
-//! them `show` prints a configuration, `changes` compares two, and `source` follows the file over time.
+//! Reading order: [`settings`] is the table of everything that can be set; `args` and `file` find
+//! what was written; `load` weighs it (flag before environment before file before default) and
+//! checks it; `model` is the result. Beside them `show` prints a configuration, `changes` compares
+//! two, and `source` follows the file over time.
 
 pub mod args;
 mod changes;
@@ -31,12 +33,15 @@ mod tests;
 mod tree;
 
 pub use changes::Changes;
-pub use choice::{CdiFeature, Choice, DiscoveryStrategy, LogFormat, SharedPolicy, UnknownWord, WholeGpuPolicy};
+pub use choice::{
+    CdiFeature, Choice, DiscoveryStrategy, LogFormat, SharedPolicy, UnknownWord, WholeGpuPolicy,
+};
 pub use file::FileText;
 pub use filter::NotATerm;
 pub use load::{Loaded, Purpose, load};
 pub use model::{
-    Allocation, Cdi, Config, DisabledHooks, Health, HttpAddress, Imex, Injection, KubeletSocket, Layout, Process, Xids,
+    Allocation, Cdi, Config, DisabledHooks, Health, HttpAddress, Imex, Injection, KubeletSocket,
+    Layout, Process, Xids,
 };
 pub use report::{Origin, Origins, Refused, Remark, Report};
 pub use show::show;

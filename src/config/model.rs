@@ -1,4 +1,5 @@
-//! What the daemon runs on: every value checked, every choice a type, grouped by what a change of it touches.
+//! What the daemon runs on: every value checked, every choice a type, grouped by what a change of
+//! it touches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,7 +30,8 @@ pub struct Config {
     pub allocation: Allocation,
     /// What makes a device Unhealthy.
     pub health: Health,
-    /// Where each value comes from. No part of the comparison of two configurations: see [`Config::changes`].
+    /// Where each value comes from. No part of the comparison of two configurations: see
+    /// [`Config::changes`].
     pub origins: Origins,
 }
 
@@ -114,9 +116,11 @@ pub struct Layout {
     pub devices: DeviceFilter,
     /// Whether the keys `resources`, `rename` and `devices` do what they say.
     pub custom_resources: bool,
-    /// Names for GPUs by model; the first pattern that fits counts, and without one it is `nvidia.com/gpu`.
+    /// Names for GPUs by model; the first pattern that fits counts, and without one it is
+    /// `nvidia.com/gpu`.
     pub gpu_names: Vec<NamePattern>,
-    /// Names for MIG devices by profile; the first that fits counts, and without one the strategy names them.
+    /// Names for MIG devices by profile; the first that fits counts, and without one the strategy
+    /// names them.
     pub mig_names: Vec<NamePattern>,
 }
 
@@ -222,7 +226,8 @@ pub struct Health {
     pub fabric: Weight,
     /// How long after an alarm a GPU is watched closely, and no Xid is over.
     pub suspicion: Duration,
-    /// On drivers without a recovery action: a quiet time after which an Xid is over; `None`: never by time alone.
+    /// On drivers without a recovery action: a quiet time after which an Xid is over; `None`: never
+    /// by time alone.
     pub quiet_period: Option<Duration>,
     /// How long a call of NVML may take.
     pub call_deadline: Duration,

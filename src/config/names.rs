@@ -1,5 +1,5 @@
-//! Resource names and patterns as a config file writes them: the prefix is added, and every length is checked with the
-//! suffix that comes later.
+//! Resource names and patterns as a config file writes them: the prefix is added, and every length
+//! is checked with the suffix that comes later.
 
 use crate::device::names::ResourceName;
 
@@ -21,23 +21,35 @@ pub(super) fn resource_name(text: &str) -> Result<ResourceName, String> {
         return Err(format!("names another domain; every resource is {DOMAIN}<name>"));
     }
     if name.len() > LONGEST {
-        return Err(format!("makes {name:?}, which has {} characters; at most {LONGEST} are allowed", name.len()));
+        return Err(format!(
+            "makes {name:?}, which has {} characters; at most {LONGEST} are allowed",
+            name.len()
+        ));
     }
     let lower = base.bytes().all(|b| !b.is_ascii_uppercase() && b != b'_');
-    if !lower || base.split('.').any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-')) {
+    if !lower
+        || base
+            .split('.')
+            .any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-'))
+    {
         return Err(
-            "is not a DNS subdomain: lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part"
+            "is not a DNS subdomain: lower-case letters, digits, '-' and '.', with a letter or \
+                digit at both ends of each part"
                 .to_owned(),
         );
     }
-    name.parse().map_err(|error: crate::device::names::NameError| format!("cannot be used: {error}"))
+    name.parse()
+        .map_err(|error: crate::device::names::NameError| format!("cannot be used: {error}"))
 }
 
 /// The name under which replicas of `name` are offered with `renameByDefault`.
 pub(super) fn shared_name(name: &ResourceName) -> Result<ResourceName, String> {
     let long = format!("{name}{SHARED}");
     if long.len() > LONGEST {
-        return Err(format!("becomes {long:?}, which has {} characters; at most {LONGEST} are allowed", long.len()));
+        return Err(format!(
+            "becomes {long:?}, which has {} characters; at most {LONGEST} are allowed",
+            long.len()
+        ));
     }
     resource_name(&long)
 }

@@ -1,6 +1,7 @@
 //! The known word that a mistyped one most likely meant.
 
-/// Longest word that is compared: longer ones are no typing errors, and the comparison is quadratic.
+/// Longest word that is compared: longer ones are no typing errors, and the comparison is
+/// quadratic.
 const LONGEST: usize = 64;
 
 /// The nearest of `known` to `word`, if it is near enough to be what was meant.

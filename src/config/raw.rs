@@ -1,5 +1,5 @@
-//! From what was written to a value: booleans, words, lists, paths, durations, from a text (flag, environment) or from
-//! a node of the file.
+//! From what was written to a value: booleans, words, lists, paths, durations, from a text (flag,
+//! environment) or from a node of the file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -110,7 +110,8 @@ pub(super) fn node_text(node: &Node) -> Read<&str> {
     }
 }
 
-/// A boolean, in the words of Go's `strconv.ParseBool`; an empty variable is false, as it is for NVIDIA's plugin.
+/// A boolean, in the words of Go's `strconv.ParseBool`; an empty variable is false, as it is for
+/// NVIDIA's plugin.
 pub(super) fn boolean(raw: Raw<'_>) -> Read<bool> {
     match raw {
         Raw::Texts(texts) => match Raw::last(texts) {
@@ -146,19 +147,24 @@ pub(super) fn word<C: Choice>(text: &str) -> Read<C> {
     wrong_text(text, format!("is not one of {}{}", allowed.join(", "), hint.unwrap_or_default()))
 }
 
-/// A list of texts: flags and variables are split at commas; in a file a single text is a list of one.
+/// A list of texts: flags and variables are split at commas; in a file a single text is a list of
+/// one.
 pub(super) fn list(raw: Raw<'_>) -> Read<Vec<Item>> {
     match raw {
         Raw::Texts([empty]) if empty.is_empty() => Ok(Vec::new()),
         Raw::Texts(texts) => Ok(texts.iter().flat_map(|text| split(text)).collect()),
-        Raw::Node(Node { value: Value::List(items), .. }) => all(items.iter().enumerate().map(|(number, node)| {
-            let (at, line) = (format!("[{number}]"), Some(node.line));
-            match node_text(node) {
-                Ok(text) => Ok(Item { text: text.to_owned(), at, line }),
-                Err(wrongs) => Err(placed(wrongs, &at, line)),
-            }
-        })),
-        Raw::Node(node) => Ok(vec![Item { text: node_text(node)?.to_owned(), at: String::new(), line: None }]),
+        Raw::Node(Node { value: Value::List(items), .. }) => {
+            all(items.iter().enumerate().map(|(number, node)| {
+                let (at, line) = (format!("[{number}]"), Some(node.line));
+                match node_text(node) {
+                    Ok(text) => Ok(Item { text: text.to_owned(), at, line }),
+                    Err(wrongs) => Err(placed(wrongs, &at, line)),
+                }
+            }))
+        }
+        Raw::Node(node) => {
+            Ok(vec![Item { text: node_text(node)?.to_owned(), at: String::new(), line: None }])
+        }
     }
 }
 
@@ -206,7 +212,11 @@ pub(super) fn duration(raw: Raw<'_>) -> Read<Duration> {
 }
 
 /// A whole number within `range`, which `allowed` puts in words.
-pub(super) fn number(node: &Node, range: std::ops::RangeInclusive<u32>, allowed: &str) -> Read<u32> {
+pub(super) fn number(
+    node: &Node,
+    range: std::ops::RangeInclusive<u32>,
+    allowed: &str,
+) -> Read<u32> {
     let number = match &node.value {
         Value::Scalar(scalar) => match scalar.meaning {
             Meaning::Int(number) => u32::try_from(number).ok(),

@@ -1,5 +1,5 @@
-//! What is said about a configuration: where each value comes from, every mistake, every warning, and the report that
-//! an operator reads.
+//! What is said about a configuration: where each value comes from, every mistake, every warning,
+//! and the report that an operator reads.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,8 +32,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The origin of each value, by key path (`flags.migStrategy`, `sharing.mps.resources[0].replicas`) or, for what a
-/// file cannot hold, by flag.
+/// The origin of each value, by key path (`flags.migStrategy`, `sharing.mps.resources[0].replicas`)
+/// or, for what a file cannot hold, by flag.
 pub type Origins = BTreeMap<String, Origin>;
 
 /// Something to be said about one value.
@@ -81,7 +81,8 @@ impl Report {
         self.warnings.push(Remark::new(origin, key, value, problem));
     }
 
-    /// File first and by line, then flags and environment: the order in which a person corrects them.
+    /// File first and by line, then flags and environment: the order in which a person corrects
+    /// them.
     pub(super) fn sort(&mut self) {
         let rank = |remark: &Remark| match remark.origin {
             Origin::File { .. } => 0,
@@ -104,7 +105,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (remarks, one, many) in [(&self.mistakes, "mistake", "mistakes"), (&self.warnings, "warning", "warnings")] {
+        for (remarks, one, many) in
+            [(&self.mistakes, "mistake", "mistakes"), (&self.warnings, "warning", "warnings")]
+        {
             match remarks.len() {
                 0 => continue,
                 1 => writeln!(f, "1 {one}:")?,
@@ -119,7 +122,12 @@ impl fmt::Display for Report {
 }
 
 impl Remark {
-    fn new(origin: Origin, key: impl Into<String>, value: impl Into<String>, problem: impl Into<String>) -> Self {
+    fn new(
+        origin: Origin,
+        key: impl Into<String>,
+        value: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
         let (key, value, problem) = (key.into(), value.into(), problem.into());
         Self { origin, key: clipped(&key), value: clipped(&value), problem }
     }
@@ -130,7 +138,11 @@ impl Remark {
             (origin, _) => origin.to_string(),
         };
         // A flag or variable is its own name; only a file needs the key beside the line.
-        let key = if matches!(self.origin, Origin::File { .. } | Origin::Default) { self.key.as_str() } else { "" };
+        let key = if matches!(self.origin, Origin::File { .. } | Origin::Default) {
+            self.key.as_str()
+        } else {
+            ""
+        };
         let mut text = place;
         for part in [key, &self.value] {
             if !part.is_empty() {
@@ -143,7 +155,8 @@ impl Remark {
     }
 }
 
-/// Long enough for any honest value, short enough for a log line; control characters do not reach a terminal.
+/// Long enough for any honest value, short enough for a log line; control characters do not reach a
+/// terminal.
 fn clipped(text: &str) -> String {
     const LONGEST: usize = 100;
     let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
@@ -161,7 +174,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the configuration was refused and nothing of it is in force: {}", self.0)?;
         f.write_str(
-            "correct them all and try again; `gpu-device-plugin config check FILE` checks a file and starts nothing",
+            "correct them all and try again; `gpu-device-plugin config check FILE` checks a file \
+                and starts nothing",
         )
     }
 }

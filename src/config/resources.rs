@@ -15,7 +15,12 @@ pub(super) struct Stated {
 }
 
 /// Reads `resources`. Without `custom` it is checked and then ignored.
-pub(super) fn resources(field: &Field<'_>, custom: bool, report: &mut Report, origins: &mut Origins) -> Stated {
+pub(super) fn resources(
+    field: &Field<'_>,
+    custom: bool,
+    report: &mut Report,
+    origins: &mut Origins,
+) -> Stated {
     let mut stated = Stated::default();
     let Some(mut fields) = Fields::open(&field.path, field.node, report) else { return stated };
     for (name, names) in [("gpus", &mut stated.gpus), ("mig", &mut stated.mig)] {
@@ -27,7 +32,8 @@ pub(super) fn resources(field: &Field<'_>, custom: bool, report: &mut Report, or
     if custom {
         return stated;
     }
-    let problem = "is ignored, as NVIDIA's plugin ignores it; flags.plugin.customResources: true makes it count";
+    let problem = "is ignored, as NVIDIA's plugin ignores it; flags.plugin.customResources: true \
+        makes it count";
     report.warning(field.origin(), field.path.as_str(), "", problem);
     origins.retain(|key, _| !key.starts_with("resources."));
     Stated::default()
@@ -39,19 +45,34 @@ fn patterns(list: &Field<'_>, report: &mut Report, origins: &mut Origins) -> Vec
         let Some(mut fields) = Fields::open(&entry.path, entry.node, report) else { continue };
         let (pattern, name) = (fields.take("pattern", report), fields.take("name", report));
         fields.finish(report);
-        for (key, field, asked) in
-            [("pattern", &pattern, "a GPU model or MIG profile, * for anything"), ("name", &name, "the resource name")]
-        {
+        for (key, field, asked) in [
+            ("pattern", &pattern, "a GPU model or MIG profile, * for anything"),
+            ("name", &name, "the resource name"),
+        ] {
             if field.is_none() {
-                report.mistake(entry.origin(), format!("{}.{key}", entry.path), "", format!("is missing: {asked}"));
+                report.mistake(
+                    entry.origin(),
+                    format!("{}.{key}", entry.path),
+                    "",
+                    format!("is missing: {asked}"),
+                );
             }
         }
-        let pattern = pattern.and_then(|field| told(raw::node_text(field.node), &field, report, origins));
+        let pattern =
+            pattern.and_then(|field| told(raw::node_text(field.node), &field, report, origins));
         let name = name.and_then(|field| told(name_of(field.node), &field, report, origins));
         let (Some(pattern), Some(name)) = (pattern, name) else { continue };
-        if names.iter().any(|earlier| earlier.pattern.as_str() == "*" || earlier.pattern.as_str() == pattern) {
+        if names
+            .iter()
+            .any(|earlier| earlier.pattern.as_str() == "*" || earlier.pattern.as_str() == pattern)
+        {
             let problem = "is never reached: a pattern before it takes all that it fits";
-            report.warning(entry.origin(), format!("{}.pattern", entry.path), format!("{pattern:?}"), problem);
+            report.warning(
+                entry.origin(),
+                format!("{}.pattern", entry.path),
+                format!("{pattern:?}"),
+                problem,
+            );
         }
         names.push(NamePattern { pattern: Pattern::new(pattern), name });
     }

@@ -1,5 +1,5 @@
-//! What a plain YAML scalar means, by the rules of the parser that NVIDIA's plugin uses: YAML 1.1 booleans, Go's
-//! integer literals, floats.
+//! What a plain YAML scalar means, by the rules of the parser that NVIDIA's plugin uses: YAML 1.1
+//! booleans, Go's integer literals, floats.
 
 /// What a scalar means.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,10 +23,14 @@ pub(super) fn resolve(text: &str) -> Meaning {
         }
         _ => {}
     }
-    integer(text).map(Meaning::Int).or_else(|| float(text).map(Meaning::Float)).unwrap_or(Meaning::Text)
+    integer(text)
+        .map(Meaning::Int)
+        .or_else(|| float(text).map(Meaning::Float))
+        .unwrap_or(Meaning::Text)
 }
 
-/// A Go integer literal: decimal, `0x`, `0o` or a leading zero (octal), `0b`, with underscores between digits.
+/// A Go integer literal: decimal, `0x`, `0o` or a leading zero (octal), `0b`, with underscores
+/// between digits.
 pub(super) fn integer(text: &str) -> Option<i64> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),

@@ -1,5 +1,5 @@
-//! The table of settings: the flag, the environment variables, the file key and the default of each. Command line,
-//! environment, file, `--help` and `config show` are all read off it.
+//! The table of settings: the flag, the environment variables, the file key and the default of
+//! each. Command line, environment, file, `--help` and `config show` are all read off it.
 
 /// How a flag takes its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,34 +76,45 @@ macro_rules! settings {
 
 settings! {
     CONFIG_FILE: Some("config-file"), [], ["CONFIG_FILE"], None, Value, "", DAEMON, "FILE",
-        "A YAML or JSON file (version v1) with what is not set by flags and environment. Read again when its content changes and on SIGHUP.";
+        "A YAML or JSON file (version v1) with what is not set by flags and environment. Read \
+            again when its content changes and on SIGHUP.";
     MIG_STRATEGY: Some("mig-strategy"), [], ["MIG_STRATEGY"], Some("flags.migStrategy"), Value, "none", RESOURCES,
-        "STRATEGY", "Which names MIG devices have: none (GPUs are offered whole), single (nvidia.com/gpu), mixed (such as nvidia.com/mig-1g.10gb).";
+        "STRATEGY", "Which names MIG devices have: none (GPUs are offered whole), single \
+            (nvidia.com/gpu), mixed (such as nvidia.com/mig-1g.10gb).";
     DEVICES: Some("devices"), [], ["DEVICES"], Some("devices"), List, "", RESOURCES, "TERMS",
-        "The GPUs to offer, all others being reserved for the system: a list of indices and ranges (0-3), UUIDs, PCI bus ids and model=PATTERN; a term that begins with ! takes GPUs away. Without a term that includes, all are offered.";
+        "The GPUs to offer, all others being reserved for the system: a list of indices and ranges \
+            (0-3), UUIDs, PCI bus ids and model=PATTERN; a term that begins with ! takes GPUs \
+            away. Without a term that includes, all are offered.";
     DISCOVERY_STRATEGY: Some("device-discovery-strategy"), [], ["DEVICE_DISCOVERY_STRATEGY"],
         Some("flags.deviceDiscoveryStrategy"), Value, "auto", RESOURCES, "STRATEGY",
         "How devices are found: auto, nvml or tegra. Here they are always found through NVML.";
     CUSTOM_RESOURCES: None, [], [], Some("flags.plugin.customResources"), Switch, "false", RESOURCES, "BOOL",
-        "Whether the file's keys resources, rename and devices do what they say instead of being ignored with a warning.";
+        "Whether the file's keys resources, rename and devices do what they say instead of being \
+            ignored with a warning.";
     ALLOCATION_POLICY: Some("allocation-policy"), [], ["ALLOCATION_POLICY"], Some("flags.plugin.allocationPolicy"), Value,
         "optimal", RESOURCES, "POLICY",
-        "Which whole GPUs are preferred for one container: optimal (best links), numa (fewest NUMA nodes) or index.";
+        "Which whole GPUs are preferred for one container: optimal (best links), numa (fewest NUMA \
+            nodes) or index.";
     SHARED_POLICY: Some("shared-devices-allocation-policy"), [], ["SHARED_DEVICES_ALLOCATION_POLICY"],
         Some("flags.plugin.sharedDevicesAllocationPolicy"), Value, "distributed", RESOURCES, "POLICY",
-        "Which replicas and MIG devices are preferred: distributed (least used GPU), packed (most used) or spread (never two of one GPU while another can serve).";
+        "Which replicas and MIG devices are preferred: distributed (least used GPU), packed (most \
+            used) or spread (never two of one GPU while another can serve).";
     DEVICE_LIST_STRATEGY: Some("device-list-strategy"), [], ["DEVICE_LIST_STRATEGY"],
         Some("flags.plugin.deviceListStrategy"), List, "envvar", ALLOCATE, "STRATEGIES",
-        "How devices are handed to the container runtime: any of envvar, volume-mounts, cdi-annotations, cdi-cri.";
+        "How devices are handed to the container runtime: any of envvar, volume-mounts, \
+            cdi-annotations, cdi-cri.";
     DEVICE_ID_STRATEGY: Some("device-id-strategy"), [], ["DEVICE_ID_STRATEGY"], Some("flags.plugin.deviceIDStrategy"),
-        Value, "uuid", ALLOCATE, "STRATEGY", "How the runtime is told which device is meant: uuid or index.";
+        Value, "uuid", ALLOCATE, "STRATEGY", "How the runtime is told which device is meant: uuid \
+            or index.";
     PASS_DEVICE_SPECS: Some("pass-device-specs"), [], ["PASS_DEVICE_SPECS"], Some("flags.plugin.passDeviceSpecs"),
         Switch, "false", ALLOCATE, "BOOL",
-        "Also list the device nodes, so that the CPU manager's cgroup updates do not take them away.";
+        "Also list the device nodes, so that the CPU manager's cgroup updates do not take them \
+            away.";
     DRIVER_ROOT: Some("driver-root"), ["nvidia-driver-root"], ["NVIDIA_DRIVER_ROOT"], Some("flags.nvidiaDriverRoot"),
         Value, "/", ALLOCATE, "DIR", "The root of the driver installation on the host.";
     DEV_ROOT: Some("dev-root"), ["nvidia-dev-root"], ["NVIDIA_DEV_ROOT"], Some("flags.nvidiaDevRoot"), Value, "",
-        ALLOCATE, "DIR", "The root under which the host has its /dev nodes; empty: the driver root.";
+        ALLOCATE, "DIR", "The root under which the host has its /dev nodes; empty: the driver \
+            root.";
     GDS_ENABLED: Some("gds-enabled"), [], ["GDS_ENABLED"], Some("flags.gdsEnabled"), Switch, "false", ALLOCATE, "BOOL",
         "Give containers GPUDirect Storage.";
     MOFED_ENABLED: Some("mofed-enabled"), [], ["MOFED_ENABLED"], Some("flags.mofedEnabled"), Switch, "false", ALLOCATE,
@@ -127,30 +138,36 @@ settings! {
     CDI_DISABLE_HOOKS: Some("cdi-disable-hooks"), [], ["CDI_DISABLE_HOOKS"], None, List, "", CDI, "HOOKS",
         "Hooks that CDI specifications leave out, by name, or all.";
     HEALTH_POLL_INTERVAL: Some("health-poll-interval"), [], ["HEALTH_POLL_INTERVAL"], Some("health.pollInterval"),
-        Value, "10s", HEALTH, "DURATION", "How often health is polled and the node is scanned again.";
+        Value, "10s", HEALTH, "DURATION", "How often health is polled and the node is scanned \
+            again.";
     STATE_DIR: Some("state-dir"), [], ["STATE_DIR"], None, Value, "/var/lib/gpu-device-plugin", HEALTH, "DIR",
         "Where verdicts that cannot be found out again are kept over a restart; empty: nowhere.";
     QUARANTINE_DIR: Some("quarantine-dir"), [], ["QUARANTINE_DIR"], None, Value,
         "/var/lib/gpu-device-plugin/quarantine", HEALTH, "DIR",
-        "A file here named after a UUID, PCI bus id or index makes that GPU Unhealthy, with its text as the reason; empty: no such directory.";
+        "A file here named after a UUID, PCI bus id or index makes that GPU Unhealthy, with its \
+            text as the reason; empty: no such directory.";
     DISABLE_HEALTHCHECKS: None, [], ["DP_DISABLE_HEALTHCHECKS"], None, Value, "", HEALTH, "XIDS",
         "Xids that change no health: a comma list, or all.";
     ENABLE_HEALTHCHECKS: None, [], ["DP_ENABLE_HEALTHCHECKS"], None, Value, "", HEALTH, "XIDS",
         "Xids that count although they are ignored otherwise: a comma list, or all.";
     FAIL_ON_INIT_ERROR: Some("fail-on-init-error"), [], ["FAIL_ON_INIT_ERROR"], Some("flags.failOnInitError"), Switch,
-        "true", DRIVER, "BOOL", "End with an error when NVML cannot be initialised, instead of waiting for the driver.";
+        "true", DRIVER, "BOOL", "End with an error when NVML cannot be initialised, instead of \
+            waiting for the driver.";
     DRIVER_ROOT_CTR_PATH: Some("driver-root-ctr-path"), ["container-driver-root"],
         ["DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"], Some("flags.plugin.containerDriverRoot"), Value,
-        "/driver-root", DRIVER, "DIR", "Where the driver root is mounted in the plugin's own container.";
+        "/driver-root", DRIVER, "DIR", "Where the driver root is mounted in the plugin's own \
+            container.";
     NVML_LIBRARY: Some("nvml-library"), [], ["NVML_LIBRARY"], None, Value, "", DRIVER, "FILE",
-        "The NVML library to load; empty: libnvidia-ml.so.1 under the driver root, then wherever the loader finds it.";
+        "The NVML library to load; empty: libnvidia-ml.so.1 under the driver root, then wherever \
+            the loader finds it.";
     SYSFS_ROOT: Some("sysfs-root"), [], ["SYSFS_ROOT"], None, Value, "/sys", DRIVER, "DIR",
         "Where sysfs is mounted; NUMA nodes are read there.";
     PROC_ROOT: Some("proc-root"), [], ["PROC_ROOT"], None, Value, "/proc", DRIVER, "DIR",
         "Where procfs is mounted; the driver's capability numbers are read there.";
     KUBELET_SOCKET: Some("kubelet-socket"), [], ["KUBELET_SOCKET"], None, Value,
         "/var/lib/kubelet/device-plugins/kubelet.sock", DAEMON, "SOCKET",
-        "The kubelet's registration socket; our own sockets live beside it. Empty: serve in the default directory and never register.";
+        "The kubelet's registration socket; our own sockets live beside it. Empty: serve in the \
+            default directory and never register.";
     POD_RESOURCES_SOCKET: Some("pod-resources-socket"), [], ["POD_RESOURCES_SOCKET"], None, Value,
         "/var/lib/kubelet/pod-resources/kubelet.sock", DAEMON, "SOCKET",
         "The kubelet's socket that tells which pod holds which device; empty: do not ask.";
@@ -159,5 +176,6 @@ settings! {
     LOG_FORMAT: Some("log-format"), [], ["LOG_FORMAT"], None, Value, "text", DAEMON, "FORMAT",
         "How log lines are written: text or json.";
     LOG_LEVEL: Some("log-level"), [], ["LOG_LEVEL", "RUST_LOG"], None, Value, "info", DAEMON, "FILTER",
-        "Which log lines are written: error, warn, info, debug, trace, or a filter such as info,gpu_device_plugin::plugin=debug.";
+        "Which log lines are written: error, warn, info, debug, trace, or a filter such as \
+            info,gpu_device_plugin::plugin=debug.";
 }

@@ -1,4 +1,5 @@
-//! The file's key `sharing`: which resources are offered several times over, how often and under which name.
+//! The file's key `sharing`: which resources are offered several times over, how often and under
+//! which name.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +22,12 @@ pub(super) struct Stated {
 }
 
 /// Reads `sharing`. Without `custom` the keys `rename` and `devices` are checked and then ignored.
-pub(super) fn sharing(field: &Field<'_>, custom: bool, report: &mut Report, origins: &mut Origins) -> Stated {
+pub(super) fn sharing(
+    field: &Field<'_>,
+    custom: bool,
+    report: &mut Report,
+    origins: &mut Origins,
+) -> Stated {
     let mut stated = Stated::default();
     let Some(mut fields) = Fields::open(&field.path, field.node, report) else { return stated };
     let time_slicing = fields.take("timeSlicing", report);
@@ -31,11 +37,13 @@ pub(super) fn sharing(field: &Field<'_>, custom: bool, report: &mut Report, orig
         let problem = "sharing.mps is there too and counts alone; this is ignored";
         report.warning(slicing.origin(), slicing.path.as_str(), "", problem);
     }
-    stated.time_slicing =
-        time_slicing.and_then(|field| Kind { custom, mps: false }.replication(&field, report, origins));
+    stated.time_slicing = time_slicing
+        .and_then(|field| Kind { custom, mps: false }.replication(&field, report, origins));
     stated.mps = mps.and_then(|field| {
         let line = field.node.line;
-        Kind { custom, mps: true }.replication(&field, report, origins).map(|replication| (replication, line))
+        Kind { custom, mps: true }
+            .replication(&field, report, origins)
+            .map(|replication| (replication, line))
     });
     stated
 }
@@ -47,7 +55,12 @@ struct Kind {
 }
 
 impl Kind {
-    fn replication(self, field: &Field<'_>, report: &mut Report, origins: &mut Origins) -> Option<Replication> {
+    fn replication(
+        self,
+        field: &Field<'_>,
+        report: &mut Report,
+        origins: &mut Origins,
+    ) -> Option<Replication> {
         let mut fields = Fields::open(&field.path, field.node, report)?;
         let rename = fields.take("renameByDefault", report);
         let rename_by_default = switch(rename, false, report, origins);
@@ -56,9 +69,17 @@ impl Kind {
         let list = fields.take("resources", report);
         fields.finish(report);
         let entries = list.as_ref().map(|list| fields::items(list, report)).unwrap_or_default();
-        if entries.is_empty() && !list.as_ref().is_some_and(|list| !matches!(list.node.value, Value::List(_))) {
-            let (path, origin) = (format!("{}.resources", field.path), list.unwrap_or(field.clone()).origin());
-            report.mistake(origin, path, "", "names no resource; at least one with name and replicas is asked for");
+        if entries.is_empty()
+            && !list.as_ref().is_some_and(|list| !matches!(list.node.value, Value::List(_)))
+        {
+            let (path, origin) =
+                (format!("{}.resources", field.path), list.unwrap_or(field.clone()).origin());
+            report.mistake(
+                origin,
+                path,
+                "",
+                "names no resource; at least one with name and replicas is asked for",
+            );
         }
         let mut resources: Vec<SharedResource> = Vec::new();
         for entry in &entries {
@@ -70,7 +91,10 @@ impl Kind {
             // An entry that was joined to one before it has no place of its own.
             if resources.len() > before {
                 let place = format!("{}.resources[{before}]", field.path);
-                origins.extend(own.into_iter().map(|(key, origin)| (key.replacen(&entry.path, &place, 1), origin)));
+                origins.extend(
+                    own.into_iter()
+                        .map(|(key, origin)| (key.replacen(&entry.path, &place, 1), origin)),
+                );
             }
         }
         Some(Replication { rename_by_default, fail_requests_greater_than_one, resources })
@@ -85,9 +109,14 @@ impl Kind {
     ) -> Option<SharedResource> {
         origins.insert(entry.path.clone(), entry.origin());
         let mut fields = Fields::open(&entry.path, entry.node, report)?;
-        let name =
-            required(&mut fields, "name", "is missing: the resource to share, e.g. nvidia.com/gpu", entry, report)
-                .and_then(|field| told(name_of(field.node), &field, report, origins));
+        let name = required(
+            &mut fields,
+            "name",
+            "is missing: the resource to share, e.g. nvidia.com/gpu",
+            entry,
+            report,
+        )
+        .and_then(|field| told(name_of(field.node), &field, report, origins));
         let replicas = required(
             &mut fields,
             "replicas",
@@ -96,22 +125,32 @@ impl Kind {
             report,
         )
         .and_then(|field| {
-            let read =
-                raw::number(field.node, 2..=u32::MAX, "is not a whole number of at least 2 (number of replicas)");
+            let read = raw::number(
+                field.node,
+                2..=u32::MAX,
+                "is not a whole number of at least 2 (number of replicas)",
+            );
             told(read, &field, report, origins).and_then(|replicas| fits(replicas, &field, report))
         });
         let rename = fields.take("rename", report);
         let devices = fields.take("devices", report);
         fields.finish(report);
-        let rename = rename.and_then(|field| Some((told(name_of(field.node), &field, report, origins)?, field)));
-        let devices = devices.and_then(|field| Some((told(selection(field.node), &field, report, origins)?, field)));
+        let rename = rename
+            .and_then(|field| Some((told(name_of(field.node), &field, report, origins)?, field)));
+        let devices = devices
+            .and_then(|field| Some((told(selection(field.node), &field, report, origins)?, field)));
         let name = name?;
         let default = if rename_by_default {
             match shared_name(&name) {
                 Ok(shared) => shared,
                 Err(problem) => {
                     let problem = format!("{problem} (renameByDefault is on)");
-                    report.mistake(entry.origin(), format!("{}.name", entry.path), name.to_string(), problem);
+                    report.mistake(
+                        entry.origin(),
+                        format!("{}.name", entry.path),
+                        name.to_string(),
+                        problem,
+                    );
                     return None;
                 }
             }
@@ -139,31 +178,40 @@ impl Kind {
 
     fn ignored(self, field: &Field<'_>, instead: &str, report: &mut Report) {
         let problem = format!(
-            "is ignored as NVIDIA's plugin ignores it: {instead}; flags.plugin.customResources: true makes it count"
+            "is ignored as NVIDIA's plugin ignores it: {instead}; flags.plugin.customResources: \
+                true makes it count"
         );
         report.warning(field.origin(), field.path.as_str(), field.node.shown(), problem);
     }
 
-    /// Adds a resource to those before it. Entries for the same one have to name devices that do not overlap; NVIDIA's
-    /// plugin offers the larger number of replicas.
-    fn join(self, resource: SharedResource, to: &mut Vec<SharedResource>, entry: &Field<'_>, report: &mut Report) {
+    /// Adds a resource to those before it. Entries for the same one have to name devices that do
+    /// not overlap; NVIDIA's plugin offers the larger number of replicas.
+    fn join(
+        self,
+        resource: SharedResource,
+        to: &mut Vec<SharedResource>,
+        entry: &Field<'_>,
+        report: &mut Report,
+    ) {
         let Some(earlier) = to.iter_mut().find(|earlier| overlap(earlier, &resource)) else {
             return to.push(resource);
         };
         let path = format!("{}.name", entry.path);
         if self.custom {
-            let problem =
-                "is shared by an entry before it; entries for one resource need lists of devices that do not overlap";
+            let problem = "is shared by an entry before it; entries for one resource need lists of \
+                devices that do not overlap";
             report.mistake(entry.origin(), path, resource.name.to_string(), problem);
         } else {
             earlier.replicas = earlier.replicas.max(resource.replicas);
-            let problem = format!("is shared by an entry before it; {} replicas count", earlier.replicas);
+            let problem =
+                format!("is shared by an entry before it; {} replicas count", earlier.replicas);
             report.warning(entry.origin(), path, resource.name.to_string(), problem);
         }
     }
 }
 
-/// Tells of shared resources that no device of any node can be in: NVIDIA's plugin passes over them in silence.
+/// Tells of shared resources that no device of any node can be in: NVIDIA's plugin passes over them
+/// in silence.
 pub(super) fn without_devices(
     kind: &str,
     replication: &Replication,
@@ -171,14 +219,19 @@ pub(super) fn without_devices(
     report: &mut Report,
     origins: &Origins,
 ) {
-    let custom: Vec<_> = layout.gpu_names.iter().chain(&layout.mig_names).map(|named| &named.name).collect();
+    let custom: Vec<_> =
+        layout.gpu_names.iter().chain(&layout.mig_names).map(|named| &named.name).collect();
     for (number, SharedResource { name, .. }) in replication.resources.iter().enumerate() {
         let mig = name.base().starts_with("mig-");
         let problem = match layout.mig_strategy {
             _ if name.base() == "gpu" || custom.contains(&name) => continue,
             MigStrategy::Mixed if mig => continue,
-            other if mig => format!("has no devices with the MIG strategy {other}: only mixed names MIG profiles"),
-            _ => "has no devices: there are nvidia.com/gpu and, with the MIG strategy mixed, nvidia.com/mig-<profile>"
+            other if mig => format!(
+                "has no devices with the MIG strategy {other}: only mixed \
+                names MIG profiles"
+            ),
+            _ => "has no devices: there are nvidia.com/gpu and, with the MIG strategy mixed, \
+                nvidia.com/mig-<profile>"
                 .to_owned(),
         };
         let key = format!("sharing.{kind}.resources[{number}].name");
@@ -200,7 +253,12 @@ fn fits(replicas: u32, field: &Field<'_>, report: &mut Report) -> Option<u32> {
     match limit::check([limit::Shared { uuid_length: limit::UUID_LENGTH, replicas, devices: 1 }]) {
         Ok(()) => Some(replicas),
         Err(too_large) => {
-            report.mistake(field.origin(), field.path.as_str(), replicas.to_string(), too_large.to_string());
+            report.mistake(
+                field.origin(),
+                field.path.as_str(),
+                replicas.to_string(),
+                too_large.to_string(),
+            );
             None
         }
     }
@@ -221,7 +279,12 @@ fn required<'a>(
 }
 
 /// The value, its origin noted; or its mistakes told.
-pub(super) fn told<T>(read: Read<T>, field: &Field<'_>, report: &mut Report, origins: &mut Origins) -> Option<T> {
+pub(super) fn told<T>(
+    read: Read<T>,
+    field: &Field<'_>,
+    report: &mut Report,
+    origins: &mut Origins,
+) -> Option<T> {
     match read {
         Ok(value) => {
             origins.insert(field.path.clone(), field.origin());
@@ -238,8 +301,15 @@ pub(super) fn told<T>(read: Read<T>, field: &Field<'_>, report: &mut Report, ori
     }
 }
 
-fn switch(field: Option<Field<'_>>, default: bool, report: &mut Report, origins: &mut Origins) -> bool {
-    field.and_then(|field| told(raw::boolean(Raw::Node(field.node)), &field, report, origins)).unwrap_or(default)
+fn switch(
+    field: Option<Field<'_>>,
+    default: bool,
+    report: &mut Report,
+    origins: &mut Origins,
+) -> bool {
+    field
+        .and_then(|field| told(raw::boolean(Raw::Node(field.node)), &field, report, origins))
+        .unwrap_or(default)
 }
 
 /// A resource name.
@@ -249,13 +319,16 @@ pub(super) fn name_of(node: &Node) -> Read<ResourceName> {
 }
 
 fn selection(node: &Node) -> Read<Selection> {
-    const ALLOWED: &str = "is not all, a number of devices, or a list of indices (0, 0:1) and UUIDs";
+    const ALLOWED: &str =
+        "is not all, a number of devices, or a list of indices (0, 0:1) and UUIDs";
     match &node.value {
         Value::Scalar(Scalar { text, .. }) if text == "all" => Ok(Selection::All),
         Value::Scalar(_) => raw::number(node, 1..=u32::MAX, ALLOWED).map(Selection::Count),
         Value::List(items) if !items.is_empty() => {
             let refs = raw::list(Raw::Node(node))?.into_iter().map(|item| {
-                item.read(|text| text.parse::<DeviceRef>().or_else(|problem| raw::wrong_text(text, problem)))
+                item.read(|text| {
+                    text.parse::<DeviceRef>().or_else(|problem| raw::wrong_text(text, problem))
+                })
             });
             raw::all(refs).map(|refs| Selection::List(refs.into_iter().collect::<BTreeSet<_>>()))
         }

@@ -1,5 +1,6 @@
-//! The configuration in force as a config file, with the origin of every value beside it. Read again, it gives the same
-//! configuration; what a file cannot hold stands under `commandLine` and is ignored there.
+//! The configuration in force as a config file, with the origin of every value beside it. Read
+//! again, it gives the same configuration; what a file cannot hold stands under `commandLine` and
+//! is ignored there.
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;
@@ -62,7 +63,8 @@ impl Writer<'_> {
         }
         self.head(1, "plugin");
         self.setting(2, &settings::PASS_DEVICE_SPECS, injection.pass_device_specs);
-        let strategies: Vec<_> = injection.list_strategies.iter().map(|strategy| strategy.word()).collect();
+        let strategies: Vec<_> =
+            injection.list_strategies.iter().map(|strategy| strategy.word()).collect();
         self.setting(2, &settings::DEVICE_LIST_STRATEGY, flow(strategies));
         self.setting(2, &settings::DEVICE_ID_STRATEGY, injection.id_strategy);
         self.setting(2, &settings::CDI_ANNOTATION_PREFIX, quoted(&injection.cdi.annotation_prefix));
@@ -110,7 +112,8 @@ impl Writer<'_> {
             Sharing::TimeSlicing(replication) => ("timeSlicing", replication),
             Sharing::Mps { replication, .. } => ("mps", replication),
         };
-        let Replication { rename_by_default, fail_requests_greater_than_one, resources } = replication;
+        let Replication { rename_by_default, fail_requests_greater_than_one, resources } =
+            replication;
         let path = format!("sharing.{kind}");
         self.head(0, "sharing");
         self.head(1, kind);
@@ -121,13 +124,22 @@ impl Writer<'_> {
         for (number, resource) in resources.iter().enumerate() {
             let path = format!("{path}.resources[{number}]");
             self.value(3, "- name", quoted(resource.name.as_str()), &format!("{path}.name"));
-            self.value(4, "rename", quoted(resource.offered_as.as_str()), &format!("{path}.rename"));
+            self.value(
+                4,
+                "rename",
+                quoted(resource.offered_as.as_str()),
+                &format!("{path}.rename"),
+            );
             let devices = match &resource.devices {
                 Selection::All => "all".to_owned(),
                 Selection::Count(count) => count.to_string(),
-                Selection::List(refs) => {
-                    flow(refs.iter().map(ToString::to_string).collect::<Vec<_>>().iter().map(String::as_str))
-                }
+                Selection::List(refs) => flow(
+                    refs.iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .iter()
+                        .map(String::as_str),
+                ),
             };
             self.value(4, "devices", devices, &format!("{path}.devices"));
             self.value(4, "replicas", resource.replicas, &format!("{path}.replicas"));
@@ -152,9 +164,19 @@ impl Writer<'_> {
         self.setting(1, &settings::HEALTH_POLL_INTERVAL, duration::written(health.poll_interval));
         self.value(1, "recoveryPolls", health.recovery_polls, "health.recoveryPolls");
         self.value(1, "relapses", health.relapses, "health.relapses");
-        self.value(1, "relapseWindow", duration::written(health.relapse_window), "health.relapseWindow");
+        self.value(
+            1,
+            "relapseWindow",
+            duration::written(health.relapse_window),
+            "health.relapseWindow",
+        );
         self.value(1, "missedCalls", health.missed_calls, "health.missedCalls");
-        self.value(1, "callDeadline", duration::written(health.call_deadline), "health.callDeadline");
+        self.value(
+            1,
+            "callDeadline",
+            duration::written(health.call_deadline),
+            "health.callDeadline",
+        );
         self.value(1, "suspicion", duration::written(health.suspicion), "health.suspicion");
         let quiet = duration::written(health.quiet_period.unwrap_or_default());
         self.value(1, "quietPeriod", quiet, "health.quietPeriod");
@@ -173,7 +195,11 @@ impl Writer<'_> {
             KubeletSocket::NeverRegister(_) => quoted(""),
         };
         self.setting(1, &settings::KUBELET_SOCKET, socket);
-        self.setting(1, &settings::POD_RESOURCES_SOCKET, optional(process.pod_resources_socket.as_deref()));
+        self.setting(
+            1,
+            &settings::POD_RESOURCES_SOCKET,
+            optional(process.pod_resources_socket.as_deref()),
+        );
         self.setting(1, &settings::HTTP_ADDRESS, quoted(&process.http_address.to_string()));
         self.setting(1, &settings::NVML_LIBRARY, optional(process.nvml_library.as_deref()));
         self.setting(1, &settings::SYSFS_ROOT, text_of(&process.sysfs_root));
@@ -215,7 +241,9 @@ impl Writer<'_> {
 fn xids(xids: &Xids) -> String {
     match xids {
         Xids::All => "all".to_owned(),
-        Xids::These(xids) => flow(xids.iter().map(u32::to_string).collect::<Vec<_>>().iter().map(String::as_str)),
+        Xids::These(xids) => {
+            flow(xids.iter().map(u32::to_string).collect::<Vec<_>>().iter().map(String::as_str))
+        }
     }
 }
 
@@ -233,12 +261,15 @@ fn flow<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     format!("[{}]", items.join(", "))
 }
 
-/// `text` as a YAML scalar that reads back as this text: plain where that is safe, in double quotes elsewhere. Numbers
-/// stay plain, since every place that takes a text takes them.
+/// `text` as a YAML scalar that reads back as this text: plain where that is safe, in double quotes
+/// elsewhere. Numbers stay plain, since every place that takes a text takes them.
 fn quoted(text: &str) -> String {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b"/._+-".contains(&b);
     let starts = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'/');
-    if starts && text.bytes().all(safe) && !matches!(resolve(text), Meaning::Null | Meaning::Bool(_)) {
+    if starts
+        && text.bytes().all(safe)
+        && !matches!(resolve(text), Meaning::Null | Meaning::Bool(_))
+    {
         return text.to_owned();
     }
     let mut quoted = String::from('"');

@@ -1,5 +1,5 @@
-//! The config file over time: read by its content, so that a ConfigMap's symlink swap is one change and a touched file
-//! is none.
+//! The config file over time: read by its content, so that a ConfigMap's symlink swap is one change
+//! and a touched file is none.
 
 use std::fs::File;
 use std::io::Read;
@@ -50,7 +50,8 @@ impl ConfigSource {
         load(&self.sources, self.seen.as_ref(), purpose)
     }
 
-    /// Reads all sources, with the default wherever there is a mistake, for a look around that must not stop at one.
+    /// Reads all sources, with the default wherever there is a mistake, for a look around that must
+    /// not stop at one.
     pub fn read_leniently(&mut self) -> (Config, Report) {
         self.seen = self.path.as_deref().map(read);
         super::load::read(&self.sources, self.seen.as_ref(), Purpose::Serve)
@@ -59,12 +60,15 @@ impl ConfigSource {
     /// Reads all sources to tell what is to be said about them, for `config check`.
     pub fn check(&mut self) -> Result<String, Refused> {
         let loaded = self.load(Purpose::Check)?;
-        let path = self.path.as_deref().map_or_else(|| "flags and environment".into(), Path::to_string_lossy);
+        let path = self
+            .path
+            .as_deref()
+            .map_or_else(|| "flags and environment".into(), Path::to_string_lossy);
         Ok(format!("{path}: no mistakes\n{}", loaded.report))
     }
 
-    /// Reads the file, and all sources if its content is not what it was at the last look. A refusal is told once for
-    /// each content.
+    /// Reads the file, and all sources if its content is not what it was at the last look. A
+    /// refusal is told once for each content.
     pub fn reload(&mut self) -> Reload {
         let now = self.path.as_deref().map(read);
         if now == self.seen {
@@ -78,10 +82,14 @@ impl ConfigSource {
     }
 }
 
-/// The content of the file at `path`, or why there is none. Reads no more than a config file may have.
+/// The content of the file at `path`, or why there is none. Reads no more than a config file may
+/// have.
 fn read(path: &Path) -> FileText {
     let mut bytes = Vec::new();
     let limit = u64::try_from(LARGEST + 1).unwrap_or(u64::MAX);
     let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    FileText { path: path.to_owned(), content: read.map(|_| bytes).map_err(|error| error.to_string()) }
+    FileText {
+        path: path.to_owned(),
+        content: read.map(|_| bytes).map_err(|error| error.to_string()),
+    }
 }

@@ -1,5 +1,5 @@
-//! The command line and the environment as they were written, and one value out of all sources: flag before
-//! environment before file before default.
+//! The command line and the environment as they were written, and one value out of all sources:
+//! flag before environment before file before default.
 
 use std::collections::BTreeMap;
 
@@ -35,10 +35,16 @@ impl Sources {
     }
 
     /// The values of `setting` here, the one that counts first.
-    fn of<'s>(&'s self, setting: &Setting) -> impl Iterator<Item = (Origin, &'s [String])> + use<'s> {
-        let flag = setting.flag.and_then(|flag| Some((Origin::Flag(flag), self.flags.get(flag)?.as_slice())));
-        let variable =
-            |&name: &&'static str| Some((Origin::Environment(name), std::slice::from_ref(self.environment.get(name)?)));
+    fn of<'s>(
+        &'s self,
+        setting: &Setting,
+    ) -> impl Iterator<Item = (Origin, &'s [String])> + use<'s> {
+        let flag = setting
+            .flag
+            .and_then(|flag| Some((Origin::Flag(flag), self.flags.get(flag)?.as_slice())));
+        let variable = |&name: &&'static str| {
+            Some((Origin::Environment(name), std::slice::from_ref(self.environment.get(name)?)))
+        };
         flag.into_iter().chain(setting.env.iter().filter_map(variable))
     }
 
@@ -65,17 +71,28 @@ impl Reader<'_> {
     }
 
     /// The value in force and its origin.
-    pub(super) fn read_from<T>(&mut self, setting: &Setting, read: fn(Raw<'_>) -> Read<T>) -> (T, Origin) {
+    pub(super) fn read_from<T>(
+        &mut self,
+        setting: &Setting,
+        read: fn(Raw<'_>) -> Read<T>,
+    ) -> (T, Origin) {
         let file = setting.key.and_then(|key| self.layer.settings.get(key)).cloned();
         let written = self.sources.of(setting).map(|(origin, texts)| (origin, Raw::Texts(texts)));
-        let written = written.chain(file.iter().map(|field| (field.origin(), Raw::Node(field.node))));
+        let written =
+            written.chain(file.iter().map(|field| (field.origin(), Raw::Node(field.node))));
         let mut in_force: Option<(Origin, Option<T>)> = None;
         for (origin, raw) in written {
             let value = match read(raw) {
                 Ok(value) => Some(value),
                 Err(wrongs) => {
                     for wrong in wrongs {
-                        tell(&mut self.report, setting, &origin, wrong, in_force.as_ref().map(|(by, _)| by));
+                        tell(
+                            &mut self.report,
+                            setting,
+                            &origin,
+                            wrong,
+                            in_force.as_ref().map(|(by, _)| by),
+                        );
                     }
                     None
                 }
@@ -88,7 +105,13 @@ impl Reader<'_> {
     }
 }
 
-fn tell(report: &mut Report, setting: &Setting, origin: &Origin, wrong: Wrong, overridden_by: Option<&Origin>) {
+fn tell(
+    report: &mut Report,
+    setting: &Setting,
+    origin: &Origin,
+    wrong: Wrong,
+    overridden_by: Option<&Origin>,
+) {
     let key = format!("{}{}", setting.name(), wrong.at);
     let origin = match (origin, wrong.line) {
         (Origin::File { .. }, Some(line)) => Origin::File { line },
@@ -96,7 +119,12 @@ fn tell(report: &mut Report, setting: &Setting, origin: &Origin, wrong: Wrong, o
     };
     match overridden_by {
         None => report.mistake(origin, key, wrong.value, wrong.problem),
-        Some(by) => report.warning(origin, key, wrong.value, format!("{} (overridden by {by})", wrong.problem)),
+        Some(by) => report.warning(
+            origin,
+            key,
+            wrong.value,
+            format!("{} (overridden by {by})", wrong.problem),
+        ),
     }
 }
 

@@ -1,5 +1,6 @@
-//! A YAML or JSON document as a tree in which every node knows its line. Scalars are resolved as NVIDIA's parser
-//! resolves them; nothing else is interpreted, and no input makes it slow, deep or large.
+//! A YAML or JSON document as a tree in which every node knows its line. Scalars are resolved as
+//! NVIDIA's parser resolves them; nothing else is interpreted, and no input makes it slow, deep or
+//! large.
 
 use std::collections::BTreeMap;
 
@@ -89,8 +90,8 @@ pub(super) struct Document {
     pub(super) second_document: Option<u32>,
 }
 
-/// A YAML or JSON document of others as a plain value: what is no text, whole number or truth value is text as it is
-/// written.
+/// A YAML or JSON document of others as a plain value: what is no text, whole number or truth value
+/// is text as it is written.
 ///
 /// # Errors
 /// It is neither; the text says where.
@@ -106,7 +107,9 @@ fn plain(node: Node) -> serde_json::Value {
         Value::Scalar(Scalar { meaning: Meaning::Int(value), .. }) => value.into(),
         Value::Scalar(Scalar { text, .. }) => text.into(),
         Value::List(items) => items.into_iter().map(plain).collect(),
-        Value::Map(entries) => entries.into_iter().map(|(key, node)| (key.name, plain(node))).collect(),
+        Value::Map(entries) => {
+            entries.into_iter().map(|(key, node)| (key.name, plain(node))).collect()
+        }
     }
 }
 
@@ -127,7 +130,10 @@ pub(super) fn read(text: &str) -> Result<Document, NotATree> {
         match event {
             Event::DocumentEnd => ended = true,
             Event::DocumentStart(..) if ended => {
-                return Ok(Document { root: builder.root, second_document: Some(line(span.start.line())) });
+                return Ok(Document {
+                    root: builder.root,
+                    second_document: Some(line(span.start.line())),
+                });
             }
             event => builder.take(event, span)?,
         }
@@ -164,14 +170,18 @@ impl Builder {
                 let value = Value::Scalar(Scalar { text: text.into_owned(), meaning });
                 self.add(Node { line, value }, anchor)
             }
-            Event::SequenceStart(_, anchor, _) => self.begin(line, anchor, Content::List(Vec::new())),
+            Event::SequenceStart(_, anchor, _) => {
+                self.begin(line, anchor, Content::List(Vec::new()))
+            }
             Event::MappingStart(_, anchor, _) => {
                 self.begin(line, anchor, Content::Map { entries: Vec::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();
-                let node = node.ok_or_else(|| refuse(line, "an alias (*) stands inside the node that it names"))?;
+                let node = node.ok_or_else(|| {
+                    refuse(line, "an alias (*) stands inside the node that it names")
+                })?;
                 self.spend(&node)?;
                 self.add(node, 0)
             }
@@ -201,12 +211,16 @@ impl Builder {
         let (count, depth) = node.extent();
         self.nodes += count;
         if self.nodes > MOST_NODES || self.open.len() + depth > DEEPEST {
-            return Err(refuse(node.line, "its aliases (*) expand to more than a configuration can hold"));
+            return Err(refuse(
+                node.line,
+                "its aliases (*) expand to more than a configuration can hold",
+            ));
         }
         Ok(())
     }
 
-    /// Puts a finished node where the document has it: the root, an item, a key, or the value of the last key.
+    /// Puts a finished node where the document has it: the root, an item, a key, or the value of
+    /// the last key.
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), NotATree> {
         self.nodes += 1;
         if self.nodes > MOST_NODES {
@@ -235,7 +249,12 @@ fn key(node: Node) -> Result<Key, NotATree> {
     }
 }
 
-fn meaning(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: u32) -> Result<Meaning, NotATree> {
+fn meaning(
+    text: &str,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    line: u32,
+) -> Result<Meaning, NotATree> {
     match tag {
         None if style == ScalarStyle::Plain => Ok(resolve(text)),
         None => Ok(Meaning::Text),
@@ -253,12 +272,14 @@ fn meaning(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: u32) -> Resu
     }
 }
 
-/// The entries with those of `<<` merge keys, which an entry of the same name in the mapping itself overrides.
+/// The entries with those of `<<` merge keys, which an entry of the same name in the mapping itself
+/// overrides.
 fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, NotATree> {
     if entries.iter().all(|(key, _)| key.name != "<<") {
         return Ok(entries);
     }
-    let (merges, mut own): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| key.name == "<<");
+    let (merges, mut own): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|(key, _)| key.name == "<<");
     for (key, node) in merges {
         let sources = match node.value {
             Value::List(items) => items,
@@ -266,7 +287,10 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, NotATree> {
         };
         for source in sources {
             let Value::Map(entries) = source.value else {
-                return Err(refuse(key.line, "a merge key (<<) takes a mapping or a list of mappings"));
+                return Err(refuse(
+                    key.line,
+                    "a merge key (<<) takes a mapping or a list of mappings",
+                ));
             };
             for (key, node) in entries {
                 if own.iter().all(|(known, _)| known.name != key.name) {
@@ -282,7 +306,8 @@ fn refuse(line: u32, problem: &str) -> NotATree {
     NotATree { line, problem: problem.to_owned() }
 }
 
-/// A line number as messages write it. The parser counts from 1, and 0 stands for an input without lines.
+/// A line number as messages write it. The parser counts from 1, and 0 stands for an input without
+/// lines.
 fn line(number: usize) -> u32 {
     u32::try_from(number.max(1)).unwrap_or(u32::MAX)
 }

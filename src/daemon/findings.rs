@@ -1,4 +1,5 @@
-//! What the log says of findings about the layout: each once when it appears, and once when it is over.
+//! What the log says of findings about the layout: each once when it appears, and once when it is
+//! over.
 
 use tracing::{info, warn};
 

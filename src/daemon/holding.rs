@@ -1,5 +1,5 @@
-//! What follows from what pods hold: ids that may leave their lists, ids that have to come back into them, and GPUs that
-//! can be reset.
+//! What follows from what pods hold: ids that may leave their lists, ids that have to come back
+//! into them, and GPUs that can be reset.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,7 +50,18 @@ impl Holding {
     ) -> Self {
         let (custody, resets, wanting) = (Custody::default(), Resets::default(), BTreeSet::new());
         let again = Instant::now();
-        Self { clock, custody, resets, wanting, release_for, let_go, allocated, holders, bell, again }
+        Self {
+            clock,
+            custody,
+            resets,
+            wanting,
+            release_for,
+            let_go,
+            allocated,
+            holders,
+            bell,
+            again,
+        }
     }
 
     /// Lets go of NVML by itself from now on for so long; `None`: never.
@@ -58,8 +69,9 @@ impl Holding {
         self.release_for = away;
     }
 
-    /// Takes in what is handed out, and comes back when the kubelet has said what pods hold; while a device or a GPU waits
-    /// for that, also every now and then. Nothing is lost when it is dropped before.
+    /// Takes in what is handed out, and comes back when the kubelet has said what pods hold; while
+    /// a device or a GPU waits for that, also every now and then. Nothing is lost when it is
+    /// dropped before.
     pub(super) async fn answered(&mut self) {
         loop {
             let waits = self.custody.is_watching() || !self.wanting.is_empty();
@@ -82,14 +94,16 @@ impl Holding {
         self.custody.answered(answer);
     }
 
-    /// Does what follows for the inventory: after an answer, and after each change of what is offered.
+    /// Does what follows for the inventory: after an answer, and after each change of what is
+    /// offered.
     pub(super) fn settle(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
         self.adopt(publish);
         let gone = self.custody.review(self.clock.now(), &publish.borrow());
         if !gone.is_empty() {
             publish.send_modify(|inventory| drop(Arc::make_mut(inventory).forget(&gone)));
             for (resource, device) in gone {
-                info!(%resource, %device, "a device that is offered no more and that no pod holds has left its list");
+                info!(%resource, %device, "a device that is offered no more and that no pod holds \
+                    has left its list");
             }
             self.custody.review(self.clock.now(), &publish.borrow());
         }
@@ -103,7 +117,8 @@ impl Holding {
         let Some(holders) = self.holders.borrow().clone() else { return };
         let mut adopted = Vec::new();
         publish.send_if_modified(|inventory| {
-            // Most of the time there is nothing to adopt, and no reason to make an inventory for it.
+            // Most of the time there is nothing to adopt, and no reason to make an inventory for
+            // it.
             if holders.iter().all(|(resource, id, _)| inventory.has_or_cannot_have(resource, id)) {
                 return false;
             }
@@ -111,7 +126,8 @@ impl Holding {
             !adopted.is_empty()
         });
         for (resource, device, holder) in adopted {
-            warn!(%resource, %device, %holder, "a pod holds a device that this node does not offer: it is listed, Unhealthy");
+            warn!(%resource, %device, %holder, "a pod holds a device that this node does not \
+                offer: it is listed, Unhealthy");
         }
     }
 
@@ -130,7 +146,8 @@ impl Holding {
         }
         let due = self.resets.due(self.clock.now(), away, inventory, &self.custody);
         for uuid in &due {
-            info!(gpu.uuid = %uuid, "the GPU wants a reset and no pod holds it: letting go of NVML");
+            info!(gpu.uuid = %uuid, "the GPU wants a reset and no pod holds it: letting go of \
+                NVML");
         }
         if !due.is_empty() {
             self.let_go.ask();

@@ -48,13 +48,13 @@ use serving::Serving;
 /// How many observations are taken in before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
 
-/// Serves the node's GPUs until `stop` comes back, by `config` and what `source` has later. `started` is when the
-/// process began.
+/// Serves the node's GPUs until `stop` comes back, by `config` and what `source` has later.
+/// `started` is when the process began.
 ///
 /// # Errors
-/// NVML cannot be opened at the start and that is an error by the configuration, the host lacks what the configuration
-/// requires, the plugin directory was
-/// replaced under our mount, or a part ended that never should.
+/// NVML cannot be opened at the start and that is an error by the configuration, the host lacks
+/// what the configuration requires, the plugin directory was replaced under our mount, or a part
+/// ended that never should.
 pub async fn run(
     config: Config,
     source: ConfigSource,
@@ -81,7 +81,8 @@ pub async fn run(
         health.recall(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
     }
     let (remember, remembered) = watch::channel(health.remember());
-    let inventory = Inventory::new(translate::layout(&config), injector, health, translate::policies(&config));
+    let inventory =
+        Inventory::new(translate::layout(&config), injector, health, translate::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
     let changes = DirectoryChanges::default();
     let (links, observations, want) = Links::new(let_go.clone(), habits);
@@ -95,10 +96,17 @@ pub async fn run(
     let (holders, holders_now) = watch::channel(None);
     let bell = Arc::new(Bell::default());
     let release = translate::release_for_reset(&config);
-    let mut holding = Holding::new(clock, release, let_go.clone(), allocated, holders_now, bell.clone());
+    let mut holding =
+        Holding::new(clock, release, let_go.clone(), allocated, holders_now, bell.clone());
     let pod_resources = config.process.pod_resources_socket.as_deref();
     let mut serving = Serving::start().context("serving the kubelet")?;
-    let mut plugins = Plugins::new(places.clone(), changes.clone(), allocations, started, serving.handle().clone());
+    let mut plugins = Plugins::new(
+        places.clone(),
+        changes.clone(),
+        allocations,
+        started,
+        serving.handle().clone(),
+    );
     let (pings, pinged) = operator::pings();
     let operator = Arc::new(Operator {
         inventory: publish.subscribe(),
@@ -265,7 +273,8 @@ struct Wiring {
 impl Wiring {
     /// The one place that takes observations into the inventory.
     ///
-    /// The next inventory is made beside the one that is published, so that no reader waits meanwhile.
+    /// The next inventory is made beside the one that is published, so that no reader waits
+    /// meanwhile.
     fn take_in(&mut self, seen: impl Iterator<Item = Seen>) -> Taken {
         let mut next = self.publish.borrow().clone();
         let inventory = Arc::make_mut(&mut next);

@@ -1,4 +1,5 @@
-//! The MPS control daemons that are waited for: each is asked until it answers, as long as a resource needs it.
+//! The MPS control daemons that are waited for: each is asked until it answers, as long as a
+//! resource needs it.
 
 use std::collections::BTreeMap;
 

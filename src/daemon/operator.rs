@@ -23,10 +23,12 @@ use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
 use crate::nvml::{Clock, LetGo};
 use crate::plugin::telemetry::{Calls, RESULTS, Telemetry};
 use crate::podresources::Bell;
-use crate::status::{EventKind, Facts, Happened, Journal, Nvml, NvmlState, Registration, Status, Wall, build};
+use crate::status::{
+    EventKind, Facts, Happened, Journal, Nvml, NvmlState, Registration, Status, Wall, build,
+};
 
-/// How long the one writer of the inventory may take to answer before it counts as stuck. It never works for longer
-/// than some milliseconds at a time.
+/// How long the one writer of the inventory may take to answer before it counts as stuck. It never
+/// works for longer than some milliseconds at a time.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Questions to the writer that may wait.
 const WAITING: usize = 16;
@@ -123,7 +125,8 @@ impl Operator {
         } else if standing.gpus > 0 && inventory.gpus().is_empty() {
             reasons.push("the GPUs were not looked at yet".to_owned());
         } else if !standing.up && !standing.let_go && !self.settings.tolerates_no_nvml {
-            reasons.push("NVML is down, and the configuration does not put up with that".to_owned());
+            reasons
+                .push("NVML is down, and the configuration does not put up with that".to_owned());
         }
         let telemetries = self.plugins.all();
         for resource in inventory.resources() {
@@ -178,7 +181,10 @@ impl Operator {
             let (allocated, refused) = telemetry.allocations();
             let came = telemetry.registrations();
             let figures = ResourceFigures {
-                registrations: RESULTS.iter().map(|result| (*result, came.get(result).copied().unwrap_or(0))).collect(),
+                registrations: RESULTS
+                    .iter()
+                    .map(|result| (*result, came.get(result).copied().unwrap_or(0)))
+                    .collect(),
                 allocated,
                 refused,
                 updates: telemetry.updates(),
@@ -218,9 +224,13 @@ impl Views for Operator {
         exposition(&Figures {
             status: self.status(),
             rustc: env!("RUSTC_VERSION"),
-            calls: calls.map(|(method, code, distribution)| (method.name(), code, distribution)).collect(),
+            calls: calls
+                .map(|(method, code, distribution)| (method.name(), code, distribution))
+                .collect(),
             rounds: self.nvml.rounds(),
-            nvml_errors: errors.map(|((call, code), count)| (call, code.name().into_owned(), count)).collect(),
+            nvml_errors: errors
+                .map(|((call, code), count)| (call, code.name().into_owned(), count))
+                .collect(),
             resources: self.figures(),
             // Our own process, wherever the host's procfs is mounted.
             process: ProcessFigures::read(Path::new("/proc/self")),
@@ -228,7 +238,9 @@ impl Views for Operator {
     }
 
     fn stuck(&self) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
-        Box::pin(async { if self.stopping.load(Relaxed) { None } else { stuck(&self.pings).await } })
+        Box::pin(async {
+            if self.stopping.load(Relaxed) { None } else { stuck(&self.pings).await }
+        })
     }
 
     fn not_ready(&self) -> Vec<String> {
@@ -241,8 +253,8 @@ impl Views for Operator {
     }
 }
 
-/// Asks the writer whether it is there. Whether it answers or ends, it is not stuck: one that ends takes the process with
-/// it.
+/// Asks the writer whether it is there. Whether it answers or ends, it is not stuck: one that ends
+/// takes the process with it.
 async fn stuck(pings: &mpsc::Sender<Ping>) -> Option<String> {
     let (ping, answered) = oneshot::channel();
     let asked = async {
@@ -252,7 +264,9 @@ async fn stuck(pings: &mpsc::Sender<Ping>) -> Option<String> {
     };
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(()) => None,
-        Err(_) => Some(format!("the inventory's writer has not answered for {} s", PATIENCE.as_secs())),
+        Err(_) => {
+            Some(format!("the inventory's writer has not answered for {} s", PATIENCE.as_secs()))
+        }
     }
 }
 
@@ -264,7 +278,9 @@ mod tests {
     async fn a_writer_that_does_not_answer_is_stuck_however_many_ask() {
         let (pings, mut pinged) = pings();
         for _ in 0..2 * WAITING {
-            assert!(stuck(&pings).await.is_some_and(|what| what.contains("has not answered for 3 s")));
+            assert!(
+                stuck(&pings).await.is_some_and(|what| what.contains("has not answered for 3 s"))
+            );
         }
         tokio::spawn(async move {
             while let Some(ping) = pinged.recv().await {

@@ -48,7 +48,8 @@ impl Outcomes {
             file,
             reloads_applied: kept.applied,
             reloads_refused: kept.refused,
-            last_reload: last.map(|(at, refused)| LastReload { at: wall.at(*at), refused: refused.clone() }),
+            last_reload: last
+                .map(|(at, refused)| LastReload { at: wall.at(*at), refused: refused.clone() }),
         }
     }
 

@@ -45,14 +45,27 @@ impl Plugins {
     ) -> Self {
         let (stopping, _) = watch::channel(false);
         let (known, calls) = (Telemetries::default(), Calls::default());
-        Self { places, changes, allocations, stopping, running: JoinSet::new(), known, calls, started, serving }
+        Self {
+            places,
+            changes,
+            allocations,
+            stopping,
+            running: JoinSet::new(),
+            known,
+            calls,
+            started,
+            serving,
+        }
     }
 
     /// Starts a task for each resource that has none.
     pub(super) fn serve_all(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
         let inventory = publish.borrow().clone();
-        for resource in
-            inventory.resources().filter(|resource| self.known.of(resource).is_none()).cloned().collect::<Vec<_>>()
+        for resource in inventory
+            .resources()
+            .filter(|resource| self.known.of(resource).is_none())
+            .cloned()
+            .collect::<Vec<_>>()
         {
             let telemetry = Telemetry::new(self.calls.clone(), self.allocations.clone());
             self.known.add(&resource, telemetry.clone());

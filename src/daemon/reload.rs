@@ -1,7 +1,8 @@
-//! The configuration over time: the file when its content changes and on SIGHUP, applied with the least disturbance.
+//! The configuration over time: the file when its content changes and on SIGHUP, applied with the
+//! least disturbance.
 //!
-//! An inotify watch on every directory that the file's path goes through tells of a ConfigMap's symlink swap at once; a
-//! slow look beside it means that nothing rests on inotify alone.
+//! An inotify watch on every directory that the file's path goes through tells of a ConfigMap's
+//! symlink swap at once; a slow look beside it means that nothing rests on inotify alone.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -143,8 +144,8 @@ impl Reloader {
         }
     }
 
-    /// Applies a configuration, or refuses it whole and leaves the one in force. The answer is what is left to be done
-    /// elsewhere.
+    /// Applies a configuration, or refuses it whole and leaves the one in force. The answer is what
+    /// is left to be done elsewhere.
     pub(super) fn apply(
         &mut self,
         loaded: Loaded,
@@ -169,7 +170,9 @@ impl Reloader {
         let left = match self.put_in_force(&config, policy, now, publish) {
             Ok(left) => left,
             Err(error) => {
-                error!("the new configuration is refused, the one before stays in force: {error:#}");
+                error!(
+                    "the new configuration is refused, the one before stays in force: {error:#}"
+                );
                 self.outcomes.refused(&format!("{error:#}"));
                 return Vec::new();
             }
@@ -177,7 +180,8 @@ impl Reloader {
         let took = began.elapsed().as_secs_f64() * 1e3;
         info!(
             layout = changes.layout,
-            resources = changes.resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            resources =
+                changes.resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
             injection = changes.injection,
             allocation = changes.allocation,
             health = changes.health,
@@ -199,23 +203,30 @@ impl Reloader {
         let layout = translate::layout(config);
         let injector = translate::injector(config, host(config, &self.roots)?);
         let before = publish.borrow().clone();
-        let too_large = before.trial(&layout).findings.into_iter().find_map(|finding| match finding {
-            Finding::ListTooLarge { resource, why } => Some((resource, why)),
-            _ => None,
-        });
+        let too_large =
+            before.trial(&layout).findings.into_iter().find_map(|finding| match finding {
+                Finding::ListTooLarge { resource, why } => Some((resource, why)),
+                _ => None,
+            });
         if let Some((resource, why)) = too_large {
             bail!("the sharing of {resource} {why}");
         }
         let policies = translate::policies(config);
         Ok(self.change(publish, |inventory| {
             let judged = policy.map(|policy| inventory.judge_by(now, policy)).unwrap_or_default();
-            [judged, inventory.rearrange(layout), inventory.hand_over(injector), inventory.prefer(policies)]
+            [
+                judged,
+                inventory.rearrange(layout),
+                inventory.hand_over(injector),
+                inventory.prefer(policies),
+            ]
         }))
     }
 
     /// Looks at the host again. The answer is what is left to be done elsewhere.
     pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
-        // A channel that goes is no reason to end: containers that are to have it are told by their runtime.
+        // A channel that goes is no reason to end: containers that are to have it are told by their
+        // runtime.
         let host = self.roots.look(self.running.injection.pass_device_specs);
         let injector = translate::injector(&self.running, host);
         if *publish.borrow().injector() == injector {
@@ -224,7 +235,8 @@ impl Reloader {
         self.change(publish, |inventory| [inventory.hand_over(injector)])
     }
 
-    /// The one place where a configuration changes the inventory. The answer is what it leaves to be done elsewhere.
+    /// The one place where a configuration changes the inventory. The answer is what it leaves to
+    /// be done elsewhere.
     fn change<const N: usize>(
         &self,
         publish: &watch::Sender<Arc<Inventory>>,
@@ -250,7 +262,8 @@ impl Reloader {
         self.outcomes.refused(&text);
     }
 
-    /// Watches the directories on the way to the file, which change with its symlinks. Trouble is no more than slowness.
+    /// Watches the directories on the way to the file, which change with its symlinks. Trouble is
+    /// no more than slowness.
     fn watch(&mut self) {
         let Some(path) = self.source.path() else { return };
         let wanted = directories(path);
@@ -266,7 +279,8 @@ impl Reloader {
             let watch = self.watches.watch(unwatched.key(), heard).map_err(|error| {
                 warn!(
                     directory = %unwatched.key().display(), %error,
-                    "cannot watch for a change of the config file, looking at it every {} s", SLOW.as_secs()
+                    "cannot watch for a change of the config file, looking at it every {} \
+                        s", SLOW.as_secs()
                 );
             });
             unwatched.insert(watch.ok());
@@ -278,7 +292,8 @@ fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
     let host = roots.look(config.injection.pass_device_specs);
     if config.injection.imex == Imex::Required && !host.imex_channel {
         bail!(
-            "imex.required is set and the host has no IMEX channel 0: no character device {} in {} nor in our own \
+            "imex.required is set and the host has no IMEX channel 0: no character device {} in {} \
+                nor in our own \
              container; create it (nvidia-modprobe -c 0), or do not require it",
             crate::device::injection::IMEX_CHANNEL,
             roots.driver.display()
@@ -292,7 +307,11 @@ fn directories(path: &Path) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     let mut path = path.to_owned();
     for _ in 0..LINKS {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+            .to_owned();
         directories.insert(parent.clone());
         // A ConfigMap's file leads through `..data`, which is the link that is swapped.
         if let Some(above) = parent.parent().filter(|_| parent.is_symlink()) {

@@ -1,8 +1,8 @@
-//! The thread that serves the kubelet, with a runtime of its own: what the main thread does, a look at a file say,
-//! holds up no call.
+//! The thread that serves the kubelet, with a runtime of its own: what the main thread does, a look
+//! at a file say, holds up no call.
 //!
-//! Two runtimes of one thread each, and not one of two threads: each waits for its own timers and connections, so that
-//! nothing is handed over that the same thread goes on with.
+//! Two runtimes of one thread each, and not one of two threads: each waits for its own timers and
+//! connections, so that nothing is handed over that the same thread goes on with.
 
 use std::convert::Infallible;
 use std::thread;
@@ -25,7 +25,8 @@ impl Serving {
     /// # Errors
     /// The operating system gives no thread, or no descriptors for it.
     pub(super) fn start() -> anyhow::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
@@ -36,7 +37,10 @@ impl Serving {
             // A task that hangs must not hold up the exit.
             runtime.shutdown_background();
         };
-        thread::Builder::new().name("kubelet".to_owned()).spawn(serve).context("starting a thread")?;
+        thread::Builder::new()
+            .name("kubelet".to_owned())
+            .spawn(serve)
+            .context("starting a thread")?;
         Ok(Self { handle, _stop: stop, ended })
     }
 

@@ -8,17 +8,19 @@
 //!                          └─────────── handed out once more ───────┘
 //! ```
 //!
-//! An id leaves its list only when nothing speaks against it, for a kubelet up to 1.36 at least can panic when an id
-//! that a pod holds is missing from the list: at the end of an allocation, and when it admits its pods again after a
-//! restart (pkg/kubelet/cm/devicemanager/manager.go:923, topology_hints.go:191). So what the kubelet does not say is
-//! taken to be held:
+//! An id leaves its list only when nothing speaks against it, for a kubelet up to 1.36 at least can
+//! panic when an id that a pod holds is missing from the list: at the end of an allocation, and
+//! when it admits its pods again after a restart (pkg/kubelet/cm/devicemanager/manager.go:923,
+//! topology_hints.go:191). So what the kubelet does not say is taken to be held:
 //!
-//! - Two answers in a row have to be without the id, both asked well after the device was withdrawn: an admission may
-//!   have chosen it just before.
-//! - A device that was handed out and not seen held since may be an init container's, which podresources does not show.
-//!   It stays until every pod is gone that can have got it: each that was new when it was handed out.
-//! - A kubelet that has restarted knows its pods from its checkpoint, but lists them only when it has heard of them from
-//!   the API server. It is believed after five minutes, and never while it knows no pod at all.
+//! - Two answers in a row have to be without the id, both asked well after the device was
+//!   withdrawn: an admission may have chosen it just before.
+//! - A device that was handed out and not seen held since may be an init container's, which
+//!   podresources does not show. It stays until every pod is gone that can have got it: each that
+//!   was new when it was handed out.
+//! - A kubelet that has restarted knows its pods from its checkpoint, but lists them only when it
+//!   has heard of them from the API server. It is believed after five minutes, and never while it
+//!   knows no pod at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,9 +33,11 @@ use super::names::{DeviceId, ResourceName, Uuid};
 
 /// How long an admission that has chosen a device may take to have it entered.
 const ADMISSION: Duration = Duration::from_secs(1);
-/// How long after a pod is listed it may still be given devices: the allocation of another plugin can hang before ours.
+/// How long after a pod is listed it may still be given devices: the allocation of another plugin
+/// can hang before ours.
 const ADMITTED: Duration = Duration::from_secs(60);
-/// How long what was handed out counts as held when the kubelet does not show it, where holding is no danger.
+/// How long what was handed out counts as held when the kubelet does not show it, where holding is
+/// no danger.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
 /// How long a kubelet that has restarted gets to hear of its pods.
 const RESTARTED: Duration = Duration::from_secs(300);
@@ -49,7 +53,8 @@ pub struct Custody {
     kubelet: Option<(u64, Moment)>,
     /// Whether it is one that was started while this one ran.
     restarted: bool,
-    /// The pods of the last answer, and when each was first listed; those of the first answer always were.
+    /// The pods of the last answer, and when each was first listed; those of the first answer
+    /// always were.
     pods: BTreeMap<String, Moment>,
     /// What was handed out and may be held although podresources does not show it.
     given: BTreeMap<Place, Given>,
@@ -75,7 +80,12 @@ struct Withdrawn {
 
 impl Custody {
     /// A container was given these devices.
-    pub fn given(&mut self, now: Moment, resource: &ResourceName, ids: impl IntoIterator<Item = DeviceId>) {
+    pub fn given(
+        &mut self,
+        now: Moment,
+        resource: &ResourceName,
+        ids: impl IntoIterator<Item = DeviceId>,
+    ) {
         for id in ids {
             let place = (resource.clone(), id);
             if let Some(withdrawn) = self.withdrawn.get_mut(&place) {
@@ -106,7 +116,9 @@ impl Custody {
             let is_asked_late = withdrawn.since.after(ADMISSION) <= holders.asked();
             match is_held(place) {
                 true => withdrawn.unheld = None,
-                false if is_asked_late => withdrawn.unheld = withdrawn.unheld.or(Some(holders.asked())),
+                false if is_asked_late => {
+                    withdrawn.unheld = withdrawn.unheld.or(Some(holders.asked()))
+                }
                 false => {}
             }
         }
@@ -115,12 +127,19 @@ impl Custody {
     fn note_pods(&mut self, holders: &Holders) {
         let first = if self.pods.is_empty() { Moment::default() } else { holders.asked() };
         self.pods.retain(|pod, _| holders.pods().contains(pod));
-        for pod in holders.pods().iter().filter(|pod| !self.pods.contains_key(*pod)).cloned().collect::<Vec<_>>() {
+        for pod in holders
+            .pods()
+            .iter()
+            .filter(|pod| !self.pods.contains_key(*pod))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             self.pods.insert(pod, first);
         }
     }
 
-    /// What was handed out is held by a pod that is shown to hold it, or that is there and may have got it, or by none.
+    /// What was handed out is held by a pod that is shown to hold it, or that is there and may have
+    /// got it, or by none.
     fn suspect(&mut self, holders: &Holders) {
         let is_credible = self.is_credible(holders);
         let (pods, listed) = (&self.pods, holders.pods());
@@ -133,7 +152,12 @@ impl Custody {
             }
             let at = given.at;
             let was_new = |first: &Moment| first.after(ADMITTED) > at;
-            let all = || pods.iter().filter(|(_, first)| was_new(first)).map(|(pod, _)| pod.clone()).collect();
+            let all = || {
+                pods.iter()
+                    .filter(|(_, first)| was_new(first))
+                    .map(|(pod, _)| pod.clone())
+                    .collect()
+            };
             let suspects = given.suspects.get_or_insert_with(all);
             suspects.retain(|pod| listed.contains(pod));
             !suspects.is_empty()
@@ -149,8 +173,11 @@ impl Custody {
         });
         let mut before = std::mem::take(&mut self.withdrawn);
         let new = Withdrawn { since: now, unheld: None };
-        self.withdrawn = withdrawn.map(|place| before.remove_entry(&place).unwrap_or((place, new))).collect();
-        let Some(asked) = self.answer.as_ref().map(|answer| answer.asked()) else { return Vec::new() };
+        self.withdrawn =
+            withdrawn.map(|place| before.remove_entry(&place).unwrap_or((place, new))).collect();
+        let Some(asked) = self.answer.as_ref().map(|answer| answer.asked()) else {
+            return Vec::new();
+        };
         let may_go = |(place, withdrawn): (&Place, &Withdrawn)| {
             let is_unheld_twice = withdrawn.unheld.is_some_and(|first| first < asked);
             (is_unheld_twice && !self.given.contains_key(place)).then(|| place.clone())
@@ -169,23 +196,27 @@ impl Custody {
     pub fn is_waiting(&self) -> bool {
         let asked = self.answer.as_ref().map(|answer| answer.asked());
         let waits = |(place, withdrawn): (&Place, &Withdrawn)| {
-            let is_first =
-                withdrawn.unheld.is_none() && asked.is_none_or(|asked| asked < withdrawn.since.after(ADMISSION));
+            let is_first = withdrawn.unheld.is_none()
+                && asked.is_none_or(|asked| asked < withdrawn.since.after(ADMISSION));
             (is_first || withdrawn.unheld.is_some()) && !self.given.contains_key(place)
         };
         self.withdrawn.iter().any(waits)
     }
 
-    /// Whether the kubelet says that nobody holds any device of a GPU. What was handed out a moment ago counts as held.
+    /// Whether the kubelet says that nobody holds any device of a GPU. What was handed out a moment
+    /// ago counts as held.
     #[must_use]
     pub fn is_free(&self, now: Moment, gpu: &Uuid, inventory: &Inventory) -> bool {
-        let Some(holders) = self.answer.as_ref().filter(|holders| self.is_credible(holders)) else { return false };
+        let Some(holders) = self.answer.as_ref().filter(|holders| self.is_credible(holders)) else {
+            return false;
+        };
         let on_its_way = |given: &Given| now.since(given.at) < ON_ITS_WAY;
         inventory.resources().all(|resource| {
             let devices = inventory.devices(resource).into_iter().flat_map(BTreeMap::values);
             devices.filter(|device| device.gpu == *gpu).all(|device| {
                 let place = (resource.clone(), device.id.clone());
-                holders.of(resource, &device.id).is_empty() && !self.given.get(&place).is_some_and(on_its_way)
+                holders.of(resource, &device.id).is_empty()
+                    && !self.given.get(&place).is_some_and(on_its_way)
             })
         })
     }
@@ -218,9 +249,16 @@ mod tests {
 
     fn answer_of(seconds: u64, kubelet: u64, pods: &[&str], held: &[&str]) -> Option<Arc<Holders>> {
         let pods = pods.iter().map(|pod| format!("default/{pod}")).collect();
-        let holder = Holder { namespace: "default".to_owned(), pod: "p".to_owned(), container: "main".to_owned() };
-        let held =
-            held.iter().map(|id| Held { resource: ResourceName::gpu(), id: (*id).to_owned(), holder: holder.clone() });
+        let holder = Holder {
+            namespace: "default".to_owned(),
+            pod: "p".to_owned(),
+            container: "main".to_owned(),
+        };
+        let held = held.iter().map(|id| Held {
+            resource: ResourceName::gpu(),
+            id: (*id).to_owned(),
+            holder: holder.clone(),
+        });
         Some(Arc::new(Holders::new(at(seconds), kubelet, pods, held)))
     }
 
@@ -261,12 +299,30 @@ mod tests {
             (vec![(90, 1, free), (100, 1, free), (110, 1, free), (120, 1, free)], Some(120)),
             (vec![(102, 1, free), (104, 1, free)], Some(104)),
             (vec![(102, 1, free), (102, 1, free)], None),
-            (vec![(102, 1, held), (110, 1, free), (120, 1, held), (130, 1, free), (140, 1, free)], Some(140)),
+            (
+                vec![
+                    (102, 1, held),
+                    (110, 1, free),
+                    (120, 1, held),
+                    (130, 1, free),
+                    (140, 1, free),
+                ],
+                Some(140),
+            ),
             (vec![(102, 1, &["GPU-0"][..]), (110, 1, &["GPU-0"][..])], Some(110)),
             // A kubelet that has restarted is not believed for a while.
             (vec![(110, 1, free), (120, 2, free), (130, 2, free), (419, 2, free)], None),
             (vec![(110, 1, free), (120, 2, free), (420, 2, free), (430, 2, free)], Some(430)),
-            (vec![(110, 1, held), (120, 2, free), (410, 2, free), (425, 3, free), (435, 3, free)], None),
+            (
+                vec![
+                    (110, 1, held),
+                    (120, 2, free),
+                    (410, 2, free),
+                    (425, 3, free),
+                    (435, 3, free),
+                ],
+                None,
+            ),
         ] {
             assert_eq!(goes_at(&answers), goes, "{answers:?}");
         }
@@ -369,7 +425,8 @@ mod tests {
     /// What can happen, some seconds after what happened before.
     #[derive(Debug, Clone)]
     enum Event {
-        /// The kubelet answers: whether it has restarted, whether it knows the pod, whether that holds the device.
+        /// The kubelet answers: whether it has restarted, whether it knows the pod, whether that
+        /// holds the device.
         Answer { restarted: bool, knows: bool, holds: bool },
         /// The device is handed out.
         Given,
@@ -432,7 +489,9 @@ mod tests {
     fn a_gpu_is_free_when_nobody_holds_any_of_its_devices() {
         let inventory = node(2);
         let mut custody = Custody::default();
-        let free = |custody: &Custody, now| [0, 1].map(|index| custody.is_free(at(now), &gpu(index).uuid, &inventory));
+        let free = |custody: &Custody, now| {
+            [0, 1].map(|index| custody.is_free(at(now), &gpu(index).uuid, &inventory))
+        };
         assert_eq!(free(&custody, 10), [false; 2], "nothing is known");
         custody.answered(answer(10, 1, &["GPU-0"]));
         assert_eq!(free(&custody, 10), [false, true]);

@@ -1,5 +1,5 @@
-//! Which GPUs are offered: terms that include and terms that exclude, by index, UUID, PCI bus id or model. What is
-//! excluded is reserved for the system.
+//! Which GPUs are offered: terms that include and terms that exclude, by index, UUID, PCI bus id or
+//! model. What is excluded is reserved for the system.
 
 use std::fmt;
 
@@ -76,8 +76,8 @@ impl DeviceFilter {
     }
 }
 
-/// A pattern over GPU models or MIG profiles: `*` stands for anything, everything else for itself, and it has to match
-/// from the first character to the last.
+/// A pattern over GPU models or MIG profiles: `*` stands for anything, everything else for itself,
+/// and it has to match from the first character to the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 

@@ -3,7 +3,8 @@
 use super::health::NvmlError;
 use super::names::{PciBusId, Uuid};
 
-/// One physical GPU. What NVML would not tell is `None`: no single fact but the UUID keeps a GPU from being served.
+/// One physical GPU. What NVML would not tell is `None`: no single fact but the UUID keeps a GPU
+/// from being served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpu {
     /// Its identity.
@@ -74,7 +75,8 @@ pub struct MigDevice {
     pub compute_slices: u32,
     /// Memory in MiB, as NVML's attributes give it.
     pub memory_mib: u64,
-    /// The profile, e.g. "1g.10gb", "1g.10gb+me", "1c.2g.20gb"; `None` if NVML does not describe it.
+    /// The profile, e.g. "1g.10gb", "1g.10gb+me", "1c.2g.20gb"; `None` if NVML does not describe
+    /// it.
     pub profile: Option<String>,
 }
 

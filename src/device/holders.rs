@@ -46,10 +46,15 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// An answer that names these pods, each as namespace and name with a slash between, of the `kubelet`-th kubelet
-    /// process that was met, to a question of this moment.
+    /// An answer that names these pods, each as namespace and name with a slash between, of the
+    /// `kubelet`-th kubelet process that was met, to a question of this moment.
     #[must_use]
-    pub fn new(asked: Moment, kubelet: u64, pods: BTreeSet<String>, held: impl IntoIterator<Item = Held>) -> Self {
+    pub fn new(
+        asked: Moment,
+        kubelet: u64,
+        pods: BTreeSet<String>,
+        held: impl IntoIterator<Item = Held>,
+    ) -> Self {
         let mut holders = Self { asked, kubelet, pods, held: BTreeMap::new() };
         for Held { resource, id, holder } in held {
             let of_device = holders.held.entry(resource).or_default().entry(id).or_default();
@@ -73,8 +78,8 @@ impl Holders {
         self.kubelet
     }
 
-    /// The pods that the kubelet knows, those that hold nothing included. A kubelet that has just started knows none
-    /// until it has heard from the API server.
+    /// The pods that the kubelet knows, those that hold nothing included. A kubelet that has just
+    /// started knows none until it has heard from the API server.
     #[must_use]
     pub fn pods(&self) -> &BTreeSet<String> {
         &self.pods
@@ -90,7 +95,9 @@ impl Holders {
     /// Every device that is held, with each of its holders: by resource, then by id.
     pub fn iter(&self) -> impl Iterator<Item = (&ResourceName, &str, &Holder)> {
         self.held.iter().flat_map(|(resource, held)| {
-            let of_each = held.iter().flat_map(|(id, holders)| holders.iter().map(move |holder| (id.as_str(), holder)));
+            let of_each = held
+                .iter()
+                .flat_map(|(id, holders)| holders.iter().map(move |holder| (id.as_str(), holder)));
             of_each.map(move |(id, holder)| (resource, id, holder))
         })
     }
@@ -107,7 +114,11 @@ mod tests {
     use super::*;
 
     fn held(resource: &str, id: &str, pod: &str, container: &str) -> Held {
-        let holder = Holder { namespace: "default".to_owned(), pod: pod.to_owned(), container: container.to_owned() };
+        let holder = Holder {
+            namespace: "default".to_owned(),
+            pod: pod.to_owned(),
+            container: container.to_owned(),
+        };
         Held { resource: resource.parse().unwrap(), id: id.to_owned(), holder }
     }
 
@@ -123,15 +134,23 @@ mod tests {
             held("example.com/nic", "not one of ours", "a", "main"),
         ];
         let holders = Holders::new(Moment::default(), 1, ["a/b".to_owned()].into(), told);
-        let names =
-            |id: &str| holders.of(&gpu, &id.parse().unwrap()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let names = |id: &str| {
+            holders
+                .of(&gpu, &id.parse().unwrap())
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(names("GPU-1"), ["default/b/a-sidecar", "default/b/main"]);
         assert_eq!(names("GPU-0::3"), ["default/a/main"]);
         assert!(holders.of(&gpu, &id("GPU-0")).is_empty());
         assert!(holders.of(&"nvidia.com/gpu.shared".parse().unwrap(), &id("GPU-1")).is_empty());
         let all: Vec<_> = holders.iter().map(|(resource, id, _)| (resource.as_str(), id)).collect();
         let (gpu, nic) = ("nvidia.com/gpu", "example.com/nic");
-        assert_eq!(all, [(nic, "not one of ours"), (gpu, "GPU-0::3"), (gpu, "GPU-1"), (gpu, "GPU-1")]);
+        assert_eq!(
+            all,
+            [(nic, "not one of ours"), (gpu, "GPU-0::3"), (gpu, "GPU-1"), (gpu, "GPU-1")]
+        );
         assert_eq!(holders.pods().len(), 1);
     }
 

@@ -1,4 +1,5 @@
-//! How large a device list may be: the kubelet receives at most 4 MiB in one message and ends the stream at more.
+//! How large a device list may be: the kubelet receives at most 4 MiB in one message and ends the
+//! stream at more.
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ pub const KUBELET_LIMIT: u64 = 4 * 1024 * 1024;
 /// Longest id of a device without its replica number: `GPU-` or `MIG-` and a UUID.
 pub const UUID_LENGTH: u64 = 40;
 
-/// The bytes of one device in the list: its id of `id_length` bytes, `Unhealthy` (the longer word) and one NUMA node.
+/// The bytes of one device in the list: its id of `id_length` bytes, `Unhealthy` (the longer word)
+/// and one NUMA node.
 #[must_use]
 pub fn device_bytes(id_length: u64) -> u64 {
     const HEALTH: u64 = 2 + 9;
@@ -30,7 +32,8 @@ fn field(length: u64) -> u64 {
     prefix + length
 }
 
-/// Devices that are shared alike: how long their UUIDs are, and how many replicas each of them has (1: not shared).
+/// Devices that are shared alike: how long their UUIDs are, and how many replicas each of them has
+/// (1: not shared).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shared {
     /// Characters of the UUID.
@@ -51,7 +54,8 @@ impl Shared {
     }
 }
 
-/// The length of the id of a device with `replicas` replicas, whose UUID has `uuid_length` characters.
+/// The length of the id of a device with `replicas` replicas, whose UUID has `uuid_length`
+/// characters.
 #[must_use]
 pub fn id_length(uuid_length: u64, replicas: u32) -> u64 {
     match replicas {
@@ -63,7 +67,9 @@ pub fn id_length(uuid_length: u64, replicas: u32) -> u64 {
 /// The most bytes of the entry of this id in a list.
 #[must_use]
 pub fn entry_bytes(id: &DeviceId) -> u64 {
-    let replica = id.replica_number().map_or(0, |number| 2 + u64::from(number.checked_ilog10().unwrap_or(0)) + 1);
+    let replica = id
+        .replica_number()
+        .map_or(0, |number| 2 + u64::from(number.checked_ilog10().unwrap_or(0)) + 1);
     device_bytes(id.uuid().as_str().len() as u64 + replica)
 }
 
@@ -83,7 +89,8 @@ pub struct TooLarge {
 }
 
 impl TooLarge {
-    /// The most replicas of each device with which the list still fits, by the same size of an entry.
+    /// The most replicas of each device with which the list still fits, by the same size of an
+    /// entry.
     #[must_use]
     pub fn most_replicas(&self) -> u64 {
         KUBELET_LIMIT / self.devices.max(1).saturating_mul(self.bytes_each.max(1)).max(1)
@@ -97,23 +104,29 @@ impl fmt::Display for TooLarge {
         match replicas {
             Some(replicas) => write!(
                 f,
-                "makes a list of {devices} device{plural} x {replicas} replicas x {bytes_each} bytes = {bytes} bytes"
+                "makes a list of {devices} device{plural} x {replicas} replicas x {bytes_each} \
+                    bytes = {bytes} bytes"
             )?,
             None => write!(
                 f,
-                "makes a list of {ids} replicas of {devices} device{plural} of up to {bytes_each} bytes = {bytes} bytes"
+                "makes a list of {ids} replicas of {devices} device{plural} of up to {bytes_each} \
+                    bytes = {bytes} bytes"
             )?,
         }
         let most = self.most_replicas();
         let of_each = if replicas.is_some() { "" } else { " of each" };
-        write!(f, ", and the kubelet receives at most {KUBELET_LIMIT}; at most {most} replicas{of_each} fit")
+        write!(
+            f,
+            ", and the kubelet receives at most {KUBELET_LIMIT}; at most {most} replicas{of_each} \
+                fit"
+        )
     }
 }
 
 impl std::error::Error for TooLarge {}
 
-/// Whether the kubelet receives the list of these devices. With the node's own it answers for the node; with one device,
-/// for every node.
+/// Whether the kubelet receives the list of these devices. With the node's own it answers for the
+/// node; with one device, for every node.
 ///
 /// # Errors
 /// It does not.
@@ -146,7 +159,11 @@ mod tests {
     #[test]
     fn an_entry_counts_its_own_id() {
         for text in ["GPU-1", "GPU-1::0", "GPU-1::9", "GPU-1::10", "GPU-1::4294967295"] {
-            assert_eq!(entry_bytes(&text.parse().unwrap()), device_bytes(text.len() as u64), "{text}");
+            assert_eq!(
+                entry_bytes(&text.parse().unwrap()),
+                device_bytes(text.len() as u64),
+                "{text}"
+            );
         }
     }
 
@@ -162,7 +179,8 @@ mod tests {
         let error = check([alike(8, 10_000)]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "makes a list of 8 devices x 10000 replicas x 67 bytes = 5360000 bytes, and the kubelet receives at most \
+            "makes a list of 8 devices x 10000 replicas x 67 bytes = 5360000 bytes, and the \
+                kubelet receives at most \
              4194304; at most 7825 replicas fit"
         );
         assert!(check([alike(8, u32::try_from(error.most_replicas()).unwrap())]).is_ok());
@@ -175,7 +193,8 @@ mod tests {
         let error = check([alike(100, 1), alike(1, 62_000)]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "makes a list of 62100 replicas of 101 devices of up to 68 bytes = 4222100 bytes, and the kubelet receives \
+            "makes a list of 62100 replicas of 101 devices of up to 68 bytes = 4222100 bytes, and \
+                the kubelet receives \
              at most 4194304; at most 610 replicas of each fit"
         );
         assert_eq!(check([alike(100, 1), alike(1, 61_000)]), Ok(()));

@@ -1,10 +1,11 @@
-//! Names of MIG profiles, `1c.2g.20gb+me`: worked out from what NVML says about an instance, or read from the name that
-//! newer drivers give.
+//! Names of MIG profiles, `1c.2g.20gb+me`: worked out from what NVML says about an instance, or
+//! read from the name that newer drivers give.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A MIG profile: compute slices, GPU slices, memory, and what sets it apart from others of this size.
+/// A MIG profile: compute slices, GPU slices, memory, and what sets it apart from others of this
+/// size.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MigProfile {
     compute_slices: u32,
@@ -22,7 +23,8 @@ pub struct NotAProfile(pub String);
 /// What NVML says about a MIG device and its GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
-    /// Which of NVML's GPU instance profiles it has, by NVML's constant; `None` if that could not be found out.
+    /// Which of NVML's GPU instance profiles it has, by NVML's constant; `None` if that could not
+    /// be found out.
     pub gpu_instance_profile: Option<u32>,
     /// GPU slices of its GPU instance.
     pub gpu_slices: u32,
@@ -35,11 +37,13 @@ pub struct Attributes {
 }
 
 impl MigProfile {
-    /// The profile that `attributes` describe. `None` where they contradict themselves, or where the GPU instance
-    /// profile is one that this table does not know: a name that lacks its suffix would be another profile's.
+    /// The profile that `attributes` describe. `None` where they contradict themselves, or where
+    /// the GPU instance profile is one that this table does not know: a name that lacks its suffix
+    /// would be another profile's.
     #[must_use]
     pub fn of(attributes: &Attributes) -> Option<Self> {
-        let &Attributes { gpu_slices, compute_slices, memory_mib, gpu_memory_bytes, .. } = attributes;
+        let &Attributes { gpu_slices, compute_slices, memory_mib, gpu_memory_bytes, .. } =
+            attributes;
         if gpu_slices == 0 || compute_slices == 0 || compute_slices > gpu_slices {
             return None;
         }
@@ -48,7 +52,8 @@ impl MigProfile {
         Some(Self { compute_slices, gpu_slices, memory_gb, suffix })
     }
 
-    /// The profile in a name that the driver gives: "MIG 1g.10gb", "NVIDIA H100 80GB HBM3 MIG 1g.10gb+me".
+    /// The profile in a name that the driver gives: "MIG 1g.10gb", "NVIDIA H100 80GB HBM3 MIG
+    /// 1g.10gb+me".
     #[must_use]
     pub fn in_name(name: &str) -> Option<Self> {
         name.split_whitespace().next_back()?.parse().ok()
@@ -102,8 +107,8 @@ fn suffix(profile: u32) -> Option<&'static str> {
     })
 }
 
-/// The memory that a name states: the instance's share of the GPU in whole eighths, rounded up, of the GPU's memory in
-/// whole GiB, rounded up; halves round up.
+/// The memory that a name states: the instance's share of the GPU in whole eighths, rounded up, of
+/// the GPU's memory in whole GiB, rounded up; halves round up.
 fn memory_gb(memory_mib: u64, gpu_memory_bytes: u64) -> Option<u32> {
     let (part, whole) = (u128::from(memory_mib) << 20, u128::from(gpu_memory_bytes));
     if part == 0 || whole == 0 {
@@ -126,7 +131,9 @@ fn parse(text: &str) -> Option<MigProfile> {
     let size_end = text.find(['+', '-']).unwrap_or(text.len());
     let (size, suffix) = text.split_at(size_end);
     let letters = suffix.get(1..).unwrap_or_default();
-    let attribute = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let attribute = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
     if !suffix.is_empty() && !letters.split(['.', '+', '-', ',']).all(attribute) {
         return None;
     }
@@ -140,7 +147,12 @@ fn parse(text: &str) -> Option<MigProfile> {
     let memory_gb = number(parts.next()?.strip_suffix("gb")?)?;
     let compute_slices = compute.unwrap_or(gpu_slices);
     let whole = parts.next().is_none() && compute_slices <= gpu_slices;
-    whole.then(|| MigProfile { compute_slices, gpu_slices, memory_gb, suffix: suffix.replace(',', "+") })
+    whole.then(|| MigProfile {
+        compute_slices,
+        gpu_slices,
+        memory_gb,
+        suffix: suffix.replace(',', "+"),
+    })
 }
 
 /// A number above zero without leading zeros or a sign.
@@ -162,8 +174,8 @@ impl fmt::Display for MigProfile {
 mod tests {
     use super::*;
 
-    /// Model, the GPU's memory in MiB, and its profiles: NVML's constant, GPU slices, compute slices, the instance's
-    /// memory in MiB, the name.
+    /// Model, the GPU's memory in MiB, and its profiles: NVML's constant, GPU slices, compute
+    /// slices, the instance's memory in MiB, the name.
     type Model = (&'static str, u64, &'static [(u32, u32, u32, u64, &'static str)]);
 
     const MODELS: &[Model] = &[
@@ -247,7 +259,11 @@ mod tests {
         (
             "GH200 144GB",
             147_000,
-            &[(0, 1, 1, 16_384, "1g.18gb"), (2, 3, 3, 73_000, "3g.72gb"), (4, 7, 7, 146_000, "7g.144gb")],
+            &[
+                (0, 1, 1, 16_384, "1g.18gb"),
+                (2, 3, 3, 73_000, "3g.72gb"),
+                (4, 7, 7, 146_000, "7g.144gb"),
+            ],
         ),
         (
             "H200 141GB",
@@ -310,7 +326,10 @@ mod tests {
                 let profile = profile.unwrap_or_else(|| panic!("{model} {name}"));
                 assert_eq!(profile.to_string(), name, "{model}");
                 assert_eq!(name.parse(), Ok(profile.clone()), "{model}");
-                assert_eq!(MigProfile::in_name(&format!("NVIDIA {model} MIG {name}")), Some(profile.clone()));
+                assert_eq!(
+                    MigProfile::in_name(&format!("NVIDIA {model} MIG {name}")),
+                    Some(profile.clone())
+                );
                 assert_eq!(profile.is_split(), compute_slices < gpu_slices);
             }
         }

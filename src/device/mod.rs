@@ -1,4 +1,5 @@
-//! What the node has: GPUs, the devices they are offered as, their health, and what a container gets of them.
+//! What the node has: GPUs, the devices they are offered as, their health, and what a container
+//! gets of them.
 //!
 //! Pure: standard library and thiserror only. Time and facts come in as values.
 

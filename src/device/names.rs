@@ -1,4 +1,5 @@
-//! Names that cross a wall: UUIDs, device ids, PCI bus ids and resource names. Holding one is the proof that it is well formed.
+//! Names that cross a wall: UUIDs, device ids, PCI bus ids and resource names. Holding one is the
+//! proof that it is well formed.
 
 use std::borrow::Borrow;
 use std::fmt::{self, Write as _};
@@ -25,7 +26,9 @@ pub enum NameError {
         why: &'static str,
     },
     /// Not a PCI bus id.
-    #[error("{0} is not a PCI bus id (domain:bus:device.function in hexadecimal, e.g. 0000:1b:00.0)")]
+    #[error(
+        "{0} is not a PCI bus id (domain:bus:device.function in hexadecimal, e.g. 0000:1b:00.0)"
+    )]
     PciBusId(Quoted),
     /// Not a name for an extended resource.
     #[error("{text} is not a resource name: {why}")]
@@ -37,8 +40,8 @@ pub enum NameError {
     },
 }
 
-/// A text from outside as an error shows it: quoted, escaped, and cut where it is too long to be a name. A gRPC error
-/// travels in a header, and one that is too long arrives as another error.
+/// A text from outside as an error shows it: quoted, escaped, and cut where it is too long to be a
+/// name. A gRPC error travels in a header, and one that is too long arrives as another error.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Quoted(String);
 
@@ -111,10 +114,14 @@ impl FromStr for Uuid {
         if text.len() > LONGEST_ID {
             return refuse("it is longer than 63 characters");
         }
-        // A comma would split NVIDIA_VISIBLE_DEVICES, "::" marks a replica. A slash stands in the MIG form of
-        // drivers before 470, MIG-GPU-<uuid>/<gi>/<ci>.
-        if text.contains(REPLICA) || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:".contains(&b)) {
-            return refuse("it has a character other than letters, digits, '-', '_', '.', ':' and '/'");
+        // A comma would split NVIDIA_VISIBLE_DEVICES, "::" marks a replica. A slash stands in the
+        // MIG form of drivers before 470, MIG-GPU-<uuid>/<gi>/<ci>.
+        if text.contains(REPLICA)
+            || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:".contains(&b))
+        {
+            return refuse(
+                "it has a character other than letters, digits, '-', '_', '.', ':' and '/'",
+            );
         }
         Ok(Self(text.into()))
     }
@@ -132,8 +139,8 @@ impl fmt::Debug for Uuid {
     }
 }
 
-/// The id under which a device is advertised to the kubelet: a UUID, and `::<n>` for the n-th replica of a
-/// shared device. The kubelet's checkpoint keeps it, so its form never changes.
+/// The id under which a device is advertised to the kubelet: a UUID, and `::<n>` for the n-th
+/// replica of a shared device. The kubelet's checkpoint keeps it, so its form never changes.
 ///
 /// Ordered by UUID, then by replica number.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,7 +162,8 @@ impl DeviceId {
         Self { uuid, replica: Some(replica) }
     }
 
-    /// The text that it is displayed as. Lists of thousands are made of it, so it has its room at once.
+    /// The text that it is displayed as. Lists of thousands are made of it, so it has its room at
+    /// once.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(self.uuid.as_str().len() + REPLICA.len() + 10);
@@ -187,10 +195,16 @@ impl FromStr for DeviceId {
         let (uuid, replica) = match text.split_once(REPLICA) {
             None => (text, None),
             Some((uuid, number)) => {
-                let canonical =
-                    number.bytes().all(|b| b.is_ascii_digit()) && (number == "0" || !number.starts_with('0'));
+                let canonical = number.bytes().all(|b| b.is_ascii_digit())
+                    && (number == "0" || !number.starts_with('0'));
                 let number = number.parse().ok().filter(|_| canonical);
-                (uuid, Some(number.ok_or_else(|| refuse("what follows '::' is not a replica number"))?))
+                (
+                    uuid,
+                    Some(
+                        number
+                            .ok_or_else(|| refuse("what follows '::' is not a replica number"))?,
+                    ),
+                )
             }
         };
         let uuid = uuid.parse().map_err(|error| match error {
@@ -230,8 +244,8 @@ impl PciBusId {
 impl FromStr for PciBusId {
     type Err = NameError;
 
-    /// Reads NVML's form (eight digits of domain, upper case), sysfs's (four digits, lower case), and the
-    /// short one without a domain that lspci prints.
+    /// Reads NVML's form (eight digits of domain, upper case), sysfs's (four digits, lower case),
+    /// and the short one without a domain that lspci prints.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let parse = || {
             let (place, function) = text.rsplit_once('.')?;
@@ -242,13 +256,19 @@ impl FromStr for PciBusId {
             let function = hexadecimal(function, 1)?;
             let whole = parts.next().is_none() && device < 32 && function < 8;
             let byte = |number| u8::try_from(number).ok();
-            whole.then_some(Self { domain, bus: byte(bus)?, device: byte(device)?, function: byte(function)? })
+            whole.then_some(Self {
+                domain,
+                bus: byte(bus)?,
+                device: byte(device)?,
+                function: byte(function)?,
+            })
         };
         parse().ok_or_else(|| NameError::PciBusId(Quoted::new(text)))
     }
 }
 
-/// A number of 1 to `most` hexadecimal digits and nothing else (no sign, which the standard parser allows).
+/// A number of 1 to `most` hexadecimal digits and nothing else (no sign, which the standard parser
+/// allows).
 fn hexadecimal(text: &str, most: usize) -> Option<u32> {
     let digits = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
     digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
@@ -262,10 +282,10 @@ impl fmt::Display for PciBusId {
 
 /// Name of an extended resource, e.g. `nvidia.com/gpu`.
 ///
-/// Well formed by the kubelet's rule (`IsExtendedResourceName`, pkg/apis/core/v1/helper/helpers.go:39): a name
-/// with a domain, not under `kubernetes.io/`, whose domain is a DNS subdomain of at most 253 characters with
-/// `requests.` before it, and whose name part is at most 63 characters of `[A-Za-z0-9_.-]` that begin and end
-/// with a letter or digit.
+/// Well formed by the kubelet's rule (`IsExtendedResourceName`,
+/// pkg/apis/core/v1/helper/helpers.go:39): a name with a domain, not under `kubernetes.io/`, whose
+/// domain is a DNS subdomain of at most 253 characters with `requests.` before it, and whose name
+/// part is at most 63 characters of `[A-Za-z0-9_.-]` that begin and end with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceName(Arc<str>);
 
@@ -308,7 +328,8 @@ impl FromStr for ResourceName {
         }
         if base.len() > 63 || !is_qualified(base) {
             return refuse(
-                "its name part is not 1 to 63 letters, digits, '-', '_' and '.' with a letter or digit at both ends",
+                "its name part is not 1 to 63 letters, digits, '-', '_' and '.' with a letter or \
+                    digit at both ends",
             );
         }
         Ok(Self(text.into()))
@@ -333,7 +354,9 @@ fn is_dns_subdomain(text: &str) -> bool {
 fn is_qualified(text: &str) -> bool {
     let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
-    ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+    ends(bytes.first())
+        && ends(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
 #[cfg(test)]
@@ -342,7 +365,9 @@ mod tests {
 
     #[test]
     fn device_ids_read_back_as_written() {
-        for text in ["GPU-8dc1f1c9-28a3-4b2c-9d05-1e4f0a8b7c01", "GPU-1::0", "MIG-GPU-8dc1f1c9/3/0::12"] {
+        for text in
+            ["GPU-8dc1f1c9-28a3-4b2c-9d05-1e4f0a8b7c01", "GPU-1::0", "MIG-GPU-8dc1f1c9/3/0::12"]
+        {
             let id = text.parse::<DeviceId>().unwrap();
             assert_eq!((id.to_string().as_str(), id.text().as_str()), (text, text));
         }
@@ -350,16 +375,33 @@ mod tests {
 
     #[test]
     fn malformed_device_ids_are_refused_by_name() {
-        for text in ["", "::1", "GPU-1::", "GPU-1::01", "GPU-1::+1", "GPU-1::x", "GPU-1::1::2", "GPU 1", "a,b", "ü"] {
+        for text in [
+            "",
+            "::1",
+            "GPU-1::",
+            "GPU-1::01",
+            "GPU-1::+1",
+            "GPU-1::x",
+            "GPU-1::1::2",
+            "GPU 1",
+            "a,b",
+            "ü",
+        ] {
             let error = text.parse::<DeviceId>().unwrap_err();
-            assert!(error.to_string().starts_with(&format!("{text:?} is not a device id")), "{error}");
+            assert!(
+                error.to_string().starts_with(&format!("{text:?} is not a device id")),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn a_text_of_any_length_is_quoted_in_a_short_error() {
         let error = "ü".repeat(100_000).parse::<DeviceId>().unwrap_err().to_string();
-        assert!(error.contains("… (200000 bytes) is not a device id") && error.len() < 400, "{error}");
+        assert!(
+            error.contains("… (200000 bytes) is not a device id") && error.len() < 400,
+            "{error}"
+        );
     }
 
     #[test]
@@ -379,9 +421,17 @@ mod tests {
         ] {
             assert_eq!(text.parse::<PciBusId>().unwrap().to_string(), expected);
         }
-        for text in
-            ["", "1b", "1b:00", "00:1b:00", "0:1b:00.8", "0:1b:20.0", "+0:1b:00.0", "0:0:1b:00.0", "0000:1b:00.0 "]
-        {
+        for text in [
+            "",
+            "1b",
+            "1b:00",
+            "00:1b:00",
+            "0:1b:00.8",
+            "0:1b:20.0",
+            "+0:1b:00.0",
+            "0:0:1b:00.0",
+            "0000:1b:00.0 ",
+        ] {
             assert!(text.parse::<PciBusId>().is_err(), "{text:?}");
         }
     }
@@ -389,7 +439,13 @@ mod tests {
     #[test]
     fn resource_names_follow_the_kubelets_rule() {
         let long = format!("nvidia.com/{}", "a".repeat(63));
-        for text in ["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.10gb.me", "nvidia.com/A_1", &long] {
+        for text in [
+            "nvidia.com/gpu",
+            "nvidia.com/gpu.shared",
+            "nvidia.com/mig-1g.10gb.me",
+            "nvidia.com/A_1",
+            &long,
+        ] {
             assert_eq!(text.parse::<ResourceName>().unwrap().as_str(), text);
         }
         let long = format!("nvidia.com/{}", "a".repeat(64));

@@ -10,7 +10,8 @@ use super::names::{DeviceId, NameError, Quoted, ResourceName};
 pub enum Refused {
     /// No device has this id.
     #[error(
-        "cannot allocate {id} of {resource}: no such device on this node (it has {known} of this resource; a pod \
+        "cannot allocate {id} of {resource}: no such device on this node (it has {known} of this \
+            resource; a pod \
          that still names an old device has to be created anew)"
     )]
     Unknown {
@@ -44,7 +45,8 @@ pub enum Refused {
     /// More than one replica, and only one may be asked for. The words are those of NVIDIA's plugin
     /// (internal/rm/rm.go:91), which people have alerts on.
     #[error(
-        "invalid allocation request for \"{resource}\": invalid request: maximum request size for shared resources is \
+        "invalid allocation request for \"{resource}\": invalid request: maximum request size for \
+            shared resources is \
          1; found {found}"
     )]
     MoreThanOne {
@@ -58,12 +60,17 @@ pub enum Refused {
 impl Inventory {
     /// The devices with these ids, each once, by the index of their GPU and on it.
     ///
-    /// An Unhealthy device is allocated: the kubelet asks only for what it takes as healthy, or for what the pod
-    /// already holds.
+    /// An Unhealthy device is allocated: the kubelet asks only for what it takes as healthy, or for
+    /// what the pod already holds.
     ///
     /// # Errors
-    /// An id that is not a device of this resource, which the error names; or several replicas where one is allowed.
-    pub fn allocate(&self, resource: &ResourceName, ids: &[String]) -> Result<Vec<&Device>, Refused> {
+    /// An id that is not a device of this resource, which the error names; or several replicas
+    /// where one is allowed.
+    pub fn allocate(
+        &self,
+        resource: &ResourceName,
+        ids: &[String],
+    ) -> Result<Vec<&Device>, Refused> {
         let mut devices = Vec::with_capacity(ids.len());
         for id in ids {
             devices.push(self.device(resource, id)?);
@@ -90,12 +97,15 @@ impl Inventory {
         if let Some(device) = devices.and_then(|devices| devices.get(&parsed)) {
             return Ok(device);
         }
-        let owner =
-            self.resources().find(|name| self.devices(name).is_some_and(|devices| devices.contains_key(&parsed)));
+        let owner = self
+            .resources()
+            .find(|name| self.devices(name).is_some_and(|devices| devices.contains_key(&parsed)));
         Err(match owner {
-            Some(owner) => {
-                Refused::OtherResource { id: Quoted::new(id), resource: resource.clone(), owner: owner.clone() }
-            }
+            Some(owner) => Refused::OtherResource {
+                id: Quoted::new(id),
+                resource: resource.clone(),
+                owner: owner.clone(),
+            },
             None => Refused::Unknown {
                 id: Quoted::new(id),
                 resource: resource.clone(),
@@ -126,8 +136,13 @@ mod tests {
     fn a_bad_id_is_refused_by_name() {
         let node = node(2);
         for bad in ["GPU-7", "", "GPU-0::x", "a b", "GPU-0::1"] {
-            let error = node.allocate(&ResourceName::gpu(), &["GPU-1".to_owned(), bad.to_owned()]).unwrap_err();
-            assert!(error.to_string().contains(&format!("cannot allocate {bad:?} of nvidia.com/gpu")), "{error}");
+            let error = node
+                .allocate(&ResourceName::gpu(), &["GPU-1".to_owned(), bad.to_owned()])
+                .unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("cannot allocate {bad:?} of nvidia.com/gpu")),
+                "{error}"
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! When the plugin lets go of NVML by itself, so that a GPU can be reset.
 //!
-//! It costs something: while NVML is let go, no GPU of the node is watched. So it is done for a GPU that wants a reset and
-//! that nothing holds, for a while, and then ever more rarely for as long as the reset does not come.
+//! It costs something: while NVML is let go, no GPU of the node is watched. So it is done for a GPU
+//! that wants a reset and that nothing holds, for a while, and then ever more rarely for as long as
+//! the reset does not come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,9 +30,15 @@ struct Done {
 impl Resets {
     /// The GPUs for which to let go of NVML now, for `away`; empty: no reason to.
     ///
-    /// A GPU that is reset and wants another reset soon after goes on where it was: a reset that does not help is no
-    /// reason to stop watching the others every few minutes.
-    pub fn due(&mut self, now: Moment, away: Duration, inventory: &Inventory, custody: &Custody) -> BTreeSet<Uuid> {
+    /// A GPU that is reset and wants another reset soon after goes on where it was: a reset that
+    /// does not help is no reason to stop watching the others every few minutes.
+    pub fn due(
+        &mut self,
+        now: Moment,
+        away: Duration,
+        inventory: &Inventory,
+        custody: &Custody,
+    ) -> BTreeSet<Uuid> {
         let gpus = inventory.node_health().gpus();
         let wants = |uuid: &Uuid| gpus.get(uuid).is_some_and(GpuHealth::wants_reset);
         self.0.retain(|uuid, done| wants(uuid) || now < done.again.after(LAST_PAUSE));
@@ -43,7 +50,10 @@ impl Resets {
             .cloned()
             .collect();
         for uuid in &due {
-            let pause = self.0.get(uuid).map_or(FIRST_PAUSE, |done| done.pause.saturating_mul(2).min(LAST_PAUSE));
+            let pause = self
+                .0
+                .get(uuid)
+                .map_or(FIRST_PAUSE, |done| done.pause.saturating_mul(2).min(LAST_PAUSE));
             self.0.insert(uuid.clone(), Done { again: now.after(away).after(pause), pause });
         }
         due
@@ -74,11 +84,23 @@ mod tests {
     }
 
     fn custody(now: u64, held: &[&str]) -> Custody {
-        let holder = Holder { namespace: "default".to_owned(), pod: "p".to_owned(), container: "main".to_owned() };
-        let held =
-            held.iter().map(|id| Held { resource: ResourceName::gpu(), id: (*id).to_owned(), holder: holder.clone() });
+        let holder = Holder {
+            namespace: "default".to_owned(),
+            pod: "p".to_owned(),
+            container: "main".to_owned(),
+        };
+        let held = held.iter().map(|id| Held {
+            resource: ResourceName::gpu(),
+            id: (*id).to_owned(),
+            holder: holder.clone(),
+        });
         let mut custody = Custody::default();
-        custody.answered(Some(Arc::new(Holders::new(at(now), 1, ["default/p".to_owned()].into(), held))));
+        custody.answered(Some(Arc::new(Holders::new(
+            at(now),
+            1,
+            ["default/p".to_owned()].into(),
+            held,
+        ))));
         custody
     }
 
@@ -101,7 +123,10 @@ mod tests {
         }
         let mut inventory = node(2);
         asks_for(&mut inventory, 5, RecoveryAction::GpuReset);
-        assert!(Resets::default().due(at(10), AWAY, &inventory, &Custody::default()).is_empty(), "nothing is known");
+        assert!(
+            Resets::default().due(at(10), AWAY, &inventory, &Custody::default()).is_empty(),
+            "nothing is known"
+        );
     }
 
     #[test]
@@ -110,9 +135,11 @@ mod tests {
         asks_for(&mut inventory, 0, RecoveryAction::GpuReset);
         let mut resets = Resets::default();
         let free = custody(0, &[]);
-        let times: Vec<u64> =
-            (0..20_000).filter(|now| !resets.due(at(*now), AWAY, &inventory, &free).is_empty()).collect();
-        let pauses: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0] - AWAY.as_secs()).collect();
+        let times: Vec<u64> = (0..20_000)
+            .filter(|now| !resets.due(at(*now), AWAY, &inventory, &free).is_empty())
+            .collect();
+        let pauses: Vec<u64> =
+            times.windows(2).map(|pair| pair[1] - pair[0] - AWAY.as_secs()).collect();
         assert_eq!(pauses, [120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]);
         // Well for a while, then the same again.
         asks_for(&mut inventory, 20_000, RecoveryAction::None);
@@ -126,8 +153,12 @@ mod tests {
         asks_for(&mut inventory, 20_060, RecoveryAction::None);
         assert!(resets.due(at(after), AWAY, &inventory, &free).is_empty());
         asks_for(&mut inventory, after, RecoveryAction::GpuReset);
-        let due = |resets: &mut Resets, now| !resets.due(at(now), AWAY, &inventory, &free).is_empty();
+        let due =
+            |resets: &mut Resets, now| !resets.due(at(now), AWAY, &inventory, &free).is_empty();
         assert!(due(&mut resets, after + 1));
-        assert!(!due(&mut resets, after + 150) && due(&mut resets, after + 151), "it begins with the first pause");
+        assert!(
+            !due(&mut resets, after + 150) && due(&mut resets, after + 151),
+            "it begins with the first pause"
+        );
     }
 }

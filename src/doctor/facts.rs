@@ -71,7 +71,8 @@ pub struct Module {
     pub nouveau: bool,
     /// Whether sysfs has the module `nvidia_uvm`.
     pub uvm: bool,
-    /// The GPUs in `/proc/driver/nvidia/gpus`, by address: in a container, those that the runtime has let in.
+    /// The GPUs in `/proc/driver/nvidia/gpus`, by address: in a container, those that the runtime
+    /// has let in.
     pub gpus: BTreeSet<String>,
 }
 
@@ -216,7 +217,8 @@ pub struct Kubelet {
     pub socket: Option<(PathBuf, Answer)>,
     /// Other sockets in the directory.
     pub others: Vec<Endpoint>,
-    /// How many devices the kubelet knows of each resource, by its checkpoint; or why that is not known.
+    /// How many devices the kubelet knows of each resource, by its checkpoint; or why that is not
+    /// known.
     pub checkpoint: Result<BTreeMap<String, usize>, String>,
     /// Its version, major and minor.
     pub version: Option<(u32, u32)>,

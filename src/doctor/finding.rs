@@ -1,4 +1,5 @@
-//! What the doctor says: one finding for each thing that was checked, and the verdict over all of them.
+//! What the doctor says: one finding for each thing that was checked, and the verdict over all of
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +59,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(group: Group, level: Level, id: &'static str, checked: &str, seen: impl Into<String>) -> Self {
+    fn new(
+        group: Group,
+        level: Level,
+        id: &'static str,
+        checked: &str,
+        seen: impl Into<String>,
+    ) -> Self {
         Self {
             id,
             group,

@@ -1,8 +1,9 @@
-//! Why a node's pods do not get GPUs: facts about the node go in, and out come findings, each with what was seen, why
-//! it matters and what mends it. Nothing is changed on the node.
+//! Why a node's pods do not get GPUs: facts about the node go in, and out come findings, each with
+//! what was seen, why it matters and what mends it. Nothing is changed on the node.
 //!
-//! [`examine`] is pure. [`gather`] finds the facts, and has NVML and the device nodes asked by a process of its own: a
-//! driver that hangs can hold a process for good, and shall not hold the one that reports it.
+//! [`examine`] is pure. [`gather`] finds the facts, and has NVML and the device nodes asked by a
+//! process of its own: a driver that hangs can hold a process for good, and shall not hold the one
+//! that reports it.
 
 mod driver;
 pub mod facts;
@@ -39,17 +40,24 @@ fn configuration(settings: &Settings) -> Vec<Finding> {
         Some(file) => format!("from flags, environment and {file}"),
         None => "from flags and environment, no config file".to_owned(),
     };
-    let mut findings: Vec<_> = settings
-        .mistakes
-        .iter()
-        .map(|mistake| {
-            Finding::problem(GROUP, "configuration.mistake", CHECKED, mistake)
+    let mut findings: Vec<_> =
+        settings
+            .mistakes
+            .iter()
+            .map(|mistake| {
+                Finding::problem(GROUP, "configuration.mistake", CHECKED, mistake)
                 .why("the plugin refuses to start with a mistake in its configuration")
-                .fix("correct it; `gpu-device-plugin config check FILE` checks a file and starts nothing")
-        })
-        .collect();
+                .fix("correct it; `gpu-device-plugin config check FILE` checks a file and starts \
+                    nothing")
+            })
+            .collect();
     if findings.is_empty() {
-        findings.push(Finding::ok(GROUP, "configuration.mistake", CHECKED, format!("no mistakes ({from})")));
+        findings.push(Finding::ok(
+            GROUP,
+            "configuration.mistake",
+            CHECKED,
+            format!("no mistakes ({from})"),
+        ));
     }
     findings.extend(settings.warnings.iter().map(|warning| {
         Finding::warning(GROUP, "configuration.warning", CHECKED, warning)

@@ -66,7 +66,12 @@ pub fn text(report: &Report, colour: bool) -> String {
 fn one(text: &mut String, finding: &Finding, colour: bool) {
     let (word, paint) = level(finding.level);
     let word = painted(&format!("{word:<7}"), paint, colour);
-    paragraph(text, &format!("  {word}  "), INDENT, &format!("{}: {}", finding.checked, finding.seen));
+    paragraph(
+        text,
+        &format!("  {word}  "),
+        INDENT,
+        &format!("{}: {}", finding.checked, finding.seen),
+    );
     for (label, words) in [("why", &finding.why), ("fix", &finding.fix)] {
         if !words.is_empty() {
             paragraph(
@@ -118,9 +123,8 @@ fn summary(text: &mut String, report: &Report, colour: bool) {
         (Verdict::Problems, Some(first)) => {
             paragraph(text, BEGIN, BEGIN.len(), &format!("{}: {}", first.checked, first.seen));
         }
-        (Verdict::Unchecked, _) => {
-            text.push_str("Nothing was found that keeps GPUs from pods; not all could be checked.\n")
-        }
+        (Verdict::Unchecked, _) => text
+            .push_str("Nothing was found that keeps GPUs from pods; not all could be checked.\n"),
         _ => text.push_str("Nothing was found that keeps GPUs from pods.\n"),
     }
 }

@@ -64,7 +64,10 @@ fn facts() -> Facts {
             }],
             checkpoint: Ok(BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)])),
             version: Some((1, 36)),
-            pod_resources: Some(("/var/lib/kubelet/pod-resources/kubelet.sock".into(), Answer::Answers)),
+            pod_resources: Some((
+                "/var/lib/kubelet/pod-resources/kubelet.sock".into(),
+                Answer::Answers,
+            )),
         },
         runtimes: Runtimes {
             runtimes: vec![Runtime {
@@ -77,7 +80,12 @@ fn facts() -> Facts {
             ..Runtimes::default()
         },
         node: Node {
-            inotify: Inotify { instances: Some(8192), watches: Some(524_288), used: 12, ..Inotify::default() },
+            inotify: Inotify {
+                instances: Some(8192),
+                watches: Some(524_288),
+                used: 12,
+                ..Inotify::default()
+            },
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000),
             newest: None,
             state: Some(("/var/lib/gpu-device-plugin".into(), Directory::Writable)),
@@ -94,13 +102,17 @@ fn survey(facts: &mut Facts) -> &mut Survey {
     }
 }
 
-/// What is said of facts with this change, beside what is as it should be: level, id, and all the words.
+/// What is said of facts with this change, beside what is as it should be: level, id, and all the
+/// words.
 fn told(change: impl FnOnce(&mut Facts)) -> Vec<(Level, &'static str, String)> {
     let mut facts = facts();
     change(&mut facts);
-    let findings = examine(&facts).findings.into_iter().filter(|finding| finding.level != Level::Ok);
+    let findings =
+        examine(&facts).findings.into_iter().filter(|finding| finding.level != Level::Ok);
     findings
-        .map(|finding| (finding.level, finding.id, format!("{}|{}|{}", finding.seen, finding.why, finding.fix)))
+        .map(|finding| {
+            (finding.level, finding.id, format!("{}|{}|{}", finding.seen, finding.why, finding.fix))
+        })
         .collect()
 }
 
@@ -117,7 +129,8 @@ fn one(change: impl FnOnce(&mut Facts), level: Level, id: &str, words: &str) {
 #[test]
 fn the_report_reads_like_this() {
     let mut facts = facts();
-    survey(&mut facts).gpus[0].causes = vec![("the driver asks for a reset of the GPU".into(), Some("do so".into()))];
+    survey(&mut facts).gpus[0].causes =
+        vec![("the driver asks for a reset of the GPU".into(), Some("do so".into()))];
     facts.kubelet.pod_resources = None;
     facts.runtimes.runtimes[0].default = None;
     let expected = "\
@@ -181,15 +194,18 @@ fn the_json_form_says_its_version_and_names_each_finding() {
     assert_eq!(document["schemaVersion"], 1);
     assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&document["verdict"], &document["problems"]), (&"problems".into(), &1.into()));
-    let finding = document["findings"].as_array().unwrap().iter().find(|f| f["level"] == "problem").unwrap();
+    let finding =
+        document["findings"].as_array().unwrap().iter().find(|f| f["level"] == "problem").unwrap();
     assert_eq!(
         finding,
         &serde_json::json!({
             "id": "kubelet.socket", "group": "kubelet", "level": "problem",
             "checked": "the kubelet's registration socket",
-            "seen": "/var/lib/kubelet/device-plugins/kubelet.sock is there and nobody listens on it",
+            "seen": "/var/lib/kubelet/device-plugins/kubelet.sock is there and nobody listens on \
+                it",
             "why": "the plugin registers there; until it has, the node has no GPUs to allocate",
-            "fix": "is the kubelet running (systemctl status kubelet), and is its own directory the one that is seen here?",
+            "fix": "is the kubelet running (systemctl status kubelet), and is its own directory \
+                the one that is seen here?",
         })
     );
 }
@@ -226,7 +242,12 @@ fn a_device_node_that_cannot_be_opened_says_what_that_means() {
         (Opening::Silent, "does not return"),
         (Opening::Missing, "nvidia-modprobe"),
     ] {
-        one(|facts| survey(facts).nodes[0].opening = opening, Level::Problem, "driver.nodes", words);
+        one(
+            |facts| survey(facts).nodes[0].opening = opening,
+            Level::Problem,
+            "driver.nodes",
+            words,
+        );
     }
 }
 
@@ -235,19 +256,26 @@ fn an_asking_that_fails_is_told() {
     let silent = |facts: &mut Facts| facts.driver = Asked::Silent(Duration::from_secs(120));
     one(silent, Level::Problem, "driver.nvml", "no answer within 120 s");
     let died = |facts: &mut Facts| {
-        facts.driver = Asked::Died { how: "signal: 11 (SIGSEGV)".into(), words: "\u{1b}[2Jbad".into() };
+        facts.driver =
+            Asked::Died { how: "signal: 11 (SIGSEGV)".into(), words: "\u{1b}[2Jbad".into() };
     };
     one(died, Level::Problem, "driver.nvml", "SIGSEGV) \u{fffd}[2Jbad");
     let not_started = |facts: &mut Facts| facts.driver = Asked::NotStarted("no /proc".into());
     one(not_started, Level::Unknown, "driver.nvml", "no /proc");
-    let failed = |facts: &mut Facts| survey(facts).trouble = Some(Trouble::Failed("no thread".into()));
+    let failed =
+        |facts: &mut Facts| survey(facts).trouble = Some(Trouble::Failed("no thread".into()));
     assert_eq!(told(failed)[0].0, Level::Unknown);
 }
 
 #[test]
 fn a_version_that_is_not_told_is_no_mismatch() {
     assert_eq!(told(|facts| facts.module.version = Some("unknown".to_owned())), []);
-    one(|facts| facts.module.version = Some("1.2.3".to_owned()), Level::Problem, "driver.versions", "1.2.3");
+    one(
+        |facts| facts.module.version = Some("1.2.3".to_owned()),
+        Level::Problem,
+        "driver.versions",
+        "1.2.3",
+    );
 }
 
 #[test]
@@ -255,7 +283,10 @@ fn a_container_without_the_control_node_is_told_apart_from_a_driver_that_is_not_
     let hidden = |sees: bool| {
         move |facts: &mut Facts| {
             let survey = survey(facts);
-            survey.trouble = Some(Trouble::Code { code: 9, text: "nvmlInit_v2: the driver is not loaded".into() });
+            survey.trouble = Some(Trouble::Code {
+                code: 9,
+                text: "nvmlInit_v2: the driver is not loaded".into(),
+            });
             survey.sees_control_node = sees;
         }
     };
@@ -273,19 +304,23 @@ fn a_directory_that_is_of_no_use_says_why() {
     ] {
         one(|facts| facts.kubelet.state = state, Level::Problem, "kubelet.directory", words);
     }
-    let long = |facts: &mut Facts| facts.kubelet.directory = PathBuf::from(format!("/{}", "k".repeat(80)));
+    let long =
+        |facts: &mut Facts| facts.kubelet.directory = PathBuf::from(format!("/{}", "k".repeat(80)));
     one(long, Level::Problem, "kubelet.directory", "too long");
     let read_only = |facts: &mut Facts| {
-        facts.node.state = Some(("/state".into(), Directory::NotWritable("Read-only file system".into())));
+        facts.node.state =
+            Some(("/state".into(), Directory::NotWritable("Read-only file system".into())));
     };
     one(read_only, Level::Warning, "node.state", "--state-dir");
-    let unreadable = |facts: &mut Facts| facts.node.unreadable = Some("it is of version 7, not 1".into());
+    let unreadable =
+        |facts: &mut Facts| facts.node.unreadable = Some("it is of version 7, not 1".into());
     one(unreadable, Level::Warning, "node.state", "sets it aside");
 }
 
 #[test]
 fn a_clock_before_2026_is_wrong() {
-    let early = |facts: &mut Facts| facts.node.now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    let early =
+        |facts: &mut Facts| facts.node.now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
     one(early, Level::Problem, "node.clock", "1000 s since 1970");
     let ahead = |seconds| {
         move |facts: &mut Facts| {
@@ -300,7 +335,10 @@ fn a_clock_before_2026_is_wrong() {
 fn a_gpu_on_the_bus_that_answers_with_errors_is_told_once() {
     let nameless = |facts: &mut Facts| {
         let gpu = &mut survey(facts).gpus[0];
-        *gpu = super::facts::Gpu { error: Some("nvmlDeviceGetUUID: an unknown error".into()), ..Default::default() };
+        *gpu = super::facts::Gpu {
+            error: Some("nvmlDeviceGetUUID: an unknown error".into()),
+            ..Default::default()
+        };
     };
     one(nameless, Level::Problem, "gpus.gpu", "nvmlDeviceGetUUID");
     let gone = |facts: &mut Facts| {
@@ -337,7 +375,12 @@ fn what_only_the_running_plugin_knows_is_told_by_its_word() {
         status.plugin.ready = false;
         status.plugin.not_ready = vec!["nvidia.com/gpu has no stream".to_owned()];
     };
-    one(heard(not_ready), Level::Problem, "kubelet.ready", "not ready: nvidia.com/gpu has no stream");
+    one(
+        heard(not_ready),
+        Level::Problem,
+        "kubelet.ready",
+        "not ready: nvidia.com/gpu has no stream",
+    );
 }
 
 #[test]
@@ -361,17 +404,30 @@ fn cdi_names_need_a_kubelet_that_takes_them_and_mps_its_daemon() {
         facts.kubelet.version = Some((1, 28));
         facts.settings.strategies.insert(DeviceListStrategy::CdiCri);
     };
-    assert!(told(old).iter().any(|(level, id, _)| (*level, *id) == (Level::Warning, "runtime.kubelet")));
+    assert!(
+        told(old).iter().any(|(level, id, _)| (*level, *id) == (Level::Warning, "runtime.kubelet"))
+    );
     let alone = |facts: &mut Facts| {
         old(facts);
         facts.settings.strategies.remove(&DeviceListStrategy::Envvar);
     };
-    assert!(told(alone).iter().any(|(level, id, _)| (*level, *id) == (Level::Problem, "runtime.kubelet")));
+    assert!(
+        told(alone)
+            .iter()
+            .any(|(level, id, _)| (*level, *id) == (Level::Problem, "runtime.kubelet"))
+    );
     let mps = |answer: Result<String, String>| {
-        move |facts: &mut Facts| facts.runtimes.mps = vec![("nvidia.com/gpu.shared".to_owned(), answer)]
+        move |facts: &mut Facts| {
+            facts.runtimes.mps = vec![("nvidia.com/gpu.shared".to_owned(), answer)]
+        }
     };
     assert_eq!(told(mps(Ok("25.0".to_owned()))), []);
-    one(mps(Err("no daemon".to_owned())), Level::Problem, "runtime.mps", "mount its directory at /mps");
+    one(
+        mps(Err("no daemon".to_owned())),
+        Level::Problem,
+        "runtime.mps",
+        "mount its directory at /mps",
+    );
 }
 
 #[test]
@@ -399,7 +455,8 @@ fn every_finding_is_documented() {
     let groups = ["configuration.", "driver.", "gpus.", "kubelet.", "runtime.", "node."];
     let literals = sources.iter().flat_map(|source| source.split('"'));
     let is_id = |text: &&str| {
-        groups.iter().any(|group| text.starts_with(group)) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
+        groups.iter().any(|group| text.starts_with(group))
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
     };
     let said: std::collections::BTreeSet<&str> = literals.filter(is_id).collect();
     assert_eq!(said, documented);

@@ -3,8 +3,8 @@
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Request, Response, StatusCode};
 use tracing::info;
@@ -22,7 +22,11 @@ const HTML: &str = "text/html; charset=utf-8";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The answer to a request from `peer`.
-pub(super) async fn answer(request: &Request<Incoming>, peer: Peer, shared: &Shared) -> Response<Full<Bytes>> {
+pub(super) async fn answer(
+    request: &Request<Incoming>,
+    peer: Peer,
+    shared: &Shared,
+) -> Response<Full<Bytes>> {
     let uri = request.uri();
     let headers = request.headers();
     let asked = Asked {
@@ -49,7 +53,8 @@ async fn show(route: Route, shared: &Shared) -> Response<Full<Bytes>> {
             };
         }
         Route::Readyz => {
-            let lines: String = views.not_ready().iter().map(|reason| format!("{reason}\n")).collect();
+            let lines: String =
+                views.not_ready().iter().map(|reason| format!("{reason}\n")).collect();
             return match lines.is_empty() {
                 true => respond(StatusCode::OK, TEXT, "ok\n"),
                 false => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines),
@@ -82,11 +87,14 @@ async fn show(route: Route, shared: &Shared) -> Response<Full<Bytes>> {
 
 fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
     match refusal {
-        Refusal::NotFound => {
-            respond(StatusCode::NOT_FOUND, TEXT, "not found; there are /, /metrics, /healthz, /readyz and /status\n")
-        }
+        Refusal::NotFound => respond(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "not found; there are /, /metrics, /healthz, /readyz and /status\n",
+        ),
         Refusal::MethodNotAllowed(allowed) => {
-            let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("allowed: {allowed}\n"));
+            let mut response =
+                respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("allowed: {allowed}\n"));
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             response
         }
@@ -95,7 +103,11 @@ fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
     }
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn respond(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -46,26 +46,35 @@ impl Listener {
     /// Where it is, as one would dial it.
     pub(super) fn place(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map_or_else(|_| "unknown".to_owned(), |at| at.to_string()),
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or_else(|_| "unknown".to_owned(), |at| at.to_string())
+            }
             Self::Unix(_, bound) => format!("unix:{}", bound.path.display()),
         }
     }
 
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(connection, from)| Accepted::Tcp(connection, from)),
-            Self::Unix(listener, _) => listener.accept().await.map(|(connection, _)| Accepted::Unix(connection)),
+            Self::Tcp(listener) => {
+                listener.accept().await.map(|(connection, from)| Accepted::Tcp(connection, from))
+            }
+            Self::Unix(listener, _) => {
+                listener.accept().await.map(|(connection, _)| Accepted::Unix(connection))
+            }
         }
     }
 }
 
-/// Binds beside the path and moves the socket there: it is never there with other permissions than its own, and one
-/// that an earlier process left is replaced.
+/// Binds beside the path and moves the socket there: it is never there with other permissions than
+/// its own, and one that an earlier process left is replaced.
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     if let Ok(there) = fs::symlink_metadata(path)
         && !there.file_type().is_socket()
     {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file that is no socket",
+        ));
     }
     let beside = path.with_extension("next");
     match fs::remove_file(&beside) {

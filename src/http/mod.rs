@@ -1,8 +1,9 @@
 //! The operator's edge: metrics, probes, status and a page for people, over HTTP/1.1.
 //!
-//! It is a view of what the daemon knows, by way of [`Views`]. It cannot harm the plugin: a connection is for one
-//! request and has an end, there are few at a time, the newest counts more than those that dawdle, and no more than
-//! one answer is made at a time, so that the other thread is the kubelet's.
+//! It is a view of what the daemon knows, by way of [`Views`]. It cannot harm the plugin: a
+//! connection is for one request and has an end, there are few at a time, the newest counts more
+//! than those that dawdle, and no more than one answer is made at a time, so that the other thread
+//! is the kubelet's.
 
 mod answer;
 mod listen;
@@ -31,7 +32,8 @@ use answer::answer;
 use listen::{Accepted, Listener};
 use route::Peer;
 
-/// Connections at a time. One more, and the oldest is cut: a client that takes its time cannot keep a probe out.
+/// Connections at a time. One more, and the oldest is cut: a client that takes its time cannot keep
+/// a probe out.
 const CONNECTIONS: usize = 64;
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(5);
@@ -81,8 +83,8 @@ struct Shared {
     making: Semaphore,
 }
 
-/// Serves for as long as it is polled. An address that cannot be had is tried again and again: the GPUs are worth more
-/// than a look at them.
+/// Serves for as long as it is polled. An address that cannot be had is tried again and again: the
+/// GPUs are worth more than a look at them.
 pub async fn serve(address: Address, views: Arc<dyn Views>) -> Infallible {
     let shared = Arc::new(Shared { views, making: Semaphore::new(1) });
     let mut pause = FIRST_PAUSE;
@@ -92,7 +94,8 @@ pub async fn serve(address: Address, views: Arc<dyn Views>) -> Infallible {
             Err(error) => {
                 let seconds = pause.as_secs();
                 if pause == FIRST_PAUSE || pause == LAST_PAUSE {
-                    warn!(%address, %error, "cannot serve HTTP here, trying on; metrics and probes are missing meanwhile");
+                    warn!(%address, %error, "cannot serve HTTP here, trying on; metrics and probes \
+                        are missing meanwhile");
                 } else {
                     debug!(%address, %error, seconds, "cannot serve HTTP here, trying on");
                 }
@@ -127,8 +130,11 @@ async fn attend(listener: &Listener, shared: &Arc<Shared>) -> Infallible {
                 open.push_back(connections.spawn(async move {
                     match accepted {
                         Accepted::Tcp(io, from) => {
-                            let peer =
-                                if from.ip().to_canonical().is_loopback() { Peer::Here } else { Peer::Elsewhere };
+                            let peer = if from.ip().to_canonical().is_loopback() {
+                                Peer::Here
+                            } else {
+                                Peer::Elsewhere
+                            };
                             converse(io, peer, shared).await;
                         }
                         Accepted::Unix(io) => converse(io, Peer::Here, shared).await,
@@ -146,7 +152,11 @@ async fn attend(listener: &Listener, shared: &Arc<Shared>) -> Infallible {
 }
 
 /// One request and its answer.
-async fn converse(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, shared: Arc<Shared>) {
+async fn converse(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    shared: Arc<Shared>,
+) {
     let service = service_fn(|request| {
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(answer(&request, peer, &shared).await) }

@@ -70,11 +70,13 @@ pub(super) fn route(asked: Asked<'_>) -> Result<Route, Refusal> {
         _ => return Err(Refusal::NotFound),
     };
     match (route, asked.method) {
-        (Route::LetGo, "POST") if asked.peer == Peer::Elsewhere => {
-            Err(Refusal::Forbidden("only from this host: over the loopback address or the unix socket"))
-        }
+        (Route::LetGo, "POST") if asked.peer == Peer::Elsewhere => Err(Refusal::Forbidden(
+            "only from this host: over the loopback address or the unix socket",
+        )),
         // A page from elsewhere can make a browser on this host send a request.
-        (Route::LetGo, "POST") if asked.from_page => Err(Refusal::Forbidden("not from a page in a browser")),
+        (Route::LetGo, "POST") if asked.from_page => {
+            Err(Refusal::Forbidden("not from a page in a browser"))
+        }
         (Route::LetGo, "POST") => Ok(route),
         (Route::LetGo, _) => Err(Refusal::MethodNotAllowed("POST")),
         (_, "GET" | "HEAD") => Ok(route),

@@ -74,13 +74,20 @@ async fn each_path_has_its_content_type_and_no_answer_is_kept() {
         let answer = get(address, path).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
-        for header in [&format!("content-type: {content_type}"), "cache-control: no-store", "connection: close"] {
+        for header in [
+            &format!("content-type: {content_type}"),
+            "cache-control: no-store",
+            "connection: close",
+        ] {
             assert!(head.contains(header), "{header} in {head}");
         }
         assert!(body.starts_with(begins), "{path}: {body}");
         let of_head = ask(address, &format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
         let length = format!("content-length: {}", body.len());
-        assert!(of_head.ends_with("\r\n\r\n") && (path == "/status" || of_head.contains(&length)), "{of_head}");
+        assert!(
+            of_head.ends_with("\r\n\r\n") && (path == "/status" || of_head.contains(&length)),
+            "{of_head}"
+        );
     }
 }
 
@@ -116,16 +123,23 @@ async fn the_probes_say_why_they_fail() {
     };
     let address = serve_on_port(Arc::new(views)).await;
     let health = get(address, "/healthz").await;
-    assert!(health.starts_with("HTTP/1.1 503 ") && health.ends_with("\r\n\r\nthe writer sleeps\n"), "{health}");
+    assert!(
+        health.starts_with("HTTP/1.1 503 ") && health.ends_with("\r\n\r\nthe writer sleeps\n"),
+        "{health}"
+    );
     let ready = get(address, "/readyz").await;
-    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("\r\n\r\na: no\nb: no\n"), "{ready}");
+    assert!(
+        ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("\r\n\r\na: no\nb: no\n"),
+        "{ready}"
+    );
 }
 
 #[tokio::test]
 async fn nvml_is_let_go_over_the_loopback_and_never_for_a_page() {
     let views = Arc::<Made>::default();
     let address = serve_on_port(views.clone()).await;
-    let post = |more: &str| format!("POST /let-go HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n{more}\r\n");
+    let post =
+        |more: &str| format!("POST /let-go HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n{more}\r\n");
     for header in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
         assert!(ask(address, &post(header)).await.starts_with("HTTP/1.1 403 "));
     }

@@ -1,4 +1,5 @@
-//! What the log says of the inventory's changes: one line for each thing that happened, with the field's identifiers.
+//! What the log says of the inventory's changes: one line for each thing that happened, with the
+//! field's identifiers.
 
 mod seldom;
 mod table;
@@ -13,8 +14,8 @@ use crate::device::topology::{NvLink, Topology};
 pub use seldom::Seldom;
 pub use table::table;
 
-/// One line for each GPU that appeared, each cause that came or went, and each thing that is odd about the links. With
-/// the pods that hold the GPU, as far as `holders` knows them.
+/// One line for each GPU that appeared, each cause that came or went, and each thing that is odd
+/// about the links. With the pods that hold the GPU, as far as `holders` knows them.
 pub fn changes(changes: &Changes, inventory: &Inventory, holders: Option<&Holders>) {
     for uuid in &changes.appeared {
         appeared(uuid, inventory);
@@ -54,8 +55,12 @@ fn appeared(uuid: &Uuid, inventory: &Inventory) {
     let Some(gpu) = inventory.gpus().get(uuid) else { return };
     let facts = gpu.facts.as_ref();
     let name = facts.and_then(|gpu| gpu.name.as_deref()).unwrap_or("unknown");
-    let numa = facts.and_then(|gpu| gpu.numa_node).map_or_else(|| "none".to_owned(), |node| node.number().to_string());
-    let bus = facts.and_then(|gpu| gpu.pci_bus_id).map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    let numa = facts
+        .and_then(|gpu| gpu.numa_node)
+        .map_or_else(|| "none".to_owned(), |node| node.number().to_string());
+    let bus = facts
+        .and_then(|gpu| gpu.pci_bus_id)
+        .map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     info!(gpu.index = gpu.index, gpu.uuid = %uuid, model = name, pci = bus, numa, "GPU found");
 }
 
@@ -96,7 +101,8 @@ fn health(uuid: &Uuid, change: &Change, inventory: &Inventory, holders: Option<&
         match notice {
             // In a storm the first few, and then each doubling.
             Notice::Xid { xid, scope, times } if *times <= 4 || times.is_power_of_two() => {
-                warn!(gpu.index = index, gpu.uuid = %uuid, xid = xid.0, %scope, times, "the driver reports an Xid");
+                warn!(gpu.index = index, gpu.uuid = %uuid, xid = xid.0, %scope, times, "the driver \
+                    reports an Xid");
             }
             Notice::Xid { .. } => {}
             Notice::Degraded(degradation) => {

@@ -16,7 +16,8 @@ pub fn table(inventory: &Inventory) -> String {
     let offered = offered(inventory);
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(gpus.into_iter().map(|(uuid, gpu)| row(uuid, gpu, inventory, offered.get(uuid))));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
     let line = |row: &[String; 8]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -25,21 +26,32 @@ pub fn table(inventory: &Inventory) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn row(uuid: &Uuid, gpu: &Tracked, inventory: &Inventory, resources: Option<&BTreeSet<String>>) -> [String; 8] {
+fn row(
+    uuid: &Uuid,
+    gpu: &Tracked,
+    inventory: &Inventory,
+    resources: Option<&BTreeSet<String>>,
+) -> [String; 8] {
     let facts = gpu.facts.as_ref();
     let dash = || "-".to_owned();
     let health = inventory.node_health().of(uuid, Offered::Whole);
     let resource = match inventory.reserved().get(uuid) {
         Some(_) => "(reserved)".to_owned(),
-        None => resources.map_or_else(dash, |all| all.iter().cloned().collect::<Vec<_>>().join(", ")),
+        None => {
+            resources.map_or_else(dash, |all| all.iter().cloned().collect::<Vec<_>>().join(", "))
+        }
     };
     [
         gpu.index.to_string(),
         facts.and_then(|gpu| gpu.name.clone()).unwrap_or_else(dash),
-        facts.and_then(|gpu| gpu.memory_bytes).map_or_else(dash, |bytes| format!("{} GiB", (bytes + (1 << 29)) >> 30)),
+        facts
+            .and_then(|gpu| gpu.memory_bytes)
+            .map_or_else(dash, |bytes| format!("{} GiB", (bytes + (1 << 29)) >> 30)),
         facts.and_then(|gpu| gpu.numa_node).map_or_else(dash, |node| node.number().to_string()),
         facts.and_then(|gpu| gpu.pci_bus_id).map_or_else(dash, |id| id.to_string()),
-        facts.filter(|gpu| gpu.mig_enabled).map_or_else(dash, |gpu| gpu.mig_devices.len().to_string()),
+        facts
+            .filter(|gpu| gpu.mig_enabled)
+            .map_or_else(dash, |gpu| gpu.mig_devices.len().to_string()),
         if health.is_healthy() { "Healthy" } else { "Unhealthy" }.to_owned(),
         resource,
     ]
@@ -49,7 +61,12 @@ fn row(uuid: &Uuid, gpu: &Tracked, inventory: &Inventory, resources: Option<&BTr
 fn offered(inventory: &Inventory) -> BTreeMap<Uuid, BTreeSet<String>> {
     let mut offered = BTreeMap::<Uuid, BTreeSet<String>>::new();
     for resource in inventory.resources() {
-        for device in inventory.devices(resource).into_iter().flat_map(BTreeMap::values).filter(|of| !of.withdrawn) {
+        for device in inventory
+            .devices(resource)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .filter(|of| !of.withdrawn)
+        {
             if !offered.get(&device.gpu).is_some_and(|all| all.contains(resource.as_str())) {
                 offered.entry(device.gpu.clone()).or_default().insert(resource.to_string());
             }

@@ -24,22 +24,32 @@ pub fn exposition(figures: &Figures) -> String {
 
 fn about(text: &mut Text, figures: &Figures) {
     let plugin = &figures.status.plugin;
-    text.gauge("gpu_device_plugin_build_info", "The plugin's build. Always 1.")
-        .add(&[("version", &plugin.version), ("revision", &plugin.commit), ("rustc", figures.rustc)], 1);
-    text.gauge("gpu_device_plugin_ready", "Whether every resource is registered and watched by the kubelet.")
-        .add(&[], u8::from(plugin.ready));
+    text.gauge("gpu_device_plugin_build_info", "The plugin's build. Always 1.").add(
+        &[("version", &plugin.version), ("revision", &plugin.commit), ("rustc", figures.rustc)],
+        1,
+    );
+    text.gauge(
+        "gpu_device_plugin_ready",
+        "Whether every resource is registered and watched by the kubelet.",
+    )
+    .add(&[], u8::from(plugin.ready));
 }
 
 fn devices(text: &mut Text, status: &Status) {
-    let mut family = text.gauge("gpu_device_plugin_devices", "Devices by resource and health, replicas included.");
+    let mut family = text
+        .gauge("gpu_device_plugin_devices", "Devices by resource and health, replicas included.");
     for resource in &status.resources {
         let unhealthy = resource.devices.len() - resource.healthy;
         family.add(&[("resource", &resource.name), ("health", "healthy")], resource.healthy);
         family.add(&[("resource", &resource.name), ("health", "unhealthy")], unhealthy);
     }
-    let mut family = text.gauge("gpu_device_plugin_device_healthy", "Whether a GPU or MIG device can be handed out.");
+    let mut family = text.gauge(
+        "gpu_device_plugin_device_healthy",
+        "Whether a GPU or MIG device can be handed out.",
+    );
     for resource in &status.resources {
-        // Replicas share a UUID and a health; after a change of the configuration some may be withdrawn.
+        // Replicas share a UUID and a health; after a change of the configuration some may be
+        // withdrawn.
         let mut healthy = BTreeMap::<&str, bool>::new();
         for device in &resource.devices {
             *healthy.entry(&device.uuid).or_default() |= device.healthy;
@@ -48,33 +58,45 @@ fn devices(text: &mut Text, status: &Status) {
             family.add(&[("uuid", uuid), ("resource", &resource.name)], u8::from(healthy));
         }
     }
-    let of_gpus = status.gpus.iter().flat_map(|gpu| gpu.reasons.iter().map(|reason| (&*gpu.uuid, &*reason.kind)));
+    let of_gpus = status
+        .gpus
+        .iter()
+        .flat_map(|gpu| gpu.reasons.iter().map(|reason| (&*gpu.uuid, &*reason.kind)));
     let devices = status.resources.iter().flat_map(|resource| &resource.devices);
-    let of_devices = devices.flat_map(|device| device.reasons.iter().map(|kind| (&*device.uuid, &**kind)));
+    let of_devices =
+        devices.flat_map(|device| device.reasons.iter().map(|kind| (&*device.uuid, &**kind)));
     let reasons: BTreeSet<(&str, &str)> = of_gpus.chain(of_devices).collect();
-    let mut family =
-        text.gauge("gpu_device_plugin_device_unhealthy_reason", "What is held against a GPU or MIG device. Always 1.");
+    let mut family = text.gauge(
+        "gpu_device_plugin_device_unhealthy_reason",
+        "What is held against a GPU or MIG device. Always 1.",
+    );
     for (uuid, reason) in reasons {
         family.add(&[("uuid", uuid), ("reason", reason)], 1);
     }
     let reserved = status.gpus.iter().filter(|gpu| gpu.reserved.is_some()).count();
-    text.gauge("gpu_device_plugin_devices_reserved", "GPUs that are reserved for the system.").add(&[], reserved);
+    text.gauge("gpu_device_plugin_devices_reserved", "GPUs that are reserved for the system.")
+        .add(&[], reserved);
     let mut kinds = BTreeMap::<&str, usize>::new();
     for finding in &status.findings {
         *kinds.entry(&finding.kind).or_default() += 1;
     }
-    let mut family =
-        text.gauge("gpu_device_plugin_findings", "What keeps devices from being offered as one would expect.");
+    let mut family = text.gauge(
+        "gpu_device_plugin_findings",
+        "What keeps devices from being offered as one would expect.",
+    );
     for kind in crate::device::layout::Finding::WORDS {
         family.add(&[("kind", kind)], kinds.get(kind).copied().unwrap_or(0));
     }
 }
 
 fn gpus(text: &mut Text, gpus: &[Gpu]) {
-    let mut family =
-        text.gauge("gpu_device_plugin_device_info", "Facts about a GPU or MIG device, to be joined by uuid. Always 1.");
+    let mut family = text.gauge(
+        "gpu_device_plugin_device_info",
+        "Facts about a GPU or MIG device, to be joined by uuid. Always 1.",
+    );
     for gpu in gpus {
-        let (index, numa) = (gpu.index.to_string(), gpu.numa_node.map(|node| node.to_string()).unwrap_or_default());
+        let (index, numa) =
+            (gpu.index.to_string(), gpu.numa_node.map(|node| node.to_string()).unwrap_or_default());
         let info = |uuid, profile, parent| {
             [
                 ("uuid", uuid),
@@ -101,27 +123,37 @@ fn gpus(text: &mut Text, gpus: &[Gpu]) {
     }
     let mut family = text.gauge(
         "gpu_device_plugin_recovery_action",
-        "What the driver asks for: 0 nothing, 1 GPU reset, 2 node reboot, 3 drain P2P, 4 drain and reset.",
+        "What the driver asks for: 0 nothing, 1 GPU reset, 2 node reboot, 3 drain P2P, 4 drain and \
+            reset.",
     );
     for gpu in gpus {
         if let Some(action) = &gpu.recovery_action {
             family.add(&[("uuid", &gpu.uuid)], action.value);
         }
     }
-    let mut family =
-        text.gauge("gpu_device_plugin_row_remap_pending", "Whether a memory row waits for a reset to be remapped.");
+    let mut family = text.gauge(
+        "gpu_device_plugin_row_remap_pending",
+        "Whether a memory row waits for a reset to be remapped.",
+    );
     for gpu in gpus {
         family.add(&[("uuid", &gpu.uuid)], u8::from(gpu.row_remap_pending));
     }
-    let mut family = text.gauge("gpu_device_plugin_row_remap_failed", "Whether a memory row could not be remapped.");
+    let mut family = text
+        .gauge("gpu_device_plugin_row_remap_failed", "Whether a memory row could not be remapped.");
     for gpu in gpus {
         family.add(&[("uuid", &gpu.uuid)], u8::from(gpu.row_remap_failed));
     }
-    let mut family = text.gauge("gpu_device_plugin_degraded", "What is wrong with a GPU that stays Healthy. Always 1.");
-    for (gpu, degradation) in gpus.iter().flat_map(|gpu| gpu.degradations.iter().map(move |of| (gpu, of))) {
+    let mut family = text.gauge(
+        "gpu_device_plugin_degraded",
+        "What is wrong with a GPU that stays Healthy. Always 1.",
+    );
+    for (gpu, degradation) in
+        gpus.iter().flat_map(|gpu| gpu.degradations.iter().map(move |of| (gpu, of)))
+    {
         family.add(&[("uuid", &gpu.uuid), ("reason", &degradation.kind)], 1);
     }
-    let mut family = text.counter("gpu_device_plugin_xid_events_total", "Xids that the driver reported.");
+    let mut family =
+        text.counter("gpu_device_plugin_xid_events_total", "Xids that the driver reported.");
     for gpu in gpus {
         for xid in &gpu.xids {
             family.add(&[("uuid", &gpu.uuid), ("xid", &xid.xid.to_string())], xid.count);
@@ -145,26 +177,32 @@ fn nvml(text: &mut Text, figures: &Figures) {
     let nvml = &figures.status.nvml;
     let of = |version: &Option<String>| version.clone().unwrap_or_default();
     if nvml.driver_version.is_some() || nvml.nvml_version.is_some() {
-        text.gauge("gpu_device_plugin_driver_info", "Versions, as NVML told them last. Always 1.").add(
-            &[
-                ("driver_version", &of(&nvml.driver_version)),
-                ("cuda_version", &of(&nvml.cuda_version)),
-                ("nvml_version", &of(&nvml.nvml_version)),
-            ],
-            1,
-        );
+        text.gauge("gpu_device_plugin_driver_info", "Versions, as NVML told them last. Always 1.")
+            .add(
+                &[
+                    ("driver_version", &of(&nvml.driver_version)),
+                    ("cuda_version", &of(&nvml.cuda_version)),
+                    ("nvml_version", &of(&nvml.nvml_version)),
+                ],
+                1,
+            );
     }
     text.gauge("gpu_device_plugin_nvml_up", "Whether NVML is initialised and works.")
         .add(&[], u8::from(nvml.state == NvmlState::Up));
     text.gauge("gpu_device_plugin_nvml_unanswered_calls", "Calls of NVML that do not return now.")
         .add(&[], nvml.unanswered_calls);
-    let mut family =
-        text.counter("gpu_device_plugin_nvml_errors_total", "Failed calls of NVML, without those not supported.");
+    let mut family = text.counter(
+        "gpu_device_plugin_nvml_errors_total",
+        "Failed calls of NVML, without those not supported.",
+    );
     for (call, code, count) in &figures.nvml_errors {
         family.add(&[("call", call), ("code", code)], count);
     }
-    text.histogram("gpu_device_plugin_health_check_duration_seconds", "How long a round of polls of all GPUs took.")
-        .distribution(&[], &figures.rounds);
+    text.histogram(
+        "gpu_device_plugin_health_check_duration_seconds",
+        "How long a round of polls of all GPUs took.",
+    )
+    .distribution(&[], &figures.rounds);
 }
 
 fn kubelet(text: &mut Text, resources: &[Resource], figures: &BTreeMap<String, ResourceFigures>) {
@@ -175,11 +213,13 @@ fn kubelet(text: &mut Text, resources: &[Resource], figures: &BTreeMap<String, R
     for resource in resources {
         family.add(&[("resource", &resource.name)], u8::from(resource.kubelet.registered));
     }
-    let mut family = text.gauge("gpu_device_plugin_listandwatch_streams", "ListAndWatch streams that are open.");
+    let mut family =
+        text.gauge("gpu_device_plugin_listandwatch_streams", "ListAndWatch streams that are open.");
     for resource in resources {
         family.add(&[("resource", &resource.name)], resource.kubelet.streams);
     }
-    let mut family = text.counter("gpu_device_plugin_kubelet_registrations_total", "Registrations that were tried.");
+    let mut family = text
+        .counter("gpu_device_plugin_kubelet_registrations_total", "Registrations that were tried.");
     for (resource, figures) in figures {
         for (result, count) in &figures.registrations {
             family.add(&[("resource", resource), ("result", result)], count);
@@ -192,7 +232,8 @@ fn kubelet(text: &mut Text, resources: &[Resource], figures: &BTreeMap<String, R
     for (resource, figures) in figures {
         family.add(&[("resource", resource)], figures.updates);
     }
-    let mut family = text.counter("gpu_device_plugin_allocations_total", "Containers that asked for devices.");
+    let mut family =
+        text.counter("gpu_device_plugin_allocations_total", "Containers that asked for devices.");
     for (resource, figures) in figures {
         family.add(&[("resource", resource), ("result", "ok")], figures.allocated);
         family.add(&[("resource", resource), ("result", "refused")], figures.refused);
@@ -211,7 +252,8 @@ fn kubelet(text: &mut Text, resources: &[Resource], figures: &BTreeMap<String, R
 fn calls(text: &mut Text, figures: &Figures) {
     let mut family = text.histogram(
         "gpu_device_plugin_rpc_duration_seconds",
-        "How long calls took: Register to the kubelet with the transport, the kubelet's own without.",
+        "How long calls took: Register to the kubelet with the transport, the kubelet's own \
+            without.",
     );
     for (method, code, distribution) in &figures.calls {
         family.distribution(&[("method", method), ("code", code)], distribution);
@@ -224,26 +266,40 @@ fn holders(text: &mut Text, status: &Status) {
     for resource in &status.resources {
         for device in &resource.devices {
             for holder in &device.holders {
-                let key = [&device.uuid, &resource.name, &holder.pod, &holder.namespace, &holder.container];
+                let key = [
+                    &device.uuid,
+                    &resource.name,
+                    &holder.pod,
+                    &holder.namespace,
+                    &holder.container,
+                ];
                 *held.entry(key.map(String::as_str)).or_default() += 1;
             }
         }
     }
     let mut family = text.gauge(
         "gpu_device_plugin_allocated_devices",
-        "Devices that a container holds by the kubelet's word, replicas of one GPU counted together.",
+        "Devices that a container holds by the kubelet's word, replicas of one GPU counted \
+            together.",
     );
     for ([uuid, resource, pod, namespace, container], count) in held {
-        let labels =
-            [("uuid", uuid), ("resource", resource), ("pod", pod), ("namespace", namespace), ("container", container)];
+        let labels = [
+            ("uuid", uuid),
+            ("resource", resource),
+            ("pod", pod),
+            ("namespace", namespace),
+            ("container", container),
+        ];
         family.add(&labels, count);
     }
 }
 
 fn configuration(text: &mut Text, status: &Status) {
     let configuration = &status.configuration;
-    let mut family =
-        text.counter("gpu_device_plugin_config_reloads_total", "Changed configurations, by what became of them.");
+    let mut family = text.counter(
+        "gpu_device_plugin_config_reloads_total",
+        "Changed configurations, by what became of them.",
+    );
     family.add(&[("result", "applied")], configuration.reloads_applied);
     family.add(&[("result", "refused")], configuration.reloads_refused);
     let refused = configuration.last_reload.as_ref().is_some_and(|last| last.refused.is_some());
@@ -256,11 +312,16 @@ fn configuration(text: &mut Text, status: &Status) {
 
 fn process(text: &mut Text, figures: &Figures) {
     let started = figures.status.plugin.started_at.unix_seconds();
-    text.gauge("process_start_time_seconds", "When the process began, in seconds since the Unix epoch.")
-        .add(&[], started);
+    text.gauge(
+        "process_start_time_seconds",
+        "When the process began, in seconds since the Unix epoch.",
+    )
+    .add(&[], started);
     let Some(process) = &figures.process else { return };
-    text.counter("process_cpu_seconds_total", "Processor time, user and system.").add(&[], process.cpu_seconds);
-    text.gauge("process_resident_memory_bytes", "Resident memory.").add(&[], process.resident_bytes);
+    text.counter("process_cpu_seconds_total", "Processor time, user and system.")
+        .add(&[], process.cpu_seconds);
+    text.gauge("process_resident_memory_bytes", "Resident memory.")
+        .add(&[], process.resident_bytes);
     text.gauge("process_virtual_memory_bytes", "Virtual memory.").add(&[], process.virtual_bytes);
     text.gauge("process_threads", "Threads.").add(&[], process.threads);
     text.gauge("process_open_fds", "Open file descriptors.").add(&[], process.open_fds);

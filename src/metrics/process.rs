@@ -1,10 +1,11 @@
-//! The process as Linux sees it, under the names that Prometheus's client libraries gave these figures.
+//! The process as Linux sees it, under the names that Prometheus's client libraries gave these
+//! figures.
 
 use std::fs;
 use std::path::Path;
 
-/// Ticks of processor time in a second, as procfs counts them: 100 on every architecture that this runs on
-/// (USER_HZ, include/asm-generic/param.h).
+/// Ticks of processor time in a second, as procfs counts them: 100 on every architecture that this
+/// runs on (USER_HZ, include/asm-generic/param.h).
 const TICKS: f64 = 100.0;
 
 /// The process as procfs shows it.
@@ -36,11 +37,13 @@ impl ProcessFigures {
     }
 
     fn parse(stat: &str, status: &str, limits: &str, open_fds: u64) -> Option<Self> {
-        // The name in parentheses may hold anything, so what counts begins behind the last one (proc_pid_stat(5)).
+        // The name in parentheses may hold anything, so what counts begins behind the last one
+        // (proc_pid_stat(5)).
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
         let line = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            let line =
+                status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
             line.split_whitespace().next()?.parse::<u64>().ok()
         };
         let max_fds = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
@@ -63,7 +66,10 @@ mod tests {
     #[test]
     fn our_own_process_is_read() {
         let figures = ProcessFigures::read(Path::new("/proc/self")).unwrap();
-        assert!(figures.resident_bytes > 100_000 && figures.virtual_bytes >= figures.resident_bytes, "{figures:?}");
+        assert!(
+            figures.resident_bytes > 100_000 && figures.virtual_bytes >= figures.resident_bytes,
+            "{figures:?}"
+        );
         assert!(figures.threads >= 1 && figures.open_fds >= 3, "{figures:?}");
         assert!(figures.max_fds.is_none_or(|most| most >= figures.open_fds), "{figures:?}");
         assert_eq!(ProcessFigures::read(Path::new("/nowhere")), None);

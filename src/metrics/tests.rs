@@ -8,7 +8,8 @@ use crate::device::inventory::tests::node;
 use crate::status::tests::{status_of, xid};
 use crate::status::{Holder, Journal, Status};
 
-const BOUNDS: &[std::time::Duration] = &[std::time::Duration::from_millis(1), std::time::Duration::from_secs(1)];
+const BOUNDS: &[std::time::Duration] =
+    &[std::time::Duration::from_millis(1), std::time::Duration::from_secs(1)];
 
 fn figures(status: Status) -> Figures {
     let distribution = Histogram::new(BOUNDS).distribution();
@@ -20,10 +21,17 @@ fn figures(status: Status) -> Figures {
         notes: BTreeMap::from([("too_few", 1)]),
     };
     Figures {
-        resources: status.resources.iter().map(|resource| (resource.name.clone(), of.clone())).collect(),
+        resources: status
+            .resources
+            .iter()
+            .map(|resource| (resource.name.clone(), of.clone()))
+            .collect(),
         status,
         rustc: "1.89.0",
-        calls: vec![("Allocate", "OK", distribution.clone()), ("Allocate", "InvalidArgument", distribution.clone())],
+        calls: vec![
+            ("Allocate", "OK", distribution.clone()),
+            ("Allocate", "InvalidArgument", distribution.clone()),
+        ],
         rounds: distribution,
         nvml_errors: vec![("nvmlDeviceGetMemoryInfo", "GPU_IS_LOST".to_owned(), 4)],
         process: None,

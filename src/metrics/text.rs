@@ -1,7 +1,7 @@
 //! Prometheus's text format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
 //!
-//! Written here in place of a library's OpenMetrics, which `promtool check metrics` does not read: it finds each
-//! counter without its `_total`.
+//! Written here in place of a library's OpenMetrics, which `promtool check metrics` does not read:
+//! it finds each counter without its `_total`.
 
 use std::fmt::{Display, Write};
 
@@ -67,7 +67,13 @@ impl Family<'_> {
         }
     }
 
-    fn series(&mut self, suffix: &str, labels: &[(&str, &str)], bound: Option<&str>, value: impl Display) {
+    fn series(
+        &mut self,
+        suffix: &str,
+        labels: &[(&str, &str)],
+        bound: Option<&str>,
+        value: impl Display,
+    ) {
         self.text.push_str(self.name);
         self.text.push_str(suffix);
         let mut separator = '{';

@@ -1,4 +1,5 @@
-//! The threads that call NVML for the attendant: one at work, and those held up in a call that does not return.
+//! The threads that call NVML for the attendant: one at work, and those held up in a call that does
+//! not return.
 //!
 //! ```text
 //!            a job for a GPU is past the deadline of its call
@@ -143,8 +144,8 @@ impl Crew {
         self.deadline = deadline;
     }
 
-    /// Has a job done for each of some GPUs, one after the other on one thread. `None`: a call in it is past its
-    /// deadline; that thread is left to it, and another goes on with the rest.
+    /// Has a job done for each of some GPUs, one after the other on one thread. `None`: a call in
+    /// it is past its deadline; that thread is left to it, and another goes on with the rest.
     pub(super) async fn each<I: Clone + Send + 'static, T: Send + 'static>(
         &mut self,
         items: Vec<(Subject, I)>,
@@ -154,20 +155,29 @@ impl Crew {
         let mut left = items.into_iter();
         while !left.as_slice().is_empty() {
             let mut round = Round::new();
-            let (given, own, job): (Vec<I>, _, _) =
-                (left.as_slice().iter().map(|(_, item)| item.clone()).collect(), round.clone(), job.clone());
+            let (given, own, job): (Vec<I>, _, _) = (
+                left.as_slice().iter().map(|(_, item)| item.clone()).collect(),
+                round.clone(),
+                job.clone(),
+            );
             let mut done = self.give(move || own.work(given, job))?;
             let held_up = loop {
-                let Waited::Overdue(call, since) = self.wait(&mut done, 1).await? else { break None };
-                // Under one lock: either the thread comes back in time to hand in its answer, or it is left behind.
+                let Waited::Overdue(call, since) = self.wait(&mut done, 1).await? else {
+                    break None;
+                };
+                // Under one lock: either the thread comes back in time to hand in its answer, or it
+                // is left behind.
                 if round.leave(|| self.board.get() == (call, since)) {
                     break Some((call, since));
                 }
             };
             let handed_in = round.answers();
-            let subjects = left.by_ref().take(handed_in.len()).map(|(subject, _)| subject).collect::<Vec<_>>();
+            let subjects =
+                left.by_ref().take(handed_in.len()).map(|(subject, _)| subject).collect::<Vec<_>>();
             answers.extend(subjects.into_iter().zip(handed_in.into_iter().map(Some)));
-            let (Some((call, since)), Some((subject, _))) = (held_up, left.next()) else { continue };
+            let (Some((call, since)), Some((subject, _))) = (held_up, left.next()) else {
+                continue;
+            };
             (self.jobs, self.board) = worker(self.telemetry.clone())?;
             self.held_up.push(HeldUp { subject: subject.clone(), call, since, missed: 1 });
             self.telemetry.held_up(self.held_up.len());
@@ -183,8 +193,8 @@ impl Crew {
         Ok(answers)
     }
 
-    /// Has a job done that is about no GPU in particular, however long it takes: there is nothing to do meanwhile.
-    /// `missed` hears of each deadline that passes.
+    /// Has a job done that is about no GPU in particular, however long it takes: there is nothing
+    /// to do meanwhile. `missed` hears of each deadline that passes.
     pub(super) async fn node<T: Send + 'static>(
         &mut self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -224,7 +234,10 @@ impl Crew {
     /// The calls of which one more deadline has passed.
     pub(super) fn missed(&mut self) -> Vec<HeldUp> {
         let (deadline, now) = (self.deadline, Instant::now());
-        let due = self.held_up.iter_mut().filter(|held_up| held_up.due(deadline).is_some_and(|due| due <= now));
+        let due = self
+            .held_up
+            .iter_mut()
+            .filter(|held_up| held_up.due(deadline).is_some_and(|due| due <= now));
         due.map(|held_up| {
             held_up.missed = held_up.missed.saturating_add(1);
             held_up.clone()
@@ -259,7 +272,8 @@ impl Crew {
         Ok(answer)
     }
 
-    /// Waits until the answer is there, or until the call that the thread is in has missed so many deadlines.
+    /// Waits until the answer is there, or until the call that the thread is in has missed so many
+    /// deadlines.
     async fn wait<T>(
         &self,
         answer: &mut oneshot::Receiver<Result<T, String>>,
@@ -342,7 +356,8 @@ mod tests {
             n
         };
         let items = (0..4).map(|n| (gpu(n), n)).collect();
-        let answers: Vec<_> = crew.each(items, stuck).await.unwrap().into_iter().map(|(_, answer)| answer).collect();
+        let answers: Vec<_> =
+            crew.each(items, stuck).await.unwrap().into_iter().map(|(_, answer)| answer).collect();
         assert_eq!(answers, [Some(0), None, Some(2), Some(3)]);
         assert!(crew.is_held_up(&gpu(1)) && !crew.is_held_up(&gpu(2)));
         tokio::time::sleep_until(crew.next_deadline().unwrap().into()).await;

@@ -1,4 +1,5 @@
-//! What is open in NVML, and the jobs that are done with it. All of it happens on the threads of the crew.
+//! What is open in NVML, and the jobs that are done with it. All of it happens on the threads of
+//! the crew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -22,7 +23,8 @@ use crate::device::health::{EventType, Moment, NvmlError as CallError, ReturnCod
 use crate::device::inventory::Found;
 use crate::device::names::Uuid;
 
-/// What is open in NVML. Its parts are dropped, and NVML shut down, on the thread that lets go of them last.
+/// What is open in NVML. Its parts are dropped, and NVML shut down, on the thread that lets go of
+/// them last.
 #[derive(Clone, Default)]
 pub(super) struct Desk(Arc<Mutex<Option<Open>>>);
 
@@ -54,9 +56,14 @@ pub(super) struct Listening {
 
 impl Desk {
     /// Initialises NVML. `ended` is dropped when it is shut down again. Gives the number of GPUs.
-    pub(super) fn open(&self, settings: &Settings, ended: oneshot::Sender<Infallible>) -> Result<u32, NotOpen> {
+    pub(super) fn open(
+        &self,
+        settings: &Settings,
+        ended: oneshot::Sender<Infallible>,
+    ) -> Result<u32, NotOpen> {
         calling("nvmlInit_v2");
-        let opened = library::open(settings.library.as_deref(), &settings.driver_root).map_err(NotOpen::Library)?;
+        let opened = library::open(settings.library.as_deref(), &settings.driver_root)
+            .map_err(NotOpen::Library)?;
         let session = Arc::new(Session::new(opened.nvml, ended));
         let count = count(&session).map_err(NotOpen::Count)?;
         if count > 0 {
@@ -66,8 +73,8 @@ impl Desk {
         Ok(count)
     }
 
-    /// Makes ready to watch for events. Before the enumeration: what happens after it is an event, what was before
-    /// it is seen by it.
+    /// Makes ready to watch for events. Before the enumeration: what happens after it is an event,
+    /// what was before it is seen by it.
     pub(super) fn prepare_events(&self, types: &BTreeSet<EventType>) {
         let Ok(Open { session, .. }) = self.get() else { return };
         let created = (!types.is_empty()).then(|| Registry::create(&session, types)).transpose();
@@ -76,12 +83,15 @@ impl Desk {
             None
         });
         // The registry of before ends outside the lock, with the last who uses it.
-        let before = self.lock().as_mut().map(|open| std::mem::replace(&mut open.registry, registry.map(Arc::new)));
+        let before = self
+            .lock()
+            .as_mut()
+            .map(|open| std::mem::replace(&mut open.registry, registry.map(Arc::new)));
         drop(before);
     }
 
-    /// Starts the thread that waits for events; it ends when the answer is dropped. `None`: there is nothing to
-    /// wait for.
+    /// Starts the thread that waits for events; it ends when the answer is dropped. `None`: there
+    /// is nothing to wait for.
     pub(super) fn listen(&self, to: Listening) -> Result<Option<Sender<()>>, super::EdgeError> {
         let Ok(Open { registry: Some(registry), .. }) = self.get() else { return Ok(None) };
         let (alive, stop) = channel();
@@ -89,7 +99,9 @@ impl Desk {
         spawn("nvml-events", move || {
             telemetry.on_this_thread();
             let Listening { observe, clock, rhythm, nudge } = to;
-            let attended = AssertUnwindSafe(|| events::attend(&registry, &observe, clock, rhythm, &nudge, &stop));
+            let attended = AssertUnwindSafe(|| {
+                events::attend(&registry, &observe, clock, rhythm, &nudge, &stop)
+            });
             if let Err(panic) = catch_unwind(attended) {
                 let _ = nudge.blocking_send(Nudge::Died(panic_text(&*panic)));
             }
@@ -113,14 +125,24 @@ impl Desk {
     }
 
     /// How a GPU is, and when the asking began.
-    pub(super) fn read(&self, clock: Clock, uuid: &Uuid, with_fabric: bool) -> Result<(Moment, Answers), CallError> {
+    pub(super) fn read(
+        &self,
+        clock: Clock,
+        uuid: &Uuid,
+        with_fabric: bool,
+    ) -> Result<(Moment, Answers), CallError> {
         let session = self.get()?.session;
         let at = clock.now();
         reading::read(&session, uuid, with_fabric).map(|answers| (at, answers))
     }
 
     /// Has the links of these GPUs read, on a thread of its own, if it is time.
-    pub(super) fn see_links(&self, gpus: &BTreeMap<u32, Uuid>, clock: Clock, observe: &mpsc::Sender<Vec<Seen>>) {
+    pub(super) fn see_links(
+        &self,
+        gpus: &BTreeMap<u32, Uuid>,
+        clock: Clock,
+        observe: &mpsc::Sender<Vec<Seen>>,
+    ) {
         let Ok(Open { session, links, .. }) = self.get() else { return };
         links.lock().unwrap_or_else(PoisonError::into_inner).see(&session, gpus, clock, observe);
     }
@@ -154,6 +176,11 @@ fn see_versions(session: &Session) {
     let versions = Versions::ask(session);
     let text = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
     let Versions { driver, library, cuda } = &versions;
-    info!(driver.version = text(driver), nvml.version = text(library), cuda.version = text(cuda), "NVML is up");
+    info!(
+        driver.version = text(driver),
+        nvml.version = text(library),
+        cuda.version = text(cuda),
+        "NVML is up"
+    );
     Telemetry::of_this_thread().versions(versions);
 }

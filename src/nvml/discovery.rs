@@ -1,4 +1,5 @@
-//! What each GPU of an enumeration is, each on its own: what one answers never keeps the others from being read.
+//! What each GPU of an enumeration is, each on its own: what one answers never keeps the others
+//! from being read.
 
 use std::path::Path;
 
@@ -17,8 +18,8 @@ use crate::device::names::{PciBusId, Uuid};
 
 /// Reads the GPU at a place of NVML's enumeration, and has `registry` watch it.
 ///
-/// `known` says which GPU was at that place in the last enumeration, if it was of the same length: a GPU that no
-/// longer gives its UUID is known by it.
+/// `known` says which GPU was at that place in the last enumeration, if it was of the same length:
+/// a GPU that no longer gives its UUID is known by it.
 pub(super) fn identify(
     session: &Session,
     registry: Option<&Registry>,
@@ -29,7 +30,9 @@ pub(super) fn identify(
     calling("nvmlDeviceGetHandleByIndex_v2");
     let device = match session.nvml().device_by_index(index) {
         Ok(device) => device,
-        Err(error) => return failed(index, known, call_error("nvmlDeviceGetHandleByIndex_v2", &error)),
+        Err(error) => {
+            return failed(index, known, call_error("nvmlDeviceGetHandleByIndex_v2", &error));
+        }
     };
     let uuid = match uuid(&device) {
         Ok(uuid) => uuid,
@@ -60,17 +63,29 @@ pub(super) fn uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
     })
 }
 
-/// What a GPU says of itself. A function that it or the library does not have leaves a gap, any other error is
-/// the GPU's.
-fn facts(session: &Session, device: &Device<'_>, index: u32, uuid: Uuid, sysfs: &Path) -> Result<Gpu, CallError> {
+/// What a GPU says of itself. A function that it or the library does not have leaves a gap, any
+/// other error is the GPU's.
+fn facts(
+    session: &Session,
+    device: &Device<'_>,
+    index: u32,
+    uuid: Uuid,
+    sysfs: &Path,
+) -> Result<Gpu, CallError> {
     let pci_bus_id: Option<PciBusId> =
         ask("nvmlDeviceGetPciInfo_v3", device.pci_info())?.and_then(|pci| pci.bus_id.parse().ok());
-    let compute_capability = ask("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())?
-        .and_then(|at| Some((u32::try_from(at.major).ok()?, u32::try_from(at.minor).ok()?)));
-    let memory_bytes = ask("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|memory| memory.total);
-    let mig_enabled = ask("nvmlDeviceGetMigMode", device.mig_mode())?.is_some_and(|mode| mode.current == 1);
-    let (mig_devices, mig_failures) =
-        if mig_enabled { mig::enumerate(session, device, memory_bytes) } else { Default::default() };
+    let compute_capability =
+        ask("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())?
+            .and_then(|at| Some((u32::try_from(at.major).ok()?, u32::try_from(at.minor).ok()?)));
+    let memory_bytes =
+        ask("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|memory| memory.total);
+    let mig_enabled =
+        ask("nvmlDeviceGetMigMode", device.mig_mode())?.is_some_and(|mode| mode.current == 1);
+    let (mig_devices, mig_failures) = if mig_enabled {
+        mig::enumerate(session, device, memory_bytes)
+    } else {
+        Default::default()
+    };
     Ok(Gpu {
         uuid,
         index,
@@ -95,8 +110,8 @@ fn ask<T>(call: &'static str, answer: Result<T, NvmlError>) -> Result<Option<T>,
     }
 }
 
-/// The NUMA node of a PCI device from sysfs. nvmlDeviceGetNumaNodeId is another thing: it answers only where the
-/// GPU's own memory is a NUMA node.
+/// The NUMA node of a PCI device from sysfs. nvmlDeviceGetNumaNodeId is another thing: it answers
+/// only where the GPU's own memory is a NUMA node.
 fn numa_node(sysfs: &Path, device: PciBusId) -> Option<NumaNode> {
     let file = sysfs.join("bus/pci/devices").join(device.to_string()).join("numa_node");
     NumaNode::from_sysfs(std::fs::read_to_string(file).ok()?.trim().parse().ok()?)
@@ -113,7 +128,9 @@ mod tests {
         let directory = sysfs.path().join("bus/pci/devices/0000:1b:00.0");
         assert_eq!(numa_node(sysfs.path(), device), None, "nothing there");
         std::fs::create_dir_all(&directory).unwrap();
-        for (text, expected) in [("1\n", Some(1)), ("0", Some(0)), ("-1\n", None), ("", None), ("one", None)] {
+        for (text, expected) in
+            [("1\n", Some(1)), ("0", Some(0)), ("-1\n", None), ("", None), ("one", None)]
+        {
             std::fs::write(directory.join("numa_node"), text).unwrap();
             assert_eq!(numa_node(sysfs.path(), device).map(NumaNode::number), expected, "{text:?}");
         }

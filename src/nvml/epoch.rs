@@ -10,8 +10,8 @@ use crate::device::names::PciBusId;
 /// A number that the kernel draws at each boot (proc_sys_kernel(5)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The epoch now. The directory of a kernel module in sysfs is made anew each time the module is loaded, and sysfs
-/// does not soon give an inode number a second time.
+/// The epoch now. The directory of a kernel module in sysfs is made anew each time the module is
+/// loaded, and sysfs does not soon give an inode number a second time.
 #[must_use]
 pub fn read(sysfs: &Path) -> Epoch {
     let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
@@ -21,7 +21,9 @@ pub fn read(sysfs: &Path) -> Epoch {
 
 /// The PCI devices that the driver has, by their names in sysfs.
 pub(super) fn bound_gpus(sysfs: &Path) -> BTreeSet<String> {
-    let Ok(entries) = std::fs::read_dir(sysfs.join("bus/pci/drivers/nvidia")) else { return BTreeSet::new() };
+    let Ok(entries) = std::fs::read_dir(sysfs.join("bus/pci/drivers/nvidia")) else {
+        return BTreeSet::new();
+    };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| name.parse::<PciBusId>().is_ok()).collect()
 }
@@ -51,8 +53,12 @@ mod tests {
         let sysfs = tempfile::tempdir().unwrap();
         assert!(bound_gpus(sysfs.path()).is_empty());
         for name in ["0000:1b:00.0", "module", "bind", "0000:c8:00.0"] {
-            std::fs::create_dir_all(sysfs.path().join("bus/pci/drivers/nvidia").join(name)).unwrap();
+            std::fs::create_dir_all(sysfs.path().join("bus/pci/drivers/nvidia").join(name))
+                .unwrap();
         }
-        assert_eq!(bound_gpus(sysfs.path()).into_iter().collect::<Vec<_>>(), ["0000:1b:00.0", "0000:c8:00.0"]);
+        assert_eq!(
+            bound_gpus(sysfs.path()).into_iter().collect::<Vec<_>>(),
+            ["0000:1b:00.0", "0000:c8:00.0"]
+        );
     }
 }

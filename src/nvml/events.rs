@@ -15,16 +15,20 @@ use super::pace::Backoff;
 use super::raw::{self, EventSet, RawEvent};
 use super::session::{Session, call_error, is_unsupported};
 use super::{Clock, Nudge, Seen};
-use crate::device::health::{self, EventType, Moment, NodeObservation, NvmlError as CallError, Scope, Xid};
+use crate::device::health::{
+    self, EventType, Moment, NodeObservation, NvmlError as CallError, Scope, Xid,
+};
 use crate::device::inventory::Observation;
 use crate::device::names::Uuid;
 
-/// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is let go no sooner.
+/// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is let go no
+/// sooner.
 const WAIT: Duration = Duration::from_secs(5);
 /// Pauses after a wait that failed: doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
-/// The longest pause after a wait that came back early and empty: such a library has its events asked for.
+/// The longest pause after a wait that came back early and empty: such a library has its events
+/// asked for.
 const LAST_EARLY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The events that are registered, and the GPU behind each handle that one can name.
@@ -36,7 +40,10 @@ pub(super) struct Registry {
 
 impl Registry {
     /// An empty registry for these types of events.
-    pub(super) fn create(session: &Arc<Session>, types: &BTreeSet<EventType>) -> Result<Self, CallError> {
+    pub(super) fn create(
+        session: &Arc<Session>,
+        types: &BTreeSet<EventType>,
+    ) -> Result<Self, CallError> {
         const CALL: &str = "nvmlEventSetCreate";
         calling(CALL);
         let set = EventSet::create(session.clone()).map_err(|error| call_error(CALL, &error))?;
@@ -44,8 +51,8 @@ impl Registry {
         Ok(Self { set, wanted, gpus: Mutex::default() })
     }
 
-    /// Registers a GPU for the events that it supports, unless this handle of it is. What cannot be watched is said
-    /// once; its GPU is served.
+    /// Registers a GPU for the events that it supports, unless this handle of it is. What cannot be
+    /// watched is said once; its GPU is served.
     pub(super) fn watch(&self, session: &Session, device: &Device<'_>, uuid: &Uuid, index: u32) {
         if self.gpus().insert(raw::handle(device), uuid.clone()).is_some() {
             return;
@@ -62,10 +69,12 @@ impl Registry {
         };
         calling("nvmlDeviceRegisterEvents");
         if supported == 0 {
-            warn!(gpu.uuid = %uuid, gpu.index = index, "this GPU reports no events: its health follows its answers alone");
+            warn!(gpu.uuid = %uuid, gpu.index = index, "this GPU reports no events: its health \
+                follows its answers alone");
         } else if let Err(error) = self.set.register(device, supported) {
             let error = call_error("nvmlDeviceRegisterEvents", &error);
-            warn!(gpu.uuid = %uuid, gpu.index = index, %error, "cannot watch for events of this GPU");
+            warn!(gpu.uuid = %uuid, gpu.index = index, %error, "cannot watch for events of this \
+                GPU");
         }
     }
 
@@ -74,10 +83,12 @@ impl Registry {
     }
 }
 
-/// Waits for events until `stop` is disconnected or nobody listens any more, a wait at most as long as `rhythm`.
+/// Waits for events until `stop` is disconnected or nobody listens any more, a wait at most as long
+/// as `rhythm`.
 ///
-/// An error in waiting is counted, the same one said no more than once a minute, and never loops hot; each one asks
-/// for an enumeration. Nor does a library loop hot that does not wait at all, as simulated ones do.
+/// An error in waiting is counted, the same one said no more than once a minute, and never loops
+/// hot; each one asks for an enumeration. Nor does a library loop hot that does not wait at all, as
+/// simulated ones do.
 pub(super) fn attend(
     registry: &Registry,
     observe: &mpsc::Sender<Vec<Seen>>,
@@ -103,7 +114,8 @@ pub(super) fn attend(
                     failures = 0;
                 }
                 let mut pause = Duration::ZERO;
-                if let Some(observation) = event.and_then(|event| registry.translate(event, nudge)) {
+                if let Some(observation) = event.and_then(|event| registry.translate(event, nudge))
+                {
                     let observation = Observation::Health(observation);
                     if observe.blocking_send(vec![Seen { at: clock.now(), observation }]).is_err() {
                         return;
@@ -159,7 +171,8 @@ impl Registry {
     fn translate(&self, event: RawEvent, nudge: &mpsc::Sender<Nudge>) -> Option<NodeObservation> {
         let observation = match EventType::from_bit(event.event_type)? {
             EventType::XidCriticalError => health::Observation::Xid {
-                // The catalogue's numbers are small; one that does not fit is as unknown as the largest.
+                // The catalogue's numbers are small; one that does not fit is as unknown as the
+                // largest.
                 xid: Xid(u32::try_from(event.data).unwrap_or(u32::MAX)),
                 scope: Scope::from_event(event.gpu_instance, event.compute_instance),
             },
@@ -173,7 +186,10 @@ impl Registry {
         Some(match self.gpus().get(&event.device).cloned() {
             Some(gpu) => NodeObservation::Gpu(gpu, observation),
             None => {
-                warn!(?observation, "NVML reported an event without saying on which GPU: it counts for all");
+                warn!(
+                    ?observation,
+                    "NVML reported an event without saying on which GPU: it counts for all"
+                );
                 NodeObservation::EveryGpu(observation)
             }
         })
@@ -189,7 +205,8 @@ mod tests {
         let mut throttle = Throttle::default();
         let at = |seconds| Moment(Duration::from_secs(seconds));
         let said = [(999, 0), (999, 1), (15, 2), (999, 59), (999, 60), (15, 61)];
-        let allowed: Vec<_> = said.into_iter().filter(|(code, second)| throttle.allows(*code, at(*second))).collect();
+        let allowed: Vec<_> =
+            said.into_iter().filter(|(code, second)| throttle.allows(*code, at(*second))).collect();
         assert_eq!(allowed, [(999, 0), (15, 2), (999, 60)]);
     }
 }

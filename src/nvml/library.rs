@@ -1,4 +1,5 @@
-//! Where libnvidia-ml.so.1 is: in the driver's root, on the loader's path, or in the driver root's ld.so cache.
+//! Where libnvidia-ml.so.1 is: in the driver's root, on the loader's path, or in the driver root's
+//! ld.so cache.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -14,8 +15,8 @@ use crate::rooted;
 /// The library's name, with the only version that there has ever been.
 const SONAME: &str = "libnvidia-ml.so.1";
 
-/// Directories of a driver root, most usual first: distributions, then images made for containers, then
-/// Talos (/usr/local/glibc), NixOS (/run/opengl-driver) and vendors' own places.
+/// Directories of a driver root, most usual first: distributions, then images made for containers,
+/// then Talos (/usr/local/glibc), NixOS (/run/opengl-driver) and vendors' own places.
 const DIRECTORIES: [&str; 12] = [
     "usr/lib64",
     "usr/lib/x86_64-linux-gnu",
@@ -56,16 +57,22 @@ impl fmt::Display for OpenError {
             Self::NotFound { tried, driver_root: None } => {
                 write!(f, "cannot load NVML from the library that --nvml-library names:")?;
                 write_tried(f, tried)?;
-                write!(f, "; name the {SONAME} of the driver that is loaded, or leave the option away")
+                write!(
+                    f,
+                    "; name the {SONAME} of the driver that is loaded, or leave the option away"
+                )
             }
             Self::NotFound { tried, driver_root: Some(root) } => {
                 write!(f, "cannot load NVML ({SONAME}), tried:")?;
                 write_tried(f, tried)?;
                 write!(
                     f,
-                    "; if this node has NVIDIA GPUs, install the driver on it, then mount its root at {} or start this \
-                     container with the NVIDIA runtime, or name the library with --nvml-library; if it has none, keep \
-                     the plugin off it with a node selector, or let it wait with --fail-on-init-error=false",
+                    "; if this node has NVIDIA GPUs, install the driver on it, then mount its root \
+                        at {} or start this \
+                     container with the NVIDIA runtime, or name the library with --nvml-library; \
+                     if it has none, keep \
+                     the plugin off it with a node selector, or let it wait with \
+                     --fail-on-init-error=false",
                     root.display()
                 )
             }
@@ -74,13 +81,21 @@ impl fmt::Display for OpenError {
                 match error.code {
                     ReturnCode::DRIVER_NOT_LOADED => write!(
                         f,
-                        "; load the driver's kernel module (modprobe nvidia) and see /dev/nvidiactl and /dev/nvidia0 \
+                        "; load the driver's kernel module (modprobe nvidia) and see \
+                            /dev/nvidiactl and /dev/nvidia0 \
                          in this container: it must be privileged or have the NVIDIA runtime"
                     ),
                     ReturnCode::LIBRARY_MISMATCH => {
-                        write!(f, "; the driver was upgraded under a loaded module: reboot, or reload the module")
+                        write!(
+                            f,
+                            "; the driver was upgraded under a loaded module: reboot, or reload \
+                                the module"
+                        )
                     }
-                    _ => write!(f, "; `nvidia-smi` on the node and the kernel log (dmesg, NVRM) tell more"),
+                    _ => write!(
+                        f,
+                        "; `nvidia-smi` on the node and the kernel log (dmesg, NVRM) tell more"
+                    ),
                 }
             }
         }
@@ -134,7 +149,10 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, O
         }
     }
     if !absent.is_empty() {
-        tried.push((format!("{}/{{{}}}", driver_root.display(), absent.join(",")), "not there".to_owned()));
+        tried.push((
+            format!("{}/{{{}}}", driver_root.display(), absent.join(",")),
+            "not there".to_owned(),
+        ));
     }
     if let Some(nvml) = attempt(OsStr::new(SONAME), &mut tried)? {
         return Ok(Opened { nvml, library: SONAME.to_owned(), tried });
@@ -149,8 +167,9 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, O
             }
             for entry in entries {
                 // The cache speaks of paths inside the root that it was made for.
-                let library = rooted::find(driver_root, &entry)
-                    .unwrap_or_else(|_| driver_root.join(entry.strip_prefix("/").unwrap_or(&entry)));
+                let library = rooted::find(driver_root, &entry).unwrap_or_else(|_| {
+                    driver_root.join(entry.strip_prefix("/").unwrap_or(&entry))
+                });
                 if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {
                     return Ok(Opened { nvml, library: library.display().to_string(), tried });
                 }
@@ -161,30 +180,40 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, O
 }
 
 /// Tries one library: `None`, and a word in `tried`, if it cannot be loaded as NVML.
-fn attempt(library: &OsStr, tried: &mut Vec<(String, String)>) -> Result<Option<Box<Nvml>>, OpenError> {
+fn attempt(
+    library: &OsStr,
+    tried: &mut Vec<(String, String)>,
+) -> Result<Option<Box<Nvml>>, OpenError> {
     let place = library.display().to_string();
     match initialise(library) {
         Ok(nvml) => Ok(Some(nvml)),
         Err(NvmlError::LibloadingError(error)) => {
             // The loader's text begins with the path, which stands there already.
             let text = error.to_string();
-            tried.push((place.clone(), text.strip_prefix(&format!("{place}: ")).unwrap_or(&text).to_owned()));
+            tried.push((
+                place.clone(),
+                text.strip_prefix(&format!("{place}: ")).unwrap_or(&text).to_owned(),
+            ));
             Ok(None)
         }
         Err(NvmlError::FailedToLoadSymbol(_)) => {
             tried.push((place, "a library without nvmlInit_v2: not NVML".to_owned()));
             Ok(None)
         }
-        Err(error) => Err(OpenError::Init { library: place, error: call_error("nvmlInit_v2", &error) }),
+        Err(error) => {
+            Err(OpenError::Init { library: place, error: call_error("nvmlInit_v2", &error) })
+        }
     }
 }
 
-/// Loads a library and initialises it, on a thread of its own for the sake of memory: the table of some four hundred
-/// functions passes over the stack a few times, and what a thread that lives on has once touched stays resident.
+/// Loads a library and initialises it, on a thread of its own for the sake of memory: the table of
+/// some four hundred functions passes over the stack a few times, and what a thread that lives on
+/// has once touched stays resident.
 fn initialise(library: &OsStr) -> Result<Box<Nvml>, NvmlError> {
     let open = || Nvml::builder().lib_path(library).init().map(Box::new);
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("nvml-open".to_owned()).spawn_scoped(scope, open);
+        let thread =
+            std::thread::Builder::new().name("nvml-open".to_owned()).spawn_scoped(scope, open);
         match thread.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -194,17 +223,19 @@ fn initialise(library: &OsStr) -> Result<Box<Nvml>, NvmlError> {
     })
 }
 
-/// Begins the part of /etc/ld.so.cache that glibc has written since 2.2 (elf/cache.c, struct cache_file_new).
+/// Begins the part of /etc/ld.so.cache that glibc has written since 2.2 (elf/cache.c, struct
+/// cache_file_new).
 const CACHE_MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 const CACHE_HEADER: usize = 48;
 const CACHE_ENTRY: usize = 24;
 
-/// Paths that an ld.so.cache has for a library of this machine's kind. A cache that is cut short or is none at
-/// all has none.
+/// Paths that an ld.so.cache has for a library of this machine's kind. A cache that is cut short or
+/// is none at all has none.
 fn cached(cache: &[u8], soname: &str) -> Vec<PathBuf> {
     // FLAG_ELF_LIBC6 with FLAG_X8664_LIB64 or FLAG_AARCH64_LIB64 (sysdeps/generic/ldconfig.h).
     let machine: u32 = if cfg!(target_arch = "aarch64") { 0x0a03 } else { 0x0303 };
-    let Some(start) = cache.windows(CACHE_MAGIC.len()).position(|window| window == CACHE_MAGIC) else {
+    let Some(start) = cache.windows(CACHE_MAGIC.len()).position(|window| window == CACHE_MAGIC)
+    else {
         return Vec::new();
     };
     let cache = &cache[start..];
@@ -241,7 +272,14 @@ mod tests {
                 strings.extend(text.bytes().chain([0]));
                 u32::try_from(at).unwrap().to_ne_bytes()
             };
-            entries.extend(flags.to_ne_bytes().into_iter().chain(place(name)).chain(place(path)).chain([0; 12]));
+            entries.extend(
+                flags
+                    .to_ne_bytes()
+                    .into_iter()
+                    .chain(place(name))
+                    .chain(place(path))
+                    .chain([0; 12]),
+            );
         }
         let mut cache = b"ld.so-1.7.0\0an older part".to_vec();
         cache.extend(CACHE_MAGIC);
@@ -257,8 +295,11 @@ mod tests {
             (0x0003, SONAME, "/opt/driver/32/libnvidia-ml.so.1"),
             (0x0303, "libc.so.6", "/lib/libc.so.6"),
         ]);
-        let expected: Vec<PathBuf> =
-            if cfg!(target_arch = "x86_64") { vec!["/opt/driver/64/libnvidia-ml.so.1".into()] } else { vec![] };
+        let expected: Vec<PathBuf> = if cfg!(target_arch = "x86_64") {
+            vec!["/opt/driver/64/libnvidia-ml.so.1".into()]
+        } else {
+            vec![]
+        };
         assert_eq!(cached(&bytes, SONAME), expected);
         for cut in 0..bytes.len() {
             assert!(cached(&bytes[..cut], SONAME).len() <= expected.len());
@@ -278,14 +319,22 @@ mod tests {
         let text = error.to_string();
         for part in [
             "usr/lib64/libnvidia-ml.so.1 (",
-            "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 (a symlink that leads nowhere in that root: No such file",
+            "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 (a symlink that leads nowhere in that \
+                root: No such file",
             "lib64,lib/x86_64",
             "etc/ld.so.cache (",
             "--nvml-library",
         ] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
-        let Err(error) = open(Some(Path::new("/nowhere/libnvidia-ml.so.1")), root.path()) else { panic!() };
-        assert!(error.to_string().contains("/nowhere/libnvidia-ml.so.1 (cannot open shared object file"), "{error}");
+        let Err(error) = open(Some(Path::new("/nowhere/libnvidia-ml.so.1")), root.path()) else {
+            panic!()
+        };
+        assert!(
+            error
+                .to_string()
+                .contains("/nowhere/libnvidia-ml.so.1 (cannot open shared object file"),
+            "{error}"
+        );
     }
 }

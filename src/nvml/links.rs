@@ -1,8 +1,9 @@
-//! How the GPUs are linked, read once for each set of GPUs and again once in a while, on a thread that ends with the
-//! reading: nothing waits for it, neither the first list nor the next enumeration.
+//! How the GPUs are linked, read once for each set of GPUs and again once in a while, on a thread
+//! that ends with the reading: nothing waits for it, neither the first list nor the next
+//! enumeration.
 //!
-//! What cannot be read is left out and said once: it lowers the detail and is no failure. A call that hangs costs the
-//! links of its GPU and of those after it; what was read before is used.
+//! What cannot be read is left out and said once: it lowers the detail and is no failure. A call
+//! that hangs costs the links of its GPU and of those after it; what was read before is used.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -26,10 +27,11 @@ use crate::device::topology::{Links, NvLinkVersion, ObservedLink, PcieLevel, Rem
 
 /// Pause between two readings of the same GPUs: links go down and come back while a node is in use.
 const AGAIN: Duration = Duration::from_secs(5 * 60);
-/// How long a reading may take until what it has so far is used. The largest machine takes some hundredths of a second.
+/// How long a reading may take until what it has so far is used. The largest machine takes some
+/// hundredths of a second.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most NVLinks that are asked for, twice as many as any GPU has (NVML_NVLINK_MAX_LINKS is 18). A GPU says itself
-/// where its links end.
+/// Most NVLinks that are asked for, twice as many as any GPU has (NVML_NVLINK_MAX_LINKS is 18). A
+/// GPU says itself where its links end.
 const MOST_LINKS: u32 = 36;
 
 /// What the thread has read, and what was said about it.
@@ -56,7 +58,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Has the links of these GPUs read, unless that was done a short while ago or is going on. It never waits.
+    /// Has the links of these GPUs read, unless that was done a short while ago or is going on. It
+    /// never waits.
     pub(super) fn see(
         &mut self,
         session: &Arc<Session>,
@@ -69,10 +72,16 @@ impl Reader {
             if !last.thread.is_finished() {
                 if age > PATIENCE && !last.overdue {
                     last.overdue = true;
-                    warn!("NVML hangs in a question about the links between GPUs: what is known so far is used");
+                    warn!(
+                        "NVML hangs in a question about the links between GPUs: what is known so \
+                            far is used"
+                    );
                     let links = lock(&self.desk).links.clone();
                     // A full queue or a reader that is gone: the next reading is as good.
-                    let _ = observe.try_send(vec![Seen { at: clock.now(), observation: Observation::Links(links) }]);
+                    let _ = observe.try_send(vec![Seen {
+                        at: clock.now(),
+                        observation: Observation::Links(links),
+                    }]);
                 }
                 return;
             }
@@ -87,7 +96,8 @@ impl Reader {
                 telemetry.on_this_thread();
                 let at = clock.now();
                 if let Some(links) = read(&session, &gpus, &desk) {
-                    let _ = observe.blocking_send(vec![Seen { at, observation: Observation::Links(links) }]);
+                    let _ = observe
+                        .blocking_send(vec![Seen { at, observation: Observation::Links(links) }]);
                 }
             }
         };
@@ -109,13 +119,17 @@ fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
 fn read(session: &Session, gpus: &BTreeMap<u32, Uuid>, desk: &Weak<Mutex<Desk>>) -> Option<Links> {
     let nvml = session.nvml();
     // A GPU without a handle is reported by the enumeration.
-    let devices: Vec<(&Uuid, Device<'_>)> =
-        gpus.values().filter_map(|uuid| Some((uuid, nvml.device_by_uuid(uuid.as_str()).ok()?))).collect();
+    let devices: Vec<(&Uuid, Device<'_>)> = gpus
+        .values()
+        .filter_map(|uuid| Some((uuid, nvml.device_by_uuid(uuid.as_str()).ok()?)))
+        .collect();
     let mut ancestors = BTreeMap::new();
     for (at, (a, device)) in devices.iter().enumerate() {
         for (b, other) in &devices[at + 1..] {
             match nvml.topology_common_ancestor(device, other) {
-                Ok(level) => drop(ancestors.insert(((*a).clone(), (*b).clone()), pcie_level(level))),
+                Ok(level) => {
+                    ancestors.insert(((*a).clone(), (*b).clone()), pcie_level(level));
+                }
                 Err(error) => say(desk, a, "nvmlDeviceGetTopologyCommonAncestor", &error)?,
             }
         }
@@ -192,7 +206,8 @@ fn say(desk: &Weak<Mutex<Desk>>, gpu: &Uuid, call: &'static str, error: &NvmlErr
         let said = &mut lock(&desk).said;
         let words = (gpu.clone(), call_error(call, error));
         if !said.contains(&words) {
-            warn!(gpu.uuid = %gpu, error = %words.1, "cannot learn all about the links of this GPU: it is placed by what is known");
+            warn!(gpu.uuid = %gpu, error = %words.1, "cannot learn all about the links of this \
+                GPU: it is placed by what is known");
             said.push(words);
         }
     }

@@ -1,4 +1,5 @@
-//! The MIG devices of a GPU, each on its own: what one answers never keeps the others from being read.
+//! The MIG devices of a GPU, each on its own: what one answers never keeps the others from being
+//! read.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +12,20 @@ use crate::device::gpu::{MigDevice, MigFailure, Placement};
 use crate::device::health::NvmlError as CallError;
 use crate::device::mig_profile::{Attributes, MigProfile};
 
-/// NVML's GPU instance profiles are numbered from 0; nvml.h has 18 of them, and this leaves room for those to come.
+/// NVML's GPU instance profiles are numbered from 0; nvml.h has 18 of them, and this leaves room
+/// for those to come.
 const PROFILES: u32 = 32;
 
 /// What there is on a GPU: the devices that say who they are, and the failures of the others.
 pub(super) type Listed = (Vec<MigDevice>, Vec<MigFailure>);
 
-/// Reads the MIG devices of a GPU with MIG mode on, by their index. NVML leaves gaps between indices.
-pub(super) fn enumerate(session: &Session, gpu: &Device<'_>, gpu_memory_bytes: Option<u64>) -> Listed {
+/// Reads the MIG devices of a GPU with MIG mode on, by their index. NVML leaves gaps between
+/// indices.
+pub(super) fn enumerate(
+    session: &Session,
+    gpu: &Device<'_>,
+    gpu_memory_bytes: Option<u64>,
+) -> Listed {
     const COUNT: &str = "nvmlDeviceGetMaxMigDeviceCount";
     let (mut devices, mut failures) = Listed::default();
     let count = match gpu.mig_device_count() {
@@ -80,7 +87,8 @@ fn read(
     });
     let computed = || described.as_ref().and_then(MigProfile::of);
     let named = || device.name().ok().as_deref().and_then(MigProfile::in_name);
-    // Without its number a profile cannot be told from others of its size: then the driver's word comes first.
+    // Without its number a profile cannot be told from others of its size: then the driver's word
+    // comes first.
     let profile = match constant {
         Some(_) => computed().or_else(named),
         None => named().or_else(computed),
@@ -96,8 +104,8 @@ fn read(
     })
 }
 
-/// NVML's constant of each GPU instance profile that the GPU has, by the id that its instances carry. The ids are the
-/// model's own; only this table tells what they stand for.
+/// NVML's constant of each GPU instance profile that the GPU has, by the id that its instances
+/// carry. The ids are the model's own; only this table tells what they stand for.
 fn profiles_by_id(session: &Session, gpu: &Device<'_>) -> BTreeMap<u32, u32> {
     let id = |constant| Some((raw::gpu_instance_profile(session, gpu, constant).ok()?, constant));
     (0..PROFILES).filter_map(id).collect()

@@ -1,8 +1,9 @@
 //! The hardware edge: the only room that names nvml_wrapper, and the threads that call NVML.
 //!
-//! The `attendant` says which question comes next, the `crew` has a thread that asks it, and leaves that thread
-//! behind when a call does not return; another thread waits for events. All of them say what they see as
-//! [`Observation`]s and decide nothing about health: what that wants to know comes in as [`Wants`].
+//! The `attendant` says which question comes next, the `crew` has a thread that asks it, and leaves
+//! that thread behind when a call does not return; another thread waits for events. All of them say
+//! what they see as [`Observation`]s and decide nothing about health: what that wants to know comes
+//! in as [`Wants`].
 
 mod attendant;
 mod crew;
@@ -39,8 +40,8 @@ pub use library::OpenError;
 use telemetry::Telemetry;
 pub use versions::Versions;
 
-/// Observations on their way to their reader. A storm of events fills it, and the thread that waits for events
-/// then waits here; NVML drops what does not fit its own queue.
+/// Observations on their way to their reader. A storm of events fills it, and the thread that waits
+/// for events then waits here; NVML drops what does not fit its own queue.
 const QUEUE: usize = 256;
 
 /// What the edge needs to know.
@@ -107,7 +108,11 @@ impl Links {
     ) -> (Self, mpsc::Receiver<Vec<Seen>>, watch::Sender<Wants>) {
         let (observe, observations) = mpsc::channel(QUEUE);
         let (want, wants) = watch::channel(Wants::default());
-        (Self { observe, wants, let_go, telemetry: Telemetry::default(), habits }, observations, want)
+        (
+            Self { observe, wants, let_go, telemetry: Telemetry::default(), habits },
+            observations,
+            want,
+        )
     }
 }
 
@@ -141,7 +146,8 @@ impl LetGo {
         self.bell.notify_one();
     }
 
-    /// Whether NVML is held, so that there is something to let go of: not while it is let go, nor while it is not there.
+    /// Whether NVML is held, so that there is something to let go of: not while it is let go, nor
+    /// while it is not there.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.held.load(Ordering::Relaxed)
@@ -195,11 +201,17 @@ enum Nudge {
     Died(String),
 }
 
-/// Attends to NVML for as long as it is polled. Its threads end by themselves after that, as soon as NVML lets them.
+/// Attends to NVML for as long as it is polled. Its threads end by themselves after that, as soon
+/// as NVML lets them.
 ///
 /// # Errors
-/// NVML cannot be opened at the start and that is an error by the settings, or a thread ended that never should.
-pub async fn attend(settings: Settings, clock: Clock, links: Links) -> Result<Infallible, EdgeError> {
+/// NVML cannot be opened at the start and that is an error by the settings, or a thread ended that
+/// never should.
+pub async fn attend(
+    settings: Settings,
+    clock: Clock,
+    links: Links,
+) -> Result<Infallible, EdgeError> {
     Attendant::new(settings, clock, links)?.run().await
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::device::health::Moment;
 
-/// Polls of one interval, each a little early, so that the nodes of a cluster do not ask their drivers in step.
+/// Polls of one interval, each a little early, so that the nodes of a cluster do not ask their
+/// drivers in step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Polls(Duration);
 
@@ -46,7 +47,8 @@ impl Backoff {
         pause
     }
 
-    /// When to try, as long as it is wanted: what is wanted no more begins again with the first pause.
+    /// When to try, as long as it is wanted: what is wanted no more begins again with the first
+    /// pause.
     pub(super) fn due(&mut self, now: Moment, wanted: bool) -> Option<Moment> {
         if !wanted {
             *self = Self::new(self.first, self.last);

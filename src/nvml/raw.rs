@@ -1,7 +1,8 @@
-//! The NVML calls that nvml-wrapper leaves out or answers in part, and the only unsafe code of the product.
+//! The NVML calls that nvml-wrapper leaves out or answers in part, and the only unsafe code of the
+//! product.
 //!
-//! The wrapper's own event set is not used: its `register_events` frees the whole set on any error, and its
-//! `wait` drops the MIG instance ids.
+//! The wrapper's own event set is not used: its `register_events` frees the whole set on any error,
+//! and its `wait` drops the MIG instance ids.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub(super) struct EventSet {
 
 // SAFETY: the handle is not tied to a thread: nvml.h names no such rule for event sets.
 unsafe impl Send for EventSet {}
-// SAFETY: NVML is thread-safe (NVML API reference, "Known issues and features of the API"): one thread may register
-// a GPU while another waits. The set is freed only by its last owner.
+// SAFETY: NVML is thread-safe (NVML API reference, "Known issues and features of the API"): one
+// thread may register a GPU while another waits. The set is freed only by its last owner.
 unsafe impl Sync for EventSet {}
 
 /// One event as the driver gave it.
@@ -53,11 +54,16 @@ pub(super) fn handle(device: &Device<'_>) -> usize {
     unsafe { device.handle() as usize }
 }
 
-/// The event types that can be registered for a device, as a bit mask (nvmlDeviceGetSupportedEventTypes).
-pub(super) fn supported_event_types(session: &Session, device: &Device<'_>) -> Result<u64, NvmlError> {
+/// The event types that can be registered for a device, as a bit mask
+/// (nvmlDeviceGetSupportedEventTypes).
+pub(super) fn supported_event_types(
+    session: &Session,
+    device: &Device<'_>,
+) -> Result<u64, NvmlError> {
     let call = nvml_sym(session.nvml().lib().nvmlDeviceGetSupportedEventTypes.as_ref())?;
     let mut types = 0;
-    // SAFETY: the handle is the library's own and alive as long as `device`; `types` is a place for the answer.
+    // SAFETY: the handle is the library's own and alive as long as `device`; `types` is a place for
+    // the answer.
     nvml_try(unsafe { call(device.handle(), &mut types) })?;
     Ok(types)
 }
@@ -79,11 +85,12 @@ pub(super) fn field_values<const N: usize>(
     nvml_try(unsafe { call(device.handle(), count, values.as_mut_ptr()) })?;
     Ok(values.map(|value| match value.nvmlReturn {
         0 if value.valueType == nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG => {
-            // SAFETY: NVML says that this is the member it has written. A value too large for 32 bits is none that
-            // is known.
+            // SAFETY: NVML says that this is the member it has written. A value too large for 32
+            // bits is none that is known.
             Ok(u32::try_from(unsafe { value.value.ullVal }).unwrap_or(u32::MAX))
         }
-        // SAFETY: any bytes are a number; all of the union were zero before NVML wrote one of its members.
+        // SAFETY: any bytes are a number; all of the union were zero before NVML wrote one of its
+        // members.
         0 => Ok(unsafe { value.value.uiVal }),
         code => Err(code),
     }))
@@ -97,8 +104,8 @@ pub(super) fn probe_memory(session: &Session, device: &Device<'_>) -> Result<(),
     nvml_try(unsafe { call(device.handle(), &mut memory) })
 }
 
-/// How a device is in its NVLink fabric (nvmlDeviceGetGpuFabricInfoV, driver 545 and later; before that
-/// nvmlDeviceGetGpuFabricInfo, which knows of no health mask).
+/// How a device is in its NVLink fabric (nvmlDeviceGetGpuFabricInfoV, driver 545 and later; before
+/// that nvmlDeviceGetGpuFabricInfo, which knows of no health mask).
 pub(super) fn fabric(session: &Session, device: &Device<'_>) -> Result<Fabric, NvmlError> {
     let library = session.nvml().lib();
     let Ok(call) = nvml_sym(library.nvmlDeviceGetGpuFabricInfoV.as_ref()) else {
@@ -121,16 +128,22 @@ pub(super) fn fabric(session: &Session, device: &Device<'_>) -> Result<Fabric, N
 }
 
 /// Values of `nvmlIntNvLinkDeviceType_t`: the other end of an NVLink is an NVSwitch.
-pub(super) const NVLINK_TO_SWITCH: u32 = nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH;
+pub(super) const NVLINK_TO_SWITCH: u32 =
+    nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH;
 /// The same for a CPU.
 pub(super) const NVLINK_TO_CPU: u32 = nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU;
 
-/// What is at the other end of an NVLink (nvmlDeviceGetNvLinkRemoteDeviceType). The wrapper's own call has the answer
-/// written into a temporary and always says "unknown".
-pub(super) fn remote_device_type(session: &Session, device: &Device<'_>, link: u32) -> Result<u32, NvmlError> {
+/// What is at the other end of an NVLink (nvmlDeviceGetNvLinkRemoteDeviceType). The wrapper's own
+/// call has the answer written into a temporary and always says "unknown".
+pub(super) fn remote_device_type(
+    session: &Session,
+    device: &Device<'_>,
+    link: u32,
+) -> Result<u32, NvmlError> {
     let call = nvml_sym(session.nvml().lib().nvmlDeviceGetNvLinkRemoteDeviceType.as_ref())?;
     let mut remote = 0;
-    // SAFETY: the handle is the library's own and alive as long as `device`; `remote` is a place for the answer.
+    // SAFETY: the handle is the library's own and alive as long as `device`; `remote` is a place
+    // for the answer.
     nvml_try(unsafe { call(device.handle(), link, &mut remote) })?;
     Ok(remote)
 }
@@ -139,27 +152,37 @@ pub(super) fn remote_device_type(session: &Session, device: &Device<'_>, link: u
 pub(super) fn gpu_instance_id(session: &Session, device: &Device<'_>) -> Result<u32, NvmlError> {
     let call = nvml_sym(session.nvml().lib().nvmlDeviceGetGpuInstanceId.as_ref())?;
     let mut id = 0;
-    // SAFETY: the handle is the library's own and alive as long as `device`; `id` is a place for the answer.
+    // SAFETY: the handle is the library's own and alive as long as `device`; `id` is a place for
+    // the answer.
     nvml_try(unsafe { call(device.handle(), &mut id) })?;
     Ok(id)
 }
 
 /// The compute instance that a MIG device is (nvmlDeviceGetComputeInstanceId).
-pub(super) fn compute_instance_id(session: &Session, device: &Device<'_>) -> Result<u32, NvmlError> {
+pub(super) fn compute_instance_id(
+    session: &Session,
+    device: &Device<'_>,
+) -> Result<u32, NvmlError> {
     let call = nvml_sym(session.nvml().lib().nvmlDeviceGetComputeInstanceId.as_ref())?;
     let mut id = 0;
-    // SAFETY: the handle is the library's own and alive as long as `device`; `id` is a place for the answer.
+    // SAFETY: the handle is the library's own and alive as long as `device`; `id` is a place for
+    // the answer.
     nvml_try(unsafe { call(device.handle(), &mut id) })?;
     Ok(id)
 }
 
 /// The id of the profile of a GPU instance (nvmlDeviceGetGpuInstanceById, nvmlGpuInstanceGetInfo).
-pub(super) fn gpu_instance_profile_id(session: &Session, gpu: &Device<'_>, instance: u32) -> Result<u32, NvmlError> {
+pub(super) fn gpu_instance_profile_id(
+    session: &Session,
+    gpu: &Device<'_>,
+    instance: u32,
+) -> Result<u32, NvmlError> {
     let library = session.nvml().lib();
     let by_id = nvml_sym(library.nvmlDeviceGetGpuInstanceById.as_ref())?;
     let get_info = nvml_sym(library.nvmlGpuInstanceGetInfo.as_ref())?;
     let mut handle = std::ptr::null_mut();
-    // SAFETY: the handle is the library's own and alive as long as `gpu`; `handle` is a place for the answer.
+    // SAFETY: the handle is the library's own and alive as long as `gpu`; `handle` is a place for
+    // the answer.
     nvml_try(unsafe { by_id(gpu.handle(), instance, &mut handle) })?;
     // SAFETY: all fields are numbers or a pointer, for which zero is a value.
     let mut info: nvmlGpuInstanceInfo_t = unsafe { std::mem::zeroed() };
@@ -168,12 +191,18 @@ pub(super) fn gpu_instance_profile_id(session: &Session, gpu: &Device<'_>, insta
     Ok(info.profileId)
 }
 
-/// The id of the GPU instance profile with this constant on a GPU (nvmlDeviceGetGpuInstanceProfileInfo).
-pub(super) fn gpu_instance_profile(session: &Session, gpu: &Device<'_>, constant: u32) -> Result<u32, NvmlError> {
+/// The id of the GPU instance profile with this constant on a GPU
+/// (nvmlDeviceGetGpuInstanceProfileInfo).
+pub(super) fn gpu_instance_profile(
+    session: &Session,
+    gpu: &Device<'_>,
+    constant: u32,
+) -> Result<u32, NvmlError> {
     let call = nvml_sym(session.nvml().lib().nvmlDeviceGetGpuInstanceProfileInfo.as_ref())?;
     // SAFETY: all fields are numbers, for which zero is a value.
     let mut info: nvmlGpuInstanceProfileInfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the handle is the library's own and alive as long as `gpu`; `info` is a place for the answer.
+    // SAFETY: the handle is the library's own and alive as long as `gpu`; `info` is a place for the
+    // answer.
     nvml_try(unsafe { call(gpu.handle(), constant, &mut info) })?;
     Ok(info.id)
 }
@@ -191,8 +220,8 @@ impl EventSet {
         Ok(Self { session, set })
     }
 
-    /// Adds event types of a device (nvmlDeviceRegisterEvents). One unsupported bit registers none of them
-    /// (nvml.h:9897), so mask with [`supported_event_types`] first.
+    /// Adds event types of a device (nvmlDeviceRegisterEvents). One unsupported bit registers none
+    /// of them (nvml.h:9897), so mask with [`supported_event_types`] first.
     pub(super) fn register(&self, device: &Device<'_>, types: u64) -> Result<(), NvmlError> {
         let call = nvml_sym(self.session.nvml().lib().nvmlDeviceRegisterEvents.as_ref())?;
         // SAFETY: both handles are the same library's and alive.
@@ -223,7 +252,8 @@ impl EventSet {
 impl Drop for EventSet {
     fn drop(&mut self) {
         if let Ok(free) = &self.session.nvml().lib().nvmlEventSetFree {
-            // SAFETY: the set is alive and nobody has it any more. There is nothing to do about an error.
+            // SAFETY: the set is alive and nobody has it any more. There is nothing to do about an
+            // error.
             unsafe { free(self.set) };
         }
     }

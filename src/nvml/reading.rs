@@ -7,11 +7,13 @@ use super::crew::calling;
 use super::raw;
 use super::session::{Session, call_error, is_unsupported, return_code};
 use super::telemetry::Telemetry;
-use crate::device::health::{NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode};
+use crate::device::health::{
+    NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode,
+};
 use crate::device::names::Uuid;
 
-/// Fields of `nvmlDeviceGetFieldValues` (nvml.h): NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, driver 565 and later;
-/// NVML_FI_DEV_REMAPPED_COR, _UNC, _PENDING and _FAILURE, Ampere and later.
+/// Fields of `nvmlDeviceGetFieldValues` (nvml.h): NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, driver 565
+/// and later; NVML_FI_DEV_REMAPPED_COR, _UNC, _PENDING and _FAILURE, Ampere and later.
 const FIELDS: [u32; 5] = [230, 142, 143, 144, 145];
 
 /// What a GPU has answered.
@@ -26,7 +28,11 @@ pub(super) struct Answers {
 ///
 /// # Errors
 /// NVML itself cannot be used.
-pub(super) fn read(session: &Session, uuid: &Uuid, with_fabric: bool) -> Result<Answers, CallError> {
+pub(super) fn read(
+    session: &Session,
+    uuid: &Uuid,
+    with_fabric: bool,
+) -> Result<Answers, CallError> {
     calling("nvmlDeviceGetHandleByUUID");
     let device = match session.nvml().device_by_uuid(uuid.as_str()) {
         Ok(device) => device,
@@ -77,7 +83,9 @@ fn fields(session: &Session, device: &Device<'_>) -> Result<FieldAnswers, CallEr
         }
     };
     let rows = match (pending, failure) {
-        (Ok(pending), Ok(failure)) => Some(RemappedRows { pending: pending != 0, failure: failure != 0 }),
+        (Ok(pending), Ok(failure)) => {
+            Some(RemappedRows { pending: pending != 0, failure: failure != 0 })
+        }
         _ => None,
     };
     Ok((Some(action), rows))

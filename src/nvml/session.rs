@@ -9,9 +9,11 @@ use tokio::sync::oneshot;
 use super::telemetry::Telemetry;
 use crate::device::health::{NvmlError as CallError, ReturnCode};
 
-/// An initialised NVML. Shut down when the last owner drops it, which is to be a thread that may call NVML.
+/// An initialised NVML. Shut down when the last owner drops it, which is to be a thread that may
+/// call NVML.
 pub(super) struct Session {
-    /// Boxed: a table of some four hundred functions, which no stack of a thread that lives on is to carry.
+    /// Boxed: a table of some four hundred functions, which no stack of a thread that lives on is
+    /// to carry.
     nvml: Option<Box<Nvml>>,
     /// Dropped after the shutdown: whoever holds the other end knows of it.
     _ended: oneshot::Sender<Infallible>,
@@ -38,8 +40,8 @@ impl Drop for Session {
     }
 }
 
-/// What NVML answered to a call, in the words of the health room; it is counted. An answer that is no return code at all (a name
-/// that is not UTF-8, say) counts as an unknown error.
+/// What NVML answered to a call, in the words of the health room; it is counted. An answer that is
+/// no return code at all (a name that is not UTF-8, say) counts as an unknown error.
 pub(super) fn call_error(call: &'static str, error: &NvmlError) -> CallError {
     let error = CallError { call, code: return_code(error) };
     Telemetry::failed(&error);
@@ -53,7 +55,10 @@ pub(super) fn return_code(error: &NvmlError) -> ReturnCode {
 
 /// Whether the library or the GPU just does not have this: never a failure.
 pub(super) fn is_unsupported(error: &NvmlError) -> bool {
-    matches!(error, NvmlError::NotSupported | NvmlError::FunctionNotFound | NvmlError::FailedToLoadSymbol(_))
+    matches!(
+        error,
+        NvmlError::NotSupported | NvmlError::FunctionNotFound | NvmlError::FailedToLoadSymbol(_)
+    )
 }
 
 /// The return code behind an error of the wrapper (nvmlReturn_t, nvml.h).

@@ -1,5 +1,5 @@
-//! One look at the hardware for a person who asks: all that NVML says of the node and of each GPU. Every call has a
-//! deadline, and one that does not return is told as such.
+//! One look at the hardware for a person who asks: all that NVML says of the node and of each GPU.
+//! Every call has a deadline, and one that does not return is told as such.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,7 +62,8 @@ pub enum Surveyed {
     },
 }
 
-/// How many deadlines the opening may take: without persistence mode it brings up every GPU of the node.
+/// How many deadlines the opening may take: without persistence mode it brings up every GPU of the
+/// node.
 const OPENING: u32 = 6;
 
 /// Looks once; a call may take as long as `deadline`, and the opening a few times as long.
@@ -90,13 +91,14 @@ pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, E
         Ok(count) => Ok(each(&mut crew, &session, count, settings.sysfs_root.clone()).await?),
         Err(error) => Err(error),
     };
-    // Shut down on a thread that may call NVML. If that hangs, it was told of the GPU that hangs already.
+    // Shut down on a thread that may call NVML. If that hangs, it was told of the GPU that hangs
+    // already.
     let _ = ask(&mut crew, 1, move || drop(session)).await?;
     Ok(Survey::Up(Up { library, tried, versions, gpus }))
 }
 
-/// Has a job done that is about no GPU in particular. The error is the call that did not return within so many
-/// deadlines.
+/// Has a job done that is about no GPU in particular. The error is the call that did not return
+/// within so many deadlines.
 async fn ask<T: Send + 'static>(
     crew: &mut Crew,
     deadlines: u32,
@@ -118,7 +120,12 @@ async fn ask<T: Send + 'static>(
     }
 }
 
-async fn each(crew: &mut Crew, session: &Arc<Session>, count: u32, sysfs: PathBuf) -> Result<Vec<Surveyed>, EdgeError> {
+async fn each(
+    crew: &mut Crew,
+    session: &Arc<Session>,
+    count: u32,
+    sysfs: PathBuf,
+) -> Result<Vec<Surveyed>, EdgeError> {
     let places = (0..count).map(|index| (Subject::Place(index), index)).collect();
     let session = session.clone();
     let job = move |index| {
@@ -127,7 +134,8 @@ async fn each(crew: &mut Crew, session: &Arc<Session>, count: u32, sysfs: PathBu
             Found::Gpu(gpu) => Some(&gpu.uuid),
             Found::Failed { uuid, .. } => uuid.as_ref(),
         };
-        let reading = uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));
+        let reading =
+            uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));
         Surveyed::Answered { found: Box::new(found), reading }
     };
     let answers = crew.each(places, job).await?;

@@ -10,7 +10,8 @@ use super::Versions;
 use crate::counters::{Counts, Distribution, Histogram};
 use crate::device::health::{NvmlError as CallError, ReturnCode};
 
-/// Different pairs of a call and a return code that are counted: a few dozen calls have a few codes each.
+/// Different pairs of a call and a return code that are counted: a few dozen calls have a few codes
+/// each.
 const MOST_ERRORS: usize = 256;
 /// Upper bounds of the duration of one round of polls over all GPUs.
 const BOUNDS: &[Duration] = &[
@@ -172,6 +173,9 @@ mod tests {
         })
         .join()
         .unwrap();
-        assert_eq!(telemetry.errors(), BTreeMap::from([(("nvmlDeviceGetMemoryInfo", ReturnCode::GPU_IS_LOST), 1)]));
+        assert_eq!(
+            telemetry.errors(),
+            BTreeMap::from([(("nvmlDeviceGetMemoryInfo", ReturnCode::GPU_IS_LOST), 1)])
+        );
     }
 }

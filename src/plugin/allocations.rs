@@ -15,8 +15,8 @@ pub struct Allocated {
 
 /// Where each Allocate is told. By default nobody listens.
 ///
-/// Telling waits for nobody, and the kubelet, which admits one pod after the other, is never so fast that what is not
-/// yet heard would grow.
+/// Telling waits for nobody, and the kubelet, which admits one pod after the other, is never so
+/// fast that what is not yet heard would grow.
 #[derive(Debug, Clone, Default)]
 pub struct Allocations(Option<mpsc::UnboundedSender<Allocated>>);
 

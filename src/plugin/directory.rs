@@ -1,5 +1,5 @@
-//! The plugin directory under watch: a wake-up for every change of a socket in it, by inotify or, where that
-//! cannot be had, by looking often.
+//! The plugin directory under watch: a wake-up for every change of a socket in it, by inotify or,
+//! where that cannot be had, by looking often.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ const MISSING: Duration = Duration::from_millis(500);
 /// The directory is no longer the one that is visible on the host.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} was deleted on the host under our mount: what is made there anew cannot be seen from here; exiting so that \
+    "{} was deleted on the host under our mount: what is made there anew cannot be seen from here; \
+        exiting so that \
      the container is started with a fresh mount",
     .0.display()
 )]
@@ -121,7 +122,8 @@ fn start(
             if !std::mem::replace(warned, true) {
                 warn!(
                     directory = %directory.display(), %error,
-                    "inotify cannot be had, looking at the directory every {} s instead; to get it, raise \
+                    "inotify cannot be had, looking at the directory every {} s instead; to get \
+                        it, raise \
                      fs.inotify.max_user_instances or fs.inotify.max_user_watches on the node",
                     POLLING.as_secs(),
                 );
@@ -131,13 +133,17 @@ fn start(
     }
 }
 
-/// Whether a socket can have come, gone or been replaced. The kubelet's checkpoint, which it writes for each
-/// list, lies in the same directory and is passed over.
+/// Whether a socket can have come, gone or been replaced. The kubelet's checkpoint, which it writes
+/// for each list, lies in the same directory and is passed over.
 fn concerns_a_socket(event: &notify::Event, directory: &Path) -> bool {
     let kind = matches!(
         event.kind,
-        EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(notify::event::ModifyKind::Name(_))
+        EventKind::Create(_)
+            | EventKind::Remove(_)
+            | EventKind::Modify(notify::event::ModifyKind::Name(_))
     );
-    let path = |path: &PathBuf| path == directory || path.extension().is_some_and(|extension| extension == "sock");
+    let path = |path: &PathBuf| {
+        path == directory || path.extension().is_some_and(|extension| extension == "sock")
+    };
     event.need_rescan() || (kind && event.paths.iter().any(path))
 }

@@ -1,7 +1,7 @@
 //! The kubelet edge: one resource from bind to unlink.
 //!
-//! [`run`] looks, asks [`lifecycle::State::next`] and does the step, again and again. Everything that happens
-//! (a socket comes or goes, a stream opens or ends, time passes) only wakes it.
+//! [`run`] looks, asks [`lifecycle::State::next`] and does the step, again and again. Everything
+//! that happens (a socket comes or goes, a stream opens or ends, time passes) only wakes it.
 
 pub mod allocations;
 pub mod count;
@@ -32,7 +32,8 @@ use server::Server;
 use socket::{Places, SocketId};
 use telemetry::Telemetry;
 
-/// From how many failures in a row on a failure is worth a warning: the first few are the kubelet starting.
+/// From how many failures in a row on a failure is worth a warning: the first few are the kubelet
+/// starting.
 const WORTH_A_WARNING: u32 = 8;
 /// A stream that has been open for this long counts as lasting.
 const LASTING: Duration = Duration::from_secs(3);
@@ -50,8 +51,8 @@ pub enum PluginError {
     },
 }
 
-/// Serves one resource and keeps it registered, until `stop` changes or its sender is gone. `started` is when the
-/// process began, from which the log counts.
+/// Serves one resource and keeps it registered, until `stop` changes or its sender is gone.
+/// `started` is when the process began, from which the log counts.
 ///
 /// # Errors
 /// The server ended by itself, which it never should.
@@ -129,15 +130,22 @@ impl Plugin {
         let streams = self.server.as_ref().map_or(0, |server| *server.streams().borrow());
         self.no_stream_since = if streams > 0 { None } else { self.no_stream_since.or(Some(now)) };
         let seen = Seen { now, own, kubelet, no_stream_since: self.no_stream_since };
-        self.telemetry.looked(&self.state, &seen, self.server.as_ref().map(Server::endpoint), streams);
+        self.telemetry.looked(
+            &self.state,
+            &seen,
+            self.server.as_ref().map(Server::endpoint),
+            streams,
+        );
         seen
     }
 
-    /// What is at a path. A path that cannot be read counts as empty: the retry that follows says why.
+    /// What is at a path. A path that cannot be read counts as empty: the retry that follows says
+    /// why.
     fn identity(&self, path: &std::path::Path) -> Option<SocketId> {
         SocketId::of(path).unwrap_or_else(|error| {
             if self.unreadable.is_due() {
-                warn!(resource = %self.resource, path = %path.display(), %error, "cannot look at a socket");
+                warn!(resource = %self.resource, path = %path.display(), %error, "cannot look at a \
+                    socket");
             }
             None
         })
@@ -145,7 +153,12 @@ impl Plugin {
 
     fn bind(&mut self) {
         let state = std::mem::take(&mut self.state);
-        match Server::start(&self.places.directory, &self.resource, self.inventory.clone(), &self.telemetry) {
+        match Server::start(
+            &self.places.directory,
+            &self.resource,
+            self.inventory.clone(),
+            &self.telemetry,
+        ) {
             Ok(server) => {
                 info!(resource = %self.resource, socket = %server.path().display(), "serving");
                 self.state = state.bound(server.id());
@@ -161,7 +174,8 @@ impl Plugin {
                     let error = format!("{:#}", anyhow::Error::from(error));
                     warn!(
                         resource = %self.resource, %error,
-                        "cannot bind a socket, trying on; is the plugin directory mounted and writable?"
+                        "cannot bind a socket, trying on; is the plugin directory mounted and \
+                            writable?"
                     );
                 }
             }
@@ -170,7 +184,9 @@ impl Plugin {
 
     async fn register(&mut self, kubelet: SocketId) -> Result<(), PluginError> {
         let now = self.now();
-        let (Some(path), Some(server)) = (self.places.kubelet.clone(), self.server.as_mut()) else { return Ok(()) };
+        let (Some(path), Some(server)) = (self.places.kubelet.clone(), self.server.as_mut()) else {
+            return Ok(());
+        };
         let endpoint = server.endpoint().to_owned();
         let before = Instant::now();
         debug!(resource = %self.resource, %endpoint, uptime_ms = milliseconds(now), "registering");
@@ -213,15 +229,17 @@ impl Plugin {
         Ok(())
     }
 
-    /// A kubelet that is starting refuses for a moment, so only what lasts is a warning, and each doubling of the
-    /// count of failures says it once more.
+    /// A kubelet that is starting refuses for a moment, so only what lasts is a warning, and each
+    /// doubling of the count of failures says it once more.
     fn report_failure(&self, error: &anyhow::Error) {
         let State::Serving { retry, .. } = &self.state else { return };
         let failures = retry.failures();
         if failures >= WORTH_A_WARNING && failures.is_power_of_two() {
-            warn!(resource = %self.resource, error = format!("{error:#}"), failures, "cannot register, trying on");
+            warn!(resource = %self.resource, error = format!("{error:#}"), failures, "cannot \
+                register, trying on");
         } else {
-            debug!(resource = %self.resource, error = format!("{error:#}"), failures, "cannot register, trying on");
+            debug!(resource = %self.resource, error = format!("{error:#}"), failures, "cannot \
+                register, trying on");
         }
     }
 

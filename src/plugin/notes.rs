@@ -1,4 +1,5 @@
-//! What was odd about the preferred allocations of a resource: counted, and said at most once a minute for each reason.
+//! What was odd about the preferred allocations of a resource: counted, and said at most once a
+//! minute for each reason.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +39,8 @@ impl Notes {
         if matches!(note, Note::SpreadDoubled { .. }) {
             warn!(%resource, reason, unsaid, "a request could not be spread: {note}");
         } else {
-            info!(%resource, reason, unsaid, "the kubelet was answered as well as could be: {note}");
+            info!(%resource, reason, unsaid, "the kubelet was answered as well as could be: \
+                {note}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! One server start of one resource: a socket of its own, the gRPC server on it, and an end that cannot hang.
+//! One server start of one resource: a socket of its own, the gRPC server on it, and an end that
+//! cannot hang.
 
 use std::future::Future;
 use std::io;
@@ -27,10 +28,12 @@ use crate::device::inventory::Inventory;
 use crate::device::names::ResourceName;
 use crate::log::Seldom;
 
-/// How much of a request may be on its way unread. HTTP/2 has 64 KiB by default, and a request that names 2,048 replicas
-/// has a hundred: it would wait half-way for our leave to go on. None of it is reserved.
+/// How much of a request may be on its way unread. HTTP/2 has 64 KiB by default, and a request that
+/// names 2,048 replicas has a hundred: it would wait half-way for our leave to go on. None of it is
+/// reserved.
 const WINDOW: u32 = 1 << 20;
-/// How long clients get to close their side after the streams have ended, before their connections are cut.
+/// How long clients get to close their side after the streams have ended, before their connections
+/// are cut.
 const CLOSING_GRACE: Duration = Duration::from_millis(300);
 /// Pause after a connection could not be accepted: out of descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -75,15 +78,23 @@ impl Server {
         let path = directory.join(&endpoint);
         let serve_error = |source| ServeError { path: path.clone(), source };
         let listener = UnixListener::bind(&path).map_err(serve_error)?;
-        let id = SocketId::of(&path).and_then(|id| id.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        let id =
+            SocketId::of(&path).and_then(|id| id.ok_or_else(|| io::ErrorKind::NotFound.into()));
         let id = id.map_err(serve_error)?;
 
         let (streams, open) = (Count::default(), Count::default());
         let (alive, alive_watch) = watch::channel(());
         let (stop, stopped) = oneshot::channel();
         let (uncut, cut) = watch::channel(());
-        let service = Service::new(resource.clone(), inventory, alive_watch, streams.clone(), telemetry.clone());
-        let connections = UnixListenerStream::new(listener).then(accepted).filter_map(|connection| connection);
+        let service = Service::new(
+            resource.clone(),
+            inventory,
+            alive_watch,
+            streams.clone(),
+            telemetry.clone(),
+        );
+        let connections =
+            UnixListenerStream::new(listener).then(accepted).filter_map(|connection| connection);
         let connections = connections.map({
             let open = open.clone();
             move |io| Ok::<_, io::Error>(Connection::new(io, cut.clone(), open.one_more()))
@@ -136,12 +147,13 @@ impl Server {
 
     /// Ends the streams, then the server, then removes the socket if it still is ours.
     ///
-    /// Between the two it waits for the kubelet to close its connection: that it does when it has dealt with the end
-    /// of the stream. A registration that came before would be undone by it on a kubelet up to 1.36, whose clients
-    /// stand under the name of the resource alone (pkg/kubelet/cm/devicemanager/plugin/v1beta1/handler.go:122-134).
+    /// Between the two it waits for the kubelet to close its connection: that it does when it has
+    /// dealt with the end of the stream. A registration that came before would be undone by it on a
+    /// kubelet up to 1.36, whose clients stand under the name of the resource alone
+    /// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/handler.go:122-134).
     ///
-    /// It takes at most three times the closing grace: a client that does not close its side, or never said a word of
-    /// HTTP/2, would hold a graceful end for ever, so its connection is cut.
+    /// It takes at most three times the closing grace: a client that does not close its side, or
+    /// never said a word of HTTP/2, would hold a graceful end for ever, so its connection is cut.
     pub async fn stop(self) {
         let Self { path, id, alive, stop, uncut, mut task, connections, .. } = self;
         drop(alive);
@@ -159,7 +171,8 @@ impl Server {
     }
 }
 
-/// A connection, or none after a pause: an error in accepting one must end neither the server nor the others.
+/// A connection, or none after a pause: an error in accepting one must end neither the server nor
+/// the others.
 async fn accepted(connection: io::Result<UnixStream>) -> Option<UnixStream> {
     match connection {
         Ok(connection) => Some(connection),
@@ -189,7 +202,11 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Some(cut) = &mut self.cut
             && cut.as_mut().poll(cx).is_ready()
         {
@@ -203,7 +220,11 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 

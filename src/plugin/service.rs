@@ -1,4 +1,5 @@
-//! What the kubelet asks of one resource, answered from a snapshot of the inventory. It has no state of its own.
+//! What the kubelet asks of one resource, answered from a snapshot of the inventory. It has no
+//! state of its own.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -42,7 +43,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service that answers from `inventory`, and whose streams end when the sender of `alive` is dropped.
+    /// A service that answers from `inventory`, and whose streams end when the sender of `alive` is
+    /// dropped.
     #[must_use]
     pub fn new(
         resource: ResourceName,
@@ -58,7 +60,8 @@ impl Service {
     #[must_use]
     pub fn list(resource: &ResourceName, inventory: &Inventory) -> Vec<Advertised> {
         let devices = inventory.devices(resource).into_iter().flat_map(|devices| devices.values());
-        let mut advertised = Vec::with_capacity(inventory.devices(resource).map_or(0, BTreeMap::len));
+        let mut advertised =
+            Vec::with_capacity(inventory.devices(resource).map_or(0, BTreeMap::len));
         let mut before: Option<(&Device, bool)> = None;
         for device in devices {
             // The replicas of a device follow each other, and what is true of one is true of all.
@@ -67,7 +70,11 @@ impl Service {
                 _ => inventory.is_healthy(device),
             };
             before = Some((device, healthy));
-            advertised.push(Advertised { id: device.id.clone(), healthy, numa_node: device.numa_node });
+            advertised.push(Advertised {
+                id: device.id.clone(),
+                healthy,
+                numa_node: device.numa_node,
+            });
         }
         advertised
     }
@@ -79,21 +86,26 @@ impl Service {
         let telemetry = self.telemetry.clone();
         let mut last = None;
         let snapshots = WatchStream::new(self.inventory.clone()).map(Some);
-        // It never yields; what ends it is the sender being dropped, and then the one `None` behind it.
-        let end = WatchStream::from_changes(self.alive.clone()).filter_map(|()| None).chain(tokio_stream::once(None));
-        snapshots.merge(end).map_while(|snapshot: Option<Arc<Inventory>>| snapshot).filter_map(move |snapshot| {
-            // Held by the stream: when the kubelet goes and the stream is dropped, so is this.
-            let _held = &open;
-            let list = Arc::new(Self::list(&resource, &snapshot));
-            (last.as_ref() != Some(&list)).then(|| {
-                telemetry.updated();
-                last.insert(list).clone()
-            })
-        })
+        // It never yields; what ends it is the sender being dropped, and then the one `None` behind
+        // it.
+        let end = WatchStream::from_changes(self.alive.clone())
+            .filter_map(|()| None)
+            .chain(tokio_stream::once(None));
+        snapshots.merge(end).map_while(|snapshot: Option<Arc<Inventory>>| snapshot).filter_map(
+            move |snapshot| {
+                // Held by the stream: when the kubelet goes and the stream is dropped, so is this.
+                let _held = &open;
+                let list = Arc::new(Self::list(&resource, &snapshot));
+                (last.as_ref() != Some(&list)).then(|| {
+                    telemetry.updated();
+                    last.insert(list).clone()
+                })
+            },
+        )
     }
 
-    /// What one container gets for these ids, or why it gets nothing: an id that is not a device of this resource. With
-    /// it what is to be said of that, when the kubelet has its answer.
+    /// What one container gets for these ids, or why it gets nothing: an id that is not a device of
+    /// this resource. With it what is to be said of that, when the kubelet has its answer.
     pub fn allocate(&self, ids: &[String]) -> (Result<Injection, Refused>, Report) {
         let inventory = self.inventory.borrow().clone();
         let allocated = inventory.allocate(&self.resource, ids);
@@ -110,7 +122,10 @@ impl Service {
             }
             Err(refused) => (Err(refused.clone()), Err(refused)),
         };
-        (result, Report { resource: self.resource.clone(), telemetry: self.telemetry.clone(), said })
+        (
+            result,
+            Report { resource: self.resource.clone(), telemetry: self.telemetry.clone(), said },
+        )
     }
 
     /// How long its calls take.
@@ -120,10 +135,17 @@ impl Service {
 
     /// The best of the available ids. It never fails, since an error here fails the pod.
     #[must_use]
-    pub fn preferred(&self, available: &[String], must_include: &[String], size: i32) -> Vec<String> {
+    pub fn preferred(
+        &self,
+        available: &[String],
+        must_include: &[String],
+        size: i32,
+    ) -> Vec<String> {
         let inventory = self.inventory.borrow().clone();
         let request = Request { available, must_include, size };
-        let Some(preferred) = inventory.preferred(&self.resource, &request) else { return Vec::new() };
+        let Some(preferred) = inventory.preferred(&self.resource, &request) else {
+            return Vec::new();
+        };
         for note in &preferred.notes {
             self.telemetry.notes().take(&self.resource, note);
         }
@@ -165,8 +187,9 @@ impl Report {
     }
 }
 
-/// 16 bytes of the operating system's random numbers. Without any, which is next to impossible on a node that runs a
-/// kubelet, the standard library's seeds: a key has to be unlike others, not secret.
+/// 16 bytes of the operating system's random numbers. Without any, which is next to impossible on a
+/// node that runs a kubelet, the standard library's seeds: a key has to be unlike others, not
+/// secret.
 fn random() -> [u8; 16] {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {

@@ -31,13 +31,15 @@ const SUFFIX: &str = ".sock";
 /// Length of the part that makes a name unique.
 const UNIQUE: usize = 8;
 
-/// A file name for a socket of this resource that no server start had before: `nvidia-gpu-<8 characters>.sock`.
+/// A file name for a socket of this resource that no server start had before: `nvidia-gpu-<8
+/// characters>.sock`.
 ///
-/// A kubelet from 1.37 on refuses a registration while its stream to the same resource and socket path lives
-/// (kubernetes/kubernetes#135437), and an older one mixes the two up.
+/// A kubelet from 1.37 on refuses a registration while its stream to the same resource and socket
+/// path lives (kubernetes/kubernetes#135437), and an older one mixes the two up.
 #[must_use]
 pub fn fresh_name(resource: &ResourceName) -> String {
-    // The keys of a RandomState come from the operating system's random numbers and differ from call to call.
+    // The keys of a RandomState come from the operating system's random numbers and differ from
+    // call to call.
     let mut number = RandomState::new().build_hasher().finish();
     let unique: String = std::iter::repeat_with(|| {
         let digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
@@ -49,11 +51,13 @@ pub fn fresh_name(resource: &ResourceName) -> String {
     format!("{PREFIX}{}-{unique}{SUFFIX}", resource.base())
 }
 
-/// The part of a resource's name that is in a file name which [`fresh_name`] gives; `None` for every other name.
+/// The part of a resource's name that is in a file name which [`fresh_name`] gives; `None` for
+/// every other name.
 #[must_use]
 pub fn resource_of(name: &str) -> Option<&str> {
     let (resource, unique) = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.rsplit_once('-')?;
-    let is_unique = unique.len() == UNIQUE && unique.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+    let is_unique = unique.len() == UNIQUE
+        && unique.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
     (is_unique && !resource.is_empty()).then_some(resource)
 }
 
@@ -62,13 +66,14 @@ fn is_ours(name: &str) -> bool {
     resource_of(name).is_some()
 }
 
-/// Removes the sockets of ours that nobody answers on: what a killed plugin has left. Trouble is logged, and
-/// never in the way of serving.
+/// Removes the sockets of ours that nobody answers on: what a killed plugin has left. Trouble is
+/// logged, and never in the way of serving.
 pub fn remove_stale(directory: &Path) {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => {
-            warn!(directory = %directory.display(), %error, "cannot look for sockets that an earlier plugin left");
+            warn!(directory = %directory.display(), %error, "cannot look for sockets that an \
+                earlier plugin left");
             return;
         }
     };
@@ -78,10 +83,13 @@ pub fn remove_stale(directory: &Path) {
         .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_ours))
     {
         match remove_if_dead(&path) {
-            Ok(true) => info!(socket = %path.display(), "removed a socket that an earlier plugin left"),
+            Ok(true) => {
+                info!(socket = %path.display(), "removed a socket that an earlier plugin left")
+            }
             Ok(false) => {}
             Err(error) => {
-                warn!(socket = %path.display(), %error, "cannot remove a socket that an earlier plugin left");
+                warn!(socket = %path.display(), %error, "cannot remove a socket that an earlier \
+                    plugin left");
             }
         }
     }
@@ -92,7 +100,9 @@ fn remove_if_dead(path: &Path) -> io::Result<bool> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     let Some(id) = SocketId::of(path)?.filter(|_| is_socket) else { return Ok(false) };
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove(path, id).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            remove(path, id).map(|()| true)
+        }
         _ => Ok(false),
     }
 }
@@ -138,10 +148,17 @@ mod tests {
     #[test]
     fn names_are_ours_and_never_twice_the_same() {
         let resource = "nvidia.com/mig-1g.10gb.me.all.shared".parse().unwrap();
-        let names: std::collections::BTreeSet<_> = (0..1000).map(|_| fresh_name(&resource)).collect();
+        let names: std::collections::BTreeSet<_> =
+            (0..1000).map(|_| fresh_name(&resource)).collect();
         assert_eq!(names.len(), 1000);
-        assert!(names.iter().all(|name| is_ours(name) && name.starts_with("nvidia-mig-1g.10gb.me.all.shared-")));
-        for name in ["kubelet.sock", "nvidia-gpu.sock", "nvidia-gpu-ABCDEFGH.sock", "nvidia--abcdefgh.sock"] {
+        assert!(
+            names
+                .iter()
+                .all(|name| is_ours(name) && name.starts_with("nvidia-mig-1g.10gb.me.all.shared-"))
+        );
+        for name in
+            ["kubelet.sock", "nvidia-gpu.sock", "nvidia-gpu-ABCDEFGH.sock", "nvidia--abcdefgh.sock"]
+        {
             assert!(!is_ours(name), "{name}");
         }
     }
@@ -156,12 +173,19 @@ mod tests {
         }
         std::fs::write(at("nvidia-gpu-dddddddd.sock"), "a file").unwrap();
         remove_stale(directory.path());
-        let mut left: Vec<_> =
-            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         left.sort();
         assert_eq!(
             left,
-            ["amd-gpu-cccccccc.sock", "nvidia-gpu-aaaaaaaa.sock", "nvidia-gpu-dddddddd.sock", "nvidia-gpu.sock"]
+            [
+                "amd-gpu-cccccccc.sock",
+                "nvidia-gpu-aaaaaaaa.sock",
+                "nvidia-gpu-dddddddd.sock",
+                "nvidia-gpu.sock"
+            ]
         );
     }
 }

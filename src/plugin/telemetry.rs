@@ -43,8 +43,12 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::Register, Self::GetDevicePluginOptions, Self::GetPreferredAllocation, Self::Allocate];
+    pub const ALL: [Self; 4] = [
+        Self::Register,
+        Self::GetDevicePluginOptions,
+        Self::GetPreferredAllocation,
+        Self::Allocate,
+    ];
 
     /// Its name in the protocol.
     #[must_use]
@@ -71,8 +75,12 @@ impl Calls {
             for code in (0..CODES).map(code_at) {
                 let histogram = self.cell(method, code).get();
                 match (histogram, code) {
-                    (Some(histogram), _) => all.push((method, name(code), histogram.distribution())),
-                    (None, Code::Ok) => all.push((method, name(code), Histogram::new(BOUNDS).distribution())),
+                    (Some(histogram), _) => {
+                        all.push((method, name(code), histogram.distribution()))
+                    }
+                    (None, Code::Ok) => {
+                        all.push((method, name(code), Histogram::new(BOUNDS).distribution()))
+                    }
                     (None, _) => {}
                 }
             }
@@ -81,7 +89,11 @@ impl Calls {
     }
 
     /// Answers a call and counts how long that took.
-    pub(super) fn time<T>(&self, method: Method, answer: impl FnOnce() -> Result<T, Status>) -> Result<T, Status> {
+    pub(super) fn time<T>(
+        &self,
+        method: Method,
+        answer: impl FnOnce() -> Result<T, Status>,
+    ) -> Result<T, Status> {
         let began = std::time::Instant::now();
         let answer = answer();
         self.took(method, answer.as_ref().err().map_or(Code::Ok, Status::code), began.elapsed());
@@ -168,7 +180,8 @@ pub struct Standing {
 pub struct Happened {
     /// When, counted from the start of the process.
     pub at: Duration,
-    /// Whether it is a registration that the kubelet accepted; otherwise the server was ended, to begin anew.
+    /// Whether it is a registration that the kubelet accepted; otherwise the server was ended, to
+    /// begin anew.
     pub registered: bool,
     /// What it was.
     pub message: String,
@@ -247,10 +260,18 @@ impl Telemetry {
     }
 
     /// What is held and seen now, and where it is served.
-    pub(super) fn looked(&self, state: &State, seen: &Seen, endpoint: Option<&str>, streams: usize) {
+    pub(super) fn looked(
+        &self,
+        state: &State,
+        seen: &Seen,
+        endpoint: Option<&str>,
+        streams: usize,
+    ) {
         let mut kept = self.lock();
-        let registered = matches!(state, State::Registered { .. }) && seen.no_stream_since.is_none();
-        let since = if registered == kept.standing.registered { kept.standing.since } else { seen.now };
+        let registered =
+            matches!(state, State::Registered { .. }) && seen.no_stream_since.is_none();
+        let since =
+            if registered == kept.standing.registered { kept.standing.since } else { seen.now };
         let problem = (!registered).then(|| problem(state, seen, kept.failure.as_deref()));
         let endpoint = endpoint.map(str::to_owned);
         kept.standing = Standing { registered, since, problem, endpoint, streams };
@@ -305,10 +326,17 @@ impl Telemetry {
         {
             let mut kept = self.lock();
             let since = if kept.standing.registered { now } else { kept.standing.since };
-            kept.standing =
-                Standing { since, problem: Some(format!("the server is started anew: {why}")), ..Standing::default() };
+            kept.standing = Standing {
+                since,
+                problem: Some(format!("the server is started anew: {why}")),
+                ..Standing::default()
+            };
         }
-        self.happens(Happened { at: now, registered: false, message: format!("the server is started anew: {why}") });
+        self.happens(Happened {
+            at: now,
+            registered: false,
+            message: format!("the server is started anew: {why}"),
+        });
     }
 
     fn happens(&self, happened: Happened) {
@@ -328,9 +356,13 @@ fn problem(state: &State, seen: &Seen, failure: Option<&str>) -> String {
     let because = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
     match state {
         State::Down { .. } => format!("no socket is bound{because}"),
-        State::Serving { .. } if seen.kubelet.is_none() => "the kubelet's socket is not there".to_owned(),
+        State::Serving { .. } if seen.kubelet.is_none() => {
+            "the kubelet's socket is not there".to_owned()
+        }
         State::Serving { .. } => format!("the kubelet has not accepted the registration{because}"),
-        State::Registered { .. } => "the kubelet accepted the registration and does not watch".to_owned(),
+        State::Registered { .. } => {
+            "the kubelet accepted the registration and does not watch".to_owned()
+        }
     }
 }
 
@@ -354,11 +386,24 @@ mod tests {
         };
         let serving = State::default().bound(OURS);
         let registered = serving.clone().registered(KUBELET);
-        assert!(look(&serving, 1, 1).problem.is_some_and(|problem| problem.contains("not accepted")));
-        assert!(look(&registered, 2, 0).problem.is_some_and(|problem| problem.contains("does not watch")));
+        assert!(
+            look(&serving, 1, 1).problem.is_some_and(|problem| problem.contains("not accepted"))
+        );
+        assert!(
+            look(&registered, 2, 0)
+                .problem
+                .is_some_and(|problem| problem.contains("does not watch"))
+        );
         let standing = look(&registered, 3, 1);
-        assert_eq!((standing.registered, standing.since, standing.problem), (true, Duration::from_secs(3), None));
-        assert_eq!(look(&registered, 9, 1).since, Duration::from_secs(3), "it has been so since then");
+        assert_eq!(
+            (standing.registered, standing.since, standing.problem),
+            (true, Duration::from_secs(3), None)
+        );
+        assert_eq!(
+            look(&registered, 9, 1).since,
+            Duration::from_secs(3),
+            "it has been so since then"
+        );
         assert!(!look(&registered, 10, 0).registered);
     }
 
@@ -366,10 +411,15 @@ mod tests {
     fn a_call_is_counted_under_its_method_and_code() {
         let calls = Calls::default();
         assert!(calls.time(Method::Allocate, || Ok(())).is_ok());
-        assert!(calls.time(Method::Allocate, || Err::<(), _>(Status::invalid_argument("no"))).is_err());
+        assert!(
+            calls.time(Method::Allocate, || Err::<(), _>(Status::invalid_argument("no"))).is_err()
+        );
         let all = calls.all();
-        let seen: Vec<_> =
-            all.iter().filter(|(.., seen)| seen.count > 0).map(|(method, code, _)| (method.name(), *code)).collect();
+        let seen: Vec<_> = all
+            .iter()
+            .filter(|(.., seen)| seen.count > 0)
+            .map(|(method, code, _)| (method.name(), *code))
+            .collect();
         assert_eq!(seen, [("Allocate", "OK"), ("Allocate", "InvalidArgument")]);
         assert_eq!(all.len(), Method::ALL.len() + 1, "OK is there from the start");
     }

@@ -46,11 +46,16 @@ pub enum RegisterError {
     Deadline,
 }
 
-/// Registers a resource with the kubelet. The endpoint must be serving: the kubelet dials it before it answers.
+/// Registers a resource with the kubelet. The endpoint must be serving: the kubelet dials it before
+/// it answers.
 ///
 /// # Errors
 /// The kubelet is not there, refuses, or does not answer in time.
-pub async fn register(kubelet: &Path, resource: &ResourceName, endpoint: &str) -> Result<(), RegisterError> {
+pub async fn register(
+    kubelet: &Path,
+    resource: &ResourceName,
+    endpoint: &str,
+) -> Result<(), RegisterError> {
     let address = format!("unix://{}", kubelet.to_str().ok_or(RegisterError::Path)?);
     let call = async {
         let endpoint_of_kubelet = Endpoint::from_shared(address).map_err(RegisterError::Connect)?;
@@ -63,24 +68,28 @@ pub async fn register(kubelet: &Path, resource: &ResourceName, endpoint: &str) -
         };
         RegistrationClient::new(channel).register(request).await.map_err(RegisterError::Refused)
     };
-    tokio::time::timeout(REGISTER_DEADLINE, call).await.map_err(|_| RegisterError::Deadline)?.map(|_| ())
+    tokio::time::timeout(REGISTER_DEADLINE, call)
+        .await
+        .map_err(|_| RegisterError::Deadline)?
+        .map(|_| ())
 }
 
-/// Calls that change nothing, for [`probe`]: a method that neither of the kubelet's services has, and one that every
-/// device plugin answers.
+/// Calls that change nothing, for [`probe`]: a method that neither of the kubelet's services has,
+/// and one that every device plugin answers.
 pub const REGISTRATION: &str = "/v1beta1.Registration/Probe";
 /// As [`REGISTRATION`], of the service that tells who holds what.
 pub const POD_RESOURCES: &str = "/v1.PodResourcesLister/Probe";
 /// The options of a device plugin.
 pub const DEVICE_PLUGIN: &str = "/v1beta1.DevicePlugin/GetDevicePluginOptions";
 
-/// Whether somebody serves gRPC on a socket: a call of `method` is answered, if only by the word that there is no such
-/// method.
+/// Whether somebody serves gRPC on a socket: a call of `method` is answered, if only by the word
+/// that there is no such method.
 ///
 /// # Errors
 /// Why there was no answer, in words.
 pub async fn probe(socket: &Path, method: &'static str) -> Result<(), String> {
-    let address = format!("unix://{}", socket.to_str().ok_or("the path of the socket is not UTF-8")?);
+    let address =
+        format!("unix://{}", socket.to_str().ok_or("the path of the socket is not UTF-8")?);
     let words = |error: &dyn std::error::Error| {
         let mut text = error.to_string();
         let mut source = error.source();
@@ -111,12 +120,14 @@ fn options() -> api::DevicePluginOptions {
 fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
     let devices = devices.iter().map(|device| api::Device {
         id: device.id.text(),
-        // The kubelet takes exactly "Healthy" as healthy (pkg/kubelet/cm/devicemanager/manager.go:298).
+        // The kubelet takes exactly "Healthy" as healthy
+        // (pkg/kubelet/cm/devicemanager/manager.go:298).
         health: if device.healthy { "Healthy" } else { "Unhealthy" }.to_owned(),
-        // Without a known node there is no topology at all: -1 is the kubelet's own mark for "none".
-        topology: device
-            .numa_node
-            .map(|node| api::TopologyInfo { nodes: vec![api::NumaNode { id: node.number().into() }] }),
+        // Without a known node there is no topology at all: -1 is the kubelet's own mark for
+        // "none".
+        topology: device.numa_node.map(|node| api::TopologyInfo {
+            nodes: vec![api::NumaNode { id: node.number().into() }],
+        }),
     });
     api::ListAndWatchResponse { devices: devices.collect() }
 }
@@ -143,7 +154,11 @@ fn container_response(injection: Injection) -> api::ContainerAllocateResponse {
         mounts: mounts.collect(),
         devices: devices.collect(),
         annotations: injection.annotations,
-        cdi_devices: injection.cdi_devices.into_iter().map(|name| api::CdiDevice { name }).collect(),
+        cdi_devices: injection
+            .cdi_devices
+            .into_iter()
+            .map(|name| api::CdiDevice { name })
+            .collect(),
     }
 }
 
@@ -156,9 +171,13 @@ impl api::device_plugin_server::DevicePlugin for Service {
         self.calls().time(Method::GetDevicePluginOptions, || Ok(Response::new(options())))
     }
 
-    type ListAndWatchStream = Pin<Box<dyn Stream<Item = Result<api::ListAndWatchResponse, Status>> + Send>>;
+    type ListAndWatchStream =
+        Pin<Box<dyn Stream<Item = Result<api::ListAndWatchResponse, Status>> + Send>>;
 
-    async fn list_and_watch(&self, _: Request<api::Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
+    async fn list_and_watch(
+        &self,
+        _: Request<api::Empty>,
+    ) -> Result<Response<Self::ListAndWatchStream>, Status> {
         Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(&devices))))))
     }
 
@@ -167,15 +186,18 @@ impl api::device_plugin_server::DevicePlugin for Service {
         request: Request<api::PreferredAllocationRequest>,
     ) -> Result<Response<api::PreferredAllocationResponse>, Status> {
         self.calls().time(Method::GetPreferredAllocation, || {
-            let container_responses = request.into_inner().container_requests.into_iter().map(|container| {
-                let device_ids = self.preferred(
-                    &container.available_device_ids,
-                    &container.must_include_device_ids,
-                    container.allocation_size,
-                );
-                api::ContainerPreferredAllocationResponse { device_ids }
-            });
-            Ok(Response::new(api::PreferredAllocationResponse { container_responses: container_responses.collect() }))
+            let container_responses =
+                request.into_inner().container_requests.into_iter().map(|container| {
+                    let device_ids = self.preferred(
+                        &container.available_device_ids,
+                        &container.must_include_device_ids,
+                        container.allocation_size,
+                    );
+                    api::ContainerPreferredAllocationResponse { device_ids }
+                });
+            Ok(Response::new(api::PreferredAllocationResponse {
+                container_responses: container_responses.collect(),
+            }))
         })
     }
 
@@ -192,14 +214,15 @@ impl api::device_plugin_server::DevicePlugin for Service {
                 result.map(container_response)
             });
             let container_responses = container_responses.collect::<Result<_, _>>();
-            // The kubelet, and with it every pod that is to start, waits neither for the log nor for another thread:
-            // the answer is written first, to which this thread comes before what has yielded.
+            // The kubelet, and with it every pod that is to start, waits neither for the log nor
+            // for another thread: the answer is written first, to which this thread comes before
+            // what has yielded.
             tokio::spawn(async {
                 tokio::task::yield_now().await;
                 reports.into_iter().for_each(Report::make);
             });
-            let container_responses =
-                container_responses.map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+            let container_responses = container_responses
+                .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
             Ok(Response::new(api::AllocateResponse { container_responses }))
         })
     }

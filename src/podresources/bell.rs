@@ -27,13 +27,14 @@ impl Bell {
         self.happened.notify_one();
     }
 
-    /// Somebody looks at what is known: the kubelet is asked if it was not within the last ten seconds.
+    /// Somebody looks at what is known: the kubelet is asked if it was not within the last ten
+    /// seconds.
     pub fn looked(&self) {
         self.looked.notify_one();
     }
 
-    /// Comes back when the next question is due, after one that was asked at this moment: after so long, or sooner if it
-    /// rings. Says whether it rang.
+    /// Comes back when the next question is due, after one that was asked at this moment: after so
+    /// long, or sooner if it rings. Says whether it rang.
     pub(super) async fn due(&self, asked: Instant, pause: Duration) -> bool {
         let (mut due, mut happened, mut looked) = (asked + pause, false, false);
         loop {
@@ -70,7 +71,8 @@ mod tests {
             }
             std::future::pending().await
         };
-        let rang = tokio::select! { rang = bell.due(asked, QUIET) => rang, () = ring => unreachable!() };
+        let rang =
+            tokio::select! { rang = bell.due(asked, QUIET) => rang, () = ring => unreachable!() };
         (asked.elapsed(), rang)
     }
 

@@ -1,7 +1,8 @@
-//! The kubelet's podresources edge: which container holds which device, asked of the kubelet now and then.
+//! The kubelet's podresources edge: which container holds which device, asked of the kubelet now
+//! and then.
 //!
-//! Nothing waits for it. Where it is not there, or fails, labels are missing and devices that might be held are taken
-//! to be held.
+//! Nothing waits for it. Where it is not there, or fails, labels are missing and devices that might
+//! be held are taken to be held.
 
 mod bell;
 mod news;
@@ -26,9 +27,10 @@ use wire::AskError;
 /// After so many failures in a row what was known is known no more.
 const FORGOTTEN_AFTER: u32 = 3;
 
-/// Asks the kubelet for as long as it is polled: once a minute, and as soon as the bell wants it. Each answer is
-/// published; its readers are woken by one that says something new, and by one that was wanted. `None` is published
-/// where nothing is known: no socket, or no answer several times in a row.
+/// Asks the kubelet for as long as it is polled: once a minute, and as soon as the bell wants it.
+/// Each answer is published; its readers are woken by one that says something new, and by one that
+/// was wanted. `None` is published where nothing is known: no socket, or no answer several times in
+/// a row.
 pub async fn follow(
     socket: Option<&Path>,
     bell: &Bell,
@@ -91,11 +93,13 @@ fn say(socket: &Path, answer: &Result<Option<Holders>, AskError>, said: Said) {
     let socket = socket.display();
     match (said, answer) {
         (Said::Absent, _) => {
-            info!(%socket, "there is no podresources socket: which pod holds which device is not known");
+            info!(%socket, "there is no podresources socket: which pod holds which device is not \
+                known");
         }
         (Said::Failed { failures }, Err(error)) => {
             let error = chain(error);
-            warn!(%socket, %error, failures, "cannot ask the kubelet which pod holds which device, trying on");
+            warn!(%socket, %error, failures, "cannot ask the kubelet which pod holds which device, \
+                trying on");
         }
         (Said::Back, _) => info!(%socket, "the kubelet says again which pod holds which device"),
         (Said::Nothing | Said::Failed { .. }, _) => {}

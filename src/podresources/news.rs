@@ -6,7 +6,8 @@ use crate::device::health::Moment;
 
 /// How often a failure that lasts is said.
 const SAID_EVERY: Duration = Duration::from_secs(60);
-/// From how many failures in a row on one is worth a warning: the first is a kubelet that restarts, most of the time.
+/// From how many failures in a row on one is worth a warning: the first is a kubelet that restarts,
+/// most of the time.
 const WORTH_A_WARNING: u32 = 2;
 
 /// What is to be said of an answer.
@@ -75,7 +76,10 @@ mod tests {
 
     fn all(answers: &[(u64, Result<Option<()>, ()>)]) -> Vec<Said> {
         let mut news = News::default();
-        answers.iter().map(|(at, answer)| news.of(Moment(Duration::from_secs(*at)), answer)).collect()
+        answers
+            .iter()
+            .map(|(at, answer)| news.of(Moment(Duration::from_secs(*at)), answer))
+            .collect()
     }
 
     #[test]
@@ -90,13 +94,34 @@ mod tests {
     #[test]
     fn a_failure_that_lasts_is_said_at_most_once_a_minute() {
         use Said::{Back, Failed, Nothing};
-        assert_eq!(all(&[(0, FAILED), (10, THERE), (20, FAILED), (30, THERE)]), [Nothing; 4], "a kubelet restarts");
         assert_eq!(
-            all(&[(0, FAILED), (10, FAILED), (20, FAILED), (69, FAILED), (70, FAILED), (80, THERE), (90, THERE)]),
-            [Nothing, Failed { failures: 2 }, Nothing, Nothing, Failed { failures: 5 }, Back, Nothing]
+            all(&[(0, FAILED), (10, THERE), (20, FAILED), (30, THERE)]),
+            [Nothing; 4],
+            "a kubelet restarts"
+        );
+        assert_eq!(
+            all(&[
+                (0, FAILED),
+                (10, FAILED),
+                (20, FAILED),
+                (69, FAILED),
+                (70, FAILED),
+                (80, THERE),
+                (90, THERE)
+            ]),
+            [
+                Nothing,
+                Failed { failures: 2 },
+                Nothing,
+                Nothing,
+                Failed { failures: 5 },
+                Back,
+                Nothing
+            ]
         );
         // Coming and going is no way around it.
-        let flapping: Vec<_> = (0..20).map(|n| (n * 5, if n % 3 == 2 { THERE } else { FAILED })).collect();
+        let flapping: Vec<_> =
+            (0..20).map(|n| (n * 5, if n % 3 == 2 { THERE } else { FAILED })).collect();
         let said = all(&flapping).into_iter().filter(|said| matches!(said, Failed { .. })).count();
         assert_eq!(said, 2, "in 95 s");
     }

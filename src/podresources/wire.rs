@@ -19,7 +19,8 @@ use api::pod_resources_lister_client::PodResourcesListerClient;
 
 /// How long a question may take, from the dialling to the end of the answer.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
-/// The longest answer that is read: what the kubelet's own clients take (pkg/kubelet/apis/podresources, 16 MiB).
+/// The longest answer that is read: what the kubelet's own clients take
+/// (pkg/kubelet/apis/podresources, 16 MiB).
 pub(super) const LONGEST_ANSWER: usize = 16 << 20;
 
 /// Why there is no answer.
@@ -55,14 +56,15 @@ pub(super) struct Listed {
 
 /// Asks which container holds which device.
 ///
-/// Each question has a connection of its own: a kubelet that has restarted is not asked on a dead one, and between the
-/// questions, which are rare, nothing is held open.
+/// Each question has a connection of its own: a kubelet that has restarted is not asked on a dead
+/// one, and between the questions, which are rare, nothing is held open.
 pub(super) async fn list(socket: &Path) -> Result<Listed, AskError> {
     let address = format!("unix://{}", socket.to_str().ok_or(AskError::Path)?);
     let call = async {
         let kubelet = Endpoint::from_shared(address).map_err(AskError::Connect)?;
         let channel = kubelet.connect().await.map_err(AskError::Connect)?;
-        let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LONGEST_ANSWER);
+        let mut client =
+            PodResourcesListerClient::new(channel).max_decoding_message_size(LONGEST_ANSWER);
         client.list(api::ListPodResourcesRequest {}).await.map_err(AskError::Failed)
     };
     let answer = tokio::time::timeout(DEADLINE, call).await.map_err(|_| AskError::Deadline)??;
@@ -71,7 +73,8 @@ pub(super) async fn list(socket: &Path) -> Result<Listed, AskError> {
 
 /// Reads the answer. What is no device of a plugin by its resource's name is passed over.
 fn read(answer: api::ListPodResourcesResponse) -> Listed {
-    let pods = answer.pod_resources.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
+    let pods =
+        answer.pod_resources.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
     let mut held = Vec::new();
     for pod in answer.pod_resources {
         for container in pod.containers {
@@ -82,7 +85,8 @@ fn read(answer: api::ListPodResourcesResponse) -> Listed {
                     pod: pod.name.clone(),
                     container: container.name.clone(),
                 };
-                let each = |id| Held { resource: Clone::clone(&resource), id, holder: holder.clone() };
+                let each =
+                    |id| Held { resource: Clone::clone(&resource), id, holder: holder.clone() };
                 held.extend(devices.device_ids.into_iter().map(each));
             }
         }
@@ -113,14 +117,27 @@ mod tests {
             containers,
         };
         let trainer = vec![
-            container("main", vec![devices("nvidia.com/gpu", &["GPU-1", "GPU-2"]), devices("example.com/nic", &["a"])]),
-            container("sidecar", vec![devices("", &["GPU-3"]), devices("nvidia.com/gpu", &["GPU-4::1"])]),
+            container(
+                "main",
+                vec![
+                    devices("nvidia.com/gpu", &["GPU-1", "GPU-2"]),
+                    devices("example.com/nic", &["a"]),
+                ],
+            ),
+            container(
+                "sidecar",
+                vec![devices("", &["GPU-3"]), devices("nvidia.com/gpu", &["GPU-4::1"])],
+            ),
         ];
-        let pod_resources = vec![pod("idle", vec![container("main", Vec::new())]), pod("train", trainer)];
+        let pod_resources =
+            vec![pod("idle", vec![container("main", Vec::new())]), pod("train", trainer)];
         let listed = read(api::ListPodResourcesResponse { pod_resources });
         assert_eq!(listed.pods, BTreeSet::from(["jobs/idle".to_owned(), "jobs/train".to_owned()]));
-        let read: Vec<_> =
-            listed.held.iter().map(|held| format!("{} {} {}", held.resource, held.id, held.holder)).collect();
+        let read: Vec<_> = listed
+            .held
+            .iter()
+            .map(|held| format!("{} {} {}", held.resource, held.id, held.holder))
+            .collect();
         assert_eq!(
             read,
             [

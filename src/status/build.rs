@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::event::Event;
 use super::schema::{
-    Configuration, Device, Finding, Gpu, MigDevice, Nvml, NvmlState, Plugin, RecoveryAction, Registration, Resource,
-    SCHEMA_VERSION, Status, XidCount,
+    Configuration, Device, Finding, Gpu, MigDevice, Nvml, NvmlState, Plugin, RecoveryAction,
+    Registration, Resource, SCHEMA_VERSION, Status, XidCount,
 };
 use super::time::{Timestamp, Wall};
 use super::{Holder, Reason};
@@ -102,14 +102,22 @@ fn finding(finding: &crate::device::layout::Finding) -> Finding {
     Finding { kind: finding.word().to_owned(), message: finding.to_string() }
 }
 
-fn resource(name: &ResourceName, kubelet: Registration, inventory: &Inventory, holders: Option<&Holders>) -> Resource {
-    let mut devices: Vec<&inventory::Device> = inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
+fn resource(
+    name: &ResourceName,
+    kubelet: Registration,
+    inventory: &Inventory,
+    holders: Option<&Holders>,
+) -> Resource {
+    let mut devices: Vec<&inventory::Device> =
+        inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
     devices.sort_by(|a, b| a.place().cmp(&b.place()));
     let mut before: Option<(&inventory::Device, bool, Vec<String>)> = None;
     let devices = devices.into_iter().map(|device| {
         // What is true of one replica of a device is true of all.
         let (healthy, reasons) = match &before {
-            Some((other, healthy, reasons)) if other.is_replica_of(device) => (*healthy, reasons.clone()),
+            Some((other, healthy, reasons)) if other.is_replica_of(device) => {
+                (*healthy, reasons.clone())
+            }
             _ => (inventory.is_healthy(device), kinds(inventory, device)),
         };
         before = Some((device, healthy, reasons.clone()));
@@ -122,7 +130,11 @@ fn resource(name: &ResourceName, kubelet: Registration, inventory: &Inventory, h
             healthy,
             withdrawn: device.withdrawn,
             reasons,
-            holders: holders.into_iter().flat_map(|holders| holders.of(name, &device.id)).map(holder).collect(),
+            holders: holders
+                .into_iter()
+                .flat_map(|holders| holders.of(name, &device.id))
+                .map(holder)
+                .collect(),
         }
     });
     let devices: Vec<Device> = devices.collect();
@@ -130,7 +142,8 @@ fn resource(name: &ResourceName, kubelet: Registration, inventory: &Inventory, h
         name: name.to_string(),
         kubelet,
         healthy: devices.iter().filter(|device| device.healthy).count(),
-        allocated: holders.map(|_| devices.iter().filter(|device| !device.holders.is_empty()).count()),
+        allocated: holders
+            .map(|_| devices.iter().filter(|device| !device.holders.is_empty()).count()),
         devices,
     }
 }
@@ -142,7 +155,8 @@ fn holder(holder: &holders::Holder) -> Holder {
 
 fn kinds(inventory: &Inventory, device: &inventory::Device) -> Vec<String> {
     let health = inventory.health(device);
-    let mut kinds: Vec<String> = health.reasons().iter().map(|reason| reason.cause.word().to_owned()).collect();
+    let mut kinds: Vec<String> =
+        health.reasons().iter().map(|reason| reason.cause.word().to_owned()).collect();
     kinds.dedup();
     if device.awaits_mps {
         kinds.push("awaits_mps".to_owned());
@@ -172,7 +186,8 @@ fn gpu(uuid: &Uuid, tracked: &Tracked, inventory: &Inventory, wall: Wall) -> Gpu
     let verdict = node_health.gpus().get(uuid);
     let transitions = node_health.transitions(uuid);
     let degradations = verdict.map(GpuHealth::degradations);
-    let reasons = health.reasons().iter().map(|of| reason(&of.cause, wall.at(of.since), of.remembered));
+    let reasons =
+        health.reasons().iter().map(|of| reason(&of.cause, wall.at(of.since), of.remembered));
     Gpu {
         uuid: uuid.to_string(),
         index: tracked.index,
@@ -186,7 +201,9 @@ fn gpu(uuid: &Uuid, tracked: &Tracked, inventory: &Inventory, wall: Wall) -> Gpu
         numa_node: facts.and_then(|gpu| gpu.numa_node).map(gpu::NumaNode::number),
         nvlink_island: None,
         mig_enabled: facts.is_some_and(|gpu| gpu.mig_enabled),
-        mig_devices: facts.map(|gpu| gpu.mig_devices.iter().map(mig_device).collect()).unwrap_or_default(),
+        mig_devices: facts
+            .map(|gpu| gpu.mig_devices.iter().map(mig_device).collect())
+            .unwrap_or_default(),
         resources: Vec::new(),
         reserved: inventory.reserved().get(uuid).cloned(),
         healthy: health.is_healthy(),
@@ -199,9 +216,17 @@ fn gpu(uuid: &Uuid, tracked: &Tracked, inventory: &Inventory, wall: Wall) -> Gpu
         recovery_action: verdict
             .and_then(GpuHealth::recovery_action)
             .map(|action| RecoveryAction { value: action.value(), meaning: action.to_string() }),
-        row_remap_pending: degradations.is_some_and(|all| all.contains_key(&Degradation::RowRemapPending)),
-        row_remap_failed: health.reasons().iter().any(|reason| reason.cause.kind() == Kind::RowRemapFailure),
-        xids: verdict.into_iter().flat_map(GpuHealth::xids).map(|(xid, count)| xid_count(xid.0, *count)).collect(),
+        row_remap_pending: degradations
+            .is_some_and(|all| all.contains_key(&Degradation::RowRemapPending)),
+        row_remap_failed: health
+            .reasons()
+            .iter()
+            .any(|reason| reason.cause.kind() == Kind::RowRemapFailure),
+        xids: verdict
+            .into_iter()
+            .flat_map(GpuHealth::xids)
+            .map(|(xid, count)| xid_count(xid.0, *count))
+            .collect(),
         other_xids: verdict.map_or(0, GpuHealth::other_xids),
         became_unhealthy: transitions.to_unhealthy,
         became_healthy: transitions.to_healthy,
@@ -256,7 +281,8 @@ fn degradation(which: Degradation, since: Timestamp) -> Reason {
     }
 }
 
-/// The groups of GPUs that NVLink joins, directly or by way of others, numbered in the order of their first GPUs.
+/// The groups of GPUs that NVLink joins, directly or by way of others, numbered in the order of
+/// their first GPUs.
 fn islands(topology: &Topology) -> BTreeMap<Uuid, u32> {
     let count = topology.gpus().len();
     let mut island: Vec<Option<u32>> = vec![None; count];
@@ -270,7 +296,8 @@ fn islands(topology: &Topology) -> BTreeMap<Uuid, u32> {
         while let Some(&gpu) = reached.get(next) {
             next += 1;
             let joined = |other: &usize| topology.pair(gpu, *other).nvlink != NvLink::None;
-            let news = (0..count).filter(|other| *other != gpu && !reached.contains(other)).filter(joined);
+            let news =
+                (0..count).filter(|other| *other != gpu && !reached.contains(other)).filter(joined);
             let news: Vec<usize> = news.collect();
             reached.extend(news);
         }

@@ -119,7 +119,9 @@ impl Kept {
         let equal = self.events.iter().rev().take(NEAR).position(|other| other.is_another(&event));
         let times = match equal {
             // A storm must not push everything else out.
-            Some(back) => self.events.remove(self.events.len() - 1 - back).map_or(0, |equal| equal.times),
+            Some(back) => {
+                self.events.remove(self.events.len() - 1 - back).map_or(0, |equal| equal.times)
+            }
             None => 0,
         };
         if self.events.len() == KEPT {
@@ -137,7 +139,11 @@ fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Happened>
     };
     for uuid in &changes.appeared {
         let model = inventory.gpus().get(uuid).and_then(|gpu| gpu.facts.as_ref()?.name.clone());
-        events.push(of(uuid, EventKind::GpuFound, model.unwrap_or_else(|| "a GPU of unknown model".to_owned())));
+        events.push(of(
+            uuid,
+            EventKind::GpuFound,
+            model.unwrap_or_else(|| "a GPU of unknown model".to_owned()),
+        ));
     }
     for (uuid, change) in &changes.health {
         let of = |kind, message| of(uuid, kind, message);
@@ -149,8 +155,12 @@ fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Happened>
     }
     let finding = |kind, message| Happened::new(at, kind, message);
     events.extend(changes.found.iter().map(|found| finding(EventKind::Finding, found.to_string())));
-    events.extend(changes.misfits.iter().map(|misfit| finding(EventKind::Finding, misfit.to_string())));
-    events.extend(changes.settled.iter().map(|settled| finding(EventKind::FindingOver, settled.to_string())));
+    events.extend(
+        changes.misfits.iter().map(|misfit| finding(EventKind::Finding, misfit.to_string())),
+    );
+    events.extend(
+        changes.settled.iter().map(|settled| finding(EventKind::FindingOver, settled.to_string())),
+    );
     events
 }
 
@@ -158,14 +168,17 @@ fn health(change: &Change, of: impl Fn(EventKind, String) -> Happened) -> Vec<Ha
     let mut events = Vec::new();
     for notice in &change.notices {
         events.push(match notice {
-            Notice::Xid { xid, scope, .. } => {
-                Happened { xid: Some(xid.0), ..of(EventKind::Xid, format!("{xid} ({}) on {scope}", xid.meaning())) }
-            }
+            Notice::Xid { xid, scope, .. } => Happened {
+                xid: Some(xid.0),
+                ..of(EventKind::Xid, format!("{xid} ({}) on {scope}", xid.meaning()))
+            },
             Notice::Degraded(which) => of(EventKind::GpuDegraded, which.to_string()),
             Notice::Restored(which) => of(EventKind::GpuRestored, which.to_string()),
         });
     }
     events.extend(change.raised.iter().map(|cause| of(EventKind::GpuUnhealthy, cause.to_string())));
-    events.extend(change.lifted.iter().map(|cause| of(EventKind::CauseOver, cause.summary().to_string())));
+    events.extend(
+        change.lifted.iter().map(|cause| of(EventKind::CauseOver, cause.summary().to_string())),
+    );
     events
 }

@@ -1,8 +1,8 @@
-//! What the daemon knows, as one value with a versioned JSON form: for `/status`, the page, the metrics and the
-//! subcommand `status`, which reads it back.
+//! What the daemon knows, as one value with a versioned JSON form: for `/status`, the page, the
+//! metrics and the subcommand `status`, which reads it back.
 //!
-//! [`build()`] makes it from a snapshot of the inventory and from what the edges say of themselves. It is a view:
-//! nothing here is counted or kept but the last events, in the [`Journal`].
+//! [`build()`] makes it from a snapshot of the inventory and from what the edges say of themselves.
+//! It is a view: nothing here is counted or kept but the last events, in the [`Journal`].
 
 mod build;
 mod event;

@@ -1,5 +1,5 @@
-//! The JSON form. Field names are what other programs rely on: within one version they are added to and never
-//! changed.
+//! The JSON form. Field names are what other programs rely on: within one version they are added to
+//! and never changed.
 
 use serde::{Deserialize, Serialize};
 
@@ -175,8 +175,8 @@ pub struct Device {
     /// It was offered once and is no more.
     #[serde(skip_serializing_if = "is_false", default)]
     pub withdrawn: bool,
-    /// The kinds of what is held against it, the worst first. The details stand with its GPU. `awaits_mps`: its MPS
-    /// control daemon has not answered yet.
+    /// The kinds of what is held against it, the worst first. The details stand with its GPU.
+    /// `awaits_mps`: its MPS control daemon has not answered yet.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reasons: Vec<String>,
     /// The containers that hold it.
@@ -222,7 +222,8 @@ pub struct Gpu {
     /// Its NUMA node.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub numa_node: Option<u32>,
-    /// The group of GPUs that NVLink joins it to, numbered from 0 by the lowest index in each; none without NVLink.
+    /// The group of GPUs that NVLink joins it to, numbered from 0 by the lowest index in each; none
+    /// without NVLink.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nvlink_island: Option<u32>,
     /// Whether MIG mode is on.

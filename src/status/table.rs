@@ -1,5 +1,5 @@
-//! The status as a table for people: a line for each device of each resource, and above and below it what else there
-//! is to know.
+//! The status as a table for people: a line for each device of each resource, and above and below
+//! it what else there is to know.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,8 @@ pub fn table(status: &Status, wide: bool) -> String {
         text.push_str("\nLast events\n");
         for event in status.events.iter().take(EVENTS) {
             let gpu = event.gpu_index.map_or_else(String::new, |index| format!("GPU {index}: "));
-            let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
+            let times =
+                if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
             text.push_str(&format!("  {}  {gpu}{}{times}\n", event.at, event.message));
         }
     }
@@ -38,16 +39,24 @@ pub fn table(status: &Status, wide: bool) -> String {
 
 fn head(status: &Status) -> String {
     let plugin = &status.plugin;
-    let ready = if plugin.ready { "ready".to_owned() } else { format!("not ready: {}", plugin.not_ready.join("; ")) };
+    let ready = if plugin.ready {
+        "ready".to_owned()
+    } else {
+        format!("not ready: {}", plugin.not_ready.join("; "))
+    };
     let up = lasted(Duration::from_secs_f64(plugin.uptime_seconds.clamp(0.0, 1e12)));
     let nvml = &status.nvml;
-    let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
+    let version =
+        |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
     let state = match nvml.state {
-        NvmlState::Up if nvml.unanswered_calls > 0 => format!("{} calls of NVML do not return", nvml.unanswered_calls),
+        NvmlState::Up if nvml.unanswered_calls > 0 => {
+            format!("{} calls of NVML do not return", nvml.unanswered_calls)
+        }
         NvmlState::Up => "NVML is up".to_owned(),
         NvmlState::LetGo => "NVML is let go for a reset".to_owned(),
         NvmlState::Down => {
-            let why = nvml.fault.as_ref().map_or("no reason is known", |fault| fault.message.as_str());
+            let why =
+                nvml.fault.as_ref().map_or("no reason is known", |fault| fault.message.as_str());
             format!("NVML is down: {why}")
         }
     };
@@ -68,7 +77,8 @@ fn columns(wide: bool) -> Vec<&'static str> {
 }
 
 fn rows(status: &Status, wide: bool) -> Vec<Vec<String>> {
-    let gpus: BTreeMap<&str, &Gpu> = status.gpus.iter().map(|gpu| (gpu.uuid.as_str(), gpu)).collect();
+    let gpus: BTreeMap<&str, &Gpu> =
+        status.gpus.iter().map(|gpu| (gpu.uuid.as_str(), gpu)).collect();
     let mut rows = Vec::new();
     for resource in &status.resources {
         // Replicas of one device are neighbours: they are one line.
@@ -90,9 +100,17 @@ fn mig_index(device: &Device) -> Option<u32> {
     device.index.split_once(':').and_then(|(_, mig)| mig.parse().ok())
 }
 
-fn row(status: &Status, resource: &Resource, replicas: &[Device], gpu: Option<&Gpu>, wide: bool) -> Vec<String> {
+fn row(
+    status: &Status,
+    resource: &Resource,
+    replicas: &[Device],
+    gpu: Option<&Gpu>,
+    wide: bool,
+) -> Vec<String> {
     let device = &replicas[0];
-    let profile = gpu.and_then(|gpu| gpu.mig_devices.iter().find(|mig| mig.uuid == device.uuid)?.profile.clone());
+    let profile = gpu.and_then(|gpu| {
+        gpu.mig_devices.iter().find(|mig| mig.uuid == device.uuid)?.profile.clone()
+    });
     let model = gpu.and_then(|gpu| gpu.model.as_deref()).map_or("unknown", short);
     let model = profile.map_or_else(|| model.to_owned(), |profile| format!("{model} {profile}"));
     let offered = match replicas.len() {
@@ -114,7 +132,8 @@ fn row(status: &Status, resource: &Resource, replicas: &[Device], gpu: Option<&G
 }
 
 fn left_out(gpu: &Gpu, status: &Status, wide: bool) -> Vec<String> {
-    let why = gpu.reserved.as_ref().map_or_else(|| "-".to_owned(), |why| format!("reserved: {why}"));
+    let why =
+        gpu.reserved.as_ref().map_or_else(|| "-".to_owned(), |why| format!("reserved: {why}"));
     let health = if gpu.healthy { "Healthy".to_owned() } else { unhealthy(gpu.reasons.first()) };
     let mut row = vec![
         gpu.index.to_string(),
@@ -130,7 +149,8 @@ fn left_out(gpu: &Gpu, status: &Status, wide: bool) -> Vec<String> {
     row
 }
 
-/// What only a wide table has: since when it is Unhealthy, the NVLink island, the place on the bus, the identity.
+/// What only a wide table has: since when it is Unhealthy, the NVLink island, the place on the bus,
+/// the identity.
 fn more(gpu: Option<&Gpu>, status: &Status, uuid: &str) -> [String; 4] {
     let none = || "-".to_owned();
     let since = gpu.and_then(|gpu| gpu.reasons.iter().map(|reason| reason.since).min());
@@ -156,7 +176,8 @@ fn health(device: &Device, gpu: Option<&Gpu>) -> String {
         },
         (false, false) => {
             let kind = device.reasons.first();
-            let reason = gpu.and_then(|gpu| gpu.reasons.iter().find(|reason| Some(&reason.kind) == kind));
+            let reason =
+                gpu.and_then(|gpu| gpu.reasons.iter().find(|reason| Some(&reason.kind) == kind));
             match (reason, kind) {
                 (Some(reason), _) => unhealthy(Some(reason)),
                 (None, Some(kind)) => format!("Unhealthy: {kind}"),
@@ -193,8 +214,8 @@ fn holders(status: &Status, replicas: &[Device], wide: bool) -> String {
     if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }
 
-/// What is not in the table: each GPU that is not well, with what to do, findings, and resources that the kubelet does
-/// not have.
+/// What is not in the table: each GPU that is not well, with what to do, findings, and resources
+/// that the kubelet does not have.
 fn notes(status: &Status) -> String {
     let mut notes = String::new();
     for gpu in &status.gpus {
@@ -206,13 +227,20 @@ fn notes(status: &Status) -> String {
         {
             let since = lasted(status.generated_at.since(reason.since));
             let part = reason.part.as_ref().map_or_else(String::new, |part| format!(" ({part})"));
-            let remedy = reason.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
-            notes.push_str(&format!("GPU {}{part} {word} for {since}: {}{remedy}\n", gpu.index, reason.message));
+            let remedy =
+                reason.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
+            notes.push_str(&format!(
+                "GPU {}{part} {word} for {since}: {}{remedy}\n",
+                gpu.index, reason.message
+            ));
         }
     }
     for resource in status.resources.iter().filter(|resource| !resource.kubelet.registered) {
         let problem = resource.kubelet.problem.as_deref().unwrap_or("no reason is known");
-        notes.push_str(&format!("{} is not registered with the kubelet: {problem}\n", resource.name));
+        notes.push_str(&format!(
+            "{} is not registered with the kubelet: {problem}\n",
+            resource.name
+        ));
     }
     for finding in &status.findings {
         notes.push_str(&format!("{}\n", finding.message));
@@ -239,11 +267,17 @@ fn aligned(heads: &[&str], rows: &[Vec<String>]) -> String {
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&heads).chain(rows).collect();
     let widths: Vec<usize> = (0..heads.len())
-        .map(|column| all.iter().map(|row| row.get(column).map_or(0, |cell| cell.chars().count())).max().unwrap_or(0))
+        .map(|column| {
+            all.iter()
+                .map(|row| row.get(column).map_or(0, |cell| cell.chars().count()))
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let mut text = String::new();
     for row in all {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -262,7 +296,11 @@ mod tests {
         xid(&mut inventory, &journal, 1, 79, 40);
         let mut status = status_of(&inventory, &journal);
         status.holders_known = true;
-        let holder = |pod: &str| Holder { namespace: "ml".into(), pod: pod.into(), container: "main".into() };
+        let holder = |pod: &str| Holder {
+            namespace: "ml".into(),
+            pod: pod.into(),
+            container: "main".into(),
+        };
         status.resources[0].devices[0].holders = vec![holder("train-0")];
         status.resources[0].devices[2].holders = ["a", "b", "c"].map(holder).into();
         status
@@ -271,7 +309,10 @@ mod tests {
     #[test]
     fn the_table_reads_like_this() {
         let mut status = status();
-        status.findings = vec![Finding { kind: "x".into(), message: "GPU 2 has MIG mode on; do something".into() }];
+        status.findings = vec![Finding {
+            kind: "x".into(),
+            message: "GPU 2 has MIG mode on; do something".into(),
+        }];
         status.resources[0].kubelet.registered = false;
         status.resources[0].kubelet.problem = Some("the kubelet is not there".into());
         let expected = "\
@@ -293,7 +334,9 @@ GPU 2 has MIG mode on; do something
     #[test]
     fn a_wide_table_has_everything() {
         let text = table(&status(), true);
-        for part in ["ml/a/main, ml/b/main, ml/c/main", "SINCE", "60 s", "GPU-1", "Last events", "UUID"] {
+        for part in
+            ["ml/a/main, ml/b/main, ml/c/main", "SINCE", "60 s", "GPU-1", "Last events", "UUID"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
@@ -302,14 +345,21 @@ GPU 2 has MIG mode on; do something
     fn replicas_are_one_line_and_what_is_not_offered_is_a_line_of_its_own() {
         let mut status = status();
         let device = status.resources[0].devices[0].clone();
-        let replica = |n: u32| Device { id: format!("{}::{n}", device.id), replica: Some(n), ..device.clone() };
+        let replica = |n: u32| Device {
+            id: format!("{}::{n}", device.id),
+            replica: Some(n),
+            ..device.clone()
+        };
         status.resources[0].devices = (0..4).map(replica).collect();
         status.gpus[1].resources.clear();
         status.gpus[1].reserved = Some("excluded by !1".into());
         status.gpus[2].resources.clear();
         status.holders_known = false;
         let text = table(&status, false);
-        assert!(text.lines().any(|line| line.contains("nvidia.com/gpu x4 ") && line.ends_with('?')), "{text}");
+        assert!(
+            text.lines().any(|line| line.contains("nvidia.com/gpu x4 ") && line.ends_with('?')),
+            "{text}"
+        );
         assert!(text.contains("reserved: excluded by !1"), "{text}");
         assert!(text.contains("which pod holds which device is not known"), "{text}");
         let mut none = status.clone();
@@ -320,7 +370,9 @@ GPU 2 has MIG mode on; do something
 
     #[test]
     fn a_time_is_told_in_a_unit_that_fits() {
-        for (seconds, expected) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")] {
+        for (seconds, expected) in
+            [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
+        {
             assert_eq!(lasted(Duration::from_secs(seconds)), expected);
         }
     }

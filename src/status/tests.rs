@@ -38,7 +38,10 @@ pub(crate) fn status_of(inventory: &Inventory, journal: &Journal) -> Status {
         not_ready: Vec::new(),
         inventory,
         nvml: nvml(),
-        registrations: inventory.resources().map(|name| (name.clone(), registration.clone())).collect(),
+        registrations: inventory
+            .resources()
+            .map(|name| (name.clone(), registration.clone()))
+            .collect(),
         holders: None,
         configuration: Configuration::default(),
         events: journal.told(wall, []),
@@ -51,7 +54,13 @@ pub(crate) fn at(seconds: u64) -> Moment {
 }
 
 /// An Xid on the GPU at this index, taken in by the inventory and the journal.
-pub(crate) fn xid(inventory: &mut Inventory, journal: &Journal, index: u32, xid: u32, seconds: u64) {
+pub(crate) fn xid(
+    inventory: &mut Inventory,
+    journal: &Journal,
+    index: u32,
+    xid: u32,
+    seconds: u64,
+) {
     let observation = Told::Xid { xid: Xid(xid), scope: Scope::Gpu };
     let observation = Observation::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
     let changes = inventory.apply(at(seconds), observation);
@@ -64,7 +73,10 @@ fn a_failed_gpu_is_told_with_its_reason_since_when_and_what_to_do() {
     xid(&mut inventory, &journal, 1, 79, 40);
     let status = status_of(&inventory, &journal);
     let resource = &status.resources[0];
-    assert_eq!((resource.name.as_str(), resource.healthy, resource.devices.len()), ("nvidia.com/gpu", 1, 2));
+    assert_eq!(
+        (resource.name.as_str(), resource.healthy, resource.devices.len()),
+        ("nvidia.com/gpu", 1, 2)
+    );
     assert_eq!(resource.devices[1].reasons, ["xid"]);
     let gpu = &status.gpus[1];
     assert!(!gpu.healthy && status.gpus[0].healthy);

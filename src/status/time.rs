@@ -52,8 +52,8 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// What the clock on the wall shows now, by which moments become points in time. Since it is read anew for each
-/// view, a clock that was set meanwhile is right about the past too.
+/// What the clock on the wall shows now, by which moments become points in time. Since it is read
+/// anew for each view, a clock that was set meanwhile is right about the past too.
 #[derive(Debug, Clone, Copy)]
 pub struct Wall {
     now: Moment,
@@ -107,6 +107,10 @@ mod tests {
         let shows = UNIX_EPOCH + Duration::from_secs(1_000);
         let wall = Wall::new(Moment(Duration::from_secs(100)), shows);
         assert_eq!(wall.at(Moment(Duration::from_secs(40))).unix_seconds(), 940.0);
-        assert_eq!(wall.at(Moment(Duration::from_secs(140))), wall.now(), "what is to come is told as now");
+        assert_eq!(
+            wall.at(Moment(Duration::from_secs(140))),
+            wall.now(),
+            "what is to come is told as now"
+        );
     }
 }

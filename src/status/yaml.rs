@@ -1,4 +1,5 @@
-//! The status as YAML: as the JSON form, with its keys and its values, for people who would rather read that.
+//! The status as YAML: as the JSON form, with its keys and its values, for people who would rather
+//! read that.
 
 use std::fmt::Write as _;
 
@@ -64,7 +65,8 @@ fn item(text: &mut String, value: &Value, indent: usize, gap: &str) {
 fn quoted(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
-        && !["y", "yes", "n", "no", "true", "false", "on", "off", "null"].contains(&text.to_lowercase().as_str());
+        && !["y", "yes", "n", "no", "true", "false", "on", "off", "null"]
+            .contains(&text.to_lowercase().as_str());
     // The strings of JSON are strings of YAML.
     if plain { text.to_owned() } else { Value::from(text).to_string() }
 }

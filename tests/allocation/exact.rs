@@ -1,7 +1,9 @@
 //! The search against the oracle, on thousands of random machines.
 
 use gpu_device_plugin::device::allocation::Policies;
-use gpu_device_plugin::device::topology::{NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
+use gpu_device_plugin::device::topology::{
+    NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology,
+};
 use proptest::prelude::*;
 
 use crate::ask;
@@ -18,13 +20,21 @@ const LEVELS: [PcieLevel; 7] = [
     PcieLevel::SameBoard,
 ];
 
-/// A random machine. Each pair draws its PCIe level and its direct links from short lists, so that equal pairs, and
-/// with them interchangeable GPUs, are common; `blocks` makes pairs depend only on the blocks that they are in.
+/// A random machine. Each pair draws its PCIe level and its direct links from short lists, so that
+/// equal pairs, and with them interchangeable GPUs, are common; `blocks` makes pairs depend only on
+/// the blocks that they are in.
 fn machine() -> impl Strategy<Value = Topology> {
     let draw = |most| proptest::collection::vec(0..most, 45);
     let numa = proptest::collection::vec(-1_i64..3, 1..=10);
-    (numa, draw(7_usize), draw(4_usize), proptest::collection::vec(0..3_usize, 10), 1_usize..6, 0_usize..3).prop_map(
-        |(numa, pcie, direct, switched, block, kind)| {
+    (
+        numa,
+        draw(7_usize),
+        draw(4_usize),
+        proptest::collection::vec(0..3_usize, 10),
+        1_usize..6,
+        0_usize..3,
+    )
+        .prop_map(|(numa, pcie, direct, switched, block, kind)| {
             let slot = |a: usize, b: usize| {
                 let (a, b) = if kind == 0 { (a / block, b / block) } else { (a, b) };
                 let (low, high) = (a.min(b), a.max(b));
@@ -34,14 +44,17 @@ fn machine() -> impl Strategy<Value = Topology> {
             let of = |gpu: usize| -> Vec<ObservedLink> {
                 let peers = (0..count).filter(|peer| *peer != gpu);
                 let direct = peers.flat_map(|peer| {
-                    links(direct[slot(gpu, peer)].saturating_sub(1), Remote::Gpu(bus(peer)), NvLinkVersion::V2)
+                    links(
+                        direct[slot(gpu, peer)].saturating_sub(1),
+                        Remote::Gpu(bus(peer)),
+                        NvLinkVersion::V2,
+                    )
                 });
                 let fabric = if kind == 2 { switched[gpu] } else { 0 };
                 direct.chain(links(fabric, Remote::Switch, NvLinkVersion::V3)).collect()
             };
             machines::build(&numa, |a, b| LEVELS[pcie[slot(a, b)]], of)
-        },
-    )
+        })
 }
 
 /// The bits of a draw as GPUs of a machine.

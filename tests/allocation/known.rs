@@ -31,7 +31,8 @@ fn dgx1_gives_four_gpus_of_one_island() {
 
 #[test]
 fn dgx1_takes_single_gpus_from_the_island_that_is_broken_already() {
-    // 0 is taken. Without 1 the pair 2-3 stays, without 3 the pair 1-2, both with two links; without 2 only single links.
+    // 0 is taken. Without 1 the pair 2-3 stays, without 3 the pair 1-2, both with two links;
+    // without 2 only single links.
     assert_eq!(choose(machines::dgx1_v100(), &[1, 2, 3, 4, 5, 6, 7], 1), [1]);
 }
 
@@ -111,11 +112,16 @@ fn an_island_of_eight_is_kept_for_a_job_of_eight() {
         |_, _| PcieLevel::SameNode,
         |gpu| {
             let peers = (0..12).filter(|peer| *peer != gpu && island(*peer) == island(gpu));
-            peers.flat_map(|peer| machines::links(1, Remote::Gpu(machines::bus(peer)), NvLinkVersion::V4)).collect()
+            peers
+                .flat_map(|peer| {
+                    machines::links(1, Remote::Gpu(machines::bus(peer)), NvLinkVersion::V4)
+                })
+                .collect()
         },
     );
     let all: Vec<usize> = (0..12).collect();
-    // With either island broken, five pairs and two fours can still be made; an eight only with the first one whole.
+    // With either island broken, five pairs and two fours can still be made; an eight only with the
+    // first one whole.
     assert_eq!(choose(Machine { name: "eight and four", topology }, &all, 1), [8]);
 }
 
@@ -137,14 +143,20 @@ fn the_other_policies_see_less() {
 
 #[test]
 fn every_machine_gives_what_the_oracle_gives_whatever_is_free() {
-    for machine in machines::all().into_iter().filter(|machine| machine.topology.gpus().len() <= 8) {
+    for machine in machines::all().into_iter().filter(|machine| machine.topology.gpus().len() <= 8)
+    {
         let catalogue = machines::catalogue(&machine.topology, Policies::default());
         let mut oracle = Oracle::new(&machine.topology);
         for bits in 1_usize..1 << machine.topology.gpus().len() {
             let free: Vec<usize> = ALL.into_iter().filter(|gpu| bits >> gpu & 1 == 1).collect();
             for size in 1..=free.len() {
                 let answer = crate::ask(&catalogue, &free, &[], size);
-                assert_eq!(answer, oracle.best(&free, &[], size), "{size} of {free:?} on {}", machine.name);
+                assert_eq!(
+                    answer,
+                    oracle.best(&free, &[], size),
+                    "{size} of {free:?} on {}",
+                    machine.name
+                );
             }
         }
     }

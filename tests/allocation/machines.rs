@@ -1,5 +1,5 @@
-//! Real machines as topologies, from what `nvidia-smi topo -m` prints on them. The tests, the benchmark and the
-//! placement simulation share them.
+//! Real machines as topologies, from what `nvidia-smi topo -m` prints on them. The tests, the
+//! benchmark and the placement simulation share them.
 
 use std::collections::BTreeMap;
 
@@ -88,8 +88,9 @@ fn twos_and_fours(a: usize, b: usize, four: PcieLevel) -> PcieLevel {
     }
 }
 
-/// DGX-1 with V100: the hybrid cube mesh. Two islands of four (0-3 and 4-7) in which all are linked, and one link pair
-/// from each GPU to one of the other island. Each GPU has six links, to some neighbours one and to some two.
+/// DGX-1 with V100: the hybrid cube mesh. Two islands of four (0-3 and 4-7) in which all are
+/// linked, and one link pair from each GPU to one of the other island. Each GPU has six links, to
+/// some neighbours one and to some two.
 pub(crate) fn dgx1_v100() -> Machine {
     const LINKS: [[usize; 8]; 8] = [
         [0, 1, 1, 2, 2, 0, 0, 0],
@@ -104,7 +105,11 @@ pub(crate) fn dgx1_v100() -> Machine {
     let topology = build(
         &[0, 0, 0, 0, 1, 1, 1, 1],
         |a, b| twos_and_fours(a, b, PcieLevel::HostBridge),
-        |gpu| (0..8).flat_map(|peer| links(LINKS[gpu][peer], Remote::Gpu(bus(peer)), NvLinkVersion::V2)).collect(),
+        |gpu| {
+            (0..8)
+                .flat_map(|peer| links(LINKS[gpu][peer], Remote::Gpu(bus(peer)), NvLinkVersion::V2))
+                .collect()
+        },
     );
     Machine { name: "DGX-1 V100", topology }
 }
@@ -121,8 +126,8 @@ pub(crate) fn dgx2_v100() -> Machine {
     Machine { name: "DGX-2 V100", topology }
 }
 
-/// DGX A100: twelve links each to NVSwitches; the two CPUs are cut into four NUMA nodes each, and GPUs sit on four of
-/// the eight, in an order of their own.
+/// DGX A100: twelve links each to NVSwitches; the two CPUs are cut into four NUMA nodes each, and
+/// GPUs sit on four of the eight, in an order of their own.
 pub(crate) fn dgx_a100() -> Machine {
     let topology = build(
         &[3, 3, 1, 1, 7, 7, 5, 5],
@@ -154,17 +159,26 @@ pub(crate) fn a100_pcie_bridged() -> Machine {
 
 /// Eight L40S without NVLink: two root complexes, each with two switches of two.
 pub(crate) fn l40s_two_roots() -> Machine {
-    let topology =
-        build(&[0, 0, 0, 0, 1, 1, 1, 1], |a, b| twos_and_fours(a, b, PcieLevel::MultipleSwitches), |_| Vec::new());
+    let topology = build(
+        &[0, 0, 0, 0, 1, 1, 1, 1],
+        |a, b| twos_and_fours(a, b, PcieLevel::MultipleSwitches),
+        |_| Vec::new(),
+    );
     Machine { name: "8 x L40S, two root complexes", topology }
 }
 
-/// Four GH200 on one board: six links from each to each, and each with a CPU and NUMA node of its own.
+/// Four GH200 on one board: six links from each to each, and each with a CPU and NUMA node of its
+/// own.
 pub(crate) fn gh200_quad() -> Machine {
     let topology = build(
         &[0, 1, 2, 3],
         |_, _| PcieLevel::AcrossSystem,
-        |gpu| (0..4).filter(|p| *p != gpu).flat_map(|p| links(6, Remote::Gpu(bus(p)), NvLinkVersion::V4)).collect(),
+        |gpu| {
+            (0..4)
+                .filter(|p| *p != gpu)
+                .flat_map(|p| links(6, Remote::Gpu(bus(p)), NvLinkVersion::V4))
+                .collect()
+        },
     );
     Machine { name: "4 x GH200", topology }
 }

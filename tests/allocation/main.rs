@@ -1,6 +1,10 @@
-//! Preferred allocation from outside: against the oracle, on real machines, and on requests without sense.
+//! Preferred allocation from outside: against the oracle, on real machines, and on requests without
+//! sense.
 
-#![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "in the helpers too, a panic is a failed test with its place"
+)]
 
 mod exact;
 mod known;
@@ -26,7 +30,8 @@ fn indices(answer: &Preferred<'_>) -> Vec<usize> {
 fn ask(catalogue: &Catalogue, free: &[usize], must: &[usize], size: usize) -> Vec<usize> {
     let (available, must_include) = (ids(free), ids(must));
     let size = i32::try_from(size).unwrap();
-    let answer = preferred(catalogue, &Request { available: &available, must_include: &must_include, size });
+    let answer =
+        preferred(catalogue, &Request { available: &available, must_include: &must_include, size });
     assert_eq!(answer.notes, []);
     indices(&answer)
 }

@@ -1,13 +1,13 @@
-//! The scoring model for whole GPUs once more, slow and obvious: every set of the right size is scored from the
-//! topology alone, and the best is kept.
+//! The scoring model for whole GPUs once more, slow and obvious: every set of the right size is
+//! scored from the topology alone, and the best is kept.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use gpu_device_plugin::device::topology::Topology;
 
-/// In the order of the model: worst pair, sum, what stays behind in links, NUMA nodes, what stays behind in nodes,
-/// indices.
+/// In the order of the model: worst pair, sum, what stays behind in links, NUMA nodes, what stays
+/// behind in nodes, indices.
 pub(crate) type Score = (u32, u32, u32, Reverse<usize>, usize, Reverse<Vec<usize>>);
 
 /// Knows what it worked out before, or thousands of cases would take minutes.
@@ -23,7 +23,8 @@ impl<'a> Oracle<'a> {
 
     /// The best set of `size` of the free GPUs with all of `must`.
     pub(crate) fn best(&mut self, free: &[usize], must: &[usize], size: usize) -> Vec<usize> {
-        let sets = subsets(free, size).into_iter().filter(|set| must.iter().all(|gpu| set.contains(gpu)));
+        let sets =
+            subsets(free, size).into_iter().filter(|set| must.iter().all(|gpu| set.contains(gpu)));
         sets.max_by_key(|set| self.score(free, set)).unwrap()
     }
 
@@ -33,11 +34,20 @@ impl<'a> Oracle<'a> {
         let nodes: BTreeSet<_> = set.iter().map(|gpu| self.node(*gpu)).collect();
         let all_nodes: BTreeSet<_> = free.iter().map(|gpu| self.node(*gpu)).collect();
         let on = |node| left.iter().filter(|gpu| self.node(**gpu) == node).count();
-        let nodes_left =
-            all_nodes.into_iter().map(|node| [2, 4, 8].map(|k| on(node) / k * k).iter().sum::<usize>()).sum();
+        let nodes_left = all_nodes
+            .into_iter()
+            .map(|node| [2, 4, 8].map(|k| on(node) / k * k).iter().sum::<usize>())
+            .sum();
         let pairs = self.pairs(set);
         let worst = pairs.iter().copied().min().unwrap_or(u32::MAX);
-        (worst, pairs.iter().sum(), links_left, Reverse(nodes.len()), nodes_left, Reverse(set.to_vec()))
+        (
+            worst,
+            pairs.iter().sum(),
+            links_left,
+            Reverse(nodes.len()),
+            nodes_left,
+            Reverse(set.to_vec()),
+        )
     }
 
     fn node(&self, gpu: usize) -> Option<u32> {
@@ -45,10 +55,14 @@ impl<'a> Oracle<'a> {
     }
 
     fn pairs(&self, set: &[usize]) -> Vec<u32> {
-        subsets(set, 2).iter().map(|pair| self.topology.pair(pair[0], pair[1]).bandwidth()).collect()
+        subsets(set, 2)
+            .iter()
+            .map(|pair| self.topology.pair(pair[0], pair[1]).bandwidth())
+            .collect()
     }
 
-    /// The most that disjoint sets of `size` out of these GPUs are worth: `size` times its worst bandwidth for each.
+    /// The most that disjoint sets of `size` out of these GPUs are worth: `size` times its worst
+    /// bandwidth for each.
     fn pack(&mut self, gpus: &[usize], size: usize) -> u32 {
         let Some((first, others)) = gpus.split_first() else { return 0 };
         if let Some(known) = self.packed.get(&(gpus.to_vec(), size)) {
@@ -57,7 +71,8 @@ impl<'a> Oracle<'a> {
         let mut best = self.pack(others, size);
         for mates in subsets(others, size - 1) {
             let set = [&[*first], &mates[..]].concat();
-            let left: Vec<usize> = others.iter().copied().filter(|gpu| !mates.contains(gpu)).collect();
+            let left: Vec<usize> =
+                others.iter().copied().filter(|gpu| !mates.contains(gpu)).collect();
             let worst = self.pairs(&set).into_iter().min().unwrap();
             best = best.max(u32::try_from(size).unwrap() * worst + self.pack(&left, size));
         }

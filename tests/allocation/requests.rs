@@ -11,10 +11,12 @@ use proptest::prelude::*;
 
 use crate::machines::{self, bus, links, uuid};
 
-/// What a resource may consist of: whole GPUs, replicas, MIG devices, their replicas, and whole GPUs beside replicas.
+/// What a resource may consist of: whole GPUs, replicas, MIG devices, their replicas, and whole
+/// GPUs beside replicas.
 fn entries(kind: usize, gpus: usize) -> Vec<Entry> {
     let mig = |gpu: usize, slice: usize| -> Uuid { format!("MIG-{gpu}-{slice}").parse().unwrap() };
-    let entry = |gpu: usize, id| Entry { id, gpu: uuid(gpu), gpu_index: u32::try_from(gpu).unwrap() };
+    let entry =
+        |gpu: usize, id| Entry { id, gpu: uuid(gpu), gpu_index: u32::try_from(gpu).unwrap() };
     let of = |gpu: usize| -> Vec<Entry> {
         let ids: Vec<DeviceId> = match kind {
             0 => vec![DeviceId::whole(uuid(gpu))],
@@ -114,7 +116,9 @@ fn irregular(gpus: usize) -> Topology {
         |_, _| PcieLevel::SameNode,
         |gpu| {
             let peers = (0..gpus).filter(|peer| *peer != gpu);
-            peers.flat_map(|peer| links(count(gpu, peer), Remote::Gpu(bus(peer)), NvLinkVersion::V5)).collect()
+            peers
+                .flat_map(|peer| links(count(gpu, peer), Remote::Gpu(bus(peer)), NvLinkVersion::V5))
+                .collect()
         },
     )
 }
@@ -127,7 +131,8 @@ fn beyond_sixteen_gpus_the_search_ends_at_its_bound_with_a_good_answer() {
         let ids: Vec<String> = topology.gpus().iter().map(|gpu| gpu.uuid.to_string()).collect();
         for size in [1, 2, 8, gpus / 2, gpus - 1, gpus] {
             let size = i32::try_from(size).unwrap();
-            let answer = preferred(&catalogue, &Request { available: &ids, must_include: &[], size });
+            let answer =
+                preferred(&catalogue, &Request { available: &ids, must_include: &[], size });
             assert_eq!(answer.ids.len(), usize::try_from(size).unwrap());
             assert!(answer.notes.iter().all(|note| *note == Note::SearchCut), "{:?}", answer.notes);
         }
@@ -151,7 +156,10 @@ fn what_is_odd_is_said() {
     let [a, b] = [&entries[0], &entries[1]].map(|entry| entry.id.to_string());
     let available = [a.clone(), a.clone(), "x".into(), "w".into()];
     let must_include = [b.clone()];
-    let answer = preferred(&catalogue, &Request { available: &available, must_include: &must_include, size: 5 });
+    let answer = preferred(
+        &catalogue,
+        &Request { available: &available, must_include: &must_include, size: 5 },
+    );
     assert_eq!(answer.ids, [&*b, &*a, "w", "x"]);
     let expected = [
         Note::RepeatedIds { count: 1 },
@@ -167,7 +175,8 @@ fn more_that_must_be_included_than_the_size_allows_is_cut() {
     let entries = entries(0, 3);
     let catalogue = Catalogue::new(entries.clone(), &Topology::default(), Policies::default());
     let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
-    let answer = preferred(&catalogue, &Request { available: &ids, must_include: &ids[1..], size: 1 });
+    let answer =
+        preferred(&catalogue, &Request { available: &ids, must_include: &ids[1..], size: 1 });
     assert_eq!(answer.ids, [&ids[1]]);
     assert_eq!(answer.notes, [Note::MustIncludeTooMany { count: 2, size: 1 }]);
 }

@@ -1,6 +1,8 @@
 //! Replicas and MIG devices: what each policy gives, counted by physical GPU.
 
-use gpu_device_plugin::device::allocation::{Catalogue, Entry, Note, Policies, Request, SharedPolicy, preferred};
+use gpu_device_plugin::device::allocation::{
+    Catalogue, Entry, Note, Policies, Request, SharedPolicy, preferred,
+};
 use gpu_device_plugin::device::names::DeviceId;
 use gpu_device_plugin::device::topology::Topology;
 
@@ -36,10 +38,18 @@ fn replica(gpu: usize, n: u32) -> String {
 }
 
 /// The GPUs of an answer in replicas, and its notes.
-fn ask(catalogue: &Catalogue, free: &[(usize, u32)], must: &[(usize, u32)], size: i32) -> (Vec<usize>, Vec<Note>) {
-    let text = |ids: &[(usize, u32)]| -> Vec<String> { ids.iter().map(|(gpu, n)| replica(*gpu, *n)).collect() };
+fn ask(
+    catalogue: &Catalogue,
+    free: &[(usize, u32)],
+    must: &[(usize, u32)],
+    size: i32,
+) -> (Vec<usize>, Vec<Note>) {
+    let text = |ids: &[(usize, u32)]| -> Vec<String> {
+        ids.iter().map(|(gpu, n)| replica(*gpu, *n)).collect()
+    };
     let (available, must_include) = (text(&[free, must].concat()), text(must));
-    let answer = preferred(catalogue, &Request { available: &available, must_include: &must_include, size });
+    let answer =
+        preferred(catalogue, &Request { available: &available, must_include: &must_include, size });
     let gpu = |id: &&str| (0..9).find(|gpu| id.starts_with(machines::uuid(*gpu).as_str())).unwrap();
     (answer.ids.iter().map(gpu).collect(), answer.notes)
 }
@@ -81,7 +91,8 @@ fn packed_breaks_a_tie_by_the_room_that_stays() {
 #[test]
 fn packed_takes_the_fullest_gpu_on_which_the_request_fits() {
     let catalogue = replicas(&[4, 4, 4], SharedPolicy::Packed);
-    // In use: three, two, none. Two do not fit on the first, and half of the request there would break the third.
+    // In use: three, two, none. Two do not fit on the first, and half of the request there would
+    // break the third.
     assert_eq!(ask(&catalogue, &free(&[3, 2, 0], 4), &[], 2).0, [1, 1]);
     assert_eq!(ask(&catalogue, &free(&[3, 2, 0], 4), &[], 1).0, [0]);
     // Five fit nowhere: the whole third, and the rest where it fits best.
@@ -100,7 +111,8 @@ fn packed_packs_mig_devices_by_physical_gpu() {
     // One of the second GPU is in use, so the second is the fuller one.
     let available: Vec<String> =
         (0..7).map(|n| format!("MIG-0-{n}")).chain((1..7).map(|n| format!("MIG-1-{n}"))).collect();
-    let answer = preferred(&catalogue, &Request { available: &available, must_include: &[], size: 3 });
+    let answer =
+        preferred(&catalogue, &Request { available: &available, must_include: &[], size: 3 });
     assert_eq!(answer.ids, ["MIG-1-1", "MIG-1-2", "MIG-1-3"]);
 }
 
@@ -108,8 +120,10 @@ fn packed_packs_mig_devices_by_physical_gpu() {
 fn distributed_and_spread_take_mig_devices_from_different_physical_gpus() {
     for policy in [SharedPolicy::Distributed, SharedPolicy::Spread] {
         let catalogue = slices(2, policy);
-        let available: Vec<String> = (0..2).flat_map(|gpu| (0..7).map(move |n| format!("MIG-{gpu}-{n}"))).collect();
-        let answer = preferred(&catalogue, &Request { available: &available, must_include: &[], size: 2 });
+        let available: Vec<String> =
+            (0..2).flat_map(|gpu| (0..7).map(move |n| format!("MIG-{gpu}-{n}"))).collect();
+        let answer =
+            preferred(&catalogue, &Request { available: &available, must_include: &[], size: 2 });
         assert_eq!(answer.ids, ["MIG-0-0", "MIG-1-0"]);
     }
 }
@@ -117,7 +131,8 @@ fn distributed_and_spread_take_mig_devices_from_different_physical_gpus() {
 #[test]
 fn spread_doubles_only_where_no_other_gpu_can_serve_and_says_so() {
     let catalogue = replicas(&[4, 4, 4], SharedPolicy::Spread);
-    // In use: three, none, none. Distributed would take both from the empty ones too, but also a third.
+    // In use: three, none, none. Distributed would take both from the empty ones too, but also a
+    // third.
     assert_eq!(ask(&catalogue, &free(&[3, 0, 0], 4), &[], 3), (vec![0, 1, 2], vec![]));
     let (gpus, notes) = ask(&catalogue, &free(&[3, 0, 4], 4), &[], 3);
     assert_eq!((gpus, notes), (vec![0, 1, 1], vec![Note::SpreadDoubled { gpus: 1 }]));

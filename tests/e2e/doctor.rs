@@ -1,4 +1,5 @@
-//! `doctor`: each known cause of a node without GPUs is made on a simulated node, and named with what mends it.
+//! `doctor`: each known cause of a node without GPUs is made on a simulated node, and named with
+//! what mends it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +20,8 @@ const CONTAINERD: &str = "etc/containerd/config.toml";
 const TOOLKIT: &str = "etc/nvidia-container-runtime/config.toml";
 const RUNTIME: &str = "usr/bin/nvidia-container-runtime";
 
-/// A containerd with NVIDIA's runtime, as `nvidia-ctk runtime configure --set-as-default` leaves it.
+/// A containerd with NVIDIA's runtime, as `nvidia-ctk runtime configure --set-as-default` leaves
+/// it.
 const CONFIGURED: &str = r#"
 version = 2
 [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -49,7 +51,8 @@ impl Clinic {
     /// A node in good order, without kubelet or plugin.
     fn new(state: State) -> Self {
         let node = node(state);
-        let options = plugin().env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()));
+        let options = plugin()
+            .env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()));
         let clinic = Self { node, options };
         for directory in ["etc", "usr", "var/lib/kubelet", "run/containerd"] {
             fs::create_dir_all(clinic.host(directory)).unwrap();
@@ -57,7 +60,10 @@ impl Clinic {
         fs::write(clinic.host("run/containerd/containerd.sock"), "").unwrap();
         clinic.write(CONTAINERD, CONFIGURED);
         clinic.write(RUNTIME, "");
-        clinic.write(TOOLKIT, "disable-require = false\n[nvidia-container-runtime]\nmode = \"auto\"\n");
+        clinic.write(
+            TOOLKIT,
+            "disable-require = false\n[nvidia-container-runtime]\nmode = \"auto\"\n",
+        );
         clinic.script("usr/bin/kubelet", "echo Kubernetes v1.36.2");
         clinic
     }
@@ -75,7 +81,8 @@ impl Clinic {
 
     fn script(&self, path: &str, text: &str) {
         self.write(path, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(self.host(path), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(self.host(path), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
     }
 
     fn env(mut self, name: &str, value: impl Into<std::ffi::OsString>) -> Self {
@@ -104,7 +111,8 @@ impl Clinic {
 
     async fn examine(&self) -> Diagnosis {
         let (code, text) = self.run(&["-o", "json"]).await;
-        let document = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let document =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         Diagnosis { code, document }
     }
 }
@@ -114,31 +122,45 @@ impl Diagnosis {
         self.document["findings"].as_array().unwrap().iter()
     }
 
-    /// There is a finding of this level and name which has each of these texts in it; all that is not as it should be
-    /// says why and what to do.
+    /// There is a finding of this level and name which has each of these texts in it; all that is
+    /// not as it should be says why and what to do.
     fn has(&self, level: &str, id: &str, texts: &[&str]) {
         let fits = |finding: &&Value| {
-            let told =
-                ["checked", "seen", "why", "fix"].map(|part| finding[part].as_str().unwrap_or_default()).join("\n");
-            finding["level"] == level && finding["id"] == id && texts.iter().all(|text| told.contains(text))
+            let told = ["checked", "seen", "why", "fix"]
+                .map(|part| finding[part].as_str().unwrap_or_default())
+                .join("\n");
+            finding["level"] == level
+                && finding["id"] == id
+                && texts.iter().all(|text| told.contains(text))
         };
-        assert!(self.findings().any(|finding| fits(&finding)), "{level} {id} {texts:?} is not in {:#}", self.document);
+        assert!(
+            self.findings().any(|finding| fits(&finding)),
+            "{level} {id} {texts:?} is not in {:#}",
+            self.document
+        );
         for finding in self.findings().filter(|finding| finding["level"] != "ok") {
-            assert!(finding["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "no remedy: {finding}");
+            assert!(
+                finding["fix"].as_str().is_some_and(|fix| !fix.is_empty()),
+                "no remedy: {finding}"
+            );
         }
     }
 
     /// Nothing but these is a problem.
     fn problems(&self, ids: &[&str]) {
-        let mut problems: Vec<&str> =
-            self.findings().filter(|f| f["level"] == "problem").map(|f| f["id"].as_str().unwrap()).collect();
+        let mut problems: Vec<&str> = self
+            .findings()
+            .filter(|f| f["level"] == "problem")
+            .map(|f| f["id"].as_str().unwrap())
+            .collect();
         problems.dedup();
         assert_eq!(problems, ids, "{:#}", self.document);
         assert_eq!(self.code, Some(if ids.is_empty() { 0 } else { 1 }), "{:#}", self.document);
     }
 }
 
-/// A node with a kubelet on it, a cause made by `make`, and the finding that names it: level, id, texts.
+/// A node with a kubelet on it, a cause made by `make`, and the finding that names it: level, id,
+/// texts.
 async fn with_kubelet(
     what: &str,
     make: impl FnOnce(Clinic) -> Clinic,
@@ -182,14 +204,16 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     assert_eq!(diagnosis.code, Some(0), "{:#}", diagnosis.document);
     assert_eq!(diagnosis.document["verdict"], "fine");
     assert_eq!(diagnosis.document["schemaVersion"], 1);
-    let not_ok: Vec<&Value> = diagnosis.findings().filter(|finding| finding["level"] != "ok").collect();
+    let not_ok: Vec<&Value> =
+        diagnosis.findings().filter(|finding| finding["level"] != "ok").collect();
     assert!(not_ok.is_empty(), "{not_ok:#?}");
     diagnosis.has("ok", "gpus.offered", &["nvidia.com/gpu: 8 (8 Healthy)"]);
     diagnosis.has("ok", "kubelet.plugin", &["serves nvidia-gpu-"]);
     diagnosis.has("ok", "kubelet.known", &["nvidia.com/gpu: 8 Healthy devices"]);
     diagnosis.has("ok", "kubelet.ready", &["ready: nvidia.com/gpu"]);
     diagnosis.has("ok", "driver.versions", &["580.95.05"]);
-    let changed: Vec<_> = files(clinic.node.root()).symmetric_difference(&before).cloned().collect();
+    let changed: Vec<_> =
+        files(clinic.node.root()).symmetric_difference(&before).cloned().collect();
     assert!(changed.is_empty(), "{changed:?}");
     assert!(rig.kubelet.violations().is_empty(), "{:?}", rig.kubelet.violations());
     let (code, text) = clinic.run(&[]).await;
@@ -230,7 +254,11 @@ async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
     let mut clinic = Clinic { options: remembering.clone().arg("--state-dir="), ..clinic };
     let diagnosis = clinic.examine().await;
     diagnosis.has("ok", "gpus.gpu", &["GPU 3"]);
-    diagnosis.has("problem", "gpus.plugin", &["GPU 3, by the running plugin", "Xid 95", "drain the GPU and reset it"]);
+    diagnosis.has(
+        "problem",
+        "gpus.plugin",
+        &["GPU 3, by the running plugin", "Xid 95", "drain the GPU and reset it"],
+    );
     diagnosis.problems(&["gpus.plugin"]);
     // Once the plugin is gone, what it wrote down speaks.
     clinic.options = remembering;
@@ -243,12 +271,21 @@ async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_in_the_configuration_are_all_told() {
-    let make = |clinic: Clinic| clinic.env("MIG_STRATEGY", "sometimes").env("DEVICE_ID_STRATEGY", "name");
-    let diagnosis = with_kubelet("two", make, "problem", "configuration.mistake", &["sometimes", "config check"]).await;
+    let make =
+        |clinic: Clinic| clinic.env("MIG_STRATEGY", "sometimes").env("DEVICE_ID_STRATEGY", "name");
+    let diagnosis = with_kubelet(
+        "two",
+        make,
+        "problem",
+        "configuration.mistake",
+        &["sometimes", "config check"],
+    )
+    .await;
     diagnosis.has("problem", "configuration.mistake", &["DEVICE_ID_STRATEGY"]);
     diagnosis.problems(&["configuration.mistake"]);
     let make = |clinic: Clinic| clinic.env("CONFIG_FILE", "/nowhere/config.yaml");
-    problem("no file", make, "configuration.mistake", &["/nowhere/config.yaml", "cannot be read"]).await;
+    problem("no file", make, "configuration.mistake", &["/nowhere/config.yaml", "cannot be read"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,26 +297,42 @@ async fn what_is_wrong_with_the_gpus_on_the_bus_is_told() {
         clinic.node.edit(|state| state.gpus.clear()).unwrap();
         clinic
     };
-    let diagnosis = with_kubelet("no GPU", empty, "problem", "driver.bus", &["vendor 0x10de"]).await;
+    let diagnosis =
+        with_kubelet("no GPU", empty, "problem", "driver.bus", &["vendor 0x10de"]).await;
     diagnosis.problems(&["driver.bus", "gpus.offered"]);
     let unseen = |clinic: Clinic| {
         fs::remove_dir_all(devices(&clinic)).unwrap();
         clinic
     };
-    let diagnosis = with_kubelet("no sysfs", unseen, "unknown", "driver.bus", &["--sysfs-root"]).await;
+    let diagnosis =
+        with_kubelet("no sysfs", unseen, "unknown", "driver.bus", &["--sysfs-root"]).await;
     assert_eq!(diagnosis.code, Some(2));
     let taken = |driver: &'static str, all: bool| {
         move |clinic: Clinic| {
             let gpus = clinic.node.state().gpus;
             let count = if all { gpus.len() } else { 1 };
-            gpus.iter().take(count).for_each(|gpu| clinic.node.write_pci(gpu, Some(driver)).unwrap());
+            gpus.iter()
+                .take(count)
+                .for_each(|gpu| clinic.node.write_pci(gpu, Some(driver)).unwrap());
             clinic.node.edit(|state| state.gpus.drain(..count).count()).unwrap();
             clinic
         }
     };
-    warning("one passed through", taken("vfio-pci", false), "driver.bus", &["by vfio-pci", "virtual machines"]).await;
-    let diagnosis =
-        with_kubelet("nouveau", taken("nouveau", true), "problem", "driver.bus", &["blacklist nouveau"]).await;
+    warning(
+        "one passed through",
+        taken("vfio-pci", false),
+        "driver.bus",
+        &["by vfio-pci", "virtual machines"],
+    )
+    .await;
+    let diagnosis = with_kubelet(
+        "nouveau",
+        taken("nouveau", true),
+        "problem",
+        "driver.bus",
+        &["blacklist nouveau"],
+    )
+    .await;
     diagnosis.problems(&["driver.bus", "gpus.offered"]);
     let dead = |clinic: Clinic| {
         clinic.node.edit_gpu(2, |gpu| gpu.present = false).unwrap();
@@ -295,14 +348,22 @@ async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_told() {
         clinic.node.edit(|state| state.driver.loaded = false).unwrap();
         clinic
     };
-    let diagnosis = with_kubelet("unloaded", unloaded, "problem", "driver.module", &["modprobe nvidia"]).await;
+    let diagnosis =
+        with_kubelet("unloaded", unloaded, "problem", "driver.module", &["modprobe nvidia"]).await;
     diagnosis.has("problem", "driver.nvml", &["return code 9"]);
     diagnosis.problems(&["driver.module", "driver.nvml"]);
     let nouveau = |clinic: Clinic| {
         fs::create_dir_all(clinic.node.sysfs().join("module/nouveau")).unwrap();
         unloaded(clinic)
     };
-    with_kubelet("nouveau", nouveau, "problem", "driver.module", &["nouveau is loaded in its place"]).await;
+    with_kubelet(
+        "nouveau",
+        nouveau,
+        "problem",
+        "driver.module",
+        &["nouveau is loaded in its place"],
+    )
+    .await;
     let mismatch = |clinic: Clinic| {
         clinic.node.edit(|state| state.driver.mismatch = true).unwrap();
         clinic
@@ -312,7 +373,13 @@ async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_told() {
         clinic.node.write_module(Some("570.86.15")).unwrap();
         clinic
     };
-    problem("two versions", two, "driver.versions", &["the module is 570.86.15, the library 580.95.05"]).await;
+    problem(
+        "two versions",
+        two,
+        "driver.versions",
+        &["the module is 570.86.15, the library 580.95.05"],
+    )
+    .await;
     let no_uvm = |clinic: Clinic| {
         fs::create_dir_all(clinic.node.sysfs().join("module/nvidia")).unwrap();
         clinic
@@ -352,7 +419,8 @@ async fn a_library_that_is_missing_or_none_is_told_with_every_place_that_was_tri
         let clinic = clinic.env("DRIVER_ROOT_CTR_PATH", root);
         Clinic { options: placed(&clinic), ..clinic }
     };
-    with_kubelet("found", found, "ok", "driver.library", &["driver/usr/lib64/libnvidia-ml.so.1"]).await;
+    with_kubelet("found", found, "ok", "driver.library", &["driver/usr/lib64/libnvidia-ml.so.1"])
+        .await;
 }
 
 /// The options that place the plugin on the node, without the library and the driver's root.
@@ -379,8 +447,14 @@ async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
         clinic.node.edit_gpu(3, |gpu| gpu.hangs.push("nvmlDeviceGetFieldValues".into())).unwrap();
         clinic.impatient()
     };
-    let diagnosis =
-        with_kubelet("GPU 3", gpu, "problem", "gpus.gpu", &["GPU 3", "nvmlDeviceGetFieldValues does not return"]).await;
+    let diagnosis = with_kubelet(
+        "GPU 3",
+        gpu,
+        "problem",
+        "gpus.gpu",
+        &["GPU 3", "nvmlDeviceGetFieldValues does not return"],
+    )
+    .await;
     diagnosis.has("ok", "gpus.gpu", &["GPU 4"]);
     diagnosis.problems(&["gpus.gpu"]);
     let dies = |clinic: Clinic| {
@@ -398,9 +472,22 @@ async fn device_nodes_that_are_missing_or_lead_nowhere_are_told() {
             clinic
         }
     };
-    problem("a GPU's", missing("nvidia3"), "driver.nodes", &["nvidia3 is not there", "nvidia-modprobe"]).await;
-    problem("the control node", missing("nvidiactl"), "driver.nodes", &["nvidiactl is not there"]).await;
-    warning("uvm", missing("nvidia-uvm"), "driver.nodes", &["nvidia-uvm is not there", "CUDA needs it"]).await;
+    problem(
+        "a GPU's",
+        missing("nvidia3"),
+        "driver.nodes",
+        &["nvidia3 is not there", "nvidia-modprobe"],
+    )
+    .await;
+    problem("the control node", missing("nvidiactl"), "driver.nodes", &["nvidiactl is not there"])
+        .await;
+    warning(
+        "uvm",
+        missing("nvidia-uvm"),
+        "driver.nodes",
+        &["nvidia-uvm is not there", "CUDA needs it"],
+    )
+    .await;
     // Opening a socket has the same answer as opening a node without a driver behind it.
     let no_driver = |clinic: Clinic| {
         let node = clinic.node.dev().join("nvidia5");
@@ -424,19 +511,33 @@ async fn each_gpu_that_is_not_well_is_told_with_what_to_do() {
     let code = edit(|gpu| gpu.errors = [("nvmlDeviceGetUUID".to_owned(), 999)].into());
     problem("no UUID", code, "gpus.gpu", &["GPU 5", "nvmlDeviceGetUUID", "return code 999"]).await;
     let action = edit(|gpu| gpu.recovery_action = 1);
-    problem("reset", action, "gpus.gpu", &["Unhealthy: the driver asks for a reset of the GPU"]).await;
+    problem("reset", action, "gpus.gpu", &["Unhealthy: the driver asks for a reset of the GPU"])
+        .await;
     let failed = edit(|gpu| gpu.remapped_rows.as_mut().unwrap().failure = true);
     problem("remap failed", failed, "gpus.gpu", &["could not be remapped", "replace it"]).await;
     let pending = edit(|gpu| gpu.remapped_rows.as_mut().unwrap().pending = true);
-    warning("remap pending", pending, "gpus.gpu", &["waits to be remapped", "reset the GPU when convenient"]).await;
+    warning(
+        "remap pending",
+        pending,
+        "gpus.gpu",
+        &["waits to be remapped", "reset the GPU when convenient"],
+    )
+    .await;
     let quarantined = |clinic: Clinic| {
         fs::create_dir_all(clinic.node.quarantine_directory()).unwrap();
         fs::write(clinic.node.quarantine_directory().join("5"), "dcgm: bad memory\n").unwrap();
         clinic
     };
-    problem("quarantine", quarantined, "gpus.gpu", &["GPU 5", "dcgm: bad memory", "--quarantine-dir"]).await;
+    problem(
+        "quarantine",
+        quarantined,
+        "gpus.gpu",
+        &["GPU 5", "dcgm: bad memory", "--quarantine-dir"],
+    )
+    .await;
     let all = |clinic: Clinic| {
-        (0..8).for_each(|index| clinic.node.edit_gpu(index, |gpu| gpu.recovery_action = 2).unwrap());
+        (0..8)
+            .for_each(|index| clinic.node.edit_gpu(index, |gpu| gpu.recovery_action = 2).unwrap());
         clinic
     };
     let diagnosis = with_kubelet("all", all, "problem", "gpus.offered", &["8 (0 Healthy)"]).await;
@@ -447,7 +548,12 @@ async fn each_gpu_that_is_not_well_is_told_with_what_to_do() {
 async fn a_mig_layout_that_does_not_fit_the_strategy_is_told() {
     for (state, strategy, id, text) in [
         (profiles::h100x8_mig_single(), "none", "gpus.layout", "MIG strategy is none"),
-        (profiles::h100x8_mig_mixed(), "single", "gpus.layout", "make the GPUs alike, or set the strategy mixed"),
+        (
+            profiles::h100x8_mig_mixed(),
+            "single",
+            "gpus.layout",
+            "make the GPUs alike, or set the strategy mixed",
+        ),
     ] {
         let clinic = Clinic::new(state).env("MIG_STRATEGY", strategy);
         let _kubelet = kubelet(clinic.node.kubelet()).await;
@@ -468,15 +574,27 @@ async fn a_mig_layout_that_does_not_fit_the_strategy_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubelet_that_is_not_there_is_told() {
     let clinic = Clinic::new(profiles::h100x8());
-    clinic.examine().await.has("problem", "kubelet.socket", &["is not there", "systemctl status kubelet"]);
+    clinic.examine().await.has(
+        "problem",
+        "kubelet.socket",
+        &["is not there", "systemctl status kubelet"],
+    );
     let dead = UnixListener::bind(clinic.node.kubelet_socket()).unwrap();
     let diagnosis = clinic.examine().await;
-    diagnosis.has("problem", "kubelet.socket", &["somebody listens, and does not answer", "journalctl"]);
+    diagnosis.has(
+        "problem",
+        "kubelet.socket",
+        &["somebody listens, and does not answer", "journalctl"],
+    );
     drop(dead);
     clinic.examine().await.has("problem", "kubelet.socket", &["nobody listens"]);
     fs::remove_dir_all(clinic.node.kubelet_directory()).unwrap();
     let diagnosis = clinic.examine().await;
-    diagnosis.has("problem", "kubelet.directory", &["is not there", "/var/lib/kubelet/device-plugins"]);
+    diagnosis.has(
+        "problem",
+        "kubelet.directory",
+        &["is not there", "/var/lib/kubelet/device-plugins"],
+    );
     fs::write(clinic.node.kubelet_directory(), "").unwrap();
     clinic.examine().await.has("problem", "kubelet.directory", &["is no directory"]);
     let clinic = clinic.env("KUBELET_SOCKET", "");
@@ -495,7 +613,13 @@ async fn an_old_kubelet_and_one_that_does_not_tell_who_holds_what_are_told() {
         options: clinic.options.clone().arg("--pod-resources-socket").arg("/nowhere/kubelet.sock"),
         ..clinic
     };
-    warning("podresources", silent, "kubelet.podresources", &["/nowhere/kubelet.sock is not there"]).await;
+    warning(
+        "podresources",
+        silent,
+        "kubelet.podresources",
+        &["/nowhere/kubelet.sock is not there"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -509,7 +633,11 @@ async fn another_plugin_for_the_same_resource_is_told() {
     symlink(&own, clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
     let diagnosis = clinic.examine().await;
     let process = format!("by gpu-device-plugin (process {})", plugin.pid());
-    diagnosis.has("problem", "kubelet.rival", &["nvidia-gpu.sock is served", &process, "delete daemonset"]);
+    diagnosis.has(
+        "problem",
+        "kubelet.rival",
+        &["nvidia-gpu.sock is served", &process, "delete daemonset"],
+    );
     diagnosis.problems(&["kubelet.rival"]);
     fs::remove_file(clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
     let _second = Plugin::start(&clinic.node, &clinic.options).unwrap();
@@ -519,8 +647,14 @@ async fn another_plugin_for_the_same_resource_is_told() {
     let clinic = Clinic::new(profiles::h100x8());
     drop(UnixListener::bind(clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap());
     clinic.examine().await.has("ok", "kubelet.rival", &["1 dead socket"]);
-    let _silent = UnixListener::bind(clinic.node.kubelet_directory().join("nvidia-gpu-aaaaaaaa.sock")).unwrap();
-    clinic.examine().await.has("problem", "kubelet.plugin", &["does not answer on nvidia-gpu-aaaaaaaa.sock"]);
+    let _silent =
+        UnixListener::bind(clinic.node.kubelet_directory().join("nvidia-gpu-aaaaaaaa.sock"))
+            .unwrap();
+    clinic.examine().await.has(
+        "problem",
+        "kubelet.plugin",
+        &["does not answer on nvidia-gpu-aaaaaaaa.sock"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -532,22 +666,40 @@ async fn a_containerd_that_is_not_ready_is_told() {
         }
     };
     let id = "runtime.handler";
-    problem("bare", containerd("version = 2\n"), id, &["does not know it", "nvidia-ctk runtime configure"]).await;
-    let other = CONFIGURED.replace("default_runtime_name = \"nvidia\"", "default_runtime_name = \"runc\"").leak();
-    warning("not default", containerd(other), id, &["that is runc", "runtimeClassName: nvidia"]).await;
+    problem(
+        "bare",
+        containerd("version = 2\n"),
+        id,
+        &["does not know it", "nvidia-ctk runtime configure"],
+    )
+    .await;
+    let other = CONFIGURED
+        .replace("default_runtime_name = \"nvidia\"", "default_runtime_name = \"runc\"")
+        .leak();
+    warning("not default", containerd(other), id, &["that is runc", "runtimeClassName: nvidia"])
+        .await;
     let no_program = |clinic: Clinic| {
         fs::remove_file(clinic.host(RUNTIME)).unwrap();
         clinic
     };
-    problem("no program", no_program, id, &["/usr/bin/nvidia-container-runtime is not there"]).await;
+    problem("no program", no_program, id, &["/usr/bin/nvidia-container-runtime is not there"])
+        .await;
     let imported = |clinic: Clinic| {
         clinic.write(CONTAINERD, "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n");
         clinic.write("etc/containerd/conf.d/99-nvidia.toml", CONFIGURED);
         clinic
     };
-    with_kubelet("imports", imported, "ok", id, &["nvidia is the default runtime of containerd"]).await.problems(&[]);
-    let broken =
-        with_kubelet("broken", containerd("version = \n"), "unknown", "runtime.config", &["config.toml"]).await;
+    with_kubelet("imports", imported, "ok", id, &["nvidia is the default runtime of containerd"])
+        .await
+        .problems(&[]);
+    let broken = with_kubelet(
+        "broken",
+        containerd("version = \n"),
+        "unknown",
+        "runtime.config",
+        &["config.toml"],
+    )
+    .await;
     assert_eq!(broken.code, Some(2));
     let none = |clinic: Clinic| {
         fs::remove_dir_all(clinic.host("etc/containerd")).unwrap();
@@ -571,20 +723,32 @@ async fn other_runtimes_are_known_too() {
     let id = "runtime.handler";
     let crio = instead(&[(
         "etc/crio/crio.conf.d/99-nvidia.conf",
-        "[crio.runtime]\ndefault_runtime = \"nvidia\"\n[crio.runtime.runtimes.nvidia]\nruntime_path = \"/usr/bin/nvidia-container-runtime\"\n",
+        "[crio.runtime]\ndefault_runtime = \
+            \"nvidia\"\n[crio.runtime.runtimes.nvidia]\nruntime_path = \
+            \"/usr/bin/nvidia-container-runtime\"\n",
     )]);
-    with_kubelet("CRI-O", crio, "ok", id, &["nvidia is the default runtime of CRI-O"]).await.problems(&[]);
-    let hook = instead(&[("etc/crio/crio.conf", ""), ("usr/share/containers/oci/hooks.d/oci-nvidia-hook.json", "{}")]);
+    with_kubelet("CRI-O", crio, "ok", id, &["nvidia is the default runtime of CRI-O"])
+        .await
+        .problems(&[]);
+    let hook = instead(&[
+        ("etc/crio/crio.conf", ""),
+        ("usr/share/containers/oci/hooks.d/oci-nvidia-hook.json", "{}"),
+    ]);
     with_kubelet("hook", hook, "ok", id, &["OCI hook"]).await.problems(&[]);
     let bare = instead(&[("run/crio/crio.sock", "")]);
     problem("CRI-O without it", bare, id, &["CRI-O does not know it", "--runtime=crio"]).await;
     let docker = instead(&[(
         "etc/docker/daemon.json",
-        "{\"default-runtime\": \"nvidia\", \"runtimes\": {\"nvidia\": {\"path\": \"nvidia-container-runtime\"}}}",
+        "{\"default-runtime\": \"nvidia\", \"runtimes\": {\"nvidia\": {\"path\": \
+            \"nvidia-container-runtime\"}}}",
     )]);
-    with_kubelet("docker", docker, "ok", id, &["nvidia is the default runtime of docker"]).await.problems(&[]);
+    with_kubelet("docker", docker, "ok", id, &["nvidia is the default runtime of docker"])
+        .await
+        .problems(&[]);
     let k3s = instead(&[("var/lib/rancher/k3s/agent/etc/containerd/config.toml", CONFIGURED)]);
-    with_kubelet("k3s", k3s, "ok", id, &["nvidia is the default runtime of containerd"]).await.problems(&[]);
+    with_kubelet("k3s", k3s, "ok", id, &["nvidia is the default runtime of containerd"])
+        .await
+        .problems(&[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -596,12 +760,21 @@ async fn settings_of_nvidias_runtime_that_break_the_strategy_are_told() {
         }
     };
     let (id, mounts) = ("runtime.toolkit", "accept-nvidia-visible-devices-as-volume-mounts");
-    problem("mounts off", strategy("volume-mounts", ""), id, &[mounts, "nvidia-ctk config --in-place"]).await;
+    problem(
+        "mounts off",
+        strategy("volume-mounts", ""),
+        id,
+        &[mounts, "nvidia-ctk config --in-place"],
+    )
+    .await;
     let on = strategy("volume-mounts", "accept-nvidia-visible-devices-as-volume-mounts = true\n");
     with_kubelet("mounts on", on, "ok", id, &["lets the strategy work"]).await.problems(&[]);
-    let off = strategy("envvar", "accept-nvidia-visible-devices-envvar-when-unprivileged = false\n");
+    let off =
+        strategy("envvar", "accept-nvidia-visible-devices-envvar-when-unprivileged = false\n");
     problem("variables off", off, id, &["envvar-when-unprivileged is off", "volume-mounts"]).await;
-    let broken = with_kubelet("broken", strategy("envvar", "mode ="), "unknown", id, &["nvidia-ctk config"]).await;
+    let broken =
+        with_kubelet("broken", strategy("envvar", "mode ="), "unknown", id, &["nvidia-ctk config"])
+            .await;
     assert_eq!(broken.code, Some(2));
 }
 
@@ -610,12 +783,15 @@ async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_told() {
     let id = "runtime.specs";
     let cdi = |clinic: Clinic, left_out: usize| {
         clinic.write(CONTAINERD, "version = 3\n");
-        let names =
-            (left_out..8).map(|index| format!("  - name: {}\n    containerEdits: {{}}\n", clinic.node.uuid(index)));
+        let names = (left_out..8).map(|index| {
+            format!("  - name: {}\n    containerEdits: {{}}\n", clinic.node.uuid(index))
+        });
         let names: String = names.collect();
         clinic.write(
             "etc/cdi/gpu.yaml",
-            &format!("cdiVersion: 0.5.0\nkind: k8s.device-plugin.nvidia.com/gpu\ndevices:\n{names}"),
+            &format!(
+                "cdiVersion: 0.5.0\nkind: k8s.device-plugin.nvidia.com/gpu\ndevices:\n{names}"
+            ),
         );
         clinic.env("DEVICE_LIST_STRATEGY", "cdi-cri")
     };
@@ -627,13 +803,20 @@ async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_told() {
         assert!(!fs::read_to_string(clinic.host("etc/cdi/gpu.yaml")).unwrap().contains(&first));
         clinic
     };
-    problem("lacks one", lacks, id, &["not in the specifications: GPU-", "nvidia-ctk cdi generate"]).await;
+    problem(
+        "lacks one",
+        lacks,
+        id,
+        &["not in the specifications: GPU-", "nvidia-ctk cdi generate"],
+    )
+    .await;
     let none = |clinic: Clinic| {
         let clinic = cdi(clinic, 0);
         fs::remove_dir_all(clinic.host("etc/cdi")).unwrap();
         clinic
     };
-    problem("none", none, id, &["none of the kind k8s.device-plugin.nvidia.com/gpu", "/etc/cdi"]).await;
+    problem("none", none, id, &["none of the kind k8s.device-plugin.nvidia.com/gpu", "/etc/cdi"])
+        .await;
     let broken = |clinic: Clinic| {
         let clinic = cdi(clinic, 0);
         clinic.write("run/cdi/other.json", "{\"kind\": ");
@@ -642,7 +825,10 @@ async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_told() {
     problem("broken", broken, "runtime.spec", &["other.json"]).await;
     let off = |clinic: Clinic| {
         let clinic = cdi(clinic, 0);
-        clinic.write(CONTAINERD, "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nenable_cdi = false\n");
+        clinic.write(
+            CONTAINERD,
+            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nenable_cdi = false\n",
+        );
         clinic
     };
     problem("off", off, "runtime.cdi", &["CDI is off in containerd", "enable_cdi = true"]).await;
@@ -663,20 +849,29 @@ async fn the_rest_of_the_node_is_looked_at() {
         fs::write(directory.join("max_user_watches"), "8192\n").unwrap();
         clinic
     };
-    warning("few inotify instances", few, "node.inotify", &["max_user_instances 4", "sysctl -w"]).await;
+    warning("few inotify instances", few, "node.inotify", &["max_user_instances 4", "sysctl -w"])
+        .await;
     let behind = |clinic: Clinic| {
         let file = fs::File::create(clinic.node.kubelet_directory().join(CHECKPOINT)).unwrap();
-        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(86_400)).unwrap();
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(86_400))
+            .unwrap();
         clinic
     };
-    problem("the clock went back", behind, "node.clock", &["behind the last change of", "set-ntp"]).await;
+    problem("the clock went back", behind, "node.clock", &["behind the last change of", "set-ntp"])
+        .await;
     let in_the_way = |clinic: Clinic| {
         fs::write(clinic.node.state_directory(), "").unwrap();
         fs::write(clinic.node.quarantine_directory(), "").unwrap();
         clinic
     };
-    let diagnosis =
-        with_kubelet("files", in_the_way, "warning", "node.state", &["is no directory", "--state-dir"]).await;
+    let diagnosis = with_kubelet(
+        "files",
+        in_the_way,
+        "warning",
+        "node.state",
+        &["is no directory", "--state-dir"],
+    )
+    .await;
     diagnosis.has("warning", "node.quarantine", &["is no directory"]);
     diagnosis.problems(&[]);
 }
@@ -705,14 +900,21 @@ async fn a_node_without_a_free_inotify_instance_is_told() {
         "json",
     ];
     let options = bare.into_iter().fold(PluginOptions::new("unshare"), PluginOptions::arg);
-    let options = options.arg("--host-root").arg(clinic.host("")).env("NVML_LIBRARY", clinic.node.nvml_library());
+    let options = options
+        .arg("--host-root")
+        .arg(clinic.host(""))
+        .env("NVML_LIBRARY", clinic.node.nvml_library());
     let inner = Clinic { options, node: clinic.node };
     let options = placed(&inner).env("DRIVER_ROOT_CTR_PATH", inner.node.driver_root());
     let mut doctor = Plugin::start(&inner.node, &options).unwrap();
     doctor.wait_exit(PATIENCE).await.unwrap();
     let text = doctor.log().join("\n");
     let document = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    Diagnosis { code: None, document }.has("warning", "node.inotify", &["no watch can be had", "max_user_instances"]);
+    Diagnosis { code: None, document }.has(
+        "warning",
+        "node.inotify",
+        &["no watch can be had", "max_user_instances"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! The driver under the plugin's feet: late, upgraded, reset, hanging; never a restart, never a lost pod.
+//! The driver under the plugin's feet: late, upgraded, reset, hanging; never a restart, never a
+//! lost pod.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use crate::health::{configured, quick};
 use crate::journal::Journal;
 use crate::rig::{GPU, Rig, eight_h100s, kubelet, node, plugin};
 
-/// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has another inode.
+/// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has
+/// another inode.
 fn load_module(rig: &Rig) {
     let modules = rig.node.sysfs().join("module");
     fs::create_dir_all(modules.join("next")).expect("the node is ours");
@@ -19,7 +21,8 @@ fn load_module(rig: &Rig) {
 }
 
 fn unload_module(rig: &Rig) {
-    fs::rename(rig.node.sysfs().join("module/nvidia"), rig.node.sysfs().join("module/gone")).expect("the node is ours");
+    fs::rename(rig.node.sysfs().join("module/nvidia"), rig.node.sysfs().join("module/gone"))
+        .expect("the node is ours");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +102,9 @@ async fn what_only_a_repair_ends_is_over_after_a_new_load_of_the_driver() {
     let rig = Rig::on(node, config, &options, 8).await;
     rig.node.edit_gpu(1, |gpu| gpu.remapped_rows.as_mut().unwrap().failure = true).unwrap();
     rig.logged("kind=\"row_remap_failure\"").await;
-    rig.node.edit_gpu(2, |gpu| gpu.errors.insert("nvmlDeviceGetMemoryInfo".to_owned(), 14)).unwrap();
+    rig.node
+        .edit_gpu(2, |gpu| gpu.errors.insert("nvmlDeviceGetMemoryInfo".to_owned(), 14))
+        .unwrap();
     rig.logged("kind=\"inforom\"").await;
     rig.fails_and_recovers(3).await;
     rig.node.edit_gpu(3, |gpu| gpu.recovery_action = 1).unwrap();
@@ -107,12 +112,17 @@ async fn what_only_a_repair_ends_is_over_after_a_new_load_of_the_driver() {
     for index in 1..=3 {
         rig.node.restore(index).unwrap();
     }
-    // As many clean polls as another GPU needs to be well again, and twice as many, are no evidence of a repair.
+    // As many clean polls as another GPU needs to be well again, and twice as many, are no evidence
+    // of a repair.
     for index in [5, 6] {
         rig.fails_and_recovers(index).await;
     }
     for index in 1..=3 {
-        assert_eq!(rig.kubelet.view().healthy(GPU, &rig.node.uuid(index)), Some(false), "GPU {index}");
+        assert_eq!(
+            rig.kubelet.view().healthy(GPU, &rig.node.uuid(index)),
+            Some(false),
+            "GPU {index}"
+        );
     }
     load_module(&rig);
     rig.node.edit(|state| state.driver.generation = 1).unwrap();
@@ -124,7 +134,9 @@ async fn what_only_a_repair_ends_is_over_after_a_new_load_of_the_driver() {
 async fn each_way_in_which_nvml_cannot_be_used_has_its_reason_and_goes_away() {
     let rig = quick().await;
     for (code, kind) in [(999, "nvml_unknown"), (17, "nvml_unusable"), (9, "driver_not_loaded")] {
-        rig.node.edit(|state| state.errors.insert("nvmlDeviceGetCount_v2".to_owned(), code)).unwrap();
+        rig.node
+            .edit(|state| state.errors.insert("nvmlDeviceGetCount_v2".to_owned(), code))
+            .unwrap();
         rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
         rig.logged(&format!("kind=\"{kind}\"")).await;
         assert_eq!(rig.kubelet.view().capacity(GPU), 8);
@@ -212,16 +224,22 @@ async fn no_allocation_waits_for_a_gpu_that_hangs() {
     let journal = Journal::of(&node);
     let config = node.kubelet();
     // Allocations that waited for the call's deadline would be far beyond it together.
-    let options = configured(&node, "health: {pollInterval: 100ms, callDeadline: 5s, missedCalls: 1}");
+    let options =
+        configured(&node, "health: {pollInterval: 100ms, callDeadline: 5s, missedCalls: 1}");
     let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
     let mut client = rig.kubelet.client(GPU).await.unwrap();
     let mut worst = [Duration::ZERO; 2];
     for hangs in [false, true] {
         if hangs {
             let written = monotonic();
-            rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
-            let asked = |text: &str| text.starts_with("nvmlDeviceGetMemoryInfo") && text.ends_with(&rig.node.uuid(3));
-            let hung = || journal.calls().into_iter().any(|call| call.at > written && asked(&call.text));
+            rig.node
+                .edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()])
+                .unwrap();
+            let asked = |text: &str| {
+                text.starts_with("nvmlDeviceGetMemoryInfo") && text.ends_with(&rig.node.uuid(3))
+            };
+            let hung =
+                || journal.calls().into_iter().any(|call| call.at > written && asked(&call.text));
             rig.eventually("the call hangs", async || hung().then_some(())).await;
         }
         for call in 0..200 {
@@ -231,8 +249,15 @@ async fn no_allocation_waits_for_a_gpu_that_hangs() {
             worst[usize::from(hangs)] = worst[usize::from(hangs)].max(before.elapsed());
         }
     }
-    println!("200 calls of Allocate: worst {:?} without, {:?} beside a GPU that hangs", worst[0], worst[1]);
-    assert_eq!(rig.kubelet.view().healthy(GPU, &rig.node.uuid(3)), Some(true), "the deadline is not over yet");
+    println!(
+        "200 calls of Allocate: worst {:?} without, {:?} beside a GPU that hangs",
+        worst[0], worst[1]
+    );
+    assert_eq!(
+        rig.kubelet.view().healthy(GPU, &rig.node.uuid(3)),
+        Some(true),
+        "the deadline is not over yet"
+    );
     rig.until_healthy(3, false).await;
     rig.assert_flawless();
 }
@@ -245,11 +270,13 @@ async fn allocations_go_on_while_one_gpu_of_eight_hangs_for_30_seconds() {
     let mut client = rig.kubelet.client(GPU).await.unwrap();
     rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
     rig.until_healthy(3, false).await;
-    let (hangs_since, mut pace) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
+    let (hangs_since, mut pace) =
+        (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
     let mut took = Vec::new();
     while hangs_since.elapsed() < HANG {
         pace.tick().await;
-        let container = ContainerAllocateRequest { device_ids: vec![rig.node.uuid(took.len() % 8)] };
+        let container =
+            ContainerAllocateRequest { device_ids: vec![rig.node.uuid(took.len() % 8)] };
         let before = Instant::now();
         client.allocate(AllocateRequest { container_requests: vec![container] }).await.unwrap();
         took.push(before.elapsed());
@@ -257,7 +284,10 @@ async fn allocations_go_on_while_one_gpu_of_eight_hangs_for_30_seconds() {
     took.sort();
     let slow = took.iter().filter(|took| **took > Duration::from_millis(5)).count();
     let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
-    println!("{} calls of Allocate: median {median:?}, worst {worst:?}, {slow} over 5 ms", took.len());
+    println!(
+        "{} calls of Allocate: median {median:?}, worst {worst:?}, {slow} over 5 ms",
+        took.len()
+    );
     // Tests run beside each other: what holds on any machine is that nobody waits for the GPU.
     assert!(worst < HANG / 10, "{worst:?}");
     assert_eq!(rig.kubelet.view().allocatable(GPU), 7);
@@ -275,7 +305,14 @@ async fn a_gpu_that_hangs_from_the_start_is_unhealthy_and_the_others_are_served(
         let config = node.kubelet();
         let options = configured(&node, "health: {pollInterval: 100ms, callDeadline: 300ms}");
         let rig = Rig::on(node, config, &options, 7).await;
-        assert_eq!(rig.kubelet.lists(GPU)[0].devices.iter().filter(|device| device.health == "Healthy").count(), 7);
+        assert_eq!(
+            rig.kubelet.lists(GPU)[0]
+                .devices
+                .iter()
+                .filter(|device| device.health == "Healthy")
+                .count(),
+            7
+        );
         rig.node.restore(3).unwrap();
         rig.until("all eight", |view| view.allocatable(GPU) == 8).await;
     }
@@ -315,7 +352,10 @@ async fn nvml_is_let_go_for_a_reset_and_taken_up_again() {
     rig.plugin.signal(10).unwrap();
     rig.until_healthy(2, true).await;
     let (_, first) = journal.shutdown_and_next().unwrap();
-    assert!(first.at > asked && first.text == "nvmlInit_v2 -", "{first:?} before it was asked for at {asked:?}");
+    assert!(
+        first.at > asked && first.text == "nvmlInit_v2 -",
+        "{first:?} before it was asked for at {asked:?}"
+    );
     rig.assert_flawless();
 }
 
@@ -331,7 +371,10 @@ async fn nvml_is_taken_up_again_by_itself() {
     rig.logged("taking up NVML again").await;
     // Ten polls long.
     let (let_go, first) = rig.eventually("a call", async || journal.shutdown_and_next()).await;
-    assert!(first.at - let_go.at >= Duration::from_secs(1), "{first:?} while NVML is let go, from {let_go:?} on");
+    assert!(
+        first.at - let_go.at >= Duration::from_secs(1),
+        "{first:?} while NVML is let go, from {let_go:?} on"
+    );
     rig.node.xid(4, 48).unwrap();
     rig.node.edit_gpu(4, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(4, false).await;
@@ -357,9 +400,11 @@ async fn a_poll_of_sixteen_gpus_is_at_most_four_calls_a_gpu() {
     let first = format!("nvmlDeviceGetHandleByUUID {}", rig.node.uuid(0));
     let enough = || Some(journal.text()).filter(|text| text.matches(&first).count() >= 20);
     let text = rig.eventually("twenty rounds", async || enough()).await;
-    // The links are read once, beside the first rounds; a round with an enumeration is none that only polls.
+    // The links are read once, beside the first rounds; a round with an enumeration is none that
+    // only polls.
     let rounds: Vec<_> = text.split_inclusive(&first).skip(4).collect();
-    let polls = rounds.iter().rev().skip(1).filter(|round| !round.contains("nvmlDeviceGetHandleByIndex"));
+    let polls =
+        rounds.iter().rev().skip(1).filter(|round| !round.contains("nvmlDeviceGetHandleByIndex"));
     let mut seen = 0;
     for round in polls {
         for index in 0..16 {
@@ -381,8 +426,16 @@ async fn a_library_that_never_waits_for_events_is_not_asked_in_a_hot_loop() {
     let journal = Journal::of(&node);
     let config = node.kubelet();
     let rig = Rig::on(node, config, &journal.kept_by(plugin()), 8).await;
-    let waits = || journal.calls().into_iter().filter(|call| call.text == "nvmlEventSetWait_v2 -").collect::<Vec<_>>();
-    let waits = rig.eventually("some waits", async || Some(waits()).filter(|waits| waits.len() >= WAITS)).await;
+    let waits = || {
+        journal
+            .calls()
+            .into_iter()
+            .filter(|call| call.text == "nvmlEventSetWait_v2 -")
+            .collect::<Vec<_>>()
+    };
+    let waits = rig
+        .eventually("some waits", async || Some(waits()).filter(|waits| waits.len() >= WAITS))
+        .await;
     // Its pauses add up to more than this, and a busy machine only makes them longer.
     let took = waits[WAITS - 1].at - waits[0].at;
     assert!(took >= Duration::from_secs(1), "{WAITS} waits in {took:?}");
@@ -398,7 +451,8 @@ async fn a_driver_root_whose_symlinks_mean_places_in_it_is_found() {
     std::fs::rename(at("usr/lib64"), at("opt/570")).unwrap();
     std::os::unix::fs::symlink("/opt/current", at("usr/lib64")).unwrap();
     std::os::unix::fs::symlink("/opt/570", at("opt/current")).unwrap();
-    let options = plugin().arg("--nvml-library=").env("FAKE_NVML_STATE", at("opt/570/fake-nvml.json"));
+    let options =
+        plugin().arg("--nvml-library=").env("FAKE_NVML_STATE", at("opt/570/fake-nvml.json"));
     let config = node.kubelet();
     Rig::on(node, config, &options, 8).await;
 }

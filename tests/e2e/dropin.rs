@@ -1,5 +1,5 @@
-//! Where NVIDIA's plugin ran before: what it left with the kubelet stays valid, and every way to hand over a device is
-//! as it was.
+//! Where NVIDIA's plugin ran before: what it left with the kubelet stays valid, and every way to
+//! hand over a device is as it was.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,20 +28,32 @@ pub(crate) fn config(node: &Node, text: &str) -> String {
 }
 
 /// The plugin with a list of `allocatable` devices of `resource`.
-pub(crate) async fn rig(node: Node, options: &PluginOptions, resource: &str, allocatable: usize) -> Rig {
+pub(crate) async fn rig(
+    node: Node,
+    options: &PluginOptions,
+    resource: &str,
+    allocatable: usize,
+) -> Rig {
     let kubelet = kubelet(node.kubelet()).await;
     let plugin = Plugin::start(&node, options).expect("the plugin");
     let rig = Rig { kubelet, plugin, node };
-    rig.until(&format!("{allocatable} of {resource}"), |view: &View| view.allocatable(resource) == allocatable).await;
+    rig.until(&format!("{allocatable} of {resource}"), |view: &View| {
+        view.allocatable(resource) == allocatable
+    })
+    .await;
     rig
 }
 
 /// All that a container gets, a line each; the random part of an annotation's key is cut off.
 pub(crate) fn given(answer: &ContainerAllocateResponse) -> Vec<String> {
     let envs: BTreeMap<_, _> = answer.envs.iter().collect();
-    let mut lines: Vec<String> = envs.into_iter().map(|(name, value)| format!("env {name}={value}")).collect();
+    let mut lines: Vec<String> =
+        envs.into_iter().map(|(name, value)| format!("env {name}={value}")).collect();
     for mount in &answer.mounts {
-        lines.push(format!("mount {} {} {}", mount.host_path, mount.container_path, mount.read_only));
+        lines.push(format!(
+            "mount {} {} {}",
+            mount.host_path, mount.container_path, mount.read_only
+        ));
     }
     for node in &answer.devices {
         lines.push(format!("node {} {} {}", node.host_path, node.container_path, node.permissions));
@@ -76,7 +88,8 @@ async fn each_list_strategy_answers_byte_for_byte() {
     for (strategies, expected) in table {
         for by in ["uuid", "index"] {
             let node = node(profiles::h100x1());
-            let options = plugin().env("DEVICE_LIST_STRATEGY", *strategies).env("DEVICE_ID_STRATEGY", by);
+            let options =
+                plugin().env("DEVICE_LIST_STRATEGY", *strategies).env("DEVICE_ID_STRATEGY", by);
             let rig = rig(node, &options, GPU, 1).await;
             let answer = rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
             let name = if by == "index" { "0".to_owned() } else { rig.node.uuid(0) };
@@ -106,7 +119,9 @@ async fn device_nodes_are_passed_as_they_are_on_the_host() {
     let mig = rig.node.state().gpus[0].mig.clone().unwrap().devices[0].clone();
     let mut client = rig.kubelet.client(resource).await.unwrap();
     let request = simnode::proto::AllocateRequest {
-        container_requests: vec![simnode::proto::ContainerAllocateRequest { device_ids: vec![mig.uuid.clone()] }],
+        container_requests: vec![simnode::proto::ContainerAllocateRequest {
+            device_ids: vec![mig.uuid.clone()],
+        }],
     };
     let answer = client.allocate(request).await.unwrap().into_inner().container_responses.remove(0);
     // The simulated driver lists nine capabilities for each GPU instance, from 3 on.
@@ -157,14 +172,17 @@ async fn with_time_slicing_a_failing_gpu_takes_all_its_replicas_with_it() {
 async fn more_than_one_replica_is_refused_in_nvidias_words() {
     // NVIDIA's plugin, "1.17 Sharing": failRequestsGreaterThanOne.
     let node = eight_h100s();
-    let text = SLICED
-        .replace("timeSlicing:\n", "timeSlicing:\n    renameByDefault: true\n    failRequestsGreaterThanOne: true\n");
+    let text = SLICED.replace(
+        "timeSlicing:\n",
+        "timeSlicing:\n    renameByDefault: true\n    failRequestsGreaterThanOne: true\n",
+    );
     let options = plugin().env("CONFIG_FILE", config(&node, &text));
     let shared = "nvidia.com/gpu.shared";
     let rig = rig(node, &options, shared, 32).await;
     rig.kubelet.allocate("pod", "main", shared, 1).await.unwrap();
     let refused = rig.kubelet.allocate("greedy", "main", shared, 2).await.unwrap_err();
-    let words = "invalid allocation request for \"nvidia.com/gpu.shared\": invalid request: maximum request size for \
+    let words = "invalid allocation request for \"nvidia.com/gpu.shared\": invalid request: \
+        maximum request size for \
                  shared resources is 1; found 2";
     assert!(refused.to_string().contains(words), "{refused}");
     assert_eq!(rig.kubelet.view().capacity(GPU), 0);
@@ -206,8 +224,10 @@ impl MpsDaemon {
 
     fn script(&self, answer: &str) {
         let next = self.client.with_extension("next");
-        std::fs::write(&next, format!("#!/bin/sh\nread question\n{}\n{answer}\n", self.checks)).unwrap();
-        std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::write(&next, format!("#!/bin/sh\nread question\n{}\n{answer}\n", self.checks))
+            .unwrap();
+        std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         std::fs::rename(&next, &self.client).unwrap();
     }
 }
@@ -218,7 +238,10 @@ async fn a_resource_that_mps_shares_is_unhealthy_until_its_daemon_answers() {
     let node = eight_h100s();
     let daemon = MpsDaemon::on(&node, shared);
     let text = SLICED.replace("timeSlicing:\n", "mps:\n    renameByDefault: true\n");
-    let options = daemon.seen_by(plugin()).env("CONFIG_FILE", config(&node, &text)).env("MPS_ROOT", "/run/nvidia/mps");
+    let options = daemon
+        .seen_by(plugin())
+        .env("CONFIG_FILE", config(&node, &text))
+        .env("MPS_ROOT", "/run/nvidia/mps");
     let kubelet = kubelet(node.kubelet().version(KubeletVersion::V1_36)).await;
     let plugin = Plugin::start(&node, &options).unwrap();
     let rig = Rig { kubelet, plugin, node };
@@ -233,7 +256,8 @@ async fn a_resource_that_mps_shares_is_unhealthy_until_its_daemon_answers() {
         [
             "env CUDA_MPS_PIPE_DIRECTORY=/mps/nvidia.com/gpu.shared/pipe",
             &format!("env NVIDIA_VISIBLE_DEVICES={}", rig.node.uuid(0)),
-            "mount /run/nvidia/mps/nvidia.com/gpu.shared/pipe /mps/nvidia.com/gpu.shared/pipe false",
+            "mount /run/nvidia/mps/nvidia.com/gpu.shared/pipe /mps/nvidia.com/gpu.shared/pipe \
+                false",
             "mount /run/nvidia/mps/shm /dev/shm false",
         ]
     );

@@ -34,7 +34,8 @@ async fn xids_of_applications_leave_the_gpu_healthy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_xid_alone_is_watched_with_all_others_disabled() {
-    let options = plugin().env("DP_DISABLE_HEALTHCHECKS", "all,banana").env("DP_ENABLE_HEALTHCHECKS", "48");
+    let options =
+        plugin().env("DP_DISABLE_HEALTHCHECKS", "all,banana").env("DP_ENABLE_HEALTHCHECKS", "48");
     let node = eight_h100s();
     let config = node.kubelet();
     let rig = Rig::on(node, config, &options, 8).await;
@@ -147,13 +148,21 @@ async fn a_driver_that_comes_late_is_served_without_a_restart() {
 async fn no_library_is_an_error_that_says_what_was_looked_for_and_where() {
     let node = eight_h100s();
     std::fs::remove_file(node.nvml_library()).unwrap();
-    let options =
-        plugin().bare().env("KUBELET_SOCKET", node.kubelet_socket()).env("DRIVER_ROOT_CTR_PATH", node.driver_root());
+    let options = plugin()
+        .bare()
+        .env("KUBELET_SOCKET", node.kubelet_socket())
+        .env("DRIVER_ROOT_CTR_PATH", node.driver_root());
     let options = options.env("STATE_DIR", "").env("QUARANTINE_DIR", "");
     let mut plugin = Plugin::start(&node, &options).unwrap();
     assert_eq!(plugin.wait_exit(PATIENCE).await.unwrap().code(), Some(1));
     let log = plugin.log().join("\n");
-    for part in ["libnvidia-ml.so.1", "usr/lib64", "etc/ld.so.cache", "--nvml-library", "--fail-on-init-error=false"] {
+    for part in [
+        "libnvidia-ml.so.1",
+        "usr/lib64",
+        "etc/ld.so.cache",
+        "--nvml-library",
+        "--fail-on-init-error=false",
+    ] {
         assert!(log.contains(part), "{part} is missing in {log}");
     }
 }
@@ -161,8 +170,10 @@ async fn no_library_is_an_error_that_says_what_was_looked_for_and_where() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_library_in_the_driver_root_is_found_by_itself() {
     let node = eight_h100s();
-    let options =
-        plugin().bare().env("KUBELET_SOCKET", node.kubelet_socket()).env("DRIVER_ROOT_CTR_PATH", node.driver_root());
+    let options = plugin()
+        .bare()
+        .env("KUBELET_SOCKET", node.kubelet_socket())
+        .env("DRIVER_ROOT_CTR_PATH", node.driver_root());
     let options = options.env("STATE_DIR", "").env("QUARANTINE_DIR", "");
     let config = node.kubelet();
     Rig::on(node, config, &options, 8).await.assert_flawless();
@@ -175,7 +186,11 @@ async fn a_driver_that_is_not_loaded_is_an_error_that_says_what_to_do() {
     let node = node(state);
     let mut plugin = Plugin::start(&node, &plugin()).unwrap();
     assert_eq!(plugin.wait_exit(PATIENCE).await.unwrap().code(), Some(1));
-    assert!(plugin.log().join("\n").contains("the driver is not loaded (NVML return code 9)"), "{:?}", plugin.log());
+    assert!(
+        plugin.log().join("\n").contains("the driver is not loaded (NVML return code 9)"),
+        "{:?}",
+        plugin.log()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,10 +201,18 @@ async fn a_wait_for_events_that_fails_is_said_once_and_never_loops_hot() {
     let before = rig.plugin.figures().unwrap();
     rig.node.edit(|state| state.errors.clear()).unwrap();
     let line = rig.logged("waiting for NVML's events works again").await;
-    let failures: u32 = line.split("failures=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let failures: u32 =
+        line.split("failures=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
     assert!(failures < 20, "{line}");
     assert!(rig.plugin.figures().unwrap().cpu_ticks - before.cpu_ticks < 20, "a tick is 10 ms");
-    assert_eq!(rig.plugin.log().iter().filter(|line| line.contains("cannot wait for NVML's events")).count(), 1);
+    assert_eq!(
+        rig.plugin
+            .log()
+            .iter()
+            .filter(|line| line.contains("cannot wait for NVML's events"))
+            .count(),
+        1
+    );
     rig.node.xid(0, 79).unwrap();
     rig.until_healthy(0, false).await;
 }

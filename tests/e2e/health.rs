@@ -11,8 +11,8 @@ use simnode::node::{Node, Plugin, PluginOptions};
 use crate::rig::{GPU, PATIENCE, Rig, node, plugin};
 
 /// What makes the waits of the policy short.
-const QUICK: &str =
-    "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, callDeadline: 300ms, relapses: 100}\n";
+const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, callDeadline: \
+    300ms, relapses: 100}\n";
 
 /// The plugin with a configuration file of its own.
 pub(crate) fn configured(node: &Node, text: &str) -> PluginOptions {
@@ -56,12 +56,16 @@ impl Rig {
         self.eventually(part, async || written().then_some(())).await;
     }
 
-    /// A GPU that is Unhealthy for this reason is Healthy again once it is as new, and no other ever was.
+    /// A GPU that is Unhealthy for this reason is Healthy again once it is as new, and no other
+    /// ever was.
     async fn comes_and_goes(&self, index: usize, kind: &str) {
         self.until_healthy(index, false).await;
         assert_eq!(self.kubelet.view().allocatable(GPU), 7);
         let line = self.logged(&format!("kind=\"{kind}\"")).await;
-        assert!(line.contains("GPU is Unhealthy") && line.contains(&self.node.uuid(index)), "{line}");
+        assert!(
+            line.contains("GPU is Unhealthy") && line.contains(&self.node.uuid(index)),
+            "{line}"
+        );
         self.node.restore(index).expect("the node is ours");
         self.until_healthy(index, true).await;
     }
@@ -70,10 +74,18 @@ impl Rig {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_driver_asks_for_makes_unhealthy_until_it_asks_no_more() {
     let rig = quick().await;
-    for (action, says) in [(1, "a reset of the GPU"), (2, "a reboot of the node"), (4, "an end of all work"), (9, "9")]
-    {
+    for (action, says) in [
+        (1, "a reset of the GPU"),
+        (2, "a reboot of the node"),
+        (4, "an end of all work"),
+        (9, "9"),
+    ] {
         rig.node.edit_gpu(2, |gpu| gpu.recovery_action = action).unwrap();
-        rig.logged(&format!("the driver asks for {}", if action == 9 { "recovery action 9" } else { says })).await;
+        rig.logged(&format!(
+            "the driver asks for {}",
+            if action == 9 { "recovery action 9" } else { says }
+        ))
+        .await;
         rig.comes_and_goes(2, "recovery_action").await;
     }
     rig.assert_flawless();
@@ -125,10 +137,14 @@ async fn a_gpu_outside_its_fabric_is_unhealthy_until_it_has_joined() {
 async fn return_codes_name_the_state_of_a_gpu() {
     let rig = quick().await;
     for (code, kind) in [(16, "reset_required"), (999, "nvml_error")] {
-        rig.node.edit_gpu(5, |gpu| gpu.errors.insert("nvmlDeviceGetMemoryInfo".to_owned(), code)).unwrap();
+        rig.node
+            .edit_gpu(5, |gpu| gpu.errors.insert("nvmlDeviceGetMemoryInfo".to_owned(), code))
+            .unwrap();
         rig.comes_and_goes(5, kind).await;
     }
-    rig.node.edit_gpu(5, |gpu| gpu.errors.insert("nvmlDeviceGetFieldValues/230".to_owned(), 15)).unwrap();
+    rig.node
+        .edit_gpu(5, |gpu| gpu.errors.insert("nvmlDeviceGetFieldValues/230".to_owned(), 15))
+        .unwrap();
     rig.logged("kind=\"lost\"").await;
 }
 
@@ -214,11 +230,17 @@ async fn a_broken_gpu_is_unhealthy_in_the_first_list_of_the_next_plugin() {
         rig.remembers("\"xid\"").await;
         let options = configured(&rig.node, QUICK);
         let rig = rig.restarted(&options, signal).await;
-        rig.until("the next plugin", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 7).await;
+        rig.until("the next plugin", |view| {
+            view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 7
+        })
+        .await;
         let lists = rig.kubelet.lists(GPU);
         let uuid = rig.node.uuid(4);
         for list in &lists[lists.len() - 1..] {
-            assert!(list.devices.iter().any(|device| device.id == uuid && device.health == "Unhealthy"), "{list:?}");
+            assert!(
+                list.devices.iter().any(|device| device.id == uuid && device.health == "Unhealthy"),
+                "{list:?}"
+            );
         }
         assert_eq!(rig.kubelet.view().healthy(GPU, &uuid), Some(false));
     }
@@ -234,13 +256,19 @@ async fn a_state_file_that_is_lost_or_corrupt_is_never_in_the_way() {
     let file = rig.node.state_directory().join("health.json");
     fs::write(&file, "{\"version\": 1, \"boot").unwrap();
     let rig = rig.restarted(&options, 9).await;
-    rig.until("a plugin without a memory", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    rig.until("a plugin without a memory", |view| {
+        view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8
+    })
+    .await;
     rig.logged("the state file cannot be read").await;
     assert!(file.with_extension("json.corrupt-1").exists());
     fs::remove_dir_all(rig.node.state_directory()).unwrap();
     fs::write(rig.node.state_directory(), "no directory").unwrap();
     let rig = rig.restarted(&options, 9).await;
-    rig.until("a plugin without a place", |view| view.accepted(GPU).count() == 3 && view.allocatable(GPU) == 8).await;
+    rig.until("a plugin without a place", |view| {
+        view.accepted(GPU).count() == 3 && view.allocatable(GPU) == 8
+    })
+    .await;
     rig.logged("the state directory cannot be made").await;
 }
 
@@ -281,7 +309,10 @@ async fn a_quarantined_gpu_is_never_shown_healthy_at_the_start() {
     let rig = Rig::on(node, config, &options, 7).await;
     let uuid = rig.node.uuid(5);
     for list in rig.kubelet.lists(GPU) {
-        assert!(list.devices.iter().all(|device| device.id != uuid || device.health == "Unhealthy"), "{list:?}");
+        assert!(
+            list.devices.iter().all(|device| device.id != uuid || device.health == "Unhealthy"),
+            "{list:?}"
+        );
     }
 }
 
@@ -309,8 +340,12 @@ async fn a_storm_of_xids_is_few_lists_and_no_memory() {
     rig.until_healthy(1, false).await;
     let lists = rig.kubelet.lists(GPU).len();
     assert!(lists <= 4, "{lists} lists");
-    let after = rig.settled("no memory", |after| after.anonymous_kib <= before.anonymous_kib + 1024).await;
-    println!("memory before {} KiB, after {} KiB; {lists} lists", before.anonymous_kib, after.anonymous_kib);
+    let after =
+        rig.settled("no memory", |after| after.anonymous_kib <= before.anonymous_kib + 1024).await;
+    println!(
+        "memory before {} KiB, after {} KiB; {lists} lists",
+        before.anonymous_kib, after.anonymous_kib
+    );
     let lines = rig.plugin.log().iter().filter(|line| line.contains("xid=48")).count();
     assert!(lines <= 24, "{lines} lines");
     rig.assert_flawless();

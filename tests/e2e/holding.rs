@@ -1,4 +1,5 @@
-//! What pods hold: an id stays in its list for as long as a pod may hold it, and a GPU that nothing holds can be reset.
+//! What pods hold: an id stays in its list for as long as a pod may hold it, and a GPU that nothing
+//! holds can be reset.
 
 use std::time::Duration;
 
@@ -67,8 +68,15 @@ async fn a_slice_that_is_gone_stays_unhealthy_while_a_pod_holds_it_and_no_longer
     let held = rig.slice(6);
     let pod = rig.held_by_one_pod(&held).await;
     rig.cut_anew();
-    rig.until("the new profile", |view| view.allocatable(LARGE) == 1 && view.allocatable(SMALL) == 2).await;
-    assert_eq!(rig.kubelet.view().capacity(SMALL), 7, "nobody has said yet that nothing holds them");
+    rig.until("the new profile", |view| {
+        view.allocatable(LARGE) == 1 && view.allocatable(SMALL) == 2
+    })
+    .await;
+    assert_eq!(
+        rig.kubelet.view().capacity(SMALL),
+        7,
+        "nobody has said yet that nothing holds them"
+    );
     // A pod that asks for one gets one that is there.
     rig.kubelet.allocate("new", "main", SMALL, 1).await.unwrap();
     rig.until("what no pod holds leaves the list", |view| view.capacity(SMALL) == 3).await;
@@ -91,7 +99,10 @@ async fn a_kubelet_that_has_not_heard_of_its_pods_is_not_believed() {
     rig.kubelet.restart().await.unwrap();
     rig.until("the next life", |view| view.life == 2 && view.allocatable(SMALL) == 7).await;
     rig.cut_anew();
-    rig.until("the new profile", |view| view.allocatable(LARGE) == 1 && view.allocatable(SMALL) == 2).await;
+    rig.until("the new profile", |view| {
+        view.allocatable(LARGE) == 1 && view.allocatable(SMALL) == 2
+    })
+    .await;
     // It answers that it has no pod, and then that it has one, which holds something else.
     rig.asked_again(3).await;
     assert_eq!(rig.kubelet.view().capacity(SMALL), 7);
@@ -107,7 +118,8 @@ async fn a_resource_without_devices_stays_registered_and_is_there_again() {
     rig.kubelet.release("other");
     let whole = |gpu: &mut fake_nvml::state::Gpu| gpu.mig.as_mut().unwrap().enabled = false;
     rig.node.edit_gpu(0, whole).unwrap();
-    rig.until("the GPU whole", |view| view.allocatable(GPU) == 1 && view.allocatable(SMALL) == 0).await;
+    rig.until("the GPU whole", |view| view.allocatable(GPU) == 1 && view.allocatable(SMALL) == 0)
+        .await;
     rig.kubelet.allocate("new", "main", GPU, 1).await.unwrap();
     rig.until("no slice in the list", |view| view.capacity(SMALL) == 0).await;
     assert!(rig.kubelet.view().resource(SMALL).unwrap().known);
@@ -134,10 +146,16 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
     rig.plugin.wait_exit(PATIENCE).await.unwrap();
     rig.node.edit_gpu(3, |gpu| gpu.present = false).unwrap();
     rig.plugin = Plugin::start(&rig.node, &options).unwrap();
-    rig.until("the next plugin", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 7).await;
+    rig.until("the next plugin", |view| {
+        view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 7
+    })
+    .await;
     rig.until("the GPU that is gone", |view| view.healthy(GPU, &lost) == Some(false)).await;
     let line = rig.logged("a pod holds a device that this node does not offer").await;
-    assert!(line.contains(&lost) && line.contains(&format!("default/{}/main", holder.pod)), "{line}");
+    assert!(
+        line.contains(&lost) && line.contains(&format!("default/{}/main", holder.pod)),
+        "{line}"
+    );
     rig.kubelet.release(&holder.pod);
     rig.until("its end", |view| view.capacity(GPU) == 7).await;
     // It comes back as it was.
@@ -162,7 +180,10 @@ async fn nvml_is_let_go_by_itself_for_a_gpu_that_wants_a_reset_and_that_no_pod_h
     rig.node.edit_gpu(2, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(2, false).await;
     rig.asked_after(asked + 1).await;
-    assert!(!rig.plugin.log().iter().any(|line| line.contains("NVML is let go")), "a pod works with it");
+    assert!(
+        !rig.plugin.log().iter().any(|line| line.contains("NVML is let go")),
+        "a pod works with it"
+    );
     rig.kubelet.release(&holder.pod);
     let line = rig.logged("the GPU wants a reset and no pod holds it: letting go of NVML").await;
     assert!(line.contains(&uuid), "{line}");

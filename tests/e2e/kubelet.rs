@@ -9,7 +9,8 @@ use simnode::node::{Plugin, PluginOptions};
 
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
 
-const VERSIONS: [KubeletVersion; 3] = [KubeletVersion::V1_32, KubeletVersion::V1_36, KubeletVersion::V1_37];
+const VERSIONS: [KubeletVersion; 3] =
+    [KubeletVersion::V1_32, KubeletVersion::V1_36, KubeletVersion::V1_37];
 
 /// The plugin's one socket.
 fn own_socket(rig: &Rig) -> PathBuf {
@@ -36,7 +37,9 @@ async fn eight_gpus_are_registered_with_their_numa_nodes() {
             let device = &resource.devices[&rig.node.uuid(index)];
             assert_eq!(device.numa, [i64::try_from(index / 4).unwrap()], "GPU {index}");
         }
-        assert!(resource.endpoint.starts_with("nvidia-gpu-") && resource.endpoint.ends_with(".sock"));
+        assert!(
+            resource.endpoint.starts_with("nvidia-gpu-") && resource.endpoint.ends_with(".sock")
+        );
         rig.assert_flawless();
     }
 }
@@ -68,7 +71,10 @@ async fn a_restarted_kubelet_has_its_devices_again_and_pods_keep_theirs() {
         let answer = rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap();
         for life in 2..5 {
             rig.kubelet.restart().await.unwrap();
-            rig.until("the list in a new life", |view| view.life == life && view.allocatable(GPU) == 8).await;
+            rig.until("the list in a new life", |view| {
+                view.life == life && view.allocatable(GPU) == 8
+            })
+            .await;
             assert_eq!(rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap(), answer);
         }
         rig.assert_flawless();
@@ -100,8 +106,15 @@ async fn a_replaced_socket_is_given_up_and_left_to_its_new_owner() {
     let _theirs = UnixListener::bind(&beside).unwrap();
     let inode = std::fs::metadata(&beside).unwrap().ino();
     std::fs::rename(&beside, &path).unwrap();
-    rig.until("registered again", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
-    assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode, "only our own socket is ours to remove");
+    rig.until("registered again", |view| {
+        view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8
+    })
+    .await;
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().ino(),
+        inode,
+        "only our own socket is ours to remove"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +131,10 @@ async fn a_lost_stream_is_followed_by_a_new_registration() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     rig.kubelet.drop_stream(GPU);
     rig.until("the stream is gone", |view| view.allocatable(GPU) == 0).await;
-    rig.until("registered again", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    rig.until("registered again", |view| {
+        view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8
+    })
+    .await;
     rig.assert_flawless();
 }
 
@@ -128,13 +144,20 @@ async fn two_watchers_both_get_every_change_and_a_dropped_one_leaks_nothing() {
     let mut second = rig.kubelet.client(GPU).await.unwrap();
     let before = rig.settled("before", |_| true).await.descriptors;
     for index in 0..8 {
-        let mut stream = second.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
+        let mut stream =
+            second.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
         let first = stream.message().await.unwrap().unwrap();
-        assert_eq!(first.devices.iter().filter(|device| device.health == "Healthy").count(), 8 - index);
+        assert_eq!(
+            first.devices.iter().filter(|device| device.health == "Healthy").count(),
+            8 - index
+        );
         rig.node.xid(index, 79).unwrap();
         let next = stream.message().await.unwrap().unwrap();
         assert_eq!(next.devices.len(), 8);
-        assert_eq!(next.devices.iter().filter(|device| device.health == "Healthy").count(), 7 - index);
+        assert_eq!(
+            next.devices.iter().filter(|device| device.health == "Healthy").count(),
+            7 - index
+        );
         rig.until_healthy(index, false).await;
     }
     rig.settled("as many descriptors as before", |after| after.descriptors == before).await;
@@ -155,7 +178,10 @@ async fn sockets_of_a_killed_plugin_are_removed_by_the_next_and_others_are_not()
     assert!(left.exists());
     let second = Plugin::start(&rig.node, &plugin()).unwrap();
     let rig = Rig { plugin: second, ..rig };
-    rig.until("the second plugin", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    rig.until("the second plugin", |view| {
+        view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8
+    })
+    .await;
     assert!(!left.exists() && foreign.exists());
 }
 
@@ -170,8 +196,8 @@ async fn a_second_plugin_takes_over_while_the_first_still_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_registers() {
     // A mount namespace of its own gives it a default directory of its own.
-    const ALONE: &str =
-        "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && exec \"$0\" --kubelet-socket=";
+    const ALONE: &str = "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins \
+        && exec \"$0\" --kubelet-socket=";
     let mut allowed = std::process::Command::new("unshare");
     allowed.args(["--user", "--map-root-user", "--mount", "sh", "-c", ALONE, "true"]);
     if !allowed.status().is_ok_and(|status| status.success()) {
@@ -179,11 +205,19 @@ async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_r
         return;
     }
     let node = eight_h100s();
-    let options = ["--user", "--map-root-user", "--mount", "sh", "-c", ALONE, env!("CARGO_BIN_EXE_gpu-device-plugin")]
-        .into_iter()
-        .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
-        .env("NVML_LIBRARY", node.nvml_library())
-        .env("RUST_LOG", "debug");
+    let options = [
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        ALONE,
+        env!("CARGO_BIN_EXE_gpu-device-plugin"),
+    ]
+    .into_iter()
+    .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
+    .env("NVML_LIBRARY", node.nvml_library())
+    .env("RUST_LOG", "debug");
     let mut plugin = Plugin::start(&node, &options).unwrap();
     let (_, line) = plugin.wait_for_log("serving", PATIENCE).await.unwrap();
     let socket = line.split("socket=").nth(1).unwrap().trim();
@@ -208,11 +242,12 @@ async fn without_inotify_it_warns_and_looks_instead() {
         return;
     }
     let node = eight_h100s();
-    let options = ["--user", "--map-root-user", "sh", "-c", NONE, env!("CARGO_BIN_EXE_gpu-device-plugin")]
-        .into_iter()
-        .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
-        .env("KUBELET_SOCKET", node.kubelet_socket())
-        .env("NVML_LIBRARY", node.nvml_library());
+    let options =
+        ["--user", "--map-root-user", "sh", "-c", NONE, env!("CARGO_BIN_EXE_gpu-device-plugin")]
+            .into_iter()
+            .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
+            .env("KUBELET_SOCKET", node.kubelet_socket())
+            .env("NVML_LIBRARY", node.nvml_library());
     let config = node.kubelet();
     let rig = Rig::on(node, config, &options, 8).await;
     rig.logged("inotify cannot be had").await;
@@ -220,7 +255,8 @@ async fn without_inotify_it_warns_and_looks_instead() {
     let began = std::time::Instant::now();
     for registrations in 2..6 {
         std::fs::remove_file(own_socket(&rig)).unwrap();
-        let again = |view: &View| view.accepted(GPU).count() == registrations && view.allocatable(GPU) == 8;
+        let again =
+            |view: &View| view.accepted(GPU).count() == registrations && view.allocatable(GPU) == 8;
         rig.until("registered again", again).await;
     }
     rig.kubelet.restart().await.unwrap();
@@ -236,10 +272,12 @@ async fn without_inotify_it_warns_and_looks_instead() {
 async fn a_directory_deleted_under_its_mount_ends_the_plugin() {
     let node = eight_h100s();
     let directory = std::fs::File::open(node.kubelet_directory()).unwrap();
-    // A path through the open directory leads into it whatever becomes of its name, as a bind mount does.
+    // A path through the open directory leads into it whatever becomes of its name, as a bind mount
+    // does.
     let fd = std::os::fd::AsRawFd::as_raw_fd(&directory);
     let mounted = format!("/proc/{}/fd/{fd}/kubelet.sock", std::process::id());
-    let options = plugin().bare().env("KUBELET_SOCKET", mounted).env("NVML_LIBRARY", node.nvml_library());
+    let options =
+        plugin().bare().env("KUBELET_SOCKET", mounted).env("NVML_LIBRARY", node.nvml_library());
     let kubelet = kubelet(node.kubelet()).await;
     let mut plugin = Plugin::start(&node, &options).unwrap();
     kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
@@ -247,7 +285,9 @@ async fn a_directory_deleted_under_its_mount_ends_the_plugin() {
     remove_directory(&node.kubelet_directory());
     let status = plugin.wait_exit(PATIENCE).await.unwrap();
     assert_eq!(status.code(), Some(1), "{:?}", plugin.log());
-    assert!(plugin.log().iter().any(|line| line.contains("was deleted on the host under our mount")));
+    assert!(
+        plugin.log().iter().any(|line| line.contains("was deleted on the host under our mount"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,9 @@ fn mig_uuid(state: &State, gpu: usize, mig: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn single_offers_mig_devices_as_gpus() {
-    let rig = rig(node(profiles::h100x8_mig_single()), &plugin().env("MIG_STRATEGY", "single"), GPU, 56).await;
+    let rig =
+        rig(node(profiles::h100x8_mig_single()), &plugin().env("MIG_STRATEGY", "single"), GPU, 56)
+            .await;
     let view = rig.kubelet.view();
     assert_eq!(view.resources.len(), 1);
     let last = mig_uuid(&rig.node.state(), 7, 6);
@@ -25,7 +27,9 @@ async fn single_offers_mig_devices_as_gpus() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mixed_offers_each_profile_by_its_name() {
-    let rig = rig(node(profiles::h100x8_mig_mixed()), &plugin().env("MIG_STRATEGY", "mixed"), GPU, 4).await;
+    let rig =
+        rig(node(profiles::h100x8_mig_mixed()), &plugin().env("MIG_STRATEGY", "mixed"), GPU, 4)
+            .await;
     for (resource, count) in [("mig-3g.40gb", 2), ("mig-2g.20gb", 2), ("mig-1g.10gb", 18)] {
         let resource = format!("nvidia.com/{resource}");
         rig.until(&resource, |view| view.allocatable(&resource) == count).await;
@@ -54,7 +58,11 @@ async fn a_fault_of_a_whole_gpu_is_a_fault_of_each_of_its_slices_at_once() {
     let node = node(profiles::h100x8_mig_single());
     let options = plugin().env(
         "CONFIG_FILE",
-        config(&node, "version: v1\nflags: {migStrategy: mixed}\nhealth: {pollInterval: 100ms, suspicion: 200ms}\n"),
+        config(
+            &node,
+            "version: v1\nflags: {migStrategy: mixed}\nhealth: {pollInterval: 100ms, \
+            suspicion: 200ms}\n",
+        ),
     );
     let rig = rig(node, &options, SMALL, 56).await;
     let before = rig.kubelet.lists(SMALL).len();
@@ -86,7 +94,9 @@ health: {pollInterval: 100ms, suspicion: 200ms}
     rig.until("ten fewer", |view| view.allocatable(SHARED) == 70).await;
     let uuid = rig.node.uuid(5);
     let view = rig.kubelet.view();
-    assert!((0..10).all(|replica| view.healthy(SHARED, &format!("{uuid}::{replica}")) == Some(false)));
+    assert!(
+        (0..10).all(|replica| view.healthy(SHARED, &format!("{uuid}::{replica}")) == Some(false))
+    );
     assert_eq!(rig.kubelet.lists(SHARED).len(), before + 1, "all in one list");
     rig.node.restore(5).unwrap();
     rig.until("all of them", |view| view.allocatable(SHARED) == 80).await;
@@ -95,7 +105,8 @@ health: {pollInterval: 100ms, suspicion: 200ms}
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_of_a_gpu_instance_is_a_fault_of_its_compute_instances_and_one_of_those_of_itself() {
+async fn a_fault_of_a_gpu_instance_is_a_fault_of_its_compute_instances_and_one_of_those_of_itself()
+{
     const SPLIT: &str = "nvidia.com/mig-1c.3g.40gb";
     let mut state = profiles::h100x8_mig_mixed();
     state.gpus.truncate(1);
@@ -105,16 +116,25 @@ async fn a_fault_of_a_gpu_instance_is_a_fault_of_its_compute_instances_and_one_o
     for compute_instance in 0..3 {
         let uuid = whole.uuid.replace("MIG-", &format!("MIG-{compute_instance}"));
         let name = whole.name.as_ref().map(|name| name.replace("3g.40gb", "1c.3g.40gb"));
-        let part = fake_nvml::state::MigDevice { uuid, name, compute_instance, compute_slices: 1, ..whole.clone() };
+        let part = fake_nvml::state::MigDevice {
+            uuid,
+            name,
+            compute_instance,
+            compute_slices: 1,
+            ..whole.clone()
+        };
         devices.push(part);
     }
     let gpu = state.gpus[0].uuid.clone();
     let node = node(state);
-    let options = plugin()
-        .env("CONFIG_FILE", config(&node, "version: v1\nflags: {migStrategy: mixed}\nhealth: {criticalXIDs: [48]}\n"));
+    let options = plugin().env(
+        "CONFIG_FILE",
+        config(&node, "version: v1\nflags: {migStrategy: mixed}\nhealth: {criticalXIDs: [48]}\n"),
+    );
     let rig = rig(node, &options, SPLIT, 3).await;
     let (small, middle) = ("nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb");
-    rig.until("the others", |view| view.allocatable(small) == 2 && view.allocatable(middle) == 1).await;
+    rig.until("the others", |view| view.allocatable(small) == 2 && view.allocatable(middle) == 1)
+        .await;
     let fault = |compute_instance| fake_nvml::state::Event {
         seq: 0,
         gpu: gpu.clone(),
@@ -131,9 +151,16 @@ async fn a_fault_of_a_gpu_instance_is_a_fault_of_its_compute_instances_and_one_o
     // Their streams are others: what they would have been sent has come when the next thing has.
     rig.node.edit_gpu(0, |gpu| gpu.recovery_action = 1).unwrap();
     rig.node.xid(0, 154).unwrap();
-    rig.until("none of them either", |view| view.allocatable(small) == 0 && view.allocatable(middle) == 0).await;
+    rig.until("none of them either", |view| {
+        view.allocatable(small) == 0 && view.allocatable(middle) == 0
+    })
+    .await;
     for resource in [small, middle] {
-        assert_eq!(rig.kubelet.lists(resource).len(), 2, "the first, and that of the whole GPU's fault");
+        assert_eq!(
+            rig.kubelet.lists(resource).len(),
+            2,
+            "the first, and that of the whole GPU's fault"
+        );
     }
     rig.assert_flawless();
 }
@@ -147,7 +174,9 @@ async fn none_offers_every_gpu_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_are_worked_out_without_the_drivers_help_and_with_it_alone() {
     let mut state = profiles::h100x8_mig_mixed();
-    for mig in state.gpus.iter_mut().filter_map(|gpu| gpu.mig.as_mut()).flat_map(|mig| &mut mig.devices) {
+    for mig in
+        state.gpus.iter_mut().filter_map(|gpu| gpu.mig.as_mut()).flat_map(|mig| &mut mig.devices)
+    {
         mig.name = None;
     }
     // The form of drivers before 470.
@@ -157,7 +186,9 @@ async fn names_are_worked_out_without_the_drivers_help_and_with_it_alone() {
     let old = old.uuid.clone();
     let by_attributes = node(state);
     let by_name = node(profiles::h100x8_mig_mixed());
-    by_name.library_without(&["nvmlDeviceGetAttributes_v2", "nvmlDeviceGetGpuInstanceById"]).unwrap();
+    by_name
+        .library_without(&["nvmlDeviceGetAttributes_v2", "nvmlDeviceGetGpuInstanceById"])
+        .unwrap();
     for (node, device) in [(by_attributes, Some(old)), (by_name, None)] {
         let options = plugin().env("MIG_STRATEGY", "mixed");
         let rig = rig(node, &options, "nvidia.com/mig-3g.40gb", 2).await;
@@ -174,7 +205,8 @@ async fn a_layout_that_nvidias_plugin_exits_over_is_served_as_far_as_it_is_valid
     state.gpus[0].mig.as_mut().unwrap().devices.clear();
     state.gpus[1].mig.as_mut().unwrap().enabled = false;
     let other = &mut state.gpus[2].mig.as_mut().unwrap().devices[0];
-    (other.gpu_slices, other.compute_slices, other.memory_mib, other.gpu_instance_profile) = (2, 2, 20_096, 1);
+    (other.gpu_slices, other.compute_slices, other.memory_mib, other.gpu_instance_profile) =
+        (2, 2, 20_096, 1);
     let rig = rig(node(state), &plugin().env("MIG_STRATEGY", "single"), GPU, 41).await;
     rig.logged("GPU 0 (").await;
     rig.logged("MIG 1g.10gb is offered, and whole GPUs (1) is not").await;
@@ -183,10 +215,14 @@ async fn a_layout_that_nvidias_plugin_exits_over_is_served_as_far_as_it_is_valid
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_broken_mig_device_does_not_keep_the_others_from_being_served() {
-    for function in ["nvmlDeviceGetUUID", "nvmlDeviceGetGpuInstanceId", "nvmlDeviceGetAttributes_v2"] {
+    for function in
+        ["nvmlDeviceGetUUID", "nvmlDeviceGetGpuInstanceId", "nvmlDeviceGetAttributes_v2"]
+    {
         let mut state = profiles::h100x8_mig_single();
         state.gpus[3].mig.as_mut().unwrap().devices[2].errors.insert(function.to_owned(), 999);
-        let rig = rig(node(state), &plugin().env("MIG_STRATEGY", "mixed"), "nvidia.com/mig-1g.10gb", 55).await;
+        let rig =
+            rig(node(state), &plugin().env("MIG_STRATEGY", "mixed"), "nvidia.com/mig-1g.10gb", 55)
+                .await;
         let line = rig.logged("MIG device 3:2 is not offered").await;
         assert!(line.contains(function), "{line}");
         rig.assert_flawless();
@@ -201,7 +237,10 @@ async fn a_new_mig_layout_is_served_without_a_restart_and_old_ids_stay_unhealthy
     let held = rig.kubelet.allocate("pod", "main", small, 1).await.unwrap();
     let mixed = profiles::h100x8_mig_mixed();
     rig.node.edit_gpu(0, |gpu| gpu.mig.clone_from(&mixed.gpus[0].mig)).unwrap();
-    rig.until("the new profiles", |view| view.allocatable(large) == 1 && view.allocatable(small) == 51).await;
+    rig.until("the new profiles", |view| {
+        view.allocatable(large) == 1 && view.allocatable(small) == 51
+    })
+    .await;
     let view = rig.kubelet.view();
     // Two of the seven 1g.10gb have the place, and so the UUID, of one before.
     assert_eq!(view.capacity(small), 56, "nobody has said yet that no pod holds the old ones");

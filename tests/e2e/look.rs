@@ -1,4 +1,5 @@
-//! `status` and `check` beside the daemon and without it, and node problem detector's configuration that uses `check`.
+//! `status` and `check` beside the daemon and without it, and node problem detector's configuration
+//! that uses `check`.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ struct Printed {
 }
 
 async fn run(node: &Node, options: &PluginOptions, arguments: &[&str]) -> Printed {
-    let options = arguments.iter().fold(options.clone(), |options, argument| options.arg(*argument));
+    let options =
+        arguments.iter().fold(options.clone(), |options, argument| options.arg(*argument));
     let mut command = Plugin::start(node, &options).unwrap();
     let status = command.wait_exit(PATIENCE).await.unwrap();
     Printed { code: status.code(), text: command.log().join("\n") }
@@ -32,9 +34,12 @@ async fn without_a_daemon_status_says_what_was_tried_and_what_to_do() {
     let options = served_at(&node);
     let printed = run(&node, &options, &["status"]).await;
     assert_eq!(printed.code, Some(1), "{}", printed.text);
-    for part in
-        ["the plugin does not answer: unix:", "http.sock (not there)", "kubectl -n kube-system exec POD", "doctor"]
-    {
+    for part in [
+        "the plugin does not answer: unix:",
+        "http.sock (not there)",
+        "kubectl -n kube-system exec POD",
+        "doctor",
+    ] {
         assert!(printed.text.contains(part), "{part} in {}", printed.text);
     }
     let printed = run(&node, &plugin().env("HTTP_ADDRESS", ""), &["status", "-o", "json"]).await;
@@ -59,7 +64,10 @@ async fn without_a_daemon_check_says_what_can_be_seen_and_soon() {
     }
     node.write_module(None).unwrap();
     let printed = run(&node, &options, &["check", "nvml"]).await;
-    assert_eq!((printed.code, printed.text.as_str()), (Some(1), "NVIDIA's kernel module is not loaded"));
+    assert_eq!(
+        (printed.code, printed.text.as_str()),
+        (Some(1), "NVIDIA's kernel module is not loaded")
+    );
     // Somebody listens and never answers: that is no reason to wait.
     let _silent = std::os::unix::net::UnixListener::bind(node.root().join("http.sock")).unwrap();
     let began = Instant::now();
@@ -70,7 +78,8 @@ async fn without_a_daemon_check_says_what_can_be_seen_and_soon() {
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
-/// What node problem detector reads (pkg/custompluginmonitor/types): an unknown key would mean nothing to it.
+/// What node problem detector reads (pkg/custompluginmonitor/types): an unknown key would mean
+/// nothing to it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Monitor {
@@ -121,17 +130,22 @@ fn seconds(text: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_monitor_of_node_problem_detector_is_one_that_it_takes_and_its_commands_are_ours() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/node-problem-detector/gpu-monitor.json");
+    let file =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/node-problem-detector/gpu-monitor.json");
     let monitor: Monitor = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!(monitor.plugin, "custom");
     assert!(!monitor.source.is_empty() && monitor.metrics_reporting);
     let config = &monitor.plugin_config;
     assert!(seconds(&config.invoke_interval) > seconds(&config.timeout));
-    assert!(config.concurrency >= monitor.rules.len() && config.enable_message_change_based_condition_update);
+    assert!(
+        config.concurrency >= monitor.rules.len()
+            && config.enable_message_change_based_condition_update
+    );
     let node = eight_h100s();
     for rule in &monitor.rules {
         assert_eq!(rule.kind, "permanent");
-        let condition = monitor.conditions.iter().find(|condition| condition.kind == rule.condition);
+        let condition =
+            monitor.conditions.iter().find(|condition| condition.kind == rule.condition);
         let condition = condition.expect("a permanent problem needs its condition");
         assert!(condition.reason != rule.reason && !condition.message.is_empty());
         // A rule that has longer than all of them is refused.
@@ -143,7 +157,8 @@ async fn the_monitor_of_node_problem_detector_is_one_that_it_takes_and_its_comma
         assert!(matches!(printed.code, Some(1 | 2)), "{arguments:?}: {}", printed.text);
         assert!(printed.text.len() <= config.max_output_length);
     }
-    let conditions: Vec<&str> = monitor.conditions.iter().map(|condition| condition.kind.as_str()).collect();
+    let conditions: Vec<&str> =
+        monitor.conditions.iter().map(|condition| condition.kind.as_str()).collect();
     assert_eq!(conditions, ["GPUUnhealthy", "GPUNotRegistered", "NVMLNotAnswering"]);
 }
 
@@ -166,14 +181,22 @@ async fn beside_the_daemon_status_and_check_say_what_it_knows() {
     let table = run(&rig.node, &options, &["status"]).await;
     assert_eq!(table.code, Some(0), "{}", table.text);
     let lines: Vec<&str> = table.text.lines().collect();
-    assert!(lines[0].starts_with("gpu-device-plugin 0.1.0, up ") && lines[0].ends_with(", ready"), "{}", table.text);
+    assert!(
+        lines[0].starts_with("gpu-device-plugin 0.1.0, up ") && lines[0].ends_with(", ready"),
+        "{}",
+        table.text
+    );
     assert_eq!(lines[1], "driver 580.95.05, CUDA 13.0, NVML is up");
     assert_eq!(lines[3], "GPU  MODEL           NUMA  HEALTH             RESOURCE        HOLDER");
     assert_eq!(lines[7], "3    H100 80GB HBM3  0     Unhealthy: Xid 79  nvidia.com/gpu  -");
     assert!(lines[4..12].iter().any(|line| line.ends_with("/train-0/main")), "{}", table.text);
     assert!(lines[13].starts_with("GPU 3 Unhealthy for "), "{}", table.text);
     let wide = run(&rig.node, &options, &["status", "-o", "wide"]).await;
-    assert!(wide.text.contains(&rig.node.uuid(3)) && wide.text.contains("Last events"), "{}", wide.text);
+    assert!(
+        wide.text.contains(&rig.node.uuid(3)) && wide.text.contains("Last events"),
+        "{}",
+        wide.text
+    );
 
     let json = run(&rig.node, &options, &["status", "-o", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json.text).unwrap();
@@ -197,18 +220,25 @@ async fn beside_the_daemon_status_and_check_say_what_it_knows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_daemons_container_no_argument_is_needed() {
-    const ALONE: [&str; 6] = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    const ALONE: [&str; 6] =
+        ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let mut alone = std::process::Command::new("unshare");
     alone.args(ALONE).arg("true");
     if !alone.status().is_ok_and(|status| status.success()) {
-        println!("not tested: this machine allows no namespace of processes in which the daemon could be the first");
+        println!(
+            "not tested: this machine allows no namespace of processes in which the daemon could \
+                be the first"
+        );
         return;
     }
     let node = eight_h100s();
-    // As `kubectl exec` does: beside the first process, with its environment and without its arguments.
+    // As `kubectl exec` does: beside the first process, with its environment and without its
+    // arguments.
     let script = "(until \"$0\" status; do sleep 0.1; done) & exec \"$0\" \"$@\"";
-    let options = ALONE.iter().fold(PluginOptions::new("unshare").bare(), |options, word| options.arg(*word));
-    let options = options.arg("sh").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_gpu-device-plugin"));
+    let options =
+        ALONE.iter().fold(PluginOptions::new("unshare").bare(), |options, word| options.arg(*word));
+    let options =
+        options.arg("sh").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_gpu-device-plugin"));
     let http = format!("--http-address=unix:{}", node.root().join("http.sock").display());
     let options = options
         .arg(http)

@@ -1,6 +1,10 @@
-//! End to end: the real binary against the strict fake kubelet and the fake NVML, over real unix sockets.
+//! End to end: the real binary against the strict fake kubelet and the fake NVML, over real unix
+//! sockets.
 
-#![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "in the helpers too, a panic is a failed test with its place"
+)]
 
 mod doctor;
 mod driver;

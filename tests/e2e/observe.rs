@@ -1,4 +1,5 @@
-//! The operator's edge of the real binary: metrics, probes, status and the page, as things happen on the node.
+//! The operator's edge of the real binary: metrics, probes, status and the page, as things happen
+//! on the node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -54,7 +55,9 @@ pub(crate) async fn until(
 }
 
 async fn until_metric(http: &HttpAddress, line: &str) -> String {
-    until(http, "/metrics", line, |answer| answer.body.lines().any(|there| there == line)).await.body
+    until(http, "/metrics", line, |answer| answer.body.lines().any(|there| there == line))
+        .await
+        .body
 }
 
 fn json(answer: &HttpAnswer) -> serde_json::Value {
@@ -81,19 +84,26 @@ async fn a_node_that_is_well_is_told_so_everywhere() {
     let (rig, http) = rig().await;
     until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
     assert_eq!(http.get("/healthz").await.unwrap().status, 200);
-    let metrics = until_metric(&http, "gpu_device_plugin_kubelet_registered{resource=\"nvidia.com/gpu\"} 1").await;
+    let metrics =
+        until_metric(&http, "gpu_device_plugin_kubelet_registered{resource=\"nvidia.com/gpu\"} 1")
+            .await;
     for line in [
         "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"healthy\"} 8",
         "gpu_device_plugin_nvml_up 1",
         "gpu_device_plugin_listandwatch_streams{resource=\"nvidia.com/gpu\"} 1",
-        "gpu_device_plugin_kubelet_registrations_total{resource=\"nvidia.com/gpu\",result=\"ok\"} 1",
+        "gpu_device_plugin_kubelet_registrations_total{resource=\"nvidia.com/gpu\",result=\"ok\"} \
+            1",
         "gpu_device_plugin_config_last_reload_successful 1",
     ] {
         assert!(metrics.contains(line), "{line} in\n{metrics}");
     }
     let uuid = rig.node.uuid(3);
-    let info = metrics.lines().find(|line| line.contains("device_info") && line.contains(&uuid)).unwrap();
-    assert!(info.contains("gpu=\"3\",pci_bus_id=\"0000") && info.contains("model=\"NVIDIA H100"), "{info}");
+    let info =
+        metrics.lines().find(|line| line.contains("device_info") && line.contains(&uuid)).unwrap();
+    assert!(
+        info.contains("gpu=\"3\",pci_bus_id=\"0000") && info.contains("model=\"NVIDIA H100"),
+        "{info}"
+    );
     let status = json(&http.get("/status").await.unwrap());
     assert_eq!((&status["schemaVersion"], &status["plugin"]["ready"]), (&1.into(), &true.into()));
     assert_eq!(status["resources"][0]["kubelet"]["registered"], true);
@@ -103,7 +113,10 @@ async fn a_node_that_is_well_is_told_so_everywhere() {
     })
     .await;
     let page = http.get("/").await.unwrap();
-    assert!(page.header("content-security-policy").is_some_and(|policy| policy.starts_with("default-src 'none'")));
+    assert!(
+        page.header("content-security-policy")
+            .is_some_and(|policy| policy.starts_with("default-src 'none'"))
+    );
     assert!(page.body.contains("<title>8/8 GPUs"), "{}", page.body);
     rig.assert_flawless();
 }
@@ -114,22 +127,40 @@ async fn an_xid_is_seen_everywhere_and_the_process_stays_alive_and_ready() {
     rig.node.xid(3, 79).unwrap();
     rig.until_healthy(3, false).await;
     let uuid = rig.node.uuid(3);
-    let metrics =
-        until_metric(&http, "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"unhealthy\"} 1").await;
+    let metrics = until_metric(
+        &http,
+        "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"unhealthy\"} 1",
+    )
+    .await;
     for line in [
-        format!("gpu_device_plugin_device_healthy{{uuid=\"{uuid}\",resource=\"nvidia.com/gpu\"}} 0"),
+        format!(
+            "gpu_device_plugin_device_healthy{{uuid=\"{uuid}\",resource=\"nvidia.com/gpu\"}} 0"
+        ),
         format!("gpu_device_plugin_device_unhealthy_reason{{uuid=\"{uuid}\",reason=\"xid\"}} 1"),
         format!("gpu_device_plugin_xid_events_total{{uuid=\"{uuid}\",xid=\"79\"}} 1"),
-        format!("gpu_device_plugin_device_health_transitions_total{{uuid=\"{uuid}\",to=\"unhealthy\"}} 1"),
+        format!(
+            "gpu_device_plugin_device_health_transitions_total{{uuid=\"{uuid}\",to=\"unhealthy\"}} \
+                1"
+        ),
     ] {
         assert!(metrics.contains(&line), "{line} in\n{metrics}");
     }
     let status = json(&http.get("/status").await.unwrap());
     assert_eq!(status["gpus"][3]["reasons"][0]["xid"], 79);
-    assert!(status["events"].as_array().unwrap().iter().any(|event| event["kind"] == "xid" && event["xid"] == 79));
+    assert!(
+        status["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|event| event["kind"] == "xid" && event["xid"] == 79)
+    );
     let page = http.get("/").await.unwrap().body;
     assert!(page.contains("<title>7/8 GPUs") && page.contains("Xid 79 ("), "{page}");
-    assert_eq!(http.get("/healthz").await.unwrap().status, 200, "a bad GPU is no reason to restart");
+    assert_eq!(
+        http.get("/healthz").await.unwrap().status,
+        200,
+        "a bad GPU is no reason to restart"
+    );
     assert_eq!(http.get("/readyz").await.unwrap().status, 200);
 }
 
@@ -141,7 +172,8 @@ async fn without_a_kubelet_it_is_alive_and_not_ready() {
     let answer = until(&http, "/readyz", "not ready", |answer| answer.status == 503).await;
     assert!(answer.body.starts_with("nvidia.com/gpu: "), "{}", answer.body);
     assert_eq!(http.get("/healthz").await.unwrap().status, 200);
-    until_metric(&http, "gpu_device_plugin_kubelet_registered{resource=\"nvidia.com/gpu\"} 0").await;
+    until_metric(&http, "gpu_device_plugin_kubelet_registered{resource=\"nvidia.com/gpu\"} 0")
+        .await;
     rig.kubelet.start_again().await.unwrap();
     until(&http, "/readyz", "ready again", |answer| answer.status == 200).await;
     let status = json(&http.get("/status").await.unwrap());
@@ -160,9 +192,16 @@ async fn a_reload_is_told_whether_it_is_applied_or_refused() {
     std::fs::write(&file, format!("{QUICK}{shared}")).unwrap();
     let metrics = until_metric(&http, "gpu_device_plugin_config_last_reload_successful 1").await;
     for line in ["{result=\"applied\"} 1", "{result=\"refused\"} 1"] {
-        assert!(metrics.contains(&format!("gpu_device_plugin_config_reloads_total{line}")), "{metrics}");
+        assert!(
+            metrics.contains(&format!("gpu_device_plugin_config_reloads_total{line}")),
+            "{metrics}"
+        );
     }
-    until_metric(&http, "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"healthy\"} 32").await;
+    until_metric(
+        &http,
+        "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"healthy\"} 32",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,10 +213,18 @@ async fn a_holder_is_told_by_pod_namespace_and_container() {
     let http = rig.plugin.http(PATIENCE).await.unwrap();
     rig.kubelet.allocate("train-0", "main", GPU, 2).await.unwrap();
     let metrics = until(&http, "/metrics", "two devices held", |answer| {
-        answer.body.lines().filter(|line| line.starts_with("gpu_device_plugin_allocated_devices{")).count() == 2
+        answer
+            .body
+            .lines()
+            .filter(|line| line.starts_with("gpu_device_plugin_allocated_devices{"))
+            .count()
+            == 2
     });
     let metrics = metrics.await.body;
-    assert!(metrics.contains("pod=\"train-0\"") && metrics.contains("container=\"main\""), "{metrics}");
+    assert!(
+        metrics.contains("pod=\"train-0\"") && metrics.contains("container=\"main\""),
+        "{metrics}"
+    );
     let page = http.get("/").await.unwrap().body;
     assert!(page.contains("/train-0 (main)"), "{page}");
     let status = json(&http.get("/status").await.unwrap());
@@ -195,12 +242,22 @@ async fn a_driver_that_is_not_there_is_told_and_is_no_reason_to_restart() {
     let rig = Rig { kubelet, plugin, node };
     let http = rig.plugin.http(PATIENCE).await.unwrap();
     until_metric(&http, "gpu_device_plugin_nvml_up 0").await;
-    let status = until(&http, "/status", "a fault", |answer| json(answer)["nvml"]["fault"]["kind"].is_string()).await;
+    let status = until(&http, "/status", "a fault", |answer| {
+        json(answer)["nvml"]["fault"]["kind"].is_string()
+    })
+    .await;
     assert_eq!(json(&status)["nvml"]["fault"]["kind"], "driver_not_loaded");
-    until(&http, "/readyz", "ready: the configuration puts up with it", |answer| answer.status == 200).await;
+    until(&http, "/readyz", "ready: the configuration puts up with it", |answer| {
+        answer.status == 200
+    })
+    .await;
     assert_eq!(http.get("/healthz").await.unwrap().status, 200);
     rig.node.edit(|state| state.driver.loaded = true).unwrap();
-    until_metric(&http, "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"healthy\"} 8").await;
+    until_metric(
+        &http,
+        "gpu_device_plugin_devices{resource=\"nvidia.com/gpu\",health=\"healthy\"} 8",
+    )
+    .await;
     until_metric(&http, "gpu_device_plugin_nvml_up 1").await;
 }
 
@@ -248,10 +305,16 @@ async fn values_of_labels_are_bounded_whatever_comes() {
             }
         })
         .unwrap();
-    let other = format!("gpu_device_plugin_xid_events_total{{uuid=\"{}\",xid=\"other\"}}", rig.node.uuid(5));
-    let metrics = until(&http, "/metrics", "Xids beyond those that are counted", |answer| answer.body.contains(&other));
+    let other = format!(
+        "gpu_device_plugin_xid_events_total{{uuid=\"{}\",xid=\"other\"}}",
+        rig.node.uuid(5)
+    );
+    let metrics = until(&http, "/metrics", "Xids beyond those that are counted", |answer| {
+        answer.body.contains(&other)
+    });
     let metrics = metrics.await.body;
-    let of_xids = &label_values(&metrics)[&("gpu_device_plugin_xid_events_total".to_owned(), "xid".to_owned())];
+    let of_xids = &label_values(&metrics)
+        [&("gpu_device_plugin_xid_events_total".to_owned(), "xid".to_owned())];
     assert!(of_xids.len() <= 513, "{}", of_xids.len());
     for ((metric, label), values) in label_values(&metrics) {
         let most = if label == "xid" { 513 } else { 32 };
@@ -300,7 +363,8 @@ async fn two_hundred_slow_clients_do_not_keep_an_allocation_waiting() {
     }
     let loaded = median().await;
     println!("Allocate, median: {quiet:?} alone, {loaded:?} beside 200 slow clients");
-    // One that waited for a slow client would wait for as long as the head of a request may take: 5 s.
+    // One that waited for a slow client would wait for as long as the head of a request may take: 5
+    // s.
     assert!(loaded < Duration::from_secs(1), "{quiet:?} became {loaded:?}");
     assert_eq!(http.get("/healthz").await.unwrap().status, 200, "and a probe gets through");
     rig.assert_flawless();
@@ -313,7 +377,8 @@ async fn a_start_is_summed_up_in_one_table_and_for_a_program_in_lines_of_json() 
     let log = rig.plugin.log();
     let table = log.iter().position(|line| line.starts_with("GPU  model")).unwrap();
     assert!(
-        log[table + 1].starts_with("0    NVIDIA H100") && log[table + 8].contains("Healthy  nvidia.com/gpu"),
+        log[table + 1].starts_with("0    NVIDIA H100")
+            && log[table + 8].contains("Healthy  nvidia.com/gpu"),
         "{log:#?}"
     );
     assert_eq!(log.iter().filter(|line| line.contains("the GPUs of this node")).count(), 1);
@@ -325,9 +390,16 @@ async fn a_start_is_summed_up_in_one_table_and_for_a_program_in_lines_of_json() 
     rig.node.xid(3, 79).unwrap();
     rig.until_healthy(3, false).await;
     rig.logged("GPU is Unhealthy").await;
-    let lines: Vec<serde_json::Value> =
-        rig.plugin.log().iter().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect();
+    let lines: Vec<serde_json::Value> = rig
+        .plugin
+        .log()
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("every line is JSON"))
+        .collect();
     let line = lines.iter().find(|line| line["message"] == "GPU is Unhealthy").unwrap();
-    assert_eq!((&line["gpu.index"], &line["xid"], &line["kind"]), (&3.into(), &79.into(), &"xid".into()));
+    assert_eq!(
+        (&line["gpu.index"], &line["xid"], &line["kind"]),
+        (&3.into(), &79.into(), &"xid".into())
+    );
     assert_eq!(line["gpu.uuid"], rig.node.uuid(3));
 }

@@ -1,9 +1,11 @@
-//! Which GPUs the kubelet is told to take: on whole machines as the pure search says, and as well as can be where NVML
-//! does not answer.
+//! Which GPUs the kubelet is told to take: on whole machines as the pure search says, and as well
+//! as can be where NVML does not answer.
 
 use fake_nvml::profiles;
 use fake_nvml::state::{Gpu, State};
-use gpu_device_plugin::device::allocation::{Catalogue, Entry, Policies, Request, WholeGpuPolicy, preferred};
+use gpu_device_plugin::device::allocation::{
+    Catalogue, Entry, Policies, Request, WholeGpuPolicy, preferred,
+};
 use gpu_device_plugin::device::gpu::NumaNode;
 use gpu_device_plugin::device::names::{DeviceId, Uuid};
 use gpu_device_plugin::device::topology::{
@@ -41,7 +43,12 @@ impl Asking {
         answer.iter().map(|id| self.uuids.iter().position(|uuid| uuid == id).unwrap()).collect()
     }
 
-    async fn ask_for(&mut self, available: Vec<String>, must_include: Vec<String>, size: i32) -> Vec<String> {
+    async fn ask_for(
+        &mut self,
+        available: Vec<String>,
+        must_include: Vec<String>,
+        size: i32,
+    ) -> Vec<String> {
         let container = ContainerPreferredAllocationRequest {
             available_device_ids: available,
             must_include_device_ids: must_include,
@@ -88,8 +95,13 @@ fn expected(state: &State, whole: WholeGpuPolicy) -> Catalogue {
     }
     let (topology, findings) = Topology::observed(observation);
     assert_eq!(findings, []);
-    let entry = |(index, gpu)| Entry { id: DeviceId::whole(uuid(gpu)), gpu: uuid(gpu), gpu_index: index };
-    Catalogue::new((0..).zip(&state.gpus).map(entry), &topology, Policies { whole, ..Policies::default() })
+    let entry =
+        |(index, gpu)| Entry { id: DeviceId::whole(uuid(gpu)), gpu: uuid(gpu), gpu_index: index };
+    Catalogue::new(
+        (0..).zip(&state.gpus).map(entry),
+        &topology,
+        Policies { whole, ..Policies::default() },
+    )
 }
 
 /// Some numbers that look like chance and are the same every time.
@@ -117,10 +129,13 @@ async fn on_whole_machines_the_answers_are_those_of_the_pure_search_under_every_
             let mut seed = 7;
             for _ in 0..60 {
                 let uuids = asking.uuids.clone();
-                let free: Vec<String> = uuids.iter().filter(|_| chance(&mut seed, 4) > 0).cloned().rev().collect();
-                let must: Vec<String> = free.iter().filter(|_| chance(&mut seed, 8) == 0).cloned().collect();
+                let free: Vec<String> =
+                    uuids.iter().filter(|_| chance(&mut seed, 4) > 0).cloned().rev().collect();
+                let must: Vec<String> =
+                    free.iter().filter(|_| chance(&mut seed, 8) == 0).cloned().collect();
                 let size = chance(&mut seed, uuids.len() + 1) as i32;
-                let pure = preferred(&catalogue, &Request { available: &free, must_include: &must, size });
+                let pure =
+                    preferred(&catalogue, &Request { available: &free, must_include: &must, size });
                 let answer = asking.ask_for(free.clone(), must.clone(), size).await;
                 assert_eq!(answer, pure.ids, "{size} of {free:?} with {must:?} under {policy}");
             }
@@ -137,14 +152,19 @@ async fn a_pod_gets_gpus_that_are_linked() {
     assert_eq!(asking.ask(&all, &[], 2).await, [0, 3], "two links, and the pair 1-2 stays");
     assert_eq!(asking.ask(&all[1..], &[], 4).await, [4, 5, 6, 7], "the island that is whole");
     let answer = rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap();
-    assert_eq!(answer.envs["NVIDIA_VISIBLE_DEVICES"], format!("{},{}", asking.uuids[0], asking.uuids[3]));
+    assert_eq!(
+        answer.envs["NVIDIA_VISIBLE_DEVICES"],
+        format!("{},{}", asking.uuids[0], asking.uuids[3])
+    );
     rig.assert_flawless();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn links_that_only_one_end_sees_count_for_nothing_and_are_reported() {
     let mut state = profiles::dgx1_v100();
-    state.gpus[3].nvlinks.retain(|link| link.remote_pci_bus_id != profiles::dgx1_v100().gpus[0].pci_bus_id);
+    state.gpus[3]
+        .nvlinks
+        .retain(|link| link.remote_pci_bus_id != profiles::dgx1_v100().gpus[0].pci_bus_id);
     let (rig, mut asking) = serving(state, &plugin()).await;
     let line = rig.logged("do not fit together").await;
     assert!(line.contains(&asking.uuids[0]) && line.contains(&asking.uuids[3]), "{line}");
@@ -156,8 +176,11 @@ async fn links_that_only_one_end_sees_count_for_nothing_and_are_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_and_gaps_in_what_nvml_tells_lower_the_detail_and_fail_nothing() {
-    const LINK: [&str; 3] =
-        ["nvmlDeviceGetNvLinkState", "nvmlDeviceGetNvLinkRemoteDeviceType", "nvmlDeviceGetNvLinkRemotePciInfo_v2"];
+    const LINK: [&str; 3] = [
+        "nvmlDeviceGetNvLinkState",
+        "nvmlDeviceGetNvLinkRemoteDeviceType",
+        "nvmlDeviceGetNvLinkRemotePciInfo_v2",
+    ];
     for (function, code) in LINK
         .into_iter()
         .chain(["nvmlDeviceGetTopologyCommonAncestor", "nvmlDeviceGetNvLinkVersion"])
@@ -174,7 +197,10 @@ async fn errors_and_gaps_in_what_nvml_tells_lower_the_detail_and_fail_nothing() 
         if code == 999 {
             let line = rig.logged("cannot learn all about the links").await;
             assert!(line.contains(function) && line.contains(&asking.uuids[5]), "{line}");
-            assert_eq!(rig.plugin.log().iter().filter(|line| line.contains("cannot learn all")).count(), 1);
+            assert_eq!(
+                rig.plugin.log().iter().filter(|line| line.contains("cannot learn all")).count(),
+                1
+            );
         }
         rig.assert_flawless();
     }
@@ -216,7 +242,11 @@ async fn a_question_about_links_that_hangs_holds_up_nothing() {
     rig.logged(KNOWN).await;
     assert_eq!(asking.ask(&[0, 1, 3], &[], 2).await, [0, 3]);
     assert_eq!(asking.ask(&[1, 4, 5], &[], 2).await, [1, 5]);
-    assert_ne!(asking.ask(&[5, 6, 7], &[], 2).await, [5, 6], "nobody has said that they have two links");
+    assert_ne!(
+        asking.ask(&[5, 6, 7], &[], 2).await,
+        [5, 6],
+        "nobody has said that they have two links"
+    );
     let seen = rig.plugin.log().len();
     rig.node.edit_gpu(5, |gpu| gpu.hangs.clear()).unwrap();
     rig.plugin.wait_for_log_after(seen, KNOWN, crate::rig::PATIENCE).await.unwrap();
@@ -258,7 +288,11 @@ async fn an_odd_request_is_answered_and_said_once_a_minute() {
     }
     for reason in ["size_not_positive", "too_few", "unknown_ids", "must_include_unavailable"] {
         rig.logged(reason).await;
-        assert_eq!(rig.plugin.log().iter().filter(|line| line.contains(reason)).count(), 1, "{reason}");
+        assert_eq!(
+            rig.plugin.log().iter().filter(|line| line.contains(reason)).count(),
+            1,
+            "{reason}"
+        );
     }
 }
 
@@ -273,7 +307,12 @@ async fn sixteen_gpus_of_which_no_two_are_alike_are_served_at_once_and_searched_
         if chance(&mut seed, 2) == 0 {
             for (from, to) in [(a, b), (b, a)] {
                 let remote_pci_bus_id = buses[to].clone();
-                let link = fake_nvml::state::NvLink { active: true, version: 2, remote_pci_bus_id, remote_type: 0 };
+                let link = fake_nvml::state::NvLink {
+                    active: true,
+                    version: 2,
+                    remote_pci_bus_id,
+                    remote_type: 0,
+                };
                 state.gpus[from].nvlinks.push(link);
             }
         }
@@ -284,7 +323,9 @@ async fn sixteen_gpus_of_which_no_two_are_alike_are_served_at_once_and_searched_
     rig.logged(KNOWN).await;
     assert_eq!(asking.ask_for(uuids.clone(), vec![], 5).await.len(), 5);
     let pure: Vec<Vec<&str>> = (1..16)
-        .map(|size| preferred(&catalogue, &Request { available: &uuids, must_include: &[], size }).ids)
+        .map(|size| {
+            preferred(&catalogue, &Request { available: &uuids, must_include: &[], size }).ids
+        })
         .collect();
     // Until the table is ready the answers are good, and then they are the best.
     let mut answers = Vec::new();

@@ -12,7 +12,8 @@ const GAP: Duration = Duration::from_secs(2);
 impl Rig {
     /// Waits until podresources was asked once more than `before`.
     pub(crate) async fn asked_after(&self, before: usize) -> Vec<Instant> {
-        let asked = || Some(self.kubelet.pod_resources_asked()).filter(|asked| asked.len() > before);
+        let asked =
+            || Some(self.kubelet.pod_resources_asked()).filter(|asked| asked.len() > before);
         self.eventually("podresources is asked", async || asked()).await
     }
 }
@@ -26,9 +27,13 @@ async fn the_kubelet_is_asked_at_the_start_and_soon_but_not_often_after_allocati
     }
     let asked = rig.asked_after(1).await;
     let pause = asked[1] - asked[0];
-    // The plugin counts from before it looks for the socket, and the kubelet from when the call has come.
+    // The plugin counts from before it looks for the socket, and the kubelet from when the call has
+    // come.
     assert!(pause >= GAP - Duration::from_millis(500), "{pause:?}");
-    assert!(pause < Duration::from_secs(9), "long before the next one without an allocation: {pause:?}");
+    assert!(
+        pause < Duration::from_secs(9),
+        "long before the next one without an allocation: {pause:?}"
+    );
     assert!(rig.kubelet.pod_resources_asked().len() <= 3, "four allocations are one reason");
     rig.assert_flawless();
 }

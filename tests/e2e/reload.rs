@@ -16,14 +16,19 @@ fn write(rig: &Rig, text: &str) {
 
 /// Time-slicing under another name.
 fn renamed(replicas: u32) -> String {
-    SLICED.replace("timeSlicing:\n", "timeSlicing:\n    renameByDefault: true\n").replace('4', &replicas.to_string())
+    SLICED
+        .replace("timeSlicing:\n", "timeSlicing:\n    renameByDefault: true\n")
+        .replace('4', &replicas.to_string())
 }
 
 /// Writes another configuration and waits until it is in force.
 async fn change(rig: &Rig, text: &str) {
     let seen = rig.plugin.log().len();
     write(rig, text);
-    rig.plugin.wait_for_log_after(seen, "the new configuration is in force", PATIENCE).await.unwrap();
+    rig.plugin
+        .wait_for_log_after(seen, "the new configuration is in force", PATIENCE)
+        .await
+        .unwrap();
 }
 
 /// The plugin's sockets: a server that was started anew has another.
@@ -39,13 +44,21 @@ async fn a_new_resource_is_served_and_the_old_ids_stay_unhealthy_while_pods_hold
     rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
     let before = sockets(&rig);
     write(&rig, &renamed(4));
-    let view = rig.until("the new resource", |view| view.allocatable(SHARED) == 32 && view.allocatable(GPU) == 0).await;
+    let view = rig
+        .until("the new resource", |view| {
+            view.allocatable(SHARED) == 32 && view.allocatable(GPU) == 0
+        })
+        .await;
     assert_eq!(view.capacity(GPU), 8, "no id that a pod may hold has vanished");
-    assert!(sockets(&rig).iter().any(|socket| *socket == before[0]), "the old resource keeps its socket");
+    assert!(
+        sockets(&rig).iter().any(|socket| *socket == before[0]),
+        "the old resource keeps its socket"
+    );
     assert_eq!(view.accepted(GPU).count(), 1);
     // And back: the pod's device is Healthy again.
     write(&rig, "version: v1\n");
-    rig.until("as before", |view| view.allocatable(GPU) == 8 && view.allocatable(SHARED) == 0).await;
+    rig.until("as before", |view| view.allocatable(GPU) == 8 && view.allocatable(SHARED) == 0)
+        .await;
     rig.assert_flawless();
 }
 
@@ -53,7 +66,8 @@ async fn a_new_resource_is_served_and_the_old_ids_stay_unhealthy_while_pods_hold
 async fn a_resource_that_did_not_change_hears_nothing_of_a_reload() {
     let mig = "nvidia.com/mig-3g.40gb";
     let node = node(profiles::h100x8_mig_mixed());
-    let options = plugin().env("MIG_STRATEGY", "mixed").env("CONFIG_FILE", config(&node, "version: v1"));
+    let options =
+        plugin().env("MIG_STRATEGY", "mixed").env("CONFIG_FILE", config(&node, "version: v1"));
     let rig = rig(node, &options, mig, 2).await;
     rig.until("all resources", |view| view.allocatable(GPU) == 4).await;
     write(&rig, SLICED);
@@ -74,7 +88,11 @@ async fn an_invalid_change_is_refused_with_its_mistakes_and_the_old_one_stays() 
     let node = eight_h100s();
     let options = plugin().env("CONFIG_FILE", config(&node, SLICED));
     let rig = rig(node, &options, GPU, 32).await;
-    write(&rig, "version: v1\nflags: {migStrategy: sometimes}\nsharing: {timeSlicing: {resources: [{name: gpu}]}}\n");
+    write(
+        &rig,
+        "version: v1\nflags: {migStrategy: sometimes}\nsharing: {timeSlicing: {resources: [{name: \
+            gpu}]}}\n",
+    );
     rig.logged("flags.migStrategy").await;
     rig.logged("replicas").await;
     rig.logged("the configuration before stays in force").await;
@@ -144,16 +162,25 @@ async fn a_config_maps_symlink_swap_is_applied_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
     let node = eight_h100s();
-    let options = plugin().env("CONFIG_FILE", config(&node, "version: v1\nhealth: {suspicion: 300ms}\n"));
+    let options =
+        plugin().env("CONFIG_FILE", config(&node, "version: v1\nhealth: {suspicion: 300ms}\n"));
     let rig = rig(node, &options, GPU, 8).await;
     // Xid 94 is told and makes no GPU Unhealthy, until it is to.
     rig.node.xid(1, 94).unwrap();
     rig.logged("xid=94").await;
     assert_eq!(rig.kubelet.view().allocatable(GPU), 8);
-    change(&rig, "version: v1\nhealth: {suspicion: 300ms, xids: {94: unhealthy}, pollInterval: 100ms}\n").await;
+    change(
+        &rig,
+        "version: v1\nhealth: {suspicion: 300ms, xids: {94: unhealthy}, pollInterval: 100ms}\n",
+    )
+    .await;
     rig.node.xid(2, 94).unwrap();
     rig.until_healthy(2, false).await;
-    assert_eq!(rig.kubelet.view().allocatable(GPU), 7, "what was let pass is not held against GPU 1 now");
+    assert_eq!(
+        rig.kubelet.view().allocatable(GPU),
+        7,
+        "what was let pass is not held against GPU 1 now"
+    );
     // The polls that lift it come by the new interval: by the old one they would take 20 s.
     let began = Instant::now();
     rig.until_healthy(2, true).await;
@@ -161,7 +188,8 @@ async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
     // A cause is over when it counts no more, though its GPU is as it was.
     rig.node.edit_gpu(3, |gpu| gpu.fabric.as_mut().map(|fabric| fabric.status = 999)).unwrap();
     rig.until_healthy(3, false).await;
-    change(&rig, "version: v1\nhealth: {suspicion: 300ms, fabric: event, pollInterval: 100ms}\n").await;
+    change(&rig, "version: v1\nhealth: {suspicion: 300ms, fabric: event, pollInterval: 100ms}\n")
+        .await;
     rig.until_healthy(3, true).await;
     rig.logged("GPU is degraded").await;
     // Nothing is watched, and then all again: what happened meanwhile is found by asking.
@@ -179,10 +207,14 @@ async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mps_that_is_turned_on_for_a_resource_that_is_served_holds_its_replicas_until_the_daemon_answers() {
+async fn mps_that_is_turned_on_for_a_resource_that_is_served_holds_its_replicas_until_the_daemon_answers()
+ {
     let node = eight_h100s();
     let daemon = MpsDaemon::on(&node, GPU);
-    let options = daemon.seen_by(plugin()).env("CONFIG_FILE", config(&node, SLICED)).env("MPS_ROOT", "/run/nvidia/mps");
+    let options = daemon
+        .seen_by(plugin())
+        .env("CONFIG_FILE", config(&node, SLICED))
+        .env("MPS_ROOT", "/run/nvidia/mps");
     let rig = rig(node, &options, GPU, 32).await;
     let by_mps = SLICED.replace("timeSlicing", "mps");
     write(&rig, &by_mps);

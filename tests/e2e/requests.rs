@@ -2,16 +2,17 @@
 
 use simnode::kubelet::KubeletVersion;
 use simnode::proto::{
-    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, PreStartContainerRequest,
-    PreferredAllocationRequest,
+    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest,
+    PreStartContainerRequest, PreferredAllocationRequest,
 };
 use tonic::Code;
 
 use crate::rig::{GPU, Rig};
 
 fn allocate(containers: &[&[&str]]) -> AllocateRequest {
-    let container =
-        |ids: &&[&str]| ContainerAllocateRequest { device_ids: ids.iter().map(ToString::to_string).collect() };
+    let container = |ids: &&[&str]| ContainerAllocateRequest {
+        device_ids: ids.iter().map(ToString::to_string).collect(),
+    };
     AllocateRequest { container_requests: containers.iter().map(container).collect() }
 }
 
@@ -21,7 +22,10 @@ async fn a_pod_gets_the_uuids_of_its_gpus() {
     let answer = rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap();
     let expected = format!("{},{}", rig.node.uuid(0), rig.node.uuid(1));
     assert_eq!(answer.envs["NVIDIA_VISIBLE_DEVICES"], expected);
-    assert_eq!((answer.envs.len(), answer.mounts.len(), answer.devices.len(), answer.cdi_devices.len()), (1, 0, 0, 0));
+    assert_eq!(
+        (answer.envs.len(), answer.mounts.len(), answer.devices.len(), answer.cdi_devices.len()),
+        (1, 0, 0, 0)
+    );
     rig.kubelet.allocate("other", "main", GPU, 6).await.unwrap();
     let refused = rig.kubelet.allocate("third", "main", GPU, 1).await.unwrap_err();
     assert!(refused.to_string().contains("requested number of devices unavailable"), "{refused}");
@@ -34,11 +38,17 @@ async fn several_containers_are_answered_in_order_and_duplicates_once() {
     let uuid = |index| rig.node.uuid(index);
     let (a, b, c) = (uuid(5), uuid(1), uuid(7));
     let mut client = rig.kubelet.client(GPU).await.unwrap();
-    let answer = client.allocate(allocate(&[&[&a, &b, &a], &[&c], &[]])).await.unwrap().into_inner();
-    let envs: Vec<_> =
-        answer.container_responses.iter().map(|container| container.envs["NVIDIA_VISIBLE_DEVICES"].clone()).collect();
+    let answer =
+        client.allocate(allocate(&[&[&a, &b, &a], &[&c], &[]])).await.unwrap().into_inner();
+    let envs: Vec<_> = answer
+        .container_responses
+        .iter()
+        .map(|container| container.envs["NVIDIA_VISIBLE_DEVICES"].clone())
+        .collect();
     assert_eq!(envs, [format!("{b},{a}"), c, String::new()]);
-    assert!(client.allocate(allocate(&[])).await.unwrap().into_inner().container_responses.is_empty());
+    assert!(
+        client.allocate(allocate(&[])).await.unwrap().into_inner().container_responses.is_empty()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,11 +58,24 @@ async fn every_bad_id_is_refused_by_name() {
     let mut client = rig.kubelet.client(GPU).await.unwrap();
     let long = "x".repeat(100_000);
     let replica = format!("{good}::0");
-    for bad in ["GPU-00000000-0000-0000-0000-000000000000", "", " ", "MIG-1", &replica, "a,b", "ü\u{0}", &long] {
+    for bad in [
+        "GPU-00000000-0000-0000-0000-000000000000",
+        "",
+        " ",
+        "MIG-1",
+        &replica,
+        "a,b",
+        "ü\u{0}",
+        &long,
+    ] {
         let error = client.allocate(allocate(&[&[&good], &[&good, bad]])).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument);
         let named = format!("{bad:?}");
-        assert!(error.message().contains(&named[..named.len().min(40)]), "{bad:?}: {}", error.message());
+        assert!(
+            error.message().contains(&named[..named.len().min(40)]),
+            "{bad:?}: {}",
+            error.message()
+        );
         assert!(error.message().len() < 2_000, "{} characters", error.message().len());
     }
     client.allocate(allocate(&[&[&good]])).await.unwrap();
@@ -70,7 +93,9 @@ async fn preferred_allocation_is_never_an_error() {
             allocation_size: size,
         };
         let request = PreferredAllocationRequest { container_requests: vec![container] };
-        client.get_preferred_allocation(request).await.unwrap().into_inner().container_responses[0].device_ids.clone()
+        client.get_preferred_allocation(request).await.unwrap().into_inner().container_responses[0]
+            .device_ids
+            .clone()
     };
     assert_eq!(ask(&all, &all[5..6], 2).await, [all[5].clone(), all[4].clone()]);
     assert_eq!(ask(&all, &[], 4).await, all[0..4]);
@@ -85,7 +110,11 @@ async fn preferred_allocation_is_never_an_error() {
 async fn a_container_start_needs_nothing_of_the_plugin() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     let mut client = rig.kubelet.client(GPU).await.unwrap();
-    let options = client.get_device_plugin_options(simnode::proto::Empty {}).await.unwrap().into_inner();
+    let options =
+        client.get_device_plugin_options(simnode::proto::Empty {}).await.unwrap().into_inner();
     assert!(!options.pre_start_required && options.get_preferred_allocation_available);
-    client.pre_start_container(PreStartContainerRequest { device_ids: vec![rig.node.uuid(0)] }).await.unwrap();
+    client
+        .pre_start_container(PreStartContainerRequest { device_ids: vec![rig.node.uuid(0)] })
+        .await
+        .unwrap();
 }

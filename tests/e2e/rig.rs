@@ -46,7 +46,12 @@ impl Rig {
     }
 
     /// The plugin on a node, with a list that has `allocatable` devices.
-    pub(crate) async fn on(node: Node, config: KubeletConfig, options: &PluginOptions, allocatable: usize) -> Self {
+    pub(crate) async fn on(
+        node: Node,
+        config: KubeletConfig,
+        options: &PluginOptions,
+        allocatable: usize,
+    ) -> Self {
         let kubelet = kubelet(config).await;
         let plugin = Plugin::start(&node, options).expect("the plugin");
         let rig = Self { kubelet, plugin, node };
@@ -55,7 +60,11 @@ impl Rig {
     }
 
     /// Waits for a condition of the kubelet's view; a failure shows the plugin's log.
-    pub(crate) async fn until(&self, what: &str, condition: impl FnMut(&View) -> bool + Send) -> View {
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        condition: impl FnMut(&View) -> bool + Send,
+    ) -> View {
         match self.kubelet.wait_until(what, PATIENCE, condition).await {
             Ok(view) => view,
             Err(error) => panic!("{error:#}\n{}", self.plugin.log().join("\n")),
@@ -69,14 +78,19 @@ impl Rig {
         self.until(&what, |view| view.healthy(GPU, &uuid) == Some(healthy)).await;
     }
 
-    /// The driver reports an Xid on a GPU until it is Unhealthy: an event before the registration is lost, as with the
-    /// real driver.
+    /// The driver reports an Xid on a GPU until it is Unhealthy: an event before the registration
+    /// is lost, as with the real driver.
     pub(crate) async fn xid_until_heard(&self, index: usize, xid: u64) {
         let uuid = self.node.uuid(index);
         let heard = |view: &View| view.healthy(GPU, &uuid) == Some(false);
         for _ in 0..30 {
             self.node.xid(index, xid).expect("the node is ours");
-            if self.kubelet.wait_until("an Xid is heard", Duration::from_secs(1), heard).await.is_ok() {
+            if self
+                .kubelet
+                .wait_until("an Xid is heard", Duration::from_secs(1), heard)
+                .await
+                .is_ok()
+            {
                 break;
             }
         }
@@ -88,16 +102,26 @@ impl Rig {
         self.plugin.wait_for_log(text, PATIENCE).await.expect("the line is written").1
     }
 
-    /// Looks until there is an answer; for what nobody gives notice of. A failure shows the plugin's log.
-    pub(crate) async fn eventually<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    /// Looks until there is an answer; for what nobody gives notice of. A failure shows the
+    /// plugin's log.
+    pub(crate) async fn eventually<T>(
+        &self,
+        what: &str,
+        look: impl AsyncFnMut() -> Option<T>,
+    ) -> T {
         match eventually(what, PATIENCE, look).await {
             Ok(answer) => answer,
             Err(error) => panic!("{error:#}\n{}", self.plugin.log().join("\n")),
         }
     }
 
-    /// What /proc tells of the plugin, at a moment when it has no file open in passing and fulfils the condition.
-    pub(crate) async fn settled(&self, what: &str, condition: impl Fn(&Figures) -> bool) -> Figures {
+    /// What /proc tells of the plugin, at a moment when it has no file open in passing and fulfils
+    /// the condition.
+    pub(crate) async fn settled(
+        &self,
+        what: &str,
+        condition: impl Fn(&Figures) -> bool,
+    ) -> Figures {
         let mut last = self.plugin.figures().expect("the plugin runs");
         let settled = eventually(what, PATIENCE, async || {
             last = self.plugin.figures().expect("the plugin runs");

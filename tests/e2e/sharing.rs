@@ -1,5 +1,5 @@
-//! Which replicas and MIG devices the kubelet is told to take, under each policy, and which whole GPUs with the search
-//! turned off.
+//! Which replicas and MIG devices the kubelet is told to take, under each policy, and which whole
+//! GPUs with the search turned off.
 
 use fake_nvml::profiles;
 use fake_nvml::state::State;
@@ -53,7 +53,9 @@ fn replicas(rig: &Rig, free: &[(usize, &[u32])]) -> Vec<String> {
 /// The plugin with each GPU four times, under a policy.
 async fn sliced(policy: &str) -> (Rig, Asking) {
     let node = eight_h100s();
-    let options = plugin().env("CONFIG_FILE", config(&node, SLICED)).env("SHARED_DEVICES_ALLOCATION_POLICY", policy);
+    let options = plugin()
+        .env("CONFIG_FILE", config(&node, SLICED))
+        .env("SHARED_DEVICES_ALLOCATION_POLICY", policy);
     let rig = rig(node, &options, GPU, 32).await;
     let asking = Asking::of(&rig).await;
     (rig, asking)
@@ -70,7 +72,10 @@ async fn distributed_takes_from_the_gpu_with_the_least_in_use() {
     assert_eq!(places(&rig, &answer), [(0, 1), (0, 2)]);
     let all: Vec<_> = (0..8).map(|gpu| (gpu, ALL)).collect();
     let answer = asking.ask(&replicas(&rig, &all), &[], 8).await;
-    assert_eq!(places(&rig, &answer).iter().map(|(gpu, _)| *gpu).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+    assert_eq!(
+        places(&rig, &answer).iter().map(|(gpu, _)| *gpu).collect::<Vec<_>>(),
+        (0..8).collect::<Vec<_>>()
+    );
     // Pods as the kubelet admits them: eight of one are on eight GPUs.
     for pod in 0..8 {
         rig.kubelet.allocate(&format!("pod-{pod}"), "main", GPU, 1).await.unwrap();
@@ -86,7 +91,9 @@ async fn distributed_takes_from_the_gpu_with_the_least_in_use() {
 async fn packed_fills_the_fullest_gpu_on_which_the_request_fits() {
     let (rig, mut asking) = sliced("packed").await;
     let free = replicas(&rig, &[(0, ALL), (1, &[3]), (2, &[0, 1]), (3, &[0, 1, 2])]);
-    for (size, expected) in [(1, vec![(1, 3)]), (2, vec![(2, 0), (2, 1)]), (3, vec![(3, 0), (3, 1), (3, 2)])] {
+    for (size, expected) in
+        [(1, vec![(1, 3)]), (2, vec![(2, 0), (2, 1)]), (3, vec![(3, 0), (3, 1), (3, 2)])]
+    {
         let answer = asking.ask(&free, &[], size).await;
         assert_eq!(places(&rig, &answer), expected, "{size}");
     }
@@ -98,7 +105,10 @@ async fn packed_fills_the_fullest_gpu_on_which_the_request_fits() {
         rig.kubelet.allocate(&format!("pod-{pod}"), "main", GPU, 1).await.unwrap();
     }
     let held: Vec<String> = rig.kubelet.pod_devices().into_iter().map(|device| device.id).collect();
-    assert!(places(&rig, &held).iter().all(|(gpu, _)| *gpu == 0), "one GPU for four pods: {held:?}");
+    assert!(
+        places(&rig, &held).iter().all(|(gpu, _)| *gpu == 0),
+        "one GPU for four pods: {held:?}"
+    );
     rig.assert_flawless();
 }
 
@@ -129,11 +139,15 @@ fn slices(state: &State, gpu: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn mig_devices_are_counted_by_their_physical_gpu() {
     for (policy, from) in [("packed", 5), ("distributed", 0), ("spread", 0)] {
-        let options = plugin().env("MIG_STRATEGY", "single").arg("--shared-devices-allocation-policy").arg(policy);
+        let options = plugin()
+            .env("MIG_STRATEGY", "single")
+            .arg("--shared-devices-allocation-policy")
+            .arg(policy);
         let rig = rig(node(profiles::h100x8_mig_single()), &options, GPU, 56).await;
         let state = rig.node.state();
         // Four of the seven slices of GPU 5 are in use.
-        let mut free: Vec<String> = (0..8).filter(|gpu| *gpu != 5).flat_map(|gpu| slices(&state, gpu)).collect();
+        let mut free: Vec<String> =
+            (0..8).filter(|gpu| *gpu != 5).flat_map(|gpu| slices(&state, gpu)).collect();
         free.extend(slices(&state, 5).drain(..3));
         let answer = Asking::of(&rig).await.ask(&free, &[], 1).await;
         assert!(slices(&state, from).contains(&answer[0]), "{policy}: {answer:?}");
@@ -155,12 +169,19 @@ async fn the_search_for_whole_gpus_can_be_turned_off() {
         let mut ask = async |free: &[usize]| {
             let free: Vec<String> = free.iter().map(|gpu| uuids[*gpu].clone()).collect();
             let answer = asking.ask(&free, &[], 2).await;
-            answer.iter().map(|id| uuids.iter().position(|uuid| uuid == id).unwrap()).collect::<Vec<_>>()
+            answer
+                .iter()
+                .map(|id| uuids.iter().position(|uuid| uuid == id).unwrap())
+                .collect::<Vec<_>>()
         };
         // 1 and 5 have two links, 1 and 3 one NUMA node, and the lowest indices.
         assert_eq!(ask(&[1, 3, 5]).await, expected, "{policy}");
         // With 3 the only one of its node, NUMA nodes and indices disagree.
-        assert_eq!(ask(&[3, 4, 5]).await, if policy == "index" { [3, 4] } else { [4, 5] }, "{policy}");
+        assert_eq!(
+            ask(&[3, 4, 5]).await,
+            if policy == "index" { [3, 4] } else { [4, 5] },
+            "{policy}"
+        );
         rig.assert_flawless();
     }
 }
@@ -168,7 +189,9 @@ async fn the_search_for_whole_gpus_can_be_turned_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_policy_in_the_file_is_in_force_at_once() {
     let node = eight_h100s();
-    let file = |policy: &str| format!("{SLICED}flags: {{plugin: {{sharedDevicesAllocationPolicy: {policy}}}}}\n");
+    let file = |policy: &str| {
+        format!("{SLICED}flags: {{plugin: {{sharedDevicesAllocationPolicy: {policy}}}}}\n")
+    };
     let options = plugin().env("CONFIG_FILE", config(&node, &file("distributed")));
     let rig = rig(node, &options, GPU, 32).await;
     let mut asking = Asking::of(&rig).await;
@@ -176,8 +199,15 @@ async fn another_policy_in_the_file_is_in_force_at_once() {
     assert_eq!(places(&rig, &asking.ask(&free, &[], 1).await), [(0, 0)]);
     let seen = rig.plugin.log().len();
     config(&rig.node, &file("packed"));
-    rig.plugin.wait_for_log_after(seen, "the new configuration is in force", PATIENCE).await.unwrap();
+    rig.plugin
+        .wait_for_log_after(seen, "the new configuration is in force", PATIENCE)
+        .await
+        .unwrap();
     assert_eq!(places(&rig, &asking.ask(&free, &[], 1).await), [(1, 0)]);
-    assert_eq!(rig.kubelet.view().resource(GPU).unwrap().lists_received, 1, "no list changes by it");
+    assert_eq!(
+        rig.kubelet.view().resource(GPU).unwrap().lists_received,
+        1,
+        "no list changes by it"
+    );
     rig.assert_flawless();
 }

@@ -11,22 +11,25 @@ const WARM: u64 = 100;
 async fn a_thousand_kubelet_restarts_leak_nothing() {
     let node = eight_h100s();
     let config = node.kubelet();
-    // One heap, as the image sets it: with one for each thread glibc keeps ever more for some thousand restarts, and a
-    // leak would hide in that.
+    // One heap, as the image sets it: with one for each thread glibc keeps ever more for some
+    // thousand restarts, and a leak would hide in that.
     let options = plugin().env("HEALTH_POLL_INTERVAL", "100ms").env("MALLOC_ARENA_MAX", "1");
     let rig = Rig::on(node, config, &options, 8).await;
     let mut warm = None;
     for life in 2..=1001 {
         rig.kubelet.restart().await.unwrap();
-        rig.until("the list in a new life", |view| view.life == life && view.allocatable(GPU) == 8).await;
+        rig.until("the list in a new life", |view| view.life == life && view.allocatable(GPU) == 8)
+            .await;
         if life == WARM {
             warm = Some(rig.settled("the first of them", |_| true).await);
         }
     }
     let warm = warm.unwrap();
     // A thread that is not needed any more stays for some seconds.
-    let no_more = |last: &Figures| last.threads <= warm.threads && last.descriptors <= warm.descriptors;
-    let last = rig.settled(&format!("no more threads and descriptors than in {warm:?}"), no_more).await;
+    let no_more =
+        |last: &Figures| last.threads <= warm.threads && last.descriptors <= warm.descriptors;
+    let last =
+        rig.settled(&format!("no more threads and descriptors than in {warm:?}"), no_more).await;
     assert_eq!(rig.node.plugin_sockets().len(), 1);
     // What the allocator keeps settles; 150 bytes lost at each restart would be more than this.
     assert!(last.anonymous_kib <= warm.anonymous_kib + 128, "from {warm:?} to {last:?}");

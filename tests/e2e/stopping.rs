@@ -47,7 +47,10 @@ async fn a_client_that_says_nothing_holds_up_no_stop_and_no_restart() {
     let socket = rig.node.plugin_sockets().remove(0);
     let _silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     std::fs::remove_file(&socket).unwrap();
-    rig.until("registered again", |view| view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8).await;
+    rig.until("registered again", |view| {
+        view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8
+    })
+    .await;
     let _silent = std::os::unix::net::UnixStream::connect(&rig.node.plugin_sockets()[0]).unwrap();
     rig.plugin.terminate().unwrap();
     assert_eq!(rig.plugin.wait_exit(TERMINATION).await.unwrap().code(), Some(0));
@@ -58,7 +61,9 @@ async fn a_client_that_says_nothing_holds_up_no_stop_and_no_restart() {
 async fn while_the_driver_hangs_allocations_and_lists_go_on() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     rig.node
-        .edit(|state| state.hangs = vec!["nvmlDeviceGetCount_v2".to_owned(), "nvmlEventSetWait_v2".to_owned()])
+        .edit(|state| {
+            state.hangs = vec!["nvmlDeviceGetCount_v2".to_owned(), "nvmlEventSetWait_v2".to_owned()]
+        })
         .unwrap();
     let started = Instant::now();
     rig.kubelet.allocate("pod", "main", GPU, 4).await.unwrap();
@@ -84,7 +89,12 @@ async fn a_second_signal_aborts() {
         }
         let _ = plugin.terminate();
     };
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6), "{:?}", plugin.log());
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(6),
+        "{:?}",
+        plugin.log()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
-//! The image is swapped under running pods: what NVIDIA's plugin left in the kubelet's checkpoint is valid for ours.
+//! The image is swapped under running pods: what NVIDIA's plugin left in the kubelet's checkpoint
+//! is valid for ours.
 //!
-//! The files in `checkpoints/` have the form in which a kubelet keeps the answers of NVIDIA's plugin v0.20.0, checksum
-//! included, for nodes of simnode's profiles.
+//! The files in `checkpoints/` have the form in which a kubelet keeps the answers of NVIDIA's
+//! plugin v0.20.0, checksum included, for nodes of simnode's profiles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,10 +37,15 @@ struct Held {
 fn held(kubelet: &Kubelet) -> Vec<Held> {
     let mut by_container = BTreeMap::<_, Vec<String>>::new();
     for device in kubelet.pod_devices() {
-        by_container.entry((device.pod, device.container, device.resource)).or_default().push(device.id);
+        by_container
+            .entry((device.pod, device.container, device.resource))
+            .or_default()
+            .push(device.id);
     }
     let containers = by_container.into_iter();
-    containers.map(|((pod, container, resource), ids)| Held { pod, container, resource, ids }).collect()
+    containers
+        .map(|((pod, container, resource), ids)| Held { pod, container, resource, ids })
+        .collect()
 }
 
 fn left() -> Vec<Left> {
@@ -89,11 +95,15 @@ fn left() -> Vec<Left> {
     ]
 }
 
-/// All that a container gets, in no order: NVIDIA's plugin keeps to that of the request, which is random.
+/// All that a container gets, in no order: NVIDIA's plugin keeps to that of the request, which is
+/// random.
 fn unordered(answer: &ContainerAllocateResponse) -> BTreeSet<String> {
     let lines = given(answer).into_iter();
     lines
-        .map(|line| line.split_once('=').map_or(line.clone(), |(name, ids)| format!("{name}={:?}", set(ids))))
+        .map(|line| {
+            line.split_once('=')
+                .map_or(line.clone(), |(name, ids)| format!("{name}={:?}", set(ids)))
+        })
         .collect()
 }
 
@@ -108,7 +118,10 @@ async fn what_nvidias_plugin_allocated_is_still_valid_after_the_swap() {
         std::fs::create_dir_all(node.kubelet_directory()).unwrap();
         std::fs::write(node.kubelet_directory().join(CHECKPOINT), left.checkpoint).unwrap();
         let options = plugin().env("CONFIG_FILE", config(&node, &left.file));
-        let options = left.environment.iter().fold(options, |options, (name, value)| options.env(*name, *value));
+        let options = left
+            .environment
+            .iter()
+            .fold(options, |options, (name, value)| options.env(*name, *value));
         let kubelet = kubelet(node.kubelet().version(KubeletVersion::V1_36)).await;
         let held = held(&kubelet);
         assert!(!held.is_empty(), "the kubelet takes the file as its own");
@@ -134,15 +147,21 @@ async fn served(rig: &Rig, left: &Left, life: u64) {
     }
 }
 
-/// Each container starts again with NVIDIA's answer, and ours for the same devices would be the same.
+/// Each container starts again with NVIDIA's answer, and ours for the same devices would be the
+/// same.
 async fn still_valid(rig: &Rig, held: &[Held]) {
     for before in held {
-        let answer = rig.kubelet.allocate(&before.pod, &before.container, &before.resource, before.ids.len()).await;
+        let answer = rig
+            .kubelet
+            .allocate(&before.pod, &before.container, &before.resource, before.ids.len())
+            .await;
         let answer = answer.unwrap();
         let mut client = rig.kubelet.client(&before.resource).await.unwrap();
         let device_ids = before.ids.clone();
-        let request = AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids }] };
-        let ours = client.allocate(request).await.unwrap().into_inner().container_responses.remove(0);
+        let request =
+            AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids }] };
+        let ours =
+            client.allocate(request).await.unwrap().into_inner().container_responses.remove(0);
         assert_eq!(unordered(&ours), unordered(&answer), "{before:?}");
     }
 }
@@ -150,8 +169,10 @@ async fn still_valid(rig: &Rig, held: &[Held]) {
 /// A new pod gets all that is not held, and nothing else.
 async fn the_rest_is_free(rig: &Rig, left: &Left, held: &[Held]) {
     for (resource, count) in left.resources {
-        let taken: usize = held.iter().filter(|held| held.resource == *resource).map(|held| held.ids.len()).sum();
-        let one_more = rig.kubelet.allocate("greedy", "main", resource, count - taken + 1).await.unwrap_err();
+        let taken: usize =
+            held.iter().filter(|held| held.resource == *resource).map(|held| held.ids.len()).sum();
+        let one_more =
+            rig.kubelet.allocate("greedy", "main", resource, count - taken + 1).await.unwrap_err();
         assert!(one_more.to_string().contains("unavailable"), "{one_more}");
         rig.kubelet.allocate("new", "main", resource, count - taken).await.unwrap();
     }

@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use prost::Message;
-use simnode::proto::{AllocateRequest, AllocateResponse, ContainerAllocateRequest, PreferredAllocationResponse};
+use simnode::proto::{
+    AllocateRequest, AllocateResponse, ContainerAllocateRequest, PreferredAllocationResponse,
+};
 use tonic::Code;
 
 use crate::cases;
@@ -25,14 +27,16 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     seeds.collect()
 }
 
-/// A message is answered as what it says, or refused: as one that means nothing, by gRPC, or for its ids, by us.
+/// A message is answered as what it says, or refused: as one that means nothing, by gRPC, or for
+/// its ids, by us.
 fn holds(served: &Served, bytes: &[u8]) -> Result<(), TestCaseError> {
     let answer = served.send("Allocate", bytes.to_vec());
     match (AllocateRequest::decode(bytes), answer) {
         (Ok(request), Ok(answer)) => {
             let answer = AllocateResponse::decode(&answer[..]).unwrap();
             prop_assert_eq!(answer.container_responses.len(), request.container_requests.len());
-            for (asked, given) in request.container_requests.iter().zip(&answer.container_responses) {
+            for (asked, given) in request.container_requests.iter().zip(&answer.container_responses)
+            {
                 let visible = &given.envs["NVIDIA_VISIBLE_DEVICES"];
                 prop_assert_eq!(served.expected(&asked.device_ids), Ok(visible.clone()));
             }
@@ -40,12 +44,19 @@ fn holds(served: &Served, bytes: &[u8]) -> Result<(), TestCaseError> {
         (Ok(request), Err(status)) => {
             prop_assert_eq!(status.code(), Code::InvalidArgument, "{}", status);
             let ids = request.container_requests.iter().flat_map(|container| &container.device_ids);
-            prop_assert!(ids.into_iter().any(|id| served.expected(std::slice::from_ref(id)).is_err()), "{}", status);
+            prop_assert!(
+                ids.into_iter().any(|id| served.expected(std::slice::from_ref(id)).is_err()),
+                "{}",
+                status
+            );
         }
         (Err(_), Err(status)) => prop_assert_eq!(status.code(), Code::Internal, "{}", status),
-        (Err(error), Ok(_)) => return Err(TestCaseError::fail(format!("answered what is no message: {error}"))),
+        (Err(error), Ok(_)) => {
+            return Err(TestCaseError::fail(format!("answered what is no message: {error}")));
+        }
     }
-    // The other methods with the same bytes: an answer or an error, and never an error for a preference that was understood.
+    // The other methods with the same bytes: an answer or an error, and never an error for a
+    // preference that was understood.
     if let Ok(answer) = served.send("GetPreferredAllocation", bytes.to_vec()) {
         prop_assert!(PreferredAllocationResponse::decode(&answer[..]).is_ok());
     }
@@ -57,7 +68,8 @@ fn holds(served: &Served, bytes: &[u8]) -> Result<(), TestCaseError> {
 /// The message that asks for a device, whole.
 fn sound() -> Vec<u8> {
     let device_ids = SERVED.known.iter().take(2).map(|(id, _)| id.clone()).collect();
-    AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids }] }.encode_to_vec()
+    AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids }] }
+        .encode_to_vec()
 }
 
 #[test]

@@ -4,22 +4,28 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use simnode::proto::{
-    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, PreferredAllocationRequest,
+    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest,
+    PreferredAllocationRequest,
 };
 use tonic::Code;
 
 use crate::cases;
 use crate::served::{NODES, Node, Served, known};
 
-static SERVED: LazyLock<Vec<Served>> = LazyLock::new(|| NODES.into_iter().map(Served::of).collect());
+static SERVED: LazyLock<Vec<Served>> =
+    LazyLock::new(|| NODES.into_iter().map(Served::of).collect());
 
-/// The longest text of an error: gRPC carries it in a header, and the kubelet puts it into an event of the pod.
+/// The longest text of an error: gRPC carries it in a header, and the kubelet puts it into an event
+/// of the pod.
 const LONGEST_ERROR: usize = 1024;
 
 /// An id of one of the nodes, one that is nearly one, or anything.
 fn id() -> impl Strategy<Value = String> {
-    let real: Vec<String> =
-        NODES.into_iter().flat_map(|node: Node| known(&node.inventory())).map(|(id, _)| id).collect();
+    let real: Vec<String> = NODES
+        .into_iter()
+        .flat_map(|node: Node| known(&node.inventory()))
+        .map(|(id, _)| id)
+        .collect();
     let real = proptest::sample::select(real);
     prop_oneof![
         12 => real.clone(),
@@ -63,7 +69,8 @@ proptest! {
                 let begins = format!("cannot allocate {}", &shown[..shown.len() - 1]);
                 let text = status.message();
                 prop_assert!(text.starts_with(&begins), "{} in {}", begins, text);
-                prop_assert!(text.contains(" of nvidia.com/gpu: ") && text.len() < LONGEST_ERROR, "{}", text);
+                prop_assert!(text.contains(" of nvidia.com/gpu: \
+                    ") && text.len() < LONGEST_ERROR, "{}", text);
             }
             (expected, answer) => {
                 return Err(TestCaseError::fail(format!("expected {expected:?}, got {answer:?}")));

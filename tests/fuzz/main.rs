@@ -1,10 +1,14 @@
-//! What the kubelet's socket may bring, by chance: any bytes and any ids come to an answer or to a precise error, and the
-//! server goes on.
+//! What the kubelet's socket may bring, by chance: any bytes and any ids come to an answer or to a
+//! precise error, and the server goes on.
 //!
-//! Inputs that once did otherwise are kept: bytes in `seeds/`, which are mutated too, and cases that proptest has made
-//! small in `*.regressions` beside this file. `PROPTEST_CASES=100000 cargo test --test fuzz` looks further.
+//! Inputs that once did otherwise are kept: bytes in `seeds/`, which are mutated too, and cases
+//! that proptest has made small in `*.regressions` beside this file. `PROPTEST_CASES=100000 cargo
+//! test --test fuzz` looks further.
 
-#![allow(clippy::unwrap_used, reason = "in the helpers too, a panic is a failed test with its place")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "in the helpers too, a panic is a failed test with its place"
+)]
 
 mod bytes;
 mod ids;

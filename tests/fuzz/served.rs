@@ -60,7 +60,10 @@ pub(crate) fn known(inventory: &Inventory) -> Vec<(String, String)> {
     let devices = inventory.devices(&ResourceName::gpu()).unwrap().values();
     let mut devices: Vec<_> = devices.collect();
     devices.sort_by(|a, b| a.place().cmp(&b.place()));
-    devices.into_iter().map(|device| (device.id.to_string(), device.id.uuid().to_string())).collect()
+    devices
+        .into_iter()
+        .map(|device| (device.id.to_string(), device.id.uuid().to_string()))
+        .collect()
 }
 
 /// The server of a node's resource, with two kinds of clients.
@@ -76,19 +79,33 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn of(node: Node) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let inventory = node.inventory();
         let known = known(&inventory);
         let (publish, snapshots) = watch::channel(Arc::new(inventory));
         let telemetry = Telemetry::new(Calls::default(), Allocations::default());
         let (server, client, raw) = runtime.block_on(async {
-            let server = Server::start(directory.path(), &ResourceName::gpu(), snapshots, &telemetry).unwrap();
+            let server =
+                Server::start(directory.path(), &ResourceName::gpu(), snapshots, &telemetry)
+                    .unwrap();
             let client = Kubelet::dial(server.path().to_owned()).await.unwrap();
             let address = format!("unix://{}", server.path().display());
             (server, client, Endpoint::from_shared(address).unwrap().connect().await.unwrap())
         });
-        Self { known, client, raw, _server: server, _publish: publish, _directory: directory, runtime }
+        Self {
+            known,
+            client,
+            raw,
+            _server: server,
+            _publish: publish,
+            _directory: directory,
+            runtime,
+        }
     }
 
     /// Calls a method with these bytes in the place of a message.
@@ -103,7 +120,9 @@ impl Served {
 
     /// Waits for an answer, which has to come.
     pub(crate) fn wait<T>(&self, call: impl Future<Output = T>) -> T {
-        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, call).await }).expect("an answer in time")
+        self.runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, call).await })
+            .expect("an answer in time")
     }
 
     /// What a container is told of these ids, if all are known: each device once, in order.

@@ -2,7 +2,8 @@ use super::args::{Action, Invocation, command};
 use super::*;
 
 fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
-    let arguments = std::iter::once("gpu-device-plugin").chain(arguments.iter().copied()).map(Into::into);
+    let arguments =
+        std::iter::once("gpu-device-plugin").chain(arguments.iter().copied()).map(Into::into);
     Invocation::parse(arguments, |_| None)
 }
 
@@ -55,7 +56,8 @@ fn a_switch_takes_a_value_only_behind_its_equals_sign() {
 fn help_names_every_flag_variable_key_and_default() {
     let help = command().render_long_help().to_string();
     for setting in super::settings::ALL {
-        let words = setting.flag.iter().chain(setting.env).chain(setting.key.iter()).chain(setting.aliases);
+        let words =
+            setting.flag.iter().chain(setting.env).chain(setting.key.iter()).chain(setting.aliases);
         for word in words {
             assert!(help.contains(word), "{word}");
         }

@@ -22,14 +22,19 @@ struct Written<'a> {
 
 impl Written<'_> {
     fn load(&self) -> Result<Loaded, Refused> {
-        let arguments = std::iter::once("gpu-device-plugin").chain(self.flags.iter().copied()).map(Into::into);
+        let arguments =
+            std::iter::once("gpu-device-plugin").chain(self.flags.iter().copied()).map(Into::into);
         let environment = |name: &str| {
-            self.environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            self.environment
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
         };
         let sources = args::Invocation::parse(arguments, environment).unwrap().sources;
-        let file = self
-            .file
-            .map(|text| FileText { path: "/config/config.yaml".into(), content: Ok(text.as_bytes().to_vec()) });
+        let file = self.file.map(|text| FileText {
+            path: "/config/config.yaml".into(),
+            content: Ok(text.as_bytes().to_vec()),
+        });
         load(&sources, file.as_ref(), Purpose::Serve)
     }
 

@@ -8,7 +8,11 @@ fn a_flag_counts_before_the_environment_before_the_file_before_the_default() {
     for (written, expected, origin) in [
         (Written::default(), MigStrategy::None, Origin::Default),
         (with_file(file), MigStrategy::Single, Origin::File { line: 2 }),
-        (Written { environment, ..with_file(file) }, MigStrategy::Mixed, Origin::Environment("MIG_STRATEGY")),
+        (
+            Written { environment, ..with_file(file) },
+            MigStrategy::Mixed,
+            Origin::Environment("MIG_STRATEGY"),
+        ),
         (
             Written { environment, flags: &["--mig-strategy=none"], ..with_file(file) },
             MigStrategy::None,
@@ -22,22 +26,29 @@ fn a_flag_counts_before_the_environment_before_the_file_before_the_default() {
 
 #[test]
 fn of_two_variables_the_first_in_the_table_counts() {
-    let config =
-        Written { environment: &[("NVIDIA_CTK_PATH", "/b"), ("NVIDIA_CDI_HOOK_PATH", "/a")], ..Written::default() }
-            .config();
+    let config = Written {
+        environment: &[("NVIDIA_CTK_PATH", "/b"), ("NVIDIA_CDI_HOOK_PATH", "/a")],
+        ..Written::default()
+    }
+    .config();
     assert_eq!(config.injection.cdi.hook_path, std::path::Path::new("/a"));
 }
 
 #[test]
 fn an_empty_key_leaves_the_default_and_an_empty_switch_is_off() {
-    assert_eq!(quiet("flags:\n  migStrategy:\n  plugin: ~\n").layout.mig_strategy, MigStrategy::None);
-    let config = Written { environment: &[("FAIL_ON_INIT_ERROR", "")], ..Written::default() }.config();
+    assert_eq!(
+        quiet("flags:\n  migStrategy:\n  plugin: ~\n").layout.mig_strategy,
+        MigStrategy::None
+    );
+    let config =
+        Written { environment: &[("FAIL_ON_INIT_ERROR", "")], ..Written::default() }.config();
     assert!(!config.process.fail_on_init_error);
 }
 
 #[test]
 fn a_mistake_in_a_value_that_is_overridden_is_a_warning() {
-    let written = Written { flags: &["--mig-strategy=none"], ..with_file("flags: {migStrategy: wrong}") };
+    let written =
+        Written { flags: &["--mig-strategy=none"], ..with_file("flags: {migStrategy: wrong}") };
     let warnings: Vec<_> = written.load().unwrap().warnings().collect();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].ends_with("(overridden by flag --mig-strategy)"), "{warnings:?}");

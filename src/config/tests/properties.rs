@@ -22,7 +22,8 @@ const SEEDS: &[&[u8]] = &[
 #[test]
 fn files_that_are_kept_parse_or_are_refused() {
     for seed in SEEDS {
-        holds(seed.to_vec()).unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(seed)));
+        holds(seed.to_vec())
+            .unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(seed)));
     }
 }
 
@@ -34,7 +35,8 @@ fn holds(bytes: Vec<u8>) -> Result<(), TestCaseError> {
             let shown = show(&loaded.config);
             let again = FileText { path: "c.yaml".into(), content: Ok(shown.clone().into_bytes()) };
             let again = load(&Sources::default(), Some(&again), Purpose::Serve);
-            let again = again.map_err(|refused| TestCaseError::fail(format!("{refused}\n{shown}")))?.config;
+            let again =
+                again.map_err(|refused| TestCaseError::fail(format!("{refused}\n{shown}")))?.config;
             prop_assert!(loaded.config.changes(&again).is_empty(), "{shown}");
         }
         Err(refused) => {
@@ -120,9 +122,11 @@ fn key() -> impl Strategy<Value = String> {
 fn document() -> impl Strategy<Value = String> {
     scalar().prop_recursive(6, 64, 6, |inner| {
         prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
+            proptest::collection::vec(inner.clone(), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(", "))),
             proptest::collection::vec((key(), inner), 0..6).prop_map(|entries| {
-                let entries: Vec<_> = entries.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
+                let entries: Vec<_> =
+                    entries.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
                 format!("{{{}}}", entries.join(", "))
             }),
         ]
@@ -151,7 +155,8 @@ fn likely() -> impl Strategy<Value = String> {
     )
         .prop_map(|(mig, custom, kind, resources, devices, health)| {
             format!(
-                "version: v1\nflags:\n  migStrategy: {mig}\n  mpsRoot: /m\n  plugin: {{customResources: {custom}}}\nsharing:\n  \
+                "version: v1\nflags:\n  migStrategy: {mig}\n  mpsRoot: /m\n  plugin: \
+                    {{customResources: {custom}}}\nsharing:\n  \
                  {kind}:\n    resources: [{}]\ndevices: {devices}\nhealth: {health}\n",
                 resources.join(", ")
             )
@@ -178,7 +183,8 @@ proptest! {
     }
 
     #[test]
-    fn any_text_of_yaml_characters_parses_or_is_refused(text in "[a-c0-9:{}\\[\\],&*!|>'\"%@`#?<~ \\n\\t-]{0,120}") {
+    fn any_text_of_yaml_characters_parses_or_is_refused(text in "[a-c0-9:{}\\[\\],&*!|>'\"%@`#?<~ \
+        \\n\\t-]{0,120}") {
         holds(text.into_bytes())?;
     }
 

@@ -9,7 +9,8 @@ fn source(path: &Path) -> ConfigSource {
     ConfigSource::new(sources)
 }
 
-/// Lays files out as the kubelet does for a ConfigMap: `config.yaml -> ..data/config.yaml`, `..data -> ..<time>`.
+/// Lays files out as the kubelet does for a ConfigMap: `config.yaml -> ..data/config.yaml`, `..data
+/// -> ..<time>`.
 fn config_map(directory: &Path, generation: u32, text: &str) {
     let data = directory.join(format!("..{generation}"));
     std::fs::create_dir(&data).unwrap();
@@ -62,7 +63,10 @@ fn a_check_says_that_there_is_no_mistake_and_tells_the_warnings() {
     let shown = path.display();
     assert_eq!(
         source(&path).check().unwrap(),
-        format!("{shown}: no mistakes\n1 warning:\n  {shown}:1: flag: unknown key, ignored; did you mean flags?\n")
+        format!(
+            "{shown}: no mistakes\n1 warning:\n  {shown}:1: flag: unknown key, ignored; did you \
+                mean flags?\n"
+        )
     );
 }
 
@@ -74,7 +78,8 @@ fn dev_null_is_an_empty_file() {
 
 fn sliced(replicas: u32, more: &str) -> String {
     format!(
-        "sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}, {{name: mig-1g.5gb, replicas: 2}}]}}}}\n{more}"
+        "sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}, {{name: \
+            mig-1g.5gb, replicas: 2}}]}}}}\n{more}"
     )
 }
 

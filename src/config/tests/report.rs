@@ -53,9 +53,12 @@ correct them all and try again; `gpu-device-plugin config check FILE` checks a f
 
 #[test]
 fn a_file_that_cannot_be_read_is_told_with_who_asked_for_it() {
-    let sources = args::Invocation::parse(["x".into()], |name| (name == "CONFIG_FILE").then(|| "/none/c.yaml".into()));
+    let sources = args::Invocation::parse(["x".into()], |name| {
+        (name == "CONFIG_FILE").then(|| "/none/c.yaml".into())
+    });
     let refused = ConfigSource::new(sources.unwrap().sources).load(Purpose::Serve).unwrap_err();
-    let line = "environment CONFIG_FILE: \"/none/c.yaml\" cannot be read: No such file or directory";
+    let line =
+        "environment CONFIG_FILE: \"/none/c.yaml\" cannot be read: No such file or directory";
     assert!(refused.to_string().contains(line), "{refused}");
 }
 
@@ -72,8 +75,10 @@ fn show_prints_every_value_with_its_origin() {
         flags: &["--mig-strategy=single", "--config-file=/config/config.yaml"],
         environment: &[("PASS_DEVICE_SPECS", "true"), ("CDI_DISABLE_HOOKS", "all")],
         file: Some(
-            "flags: {plugin: {customResources: true}}\nresources:\n  gpus:\n  - {pattern: '*H100*', name: h100}\nsharing:\n  \
-             timeSlicing:\n    resources:\n    - name: h100\n      replicas: 3\n      devices: [0, '0:1']\n",
+            "flags: {plugin: {customResources: true}}\nresources:\n  gpus:\n  - {pattern: \
+                '*H100*', name: h100}\nsharing:\n  \
+             timeSlicing:\n    resources:\n    - name: h100\n      replicas: 3\n      devices: [0, \
+             '0:1']\n",
         ),
     }
     .config();
@@ -85,12 +90,18 @@ fn show_prints_every_value_with_its_origin() {
 fn what_is_shown_reads_back_as_the_same_configuration() {
     for (flags, file) in [
         (&[][..], ""),
-        (&["--mps-root=/m"], "sharing: {mps: {renameByDefault: true, resources: [{name: gpu, replicas: 2}]}}"),
+        (
+            &["--mps-root=/m"],
+            "sharing: {mps: {renameByDefault: true, resources: [{name: gpu, replicas: 2}]}}",
+        ),
         (
             &["--devices=0-3,!1,!model=*T400 4GB", "--imex-channel-ids=0", "--driver-root=/a b"],
-            "flags: {plugin: {customResources: true, containerDriverRoot: \"/a: #\\n\\\"b\"}}\nresources: {mig: [{pattern: '1g.*', name: small}]}\n\
-             sharing: {timeSlicing: {resources: [{name: small, rename: tiny, replicas: 2, devices: 3}]}}\n\
-             health: {criticalXIDs: all, xids: {94: event}, pollInterval: 1m30s, relapseWindow: 90m}",
+            "flags: {plugin: {customResources: true, containerDriverRoot: \"/a: \
+                #\\n\\\"b\"}}\nresources: {mig: [{pattern: '1g.*', name: small}]}\n\
+             sharing: {timeSlicing: {resources: [{name: small, rename: tiny, replicas: 2, devices: \
+             3}]}}\n\
+             health: {criticalXIDs: all, xids: {94: event}, pollInterval: 1m30s, relapseWindow: \
+             90m}",
         ),
     ] {
         let config = Written { flags, ..with_file(file) }.config();

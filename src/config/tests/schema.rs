@@ -35,26 +35,33 @@ fn unknown_keys_are_told_with_the_nearest_known_one_and_ignored() {
 #[test]
 fn keys_of_feature_discovery_are_checked_and_mean_nothing_here() {
     quiet(
-        "flags:\n  useNodeFeatureAPI: true\n  gfd:\n    oneshot: false\n    noTimestamp: no\n    sleepInterval: 60s\n    \
+        "flags:\n  useNodeFeatureAPI: true\n  gfd:\n    oneshot: false\n    noTimestamp: no\n    \
+            sleepInterval: 60s\n    \
          outputFile: /x\n    machineTypeFile: /y\n",
     );
     quiet("flags: {gfd: {sleepInterval: infinite}}");
     quiet("flags: {gfd: {sleepInterval: 60000000000}}");
-    assert!(with_file("flags: {gfd: {sleepInterval: soon}}").mistakes()[0].contains("is not a duration"));
+    assert!(
+        with_file("flags: {gfd: {sleepInterval: soon}}").mistakes()[0]
+            .contains("is not a duration")
+    );
 }
 
 #[test]
 fn resources_are_parsed_and_then_ignored() {
-    let text = "resources:\n  gpus:\n  - {pattern: '*A100*', name: a100}\n  mig:\n  - {pattern: 1g.5gb, name: small}\n";
+    let text = "resources:\n  gpus:\n  - {pattern: '*A100*', name: a100}\n  mig:\n  - {pattern: \
+        1g.5gb, name: small}\n";
     let warnings = warnings(text);
     assert_eq!(warnings.len(), 1);
     assert!(
-        warnings[0].contains(":2: resources: is ignored") && warnings[0].contains("customResources"),
+        warnings[0].contains(":2: resources: is ignored")
+            && warnings[0].contains("customResources"),
         "{warnings:?}"
     );
     assert!(with_file(text).config().layout.gpu_names.is_empty());
     assert!(
-        with_file("resources: {gpus: [{pattern: x}]}").mistakes()[0].contains("resources.gpus[0].name: is missing")
+        with_file("resources: {gpus: [{pattern: x}]}").mistakes()[0]
+            .contains("resources.gpus[0].name: is missing")
     );
     let text = format!("flags: {{plugin: {{customResources: true}}}}\n{text}");
     let layout = quiet(&text).layout;
@@ -73,7 +80,10 @@ fn resources_are_required_and_not_empty() {
     ] {
         let written = Written { flags: &["--mps-root=/m"], ..with_file(text) };
         let mistakes = written.mistakes();
-        assert!(mistakes.len() == 1 && mistakes[0].contains("names no resource"), "{text}: {mistakes:?}");
+        assert!(
+            mistakes.len() == 1 && mistakes[0].contains("names no resource"),
+            "{text}: {mistakes:?}"
+        );
     }
     let mistakes = with_file("sharing: {timeSlicing: {resources: gpu}}").mistakes();
     assert!(mistakes.len() == 1 && mistakes[0].contains("is not a list"), "{mistakes:?}");
@@ -90,22 +100,27 @@ fn replicas_are_required_and_two_or_more() {
         ("many", "\"many\" is not"),
         ("[2]", "a list is not"),
     ] {
-        let text = format!("sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}");
+        let text = format!(
+            "sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}"
+        );
         let mistakes = with_file(&text).mistakes();
         assert!(mistakes.len() == 1 && mistakes[0].contains(says), "{replicas}: {mistakes:?}");
     }
     let mistakes = with_file("sharing: {timeSlicing: {resources: [{name: gpu}]}}").mistakes();
     assert!(mistakes[0].contains("resources[0].replicas: is missing"), "{mistakes:?}");
     assert_eq!(
-        replication("sharing: {timeSlicing: {resources: [{name: gpu, replicas: 4.0}]}}").resources[0].replicas,
+        replication("sharing: {timeSlicing: {resources: [{name: gpu, replicas: 4.0}]}}").resources
+            [0]
+        .replicas,
         4
     );
 }
 
 #[test]
 fn a_request_for_more_than_one_fails_by_default_only_with_mps() {
-    let text =
-        |kind: &str, more: &str| format!("sharing: {{{kind}: {{{more}resources: [{{name: gpu, replicas: 2}}]}}}}");
+    let text = |kind: &str, more: &str| {
+        format!("sharing: {{{kind}: {{{more}resources: [{{name: gpu, replicas: 2}}]}}}}")
+    };
     for (kind, more, expected) in [
         ("timeSlicing", "", false),
         ("timeSlicing", "failRequestsGreaterThanOne: true, ", true),
@@ -121,12 +136,14 @@ fn a_request_for_more_than_one_fails_by_default_only_with_mps() {
 
 #[test]
 fn rename_by_default_appends_the_suffix_and_checks_the_length() {
-    let text = "sharing: {timeSlicing: {renameByDefault: true, resources: [{name: nvidia.com/gpu, replicas: 2}]}}";
+    let text = "sharing: {timeSlicing: {renameByDefault: true, resources: [{name: nvidia.com/gpu, \
+        replicas: 2}]}}";
     let replication = replication(text);
     assert_eq!(replication.resources[0].offered_as.as_str(), "nvidia.com/gpu.shared");
     assert_eq!(replication.resources[0].name.as_str(), "nvidia.com/gpu");
     let long = format!(
-        "sharing: {{timeSlicing: {{renameByDefault: true, resources: [{{name: {}, replicas: 2}}]}}}}",
+        "sharing: {{timeSlicing: {{renameByDefault: true, resources: [{{name: {}, replicas: \
+            2}}]}}}}",
         "a".repeat(50)
     );
     assert!(
@@ -138,16 +155,20 @@ fn rename_by_default_appends_the_suffix_and_checks_the_length() {
 
 #[test]
 fn rename_and_devices_are_ignored_unless_custom_resources_are_on() {
-    let sharing = "sharing:\n  timeSlicing:\n    resources:\n    - name: gpu\n      rename: slice\n      devices: [0, '0:1', GPU-1]\n      replicas: 3\n";
+    let sharing = "sharing:\n  timeSlicing:\n    resources:\n    - name: gpu\n      rename: \
+        slice\n      devices: [0, '0:1', GPU-1]\n      replicas: 3\n";
     let warnings = warnings(sharing);
-    assert!(
-        warnings.iter().any(|text| text.contains(":5: sharing.timeSlicing.resources[0].rename: \"slice\" is ignored"))
-    );
-    assert!(
-        warnings.iter().any(|text| text.contains(":6: sharing.timeSlicing.resources[0].devices: a list is ignored"))
-    );
+    assert!(warnings.iter().any(|text| {
+        text.contains(":5: sharing.timeSlicing.resources[0].rename: \"slice\" is ignored")
+    }));
+    assert!(warnings.iter().any(|text| {
+        text.contains(":6: sharing.timeSlicing.resources[0].devices: a list is ignored")
+    }));
     let resource = with_file(sharing).config().sharing.replication().unwrap().resources[0].clone();
-    assert_eq!((resource.offered_as.as_str(), resource.devices), ("nvidia.com/gpu", Selection::All));
+    assert_eq!(
+        (resource.offered_as.as_str(), resource.devices),
+        ("nvidia.com/gpu", Selection::All)
+    );
 
     let text = format!("flags: {{plugin: {{customResources: true}}}}\n{sharing}");
     let resource = replication(&text).resources[0].clone();
@@ -159,7 +180,8 @@ fn rename_and_devices_are_ignored_unless_custom_resources_are_on() {
 #[test]
 fn a_rename_to_the_default_name_and_all_devices_are_no_reason_for_a_warning() {
     quiet(
-        "sharing: {timeSlicing: {renameByDefault: true, resources: [{name: gpu, rename: gpu.shared, devices: all, replicas: 2}]}}",
+        "sharing: {timeSlicing: {renameByDefault: true, resources: [{name: gpu, rename: \
+            gpu.shared, devices: all, replicas: 2}]}}",
     );
 }
 
@@ -168,7 +190,8 @@ fn devices_are_all_or_a_count_or_a_list() {
     let text = |devices: &str| {
         format!(
             "flags: {{plugin: {{customResources: true}}}}\n\
-             sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: 2, devices: {devices}}}]}}}}"
+             sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: 2, devices: \
+             {devices}}}]}}}}"
         )
     };
     assert_eq!(replication(&text("all")).resources[0].devices, Selection::All);
@@ -194,16 +217,24 @@ fn with_mps_and_time_slicing_mps_counts_and_it_is_told() {
 #[test]
 fn a_name_that_no_device_can_have_is_told() {
     let text = |flags: &str, name: &str| {
-        format!("flags: {flags}\nsharing:\n  timeSlicing:\n    resources:\n    - {{name: {name}, replicas: 2}}\n")
+        format!(
+            "flags: {flags}\nsharing:\n  timeSlicing:\n    resources:\n    - {{name: {name}, \
+                replicas: 2}}\n"
+        )
     };
     for (flags, name, says) in [
         (
             "{}",
             "mig-1g.5gb",
-            ":5: sharing.timeSlicing.resources[0].name: nvidia.com/mig-1g.5gb has no devices with the MIG strategy none",
+            ":5: sharing.timeSlicing.resources[0].name: nvidia.com/mig-1g.5gb has no devices with \
+                the MIG strategy none",
         ),
         ("{migStrategy: single}", "mig-1g.5gb", "has no devices with the MIG strategy single"),
-        ("{migStrategy: mixed}", "gpus", "nvidia.com/gpus has no devices: there are nvidia.com/gpu and"),
+        (
+            "{migStrategy: mixed}",
+            "gpus",
+            "nvidia.com/gpus has no devices: there are nvidia.com/gpu and",
+        ),
     ] {
         let warnings = warnings(&text(flags, name));
         assert!(warnings.len() == 1 && warnings[0].contains(says), "{warnings:?}");
@@ -213,18 +244,19 @@ fn a_name_that_no_device_can_have_is_told() {
 
 #[test]
 fn a_resource_shared_twice_counts_once() {
-    let twice = "sharing:\n  timeSlicing:\n    resources:\n    - {name: gpu, replicas: 2}\n    - {name: nvidia.com/gpu, replicas: 4}\n    - {name: mig-1g.5gb, replicas: 2}\n";
-    assert!(
-        warnings(twice)[0]
-            .contains("resources[1].name: nvidia.com/gpu is shared by an entry before it; 4 replicas count")
-    );
+    let twice = "sharing:\n  timeSlicing:\n    resources:\n    - {name: gpu, replicas: 2}\n    - \
+        {name: nvidia.com/gpu, replicas: 4}\n    - {name: mig-1g.5gb, replicas: 2}\n";
+    assert!(warnings(twice)[0].contains(
+        "resources[1].name: nvidia.com/gpu is shared by an entry before it; 4 replicas count"
+    ));
     let config = with_file(twice).config();
     assert_eq!(config.sharing.replication().unwrap().resources[0].replicas, 4);
     assert_eq!(config.origin("sharing.timeSlicing.resources[1].name"), &Origin::File { line: 6 });
     let custom = format!("flags: {{plugin: {{customResources: true}}}}\n{twice}");
     assert!(with_file(&custom).mistakes()[0].contains("lists of devices that do not overlap"));
     quiet(
-        "flags: {plugin: {customResources: true}}\nsharing: {timeSlicing: {resources: [{name: gpu, replicas: 2, devices: [0]}, {name: gpu, replicas: 4, rename: small, devices: [1]}]}}",
+        "flags: {plugin: {customResources: true}}\nsharing: {timeSlicing: {resources: [{name: gpu, \
+            replicas: 2, devices: [0]}, {name: gpu, replicas: 4, rename: small, devices: [1]}]}}",
     );
 }
 
@@ -234,18 +266,23 @@ fn a_list_that_the_kubelet_would_not_receive_is_refused_with_its_arithmetic() {
     let mistakes = with_file(text).mistakes();
     assert_eq!(
         mistakes,
-        ["/config/config.yaml:1: sharing.timeSlicing.resources[0].replicas: 100000 makes a list of 1 device x 100000 \
-          replicas x 68 bytes = 6800000 bytes, and the kubelet receives at most 4194304; at most 61680 replicas fit"]
+        ["/config/config.yaml:1: sharing.timeSlicing.resources[0].replicas: 100000 makes a list \
+                of 1 device x 100000 \
+          replicas x 68 bytes = 6800000 bytes, and the kubelet receives at most 4194304; at most \
+          61680 replicas fit"]
     );
 }
 
 #[test]
 fn health_has_the_draft_keys_and_more() {
     let health = quiet(
-        "health:\n  disabled: false\n  eventTypes: [XidCriticalError]\n  ignoredXIDs: [13, 31]\n  criticalXIDs: all\n  \
+        "health:\n  disabled: false\n  eventTypes: [XidCriticalError]\n  ignoredXIDs: [13, 31]\n  \
+            criticalXIDs: all\n  \
          xids: {94: event, 119: unhealthy, 48: recovery-action, 63: ignore}\n  pollInterval: 30s\n  recoveryPolls: 3\n  \
-         relapses: 5\n  relapseWindow: 2h\n  missedCalls: 4\n  rowRemapPending: unhealthy\n  releaseForReset: true\n  \
-         drainP2P: event\n  fabric: event\n  suspicion: 1s\n  quietPeriod: 1h\n  callDeadline: 2s\n  releaseFor: 1m\n",
+         relapses: 5\n  relapseWindow: 2h\n  missedCalls: 4\n  rowRemapPending: unhealthy\n  \
+         releaseForReset: true\n  \
+         drainP2P: event\n  fabric: event\n  suspicion: 1s\n  quietPeriod: 1h\n  callDeadline: \
+         2s\n  releaseFor: 1m\n",
     )
     .health;
     assert!(health.enabled && health.release_for_reset);
@@ -257,14 +294,18 @@ fn health_has_the_draft_keys_and_more() {
     assert_eq!(health.xids[&94], Action::Event);
     assert_eq!(health.poll_interval, std::time::Duration::from_secs(30));
     assert_eq!((health.recovery_polls, health.relapses, health.missed_calls), (3, 5, 4));
-    let flag = Written { flags: &["--health-poll-interval=5s"], ..with_file("health: {pollInterval: 30s}") };
+    let flag = Written {
+        flags: &["--health-poll-interval=5s"],
+        ..with_file("health: {pollInterval: 30s}")
+    };
     assert_eq!(flag.config().health.poll_interval, std::time::Duration::from_secs(5));
 }
 
 #[test]
 fn mistakes_in_health_are_told_with_their_place() {
     let mistakes = with_file(
-        "health:\n  eventTypes: [Xid]\n  ignoredXIDs: [13, x]\n  criticalXIDs: [13]\n  xids:\n    94: explode\n    abc: event\n  relapses: 0\n",
+        "health:\n  eventTypes: [Xid]\n  ignoredXIDs: [13, x]\n  criticalXIDs: [13]\n  xids:\n    \
+            94: explode\n    abc: event\n  relapses: 0\n",
     )
     .mistakes();
     for says in [
@@ -284,7 +325,10 @@ fn mistakes_in_health_are_told_with_their_place() {
 fn the_device_filter_has_one_syntax_everywhere() {
     for written in [
         Written { flags: &["--devices=0-3,!2,model=*H100*,GPU-abc"], ..Written::default() },
-        Written { environment: &[("DEVICES", "0-3, !2, model=*H100*, uuid=GPU-abc")], ..Written::default() },
+        Written {
+            environment: &[("DEVICES", "0-3, !2, model=*H100*, uuid=GPU-abc")],
+            ..Written::default()
+        },
         with_file("devices: '0-3,!2,model=*H100*,GPU-abc'"),
         with_file("devices: [0-3, '!2', model=*H100*, GPU-abc]"),
         with_file("devices:\n  include: [0-3, model=*H100*, GPU-abc]\n  exclude: 2\n"),
@@ -293,18 +337,24 @@ fn the_device_filter_has_one_syntax_everywhere() {
         let shown = |terms: &[Term]| terms.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             (shown(&filter.include), shown(&filter.exclude)),
-            (vec!["0-3".to_owned(), "model=*H100*".to_owned(), "GPU-abc".to_owned()], vec!["2".to_owned()])
+            (
+                vec!["0-3".to_owned(), "model=*H100*".to_owned(), "GPU-abc".to_owned()],
+                vec!["2".to_owned()]
+            )
         );
     }
     assert_eq!(
         Written { environment: &[("DEVICES", "")], ..Written::default() }.config().layout.devices,
         DeviceFilter::default()
     );
-    let mistakes =
-        with_file("devices:\n  include:\n  - 0\n  - H100\n  exclude: [MIG-1, 3-1, modle=x]\n  other: 1\n").mistakes();
+    let mistakes = with_file(
+        "devices:\n  include:\n  - 0\n  - H100\n  exclude: [MIG-1, 3-1, modle=x]\n  other: 1\n",
+    )
+    .mistakes();
     assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     let mistakes =
-        with_file("devices:\n  include:\n  - 0\n  - H100 PCIe\n  exclude: [MIG-1, 3-1, modle=x]\n").mistakes();
+        with_file("devices:\n  include:\n  - 0\n  - H100 PCIe\n  exclude: [MIG-1, 3-1, modle=x]\n")
+            .mistakes();
     for says in [
         ":4: devices.include[1]: \"H100 PCIe\"",
         "is model=... meant?",
@@ -324,9 +374,15 @@ fn the_device_filter_offers_what_fits_and_reserves_the_rest() {
         ..crate::device::gpu::Gpu::unknown(format!("GPU-{index}").parse().unwrap(), index)
     };
     let offered = |terms: &str| {
-        let filter = Written { environment: &[("DEVICES", terms)], ..Written::default() }.config().layout.devices;
+        let filter = Written { environment: &[("DEVICES", terms)], ..Written::default() }
+            .config()
+            .layout
+            .devices;
         let gpus = [gpu(0, Some("NVIDIA H100")), gpu(1, Some("NVIDIA T400")), gpu(2, None)];
-        gpus.iter().filter(|gpu| filter.verdict(gpu) == Verdict::Offered).map(|gpu| gpu.index).collect::<Vec<_>>()
+        gpus.iter()
+            .filter(|gpu| filter.verdict(gpu) == Verdict::Offered)
+            .map(|gpu| gpu.index)
+            .collect::<Vec<_>>()
     };
     for (terms, expected) in [
         ("", vec![0, 1, 2]),

@@ -1,9 +1,16 @@
 use super::settings::{self as table, ALL};
 use super::*;
 
-/// One row of the table: what it is set by, its default, another value, and how the effect of a value is seen.
-type Row =
-    (&'static [&'static str], &'static [&'static str], &'static str, &'static str, &'static str, fn(&Config) -> String);
+/// One row of the table: what it is set by, its default, another value, and how the effect of a
+/// value is seen.
+type Row = (
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Config) -> String,
+);
 
 fn shown(value: impl std::fmt::Debug) -> String {
     format!("{value:?}").to_lowercase().replace('"', "")
@@ -13,13 +20,20 @@ fn path(path: &std::path::Path) -> String {
     path.display().to_string()
 }
 
-/// NVIDIA's plugin, "1.1 nvidia-device-plugin: flags, env, config-file keys": flags with aliases, variables, file key,
-/// default, another value, effect.
+/// NVIDIA's plugin, "1.1 nvidia-device-plugin: flags, env, config-file keys": flags with aliases,
+/// variables, file key, default, another value, effect.
 const ROWS: &[Row] = &[
-    (&["mig-strategy"], &["MIG_STRATEGY"], "flags.migStrategy", "none", "mixed", |c| c.layout.mig_strategy.to_string()),
-    (&["fail-on-init-error"], &["FAIL_ON_INIT_ERROR"], "flags.failOnInitError", "true", "false", |c| {
-        shown(c.process.fail_on_init_error)
+    (&["mig-strategy"], &["MIG_STRATEGY"], "flags.migStrategy", "none", "mixed", |c| {
+        c.layout.mig_strategy.to_string()
     }),
+    (
+        &["fail-on-init-error"],
+        &["FAIL_ON_INIT_ERROR"],
+        "flags.failOnInitError",
+        "true",
+        "false",
+        |c| shown(c.process.fail_on_init_error),
+    ),
     (
         &["driver-root", "nvidia-driver-root"],
         &["NVIDIA_DRIVER_ROOT"],
@@ -28,12 +42,22 @@ const ROWS: &[Row] = &[
         "/run/nvidia/driver",
         |c| path(&c.injection.driver_root),
     ),
-    (&["dev-root", "nvidia-dev-root"], &["NVIDIA_DEV_ROOT"], "flags.nvidiaDevRoot", "/", "/host", |c| {
-        path(&c.injection.dev_root)
-    }),
-    (&["pass-device-specs"], &["PASS_DEVICE_SPECS"], "flags.plugin.passDeviceSpecs", "false", "true", |c| {
-        shown(c.injection.pass_device_specs)
-    }),
+    (
+        &["dev-root", "nvidia-dev-root"],
+        &["NVIDIA_DEV_ROOT"],
+        "flags.nvidiaDevRoot",
+        "/",
+        "/host",
+        |c| path(&c.injection.dev_root),
+    ),
+    (
+        &["pass-device-specs"],
+        &["PASS_DEVICE_SPECS"],
+        "flags.plugin.passDeviceSpecs",
+        "false",
+        "true",
+        |c| shown(c.injection.pass_device_specs),
+    ),
     (
         &["device-list-strategy"],
         &["DEVICE_LIST_STRATEGY"],
@@ -47,14 +71,23 @@ const ROWS: &[Row] = &[
                 .replace("envvar", "{envvar}")
         },
     ),
-    (&["device-id-strategy"], &["DEVICE_ID_STRATEGY"], "flags.plugin.deviceIDStrategy", "uuid", "index", |c| {
-        c.injection.id_strategy.to_string()
-    }),
+    (
+        &["device-id-strategy"],
+        &["DEVICE_ID_STRATEGY"],
+        "flags.plugin.deviceIDStrategy",
+        "uuid",
+        "index",
+        |c| c.injection.id_strategy.to_string(),
+    ),
     (&["gdrcopy-enabled"], &["GDRCOPY_ENABLED"], "flags.gdrcopyEnabled", "false", "true", |c| {
         shown(c.injection.gdrcopy)
     }),
-    (&["gds-enabled"], &["GDS_ENABLED"], "flags.gdsEnabled", "false", "true", |c| shown(c.injection.gds)),
-    (&["mofed-enabled"], &["MOFED_ENABLED"], "flags.mofedEnabled", "false", "true", |c| shown(c.injection.mofed)),
+    (&["gds-enabled"], &["GDS_ENABLED"], "flags.gdsEnabled", "false", "true", |c| {
+        shown(c.injection.gds)
+    }),
+    (&["mofed-enabled"], &["MOFED_ENABLED"], "flags.mofedEnabled", "false", "true", |c| {
+        shown(c.injection.mofed)
+    }),
     (
         &["cdi-annotation-prefix"],
         &["CDI_ANNOTATION_PREFIX"],
@@ -113,8 +146,13 @@ const ROWS: &[Row] = &[
 
 /// A file that holds `value` under `key`.
 fn file(key: &str, value: &str) -> String {
-    let lines = key.split('.').enumerate().map(|(depth, part)| format!("{}{part}:", "  ".repeat(depth)));
-    let value = if key.to_ascii_lowercase().ends_with("ids") { format!("[{value}]") } else { value.to_owned() };
+    let lines =
+        key.split('.').enumerate().map(|(depth, part)| format!("{}{part}:", "  ".repeat(depth)));
+    let value = if key.to_ascii_lowercase().ends_with("ids") {
+        format!("[{value}]")
+    } else {
+        value.to_owned()
+    };
     format!("version: v1\n{} {value}\n", lines.collect::<Vec<_>>().join("\n"))
 }
 
@@ -128,7 +166,8 @@ fn every_row_of_section_1_1_holds() {
             assert_eq!(effect(&config), *value, "{argument}");
         }
         for variable in *variables {
-            let config = Written { environment: &[(variable, value)], ..Written::default() }.config();
+            let config =
+                Written { environment: &[(variable, value)], ..Written::default() }.config();
             assert_eq!(effect(&config), *value, "{variable}");
         }
         if !key.is_empty() {
@@ -150,7 +189,10 @@ fn rows_of_section_1_1_with_rules_of_their_own() {
     // imex-required.
     for written in [
         Written { flags: &["--imex-channel-ids=0", "--imex-required"], ..Written::default() },
-        Written { environment: &[("IMEX_CHANNEL_IDS", "0"), ("IMEX_REQUIRED", "true")], ..Written::default() },
+        Written {
+            environment: &[("IMEX_CHANNEL_IDS", "0"), ("IMEX_REQUIRED", "true")],
+            ..Written::default()
+        },
         with_file("imex: {channelIDs: [0], required: true}"),
     ] {
         assert_eq!(written.config().injection.imex, Imex::Required);
@@ -164,20 +206,26 @@ fn rows_of_section_1_1_with_rules_of_their_own() {
         assert_eq!(written.config().process.kubelet_socket, expected);
     }
     // dev-root: empty means the driver root.
-    let config = Written { flags: &["--driver-root=/d", "--dev-root="], ..Written::default() }.config();
+    let config =
+        Written { flags: &["--driver-root=/d", "--dev-root="], ..Written::default() }.config();
     assert_eq!(config.injection.dev_root, std::path::Path::new("/d"));
     // device-discovery-strategy: nvml is what happens anyway, tegra is told to do nothing.
     assert_eq!(warnings("flags: {deviceDiscoveryStrategy: nvml}"), Vec::<String>::new());
-    let loaded = Written { flags: &["--device-discovery-strategy=tegra"], ..Written::default() }.load().unwrap();
+    let loaded = Written { flags: &["--device-discovery-strategy=tegra"], ..Written::default() }
+        .load()
+        .unwrap();
     assert!(loaded.warnings().next().unwrap().contains("has no effect"));
     // cdi-feature-flags: what is unknown is told and ignored.
     let loaded =
-        Written { flags: &["--cdi-feature-flags=x,disable-ipc-discoverer"], ..Written::default() }.load().unwrap();
+        Written { flags: &["--cdi-feature-flags=x,disable-ipc-discoverer"], ..Written::default() }
+            .load()
+            .unwrap();
     assert_eq!(loaded.config.injection.cdi.features, [CdiFeature::NoIpcDiscoverer].into());
     assert!(loaded.warnings().next().unwrap().contains("\"x\" is unknown and ignored"));
 }
 
-/// NVIDIA's plugin, "1.1", row device-list-strategy: comma lists in flag and variable, string or list in the file.
+/// NVIDIA's plugin, "1.1", row device-list-strategy: comma lists in flag and variable, string or
+/// list in the file.
 #[test]
 fn a_comma_list_is_split_on_the_command_line_and_in_the_environment_and_not_in_the_file() {
     let both = [DeviceListStrategy::Envvar, DeviceListStrategy::CdiCri].into();
@@ -187,7 +235,10 @@ fn a_comma_list_is_split_on_the_command_line_and_in_the_environment_and_not_in_t
             flags: &["--device-list-strategy", "envvar", "--device-list-strategy", "cdi-cri"],
             ..Written::default()
         },
-        Written { environment: &[("DEVICE_LIST_STRATEGY", "cdi-cri, envvar")], ..Written::default() },
+        Written {
+            environment: &[("DEVICE_LIST_STRATEGY", "cdi-cri, envvar")],
+            ..Written::default()
+        },
         with_file("flags: {plugin: {deviceListStrategy: [envvar, cdi-cri]}}"),
         with_file("flags:\n  plugin:\n    deviceListStrategy:\n    - cdi-cri\n    - envvar\n"),
     ] {
@@ -195,7 +246,8 @@ fn a_comma_list_is_split_on_the_command_line_and_in_the_environment_and_not_in_t
     }
     let one = with_file("flags: {plugin: {deviceListStrategy: volume-mounts}}").config();
     assert_eq!(one.injection.list_strategies, [DeviceListStrategy::VolumeMounts].into());
-    let mistakes = with_file("flags: {plugin: {deviceListStrategy: \"envvar,cdi-cri\"}}").mistakes();
+    let mistakes =
+        with_file("flags: {plugin: {deviceListStrategy: \"envvar,cdi-cri\"}}").mistakes();
     assert!(mistakes[0].contains("\"envvar,cdi-cri\" is not one of envvar,"), "{mistakes:?}");
 }
 
@@ -205,12 +257,22 @@ fn what_section_1_1_refuses_is_refused_here() {
     for (written, says) in [
         (
             Written { flags: &["--mig-strategy=singel"], ..Written::default() },
-            "flag --mig-strategy: \"singel\" is not one of none, single, mixed; did you mean single?",
+            "flag --mig-strategy: \"singel\" is not one of none, single, mixed; did you mean \
+                single?",
         ),
         (Written { flags: &["--mig-strategy="], ..Written::default() }, "\"\" is not one of none"),
-        (Written { flags: &["--device-id-strategy=UUID"], ..Written::default() }, "did you mean uuid?"),
-        (Written { flags: &["--fail-on-init-error=maybe"], ..Written::default() }, "\"maybe\" is not true or false"),
-        (Written { flags: &["--imex-channel-ids=1"], ..Written::default() }, "allowed are none, or 0"),
+        (
+            Written { flags: &["--device-id-strategy=UUID"], ..Written::default() },
+            "did you mean uuid?",
+        ),
+        (
+            Written { flags: &["--fail-on-init-error=maybe"], ..Written::default() },
+            "\"maybe\" is not true or false",
+        ),
+        (
+            Written { flags: &["--imex-channel-ids=1"], ..Written::default() },
+            "allowed are none, or 0",
+        ),
         (Written { flags: &["--imex-channel-ids=0,0"], ..Written::default() }, "0 once"),
         (
             Written { flags: &["--device-discovery-strategy=vfio"], ..Written::default() },
@@ -220,12 +282,21 @@ fn what_section_1_1_refuses_is_refused_here() {
             Written { flags: &["--shared-devices-allocation-policy=x"], ..Written::default() },
             "distributed, packed, spread",
         ),
-        (Written { flags: &["--driver-root=driver"], ..Written::default() }, "is not an absolute path"),
-        (Written { flags: &["--kubelet-socket=/"], ..Written::default() }, "the path of a socket is asked for"),
+        (
+            Written { flags: &["--driver-root=driver"], ..Written::default() },
+            "is not an absolute path",
+        ),
+        (
+            Written { flags: &["--kubelet-socket=/"], ..Written::default() },
+            "the path of a socket is asked for",
+        ),
         (with_file("flags: {failOnInitError: \"true\"}"), "write true or false without quotes"),
         (with_file("version: v2"), "config.yaml:1: version: \"v2\" is not v1"),
         (with_file("imex: {channelIDs: 0, required: 1}"), "imex.required: 1 is not true or false"),
-        (with_file("flags: {plugin: {deviceListStrategy: []}}"), "an empty list hands over nothing"),
+        (
+            with_file("flags: {plugin: {deviceListStrategy: []}}"),
+            "an empty list hands over nothing",
+        ),
         (
             Written { flags: &["--mig-strategy=mixed", "--mps-root=/m"], ..with_file(MPS) },
             "cannot be combined with the MIG strategy mixed (from flag --mig-strategy)",
@@ -274,12 +345,21 @@ fn the_settings_of_our_own_hold() {
     }
     .config();
     assert_eq!(config.process.http_address, HttpAddress::Unix("/run/x.sock".into()));
-    assert_eq!((config.process.log_filter.as_str(), config.process.log_format), ("debug", LogFormat::Json));
-    assert_eq!(config.allocation, Allocation { whole: WholeGpuPolicy::Numa, shared: SharedPolicy::Spread });
+    assert_eq!(
+        (config.process.log_filter.as_str(), config.process.log_format),
+        ("debug", LogFormat::Json)
+    );
+    assert_eq!(
+        config.allocation,
+        Allocation { whole: WholeGpuPolicy::Numa, shared: SharedPolicy::Spread }
+    );
     assert_eq!(config.health.poll_interval, std::time::Duration::from_secs(60));
     assert_eq!((config.process.state_dir, config.process.pod_resources_socket), (None, None));
     assert_eq!(
-        Written { environment: &[("RUST_LOG", "warn")], ..Written::default() }.config().process.log_filter,
+        Written { environment: &[("RUST_LOG", "warn")], ..Written::default() }
+            .config()
+            .process
+            .log_filter,
         "warn"
     );
     for (address, expected) in [
@@ -288,7 +368,8 @@ fn the_settings_of_our_own_hold() {
         ("localhost:80", HttpAddress::Tcp(([127, 0, 0, 1], 80).into())),
         (":80", HttpAddress::AnyAddress(80)),
     ] {
-        let config = Written { environment: &[("HTTP_ADDRESS", address)], ..Written::default() }.config();
+        let config =
+            Written { environment: &[("HTTP_ADDRESS", address)], ..Written::default() }.config();
         assert_eq!(config.process.http_address, expected);
     }
     for (flag, says) in [
@@ -307,7 +388,10 @@ fn the_settings_of_our_own_hold() {
         ("--health-poll-interval=10", "is not a duration"),
         ("--health-poll-interval=1ms", "shorter than 100ms"),
     ] {
-        assert!(Written { flags: &[flag], ..Written::default() }.mistakes()[0].contains(says), "{flag}");
+        assert!(
+            Written { flags: &[flag], ..Written::default() }.mistakes()[0].contains(says),
+            "{flag}"
+        );
     }
 }
 
@@ -336,12 +420,18 @@ fn names_of_cdi_devices_without_specifications_are_told() {
         ("cdi-annotations,cdi-cri", Some("cdi-annotations,cdi-cri")),
     ] {
         let loaded =
-            Written { environment: &[("DEVICE_LIST_STRATEGY", strategies)], ..Written::default() }.load().unwrap();
-        let warnings: Vec<_> =
-            loaded.warnings().filter(|line| line.contains("hands out names of CDI devices alone")).collect();
+            Written { environment: &[("DEVICE_LIST_STRATEGY", strategies)], ..Written::default() }
+                .load()
+                .unwrap();
+        let warnings: Vec<_> = loaded
+            .warnings()
+            .filter(|line| line.contains("hands out names of CDI devices alone"))
+            .collect();
         assert_eq!(warnings.len(), usize::from(told.is_some()), "{strategies}");
         assert!(
-            told.is_none_or(|told| warnings[0].contains(&format!("environment DEVICE_LIST_STRATEGY: {told} "))),
+            told.is_none_or(
+                |told| warnings[0].contains(&format!("environment DEVICE_LIST_STRATEGY: {told} "))
+            ),
             "{warnings:?}"
         );
     }

@@ -1,7 +1,7 @@
 use super::*;
 
-const SLICED: &str =
-    "version: v1\nsharing:\n  timeSlicing:\n    resources:\n      - name: nvidia.com/gpu\n        replicas: 10\n";
+const SLICED: &str = "version: v1\nsharing:\n  timeSlicing:\n    resources:\n      - name: \
+    nvidia.com/gpu\n        replicas: 10\n";
 
 fn replicas(text: &str) -> u32 {
     quiet(text).sharing.replication().unwrap().resources[0].replicas
@@ -18,7 +18,8 @@ fn yaml_and_json_say_the_same() {
     );
     assert_eq!(
         replicas(
-            "{\n\t\"sharing\": {\n\t\t\"timeSlicing\": {\n\t\t\t\"resources\": [\n\t\t\t\t{\"name\": \"gpu\", \"replicas\": 10}\n\t\t\t]\n\t\t}\n\t}\n}\n"
+            "{\n\t\"sharing\": {\n\t\t\"timeSlicing\": {\n\t\t\t\"resources\": \
+                [\n\t\t\t\t{\"name\": \"gpu\", \"replicas\": 10}\n\t\t\t]\n\t\t}\n\t}\n}\n"
         ),
         10
     );
@@ -28,22 +29,32 @@ fn yaml_and_json_say_the_same() {
 
 #[test]
 fn anchors_aliases_and_merge_keys_are_followed() {
-    let text = "version: v1\nflags: {migStrategy: mixed}\nsharing:\n  timeSlicing:\n    resources:\n    - &one {name: gpu, replicas: 10}\n    - {<<: *one, name: mig-1g.5gb}\n    - {<<: [*one], name: mig-2g.10gb, replicas: 4}\n";
+    let text = "version: v1\nflags: {migStrategy: mixed}\nsharing:\n  timeSlicing:\n    \
+        resources:\n    - &one {name: gpu, replicas: 10}\n    - {<<: *one, name: mig-1g.5gb}\n    \
+        - {<<: [*one], name: mig-2g.10gb, replicas: 4}\n";
     let resources = quiet(text).sharing.replication().unwrap().resources.clone();
-    let seen: Vec<_> = resources.iter().map(|resource| (resource.name.base(), resource.replicas)).collect();
+    let seen: Vec<_> =
+        resources.iter().map(|resource| (resource.name.base(), resource.replicas)).collect();
     assert_eq!(seen, [("gpu", 10), ("mig-1g.5gb", 10), ("mig-2g.10gb", 4)]);
 }
 
 #[test]
 fn a_key_that_is_written_twice_counts_once_and_is_told() {
     let warnings = warnings("flags: {migStrategy: mixed}\nFlags:\n  migStrategy: single\n");
-    assert_eq!(warnings, ["/config/config.yaml:1: flags: is written again on line 2, and only that one counts"]);
+    assert_eq!(
+        warnings,
+        ["/config/config.yaml:1: flags: is written again on line 2, and only that one counts"]
+    );
 }
 
 #[test]
 fn a_second_document_is_told_and_ignored() {
     let text = format!("{SLICED}---\nflags: {{migStrategy: wrong}}\n");
-    assert!(warnings(&text)[0].contains(":7: a second document begins here"), "{:?}", warnings(&text));
+    assert!(
+        warnings(&text)[0].contains(":7: a second document begins here"),
+        "{:?}",
+        warnings(&text)
+    );
 }
 
 #[test]
@@ -88,7 +99,8 @@ fn what_is_deep_or_expands_without_end_is_refused_at_once() {
         "{".repeat(20_000),
         "{a: ".repeat(20_000),
         "- ".repeat(20_000),
-        "a:\n".to_owned() + &(1..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>(),
+        "a:\n".to_owned()
+            + &(1..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>(),
         bomb,
         "? ".repeat(20_000),
         format!("[{}]", "&a [".repeat(20_000)),

@@ -1,5 +1,5 @@
-//! The devices of one resource as allocation sees them. Built once when the inventory changes, so that a call only
-//! looks things up.
+//! The devices of one resource as allocation sees them. Built once when the inventory changes, so
+//! that a call only looks things up.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -23,10 +23,11 @@ pub struct Entry {
     pub gpu_index: u32,
 }
 
-/// The devices of one resource, in the order in which they are answered: by GPU index, then UUID, then replica.
+/// The devices of one resource, in the order in which they are answered: by GPU index, then UUID,
+/// then replica.
 ///
-/// A device of the catalogue that a request does not name as available counts as in use, so a catalogue holds the
-/// devices of one resource and no others.
+/// A device of the catalogue that a request does not name as available counts as in use, so a
+/// catalogue holds the devices of one resource and no others.
 pub struct Catalogue {
     pub(super) policies: Policies,
     pub(super) devices: Vec<Device>,
@@ -42,7 +43,10 @@ impl std::fmt::Debug for Catalogue {
     /// How much is in it: its tables are long and say nothing to a reader.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (devices, gpus) = (self.devices.len(), self.gpus.len());
-        f.debug_struct("Catalogue").field("devices", &devices).field("gpus", &gpus).finish_non_exhaustive()
+        f.debug_struct("Catalogue")
+            .field("devices", &devices)
+            .field("gpus", &gpus)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,11 +81,16 @@ pub(super) struct Gpu {
 impl Catalogue {
     /// The catalogue of these devices, in any order. Of two entries with one id the last is taken.
     #[must_use]
-    pub fn new(entries: impl IntoIterator<Item = Entry>, topology: &Topology, policies: Policies) -> Self {
+    pub fn new(
+        entries: impl IntoIterator<Item = Entry>,
+        topology: &Topology,
+        policies: Policies,
+    ) -> Self {
         Self::with(entries, topology, policies, Effort::Whole)
     }
 
-    /// The same with as much work as may be; [`Catalogue::is_postponed`] says whether some is left to do.
+    /// The same with as much work as may be; [`Catalogue::is_postponed`] says whether some is left
+    /// to do.
     pub(super) fn with(
         entries: impl IntoIterator<Item = Entry>,
         topology: &Topology,
@@ -110,7 +119,8 @@ impl Catalogue {
         let mut last: Option<&(u32, Uuid, DeviceId)> = None;
         for entry @ (index, gpu, id) in &order {
             let same_gpu = last.is_some_and(|(i, g, _)| (i, g) == (index, gpu));
-            let same_carrier = same_gpu && last.is_some_and(|(_, _, last)| last.uuid() == id.uuid());
+            let same_carrier =
+                same_gpu && last.is_some_and(|(_, _, last)| last.uuid() == id.uuid());
             catalogue.push(id, gpu, same_gpu, same_carrier);
             last = Some(entry);
         }
@@ -139,7 +149,12 @@ impl Catalogue {
     }
 
     /// What the search works on: all GPUs, at their positions, if any device is a whole one.
-    fn search_space(&self, order: &[(u32, Uuid, DeviceId)], topology: &Topology, effort: Effort) -> Option<Machine> {
+    fn search_space(
+        &self,
+        order: &[(u32, Uuid, DeviceId)],
+        topology: &Topology,
+        effort: Effort,
+    ) -> Option<Machine> {
         if !self.devices.iter().any(|device| device.whole) {
             return None;
         }
@@ -163,10 +178,15 @@ impl Catalogue {
         let Carrier { first, devices } = *self.carriers.get(*self.by_uuid.get(uuid)?)?;
         // Replicas are numbered from 0 on, so nearly always it is there.
         let likely = first + replica.unwrap_or(0) as usize;
-        if self.devices.get(likely).is_some_and(|device| device.replica == replica && likely < first + devices) {
+        if self
+            .devices
+            .get(likely)
+            .is_some_and(|device| device.replica == replica && likely < first + devices)
+        {
             return Some(likely);
         }
-        let found = self.devices[first..first + devices].binary_search_by_key(&replica, |device| device.replica);
+        let found = self.devices[first..first + devices]
+            .binary_search_by_key(&replica, |device| device.replica);
         found.ok().map(|at| first + at)
     }
 
@@ -183,19 +203,21 @@ impl Catalogue {
     }
 }
 
-/// The UUID and the replica number of an id as it is advertised; `None` for a text that is no such id.
+/// The UUID and the replica number of an id as it is advertised; `None` for a text that is no such
+/// id.
 fn split(id: &str) -> Option<(&str, Option<u32>)> {
     // The search for one character is a good deal quicker than that for two.
     let marked = id.rfind(':').and_then(|at| Some((id[..at].strip_suffix(':')?, &id[at + 1..])));
     let Some((uuid, number)) = marked else { return Some((id, None)) };
-    let canonical = number == "0" || !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = number == "0"
+        || !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
     Some((uuid, Some(number.parse().ok().filter(|_| canonical)?)))
 }
 
 type Quick = BuildHasherDefault<QuickHasher>;
 
-/// A hash of eight bytes at a time. A request names every free device, thousands of them where GPUs are shared, and
-/// only the kubelet asks: nobody there is out to make ids collide.
+/// A hash of eight bytes at a time. A request names every free device, thousands of them where GPUs
+/// are shared, and only the kubelet asks: nobody there is out to make ids collide.
 #[derive(Default)]
 struct QuickHasher(u64);
 
@@ -206,13 +228,14 @@ impl Hasher for QuickHasher {
         last[..rest.len()].copy_from_slice(rest);
         for word in words.iter().chain([&last]) {
             // The fractional part of the golden ratio: an odd number whose multiples lie far apart.
-            self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(*word))
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
 
     fn finish(&self) -> u64 {
-        // The table takes its place from the low bits and a check from the high ones; a product has its best in the
-        // upper half.
+        // The table takes its place from the low bits and a check from the high ones; a product has
+        // its best in the upper half.
         self.0 ^ self.0 >> 32
     }
 }
@@ -224,15 +247,28 @@ mod tests {
     fn catalogue(ids: &[&str]) -> Catalogue {
         let entries = ids.iter().map(|id| {
             let id: DeviceId = id.parse().unwrap();
-            Entry { gpu: id.uuid().clone(), gpu_index: u32::from(id.uuid().as_str().as_bytes()[4]), id }
+            Entry {
+                gpu: id.uuid().clone(),
+                gpu_index: u32::from(id.uuid().as_str().as_bytes()[4]),
+                id,
+            }
         });
         Catalogue::new(entries, &Topology::default(), Policies::default())
     }
 
     #[test]
     fn every_id_is_found_and_no_text_that_is_none() {
-        let ids =
-            ["GPU-a", "GPU-b::0", "GPU-b::1", "GPU-b::2", "GPU-c", "GPU-c::0", "GPU-d::3", "GPU-d::70", "MIG-e::0"];
+        let ids = [
+            "GPU-a",
+            "GPU-b::0",
+            "GPU-b::1",
+            "GPU-b::2",
+            "GPU-c",
+            "GPU-c::0",
+            "GPU-d::3",
+            "GPU-d::70",
+            "MIG-e::0",
+        ];
         let catalogue = catalogue(&ids);
         for id in ids {
             let at = catalogue.find(id).unwrap();

@@ -1,8 +1,10 @@
-//! The catalogue of each resource, made anew when devices, their places or the links have changed, and not before.
+//! The catalogue of each resource, made anew when devices, their places or the links have changed,
+//! and not before.
 //!
-//! Most catalogues take some microseconds to make. On the few machines with more than ten GPUs of which hardly two are
-//! interchangeable the value of what stays behind takes a tenth of a second: there the catalogue serves at once with
-//! that value estimated, and its [`Draft`] is handed out to be finished elsewhere.
+//! Most catalogues take some microseconds to make. On the few machines with more than ten GPUs of
+//! which hardly two are interchangeable the value of what stays behind takes a tenth of a second:
+//! there the catalogue serves at once with that value estimated, and its [`Draft`] is handed out to
+//! be finished elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,7 +78,8 @@ impl Catalogues {
         Self { policies, ..Self::default() }
     }
 
-    /// Chooses by other policies from the next [`Catalogues::offer`] on; says whether they are others.
+    /// Chooses by other policies from the next [`Catalogues::offer`] on; says whether they are
+    /// others.
     pub fn choose_by(&mut self, policies: Policies) -> bool {
         std::mem::replace(&mut self.policies, policies) != policies
     }
@@ -93,7 +96,8 @@ impl Catalogues {
         &self.topology
     }
 
-    /// Takes the links, for [`Catalogues::place`] to put together; says whether they are not what they were.
+    /// Takes the links, for [`Catalogues::place`] to put together; says whether they are not what
+    /// they were.
     pub fn take(&mut self, links: Links) -> bool {
         let changed = *self.links != links;
         if changed {
@@ -115,7 +119,8 @@ impl Catalogues {
             numa_node: place.numa_node,
             links: self.links.nvlinks.get(&place.uuid).cloned(),
         });
-        let observation = Observation { gpus: gpus.collect(), ancestors: self.links.ancestors.clone() };
+        let observation =
+            Observation { gpus: gpus.collect(), ancestors: self.links.ancestors.clone() };
         let (topology, findings) = Topology::observed(observation);
         if *self.topology != topology {
             self.topology = Arc::new(topology);
@@ -125,8 +130,8 @@ impl Catalogues {
         self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect()
     }
 
-    /// Makes the catalogue of a resource, unless the one that is there is of the same devices, topology and policies.
-    /// The answer is its draft if there is more to do.
+    /// Makes the catalogue of a resource, unless the one that is there is of the same devices,
+    /// topology and policies. The answer is its draft if there is more to do.
     pub fn offer(&mut self, resource: &ResourceName, entries: Vec<Entry>) -> Option<Arc<Draft>> {
         let (topology, policies) = (self.topology.clone(), self.policies);
         let draft = Draft { resource: resource.clone(), entries, topology, policies };
@@ -157,8 +162,12 @@ mod tests {
     use crate::device::topology::PcieLevel;
 
     fn places(gpus: u32) -> Vec<Place> {
-        let place =
-            |index| Place { uuid: format!("GPU-{index}").parse().unwrap(), index, pci_bus_id: None, numa_node: None };
+        let place = |index| Place {
+            uuid: format!("GPU-{index}").parse().unwrap(),
+            index,
+            pci_bus_id: None,
+            numa_node: None,
+        };
         (0..gpus).map(place).collect()
     }
 
@@ -174,12 +183,14 @@ mod tests {
     /// Links by which no two GPUs are interchangeable, and neighbours are best together.
     fn chain(places: &[Place]) -> Links {
         let pair = |at: usize| (places[at].uuid.clone(), places[at + 1].uuid.clone());
-        let ancestors = (0..places.len() - 1).map(|at| (pair(at), PcieLevel::SingleSwitch)).collect();
+        let ancestors =
+            (0..places.len() - 1).map(|at| (pair(at), PcieLevel::SingleSwitch)).collect();
         Links { ancestors, ..Links::default() }
     }
 
     fn answer(catalogues: &Catalogues, size: i32) -> Vec<String> {
-        let available: Vec<String> = entries(&catalogues.places).iter().map(|entry| entry.id.to_string()).collect();
+        let available: Vec<String> =
+            entries(&catalogues.places).iter().map(|entry| entry.id.to_string()).collect();
         let request = Request { available: &available, must_include: &[], size };
         let answer = preferred(catalogues.of(&ResourceName::gpu()).unwrap(), &request);
         answer.ids.into_iter().map(str::to_owned).collect()
@@ -188,7 +199,8 @@ mod tests {
     #[test]
     fn a_catalogue_is_made_anew_only_when_something_has_changed() {
         let (mut catalogues, gpu) = (Catalogues::new(Policies::default()), ResourceName::gpu());
-        let made = |catalogues: &Catalogues| Arc::as_ptr(&catalogues.by_resource[&ResourceName::gpu()].1);
+        let made =
+            |catalogues: &Catalogues| Arc::as_ptr(&catalogues.by_resource[&ResourceName::gpu()].1);
         catalogues.place(places(4));
         assert_eq!(catalogues.offer(&gpu, entries(&places(4))), None);
         let first = made(&catalogues);
@@ -215,7 +227,8 @@ mod tests {
         let (mut catalogues, gpu) = (Catalogues::new(Policies::default()), ResourceName::gpu());
         catalogues.take(chain(&places(12)));
         catalogues.place(places(12));
-        let draft = catalogues.offer(&gpu, entries(&places(12))).expect("the chain has 4,096 free sets");
+        let draft =
+            catalogues.offer(&gpu, entries(&places(12))).expect("the chain has 4,096 free sets");
         assert_eq!(answer(&catalogues, 2).len(), 2);
         assert!(catalogues.of(&gpu).unwrap().is_postponed());
         catalogues.finish(draft.finish());

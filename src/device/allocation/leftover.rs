@@ -1,23 +1,24 @@
-//! What the GPUs that stay free are worth to those who come later: for jobs of 2, 4 and 8 GPUs, the bandwidth that
-//! they would have if one size of job used up everything that is left. Worked out once for every free set there can be.
+//! What the GPUs that stay free are worth to those who come later: for jobs of 2, 4 and 8 GPUs, the
+//! bandwidth that they would have if one size of job used up everything that is left. Worked out
+//! once for every free set there can be.
 //!
-//! The sum of bandwidths of all pairs that stay would be simpler, and on machines built as trees it is as good. On the
-//! hybrid cube mesh it is not: it sees no islands, and in `examples/placement.rs` it put 8.9 % of the jobs astray where
-//! this puts 5.2 %.
+//! The sum of bandwidths of all pairs that stay would be simpler, and on machines built as trees it
+//! is as good. On the hybrid cube mesh it is not: it sees no islands, and in
+//! `examples/placement.rs` it put 8.9 % of the jobs astray where this puts 5.2 %.
 
 use super::machine::{Mask, bits};
 
-/// The sizes of the jobs to come. Powers of two are what training asks for and what machines are built of; a size of 1
-/// needs no link and 16 leaves nothing.
+/// The sizes of the jobs to come. Powers of two are what training asks for and what machines are
+/// built of; a size of 1 needs no link and 16 leaves nothing.
 const SIZES: [u32; 3] = [2, 4, 8];
 
-/// Most free sets that a table is made for. Interchangeable GPUs count by number, not by name, so this holds every
-/// machine of up to 16 GPUs (2 to the 16th sets) and, far beyond that, those with NVSwitch or plain PCIe trees. Without
-/// a table the search takes the sum of all pairs that stay.
+/// Most free sets that a table is made for. Interchangeable GPUs count by number, not by name, so
+/// this holds every machine of up to 16 GPUs (2 to the 16th sets) and, far beyond that, those with
+/// NVSwitch or plain PCIe trees. Without a table the search takes the sum of all pairs that stay.
 const MOST_STATES: usize = 1 << 16;
 
-/// Most free sets that a table is made for at once: some hundred microseconds. All machines of ten GPUs and of more
-/// with NVSwitch are below.
+/// Most free sets that a table is made for at once: some hundred microseconds. All machines of ten
+/// GPUs and of more with NVSwitch are below.
 const QUICK_STATES: usize = 1 << 10;
 
 /// How much work a table may be.
@@ -31,8 +32,8 @@ pub(super) enum Effort {
 
 /// The value of every free set of a machine.
 ///
-/// The key of a free set is a number in a mixed base with one digit for each class of interchangeable GPUs, so the key
-/// of a set without some of its GPUs is a subtraction.
+/// The key of a free set is a number in a mixed base with one digit for each class of
+/// interchangeable GPUs, so the key of a set without some of its GPUs is a subtraction.
 pub(super) struct Leftover {
     /// What each GPU adds to the key.
     weights: Vec<usize>,
@@ -43,7 +44,8 @@ pub(super) struct Leftover {
 }
 
 impl Leftover {
-    /// The table for a machine: the interchangeable GPUs of each GPU, and the bandwidths row by row.
+    /// The table for a machine: the interchangeable GPUs of each GPU, and the bandwidths row by
+    /// row.
     pub(super) fn new(twins: &[Mask], bandwidth: &[u32], effort: Effort) -> Self {
         let mut classes = twins.to_vec();
         classes.sort_unstable_by_key(|class| class.trailing_zeros());
@@ -54,14 +56,19 @@ impl Leftover {
             bits(*class).for_each(|gpu| weights[gpu] = states);
             states = states.saturating_mul(class.count_ones() as usize + 1);
         }
-        let postponed = effort == Effort::Quick && (QUICK_STATES + 1..=MOST_STATES).contains(&states);
+        let postponed =
+            effort == Effort::Quick && (QUICK_STATES + 1..=MOST_STATES).contains(&states);
         if postponed || states > MOST_STATES {
             return Self { weights: vec![0; twins.len()], values: Vec::new(), postponed };
         }
         let packing = Packing::new(&classes, &weights, bandwidth);
         let mut values = vec![0; states];
-        for size in SIZES.into_iter().map(|size| size as usize).filter(|size| *size <= twins.len()) {
-            values.iter_mut().zip(packing.best(size, states)).for_each(|(value, more)| *value += more);
+        for size in SIZES.into_iter().map(|size| size as usize).filter(|size| *size <= twins.len())
+        {
+            values
+                .iter_mut()
+                .zip(packing.best(size, states))
+                .for_each(|(value, more)| *value += more);
         }
         Self { weights, values, postponed }
     }
@@ -77,8 +84,8 @@ impl Leftover {
     }
 }
 
-/// The value of a number of free GPUs on one NUMA node, by the same thought: how many of them stand in whole sets of
-/// 2, 4 and 8.
+/// The value of a number of free GPUs on one NUMA node, by the same thought: how many of them stand
+/// in whole sets of 2, 4 and 8.
 pub(super) fn on_node(free: u32) -> u32 {
     SIZES.iter().map(|size| free / size * size).sum()
 }
@@ -87,7 +94,8 @@ pub(super) fn on_node(free: u32) -> u32 {
 struct Packing {
     /// How many GPUs each class has.
     most: Vec<usize>,
-    /// What one GPU of each class adds to the key. The keys below it are those of all sets of the classes before.
+    /// What one GPU of each class adds to the key. The keys below it are those of all sets of the
+    /// classes before.
     weights: Vec<usize>,
     /// Bandwidths between classes, row by row; on the diagonal that inside the class.
     between: Vec<u32>,
@@ -111,14 +119,18 @@ impl Packing {
     fn new(classes: &[Mask], weights: &[usize], bandwidth: &[u32]) -> Self {
         let first = |class: &Mask| class.trailing_zeros() as usize;
         let between = |a: &Mask, b: &Mask| {
-            // Inside a class, the first two stand for all; a class of one has no inside and is never asked.
+            // Inside a class, the first two stand for all; a class of one has no inside and is
+            // never asked.
             let second = if a == b { bits(*b).nth(1).unwrap_or(first(b)) } else { first(b) };
             bandwidth[first(a) * weights.len() + second]
         };
         Self {
             most: classes.iter().map(|class| class.count_ones() as usize).collect(),
             weights: classes.iter().map(|class| weights[first(class)]).collect(),
-            between: classes.iter().flat_map(|a| classes.iter().map(move |b| between(a, b))).collect(),
+            between: classes
+                .iter()
+                .flat_map(|a| classes.iter().map(move |b| between(a, b)))
+                .collect(),
         }
     }
 
@@ -126,10 +138,12 @@ impl Packing {
         self.between[a * self.most.len() + b]
     }
 
-    /// For each key the most that sets of this size can be worth, each being its size times its worst bandwidth.
+    /// For each key the most that sets of this size can be worth, each being its size times its
+    /// worst bandwidth.
     ///
-    /// Of the last class that a free set has, one GPU either stays out of all sets, and the value is that of the free
-    /// set without it; or it is in one, and the value is that of this set and of what is left after it.
+    /// Of the last class that a free set has, one GPU either stays out of all sets, and the value
+    /// is that of the free set without it; or it is in one, and the value is that of this set and
+    /// of what is left after it.
     fn best(&self, size: usize, states: usize) -> Vec<u32> {
         let mut values = vec![0; states];
         for (class, weight) in self.weights.iter().enumerate() {
@@ -137,7 +151,8 @@ impl Packing {
                 let start = free * weight;
                 values.copy_within(start - weight..start, start);
                 let (known, now) = values.split_at_mut(start);
-                let mut layer = Layer { packing: self, class, known, now, without: 0, set: vec![0; class + 1] };
+                let mut layer =
+                    Layer { packing: self, class, known, now, without: 0, set: vec![0; class + 1] };
                 for own in 1..=free.min(size) {
                     let worst = if own > 1 { self.between(class, class) } else { u32::MAX };
                     layer.set[class] = own;
@@ -155,12 +170,17 @@ impl Layer<'_> {
     fn grow(&mut self, before: usize, missing: usize, size: usize, worst: u32) {
         if missing == 0 {
             let lowest = self.set.iter().position(|count| *count > 0).unwrap_or(0);
-            let with = self.set[..self.class].iter().zip(&self.packing.weights).map(|(n, weight)| n * weight).sum();
+            let with = self.set[..self.class]
+                .iter()
+                .zip(&self.packing.weights)
+                .map(|(n, weight)| n * weight)
+                .sum();
             return self.raise(self.class, lowest, with, self.without, size as u32 * worst);
         }
         for class in (0..before).rev() {
             let others = (class + 1..=self.class).filter(|other| self.set[*other] > 0);
-            let mut worst = others.fold(worst, |worst, other| worst.min(self.packing.between(class, other)));
+            let mut worst =
+                others.fold(worst, |worst, other| worst.min(self.packing.between(class, other)));
             for count in 1..=missing.min(self.packing.most[class]) {
                 if count > 1 {
                     worst = worst.min(self.packing.between(class, class));
@@ -172,7 +192,8 @@ impl Layer<'_> {
         }
     }
 
-    /// Raises the value of every free set that has the set in hand: any GPUs of the classes before `class` beside it.
+    /// Raises the value of every free set that has the set in hand: any GPUs of the classes before
+    /// `class` beside it.
     fn raise(&mut self, class: usize, lowest: usize, with: usize, without: usize, value: u32) {
         let weight = self.packing.weights[class];
         if class == lowest {

@@ -1,5 +1,5 @@
-//! The whole GPUs of a resource as the search sees them: numbers in a matrix, sets as bit masks, and which GPUs are
-//! interchangeable.
+//! The whole GPUs of a resource as the search sees them: numbers in a matrix, sets as bit masks,
+//! and which GPUs are interchangeable.
 
 use super::leftover::{Effort, Leftover};
 use crate::device::names::Uuid;
@@ -18,7 +18,8 @@ pub(super) type Mask = u64;
 pub(super) struct Machine {
     count: usize,
     bandwidth: Vec<u32>,
-    /// The GPUs of each NUMA node. Those of unknown node stand together, so that they cost a request one node more.
+    /// The GPUs of each NUMA node. Those of unknown node stand together, so that they cost a
+    /// request one node more.
     pub(super) nodes: Vec<Mask>,
     /// The GPUs that are interchangeable with each GPU, itself included.
     pub(super) twins: Vec<Mask>,
@@ -37,18 +38,23 @@ impl Machine {
         let mut bandwidth = vec![0; count * count];
         for a in 0..count {
             for b in (0..count).filter(|b| *b != a) {
-                let pair = positions[a].zip(positions[b]).map_or_else(Pair::default, |(a, b)| topology.pair(a, b));
+                let pair = positions[a]
+                    .zip(positions[b])
+                    .map_or_else(Pair::default, |(a, b)| topology.pair(a, b));
                 bandwidth[a * count + b] = pair.bandwidth().min(MOST_BANDWIDTH);
             }
         }
         let node_of = |at: usize| positions[at].and_then(|at| topology.gpus()[at].numa_node);
         let group = |alike: &dyn Fn(usize, usize) -> bool| -> Vec<Mask> {
-            (0..count).map(|a| (0..count).filter(|b| alike(a, *b)).fold(0, |mask, b| mask | 1 << b)).collect()
+            (0..count)
+                .map(|a| (0..count).filter(|b| alike(a, *b)).fold(0, |mask, b| mask | 1 << b))
+                .collect()
         };
         let mut nodes = group(&|a, b| node_of(a) == node_of(b));
         let twins = group(&|a, b| {
             let others = (0..count).filter(|x| *x != a && *x != b);
-            node_of(a) == node_of(b) && others.into_iter().all(|x| bandwidth[a * count + x] == bandwidth[b * count + x])
+            node_of(a) == node_of(b)
+                && others.into_iter().all(|x| bandwidth[a * count + x] == bandwidth[b * count + x])
         });
         nodes.sort_unstable();
         nodes.dedup();

@@ -1,7 +1,8 @@
-//! Which of the devices that are free a request gets: the right ones together, for itself and for those after it.
+//! Which of the devices that are free a request gets: the right ones together, for itself and for
+//! those after it.
 //!
-//! Pure and never an error: an error would fail the pod's admission, and any answer is better than that. What is odd
-//! about a request is answered as well as it can be and said in a [`Note`].
+//! Pure and never an error: an error would fail the pod's admission, and any answer is better than
+//! that. What is odd about a request is answered as well as it can be and said in a [`Note`].
 
 mod catalogue;
 mod catalogues;
@@ -26,8 +27,8 @@ use request::Resolved;
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preferred<'a> {
-    /// The ids, as they were given, each once: first those that must be included, then the chosen in the catalogue's
-    /// order, then unknown ones if nothing else was left.
+    /// The ids, as they were given, each once: first those that must be included, then the chosen
+    /// in the catalogue's order, then unknown ones if nothing else was left.
     pub ids: Vec<&'a str>,
     /// What was odd.
     pub notes: Vec<Note>,
@@ -35,7 +36,10 @@ pub struct Preferred<'a> {
 
 /// The devices that a request had best get.
 #[must_use]
-pub fn preferred<'a, S: AsRef<str>>(catalogue: &'a Catalogue, request: &Request<'a, S>) -> Preferred<'a> {
+pub fn preferred<'a, S: AsRef<str>>(
+    catalogue: &'a Catalogue,
+    request: &Request<'a, S>,
+) -> Preferred<'a> {
     let mut notes = Vec::new();
     let resolved = Resolved::of(catalogue, request, &mut notes);
     let size = usize::try_from(request.size).unwrap_or(0);
@@ -48,7 +52,8 @@ pub fn preferred<'a, S: AsRef<str>>(catalogue: &'a Catalogue, request: &Request<
     }
 
     let wanted = size.saturating_sub(must).min(resolved.free.len());
-    let chosen = if wanted == 0 { Vec::new() } else { choose(catalogue, &resolved, wanted, &mut notes) };
+    let chosen =
+        if wanted == 0 { Vec::new() } else { choose(catalogue, &resolved, wanted, &mut notes) };
     let text = |at: &usize| &*catalogue.devices[*at].id;
     let ids: Vec<&str> = (resolved.must.iter().map(text))
         .chain(resolved.unknown_must)
@@ -63,7 +68,12 @@ pub fn preferred<'a, S: AsRef<str>>(catalogue: &'a Catalogue, request: &Request<
 }
 
 /// Chooses `wanted` of the free devices, of which there are at least so many.
-fn choose(catalogue: &Catalogue, resolved: &Resolved<'_>, wanted: usize, notes: &mut Vec<Note>) -> Vec<usize> {
+fn choose(
+    catalogue: &Catalogue,
+    resolved: &Resolved<'_>,
+    wanted: usize,
+    notes: &mut Vec<Note>,
+) -> Vec<usize> {
     let Resolved { must, free, .. } = resolved;
     if !must.iter().chain(free).all(|at| catalogue.devices[*at].whole) {
         let policy = catalogue.policies.shared;
@@ -79,7 +89,9 @@ fn choose(catalogue: &Catalogue, resolved: &Resolved<'_>, wanted: usize, notes: 
         }
         return free[..wanted].to_vec();
     };
-    let mask = |devices: &[usize]| devices.iter().fold(0, |mask: Mask, at| mask | 1 << catalogue.devices[*at].gpu);
+    let mask = |devices: &[usize]| {
+        devices.iter().fold(0, |mask: Mask, at| mask | 1 << catalogue.devices[*at].gpu)
+    };
     let found = search::best(machine, mask(must) | mask(free), mask(must), must.len() + wanted);
     if !found.exact {
         notes.push(Note::SearchCut);

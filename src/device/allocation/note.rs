@@ -7,7 +7,8 @@ use std::fmt;
 pub enum Note {
     /// The size asked for is zero or less; the answer is empty.
     SizeNotPositive(i32),
-    /// Ids that this resource does not have. They are used only where nothing else is left, or if they must be.
+    /// Ids that this resource does not have. They are used only where nothing else is left, or if
+    /// they must be.
     UnknownIds {
         /// How many.
         count: usize,
@@ -45,7 +46,8 @@ pub enum Note {
         /// On how many GPUs.
         gpus: usize,
     },
-    /// The search ended at its bound (a machine with more than 16 GPUs); the answer is the best found so far.
+    /// The search ended at its bound (a machine with more than 16 GPUs); the answer is the best
+    /// found so far.
     SearchCut,
     /// More whole GPUs than the search can hold; they were answered by index.
     TooManyGpus,
@@ -72,13 +74,18 @@ impl Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SizeNotPositive(size) => write!(f, "a preferred allocation of {size} devices was asked for"),
+            Self::SizeNotPositive(size) => {
+                write!(f, "a preferred allocation of {size} devices was asked for")
+            }
             Self::UnknownIds { count, first } => {
                 write!(f, "{count} ids are not of this resource, the first is {first:?}")
             }
             Self::RepeatedIds { count } => write!(f, "{count} ids were given more than once"),
             Self::MustIncludeUnavailable { count, first } => {
-                write!(f, "{count} ids must be included but are not available, the first is {first:?}")
+                write!(
+                    f,
+                    "{count} ids must be included but are not available, the first is {first:?}"
+                )
             }
             Self::MustIncludeTooMany { count, size } => {
                 write!(f, "{count} ids must be included in an allocation of {size}")
@@ -86,8 +93,12 @@ impl fmt::Display for Note {
             Self::TooFew { asked, answered } => {
                 write!(f, "{asked} devices were asked for and {answered} are available")
             }
-            Self::SpreadDoubled { gpus } => write!(f, "{gpus} GPUs serve the request with more than one device each"),
-            Self::SearchCut => f.write_str("the search was cut short: the choice is good but may not be the best"),
+            Self::SpreadDoubled { gpus } => {
+                write!(f, "{gpus} GPUs serve the request with more than one device each")
+            }
+            Self::SearchCut => {
+                f.write_str("the search was cut short: the choice is good but may not be the best")
+            }
             Self::TooManyGpus => f.write_str("too many GPUs to search: chosen by index"),
         }
     }

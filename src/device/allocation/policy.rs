@@ -1,4 +1,5 @@
-//! The policies an operator can choose from, and the words for them on the command line and in the file.
+//! The policies an operator can choose from, and the words for them on the command line and in the
+//! file.
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,7 +80,10 @@ impl FromStr for SharedPolicy {
 
     fn from_str(text: &str) -> Result<Self, PolicyError> {
         let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
-        found.ok_or_else(|| PolicyError { text: text.to_owned(), known: "distributed, packed or spread" })
+        found.ok_or_else(|| PolicyError {
+            text: text.to_owned(),
+            known: "distributed, packed or spread",
+        })
     }
 }
 
@@ -121,7 +125,10 @@ mod tests {
     #[test]
     fn another_word_is_refused_with_the_ones_that_are_known() {
         let error = "best".parse::<WholeGpuPolicy>().unwrap_err();
-        assert_eq!(error.to_string(), r#""best" is not an allocation policy (optimal, numa or index is)"#);
+        assert_eq!(
+            error.to_string(),
+            r#""best" is not an allocation policy (optimal, numa or index is)"#
+        );
         assert!("Packed".parse::<SharedPolicy>().is_err());
     }
 }

@@ -14,7 +14,8 @@ pub struct Request<'a, S> {
     pub size: i32,
 }
 
-/// The ids of a request, sorted out: each once, in the catalogue's order, or alphabetically where it does not know them.
+/// The ids of a request, sorted out: each once, in the catalogue's order, or alphabetically where
+/// it does not know them.
 pub(super) struct Resolved<'a> {
     /// Known devices that must be in the answer.
     pub(super) must: Vec<usize>,
@@ -35,13 +36,19 @@ struct Named {
 
 impl<'a> Resolved<'a> {
     /// Looks up all ids, and notes what is odd about them.
-    pub(super) fn of<S: AsRef<str>>(catalogue: &Catalogue, request: &Request<'a, S>, notes: &mut Vec<Note>) -> Self {
+    pub(super) fn of<S: AsRef<str>>(
+        catalogue: &Catalogue,
+        request: &Request<'a, S>,
+        notes: &mut Vec<Note>,
+    ) -> Self {
         let mut named = vec![Named::default(); catalogue.devices.len()];
         let (mut unknown_must, mut unknown_free) = (Vec::new(), Vec::new());
         let mut repeated = 0;
         for id in request.available.iter().map(AsRef::as_ref) {
             match catalogue.find(id) {
-                Some(at) => repeated += usize::from(std::mem::replace(&mut named[at].available, true)),
+                Some(at) => {
+                    repeated += usize::from(std::mem::replace(&mut named[at].available, true))
+                }
                 None => unknown_free.push(id),
             }
         }
@@ -66,9 +73,13 @@ impl<'a> Resolved<'a> {
         };
         let unavailable = which(|named| named.must && !named.available);
         let strangers = unknown_must.iter().filter(|id| unknown_free.binary_search(id).is_err());
-        let mut missing = unavailable.iter().map(|at| &*catalogue.devices[*at].id).chain(strangers.copied());
+        let mut missing =
+            unavailable.iter().map(|at| &*catalogue.devices[*at].id).chain(strangers.copied());
         if let Some(first) = missing.next() {
-            notes.push(Note::MustIncludeUnavailable { first: first.to_owned(), count: 1 + missing.count() });
+            notes.push(Note::MustIncludeUnavailable {
+                first: first.to_owned(),
+                count: 1 + missing.count(),
+            });
         }
 
         unknown_free.retain(|id| unknown_must.binary_search(id).is_err());

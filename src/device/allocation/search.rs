@@ -1,17 +1,20 @@
-//! The search for the best set of whole GPUs: every set is looked at, but for those that cannot win.
+//! The search for the best set of whole GPUs: every set is looked at, but for those that cannot
+//! win.
 //!
-//! Three things keep it short. The best set that grows from each GPU by its best next neighbour is taken first, and a
-//! set whose worst pair is worse, or whose sum cannot reach it any more, is left at once with all that contain it: no
-//! sum can grow by more than what the GPUs that bring most would bring if each had its best links to the others. Of
-//! interchangeable GPUs only the lowest free one is tried. And the worst pair and the sum are carried along.
+//! Three things keep it short. The best set that grows from each GPU by its best next neighbour is
+//! taken first, and a set whose worst pair is worse, or whose sum cannot reach it any more, is left
+//! at once with all that contain it: no sum can grow by more than what the GPUs that bring most
+//! would bring if each had its best links to the others. Of interchangeable GPUs only the lowest
+//! free one is tried. And the worst pair and the sum are carried along.
 
 use std::cmp::Reverse;
 
 use super::machine::{MOST_GPUS, Machine, Mask, bits};
 use super::score::{Links, Places, Score};
 
-/// Most sets looked at, partial ones included. 16 GPUs have fewer subsets than this, so up to there the answer is
-/// exact; on larger machines it is exact if the search ends before, and else at least as good as every greedy choice.
+/// Most sets looked at, partial ones included. 16 GPUs have fewer subsets than this, so up to there
+/// the answer is exact; on larger machines it is exact if the search ends before, and else at least
+/// as good as every greedy choice.
 const MOST_STEPS: u32 = 1 << 16;
 
 /// The best choice and whether it is known to be the best.
@@ -81,8 +84,12 @@ impl<'a> Search<'a> {
             open,
             size,
             key: bits(free).map(|gpu| machine.leftover.weight(gpu)).sum(),
-            degree: (0..machine.count()).map(|gpu| bits(free).map(|peer| machine.row(gpu)[peer]).sum()).collect(),
-            before: (0..machine.count()).map(|gpu| lower(gpu).checked_ilog2().map_or(0, |last| 1 << last)).collect(),
+            degree: (0..machine.count())
+                .map(|gpu| bits(free).map(|peer| machine.row(gpu)[peer]).sum())
+                .collect(),
+            before: (0..machine.count())
+                .map(|gpu| lower(gpu).checked_ilog2().map_or(0, |last| 1 << last))
+                .collect(),
             reach: vec![Reach { worst: u32::MAX, sum: 0 }; machine.count() * (size + 1)],
             greatest: greatest(machine, free, size),
             best: None,
@@ -100,7 +107,9 @@ impl<'a> Search<'a> {
     fn with(&mut self, set: Partial, gpu: usize) -> Partial {
         let width = self.machine.count();
         let (done, next) = self.reach.split_at_mut((set.count + 1) * width);
-        for ((next, from), bandwidth) in next.iter_mut().zip(&done[set.count * width..]).zip(self.machine.row(gpu)) {
+        for ((next, from), bandwidth) in
+            next.iter_mut().zip(&done[set.count * width..]).zip(self.machine.row(gpu))
+        {
             *next = Reach { worst: from.worst.min(*bandwidth), sum: from.sum + bandwidth };
         }
         self.grown(set, gpu)
@@ -122,8 +131,8 @@ impl<'a> Search<'a> {
         self.reach[set.count * self.machine.count() + gpu]
     }
 
-    /// Takes sets that are likely to be good, for the rest to be measured by: from each GPU, or from those that must be
-    /// in, always the neighbour that brings most.
+    /// Takes sets that are likely to be good, for the rest to be measured by: from each GPU, or
+    /// from those that must be in, always the neighbour that brings most.
     fn greedy(&mut self, start: Partial) {
         if start.count > 0 || self.size < 2 {
             return self.grow(start);
@@ -175,15 +184,17 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What is open from this position on and does not make the worst pair worse than that of the best.
+    /// What is open from this position on and does not make the worst pair worse than that of the
+    /// best.
     fn promising(&self, set: Partial, from: usize) -> Mask {
         let least = self.best.map_or(0, |(best, _)| best.links.worst);
         let fits = |gpu: &usize| self.reach(set, *gpu).worst >= least;
         bits(self.open_from(from)).filter(fits).fold(0, |mask, gpu| mask | 1 << gpu)
     }
 
-    /// Twice the most that a GPU can add to the sum together with all that are missing beside it: its links to the
-    /// chosen in full, and half of those to its fellows, of which each pair has two halves.
+    /// Twice the most that a GPU can add to the sum together with all that are missing beside it:
+    /// its links to the chosen in full, and half of those to its fellows, of which each pair has
+    /// two halves.
     fn most(&self, set: Partial, gpu: usize) -> u32 {
         2 * self.reach(set, gpu).sum + self.greatest[gpu * self.size + self.size - set.count - 1]
     }
@@ -219,27 +230,35 @@ impl<'a> Search<'a> {
 
     /// Takes a full set if it is better than the best.
     fn consider(&mut self, set: Partial) {
-        let left = self.machine.leftover.value(self.key - set.weight).unwrap_or_else(|| self.pairs_left(set));
+        let left = self
+            .machine
+            .leftover
+            .value(self.key - set.weight)
+            .unwrap_or_else(|| self.pairs_left(set));
         let links = Links { worst: set.worst, sum: set.sum, left };
         if self.best.is_some_and(|(best, _)| links < best.links) {
             return;
         }
-        let score = Score { links, places: Places::of(self.machine, set.chosen, self.free & !set.chosen) };
+        let score =
+            Score { links, places: Places::of(self.machine, set.chosen, self.free & !set.chosen) };
         if self.best.is_none_or(|(best, _)| score > best) {
             self.best = Some((score, set.chosen));
         }
     }
 
-    /// The plain stand-in for the value of what stays behind: the sum of bandwidths of all pairs that stay whole.
+    /// The plain stand-in for the value of what stays behind: the sum of bandwidths of all pairs
+    /// that stay whole.
     fn pairs_left(&self, set: Partial) -> u32 {
         let all: u64 = bits(self.free).map(|gpu| u64::from(self.degree[gpu])).sum();
         let gone: u64 = bits(set.chosen).map(|gpu| u64::from(self.degree[gpu])).sum();
-        // Each pair stands in the degrees of both of its GPUs, and the pairs inside the set were taken off twice.
+        // Each pair stands in the degrees of both of its GPUs, and the pairs inside the set were
+        // taken off twice.
         u32::try_from((all / 2 + u64::from(set.sum)).saturating_sub(gone)).unwrap_or(u32::MAX)
     }
 }
 
-/// For each GPU the sums of its greatest bandwidths to free ones: of none, of one, and so on up to one less than `size`.
+/// For each GPU the sums of its greatest bandwidths to free ones: of none, of one, and so on up to
+/// one less than `size`.
 fn greatest(machine: &Machine, free: Mask, size: usize) -> Vec<u32> {
     let mut sums = vec![0; machine.count() * size];
     for gpu in bits(free) {

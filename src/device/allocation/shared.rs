@@ -1,12 +1,12 @@
-//! The choice of replicas and MIG devices: how many from each physical GPU, and then how many from each carrier on it
-//! (a MIG device, or the whole GPU, that replicas share), by the same rule.
+//! The choice of replicas and MIG devices: how many from each physical GPU, and then how many from
+//! each carrier on it (a MIG device, or the whole GPU, that replicas share), by the same rule.
 //!
-//! - `distributed` takes one device at a time from where the fewest are in use, and among those from where this
-//!   request has the fewest.
+//! - `distributed` takes one device at a time from where the fewest are in use, and among those
+//!   from where this request has the fewest.
 //! - `spread` turns the two around, so it doubles only where every other GPU is used up.
-//! - `packed` takes the fullest GPU on which all that is wanted fits, so that free room stays in one piece. Where
-//!   nothing fits, the GPU with the most room comes first, so that the request lies on the fewest. A GPU that the
-//!   request is on already is filled before another is begun.
+//! - `packed` takes the fullest GPU on which all that is wanted fits, so that free room stays in
+//!   one piece. Where nothing fits, the GPU with the most room comes first, so that the request
+//!   lies on the fewest. A GPU that the request is on already is filled before another is begun.
 
 use super::catalogue::Catalogue;
 use super::policy::SharedPolicy;
@@ -29,7 +29,8 @@ struct Group {
     mine: usize,
 }
 
-/// Chooses `wanted` of the free devices, or all if there are fewer. Both lists are in the catalogue's order.
+/// Chooses `wanted` of the free devices, or all if there are fewer. Both lists are in the
+/// catalogue's order.
 pub(super) fn pick(
     catalogue: &Catalogue,
     must: &[usize],
@@ -38,16 +39,20 @@ pub(super) fn pick(
     policy: SharedPolicy,
 ) -> Picked {
     let devices = &catalogue.devices;
-    let mut gpus = groups(catalogue.gpus.iter().map(|gpu| gpu.devices), must, free, |at| devices[at].gpu);
+    let mut gpus =
+        groups(catalogue.gpus.iter().map(|gpu| gpu.devices), must, free, |at| devices[at].gpu);
     let mut carriers =
-        groups(catalogue.carriers.iter().map(|carrier| carrier.devices), must, free, |at| devices[at].carrier);
+        groups(catalogue.carriers.iter().map(|carrier| carrier.devices), must, free, |at| {
+            devices[at].carrier
+        });
     let (gpus_before, carriers_before) = (gpus.clone(), carriers.clone());
     share(&mut gpus, wanted, policy);
     for (at, gpu) in catalogue.gpus.iter().enumerate() {
         share(&mut carriers[gpu.carriers.clone()], gpus[at].mine - gpus_before[at].mine, policy);
     }
 
-    let mut missing: Vec<usize> = carriers.iter().zip(carriers_before).map(|(now, was)| now.mine - was.mine).collect();
+    let mut missing: Vec<usize> =
+        carriers.iter().zip(carriers_before).map(|(now, was)| now.mine - was.mine).collect();
     let take = |device: &usize| {
         let missing = &mut missing[devices[*device].carrier];
         let take = *missing > 0;
@@ -96,9 +101,11 @@ fn share(groups: &mut [Group], mut wanted: usize, policy: SharedPolicy) {
     }
 }
 
-/// What `packed` looks for: the request's own, then one that fits and is full, else one with much room.
+/// What `packed` looks for: the request's own, then one that fits and is full, else one with much
+/// room.
 fn fullness(group: &Group, wanted: usize) -> (bool, bool, usize, usize) {
     let fits = group.free >= wanted;
-    let (first, second) = if fits { (group.used, usize::MAX - group.free) } else { (group.free, group.used) };
+    let (first, second) =
+        if fits { (group.used, usize::MAX - group.free) } else { (group.free, group.used) };
     (group.mine > 0, fits, first, second)
 }

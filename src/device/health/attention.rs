@@ -1,12 +1,13 @@
-//! When to read a GPU beside the polls: at once after an alarm, and again while the driver may still change its mind.
+//! When to read a GPU beside the polls: at once after an alarm, and again while the driver may
+//! still change its mind.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::reason::Moment;
 
-/// After an alarm the GPU is read at once, after these, and at the end of the suspicion: the driver makes up its mind
-/// a second or two after the error (Xid 154 follows the Xid that caused it).
+/// After an alarm the GPU is read at once, after these, and at the end of the suspicion: the driver
+/// makes up its mind a second or two after the error (Xid 154 follows the Xid that caused it).
 const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// In a storm of alarms the GPU is read no more often than this.

@@ -1,5 +1,5 @@
-//! Every Xid of NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) that is in use, with its class and its
-//! meaning in a few words of our own.
+//! Every Xid of NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) that is in use, with its
+//! class and its meaning in a few words of our own.
 
 use super::xid::Class::{self, *};
 

@@ -1,5 +1,5 @@
-//! Why a device is Unhealthy: every cause with a word for machines and a line for people, ordered from the mildest to
-//! the worst.
+//! Why a device is Unhealthy: every cause with a word for machines and a line for people, ordered
+//! from the mildest to the worst.
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +52,8 @@ pub enum Cause {
     Lost,
 }
 
-/// What a cause is, without its details: few enough to be a label, ordered from the mildest to the worst.
+/// What a cause is, without its details: few enough to be a label, ordered from the mildest to the
+/// worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "as the variants of `Cause`")]
 pub enum Kind {
@@ -222,7 +223,9 @@ impl Cause {
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Quarantined(text) if text.trim().is_empty() => "lift the quarantine to use the GPU",
+            Self::Quarantined(text) if text.trim().is_empty() => {
+                "lift the quarantine to use the GPU"
+            }
             Self::Quarantined(_) | Self::NvmlError(_) => return None,
             Self::Fabric(_) => "look at the fabric manager, it ends by itself",
             Self::RowRemapPending => "reset the GPU, the policy keeps work away until then",
@@ -245,10 +248,14 @@ impl Cause {
                 f.write_str("quarantined from outside, without a reason given")
             }
             Self::Quarantined(text) => write!(f, "quarantined from outside: {}", text.trim()),
-            Self::Fabric(fault) => write!(f, "NVLink fabric: {fault}; CUDA may not start on the GPU"),
+            Self::Fabric(fault) => {
+                write!(f, "NVLink fabric: {fault}; CUDA may not start on the GPU")
+            }
             Self::RowRemapPending => f.write_str("a memory row waits to be remapped"),
             Self::NvmlError(error) => write!(f, "NVML refuses to answer about the GPU: {error}"),
-            Self::NvmlUnresponsive { call } => write!(f, "NVML does not answer: {call} did not return in time"),
+            Self::NvmlUnresponsive { call } => {
+                write!(f, "NVML does not answer: {call} did not return in time")
+            }
             Self::Node(fault) => fault.fmt_summary(f),
             Self::Xid { xid, scope } => write!(f, "{xid} ({}) on {scope}", xid.meaning()),
             Self::ResetRequired => f.write_str("NVML says that the GPU needs a reset"),
@@ -270,7 +277,9 @@ impl NodeFault {
             Self::DriverNotLoaded => Some("load it, nothing else is needed"),
             Self::LibraryMismatch => Some("reload the module or reboot the node"),
             Self::LibraryNotFound => Some("install the driver or mount its libraries"),
-            Self::Unknown => Some("the plugin may have lost access to the device nodes, restart its pod"),
+            Self::Unknown => {
+                Some("the plugin may have lost access to the device nodes, restart its pod")
+            }
             Self::Other(_) => None,
         }
     }
@@ -278,7 +287,9 @@ impl NodeFault {
     fn fmt_summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DriverNotLoaded => f.write_str("the NVIDIA driver is not loaded"),
-            Self::LibraryMismatch => f.write_str("the driver's kernel module and libraries are not of one version"),
+            Self::LibraryMismatch => {
+                f.write_str("the driver's kernel module and libraries are not of one version")
+            }
             Self::LibraryNotFound => f.write_str("the NVML library was not found"),
             Self::Unknown => f.write_str("NVML fails with an unknown error"),
             Self::Other(error) => write!(f, "NVML cannot be used: {error}"),

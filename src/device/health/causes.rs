@@ -41,7 +41,13 @@ impl Causes {
     }
 
     /// Holds a cause against the GPU, or holds it once more.
-    pub(super) fn raise(&mut self, now: Moment, cause: Cause, thresholds: &Thresholds, change: &mut Change) {
+    pub(super) fn raise(
+        &mut self,
+        now: Moment,
+        cause: Cause,
+        thresholds: &Thresholds,
+        change: &mut Change,
+    ) {
         let cause = self.bounded(cause);
         let had_failed = self.has_failed();
         if let Some(held) = self.held.get_mut(&key(&cause)) {
@@ -58,14 +64,17 @@ impl Causes {
         }
     }
 
-    /// Beyond so many causes, an Xid is held against the whole GPU under a number that is held already: the list
-    /// stays short, and no device that is hit is spared.
+    /// Beyond so many causes, an Xid is held against the whole GPU under a number that is held
+    /// already: the list stays short, and no device that is hit is spared.
     fn bounded(&self, cause: Cause) -> Cause {
         let Cause::Xid { xid, scope: _ } = cause else { return cause };
         if self.held.len() < MOST || self.held.contains_key(&key(&cause)) {
             return cause;
         }
-        let on_all = self.held.values().find(|held| matches!(held.cause, Cause::Xid { scope: Scope::Gpu, .. }));
+        let on_all = self
+            .held
+            .values()
+            .find(|held| matches!(held.cause, Cause::Xid { scope: Scope::Gpu, .. }));
         on_all.map_or(Cause::Xid { xid, scope: Scope::Gpu }, |held| held.cause.clone())
     }
 
@@ -130,7 +139,8 @@ impl Causes {
         self.recovered |= had_failed && !self.has_failed();
     }
 
-    /// Those that no source would state again after a restart, and whether there is evidence of the repair of each.
+    /// Those that no source would state again after a restart, and whether there is evidence of the
+    /// repair of each.
     pub(super) fn lasting(&self) -> impl Iterator<Item = (&Cause, bool)> {
         let lasting = self.held.values().filter(|held| is_of_the_gpu(&held.cause));
         lasting.map(|held| (&held.cause, held.stage == Stage::Repaired))

@@ -27,9 +27,11 @@ impl ReturnCode {
     /// `NVML_ERROR_UNKNOWN`.
     pub const UNKNOWN: Self = Self(999);
 
-    /// Whether it says that driver or GPU do not know the question, rather than that the answer failed.
+    /// Whether it says that driver or GPU do not know the question, rather than that the answer
+    /// failed.
     ///
-    /// INVALID_ARGUMENT is among them: it is how a driver answers for a field value that is newer than itself.
+    /// INVALID_ARGUMENT is among them: it is how a driver answers for a field value that is newer
+    /// than itself.
     #[must_use]
     pub fn is_unsupported(self) -> bool {
         matches!(self.0, 2 | 3 | 13 | 25 | 26)

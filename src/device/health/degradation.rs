@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// What is wrong with a GPU that goes on working: worth a gauge and an Event, no reason to be Unhealthy.
+/// What is wrong with a GPU that goes on working: worth a gauge and an Event, no reason to be
+/// Unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Degradation {
     /// A memory row waits for a reset to be remapped.
@@ -47,9 +48,15 @@ impl Degradation {
 impl fmt::Display for Degradation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::RowRemapPending => "a memory row waits to be remapped; reset the GPU when convenient",
-            Self::ContainedError => "a memory error was contained to one application; reset the GPU when convenient",
-            Self::ImexDomain => "the driver asks for a recovery of the IMEX domain; work on this node alone goes on",
+            Self::RowRemapPending => {
+                "a memory row waits to be remapped; reset the GPU when convenient"
+            }
+            Self::ContainedError => {
+                "a memory error was contained to one application; reset the GPU when convenient"
+            }
+            Self::ImexDomain => {
+                "the driver asks for a recovery of the IMEX domain; work on this node alone goes on"
+            }
             Self::DrainP2p => "the driver asks for an end of peer-to-peer work",
             Self::FabricBandwidth => "the NVLink fabric runs with less than full bandwidth",
             Self::Fabric => "the GPU is not well in its NVLink fabric",

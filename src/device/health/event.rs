@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A type of NVML event (nvml.h, `nvmlEventType…`). Register only those that `nvmlDeviceGetSupportedEventTypes`
-/// lists: with one that the GPU does not have, NVML registers none.
+/// A type of NVML event (nvml.h, `nvmlEventType…`). Register only those that
+/// `nvmlDeviceGetSupportedEventTypes` lists: with one that the GPU does not have, NVML registers
+/// none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventType {
     /// A single-bit ECC error.
@@ -71,10 +72,14 @@ impl EventType {
         Self::ALL.into_iter().find(|event| event.bit() == bit)
     }
 
-    /// Whether it is a reason to ask the GPU how it is. Corrected errors and a new MIG layout are not.
+    /// Whether it is a reason to ask the GPU how it is. Corrected errors and a new MIG layout are
+    /// not.
     #[must_use]
     pub(super) fn is_alarm(self) -> bool {
-        !matches!(self, Self::SingleBitEccError | Self::SingleBitEccErrorStorm | Self::MigConfigChange)
+        !matches!(
+            self,
+            Self::SingleBitEccError | Self::SingleBitEccErrorStorm | Self::MigConfigChange
+        )
     }
 
     fn name(self) -> &'static str {
@@ -108,9 +113,13 @@ pub struct UnknownEventType(String);
 impl FromStr for EventType {
     type Err = UnknownEventType;
 
-    /// Reads NVML's name, with or without the prefix `EventType` that NVIDIA's configuration draft writes.
+    /// Reads NVML's name, with or without the prefix `EventType` that NVIDIA's configuration draft
+    /// writes.
     fn from_str(text: &str) -> Result<Self, UnknownEventType> {
         let name = text.strip_prefix("EventType").unwrap_or(text);
-        Self::ALL.into_iter().find(|event| event.name() == name).ok_or_else(|| UnknownEventType(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|event| event.name() == name)
+            .ok_or_else(|| UnknownEventType(text.to_owned()))
     }
 }

@@ -4,14 +4,16 @@ use std::fmt;
 
 use super::code::ReturnCode;
 
-/// What `nvmlDeviceGetGpuFabricInfoV` says. On a GPU without a fabric the state is `NotSupported`, or the call is.
+/// What `nvmlDeviceGetGpuFabricInfoV` says. On a GPU without a fabric the state is `NotSupported`,
+/// or the call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fabric {
     /// How far the GPU has come in joining.
     pub state: FabricState,
     /// With which result, once the state is `Completed`.
     pub status: ReturnCode,
-    /// Conditions of the links, two bits each and four for the configuration; 0 where the driver gives none.
+    /// Conditions of the links, two bits each and four for the configuration; 0 where the driver
+    /// gives none.
     pub health_mask: u32,
 }
 
@@ -76,7 +78,8 @@ impl Fabric {
         }
     }
 
-    /// Whether the links run with less than their full bandwidth (health mask, bits 0 and 1): work goes on.
+    /// Whether the links run with less than their full bandwidth (health mask, bits 0 and 1): work
+    /// goes on.
     #[must_use]
     pub fn has_degraded_bandwidth(&self) -> bool {
         self.state == FabricState::Completed && self.condition(0)
@@ -102,8 +105,12 @@ impl From<u32> for FabricState {
 impl fmt::Display for FabricFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotJoined(FabricState::NotStarted) => f.write_str("the GPU has not begun to join it"),
-            Self::NotJoined(FabricState::Unknown(state)) => write!(f, "the GPU is in unknown state {state}"),
+            Self::NotJoined(FabricState::NotStarted) => {
+                f.write_str("the GPU has not begun to join it")
+            }
+            Self::NotJoined(FabricState::Unknown(state)) => {
+                write!(f, "the GPU is in unknown state {state}")
+            }
             Self::NotJoined(_) => f.write_str("the GPU has not joined it yet"),
             Self::Failed(status) => write!(f, "the GPU could not join it: {status}"),
             Self::RouteRecovery => f.write_str("a route is being recovered"),

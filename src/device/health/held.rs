@@ -14,14 +14,16 @@ pub(super) enum Lift {
     Source,
     /// Clean polls: what it says is read anew each time.
     Polls,
-    /// Clean polls in which the recovery action asks for nothing. A driver without a recovery action proves nothing
-    /// by answering: there, evidence of repair and then clean polls, or the quiet time if one is configured.
+    /// Clean polls in which the recovery action asks for nothing. A driver without a recovery
+    /// action proves nothing by answering: there, evidence of repair and then clean polls, or the
+    /// quiet time if one is configured.
     Driver,
     /// A new enumeration that lists the UUID, then clean polls.
     Return,
     /// Any evidence of repair, then clean polls.
     Repair,
-    /// Evidence of repair other than the GPU's coming back, which is what it did each time before it relapsed.
+    /// Evidence of repair other than the GPU's coming back, which is what it did each time before
+    /// it relapsed.
     Judgement,
     /// A new boot or a person's word, then clean polls.
     Boot,
@@ -89,7 +91,9 @@ pub(super) struct Held {
 impl Poll {
     pub(super) fn of(at: Moment, reading: &Reading, thresholds: &Thresholds) -> Self {
         let driver = match &reading.recovery_action {
-            Some(Ok(action)) if action.weight(thresholds) == Some(Weight::Unhealthy) => DriverSays::Asks,
+            Some(Ok(action)) if action.weight(thresholds) == Some(Weight::Unhealthy) => {
+                DriverSays::Asks
+            }
             Some(Ok(_)) => DriverSays::Clear,
             Some(Err(error)) if error.code.is_unsupported() => DriverSays::NoField,
             Some(Err(_)) | None => DriverSays::Nothing,
@@ -100,7 +104,13 @@ impl Poll {
             Some(Err(error)) => error.code == ReturnCode::NOT_SUPPORTED,
             None => false,
         };
-        Self { at, driver, rows: reading.remapped_rows.is_some(), fabric: reading.fabric.is_some(), probe }
+        Self {
+            at,
+            driver,
+            rows: reading.remapped_rows.is_some(),
+            fabric: reading.fabric.is_some(),
+            probe,
+        }
     }
 }
 
@@ -153,7 +163,8 @@ impl Held {
         }
         let clean = poll.probe && self.is_answered_by(poll, thresholds);
         self.clean = if clean { self.clean.saturating_add(1) } else { 0 };
-        let settled = !matches!(self.cause, Cause::Xid { .. }) || poll.at.since(self.last) >= thresholds.suspicion;
+        let settled = !matches!(self.cause, Cause::Xid { .. })
+            || poll.at.since(self.last) >= thresholds.suspicion;
         self.clean >= thresholds.recovery_polls.get() && settled
     }
 
@@ -169,7 +180,8 @@ impl Held {
             Lift::Driver => match poll.driver {
                 DriverSays::Clear => true,
                 DriverSays::NoField => {
-                    repaired || thresholds.quiet.is_some_and(|quiet| poll.at.since(self.last) >= quiet)
+                    repaired
+                        || thresholds.quiet.is_some_and(|quiet| poll.at.since(self.last) >= quiet)
                 }
                 DriverSays::Nothing | DriverSays::Asks => false,
             },
@@ -187,7 +199,10 @@ impl Held {
 pub(super) fn lift(cause: &Cause) -> Lift {
     match cause {
         Cause::Quarantined(_) | Cause::Node(_) => Lift::Source,
-        Cause::Fabric(_) | Cause::RowRemapPending | Cause::NvmlError(_) | Cause::NvmlUnresponsive { .. } => Lift::Polls,
+        Cause::Fabric(_)
+        | Cause::RowRemapPending
+        | Cause::NvmlError(_)
+        | Cause::NvmlUnresponsive { .. } => Lift::Polls,
         Cause::RecoveryAction(_) | Cause::ResetRequired => Lift::Driver,
         Cause::Xid { xid, .. } => match xid.class() {
             Class::Lost => Lift::Return,
@@ -211,8 +226,8 @@ pub(super) fn accepts(lift: Lift, evidence: Evidence) -> bool {
     }
 }
 
-/// Whether a cause is a failure of the GPU itself, rather than of its surroundings or a word about it: only those
-/// count as relapses.
+/// Whether a cause is a failure of the GPU itself, rather than of its surroundings or a word about
+/// it: only those count as relapses.
 pub(super) fn is_of_the_gpu(cause: &Cause) -> bool {
     !matches!(lift(cause), Lift::Source | Lift::Polls)
 }

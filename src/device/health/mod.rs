@@ -1,5 +1,6 @@
-//! The health verdict: what NVML and people say about each physical GPU goes in as observations with a moment, and
-//! out comes whether its devices are Healthy, and if not, every cause, since when, and what makes it go away.
+//! The health verdict: what NVML and people say about each physical GPU goes in as observations
+//! with a moment, and out comes whether its devices are Healthy, and if not, every cause, since
+//! when, and what makes it go away.
 //!
 //! ```text
 //!  Xid events, readings, return codes,            causes held, each with its own
@@ -11,9 +12,10 @@
 //!            └──────── NodeHealth: all GPUs, and the faults that hit every one of them
 //! ```
 //!
-//! Three rules hold throughout. The verdict is the worst of its causes, and one cause never hides or lifts another.
-//! What hardware did is over only when the driver says so several polls in a row, or when there is evidence of a
-//! repair: a query that happens to work is neither. And memory is bounded, whatever NVML sends.
+//! Three rules hold throughout. The verdict is the worst of its causes, and one cause never hides
+//! or lifts another. What hardware did is over only when the driver says so several polls in a row,
+//! or when there is evidence of a repair: a query that happens to work is neither. And memory is
+//! bounded, whatever NVML sends.
 
 mod attention;
 mod catalogue;

@@ -18,21 +18,24 @@ use crate::device::names::Uuid;
 pub enum NodeObservation {
     /// About one physical GPU. Nothing comes of it if no enumeration has listed the GPU.
     Gpu(Uuid, Observation),
-    /// About every GPU, such as an event that names none, or a call of no GPU in particular that does not return.
+    /// About every GPU, such as an event that names none, or a call of no GPU in particular that
+    /// does not return.
     EveryGpu(Observation),
-    /// NVML was initialised and lists these physical GPUs, and no others. A session is one initialisation of NVML:
-    /// any number that differs from the one before.
+    /// NVML was initialised and lists these physical GPUs, and no others. A session is one
+    /// initialisation of NVML: any number that differs from the one before.
     Enumeration {
         /// Which initialisation.
         session: u64,
         /// The GPUs for which it gave a handle.
         gpus: BTreeSet<Uuid>,
     },
-    /// What keeps NVML from being used; `None`: nothing. Say so only after the readings of the new session.
+    /// What keeps NVML from being used; `None`: nothing. Say so only after the readings of the new
+    /// session.
     Fault(Option<NodeFault>),
     /// Which boot and which load of the driver this is.
     Epoch(Epoch),
-    /// All that is said from outside, by GPU, whether listed or not. A GPU that is not among them is free of it.
+    /// All that is said from outside, by GPU, whether listed or not. A GPU that is not among them
+    /// is free of it.
     Quarantine(BTreeMap<Uuid, Arc<str>>),
     /// The GPU is offered no more and nothing holds it.
     Forget(Uuid),
@@ -57,8 +60,8 @@ impl NodeHealth {
         Self { policy, epoch, ..Self::default() }
     }
 
-    /// Recalls what was remembered, as far as it still holds in this boot and load of the driver and under this
-    /// policy. Before the first enumeration.
+    /// Recalls what was remembered, as far as it still holds in this boot and load of the driver
+    /// and under this policy. Before the first enumeration.
     pub fn recall(&mut self, now: Moment, remembered: &Remembered) -> Vec<Finding> {
         let evidence = self.epoch.evidence_since(&remembered.epoch);
         if self.epoch.boot == remembered.epoch.boot && self.epoch.driver.is_none() {
@@ -73,9 +76,10 @@ impl NodeHealth {
                         gpu.recall(now, cause, remembered.repaired, &self.policy);
                     }
                     Some(_) => {}
-                    None => {
-                        findings.push(Finding::UnknownCause { uuid: uuid.to_string(), word: remembered.kind.clone() })
-                    }
+                    None => findings.push(Finding::UnknownCause {
+                        uuid: uuid.to_string(),
+                        word: remembered.kind.clone(),
+                    }),
                 }
             }
         }
@@ -92,18 +96,30 @@ impl NodeHealth {
             gpu.memory().map(|(cause, repaired)| RememberedCause::of(cause, repaired)).collect()
         };
         let gpus = self.gpus.iter().map(|(uuid, gpu)| (uuid.clone(), causes(gpu)));
-        Remembered { epoch: self.epoch.clone(), gpus: gpus.filter(|(_, causes)| !causes.is_empty()).collect() }
+        Remembered {
+            epoch: self.epoch.clone(),
+            gpus: gpus.filter(|(_, causes)| !causes.is_empty()).collect(),
+        }
     }
 
-    /// The health of a device on a physical GPU. A GPU that was never listed is as one that is no longer.
+    /// The health of a device on a physical GPU. A GPU that was never listed is as one that is no
+    /// longer.
     #[must_use]
     pub fn of(&self, gpu: &Uuid, device: Offered) -> Health {
         let mut reasons: Vec<_> = match self.gpus.get(gpu) {
             Some(gpu) => gpu.reasons(device).collect(),
-            None => vec![Reason { cause: Cause::NotEnumerated, since: Moment::default(), remembered: false }],
+            None => vec![Reason {
+                cause: Cause::NotEnumerated,
+                since: Moment::default(),
+                remembered: false,
+            }],
         };
         if let Some((fault, since)) = &self.fault {
-            reasons.push(Reason { cause: Cause::Node(fault.clone()), since: *since, remembered: false });
+            reasons.push(Reason {
+                cause: Cause::Node(fault.clone()),
+                since: *since,
+                remembered: false,
+            });
         }
         Health::of(reasons)
     }
@@ -132,17 +148,20 @@ impl NodeHealth {
         &self.policy
     }
 
-    /// Judges by another policy from now on. A cause that no longer counts is over, and a state that was borne with and
-    /// counts now is held against its GPU. An Xid that was let pass is not: only those to come are judged by the new
-    /// rules. Gives what changed, by physical GPU.
+    /// Judges by another policy from now on. A cause that no longer counts is over, and a state
+    /// that was borne with and counts now is held against its GPU. An Xid that was let pass is not:
+    /// only those to come are judged by the new rules. Gives what changed, by physical GPU.
     pub fn judge_by(&mut self, now: Moment, policy: Policy) -> BTreeMap<Uuid, Change> {
         if self.policy == policy {
             return BTreeMap::new();
         }
         self.policy = policy;
         let policy = &self.policy;
-        let mut changes: BTreeMap<_, _> =
-            self.gpus.iter_mut().map(|(uuid, gpu)| (uuid.clone(), gpu.judge_by(now, policy))).collect();
+        let mut changes: BTreeMap<_, _> = self
+            .gpus
+            .iter_mut()
+            .map(|(uuid, gpu)| (uuid.clone(), gpu.judge_by(now, policy)))
+            .collect();
         changes.retain(|_, change| !change.is_empty());
         changes
     }
@@ -150,7 +169,9 @@ impl NodeHealth {
     /// When which GPUs are to be read, beside the polls.
     #[must_use]
     pub fn next_readings(&self) -> BTreeMap<Uuid, Moment> {
-        let due = |(uuid, gpu): (&Uuid, &GpuHealth)| gpu.next_reading().map(|moment| (uuid.clone(), moment));
+        let due = |(uuid, gpu): (&Uuid, &GpuHealth)| {
+            gpu.next_reading().map(|moment| (uuid.clone(), moment))
+        };
         self.gpus.iter().filter_map(due).collect()
     }
 
@@ -160,7 +181,8 @@ impl NodeHealth {
         self.gpus.values().any(GpuHealth::wants_enumeration)
     }
 
-    /// Takes in what was observed. Gives what changed, by physical GPU; GPUs for which nothing did are left out.
+    /// Takes in what was observed. Gives what changed, by physical GPU; GPUs for which nothing did
+    /// are left out.
     pub fn apply(&mut self, now: Moment, observation: NodeObservation) -> BTreeMap<Uuid, Change> {
         let mut changes = match observation {
             NodeObservation::Gpu(uuid, observation) => {
@@ -188,19 +210,33 @@ impl NodeHealth {
         changes
     }
 
-    fn each(&mut self, now: Moment, mut observed: impl FnMut(&Uuid) -> Observation) -> BTreeMap<Uuid, Change> {
+    fn each(
+        &mut self,
+        now: Moment,
+        mut observed: impl FnMut(&Uuid) -> Observation,
+    ) -> BTreeMap<Uuid, Change> {
         let policy = &self.policy;
         let gpus = self.gpus.iter_mut();
         gpus.map(|(uuid, gpu)| (uuid.clone(), gpu.apply(now, observed(uuid), policy))).collect()
     }
 
-    fn enumerated(&mut self, now: Moment, session: u64, gpus: BTreeSet<Uuid>) -> BTreeMap<Uuid, Change> {
+    fn enumerated(
+        &mut self,
+        now: Moment,
+        session: u64,
+        gpus: BTreeSet<Uuid>,
+    ) -> BTreeMap<Uuid, Change> {
         for uuid in &gpus {
             self.gpus.entry(uuid.clone()).or_default();
         }
         let listed = |uuid: &Uuid| gpus.contains(uuid);
-        let seen =
-            |uuid: &Uuid| if listed(uuid) { Observation::Enumerated { session } } else { Observation::NotEnumerated };
+        let seen = |uuid: &Uuid| {
+            if listed(uuid) {
+                Observation::Enumerated { session }
+            } else {
+                Observation::NotEnumerated
+            }
+        };
         let mut changes = self.each(now, seen);
         // New GPUs may be among those that somebody spoke of already.
         for (uuid, change) in self.quarantined(now) {
@@ -224,16 +260,22 @@ impl NodeHealth {
         let before = self.fault.take().map(|(fault, _)| Cause::Node(fault));
         self.fault = fault.map(|fault| (fault, since));
         let after = self.fault.as_ref().map(|(fault, _)| Cause::Node(fault.clone()));
-        let change =
-            Change { raised: after.into_iter().collect(), lifted: before.into_iter().collect(), notices: Vec::new() };
+        let change = Change {
+            raised: after.into_iter().collect(),
+            lifted: before.into_iter().collect(),
+            notices: Vec::new(),
+        };
         self.gpus.keys().map(|uuid| (uuid.clone(), change.clone())).collect()
     }
 
     fn epoch_is(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, Change> {
         let evidence = epoch.evidence_since(&self.epoch);
-        // While no driver is loaded the one before stays in mind: it is what the next is compared with.
+        // While no driver is loaded the one before stays in mind: it is what the next is compared
+        // with.
         let driver = epoch.driver.or_else(|| self.epoch.driver.take());
         self.epoch = Epoch { boot: epoch.boot, driver };
-        evidence.map_or_else(BTreeMap::new, |evidence| self.each(now, |_| Observation::Repaired(evidence)))
+        evidence.map_or_else(BTreeMap::new, |evidence| {
+            self.each(now, |_| Observation::Repaired(evidence))
+        })
     }
 }

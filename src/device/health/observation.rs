@@ -29,7 +29,8 @@ pub enum Observation {
     Reading(Reading),
     /// A call about the GPU, outside of a reading, failed.
     Failed(NvmlError),
-    /// A call about the GPU is past its deadline. Said again for every further deadline that passes.
+    /// A call about the GPU is past its deadline. Said again for every further deadline that
+    /// passes.
     Missed {
         /// The call.
         call: &'static str,
@@ -47,13 +48,14 @@ pub enum Observation {
     Quarantine(Option<Arc<str>>),
 }
 
-/// The answers of a GPU to one round of questions. `None`: not asked. The moment that goes with it is the one at
-/// which the asking began, so that an answer is never taken for newer than it is.
+/// The answers of a GPU to one round of questions. `None`: not asked. The moment that goes with it
+/// is the one at which the asking began, so that an answer is never taken for newer than it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Field value 230 of `nvmlDeviceGetFieldValues`; each value has its own return code.
     pub recovery_action: Option<Result<RecoveryAction, NvmlError>>,
-    /// `nvmlDeviceGetRemappedRows`, or field values 142 to 145; not asked also where the GPU has none.
+    /// `nvmlDeviceGetRemappedRows`, or field values 142 to 145; not asked also where the GPU has
+    /// none.
     pub remapped_rows: Option<RemappedRows>,
     /// `nvmlDeviceGetGpuFabricInfoV`; not asked also where the GPU has none.
     pub fabric: Option<Fabric>,
@@ -103,7 +105,8 @@ pub enum Notice {
         xid: Xid,
         /// What part of the GPU it is in.
         scope: Scope,
-        /// How many of this number the GPU has had since the plugin started: in a storm, tell a few of them.
+        /// How many of this number the GPU has had since the plugin started: in a storm, tell a few
+        /// of them.
         times: u64,
     },
     /// The GPU works, but not as it should.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::policy::Finding;
 use super::xid::Xid;
 
-/// What one of the two variables lists: comma-separated, blanks and case do not matter, `all` and `xids` are the same.
+/// What one of the two variables lists: comma-separated, blanks and case do not matter, `all` and
+/// `xids` are the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct XidList {
     /// Whether it lists every Xid.
@@ -34,7 +35,8 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// Reads the values of the two variables, an unset one as empty. What cannot be read is left out and reported.
+    /// Reads the values of the two variables, an unset one as empty. What cannot be read is left
+    /// out and reported.
     #[must_use]
     pub fn parse(disable: &str, enable: &str) -> (Self, Vec<Finding>) {
         let mut findings = Vec::new();

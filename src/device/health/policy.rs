@@ -1,4 +1,5 @@
-//! What each Xid does to the health of a GPU: by its class, unless the configuration says otherwise.
+//! What each Xid does to the health of a GPU: by its class, unless the configuration says
+//! otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,7 +18,8 @@ pub enum Action {
     Ignore,
     /// `event`: it is counted and told to people.
     Event,
-    /// `recovery-action`: the driver's recovery action decides; on a driver without one, the class of the Xid.
+    /// `recovery-action`: the driver's recovery action decides; on a driver without one, the class
+    /// of the Xid.
     RecoveryAction,
     /// `unhealthy`: the GPU is Unhealthy at once.
     Unhealthy,
@@ -32,7 +34,9 @@ impl Action {
         match class {
             Class::Info | Class::Companion | Class::Detail => Self::Ignore,
             Class::App | Class::Config | Class::Pending | Class::Contained => Self::Event,
-            Class::Trigger | Class::Suspect | Class::Presumed | Class::Disputed => Self::RecoveryAction,
+            Class::Trigger | Class::Suspect | Class::Presumed | Class::Disputed => {
+                Self::RecoveryAction
+            }
             Class::Fatal | Class::Sticky | Class::Lost => Self::Unhealthy,
         }
     }
@@ -62,11 +66,15 @@ impl FromStr for Action {
     type Err = UnknownAction;
 
     fn from_str(text: &str) -> Result<Self, UnknownAction> {
-        Self::ALL.into_iter().find(|action| action.word() == text).ok_or_else(|| UnknownAction(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|action| action.word() == text)
+            .ok_or_else(|| UnknownAction(text.to_owned()))
     }
 }
 
-/// Something in the configuration that a person should hear of; it does not keep the plugin from running.
+/// Something in the configuration that a person should hear of; it does not keep the plugin from
+/// running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
     /// A token of one of the environment variables that is neither a number nor `all` nor `xids`.
@@ -112,8 +120,8 @@ pub struct Rules {
     pub disabled: bool,
     /// `eventTypes`: the NVML events to register; empty: all that bear on health.
     pub event_types: BTreeSet<EventType>,
-    /// `ignoredXIDs`: counted and nothing else. `None` and with `Critical::All`: the six of NVIDIA's plugin keep
-    /// what their class says.
+    /// `ignoredXIDs`: counted and nothing else. `None` and with `Critical::All`: the six of
+    /// NVIDIA's plugin keep what their class says.
     pub ignored: Option<BTreeSet<Xid>>,
     /// `criticalXIDs`.
     pub critical: Critical,
@@ -126,8 +134,8 @@ pub struct Rules {
 /// The Xids that NVIDIA's plugin ignores when nothing is configured.
 const IGNORED_BY_NVIDIA: [Xid; 6] = [Xid(13), Xid(31), Xid(43), Xid(45), Xid(68), Xid(109)];
 
-/// What is watched, and what each Xid does. Later words win: class, `criticalXIDs`, `ignoredXIDs`, actions,
-/// `DP_DISABLE_HEALTHCHECKS`, `DP_ENABLE_HEALTHCHECKS`.
+/// What is watched, and what each Xid does. Later words win: class, `criticalXIDs`, `ignoredXIDs`,
+/// actions, `DP_DISABLE_HEALTHCHECKS`, `DP_ENABLE_HEALTHCHECKS`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     rules: Rules,
@@ -142,7 +150,9 @@ impl Policy {
         if let (Some(ignored), Critical::Only(critical)) = (&rules.ignored, &rules.critical) {
             findings.extend(ignored.intersection(critical).copied().map(Finding::Contradiction));
         }
-        if !rules.event_types.is_empty() && !rules.event_types.contains(&EventType::XidCriticalError) {
+        if !rules.event_types.is_empty()
+            && !rules.event_types.contains(&EventType::XidCriticalError)
+        {
             findings.push(Finding::XidsNotRegistered);
         }
         let mut policy = Self { rules, overrides };
@@ -160,7 +170,8 @@ impl Policy {
         if enable.names(xid) {
             return Action::Unhealthy;
         }
-        // 154 says that the recovery action changed, to NONE as well: only by its own number is it made a fault.
+        // 154 says that the recovery action changed, to NONE as well: only by its own number is it
+        // made a fault.
         if enable.all && xid.class() != Class::Trigger {
             return Action::Unhealthy;
         }
@@ -177,7 +188,9 @@ impl Policy {
         match &self.rules.critical {
             Critical::Only(critical) if critical.contains(&xid) => Action::Unhealthy,
             Critical::Only(_) => by_class.min(Action::Event),
-            Critical::All if self.rules.ignored.is_none() && IGNORED_BY_NVIDIA.contains(&xid) => by_class,
+            Critical::All if self.rules.ignored.is_none() && IGNORED_BY_NVIDIA.contains(&xid) => {
+                by_class
+            }
             Critical::All if xid.class() != Class::Trigger => Action::Unhealthy,
             Critical::All | Critical::ByClass => by_class,
         }
@@ -205,11 +218,14 @@ impl Policy {
         &self.rules.thresholds
     }
 
-    /// Whether a cause counts under this policy. With health checking disabled these are left: what somebody outside
-    /// said, what discovery itself finds missing, and the Xids that were enabled by number.
+    /// Whether a cause counts under this policy. With health checking disabled these are left: what
+    /// somebody outside said, what discovery itself finds missing, and the Xids that were enabled
+    /// by number.
     pub(super) fn counts(&self, cause: &Cause) -> bool {
         match cause.kind() {
-            Kind::Quarantined | Kind::NotEnumerated | Kind::Node | Kind::Xid | Kind::Relapses => true,
+            Kind::Quarantined | Kind::NotEnumerated | Kind::Node | Kind::Xid | Kind::Relapses => {
+                true
+            }
             _ => !self.is_xids_only(),
         }
     }

@@ -1,4 +1,5 @@
-//! What is told about a device: Healthy, or Unhealthy with every reason; and the moments that time is told in.
+//! What is told about a device: Healthy, or Unhealthy with every reason; and the moments that time
+//! is told in.
 
 use std::fmt;
 use std::time::Duration;
@@ -103,6 +104,10 @@ impl fmt::Display for Health {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cause.fmt(f)?;
-        f.write_str(if self.remembered { " (known from before a restart of the plugin)" } else { "" })
+        f.write_str(if self.remembered {
+            " (known from before a restart of the plugin)"
+        } else {
+            ""
+        })
     }
 }

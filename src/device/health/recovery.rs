@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::thresholds::{Thresholds, Weight};
 
-/// What the driver asks for: field value 230 of `nvmlDeviceGetFieldValues`, `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`
-/// (driver 565 and later; nvml.h, `nvmlDeviceGpuRecoveryAction_t`).
+/// What the driver asks for: field value 230 of `nvmlDeviceGetFieldValues`,
+/// `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION` (driver 565 and later; nvml.h,
+/// `nvmlDeviceGpuRecoveryAction_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecoveryAction {
     /// 0: nothing, the GPU works.
@@ -45,7 +46,8 @@ impl RecoveryAction {
         }
     }
 
-    /// Whether a reset of the GPU is what the driver waits for, for which every process has to let go of it.
+    /// Whether a reset of the GPU is what the driver waits for, for which every process has to let
+    /// go of it.
     #[must_use]
     pub fn asks_for_reset(self) -> bool {
         matches!(self, Self::GpuReset | Self::DrainAndReset | Self::BusReset)
@@ -89,7 +91,9 @@ impl fmt::Display for RecoveryAction {
             Self::RecoverImexDomain => f.write_str("a recovery of the IMEX domain"),
             Self::BusReset => f.write_str("a reset of the GPU's bus"),
             Self::SystemReboot => f.write_str("a reboot of the system"),
-            Self::Unknown(value) => write!(f, "recovery action {value}, which this program does not know"),
+            Self::Unknown(value) => {
+                write!(f, "recovery action {value}, which this program does not know")
+            }
         }
     }
 }

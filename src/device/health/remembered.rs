@@ -1,5 +1,5 @@
-//! What has to outlive the process: causes that no source would state again, with the boot and the load of the driver
-//! that they belong to. Plain values, for the edge to write and read.
+//! What has to outlive the process: causes that no source would state again, with the boot and the
+//! load of the driver that they belong to. Plain values, for the edge to write and read.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ use crate::device::names::Uuid;
 pub struct Epoch {
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot: String,
-    /// Any text that changes when the driver is loaded anew; `None` where it cannot be told, or no driver is loaded.
+    /// Any text that changes when the driver is loaded anew; `None` where it cannot be told, or no
+    /// driver is loaded.
     pub driver: Option<String>,
 }
 
@@ -69,9 +70,17 @@ impl RememberedCause {
         let (gpu_instance, compute_instance) = match cause.scope() {
             Scope::Gpu => (None, None),
             Scope::GpuInstance(id) => (Some(id), None),
-            Scope::ComputeInstance(placement) => (Some(placement.gpu_instance), Some(placement.compute_instance)),
+            Scope::ComputeInstance(placement) => {
+                (Some(placement.gpu_instance), Some(placement.compute_instance))
+            }
         };
-        Self { kind: cause.kind().word().to_owned(), number, gpu_instance, compute_instance, repaired }
+        Self {
+            kind: cause.kind().word().to_owned(),
+            number,
+            gpu_instance,
+            compute_instance,
+            repaired,
+        }
     }
 
     /// The cause, if this program knows it and would remember it.
@@ -86,7 +95,9 @@ impl RememberedCause {
         match Kind::ALL.into_iter().find(|kind| kind.word() == self.kind)? {
             Kind::Xid => self.number.map(|number| Cause::Xid { xid: Xid(number), scope }),
             Kind::ResetRequired => Some(Cause::ResetRequired),
-            Kind::RecoveryAction => self.number.map(|value| Cause::RecoveryAction(RecoveryAction::from(value))),
+            Kind::RecoveryAction => {
+                self.number.map(|value| Cause::RecoveryAction(RecoveryAction::from(value)))
+            }
             Kind::Relapses => self.number.map(Cause::Relapses),
             Kind::InfoRomCorrupted => Some(Cause::InfoRomCorrupted),
             Kind::RowRemapFailure => Some(Cause::RowRemapFailure),
@@ -102,8 +113,9 @@ impl RememberedCause {
     }
 }
 
-/// Whether a remembered cause is worth recalling after what happened meanwhile. A new boot leaves none: the scan at
-/// the start finds what is still wrong. A new load of the driver leaves those that it does not repair.
+/// Whether a remembered cause is worth recalling after what happened meanwhile. A new boot leaves
+/// none: the scan at the start finds what is still wrong. A new load of the driver leaves those
+/// that it does not repair.
 pub(super) fn outlives(cause: &Cause, evidence: Option<Evidence>) -> bool {
     match evidence {
         None => true,

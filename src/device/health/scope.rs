@@ -24,22 +24,26 @@ pub enum Offered {
     Slice(Placement),
 }
 
-/// How nvml.h writes "not one in particular" in `gpuInstanceId` and `computeInstanceId` of `nvmlEventData_t`.
+/// How nvml.h writes "not one in particular" in `gpuInstanceId` and `computeInstanceId` of
+/// `nvmlEventData_t`.
 const ANY: u32 = 0xFFFF_FFFF;
 
 impl Scope {
-    /// The scope of an event, from `gpuInstanceId` and `computeInstanceId` of `nvmlEventData_t`. Each is given only
-    /// where the event could be traced that far.
+    /// The scope of an event, from `gpuInstanceId` and `computeInstanceId` of `nvmlEventData_t`.
+    /// Each is given only where the event could be traced that far.
     #[must_use]
     pub fn from_event(gpu_instance: u32, compute_instance: u32) -> Self {
         match (gpu_instance, compute_instance) {
             (ANY, _) => Self::Gpu,
             (gpu_instance, ANY) => Self::GpuInstance(gpu_instance),
-            (gpu_instance, compute_instance) => Self::ComputeInstance(Placement { gpu_instance, compute_instance }),
+            (gpu_instance, compute_instance) => {
+                Self::ComputeInstance(Placement { gpu_instance, compute_instance })
+            }
         }
     }
 
-    /// Whether a fault in it is a fault of this device. The whole GPU is hit by a fault in any of its parts.
+    /// Whether a fault in it is a fault of this device. The whole GPU is hit by a fault in any of
+    /// its parts.
     #[must_use]
     pub fn covers(self, device: Offered) -> bool {
         match (self, device) {

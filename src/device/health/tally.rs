@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::xid::Xid;
 
-/// Different numbers counted one by one. NVIDIA's catalogue has fewer; a storm of random ones stays within it.
+/// Different numbers counted one by one. NVIDIA's catalogue has fewer; a storm of random ones stays
+/// within it.
 const MOST: usize = 512;
 
 /// Counters of Xids.

@@ -30,10 +30,11 @@ pub struct Thresholds {
     pub relapses: Option<Relapses>,
     /// Calls in a row that fail or do not return before the GPU is Unhealthy for it.
     pub misses: NonZeroU32,
-    /// How long after an alarm the recovery action is read again, since the driver may make up its mind late. In this
-    /// time a read that fails counts at once, and no Xid is over.
+    /// How long after an alarm the recovery action is read again, since the driver may make up its
+    /// mind late. In this time a read that fails counts at once, and no Xid is over.
     pub suspicion: Duration,
-    /// On drivers without the recovery action: a quiet time after which an Xid is over without evidence of repair.
+    /// On drivers without the recovery action: a quiet time after which an Xid is over without
+    /// evidence of repair.
     pub quiet: Option<Duration>,
     /// What a row that waits to be remapped does. NVIDIA: running and new work are not affected.
     pub row_remap_pending: Weight,

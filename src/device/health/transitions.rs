@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::device::names::Uuid;
 
-/// How often one GPU changed its health since the plugin started. A GPU begins as Healthy, unless it is remembered
-/// otherwise.
+/// How often one GPU changed its health since the plugin started. A GPU begins as Healthy, unless
+/// it is remembered otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Transitions {
     unhealthy: bool,

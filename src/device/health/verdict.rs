@@ -1,4 +1,5 @@
-//! The verdict about one physical GPU: observations in, changes out, the health of each device on it at any time.
+//! The verdict about one physical GPU: observations in, changes out, the health of each device on
+//! it at any time.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 
@@ -28,8 +29,9 @@ use super::xid::{Class, Xid};
 ///                                              none lifts or lowers another
 /// ```
 ///
-/// Between an alarm and the driver's word: a fatal Xid makes the GPU Unhealthy at once, and clean polls take that
-/// back if the driver asks for nothing; a suspect Xid leaves it as it is, and the read that follows at once decides.
+/// Between an alarm and the driver's word: a fatal Xid makes the GPU Unhealthy at once, and clean
+/// polls take that back if the driver asks for nothing; a suspect Xid leaves it as it is, and the
+/// read that follows at once decides.
 #[derive(Debug, Clone, Default)]
 pub struct GpuHealth {
     causes: Causes,
@@ -85,10 +87,12 @@ impl GpuHealth {
         }
     }
 
-    /// Whether it works again only after a reset: the driver asks for one, or answers that one is required.
+    /// Whether it works again only after a reset: the driver asks for one, or answers that one is
+    /// required.
     #[must_use]
     pub fn wants_reset(&self) -> bool {
-        self.recovery_action().is_some_and(RecoveryAction::asks_for_reset) || self.causes.has(Kind::ResetRequired)
+        self.recovery_action().is_some_and(RecoveryAction::asks_for_reset)
+            || self.causes.has(Kind::ResetRequired)
     }
 
     /// How many Xids of each number the GPU has had since the plugin started.
@@ -140,7 +144,13 @@ impl GpuHealth {
         change
     }
 
-    fn observe(&mut self, now: Moment, observation: Observation, policy: &Policy, change: &mut Change) {
+    fn observe(
+        &mut self,
+        now: Moment,
+        observation: Observation,
+        policy: &Policy,
+        change: &mut Change,
+    ) {
         match observation {
             Observation::Xid { xid, scope } => self.xid(now, xid, scope, policy, change),
             Observation::Event(event) => {
@@ -150,7 +160,11 @@ impl GpuHealth {
             }
             Observation::Poll(reading) => {
                 self.read(now, &reading, policy, change);
-                self.causes.polled(&Poll::of(now, &reading, policy.thresholds()), policy.thresholds(), change);
+                self.causes.polled(
+                    &Poll::of(now, &reading, policy.thresholds()),
+                    policy.thresholds(),
+                    change,
+                );
             }
             Observation::Reading(reading) => self.read(now, &reading, policy, change),
             Observation::Failed(error) if error.code.is_unsupported() => {}
@@ -162,7 +176,9 @@ impl GpuHealth {
             Observation::Enumerated { session } => self.enumerated(now, session, policy),
             Observation::NotEnumerated => self.raise(now, Cause::NotEnumerated, policy, change),
             Observation::Repaired(evidence) => self.repaired(now, evidence, change),
-            Observation::Quarantine(Some(text)) => self.raise(now, Cause::Quarantined(text), policy, change),
+            Observation::Quarantine(Some(text)) => {
+                self.raise(now, Cause::Quarantined(text), policy, change)
+            }
             Observation::Quarantine(None) => self.causes.take_back(Kind::Quarantined, change),
         }
     }
@@ -180,7 +196,8 @@ impl GpuHealth {
             Action::RecoveryAction => {
                 self.attention.suspect(now, suspicion);
                 let has_field = matches!(self.field, Field::Says(_));
-                !has_field && matches!(class, Class::Presumed | Class::Fatal | Class::Sticky | Class::Lost)
+                !has_field
+                    && matches!(class, Class::Presumed | Class::Fatal | Class::Sticky | Class::Lost)
             }
             Action::Unhealthy => {
                 self.attention.suspect(now, suspicion);
@@ -227,7 +244,13 @@ impl GpuHealth {
     }
 
     /// Takes in the errors of one reading: however many its calls, it counts as one refusal.
-    fn answered_with(&mut self, now: Moment, errors: &[&NvmlError], policy: &Policy, change: &mut Change) {
+    fn answered_with(
+        &mut self,
+        now: Moment,
+        errors: &[&NvmlError],
+        policy: &Policy,
+        change: &mut Change,
+    ) {
         for error in errors {
             if let Some(cause) = named(error.code) {
                 self.raise(now, cause, policy, change);
@@ -239,11 +262,22 @@ impl GpuHealth {
         }
     }
 
-    fn recovery_action_is(&mut self, now: Moment, action: RecoveryAction, policy: &Policy, change: &mut Change) {
+    fn recovery_action_is(
+        &mut self,
+        now: Moment,
+        action: RecoveryAction,
+        policy: &Policy,
+        change: &mut Change,
+    ) {
         self.field = Field::Says(action);
         let weight = action.weight(policy.thresholds());
         let degraded = |which| weight == Some(Weight::Degraded) && action == which;
-        self.degrade(now, Degradation::ImexDomain, degraded(RecoveryAction::RecoverImexDomain), change);
+        self.degrade(
+            now,
+            Degradation::ImexDomain,
+            degraded(RecoveryAction::RecoverImexDomain),
+            change,
+        );
         self.degrade(now, Degradation::DrainP2p, degraded(RecoveryAction::DrainP2p), change);
         if weight == Some(Weight::Unhealthy) {
             self.raise(now, Cause::RecoveryAction(action), policy, change);
@@ -261,14 +295,21 @@ impl GpuHealth {
         }
     }
 
-    fn row_remap_pending(&mut self, now: Moment, pending: bool, policy: &Policy, change: &mut Change) {
+    fn row_remap_pending(
+        &mut self,
+        now: Moment,
+        pending: bool,
+        policy: &Policy,
+        change: &mut Change,
+    ) {
         self.degrade(now, Degradation::RowRemapPending, pending, change);
         if pending && policy.thresholds().row_remap_pending == Weight::Unhealthy {
             self.raise(now, Cause::RowRemapPending, policy, change);
         }
     }
 
-    /// NVML failed in a way that names no state of the GPU: borne a few times, but not under suspicion.
+    /// NVML failed in a way that names no state of the GPU: borne a few times, but not under
+    /// suspicion.
     fn refused(&mut self, now: Moment, error: NvmlError, policy: &Policy, change: &mut Change) {
         self.refused = self.refused.saturating_add(1);
         self.causes.break_rows();
@@ -347,8 +388,12 @@ fn stands(cause: &Cause, policy: &Policy) -> bool {
     let counts = policy.counts(cause);
     match cause {
         Cause::Xid { xid, .. } => policy.action(*xid) >= Action::RecoveryAction,
-        Cause::Relapses(times) => thresholds.relapses.is_some_and(|limit| *times >= limit.count.get()),
-        Cause::RecoveryAction(action) => counts && action.weight(thresholds) == Some(Weight::Unhealthy),
+        Cause::Relapses(times) => {
+            thresholds.relapses.is_some_and(|limit| *times >= limit.count.get())
+        }
+        Cause::RecoveryAction(action) => {
+            counts && action.weight(thresholds) == Some(Weight::Unhealthy)
+        }
         Cause::Fabric(_) => counts && thresholds.fabric == Weight::Unhealthy,
         Cause::RowRemapPending => counts && thresholds.row_remap_pending == Weight::Unhealthy,
         _ => counts,

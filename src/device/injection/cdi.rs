@@ -2,14 +2,22 @@
 
 use super::{DeviceListStrategy, Injection, Injector};
 
-/// The vendor of every CDI kind of ours; it is NVIDIA's plugin's, so that its specification files serve too.
+/// The vendor of every CDI kind of ours; it is NVIDIA's plugin's, so that its specification files
+/// serve too.
 const VENDOR: &str = "k8s.device-plugin.nvidia.com";
-/// What a random UUID stands behind in the key of the annotation; both together have 57 of 63 characters allowed.
+/// What a random UUID stands behind in the key of the annotation; both together have 57 of 63
+/// characters allowed.
 const KEY: &str = "nvidia-device-plugin_";
 
 impl Injector {
-    pub(super) fn cdi(&self, ids: &[String], chance: impl FnOnce() -> [u8; 16], injection: &mut Injection) {
-        let (annotate, list) = (self.has(DeviceListStrategy::CdiAnnotations), self.has(DeviceListStrategy::CdiCri));
+    pub(super) fn cdi(
+        &self,
+        ids: &[String],
+        chance: impl FnOnce() -> [u8; 16],
+        injection: &mut Injection,
+    ) {
+        let (annotate, list) =
+            (self.has(DeviceListStrategy::CdiAnnotations), self.has(DeviceListStrategy::CdiCri));
         if !annotate && !list {
             return;
         }
@@ -28,7 +36,9 @@ impl Injector {
         let mut names: Vec<String> = ids.iter().map(|id| name("gpu", id)).collect();
         names.extend(self.gives_imex().then(|| name("imex-channel", "0")));
         let classes = [(self.gdrcopy, "gdrcopy"), (self.gds, "gds"), (self.mofed, "mofed")];
-        names.extend(classes.iter().filter(|(enabled, _)| *enabled).map(|(_, class)| name(class, "all")));
+        names.extend(
+            classes.iter().filter(|(enabled, _)| *enabled).map(|(_, class)| name(class, "all")),
+        );
         names
     }
 }

@@ -1,5 +1,5 @@
-//! What a container gets for the devices that are allocated to it: environment, mounts, device nodes, annotations and
-//! CDI names, as NVIDIA's container runtime and CDI know them.
+//! What a container gets for the devices that are allocated to it: environment, mounts, device
+//! nodes, annotations and CDI names, as NVIDIA's container runtime and CDI know them.
 
 mod cdi;
 mod nodes;
@@ -15,7 +15,8 @@ pub use nodes::{CONTROL_NODES, Capability, DeviceNode, HostNodes, IMEX_CHANNEL};
 
 /// The variable by which NVIDIA's container runtime learns which GPUs to make visible.
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
-/// Where the runtime looks for mounts whose names are devices; as the value of the variable it says to do so.
+/// Where the runtime looks for mounts whose names are devices; as the value of the variable it says
+/// to do so.
 const MOUNT_ROOT: &str = "/var/run/nvidia-container-devices";
 
 /// One way in which Allocate hands over devices to the container runtime.
@@ -116,17 +117,24 @@ pub struct Injection {
 }
 
 impl Injector {
-    /// What a container gets for these devices of `resource`, in their order, each once. `chance` is 16 random bytes,
-    /// asked for where an annotation needs a key that no other has.
+    /// What a container gets for these devices of `resource`, in their order, each once. `chance`
+    /// is 16 random bytes, asked for where an annotation needs a key that no other has.
     #[must_use]
-    pub fn inject(&self, resource: &ResourceName, devices: &[&Device], chance: impl FnOnce() -> [u8; 16]) -> Injection {
+    pub fn inject(
+        &self,
+        resource: &ResourceName,
+        devices: &[&Device],
+        chance: impl FnOnce() -> [u8; 16],
+    ) -> Injection {
         let ids = self.ids_of(devices);
         let mut injection = Injection::default();
         self.cdi(&ids, chance, &mut injection);
         self.mps(resource, devices, &mut injection);
-        for (enabled, name) in
-            [(self.gdrcopy, "NVIDIA_GDRCOPY"), (self.gds, "NVIDIA_GDS"), (self.mofed, "NVIDIA_MOFED")]
-        {
+        for (enabled, name) in [
+            (self.gdrcopy, "NVIDIA_GDRCOPY"),
+            (self.gds, "NVIDIA_GDS"),
+            (self.mofed, "NVIDIA_MOFED"),
+        ] {
             if enabled {
                 injection.envs.insert(name.to_owned(), "enabled".to_owned());
             }
@@ -140,11 +148,10 @@ impl Injector {
         if self.has(DeviceListStrategy::VolumeMounts) {
             injection.envs.insert(VISIBLE_DEVICES.to_owned(), MOUNT_ROOT.to_owned());
             let imex = self.gives_imex().then(|| "imex/0".to_owned());
-            injection.mounts.extend(
-                ids.into_iter()
-                    .chain(imex)
-                    .map(|id| Mount { host: "/dev/null".to_owned(), container: format!("{MOUNT_ROOT}/{id}") }),
-            );
+            injection.mounts.extend(ids.into_iter().chain(imex).map(|id| Mount {
+                host: "/dev/null".to_owned(),
+                container: format!("{MOUNT_ROOT}/{id}"),
+            }));
         }
         if self.pass_device_specs && !self.is_cdi_alone() {
             injection.devices = self.nodes(devices);
@@ -156,9 +163,9 @@ impl Injector {
     pub fn findings<'a>(&self, devices: impl Iterator<Item = &'a Device>) -> Vec<Finding> {
         let mut findings = Vec::new();
         if self.pass_device_specs && !self.is_cdi_alone() {
-            for device in
-                devices.filter(|device| device.placement.is_some() && device.id.replica_number().is_none_or(|n| n == 0))
-            {
+            for device in devices.filter(|device| {
+                device.placement.is_some() && device.id.replica_number().is_none_or(|n| n == 0)
+            }) {
                 if self.host.capabilities_of(device).is_none() {
                     let (index, device) = (device.place_name(), device.id.uuid().clone());
                     findings.push(Finding::NoCapability { index, device });
@@ -201,13 +208,18 @@ impl Injector {
             return;
         }
         let (pipe, root) = (mps_pipe(resource), root.trim_end_matches('/'));
-        injection.mounts.push(Mount { host: format!("{root}/{resource}/pipe"), container: pipe.clone() });
-        injection.mounts.push(Mount { host: format!("{root}/shm"), container: "/dev/shm".to_owned() });
+        injection
+            .mounts
+            .push(Mount { host: format!("{root}/{resource}/pipe"), container: pipe.clone() });
+        injection
+            .mounts
+            .push(Mount { host: format!("{root}/shm"), container: "/dev/shm".to_owned() });
         injection.envs.insert("CUDA_MPS_PIPE_DIRECTORY".to_owned(), pipe);
     }
 }
 
-/// Where the pipes of the MPS control daemon of a resource are, in the plugin's container and in a client's.
+/// Where the pipes of the MPS control daemon of a resource are, in the plugin's container and in a
+/// client's.
 #[must_use]
 pub fn mps_pipe(resource: &ResourceName) -> String {
     format!("/mps/{resource}/pipe")

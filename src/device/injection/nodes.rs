@@ -1,4 +1,5 @@
-//! Device nodes, for where a runtime or the CPU manager would take away what only the runtime knows of.
+//! Device nodes, for where a runtime or the CPU manager would take away what only the runtime knows
+//! of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,13 +46,15 @@ pub struct HostNodes {
 }
 
 impl HostNodes {
-    /// The numbers of the two capability nodes that a MIG device needs: of its GPU instance and of its compute
-    /// instance.
+    /// The numbers of the two capability nodes that a MIG device needs: of its GPU instance and of
+    /// its compute instance.
     #[must_use]
     pub fn capabilities_of(&self, device: &Device) -> Option<[u32; 2]> {
         let Placement { gpu_instance, compute_instance } = device.placement?;
         let of = |compute_instance| {
-            self.capabilities.get(&Capability { minor: device.minor?, gpu_instance, compute_instance }).copied()
+            self.capabilities
+                .get(&Capability { minor: device.minor?, gpu_instance, compute_instance })
+                .copied()
         };
         Some([of(None)?, of(Some(compute_instance))?])
     }
@@ -60,19 +63,27 @@ impl HostNodes {
 impl Injector {
     /// The nodes that these devices need, each once.
     pub(super) fn nodes(&self, devices: &[&Device]) -> Vec<DeviceNode> {
-        let control = CONTROL_NODES.iter().filter(|node| self.host.control.contains(*node)).map(|node| (*node).into());
+        let control = CONTROL_NODES
+            .iter()
+            .filter(|node| self.host.control.contains(*node))
+            .map(|node| (*node).into());
         let mut paths: Vec<String> = control.collect();
         let mut seen = BTreeSet::new();
         for device in devices {
             let capabilities = self.host.capabilities_of(device).into_iter().flatten();
             let own = device.minor.map(|minor| format!("/dev/nvidia{minor}"));
-            let nodes = own.into_iter().chain(capabilities.map(|cap| format!("/dev/nvidia-caps/nvidia-cap{cap}")));
+            let nodes = own
+                .into_iter()
+                .chain(capabilities.map(|cap| format!("/dev/nvidia-caps/nvidia-cap{cap}")));
             paths.extend(nodes.filter(|node| seen.insert(node.clone())));
         }
         if self.gives_imex() {
             paths.push(IMEX_CHANNEL.to_owned());
         }
         let root = self.dev_root.trim_end_matches('/');
-        paths.into_iter().map(|path| DeviceNode { host: format!("{root}{path}"), container: path }).collect()
+        paths
+            .into_iter()
+            .map(|path| DeviceNode { host: format!("{root}{path}"), container: path })
+            .collect()
     }
 }

@@ -65,16 +65,19 @@ const ENVVAR: &str = "env NVIDIA_VISIBLE_DEVICES=GPU-0,GPU-1\n";
 const MOUNTS: &str = "env NVIDIA_VISIBLE_DEVICES=/var/run/nvidia-container-devices\n\
                       mount /dev/null /var/run/nvidia-container-devices/GPU-0\n\
                       mount /dev/null /var/run/nvidia-container-devices/GPU-1\n";
-const ANNOTATION: &str = "annotation cdi.k8s.io/nvidia-device-plugin_ffffffff-ffff-4fff-bfff-ffffffffffff=\
+const ANNOTATION: &str = "annotation \
+    cdi.k8s.io/nvidia-device-plugin_ffffffff-ffff-4fff-bfff-ffffffffffff=\
                           k8s.device-plugin.nvidia.com/gpu=GPU-0,k8s.device-plugin.nvidia.com/gpu=GPU-1\n";
-const CRI: &str = "cdi k8s.device-plugin.nvidia.com/gpu=GPU-0\ncdi k8s.device-plugin.nvidia.com/gpu=GPU-1\n";
+const CRI: &str =
+    "cdi k8s.device-plugin.nvidia.com/gpu=GPU-0\ncdi k8s.device-plugin.nvidia.com/gpu=GPU-1\n";
 
 /// NVIDIA's plugin, "1.9 Allocate response per strategy": each of them, and every set of them.
 #[test]
 fn every_set_of_strategies_follows_section_1_9() {
     let all = [Envvar, VolumeMounts, CdiAnnotations, CdiCri];
     for set in 1_u32..16 {
-        let strategies: Vec<_> = (0..4).filter(|bit| set & (1 << bit) != 0).map(|bit| all[bit]).collect();
+        let strategies: Vec<_> =
+            (0..4).filter(|bit| set & (1 << bit) != 0).map(|bit| all[bit]).collect();
         let has = |strategy| strategies.contains(&strategy);
         let mut expected = String::new();
         match (has(Envvar), has(VolumeMounts)) {
@@ -92,9 +95,13 @@ fn every_set_of_strategies_follows_section_1_9() {
 #[test]
 fn ids_are_uuids_or_indices_each_once_and_in_order() {
     let devices = [whole(2), slice(3, 0), slice(3, 1)];
-    let shared: Vec<_> = devices.iter().flat_map(|device| [replica(device, 0), replica(device, 1)]).collect();
+    let shared: Vec<_> =
+        devices.iter().flat_map(|device| [replica(device, 0), replica(device, 1)]).collect();
     for devices in [&devices[..], &shared] {
-        assert_eq!(given(&by(&[Envvar]), devices), "env NVIDIA_VISIBLE_DEVICES=GPU-2,MIG-3-0,MIG-3-1\n");
+        assert_eq!(
+            given(&by(&[Envvar]), devices),
+            "env NVIDIA_VISIBLE_DEVICES=GPU-2,MIG-3-0,MIG-3-1\n"
+        );
         let by_index = Injector { ids: DeviceIdStrategy::Index, ..by(&[CdiCri]) };
         assert_eq!(
             given(&by_index, devices),
@@ -124,7 +131,8 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
     assert_eq!(
         given(&with(&[Envvar]), &[whole(0)]),
         format!(
-            "{enabled}env NVIDIA_IMEX_CHANNELS=0\nenv NVIDIA_MOFED=enabled\nenv NVIDIA_VISIBLE_DEVICES=GPU-0\n\
+            "{enabled}env NVIDIA_IMEX_CHANNELS=0\nenv NVIDIA_MOFED=enabled\nenv \
+                NVIDIA_VISIBLE_DEVICES=GPU-0\n\
              node /dev/nvidia0 /dev/nvidia0\n\
              node /dev/nvidia-caps-imex-channels/channel0 /dev/nvidia-caps-imex-channels/channel0\n"
         )
@@ -132,7 +140,8 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
     assert_eq!(
         given(&Injector { pass_device_specs: false, ..with(&[VolumeMounts]) }, &[whole(0)]),
         format!(
-            "{enabled}env NVIDIA_MOFED=enabled\nenv NVIDIA_VISIBLE_DEVICES=/var/run/nvidia-container-devices\n\
+            "{enabled}env NVIDIA_MOFED=enabled\nenv \
+                NVIDIA_VISIBLE_DEVICES=/var/run/nvidia-container-devices\n\
              mount /dev/null /var/run/nvidia-container-devices/GPU-0\n\
              mount /dev/null /var/run/nvidia-container-devices/imex/0\n"
         )
@@ -142,8 +151,10 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
         given(&with(&[CdiCri]), &[whole(0)]),
         format!(
             "{enabled}env NVIDIA_MOFED=enabled\n\
-             cdi k8s.device-plugin.nvidia.com/gpu=GPU-0\ncdi k8s.device-plugin.nvidia.com/imex-channel=0\n\
-             cdi k8s.device-plugin.nvidia.com/gdrcopy=all\ncdi k8s.device-plugin.nvidia.com/gds=all\n\
+             cdi k8s.device-plugin.nvidia.com/gpu=GPU-0\ncdi \
+             k8s.device-plugin.nvidia.com/imex-channel=0\n\
+             cdi k8s.device-plugin.nvidia.com/gdrcopy=all\ncdi \
+             k8s.device-plugin.nvidia.com/gds=all\n\
              cdi k8s.device-plugin.nvidia.com/mofed=all\n"
         )
     );
@@ -154,24 +165,37 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
 /// NVIDIA's plugin, "1.10 pass-device-specs"; here each node stands once.
 #[test]
 fn device_nodes_follow_section_1_10() {
-    let cap = |gpu_instance, compute_instance| Capability { minor: 3, gpu_instance, compute_instance };
+    let cap =
+        |gpu_instance, compute_instance| Capability { minor: 3, gpu_instance, compute_instance };
     let host = HostNodes {
         control: ["/dev/nvidiactl", "/dev/nvidia-uvm"].into(),
         imex_channel: false,
-        capabilities: [(cap(1, None), 30), (cap(1, Some(0)), 31), (cap(2, None), 39), (cap(2, Some(0)), 40)].into(),
+        capabilities: [
+            (cap(1, None), 30),
+            (cap(1, Some(0)), 31),
+            (cap(2, None), 39),
+            (cap(2, Some(0)), 40),
+        ]
+        .into(),
     };
-    let injector =
-        Injector { pass_device_specs: true, dev_root: "/run/nvidia/driver/".to_owned(), host, ..by(&[Envvar]) };
+    let injector = Injector {
+        pass_device_specs: true,
+        dev_root: "/run/nvidia/driver/".to_owned(),
+        host,
+        ..by(&[Envvar])
+    };
     let lines = |devices: &[Device]| {
         let given = given(&injector, devices);
-        let nodes = given.lines().filter_map(|line| line.strip_prefix("node /run/nvidia/driver/dev/"));
+        let nodes =
+            given.lines().filter_map(|line| line.strip_prefix("node /run/nvidia/driver/dev/"));
         nodes.map(|node| node.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
     };
     let gpu = whole(3);
     assert_eq!(lines(&[replica(&gpu, 0), replica(&gpu, 1)]), "nvidiactl nvidia-uvm nvidia3");
     assert_eq!(
         lines(&[slice(3, 0), slice(3, 1)]),
-        "nvidiactl nvidia-uvm nvidia3 nvidia-caps/nvidia-cap30 nvidia-caps/nvidia-cap31 nvidia-caps/nvidia-cap39 \
+        "nvidiactl nvidia-uvm nvidia3 nvidia-caps/nvidia-cap30 nvidia-caps/nvidia-cap31 \
+            nvidia-caps/nvidia-cap39 \
          nvidia-caps/nvidia-cap40"
     );
     // A capability that the driver does not list is told, and the rest is passed.
@@ -188,7 +212,11 @@ fn mps_follows_section_1_17() {
     let resource: ResourceName = "nvidia.com/gpu.shared".parse().unwrap();
     let injection = injector.inject(&resource, &[&replica(&whole(0), 1)], || [0; 16]);
     assert_eq!(injection.envs["CUDA_MPS_PIPE_DIRECTORY"], "/mps/nvidia.com/gpu.shared/pipe");
-    let mounts: Vec<_> = injection.mounts.iter().map(|mount| (mount.host.as_str(), mount.container.as_str())).collect();
+    let mounts: Vec<_> = injection
+        .mounts
+        .iter()
+        .map(|mount| (mount.host.as_str(), mount.container.as_str()))
+        .collect();
     assert_eq!(
         mounts,
         [
@@ -196,13 +224,17 @@ fn mps_follows_section_1_17() {
             ("/run/nvidia/mps/shm", "/dev/shm")
         ]
     );
-    assert!(!given(&injector, &[whole(0)]).contains("mps"), "a GPU that is not shared is no client");
+    assert!(
+        !given(&injector, &[whole(0)]).contains("mps"),
+        "a GPU that is not shared is no client"
+    );
 }
 
 /// NVIDIA's plugin, "1.9 Allocate response per strategy": cdi-annotations.
 #[test]
 fn the_annotation_key_is_legal_and_only_its_prefix_can_be_chosen() {
-    let injector = Injector { annotation_prefix: "example.com/".to_owned(), ..by(&[CdiAnnotations]) };
+    let injector =
+        Injector { annotation_prefix: "example.com/".to_owned(), ..by(&[CdiAnnotations]) };
     for chance in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
         let injection = injector.inject(&ResourceName::gpu(), &[&whole(0)], || chance);
         let key = injection.annotations.keys().next().unwrap();

@@ -22,8 +22,8 @@ pub struct Device {
     pub numa_node: Option<NumaNode>,
     /// It was offered once and is no more: it stays in the list, Unhealthy.
     pub withdrawn: bool,
-    /// It is shared by MPS and its control daemon has not answered yet: it is Unhealthy until then, since a client that
-    /// is started without the daemon hangs.
+    /// It is shared by MPS and its control daemon has not answered yet: it is Unhealthy until then,
+    /// since a client that is started without the daemon hangs.
     pub awaits_mps: bool,
 }
 

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use super::allocation::{self, Catalogues, Entry, Finished, Place, Policies, Preferred, Request};
 use super::gpu::Gpu;
-use super::health::{self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, Policy, ReturnCode};
+use super::health::{
+    self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, Policy, ReturnCode,
+};
 use super::holders::{Holder, Holders};
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
@@ -33,9 +35,10 @@ pub struct Tracked {
 
 /// The devices of a node.
 ///
-/// An id that was once in it stays in it until somebody who knows that nothing holds it has it forgotten: the kubelet
-/// loses a pod's device, and up to 1.36 can panic, when an id that it has allocated is missing from a list
-/// (pkg/kubelet/cm/devicemanager/topology_hints.go:191, manager.go:923).
+/// An id that was once in it stays in it until somebody who knows that nothing holds it has it
+/// forgotten: the kubelet loses a pod's device, and up to 1.36 can panic, when an id that it has
+/// allocated is missing from a list (pkg/kubelet/cm/devicemanager/topology_hints.go:191,
+/// manager.go:923).
 #[derive(Debug, Clone)]
 pub struct Inventory {
     layout: Layout,
@@ -77,9 +80,9 @@ impl Inventory {
         changes
     }
 
-    /// Takes devices out of their lists that are offered no more: nothing holds them. A resource whose last device goes
-    /// stays, with an empty list: to a kubelet that is 0 of 0 at once, and devices that come back need no new
-    /// registration.
+    /// Takes devices out of their lists that are offered no more: nothing holds them. A resource
+    /// whose last device goes stays, with an empty list: to a kubelet that is 0 of 0 at once, and
+    /// devices that come back need no new registration.
     pub fn forget(&mut self, places: &[(ResourceName, DeviceId)]) -> Changes {
         let mut changes = Changes::default();
         for (resource, id) in places {
@@ -92,15 +95,17 @@ impl Inventory {
         changes
     }
 
-    /// Whether a device is in a list, or can be in none: its resource is not served, or its id is none of ours.
+    /// Whether a device is in a list, or can be in none: its resource is not served, or its id is
+    /// none of ours.
     #[must_use]
     pub fn has_or_cannot_have(&self, resource: &ResourceName, id: &str) -> bool {
         let Some(devices) = self.resources.get(resource) else { return true };
         id.parse::<DeviceId>().map_or(true, |id| devices.contains_key(&id))
     }
 
-    /// Takes devices into the lists that pods hold and that the node does not have: they were offered before the plugin
-    /// was started, and are offered no more. Gives those that were not known.
+    /// Takes devices into the lists that pods hold and that the node does not have: they were
+    /// offered before the plugin was started, and are offered no more. Gives those that were not
+    /// known.
     pub fn adopt(&mut self, holders: &Holders) -> Vec<(ResourceName, DeviceId, Holder)> {
         let mut adopted = Vec::new();
         let beyond = u32::try_from(self.gpus.len()).unwrap_or(u32::MAX);
@@ -178,7 +183,8 @@ impl Inventory {
                 Changes { health: self.health.apply(now, observation), ..Changes::default() }
             }
             Observation::Links(links) => {
-                let mut changes = Changes { links: self.catalogues.take(links), ..Changes::default() };
+                let mut changes =
+                    Changes { links: self.catalogues.take(links), ..Changes::default() };
                 self.refresh_catalogues(&mut changes);
                 changes
             }
@@ -205,7 +211,8 @@ impl Inventory {
 
     /// The resources that wait for the answer of their MPS control daemon.
     pub fn awaiting_mps(&self) -> impl Iterator<Item = &ResourceName> {
-        let awaiting = |devices: &BTreeMap<_, Device>| devices.values().any(|device| device.awaits_mps);
+        let awaiting =
+            |devices: &BTreeMap<_, Device>| devices.values().any(|device| device.awaits_mps);
         self.resources.iter().filter(move |(_, devices)| awaiting(devices)).map(|(name, _)| name)
     }
 
@@ -225,7 +232,8 @@ impl Inventory {
         self.catalogues.topology()
     }
 
-    /// Takes a catalogue that was postponed and is finished, unless what it rests on has changed since.
+    /// Takes a catalogue that was postponed and is finished, unless what it rests on has changed
+    /// since.
     pub fn finish(&mut self, finished: Finished) {
         self.catalogues.finish(finished);
     }
@@ -265,7 +273,8 @@ impl Inventory {
                     failed.push((uuid.clone(), error));
                     (uuid, index, None)
                 }
-                // Without an identity there is nothing to advertise; the hardware edge has reported it.
+                // Without an identity there is nothing to advertise; the hardware edge has reported
+                // it.
                 Found::Failed { uuid: None, .. } => continue,
             };
             // One that is lost keeps its place in NVML's enumeration, and is no GPU that is there.
@@ -283,9 +292,12 @@ impl Inventory {
             tracked.facts = facts.or_else(|| tracked.facts.take());
         }
         self.lay_out(&mut changes);
-        changes.health = self.health.apply(now, NodeObservation::Enumeration { session, gpus: listed });
+        changes.health =
+            self.health.apply(now, NodeObservation::Enumeration { session, gpus: listed });
         for (uuid, error) in failed {
-            let more = self.health.apply(now, NodeObservation::Gpu(uuid, health::Observation::Failed(error)));
+            let more = self
+                .health
+                .apply(now, NodeObservation::Gpu(uuid, health::Observation::Failed(error)));
             for (uuid, change) in more {
                 changes.health.entry(uuid).or_default().merge(change);
             }
@@ -304,20 +316,29 @@ impl Inventory {
         for (resource, devices) in &self.resources {
             // What is withdrawn is not in use either.
             let offered = devices.values().filter(|device| !device.withdrawn);
-            let entries =
-                offered.map(|device| Entry { id: device.id.clone(), gpu: device.gpu.clone(), gpu_index: device.index });
+            let entries = offered.map(|device| Entry {
+                id: device.id.clone(),
+                gpu: device.gpu.clone(),
+                gpu_index: device.index,
+            });
             changes.postponed.extend(self.catalogues.offer(resource, entries.collect()));
         }
     }
 
     fn known(&self) -> impl Iterator<Item = Known<'_>> {
-        self.gpus.iter().map(|(uuid, gpu)| Known { uuid, index: gpu.index, facts: gpu.facts.as_ref() })
+        self.gpus.iter().map(|(uuid, gpu)| Known {
+            uuid,
+            index: gpu.index,
+            facts: gpu.facts.as_ref(),
+        })
     }
 
     /// Puts every device into its resource, or refreshes its facts there.
     fn lay_out(&mut self, changes: &mut Changes) {
         let mut laid_out = self.layout.lay_out(self.known());
-        laid_out.findings.extend(self.injector.findings(laid_out.resources.values().flat_map(BTreeMap::values)));
+        laid_out
+            .findings
+            .extend(self.injector.findings(laid_out.resources.values().flat_map(BTreeMap::values)));
         self.await_mps(&mut laid_out);
         let mut forgotten = Vec::new();
         for (name, before) in &self.resources {
@@ -333,20 +354,25 @@ impl Inventory {
         changes.layout |= self.reserved != laid_out.reserved;
         self.reserved = laid_out.reserved;
         let before = std::mem::replace(&mut self.findings, laid_out.findings);
-        changes.found = self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
+        changes.found =
+            self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
         changes.found.extend(forgotten);
-        changes.settled = before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
+        changes.settled =
+            before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
         self.refresh_catalogues(changes);
     }
 
-    /// Marks the devices whose MPS control daemon is to answer first. What is no longer shared by MPS begins anew.
+    /// Marks the devices whose MPS control daemon is to answer first. What is no longer shared by
+    /// MPS begins anew.
     fn await_mps(&mut self, laid_out: &mut LaidOut) {
         if self.injector.mps_root.is_none() {
             self.mps.clear();
             return;
         }
         let resources = &mut laid_out.resources;
-        let is_shared = |devices: &BTreeMap<DeviceId, Device>| devices.keys().any(|id| id.replica_number().is_some());
+        let is_shared = |devices: &BTreeMap<DeviceId, Device>| {
+            devices.keys().any(|id| id.replica_number().is_some())
+        };
         self.mps.retain(|name| resources.get(name).is_some_and(is_shared));
         for (_, devices) in resources.iter_mut().filter(|(name, _)| !self.mps.contains(*name)) {
             for device in devices.values_mut() {
@@ -356,10 +382,12 @@ impl Inventory {
     }
 }
 
-/// Keeps the devices of before that are offered no more, as far as the kubelet receives the list with them: a list that
-/// is too long would take all devices away. Those that went last stay first. Says how many are forgotten.
+/// Keeps the devices of before that are offered no more, as far as the kubelet receives the list
+/// with them: a list that is too long would take all devices away. Those that went last stay first.
+/// Says how many are forgotten.
 fn keep(before: &BTreeMap<DeviceId, Device>, now: &mut BTreeMap<DeviceId, Device>) -> usize {
-    let mut gone: Vec<&Device> = before.values().filter(|device| !now.contains_key(&device.id)).collect();
+    let mut gone: Vec<&Device> =
+        before.values().filter(|device| !now.contains_key(&device.id)).collect();
     if gone.is_empty() {
         return 0;
     }
@@ -373,7 +401,10 @@ fn keep(before: &BTreeMap<DeviceId, Device>, now: &mut BTreeMap<DeviceId, Device
             continue;
         }
         bytes = with_it;
-        now.insert(device.id.clone(), Device { withdrawn: true, awaits_mps: false, ..device.clone() });
+        now.insert(
+            device.id.clone(),
+            Device { withdrawn: true, awaits_mps: false, ..device.clone() },
+        );
     }
     forgotten
 }

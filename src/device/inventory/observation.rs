@@ -55,7 +55,8 @@ pub struct Changes {
     pub links: bool,
     /// What does not fit together in the topology and was not told before.
     pub misfits: Vec<topology::Finding>,
-    /// Catalogues that are in use and can be made better elsewhere, for [`finish`](super::Inventory::finish).
+    /// Catalogues that are in use and can be made better elsewhere, for
+    /// [`finish`](super::Inventory::finish).
     pub postponed: Vec<Arc<Draft>>,
     /// Whether a resource has another list of devices, or a device other facts.
     pub layout: bool,

@@ -20,7 +20,8 @@ pub(crate) fn gpu(index: u32) -> Gpu {
 /// A node of `count` such GPUs, offered whole.
 pub(crate) fn node(count: u32) -> Inventory {
     let (layout, injector) = (Layout::default(), Injector::default());
-    let mut inventory = Inventory::new(layout, injector, NodeHealth::default(), Policies::default());
+    let mut inventory =
+        Inventory::new(layout, injector, NodeHealth::default(), Policies::default());
     inventory.apply(Moment::default(), scan(0..count));
     inventory
 }
@@ -32,7 +33,10 @@ pub(crate) fn scan(indices: impl IntoIterator<Item = u32>) -> Observation {
 
 fn unhealthy(inventory: &Inventory) -> Vec<String> {
     let devices = inventory.devices(&ResourceName::gpu()).unwrap().values();
-    devices.filter(|device| !inventory.is_healthy(device)).map(|device| device.id.to_string()).collect()
+    devices
+        .filter(|device| !inventory.is_healthy(device))
+        .map(|device| device.id.to_string())
+        .collect()
 }
 
 #[test]
@@ -41,7 +45,11 @@ fn an_id_once_advertised_stays_unhealthy_while_its_gpu_is_gone() {
     let changes = node.apply(Moment::default(), scan([0, 2]));
     assert_eq!(changes.health.keys().collect::<Vec<_>>(), [&gpu(1).uuid]);
     assert_eq!(unhealthy(&node), ["GPU-1"]);
-    assert_eq!(node.apply(Moment::default(), scan([0, 2])), Changes::default(), "the same scan again is no news");
+    assert_eq!(
+        node.apply(Moment::default(), scan([0, 2])),
+        Changes::default(),
+        "the same scan again is no news"
+    );
 }
 
 #[test]
@@ -52,7 +60,8 @@ fn a_failed_gpu_is_served_unhealthy_if_its_uuid_is_known_and_never_harms_the_oth
         uuid: uuid.map(|uuid| uuid.parse().unwrap()),
         error: NvmlError { call: "nvmlDeviceGetPciInfo_v3", code: ReturnCode::GPU_IS_LOST },
     };
-    let found = vec![Found::Gpu(gpu(0)), failed(1, None), failed(2, Some("GPU-2")), Found::Gpu(gpu(3))];
+    let found =
+        vec![Found::Gpu(gpu(0)), failed(1, None), failed(2, Some("GPU-2")), Found::Gpu(gpu(3))];
     let changes = node.apply(Moment::default(), Observation::Scan { session: 1, found });
     assert_eq!(changes.appeared.len(), 3);
     assert_eq!(node.devices(&ResourceName::gpu()).unwrap().len(), 3);
@@ -90,11 +99,15 @@ fn ids_that_are_offered_no_more_never_make_the_list_longer_than_the_kubelet_rece
         resources: vec![resource],
     });
     let layout = Layout { mig_strategy: MigStrategy::Single, sharing, ..Layout::default() };
-    let mut node = Inventory::new(layout, Injector::default(), NodeHealth::default(), Policies::default());
-    // Four MIG devices, whose list the kubelet receives, and then four others in their places: not both.
+    let mut node =
+        Inventory::new(layout, Injector::default(), NodeHealth::default(), Policies::default());
+    // Four MIG devices, whose list the kubelet receives, and then four others in their places: not
+    // both.
     assert_eq!(node.apply(Moment::default(), cut(0..4)).found, []);
     let changes = node.apply(Moment::default(), cut(4..8));
-    let [Finding::Forgotten { resource, ids: forgotten }] = &changes.found[..] else { panic!("{:?}", changes.found) };
+    let [Finding::Forgotten { resource, ids: forgotten }] = &changes.found[..] else {
+        panic!("{:?}", changes.found)
+    };
     assert_eq!(*resource, ResourceName::gpu());
     let devices = node.devices(&ResourceName::gpu()).unwrap();
     assert_eq!(devices.values().filter(|device| !device.withdrawn).count(), 4 * REPLICAS as usize);

@@ -1,4 +1,5 @@
-//! What a person should hear about a layout: each is something that is not offered as one would expect.
+//! What a person should hear about a layout: each is something that is not offered as one would
+//! expect.
 
 use std::fmt;
 
@@ -7,8 +8,8 @@ use crate::device::limit::{KUBELET_LIMIT, TooLarge};
 use crate::device::names::{ResourceName, Uuid};
 use crate::device::sharing::DeviceRef;
 
-/// One thing that keeps a device from being offered, or offers it otherwise than it looks. Where NVIDIA's plugin exits
-/// over it, the rest of the node is served here.
+/// One thing that keeps a device from being offered, or offers it otherwise than it looks. Where
+/// NVIDIA's plugin exits over it, the rest of the node is served here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// MIG mode is on, and nothing is made of the GPU.
@@ -80,7 +81,8 @@ pub enum Finding {
         /// How many.
         ids: usize,
     },
-    /// A MIG device whose capability nodes the driver does not list, while device nodes are to be passed.
+    /// A MIG device whose capability nodes the driver does not list, while device nodes are to be
+    /// passed.
     NoCapability {
         /// Its index.
         index: String,
@@ -127,51 +129,64 @@ impl fmt::Display for Finding {
         match self {
             Self::NoMigDevices { index, gpu } => write!(
                 f,
-                "GPU {index} ({gpu}) has MIG mode on and no MIG devices, so nothing of it is offered; create some \
+                "GPU {index} ({gpu}) has MIG mode on and no MIG devices, so nothing of it is \
+                    offered; create some \
                  (nvidia-smi mig -cgi ... -C) or turn MIG mode off"
             ),
             Self::MigNotLookedAt { index, gpu } => write!(
                 f,
-                "GPU {index} ({gpu}) has MIG mode on and is offered whole, since the MIG strategy is none; CUDA programs \
-                 see none of it but one MIG device: set the strategy single or mixed, or turn MIG mode off"
+                "GPU {index} ({gpu}) has MIG mode on and is offered whole, since the MIG strategy \
+                    is none; CUDA programs \
+                 see none of it but one MIG device: set the strategy single or mixed, or turn MIG \
+                 mode off"
             ),
             Self::LeftOut { resource, offered, kind, devices } => write!(
                 f,
-                "the MIG strategy single has one kind of device in {resource}: {offered} is offered, and {kind} ({}) is \
+                "the MIG strategy single has one kind of device in {resource}: {offered} is \
+                    offered, and {kind} ({}) is \
                  not; make the GPUs alike, or set the strategy mixed",
                 devices.join(", ")
             ),
             Self::Undescribed { index, device } => write!(
                 f,
-                "MIG device {index} ({device}) is not offered: NVML tells neither its attributes nor a name with its \
+                "MIG device {index} ({device}) is not offered: NVML tells neither its attributes \
+                    nor a name with its \
                  profile; a newer driver may, and the strategy single needs no profile"
             ),
             Self::BrokenMigDevice { gpu, mig: Some(mig), error } => write!(
                 f,
-                "MIG device {gpu}:{mig} is not offered, the others are: {error}; nvidia-smi -L on the node tells more"
+                "MIG device {gpu}:{mig} is not offered, the others are: {error}; nvidia-smi -L on \
+                    the node tells more"
             ),
             Self::BrokenMigDevice { gpu, mig: None, error } => {
                 write!(f, "no MIG device of GPU {gpu} is offered, they cannot be counted: {error}")
             }
             Self::MigUnderMps { resource, devices } => write!(
                 f,
-                "{devices} MIG devices of {resource} are not offered: sharing using MPS is not supported for MIG \
+                "{devices} MIG devices of {resource} are not offered: sharing using MPS is not \
+                    supported for MIG \
                  devices; use sharing.timeSlicing, or turn MIG mode off"
             ),
             Self::NoSuchDevice { resource, named } => write!(
                 f,
-                "the sharing of {resource} names device {named}, and no device of that resource is it; the node's \
+                "the sharing of {resource} names device {named}, and no device of that resource is \
+                    it; the node's \
                  devices are in the log and in nvidia-smi -L"
             ),
-            Self::ListTooLarge { resource, why } => write!(f, "{resource} is not offered: it {why}"),
+            Self::ListTooLarge { resource, why } => {
+                write!(f, "{resource} is not offered: it {why}")
+            }
             Self::Forgotten { resource, ids } => write!(
                 f,
-                "{ids} ids of {resource} that are offered no more are forgotten: with them its list would be longer than \
-                 the {KUBELET_LIMIT} bytes that the kubelet receives; a pod that still holds one has to be created anew"
+                "{ids} ids of {resource} that are offered no more are forgotten: with them its \
+                    list would be longer than \
+                 the {KUBELET_LIMIT} bytes that the kubelet receives; a pod that still holds one \
+                 has to be created anew"
             ),
             Self::NoCapability { index, device } => write!(
                 f,
-                "no capability nodes of MIG device {index} ({device}) are passed: the driver's mig-minors does not list \
+                "no capability nodes of MIG device {index} ({device}) are passed: the driver's \
+                    mig-minors does not list \
                  them; is /proc/driver/nvidia-caps visible here?"
             ),
         }

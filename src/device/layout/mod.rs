@@ -1,8 +1,9 @@
-//! Which device is offered under which resource name: from the facts about the GPUs and the rules that a person set.
+//! Which device is offered under which resource name: from the facts about the GPUs and the rules
+//! that a person set.
 //!
-//! MIG strategies, names and their patterns are those of NVIDIA's plugin. What makes that one exit (a partial MIG
-//! layout under `single`, a device that no pattern fits) is served here as far as it is valid; the rest is a
-//! [`Finding`].
+//! MIG strategies, names and their patterns are those of NVIDIA's plugin. What makes that one exit
+//! (a partial MIG layout under `single`, a device that no pattern fits) is served here as far as it
+//! is valid; the rest is a [`Finding`].
 
 mod finding;
 mod single;
@@ -51,9 +52,11 @@ pub struct Layout {
     pub mig_strategy: MigStrategy,
     /// Which GPUs are offered.
     pub devices: DeviceFilter,
-    /// Names for GPUs by model; the first pattern that fits counts, and without one it is `nvidia.com/gpu`.
+    /// Names for GPUs by model; the first pattern that fits counts, and without one it is
+    /// `nvidia.com/gpu`.
     pub gpu_names: Vec<NamePattern>,
-    /// Names for MIG devices by profile; the first that fits counts, and without one the strategy names them.
+    /// Names for MIG devices by profile; the first that fits counts, and without one the strategy
+    /// names them.
     pub mig_names: Vec<NamePattern>,
     /// How the devices of a resource are shared.
     pub sharing: Sharing,
@@ -66,7 +69,8 @@ pub struct Known<'a> {
     pub uuid: &'a Uuid,
     /// NVML's index.
     pub index: u32,
-    /// What it said of itself; `None` if it only ever answered with errors: then it is offered whole, Unhealthy.
+    /// What it said of itself; `None` if it only ever answered with errors: then it is offered
+    /// whole, Unhealthy.
     pub facts: Option<&'a Gpu>,
 }
 
@@ -121,7 +125,10 @@ impl Layout {
         let nothing_known = Gpu::unknown(gpu.uuid.clone(), gpu.index);
         let facts = gpu.facts.unwrap_or(&nothing_known);
         if let Verdict::Reserved(term) = self.devices.verdict(facts) {
-            let why = term.map_or_else(|| "no term includes it".to_owned(), |term| format!("excluded by {term}"));
+            let why = term.map_or_else(
+                || "no term includes it".to_owned(),
+                |term| format!("excluded by {term}"),
+            );
             out.reserved.insert(gpu.uuid.clone(), why);
             return;
         }
@@ -136,7 +143,9 @@ impl Layout {
                 out.findings.push(Finding::MigNotLookedAt { index, gpu: uuid });
                 to.push(self.whole(whole, facts));
             }
-            _ if !facts.mig_enabled || self.mig_strategy == MigStrategy::None => to.push(self.whole(whole, facts)),
+            _ if !facts.mig_enabled || self.mig_strategy == MigStrategy::None => {
+                to.push(self.whole(whole, facts))
+            }
             strategy => {
                 let broken = facts.mig_failures.iter().map(|failure| Finding::BrokenMigDevice {
                     gpu: index,
@@ -163,19 +172,28 @@ impl Layout {
         Candidate { device, resource, named: named.is_some(), profile: None }
     }
 
-    fn slice(&self, strategy: MigStrategy, whole: &Device, mig: &MigDevice) -> Result<Candidate, Finding> {
+    fn slice(
+        &self,
+        strategy: MigStrategy,
+        whole: &Device,
+        mig: &MigDevice,
+    ) -> Result<Candidate, Finding> {
         let device = Device {
             id: DeviceId::whole(mig.uuid.clone()),
             mig_index: Some(mig.index),
             placement: Some(mig.placement),
             ..whole.clone()
         };
-        let undescribed = || Finding::Undescribed { index: device.place_name(), device: mig.uuid.clone() };
+        let undescribed =
+            || Finding::Undescribed { index: device.place_name(), device: mig.uuid.clone() };
         let profile = mig.profile.clone();
-        let named = profile.as_deref().and_then(|profile| custom(&self.mig_names, profile)).cloned();
+        let named =
+            profile.as_deref().and_then(|profile| custom(&self.mig_names, profile)).cloned();
         let resource = match (&named, strategy) {
             (Some(name), _) => name.clone(),
-            (None, MigStrategy::Mixed) => profile.as_deref().and_then(resource_of_profile).ok_or_else(undescribed)?,
+            (None, MigStrategy::Mixed) => {
+                profile.as_deref().and_then(resource_of_profile).ok_or_else(undescribed)?
+            }
             (None, _) => ResourceName::gpu(),
         };
         let profile = Some(profile.unwrap_or_else(|| "unknown".to_owned()));
@@ -191,7 +209,11 @@ impl Layout {
         let mps = matches!(self.sharing, Sharing::Mps { .. });
         let mut plan = Plan::new();
         for (name, mut devices) in by_name {
-            let entries = self.sharing.replication().into_iter().flat_map(|replication| &replication.resources);
+            let entries = self
+                .sharing
+                .replication()
+                .into_iter()
+                .flat_map(|replication| &replication.resources);
             for entry in entries.filter(|entry| entry.name == name) {
                 findings.extend(missing(entry, &devices));
                 let (shared, rest) = select(devices, &entry.devices);
@@ -199,7 +221,10 @@ impl Layout {
                 let (sliced, shared): (Vec<_>, Vec<_>) =
                     shared.into_iter().partition(|device| mps && device.placement.is_some());
                 if !sliced.is_empty() {
-                    findings.push(Finding::MigUnderMps { resource: entry.offered_as.clone(), devices: sliced.len() });
+                    findings.push(Finding::MigUnderMps {
+                        resource: entry.offered_as.clone(),
+                        devices: sliced.len(),
+                    });
                 }
                 if !shared.is_empty() {
                     let replicas = shared.into_iter().map(|device| (device, entry.replicas));
@@ -229,7 +254,9 @@ fn resource_of_profile(profile: &str) -> Option<ResourceName> {
 fn missing(entry: &SharedResource, devices: &[Device]) -> Vec<Finding> {
     let Selection::List(refs) = &entry.devices else { return Vec::new() };
     let absent = refs.iter().filter(|named| !devices.iter().any(|device| is(device, named)));
-    absent.map(|named| Finding::NoSuchDevice { resource: entry.name.clone(), named: named.clone() }).collect()
+    absent
+        .map(|named| Finding::NoSuchDevice { resource: entry.name.clone(), named: named.clone() })
+        .collect()
 }
 
 /// The selected devices, and the others.
@@ -241,7 +268,9 @@ fn select(devices: Vec<Device>, selection: &Selection) -> (Vec<Device>, Vec<Devi
             let rest = selected.split_off(selected.len().min(*count as usize));
             (selected, rest)
         }
-        Selection::List(refs) => devices.into_iter().partition(|device| refs.iter().any(|named| is(device, named))),
+        Selection::List(refs) => {
+            devices.into_iter().partition(|device| refs.iter().any(|named| is(device, named)))
+        }
     }
 }
 
@@ -267,12 +296,10 @@ fn replicate(devices: Vec<(Device, u32)>) -> BTreeMap<DeviceId, Device> {
     for (device, replicas) in devices {
         match replicas {
             0 | 1 => replicated.push(device),
-            more => {
-                replicated.extend((0..more).map(|replica| Device {
-                    id: DeviceId::replica(device.id.uuid().clone(), replica),
-                    ..device.clone()
-                }))
-            }
+            more => replicated.extend((0..more).map(|replica| Device {
+                id: DeviceId::replica(device.id.uuid().clone(), replica),
+                ..device.clone()
+            })),
         }
     }
     replicated.into_iter().map(|device| (device.id.clone(), device)).collect()

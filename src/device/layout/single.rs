@@ -8,9 +8,9 @@ use crate::device::names::{ResourceName, Uuid};
 /// What stands for whole GPUs among the kinds.
 const WHOLE: &str = "whole GPUs";
 
-/// Keeps, of the devices that no pattern named, those of one kind: the kind that most GPUs have, among equals the one
-/// with the most devices, then MIG devices before whole GPUs. So one GPU in the middle of a new layout does not
-/// take the others away.
+/// Keeps, of the devices that no pattern named, those of one kind: the kind that most GPUs have,
+/// among equals the one with the most devices, then MIG devices before whole GPUs. So one GPU in
+/// the middle of a new layout does not take the others away.
 pub(super) fn unify(candidates: &mut Vec<Candidate>) -> Vec<Finding> {
     let mut kinds: BTreeMap<String, (BTreeSet<Uuid>, Vec<String>)> = BTreeMap::new();
     for candidate in candidates.iter().filter(|candidate| !candidate.named) {
@@ -21,7 +21,9 @@ pub(super) fn unify(candidates: &mut Vec<Candidate>) -> Vec<Finding> {
     let rank = |(kind, (gpus, devices)): &(&String, &(BTreeSet<Uuid>, Vec<String>))| {
         (gpus.len(), devices.len(), kind.as_str() != WHOLE, std::cmp::Reverse((*kind).clone()))
     };
-    let Some(offered) = kinds.iter().max_by_key(rank).map(|(kind, _)| kind.clone()) else { return Vec::new() };
+    let Some(offered) = kinds.iter().max_by_key(rank).map(|(kind, _)| kind.clone()) else {
+        return Vec::new();
+    };
     candidates.retain(|candidate| candidate.named || kind(candidate) == offered);
     let left_out = kinds.into_iter().filter(|(kind, _)| *kind != offered);
     left_out

@@ -27,7 +27,11 @@ fn by(strategy: MigStrategy) -> Layout {
 }
 
 fn lay_out(layout: &Layout, gpus: &[Gpu]) -> LaidOut {
-    layout.lay_out(gpus.iter().map(|gpu| Known { uuid: &gpu.uuid, index: gpu.index, facts: Some(gpu) }))
+    layout.lay_out(gpus.iter().map(|gpu| Known {
+        uuid: &gpu.uuid,
+        index: gpu.index,
+        facts: Some(gpu),
+    }))
 }
 
 /// `gpu: GPU-0 GPU-1 | mig-1g.10gb: ...`, without the domain.
@@ -43,7 +47,8 @@ fn findings(laid_out: &LaidOut) -> String {
     laid_out.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// NVIDIA's plugin, "1.7 MIG strategies": each row, with what it makes fatal served as far as it is valid.
+/// NVIDIA's plugin, "1.7 MIG strategies": each row, with what it makes fatal served as far as it is
+/// valid.
 #[test]
 fn mig_strategies_follow_section_1_7() {
     use MigStrategy::{Mixed, None as Whole, Single};
@@ -69,10 +74,20 @@ fn mig_strategies_follow_section_1_7() {
         (&empty, Single, "gpu: MIG-1-0", "GPU 0 (GPU-0) has MIG mode on and no MIG devices"),
         (&empty, Mixed, "mig-1g.10gb: MIG-1-0", "GPU 0 (GPU-0) has MIG mode on and no MIG devices"),
         // two profiles on node
-        (&two_profiles, Single, "gpu: MIG-0-0 MIG-0-1", "MIG 1g.10gb is offered, and MIG 2g.20gb (0:2) is not"),
+        (
+            &two_profiles,
+            Single,
+            "gpu: MIG-0-0 MIG-0-1",
+            "MIG 1g.10gb is offered, and MIG 2g.20gb (0:2) is not",
+        ),
         (&two_profiles, Mixed, "mig-1g.10gb: MIG-0-0 MIG-0-1 | mig-2g.20gb: MIG-0-2", ""),
         // mix of MIG and non-MIG GPUs
-        (&some_mig, Single, "gpu: GPU-0 GPU-2", "whole GPUs is offered, and MIG 1g.10gb (1:0) is not"),
+        (
+            &some_mig,
+            Single,
+            "gpu: GPU-0 GPU-2",
+            "whole GPUs is offered, and MIG 1g.10gb (1:0) is not",
+        ),
         (&half_mig, Single, "gpu: MIG-1-0", "MIG 1g.10gb+me is offered, and whole GPUs (0) is not"),
         (&some_mig, Mixed, "gpu: GPU-0 GPU-2 | mig-1g.10gb: MIG-1-0", ""),
         (&half_mig, Mixed, "gpu: GPU-0 | mig-1g.10gb.me: MIG-1-0", ""),
@@ -86,15 +101,27 @@ fn mig_strategies_follow_section_1_7() {
     for (gpus, strategy, expected, says) in rows {
         let laid_out = lay_out(&by(*strategy), gpus);
         assert_eq!(offered(&laid_out), *expected, "{strategy:?}");
-        assert!(findings(&laid_out).contains(says), "{strategy:?} {expected}: {}", findings(&laid_out));
-        assert_eq!(laid_out.findings.is_empty(), says.is_empty(), "{strategy:?} {expected}: {}", findings(&laid_out));
+        assert!(
+            findings(&laid_out).contains(says),
+            "{strategy:?} {expected}: {}",
+            findings(&laid_out)
+        );
+        assert_eq!(
+            laid_out.findings.is_empty(),
+            says.is_empty(),
+            "{strategy:?} {expected}: {}",
+            findings(&laid_out)
+        );
     }
 }
 
 /// NVIDIA's plugin, "1.8 Device identity": Index; and what events and capability nodes need.
 #[test]
 fn a_mig_device_has_its_place_and_the_facts_of_its_gpu() {
-    let laid_out = lay_out(&by(MigStrategy::Mixed), &[Gpu { minor: Some(9), ..sliced(5, &["1g.10gb", "1g.10gb"]) }]);
+    let laid_out = lay_out(
+        &by(MigStrategy::Mixed),
+        &[Gpu { minor: Some(9), ..sliced(5, &["1g.10gb", "1g.10gb"]) }],
+    );
     let devices: Vec<_> = laid_out.resources.values().flat_map(BTreeMap::values).collect();
     assert_eq!(devices[1].place_name(), "5:1");
     assert_eq!((devices[1].gpu.as_str(), devices[1].minor), ("GPU-5", Some(9)));
@@ -105,11 +132,15 @@ fn a_mig_device_has_its_place_and_the_facts_of_its_gpu() {
 #[test]
 fn a_broken_mig_device_is_told_and_the_others_are_offered() {
     let error = NvmlError { call: "nvmlDeviceGetUUID", code: ReturnCode::UNKNOWN };
-    let broken = Gpu { mig_failures: vec![MigFailure { index: Some(1), error }], ..sliced(0, &["1g.10gb"]) };
+    let broken =
+        Gpu { mig_failures: vec![MigFailure { index: Some(1), error }], ..sliced(0, &["1g.10gb"]) };
     for strategy in [MigStrategy::Single, MigStrategy::Mixed] {
         let laid_out = lay_out(&by(strategy), std::slice::from_ref(&broken));
         assert!(offered(&laid_out).ends_with(": MIG-0-0"));
-        assert!(findings(&laid_out).contains("MIG device 0:1 is not offered, the others are: nvmlDeviceGetUUID"));
+        assert!(
+            findings(&laid_out)
+                .contains("MIG device 0:1 is not offered, the others are: nvmlDeviceGetUUID")
+        );
     }
 }
 
@@ -117,14 +148,24 @@ fn a_broken_mig_device_is_told_and_the_others_are_offered() {
 #[test]
 fn reserved_gpus_are_shown_and_never_offered() {
     let named = |index, name: &str| Gpu { name: Some(name.to_owned()), ..gpu(index) };
-    let gpus = [named(0, "NVIDIA A100"), named(1, "NVIDIA DGX Display"), named(2, "DGX Display"), gpu(3), gpu(4)];
+    let gpus = [
+        named(0, "NVIDIA A100"),
+        named(1, "NVIDIA DGX Display"),
+        named(2, "DGX Display"),
+        gpu(3),
+        gpu(4),
+    ];
     let layout = Layout {
-        devices: DeviceFilter { include: vec![Term::Index(0, 3)], exclude: vec![Term::Uuid(gpu(3).uuid)] },
+        devices: DeviceFilter {
+            include: vec![Term::Index(0, 3)],
+            exclude: vec![Term::Uuid(gpu(3).uuid)],
+        },
         ..Layout::default()
     };
     let laid_out = lay_out(&layout, &gpus);
     assert_eq!(offered(&laid_out), "gpu: GPU-0");
-    let reserved: Vec<_> = laid_out.reserved.iter().map(|(uuid, why)| format!("{uuid} {why}")).collect();
+    let reserved: Vec<_> =
+        laid_out.reserved.iter().map(|(uuid, why)| format!("{uuid} {why}")).collect();
     assert_eq!(
         reserved,
         [
@@ -156,7 +197,10 @@ fn replicas_follow_section_1_17() {
     let two = [gpu(0), gpu(1)];
     let all = |name| sliced_in_time(vec![shared("gpu", name, 2, Selection::All)]);
     assert_eq!(offered(&lay_out(&all("gpu"), &two)), "gpu: GPU-0::0 GPU-0::1 GPU-1::0 GPU-1::1");
-    assert_eq!(offered(&lay_out(&all("gpu.shared"), &two)), "gpu.shared: GPU-0::0 GPU-0::1 GPU-1::0 GPU-1::1");
+    assert_eq!(
+        offered(&lay_out(&all("gpu.shared"), &two)),
+        "gpu.shared: GPU-0::0 GPU-0::1 GPU-1::0 GPU-1::1"
+    );
     // A name that fits no device is passed over.
     let other = sliced_in_time(vec![shared("mig-1g.5gb", "mig-1g.5gb", 2, Selection::All)]);
     assert_eq!(offered(&lay_out(&other, &two)), "gpu: GPU-0 GPU-1");
@@ -166,7 +210,8 @@ fn replicas_follow_section_1_17() {
         offered(&lay_out(&mig, &[gpu(0), sliced(1, &["1g.10gb"])])),
         "gpu: GPU-0 | mig-1g.10gb.shared: MIG-1-0::0 MIG-1-0::1"
     );
-    let topology: Vec<_> = lay_out(&all("gpu"), &[gpu(7)]).resources.into_values().flatten().collect();
+    let topology: Vec<_> =
+        lay_out(&all("gpu"), &[gpu(7)]).resources.into_values().flatten().collect();
     assert!(topology.iter().all(|(_, device)| device.numa_node.map(NumaNode::number) == Some(1)));
 }
 
@@ -174,7 +219,8 @@ fn replicas_follow_section_1_17() {
 #[test]
 fn one_gpu_can_be_shared_and_the_others_exclusive() {
     let gpus = [gpu(0), gpu(1)];
-    let list = |refs: &[&str]| Selection::List(refs.iter().map(|text| text.parse().unwrap()).collect());
+    let list =
+        |refs: &[&str]| Selection::List(refs.iter().map(|text| text.parse().unwrap()).collect());
     let table = [
         (list(&["0"]), "gpu: GPU-1 | one: GPU-0::0 GPU-0::1"),
         (list(&["GPU-1"]), "gpu: GPU-0 | one: GPU-1::0 GPU-1::1"),
@@ -212,7 +258,10 @@ fn a_model_and_a_profile_can_have_names_of_their_own() {
     // Under `single` the rule of one kind is for what the strategy names.
     let single = Layout { mig_strategy: MigStrategy::Single, ..layout };
     let laid_out = lay_out(&single, &gpus);
-    assert_eq!(offered(&laid_out), "a100: GPU-0 | gpu: MIG-3-2 | h100: GPU-1 | small: MIG-3-0 MIG-3-1");
+    assert_eq!(
+        offered(&laid_out),
+        "a100: GPU-0 | gpu: MIG-3-2 | h100: GPU-1 | small: MIG-3-0 MIG-3-1"
+    );
 }
 
 /// NVIDIA's plugin, "1.7 MIG strategies": MIG + MPS.
@@ -238,7 +287,8 @@ fn a_list_that_the_kubelet_would_not_receive_is_refused_with_the_arithmetic() {
     assert!(laid_out.resources.is_empty());
     assert_eq!(
         findings(&laid_out),
-        "nvidia.com/gpu is not offered: it makes a list of 8 devices x 10000 replicas x 67 bytes = 5360000 bytes, and \
+        "nvidia.com/gpu is not offered: it makes a list of 8 devices x 10000 replicas x 67 bytes = \
+            5360000 bytes, and \
          the kubelet receives at most 4194304; at most 7825 replicas fit"
     );
 }
@@ -253,26 +303,40 @@ mod properties {
     use crate::device::inventory::{Found, Inventory, Observation};
 
     fn some_gpu() -> impl Strategy<Value = Option<Vec<&'static str>>> {
-        let profile = prop_oneof![Just("1g.10gb"), Just("2g.20gb"), Just("1c.2g.20gb"), Just("1g.10gb+me"), Just("")];
+        let profile = prop_oneof![
+            Just("1g.10gb"),
+            Just("2g.20gb"),
+            Just("1c.2g.20gb"),
+            Just("1g.10gb+me"),
+            Just("")
+        ];
         proptest::option::of(vec(profile, 0..4))
     }
 
     fn some_layout() -> impl Strategy<Value = Layout> {
-        let strategy = prop_oneof![Just(MigStrategy::None), Just(MigStrategy::Single), Just(MigStrategy::Mixed)];
+        let strategy = prop_oneof![
+            Just(MigStrategy::None),
+            Just(MigStrategy::Single),
+            Just(MigStrategy::Mixed)
+        ];
         let name = prop_oneof![Just("gpu"), Just("mig-1g.10gb")];
         let as_name = prop_oneof![Just("gpu"), Just("gpu.shared"), Just("other")];
         let devices = prop_oneof![Just(Selection::All), (1_u32..4).prop_map(Selection::Count)];
         let entries = vec((name, as_name, 2_u32..5, devices), 0..3);
         (strategy, entries, any::<bool>(), proptest::option::of(0_u32..5)).prop_map(
             |(strategy, entries, mps, excluded)| {
-                let entries =
-                    entries.into_iter().map(|(name, other, replicas, devices)| shared(name, other, replicas, devices));
+                let entries = entries
+                    .into_iter()
+                    .map(|(name, other, replicas, devices)| shared(name, other, replicas, devices));
                 let replication = replication(entries.collect());
                 Layout {
                     mig_strategy: strategy,
                     devices: DeviceFilter {
                         include: Vec::new(),
-                        exclude: excluded.into_iter().map(|index| Term::Index(index, index)).collect(),
+                        exclude: excluded
+                            .into_iter()
+                            .map(|index| Term::Index(index, index))
+                            .collect(),
                     },
                     sharing: match mps {
                         true => Sharing::Mps { replication, root: "/mps".into() },
@@ -312,7 +376,8 @@ mod properties {
                 let told = !laid_out.findings.is_empty() || laid_out.reserved.contains_key(&gpu.uuid);
                 prop_assert!(offered || told, "{} vanished without a word", gpu.uuid);
             }
-            prop_assert_eq!(&laid_out, &lay_out(&layout, &gpus), "the same facts give the same layout");
+            prop_assert_eq!(&laid_out, &lay_out(&layout, &gpus), "the same facts give the same \
+                layout");
         }
 
         #[test]

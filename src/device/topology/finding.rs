@@ -43,12 +43,24 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |bundle: &Option<Bundle>| bundle.map_or(0, |bundle| bundle.links);
         match self {
-            Self::ListedTwice(gpu) => write!(f, "NVML lists {gpu} more than once; the first is taken"),
-            Self::SharedBusId(place) => {
-                write!(f, "two GPUs claim the PCI bus id {place}; NVLinks that lead there count for nothing")
+            Self::ListedTwice(gpu) => {
+                write!(f, "NVML lists {gpu} more than once; the first is taken")
             }
-            Self::AsymmetricLinks { a, b, seen_by_a, seen_by_b } if count(seen_by_a) == count(seen_by_b) => {
-                write!(f, "{a} and {b} see NVLinks of different versions between them; the older one counts")
+            Self::SharedBusId(place) => {
+                write!(
+                    f,
+                    "two GPUs claim the PCI bus id {place}; NVLinks that lead there count for \
+                        nothing"
+                )
+            }
+            Self::AsymmetricLinks { a, b, seen_by_a, seen_by_b }
+                if count(seen_by_a) == count(seen_by_b) =>
+            {
+                write!(
+                    f,
+                    "{a} and {b} see NVLinks of different versions between them; the older one \
+                        counts"
+                )
             }
             Self::AsymmetricLinks { a, b, seen_by_a, seen_by_b } => write!(
                 f,
@@ -57,7 +69,11 @@ impl fmt::Display for Finding {
                 count(seen_by_b)
             ),
             Self::LinksToNowhere { gpu, links } => {
-                write!(f, "{links} active NVLinks of {gpu} lead to no other GPU of this node; they count for nothing")
+                write!(
+                    f,
+                    "{links} active NVLinks of {gpu} lead to no other GPU of this node; they count \
+                        for nothing"
+                )
             }
             Self::ContradictingAncestor { a, b } => {
                 write!(f, "{a} and {b} disagree about what they share on PCIe; the farther counts")

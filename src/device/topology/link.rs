@@ -1,6 +1,8 @@
-//! How two GPUs are linked, and what that is worth: PCIe level, NVLink, and the bandwidth estimated from both.
+//! How two GPUs are linked, and what that is worth: PCIe level, NVLink, and the bandwidth estimated
+//! from both.
 
-/// The nearest thing on PCIe that two GPUs have in common, from farthest to nearest: a greater level is a better one.
+/// The nearest thing on PCIe that two GPUs have in common, from farthest to nearest: a greater
+/// level is a better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum PcieLevel {
     /// Nobody said.
@@ -23,10 +25,11 @@ pub enum PcieLevel {
 impl PcieLevel {
     /// Estimated GB/s in one direction.
     ///
-    /// The generation and width of the slots are not known here and do not need to be: what counts is the order,
-    /// and that the slowest NVLink (20 GB/s) is worth more than any PCIe path, as every NVLink has been faster than
-    /// the PCIe of its time. The steps are those of a 16-lane generation 3 or 4 slot: a switch keeps nearly all of
-    /// it, a host bridge costs a part, the link between CPUs half or more.
+    /// The generation and width of the slots are not known here and do not need to be: what counts
+    /// is the order, and that the slowest NVLink (20 GB/s) is worth more than any PCIe path, as
+    /// every NVLink has been faster than the PCIe of its time. The steps are those of a 16-lane
+    /// generation 3 or 4 slot: a switch keeps nearly all of it, a host bridge costs a part, the
+    /// link between CPUs half or more.
     #[must_use]
     pub fn bandwidth(self) -> u32 {
         match self {
@@ -59,8 +62,8 @@ pub enum NvLinkVersion {
 impl NvLinkVersion {
     /// The generation behind the code that `nvmlDeviceGetNvLinkVersion` gives.
     ///
-    /// The code counts half steps (3 is 2.2, 5 is 3.1), so it is not the generation: 4.0 is 6, 5.0 is 7. A code from
-    /// after this was written is read as the newest generation known.
+    /// The code counts half steps (3 is 2.2, 5 is 3.1), so it is not the generation: 4.0 is 6, 5.0
+    /// is 7. A code from after this was written is read as the newest generation known.
     #[must_use]
     pub fn from_nvml(code: u32) -> Option<Self> {
         match code {
@@ -73,7 +76,8 @@ impl NvLinkVersion {
         }
     }
 
-    /// GB/s of one link in one direction, as NVIDIA states it (half of the figure for both directions).
+    /// GB/s of one link in one direction, as NVIDIA states it (half of the figure for both
+    /// directions).
     #[must_use]
     pub fn bandwidth(self) -> u32 {
         match self {
@@ -115,8 +119,8 @@ pub enum NvLink {
     None,
     /// Links straight from one to the other.
     Direct(Bundle),
-    /// Both are attached to an NVSwitch: each can use all of its own links towards the other, so it is the bundle of
-    /// the one that has less.
+    /// Both are attached to an NVSwitch: each can use all of its own links towards the other, so it
+    /// is the bundle of the one that has less.
     Switched(Bundle),
 }
 
@@ -141,7 +145,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Estimated GB/s in one direction over the better of both ways. Libraries use one of them, not the sum.
+    /// Estimated GB/s in one direction over the better of both ways. Libraries use one of them, not
+    /// the sum.
     #[must_use]
     pub fn bandwidth(self) -> u32 {
         self.nvlink.bandwidth().max(self.pcie.bandwidth())
@@ -161,12 +166,23 @@ mod tests {
     #[test]
     fn a_nearer_pcie_level_is_worth_more() {
         use PcieLevel::*;
-        let levels = [Unknown, AcrossSystem, SameNode, HostBridge, MultipleSwitches, SingleSwitch, SameBoard];
+        let levels = [
+            Unknown,
+            AcrossSystem,
+            SameNode,
+            HostBridge,
+            MultipleSwitches,
+            SingleSwitch,
+            SameBoard,
+        ];
         assert!(levels.is_sorted_by(|a, b| a < b && a.bandwidth() < b.bandwidth()));
     }
 
     #[test]
     fn a_count_without_sense_does_not_overflow() {
-        assert_eq!(Bundle { links: u32::MAX, version: Some(NvLinkVersion::V5) }.bandwidth(), u32::MAX);
+        assert_eq!(
+            Bundle { links: u32::MAX, version: Some(NvLinkVersion::V5) }.bandwidth(),
+            u32::MAX
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Which GPUs the node has and how each pair of them is linked: facts, read once at discovery and on change.
+//! Which GPUs the node has and how each pair of them is linked: facts, read once at discovery and
+//! on change.
 //!
-//! Missing or contradicting data lowers the detail and never fails; [`Topology::observed`] says what it found.
+//! Missing or contradicting data lowers the detail and never fails; [`Topology::observed`] says
+//! what it found.
 
 mod finding;
 mod link;
@@ -26,7 +28,8 @@ pub struct Member {
     pub numa_node: Option<NumaNode>,
 }
 
-/// The GPUs of a node and the link of each pair. Inside, a GPU is its position in [`Topology::gpus`].
+/// The GPUs of a node and the link of each pair. Inside, a GPU is its position in
+/// [`Topology::gpus`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Topology {
     gpus: Vec<Member>,
@@ -76,7 +79,8 @@ impl Topology {
 
     /// Takes the GPUs in the order that they keep, with pairs unknown.
     fn of(gpus: Vec<Member>) -> Self {
-        let positions = gpus.iter().enumerate().map(|(position, gpu)| (gpu.uuid.clone(), position)).collect();
+        let positions =
+            gpus.iter().enumerate().map(|(position, gpu)| (gpu.uuid.clone(), position)).collect();
         let pairs = vec![Pair::default(); gpus.len() * gpus.len()];
         Self { gpus, positions, pairs }
     }

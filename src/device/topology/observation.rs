@@ -1,5 +1,5 @@
-//! From what was read of each GPU to one topology: both views of a link are put together, what contradicts is taken
-//! at its least and reported.
+//! From what was read of each GPU to one topology: both views of a link are put together, what
+//! contradicts is taken at its least and reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,11 +28,13 @@ pub struct ObservedGpu {
     pub pci_bus_id: Option<PciBusId>,
     /// Its NUMA node.
     pub numa_node: Option<NumaNode>,
-    /// Its NVLinks; `None` if they could not be read, and then the view of those at the other end counts alone.
+    /// Its NVLinks; `None` if they could not be read, and then the view of those at the other end
+    /// counts alone.
     pub links: Option<Vec<ObservedLink>>,
 }
 
-/// What was read of the links and of nothing else. The rest of an [`Observation`] is known from the enumeration.
+/// What was read of the links and of nothing else. The rest of an [`Observation`] is known from the
+/// enumeration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Links {
     /// The NVLinks of each GPU that answered about them.
@@ -66,8 +68,8 @@ pub enum Remote {
 impl Topology {
     /// The topology of an observation, and what did not fit together in it.
     ///
-    /// Where PCIe is not known it is derived from the NUMA nodes, and where those are not known either the pair stays
-    /// [`PcieLevel::Unknown`].
+    /// Where PCIe is not known it is derived from the NUMA nodes, and where those are not known
+    /// either the pair stays [`PcieLevel::Unknown`].
     #[must_use]
     pub fn observed(observation: Observation) -> (Self, Vec<Finding>) {
         let Observation { mut gpus, ancestors } = observation;
@@ -83,8 +85,13 @@ impl Topology {
         });
 
         let places = places(&gpus, &mut findings);
-        let views: Vec<View> = (0..gpus.len()).map(|at| View::of(at, &gpus, &places, &mut findings)).collect();
-        let members = gpus.into_iter().map(|g| Member { uuid: g.uuid, index: g.index, numa_node: g.numa_node });
+        let views: Vec<View> =
+            (0..gpus.len()).map(|at| View::of(at, &gpus, &places, &mut findings)).collect();
+        let members = gpus.into_iter().map(|g| Member {
+            uuid: g.uuid,
+            index: g.index,
+            numa_node: g.numa_node,
+        });
         let mut topology = Self::of(members.collect());
         for a in 0..views.len() {
             for b in a + 1..views.len() {
@@ -126,7 +133,12 @@ struct View {
 }
 
 impl View {
-    fn of(at: usize, gpus: &[ObservedGpu], places: &BTreeMap<PciBusId, usize>, findings: &mut Vec<Finding>) -> Self {
+    fn of(
+        at: usize,
+        gpus: &[ObservedGpu],
+        places: &BTreeMap<PciBusId, usize>,
+        findings: &mut Vec<Finding>,
+    ) -> Self {
         let mut view = Self { known: gpus[at].links.is_some(), ..Self::default() };
         let mut nowhere = 0;
         for link in gpus[at].links.iter().flatten().filter(|link| link.active) {
@@ -145,7 +157,10 @@ impl View {
             };
             match peer {
                 Some(peer) => {
-                    view.direct.entry(peer).and_modify(|bundle| *bundle = more(*bundle)).or_insert(one);
+                    view.direct
+                        .entry(peer)
+                        .and_modify(|bundle| *bundle = more(*bundle))
+                        .or_insert(one);
                 }
                 None => nowhere += 1,
             }
@@ -170,7 +185,8 @@ fn pcie(
     match (ask(a, b), ask(b, a)) {
         (Some(one), Some(other)) => {
             if one != other {
-                findings.push(Finding::ContradictingAncestor { a: a.uuid.clone(), b: b.uuid.clone() });
+                findings
+                    .push(Finding::ContradictingAncestor { a: a.uuid.clone(), b: b.uuid.clone() });
             }
             one.min(other)
         }
@@ -183,7 +199,12 @@ fn pcie(
     }
 }
 
-fn nvlink(topology: &Topology, views: &[View], (a, b): (usize, usize), findings: &mut Vec<Finding>) -> NvLink {
+fn nvlink(
+    topology: &Topology,
+    views: &[View],
+    (a, b): (usize, usize),
+    findings: &mut Vec<Finding>,
+) -> NvLink {
     let seen = |by: usize, from: usize| views[by].direct.get(&from).copied();
     let (seen_by_a, seen_by_b) = match (views[a].known, views[b].known) {
         (true, false) => (seen(a, b), seen(a, b)),
@@ -196,7 +217,8 @@ fn nvlink(topology: &Topology, views: &[View], (a, b): (usize, usize), findings:
     }
     let both = |one: Option<Bundle>, other: Option<Bundle>| Some(one?.least(other?));
     let direct = both(seen_by_a, seen_by_b).map_or(NvLink::None, NvLink::Direct);
-    let switched = both(views[a].switched, views[b].switched).map_or(NvLink::None, NvLink::Switched);
+    let switched =
+        both(views[a].switched, views[b].switched).map_or(NvLink::None, NvLink::Switched);
     if switched.bandwidth() > direct.bandwidth() { switched } else { direct }
 }
 
@@ -209,7 +231,11 @@ mod tests {
     }
 
     fn gpu(at: usize, numa: i64, remotes: &[Remote]) -> ObservedGpu {
-        let link = |remote: &Remote| ObservedLink { remote: *remote, version: Some(NvLinkVersion::V2), active: true };
+        let link = |remote: &Remote| ObservedLink {
+            remote: *remote,
+            version: Some(NvLinkVersion::V2),
+            active: true,
+        };
         ObservedGpu {
             uuid: format!("GPU-{at}").parse().unwrap(),
             index: u32::try_from(at).unwrap(),
@@ -233,7 +259,8 @@ mod tests {
 
     #[test]
     fn a_link_that_only_one_side_sees_is_none() {
-        let (topology, findings) = observed(vec![gpu(0, 0, &[Remote::Gpu(bus(1))]), gpu(1, 0, &[])]);
+        let (topology, findings) =
+            observed(vec![gpu(0, 0, &[Remote::Gpu(bus(1))]), gpu(1, 0, &[])]);
         assert_eq!(topology.pair(0, 1).nvlink, NvLink::None);
         assert_eq!(findings.len(), 1);
     }
@@ -249,14 +276,16 @@ mod tests {
 
     #[test]
     fn through_a_switch_a_pair_has_the_links_of_the_one_with_fewer() {
-        let (topology, findings) = observed(vec![gpu(0, 0, &[Remote::Switch; 6]), gpu(1, 1, &[Remote::Switch; 5])]);
+        let (topology, findings) =
+            observed(vec![gpu(0, 0, &[Remote::Switch; 6]), gpu(1, 1, &[Remote::Switch; 5])]);
         assert_eq!(topology.pair(0, 1).bandwidth(), 125);
         assert_eq!(findings, []);
     }
 
     #[test]
     fn without_pcie_the_numa_nodes_speak_and_without_them_nothing_does() {
-        let (topology, _) = observed(vec![gpu(0, 0, &[]), gpu(1, 0, &[]), gpu(2, 1, &[]), gpu(3, -1, &[])]);
+        let (topology, _) =
+            observed(vec![gpu(0, 0, &[]), gpu(1, 0, &[]), gpu(2, 1, &[]), gpu(3, -1, &[])]);
         assert_eq!(topology.pair(0, 1).pcie, PcieLevel::SameNode);
         assert_eq!(topology.pair(0, 2).pcie, PcieLevel::AcrossSystem);
         assert_eq!(topology.pair(0, 3).pcie, PcieLevel::Unknown);

@@ -1,5 +1,5 @@
-//! The process that asks the driver: this program once more. A process that is held in the kernel by a driver cannot
-//! end, and whoever waits for it waits for good.
+//! The process that asks the driver: this program once more. A process that is held in the kernel
+//! by a driver cannot end, and whoever waits for it waits for good.
 
 use std::ffi::OsString;
 use std::process::Stdio;
@@ -12,7 +12,8 @@ use crate::doctor::facts::{Asked, Survey};
 
 /// This program, whatever its name is.
 const OURSELVES: &str = "/proc/self/exe";
-/// How long all the asking may take: each call has a deadline of its own, and this is for what holds the whole process.
+/// How long all the asking may take: each call has a deadline of its own, and this is for what
+/// holds the whole process.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// How long a process that has closed its output may take to end.
 const END: Duration = Duration::from_secs(2);

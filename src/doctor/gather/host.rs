@@ -15,24 +15,31 @@ use crate::watch::Watches;
 const VENDOR: &str = "0x10de";
 const DISPLAY: &str = "0x03";
 
-/// Where the host's root is, as the driver's root tells: a container has it mounted there or above. Without a
-/// container it is our own.
+/// Where the host's root is, as the driver's root tells: a container has it mounted there or above.
+/// Without a container it is our own.
 pub(super) fn root(driver_root: &Path) -> PathBuf {
-    let mut above: Vec<&Path> = driver_root.ancestors().filter(|path| path.parent().is_some()).collect();
+    let mut above: Vec<&Path> =
+        driver_root.ancestors().filter(|path| path.parent().is_some()).collect();
     above.reverse();
-    let is_root = |path: &&Path| ["etc", "usr", "var/lib/kubelet"].iter().all(|part| path.join(part).is_dir());
+    let is_root = |path: &&Path| {
+        ["etc", "usr", "var/lib/kubelet"].iter().all(|part| path.join(part).is_dir())
+    };
     above.into_iter().find(is_root).unwrap_or(Path::new("/")).to_owned()
 }
 
 pub(super) fn bus(sysfs: &Path) -> Result<BTreeMap<String, PciGpu>, String> {
     let devices = sysfs.join("bus/pci/devices");
-    let entries = fs::read_dir(&devices).map_err(|error| format!("{}: {error}", devices.display()))?;
+    let entries =
+        fs::read_dir(&devices).map_err(|error| format!("{}: {error}", devices.display()))?;
     let gpu = |entry: fs::DirEntry| {
         let path = entry.path();
-        let text = |file: &str| fs::read_to_string(path.join(file)).ok().map(|text| text.trim().to_owned());
+        let text = |file: &str| {
+            fs::read_to_string(path.join(file)).ok().map(|text| text.trim().to_owned())
+        };
         let is_gpu = text("vendor")? == VENDOR && text("class")?.starts_with(DISPLAY);
         let driver = fs::read_link(path.join("driver")).ok();
-        let driver = driver.and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
+        let driver =
+            driver.and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
         let gpu = PciGpu { device: text("device").unwrap_or_default(), driver };
         is_gpu.then(|| (entry.file_name().to_string_lossy().into_owned(), gpu))
     };
@@ -56,10 +63,12 @@ pub(super) fn module(proc: &Path, sysfs: &Path) -> Module {
     }
 }
 
-/// The version in a text such as "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build".
+/// The version in a text such as "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64 580.95.05
+/// Release Build".
 fn version(text: &str) -> Option<&str> {
     let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
-    let is_version = |word: &&str| word.contains('.') && word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_version =
+        |word: &&str| word.contains('.') && word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     line.split_whitespace().find(is_version)
 }
 
@@ -80,10 +89,12 @@ pub(super) fn directory(path: &Path) -> Directory {
 /// A directory that the plugin makes itself, with those above it.
 pub(super) fn own_directory(path: &Path) -> Directory {
     match directory(path) {
-        Directory::Missing => match path.ancestors().skip(1).find(|above| above.exists()).map(directory) {
-            Some(Directory::Writable) => Directory::WouldBeMade,
-            _ => Directory::Missing,
-        },
+        Directory::Missing => {
+            match path.ancestors().skip(1).find(|above| above.exists()).map(directory) {
+                Some(Directory::Writable) => Directory::WouldBeMade,
+                _ => Directory::Missing,
+            }
+        }
         state => state,
     }
 }
@@ -103,15 +114,19 @@ pub(super) fn inotify(proc: &Path, directory: &Path) -> Inotify {
     }
 }
 
-/// The inotify instances of this user's processes, as far as they can be seen. The limit is each user's.
+/// The inotify instances of this user's processes, as far as they can be seen. The limit is each
+/// user's.
 fn instances(proc: &Path) -> Option<u64> {
     let own = fs::metadata("/proc/self").ok()?.uid();
     let processes = fs::read_dir(proc).ok()?.flatten().filter(|entry| {
-        let is_process = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
+        let is_process =
+            entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
         is_process && entry.metadata().is_ok_and(|there| there.uid() == own)
     });
-    let descriptors = processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
-    let links = descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    let descriptors =
+        processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
+    let links =
+        descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
     Some(links.filter(|link| link.as_os_str() == "anon_inode:inotify").count() as u64)
 }
 
@@ -123,7 +138,8 @@ mod tests {
     fn the_modules_version_is_found_in_the_text_of_either_kind_of_module() {
         for (text, expected) in [
             (
-                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\nGCC version:  \
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 \
+                    UTC 2023\nGCC version:  \
                  gcc version 12.2.0\n",
                 Some("535.129.03"),
             ),

@@ -73,7 +73,9 @@ async fn answer(socket: &Path, method: &'static str, deadline: Duration) -> (Ans
     }
     let listener = match tokio::time::timeout(deadline, UnixStream::connect(socket)).await {
         Err(_) => return (Answer::Silent, None),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return (Answer::Dead, None),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return (Answer::Dead, None);
+        }
         Ok(Err(error)) => return (Answer::Failed(error.to_string()), None),
         Ok(Ok(stream)) => stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok()),
     };
@@ -86,15 +88,21 @@ async fn answer(socket: &Path, method: &'static str, deadline: Duration) -> (Ans
 }
 
 /// The sockets of device plugins for NVIDIA's GPUs: ours and others.
-pub(super) async fn endpoints(directory: &Path, kubelet: Option<&Path>, deadline: Duration) -> Vec<Endpoint> {
+pub(super) async fn endpoints(
+    directory: &Path,
+    kubelet: Option<&Path>,
+    deadline: Duration,
+) -> Vec<Endpoint> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(MOST);
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.retain(|name| name.ends_with(".sock") && name.starts_with("nvidia"));
     names.retain(|name| kubelet.is_none_or(|kubelet| directory.join(name) != *kubelet));
     names.sort();
     let mut endpoints = Vec::new();
     for name in names {
-        let (answer, listener) = answer(&directory.join(&name), wire::DEVICE_PLUGIN, deadline).await;
+        let (answer, listener) =
+            answer(&directory.join(&name), wire::DEVICE_PLUGIN, deadline).await;
         let ours = socket::resource_of(&name).map(ToOwned::to_owned);
         endpoints.push(Endpoint { ours, answer, process: listener.and_then(program), name });
     }
@@ -105,7 +113,8 @@ pub(super) async fn endpoints(directory: &Path, kubelet: Option<&Path>, deadline
 fn program(process: u32) -> Option<String> {
     let line = fs::read(format!("/proc/{process}/cmdline")).ok()?;
     let first = line.split(|byte| *byte == 0).next()?;
-    let name = Path::new(std::str::from_utf8(first).ok()?).file_name()?.to_string_lossy().into_owned();
+    let name =
+        Path::new(std::str::from_utf8(first).ok()?).file_name()?.to_string_lossy().into_owned();
     Some(format!("{name} (process {process})"))
 }
 
@@ -128,14 +137,18 @@ pub(super) fn checkpoint(file: &Path) -> Result<BTreeMap<String, usize>, String>
         return Err(format!("{size} bytes, which is no checkpoint"));
     }
     let bytes = fs::read(file).map_err(|error| error.to_string())?;
-    let checkpoint: Checkpoint = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let checkpoint: Checkpoint =
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     let registered = checkpoint.data.registered.unwrap_or_default().into_iter();
-    Ok(registered.map(|(name, devices)| (name, devices.map_or(0, |devices| devices.len()))).collect())
+    Ok(registered
+        .map(|(name, devices)| (name, devices.map_or(0, |devices| devices.len())))
+        .collect())
 }
 
 /// The kubelet's own word on its version: the program is asked, which starts nothing.
 async fn version(host_root: &Path) -> Option<(u32, u32)> {
-    let program: PathBuf = PROGRAMS.iter().find_map(|place| rooted::find(host_root, Path::new(place)).ok())?;
+    let program: PathBuf =
+        PROGRAMS.iter().find_map(|place| rooted::find(host_root, Path::new(place)).ok())?;
     let output = Command::new(program)
         .arg("--version")
         .env_clear()

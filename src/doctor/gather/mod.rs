@@ -1,5 +1,5 @@
-//! The facts: the one part of the doctor that knows other rooms and looks at the node. It reads, opens and asks, and
-//! changes nothing.
+//! The facts: the one part of the doctor that knows other rooms and looks at the node. It reads,
+//! opens and asks, and changes nothing.
 
 mod child;
 mod host;
@@ -30,11 +30,17 @@ pub struct Look {
     pub survey: Vec<OsString>,
 }
 
-/// Looks at the node. `config` is what the plugin would run on, with a default wherever `report` has a mistake.
+/// Looks at the node. `config` is what the plugin would run on, with a default wherever `report`
+/// has a mistake.
 pub async fn facts(config: &Config, report: &Report, look: Look) -> Facts {
-    let host_root = look.host_root.unwrap_or_else(|| host::root(&config.process.driver_root_ctr_path));
-    let (driver, kubelet, plugin, mps) =
-        tokio::join!(child::ask(look.survey), kubelet::look(config, &host_root), plugin(config), mps(config));
+    let host_root =
+        look.host_root.unwrap_or_else(|| host::root(&config.process.driver_root_ctr_path));
+    let (driver, kubelet, plugin, mps) = tokio::join!(
+        child::ask(look.survey),
+        kubelet::look(config, &host_root),
+        plugin(config),
+        mps(config)
+    );
     Facts {
         bus: host::bus(&config.process.sysfs_root),
         module: host::module(&config.process.proc_root, &config.process.sysfs_root),
@@ -49,8 +55,9 @@ pub async fn facts(config: &Config, report: &Report, look: Look) -> Facts {
 
 /// What the running plugin says.
 async fn plugin(config: &Config) -> Result<Box<Status>, String> {
-    let answer =
-        client::get(&translate::asked_at(config), "/status", PATIENCE).await.map_err(|error| error.to_string())?;
+    let answer = client::get(&translate::asked_at(config), "/status", PATIENCE)
+        .await
+        .map_err(|error| error.to_string())?;
     serde_json::from_str(&answer.body)
         .map(Box::new)
         .map_err(|error| format!("what answers is no gpu-device-plugin: {error}"))
@@ -78,8 +85,13 @@ pub async fn outside(config: &Config) -> Outside {
     let nvidia = |(name, _): &(&String, &usize)| name.starts_with("nvidia.com/");
     Outside {
         unheard: String::new(),
-        module: host::module(&config.process.proc_root, &config.process.sysfs_root).version.is_some(),
-        served: endpoints.iter().filter(|end| end.ours.is_some() && end.answer == Answer::Answers).count(),
+        module: host::module(&config.process.proc_root, &config.process.sysfs_root)
+            .version
+            .is_some(),
+        served: endpoints
+            .iter()
+            .filter(|end| end.ours.is_some() && end.answer == Answer::Answers)
+            .count(),
         known: known.map(|known| known.iter().filter(nvidia).map(|(_, devices)| devices).sum()),
     }
 }
@@ -88,7 +100,9 @@ pub async fn outside(config: &Config) -> Outside {
 const SOON: Duration = Duration::from_millis(100);
 
 fn settings(config: &Config, report: &Report, host_root: PathBuf) -> Settings {
-    let lines = |remarks: &[crate::config::Remark]| remarks.iter().map(|remark| report.line(remark)).collect();
+    let lines = |remarks: &[crate::config::Remark]| {
+        remarks.iter().map(|remark| report.line(remark)).collect()
+    };
     Settings {
         file: config.process.config_file.as_ref().map(|file| file.display().to_string()),
         mistakes: lines(&report.mistakes),
@@ -103,12 +117,17 @@ fn settings(config: &Config, report: &Report, host_root: PathBuf) -> Settings {
 
 fn node(config: &Config, kubelet: &Path) -> Node {
     let process = &config.process;
-    let directory = |path: &Option<PathBuf>| path.clone().map(|path| (path.clone(), host::own_directory(&path)));
+    let directory = |path: &Option<PathBuf>| {
+        path.clone().map(|path| (path.clone(), host::own_directory(&path)))
+    };
     let mut changed = vec![kubelet.join(kubelet::CHECKPOINT), kubelet.join("kubelet.sock")];
-    let unreadable = process.state_dir.as_deref().and_then(|directory| Memory::peek(directory).err());
+    let unreadable =
+        process.state_dir.as_deref().and_then(|directory| Memory::peek(directory).err());
     changed.extend(process.state_dir.as_ref().map(|state| state.join("health.json")));
-    let changed: BTreeMap<SystemTime, PathBuf> =
-        changed.into_iter().filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file))).collect();
+    let changed: BTreeMap<SystemTime, PathBuf> = changed
+        .into_iter()
+        .filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file)))
+        .collect();
     Node {
         inotify: host::inotify(&process.proc_root, kubelet),
         now: SystemTime::now(),

@@ -40,7 +40,8 @@ const TOOLKIT: [&str; 2] = [
 /// Where CDI looks by default; /var/run is /run.
 const SPECS: [&str; 2] = ["etc/cdi", "run/cdi"];
 /// Where a program that is named without a path may be.
-const PROGRAMS: [&str; 5] = ["usr/bin", "usr/local/bin", "usr/local/nvidia/toolkit", "bin", "usr/sbin"];
+const PROGRAMS: [&str; 5] =
+    ["usr/bin", "usr/local/bin", "usr/local/nvidia/toolkit", "bin", "usr/sbin"];
 /// As much of a file as is read.
 const LARGEST: u64 = 4 << 20;
 
@@ -53,7 +54,11 @@ pub(super) fn look(root: &Path) -> Runtimes {
     let directories: Vec<PathBuf> = SPECS.iter().map(|place| within(root, place)).collect();
     Runtimes {
         runtimes,
-        toolkit: TOOLKIT.iter().map(|place| within(root, place)).find(|file| file.is_file()).map(toolkit),
+        toolkit: TOOLKIT
+            .iter()
+            .map(|place| within(root, place))
+            .find(|file| file.is_file())
+            .map(toolkit),
         specs: directories.iter().flat_map(|directory| specs(directory)).collect(),
         spec_directories: directories,
         mps: Vec::new(),
@@ -67,17 +72,25 @@ fn containerd(root: &Path) -> Option<Runtime> {
     let Some(file) = file else { return socket.then_some(runtime) };
     let main = take(&mut runtime, file, toml);
     let imports = main.iter().filter_map(|main| main.get("imports")?.as_array()).flatten();
-    let imports: Vec<PathBuf> = imports.filter_map(Value::as_str).flat_map(|pattern| imported(root, pattern)).collect();
+    let imports: Vec<PathBuf> =
+        imports.filter_map(Value::as_str).flat_map(|pattern| imported(root, pattern)).collect();
     // From 2.0 on, which reads version 3, CDI is on unless it is turned off.
-    runtime.cdi = main.as_ref().filter(|main| main.get("version").and_then(Value::as_i64) == Some(3)).map(|_| true);
+    runtime.cdi = main
+        .as_ref()
+        .filter(|main| main.get("version").and_then(Value::as_i64) == Some(3))
+        .map(|_| true);
     let mut documents: Vec<Value> = main.into_iter().collect();
     for file in imports {
         documents.extend(take(&mut runtime, file, toml));
     }
     for document in &documents {
-        // The name of the CRI plugin differs from version to version; what is in its table does not.
-        for plugin in
-            document.get("plugins").and_then(Value::as_object).into_iter().flat_map(|plugins| plugins.values())
+        // The name of the CRI plugin differs from version to version; what is in its table does
+        // not.
+        for plugin in document
+            .get("plugins")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|plugins| plugins.values())
         {
             if let Some(enabled) = plugin.get("enable_cdi").and_then(Value::as_bool) {
                 runtime.cdi = Some(enabled);
@@ -85,7 +98,9 @@ fn containerd(root: &Path) -> Option<Runtime> {
             let Some(table) = plugin.get("containerd") else { continue };
             let default = table.get("default_runtime_name").and_then(Value::as_str);
             runtime.default = default.map(ToOwned::to_owned).or(runtime.default.take());
-            let program = |handler: &Value| handler.get("options")?.get("BinaryName")?.as_str().map(ToOwned::to_owned);
+            let program = |handler: &Value| {
+                handler.get("options")?.get("BinaryName")?.as_str().map(ToOwned::to_owned)
+            };
             handlers(root, table.get("runtimes"), program, &mut runtime.nvidia);
         }
     }
@@ -108,21 +123,28 @@ fn imported(root: &Path, pattern: &str) -> Vec<PathBuf> {
 fn crio(root: &Path) -> Option<Runtime> {
     let socket = within(root, CRIO_SOCKET).exists();
     let main = Some(within(root, CRIO)).filter(|file| file.is_file());
-    let found: Vec<PathBuf> = main.into_iter().chain(files(&within(root, CRIO_PARTS), "")).collect();
+    let found: Vec<PathBuf> =
+        main.into_iter().chain(files(&within(root, CRIO_PARTS), "")).collect();
     if found.is_empty() && !socket {
         return None;
     }
     let mut runtime = Runtime { name: "CRI-O", socket, cdi: Some(true), ..Runtime::default() };
     for file in found {
         let Some(document) = take(&mut runtime, file, toml) else { continue };
-        let Some(table) = document.get("crio").and_then(|crio| crio.get("runtime")) else { continue };
+        let Some(table) = document.get("crio").and_then(|crio| crio.get("runtime")) else {
+            continue;
+        };
         let default = table.get("default_runtime").and_then(Value::as_str);
         runtime.default = default.map(ToOwned::to_owned).or(runtime.default.take());
-        let program = |handler: &Value| handler.get("runtime_path")?.as_str().map(ToOwned::to_owned);
+        let program =
+            |handler: &Value| handler.get("runtime_path")?.as_str().map(ToOwned::to_owned);
         handlers(root, table.get("runtimes"), program, &mut runtime.nvidia);
     }
     let hooks = HOOKS.iter().flat_map(|place| files(&within(root, place), ".json"));
-    if hooks.into_iter().any(|hook| hook.file_name().is_some_and(|name| name.to_string_lossy().contains("nvidia"))) {
+    if hooks
+        .into_iter()
+        .any(|hook| hook.file_name().is_some_and(|name| name.to_string_lossy().contains("nvidia")))
+    {
         runtime.nvidia.insert("NVIDIA's OCI hook".to_owned(), Program::default());
         runtime.default = Some("NVIDIA's OCI hook".to_owned());
     }
@@ -135,9 +157,12 @@ fn docker(root: &Path, socket: bool) -> Option<Runtime> {
     if !file.is_file() {
         return socket.then_some(runtime);
     }
-    let document = take(&mut runtime, file, |text| serde_json::from_str(text).map_err(|error| error.to_string()));
+    let document = take(&mut runtime, file, |text| {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    });
     if let Some(document) = document {
-        runtime.default = document.get("default-runtime").and_then(Value::as_str).map(ToOwned::to_owned);
+        runtime.default =
+            document.get("default-runtime").and_then(Value::as_str).map(ToOwned::to_owned);
         runtime.cdi = document.get("features").and_then(|features| features.get("cdi")?.as_bool());
         let program = |handler: &Value| handler.get("path")?.as_str().map(ToOwned::to_owned);
         handlers(root, document.get("runtimes"), program, &mut runtime.nvidia);
@@ -154,7 +179,9 @@ fn handlers(
 ) {
     for (name, handler) in table.and_then(Value::as_object).into_iter().flatten() {
         let path = program(handler);
-        if name.contains("nvidia") || path.as_deref().is_some_and(|path| path.contains("nvidia-container-runtime")) {
+        if name.contains("nvidia")
+            || path.as_deref().is_some_and(|path| path.contains("nvidia-container-runtime"))
+        {
             to.insert(name.clone(), located(root, path));
         }
     }
@@ -171,7 +198,8 @@ fn located(root: &Path, path: Option<String>) -> Program {
 
 fn toolkit(file: PathBuf) -> Toolkit {
     let document = text(&file).and_then(|text| toml(&text));
-    let setting = |name: &str| document.as_ref().ok().and_then(|document| document.get(name)?.as_bool());
+    let setting =
+        |name: &str| document.as_ref().ok().and_then(|document| document.get(name)?.as_bool());
     Toolkit {
         volume_mounts: setting("accept-nvidia-visible-devices-as-volume-mounts"),
         envvar: setting("accept-nvidia-visible-devices-envvar-when-unprivileged"),
@@ -181,9 +209,13 @@ fn toolkit(file: PathBuf) -> Toolkit {
 }
 
 fn specs(directory: &Path) -> Vec<Spec> {
-    let mut found: Vec<PathBuf> = [".json", ".yaml", ".yml"].iter().flat_map(|end| files(directory, end)).collect();
+    let mut found: Vec<PathBuf> =
+        [".json", ".yaml", ".yml"].iter().flat_map(|end| files(directory, end)).collect();
     found.sort();
-    found.into_iter().map(|file| Spec { content: text(&file).and_then(|text| spec(&text)), file }).collect()
+    found
+        .into_iter()
+        .map(|file| Spec { content: text(&file).and_then(|text| spec(&text)), file })
+        .collect()
 }
 
 fn spec(text: &str) -> Result<(String, BTreeSet<String>), String> {
@@ -201,8 +233,14 @@ fn spec(text: &str) -> Result<(String, BTreeSet<String>), String> {
 }
 
 /// Reads a file of a runtime, and notes it, or what is wrong with it.
-fn take(runtime: &mut Runtime, file: PathBuf, parse: impl Fn(&str) -> Result<Value, String>) -> Option<Value> {
-    let read = text(&file).and_then(|text| parse(&text)).map_err(|error| format!("{}: {error}", file.display()));
+fn take(
+    runtime: &mut Runtime,
+    file: PathBuf,
+    parse: impl Fn(&str) -> Result<Value, String>,
+) -> Option<Value> {
+    let read = text(&file)
+        .and_then(|text| parse(&text))
+        .map_err(|error| format!("{}: {error}", file.display()));
     runtime.files.push(file);
     match read {
         Ok(value) => Some(value),
@@ -230,7 +268,9 @@ fn text(file: &Path) -> Result<String, String> {
 fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.retain(|file| file.file_name().is_some_and(|name| name.to_string_lossy().ends_with(end)) && file.is_file());
+    files.retain(|file| {
+        file.file_name().is_some_and(|name| name.to_string_lossy().ends_with(end)) && file.is_file()
+    });
     files.sort();
     files
 }

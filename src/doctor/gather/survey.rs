@@ -21,11 +21,12 @@ use crate::nvml::survey::{Surveyed, Up};
 use crate::nvml::{self, OpenError};
 use crate::{quarantine, translate};
 
-/// Opens without waiting, and without ever becoming the controlling terminal (fcntl.h, Linux on all architectures that
-/// NVIDIA's driver is made for).
+/// Opens without waiting, and without ever becoming the controlling terminal (fcntl.h, Linux on all
+/// architectures that NVIDIA's driver is made for).
 const O_NONBLOCK: i32 = 0o4000;
 
-/// Opening a GPU's node brings the GPU up, if no other process has it open and persistence mode is off.
+/// Opening a GPU's node brings the GPU up, if no other process has it open and persistence mode is
+/// off.
 const OPENING: Duration = Duration::from_secs(15);
 
 /// Asks the driver, with the deadline of the configuration for each call.
@@ -35,17 +36,28 @@ pub async fn survey(config: &Config) -> Survey {
     let mut survey = Survey::default();
     match nvml::survey::survey(&translate::hardware(config), deadline).await {
         Err(error) => survey.trouble = Some(Trouble::Failed(error.to_string())),
-        Ok(nvml::survey::Survey::Silent { call }) => survey.trouble = Some(Trouble::Silent(call.to_owned())),
+        Ok(nvml::survey::Survey::Silent { call }) => {
+            survey.trouble = Some(Trouble::Silent(call.to_owned()))
+        }
         Ok(nvml::survey::Survey::Closed(error)) => closed(&mut survey, error),
         Ok(nvml::survey::Survey::Up(up)) => {
             let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
             // What cannot be read is told by the look at the directory.
-            if let Some(remembered) = config.process.state_dir.as_deref().and_then(|there| Memory::peek(there).ok()?) {
+            if let Some(remembered) =
+                config.process.state_dir.as_deref().and_then(|there| Memory::peek(there).ok()?)
+            {
                 health.recall(Moment::default(), &remembered);
             }
-            let injector =
-                translate::injector(config, translate::roots(config).look(config.injection.pass_device_specs));
-            let inventory = Inventory::new(translate::layout(config), injector, health, translate::policies(config));
+            let injector = translate::injector(
+                config,
+                translate::roots(config).look(config.injection.pass_device_specs),
+            );
+            let inventory = Inventory::new(
+                translate::layout(config),
+                injector,
+                health,
+                translate::policies(config),
+            );
             describe(&mut survey, config, inventory, up);
         }
     }
@@ -104,7 +116,10 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
         .reserved()
         .iter()
         .map(|(uuid, why)| {
-            let index = inventory.gpus().get(uuid).map_or_else(String::new, |gpu| format!("GPU {}, ", gpu.index));
+            let index = inventory
+                .gpus()
+                .get(uuid)
+                .map_or_else(String::new, |gpu| format!("GPU {}, ", gpu.index));
             (format!("{index}{uuid}"), why.clone())
         })
         .collect();
@@ -157,7 +172,8 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
     let uuid = gpu.uuid.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok());
     if let Some(uuid) = uuid {
         let health = inventory.node_health().of(&uuid, Offered::Whole);
-        let told = |cause: &Cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned));
+        let told =
+            |cause: &Cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned));
         gpu.causes = health.reasons().iter().map(|reason| told(&reason.cause)).collect();
         gpu.degradations = degradations.get(&uuid).cloned().unwrap_or_default();
     }
@@ -165,7 +181,8 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
 }
 
 fn offer(name: &crate::device::names::ResourceName, inventory: &Inventory) -> Offer {
-    let devices: Vec<&Device> = inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
+    let devices: Vec<&Device> =
+        inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
     let id = |device: &&Device| match inventory.injector().ids {
         DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
         DeviceIdStrategy::Index => device.place_name(),
@@ -180,19 +197,28 @@ fn offer(name: &crate::device::names::ResourceName, inventory: &Inventory) -> Of
     }
 }
 
-/// Opens the device nodes that NVML and containers need. Where no GPU is known, those that are there.
+/// Opens the device nodes that NVML and containers need. Where no GPU is known, those that are
+/// there.
 fn nodes(dev_root: &Path, gpus: &[Gpu], deadline: Duration) -> Vec<DeviceNode> {
     let dev = dev_root.join("dev");
     let mut minors: Vec<u32> = gpus.iter().filter_map(|gpu| gpu.minor).collect();
     if minors.is_empty() {
         let entries = std::fs::read_dir(&dev).into_iter().flatten().flatten();
         let name = |entry: std::fs::DirEntry| entry.file_name().into_string().ok();
-        minors = entries.filter_map(|entry| name(entry)?.strip_prefix("nvidia")?.parse().ok()).collect();
+        minors =
+            entries.filter_map(|entry| name(entry)?.strip_prefix("nvidia")?.parse().ok()).collect();
     }
     minors.sort_unstable();
     let names = ["nvidiactl".to_owned(), "nvidia-uvm".to_owned()].into_iter();
-    let paths = names.chain(minors.into_iter().map(|minor| format!("nvidia{minor}"))).map(|name| dev.join(name));
-    paths.map(|path| DeviceNode { path: path.display().to_string(), opening: open_within(path, deadline) }).collect()
+    let paths = names
+        .chain(minors.into_iter().map(|minor| format!("nvidia{minor}")))
+        .map(|name| dev.join(name));
+    paths
+        .map(|path| DeviceNode {
+            path: path.display().to_string(),
+            opening: open_within(path, deadline),
+        })
+        .collect()
 }
 
 /// Opens on a thread of its own, which is left behind if it does not come back.

@@ -20,19 +20,32 @@ pub(super) fn devices(status: &Status) -> BTreeMap<&str, Vec<(&str, &Device)>> {
     devices
 }
 
-pub(super) fn card(html: &mut String, gpu: &Gpu, devices: &[(&str, &Device)], status: &Status) -> std::fmt::Result {
+pub(super) fn card(
+    html: &mut String,
+    gpu: &Gpu,
+    devices: &[(&str, &Device)],
+    status: &Status,
+) -> std::fmt::Result {
     let (tone, word) = match gpu {
         Gpu { healthy: false, .. } => ("bad", "Unhealthy"),
         Gpu { reserved: Some(_), .. } => ("plain", "Reserved"),
         Gpu { degradations, .. } if !degradations.is_empty() => ("warn", "Degraded"),
         _ => ("good", "Healthy"),
     };
-    write!(html, "<article class=\"card {tone}\" id=\"gpu-{0}\"><header><h4>GPU {0}</h4>", gpu.index)?;
+    write!(
+        html,
+        "<article class=\"card {tone}\" id=\"gpu-{0}\"><header><h4>GPU {0}</h4>",
+        gpu.index
+    )?;
     pill(html, tone, word)?;
     let model = gpu.model.as_deref().unwrap_or("Unknown model");
     write!(html, "</header><p class=\"model\">{}", Escaped(model))?;
     if let Some(bytes) = gpu.memory_bytes {
-        write!(html, " <span class=\"sub\">{} GiB</span>", (bytes as f64 / f64::from(1 << 30)).round())?;
+        write!(
+            html,
+            " <span class=\"sub\">{} GiB</span>",
+            (bytes as f64 / f64::from(1 << 30)).round()
+        )?;
     }
     html.write_str("</p>")?;
     reasons(html, "bad", &gpu.reasons, status)?;
@@ -57,17 +70,28 @@ fn reasons(html: &mut String, tone: &str, reasons: &[Reason], status: &Status) -
             write!(html, "<span class=\"remedy\">{}</span>", Escaped(remedy))?;
         }
         write!(html, "<span class=\"since\">{}", Since(status.generated_at, reason.since))?;
-        html.write_str(if reason.remembered { ", known from before a restart</span></li>" } else { "</span></li>" })?;
+        html.write_str(if reason.remembered {
+            ", known from before a restart</span></li>"
+        } else {
+            "</span></li>"
+        })?;
     }
     html.write_str("</ul>")
 }
 
 /// What it is offered as: a row for the GPU or for each MIG device, with who holds it.
-fn rows(html: &mut String, gpu: &Gpu, devices: &[(&str, &Device)], status: &Status) -> std::fmt::Result {
+fn rows(
+    html: &mut String,
+    gpu: &Gpu,
+    devices: &[(&str, &Device)],
+    status: &Status,
+) -> std::fmt::Result {
     let mut rows = BTreeMap::<(u32, &str, &str), Vec<&Device>>::new();
     for (resource, device) in devices.iter().filter(|(_, device)| !device.withdrawn) {
         let mig = gpu.mig_devices.iter().find(|mig| mig.uuid == device.uuid);
-        rows.entry((mig.map_or(0, |mig| mig.index), device.uuid.as_str(), resource)).or_default().push(device);
+        rows.entry((mig.map_or(0, |mig| mig.index), device.uuid.as_str(), resource))
+            .or_default()
+            .push(device);
     }
     if rows.is_empty() {
         return Ok(());
@@ -77,17 +101,31 @@ fn rows(html: &mut String, gpu: &Gpu, devices: &[(&str, &Device)], status: &Stat
         let mig = gpu.mig_devices.iter().find(|mig| mig.uuid == uuid);
         // Of the whole GPU the card has said so already.
         let healthy = mig.is_none() || devices.iter().all(|device| device.healthy);
-        write!(html, "<li class=\"{}\"><span class=\"what\">", if healthy { "good" } else { "bad" })?;
+        write!(
+            html,
+            "<li class=\"{}\"><span class=\"what\">",
+            if healthy { "good" } else { "bad" }
+        )?;
         if let Some(mig) = mig {
             write!(html, "<b title=\"{}\">{}:{}</b> ", Escaped(uuid), gpu.index, mig.index)?;
         }
         let profile = mig.and_then(|mig| mig.profile.as_deref());
-        write!(html, "<span title=\"{}\">{}</span>", Escaped(resource), Escaped(profile.unwrap_or(resource)))?;
+        write!(
+            html,
+            "<span title=\"{}\">{}</span>",
+            Escaped(resource),
+            Escaped(profile.unwrap_or(resource))
+        )?;
         if devices.iter().any(|device| device.replica.is_some()) {
             write!(html, " <span class=\"sub\">× {}</span>", devices.len())?;
         }
         html.write_str("</span>")?;
-        holders(html, &format!("held-{}-{}", gpu.index, mig.map_or(0, |mig| mig.index)), &devices, status)?;
+        holders(
+            html,
+            &format!("held-{}-{}", gpu.index, mig.map_or(0, |mig| mig.index)),
+            &devices,
+            status,
+        )?;
         html.write_str("</li>")?;
     }
     html.write_str("</ul>")
@@ -99,7 +137,9 @@ fn holders(html: &mut String, id: &str, devices: &[&Device], status: &Status) ->
     }
     let mut names = BTreeMap::<String, usize>::new();
     for holder in devices.iter().flat_map(|device| &device.holders) {
-        *names.entry(format!("{}/{} ({})", holder.namespace, holder.pod, holder.container)).or_default() += 1;
+        *names
+            .entry(format!("{}/{} ({})", holder.namespace, holder.pod, holder.container))
+            .or_default() += 1;
     }
     let held = devices.iter().filter(|device| !device.holders.is_empty()).count();
     let shared = devices.iter().any(|device| device.replica.is_some());
@@ -113,7 +153,9 @@ fn holders(html: &mut String, id: &str, devices: &[&Device], status: &Status) ->
     if shared {
         write!(html, "<span class=\"held sub\">{held} of {} held</span>", devices.len())?;
     }
-    let list = |html: &mut String, names: &mut dyn Iterator<Item = (&String, &usize)>| -> std::fmt::Result {
+    let list = |html: &mut String,
+                names: &mut dyn Iterator<Item = (&String, &usize)>|
+     -> std::fmt::Result {
         for (name, count) in names {
             write!(html, "<span class=\"holder\">{}", Escaped(name))?;
             match count {
@@ -136,7 +178,9 @@ fn holders(html: &mut String, id: &str, devices: &[&Device], status: &Status) ->
 
 fn facts(html: &mut String, gpu: &Gpu) -> std::fmt::Result {
     html.write_str("<dl class=\"facts\">")?;
-    let mut fact = |name: &str, value: &str| write!(html, "<div><dt>{name}</dt><dd>{}</dd></div>", Escaped(value));
+    let mut fact = |name: &str, value: &str| {
+        write!(html, "<div><dt>{name}</dt><dd>{}</dd></div>", Escaped(value))
+    };
     fact("UUID", &gpu.uuid)?;
     if let Some(bus) = &gpu.pci_bus_id {
         fact("PCI", bus)?;
@@ -148,7 +192,13 @@ fn facts(html: &mut String, gpu: &Gpu) -> std::fmt::Result {
         let xids: Vec<String> = gpu
             .xids
             .iter()
-            .map(|xid| if xid.count == 1 { xid.xid.to_string() } else { format!("{} × {}", xid.xid, xid.count) })
+            .map(|xid| {
+                if xid.count == 1 {
+                    xid.xid.to_string()
+                } else {
+                    format!("{} × {}", xid.xid, xid.count)
+                }
+            })
             .collect();
         fact("Xids", &xids.join(", "))?;
     }

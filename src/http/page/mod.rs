@@ -1,7 +1,9 @@
-//! The page for people: one HTML document with its style and its script, and nothing from elsewhere.
+//! The page for people: one HTML document with its style and its script, and nothing from
+//! elsewhere.
 //!
-//! It is made whole here; the script only fetches it again and puts the new one in place. Every text from outside
-//! goes through [`Escaped`], and the policy that is sent along lets nothing run but what bears this answer's nonce.
+//! It is made whole here; the script only fetches it again and puts the new one in place. Every
+//! text from outside goes through [`Escaped`], and the policy that is sent along lets nothing run
+//! but what bears this answer's nonce.
 
 mod gpu;
 mod html;
@@ -23,11 +25,14 @@ const EVENTS: usize = 50;
 pub(super) struct Nonce(String);
 
 impl Nonce {
-    /// 16 random bytes. Without random numbers none: then the page has neither style nor script, and says all the same.
+    /// 16 random bytes. Without random numbers none: then the page has neither style nor script,
+    /// and says all the same.
     pub(super) fn random() -> Self {
         let mut bytes = [0; 16];
         match getrandom::fill(&mut bytes) {
-            Ok(()) => Self(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))),
+            Ok(()) => {
+                Self(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+            }
             Err(_) => Self("none".to_owned()),
         }
     }
@@ -37,7 +42,8 @@ impl Nonce {
 pub(super) fn policy(nonce: &Nonce) -> String {
     let Nonce(nonce) = nonce;
     format!(
-        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src \
+            'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 }
@@ -52,7 +58,8 @@ pub(super) fn page(status: &Status, nonce: &Nonce) -> String {
 
 fn document(html: &mut String, status: &Status, Nonce(nonce): &Nonce) -> std::fmt::Result {
     let healthy = status.gpus.iter().filter(|gpu| gpu.healthy).count();
-    let well = healthy == status.gpus.len() && status.plugin.ready && status.nvml.state == NvmlState::Up;
+    let well =
+        healthy == status.gpus.len() && status.plugin.ready && status.nvml.state == NvmlState::Up;
     let host = status.plugin.hostname.as_deref().unwrap_or("GPU node");
     let colour = if well { "%23178a4c" } else { "%23c8322b" };
     write!(
@@ -65,7 +72,8 @@ fn document(html: &mut String, status: &Status, Nonce(nonce): &Nonce) -> std::fm
          viewBox='0 0 16 16'&gt;&lt;circle cx='8' cy='8' r='7' fill='{colour}'/&gt;&lt;/svg&gt;\">\
          <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\
          <style nonce=\"{nonce}\">{STYLE}</style></head><body>\
-         <p class=\"stale\" role=\"alert\">The plugin does not answer. What is shown is its last answer.</p><main>",
+         <p class=\"stale\" role=\"alert\">The plugin does not answer. What is shown is its last \
+         answer.</p><main>",
         status.gpus.len(),
         Escaped(host),
     )?;
@@ -78,8 +86,10 @@ fn document(html: &mut String, status: &Status, Nonce(nonce): &Nonce) -> std::fm
     let plugin = &status.plugin;
     writeln!(
         html,
-        "<footer><p>gpu-device-plugin {} ({}), up for {}. As of <time datetime=\"{at}\">{at}</time>. \
-         For programs: <a href=\"metrics\">metrics</a>, <a href=\"status\">status</a>.</p></footer></main>\
+        "<footer><p>gpu-device-plugin {} ({}), up for {}. As of <time \
+            datetime=\"{at}\">{at}</time>. \
+         For programs: <a href=\"metrics\">metrics</a>, <a \
+         href=\"status\">status</a>.</p></footer></main>\
          <script nonce=\"{nonce}\">{SCRIPT}</script></body></html>",
         Escaped(&plugin.version),
         Escaped(&plugin.commit),
@@ -92,7 +102,8 @@ fn document(html: &mut String, status: &Status, Nonce(nonce): &Nonce) -> std::fm
 fn head(html: &mut String, status: &Status, host: &str) -> std::fmt::Result {
     let healthy = status.gpus.iter().filter(|gpu| gpu.healthy).count();
     let devices = |of: fn(&Resource) -> usize| status.resources.iter().map(of).sum::<usize>();
-    let (all, good) = (devices(|resource| resource.devices.len()), devices(|resource| resource.healthy));
+    let (all, good) =
+        (devices(|resource| resource.devices.len()), devices(|resource| resource.healthy));
     write!(html, "<header class=\"top\"><div><h1>{}</h1><p>", Escaped(host))?;
     let mut models = BTreeMap::<&str, usize>::new();
     for gpu in &status.gpus {
@@ -120,7 +131,11 @@ fn head(html: &mut String, status: &Status, host: &str) -> std::fmt::Result {
         "<div{}><dt>Healthy GPUs</dt><dd>{healthy}<small> of {gpus}</small></dd></div>",
         class(healthy < gpus)
     )?;
-    write!(html, "<div{}><dt>Healthy devices</dt><dd>{good}<small> of {all}</small></dd></div>", class(good < all))?;
+    write!(
+        html,
+        "<div{}><dt>Healthy devices</dt><dd>{good}<small> of {all}</small></dd></div>",
+        class(good < all)
+    )?;
     html.write_str("<div><dt>Held by pods</dt><dd>")?;
     match status.holders_known {
         true => {
@@ -157,12 +172,19 @@ fn alerts(html: &mut String, status: &Status) -> std::fmt::Result {
     }
     if status.nvml.unanswered_calls > 0 {
         let calls = status.nvml.unanswered_calls;
-        write!(html, "<p class=\"alert bad\">{} of NVML do not return.</p>", plural(calls, "call"))?;
-    }
-    if let Some(refused) = status.configuration.last_reload.as_ref().and_then(|last| last.refused.as_ref()) {
         write!(
             html,
-            "<p class=\"alert warn\"><strong>The changed configuration was refused:</strong> {}</p>",
+            "<p class=\"alert bad\">{} of NVML do not return.</p>",
+            plural(calls, "call")
+        )?;
+    }
+    if let Some(refused) =
+        status.configuration.last_reload.as_ref().and_then(|last| last.refused.as_ref())
+    {
+        write!(
+            html,
+            "<p class=\"alert warn\"><strong>The changed configuration was refused:</strong> \
+                {}</p>",
             Escaped(refused)
         )?;
     }
@@ -174,14 +196,18 @@ fn gpus(html: &mut String, status: &Status) -> std::fmt::Result {
     html.write_str("<section><h2>GPUs</h2>")?;
     if status.gpus.is_empty() {
         html.write_str(
-            "<p class=\"empty\">No GPU is known. The plugin goes on looking; <code>gpu-device-plugin doctor</code> on \
+            "<p class=\"empty\">No GPU is known. The plugin goes on looking; \
+                <code>gpu-device-plugin doctor</code> on \
              the node says what is in the way.</p>",
         )?;
     }
     let mut groups = BTreeMap::<(Option<u32>, Option<u32>), Vec<&Gpu>>::new();
     for gpu in &status.gpus {
         // A node that is not known comes last.
-        groups.entry((gpu.numa_node.map_or(Some(u32::MAX), Some), gpu.nvlink_island)).or_default().push(gpu);
+        groups
+            .entry((gpu.numa_node.map_or(Some(u32::MAX), Some), gpu.nvlink_island))
+            .or_default()
+            .push(gpu);
     }
     let devices = gpu::devices(status);
     for ((numa, island), gpus) in groups {
@@ -209,8 +235,10 @@ fn kubelet(html: &mut String, status: &Status) -> std::fmt::Result {
         return html.write_str("<p class=\"empty\">No resource is offered yet.</p></section>");
     }
     html.write_str(
-        "<div class=\"scroll\"><table><thead><tr><th>Resource</th><th>Registration</th><th class=\"number\">Healthy</th>\
-         <th class=\"number\">Held</th><th class=\"number\">Streams</th><th class=\"number\">Registrations</th>\
+        "<div class=\"scroll\"><table><thead><tr><th>Resource</th><th>Registration</th><th \
+            class=\"number\">Healthy</th>\
+         <th class=\"number\">Held</th><th class=\"number\">Streams</th><th \
+         class=\"number\">Registrations</th>\
          <th>Socket</th></tr></thead><tbody>",
     )?;
     for resource in &status.resources {
@@ -229,7 +257,8 @@ fn kubelet(html: &mut String, status: &Status) -> std::fmt::Result {
         let held = resource.allocated.map_or_else(|| "–".to_owned(), |held| held.to_string());
         write!(
             html,
-            "</td><td class=\"number\">{} of {}</td><td class=\"number\">{held}</td><td class=\"number\">{}</td>\
+            "</td><td class=\"number\">{} of {}</td><td class=\"number\">{held}</td><td \
+                class=\"number\">{}</td>\
              <td class=\"number\">{}</td><td><code>{}</code></td></tr>",
             resource.healthy,
             resource.devices.len(),
@@ -261,7 +290,10 @@ fn events(html: &mut String, status: &Status) -> std::fmt::Result {
     for event in status.events.iter().take(EVENTS) {
         let tone = match event.kind {
             EventKind::GpuUnhealthy | EventKind::ConfigurationRefused => "bad",
-            EventKind::Xid | EventKind::GpuDegraded | EventKind::Finding | EventKind::ServerRestarted => "warn",
+            EventKind::Xid
+            | EventKind::GpuDegraded
+            | EventKind::Finding
+            | EventKind::ServerRestarted => "warn",
             EventKind::GpuHealthy | EventKind::GpuRestored | EventKind::Registered => "good",
             _ => "plain",
         };

@@ -37,14 +37,17 @@ fn nothing_from_outside_becomes_markup() {
     let mut status = failed();
     status.holders_known = true;
     status.resources[0].name = evil.to_owned();
-    let holder = Holder { namespace: evil.to_owned(), pod: evil.to_owned(), container: evil.to_owned() };
+    let holder =
+        Holder { namespace: evil.to_owned(), pod: evil.to_owned(), container: evil.to_owned() };
     status.resources[0].devices[0].holders.push(holder);
-    status.resources[0].kubelet = Registration { problem: Some(evil.to_owned()), ..Registration::default() };
+    status.resources[0].kubelet =
+        Registration { problem: Some(evil.to_owned()), ..Registration::default() };
     status.plugin.hostname = Some(evil.to_owned());
     status.plugin.not_ready.push(evil.to_owned());
     let now = status.generated_at;
     let gpu = &mut status.gpus[0];
-    (gpu.model, gpu.uuid, gpu.reserved) = (Some(evil.to_owned()), evil.to_owned(), Some(evil.to_owned()));
+    (gpu.model, gpu.uuid, gpu.reserved) =
+        (Some(evil.to_owned()), evil.to_owned(), Some(evil.to_owned()));
     let event = Event {
         at: now,
         kind: EventKind::Finding,
@@ -56,9 +59,14 @@ fn nothing_from_outside_becomes_markup() {
         times: 2,
     };
     status.events.push(event);
-    status.findings.push(crate::status::Finding { kind: evil.to_owned(), message: evil.to_owned() });
+    status
+        .findings
+        .push(crate::status::Finding { kind: evil.to_owned(), message: evil.to_owned() });
     let html = shown(&status);
-    assert!(!html.contains("<img") && html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;").count() >= 9);
+    assert!(
+        !html.contains("<img")
+            && html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;").count() >= 9
+    );
 }
 
 #[test]
@@ -72,14 +80,20 @@ fn only_what_bears_the_nonce_may_run_and_nothing_is_from_elsewhere() {
         assert!(!html.contains(elsewhere), "{elsewhere}");
     }
     let policy = policy(&Nonce("n0nce".to_owned()));
-    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'nonce-n0nce'"), "{policy}");
+    assert!(
+        policy.contains("default-src 'none'") && policy.contains("script-src 'nonce-n0nce'"),
+        "{policy}"
+    );
     assert_ne!(Nonce::random().0, Nonce::random().0);
 }
 
 #[test]
 fn a_node_without_gpus_says_what_to_do() {
     let html = shown(&status_of(&node(0), &Journal::default()));
-    assert!(html.contains("No GPU is known") && html.contains("gpu-device-plugin doctor"), "{html}");
+    assert!(
+        html.contains("No GPU is known") && html.contains("gpu-device-plugin doctor"),
+        "{html}"
+    );
 }
 
 #[test]
@@ -91,12 +105,19 @@ fn replicas_share_a_row_and_many_holders_unfold() {
         id: format!("{}::{n}", device.id),
         replica: Some(n),
         holders: match n {
-            0..10 => vec![Holder { namespace: "a".to_owned(), pod: format!("p{n}"), container: "c".to_owned() }],
+            0..10 => vec![Holder {
+                namespace: "a".to_owned(),
+                pod: format!("p{n}"),
+                container: "c".to_owned(),
+            }],
             _ => Vec::new(),
         },
         ..device.clone()
     });
     status.resources[0].devices = replicas.collect();
     let html = shown(&status);
-    assert!(html.contains("× 70") && html.contains("10 of 70 held") && html.contains("7 more holders"), "{html}");
+    assert!(
+        html.contains("× 70") && html.contains("10 of 70 held") && html.contains("7 more holders"),
+        "{html}"
+    );
 }

@@ -1,5 +1,5 @@
-//! The questions: what is there, how each GPU is, how they are linked. The crew asks; a call that does not return
-//! costs its own GPU alone.
+//! The questions: what is there, how each GPU is, how they are linked. The crew asks; a call that
+//! does not return costs its own GPU alone.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,14 @@ impl Attendant {
             Err(error) => return Ok(Err(error)),
         };
         let subjects = self.roll.subjects(count);
-        let asked: Vec<_> = subjects.into_iter().filter(|(subject, _)| !self.crew.is_held_up(subject)).collect();
+        let asked: Vec<_> =
+            subjects.into_iter().filter(|(subject, _)| !self.crew.is_held_up(subject)).collect();
         let indices: Vec<u32> = asked.iter().map(|(_, (index, _))| *index).collect();
         let (desk, sysfs) = (self.desk.clone(), self.settings.sysfs_root.clone());
-        let answers = self.crew.each(asked, move |(index, known)| desk.identify(index, known, &sysfs)).await?;
+        let answers = self
+            .crew
+            .each(asked, move |(index, known)| desk.identify(index, known, &sysfs))
+            .await?;
         let answers: BTreeMap<u32, Found> = indices
             .into_iter()
             .zip(answers)
@@ -42,7 +46,8 @@ impl Attendant {
         if roll != self.roll || std::mem::take(&mut self.is_fresh) {
             // Before what was missed: a GPU has to be listed for anything to be known of it.
             let scan = Observation::Scan { session: self.session, found: roll.found().to_vec() };
-            let first = batch.iter().position(|seen| !is_epoch(&seen.observation)).unwrap_or(batch.len());
+            let first =
+                batch.iter().position(|seen| !is_epoch(&seen.observation)).unwrap_or(batch.len());
             batch.insert(first, Seen { at, observation: scan });
         }
         self.fabricless.clear();
@@ -73,7 +78,9 @@ impl Attendant {
                 continue;
             };
             match (subject, answer) {
-                (Subject::Gpu(uuid), Ok((at, answers))) => batch.push(self.taken(uuid, at, answers, polling)),
+                (Subject::Gpu(uuid), Ok((at, answers))) => {
+                    batch.push(self.taken(uuid, at, answers, polling))
+                }
                 (_, Ok(_)) => {}
                 (_, Err(error)) => outcome = Err(error),
             }
@@ -102,7 +109,10 @@ impl Attendant {
 
     /// Says that a call about a GPU does not return.
     fn report_held_up(&self, subject: &Subject, batch: &mut Vec<Seen>) {
-        let Some(held_up) = self.crew.held_up().iter().find(|held_up| held_up.subject == *subject) else { return };
+        let Some(held_up) = self.crew.held_up().iter().find(|held_up| held_up.subject == *subject)
+        else {
+            return;
+        };
         warn!(
             gpu.uuid = held_up.gpu().map_or("unknown", Uuid::as_str),
             call = held_up.call,
@@ -131,7 +141,9 @@ impl Attendant {
                 warn!(call, "NVML does not answer, waiting for it");
             }
             let observation = NodeObservation::EveryGpu(health::Observation::Missed { call });
-            let _ = observe.send(vec![Seen { at: clock.now(), observation: Observation::Health(observation) }]).await;
+            let _ = observe
+                .send(vec![Seen { at: clock.now(), observation: Observation::Health(observation) }])
+                .await;
         };
         self.crew.node(job, missed).await
     }

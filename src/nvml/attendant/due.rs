@@ -13,7 +13,8 @@ impl Attendant {
         self.due_reading(uuid).is_some_and(|due| due <= now)
     }
 
-    /// When a GPU is to be read beside the polls, unless that has been done and not been taken in yet.
+    /// When a GPU is to be read beside the polls, unless that has been done and not been taken in
+    /// yet.
     fn due_reading(&self, uuid: &Uuid) -> Option<Moment> {
         let due = *self.wants.borrow().readings.get(uuid)?;
         self.read.get(uuid).is_none_or(|read| *read < due).then_some(due)
@@ -29,9 +30,16 @@ impl Attendant {
     /// When there is something to do next.
     pub(super) fn next_due(&mut self, next_poll: Instant) -> Instant {
         let now = self.clock.now();
-        let readable = self.roll.gpus().into_values().filter(|uuid| !self.crew.is_held_up(&Subject::Gpu(uuid.clone())));
+        let readable = self
+            .roll
+            .gpus()
+            .into_values()
+            .filter(|uuid| !self.crew.is_held_up(&Subject::Gpu(uuid.clone())));
         let reading = readable.filter_map(|uuid| self.due_reading(&uuid)).min();
-        let moments = reading.into_iter().chain(self.renewal_due(now)).map(|moment| self.clock.instant(moment));
+        let moments = reading
+            .into_iter()
+            .chain(self.renewal_due(now))
+            .map(|moment| self.clock.instant(moment));
         let scan = self.wants_scan.then(Instant::now);
         moments.chain(self.crew.next_deadline()).chain(scan).fold(next_poll, Instant::min)
     }

@@ -1,5 +1,5 @@
-//! The life of NVML, from the first try to open it: enumerate, watch, poll, open anew, let go. All calls are done by
-//! the crew; what is decided here is only which one comes next.
+//! The life of NVML, from the first try to open it: enumerate, watch, poll, open anew, let go. All
+//! calls are done by the crew; what is decided here is only which one comes next.
 //!
 //! ```text
 //!            ┌───────────────── back-off ◀── cannot be opened, or lists no GPU
@@ -37,8 +37,8 @@ use crate::device::names::Uuid;
 use asking::{missed, report_return};
 use roll::Roll;
 
-/// A GPU that is awaited is looked for by a new initialisation after one poll interval at first, at last after so
-/// many.
+/// A GPU that is awaited is looked for by a new initialisation after one poll interval at first, at
+/// last after so many.
 const RAREST_RENEWAL: u32 = 6;
 /// Every so many polls the node is enumerated again without a reason: events and polls miss little.
 const SCAN_EVERY: u32 = 3;
@@ -79,7 +79,8 @@ pub(super) struct Attendant {
     roll: Roll,
     /// Whether this session has not been enumerated yet.
     is_fresh: bool,
-    /// The GPUs that the driver had when NVML was initialised: those that come later NVML does not list.
+    /// The GPUs that the driver had when NVML was initialised: those that come later NVML does not
+    /// list.
     bound: BTreeSet<String>,
     /// When the asking of the last reading of each GPU began.
     read: BTreeMap<Uuid, Moment>,
@@ -90,7 +91,11 @@ pub(super) struct Attendant {
 }
 
 impl Attendant {
-    pub(super) fn new(settings: Settings, clock: super::Clock, links: Links) -> Result<Self, EdgeError> {
+    pub(super) fn new(
+        settings: Settings,
+        clock: super::Clock,
+        links: Links,
+    ) -> Result<Self, EdgeError> {
         let (nudge, nudged) = mpsc::channel(2);
         let mut to_be = links.habits;
         let habits = to_be.borrow_and_update().clone();
@@ -126,7 +131,8 @@ impl Attendant {
         let mut patient = !self.settings.fail_on_init_error;
         loop {
             self.open(patient).await?;
-            // Once NVML was there, its absence is never an end: the driver is being upgraded, perhaps.
+            // Once NVML was there, its absence is never an end: the driver is being upgraded,
+            // perhaps.
             patient = true;
             let left = match self.begin().await? {
                 Ok(()) => {
@@ -140,7 +146,8 @@ impl Attendant {
             match left {
                 Left::Gone(error) => {
                     self.telemetry.is_down();
-                    warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
+                    warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until \
+                        it is back");
                     self.fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
                     self.close().await?;
                 }
@@ -153,7 +160,8 @@ impl Attendant {
         }
     }
 
-    /// The first round of a session, told all at once: no list shows a GPU before it has been asked how it is.
+    /// The first round of a session, told all at once: no list shows a GPU before it has been asked
+    /// how it is.
     async fn begin(&mut self) -> Result<Asked<()>, EdgeError> {
         let at = self.clock.now();
         self.session += 1;
@@ -167,7 +175,9 @@ impl Attendant {
         if let Err(error) = self.scan(&mut batch).await? {
             return Ok(Err(error));
         }
-        if let Err(error) = self.read(self.roll.gpus().into_values().collect(), true, &mut batch).await? {
+        if let Err(error) =
+            self.read(self.roll.gpus().into_values().collect(), true, &mut batch).await?
+        {
             return Ok(Err(error));
         }
         batch.push(Seen { at, observation: Observation::Health(NodeObservation::Fault(None)) });
@@ -244,8 +254,8 @@ impl Attendant {
                 next_poll = next_poll.min(Instant::now() + polls.pause(random()));
             }
             if other_events {
-                // The enumeration that follows registers the GPUs, and only then are the events of before let go: one that
-                // comes between is heard twice rather than not at all.
+                // The enumeration that follows registers the GPUs, and only then are the events of
+                // before let go: one that comes between is heard twice rather than not at all.
                 self.prepare_events().await?;
                 self.wants_scan = true;
             }
@@ -262,8 +272,12 @@ impl Attendant {
             }
             if polling && round.is_multiple_of(SCAN_EVERY) {
                 self.see_links().await?;
-                if self.crew.held_up().is_empty() && self.bound != epoch::bound_gpus(&self.settings.sysfs_root) {
-                    info!("the driver has other GPUs than before, initialising NVML anew to see them");
+                if self.crew.held_up().is_empty()
+                    && self.bound != epoch::bound_gpus(&self.settings.sysfs_root)
+                {
+                    info!(
+                        "the driver has other GPUs than before, initialising NVML anew to see them"
+                    );
                     return Ok(Left::Renew);
                 }
             }
@@ -278,7 +292,8 @@ impl Attendant {
     /// One turn: what was missed, what is to be enumerated, polled and read.
     async fn round(&mut self, polling: bool, scanning: bool) -> Result<Asked<()>, EdgeError> {
         let (at, began) = (self.clock.now(), Instant::now());
-        let mut batch: Vec<_> = self.crew.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
+        let mut batch: Vec<_> =
+            self.crew.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
         let asked = self.ask(polling, scanning, &mut batch).await;
         if polling {
             self.telemetry.round_took(began.elapsed());
@@ -287,20 +302,34 @@ impl Attendant {
         asked
     }
 
-    async fn ask(&mut self, polling: bool, scanning: bool, batch: &mut Vec<Seen>) -> Result<Asked<()>, EdgeError> {
+    async fn ask(
+        &mut self,
+        polling: bool,
+        scanning: bool,
+        batch: &mut Vec<Seen>,
+    ) -> Result<Asked<()>, EdgeError> {
         self.wants_scan |= polling && scanning;
         if std::mem::take(&mut self.wants_scan)
             && let Err(error) = self.scan(batch).await?
         {
             return Ok(Err(error));
         }
-        let due = self.roll.gpus().into_values().filter(|uuid| polling || self.is_read_due(uuid)).collect();
+        let due = self
+            .roll
+            .gpus()
+            .into_values()
+            .filter(|uuid| polling || self.is_read_due(uuid))
+            .collect();
         self.read(due, polling, batch).await
     }
 
     /// Tells what is wrong with NVML as a whole, or that nothing is.
     async fn fault(&self, at: Moment, fault: Option<NodeFault>) {
-        self.tell(vec![Seen { at, observation: Observation::Health(NodeObservation::Fault(fault)) }]).await;
+        self.tell(vec![Seen {
+            at,
+            observation: Observation::Health(NodeObservation::Fault(fault)),
+        }])
+        .await;
     }
 
     /// Nobody listening is nothing to act on: the daemon is stopping.

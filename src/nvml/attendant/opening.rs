@@ -17,12 +17,13 @@ use crate::nvml::{EdgeError, Seen};
 /// The first pause between two tries to open NVML, and the longest unless polls are rarer still.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
-/// How long the last owner of NVML may take beyond the deadline of a call: longer than a wait for events.
+/// How long the last owner of NVML may take beyond the deadline of a call: longer than a wait for
+/// events.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
 impl Attendant {
-    /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it tries on, and says
-    /// each new reason once.
+    /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it
+    /// tries on, and says each new reason once.
     pub(super) async fn open(&mut self, patient: bool) -> Result<(), EdgeError> {
         let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE.min(self.habits.poll));
         let mut said = String::new();
@@ -51,7 +52,8 @@ impl Attendant {
                 }
             };
             if said != reason {
-                let what = if self.session > 0 { "NVML is not back yet" } else { "no GPUs to serve yet" };
+                let what =
+                    if self.session > 0 { "NVML is not back yet" } else { "no GPUs to serve yet" };
                 warn!(%reason, "{what}, trying on");
                 said = reason;
             }
@@ -70,7 +72,8 @@ impl Attendant {
         }
     }
 
-    /// Shuts NVML down and waits until it is: what is not shut down everywhere is not initialised anew.
+    /// Shuts NVML down and waits until it is: what is not shut down everywhere is not initialised
+    /// anew.
     pub(super) async fn close(&mut self) -> Result<(), EdgeError> {
         self.listening = None;
         let desk = self.desk.clone();
@@ -89,7 +92,8 @@ impl Attendant {
         let pause = self.habits.release_for;
         info!(
             seconds = pause.as_secs(),
-            "NVML is let go, so that a GPU can be reset; serving from memory until it is taken up again, by itself or \
+            "NVML is let go, so that a GPU can be reset; serving from memory until it is taken up \
+                again, by itself or \
              at a second SIGUSR1"
         );
         self.telemetry.is_let_go(true);
@@ -106,6 +110,8 @@ impl Attendant {
 fn fault(error: &NotOpen) -> NodeFault {
     match error {
         NotOpen::Library(OpenError::NotFound { .. }) => NodeFault::LibraryNotFound,
-        NotOpen::Library(OpenError::Init { error, .. }) | NotOpen::Count(error) => NodeFault::from_error(error.clone()),
+        NotOpen::Library(OpenError::Init { error, .. }) | NotOpen::Count(error) => {
+            NodeFault::from_error(error.clone())
+        }
     }
 }

@@ -14,10 +14,17 @@ use crate::nvml::crew::Subject;
 pub(super) struct Roll(Vec<Found>);
 
 impl Roll {
-    /// The roll of so many places: what answered now, and for a place that did not, what it was before.
+    /// The roll of so many places: what answered now, and for a place that did not, what it was
+    /// before.
     pub(super) fn called(&self, count: u32, mut answers: BTreeMap<u32, Found>) -> Self {
-        let before = |index| self.0.iter().find(|found| place(found) == index).filter(|_| self.is_of(count)).cloned();
-        Self((0..count).filter_map(|index| answers.remove(&index).or_else(|| before(index))).collect())
+        let before = |index| {
+            self.0.iter().find(|found| place(found) == index).filter(|_| self.is_of(count)).cloned()
+        };
+        Self(
+            (0..count)
+                .filter_map(|index| answers.remove(&index).or_else(|| before(index)))
+                .collect(),
+        )
     }
 
     pub(super) fn found(&self) -> &[Found] {
@@ -38,8 +45,8 @@ impl Roll {
         self.0.len() == count as usize
     }
 
-    /// What to ask in an enumeration of so many places: about each the GPU that was there, if it still is by all
-    /// that is known.
+    /// What to ask in an enumeration of so many places: about each the GPU that was there, if it
+    /// still is by all that is known.
     pub(super) fn subjects(&self, count: u32) -> Vec<(Subject, (u32, Option<Uuid>))> {
         let mut known = if self.is_of(count) { self.gpus() } else { BTreeMap::new() };
         let subjects = (0..count).map(|index| {
@@ -64,7 +71,9 @@ impl Roll {
         let was_well = self.0.iter().any(listed);
         match probe {
             Some(Ok(())) => !was_well,
-            Some(Err(error)) => was_well && matches!(error.code, NOT_FOUND | ReturnCode::GPU_IS_LOST),
+            Some(Err(error)) => {
+                was_well && matches!(error.code, NOT_FOUND | ReturnCode::GPU_IS_LOST)
+            }
             None => false,
         }
     }
@@ -73,8 +82,11 @@ impl Roll {
     pub(super) fn report_failed(&self, before: &Self) {
         for failed in self.0.iter().filter(|found| !before.0.contains(found)) {
             if let Found::Failed { index, uuid, error } = failed {
-                let served =
-                    if uuid.is_some() { "it is served Unhealthy" } else { "without a UUID it cannot be served" };
+                let served = if uuid.is_some() {
+                    "it is served Unhealthy"
+                } else {
+                    "without a UUID it cannot be served"
+                };
                 let uuid = uuid.as_ref().map_or("unknown", Uuid::as_str);
                 warn!(
                     gpu.index = index,
@@ -117,7 +129,9 @@ mod tests {
 
     #[test]
     fn a_place_is_asked_about_by_its_gpu_only_while_the_number_of_places_is_the_same() {
-        let of = |count| roll([0, 1]).subjects(count).into_iter().map(|(subject, _)| subject).collect::<Vec<_>>();
+        let of = |count| {
+            roll([0, 1]).subjects(count).into_iter().map(|(subject, _)| subject).collect::<Vec<_>>()
+        };
         assert_eq!(of(2), [Subject::Gpu(gpu(0).uuid), Subject::Gpu(gpu(1).uuid)]);
         assert_eq!(of(1), [Subject::Place(0)]);
     }
@@ -125,7 +139,8 @@ mod tests {
     #[test]
     fn news_is_a_gpu_that_is_gone_or_back() {
         let uuid = gpu(1).uuid;
-        let failed = Roll(vec![Found::Failed { index: 1, uuid: Some(uuid.clone()), error: lost() }]);
+        let failed =
+            Roll(vec![Found::Failed { index: 1, uuid: Some(uuid.clone()), error: lost() }]);
         let busy = CallError { call: "nvmlDeviceGetPciInfo_v3", code: ReturnCode(999) };
         let table = [
             (roll([1]), Some(Ok(())), false),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use super::socket::SocketId;
 pub use retry::Retry;
 
-/// How long a registered server waits for a ListAndWatch stream before it registers anew. A kubelet up to 1.36
-/// can end the new stream together with the old one and never dials again (kubernetes/kubernetes#121994).
+/// How long a registered server waits for a ListAndWatch stream before it registers anew. A kubelet
+/// up to 1.36 can end the new stream together with the old one and never dials again
+/// (kubernetes/kubernetes#121994).
 const FIRST_GRACE: Duration = Duration::from_secs(3);
 /// The grace doubles with each registration in a row that no stream lasted after, up to this.
 const LAST_GRACE: Duration = Duration::from_secs(60);
@@ -41,7 +42,8 @@ pub enum State {
     Serving {
         /// The socket that was bound.
         own: SocketId,
-        /// When Register may be tried again on the same kubelet socket, and how often it has failed.
+        /// When Register may be tried again on the same kubelet socket, and how often it has
+        /// failed.
         retry: Retry,
         /// The kubelet socket of the last try.
         tried: Option<SocketId>,
@@ -66,7 +68,8 @@ pub struct Seen {
     pub now: Duration,
     /// What is at the path of our socket.
     pub own: Option<SocketId>,
-    /// What is at the path of the kubelet's socket; `None` also if there is no kubelet to register with.
+    /// What is at the path of the kubelet's socket; `None` also if there is no kubelet to register
+    /// with.
     pub kubelet: Option<SocketId>,
     /// Since when no ListAndWatch stream is open; `None` while one is.
     pub no_stream_since: Option<Duration>,
@@ -120,8 +123,11 @@ impl State {
             Self::Down { .. } => Step::Bind,
             Self::Serving { retry, tried, .. } => match seen.kubelet {
                 None => Step::Wait(None),
-                // A kubelet socket that was not tried yet owes nothing to failures on the one before.
-                Some(kubelet) if *tried != Some(kubelet) || seen.now >= retry.at() => Step::Register(kubelet),
+                // A kubelet socket that was not tried yet owes nothing to failures on the one
+                // before.
+                Some(kubelet) if *tried != Some(kubelet) || seen.now >= retry.at() => {
+                    Step::Register(kubelet)
+                }
                 Some(_) => Step::Wait(Some(retry.at())),
             },
             Self::Registered { kubelet, relapses, .. } => {
@@ -131,7 +137,11 @@ impl State {
                 let Some(since) = seen.no_stream_since else { return Step::Wait(None) };
                 let grace = grace(*relapses);
                 let due = since.saturating_add(grace);
-                if seen.now >= due { Step::Restart(Why::NoStream(grace)) } else { Step::Wait(Some(due)) }
+                if seen.now >= due {
+                    Step::Restart(Why::NoStream(grace))
+                } else {
+                    Step::Wait(Some(due))
+                }
             }
         }
     }
@@ -201,9 +211,9 @@ impl State {
 
     fn relapses(&self) -> u32 {
         match self {
-            Self::Down { relapses, .. } | Self::Serving { relapses, .. } | Self::Registered { relapses, .. } => {
-                *relapses
-            }
+            Self::Down { relapses, .. }
+            | Self::Serving { relapses, .. }
+            | Self::Registered { relapses, .. } => *relapses,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Shortest pause before a step that failed is tried again. The kubelet creates its socket a moment before it
-/// listens on it, so the first tries come fast.
+/// Shortest pause before a step that failed is tried again. The kubelet creates its socket a moment
+/// before it listens on it, so the first tries come fast.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(2);
 /// Longest pause before a step that failed is tried again.
 const LAST_RETRY: Duration = Duration::from_secs(10);
@@ -27,8 +27,8 @@ impl Retry {
         self.at
     }
 
-    /// One more failure: the pause doubles from 2 ms to 10 s. Of each pause the upper half is chance, `jitter` in
-    /// 0 to 1, so that the plugins of many resources do not call in step.
+    /// One more failure: the pause doubles from 2 ms to 10 s. Of each pause the upper half is
+    /// chance, `jitter` in 0 to 1, so that the plugins of many resources do not call in step.
     #[must_use]
     pub fn failed(self, now: Duration, jitter: f64) -> Self {
         let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(20)).min(LAST_RETRY);

@@ -17,6 +17,8 @@ pub(crate) const INSUFFICIENT_SIZE: Code = nvml::nvmlReturn_enum_NVML_ERROR_INSU
 pub(crate) const DRIVER_NOT_LOADED: Code = nvml::nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED;
 pub(crate) const TIMEOUT: Code = nvml::nvmlReturn_enum_NVML_ERROR_TIMEOUT;
 pub(crate) const GPU_IS_LOST: Code = nvml::nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST;
-pub(crate) const LIB_RM_VERSION_MISMATCH: Code = nvml::nvmlReturn_enum_NVML_ERROR_LIB_RM_VERSION_MISMATCH;
-pub(crate) const ARGUMENT_VERSION_MISMATCH: Code = nvml::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+pub(crate) const LIB_RM_VERSION_MISMATCH: Code =
+    nvml::nvmlReturn_enum_NVML_ERROR_LIB_RM_VERSION_MISMATCH;
+pub(crate) const ARGUMENT_VERSION_MISMATCH: Code =
+    nvml::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
 pub(crate) const UNKNOWN: Code = nvml::nvmlReturn_enum_NVML_ERROR_UNKNOWN;

@@ -38,7 +38,12 @@ struct Pending {
 
 impl EventSet {
     pub(crate) fn new() -> Self {
-        Self { registrations: Vec::new(), queue: VecDeque::new(), wake: sys::eventfd().ok().map(Arc::new), idle: None }
+        Self {
+            registrations: Vec::new(),
+            queue: VecDeque::new(),
+            wake: sys::eventfd().ok().map(Arc::new),
+            idle: None,
+        }
     }
 
     /// From now on events of these types of the GPU come to this set.
@@ -52,7 +57,9 @@ impl EventSet {
     /// Queues an event if the set registered for it with a handle that is `in_force`.
     pub(crate) fn offer(&mut self, event: &Event, in_force: impl Fn(usize) -> bool) {
         let registered = self.registrations.iter().find(|registration| {
-            registration.gpu == event.gpu && registration.types & event.event_type != 0 && in_force(registration.device)
+            registration.gpu == event.gpu
+                && registration.types & event.event_type != 0
+                && in_force(registration.device)
         });
         if let Some(registration) = registered.filter(|_| event.count > 0) {
             let delivery = Delivery { device: registration.device, event: event.clone() };

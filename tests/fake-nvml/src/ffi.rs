@@ -1,12 +1,13 @@
-//! The C boundary: the caller's pointers as types that check for NULL and for length, and the return code at
-//! the end of each exported function.
+//! The C boundary: the caller's pointers as types that check for NULL and for length, and the
+//! return code at the end of each exported function.
 
 use std::ffi::{CStr, c_char, c_uint};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::code::{Answer, Code, INSUFFICIENT_SIZE, INVALID_ARGUMENT, SUCCESS, UNKNOWN};
 
-/// The return code of one exported function. A panic becomes code 999: it must not reach the C caller.
+/// The return code of one exported function. A panic becomes code 999: it must not reach the C
+/// caller.
 pub(crate) fn answer(body: impl FnOnce() -> Answer) -> Code {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => SUCCESS,
@@ -15,8 +16,8 @@ pub(crate) fn answer(body: impl FnOnce() -> Answer) -> Code {
     }
 }
 
-/// A pointer through which the caller takes a value, or several. Only a C caller makes one: by the contract
-/// of NVML it is NULL or valid for what the function writes.
+/// A pointer through which the caller takes a value, or several. Only a C caller makes one: by the
+/// contract of NVML it is NULL or valid for what the function writes.
 #[repr(transparent)]
 pub(crate) struct Out<T>(*mut T);
 

@@ -1,8 +1,8 @@
-//! Handles: numbers that stand for devices and instances, never pointers, so that a caller's garbage can be
-//! told from a handle without touching it.
+//! Handles: numbers that stand for devices and instances, never pointers, so that a caller's
+//! garbage can be told from a handle without touching it.
 //!
-//! The same thing keeps its handle, also across `nvmlShutdown`, until its GPU is lost or removed. From then on
-//! the handle is dead for good: a GPU that comes back has a new one.
+//! The same thing keeps its handle, also across `nvmlShutdown`, until its GPU is lost or removed.
+//! From then on the handle is dead for good: a GPU that comes back has a new one.
 
 use std::ptr;
 
@@ -38,7 +38,8 @@ pub(crate) struct Entry {
 pub(crate) struct Handles(Vec<Entry>);
 
 impl Handles {
-    /// The handle of a thing: a new one if there is none, or if it is dead although the GPU is `usable`.
+    /// The handle of a thing: a new one if there is none, or if it is dead although the GPU is
+    /// `usable`.
     pub(crate) fn of<T>(&mut self, gpu: &str, target: Target, usable: bool) -> *mut T {
         let last = self.0.iter().rposition(|entry| entry.gpu == gpu && entry.target == target);
         let index = match last {

@@ -1,6 +1,8 @@
-//! The journal: one line per delivered event, and on request per call, for measuring latency from outside.
+//! The journal: one line per delivered event, and on request per call, for measuring latency from
+//! outside.
 //!
-//! `FAKE_NVML_JOURNAL` names the file; `FAKE_NVML_JOURNAL_CALLS=1` adds the calls. Without it nothing is done.
+//! `FAKE_NVML_JOURNAL` names the file; `FAKE_NVML_JOURNAL_CALLS=1` adds the calls. Without it
+//! nothing is done.
 
 use std::env;
 use std::fs::{File, OpenOptions};
@@ -39,8 +41,8 @@ struct Journal {
 
 impl Journal {
     fn line(&self, text: std::fmt::Arguments<'_>) {
-        // One write, so that lines of several threads and processes do not mix. A full disk is no reason to
-        // fail the call.
+        // One write, so that lines of several threads and processes do not mix. A full disk is no
+        // reason to fail the call.
         let line = format!("{} {text}\n", monotonic_ns());
         let _ = (&self.file).write_all(line.as_bytes());
     }

@@ -1,11 +1,11 @@
 //! A `libnvidia-ml.so.1` without a GPU, steered at run time by a state file.
 //!
-//! A program loads the cdylib as it would load NVML. A test takes the rlib: [`state`] is what may be written,
-//! [`profiles`] are whole nodes to start from.
+//! A program loads the cdylib as it would load NVML. A test takes the rlib: [`state`] is what may
+//! be written, [`profiles`] are whole nodes to start from.
 
-// The library is a C interface: exported symbols, pointers of the caller, and the system calls behind a wait.
-// The unsafe code stands in `ffi` (the caller's pointers) and `sys` (system calls); elsewhere it is the
-// `unsafe extern "C"` of the exported functions alone.
+// The library is a C interface: exported symbols, pointers of the caller, and the system calls
+// behind a wait. The unsafe code stands in `ffi` (the caller's pointers) and `sys` (system calls);
+// elsewhere it is the `unsafe extern "C"` of the exported functions alone.
 #![allow(unsafe_code)]
 
 mod calls;

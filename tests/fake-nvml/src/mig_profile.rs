@@ -117,7 +117,11 @@ mod tests {
     fn profiles_are_named_by_slices_and_gigabytes() {
         let names = |memory_mib, numbers: &[u32]| -> Vec<String> {
             let gpu = Gpu { memory_mib, ..Gpu::default() };
-            numbers.iter().filter_map(|number| MigProfile::of(&gpu, *number)).map(|profile| profile.name).collect()
+            numbers
+                .iter()
+                .filter_map(|number| MigProfile::of(&gpu, *number))
+                .map(|profile| profile.name)
+                .collect()
         };
         assert_eq!(
             names(81_559, &[0, 7, 9, 1, 2, 3, 4, 5]).join(" "),

@@ -1,7 +1,7 @@
 //! The state file: what the simulated driver and its GPUs are like at this moment.
 //!
-//! The library reads it at `nvmlInit` and again whenever it changes. Write it whole and rename it into place
-//! ([`State::write`]), so that a reader never sees half of it.
+//! The library reads it at `nvmlInit` and again whenever it changes. Write it whole and rename it
+//! into place ([`State::write`]), so that a reader never sees half of it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,8 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-/// Everything the fake knows. Every field has a default, so a file of `{}` is a loaded driver without GPUs.
+/// Everything the fake knows. Every field has a default, so a file of `{}` is a loaded driver
+/// without GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
@@ -17,14 +18,16 @@ pub struct State {
     pub driver: Driver,
     /// NVML return codes by function name, for every GPU: `{"nvmlInit_v2": 9}`.
     pub errors: BTreeMap<String, u32>,
-    /// Functions that do not return while they are named here; they go on as soon as the name is gone.
+    /// Functions that do not return while they are named here; they go on as soon as the name is
+    /// gone.
     pub hangs: Vec<String>,
     /// Functions that end the whole process, as a library does that is not of one piece.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aborts: Vec<String>,
     /// The GPUs, in NVML's index order.
     pub gpus: Vec<Gpu>,
-    /// What happens: each event is delivered once, to the event sets registered at the moment it is first read.
+    /// What happens: each event is delivered once, to the event sets registered at the moment it is
+    /// first read.
     pub events: Vec<Event>,
 }
 
@@ -32,10 +35,11 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Driver {
-    /// False: `nvmlInit` answers 9 (driver not loaded), and so does every call of a process that had it open.
+    /// False: `nvmlInit` answers 9 (driver not loaded), and so does every call of a process that
+    /// had it open.
     pub loaded: bool,
-    /// Counts the loads of the driver. A process whose `nvmlInit` was before the last load gets 9 until it
-    /// shuts down and initialises again, as after an unload and load under its feet.
+    /// Counts the loads of the driver. A process whose `nvmlInit` was before the last load gets 9
+    /// until it shuts down and initialises again, as after an unload and load under its feet.
     pub generation: u64,
     /// The kernel driver's version, e.g. "580.95.05".
     pub version: String,
@@ -82,15 +86,18 @@ pub struct Gpu {
     pub serial: String,
     /// False: the GPU is not enumerated at all (removed, or gone after a re-initialisation).
     pub present: bool,
-    /// True: fallen off the bus. The index stays, and every call on a handle, also a fresh one, answers 15.
+    /// True: fallen off the bus. The index stays, and every call on a handle, also a fresh one,
+    /// answers 15.
     pub lost: bool,
-    /// NVML return codes by function name, for this GPU alone. `nvmlDeviceGetHandleByIndex_v2` counts too.
+    /// NVML return codes by function name, for this GPU alone. `nvmlDeviceGetHandleByIndex_v2`
+    /// counts too.
     pub errors: BTreeMap<String, u32>,
     /// Functions that hang for this GPU alone while they are named here.
     pub hangs: Vec<String>,
     /// Event types that can be registered, as a bit mask of `nvmlEventType*`.
     pub supported_events: u64,
-    /// Field value 230: 0 none, 1 GPU reset, 2 node reboot, 3 drain P2P, 4 drain and reset, 5 recover IMEX domain.
+    /// Field value 230: 0 none, 1 GPU reset, 2 node reboot, 3 drain P2P, 4 drain and reset, 5
+    /// recover IMEX domain.
     pub recovery_action: u32,
     /// Row remapping; absent where the GPU has none (before Ampere): answers 3.
     pub remapped_rows: Option<RemappedRows>,
@@ -176,7 +183,8 @@ pub struct NvLink {
     /// Link state.
     #[serde(skip_serializing_if = "is_true")]
     pub active: bool,
-    /// `nvmlNvlinkVersion_t`, which skips some: 2 is NVLink 2 on Volta, 4 NVLink 3 on Ampere, 6 NVLink 4 on Hopper.
+    /// `nvmlNvlinkVersion_t`, which skips some: 2 is NVLink 2 on Volta, 4 NVLink 3 on Ampere, 6
+    /// NVLink 4 on Hopper.
     #[serde(skip_serializing_if = "is_nvlink_4")]
     pub version: u32,
     /// PCI bus id of the other end: a GPU's, or an NVSwitch's.
@@ -192,8 +200,8 @@ impl Default for NvLink {
     }
 }
 
-// A link's defaults are left out of the file: a node has more than a hundred links, and every reader of every
-// change has to get through them.
+// A link's defaults are left out of the file: a node has more than a hundred links, and every
+// reader of every change has to get through them.
 
 fn is_true(active: &bool) -> bool {
     *active
@@ -207,8 +215,9 @@ fn is_switch(remote_type: &u32) -> bool {
     *remote_type == NvLink::default().remote_type
 }
 
-/// Where a GPU sits. Two GPUs meet at the first level at which their numbers are equal, from the board
-/// outwards: board, switch, switch tree (several switches), host bridge, NUMA node; else across the system.
+/// Where a GPU sits. Two GPUs meet at the first level at which their numbers are equal, from the
+/// board outwards: board, switch, switch tree (several switches), host bridge, NUMA node; else
+/// across the system.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PciePlace {
@@ -281,8 +290,8 @@ impl Default for MigDevice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// Grows from event to event; the library delivers those above the highest it has seen. What is in the
-    /// file at `nvmlInit` has happened before and is not delivered.
+    /// Grows from event to event; the library delivers those above the highest it has seen. What is
+    /// in the file at `nvmlInit` has happened before and is not delivered.
     pub seq: u64,
     /// UUID of the GPU, as in [`Gpu::uuid`].
     pub gpu: String,
@@ -322,8 +331,8 @@ pub mod event_type {
     pub const MIG_CONFIG_CHANGE: u64 = 0x100;
     /// `nvmlEventTypeGpuRecoveryAction`
     pub const RECOVERY_ACTION: u64 = 0x8000;
-    /// What a Hopper GPU supports: the answer of an H200 with driver 580.159.04. It is every type of its nvml.h, which
-    /// gives the bits 0x20 and 0x40 to none.
+    /// What a Hopper GPU supports: the answer of an H200 with driver 580.159.04. It is every type
+    /// of its nvml.h, which gives the bits 0x20 and 0x40 to none.
     pub const HOPPER: u64 = 0xFF9F;
 }
 

@@ -49,11 +49,14 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Waits until one of the descriptors is readable, the time is over, or a signal came.
 pub(crate) fn poll(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) {
-    let mut fds: Vec<libc::pollfd> =
-        fds.iter().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }).collect();
+    let mut fds: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+        .collect();
     // Rounded up, so that a wait does not end before its time.
-    let milliseconds =
-        timeout.map_or(-1, |time| c_int::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX));
+    let milliseconds = timeout.map_or(-1, |time| {
+        c_int::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+    });
     // SAFETY: the array is valid for its length.
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
 }
@@ -80,7 +83,8 @@ pub(crate) fn library_path() -> Option<PathBuf> {
     if found == 0 || info.dli_fname.is_null() {
         return None;
     }
-    // SAFETY: dladdr gives a C string that lives as long as the library is loaded, and this code is in it.
+    // SAFETY: dladdr gives a C string that lives as long as the library is loaded, and this code is
+    // in it.
     let name = unsafe { CStr::from_ptr(info.dli_fname) };
     Some(PathBuf::from(OsStr::from_bytes(name.to_bytes())))
 }

@@ -1,5 +1,5 @@
-//! Waiting for a file to change: by inotify on its directory, and by looking every 20 ms where inotify cannot
-//! be had.
+//! Waiting for a file to change: by inotify on its directory, and by looking every 20 ms where
+//! inotify cannot be had.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,8 +12,8 @@ use crate::sys;
 /// How long a change may go unseen without inotify.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Waits for changes of one file. A change after [`FileWatch::new`] or [`FileWatch::drain`] ends the next wait,
-/// so look at the file between the two.
+/// Waits for changes of one file. A change after [`FileWatch::new`] or [`FileWatch::drain`] ends
+/// the next wait, so look at the file between the two.
 pub(crate) struct FileWatch {
     path: PathBuf,
     inotify: Option<OwnedFd>,
@@ -43,7 +43,8 @@ impl FileWatch {
         while let Ok(length @ 1..) = sys::read(inotify.as_fd(), &mut buffer) {
             for notice in Notices(&buffer[..length]) {
                 touched |= notice.name == name.as_bytes();
-                over |= notice.mask & (libc::IN_IGNORED | libc::IN_MOVE_SELF | libc::IN_Q_OVERFLOW) != 0;
+                over |= notice.mask & (libc::IN_IGNORED | libc::IN_MOVE_SELF | libc::IN_Q_OVERFLOW)
+                    != 0;
             }
         }
         if over {
@@ -53,8 +54,8 @@ impl FileWatch {
         touched || over
     }
 
-    /// Waits until something changed in the directory, `wake` is readable, or `deadline` is over. It may also
-    /// end for no reason.
+    /// Waits until something changed in the directory, `wake` is readable, or `deadline` is over.
+    /// It may also end for no reason.
     pub(crate) fn wait(&self, wake: Option<BorrowedFd<'_>>, deadline: Option<Instant>) {
         let mut time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if self.inotify.is_none() {

@@ -317,7 +317,8 @@ fn a_new_directory_at_the_same_path_is_noticed() {
     let set = nvml.event_set().expect("a set");
     assert_eq!(nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set), SUCCESS);
     let aside = node.directory().with_extension("aside");
-    // The first event may come while the waiter still looks for the directory, the second one comes afterwards.
+    // The first event may come while the waiter still looks for the directory, the second one comes
+    // afterwards.
     for xid in [79, 48] {
         std::thread::scope(|threads| {
             let waiter = threads.spawn(|| nvml.wait(set, 600_000).map(|event| event.data));

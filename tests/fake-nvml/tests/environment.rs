@@ -1,5 +1,5 @@
-//! What the environment says: the state file's path, and the journal. One test, since the environment is the
-//! whole program's.
+//! What the environment says: the state file's path, and the journal. One test, since the
+//! environment is the whole program's.
 
 #![allow(unsafe_code, reason = "setting a variable is unsafe")]
 

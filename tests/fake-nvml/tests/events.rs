@@ -149,8 +149,9 @@ fn mig_instance_ids_come_through() {
 fn rapid_changes_lose_no_event() {
     let (mut node, nvml, set, _) = listening();
     std::thread::scope(|threads| {
-        let waiter =
-            threads.spawn(|| (0..200).map(|_| nvml.wait(set, 600_000).map(|event| event.data)).collect::<Vec<_>>());
+        let waiter = threads.spawn(|| {
+            (0..200).map(|_| nvml.wait(set, 600_000).map(|event| event.data)).collect::<Vec<_>>()
+        });
         for xid in 100..300 {
             node.xid(0, xid);
         }

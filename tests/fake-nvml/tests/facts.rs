@@ -1,4 +1,5 @@
-//! What the devices are, read through nvml-wrapper as a program in Rust reads it, and raw where that has no way.
+//! What the devices are, read through nvml-wrapper as a program in Rust reads it, and raw where
+//! that has no way.
 
 mod common;
 
@@ -66,7 +67,9 @@ fn a_device_is_found_by_every_name() {
     let node = Node::new(profiles::h100x8());
     let nvml = node.nvml();
     let gpu = &node.state.gpus[6];
-    let index = |device: Result<Device<'_>, NvmlError>| device.code().and_then(|device| device.index().code());
+    let index = |device: Result<Device<'_>, NvmlError>| {
+        device.code().and_then(|device| device.index().code())
+    };
     assert_eq!(index(nvml.device_by_uuid(gpu.uuid.as_str())), Ok(6));
     assert_eq!(index(nvml.device_by_pci_bus_id("00000000:D1:00.0")), Ok(6));
     assert_eq!(index(nvml.device_by_pci_bus_id("0000:d1:00.0")), Ok(6));
@@ -128,7 +131,8 @@ fn versioned_structs_are_told_apart() {
     node.gpu(0, |gpu| {
         gpu.fabric = Some(Fabric { clique_id: 7, health_mask: 0x1, ..Fabric::default() });
     });
-    // version, 4 words of UUID, status, clique, state and health mask, and in version 3 the summary.
+    // version, 4 words of UUID, status, clique, state and health mask, and in version 3 the
+    // summary.
     let told = |info: [u32; 10]| [info[5], info[6], info[7], info[8], info[9]];
     assert_eq!(fabric(0x0200_0024).map(told), Ok([0, 7, 3, 1, 0]));
     assert_eq!(fabric(0x0300_0028).map(told), Ok([0, 7, 3, 1, 2]));
@@ -141,7 +145,8 @@ fn field_values_have_a_return_code_each() {
     node.gpu(1, |gpu| {
         gpu.recovery_action = 2;
         gpu.ecc_uncorrected = 5;
-        gpu.remapped_rows = Some(RemappedRows { correctable: 1, uncorrectable: 2, pending: true, failure: false });
+        gpu.remapped_rows =
+            Some(RemappedRows { correctable: 1, uncorrectable: 2, pending: true, failure: false });
     });
     let nvml = node.nvml();
     let device = nvml.device_by_index(1).expect("GPU 1");
@@ -153,10 +158,19 @@ fn field_values_have_a_return_code_each() {
     };
     let read = |device: &Device<'_>| -> Vec<Result<u64, u32>> {
         let samples = device.field_values_for(&fields).expect("field values");
-        samples.into_iter().map(|sample| sample.and_then(|sample| sample.value).map(number).code()).collect()
+        samples
+            .into_iter()
+            .map(|sample| sample.and_then(|sample| sample.value).map(number).code())
+            .collect()
     };
-    assert_eq!(read(&device), [Ok(2), Ok(1), Ok(2), Ok(1), Ok(0), Ok(5), Ok(0), Err(NOT_SUPPORTED)]);
-    assert_eq!(device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).code(), Ok(5));
+    assert_eq!(
+        read(&device),
+        [Ok(2), Ok(1), Ok(2), Ok(1), Ok(0), Ok(5), Ok(0), Err(NOT_SUPPORTED)]
+    );
+    assert_eq!(
+        device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).code(),
+        Ok(5)
+    );
     assert_eq!(device.total_ecc_errors(MemoryError::Corrected, EccCounter::Volatile).code(), Ok(0));
     node.change(|state| {
         state.driver.recovery_action_supported = false;
@@ -184,7 +198,10 @@ fn mig_devices_are_enumerated_with_their_ids_and_attributes() {
         assert_eq!(device.uuid().code().as_ref(), Ok(&mig.uuid));
         assert_eq!(device.name().code().as_ref().ok(), mig.name.as_ref());
         assert_eq!(device.mig_is_mig_device_handle().code(), Ok(true));
-        assert_eq!(device.mig_parent_device().code().and_then(|parent| parent.uuid().code()), gpu.uuid().code());
+        assert_eq!(
+            device.mig_parent_device().code().and_then(|parent| parent.uuid().code()),
+            gpu.uuid().code()
+        );
         assert_eq!(device.index().code(), Ok(index));
         assert_eq!(device.minor_number().code(), Err(NOT_SUPPORTED));
         let attributes = device.attributes().expect("attributes");
@@ -192,7 +209,10 @@ fn mig_devices_are_enumerated_with_their_ids_and_attributes() {
         assert_eq!(attributes.compute_instance_slice_count, mig.compute_slices);
         assert_eq!(attributes.memory_size_mb, mig.memory_mib);
         assert_eq!(attributes.multiprocessor_count, mig.multiprocessors);
-        assert_eq!(device.memory_info().map(|memory| memory.total).code(), Ok(mig.memory_mib << 20));
+        assert_eq!(
+            device.memory_info().map(|memory| memory.total).code(),
+            Ok(mig.memory_mib << 20)
+        );
         let handle = raw.by_uuid(&mig.uuid).expect("by UUID");
         assert_eq!(raw.nth("nvmlDeviceGetMigDeviceHandleByIndex", parent, index), Ok(handle));
         assert_eq!(raw.of("nvmlDeviceGetGpuInstanceId", handle), Ok(mig.gpu_instance));
@@ -239,14 +259,24 @@ fn instances_can_be_reached_and_named() {
     let info: GpuInstanceInfo = nvml.of("nvmlGpuInstanceGetInfo", instance).expect("info");
     assert_eq!(info, GpuInstanceInfo { device: gpu, id: 3, profile_id: 14, placement: (4, 2) });
     assert_eq!(by_id(5), Err(NOT_FOUND));
-    let compute: usize = nvml.nth("nvmlGpuInstanceGetComputeInstanceById", instance, 0).expect("compute instance");
-    let info: ComputeInstanceInfo = nvml.of("nvmlComputeInstanceGetInfo_v2", compute).expect("info");
-    let expected = ComputeInstanceInfo { device: gpu, gpu_instance: instance, id: 0, profile_id: 1, placement: [0, 2] };
+    let compute: usize =
+        nvml.nth("nvmlGpuInstanceGetComputeInstanceById", instance, 0).expect("compute instance");
+    let info: ComputeInstanceInfo =
+        nvml.of("nvmlComputeInstanceGetInfo_v2", compute).expect("info");
+    let expected = ComputeInstanceInfo {
+        device: gpu,
+        gpu_instance: instance,
+        id: 0,
+        profile_id: 1,
+        placement: [0, 2],
+    };
     assert_eq!(info, expected);
     assert_eq!(nvml.call1("nvmlDeviceGetBoardId", instance), INVALID_ARGUMENT);
     assert_eq!(nvml.null("nvmlGpuInstanceGetInfo", gpu), INVALID_ARGUMENT);
-    // id, P2P, slices, instances, multiprocessors, three engines, JPEG, OFA; memory in the last two words.
-    let profile = |profile| nvml.nth::<[u32; 12]>("nvmlDeviceGetGpuInstanceProfileInfo", gpu, profile);
+    // id, P2P, slices, instances, multiprocessors, three engines, JPEG, OFA; memory in the last two
+    // words.
+    let profile =
+        |profile| nvml.nth::<[u32; 12]>("nvmlDeviceGetGpuInstanceProfileInfo", gpu, profile);
     assert_eq!(profile(1).map(|info| (info[0], info[2], info[3], info[4])), Ok((14, 2, 3, 32)));
     assert_eq!(profile(5).map(|info| info[0]), Err(NOT_SUPPORTED));
     assert_eq!(profile(99).map(|info| info[0]), Err(INVALID_ARGUMENT));
@@ -270,7 +300,9 @@ struct Versioned {
 impl Versioned {
     /// The profile's name if its id is this one.
     fn name(&self, nvml: &Raw, gpu: usize, id: u32) -> Option<String> {
-        let info = nvml.nth_fill("nvmlDeviceGetGpuInstanceProfileInfoV", gpu, self.profile, self.info).ok()?;
+        let info = nvml
+            .nth_fill("nvmlDeviceGetGpuInstanceProfileInfoV", gpu, self.profile, self.info)
+            .ok()?;
         let bytes: Vec<u8> = info[14..38].iter().flat_map(|word| word.to_ne_bytes()).collect();
         let text = bytes.split(|byte| *byte == 0).next()?.to_vec();
         String::from_utf8(text).ok().filter(|_| info[1] == id)
@@ -343,7 +375,10 @@ fn nvlinks_tell_their_other_end() {
     assert_eq!(gpu.link_wrapper_for(18).is_active().code(), Err(INVALID_ARGUMENT));
     let node = Node::new(profiles::h100x8());
     let nvml = node.nvml();
-    assert_eq!(nvml.device_by_index(7).expect("GPU 7").link_wrapper_for(17).version().code(), Ok(6));
+    assert_eq!(
+        nvml.device_by_index(7).expect("GPU 7").link_wrapper_for(17).version().code(),
+        Ok(6)
+    );
     assert_eq!(remote_type(&node.raw(), 7, 17), Ok(2));
 }
 

@@ -1,4 +1,5 @@
-//! The fake beside a real driver: each answer that was written down on a machine with a GPU, asked of the fake.
+//! The fake beside a real driver: each answer that was written down on a machine with a GPU, asked
+//! of the fake.
 
 #![allow(unsafe_code, reason = "a union of C is read")]
 
@@ -91,7 +92,8 @@ struct ProfileInfo {
 }
 
 fn h200() -> (Real, Node, Raw, usize) {
-    let real: Real = serde_json::from_str(include_str!("real/h200_580_159.json")).expect("the file is ours");
+    let real: Real =
+        serde_json::from_str(include_str!("real/h200_580_159.json")).expect("the file is ours");
     let mut node = Node::new(profiles::h200x1());
     node.change(|state| state.driver.version.clone_from(&real.driver));
     let raw = node.raw();
@@ -117,18 +119,25 @@ fn a_gpu_says_who_it_is_as_a_real_one_does() {
     assert_eq!(raw.pair("nvmlDeviceGetMigMode", gpu), Ok(real.mig_mode));
     assert_eq!(raw.pair("nvmlDeviceGetEccMode", gpu), Ok(real.ecc_mode));
     let (major, minor) = real.compute_capability;
-    assert_eq!(raw.pair("nvmlDeviceGetCudaComputeCapability", gpu), Ok((major as u32, minor as u32)));
+    assert_eq!(
+        raw.pair("nvmlDeviceGetCudaComputeCapability", gpu),
+        Ok((major as u32, minor as u32))
+    );
     let memory: [u64; 3] = raw.of("nvmlDeviceGetMemoryInfo", gpu).expect("memory");
     assert_eq!(memory[0], real.memory_total);
     let nvml = nvml_of(&raw, gpu);
     assert_eq!((nvml.0, nvml.1), (real.pci.bus_id, real.pci.pci_device_id));
 }
 
-/// Bus id and device id of `nvmlDeviceGetPciInfo_v3`: the old bus id of 16 bytes, four numbers, the one asked for, one
-/// more, and the bus id of 32 bytes.
+/// Bus id and device id of `nvmlDeviceGetPciInfo_v3`: the old bus id of 16 bytes, four numbers, the
+/// one asked for, one more, and the bus id of 32 bytes.
 fn nvml_of(raw: &Raw, gpu: usize) -> (String, u32) {
     let words: [u32; 17] = raw.of("nvmlDeviceGetPciInfo_v3", gpu).expect("PCI");
-    let bytes: Vec<u8> = words[9..].iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).collect();
+    let bytes: Vec<u8> = words[9..]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .take_while(|byte| *byte != 0)
+        .collect();
     (String::from_utf8(bytes).expect("ASCII"), words[7])
 }
 
@@ -178,7 +187,10 @@ fn what_is_refused_is_refused_with_the_same_codes() {
     let (real, _node, raw, gpu) = h200();
     let code = |what: &str| real.codes[what];
     let of = |result: Result<usize, u32>| result.err().unwrap_or(SUCCESS);
-    assert_eq!(of(raw.by_uuid("GPU-00000000-0000-0000-0000-000000000000")), code("handle by an unknown UUID"));
+    assert_eq!(
+        of(raw.by_uuid("GPU-00000000-0000-0000-0000-000000000000")),
+        code("handle by an unknown UUID")
+    );
     assert_eq!(of(raw.by_uuid("nobody")), code("handle by a text that is no UUID"));
     assert_eq!(of(raw.by_index(1)), code("handle by an index beyond the last"));
     let number = |name| raw.of::<u32>(name, gpu).err().unwrap_or(SUCCESS);
@@ -222,7 +234,11 @@ fn gpu_instance_profiles_are_those_of_a_real_gpu() {
 }
 
 fn info(words: [u32; 39]) -> ProfileInfo {
-    let name = words[14..38].iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).collect();
+    let name = words[14..38]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .take_while(|byte| *byte != 0)
+        .collect();
     ProfileInfo {
         id: words[1],
         slice_count: words[3],

@@ -1,4 +1,5 @@
-//! The demonstration: a stage with node, kubelet and plugin, a story that is told on it, and commands to play on it.
+//! The demonstration: a stage with node, kubelet and plugin, a story that is told on it, and
+//! commands to play on it.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -24,9 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Everything: an error is a step that did not happen.
 pub(crate) async fn run(args: &Args, screen: &Screen) -> anyhow::Result<()> {
     let programs = build::programs(args.plugin.clone(), args.nvml_library.clone(), screen)?;
-    let state = profiles::by_name(&args.profile).with_context(|| format!("no profile {}", args.profile))?;
+    let state =
+        profiles::by_name(&args.profile).with_context(|| format!("no profile {}", args.profile))?;
     if state.gpus.is_empty() && !args.interactive {
-        bail!("the profile {} has no GPUs to tell a story with; it can be used with --interactive", args.profile);
+        bail!(
+            "the profile {} has no GPUs to tell a story with; it can be used with --interactive",
+            args.profile
+        );
     }
     let node = Node::with_library(state, &programs.library)?;
     let kubelet = Kubelet::start(node.kubelet().version(args.kubelet.into())).await?;
@@ -56,7 +61,10 @@ pub(crate) async fn run(args: &Args, screen: &Screen) -> anyhow::Result<()> {
         true => interactive::run(&mut stage).await,
         false => story::tell(&mut stage).await.map(|()| 0),
     };
-    let failed = failed.map_err(|error| if args.verbose { error } else { with_log(&error, &stage.plugin.log()) })?;
+    let failed =
+        failed.map_err(
+            |error| if args.verbose { error } else { with_log(&error, &stage.plugin.log()) },
+        )?;
     // A failed command fails a script, and nobody who types.
     ensure!(failed == 0 || io::stdin().is_terminal(), "{failed} of the commands");
     Ok(())

@@ -42,6 +42,9 @@ mod tests {
         });
         assert_eq!(third.await.expect("it comes"), 3);
         let never = eventually("nothing", Duration::from_millis(20), async || None::<()>);
-        assert_eq!(never.await.expect_err("it never comes").to_string(), "not within 20ms: nothing");
+        assert_eq!(
+            never.await.expect_err("it never comes").to_string(),
+            "not within 20ms: nothing"
+        );
     }
 }

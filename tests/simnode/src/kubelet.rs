@@ -1,6 +1,6 @@
-//! A fake kubelet: the device manager's registration server, its plugin connections, its device sets, its
-//! admission and its checkpoint, as Kubernetes 1.32 to 1.37 have them, and a record of what a plugin did that the
-//! real one would have tolerated.
+//! A fake kubelet: the device manager's registration server, its plugin connections, its device
+//! sets, its admission and its checkpoint, as Kubernetes 1.32 to 1.37 have them, and a record of
+//! what a plugin did that the real one would have tolerated.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -54,11 +54,13 @@ use manager::Shared;
 /// The releases whose behaviour differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KubeletVersion {
-    /// The clean-up removes every file but the checkpoint. A registration goes on when the plugin gives up.
+    /// The clean-up removes every file but the checkpoint. A registration goes on when the plugin
+    /// gives up.
     V1_32,
     /// The clean-up removes only sockets. Otherwise the same race on registering again as before.
     V1_36,
-    /// Clients are kept by resource and socket: no race, and no second registration of a living socket.
+    /// Clients are kept by resource and socket: no race, and no second registration of a living
+    /// socket.
     V1_37,
 }
 
@@ -75,7 +77,8 @@ pub struct KubeletConfig {
     pub limits: Limits,
     /// Of the orders and choices that are random.
     pub seed: u64,
-    /// The node's NUMA nodes. A topology that names another one is a violation; None checks nothing.
+    /// The node's NUMA nodes. A topology that names another one is a violation; None checks
+    /// nothing.
     pub numa_nodes: Option<BTreeSet<i64>>,
 }
 
@@ -102,8 +105,11 @@ impl KubeletConfig {
     #[must_use]
     pub fn time_scale(self, factor: f64) -> Self {
         let Limits { dial, pre_start, grace } = self.limits;
-        let limits =
-            Limits { dial: dial.mul_f64(factor), pre_start: pre_start.mul_f64(factor), grace: grace.mul_f64(factor) };
+        let limits = Limits {
+            dial: dial.mul_f64(factor),
+            pre_start: pre_start.mul_f64(factor),
+            grace: grace.mul_f64(factor),
+        };
         Self { limits, ..self }
     }
 
@@ -145,12 +151,16 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { dial: Duration::from_secs(10), pre_start: Duration::from_secs(30), grace: Duration::from_secs(5 * 60) }
+        Self {
+            dial: Duration::from_secs(10),
+            pre_start: Duration::from_secs(30),
+            grace: Duration::from_secs(5 * 60),
+        }
     }
 }
 
-/// A fake kubelet. It lives on a thread of its own, so that it can die as a process does, and so that neither a
-/// paused clock nor a busy test thread changes what it does.
+/// A fake kubelet. It lives on a thread of its own, so that it can die as a process does, and so
+/// that neither a paused clock nor a busy test thread changes what it does.
 #[derive(Debug)]
 pub struct Kubelet {
     shared: Shared,
@@ -169,7 +179,8 @@ impl Kubelet {
         Ok(kubelet)
     }
 
-    /// Dies as by SIGKILL: every connection is cut, `kubelet.sock` stays behind, nothing is said to anyone.
+    /// Dies as by SIGKILL: every connection is cut, `kubelet.sock` stays behind, nothing is said to
+    /// anyone.
     pub async fn stop(&self) {
         let life = self.life().take();
         if let Some(life) = life {
@@ -254,15 +265,25 @@ impl Kubelet {
             Ok(reached) => Some(reached.expect("the kubelet holds the sender").clone()),
             Err(_) => None,
         };
-        reached
-            .ok_or_else(|| anyhow!("not within {timeout:?}: {description}\n{}{}", self.view(), self.violations_text()))
+        reached.ok_or_else(|| {
+            anyhow!(
+                "not within {timeout:?}: {description}\n{}{}",
+                self.view(),
+                self.violations_text()
+            )
+        })
     }
 
     /// Waits until the resource has that many allocatable devices.
     ///
     /// # Errors
     /// As [`wait_until`](Self::wait_until).
-    pub async fn wait_allocatable(&self, resource: &str, count: usize, timeout: Duration) -> anyhow::Result<View> {
+    pub async fn wait_allocatable(
+        &self,
+        resource: &str,
+        count: usize,
+        timeout: Duration,
+    ) -> anyhow::Result<View> {
         let description = format!("{resource} has {count} allocatable devices");
         self.wait_until(&description, timeout, |view| view.allocatable(resource) == count).await
     }
@@ -291,8 +312,8 @@ impl Kubelet {
         self.shared.manager().pod_devices()
     }
 
-    /// Admits an application container that asks for `count` devices, and returns what the plugin, now or at the
-    /// container's first admission, wants it to have.
+    /// Admits an application container that asks for `count` devices, and returns what the plugin,
+    /// now or at the container's first admission, wants it to have.
     ///
     /// # Errors
     /// The pod is not admitted; the text is what the kubelet says.
@@ -310,13 +331,16 @@ impl Kubelet {
     ///
     /// # Errors
     /// The pod is not admitted.
-    pub async fn admit(&self, request: AllocationRequest) -> Result<ContainerAllocateResponse, AdmissionError> {
+    pub async fn admit(
+        &self,
+        request: AllocationRequest,
+    ) -> Result<ContainerAllocateResponse, AdmissionError> {
         let shared = self.shared.clone();
         self.live(async move { admission::admit(&shared, &request).await }).await
     }
 
-    /// Starts an admitted container once more: PreStartContainer where the plugin asks for it, then the answers of
-    /// all its resources merged as the kubelet merges them, the first one winning.
+    /// Starts an admitted container once more: PreStartContainer where the plugin asks for it, then
+    /// the answers of all its resources merged as the kubelet merges them, the first one winning.
     ///
     /// # Errors
     /// PreStartContainer failed, and the container with it.
@@ -329,14 +353,14 @@ impl Kubelet {
         self.live(async move { calls::start_container(&shared, &pod, &container).await }).await
     }
 
-    /// The pod has succeeded or failed and is not deleted yet. Its devices are free with the next admission, or when
-    /// podresources is asked.
+    /// The pod has succeeded or failed and is not deleted yet. Its devices are free with the next
+    /// admission, or when podresources is asked.
     pub fn finish(&self, pod: &str) {
         self.shared.manager().finish(pod);
     }
 
-    /// From the next start on the kubelet does not reach the API server, or reaches it again now. Without it a kubelet
-    /// that has just started knows of no pod, whatever its checkpoint says.
+    /// From the next start on the kubelet does not reach the API server, or reaches it again now.
+    /// Without it a kubelet that has just started knows of no pod, whatever its checkpoint says.
     pub fn reach_api_server(&self, reached: bool) {
         self.shared.manager().reach_api_server(reached);
     }
@@ -365,14 +389,17 @@ impl Kubelet {
         }
     }
 
-    /// A fresh connection to the resource's current endpoint, for calls that a kubelet would not make.
+    /// A fresh connection to the resource's current endpoint, for calls that a kubelet would not
+    /// make.
     ///
     /// # Errors
     /// The resource has no endpoint, or nobody listens there.
     pub async fn client(&self, resource: &str) -> anyhow::Result<DevicePluginClient<Channel>> {
         let endpoint = self.view().resource(resource).map(|resource| resource.endpoint.clone());
         match endpoint {
-            Some(endpoint) if !endpoint.is_empty() => Self::dial(self.directory().join(endpoint)).await,
+            Some(endpoint) if !endpoint.is_empty() => {
+                Self::dial(self.directory().join(endpoint)).await
+            }
             _ => bail!("{resource} has no endpoint"),
         }
     }

@@ -1,5 +1,6 @@
-//! A strict fake kubelet and a simulated GPU node: the device plugin under test is the real binary, and both
-//! worlds that it touches, the kubelet above and NVML below, behave as the real ones do, faults included.
+//! A strict fake kubelet and a simulated GPU node: the device plugin under test is the real binary,
+//! and both worlds that it touches, the kubelet above and NVML below, behave as the real ones do,
+//! faults included.
 
 mod eventually;
 pub mod kubelet;

@@ -1,5 +1,5 @@
-//! Shows the device plugin at work on a simulated node: the real binary, a fake kubelet above it and a fake NVML
-//! below.
+//! Shows the device plugin at work on a simulated node: the real binary, a fake kubelet above it
+//! and a fake NVML below.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +12,8 @@ mod demo;
 
 /// Runs the device plugin on a simulated GPU node and tells what happens.
 ///
-/// Started by `cargo run -p simnode`, it first builds the plugin and the fake NVML; started by itself, it expects
-/// them beside it.
+/// Started by `cargo run -p simnode`, it first builds the plugin and the fake NVML; started by
+/// itself, it expects them beside it.
 #[derive(Debug, Parser)]
 #[command(max_term_width = 100)]
 struct Args {

@@ -1,5 +1,5 @@
-//! A simulated GPU node in a temporary directory: the kubelet's directory, sysfs, the state of the fake NVML and a
-//! copy of its library where a driver installation would have it.
+//! A simulated GPU node in a temporary directory: the kubelet's directory, sysfs, the state of the
+//! fake NVML and a copy of its library where a driver installation would have it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -52,10 +52,15 @@ impl Node {
         let root = tempfile::Builder::new().prefix("sn").tempdir_in(short_directory())?;
         let node = Self { root, library: library.to_owned(), state: Mutex::new(state) };
         for directory in [node.kubelet_directory(), node.sysfs(), node.library_directory()] {
-            fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("creating {}", directory.display()))?;
         }
         // "nvidia-<resource part>-<unique>.sock", with the longest names that are to be expected.
-        let longest = node.kubelet_directory().join(format!("nvidia-{}-{}.sock", "r".repeat(24), "u".repeat(20)));
+        let longest = node.kubelet_directory().join(format!(
+            "nvidia-{}-{}.sock",
+            "r".repeat(24),
+            "u".repeat(20)
+        ));
         if longest.as_os_str().len() > LONGEST_SOCKET_PATH {
             bail!("no room for a socket name in {}", node.kubelet_directory().display());
         }
@@ -153,7 +158,9 @@ impl Node {
         let Ok(entries) = fs::read_dir(self.kubelet_directory()) else { return Vec::new() };
         let sockets = entries.filter_map(|entry| Some(entry.ok()?.path()));
         let mut sockets: Vec<PathBuf> = sockets
-            .filter(|path| path.extension().is_some_and(|end| end == "sock") && *path != self.kubelet_socket())
+            .filter(|path| {
+                path.extension().is_some_and(|end| end == "sock") && *path != self.kubelet_socket()
+            })
             .collect();
         sockets.sort();
         sockets
@@ -238,8 +245,8 @@ impl Node {
         })
     }
 
-    /// Installs the library anew, without these symbols, as an older driver's would be. A process that has loaded
-    /// the one before keeps it.
+    /// Installs the library anew, without these symbols, as an older driver's would be. A process
+    /// that has loaded the one before keeps it.
     ///
     /// # Errors
     /// The library does not have one of the symbols, or the file system's.
@@ -277,7 +284,10 @@ impl Node {
     pub fn write_pci(&self, gpu: &Gpu, driver: Option<&str>) -> io::Result<()> {
         let directory = self.pci_directory(gpu);
         fs::create_dir_all(&directory)?;
-        fs::write(directory.join("vendor"), format!("{:#06x}\n", gpu.pci_device_id & 0xffff).to_lowercase())?;
+        fs::write(
+            directory.join("vendor"),
+            format!("{:#06x}\n", gpu.pci_device_id & 0xffff).to_lowercase(),
+        )?;
         fs::write(directory.join("device"), format!("{:#06x}\n", gpu.pci_device_id >> 16))?;
         // A 3D controller.
         fs::write(directory.join("class"), "0x030200\n")?;
@@ -286,7 +296,9 @@ impl Node {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        driver.map_or(Ok(()), |driver| std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), link))
+        driver.map_or(Ok(()), |driver| {
+            std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), link)
+        })
     }
 
     /// Writes what procfs tells of the kernel module's version; `None`: the module is not loaded.
@@ -298,7 +310,8 @@ impl Node {
         let Some(version) = version else { return fs::remove_file(file) };
         fs::create_dir_all(self.proc().join("driver/nvidia"))?;
         let text = format!(
-            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build  (root@node)\nGCC version:  \
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build  \
+                (root@node)\nGCC version:  \
              gcc version 12.2.0 (Debian 12.2.0-14)\n"
         );
         fs::write(file, text)
@@ -313,10 +326,13 @@ impl Node {
     }
 }
 
-/// NVML writes the PCI domain with eight digits and in capitals, sysfs with at least four and in small letters.
+/// NVML writes the PCI domain with eight digits and in capitals, sysfs with at least four and in
+/// small letters.
 fn sysfs_name(bus_id: &str) -> String {
     let bus_id = bus_id.to_lowercase();
-    let parts = bus_id.split_once(':').and_then(|(domain, rest)| Some((u32::from_str_radix(domain, 16).ok()?, rest)));
+    let parts = bus_id
+        .split_once(':')
+        .and_then(|(domain, rest)| Some((u32::from_str_radix(domain, 16).ok()?, rest)));
     parts.map_or_else(|| bus_id.clone(), |(domain, rest)| format!("{domain:04x}:{rest}"))
 }
 

@@ -24,7 +24,8 @@ fn open(node: &Node) -> Nvml {
 fn has_a_numa_node_in_sysfs_for_each_gpu() {
     let node = node();
     let devices = node.sysfs().join("bus/pci/devices");
-    let read = |name: &str| fs::read_to_string(devices.join(name).join("numa_node")).expect("there");
+    let read =
+        |name: &str| fs::read_to_string(devices.join(name).join("numa_node")).expect("there");
     assert_eq!((read("0000:1b:00.0"), read("0000:df:00.0")), ("0\n".to_owned(), "1\n".to_owned()));
     node.write_numa(&node.state().gpus[0], "-1").expect("written");
     assert_eq!(read("0000:1b:00.0"), "-1\n");
@@ -40,7 +41,8 @@ fn an_edit_is_in_the_state_file() {
     let state = file();
     assert_eq!(state, node.state());
     assert!(state.gpus[3].lost);
-    let events: Vec<_> = state.events.iter().map(|event| (event.seq, event.gpu.as_str(), event.data)).collect();
+    let events: Vec<_> =
+        state.events.iter().map(|event| (event.seq, event.gpu.as_str(), event.data)).collect();
     assert_eq!(events, [(1, node.uuid(2).as_str(), 79), (2, node.uuid(2).as_str(), 48)]);
     node.restore(3).expect("restored");
     assert!(!file().gpus[3].lost);
@@ -59,7 +61,10 @@ fn the_librarys_copy_shows_the_nodes_gpus() {
 fn two_nodes_do_not_share_a_library() {
     let (eight, one) = (node(), Node::new(profiles::h100x1()).expect("made"));
     let (eight, one) = (open(&eight), open(&one));
-    assert_eq!((eight.device_count().expect("answered"), one.device_count().expect("answered")), (8, 1));
+    assert_eq!(
+        (eight.device_count().expect("answered"), one.device_count().expect("answered")),
+        (8, 1)
+    );
 }
 
 #[test]
@@ -90,12 +95,17 @@ fn shell(script: &str) -> PluginOptions {
 #[tokio::test]
 async fn a_plugin_has_its_lines_its_figures_and_its_end() {
     let node = node();
-    let script = "echo to stdout; echo to stderr >&2; trap 'exit 7' TERM; while :; do sleep 0.01; done";
+    let script =
+        "echo to stdout; echo to stderr >&2; trap 'exit 7' TERM; while :; do sleep 0.01; done";
     let mut plugin = Plugin::start(&node, &shell(script)).expect("started");
     plugin.wait_for_log("stdout", SOON).await.expect("written");
     let (at, line) = plugin.wait_for_log("stderr", SOON).await.expect("written");
     assert!(line == "to stderr" && at >= plugin.started_at());
-    let error = plugin.wait_for_log("nothing", Duration::ZERO).await.expect_err("never written").to_string();
+    let error = plugin
+        .wait_for_log("nothing", Duration::ZERO)
+        .await
+        .expect_err("never written")
+        .to_string();
     assert!(error.contains("to stdout"), "{error}");
     assert_eq!(plugin.threads().expect("running"), 1);
     assert!(plugin.descriptors().expect("running") >= 3 && plugin.rss_kib().expect("running") > 0);
@@ -109,7 +119,8 @@ async fn a_plugin_has_its_lines_its_figures_and_its_end() {
 #[tokio::test]
 async fn a_plugin_has_a_clean_environment() {
     let node = node();
-    let mut plugin = Plugin::start(&node, &shell("env; echo end").env("EXTRA", "1")).expect("started");
+    let mut plugin =
+        Plugin::start(&node, &shell("env; echo end").env("EXTRA", "1")).expect("started");
     plugin.wait_for_log("end", SOON).await.expect("written");
     plugin.wait_exit(SOON).await.expect("ended");
     let mut names: Vec<String> =

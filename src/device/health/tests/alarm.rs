@@ -43,7 +43,8 @@ fn a_call_that_does_not_return_counts_at_once_for_a_new_or_suspect_gpu() {
 
 #[test]
 fn refused_calls_count_after_three_readings_and_end_with_answers() {
-    let refused = Reading { recovery_action: Some(Err(error(999))), probe: Some(Err(error(999))), ..well() };
+    let refused =
+        Reading { recovery_action: Some(Err(error(999))), probe: Some(Err(error(999))), ..well() };
     let mut bench = Bench::after(well());
     bench.poll(&refused, 2);
     assert!(bench.is_healthy());
@@ -55,8 +56,12 @@ fn refused_calls_count_after_three_readings_and_end_with_answers() {
 
 #[test]
 fn what_a_gpu_does_not_have_is_not_held_against_it() {
-    let bare =
-        Reading { recovery_action: Some(Err(error(2))), remapped_rows: None, fabric: None, probe: Some(Err(error(3))) };
+    let bare = Reading {
+        recovery_action: Some(Err(error(2))),
+        remapped_rows: None,
+        fabric: None,
+        probe: Some(Err(error(3))),
+    };
     let mut bench = Bench::after(bare.clone());
     bench.see(Observation::Failed(error(3)));
     bench.poll(&bare, 5);
@@ -88,7 +93,8 @@ fn a_storm_is_counted_and_read_rarely_and_takes_no_memory() {
     for n in 0..10_000_u32 {
         let now = ms(50_000 + u64::from(n / 10));
         let scope = Scope::from_event(n % 7, n % 5);
-        let change = bench.gpu.apply(now, Observation::Xid { xid: Xid(n % 3000), scope }, &bench.policy);
+        let change =
+            bench.gpu.apply(now, Observation::Xid { xid: Xid(n % 3000), scope }, &bench.policy);
         raised += change.raised.len();
         if bench.gpu.next_reading().is_some_and(|due| due <= now) {
             reads += 1;

@@ -1,4 +1,5 @@
-//! Every Xid: its class, and what it does to a GPU under drivers with and without the recovery action.
+//! Every Xid: its class, and what it does to a GPU under drivers with and without the recovery
+//! action.
 
 use super::*;
 
@@ -66,7 +67,12 @@ const TABLE: &[(&[u32], Class, Then, Then)] = &[
     (&[170], Suspect, Told, Told),
     (&[171, 172], Detail, Silent, Silent),
     // Unused in the catalogue, and beyond it.
-    (&[1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24], Suspect, Told, Told),
+    (
+        &[1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24],
+        Suspect,
+        Told,
+        Told,
+    ),
     (&[26, 27, 28, 29, 30, 33, 34, 35, 36, 42, 47, 49, 50, 51, 52, 53, 55], Suspect, Told, Told),
     (&[56, 57, 58, 59, 61, 65, 73, 81, 87, 90, 91, 108, 111, 112, 113, 114], Suspect, Told, Told),
     (&[115, 116, 117, 118, 122, 124, 125, 138, 0, 173, 1000, u32::MAX], Suspect, Told, Told),
@@ -87,8 +93,16 @@ fn every_xid_has_its_class_and_does_what_the_class_says() {
     for (numbers, class, with_field, without_field) in TABLE {
         for number in *numbers {
             assert_eq!(Xid(*number).class(), *class, "class of Xid {number}");
-            assert_eq!(after(well(), *number), *with_field, "Xid {number}, with the recovery action");
-            assert_eq!(after(well_without_field(), *number), *without_field, "Xid {number}, without it");
+            assert_eq!(
+                after(well(), *number),
+                *with_field,
+                "Xid {number}, with the recovery action"
+            );
+            assert_eq!(
+                after(well_without_field(), *number),
+                *without_field,
+                "Xid {number}, without it"
+            );
         }
     }
 }
@@ -103,7 +117,8 @@ fn the_table_has_every_number_once() {
 
 #[test]
 fn only_what_is_not_in_the_catalogue_is_said_not_to_be() {
-    let known = (0..=200).filter(|number| Xid(*number).meaning() != "not in NVIDIA's catalogue").count();
+    let known =
+        (0..=200).filter(|number| Xid(*number).meaning() != "not in NVIDIA's catalogue").count();
     let described: usize = TABLE[..TABLE.len() - 4].iter().map(|row| row.0.len()).sum();
     assert_eq!(known, described);
 }

@@ -30,7 +30,8 @@ fn an_xid_that_counts_no_more_is_over_and_the_others_stay() {
 #[test]
 fn an_xid_that_was_let_pass_is_not_held_against_the_gpu_afterwards_and_the_next_one_is() {
     let mut bench = Bench::after(well());
-    let critical = policy(Rules { actions: [(Xid(94), Action::Unhealthy)].into(), ..Rules::default() });
+    let critical =
+        policy(Rules { actions: [(Xid(94), Action::Unhealthy)].into(), ..Rules::default() });
     bench.see(xid(94));
     assert_eq!(bench.judge_by(critical).raised, []);
     assert!(bench.is_healthy());
@@ -42,13 +43,18 @@ fn an_xid_that_was_let_pass_is_not_held_against_the_gpu_afterwards_and_the_next_
 fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it_is_not() {
     let fault = Fabric { state: FabricState::Completed, status: ReturnCode(999), health_mask: 0 };
     let broken = Reading { fabric: Some(fault), ..well() };
-    let pending = Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
+    let pending =
+        Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
     let bearing = |row_remap_pending, drain_p2p, fabric| {
-        thresholds(|t| (t.row_remap_pending, t.drain_p2p, t.fabric) = (row_remap_pending, drain_p2p, fabric))
+        thresholds(|t| {
+            (t.row_remap_pending, t.drain_p2p, t.fabric) = (row_remap_pending, drain_p2p, fabric)
+        })
     };
-    for (reading, word) in
-        [(broken, "fabric"), (pending, "row_remap_pending"), (asks_for(RecoveryAction::DrainP2p), "recovery_action")]
-    {
+    for (reading, word) in [
+        (broken, "fabric"),
+        (pending, "row_remap_pending"),
+        (asks_for(RecoveryAction::DrainP2p), "recovery_action"),
+    ] {
         let lenient = bearing(Weight::Degraded, Weight::Degraded, Weight::Degraded);
         let strict = bearing(Weight::Unhealthy, Weight::Unhealthy, Weight::Unhealthy);
         let mut bench = Bench::with(lenient.clone(), reading.clone());
@@ -58,7 +64,10 @@ fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it
         bench.poll(&reading, 5);
         assert_eq!(bench.words(), [word], "it still is so");
         assert_eq!(bench.judge_by(lenient).lifted.len(), 1);
-        assert!(bench.is_healthy() && !bench.gpu.degradations().is_empty(), "{word} is shown still");
+        assert!(
+            bench.is_healthy() && !bench.gpu.degradations().is_empty(),
+            "{word} is shown still"
+        );
         bench.poll(&well(), 1);
         assert!(bench.gpu.degradations().is_empty());
         assert_eq!(bench.judge_by(strict), Change::default(), "it is over");
@@ -84,7 +93,10 @@ fn with_health_checking_turned_off_what_nobody_would_look_at_is_over_and_an_outs
 #[test]
 fn a_latch_of_relapses_opens_where_more_are_borne() {
     let twice = |count_of| {
-        thresholds(move |t| t.relapses = Some(Relapses { count: count(count_of), window: Duration::from_secs(86_400) }))
+        thresholds(move |t| {
+            t.relapses =
+                Some(Relapses { count: count(count_of), window: Duration::from_secs(86_400) })
+        })
     };
     let mut bench = Bench::with(twice(2), well());
     for _ in 0..3 {

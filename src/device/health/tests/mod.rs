@@ -17,7 +17,8 @@ use super::*;
 use crate::device::gpu::Placement;
 
 /// Evidence of every kind.
-const EVIDENCE: [Evidence; 4] = [Evidence::NewBoot, Evidence::DriverReload, Evidence::GoneAndBack, Evidence::Operator];
+const EVIDENCE: [Evidence; 4] =
+    [Evidence::NewBoot, Evidence::DriverReload, Evidence::GoneAndBack, Evidence::Operator];
 
 /// A moment, in milliseconds.
 fn ms(milliseconds: u64) -> Moment {
@@ -33,7 +34,11 @@ fn well() -> Reading {
     Reading {
         recovery_action: Some(Ok(RecoveryAction::None)),
         remapped_rows: Some(RemappedRows::default()),
-        fabric: Some(Fabric { state: FabricState::Completed, status: ReturnCode(0), health_mask: 0 }),
+        fabric: Some(Fabric {
+            state: FabricState::Completed,
+            status: ReturnCode(0),
+            health_mask: 0,
+        }),
         probe: Some(Ok(())),
     }
 }

@@ -31,7 +31,10 @@ fn node(first: Reading) -> NodeHealth {
 
 fn polls(node: &mut NodeHealth, from: u64, reading: &Reading, times: u64) {
     for n in 1..=times {
-        node.apply(ms(from + n * 10_000), NodeObservation::EveryGpu(Observation::Poll(reading.clone())));
+        node.apply(
+            ms(from + n * 10_000),
+            NodeObservation::EveryGpu(Observation::Poll(reading.clone())),
+        );
     }
 }
 
@@ -52,7 +55,10 @@ fn one_gpu_fails_and_the_other_does_not() {
 #[test]
 fn an_xid_with_a_place_hits_the_slices_there() {
     let mut node = node(well());
-    node.apply(ms(2), on("GPU-a", Observation::Xid { xid: Xid(48), scope: Scope::from_event(3, 0) }));
+    node.apply(
+        ms(2),
+        on("GPU-a", Observation::Xid { xid: Xid(48), scope: Scope::from_event(3, 0) }),
+    );
     let slice = |gpu_instance| Offered::Slice(Placement { gpu_instance, compute_instance: 0 });
     assert!(!node.of(&uuid("GPU-a"), slice(3)).is_healthy());
     assert!(node.of(&uuid("GPU-a"), slice(4)).is_healthy());
@@ -101,7 +107,8 @@ fn a_fault_of_the_node_hits_all_and_goes_when_it_goes() {
 #[test]
 fn a_quarantine_may_come_before_its_gpu() {
     let mut node = node(well());
-    let both: BTreeMap<_, _> = [(uuid("GPU-b"), "fan".into()), (uuid("GPU-c"), "bent".into())].into();
+    let both: BTreeMap<_, _> =
+        [(uuid("GPU-b"), "fan".into()), (uuid("GPU-c"), "bent".into())].into();
     let changes = node.apply(ms(2), NodeObservation::Quarantine(both.clone()));
     assert_eq!(changes.keys().collect::<Vec<_>>(), [&uuid("GPU-b")]);
     let changes = node.apply(ms(3), enumeration(2, &["GPU-a", "GPU-b", "GPU-c"]));
@@ -248,12 +255,24 @@ fn what_the_policy_would_not_raise_today_is_not_recalled() {
 
 #[test]
 fn a_remembered_cause_that_makes_no_sense_is_reported_and_left_out() {
-    let cause = |kind: &str, number| RememberedCause { kind: kind.to_owned(), number, ..RememberedCause::default() };
-    let causes = vec![cause("xid", None), cause("gremlins", Some(1)), cause("fabric", None), cause("lost", None)];
+    let cause = |kind: &str, number| RememberedCause {
+        kind: kind.to_owned(),
+        number,
+        ..RememberedCause::default()
+    };
+    let causes = vec![
+        cause("xid", None),
+        cause("gremlins", Some(1)),
+        cause("fabric", None),
+        cause("lost", None),
+    ];
     let remembered = Remembered { epoch: epoch("b", "l"), gpus: [(uuid("GPU-a"), causes)].into() };
     let mut node = NodeHealth::new(Policy::default(), epoch("b", "l"));
     let findings = node.recall(ms(0), &remembered);
     assert_eq!(findings.len(), 3);
-    assert_eq!(findings[1].to_string(), "remembered cause \"gremlins\" of GPU-a is not known; it is left out");
+    assert_eq!(
+        findings[1].to_string(),
+        "remembered cause \"gremlins\" of GPU-a is not known; it is left out"
+    );
     assert_eq!(words(&node, "GPU-a"), ["lost"]);
 }

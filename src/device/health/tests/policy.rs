@@ -15,7 +15,8 @@ fn action(policy: &Policy, number: u32) -> Action {
 #[test]
 fn the_environment_does_what_nvidia_documents() {
     use Action::{Event, Ignore, RecoveryAction, Unhealthy};
-    // DP_DISABLE_HEALTHCHECKS, DP_ENABLE_HEALTHCHECKS, and what 13, 48, 109 and 154 then do; whether all is off.
+    // DP_DISABLE_HEALTHCHECKS, DP_ENABLE_HEALTHCHECKS, and what 13, 48, 109 and 154 then do;
+    // whether all is off.
     for (disable, enable, expected, off) in [
         ("", "", [Event, Unhealthy, RecoveryAction, RecoveryAction], false),
         ("48", "", [Event, Ignore, RecoveryAction, RecoveryAction], false),
@@ -35,7 +36,11 @@ fn the_environment_does_what_nvidia_documents() {
         let (overrides, findings) = Overrides::parse(disable, enable);
         assert_eq!(findings, [], "{disable:?} {enable:?}");
         let (policy, _) = Policy::new(Rules::default(), overrides);
-        assert_eq!([13, 48, 109, 154].map(|number| action(&policy, number)), expected, "{disable:?} {enable:?}");
+        assert_eq!(
+            [13, 48, 109, 154].map(|number| action(&policy, number)),
+            expected,
+            "{disable:?} {enable:?}"
+        );
         assert_eq!(policy.is_off(), off, "{disable:?} {enable:?}");
     }
 }
@@ -48,7 +53,10 @@ fn malformed_tokens_are_left_out_and_reported() {
     assert!(!overrides.enable.all);
     let tokens: Vec<_> = findings.iter().map(ToString::to_string).collect();
     assert_eq!(tokens.len(), 7);
-    assert_eq!(tokens[0], "DP_DISABLE_HEALTHCHECKS: \"x48\" is not an Xid, \"all\" or \"xids\"; it is left out");
+    assert_eq!(
+        tokens[0],
+        "DP_DISABLE_HEALTHCHECKS: \"x48\" is not an Xid, \"all\" or \"xids\"; it is left out"
+    );
     assert!(tokens[6].starts_with("DP_ENABLE_HEALTHCHECKS: \"al1\""));
 }
 
@@ -90,13 +98,18 @@ fn critical_xids_are_those_listed_or_all_but_the_ignored() {
         [8, 13, 109, 154].map(|number| action(&all, number)),
         [Action::Unhealthy, Action::Event, Action::RecoveryAction, Action::RecoveryAction,]
     );
-    let all = policy(Rules { critical: Critical::All, ignored: Some(xids(&[8])), ..Rules::default() });
+    let all =
+        policy(Rules { critical: Critical::All, ignored: Some(xids(&[8])), ..Rules::default() });
     assert_eq!([8, 13].map(|number| action(&all, number)), [Action::Ignore, Action::Unhealthy]);
 }
 
 #[test]
 fn the_environment_stands_above_the_file() {
-    let rules = Rules { disabled: true, actions: [(Xid(64), Action::Unhealthy)].into(), ..Rules::default() };
+    let rules = Rules {
+        disabled: true,
+        actions: [(Xid(64), Action::Unhealthy)].into(),
+        ..Rules::default()
+    };
     let (policy, _) = Policy::new(rules.clone(), Overrides::parse("", "48").0);
     assert_eq!([48, 64].map(|number| action(&policy, number)), [Action::Unhealthy, Action::Ignore]);
     let (policy, _) = Policy::new(Rules { disabled: false, ..rules }, Overrides::parse("64", "").0);
@@ -131,7 +144,10 @@ fn with_health_checking_off_only_discovery_and_people_make_a_gpu_unhealthy() {
     ] {
         bench.see(observation);
     }
-    bench.poll(&Reading { remapped_rows: Some(RemappedRows { pending: true, failure: true }), ..well() }, 5);
+    bench.poll(
+        &Reading { remapped_rows: Some(RemappedRows { pending: true, failure: true }), ..well() },
+        5,
+    );
     assert!(bench.is_healthy());
     assert_eq!(bench.gpu.xids().get(&Xid(79)), Some(&1), "it is counted all the same");
     bench.see(Observation::NotEnumerated);

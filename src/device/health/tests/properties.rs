@@ -8,7 +8,9 @@ use super::*;
 
 fn scope() -> impl Strategy<Value = Scope> {
     let id = || prop_oneof![0..3_u32, Just(u32::MAX)];
-    (id(), id()).prop_map(|(gpu_instance, compute_instance)| Scope::from_event(gpu_instance, compute_instance))
+    (id(), id()).prop_map(|(gpu_instance, compute_instance)| {
+        Scope::from_event(gpu_instance, compute_instance)
+    })
 }
 
 fn any_xid() -> impl Strategy<Value = Xid> {
@@ -24,18 +26,31 @@ fn answer<T: std::fmt::Debug + Clone + 'static>(
 
 fn reading() -> impl Strategy<Value = Reading> {
     let action = prop_oneof![5 => Just(0), 1 => 0..10_u32].prop_map(RecoveryAction::from);
-    let rows =
-        (any::<bool>(), prop::bool::weighted(0.1)).prop_map(|(pending, failure)| RemappedRows { pending, failure });
-    let fabric = (0..5_u32, prop_oneof![Just(0), Just(999)], any::<u32>()).prop_map(|(state, status, health_mask)| {
-        Fabric { state: state.into(), status: ReturnCode(status), health_mask }
-    });
-    (answer(action), prop::option::of(rows), prop::option::weighted(0.2, fabric), answer(Just(()))).prop_map(
-        |(recovery_action, remapped_rows, fabric, probe)| Reading { recovery_action, remapped_rows, fabric, probe },
-    )
+    let rows = (any::<bool>(), prop::bool::weighted(0.1))
+        .prop_map(|(pending, failure)| RemappedRows { pending, failure });
+    let fabric = (0..5_u32, prop_oneof![Just(0), Just(999)], any::<u32>()).prop_map(
+        |(state, status, health_mask)| Fabric {
+            state: state.into(),
+            status: ReturnCode(status),
+            health_mask,
+        },
+    );
+    (answer(action), prop::option::of(rows), prop::option::weighted(0.2, fabric), answer(Just(())))
+        .prop_map(|(recovery_action, remapped_rows, fabric, probe)| Reading {
+            recovery_action,
+            remapped_rows,
+            fabric,
+            probe,
+        })
 }
 
 fn evidence() -> impl Strategy<Value = Evidence> {
-    prop::sample::select(vec![Evidence::NewBoot, Evidence::DriverReload, Evidence::GoneAndBack, Evidence::Operator])
+    prop::sample::select(vec![
+        Evidence::NewBoot,
+        Evidence::DriverReload,
+        Evidence::GoneAndBack,
+        Evidence::Operator,
+    ])
 }
 
 /// What speaks against a GPU, at once and by itself.
@@ -80,7 +95,8 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         |((polls, misses, suspicion, quiet), relapses, rows, p2p, fabric, disable, enable)| {
             let thresholds = Thresholds {
                 recovery_polls: count(polls),
-                relapses: relapses.map(|(times, window)| Relapses { count: count(times), window: ms(window).0 }),
+                relapses: relapses
+                    .map(|(times, window)| Relapses { count: count(times), window: ms(window).0 }),
                 misses: count(misses),
                 suspicion: ms(suspicion).0,
                 quiet: quiet.map(|quiet| ms(quiet).0),
@@ -88,7 +104,11 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 drain_p2p: p2p,
                 fabric,
             };
-            Policy::new(Rules { thresholds, ..Rules::default() }, Overrides::parse(disable, enable).0).0
+            Policy::new(
+                Rules { thresholds, ..Rules::default() },
+                Overrides::parse(disable, enable).0,
+            )
+            .0
         },
     )
 }
@@ -100,7 +120,9 @@ fn history() -> impl Strategy<Value = Vec<(u64, Observation)>> {
 
 fn devices() -> Vec<Offered> {
     let slices = (0..4).flat_map(|gpu_instance| {
-        (0..4).map(move |compute_instance| Offered::Slice(Placement { gpu_instance, compute_instance }))
+        (0..4).map(move |compute_instance| {
+            Offered::Slice(Placement { gpu_instance, compute_instance })
+        })
     });
     slices.chain([Offered::Whole]).collect()
 }
@@ -238,7 +260,8 @@ proptest! {
     }
 
     #[test]
-    fn no_text_of_the_environment_is_too_strange(disable in ".{0,40}", enable in "[-+0-9a-zA-Z, ]{0,40}") {
+    fn no_text_of_the_environment_is_too_strange(disable in ".{0,40}", enable in "[-+0-9a-zA-Z, \
+        ]{0,40}") {
         let (overrides, _) = Overrides::parse(&disable, &enable);
         let (policy, _) = Policy::new(Rules::default(), overrides);
         prop_assert!(!policy.is_off() || policy.action(Xid(48)) == Action::Ignore);

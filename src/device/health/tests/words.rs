@@ -39,8 +39,14 @@ fn actions_read_back() {
 #[test]
 fn kinds_are_ordered_and_have_different_words() {
     assert!(Kind::ALL.is_sorted());
-    assert_eq!(Kind::ALL.map(Kind::word).into_iter().collect::<BTreeSet<_>>().len(), Kind::ALL.len());
-    assert_eq!(Degradation::ALL.map(Degradation::word).into_iter().collect::<BTreeSet<_>>().len(), 6);
+    assert_eq!(
+        Kind::ALL.map(Kind::word).into_iter().collect::<BTreeSet<_>>().len(),
+        Kind::ALL.len()
+    );
+    assert_eq!(
+        Degradation::ALL.map(Degradation::word).into_iter().collect::<BTreeSet<_>>().len(),
+        6
+    );
 }
 
 fn one_of_each_cause() -> Vec<Cause> {
@@ -90,7 +96,9 @@ fn the_scope_of_an_event_is_as_far_as_nvml_could_trace_it() {
 
 #[test]
 fn a_scope_covers_the_devices_in_it_and_the_gpu_offered_whole() {
-    let slice = |gpu_instance, compute_instance| Offered::Slice(Placement { gpu_instance, compute_instance });
+    let slice = |gpu_instance, compute_instance| {
+        Offered::Slice(Placement { gpu_instance, compute_instance })
+    };
     let compute = Scope::ComputeInstance(Placement { gpu_instance: 3, compute_instance: 1 });
     for (scope, device, covered) in [
         (Scope::Gpu, Offered::Whole, true),
@@ -109,16 +117,28 @@ fn a_scope_covers_the_devices_in_it_and_the_gpu_offered_whole() {
 
 #[test]
 fn the_fabric_is_faulty_only_where_there_is_one() {
-    let fabric = |state, status, health_mask| Fabric { state, status: ReturnCode(status), health_mask };
+    let fabric =
+        |state, status, health_mask| Fabric { state, status: ReturnCode(status), health_mask };
     let completed = FabricState::Completed;
-    // From the high bits to the low: the configuration, then conditions that are 1 (true) or 2 (false).
-    let mask =
-        |configuration: u32, conditions: [u32; 4]| conditions.iter().fold(configuration, |mask, c| mask << 2 | c);
+    // From the high bits to the low: the configuration, then conditions that are 1 (true) or 2
+    // (false).
+    let mask = |configuration: u32, conditions: [u32; 4]| {
+        conditions.iter().fold(configuration, |mask, c| mask << 2 | c)
+    };
     for (fabric, fault) in [
         (fabric(FabricState::NotSupported, 999, u32::MAX), None),
-        (fabric(FabricState::NotStarted, 0, 0), Some(FabricFault::NotJoined(FabricState::NotStarted))),
-        (fabric(FabricState::InProgress, 0, 0), Some(FabricFault::NotJoined(FabricState::InProgress))),
-        (fabric(FabricState::Unknown(9), 0, 0), Some(FabricFault::NotJoined(FabricState::Unknown(9)))),
+        (
+            fabric(FabricState::NotStarted, 0, 0),
+            Some(FabricFault::NotJoined(FabricState::NotStarted)),
+        ),
+        (
+            fabric(FabricState::InProgress, 0, 0),
+            Some(FabricFault::NotJoined(FabricState::InProgress)),
+        ),
+        (
+            fabric(FabricState::Unknown(9), 0, 0),
+            Some(FabricFault::NotJoined(FabricState::Unknown(9))),
+        ),
         (fabric(completed, 0, 0), None),
         (fabric(completed, 999, 0), Some(FabricFault::Failed(ReturnCode(999)))),
         (fabric(completed, 0, mask(1, [2, 2, 2, 2])), None),

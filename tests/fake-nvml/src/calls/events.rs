@@ -15,12 +15,23 @@ use crate::journal;
 const WHOLE_GPU: c_uint = c_uint::MAX;
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(device: nvmlDevice_t, types: Out<c_ulonglong>) -> nvmlReturn_t {
-    answer(|| on_gpu("nvmlDeviceGetSupportedEventTypes", device, |device| types.set(device.gpu().supported_events)))
+unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
+    device: nvmlDevice_t,
+    types: Out<c_ulonglong>,
+) -> nvmlReturn_t {
+    answer(|| {
+        on_gpu("nvmlDeviceGetSupportedEventTypes", device, |device| {
+            types.set(device.gpu().supported_events)
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceRegisterEvents(device: nvmlDevice_t, types: c_ulonglong, set: nvmlEventSet_t) -> nvmlReturn_t {
+extern "C" fn nvmlDeviceRegisterEvents(
+    device: nvmlDevice_t,
+    types: c_ulonglong,
+    set: nvmlEventSet_t,
+) -> nvmlReturn_t {
     answer(|| register("nvmlDeviceRegisterEvents", device, types, set))
 }
 
@@ -57,7 +68,12 @@ extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
     answer(|| free_set("nvmlEventSetFree", set))
 }
 
-fn next_event(function: &str, set: nvmlEventSet_t, data: Out<nvmlEventData_t>, timeout_ms: c_uint) -> Answer {
+fn next_event(
+    function: &str,
+    set: nvmlEventSet_t,
+    data: Out<nvmlEventData_t>,
+    timeout_ms: c_uint,
+) -> Answer {
     if data.is_null() {
         return Err(INVALID_ARGUMENT);
     }

@@ -137,19 +137,24 @@ fn field(device: &Device, field: c_uint) -> Result<Value, Code> {
     let rows = remapped_rows(device);
     match field {
         field_id::NVML_FI_DEV_ECC_CURRENT | field_id::NVML_FI_DEV_ECC_PENDING => Ok(Value::Int(1)),
-        field_id::NVML_FI_DEV_ECC_SBE_VOL_TOTAL | field_id::NVML_FI_DEV_ECC_SBE_AGG_TOTAL => Ok(Value::Long(0)),
+        field_id::NVML_FI_DEV_ECC_SBE_VOL_TOTAL | field_id::NVML_FI_DEV_ECC_SBE_AGG_TOTAL => {
+            Ok(Value::Long(0))
+        }
         field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL | field_id::NVML_FI_DEV_ECC_DBE_AGG_TOTAL => {
             Ok(Value::Long(gpu.ecc_uncorrected))
         }
         field_id::NVML_FI_DEV_REMAPPED_COR => rows.map(|rows| Value::Long(rows.correctable.into())),
-        field_id::NVML_FI_DEV_REMAPPED_UNC => rows.map(|rows| Value::Long(rows.uncorrectable.into())),
+        field_id::NVML_FI_DEV_REMAPPED_UNC => {
+            rows.map(|rows| Value::Long(rows.uncorrectable.into()))
+        }
         field_id::NVML_FI_DEV_REMAPPED_PENDING => rows.map(|rows| Value::Long(rows.pending.into())),
         field_id::NVML_FI_DEV_REMAPPED_FAILURE => rows.map(|rows| Value::Long(rows.failure.into())),
         field_id::NVML_FI_DEV_PERF_POLICY_POWER => Ok(Value::Long(0)),
-        field_id::NVML_FI_DEV_PCIE_REPLAY_COUNTER | field_id::NVML_FI_DEV_PCIE_REPLAY_ROLLOVER_COUNTER => {
-            Ok(Value::Int(0))
-        }
-        field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION if device.state().driver.recovery_action_supported => {
+        field_id::NVML_FI_DEV_PCIE_REPLAY_COUNTER
+        | field_id::NVML_FI_DEV_PCIE_REPLAY_ROLLOVER_COUNTER => Ok(Value::Int(0)),
+        field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
+            if device.state().driver.recovery_action_supported =>
+        {
             Ok(Value::Int(gpu.recovery_action))
         }
         field_id::NVML_FI_MAX.. => Err(INVALID_ARGUMENT),

@@ -12,7 +12,11 @@ use crate::ffi::{Out, answer, struct_version};
 use crate::pci::BusId;
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetUUID(device: nvmlDevice_t, uuid: Out<c_char>, length: c_uint) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetUUID(
+    device: nvmlDevice_t,
+    uuid: Out<c_char>,
+    length: c_uint,
+) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetUUID", device, |device| {
             let text = device.mig().map_or(&device.gpu().uuid, |mig| &mig.uuid);
@@ -22,7 +26,11 @@ unsafe extern "C" fn nvmlDeviceGetUUID(device: nvmlDevice_t, uuid: Out<c_char>, 
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetName(device: nvmlDevice_t, name: Out<c_char>, length: c_uint) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetName(
+    device: nvmlDevice_t,
+    name: Out<c_char>,
+    length: c_uint,
+) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetName", device, |device| {
             let own = device.mig().and_then(|mig| mig.name.as_ref());
@@ -37,12 +45,19 @@ unsafe extern "C" fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: Out<c_uint>
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMinorNumber(device: nvmlDevice_t, minor: Out<c_uint>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMinorNumber(
+    device: nvmlDevice_t,
+    minor: Out<c_uint>,
+) -> nvmlReturn_t {
     answer(|| on_gpu("nvmlDeviceGetMinorNumber", device, |device| minor.set(device.gpu().minor)))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetSerial(device: nvmlDevice_t, serial: Out<c_char>, length: c_uint) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetSerial(
+    device: nvmlDevice_t,
+    serial: Out<c_char>,
+    length: c_uint,
+) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetSerial", device, |device| match device.gpu().serial.as_str() {
             "" => Err(NOT_SUPPORTED),
@@ -52,22 +67,34 @@ unsafe extern "C" fn nvmlDeviceGetSerial(device: nvmlDevice_t, serial: Out<c_cha
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(
+    device: nvmlDevice_t,
+    pci: Out<nvmlPciInfo_t>,
+) -> nvmlReturn_t {
     answer(|| pci_info("nvmlDeviceGetPciInfo_v3", device, pci))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetPciInfo_v2(device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetPciInfo_v2(
+    device: nvmlDevice_t,
+    pci: Out<nvmlPciInfo_t>,
+) -> nvmlReturn_t {
     answer(|| pci_info("nvmlDeviceGetPciInfo_v2", device, pci))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetPciInfo(device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetPciInfo(
+    device: nvmlDevice_t,
+    pci: Out<nvmlPciInfo_t>,
+) -> nvmlReturn_t {
     answer(|| pci_info("nvmlDeviceGetPciInfo", device, pci))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMemoryInfo(device: nvmlDevice_t, memory: Out<nvmlMemory_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMemoryInfo(
+    device: nvmlDevice_t,
+    memory: Out<nvmlMemory_t>,
+) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetMemoryInfo", device, |device| {
             let Memory { total, reserved } = Memory::of(device);
@@ -77,7 +104,10 @@ unsafe extern "C" fn nvmlDeviceGetMemoryInfo(device: nvmlDevice_t, memory: Out<n
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: nvmlDevice_t, memory: Out<nvmlMemory_v2_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
+    device: nvmlDevice_t,
+    memory: Out<nvmlMemory_v2_t>,
+) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetMemoryInfo_v2", device, |device| {
             let version = memory.cast::<c_uint>().get()?;
@@ -85,7 +115,13 @@ unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: nvmlDevice_t, memory: Ou
                 return Err(ARGUMENT_VERSION_MISMATCH);
             }
             let Memory { total, reserved } = Memory::of(device);
-            memory.set(nvmlMemory_v2_t { version, total, reserved, free: total - reserved, used: 0 })
+            memory.set(nvmlMemory_v2_t {
+                version,
+                total,
+                reserved,
+                free: total - reserved,
+                used: 0,
+            })
         })
     })
 }
@@ -121,7 +157,10 @@ unsafe extern "C" fn nvmlDeviceGetBrand(device: nvmlDevice_t, brand: Out<c_uint>
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetArchitecture(device: nvmlDevice_t, architecture: Out<c_uint>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetArchitecture(
+    device: nvmlDevice_t,
+    architecture: Out<c_uint>,
+) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetArchitecture", device, |device| {
             architecture.set(match device.gpu().compute_capability {

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::ffi::c_uint;
 
 use nvml_wrapper_sys::bindings::{
-    nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstancePlacement_t, nvmlDevice_t, nvmlGpuInstance_t,
-    nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t, nvmlGpuInstanceProfileInfo_v2_t,
-    nvmlGpuInstanceProfileInfo_v3_t, nvmlReturn_t,
+    nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstancePlacement_t, nvmlDevice_t,
+    nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t,
+    nvmlGpuInstanceProfileInfo_t, nvmlGpuInstanceProfileInfo_v2_t, nvmlGpuInstanceProfileInfo_v3_t,
+    nvmlReturn_t,
 };
 
 use super::mig::mig_of;
-use crate::code::{ARGUMENT_VERSION_MISMATCH, Answer, Code, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, UNKNOWN};
+use crate::code::{
+    ARGUMENT_VERSION_MISMATCH, Answer, Code, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, UNKNOWN,
+};
 use crate::driver::{Device, Instance, on_gpu, on_instance};
 use crate::ffi::{Out, answer, c_array, struct_version};
 use crate::handles::Target;
@@ -24,7 +27,9 @@ unsafe extern "C" fn nvmlDeviceGetGpuInstanceProfileInfo(
     info: Out<nvmlGpuInstanceProfileInfo_t>,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_gpu("nvmlDeviceGetGpuInstanceProfileInfo", device, |device| info.set(profile_of(device, profile)?.info()))
+        on_gpu("nvmlDeviceGetGpuInstanceProfileInfo", device, |device| {
+            info.set(profile_of(device, profile)?.info())
+        })
     })
 }
 
@@ -84,7 +89,11 @@ unsafe extern "C" fn nvmlGpuInstanceGetInfo(
     instance: nvmlGpuInstance_t,
     info: Out<nvmlGpuInstanceInfo_t>,
 ) -> nvmlReturn_t {
-    answer(|| on_gpu_instance("nvmlGpuInstanceGetInfo", instance, |instance| info.set(gpu_instance_info(instance)?)))
+    answer(|| {
+        on_gpu_instance("nvmlGpuInstanceGetInfo", instance, |instance| {
+            info.set(gpu_instance_info(instance)?)
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -170,7 +179,11 @@ fn versioned_info(profile: &MigProfile, out: Out<nvmlGpuInstanceProfileInfo_v2_t
 }
 
 /// A call on a GPU instance; the handle of a compute instance is not one.
-fn on_gpu_instance(function: &str, instance: nvmlGpuInstance_t, body: impl FnOnce(&Instance) -> Answer) -> Answer {
+fn on_gpu_instance(
+    function: &str,
+    instance: nvmlGpuInstance_t,
+    body: impl FnOnce(&Instance) -> Answer,
+) -> Answer {
     on_instance(function, instance, |instance| match instance.compute_instance {
         None => body(instance),
         Some(_) => Err(INVALID_ARGUMENT),
@@ -183,7 +196,9 @@ fn on_compute_instance(
     instance: nvmlComputeInstance_t,
     body: impl FnOnce(&Instance, u32) -> Answer,
 ) -> Answer {
-    on_instance(function, instance, |instance| body(instance, instance.compute_instance.ok_or(INVALID_ARGUMENT)?))
+    on_instance(function, instance, |instance| {
+        body(instance, instance.compute_instance.ok_or(INVALID_ARGUMENT)?)
+    })
 }
 
 /// The GPU instances by id, each with one of its MIG devices.

@@ -3,11 +3,13 @@
 use std::ffi::{c_uint, c_ulong, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    self as nvml, nvmlDevice_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t, nvmlGpuFabricInfo_v3_t, nvmlPciInfo_t,
-    nvmlReturn_t,
+    self as nvml, nvmlDevice_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t,
+    nvmlGpuFabricInfo_v3_t, nvmlPciInfo_t, nvmlReturn_t,
 };
 
-use crate::code::{ARGUMENT_VERSION_MISMATCH, Answer, Code, INVALID_ARGUMENT, NOT_SUPPORTED, UNKNOWN};
+use crate::code::{
+    ARGUMENT_VERSION_MISMATCH, Answer, Code, INVALID_ARGUMENT, NOT_SUPPORTED, UNKNOWN,
+};
 use crate::driver::{Device, on_gpu};
 use crate::ffi::{Out, answer, struct_version};
 use crate::pci::BusId;
@@ -19,8 +21,16 @@ const MAX_LINKS: usize = 18;
 const NVSWITCH: u32 = 0x22A3_10DE;
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetNvLinkState(device: nvmlDevice_t, link: c_uint, active: Out<c_uint>) -> nvmlReturn_t {
-    answer(|| on_gpu("nvmlDeviceGetNvLinkState", device, |device| active.set(link_of(device, link)?.active.into())))
+unsafe extern "C" fn nvmlDeviceGetNvLinkState(
+    device: nvmlDevice_t,
+    link: c_uint,
+    active: Out<c_uint>,
+) -> nvmlReturn_t {
+    answer(|| {
+        on_gpu("nvmlDeviceGetNvLinkState", device, |device| {
+            active.set(link_of(device, link)?.active.into())
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -29,7 +39,11 @@ unsafe extern "C" fn nvmlDeviceGetNvLinkVersion(
     link: c_uint,
     version: Out<c_uint>,
 ) -> nvmlReturn_t {
-    answer(|| on_gpu("nvmlDeviceGetNvLinkVersion", device, |device| version.set(link_of(device, link)?.version)))
+    answer(|| {
+        on_gpu("nvmlDeviceGetNvLinkVersion", device, |device| {
+            version.set(link_of(device, link)?.version)
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -103,8 +117,15 @@ unsafe extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(device: nvmlDevice_t, info: Out<nvmlGpuFabricInfo_t>) -> nvmlReturn_t {
-    answer(|| on_gpu("nvmlDeviceGetGpuFabricInfo", device, |device| info.cast().set(fabric_words(fabric_of(device)?))))
+unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(
+    device: nvmlDevice_t,
+    info: Out<nvmlGpuFabricInfo_t>,
+) -> nvmlReturn_t {
+    answer(|| {
+        on_gpu("nvmlDeviceGetGpuFabricInfo", device, |device| {
+            info.cast().set(fabric_words(fabric_of(device)?))
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -112,7 +133,11 @@ unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
     device: nvmlDevice_t,
     info: Out<nvmlGpuFabricInfo_v2_t>,
 ) -> nvmlReturn_t {
-    answer(|| on_gpu("nvmlDeviceGetGpuFabricInfoV", device, |device| versioned_fabric(fabric_of(device)?, info)))
+    answer(|| {
+        on_gpu("nvmlDeviceGetGpuFabricInfoV", device, |device| {
+            versioned_fabric(fabric_of(device)?, info)
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -175,7 +200,8 @@ unsafe extern "C" fn nvmlDeviceGetMemoryAffinity(
             }
             for word in 0..words {
                 let here = word == numa / c_ulong::BITS;
-                node_set.set_at(word as usize, if here { 1 << (numa % c_ulong::BITS) } else { 0 })?;
+                node_set
+                    .set_at(word as usize, if here { 1 << (numa % c_ulong::BITS) } else { 0 })?;
             }
             Ok(())
         })
@@ -186,14 +212,23 @@ unsafe extern "C" fn nvmlDeviceGetMemoryAffinity(
 fn link_of(device: &Device, link: c_uint) -> Result<&NvLink, Code> {
     let links = &device.gpu().nvlinks;
     let link = link as usize;
-    links.get(link).ok_or(if link < MAX_LINKS || links.is_empty() { NOT_SUPPORTED } else { INVALID_ARGUMENT })
+    links.get(link).ok_or(if link < MAX_LINKS || links.is_empty() {
+        NOT_SUPPORTED
+    } else {
+        INVALID_ARGUMENT
+    })
 }
 
 fn active_link(device: &Device, link: c_uint) -> Result<&NvLink, Code> {
     Some(link_of(device, link)?).filter(|link| link.active).ok_or(NOT_SUPPORTED)
 }
 
-fn remote_pci(function: &str, device: nvmlDevice_t, link: c_uint, pci: Out<nvmlPciInfo_t>) -> Answer {
+fn remote_pci(
+    function: &str,
+    device: nvmlDevice_t,
+    link: c_uint,
+    pci: Out<nvmlPciInfo_t>,
+) -> Answer {
     on_gpu(function, device, |device| {
         let remote = &active_link(device, link)?.remote_pci_bus_id;
         let bus_id = BusId::parse(remote).ok_or(UNKNOWN)?;
@@ -211,10 +246,11 @@ fn is_at(gpu: &Gpu, bus_id: &str) -> bool {
 fn joined(one: &Gpu, other: &Gpu) -> bool {
     one.nvlinks.iter().filter(|link| link.active).any(|link| {
         is_at(other, &link.remote_pci_bus_id)
-            || other
-                .nvlinks
-                .iter()
-                .any(|back| back.active && back.remote_type == 2 && back.remote_pci_bus_id == link.remote_pci_bus_id)
+            || other.nvlinks.iter().any(|back| {
+                back.active
+                    && back.remote_type == 2
+                    && back.remote_pci_bus_id == link.remote_pci_bus_id
+            })
     })
 }
 
@@ -238,7 +274,8 @@ fn versioned_fabric(fabric: &Fabric, out: Out<nvmlGpuFabricInfo_v2_t>) -> Answer
     }
 }
 
-/// `nvmlGpuFabricInfo_t` as words: its last field is one byte, and some clients read the padding with it.
+/// `nvmlGpuFabricInfo_t` as words: its last field is one byte, and some clients read the padding
+/// with it.
 fn fabric_words(fabric: &Fabric) -> [u32; 7] {
     let mut words = [0; 7];
     for (word, bytes) in words.iter_mut().zip(fabric.cluster_uuid.as_chunks().0) {
@@ -248,8 +285,8 @@ fn fabric_words(fabric: &Fabric) -> [u32; 7] {
     words
 }
 
-/// `NVML_GPU_FABRIC_HEALTH_SUMMARY_*`: four fields of two bits in which 1 is a fault, and one of four bits in
-/// which 2 and above are.
+/// `NVML_GPU_FABRIC_HEALTH_SUMMARY_*`: four fields of two bits in which 1 is a fault, and one of
+/// four bits in which 2 and above are.
 fn health_summary(mask: u32) -> u32 {
     let faulty = (0..8).step_by(2).any(|shift| mask >> shift & 0b11 == 1) || mask >> 8 & 0b1111 > 1;
     match mask {
@@ -260,7 +297,12 @@ fn health_summary(mask: u32) -> u32 {
 }
 
 /// A call about two GPUs. The gate looks at each.
-fn on_pair(function: &str, one: nvmlDevice_t, other: nvmlDevice_t, body: impl FnOnce(&Gpu, &Gpu) -> Answer) -> Answer {
+fn on_pair(
+    function: &str,
+    one: nvmlDevice_t,
+    other: nvmlDevice_t,
+    body: impl FnOnce(&Gpu, &Gpu) -> Answer,
+) -> Answer {
     on_gpu(function, one, |one| on_gpu(function, other, |other| body(one.gpu(), other.gpu())))
 }
 

@@ -21,27 +21,42 @@ unsafe extern "C" fn nvmlDeviceGetCount(count: Out<c_uint>) -> nvmlReturn_t {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(
+    index: c_uint,
+    device: Out<nvmlDevice_t>,
+) -> nvmlReturn_t {
     answer(|| by_index("nvmlDeviceGetHandleByIndex_v2", index, device))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByIndex(index: c_uint, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetHandleByIndex(
+    index: c_uint,
+    device: Out<nvmlDevice_t>,
+) -> nvmlReturn_t {
     answer(|| by_index("nvmlDeviceGetHandleByIndex", index, device))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: Text, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
+    bus_id: Text,
+    device: Out<nvmlDevice_t>,
+) -> nvmlReturn_t {
     answer(|| by_bus_id("nvmlDeviceGetHandleByPciBusId_v2", &bus_id, device))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId(bus_id: Text, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId(
+    bus_id: Text,
+    device: Out<nvmlDevice_t>,
+) -> nvmlReturn_t {
     answer(|| by_bus_id("nvmlDeviceGetHandleByPciBusId", &bus_id, device))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleBySerial(serial: Text, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetHandleBySerial(
+    serial: Text,
+    device: Out<nvmlDevice_t>,
+) -> nvmlReturn_t {
     answer(|| {
         let serial = serial.read()?;
         let find = |state: &State| gpu_where(state, |gpu| gpu.serial == serial);
@@ -50,7 +65,10 @@ unsafe extern "C" fn nvmlDeviceGetHandleBySerial(serial: Text, device: Out<nvmlD
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: Text, device: Out<nvmlDevice_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
+    uuid: Text,
+    device: Out<nvmlDevice_t>,
+) -> nvmlReturn_t {
     answer(|| {
         let uuid = uuid.read()?;
         sought("nvmlDeviceGetHandleByUUID", device, |state| uuid_of_any(state, &uuid))
@@ -70,10 +88,16 @@ fn by_index(function: &str, index: c_uint, device: Out<nvmlDevice_t>) -> Answer 
 
 fn by_bus_id(function: &str, bus_id: &Text, device: Out<nvmlDevice_t>) -> Answer {
     let bus_id = BusId::parse(&bus_id.read()?).ok_or(INVALID_ARGUMENT)?;
-    sought(function, device, |state| gpu_where(state, |gpu| BusId::parse(&gpu.pci_bus_id).as_ref() == Some(&bus_id)))
+    sought(function, device, |state| {
+        gpu_where(state, |gpu| BusId::parse(&gpu.pci_bus_id).as_ref() == Some(&bus_id))
+    })
 }
 
-fn sought(function: &str, device: Out<nvmlDevice_t>, find: impl Fn(&State) -> Result<Sought, Code>) -> Answer {
+fn sought(
+    function: &str,
+    device: Out<nvmlDevice_t>,
+    find: impl Fn(&State) -> Result<Sought, Code>,
+) -> Answer {
     let handle = look_up(function, find)?;
     device.set(handle)
 }

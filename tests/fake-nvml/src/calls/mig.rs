@@ -29,7 +29,10 @@ unsafe extern "C" fn nvmlDeviceGetMigMode(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(device: nvmlDevice_t, count: Out<c_uint>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(
+    device: nvmlDevice_t,
+    count: Out<c_uint>,
+) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetMaxMigDeviceCount", device, |device| {
             let enabled = device.gpu().mig.as_ref().is_some_and(|mig| mig.enabled);
@@ -67,12 +70,22 @@ unsafe extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(device: nvmlDevice_t, is_mig: Out<c_uint>) -> nvmlReturn_t {
-    answer(|| on_device("nvmlDeviceIsMigDeviceHandle", device, |device| is_mig.set(device.mig().is_some().into())))
+unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(
+    device: nvmlDevice_t,
+    is_mig: Out<c_uint>,
+) -> nvmlReturn_t {
+    answer(|| {
+        on_device("nvmlDeviceIsMigDeviceHandle", device, |device| {
+            is_mig.set(device.mig().is_some().into())
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetGpuInstanceId(device: nvmlDevice_t, id: Out<c_uint>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetGpuInstanceId(
+    device: nvmlDevice_t,
+    id: Out<c_uint>,
+) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetGpuInstanceId", device, |device| {
             id.set(device.mig().ok_or(INVALID_ARGUMENT)?.gpu_instance)
@@ -81,7 +94,10 @@ unsafe extern "C" fn nvmlDeviceGetGpuInstanceId(device: nvmlDevice_t, id: Out<c_
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetComputeInstanceId(device: nvmlDevice_t, id: Out<c_uint>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetComputeInstanceId(
+    device: nvmlDevice_t,
+    id: Out<c_uint>,
+) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetComputeInstanceId", device, |device| {
             id.set(device.mig().ok_or(INVALID_ARGUMENT)?.compute_instance)
@@ -110,7 +126,11 @@ pub(super) fn mig_of(device: &Device) -> Result<&Mig, Code> {
     device.gpu().mig.as_ref().ok_or(NOT_SUPPORTED)
 }
 
-fn device_attributes(function: &str, device: nvmlDevice_t, attributes: Out<nvmlDeviceAttributes_t>) -> Answer {
+fn device_attributes(
+    function: &str,
+    device: nvmlDevice_t,
+    attributes: Out<nvmlDeviceAttributes_t>,
+) -> Answer {
     on_device(function, device, |device| {
         let mig = device.mig().ok_or(NOT_SUPPORTED)?;
         attributes.set(nvmlDeviceAttributes_t {

@@ -103,22 +103,35 @@ unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
     utilization: Out<nvmlUtilization_t>,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_gpu("nvmlDeviceGetUtilizationRates", device, |_| utilization.set(nvmlUtilization_t { gpu: 0, memory: 0 }))
+        on_gpu("nvmlDeviceGetUtilizationRates", device, |_| {
+            utilization.set(nvmlUtilization_t { gpu: 0, memory: 0 })
+        })
     })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetClockInfo(device: nvmlDevice_t, _clock: c_uint, mhz: Out<c_uint>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetClockInfo(
+    device: nvmlDevice_t,
+    _clock: c_uint,
+    mhz: Out<c_uint>,
+) -> nvmlReturn_t {
     answer(|| on_gpu("nvmlDeviceGetClockInfo", device, |_| mhz.set(345)))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMaxClockInfo(device: nvmlDevice_t, _clock: c_uint, mhz: Out<c_uint>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetMaxClockInfo(
+    device: nvmlDevice_t,
+    _clock: c_uint,
+    mhz: Out<c_uint>,
+) -> nvmlReturn_t {
     answer(|| on_gpu("nvmlDeviceGetMaxClockInfo", device, |_| mhz.set(1980)))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetBAR1MemoryInfo(device: nvmlDevice_t, memory: Out<nvmlBAR1Memory_t>) -> nvmlReturn_t {
+unsafe extern "C" fn nvmlDeviceGetBAR1MemoryInfo(
+    device: nvmlDevice_t,
+    memory: Out<nvmlBAR1Memory_t>,
+) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetBAR1MemoryInfo", device, |_| {
             memory.set(nvmlBAR1Memory_t { bar1Total: 128 << 30, bar1Free: 128 << 30, bar1Used: 0 })
@@ -135,6 +148,12 @@ unsafe extern "C" fn nvmlDeviceGetVbiosVersion(
     answer(|| fixed_text("nvmlDeviceGetVbiosVersion", device, "96.00.89.00.01", version, length))
 }
 
-fn fixed_text(function: &str, device: nvmlDevice_t, text: &str, out: Out<c_char>, length: c_uint) -> Answer {
+fn fixed_text(
+    function: &str,
+    device: nvmlDevice_t,
+    text: &str,
+    out: Out<c_char>,
+    length: c_uint,
+) -> Answer {
     on_gpu(function, device, |_| out.string(text, length))
 }

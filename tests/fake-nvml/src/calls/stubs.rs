@@ -1,5 +1,5 @@
-//! The rest of `nvml.h`: functions that a program may load, and that answer "not supported" once they are through
-//! the gate, so that the state file's errors and hangs count for them too.
+//! The rest of `nvml.h`: functions that a program may load, and that answer "not supported" once
+//! they are through the gate, so that the state file's errors and hangs count for them too.
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
@@ -7,7 +7,8 @@ use crate::code::NOT_SUPPORTED;
 use crate::driver::{on_device, on_instance, on_node};
 use crate::ffi::answer;
 
-/// Functions without a handle that the gate knows. Further arguments stay where the caller put them.
+/// Functions without a handle that the gate knows. Further arguments stay where the caller put
+/// them.
 macro_rules! on_the_node {
     ($($name:ident)*) => {
         $(

@@ -31,23 +31,37 @@ extern "C" fn nvmlShutdown() -> nvmlReturn_t {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetDriverVersion(version: Out<c_char>, length: c_uint) -> nvmlReturn_t {
-    answer(|| on_node("nvmlSystemGetDriverVersion", |state| version.string(&state.driver.version, length)))
+unsafe extern "C" fn nvmlSystemGetDriverVersion(
+    version: Out<c_char>,
+    length: c_uint,
+) -> nvmlReturn_t {
+    answer(|| {
+        on_node("nvmlSystemGetDriverVersion", |state| version.string(&state.driver.version, length))
+    })
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetNVMLVersion(version: Out<c_char>, length: c_uint) -> nvmlReturn_t {
-    answer(|| on_node("nvmlSystemGetNVMLVersion", |state| version.string(&nvml_version(state), length)))
+unsafe extern "C" fn nvmlSystemGetNVMLVersion(
+    version: Out<c_char>,
+    length: c_uint,
+) -> nvmlReturn_t {
+    answer(|| {
+        on_node("nvmlSystemGetNVMLVersion", |state| version.string(&nvml_version(state), length))
+    })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetCudaDriverVersion(version: Out<c_int>) -> nvmlReturn_t {
-    answer(|| on_node("nvmlSystemGetCudaDriverVersion", |state| version.set(state.driver.cuda_version)))
+    answer(|| {
+        on_node("nvmlSystemGetCudaDriverVersion", |state| version.set(state.driver.cuda_version))
+    })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: Out<c_int>) -> nvmlReturn_t {
-    answer(|| on_node("nvmlSystemGetCudaDriverVersion_v2", |state| version.set(state.driver.cuda_version)))
+    answer(|| {
+        on_node("nvmlSystemGetCudaDriverVersion_v2", |state| version.set(state.driver.cuda_version))
+    })
 }
 
 #[unsafe(no_mangle)]

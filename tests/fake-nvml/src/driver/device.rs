@@ -37,7 +37,11 @@ pub(crate) struct Sought {
 }
 
 /// A call on the handle of a GPU or a MIG device.
-pub(crate) fn on_device(function: &str, handle: nvmlDevice_t, body: impl FnOnce(&Device) -> Answer) -> Answer {
+pub(crate) fn on_device(
+    function: &str,
+    handle: nvmlDevice_t,
+    body: impl FnOnce(&Device) -> Answer,
+) -> Answer {
     let (state, (gpu, mig)) = pass(function, |driver, state| {
         let (mut subject, target) = resolve(driver, state, handle)?;
         subject.mig = match target {
@@ -55,7 +59,11 @@ pub(crate) fn on_device(function: &str, handle: nvmlDevice_t, body: impl FnOnce(
 }
 
 /// A call that answers for a physical GPU alone, not for a MIG device.
-pub(crate) fn on_gpu(function: &str, handle: nvmlDevice_t, body: impl FnOnce(&Device) -> Answer) -> Answer {
+pub(crate) fn on_gpu(
+    function: &str,
+    handle: nvmlDevice_t,
+    body: impl FnOnce(&Device) -> Answer,
+) -> Answer {
     on_device(function, handle, |device| match device.mig() {
         None => body(device),
         Some(_) => Err(NOT_SUPPORTED),
@@ -63,7 +71,11 @@ pub(crate) fn on_gpu(function: &str, handle: nvmlDevice_t, body: impl FnOnce(&De
 }
 
 /// A call on the handle of a GPU instance or a compute instance.
-pub(crate) fn on_instance<T>(function: &str, handle: *mut T, body: impl FnOnce(&Instance) -> Answer) -> Answer {
+pub(crate) fn on_instance<T>(
+    function: &str,
+    handle: *mut T,
+    body: impl FnOnce(&Instance) -> Answer,
+) -> Answer {
     let (state, (gpu, gpu_instance, compute_instance)) = pass(function, |driver, state| {
         let (subject, target) = resolve(driver, state, handle)?;
         let (gpu_instance, compute_instance) = match target {
@@ -76,7 +88,8 @@ pub(crate) fn on_instance<T>(function: &str, handle: *mut T, body: impl FnOnce(&
     })?;
     let device = Device { state, gpu, mig: None };
     let exists = device.mig_devices().any(|device| {
-        device.gpu_instance == gpu_instance && compute_instance.is_none_or(|id| device.compute_instance == id)
+        device.gpu_instance == gpu_instance
+            && compute_instance.is_none_or(|id| device.compute_instance == id)
     });
     if !exists {
         return Err(NOT_FOUND);
@@ -85,7 +98,10 @@ pub(crate) fn on_instance<T>(function: &str, handle: *mut T, body: impl FnOnce(&
 }
 
 /// Looks a device up and answers its handle.
-pub(crate) fn look_up(function: &str, find: impl Fn(&State) -> Result<Sought, Code>) -> Result<nvmlDevice_t, Code> {
+pub(crate) fn look_up(
+    function: &str,
+    find: impl Fn(&State) -> Result<Sought, Code>,
+) -> Result<nvmlDevice_t, Code> {
     let (_, handle) = pass(function, |driver, state| {
         let sought = find(state)?;
         let gpu = state.gpus.get(sought.gpu).ok_or(NOT_FOUND)?;
@@ -113,7 +129,9 @@ impl Device {
 
     /// NVML's index: of the GPU on the node, or of the MIG device on the GPU.
     pub(crate) fn index(&self) -> usize {
-        self.mig.unwrap_or_else(|| enumerated(&self.state).take_while(|(place, _)| *place < self.gpu).count())
+        self.mig.unwrap_or_else(|| {
+            enumerated(&self.state).take_while(|(place, _)| *place < self.gpu).count()
+        })
     }
 
     pub(crate) fn state(&self) -> &State {

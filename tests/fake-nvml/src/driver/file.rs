@@ -9,8 +9,8 @@ use std::{env, fs, io};
 use crate::state::State;
 use crate::sys;
 
-/// A file this young may change again without its times and size showing it, so its bytes are compared. Times
-/// of files go by the kernel's tick, 10 ms at the longest.
+/// A file this young may change again without its times and size showing it, so its bytes are
+/// compared. Times of files go by the kernel's tick, 10 ms at the longest.
 const YOUNG: Duration = Duration::from_millis(12);
 
 /// The file and the last good state that was in it.
@@ -40,7 +40,8 @@ struct Stamp {
 }
 
 impl StateFile {
-    /// Takes the path that the environment gives now: `FAKE_NVML_STATE`, else `fake-nvml.json` beside the library.
+    /// Takes the path that the environment gives now: `FAKE_NVML_STATE`, else `fake-nvml.json`
+    /// beside the library.
     pub(crate) fn locate(&mut self) {
         let path = match env::var_os("FAKE_NVML_STATE").filter(|path| !path.is_empty()) {
             Some(path) => PathBuf::from(path),
@@ -130,7 +131,11 @@ impl StateFile {
         let reason = error.to_string();
         if self.complaint.as_ref() != Some(&reason) {
             let path = self.path.display();
-            let then = if self.state.is_some() { "the last good state stays in force" } else { "no driver" };
+            let then = if self.state.is_some() {
+                "the last good state stays in force"
+            } else {
+                "no driver"
+            };
             eprintln!("fake-nvml: {path}: {reason}: {then}");
             self.complaint = Some(reason);
         }

@@ -1,4 +1,5 @@
-//! The gate: whether a call may answer, hangs, or is refused, in the order in which a real driver would notice.
+//! The gate: whether a call may answer, hangs, or is refused, in the order in which a real driver
+//! would notice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,8 +33,8 @@ pub(super) enum Verdict<T> {
     Hang,
 }
 
-/// Brings a call through the gate, however long it hangs. `locate` says what the call is about, and with what
-/// it goes on.
+/// Brings a call through the gate, however long it hangs. `locate` says what the call is about, and
+/// with what it goes on.
 pub(super) fn pass<T>(
     function: &str,
     mut locate: impl FnMut(&mut Driver, &State) -> Result<(Subject, T), Code>,
@@ -64,7 +65,8 @@ impl Hang {
         }
     }
 
-    /// Lets the driver go and waits. The first time it only sets up the watch: the file may have changed before.
+    /// Lets the driver go and waits. The first time it only sets up the watch: the file may have
+    /// changed before.
     pub(super) fn wait(&mut self, driver: std::sync::MutexGuard<'_, Driver>) {
         let Some(watch) = &self.0 else {
             let path = driver.file.path().to_owned();
@@ -140,7 +142,8 @@ impl Driver {
             return Verdict::No(GPU_IS_LOST);
         }
         let mig = subject.mig.and_then(|mig| gpu.mig.as_ref()?.devices.get(mig));
-        let refused = injected(&gpu.errors, function).or_else(|| mig.and_then(|mig| injected(&mig.errors, function)));
+        let refused = injected(&gpu.errors, function)
+            .or_else(|| mig.and_then(|mig| injected(&mig.errors, function)));
         match refused {
             Some(code) => Verdict::No(code),
             None => Verdict::Go(state, found),

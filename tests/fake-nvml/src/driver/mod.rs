@@ -1,6 +1,8 @@
-//! The driver as one process sees it: the gate that every call goes through, and what stands behind it.
+//! The driver as one process sees it: the gate that every call goes through, and what stands behind
+//! it.
 //!
-//! One lock guards it all. It is held for a look at the state and never while a call waits or hangs.
+//! One lock guards it all. It is held for a look at the state and never while a call waits or
+//! hangs.
 
 mod device;
 mod file;

@@ -44,7 +44,8 @@ pub(crate) fn init(function: &str) -> Answer {
     }
 }
 
-/// Undoes one [`init`]. It works without a driver too, else a process could never get back to a loaded one.
+/// Undoes one [`init`]. It works without a driver too, else a process could never get back to a
+/// loaded one.
 pub(crate) fn shutdown(function: &str) -> Answer {
     let mut hang = Hang::default();
     Trace::new(function).line();

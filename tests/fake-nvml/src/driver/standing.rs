@@ -1,4 +1,5 @@
-//! The calls that stand still, for a test to wait for: which of them hang, and which wait for an event.
+//! The calls that stand still, for a test to wait for: which of them hang, and which wait for an
+//! event.
 
 use std::collections::BTreeMap;
 use std::sync::MutexGuard;
@@ -14,8 +15,9 @@ pub(crate) enum Why {
     Waiting,
 }
 
-/// The calls that stand still, with the version of the file that each has looked at. They are numbered and not told
-/// apart by their threads: `thread::current` would leave a destructor with a thread that outlives the library.
+/// The calls that stand still, with the version of the file that each has looked at. They are
+/// numbered and not told apart by their threads: `thread::current` would leave a destructor with a
+/// thread that outlives the library.
 #[derive(Default)]
 pub(super) struct Standing {
     calls: BTreeMap<u64, (Why, u64)>,

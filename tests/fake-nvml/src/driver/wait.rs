@@ -37,8 +37,14 @@ pub(crate) fn free_set(function: &str, set: nvmlEventSet_t) -> Answer {
     })
 }
 
-/// Registers a set for events of a GPU: for all the types, or for none if one of them is not supported.
-pub(crate) fn register(function: &str, device: nvmlDevice_t, types: u64, set: nvmlEventSet_t) -> Answer {
+/// Registers a set for events of a GPU: for all the types, or for none if one of them is not
+/// supported.
+pub(crate) fn register(
+    function: &str,
+    device: nvmlDevice_t,
+    types: u64,
+    set: nvmlEventSet_t,
+) -> Answer {
     on_gpu(function, device, |gpu: &Device| {
         let mut driver = lock();
         let set = driver.sets.get_mut(&set.addr()).ok_or(INVALID_ARGUMENT)?;
@@ -51,7 +57,11 @@ pub(crate) fn register(function: &str, device: nvmlDevice_t, types: u64, set: nv
 }
 
 /// Waits for the next event of a set.
-pub(crate) fn wait(function: &str, set: nvmlEventSet_t, timeout: Duration) -> Result<Delivery, Code> {
+pub(crate) fn wait(
+    function: &str,
+    set: nvmlEventSet_t,
+    timeout: Duration,
+) -> Result<Delivery, Code> {
     let deadline = Instant::now().checked_add(timeout);
     let mut watch: Option<FileWatch> = None;
     let mut hang = Hang::default();

@@ -18,14 +18,32 @@ pub(super) struct Slice {
 
 impl Slice {
     /// 1g.10gb
-    pub(super) const G1: Self =
-        Self { slices: 1, gigabytes: 10, memory_mib: 9_984, multiprocessors: 16, profile: 0, first_id: 7 };
+    pub(super) const G1: Self = Self {
+        slices: 1,
+        gigabytes: 10,
+        memory_mib: 9_984,
+        multiprocessors: 16,
+        profile: 0,
+        first_id: 7,
+    };
     /// 2g.20gb
-    pub(super) const G2: Self =
-        Self { slices: 2, gigabytes: 20, memory_mib: 20_096, multiprocessors: 32, profile: 1, first_id: 3 };
+    pub(super) const G2: Self = Self {
+        slices: 2,
+        gigabytes: 20,
+        memory_mib: 20_096,
+        multiprocessors: 32,
+        profile: 1,
+        first_id: 3,
+    };
     /// 3g.40gb
-    pub(super) const G3: Self =
-        Self { slices: 3, gigabytes: 40, memory_mib: 40_448, multiprocessors: 60, profile: 2, first_id: 1 };
+    pub(super) const G3: Self = Self {
+        slices: 3,
+        gigabytes: 40,
+        memory_mib: 40_448,
+        multiprocessors: 60,
+        profile: 2,
+        first_id: 1,
+    };
 }
 
 /// Turns MIG mode on with these devices.

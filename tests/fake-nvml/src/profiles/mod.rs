@@ -1,4 +1,5 @@
-//! Whole nodes to start from: each function makes a new [`State`]. The same profile always has the same UUIDs.
+//! Whole nodes to start from: each function makes a new [`State`]. The same profile always has the
+//! same UUIDs.
 
 mod links;
 mod mig;
@@ -56,12 +57,14 @@ pub fn h200x1() -> State {
     state
 }
 
-/// Eight H100 80GB on four NVSwitches, fabric completed; GPUs 0 to 3 on NUMA node 0, 4 to 7 on node 1.
+/// Eight H100 80GB on four NVSwitches, fabric completed; GPUs 0 to 3 on NUMA node 0, 4 to 7 on node
+/// 1.
 #[must_use]
 pub fn h100x8() -> State {
     let buses = [0x1B, 0x43, 0x52, 0x61, 0x9D, 0xC3, 0xD1, 0xDF];
     let mut state = node("h100x8", &buses, Model::H100, |index| alone(index, index / 4));
-    let switches = Switches { buses: &[0x07, 0x08, 0x09, 0x0A], links: 18, version: links::NVLINK_4 };
+    let switches =
+        Switches { buses: &[0x07, 0x08, 0x09, 0x0A], links: 18, version: links::NVLINK_4 };
     for gpu in &mut state.gpus {
         gpu.nvlinks = switches.links();
         gpu.fabric = Some(Fabric::default());
@@ -79,8 +82,8 @@ pub fn h100x8_mig_single() -> State {
     state
 }
 
-/// [`h100x8`] with GPUs 0 and 1 cut into 3g.40gb, 2g.20gb and two 1g.10gb, GPUs 2 and 3 into seven 1g.10gb,
-/// and the others not in MIG mode.
+/// [`h100x8`] with GPUs 0 and 1 cut into 3g.40gb, 2g.20gb and two 1g.10gb, GPUs 2 and 3 into seven
+/// 1g.10gb, and the others not in MIG mode.
 #[must_use]
 pub fn h100x8_mig_mixed() -> State {
     let mut state = h100x8();
@@ -127,10 +130,14 @@ pub fn dgx1_v100() -> State {
     state
 }
 
-/// Sixteen V100 as in a DGX-2: two boards of eight, each GPU with a link to every NVSwitch of its board.
+/// Sixteen V100 as in a DGX-2: two boards of eight, each GPU with a link to every NVSwitch of its
+/// board.
 #[must_use]
 pub fn v100x16() -> State {
-    let buses = [0x34, 0x36, 0x39, 0x3B, 0x57, 0x59, 0x5C, 0x5E, 0xB7, 0xB9, 0xBC, 0xBE, 0xE0, 0xE2, 0xE5, 0xE7];
+    let buses = [
+        0x34, 0x36, 0x39, 0x3B, 0x57, 0x59, 0x5C, 0x5E, 0xB7, 0xB9, 0xBC, 0xBE, 0xE0, 0xE2, 0xE5,
+        0xE7,
+    ];
     let mut state = node("v100x16", &buses, Model::V100_DGX2, |index| PciePlace {
         board: index,
         switch: index / 2,
@@ -150,9 +157,14 @@ pub fn v100x16() -> State {
 /// An A100, an L40S and a T4 in one node.
 #[must_use]
 pub fn mixed_models() -> State {
-    let mut state = node("mixed_models", &[0x3B, 0x5E, 0xAF], Model::A100, |index| alone(index, index / 2));
+    let mut state =
+        node("mixed_models", &[0x3B, 0x5E, 0xAF], Model::A100, |index| alone(index, index / 2));
     for (gpu, model) in state.gpus.iter_mut().zip([Model::A100, Model::L40S, Model::T4]) {
-        *gpu = Gpu { minor: gpu.minor, pcie: gpu.pcie.clone(), ..model.gpu(&gpu.uuid, &gpu.pci_bus_id) };
+        *gpu = Gpu {
+            minor: gpu.minor,
+            pcie: gpu.pcie.clone(),
+            ..model.gpu(&gpu.uuid, &gpu.pci_bus_id)
+        };
     }
     state
 }
@@ -172,9 +184,16 @@ fn alone(index: u32, numa: u32) -> PciePlace {
     PciePlace { board: index, switch: index, switch_tree: index, host_bridge: index, numa }
 }
 
-/// Two GPUs under each switch, two switches under each host bridge, a host bridge on each NUMA node.
+/// Two GPUs under each switch, two switches under each host bridge, a host bridge on each NUMA
+/// node.
 fn paired(index: u32) -> PciePlace {
-    PciePlace { board: index, switch: index / 2, switch_tree: index / 2, host_bridge: index / 4, numa: index / 4 }
+    PciePlace {
+        board: index,
+        switch: index / 2,
+        switch_tree: index / 2,
+        host_bridge: index / 4,
+        numa: index / 4,
+    }
 }
 
 fn bus_id(bus: u32) -> String {

@@ -63,7 +63,8 @@ impl Model {
         compute_capability: (7, 0),
         ..Self::T4
     };
-    pub(super) const V100_DGX2: Self = Self { name: "Tesla V100-SXM3-32GB", pci_device_id: 0x1DB8_10DE, ..Self::V100 };
+    pub(super) const V100_DGX2: Self =
+        Self { name: "Tesla V100-SXM3-32GB", pci_device_id: 0x1DB8_10DE, ..Self::V100 };
 
     pub(super) fn gpu(&self, uuid: &str, pci_bus_id: &str) -> Gpu {
         Gpu {
@@ -103,6 +104,8 @@ fn serial(uuid: &str) -> String {
 
 /// FNV-1a, stirred once more so that names alike do not make numbers alike.
 fn hash(text: &str, seed: u64) -> u64 {
-    let hash = text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = text
+        .bytes()
+        .fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     (hash ^ hash >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash >> 32
 }

@@ -1,4 +1,5 @@
-//! A library of its own for each test: the fake keeps its state per loaded file, so each test loads a copy.
+//! A library of its own for each test: the fake keeps its state per loaded file, so each test loads
+//! a copy.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(unsafe_code, reason = "the C functions are called as C does")]
@@ -32,7 +33,8 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(state: State) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        std::fs::copy(built_library(), directory.path().join("libnvidia-ml.so.1")).expect("the library");
+        std::fs::copy(built_library(), directory.path().join("libnvidia-ml.so.1"))
+            .expect("the library");
         let node = Self { directory, state };
         node.state.write(&node.state_path()).expect("the state file");
         node
@@ -151,14 +153,18 @@ impl Raw {
     /// A function of a handle alone.
     pub(crate) fn call1(&self, name: &str, handle: usize) -> u32 {
         // SAFETY: the function takes a handle and returns a code.
-        unsafe { self.0.get::<unsafe extern "C" fn(usize) -> u32>(name.as_bytes()).expect(name)(handle) }
+        unsafe {
+            self.0.get::<unsafe extern "C" fn(usize) -> u32>(name.as_bytes()).expect(name)(handle)
+        }
     }
 
     /// A function of a handle and an out pointer, with NULL for the latter.
     pub(crate) fn null(&self, name: &str, handle: usize) -> u32 {
         type Function = unsafe extern "C" fn(usize, *mut c_void) -> u32;
         // SAFETY: NVML answers NULL with a code.
-        unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, std::ptr::null_mut()) }
+        unsafe {
+            self.0.get::<Function>(name.as_bytes()).expect(name)(handle, std::ptr::null_mut())
+        }
     }
 
     /// A function of one out pointer.
@@ -166,7 +172,9 @@ impl Raw {
         type Function = unsafe extern "C" fn(*mut c_void) -> u32;
         let mut value = T::default();
         // SAFETY: the function writes a T, as the test says.
-        let code = unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)((&raw mut value).cast()) };
+        let code = unsafe {
+            self.0.get::<Function>(name.as_bytes()).expect(name)((&raw mut value).cast())
+        };
         answer(code, value)
     }
 
@@ -179,7 +187,9 @@ impl Raw {
     pub(crate) fn fill<T>(&self, name: &str, handle: usize, mut value: T) -> Result<T, u32> {
         type Function = unsafe extern "C" fn(usize, *mut c_void) -> u32;
         // SAFETY: the function writes a T, as the test says.
-        let code = unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, (&raw mut value).cast()) };
+        let code = unsafe {
+            self.0.get::<Function>(name.as_bytes()).expect(name)(handle, (&raw mut value).cast())
+        };
         answer(code, value)
     }
 
@@ -189,11 +199,22 @@ impl Raw {
     }
 
     /// The same with a value that the caller filled in.
-    pub(crate) fn nth_fill<T>(&self, name: &str, handle: usize, index: u32, mut value: T) -> Result<T, u32> {
+    pub(crate) fn nth_fill<T>(
+        &self,
+        name: &str,
+        handle: usize,
+        index: u32,
+        mut value: T,
+    ) -> Result<T, u32> {
         type Function = unsafe extern "C" fn(usize, u32, *mut c_void) -> u32;
         // SAFETY: the function writes a T, as the test says.
-        let code =
-            unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, index, (&raw mut value).cast()) };
+        let code = unsafe {
+            self.0.get::<Function>(name.as_bytes()).expect(name)(
+                handle,
+                index,
+                (&raw mut value).cast(),
+            )
+        };
         answer(code, value)
     }
 
@@ -202,7 +223,9 @@ impl Raw {
         type Function = unsafe extern "C" fn(usize, *mut u32, *mut u32) -> u32;
         let (mut one, mut other) = (0, 0);
         // SAFETY: the function writes two numbers.
-        let code = unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, &mut one, &mut other) };
+        let code = unsafe {
+            self.0.get::<Function>(name.as_bytes()).expect(name)(handle, &mut one, &mut other)
+        };
         answer(code, (one, other))
     }
 
@@ -211,8 +234,11 @@ impl Raw {
         type Function = unsafe extern "C" fn(usize, *mut u32, *mut u32, *mut u32, *mut u32) -> u32;
         let [mut a, mut b, mut c, mut d] = [0; 4];
         // SAFETY: the function writes four numbers.
-        let code =
-            unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(handle, &mut a, &mut b, &mut c, &mut d) };
+        let code = unsafe {
+            self.0.get::<Function>(name.as_bytes()).expect(name)(
+                handle, &mut a, &mut b, &mut c, &mut d,
+            )
+        };
         answer(code, [a, b, c, d])
     }
 
@@ -222,7 +248,9 @@ impl Raw {
         let name = b"nvmlDeviceGetNvLinkCapability";
         let mut can = 0;
         // SAFETY: the function writes one number.
-        let code = unsafe { self.0.get::<Function>(name).expect("symbol")(handle, link, capability, &mut can) };
+        let code = unsafe {
+            self.0.get::<Function>(name).expect("symbol")(handle, link, capability, &mut can)
+        };
         answer(code, can)
     }
 
@@ -240,8 +268,12 @@ impl Raw {
         type Function = unsafe extern "C" fn(u32, *mut usize) -> u32;
         let mut handle = 0;
         // SAFETY: the function writes a handle.
-        let code =
-            unsafe { self.0.get::<Function>(b"nvmlDeviceGetHandleByIndex_v2").expect("symbol")(index, &mut handle) };
+        let code = unsafe {
+            self.0.get::<Function>(b"nvmlDeviceGetHandleByIndex_v2").expect("symbol")(
+                index,
+                &mut handle,
+            )
+        };
         answer(code, handle)
     }
 
@@ -254,12 +286,19 @@ impl Raw {
         let text = std::ffi::CString::new(text).expect("no NUL");
         let mut handle = 0;
         // SAFETY: the text ends with a NUL, the function writes a handle.
-        let code = unsafe { self.0.get::<Function>(name.as_bytes()).expect(name)(text.as_ptr(), &mut handle) };
+        let code = unsafe {
+            self.0.get::<Function>(name.as_bytes()).expect(name)(text.as_ptr(), &mut handle)
+        };
         answer(code, handle)
     }
 
     /// A string function with a buffer of `length` bytes; no handle if it is None.
-    pub(crate) fn text(&self, name: &str, handle: Option<usize>, length: u32) -> Result<String, u32> {
+    pub(crate) fn text(
+        &self,
+        name: &str,
+        handle: Option<usize>,
+        length: u32,
+    ) -> Result<String, u32> {
         type OnNode = unsafe extern "C" fn(*mut u8, u32) -> u32;
         type OnDevice = unsafe extern "C" fn(usize, *mut u8, u32) -> u32;
         let mut buffer = vec![0xAA_u8; length as usize + 1];
@@ -268,7 +307,11 @@ impl Raw {
         let code = unsafe {
             match handle {
                 None => self.0.get::<OnNode>(name).expect("symbol")(buffer.as_mut_ptr(), length),
-                Some(handle) => self.0.get::<OnDevice>(name).expect("symbol")(handle, buffer.as_mut_ptr(), length),
+                Some(handle) => self.0.get::<OnDevice>(name).expect("symbol")(
+                    handle,
+                    buffer.as_mut_ptr(),
+                    length,
+                ),
             }
         };
         assert_eq!(buffer[length as usize], 0xAA, "written past the buffer");
@@ -283,15 +326,20 @@ impl Raw {
     pub(crate) fn register(&self, device: usize, types: u64, set: usize) -> u32 {
         type Function = unsafe extern "C" fn(usize, u64, usize) -> u32;
         // SAFETY: handles are numbers to the library.
-        unsafe { self.0.get::<Function>(b"nvmlDeviceRegisterEvents").expect("symbol")(device, types, set) }
+        unsafe {
+            self.0.get::<Function>(b"nvmlDeviceRegisterEvents").expect("symbol")(device, types, set)
+        }
     }
 
     pub(crate) fn wait(&self, set: usize, timeout_ms: u32) -> Result<EventData, u32> {
         type Function = unsafe extern "C" fn(usize, *mut EventData, u32) -> u32;
         let mut data = EventData::default();
         // SAFETY: the function writes one nvmlEventData_t.
-        let code =
-            unsafe { self.0.get::<Function>(b"nvmlEventSetWait_v2").expect("symbol")(set, &mut data, timeout_ms) };
+        let code = unsafe {
+            self.0.get::<Function>(b"nvmlEventSetWait_v2").expect("symbol")(
+                set, &mut data, timeout_ms,
+            )
+        };
         answer(code, data)
     }
 }

@@ -1,7 +1,7 @@
 //! Measures the plugin from outside, on a simulated node of eight H100s, and prints what it takes.
 //!
-//! `benches/figures` builds what it needs and runs it. Times are medians of one run on one machine; where a
-//! figure hangs on the machine, a yardstick taken in the same run stands beside it.
+//! `benches/figures` builds what it needs and runs it. Times are medians of one run on one machine;
+//! where a figure hangs on the machine, a yardstick taken in the same run stands beside it.
 
 #[path = "figures/many.rs"]
 mod many;
@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 
 const GPU: &str = "nvidia.com/gpu";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause after each call that is measured: what the plugin does after its answer, the log above all, is not to fall into
-/// the time of the next call.
+/// Pause after each call that is measured: what the plugin does after its answer, the log above
+/// all, is not to fall into the time of the next call.
 const BETWEEN_CALLS: Duration = Duration::from_millis(1);
 /// How often memory is looked at on the way.
 const PARTS: usize = 4;
@@ -103,7 +103,10 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start(args: &Args, prepare: impl FnOnce(&Node, PluginOptions) -> PluginOptions) -> anyhow::Result<Self> {
+    async fn start(
+        args: &Args,
+        prepare: impl FnOnce(&Node, PluginOptions) -> PluginOptions,
+    ) -> anyhow::Result<Self> {
         let node = Node::with_library(profiles::h100x8(), &args.nvml_library)?;
         let kubelet = Kubelet::start(node.kubelet()).await?;
         // As the image does.
@@ -114,7 +117,11 @@ impl Bench {
         Ok(Self { kubelet, plugin, node })
     }
 
-    async fn until(&self, what: &str, condition: impl FnMut(&View) -> bool + Send) -> anyhow::Result<View> {
+    async fn until(
+        &self,
+        what: &str,
+        condition: impl FnMut(&View) -> bool + Send,
+    ) -> anyhow::Result<View> {
         self.kubelet.wait_until(what, PATIENCE, condition).await
     }
 }
@@ -159,7 +166,10 @@ async fn start(args: &Args) -> anyhow::Result<()> {
     let mut yardstick = Times::new();
     for _ in 0..args.starts {
         let before = Instant::now();
-        std::process::Command::new(&args.plugin).arg("--version").output().context("the plugin's version")?;
+        std::process::Command::new(&args.plugin)
+            .arg("--version")
+            .output()
+            .context("the plugin's version")?;
         yardstick.add(before.elapsed());
     }
     inside.print("start of main to Register sent");
@@ -189,8 +199,16 @@ async fn calls(args: &Args) -> anyhow::Result<()> {
     empty.print("empty call (GetDevicePluginOptions)");
     one.print("Allocate of one GPU");
     eight.print("Allocate of eight GPUs");
-    println!("{:<58}{:>10.1} us", "  one GPU above the empty call, median", one.median_us() - empty.median_us());
-    println!("{:<58}{:>10.1} us", "  eight GPUs above the empty call, median", eight.median_us() - empty.median_us());
+    println!(
+        "{:<58}{:>10.1} us",
+        "  one GPU above the empty call, median",
+        one.median_us() - empty.median_us()
+    );
+    println!(
+        "{:<58}{:>10.1} us",
+        "  eight GPUs above the empty call, median",
+        eight.median_us() - empty.median_us()
+    );
     Ok(())
 }
 
@@ -209,11 +227,15 @@ async fn xids(args: &Args) -> anyhow::Result<()> {
         for index in 0..8 {
             let uuid = bench.node.uuid(index);
             bench.node.xid(index, 79)?;
-            let view = bench.until("Unhealthy", |view| view.healthy(GPU, &uuid) == Some(false)).await?;
-            let received = view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")?;
+            let view =
+                bench.until("Unhealthy", |view| view.healthy(GPU, &uuid) == Some(false)).await?;
+            let received =
+                view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")?;
             let delivered = delivered_at(&journal, &uuid)?;
             let received_ns = i128::from(ns) + i128::try_from((received - now).as_nanos())?;
-            times.add(Duration::from_nanos(u64::try_from(received_ns - i128::from(delivered)).unwrap_or(0)));
+            times.add(Duration::from_nanos(
+                u64::try_from(received_ns - i128::from(delivered)).unwrap_or(0),
+            ));
         }
     }
     times.print("an Xid delivered by NVML to the kubelet's list");
@@ -223,16 +245,25 @@ async fn xids(args: &Args) -> anyhow::Result<()> {
 /// From the end of a cause to the Healthy list at the kubelet, with two clean polls 200 ms apart.
 async fn recoveries(args: &Args) -> anyhow::Result<()> {
     let mut times = Times::new();
-    let bench = Bench::start(args, |_, options| options.env("HEALTH_POLL_INTERVAL", "200ms")).await?;
+    let bench =
+        Bench::start(args, |_, options| options.env("HEALTH_POLL_INTERVAL", "200ms")).await?;
     for _ in 0..args.recoveries {
         for index in 0..8 {
             let uuid = bench.node.uuid(index);
-            bench.node.edit_gpu(index, |gpu| gpu.fabric.as_mut().map(|fabric| fabric.status = 999))?;
+            bench
+                .node
+                .edit_gpu(index, |gpu| gpu.fabric.as_mut().map(|fabric| fabric.status = 999))?;
             bench.until("Unhealthy", |view| view.healthy(GPU, &uuid) == Some(false)).await?;
             let before = Instant::now();
-            bench.node.edit_gpu(index, |gpu| gpu.fabric.as_mut().map(|fabric| fabric.status = 0))?;
-            let view = bench.until("Healthy", |view| view.healthy(GPU, &uuid) == Some(true)).await?;
-            times.add(view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")? - before);
+            bench
+                .node
+                .edit_gpu(index, |gpu| gpu.fabric.as_mut().map(|fabric| fabric.status = 0))?;
+            let view =
+                bench.until("Healthy", |view| view.healthy(GPU, &uuid) == Some(true)).await?;
+            times.add(
+                view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")?
+                    - before,
+            );
         }
     }
     times.print("a cause gone to Healthy, two polls of 200 ms");
@@ -252,7 +283,8 @@ async fn kubelet_restarts(args: &Args) -> anyhow::Result<()> {
         let view = bench.until("the list in a new life", ready).await?;
         let answered = view.of_this_life().filter_map(|call| call.answered).last();
         registered.add(answered.context("a registration")? - before);
-        let received = view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")?;
+        let received =
+            view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")?;
         list.add(received - before);
     }
     registered.print("kubelet starts again (its clean-up included) to registered");
@@ -262,8 +294,11 @@ async fn kubelet_restarts(args: &Args) -> anyhow::Result<()> {
 
 /// A scrape over HTTP, of eight devices and of 2,048, and what serving HTTP costs in memory.
 async fn scrapes(args: &Args) -> anyhow::Result<()> {
-    let shared = "version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 256}]}}\n";
-    for (what, config, devices) in [("8 devices", "version: v1\n", 8), ("2,048 devices", shared, 2_048)] {
+    let shared = "version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, \
+        replicas: 256}]}}\n";
+    for (what, config, devices) in
+        [("8 devices", "version: v1\n", 8), ("2,048 devices", shared, 2_048)]
+    {
         let mut without = 0;
         for serving in [false, true] {
             let node = Node::with_library(profiles::h100x8(), &args.nvml_library)?;
@@ -292,7 +327,10 @@ async fn scrapes(args: &Args) -> anyhow::Result<()> {
                         sizes.push(answer.body.len());
                     }
                 }
-                times.print(&format!("{what}: GET {path}, {} B", sizes.last().copied().unwrap_or(0)));
+                times.print(&format!(
+                    "{what}: GET {path}, {} B",
+                    sizes.last().copied().unwrap_or(0)
+                ));
             }
             let with = plugin.figures()?.anonymous_kib;
             println!(
@@ -305,10 +343,13 @@ async fn scrapes(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Allocate beside 200 clients that send their requests byte by byte and come again when they are cut.
+/// Allocate beside 200 clients that send their requests byte by byte and come again when they are
+/// cut.
 async fn slow_clients(args: &Args) -> anyhow::Result<()> {
     let bench = Bench::start(args, |_, options| options.env("HTTP_ADDRESS", "127.0.0.1:0")).await?;
-    let HttpAddress::Tcp(address) = bench.plugin.http(PATIENCE).await? else { anyhow::bail!("it is a port") };
+    let HttpAddress::Tcp(address) = bench.plugin.http(PATIENCE).await? else {
+        anyhow::bail!("it is a port")
+    };
     let mut client = bench.kubelet.client(GPU).await?;
     let one = vec![ContainerAllocateRequest { device_ids: vec![bench.node.uuid(0)] }];
     let (mut alone, mut beside) = (Times::new(), Times::new());
@@ -321,7 +362,9 @@ async fn slow_clients(args: &Args) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let times = if round % 2 == 0 { &mut alone } else { &mut beside };
         for _ in 0..args.calls / 10 {
-            times.time(client.allocate(AllocateRequest { container_requests: one.clone() })).await?;
+            times
+                .time(client.allocate(AllocateRequest { container_requests: one.clone() }))
+                .await?;
         }
     }
     alone.print("Allocate of one GPU, no HTTP client");
@@ -331,8 +374,8 @@ async fn slow_clients(args: &Args) -> anyhow::Result<()> {
 
 /// Sends a request byte by byte, and again when it is cut off.
 async fn dawdle(address: String) {
-    const REQUEST: &[u8] =
-        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: \
+            aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     loop {
         let Ok(mut io) = TcpStream::connect(&address).await else { continue };
         for byte in REQUEST {
@@ -355,7 +398,10 @@ async fn memory(args: &Args) -> anyhow::Result<()> {
         for _ in 0..args.soak_calls / PARTS {
             client.allocate(AllocateRequest { container_requests: one.clone() }).await?;
         }
-        print_memory(&format!("after {} calls of Allocate", part * (args.soak_calls / PARTS)), &bench.plugin)?;
+        print_memory(
+            &format!("after {} calls of Allocate", part * (args.soak_calls / PARTS)),
+            &bench.plugin,
+        )?;
     }
     drop(client);
     let mut life = 1;
@@ -365,7 +411,10 @@ async fn memory(args: &Args) -> anyhow::Result<()> {
             bench.kubelet.restart().await?;
             bench.until("the list", |view| view.life == life && view.allocatable(GPU) == 8).await?;
         }
-        print_memory(&format!("and {} kubelet restarts", part * (args.soak_restarts / PARTS)), &bench.plugin)?;
+        print_memory(
+            &format!("and {} kubelet restarts", part * (args.soak_restarts / PARTS)),
+            &bench.plugin,
+        )?;
     }
     Ok(())
 }
@@ -384,7 +433,11 @@ async fn idle(args: &Args) -> anyhow::Result<()> {
     println!("{:<58}{processor:>10.2} %", "idle: of one core");
     for (thread, switches) in &after.switches_by_thread {
         let switches = switches - before.switches_by_thread.get(thread).unwrap_or(&0);
-        println!("{:<58}{:>10.2} /s", format!("  of them the thread {thread}"), switches as f64 / seconds);
+        println!(
+            "{:<58}{:>10.2} /s",
+            format!("  of them the thread {thread}"),
+            switches as f64 / seconds
+        );
     }
     Ok(())
 }
@@ -407,7 +460,10 @@ fn print_parts(args: &Args, plugin: &Plugin) -> anyhow::Result<()> {
     }
     for (part, Mapped { rss_kib, anonymous_kib }) in parts {
         let (rss, anonymous) = (megabytes(rss_kib), megabytes(anonymous_kib));
-        println!("{:<42}{rss:.2} MB resident, {anonymous:.2} MB anonymous", format!("  of it {part}"));
+        println!(
+            "{:<42}{rss:.2} MB resident, {anonymous:.2} MB anonymous",
+            format!("  of it {part}")
+        );
     }
     Ok(())
 }
@@ -432,13 +488,19 @@ fn megabytes(kib: u64) -> f64 {
 /// The number after a field's name in a log line.
 fn field(line: &str, name: &str) -> anyhow::Result<f64> {
     let after = line.split(name).nth(1).with_context(|| format!("{name} in {line}"))?;
-    after.split_whitespace().next().unwrap_or_default().parse().with_context(|| format!("{name} in {line}"))
+    after
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .parse()
+        .with_context(|| format!("{name} in {line}"))
 }
 
 /// When the fake NVML delivered the last event of a GPU.
 fn delivered_at(journal: &Path, uuid: &str) -> anyhow::Result<u64> {
     let text = std::fs::read_to_string(journal).context("the fake NVML's journal")?;
-    let line = text.lines().rev().find(|line| line.contains(uuid)).context("the event in the journal")?;
+    let line =
+        text.lines().rev().find(|line| line.contains(uuid)).context("the event in the journal")?;
     Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
 }
 
@@ -473,7 +535,9 @@ impl Times {
         let mut sorted = self.0.clone();
         sorted.sort();
         let last = sorted.len().saturating_sub(1);
-        sorted.get((last as f64 * share).round() as usize).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+        sorted
+            .get((last as f64 * share).round() as usize)
+            .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
     }
 
     fn median_us(&self) -> f64 {

@@ -45,7 +45,9 @@ pub(super) async fn run(stage: &mut Stage) -> anyhow::Result<usize> {
     if let Ok(HttpAddress::Tcp(address)) = stage.plugin.http(PAGE).await {
         stage.screen.note(&format!("Look at it: http://{address}/"));
     }
-    stage.screen.note(&format!("The node lives in {}. Commands: help", stage.node.root().display()));
+    stage
+        .screen
+        .note(&format!("The node lives in {}. Commands: help", stage.node.root().display()));
     let mut lines = lines();
     let mut pods = 0;
     let mut failed = 0;
@@ -94,7 +96,10 @@ async fn command(stage: &mut Stage, words: &[&str], pods: &mut usize) -> anyhow:
         ["allocate", count] => allocate(stage, count, &stage.largest_resource()?, pods).await?,
         ["allocate", count, resource] => allocate(stage, count, resource, pods).await?,
         ["release", pod] => {
-            ensure!(stage.kubelet.pod_devices().iter().any(|held| held.pod == pod), "no pod {pod} holds a device");
+            ensure!(
+                stage.kubelet.pod_devices().iter().any(|held| held.pod == pod),
+                "no pod {pod} holds a device"
+            );
             stage.kubelet.release(pod);
         }
         ["xid", gpu, xid] => {
@@ -137,22 +142,36 @@ fn index(stage: &Stage, text: &str) -> anyhow::Result<usize> {
     index.with_context(|| format!("{text} is no GPU; there are {gpus}, from 0 on"))
 }
 
-async fn allocate(stage: &Stage, count: &str, resource: &str, pods: &mut usize) -> anyhow::Result<()> {
-    let count =
-        count.parse().ok().filter(|count| *count > 0).with_context(|| format!("{count} is no number of devices"))?;
+async fn allocate(
+    stage: &Stage,
+    count: &str,
+    resource: &str,
+    pods: &mut usize,
+) -> anyhow::Result<()> {
+    let count = count
+        .parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .with_context(|| format!("{count} is no number of devices"))?;
     let pod = format!("pod-{pods}");
     *pods += 1;
     let begun = Instant::now();
     let answer = stage.kubelet.allocate(&pod, "main", resource, count).await;
-    let answer = answer.map_err(|error| anyhow::anyhow!("UnexpectedAdmissionError: {}", error.pod_message()))?;
-    stage.screen.detail(&format!("{pod} is admitted with {count} {resource}, {}", milliseconds(begun.elapsed())));
+    let answer = answer
+        .map_err(|error| anyhow::anyhow!("UnexpectedAdmissionError: {}", error.pod_message()))?;
+    stage.screen.detail(&format!(
+        "{pod} is admitted with {count} {resource}, {}",
+        milliseconds(begun.elapsed())
+    ));
     stage.show_answer(&answer);
     Ok(())
 }
 
 /// Does something to the node and shows what becomes of the kubelet's list.
 async fn look(stage: &Stage, act: impl FnOnce() -> io::Result<()>) -> anyhow::Result<()> {
-    let lists = |view: &View| -> u64 { view.resources.values().map(|resource| resource.lists_received).sum() };
+    let lists = |view: &View| -> u64 {
+        view.resources.values().map(|resource| resource.lists_received).sum()
+    };
     let before = lists(&stage.kubelet.view());
     let begun = Instant::now();
     act()?;
@@ -164,7 +183,9 @@ async fn look(stage: &Stage, act: impl FnOnce() -> io::Result<()>) -> anyhow::Re
             stage.screen.detail(&format!("the kubelet has a new list, {}", milliseconds(took)));
             stage.show_totals();
         }
-        Err(_) => stage.screen.detail(&format!("the kubelet's list did not change within {} s", LOOK.as_secs())),
+        Err(_) => stage
+            .screen
+            .detail(&format!("the kubelet's list did not change within {} s", LOOK.as_secs())),
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What the terminal shows: numbered steps with their times, details below them, tables. Colour only on a terminal,
-//! and not where NO_COLOR is set.
+//! What the terminal shows: numbered steps with their times, details below them, tables. Colour
+//! only on a terminal, and not where NO_COLOR is set.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -63,8 +63,8 @@ impl Screen {
         self.line(&format!("{INDENT}{text}"));
     }
 
-    /// Rows below a heading, each column as wide as its widest cell. The last cell of a row that is not well is
-    /// shown in another colour.
+    /// Rows below a heading, each column as wide as its widest cell. The last cell of a row that is
+    /// not well is shown in another colour.
     pub(super) fn table(&self, heading: &[&str], rows: &[(Vec<String>, bool)]) {
         let width = |column: usize| {
             let cells = rows.iter().filter_map(|(row, _)| row.get(column));
@@ -123,5 +123,9 @@ impl Screen {
 /// Short times with a digit behind the point.
 pub(super) fn milliseconds(time: Duration) -> String {
     let milliseconds = time.as_secs_f64() * 1000.0;
-    if milliseconds < 10.0 { format!("{milliseconds:.1} ms") } else { format!("{milliseconds:.0} ms") }
+    if milliseconds < 10.0 {
+        format!("{milliseconds:.1} ms")
+    } else {
+        format!("{milliseconds:.0} ms")
+    }
 }

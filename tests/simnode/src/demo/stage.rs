@@ -39,15 +39,18 @@ impl Stage {
             reached = self.kubelet.wait_until(what, PATIENCE, condition) => reached,
             // Never over before the kubelet's wait, unless the plugin is.
             Ok(status) = self.plugin.wait_exit(2 * PATIENCE) => {
-                bail!("the plugin ended by itself ({status}) before this was so: {what}\n{}", self.kubelet.view())
+                bail!("the plugin ended by itself ({status}) before this was so: \
+                    {what}\n{}", self.kubelet.view())
             }
         }
     }
 
-    /// Waits until the plugin has registered and every GPU, or every part of them, is with the kubelet.
+    /// Waits until the plugin has registered and every GPU, or every part of them, is with the
+    /// kubelet.
     pub(super) async fn wait_ready(&mut self) -> anyhow::Result<View> {
         let state = self.node.state();
-        let mig = |gpu: &Gpu| gpu.mig.as_ref().filter(|mig| mig.enabled).map(|mig| mig.devices.len());
+        let mig =
+            |gpu: &Gpu| gpu.mig.as_ref().filter(|mig| mig.enabled).map(|mig| mig.devices.len());
         let parts: usize = state.gpus.iter().filter_map(mig).sum();
         let whole = state.gpus.iter().filter(|gpu| mig(gpu).is_none()).count();
         // How partitioned GPUs are offered is the plugin's configuration.
@@ -56,7 +59,8 @@ impl Stage {
         let numbers: Vec<String> = counts.iter().rev().map(ToString::to_string).collect();
         let what = format!("{} devices are registered and listed", numbers.join(" or "));
         self.wait_until(&what, |view| {
-            let settled = |resource: &ResourceView| resource.stream_open && resource.lists_received > 0;
+            let settled =
+                |resource: &ResourceView| resource.stream_open && resource.lists_received > 0;
             let ids = view.resources.values().flat_map(|resource| resource.devices.keys());
             let devices: BTreeSet<&str> = ids.map(|id| device_of(id)).collect();
             counts.contains(&devices.len()) && view.resources.values().all(settled)
@@ -81,7 +85,8 @@ impl Stage {
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
-                let (index, model) = self.place(id).map(|place| (place.index, place.model)).unwrap_or_default();
+                let (index, model) =
+                    self.place(id).map(|place| (place.index, place.model)).unwrap_or_default();
                 let numa: Vec<String> = device.numa.iter().map(ToString::to_string).collect();
                 let numa = if numa.is_empty() { "-".to_owned() } else { numa.join(",") };
                 let mut row = vec![index, id.clone(), model, numa];
@@ -92,17 +97,24 @@ impl Stage {
                 rows.push((row, device.healthy));
             }
         }
-        rows.sort_by_key(|(row, _)| row[0].split(':').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>());
+        rows.sort_by_key(|(row, _)| {
+            row[0].split(':').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>()
+        });
         match view.resources.len() {
             0 | 1 => self.screen.table(&["GPU", "device id", "model", "NUMA", "health"], &rows),
-            _ => self.screen.table(&["GPU", "device id", "model", "NUMA", "resource", "health"], &rows),
+            _ => self
+                .screen
+                .table(&["GPU", "device id", "model", "NUMA", "resource", "health"], &rows),
         }
     }
 
     /// "nvidia.com/gpu: 7 of 8 allocatable", for every resource.
     pub(super) fn show_totals(&self) {
         for (name, resource) in &self.kubelet.view().resources {
-            self.screen.detail(&format!("{name}: {} of {} allocatable", resource.allocatable, resource.capacity));
+            self.screen.detail(&format!(
+                "{name}: {} of {} allocatable",
+                resource.allocatable, resource.capacity
+            ));
         }
     }
 
@@ -117,11 +129,15 @@ impl Stage {
             } else {
                 format!(" at {}", device.container_path)
             };
-            self.screen.detail(&format!("device  {} ({}){place}", device.host_path, device.permissions));
+            self.screen
+                .detail(&format!("device  {} ({}){place}", device.host_path, device.permissions));
         }
         for mount in &answer.mounts {
             let mode = if mount.read_only { "ro" } else { "rw" };
-            self.screen.detail(&format!("mount   {} on {} ({mode})", mount.host_path, mount.container_path));
+            self.screen.detail(&format!(
+                "mount   {} on {} ({mode})",
+                mount.host_path, mount.container_path
+            ));
         }
         for device in &answer.cdi_devices {
             self.screen.detail(&format!("CDI     {}", device.name));
@@ -132,7 +148,10 @@ impl Stage {
     }
 
     /// Where an accepted registration leads.
-    pub(super) fn show_registrations<'a>(&self, registrations: impl IntoIterator<Item = &'a Registration>) {
+    pub(super) fn show_registrations<'a>(
+        &self,
+        registrations: impl IntoIterator<Item = &'a Registration>,
+    ) {
         for registration in registrations {
             self.screen.detail(&format!("{} at {}", registration.resource, registration.endpoint));
         }
@@ -159,8 +178,11 @@ impl Stage {
         self.wait_registered_again("after its socket was deleted", &before, begun).await
     }
 
-    /// Kills the kubelet, starts it again, and waits until the plugin has registered all of its resources again.
-    pub(super) async fn restart_kubelet(&mut self) -> anyhow::Result<(Duration, Vec<Registration>)> {
+    /// Kills the kubelet, starts it again, and waits until the plugin has registered all of its
+    /// resources again.
+    pub(super) async fn restart_kubelet(
+        &mut self,
+    ) -> anyhow::Result<(Duration, Vec<Registration>)> {
         let before = self.kubelet.view();
         self.kubelet.stop().await;
         let begun = Instant::now();
@@ -178,7 +200,9 @@ impl Stage {
         let same = |view: &View| {
             before.resources.iter().all(|(name, old)| {
                 let new = view.resource(name);
-                new.is_some_and(|new| new.endpoint != old.endpoint && new.stream_open && new.devices == old.devices)
+                new.is_some_and(|new| {
+                    new.endpoint != old.endpoint && new.stream_open && new.devices == old.devices
+                })
             })
         };
         let view = self.wait_until(&what, same).await?;
@@ -195,9 +219,17 @@ impl Stage {
             if facts.uuid == uuid {
                 return Some(Place { index: gpu.to_string(), gpu, model: model.to_owned() });
             }
-            let mig = facts.mig.iter().flat_map(|mig| &mig.devices).position(|device| device.uuid == uuid);
+            let mig = facts
+                .mig
+                .iter()
+                .flat_map(|mig| &mig.devices)
+                .position(|device| device.uuid == uuid);
             if let Some(mig) = mig {
-                return Some(Place { index: format!("{gpu}:{mig}"), gpu, model: format!("{model} (MIG)") });
+                return Some(Place {
+                    index: format!("{gpu}:{mig}"),
+                    gpu,
+                    model: format!("{model} (MIG)"),
+                });
             }
         }
         None

@@ -1,4 +1,5 @@
-//! The story: a plugin's life on a node, step by step; each step waits until it has really happened.
+//! The story: a plugin's life on a node, step by step; each step waits until it has really
+//! happened.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -33,13 +34,17 @@ pub(super) async fn arrives(stage: &mut Stage) -> anyhow::Result<()> {
     let view = stage.wait_ready().await?;
     let started = stage.plugin.started_at();
     let answered = view.registrations.iter().filter_map(|call| call.answered).max();
-    stage.screen.step("The plugin registers (from exec)", answered.map(|at| at.saturating_duration_since(started)));
+    stage.screen.step(
+        "The plugin registers (from exec)",
+        answered.map(|at| at.saturating_duration_since(started)),
+    );
     stage.show_registrations(&view.registrations);
 
     let listed = view.resources.values().filter_map(|resource| resource.last_list_at).max();
-    stage
-        .screen
-        .step("The kubelet has its devices (from exec)", listed.map(|at| at.saturating_duration_since(started)));
+    stage.screen.step(
+        "The kubelet has its devices (from exec)",
+        listed.map(|at| at.saturating_duration_since(started)),
+    );
     stage.show_devices(None);
     Ok(())
 }
@@ -48,17 +53,27 @@ async fn allocates(stage: &Stage) -> anyhow::Result<ContainerAllocateResponse> {
     let resource = stage.largest_resource()?;
     let count = stage.kubelet.view().allocatable(&resource).min(2);
     let answer = stage.kubelet.allocate(POD, CONTAINER, &resource, count).await;
-    let answer =
-        answer.map_err(|error| anyhow::anyhow!("a pod that asks for {count} {resource} is admitted: {error}"))?;
-    ensure!(answer != ContainerAllocateResponse::default(), "the container of {count} {resource} receives nothing");
-    let took = stage.kubelet.calls().iter().rfind(|call| call.method == Method::Allocate).map(|call| call.took);
+    let answer = answer.map_err(|error| {
+        anyhow::anyhow!("a pod that asks for {count} {resource} is admitted: {error}")
+    })?;
+    ensure!(
+        answer != ContainerAllocateResponse::default(),
+        "the container of {count} {resource} receives nothing"
+    );
+    let took = stage
+        .kubelet
+        .calls()
+        .iter()
+        .rfind(|call| call.method == Method::Allocate)
+        .map(|call| call.took);
     stage.screen.step(&format!("A pod asks for {count} {resource}; its container gets"), took);
     stage.show_answer(&answer);
     Ok(answer)
 }
 
 async fn loses_a_gpu(stage: &mut Stage) -> anyhow::Result<()> {
-    let held: BTreeSet<String> = stage.kubelet.pod_devices().into_iter().map(|device| device.id).collect();
+    let held: BTreeSet<String> =
+        stage.kubelet.pod_devices().into_iter().map(|device| device.id).collect();
     let gpus = stage.node.state().gpus.len();
     let usable = |gpu: &usize| !stage.devices_of(*gpu).is_empty();
     let free = |gpu: &usize| usable(gpu) && stage.devices_of(*gpu).is_disjoint(&held);
@@ -96,15 +111,22 @@ async fn loses_a_gpu(stage: &mut Stage) -> anyhow::Result<()> {
     let view = stage.wait_until(&what, lost).await?;
     let listed = view.resources.values().filter_map(|resource| resource.last_list_at).max();
     let took = listed.map(|at| at.saturating_duration_since(begun));
-    stage.screen.step(&format!("GPU {gpu} falls off the bus (Xid {XID}); the kubelet's list"), took);
+    stage
+        .screen
+        .step(&format!("GPU {gpu} falls off the bus (Xid {XID}); the kubelet's list"), took);
     stage.show_devices(Some(&devices));
     stage.show_totals();
     Ok(())
 }
 
-async fn outlives_the_kubelet(stage: &mut Stage, answer: &ContainerAllocateResponse) -> anyhow::Result<()> {
+async fn outlives_the_kubelet(
+    stage: &mut Stage,
+    answer: &ContainerAllocateResponse,
+) -> anyhow::Result<()> {
     let (took, registrations) = stage.restart_kubelet().await?;
-    stage.screen.step("The kubelet restarts; the plugin registers again (from its start)", Some(took));
+    stage
+        .screen
+        .step("The kubelet restarts; the plugin registers again (from its start)", Some(took));
     stage.show_registrations(&registrations);
     stage.show_totals();
 
@@ -115,13 +137,23 @@ async fn outlives_the_kubelet(stage: &mut Stage, answer: &ContainerAllocateRespo
     };
     let view = stage.kubelet.view();
     if held.iter().any(|device| view.healthy(&device.resource, &device.id) != Some(true)) {
-        stage.screen.detail(&format!("{POD} holds the GPU that is lost, so it could not start once more"));
+        stage
+            .screen
+            .detail(&format!("{POD} holds the GPU that is lost, so it could not start once more"));
         return Ok(());
     }
     let again = stage.kubelet.allocate(POD, CONTAINER, &resource, held.len()).await;
-    ensure!(again.as_ref() == Ok(answer), "the pod of before is still admitted as it was: {again:?}");
-    ensure!(stage.kubelet.calls().len() == calls, "the kubelet asked again for devices that the pod has");
-    stage.screen.detail(&format!("{POD} still holds its {} devices, and they are valid", held.len()));
+    ensure!(
+        again.as_ref() == Ok(answer),
+        "the pod of before is still admitted as it was: {again:?}"
+    );
+    ensure!(
+        stage.kubelet.calls().len() == calls,
+        "the kubelet asked again for devices that the pod has"
+    );
+    stage
+        .screen
+        .detail(&format!("{POD} still holds its {} devices, and they are valid", held.len()));
     Ok(())
 }
 
@@ -149,7 +181,9 @@ pub(super) async fn stops(stage: &mut Stage) -> anyhow::Result<()> {
         })
         .await?;
     stage.screen.step("SIGTERM; the plugin stops", Some(took));
-    stage.screen.detail("exit code 0, its socket is gone, the kubelet counts nothing as allocatable");
+    stage
+        .screen
+        .detail("exit code 0, its socket is gone, the kubelet counts nothing as allocatable");
     Ok(())
 }
 

@@ -27,13 +27,18 @@ pub(crate) async fn admit(
     let mut manager = shared.manager();
     let Some(held) = manager.held(request) else {
         // Released while it was admitted.
-        return Err(AdmissionError::NotAdmitted { pod: request.pod.clone(), container: request.container.clone() });
+        return Err(AdmissionError::NotAdmitted {
+            pod: request.pod.clone(),
+            container: request.container.clone(),
+        });
     };
     let (ids, answer) = (held.ids(), held.answer.clone());
     let reusable = manager.reusable.1.entry(request.resource.clone()).or_default();
     match request.kind {
         ContainerKind::Init => reusable.extend(ids),
-        ContainerKind::App | ContainerKind::RestartableInit => reusable.retain(|id| !ids.contains(id)),
+        ContainerKind::App | ContainerKind::RestartableInit => {
+            reusable.retain(|id| !ids.contains(id))
+        }
     }
     Ok(answer)
 }
@@ -124,7 +129,9 @@ impl Manager {
 
     fn held(&self, request: &AllocationRequest) -> Option<&PodDevices> {
         let is_it = |held: &&PodDevices| {
-            held.pod == request.pod && held.container == request.container && held.resource == request.resource
+            held.pod == request.pod
+                && held.container == request.container
+                && held.resource == request.resource
         };
         self.pods.iter().find(is_it)
     }
@@ -160,7 +167,8 @@ impl Manager {
     /// The resource's endpoint, unless it has stopped.
     pub(super) fn running_endpoint(&self, resource: &str) -> Result<Endpoint, AdmissionError> {
         let endpoint = self.endpoints.get(resource);
-        let endpoint = endpoint.ok_or_else(|| AdmissionError::UnknownPlugin(resource.to_owned()))?;
+        let endpoint =
+            endpoint.ok_or_else(|| AdmissionError::UnknownPlugin(resource.to_owned()))?;
         match endpoint.stopped_at {
             Some(_) => Err(AdmissionError::EndpointStopped(resource.to_owned())),
             None => Ok(endpoint.clone()),
@@ -168,7 +176,11 @@ impl Manager {
     }
 
     /// Where the chosen devices stand in the checkpoint.
-    pub(super) fn by_numa(&mut self, resource: &str, chosen: &BTreeSet<String>) -> BTreeMap<i64, Vec<String>> {
+    pub(super) fn by_numa(
+        &mut self,
+        resource: &str,
+        chosen: &BTreeSet<String>,
+    ) -> BTreeMap<i64, Vec<String>> {
         let mut by_numa: BTreeMap<i64, Vec<String>> = BTreeMap::new();
         for id in chosen {
             let device = self.devices.get(resource).and_then(|devices| devices.all.get(id));

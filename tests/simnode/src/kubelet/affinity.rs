@@ -1,4 +1,5 @@
-//! The topology manager's hint: which of the available devices lie on the NUMA nodes that a container is to use.
+//! The topology manager's hint: which of the available devices lie on the NUMA nodes that a
+//! container is to use.
 
 use std::collections::{BTreeMap, BTreeSet};
 

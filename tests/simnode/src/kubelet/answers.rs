@@ -30,7 +30,11 @@ pub(super) fn audit_preferred(
 }
 
 /// What a runtime would stumble over.
-pub(super) fn audit_answer(manager: &mut Manager, resource: &str, answer: &ContainerAllocateResponse) {
+pub(super) fn audit_answer(
+    manager: &mut Manager,
+    resource: &str,
+    answer: &ContainerAllocateResponse,
+) {
     let mut wrong = Vec::new();
     for (name, value) in &answer.envs {
         // What the environment of a process cannot hold (environ(7)).
@@ -41,7 +45,10 @@ pub(super) fn audit_answer(manager: &mut Manager, resource: &str, answer: &Conta
     let mut places = BTreeSet::new();
     for mount in &answer.mounts {
         if !mount.host_path.starts_with('/') || !mount.container_path.starts_with('/') {
-            wrong.push(format!("mount {} on {} is not absolute", mount.host_path, mount.container_path));
+            wrong.push(format!(
+                "mount {} on {} is not absolute",
+                mount.host_path, mount.container_path
+            ));
         }
         if !places.insert(&mount.container_path) {
             wrong.push(format!("two mounts on {}", mount.container_path));
@@ -50,10 +57,18 @@ pub(super) fn audit_answer(manager: &mut Manager, resource: &str, answer: &Conta
     let mut places = BTreeSet::new();
     for device in &answer.devices {
         if !device.host_path.starts_with('/') || !device.container_path.starts_with('/') {
-            wrong.push(format!("device {} at {} is not absolute", device.host_path, device.container_path));
+            wrong.push(format!(
+                "device {} at {} is not absolute",
+                device.host_path, device.container_path
+            ));
         }
-        if device.permissions.is_empty() || !device.permissions.chars().all(|letter| "rwm".contains(letter)) {
-            wrong.push(format!("device {} has permissions {:?}", device.host_path, device.permissions));
+        if device.permissions.is_empty()
+            || !device.permissions.chars().all(|letter| "rwm".contains(letter))
+        {
+            wrong.push(format!(
+                "device {} has permissions {:?}",
+                device.host_path, device.permissions
+            ));
         }
         if !places.insert(&device.container_path) {
             wrong.push(format!("two devices at {}", device.container_path));
@@ -61,7 +76,10 @@ pub(super) fn audit_answer(manager: &mut Manager, resource: &str, answer: &Conta
     }
     let mut names = BTreeSet::new();
     for device in &answer.cdi_devices {
-        let parts = device.name.split_once('=').and_then(|(kind, name)| Some((kind.split_once('/')?, name)));
+        let parts = device
+            .name
+            .split_once('=')
+            .and_then(|(kind, name)| Some((kind.split_once('/')?, name)));
         if !matches!(parts, Some(((vendor, class), name)) if ![vendor, class, name].contains(&"")) {
             wrong.push(format!("CDI name {:?} is not vendor/class=name", device.name));
         }

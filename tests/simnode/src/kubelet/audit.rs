@@ -10,7 +10,8 @@ use crate::proto::Device;
 pub(crate) struct Audit {
     /// NUMA nodes of the node; None leaves them unchecked.
     numa_nodes: Option<BTreeSet<i64>>,
-    /// The ids advertised in this life and whether each was healthy when it was last listed, by resource.
+    /// The ids advertised in this life and whether each was healthy when it was last listed, by
+    /// resource.
     advertised: BTreeMap<String, BTreeMap<String, bool>>,
     /// The last list of each open stream.
     last: BTreeMap<u64, Vec<Device>>,
@@ -36,7 +37,11 @@ impl Audit {
         found: &mut Violations,
     ) {
         if self.last.get(&client).is_some_and(|last| last == devices) {
-            found.record(ViolationKind::RepeatedList, resource, format!("{} devices", devices.len()));
+            found.record(
+                ViolationKind::RepeatedList,
+                resource,
+                format!("{} devices", devices.len()),
+            );
         }
         self.last.insert(client, devices.to_vec());
         if !is_sorted(devices) {
@@ -57,7 +62,11 @@ impl Audit {
             found.record(ViolationKind::LongId, resource, &device.id);
         }
         if device.health != "Healthy" && device.health != "Unhealthy" {
-            found.record(ViolationKind::OddHealth, resource, format!("{} is {:?}", device.id, device.health));
+            found.record(
+                ViolationKind::OddHealth,
+                resource,
+                format!("{} is {:?}", device.id, device.health),
+            );
         }
         let Some(topology) = &device.topology else { return };
         if topology.nodes.is_empty() {
@@ -65,14 +74,28 @@ impl Audit {
         }
         for node in topology.nodes.iter().map(|node| node.id) {
             if node < 0 {
-                found.record(ViolationKind::NegativeNuma, resource, format!("{} on {node}", device.id));
+                found.record(
+                    ViolationKind::NegativeNuma,
+                    resource,
+                    format!("{} on {node}", device.id),
+                );
             } else if self.numa_nodes.as_ref().is_some_and(|known| !known.contains(&node)) {
-                found.record(ViolationKind::UnknownNuma, resource, format!("{} on {node}", device.id));
+                found.record(
+                    ViolationKind::UnknownNuma,
+                    resource,
+                    format!("{} on {node}", device.id),
+                );
             }
         }
     }
 
-    fn ids(&mut self, resource: &str, devices: &[Device], in_use: &BTreeSet<String>, found: &mut Violations) {
+    fn ids(
+        &mut self,
+        resource: &str,
+        devices: &[Device],
+        in_use: &BTreeSet<String>,
+        found: &mut Violations,
+    ) {
         let mut listed = BTreeMap::new();
         for device in devices {
             if listed.insert(device.id.clone(), device.health == "Healthy").is_some() {
@@ -82,7 +105,11 @@ impl Audit {
         for (other, ids) in &self.advertised {
             if other != resource {
                 for id in ids.keys().filter(|id| listed.contains_key(*id)) {
-                    found.record(ViolationKind::IdOfTwoResources, resource, format!("{id} is of {other}, too"));
+                    found.record(
+                        ViolationKind::IdOfTwoResources,
+                        resource,
+                        format!("{id} is of {other}, too"),
+                    );
                 }
             }
         }
@@ -90,7 +117,11 @@ impl Audit {
             found.record(ViolationKind::VanishedInUse, resource, id);
         }
         let advertised = self.advertised.entry(resource.to_owned()).or_default();
-        for id in advertised.iter().filter(|(id, healthy)| **healthy && !listed.contains_key(*id)).map(|(id, _)| id) {
+        for id in advertised
+            .iter()
+            .filter(|(id, healthy)| **healthy && !listed.contains_key(*id))
+            .map(|(id, _)| id)
+        {
             found.record(ViolationKind::Vanished, resource, id);
         }
         // One that was Unhealthy and that no pod holds may go; the kubelet has no memory of it.
@@ -98,10 +129,11 @@ impl Audit {
     }
 }
 
-/// In the order of the ids, or of the ids with the number after a last "::" taken as a number: replica 10 may
-/// stand after replica 2, and before it.
+/// In the order of the ids, or of the ids with the number after a last "::" taken as a number:
+/// replica 10 may stand after replica 2, and before it.
 fn is_sorted(devices: &[Device]) -> bool {
-    devices.is_sorted_by(|a, b| a.id <= b.id) || devices.is_sorted_by(|a, b| replica(&a.id) <= replica(&b.id))
+    devices.is_sorted_by(|a, b| a.id <= b.id)
+        || devices.is_sorted_by(|a, b| replica(&a.id) <= replica(&b.id))
 }
 
 fn replica(id: &str) -> (&str, Option<u64>) {

@@ -13,8 +13,8 @@ use super::requests::{AdmissionError, AllocationRequest};
 use super::violations::ViolationKind;
 use super::{answers, dial, go_error};
 use crate::proto::{
-    AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse, ContainerPreferredAllocationRequest,
-    PreStartContainerRequest, PreferredAllocationRequest,
+    AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse,
+    ContainerPreferredAllocationRequest, PreStartContainerRequest, PreferredAllocationRequest,
 };
 
 /// Asks the plugin which of the offered devices it would take, if it wants to be asked.
@@ -28,7 +28,9 @@ pub(super) async fn preferred_allocation(
     let (endpoint, asked) = {
         let mut manager = shared.manager();
         let endpoint = match manager.endpoints.get(resource) {
-            Some(endpoint) if endpoint.options.get_preferred_allocation_available => endpoint.clone(),
+            Some(endpoint) if endpoint.options.get_preferred_allocation_available => {
+                endpoint.clone()
+            }
             _ => return Ok(BTreeSet::new()),
         };
         let asked = ContainerPreferredAllocationRequest {
@@ -41,15 +43,24 @@ pub(super) async fn preferred_allocation(
     if endpoint.stopped_at.is_some() {
         return Err(AdmissionError::EndpointStopped(resource.to_owned()));
     }
-    let call = CallInProgress::begin(resource, Method::PreferredAllocation, &asked.available_device_ids)
-        .preferred(&asked.must_include_device_ids, request.count);
+    let call =
+        CallInProgress::begin(resource, Method::PreferredAllocation, &asked.available_device_ids)
+            .preferred(&asked.must_include_device_ids, request.count);
     let answer = async {
         let mut plugin = plugin(&endpoint)?;
-        plugin.get_preferred_allocation(PreferredAllocationRequest { container_requests: vec![asked.clone()] }).await
+        plugin
+            .get_preferred_allocation(PreferredAllocationRequest {
+                container_requests: vec![asked.clone()],
+            })
+            .await
     };
     let answer = call.end(shared, answer.await);
-    let answer = answer.map_err(|status| AdmissionError::PreferredAllocation(go_error(&status)))?.into_inner();
-    let Some(preferred) = answer.container_responses.into_iter().next() else { return Ok(BTreeSet::new()) };
+    let answer = answer
+        .map_err(|status| AdmissionError::PreferredAllocation(go_error(&status)))?
+        .into_inner();
+    let Some(preferred) = answer.container_responses.into_iter().next() else {
+        return Ok(BTreeSet::new());
+    };
     answers::audit_preferred(&mut shared.manager(), resource, &asked, &preferred.device_ids);
     Ok(preferred.device_ids.into_iter().collect())
 }
@@ -73,7 +84,8 @@ pub(super) async fn allocate(
                 let container_requests = vec![ContainerAllocateRequest { device_ids: ids }];
                 plugin(&endpoint)?.allocate(AllocateRequest { container_requests }).await
             };
-            call.end(shared, answer.await).map_err(|status| AdmissionError::Allocate(go_error(&status)))
+            call.end(shared, answer.await)
+                .map_err(|status| AdmissionError::Allocate(go_error(&status)))
         }
         Err(error) => Err(error),
     };
@@ -90,7 +102,8 @@ pub(super) async fn allocate(
         manager.violations.record(ViolationKind::AllocateAnswer, resource, detail);
     }
     // The devices of an empty answer stay taken until a pod ends, as in the kubelet.
-    let answer = answer.container_responses.into_iter().next().ok_or(AdmissionError::EmptyAnswer)?;
+    let answer =
+        answer.container_responses.into_iter().next().ok_or(AdmissionError::EmptyAnswer)?;
     answers::audit_answer(&mut manager, resource, &answer);
     let by_numa = manager.by_numa(resource, chosen);
     manager.pods.push(PodDevices {
@@ -111,9 +124,13 @@ pub(crate) async fn start_container(
     container: &str,
 ) -> Result<ContainerAllocateResponse, AdmissionError> {
     let of_container = |held: &&PodDevices| held.pod == pod && held.container == container;
-    let held: Vec<PodDevices> = shared.manager().pods.iter().filter(of_container).cloned().collect();
+    let held: Vec<PodDevices> =
+        shared.manager().pods.iter().filter(of_container).cloned().collect();
     if held.is_empty() {
-        return Err(AdmissionError::NotAdmitted { pod: pod.to_owned(), container: container.to_owned() });
+        return Err(AdmissionError::NotAdmitted {
+            pod: pod.to_owned(),
+            container: container.to_owned(),
+        });
     }
     let mut merged = ContainerAllocateResponse::default();
     for devices in held {
@@ -128,7 +145,8 @@ async fn pre_start(shared: &Shared, devices: &PodDevices) -> Result<(), Admissio
     let (endpoint, ids) = {
         let mut manager = shared.manager();
         let endpoint = manager.endpoints.get(resource).cloned();
-        let endpoint = endpoint.ok_or_else(|| AdmissionError::UnknownPlugin(resource.to_owned()))?;
+        let endpoint =
+            endpoint.ok_or_else(|| AdmissionError::UnknownPlugin(resource.to_owned()))?;
         if !endpoint.options.pre_start_required {
             return Ok(());
         }
@@ -140,7 +158,9 @@ async fn pre_start(shared: &Shared, devices: &PodDevices) -> Result<(), Admissio
     }
     let call = CallInProgress::begin(resource, Method::PreStartContainer, &ids);
     let limit = shared.config().limits.pre_start;
-    let answer = async { plugin(&endpoint)?.pre_start_container(PreStartContainerRequest { device_ids: ids }).await };
+    let answer = async {
+        plugin(&endpoint)?.pre_start_container(PreStartContainerRequest { device_ids: ids }).await
+    };
     let answer = match tokio::time::timeout(limit, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(Status::deadline_exceeded("context deadline exceeded")),
@@ -153,7 +173,9 @@ type Plugin = crate::proto::device_plugin_client::DevicePluginClient<tonic::tran
 
 fn plugin(endpoint: &Endpoint) -> Result<Plugin, Status> {
     let channel = endpoint.client.as_deref().and_then(PluginClient::channel);
-    channel.map(dial::client).ok_or_else(|| Status::cancelled("grpc: the client connection is closing"))
+    channel
+        .map(dial::client)
+        .ok_or_else(|| Status::cancelled("grpc: the client connection is closing"))
 }
 
 /// A call on its way, to be recorded when it ends.
@@ -179,7 +201,11 @@ impl CallInProgress {
         self
     }
 
-    fn end<T>(mut self, shared: &Shared, answer: Result<Response<T>, Status>) -> Result<Response<T>, Status> {
+    fn end<T>(
+        mut self,
+        shared: &Shared,
+        answer: Result<Response<T>, Status>,
+    ) -> Result<Response<T>, Status> {
         self.0.took = self.0.at.elapsed();
         self.0.succeeded = answer.is_ok();
         shared.manager().called(self.0);

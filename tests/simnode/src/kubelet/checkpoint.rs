@@ -1,4 +1,5 @@
-//! `kubelet_internal_checkpoint`: which pod holds which devices, and which resources were registered.
+//! `kubelet_internal_checkpoint`: which pod holds which devices, and which resources were
+//! registered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -71,18 +72,25 @@ pub(crate) struct Restored {
 /// Reads the checkpoint. An absent or corrupt one is as good as none.
 pub(crate) fn read(directory: &Path) -> Restored {
     let restored = || {
-        let file: File = serde_json::from_slice(&fs::read(directory.join(CHECKPOINT)).ok()?).ok()?;
+        let file: File =
+            serde_json::from_slice(&fs::read(directory.join(CHECKPOINT)).ok()?).ok()?;
         if checksum(&file.data)? != file.checksum {
             return None;
         }
-        let pods = file.data.pod_device_entries.into_iter().flatten().map(from_entry).collect::<Option<_>>()?;
+        let pods = file
+            .data
+            .pod_device_entries
+            .into_iter()
+            .flatten()
+            .map(from_entry)
+            .collect::<Option<_>>()?;
         Some(Restored { pods, resources: file.data.registered_devices.into_keys().collect() })
     };
     restored().unwrap_or_default()
 }
 
-/// Writes the checkpoint as the kubelet does: a nameless temporary file in the same directory, then a rename, so a
-/// watcher of the directory sees both each time.
+/// Writes the checkpoint as the kubelet does: a nameless temporary file in the same directory, then
+/// a rename, so a watcher of the directory sees both each time.
 pub(crate) fn write(
     directory: &Path,
     pods: &[PodDevices],
@@ -95,7 +103,8 @@ pub(crate) fn write(
         pod_device_entries: Some(entries).filter(|entries| !entries.is_empty()),
         registered_devices: healthy.into_iter().map(|(name, ids)| (name, Some(ids))).collect(),
     };
-    let checksum = checksum(&data).ok_or_else(|| io::Error::other("our own base64 cannot be read"))?;
+    let checksum =
+        checksum(&data).ok_or_else(|| io::Error::other("our own base64 cannot be read"))?;
     let temporary = directory.join(format!(".{}", random.next() % 1_000_000_000));
     fs::write(&temporary, serde_json::to_vec(&File { data, checksum })?)?;
     fs::rename(temporary, directory.join(CHECKPOINT))
@@ -116,33 +125,48 @@ fn from_entry(entry: Entry) -> Option<PodDevices> {
         pod: entry.pod_uid,
         container: entry.container_name,
         resource: entry.resource_name,
-        by_numa: entry.device_ids.into_iter().map(|(node, ids)| (node, ids.unwrap_or_default())).collect(),
-        answer: ContainerAllocateResponse::decode(&STANDARD.decode(entry.alloc_resp).ok()?[..]).ok()?,
+        by_numa: entry
+            .device_ids
+            .into_iter()
+            .map(|(node, ids)| (node, ids.unwrap_or_default()))
+            .collect(),
+        answer: ContainerAllocateResponse::decode(&STANDARD.decode(entry.alloc_resp).ok()?[..])
+            .ok()?,
     })
 }
 
-/// The kubelet's checksum: FNV-1a over its own data as Go's printer shows it, types and field names included
-/// (pkg/kubelet/checkpointmanager/checksum, pkg/util/hash). A file that a real kubelet has written passes.
+/// The kubelet's checksum: FNV-1a over its own data as Go's printer shows it, types and field names
+/// included (pkg/kubelet/checkpointmanager/checksum, pkg/util/hash). A file that a real kubelet has
+/// written passes.
 fn checksum(data: &Data) -> Option<u64> {
-    let entries = data.pod_device_entries.as_ref().map(|entries| entries.iter().map(shown).collect::<Option<Vec<_>>>());
+    let entries = data
+        .pod_device_entries
+        .as_ref()
+        .map(|entries| entries.iter().map(shown).collect::<Option<Vec<_>>>());
     let entries = match entries {
         None => None,
         Some(entries) => Some(entries?),
     };
-    let registered = data.registered_devices.iter().map(|(name, ids)| format!("{name}:{}", slice(ids.as_deref())));
+    let registered = data
+        .registered_devices
+        .iter()
+        .map(|(name, ids)| format!("{name}:{}", slice(ids.as_deref())));
     let text = format!(
         "(checkpoint.checkpointData){{PodDeviceEntries:([]checkpoint.PodDevicesEntry){} \
          RegisteredDevices:(map[string][]string)map[{}]}}",
         slice(entries.as_deref()),
         registered.collect::<Vec<_>>().join(" ")
     );
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = text
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     Some(u64::from(hash))
 }
 
 /// An entry as Go's printer shows it. The answer is bytes there, and base64 only in the file.
 fn shown(entry: &Entry) -> Option<String> {
-    let ids = entry.device_ids.iter().map(|(node, ids)| format!("{node}:{}", slice(ids.as_deref())));
+    let ids =
+        entry.device_ids.iter().map(|(node, ids)| format!("{node}:{}", slice(ids.as_deref())));
     let answer = STANDARD.decode(&entry.alloc_resp).ok()?;
     let answer: Vec<String> = answer.iter().map(ToString::to_string).collect();
     Some(format!(
@@ -184,10 +208,17 @@ mod tests {
 
         let path = directory.path().join(CHECKPOINT);
         let text = fs::read_to_string(&path).expect("readable");
-        assert!(text.contains(r#""PodDeviceEntries":[{"PodUID":"uid","ContainerName":"main""#), "{text}");
+        assert!(
+            text.contains(r#""PodDeviceEntries":[{"PodUID":"uid","ContainerName":"main""#),
+            "{text}"
+        );
         assert!(text.contains(r#""DeviceIDs":{"-1":["GPU-1"]}"#), "{text}");
         assert!(text.contains(r#""RegisteredDevices":{"nvidia.com/gpu":["GPU-1"]}"#), "{text}");
-        assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1, "no temporary file is left");
+        assert_eq!(
+            fs::read_dir(directory.path()).expect("readable").count(),
+            1,
+            "no temporary file is left"
+        );
 
         let restored = read(directory.path());
         assert_eq!(restored.pods, pods);
@@ -199,7 +230,8 @@ mod tests {
 
     #[test]
     fn files_of_real_kubelets_pass() {
-        // One GPU on a Jetson, as a kubelet wrote it with NVIDIA's plugin, and a kubelet without any pod.
+        // One GPU on a Jetson, as a kubelet wrote it with NVIDIA's plugin, and a kubelet without
+        // any pod.
         let one = r#"{"Data":{"PodDeviceEntries":[{"PodUID":"bf52b2cd-b611-4e79-86b1-280b283185c3","ContainerName":"check","ResourceName":"nvidia.com/gpu","DeviceIDs":{"-1":["tegra"]},"AllocResp":"Ch8KFk5WSURJQV9WSVNJQkxFX0RFVklDRVMSBXRlZ3Jh"}],"RegisteredDevices":{"nvidia.com/gpu":["tegra"]}},"Checksum":3660592824}"#;
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::write(directory.path().join(CHECKPOINT), one).expect("written");
@@ -214,6 +246,10 @@ mod tests {
             &mut Random::new(1),
         )
         .expect("written");
-        assert_eq!(fs::read_to_string(directory.path().join(CHECKPOINT)).expect("readable"), one, "byte for byte");
+        assert_eq!(
+            fs::read_to_string(directory.path().join(CHECKPOINT)).expect("readable"),
+            one,
+            "byte for byte"
+        );
     }
 }

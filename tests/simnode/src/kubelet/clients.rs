@@ -74,9 +74,12 @@ impl Clients {
         Self { by_socket: version >= KubeletVersion::V1_37, clients: HashMap::new() }
     }
 
-    /// Up to 1.36 a client takes the place of the resource's old one; from 1.37 on one with the same socket is
-    /// refused as long as the old one is there. Returns the old one.
-    pub(crate) fn insert(&mut self, client: &Arc<PluginClient>) -> Result<Option<Arc<PluginClient>>, String> {
+    /// Up to 1.36 a client takes the place of the resource's old one; from 1.37 on one with the
+    /// same socket is refused as long as the old one is there. Returns the old one.
+    pub(crate) fn insert(
+        &mut self,
+        client: &Arc<PluginClient>,
+    ) -> Result<Option<Arc<PluginClient>>, String> {
         let key = self.key(client);
         if self.by_socket && self.clients.contains_key(&key) {
             return Err(format!(
@@ -88,7 +91,8 @@ impl Clients {
         Ok(self.clients.insert(key, Arc::clone(client)))
     }
 
-    /// Removes and returns what stands under this client's key. Up to 1.36 that can be another client.
+    /// Removes and returns what stands under this client's key. Up to 1.36 that can be another
+    /// client.
     pub(crate) fn remove(&mut self, client: &PluginClient) -> Option<Arc<PluginClient>> {
         let key = self.key(client);
         self.clients.remove(&key)

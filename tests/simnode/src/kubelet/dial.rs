@@ -1,5 +1,5 @@
-//! How the kubelet dials a plugin: over the unix socket, with the authority `localhost`, and done only when the
-//! server has shown that it speaks HTTP/2.
+//! How the kubelet dials a plugin: over the unix socket, with the authority `localhost`, and done
+//! only when the server has shown that it speaks HTTP/2.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,12 +45,14 @@ pub(crate) async fn connect(path: &Path) -> io::Result<Channel> {
         .map_err(io::Error::other)?;
     match server_spoke.await {
         Ok(()) => Ok(channel),
-        Err(_) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before a word of HTTP/2")),
+        Err(_) => {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before a word of HTTP/2"))
+        }
     }
 }
 
-/// Tries again and again until the limit, as grpc-go's blocking dial does: 1 s after the first failure where the
-/// limit is 10 s, and longer each time.
+/// Tries again and again until the limit, as grpc-go's blocking dial does: 1 s after the first
+/// failure where the limit is 10 s, and longer each time.
 pub(crate) async fn connect_blocking(path: &Path, limit: Duration) -> Result<Channel, String> {
     let attempts = async {
         let mut pause = limit / 10;
@@ -62,17 +64,24 @@ pub(crate) async fn connect_blocking(path: &Path, limit: Duration) -> Result<Cha
             pause = pause.mul_f64(1.6);
         }
     };
-    timeout(limit, attempts).await.map_err(|_| "failed to dial device plugin: context deadline exceeded".to_owned())
+    timeout(limit, attempts)
+        .await
+        .map_err(|_| "failed to dial device plugin: context deadline exceeded".to_owned())
 }
 
-/// Tells when the first byte has come from the other side: an HTTP/2 server begins with its settings.
+/// Tells when the first byte has come from the other side: an HTTP/2 server begins with its
+/// settings.
 struct FirstByte {
     stream: UnixStream,
     spoke: Option<oneshot::Sender<()>>,
 }
 
 impl AsyncRead for FirstByte {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_ready()
@@ -87,7 +96,11 @@ impl AsyncRead for FirstByte {
 }
 
 impl AsyncWrite for FirstByte {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -54,7 +54,8 @@ mod tests {
         for socket in [KUBELET_SOCKET, "plugin.sock", "directory/inner.sock"] {
             UnixListener::bind(directory.join(socket)).expect("bound");
         }
-        symlink(directory.join("directory/inner.sock"), directory.join("link-to-socket")).expect("linked");
+        symlink(directory.join("directory/inner.sock"), directory.join("link-to-socket"))
+            .expect("linked");
         symlink(directory.join("plain"), directory.join("link-to-plain")).expect("linked");
 
         prepare(&directory, version).expect("cleaned");
@@ -70,7 +71,10 @@ mod tests {
     #[test]
     fn kubelet_1_36_removes_only_sockets() {
         for version in [KubeletVersion::V1_36, KubeletVersion::V1_37] {
-            assert_eq!(left_after(version), ["directory", CHECKPOINT, "link-to-plain", "plain", "plugin.lock"]);
+            assert_eq!(
+                left_after(version),
+                ["directory", CHECKPOINT, "link-to-plain", "plain", "plugin.lock"]
+            );
         }
     }
 

@@ -1,8 +1,9 @@
 //! One life of the kubelet: the thread that all its tasks run on.
 //!
-//! It is one thread so that the life can end as by SIGKILL: between two steps of its tasks, all at once. With two of
-//! them a task on the one would go on while those on the other are gone already, and would take that for the plugin's
-//! doing: a kubelet that is dead already would refuse a registration.
+//! It is one thread so that the life can end as by SIGKILL: between two steps of its tasks, all at
+//! once. With two of them a task on the one would go on while those on the other are gone already,
+//! and would take that for the plugin's doing: a kubelet that is dead already would refuse a
+//! registration.
 
 use std::convert::Infallible;
 use std::io;

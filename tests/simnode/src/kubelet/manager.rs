@@ -1,5 +1,5 @@
-//! The device manager's state: endpoints, device sets and what pods hold. One lock guards it, as in the kubelet,
-//! and it is never held across a call to a plugin.
+//! The device manager's state: endpoints, device sets and what pods hold. One lock guards it, as in
+//! the kubelet, and it is never held across a call to a plugin.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,7 +108,8 @@ pub(crate) struct Manager {
     pub(super) asked: Vec<Instant>,
     /// By resource; more than what pods hold while an admission goes on.
     pub(crate) allocated: BTreeMap<String, BTreeSet<String>>,
-    /// The pod under admission and the devices that its init containers leave to the next container, by resource.
+    /// The pod under admission and the devices that its init containers leave to the next
+    /// container, by resource.
     pub(crate) reusable: (String, BTreeMap<String, BTreeSet<String>>),
 }
 
@@ -168,7 +169,8 @@ impl Manager {
         self.view.send_modify(|view| {
             view.life = self.life;
             view.running = true;
-            view.resources = self.devices.keys().map(|name| (name.clone(), self.resource_view(name))).collect();
+            view.resources =
+                self.devices.keys().map(|name| (name.clone(), self.resource_view(name))).collect();
         });
     }
 
@@ -217,9 +219,16 @@ impl Manager {
     /// Enters a client that is about to be dialled.
     pub(crate) fn client_registered(&mut self, client: &Arc<PluginClient>) -> Result<(), String> {
         if let Some(old) = self.clients.insert(client)? {
-            let name = |client: &PluginClient| client.socket.file_name().unwrap_or_default().display().to_string();
-            let detail = format!("{} while the kubelet was not done with {}", name(client), name(&old));
-            self.violations.record(ViolationKind::OverlappingRegistration, &client.resource, detail);
+            let name = |client: &PluginClient| {
+                client.socket.file_name().unwrap_or_default().display().to_string()
+            };
+            let detail =
+                format!("{} while the kubelet was not done with {}", name(client), name(&old));
+            self.violations.record(
+                ViolationKind::OverlappingRegistration,
+                &client.resource,
+                detail,
+            );
         }
         Ok(())
     }
@@ -233,8 +242,12 @@ impl Manager {
     ) {
         self.audit_registration(client, request, &options);
         let resource = client.resource.clone();
-        let endpoint =
-            Endpoint { name: request.endpoint.clone(), client: Some(Arc::clone(client)), options, stopped_at: None };
+        let endpoint = Endpoint {
+            name: request.endpoint.clone(),
+            client: Some(Arc::clone(client)),
+            options,
+            stopped_at: None,
+        };
         self.endpoints.insert(resource.clone(), endpoint);
         self.publish(&resource);
     }
@@ -277,7 +290,11 @@ impl Manager {
         devices.healthy.clear();
         devices.unhealthy.clear();
         for device in &list {
-            let set = if device.health == "Healthy" { &mut devices.healthy } else { &mut devices.unhealthy };
+            let set = if device.health == "Healthy" {
+                &mut devices.healthy
+            } else {
+                &mut devices.unhealthy
+            };
             set.insert(device.id.clone());
             devices.all.insert(device.id.clone(), device.clone());
         }
@@ -291,8 +308,8 @@ impl Manager {
         self.lists.push(ReceivedList { life, resource, stream, at, devices: list });
     }
 
-    /// The connection is gone: no device of the resource is healthy any more, and the grace time begins. From 1.37
-    /// on this is only so if the connection was the resource's current one.
+    /// The connection is gone: no device of the resource is healthy any more, and the grace time
+    /// begins. From 1.37 on this is only so if the connection was the resource's current one.
     pub(crate) fn plugin_disconnected(&mut self, client: &PluginClient, shared: &Shared) {
         let resource = client.resource.as_str();
         let by_socket = self.config.version >= KubeletVersion::V1_37;
@@ -313,9 +330,15 @@ impl Manager {
     }
 
     fn expire(&mut self, grace: Duration) {
-        let expired = |endpoint: &Endpoint| endpoint.stopped_at.is_some_and(|stopped| stopped.elapsed() >= grace);
-        let dropped: Vec<String> =
-            self.endpoints.iter().filter(|(_, endpoint)| expired(endpoint)).map(|(name, _)| name.clone()).collect();
+        let expired = |endpoint: &Endpoint| {
+            endpoint.stopped_at.is_some_and(|stopped| stopped.elapsed() >= grace)
+        };
+        let dropped: Vec<String> = self
+            .endpoints
+            .iter()
+            .filter(|(_, endpoint)| expired(endpoint))
+            .map(|(name, _)| name.clone())
+            .collect();
         for resource in &dropped {
             self.endpoints.remove(resource);
             self.devices.remove(resource);
@@ -350,7 +373,8 @@ impl Manager {
         }
     }
 
-    /// Takes back what pods hold that are over. A kubelet that knows no pod at all keeps what its checkpoint says.
+    /// Takes back what pods hold that are over. A kubelet that knows no pod at all keeps what its
+    /// checkpoint says.
     pub(super) fn forget_finished_pods(&mut self) {
         let finished = |pod: &str| self.known_pods.get(pod).is_some_and(|known| known.finished);
         if self.pods.iter().any(|held| finished(&held.pod)) {
@@ -381,7 +405,9 @@ impl Manager {
         let healthy = self
             .devices
             .iter()
-            .map(|(resource, devices)| (resource.clone(), devices.healthy.iter().cloned().collect()))
+            .map(|(resource, devices)| {
+                (resource.clone(), devices.healthy.iter().cloned().collect())
+            })
             .collect();
         // A test that takes the directory away has its reasons; the kubelet only logs this, too.
         let _ = checkpoint::write(&self.config.directory, &self.pods, healthy, &mut self.random);

@@ -3,8 +3,8 @@
 /// The prefix that a resource quota puts before the name; the name must be valid with it, too.
 const QUOTA_PREFIX: &str = "requests.";
 
-/// True for a name that a device plugin may register: it has a prefix, is not one of Kubernetes' own, and is
-/// a qualified name also with the quota's `requests.` before it.
+/// True for a name that a device plugin may register: it has a prefix, is not one of Kubernetes'
+/// own, and is a qualified name also with the quota's `requests.` before it.
 pub fn is_extended_resource_name(name: &str) -> bool {
     name.contains('/')
         && !name.contains("kubernetes.io/")
@@ -55,7 +55,14 @@ mod tests {
         let longest_name = format!("nvidia.com/{}", "a".repeat(63));
         // 253 characters with "requests." before it.
         let longest_prefix = format!("{}/gpu", "a".repeat(253 - "requests.".len()));
-        for name in ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "a/B_c.d", "x/1", &longest_name, &longest_prefix] {
+        for name in [
+            "nvidia.com/gpu",
+            "nvidia.com/mig-1g.10gb",
+            "a/B_c.d",
+            "x/1",
+            &longest_name,
+            &longest_prefix,
+        ] {
             assert!(is_extended_resource_name(name), "{name}");
         }
     }

@@ -51,15 +51,21 @@ impl Manager {
             view.known = true;
             view.endpoint.clone_from(&endpoint.name);
             view.stopped_at = endpoint.stopped_at;
-            view.stream_open =
-                endpoint.client.as_ref().is_some_and(|client| self.open_streams.contains_key(&client.id));
+            view.stream_open = endpoint
+                .client
+                .as_ref()
+                .is_some_and(|client| self.open_streams.contains_key(&client.id));
         }
         if let Some(devices) = self.devices.get(resource) {
             view.capacity = devices.healthy.len() + devices.unhealthy.len();
             view.allocatable = devices.healthy.len();
             view.lists_received = devices.lists;
             view.last_list_at = devices.last_list_at;
-            view.devices = devices.all.iter().map(|(id, device)| (id.clone(), devices.device_view(device))).collect();
+            view.devices = devices
+                .all
+                .iter()
+                .map(|(id, device)| (id.clone(), devices.device_view(device)))
+                .collect();
         }
         view
     }
@@ -68,6 +74,9 @@ impl Manager {
 impl Devices {
     fn device_view(&self, device: &Device) -> DeviceView {
         let nodes = device.topology.iter().flat_map(|topology| &topology.nodes);
-        DeviceView { healthy: self.healthy.contains(&device.id), numa: nodes.map(|node| node.id).collect() }
+        DeviceView {
+            healthy: self.healthy.contains(&device.id),
+            numa: nodes.map(|node| node.id).collect(),
+        }
     }
 }

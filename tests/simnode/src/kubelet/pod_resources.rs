@@ -1,4 +1,5 @@
-//! The podresources server of a kubelet: which container holds which device, from the device manager's own state.
+//! The podresources server of a kubelet: which container holds which device, from the device
+//! manager's own state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
@@ -16,11 +17,13 @@ use super::KubeletVersion;
 use super::checkpoint::PodDevices;
 use super::manager::{Manager, Shared};
 use super::violations::ViolationKind;
-use crate::pod_resources_proto::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
+use crate::pod_resources_proto::pod_resources_lister_server::{
+    PodResourcesLister, PodResourcesListerServer,
+};
 use crate::pod_resources_proto::{
-    AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices, ContainerResources,
-    GetPodResourcesRequest, GetPodResourcesResponse, ListPodResourcesRequest, ListPodResourcesResponse, NumaNode,
-    PodResources, TopologyInfo,
+    AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices,
+    ContainerResources, GetPodResourcesRequest, GetPodResourcesResponse, ListPodResourcesRequest,
+    ListPodResourcesResponse, NumaNode, PodResources, TopologyInfo,
 };
 
 /// The namespace of all pods; their names are their UIDs.
@@ -44,7 +47,8 @@ pub enum Trouble {
     Huge,
 }
 
-/// Binds the socket and serves it in the current runtime. What an earlier life left there is removed.
+/// Binds the socket and serves it in the current runtime. What an earlier life left there is
+/// removed.
 pub(super) fn serve(shared: &Shared, socket: &Path) -> io::Result<()> {
     if let Some(directory) = socket.parent() {
         DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
@@ -97,7 +101,11 @@ impl Lister {
             let now = Instant::now();
             manager.asked.push(now);
             if !manager.limit.admits(now) {
-                manager.violations.record(ViolationKind::PodResourcesRate, "", "more than the kubelet's limit");
+                manager.violations.record(
+                    ViolationKind::PodResourcesRate,
+                    "",
+                    "more than the kubelet's limit",
+                );
                 return Err(Status::resource_exhausted("rejected by rate limit"));
             }
             manager.trouble
@@ -112,7 +120,10 @@ impl Lister {
 
 #[tonic::async_trait]
 impl PodResourcesLister for Lister {
-    async fn list(&self, _: Request<ListPodResourcesRequest>) -> Result<Response<ListPodResourcesResponse>, Status> {
+    async fn list(
+        &self,
+        _: Request<ListPodResourcesRequest>,
+    ) -> Result<Response<ListPodResourcesResponse>, Status> {
         self.enter().await?;
         let mut manager = self.shared.manager();
         let mut pod_resources = manager.pod_resources(self.shared.config().version);
@@ -132,14 +143,22 @@ impl PodResourcesLister for Lister {
         let healthy = manager.devices.iter().flat_map(|(resource, devices)| {
             devices.healthy.iter().map(|id| {
                 let nodes = devices.all.get(id).and_then(|device| device.topology.as_ref());
-                let nodes = nodes.into_iter().flat_map(|topology| topology.nodes.iter().map(|node| node.id));
+                let nodes = nodes
+                    .into_iter()
+                    .flat_map(|topology| topology.nodes.iter().map(|node| node.id));
                 device(resource, id, nodes.collect())
             })
         });
-        Ok(Response::new(AllocatableResourcesResponse { devices: healthy.collect(), ..Default::default() }))
+        Ok(Response::new(AllocatableResourcesResponse {
+            devices: healthy.collect(),
+            ..Default::default()
+        }))
     }
 
-    async fn get(&self, request: Request<GetPodResourcesRequest>) -> Result<Response<GetPodResourcesResponse>, Status> {
+    async fn get(
+        &self,
+        request: Request<GetPodResourcesRequest>,
+    ) -> Result<Response<GetPodResourcesResponse>, Status> {
         self.enter().await?;
         let version = self.shared.config().version;
         let GetPodResourcesRequest { pod_name, pod_namespace } = request.into_inner();
@@ -147,10 +166,13 @@ impl PodResourcesLister for Lister {
             return Err(Status::unknown("PodResources API Get method disabled"));
         }
         let pods = self.shared.manager().pod_resources(version);
-        let found = pods.into_iter().find(|pod| pod.name == pod_name && pod.namespace == pod_namespace);
+        let found =
+            pods.into_iter().find(|pod| pod.name == pod_name && pod.namespace == pod_namespace);
         match found {
             Some(pod) => Ok(Response::new(GetPodResourcesResponse { pod_resources: Some(pod) })),
-            None => Err(Status::unknown(format!("pod {pod_name} in namespace {pod_namespace} not found"))),
+            None => Err(Status::unknown(format!(
+                "pod {pod_name} in namespace {pod_namespace} not found"
+            ))),
         }
     }
 }
@@ -163,7 +185,10 @@ impl Manager {
         let known: Vec<_> = known.map(|(uid, pod)| (uid.clone(), pod.containers.clone())).collect();
         self.forget_finished_pods();
         let pod = |(uid, containers): (String, BTreeSet<String>)| PodResources {
-            containers: containers.into_iter().map(|name| self.container_resources(&uid, name)).collect(),
+            containers: containers
+                .into_iter()
+                .map(|name| self.container_resources(&uid, name))
+                .collect(),
             name: uid,
             namespace: NAMESPACE.to_owned(),
         };
@@ -172,7 +197,11 @@ impl Manager {
 
     fn container_resources(&self, pod: &str, name: String) -> ContainerResources {
         let held = self.pods.iter().filter(|held| held.pod == pod && held.container == name);
-        ContainerResources { devices: held.flat_map(devices).collect(), name, ..ContainerResources::default() }
+        ContainerResources {
+            devices: held.flat_map(devices).collect(),
+            name,
+            ..ContainerResources::default()
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A small seeded generator: the kubelet's orders are random, and a test must be able to repeat them.
+//! A small seeded generator: the kubelet's orders are random, and a test must be able to repeat
+//! them.
 
 /// SplitMix64.
 #[derive(Debug)]

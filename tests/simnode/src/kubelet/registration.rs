@@ -57,10 +57,15 @@ impl Registration for Registrar {
     }
 }
 
-async fn register(shared: &Shared, request: &RegisterRequest, cancelled: oneshot::Receiver<()>) -> Result<(), String> {
+async fn register(
+    shared: &Shared,
+    request: &RegisterRequest,
+    cancelled: oneshot::Receiver<()>,
+) -> Result<(), String> {
     if request.version != VERSION {
         return Err(format!(
-            "requested API version {:?} is not supported by kubelet. Supported version is [{VERSION:?}]",
+            "requested API version {:?} is not supported by kubelet. Supported version is \
+                [{VERSION:?}]",
             request.version
         ));
     }
@@ -138,10 +143,12 @@ async fn dial_and_ask(
 
 fn is_file_name(endpoint: &str) -> bool {
     let mut parts = Path::new(endpoint).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) && !endpoint.contains('/')
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+        && !endpoint.contains('/')
 }
 
-/// As Go's `filepath.Join`: an absolute second part goes below the first, and `..` is resolved by name.
+/// As Go's `filepath.Join`: an absolute second part goes below the first, and `..` is resolved by
+/// name.
 fn join(directory: &Path, endpoint: &str) -> PathBuf {
     let mut joined = directory.to_path_buf();
     for part in Path::new(endpoint).components() {

@@ -43,7 +43,8 @@ impl AllocationRequest {
         }
     }
 
-    /// The same for another kind of container. Init containers are to be admitted before the others.
+    /// The same for another kind of container. Init containers are to be admitted before the
+    /// others.
     #[must_use]
     pub fn kind(self, kind: ContainerKind) -> Self {
         Self { kind, ..self }
@@ -64,11 +65,19 @@ pub enum AdmissionError {
     Unregistered(String),
     #[error("no healthy devices present; cannot allocate unhealthy devices {0}")]
     NoHealthyDevices(String),
-    #[error("previously allocated devices are no longer healthy; cannot allocate unhealthy devices {0}")]
+    #[error(
+        "previously allocated devices are no longer healthy; cannot allocate unhealthy devices {0}"
+    )]
     PreviouslyAllocatedUnhealthy(String),
-    #[error("requested number of devices unavailable for {resource}. Requested: {requested}, Available: {available}")]
+    #[error(
+        "requested number of devices unavailable for {resource}. Requested: {requested}, \
+            Available: {available}"
+    )]
     Unavailable { resource: String, requested: usize, available: usize },
-    #[error("pod {pod:?} container {container:?} changed request for resource {resource:?} from {from} to {to}")]
+    #[error(
+        "pod {pod:?} container {container:?} changed request for resource {resource:?} from {from} \
+            to {to}"
+    )]
     ChangedRequest { pod: String, container: String, resource: String, from: usize, to: usize },
     #[error("endpoint {0} has been stopped")]
     EndpointStopped(String),

@@ -10,8 +10,8 @@ use super::dial;
 use super::manager::Shared;
 use crate::proto::Empty;
 
-/// Follows the stream to its end. The client that is disconnected then is the one that stands under this one's key,
-/// and up to 1.36 that is the resource's newest, whoever it is.
+/// Follows the stream to its end. The client that is disconnected then is the one that stands under
+/// this one's key, and up to 1.36 that is the resource's newest, whoever it is.
 pub(crate) async fn run(shared: Shared, client: Arc<PluginClient>) {
     follow(&shared, &client).await;
     let mut manager = shared.manager();

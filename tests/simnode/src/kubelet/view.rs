@@ -1,4 +1,5 @@
-//! What a test may see of the kubelet: its registrations and, by resource, the devices as the kubelet counts them.
+//! What a test may see of the kubelet: its registrations and, by resource, the devices as the
+//! kubelet counts them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +14,8 @@ pub struct View {
     pub running: bool,
     /// Every Register call of every life, in order of receipt.
     pub registrations: Vec<Registration>,
-    /// The resources of this life, those from the checkpoint included. Never removed: as on a node's status, one
-    /// whose grace time is over stays with 0 devices.
+    /// The resources of this life, those from the checkpoint included. Never removed: as on a
+    /// node's status, one whose grace time is over stays with 0 devices.
     pub resources: BTreeMap<String, ResourceView>,
 }
 
@@ -51,9 +52,11 @@ pub enum Outcome {
 /// One resource as the kubelet counts it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ResourceView {
-    /// The current endpoint as the plugin gave it; empty for a resource known from the checkpoint alone.
+    /// The current endpoint as the plugin gave it; empty for a resource known from the checkpoint
+    /// alone.
     pub endpoint: String,
-    /// The last list, with the health that the kubelet counts: all unhealthy once the stream has ended.
+    /// The last list, with the health that the kubelet counts: all unhealthy once the stream has
+    /// ended.
     pub devices: BTreeMap<String, DeviceView>,
     /// Lists received in this life, over all streams.
     pub lists_received: u64,
@@ -81,7 +84,8 @@ pub struct DeviceView {
 }
 
 impl View {
-    /// The resource of that name, as soon as it has registered in this life or stands in the checkpoint.
+    /// The resource of that name, as soon as it has registered in this life or stands in the
+    /// checkpoint.
     #[must_use]
     pub fn resource(&self, name: &str) -> Option<&ResourceView> {
         self.resources.get(name)
@@ -107,7 +111,9 @@ impl View {
 
     /// The accepted registrations of a resource, of every life.
     pub fn accepted<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = &'a Registration> {
-        self.registrations.iter().filter(move |call| call.resource == resource && call.outcome == Outcome::Accepted)
+        self.registrations
+            .iter()
+            .filter(move |call| call.resource == resource && call.outcome == Outcome::Accepted)
     }
 
     /// The registrations that this life received.
@@ -127,7 +133,11 @@ impl fmt::Display for View {
                 Outcome::Refused(error) => error,
                 Outcome::Abandoned => "abandoned",
             };
-            writeln!(f, "  life {} Register {} {}: {outcome}", call.life, call.resource, call.endpoint)?;
+            writeln!(
+                f,
+                "  life {} Register {} {}: {outcome}",
+                call.life, call.resource, call.endpoint
+            )?;
         }
         if self.resources.is_empty() {
             writeln!(f, "  no resources")?;

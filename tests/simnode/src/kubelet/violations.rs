@@ -37,14 +37,16 @@ pub enum ViolationKind {
     UnknownNuma,
     /// Topology without nodes; it is to be absent.
     EmptyTopology,
-    /// An id that was advertised in this life and was Healthy when it was last listed is no longer in the list.
+    /// An id that was advertised in this life and was Healthy when it was last listed is no longer
+    /// in the list.
     Vanished,
     /// An id that a pod holds is not in the list.
     VanishedInUse,
     /// A device vanished during its allocation, which makes the real kubelet panic.
     KubeletPanic,
-    /// A registration came before the kubelet was done with the resource's old connection: before 1.37 the end of
-    /// the old one then takes the new one with it, or keeps the end of the new one from being noticed.
+    /// A registration came before the kubelet was done with the resource's old connection: before
+    /// 1.37 the end of the old one then takes the new one with it, or keeps the end of the new one
+    /// from being noticed.
     OverlappingRegistration,
     /// A socket name that was registered before in this life.
     ReusedEndpoint,
@@ -74,7 +76,12 @@ pub(crate) struct Violations {
 }
 
 impl Violations {
-    pub(crate) fn record(&mut self, kind: ViolationKind, resource: &str, detail: impl Into<String>) {
+    pub(crate) fn record(
+        &mut self,
+        kind: ViolationKind,
+        resource: &str,
+        detail: impl Into<String>,
+    ) {
         let violation = Violation { kind, resource: resource.to_owned(), detail: detail.into() };
         if self.known.insert(violation.clone()) {
             self.in_order.push(violation);

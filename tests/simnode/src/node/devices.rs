@@ -1,4 +1,5 @@
-//! The device nodes of the simulated host, as links to `/dev/null`, and the driver's list of capability numbers.
+//! The device nodes of the simulated host, as links to `/dev/null`, and the driver's list of
+//! capability numbers.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -33,7 +34,8 @@ pub(super) fn write(node: &Node, state: &State) -> io::Result<()> {
     fs::write(directory.join("mig-minors"), minors)
 }
 
-/// The capabilities of a GPU in the order of the driver's list: each GPU instance, then its compute instances.
+/// The capabilities of a GPU in the order of the driver's list: each GPU instance, then its compute
+/// instances.
 fn capabilities(gpu: &Gpu) -> impl Iterator<Item = (String, u32)> {
     let each = 1 + COMPUTE_INSTANCES;
     let first = 3 + gpu.minor * GPU_INSTANCES * each;
@@ -41,8 +43,8 @@ fn capabilities(gpu: &Gpu) -> impl Iterator<Item = (String, u32)> {
     (0..GPU_INSTANCES).flat_map(move |gi| {
         let number = first + gi * each;
         let own = (format!("gpu{minor}/gi{gi}/access"), number);
-        let compute =
-            (0..COMPUTE_INSTANCES).map(move |ci| (format!("gpu{minor}/gi{gi}/ci{ci}/access"), number + 1 + ci));
+        let compute = (0..COMPUTE_INSTANCES)
+            .map(move |ci| (format!("gpu{minor}/gi{gi}/ci{ci}/access"), number + 1 + ci));
         std::iter::once(own).chain(compute)
     })
 }

@@ -9,8 +9,9 @@ const SECTION_HEADER: usize = 64;
 const SYMBOL: usize = 24;
 const RELOCATION: usize = 24;
 
-/// Makes the symbol undefined and without a value. Hash tables and names stay as they are, so every other symbol is
-/// found as before. What the library itself refers to by that symbol is bound to the old place.
+/// Makes the symbol undefined and without a value. Hash tables and names stay as they are, so every
+/// other symbol is found as before. What the library itself refers to by that symbol is bound to
+/// the old place.
 pub(super) fn undefine(file: &mut [u8], symbol: &str) -> anyhow::Result<()> {
     ensure!(file.starts_with(b"\x7fELF\x02\x01"), "not a 64-bit little-endian ELF file");
     let relative = match word(file, 18, 2)? {
@@ -20,7 +21,10 @@ pub(super) fn undefine(file: &mut [u8], symbol: &str) -> anyhow::Result<()> {
         machine => bail!("machine {machine} is not known here"),
     };
     let sections = sections(file)?;
-    let table = sections.iter().find(|section| section.kind == SECTION_SYMBOLS).context("no dynamic symbols")?;
+    let table = sections
+        .iter()
+        .find(|section| section.kind == SECTION_SYMBOLS)
+        .context("no dynamic symbols")?;
     let names = sections.get(table.link).context("the symbols have no names")?;
 
     let found = (0..table.size / SYMBOL).find(|index| {

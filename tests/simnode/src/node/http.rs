@@ -42,7 +42,8 @@ impl HttpAnswer {
 }
 
 impl HttpAddress {
-    /// Reads `127.0.0.1:1234`, `[::]:1234` or `unix:/path`. Every address is dialled as the loopback one.
+    /// Reads `127.0.0.1:1234`, `[::]:1234` or `unix:/path`. Every address is dialled as the
+    /// loopback one.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.strip_prefix("unix:") {
@@ -66,20 +67,27 @@ impl HttpAddress {
     pub async fn ask(&self, request: &str) -> anyhow::Result<HttpAnswer> {
         let asked = async {
             match self {
-                Self::Tcp(address) => converse(TcpStream::connect(address.as_str()).await?, request).await,
+                Self::Tcp(address) => {
+                    converse(TcpStream::connect(address.as_str()).await?, request).await
+                }
                 Self::Unix(path) => converse(UnixStream::connect(path).await?, request).await,
             }
         };
-        let answer = tokio::time::timeout(PATIENCE, asked).await.context("no answer over HTTP")??;
+        let answer =
+            tokio::time::timeout(PATIENCE, asked).await.context("no answer over HTTP")??;
         let text = String::from_utf8(answer).context("the answer over HTTP")?;
-        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| anyhow!("no answer over HTTP: {text:?}"))?;
+        let (head, body) =
+            text.split_once("\r\n\r\n").ok_or_else(|| anyhow!("no answer over HTTP: {text:?}"))?;
         let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
         let status = status.with_context(|| format!("no status in {head:?}"))?;
         Ok(HttpAnswer { status, head: head.to_owned(), body: body.to_owned() })
     }
 }
 
-async fn converse(mut io: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> std::io::Result<Vec<u8>> {
+async fn converse(
+    mut io: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> std::io::Result<Vec<u8>> {
     // A server that refuses early closes before it has read all: what it said counts.
     let _ = io.write_all(request.as_bytes()).await;
     let mut answer = Vec::new();

@@ -8,7 +8,8 @@ use anyhow::{Context, bail};
 /// The library's file name as cargo makes it.
 pub const FILE_NAME: &str = "libfake_nvml.so";
 
-/// Finds the library beside the running executable: a test lies in `deps/` with it, a binary one directory above.
+/// Finds the library beside the running executable: a test lies in `deps/` with it, a binary one
+/// directory above.
 ///
 /// # Errors
 /// It is not there.
@@ -23,5 +24,8 @@ pub fn find() -> anyhow::Result<PathBuf> {
             return Ok(library);
         }
     }
-    bail!("{FILE_NAME} is not beside {}: `cargo build -p fake-nvml` makes it", executable.display());
+    bail!(
+        "{FILE_NAME} is not beside {}: `cargo build -p fake-nvml` makes it",
+        executable.display()
+    );
 }

@@ -24,7 +24,10 @@ impl Lines {
         let mut pipe = BufReader::new(pipe);
         let mut bytes = Vec::new();
         while pipe.read_until(b'\n', &mut bytes).await? > 0 {
-            let line = Line { at: Instant::now(), text: String::from_utf8_lossy(&bytes).trim_end().into() };
+            let line = Line {
+                at: Instant::now(),
+                text: String::from_utf8_lossy(&bytes).trim_end().into(),
+            };
             self.0.send_modify(|lines| lines.push(line));
             bytes.clear();
         }
@@ -42,9 +45,11 @@ impl Lines {
         timeout: Duration,
         condition: impl Fn(&str) -> bool,
     ) -> Option<Line> {
-        let find = |lines: &Vec<Line>| lines.iter().skip(from).find(|line| condition(&line.text)).cloned();
+        let find =
+            |lines: &Vec<Line>| lines.iter().skip(from).find(|line| condition(&line.text)).cloned();
         let mut lines = self.0.subscribe();
-        let reached = tokio::time::timeout(timeout, lines.wait_for(|lines| find(lines).is_some())).await;
+        let reached =
+            tokio::time::timeout(timeout, lines.wait_for(|lines| find(lines).is_some())).await;
         reached.ok()?.ok().and_then(|lines| find(&lines))
     }
 

@@ -35,7 +35,13 @@ pub struct PluginOptions {
 impl PluginOptions {
     /// The plugin with the arguments that place it on the node, and nothing else.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self { binary: binary.into(), args: Vec::new(), env: Vec::new(), log_level: None, bare: false }
+        Self {
+            binary: binary.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            log_level: None,
+            bare: false,
+        }
     }
 
     /// The same with one more argument.
@@ -71,7 +77,8 @@ impl PluginOptions {
             command.env("PATH", path);
         }
         command.env("FAKE_NVML_STATE", node.state_file());
-        // Off unless somebody asks for it: plugins that run side by side would take the default port from each other.
+        // Off unless somebody asks for it: plugins that run side by side would take the default
+        // port from each other.
         command.env("HTTP_ADDRESS", "");
         command.envs(self.env.iter().cloned());
         if !self.bare {
@@ -88,7 +95,11 @@ impl PluginOptions {
             }
         }
         command.args(&self.args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         command
     }
 }
@@ -104,14 +115,16 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Starts the plugin on the node. To be called inside a tokio runtime, which reads what the plugin writes.
+    /// Starts the plugin on the node. To be called inside a tokio runtime, which reads what the
+    /// plugin writes.
     ///
     /// # Errors
     /// The executable cannot be started.
     pub fn start(node: &Node, options: &PluginOptions) -> anyhow::Result<Self> {
         let mut command = options.command(node);
         let started_at = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("starting {}", options.binary.display()))?;
+        let mut child =
+            command.spawn().with_context(|| format!("starting {}", options.binary.display()))?;
         let pid = child.id().expect("it was not waited for yet");
         let lines = Lines::default();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -139,7 +152,8 @@ impl Plugin {
     /// # Errors
     /// It has not said so in time.
     pub async fn http(&self, timeout: Duration) -> anyhow::Result<HttpAddress> {
-        let (_, line) = self.wait_for_log("serving metrics, probes and status over HTTP", timeout).await?;
+        let (_, line) =
+            self.wait_for_log("serving metrics, probes and status over HTTP", timeout).await?;
         let address = line.split("address=").nth(1).context("an address in the log")?;
         Ok(HttpAddress::parse(address.split_whitespace().next().unwrap_or_default()))
     }
@@ -154,7 +168,11 @@ impl Plugin {
     ///
     /// # Errors
     /// No such line came in time; the error has all lines.
-    pub async fn wait_for_log(&self, text: &str, timeout: Duration) -> anyhow::Result<(Instant, String)> {
+    pub async fn wait_for_log(
+        &self,
+        text: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<(Instant, String)> {
         self.wait_for_log_after(0, text, timeout).await
     }
 
@@ -169,8 +187,9 @@ impl Plugin {
         timeout: Duration,
     ) -> anyhow::Result<(Instant, String)> {
         let line = self.lines.wait_for(seen, timeout, |line| line.contains(text)).await;
-        line.map(|line| (line.at, line.text.to_string()))
-            .ok_or_else(|| anyhow!("no line with {text:?} within {timeout:?}\n{}", self.log().join("\n")))
+        line.map(|line| (line.at, line.text.to_string())).ok_or_else(|| {
+            anyhow!("no line with {text:?} within {timeout:?}\n{}", self.log().join("\n"))
+        })
     }
 
     /// Passes each line on as it comes, from the first on.
@@ -192,7 +211,9 @@ impl Plugin {
     /// There is no such signal, or it has been waited for already.
     pub fn signal(&self, number: i32) -> io::Result<()> {
         let signal = Signal::from_named_raw(number);
-        self.send(signal.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no such signal"))?)
+        self.send(
+            signal.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no such signal"))?,
+        )
     }
 
     /// Waits for its end, however it comes, and until all that it has written is in the log.
@@ -286,10 +307,12 @@ impl Plugin {
         Ok(self.figures()?.cpu_ticks)
     }
 
-    /// `Child::id` is None as soon as the process was waited for: its number may be another one's then.
+    /// `Child::id` is None as soon as the process was waited for: its number may be another one's
+    /// then.
     fn send(&self, signal: Signal) -> io::Result<()> {
         let running = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        let pid = running.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the plugin has ended"))?;
+        let pid = running
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the plugin has ended"))?;
         kill_process(pid, signal).map_err(io::Error::from)
     }
 }

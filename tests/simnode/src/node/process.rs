@@ -20,7 +20,8 @@ pub struct Figures {
     pub rss_kib: u64,
     /// The anonymous part of it, in KiB (RssAnon).
     pub anonymous_kib: u64,
-    /// How often its threads went to sleep by themselves; those of threads that have ended do not count.
+    /// How often its threads went to sleep by themselves; those of threads that have ended do not
+    /// count.
     pub voluntary_switches: u64,
     /// The same by the name of the thread.
     pub switches_by_thread: BTreeMap<String, u64>,
@@ -45,13 +46,16 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
     for task in &tasks {
         // A thread may end while it is counted.
         let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-        let name = status.lines().find_map(|line| line.strip_prefix("Name:")).unwrap_or_default().trim();
+        let name =
+            status.lines().find_map(|line| line.strip_prefix("Name:")).unwrap_or_default().trim();
         *switches_by_thread.entry(name.to_owned()).or_default() +=
             field(&status, "voluntary_ctxt_switches").unwrap_or(0);
     }
     let descriptors = entries(&proc.join("fd"))?;
-    // What this process was started with, the lock file of whoever runs the tests, say, its children have too.
-    let inherited: Vec<PathBuf> = entries(Path::new("/proc/self/fd"))?.iter().filter_map(|fd| file(fd).ok()?).collect();
+    // What this process was started with, the lock file of whoever runs the tests, say, its
+    // children have too.
+    let inherited: Vec<PathBuf> =
+        entries(Path::new("/proc/self/fd"))?.iter().filter_map(|fd| file(fd).ok()?).collect();
     let own = |descriptor: &&PathBuf| match file(descriptor) {
         Ok(path) => path.is_some_and(|path| !inherited.contains(&path)),
         // Closed while it was counted: it was open in passing.
@@ -78,7 +82,8 @@ pub struct Mapped {
     pub anonymous_kib: u64,
 }
 
-/// The memory of a process by the name of the mapped file; the heap, stacks and the rest under the empty name.
+/// The memory of a process by the name of the mapped file; the heap, stacks and the rest under the
+/// empty name.
 pub(super) fn mapped(pid: u32) -> io::Result<BTreeMap<String, Mapped>> {
     Ok(by_file(&fs::read_to_string(format!("/proc/{pid}/smaps"))?))
 }
@@ -109,7 +114,8 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
 }
 
-/// The path of the file or directory that a descriptor is of; None for devices, sockets and the like.
+/// The path of the file or directory that a descriptor is of; None for devices, sockets and the
+/// like.
 fn file(descriptor: &Path) -> io::Result<Option<PathBuf>> {
     let target = fs::read_link(descriptor)?;
     Ok(Some(target).filter(|target| target.is_absolute() && !target.starts_with("/dev")))
@@ -121,7 +127,8 @@ fn field(status: &str, name: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// Fields 14 and 15 of a stat file. The second field may hold spaces and ends with the last parenthesis.
+/// Fields 14 and 15 of a stat file. The second field may hold spaces and ends with the last
+/// parenthesis.
 fn cpu_ticks(stat: &str) -> u64 {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let times = after_name.split_whitespace().skip(11).take(2);
@@ -137,14 +144,19 @@ mod tests {
         let figures = figures(std::process::id()).expect("this process is running");
         assert!(figures.threads >= 1 && figures.descriptors >= 3);
         let own = PathBuf::from("/proc/self/fd/0");
-        assert_eq!(file(&own).expect("it is open"), fs::read_link(own).ok().filter(|path| path.is_file()));
+        assert_eq!(
+            file(&own).expect("it is open"),
+            fs::read_link(own).ok().filter(|path| path.is_file())
+        );
         assert!(figures.rss_kib >= figures.anonymous_kib && figures.anonymous_kib > 0);
     }
 
     #[test]
     fn memory_is_added_up_by_file() {
-        let smaps = "55e0-55e1 r-xp 00000000 fe:01 7    /usr/bin/plugin\nSize: 8 kB\nRss:  8 kB\nAnonymous:  0 kB\n\
-                     55e1-55e2 rw-p 00001000 fe:01 7    /usr/bin/plugin\nRss:  4 kB\nAnonymous:  4 kB\n\
+        let smaps = "55e0-55e1 r-xp 00000000 fe:01 7    /usr/bin/plugin\nSize: 8 kB\nRss:  8 \
+            kB\nAnonymous:  0 kB\n\
+                     55e1-55e2 rw-p 00001000 fe:01 7    /usr/bin/plugin\nRss:  4 kB\nAnonymous:  4 \
+                     kB\n\
                      55e3-55e4 rw-p 00000000 00:00 0    [heap]\nRss:  12 kB\nAnonymous:  12 kB\n\
                      7f00-7f01 rw-p 00000000 00:00 0\nRss:  4 kB\nAnonymous:  4 kB\n";
         let expected = [

@@ -3,20 +3,25 @@
 use simnode::kubelet::{KubeletVersion, Violation, ViolationKind};
 use simnode::proto::{Device, TopologyInfo};
 
-use crate::support::{Behaviour, GPU, SOON, TestPlugin, device, devices, kubelet, kubelet_with, on_nodes, with_health};
+use crate::support::{
+    Behaviour, GPU, SOON, TestPlugin, device, devices, kubelet, kubelet_with, on_nodes, with_health,
+};
 
 /// The violations after these lists in a row.
 async fn found(lists: Vec<Vec<Device>>) -> Vec<Violation> {
     let home = kubelet_with(|config| config.numa_nodes([0, 1])).await;
     let behaviour = Behaviour { list: None, ..Behaviour::default() };
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", behaviour).await;
-    let open = |view: &simnode::View| view.resource(GPU).is_some_and(|resource| resource.stream_open);
+    let open =
+        |view: &simnode::View| view.resource(GPU).is_some_and(|resource| resource.stream_open);
     home.kubelet.wait_until("the stream is open", SOON, open).await.expect("open");
     let count = lists.len() as u64;
     for list in lists {
         plugin.send(list);
     }
-    let all = |view: &simnode::View| view.resource(GPU).is_some_and(|resource| resource.lists_received == count);
+    let all = |view: &simnode::View| {
+        view.resource(GPU).is_some_and(|resource| resource.lists_received == count)
+    };
     home.kubelet.wait_until("every list has come", SOON, all).await.expect("received");
     home.kubelet.violations()
 }
@@ -67,30 +72,37 @@ async fn health_and_topology_are_watched() {
 #[tokio::test]
 async fn an_id_that_was_advertised_must_stay() {
     let found = found(vec![devices(&["a", "b"]), devices(&["a"]), devices(&["a", "b"])]).await;
-    let found: Vec<_> = found.iter().map(|violation| (violation.kind, violation.detail.as_str())).collect();
+    let found: Vec<_> =
+        found.iter().map(|violation| (violation.kind, violation.detail.as_str())).collect();
     assert_eq!(found, [(ViolationKind::Vanished, "b")]);
 }
 
 #[tokio::test]
 async fn an_id_of_another_resource_is_watched() {
     let home = kubelet(KubeletVersion::V1_36).await;
-    let _gpu = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().list(devices(&["a"]))).await;
+    let _gpu =
+        TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().list(devices(&["a"])))
+            .await;
     home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("listed");
     let other = Behaviour { resource: "nvidia.com/other".to_owned(), ..Behaviour::default() };
     let _other = TestPlugin::start(&home.kubelet, "b.sock", other.list(devices(&["a"]))).await;
     home.kubelet.wait_allocatable("nvidia.com/other", 1, SOON).await.expect("listed");
-    let kinds: Vec<_> = home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
+    let kinds: Vec<_> =
+        home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
     assert_eq!(kinds, [ViolationKind::IdOfTwoResources]);
 }
 
 #[tokio::test]
 async fn an_id_that_a_pod_holds_must_stay() {
     let home = kubelet(KubeletVersion::V1_36).await;
-    let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().list(devices(&["a"]))).await;
+    let plugin =
+        TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().list(devices(&["a"])))
+            .await;
     home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("listed");
     home.kubelet.allocate("pod", "main", GPU, 1).await.expect("allocated");
     plugin.send(Vec::new());
     home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("vanished");
-    let kinds: Vec<_> = home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
+    let kinds: Vec<_> =
+        home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
     assert_eq!(kinds, [ViolationKind::VanishedInUse, ViolationKind::Vanished]);
 }

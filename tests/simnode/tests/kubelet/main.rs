@@ -1,5 +1,5 @@
-//! The fake kubelet against a plugin that keeps the contract, and against one that breaks it: each rule has a test
-//! that fails without the rule.
+//! The fake kubelet against a plugin that keeps the contract, and against one that breaks it: each
+//! rule has a test that fails without the rule.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use simnode::kubelet::{AllocationRequest, ContainerKind, KubeletVersion, NAMESPACE, Trouble, ViolationKind};
+use simnode::kubelet::{
+    AllocationRequest, ContainerKind, KubeletVersion, NAMESPACE, Trouble, ViolationKind,
+};
 use simnode::pod_resources_proto::pod_resources_lister_client::PodResourcesListerClient;
 use simnode::pod_resources_proto::{
     AllocatableResourcesRequest, ContainerDevices, GetPodResourcesRequest, ListPodResourcesRequest,
@@ -21,7 +23,12 @@ async fn lister(version: KubeletVersion) -> (Home, TestPlugin, Client) {
         config.version(version).pod_resources(socket)
     })
     .await;
-    let list = vec![on_nodes("a", &[0]), on_nodes("b", &[1]), on_nodes("c", &[]), with_health("d", "Unhealthy")];
+    let list = vec![
+        on_nodes("a", &[0]),
+        on_nodes("b", &[1]),
+        on_nodes("c", &[]),
+        with_health("d", "Unhealthy"),
+    ];
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().list(list)).await;
     home.kubelet.wait_allocatable(GPU, 3, SOON).await.expect("listed");
     let socket = home.kubelet.directory().with_file_name("pod-resources").join("kubelet.sock");
@@ -36,12 +43,14 @@ async fn dial(socket: &Path) -> Client {
 
 /// "pod/container: ids" of every container that List shows.
 async fn listed(client: &mut Client) -> Vec<String> {
-    let pods = client.list(ListPodResourcesRequest {}).await.expect("answered").into_inner().pod_resources;
+    let pods =
+        client.list(ListPodResourcesRequest {}).await.expect("answered").into_inner().pod_resources;
     let mut listed = Vec::new();
     for pod in pods {
         assert_eq!(pod.namespace, NAMESPACE);
         for container in pod.containers {
-            let ids: Vec<_> = container.devices.iter().flat_map(|devices| devices.device_ids.clone()).collect();
+            let ids: Vec<_> =
+                container.devices.iter().flat_map(|devices| devices.device_ids.clone()).collect();
             listed.push(format!("{}/{}: {}", pod.name, container.name, ids.join(" ")));
         }
     }
@@ -50,7 +59,13 @@ async fn listed(client: &mut Client) -> Vec<String> {
 
 fn one(devices: &[ContainerDevices], id: &str) -> Option<Vec<i64>> {
     let device = devices.iter().find(|devices| devices.device_ids == [id])?;
-    Some(device.topology.iter().flat_map(|topology| topology.nodes.iter().map(|node| node.id)).collect())
+    Some(
+        device
+            .topology
+            .iter()
+            .flat_map(|topology| topology.nodes.iter().map(|node| node.id))
+            .collect(),
+    )
 }
 
 #[tokio::test]
@@ -58,13 +73,20 @@ async fn each_container_has_its_devices_and_init_containers_are_not_shown() {
     let (home, _plugin, mut client) = lister(KubeletVersion::V1_36).await;
     let init = AllocationRequest::new("p", "init", GPU, 2).kind(ContainerKind::Init);
     home.kubelet.admit(init).await.expect("admitted");
-    assert!(listed(&mut client).await.is_empty(), "the pod is there, without a container that is shown");
+    assert!(
+        listed(&mut client).await.is_empty(),
+        "the pod is there, without a container that is shown"
+    );
     home.kubelet.allocate("p", "main", GPU, 1).await.expect("admitted");
     home.kubelet.allocate("q", "main", GPU, 1).await.expect("admitted");
     let shown = listed(&mut client).await;
     assert_eq!(shown.len(), 2, "{shown:?}");
     for pod in ["p", "q"] {
-        let held = home.kubelet.pod_devices().into_iter().find(|held| held.pod == pod && held.container == "main");
+        let held = home
+            .kubelet
+            .pod_devices()
+            .into_iter()
+            .find(|held| held.pod == pod && held.container == "main");
         assert!(shown.contains(&format!("{pod}/main: {}", held.expect("held").id)), "{shown:?}");
     }
 }
@@ -72,7 +94,8 @@ async fn each_container_has_its_devices_and_init_containers_are_not_shown() {
 #[tokio::test]
 async fn only_healthy_devices_are_allocatable_and_each_has_its_numa_nodes() {
     let (_home, _plugin, mut client) = lister(KubeletVersion::V1_36).await;
-    let answer = client.get_allocatable_resources(AllocatableResourcesRequest {}).await.expect("answered");
+    let answer =
+        client.get_allocatable_resources(AllocatableResourcesRequest {}).await.expect("answered");
     let devices = answer.into_inner().devices;
     assert_eq!(devices.len(), 3);
     assert_eq!((one(&devices, "a"), one(&devices, "b")), (Some(vec![0]), Some(vec![1])));
@@ -93,15 +116,24 @@ async fn a_pod_that_is_over_is_listed_up_to_1_33_alone() {
 
 #[tokio::test]
 async fn get_knows_one_pod_from_1_36_on() {
-    let asked = |name: &str| GetPodResourcesRequest { pod_name: name.to_owned(), pod_namespace: NAMESPACE.to_owned() };
+    let asked = |name: &str| GetPodResourcesRequest {
+        pod_name: name.to_owned(),
+        pod_namespace: NAMESPACE.to_owned(),
+    };
     let (home, _plugin, mut client) = lister(KubeletVersion::V1_36).await;
     home.kubelet.allocate("p", "main", GPU, 1).await.expect("admitted");
-    let pod = client.get(asked("p")).await.expect("there").into_inner().pod_resources.expect("a pod");
+    let pod =
+        client.get(asked("p")).await.expect("there").into_inner().pod_resources.expect("a pod");
     assert_eq!((pod.name.as_str(), pod.containers.len()), ("p", 1));
     let error = client.get(asked("q")).await.expect_err("not there");
-    assert_eq!((error.code(), error.message()), (Code::Unknown, "pod q in namespace default not found"));
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::Unknown, "pod q in namespace default not found")
+    );
     let (_home, _plugin, mut client) = lister(KubeletVersion::V1_32).await;
-    assert!(client.get(asked("p")).await.expect_err("an alpha feature").message().contains("disabled"));
+    assert!(
+        client.get(asked("p")).await.expect_err("an alpha feature").message().contains("disabled")
+    );
 }
 
 #[tokio::test]
@@ -127,11 +159,18 @@ async fn more_calls_than_the_limit_are_refused_and_recorded() {
     let mut refused = 0;
     for _ in 0..200 {
         if let Err(error) = client.list(ListPodResourcesRequest {}).await {
-            assert_eq!((error.code(), error.message()), (Code::ResourceExhausted, "rejected by rate limit"));
+            assert_eq!(
+                (error.code(), error.message()),
+                (Code::ResourceExhausted, "rejected by rate limit")
+            );
             refused += 1;
         }
     }
-    let recorded = home.kubelet.violations().iter().any(|violation| violation.kind == ViolationKind::PodResourcesRate);
+    let recorded = home
+        .kubelet
+        .violations()
+        .iter()
+        .any(|violation| violation.kind == ViolationKind::PodResourcesRate);
     assert_eq!(refused > 0, recorded, "{refused} were refused");
     assert_eq!(home.kubelet.pod_resources_asked().len(), 200);
 }
@@ -140,13 +179,20 @@ async fn more_calls_than_the_limit_are_refused_and_recorded() {
 async fn trouble_is_what_was_asked_for() {
     let (home, _plugin, mut client) = lister(KubeletVersion::V1_36).await;
     home.kubelet.trouble_pod_resources(Trouble::Fails);
-    assert_eq!(client.list(ListPodResourcesRequest {}).await.expect_err("so wanted").code(), Code::Unknown);
+    assert_eq!(
+        client.list(ListPodResourcesRequest {}).await.expect_err("so wanted").code(),
+        Code::Unknown
+    );
     home.kubelet.trouble_pod_resources(Trouble::Huge);
     let mut client = client.max_decoding_message_size(16 << 20);
-    assert_eq!(client.list(ListPodResourcesRequest {}).await.expect_err("too long").code(), Code::OutOfRange);
+    assert_eq!(
+        client.list(ListPodResourcesRequest {}).await.expect_err("too long").code(),
+        Code::OutOfRange
+    );
     home.kubelet.trouble_pod_resources(Trouble::Hangs);
     let mut hanging = client.clone();
-    let call = tokio::spawn(async move { hanging.list(ListPodResourcesRequest {}).await.map(drop) });
+    let call =
+        tokio::spawn(async move { hanging.list(ListPodResourcesRequest {}).await.map(drop) });
     let asked = home.kubelet.pod_resources_asked().len();
     while home.kubelet.pod_resources_asked().len() == asked {
         tokio::task::yield_now().await;

@@ -6,7 +6,9 @@ use simnode::kubelet::{AllocationRequest, Call, KubeletVersion, Method, Violatio
 use simnode::proto::{Device, PreferredAllocationResponse};
 use tonic::Status;
 
-use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, device, kubelet, on_nodes, prefer, visible_in};
+use crate::support::{
+    Behaviour, GPU, Home, SOON, TestPlugin, device, kubelet, on_nodes, prefer, visible_in,
+};
 
 async fn started(behaviour: Behaviour) -> (Home, TestPlugin) {
     let home = kubelet(KubeletVersion::V1_36).await;
@@ -17,7 +19,11 @@ async fn started(behaviour: Behaviour) -> (Home, TestPlugin) {
 }
 
 fn asked(home: &Home) -> Vec<Call> {
-    home.kubelet.calls().into_iter().filter(|call| call.method == Method::PreferredAllocation).collect()
+    home.kubelet
+        .calls()
+        .into_iter()
+        .filter(|call| call.method == Method::PreferredAllocation)
+        .collect()
 }
 
 fn sorted(mut ids: Vec<String>) -> Vec<String> {
@@ -27,7 +33,13 @@ fn sorted(mut ids: Vec<String>) -> Vec<String> {
 
 /// Two devices on node 0, two on node 1, one on neither.
 fn spread() -> Vec<Device> {
-    vec![on_nodes("a", &[0]), on_nodes("b", &[0]), on_nodes("c", &[1]), on_nodes("d", &[1]), device("e")]
+    vec![
+        on_nodes("a", &[0]),
+        on_nodes("b", &[0]),
+        on_nodes("c", &[1]),
+        on_nodes("d", &[1]),
+        device("e"),
+    ]
 }
 
 #[tokio::test]
@@ -68,7 +80,10 @@ async fn with_a_hint_it_is_asked_for_what_goes_beyond_the_aligned_ones() {
     let three = AllocationRequest::new("pod", "main", GPU, 3).affinity([1]);
     assert_eq!(visible_in(&home.kubelet.admit(three).await.expect("allocated")), ["a", "c", "d"]);
     let call = asked(&home).remove(0);
-    assert_eq!((sorted(call.must_include), call.ids.len(), call.size), (vec!["c".to_owned(), "d".to_owned()], 5, 3));
+    assert_eq!(
+        (sorted(call.must_include), call.ids.len(), call.size),
+        (vec!["c".to_owned(), "d".to_owned()], 5, 3)
+    );
 }
 
 #[tokio::test]
@@ -77,7 +92,10 @@ async fn without_a_choice_by_the_plugin_devices_without_affinity_come_last() {
     let behaviour = Behaviour { preferred: Arc::new(nothing), ..Behaviour::default() };
     let (home, _plugin) = started(behaviour.preferring().list(spread())).await;
     let four = AllocationRequest::new("pod", "main", GPU, 4).affinity([0]);
-    assert_eq!(visible_in(&home.kubelet.admit(four).await.expect("allocated")), ["a", "b", "c", "d"]);
+    assert_eq!(
+        visible_in(&home.kubelet.admit(four).await.expect("allocated")),
+        ["a", "b", "c", "d"]
+    );
 }
 
 #[tokio::test]
@@ -85,8 +103,10 @@ async fn an_error_fails_the_pod() {
     let refuse = |_| Err(Status::internal("no opinion"));
     let behaviour = Behaviour { preferred: Arc::new(refuse), ..Behaviour::default() };
     let (home, _plugin) = started(behaviour.preferring()).await;
-    let error = home.kubelet.allocate("pod", "main", GPU, 1).await.expect_err("refused").to_string();
-    let text = "device plugin GetPreferredAllocation rpc failed with err: rpc error: code = Internal desc = no opinion";
+    let error =
+        home.kubelet.allocate("pod", "main", GPU, 1).await.expect_err("refused").to_string();
+    let text = "device plugin GetPreferredAllocation rpc failed with err: rpc error: code = \
+        Internal desc = no opinion";
     assert_eq!(error, text);
 }
 
@@ -97,9 +117,13 @@ async fn a_bad_answer_does_no_harm_and_is_noted() {
         let answer = move |_| Ok(prefer(ids.clone()));
         let behaviour = Behaviour { preferred: Arc::new(answer), ..Behaviour::default() };
         let (home, _plugin) = started(behaviour.preferring()).await;
-        let given = visible_in(&home.kubelet.allocate("pod", "main", GPU, 2).await.expect("allocated"));
+        let given =
+            visible_in(&home.kubelet.allocate("pod", "main", GPU, 2).await.expect("allocated"));
         assert_eq!(given.len(), 2, "{bad:?} gave {given:?}");
-        assert!(given.iter().all(|id| ["a", "b", "c", "d"].contains(&id.as_str())), "{bad:?} gave {given:?}");
+        assert!(
+            given.iter().all(|id| ["a", "b", "c", "d"].contains(&id.as_str())),
+            "{bad:?} gave {given:?}"
+        );
         if bad.len() == 1 {
             assert!(given.contains(&"d".to_owned()), "the part that is right is used");
         }

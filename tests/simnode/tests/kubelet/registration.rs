@@ -12,7 +12,11 @@ use crate::support::{self, Behaviour, GPU, SOON, TestPlugin, kubelet, limited};
 
 async fn refused(version: &str, resource: &str) -> (Status, Kubelet) {
     let home = kubelet(KubeletVersion::V1_36).await;
-    let behaviour = Behaviour { version: version.to_owned(), resource: resource.to_owned(), ..Behaviour::default() };
+    let behaviour = Behaviour {
+        version: version.to_owned(),
+        resource: resource.to_owned(),
+        ..Behaviour::default()
+    };
     let plugin = TestPlugin::serve(&home.kubelet, "a.sock", behaviour);
     let error = plugin.register().await.expect_err("refused");
     assert!(plugin.authorities().is_empty(), "the plugin was not dialled");
@@ -31,7 +35,10 @@ async fn another_version_is_refused_in_the_kubelets_words() {
 #[tokio::test]
 async fn a_name_that_is_no_extended_resource_is_refused() {
     let (error, kubelet) = refused("v1beta1", "gpu").await;
-    assert_eq!((error.code(), error.message()), (Code::Unknown, r#"the ResourceName "gpu" is invalid"#));
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::Unknown, r#"the ResourceName "gpu" is invalid"#)
+    );
     assert!(kubelet.view().resources.is_empty());
 }
 
@@ -44,13 +51,19 @@ async fn the_version_is_checked_before_the_name() {
 #[tokio::test]
 async fn every_call_of_the_kubelet_has_the_authority_localhost() {
     let home = kubelet(KubeletVersion::V1_36).await;
-    let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().preferring().pre_starting()).await;
+    let plugin = TestPlugin::start(
+        &home.kubelet,
+        "a.sock",
+        Behaviour::default().preferring().pre_starting(),
+    )
+    .await;
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
     home.kubelet.allocate("pod", "main", GPU, 1).await.expect("allocated");
     home.kubelet.start_container("pod", "main").await.expect("started");
     let mut client = home.kubelet.client(GPU).await.expect("dialled");
     client.get_device_plugin_options(simnode::proto::Empty {}).await.expect("answered");
-    // Options, ListAndWatch, GetPreferredAllocation, Allocate, PreStartContainer, and the test's own call.
+    // Options, ListAndWatch, GetPreferredAllocation, Allocate, PreStartContainer, and the test's
+    // own call.
     assert_eq!(plugin.authorities(), ["localhost"; 6]);
 }
 
@@ -67,11 +80,16 @@ async fn register_nobody(kubelet: &Kubelet, resource: &str) -> Result<(), Status
 
 #[tokio::test]
 async fn a_plugin_that_does_not_serve_yet_is_refused_when_the_dial_limit_is_over() {
-    let home = limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_millis(200)).await;
+    let home =
+        limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_millis(200)).await;
     let begun = Instant::now();
     let error = register_nobody(&home.kubelet, GPU).await.expect_err("refused");
     assert_eq!(error.message(), "failed to dial device plugin: context deadline exceeded");
-    assert!(begun.elapsed() >= Duration::from_millis(200), "the whole limit: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(200),
+        "the whole limit: {:?}",
+        begun.elapsed()
+    );
     assert_eq!(Limits::default().dial, Duration::from_secs(10));
     assert!(home.kubelet.view().resources.is_empty());
 }
@@ -89,8 +107,10 @@ async fn a_refused_socket_can_be_registered_when_it_serves() {
 
 #[tokio::test]
 async fn a_listener_that_does_not_speak_http2_is_refused() {
-    let home = limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_millis(200)).await;
-    let _silent = SilentListener::bind(home.kubelet.directory().join("silent.sock")).expect("bound");
+    let home =
+        limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_millis(200)).await;
+    let _silent =
+        SilentListener::bind(home.kubelet.directory().join("silent.sock")).expect("bound");
     let request = RegisterRequest {
         version: "v1beta1".to_owned(),
         endpoint: "silent.sock".to_owned(),
@@ -111,7 +131,10 @@ async fn the_dial_is_repeated_within_the_limit() {
         options: None,
     };
     let registering = tokio::spawn(support::register(home.kubelet.socket(), request));
-    home.kubelet.wait_until("Register was received", SOON, |view| !view.registrations.is_empty()).await.expect("so");
+    home.kubelet
+        .wait_until("Register was received", SOON, |view| !view.registrations.is_empty())
+        .await
+        .expect("so");
     let _plugin = TestPlugin::serve(&home.kubelet, "late.sock", Behaviour::default());
     registering.await.expect("no panic").expect("registered");
 }
@@ -120,7 +143,11 @@ async fn the_dial_is_repeated_within_the_limit() {
 async fn the_options_have_no_limit_of_their_own() {
     let home = limited(KubeletVersion::V1_36, |limits| limits.dial = Duration::from_secs(1)).await;
     let (gate, options_gate) = watch::channel(false);
-    let plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options_gate, ..Behaviour::default() });
+    let plugin = TestPlugin::serve(
+        &home.kubelet,
+        "a.sock",
+        Behaviour { options_gate, ..Behaviour::default() },
+    );
     let open = async {
         while plugin.authorities().is_empty() {
             tokio::task::yield_now().await;
@@ -138,10 +165,12 @@ async fn the_options_have_no_limit_of_their_own() {
 async fn a_plugin_without_options_never_gets_a_stream() {
     let home = kubelet(KubeletVersion::V1_36).await;
     let options = Err(Status::internal("no options today"));
-    let plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options, ..Behaviour::default() });
+    let plugin =
+        TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options, ..Behaviour::default() });
     let error = plugin.register().await.expect_err("refused");
     assert_eq!(error.code(), Code::Unknown);
-    let text = "failed to get device plugin options: rpc error: code = Internal desc = no options today";
+    let text =
+        "failed to get device plugin options: rpc error: code = Internal desc = no options today";
     assert_eq!(error.message(), text);
     assert!(home.kubelet.view().resources.is_empty());
     assert_eq!(plugin.streams_opened(), 0);
@@ -150,8 +179,10 @@ async fn a_plugin_without_options_never_gets_a_stream() {
 #[tokio::test]
 async fn only_the_options_asked_for_count() {
     let home = kubelet(KubeletVersion::V1_36).await;
-    let registered_options =
-        Some(DevicePluginOptions { get_preferred_allocation_available: true, ..Default::default() });
+    let registered_options = Some(DevicePluginOptions {
+        get_preferred_allocation_available: true,
+        ..Default::default()
+    });
     let behaviour = Behaviour { registered_options, ..Behaviour::default() };
     let _plugin = TestPlugin::start(&home.kubelet, "a.sock", behaviour).await;
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
@@ -161,11 +192,16 @@ async fn only_the_options_asked_for_count() {
     assert_eq!(home.kubelet.violations()[0].kind, ViolationKind::OptionsDiffer);
 }
 
-/// Registers, and gives up while the kubelet waits for the options; answers how the kubelet took it.
+/// Registers, and gives up while the kubelet waits for the options; answers how the kubelet took
+/// it.
 async fn given_up(version: KubeletVersion) -> Outcome {
     let home = kubelet(version).await;
     let (gate, options_gate) = watch::channel(false);
-    let plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options_gate, ..Behaviour::default() });
+    let plugin = TestPlugin::serve(
+        &home.kubelet,
+        "a.sock",
+        Behaviour { options_gate, ..Behaviour::default() },
+    );
     tokio::select! {
         registered = plugin.register() => panic!("answered: {registered:?}"),
         () = async {
@@ -174,19 +210,21 @@ async fn given_up(version: KubeletVersion) -> Outcome {
             }
         } => {}
     }
-    // Before 1.36 the kubelet goes on to wait, so the gate is opened; from then on it must not be needed.
+    // Before 1.36 the kubelet goes on to wait, so the gate is opened; from then on it must not be
+    // needed.
     if version == KubeletVersion::V1_32 {
         gate.send_replace(true);
     }
-    let done = home
-        .kubelet
-        .wait_until("the registration is over", SOON, |view| view.registrations[0].outcome != Outcome::Pending);
+    let done = home.kubelet.wait_until("the registration is over", SOON, |view| {
+        view.registrations[0].outcome != Outcome::Pending
+    });
     done.await.expect("over").registrations[0].outcome.clone()
 }
 
 #[tokio::test]
 async fn a_plugin_that_gives_up_cancels_its_registration_from_1_36_on() {
-    let text = "failed to get device plugin options: rpc error: code = Canceled desc = context canceled";
+    let text =
+        "failed to get device plugin options: rpc error: code = Canceled desc = context canceled";
     assert_eq!(given_up(KubeletVersion::V1_36).await, Outcome::Refused(text.to_owned()));
 }
 
@@ -201,14 +239,20 @@ async fn an_endpoint_that_is_a_path_is_accepted_and_noted() {
     let mut plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour::default());
     plugin.endpoint = "/x/../a.sock".to_owned();
     plugin.register().await.expect("registered");
-    let kinds: Vec<ViolationKind> = home.kubelet.violations().iter().map(|violation| violation.kind).collect();
+    let kinds: Vec<ViolationKind> =
+        home.kubelet.violations().iter().map(|violation| violation.kind).collect();
     assert_eq!(kinds, [ViolationKind::EndpointNotAFileName]);
 }
 
 #[tokio::test]
 async fn a_conforming_plugin_leaves_no_violation() {
     let home = kubelet(KubeletVersion::V1_36).await;
-    let plugin = TestPlugin::start(&home.kubelet, "a.sock", Behaviour::default().preferring().pre_starting()).await;
+    let plugin = TestPlugin::start(
+        &home.kubelet,
+        "a.sock",
+        Behaviour::default().preferring().pre_starting(),
+    )
+    .await;
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
     home.kubelet.allocate("pod", "main", GPU, 2).await.expect("allocated");
     home.kubelet.start_container("pod", "main").await.expect("started");

@@ -4,11 +4,15 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use std::{fs, io};
 
-use simnode::kubelet::{AdmissionError, CHECKPOINT, KubeletVersion, Method, Outcome, ViolationKind};
+use simnode::kubelet::{
+    AdmissionError, CHECKPOINT, KubeletVersion, Method, Outcome, ViolationKind,
+};
 use simnode::proto::{ContainerAllocateResponse, Empty};
 use tokio::sync::watch;
 
-use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, devices, kubelet, limited, visible_in};
+use crate::support::{
+    Behaviour, GPU, Home, SOON, TestPlugin, devices, kubelet, limited, visible_in,
+};
 
 /// A pod holds two of four devices.
 async fn in_use(home: Home) -> (Home, TestPlugin, ContainerAllocateResponse) {
@@ -26,7 +30,10 @@ async fn a_dead_kubelet_leaves_its_socket_and_cuts_every_connection() {
     assert!(!home.kubelet.view().running);
     let refused = UnixStream::connect(home.kubelet.socket()).expect_err("nobody listens");
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-    assert_eq!(home.kubelet.allocate("pod", "main", GPU, 2).await, Err(AdmissionError::KubeletStopped));
+    assert_eq!(
+        home.kubelet.allocate("pod", "main", GPU, 2).await,
+        Err(AdmissionError::KubeletStopped)
+    );
     home.kubelet.stop().await;
 }
 
@@ -34,7 +41,11 @@ async fn a_dead_kubelet_leaves_its_socket_and_cuts_every_connection() {
 async fn an_admission_ends_with_the_kubelet() {
     let home = kubelet(KubeletVersion::V1_36).await;
     let (_gate, options_gate) = watch::channel(false);
-    let plugin = TestPlugin::serve(&home.kubelet, "a.sock", Behaviour { options_gate, ..Behaviour::default() });
+    let plugin = TestPlugin::serve(
+        &home.kubelet,
+        "a.sock",
+        Behaviour { options_gate, ..Behaviour::default() },
+    );
     let died = async {
         home.kubelet
             .wait_until("Register was received", SOON, |view| !view.registrations.is_empty())
@@ -45,14 +56,17 @@ async fn an_admission_ends_with_the_kubelet() {
     let (registered, ()) = tokio::join!(plugin.register(), died);
     let cut = registered.expect_err("cut");
     assert!(!cut.message().contains("device plugin"), "the dead do not speak: {cut}");
-    // The dial-back and the call die together: a kubelet that is dead notices neither, and refuses nothing.
+    // The dial-back and the call die together: a kubelet that is dead notices neither, and refuses
+    // nothing.
     assert_eq!(home.kubelet.view().registrations[0].outcome, Outcome::Abandoned);
 }
 
 #[tokio::test]
 async fn the_next_life_knows_the_resource_and_waits_for_its_plugin() {
-    let (home, _plugin, _) =
-        in_use(limited(KubeletVersion::V1_36, |limits| limits.grace = Duration::from_secs(2)).await).await;
+    let (home, _plugin, _) = in_use(
+        limited(KubeletVersion::V1_36, |limits| limits.grace = Duration::from_secs(2)).await,
+    )
+    .await;
     home.kubelet.restart().await.expect("restarted");
     let view = home.kubelet.view();
     assert_eq!((view.life, view.allocatable(GPU)), (2, 0));
@@ -75,7 +89,8 @@ async fn pods_keep_their_devices_and_their_answer() {
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("listed");
 
     assert_eq!(home.kubelet.allocate("pod", "main", GPU, 2).await.as_ref(), Ok(&answer));
-    let allocations = home.kubelet.calls().into_iter().filter(|call| call.method == Method::Allocate);
+    let allocations =
+        home.kubelet.calls().into_iter().filter(|call| call.method == Method::Allocate);
     assert_eq!(allocations.count(), 1, "the kept answer is used again");
     let other = home.kubelet.allocate("other", "main", GPU, 2).await.expect("two are left");
     assert!(visible_in(&other).iter().all(|id| !visible_in(&answer).contains(id)));
@@ -89,12 +104,17 @@ async fn a_device_that_is_missing_after_a_restart_fails_its_pod() {
     plugin.stop().await;
     let lost = visible_in(&answer).remove(0);
     let left: Vec<&str> = ["a", "b", "c", "d"].into_iter().filter(|id| *id != lost).collect();
-    let _plugin = TestPlugin::start(&home.kubelet, "b.sock", Behaviour::default().list(devices(&left))).await;
+    let _plugin =
+        TestPlugin::start(&home.kubelet, "b.sock", Behaviour::default().list(devices(&left))).await;
     home.kubelet.wait_allocatable(GPU, 3, SOON).await.expect("listed");
     let error = home.kubelet.allocate("pod", "main", GPU, 2).await.expect_err("refused");
-    let text = format!("previously allocated devices are no longer healthy; cannot allocate unhealthy devices {GPU}");
+    let text = format!(
+        "previously allocated devices are no longer healthy; cannot allocate unhealthy devices \
+            {GPU}"
+    );
     assert_eq!(error.to_string(), text);
-    let kinds: Vec<_> = home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
+    let kinds: Vec<_> =
+        home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
     assert_eq!(kinds, [ViolationKind::VanishedInUse]);
 }
 
@@ -109,8 +129,10 @@ async fn a_corrupt_checkpoint_is_as_good_as_none() {
 
 #[tokio::test]
 async fn nobody_is_dialled_after_a_restart() {
-    let (home, plugin, _) =
-        in_use(limited(KubeletVersion::V1_36, |limits| limits.grace = Duration::from_secs(2)).await).await;
+    let (home, plugin, _) = in_use(
+        limited(KubeletVersion::V1_36, |limits| limits.grace = Duration::from_secs(2)).await,
+    )
+    .await;
     home.kubelet.restart().await.expect("restarted");
     let dropped = |view: &simnode::View| view.resource(GPU).is_some_and(|resource| !resource.known);
     home.kubelet.wait_until("the grace time is over", SOON, dropped).await.expect("dropped");

@@ -1,11 +1,14 @@
-//! The ListAndWatch stream: what a message does, what its end does, and what a second registration does to it.
+//! The ListAndWatch stream: what a message does, what its end does, and what a second registration
+//! does to it.
 
 use std::time::Duration;
 
 use simnode::kubelet::{KubeletVersion, Limits, RECEIVE_LIMIT, ResourceView, View, ViolationKind};
 use simnode::proto::ListAndWatchResponse;
 
-use crate::support::{Behaviour, GPU, Home, SOON, TestPlugin, device, devices, kubelet, limited, with_health};
+use crate::support::{
+    Behaviour, GPU, Home, SOON, TestPlugin, device, devices, kubelet, limited, with_health,
+};
 
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -33,7 +36,10 @@ async fn success_of_register_does_not_mean_that_a_list_has_come() {
     let home = kubelet(KubeletVersion::V1_36).await;
     let behaviour = Behaviour { list: None, ..Behaviour::default() };
     let plugin = TestPlugin::start(&home.kubelet, "a.sock", behaviour).await;
-    home.kubelet.wait_until("the stream is open", SOON, |view| resource(view).stream_open).await.expect("open");
+    home.kubelet
+        .wait_until("the stream is open", SOON, |view| resource(view).stream_open)
+        .await
+        .expect("open");
     assert_eq!(resource(&home.kubelet.view()).lists_received, 0);
     plugin.send(devices(&["a"]));
     home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("listed");
@@ -53,7 +59,11 @@ async fn a_message_replaces_every_device() {
 async fn an_empty_list_keeps_the_endpoint() {
     let (home, plugin) = started(KubeletVersion::V1_36).await;
     plugin.send(Vec::new());
-    let view = home.kubelet.wait_until("no capacity", SOON, |view| view.capacity(GPU) == 0).await.expect("empty");
+    let view = home
+        .kubelet
+        .wait_until("no capacity", SOON, |view| view.capacity(GPU) == 0)
+        .await
+        .expect("empty");
     assert!(resource(&view).stream_open && resource(&view).known);
     plugin.send(devices(&["a"]));
     home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("the endpoint is in use again");
@@ -62,7 +72,12 @@ async fn an_empty_list_keeps_the_endpoint() {
 #[tokio::test]
 async fn only_the_exact_word_is_healthy() {
     let (home, plugin) = started(KubeletVersion::V1_36).await;
-    plugin.send(vec![device("a"), with_health("b", "healthy"), with_health("c", ""), with_health("d", "Unhealthy")]);
+    plugin.send(vec![
+        device("a"),
+        with_health("b", "healthy"),
+        with_health("c", ""),
+        with_health("d", "Unhealthy"),
+    ]);
     let view = home.kubelet.wait_allocatable(GPU, 1, SOON).await.expect("one is healthy");
     assert_eq!(view.healthy(GPU, "a"), Some(true));
     assert_eq!(resource(&view).capacity, 4);
@@ -78,7 +93,9 @@ async fn an_id_in_both_states_counts_twice() {
 
 /// A list of exactly that many bytes in protobuf.
 fn list_of_size(bytes: usize) -> Vec<simnode::proto::Device> {
-    let size = |devices: &Vec<_>| prost::Message::encoded_len(&ListAndWatchResponse { devices: devices.clone() });
+    let size = |devices: &Vec<_>| {
+        prost::Message::encoded_len(&ListAndWatchResponse { devices: devices.clone() })
+    };
     let mut list: Vec<_> = (0..bytes / 64).map(|number| device(&format!("{number:040}"))).collect();
     list.push(device("z"));
     // One long id fills the rest; its length fields grow with it.
@@ -121,7 +138,10 @@ async fn the_end_of_the_stream_makes_every_device_unhealthy_and_nobody_dials_aga
     again.end_streams();
     let view = home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("unhealthy");
     let stopped = resource(&view).stopped_at.expect("stopped");
-    let gone = home.kubelet.wait_until("the resource is dropped", SOON, |view| !resource(view).known).await;
+    let gone = home
+        .kubelet
+        .wait_until("the resource is dropped", SOON, |view| !resource(view).known)
+        .await;
     assert_eq!(resource(&gone.expect("dropped")).capacity, 0);
     assert!(stopped.elapsed() >= GRACE, "{:?}", stopped.elapsed());
     assert_eq!((plugin.streams_opened(), again.streams_opened()), (1, 1));
@@ -136,7 +156,8 @@ async fn registering_again_in_the_grace_time_restores_everything() {
     let _plugin = TestPlugin::start(&home.kubelet, "b.sock", Behaviour::default()).await;
     home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("healthy");
 
-    // Another resource stops later and is dropped: by then the grace time of the first stop is over, too.
+    // Another resource stops later and is dropped: by then the grace time of the first stop is
+    // over, too.
     let other = Behaviour { resource: "nvidia.com/other".to_owned(), ..Behaviour::default() };
     let other = TestPlugin::start(&home.kubelet, "c.sock", other.list(devices(&["o"]))).await;
     home.kubelet.wait_allocatable("nvidia.com/other", 1, SOON).await.expect("listed");
@@ -148,7 +169,8 @@ async fn registering_again_in_the_grace_time_restores_everything() {
     assert_eq!(home.kubelet.pod_devices().len(), 1);
 }
 
-/// A second plugin registers on a socket of its own while the first one's stream is open, and then the first ends.
+/// A second plugin registers on a socket of its own while the first one's stream is open, and then
+/// the first ends.
 async fn overlapping(version: KubeletVersion) -> (Home, TestPlugin) {
     let (home, old) = started(version).await;
     let list = devices(&["a", "b", "c", "d", "e"]);
@@ -165,13 +187,20 @@ async fn up_to_1_36_the_old_streams_end_takes_the_new_client_with_it() {
         home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("the new client was disconnected");
         new.streams_closed().await;
         let stream_closed = |view: &View| !resource(view).stream_open;
-        home.kubelet.wait_until("the new stream is closed", SOON, stream_closed).await.expect("closed");
-        let kinds: Vec<_> = home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
+        home.kubelet
+            .wait_until("the new stream is closed", SOON, stream_closed)
+            .await
+            .expect("closed");
+        let kinds: Vec<_> =
+            home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
         assert_eq!(kinds, [ViolationKind::OverlappingRegistration]);
 
         new.stop().await;
         let _third = TestPlugin::start(&home.kubelet, "c.sock", Behaviour::default()).await;
-        home.kubelet.wait_allocatable(GPU, 4, SOON).await.expect("a further registration repairs it");
+        home.kubelet
+            .wait_allocatable(GPU, 4, SOON)
+            .await
+            .expect("a further registration repairs it");
     }
 }
 
@@ -206,7 +235,8 @@ async fn the_same_socket_twice_in_one_life_is_noted() {
     plugin.end_streams();
     home.kubelet.wait_allocatable(GPU, 0, SOON).await.expect("ended");
     plugin.register().await.expect("registered");
-    let kinds: Vec<_> = home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
+    let kinds: Vec<_> =
+        home.kubelet.violations().into_iter().map(|violation| violation.kind).collect();
     assert_eq!(kinds, [ViolationKind::ReusedEndpoint]);
 }
 

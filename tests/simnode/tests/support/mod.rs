@@ -1,4 +1,5 @@
-//! A small plugin that keeps the contract unless it is told to break it, to test the fake kubelet against.
+//! A small plugin that keeps the contract unless it is told to break it, to test the fake kubelet
+//! against.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +10,10 @@ use simnode::kubelet::{Kubelet, KubeletConfig, KubeletVersion, Limits};
 use simnode::proto::device_plugin_server::{DevicePlugin, DevicePluginServer};
 use simnode::proto::registration_client::RegistrationClient;
 use simnode::proto::{
-    AllocateRequest, AllocateResponse, ContainerAllocateResponse, ContainerPreferredAllocationResponse, Device,
-    DevicePluginOptions, Empty, ListAndWatchResponse, NumaNode, PreStartContainerRequest, PreStartContainerResponse,
-    PreferredAllocationRequest, PreferredAllocationResponse, RegisterRequest, TopologyInfo,
+    AllocateRequest, AllocateResponse, ContainerAllocateResponse,
+    ContainerPreferredAllocationResponse, Device, DevicePluginOptions, Empty, ListAndWatchResponse,
+    NumaNode, PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
+    PreferredAllocationResponse, RegisterRequest, TopologyInfo,
 };
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -50,7 +52,10 @@ pub(crate) async fn limited(version: KubeletVersion, change: impl FnOnce(&mut Li
 pub(crate) async fn kubelet_with(configure: impl FnOnce(KubeletConfig) -> KubeletConfig) -> Home {
     let directory = tempfile::Builder::new().prefix("kl").tempdir().expect("a temporary directory");
     let config = configure(KubeletConfig::new(directory.path().join("d")));
-    Home { kubelet: Kubelet::start(config).await.expect("the kubelet starts"), _directory: directory }
+    Home {
+        kubelet: Kubelet::start(config).await.expect("the kubelet starts"),
+        _directory: directory,
+    }
 }
 
 /// A healthy device without topology.
@@ -104,7 +109,9 @@ impl Default for Behaviour {
             options_gate: open_gate(),
             list: Some(devices(&["a", "b", "c", "d"])),
             preferred: Arc::new(|request| Ok(prefer(lowest(&request)))),
-            allocate: Arc::new(|request| Ok(AllocateResponse { container_responses: vec![visible(&request)] })),
+            allocate: Arc::new(|request| {
+                Ok(AllocateResponse { container_responses: vec![visible(&request)] })
+            }),
             pre_start: Some(Arc::new(|_| Ok(PreStartContainerResponse {}))),
         }
     }
@@ -122,8 +129,10 @@ impl Behaviour {
 
     /// A plugin that wants PreStartContainer.
     pub(crate) fn pre_starting(self) -> Self {
-        let options =
-            DevicePluginOptions { pre_start_required: true, ..self.options.clone().expect("none failed yet") };
+        let options = DevicePluginOptions {
+            pre_start_required: true,
+            ..self.options.clone().expect("none failed yet")
+        };
         Self { options: Ok(options), ..self }
     }
 
@@ -139,7 +148,9 @@ fn open_gate() -> watch::Receiver<bool> {
 
 /// The answer with these ids preferred.
 pub(crate) fn prefer(device_ids: Vec<String>) -> PreferredAllocationResponse {
-    PreferredAllocationResponse { container_responses: vec![ContainerPreferredAllocationResponse { device_ids }] }
+    PreferredAllocationResponse {
+        container_responses: vec![ContainerPreferredAllocationResponse { device_ids }],
+    }
 }
 
 /// The fixed ids and then the lowest ones.
@@ -194,7 +205,10 @@ impl TestPlugin {
         let socket = kubelet.directory().join(endpoint);
         let listener = UnixListener::bind(&socket).expect("the socket is free");
         let (seen, stop) = (Arc::<Seen>::default(), watch::Sender::new(false));
-        let service = DevicePluginServer::new(Service { behaviour: behaviour.clone(), seen: Arc::clone(&seen) });
+        let service = DevicePluginServer::new(Service {
+            behaviour: behaviour.clone(),
+            seen: Arc::clone(&seen),
+        });
         let record = Arc::clone(&seen);
         let layer = MapRequestLayer::new(move |request: http::Request<tonic::body::Body>| {
             let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
@@ -203,9 +217,13 @@ impl TestPlugin {
         });
         let mut stopped = stop.subscribe();
         let server = tokio::spawn(async move {
-            let end = async move { stopped.wait_for(|stop| *stop).await.map(drop).unwrap_or_default() };
+            let end =
+                async move { stopped.wait_for(|stop| *stop).await.map(drop).unwrap_or_default() };
             let incoming = UnixListenerStream::new(listener);
-            let served = Server::builder().layer(layer).serve_with_incoming_shutdown(service, incoming, end).await;
+            let served = Server::builder()
+                .layer(layer)
+                .serve_with_incoming_shutdown(service, incoming, end)
+                .await;
             served.expect("serving a unix socket");
         });
         let (endpoint, kubelet_socket) = (endpoint.to_owned(), kubelet.socket());
@@ -277,11 +295,17 @@ impl TestPlugin {
 }
 
 /// A Register call of any content.
-pub(crate) async fn register(kubelet_socket: PathBuf, request: RegisterRequest) -> Result<(), Status> {
+pub(crate) async fn register(
+    kubelet_socket: PathBuf,
+    request: RegisterRequest,
+) -> Result<(), Status> {
     let uri = format!("unix://{}", kubelet_socket.display());
     let channel = Endpoint::from_shared(uri).expect("a path").connect().await;
     let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
-    let answer = tokio::time::timeout(SOON, async { RegistrationClient::new(channel).register(request).await }).await;
+    let answer = tokio::time::timeout(SOON, async {
+        RegistrationClient::new(channel).register(request).await
+    })
+    .await;
     answer.expect("the kubelet answers").map(drop)
 }
 
@@ -294,13 +318,19 @@ struct Service {
 impl DevicePlugin for Service {
     type ListAndWatchStream = UnboundedReceiverStream<Result<ListAndWatchResponse, Status>>;
 
-    async fn get_device_plugin_options(&self, _: Request<Empty>) -> Result<Response<DevicePluginOptions>, Status> {
+    async fn get_device_plugin_options(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<DevicePluginOptions>, Status> {
         // A gate whose keeper has gone counts as open.
         let _ = self.behaviour.options_gate.clone().wait_for(|open| *open).await;
         self.behaviour.options.clone().map(Response::new)
     }
 
-    async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
+    async fn list_and_watch(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<Self::ListAndWatchStream>, Status> {
         let (sender, receiver) = mpsc::unbounded_channel();
         if let Some(devices) = self.behaviour.list.clone() {
             sender.send(Ok(ListAndWatchResponse { devices })).expect("the receiver is here");
@@ -317,7 +347,10 @@ impl DevicePlugin for Service {
         (self.behaviour.preferred)(request.into_inner()).map(Response::new)
     }
 
-    async fn allocate(&self, request: Request<AllocateRequest>) -> Result<Response<AllocateResponse>, Status> {
+    async fn allocate(
+        &self,
+        request: Request<AllocateRequest>,
+    ) -> Result<Response<AllocateResponse>, Status> {
         (self.behaviour.allocate)(request.into_inner()).map(Response::new)
     }
 

@@ -8,7 +8,8 @@ use fake_nvml::state::State;
 use simnode::kubelet::Kubelet;
 use simnode::node::{Node, Plugin, PluginOptions};
 use simnode::proto::{
-    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty, PreferredAllocationRequest,
+    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty,
+    PreferredAllocationRequest,
 };
 
 use super::{Args, GPU, PATIENCE, Times, field, print_memory};
@@ -24,7 +25,12 @@ struct Many {
 pub(super) async fn devices(args: &Args) -> anyhow::Result<()> {
     let nodes = [
         Many { title: "8 GPUs", state: profiles::h100x8(), replicas: 1, devices: 8 },
-        Many { title: "8 GPUs x 7 MIG x 10", state: profiles::h100x8_mig_single(), replicas: 10, devices: 560 },
+        Many {
+            title: "8 GPUs x 7 MIG x 10",
+            state: profiles::h100x8_mig_single(),
+            replicas: 10,
+            devices: 560,
+        },
         Many { title: "16 GPUs x 128", state: profiles::v100x16(), replicas: 128, devices: 2_048 },
     ];
     for node in nodes {
@@ -37,10 +43,12 @@ async fn measure(args: &Args, many: Many) -> anyhow::Result<()> {
     let Many { title, state, replicas, devices } = many;
     let node = Node::with_library(state, &args.nvml_library)?;
     let config = node.root().join("config.yaml");
-    let sharing = format!("sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}\n");
+    let sharing =
+        format!("sharing: {{timeSlicing: {{resources: [{{name: gpu, replicas: {replicas}}}]}}}}\n");
     std::fs::write(&config, format!("version: v1\n{}", if replicas > 1 { &sharing } else { "" }))?;
     let kubelet = Kubelet::start(node.kubelet()).await?;
-    let options = PluginOptions::new(&args.plugin).env("CONFIG_FILE", &config).env("MIG_STRATEGY", "single");
+    let options =
+        PluginOptions::new(&args.plugin).env("CONFIG_FILE", &config).env("MIG_STRATEGY", "single");
     let plugin = Plugin::start(&node, &options)?;
     kubelet.wait_allocatable(GPU, devices, PATIENCE).await?;
     println!("{title}: {devices} devices");
@@ -54,9 +62,9 @@ async fn measure(args: &Args, many: Many) -> anyhow::Result<()> {
     for call in 0..args.calls / 10 {
         empty.time(client.get_device_plugin_options(Empty {})).await?;
         let device_ids = vec![ids[call * 7 % ids.len()].clone()];
-        one.time(
-            client.allocate(AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids }] }),
-        )
+        one.time(client.allocate(AllocateRequest {
+            container_requests: vec![ContainerAllocateRequest { device_ids }],
+        }))
         .await?;
         let container = ContainerPreferredAllocationRequest {
             available_device_ids: ids.clone(),
@@ -67,7 +75,11 @@ async fn measure(args: &Args, many: Many) -> anyhow::Result<()> {
         preferred.time(client.get_preferred_allocation(request)).await?;
     }
     one.print("  Allocate of one");
-    println!("{:<58}{:>10.1} us", "    above the empty call, median", one.median_us() - empty.median_us());
+    println!(
+        "{:<58}{:>10.1} us",
+        "    above the empty call, median",
+        one.median_us() - empty.median_us()
+    );
     preferred.print("  GetPreferredAllocation of 2 of all");
     print_memory("  after these calls", &plugin)?;
 
@@ -82,9 +94,14 @@ async fn measure(args: &Args, many: Many) -> anyhow::Result<()> {
         } else {
             std::fs::remove_file(&file)?
         }
-        let news = |view: &simnode::kubelet::View| view.resource(GPU).is_some_and(|now| now.lists_received > received);
+        let news = |view: &simnode::kubelet::View| {
+            view.resource(GPU).is_some_and(|now| now.lists_received > received)
+        };
         let view = kubelet.wait_until("another list", PATIENCE, news).await?;
-        lists.add(view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")? - before);
+        lists.add(
+            view.resource(GPU).and_then(|resource| resource.last_list_at).context("a list")?
+                - before,
+        );
     }
     lists.print("  a change to its list at the kubelet");
     print_memory("  after these lists", &plugin)
@@ -92,9 +109,13 @@ async fn measure(args: &Args, many: Many) -> anyhow::Result<()> {
 
 /// A file that names 100 resources by model and shares each, with other numbers each time.
 fn hundred(replicas: usize) -> String {
-    let mut text = String::from("version: v1\nflags: {plugin: {customResources: true}}\nresources:\n  gpus:\n");
+    let mut text = String::from(
+        "version: v1\nflags: {plugin: {customResources: true}}\nresources:\n  gpus:\n",
+    );
     for number in 0..100 {
-        text.push_str(&format!("  - {{pattern: 'NVIDIA Model {number} *', name: model-{number}}}\n"));
+        text.push_str(&format!(
+            "  - {{pattern: 'NVIDIA Model {number} *', name: model-{number}}}\n"
+        ));
     }
     text.push_str("sharing:\n  timeSlicing:\n    resources:\n");
     for number in 0..100 {
@@ -120,7 +141,8 @@ async fn hundred_resources(args: &Args) -> anyhow::Result<()> {
     for round in 0..args.recoveries * 4 {
         let seen = plugin.log().len();
         std::fs::write(&config, hundred(3 + round % 2))?;
-        let (_, line) = plugin.wait_for_log_after(seen, "the new configuration is in force", PATIENCE).await?;
+        let (_, line) =
+            plugin.wait_for_log_after(seen, "the new configuration is in force", PATIENCE).await?;
         times.add(std::time::Duration::from_secs_f64(field(&line, "milliseconds=")? / 1e3));
     }
     times.print("a configuration of 100 resources put in force");
