@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gpu_device_plugin::device::allocation::Policies;
-use gpu_device_plugin::device::layout::Layout;
-use gpu_device_plugin::device::names::ResourceName;
-use gpu_device_plugin::plugin::allocations::Allocations;
-use gpu_device_plugin::plugin::server::Server;
-use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
+use device::allocation::Policies;
+use device::layout::Layout;
+use device::names::ResourceName;
+use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
+use gpu_device_plugin::kubelet::device_plugin::server::Server;
+use gpu_device_plugin::kubelet::device_plugin::telemetry::{Calls, Telemetry};
 use simnode::kubelet::Kubelet;
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
 use tokio::sync::watch;

@@ -7,16 +7,16 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use gpu_device_plugin::device::allocation::Policies;
-use gpu_device_plugin::device::inventory::Inventory;
-use gpu_device_plugin::device::layout::{Layout, MigStrategy};
-use gpu_device_plugin::device::names::ResourceName;
-use gpu_device_plugin::device::sharing::SharedResource;
-use gpu_device_plugin::plugin::allocations::Allocations;
-use gpu_device_plugin::plugin::count::Count;
-use gpu_device_plugin::plugin::service::Service;
-use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
-use gpu_device_plugin::plugin::wire;
+use device::allocation::Policies;
+use device::inventory::Inventory;
+use device::layout::sharing::SharedResource;
+use device::layout::{Layout, MigStrategy};
+use device::names::ResourceName;
+use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
+use gpu_device_plugin::kubelet::device_plugin::count::Count;
+use gpu_device_plugin::kubelet::device_plugin::service::Service;
+use gpu_device_plugin::kubelet::device_plugin::telemetry::{Calls, Telemetry};
+use gpu_device_plugin::kubelet::device_plugin::wire;
 use tokio::sync::watch;
 
 fn mixed(resources: Vec<SharedResource>) -> Layout {
@@ -84,8 +84,8 @@ fn lists(criterion: &mut Criterion) {
 /// A hundred resources by model, each shared, on a node of 16 GPUs: from the file's rules to the
 /// new lists.
 fn hundred(criterion: &mut Criterion) {
-    use gpu_device_plugin::device::filter::Pattern;
-    use gpu_device_plugin::device::layout::NamePattern;
+    use device::layout::NamePattern;
+    use device::layout::filter::Pattern;
     let name =
         |number: u32| format!("nvidia.com/model-{number}").parse::<ResourceName>().expect("a name");
     let layout = |replicas| Layout {

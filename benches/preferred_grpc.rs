@@ -5,7 +5,7 @@
 //! free GPUs. The bytes are those of both ends of the connection, the client's and the server's, so
 //! the server has fewer.
 
-#[path = "../tests/allocation/machines.rs"]
+#[path = "../crates/device/tests/allocation/machines.rs"]
 #[allow(dead_code)]
 mod machines;
 mod sample;
@@ -15,18 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gpu_device_plugin::device::allocation::{Policies, SharedPolicy};
-use gpu_device_plugin::device::gpu::{Gpu, NumaNode};
-use gpu_device_plugin::device::health::Moment;
-use gpu_device_plugin::device::inventory::{Inventory, Observation};
-use gpu_device_plugin::device::layout::{Layout as NodeLayout, MigStrategy};
-use gpu_device_plugin::device::names::ResourceName;
-use gpu_device_plugin::device::topology::{
-    Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology,
-};
-use gpu_device_plugin::plugin::allocations::Allocations;
-use gpu_device_plugin::plugin::server::Server;
-use gpu_device_plugin::plugin::telemetry::{Calls, Telemetry};
+use device::allocation::{Policies, SharedPolicy};
+use device::gpu::{Gpu, NumaNode};
+use device::health::Moment;
+use device::inventory::{Inventory, Observation};
+use device::layout::{Layout as NodeLayout, MigStrategy};
+use device::names::ResourceName;
+use device::topology::{Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
+use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
+use gpu_device_plugin::kubelet::device_plugin::server::Server;
+use gpu_device_plugin::kubelet::device_plugin::telemetry::{Calls, Telemetry};
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
 use simnode::proto::{ContainerPreferredAllocationRequest, PreferredAllocationRequest};

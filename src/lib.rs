@@ -71,26 +71,13 @@
 //! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it
 //! never waits for NVML, which can hang for good on a sick GPU.
 
-pub mod alarm;
-pub mod check;
-pub mod client;
+pub mod cli;
 pub mod config;
-pub mod counters;
 pub mod daemon;
-pub mod device;
 pub mod doctor;
 pub mod host;
-pub mod http;
-pub mod log;
-pub mod memory;
-pub mod metrics;
+pub mod kubelet;
 pub mod mps;
 pub mod nvml;
-pub mod plugin;
-pub mod podresources;
-pub mod quarantine;
-pub mod rooted;
-pub mod socket_id;
-pub mod status;
-pub mod translate;
-pub mod watch;
+pub mod observe;
+pub mod util;

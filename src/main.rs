@@ -1,13 +1,12 @@
 //! The door: arguments, log, configuration, run, exit code.
 
-mod commands;
-
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use gpu_device_plugin::config::args::{Action, Invocation};
+use gpu_device_plugin::cli::args::{Action, Invocation};
+use gpu_device_plugin::cli::commands;
 use gpu_device_plugin::config::{Config, ConfigSource, Loaded, LogFormat, Process, Purpose, show};
 use gpu_device_plugin::daemon;
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,14 +1,14 @@
 //! Sample GPUs and nodes that the benchmarks share.
 #![allow(dead_code, reason = "each benchmark uses its own part of it")]
 
-use gpu_device_plugin::device::allocation::Policies;
-use gpu_device_plugin::device::gpu::{Gpu, MigDevice, Placement};
-use gpu_device_plugin::device::health::{Moment, NodeHealth};
-use gpu_device_plugin::device::injection::Injector;
-use gpu_device_plugin::device::inventory::{Found, Inventory, Observation};
-use gpu_device_plugin::device::layout::Layout;
-use gpu_device_plugin::device::names::ResourceName;
-use gpu_device_plugin::device::sharing::{Replication, Selection, SharedResource, Sharing};
+use device::allocation::Policies;
+use device::gpu::{Gpu, MigDevice, Placement};
+use device::health::{Moment, NodeHealth};
+use device::injection::Injector;
+use device::inventory::{Found, Inventory, Observation};
+use device::layout::Layout;
+use device::layout::sharing::{Replication, Selection, SharedResource, Sharing};
+use device::names::ResourceName;
 
 /// A GPU cut into so many MIG devices of one slice, or whole.
 pub(crate) fn gpu(index: u32, slices: u32) -> Gpu {

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::settings::{self, Setting, Shape};
-use super::sources::Sources;
-use crate::check::Rule;
+use crate::config::Sources;
+use crate::config::settings::{self, Setting, Shape};
+use crate::doctor::check::Rule;
 
 /// What the program is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,13 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gpu_device_plugin::check::{self, Outside, State};
-use gpu_device_plugin::client::{self, Answer};
-use gpu_device_plugin::config::ConfigSource;
-use gpu_device_plugin::config::args::{Ask, Doctor, Form, Invocation, SURVEY};
-use gpu_device_plugin::doctor::gather::{self, Look};
-use gpu_device_plugin::status::{SCHEMA_VERSION, Status, table, yaml};
-use gpu_device_plugin::{doctor, translate};
+use status::{SCHEMA_VERSION, Status, table, yaml};
+
+use super::args::{Ask, Doctor, Form, Invocation, SURVEY};
+use crate::config::ConfigSource;
+use crate::config::translate;
+use crate::doctor;
+use crate::doctor::check::{self, Outside, State};
+use crate::doctor::gather::{self, Look};
+use crate::observe::client::{self, Answer};
 
 /// How long a daemon may take to answer a person.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +26,7 @@ const GLANCE: Duration = Duration::from_millis(300);
 
 /// In a container the daemon is its first process. What it was told by flags holds for those who
 /// look at it too, so that they need no arguments.
-pub(crate) fn take_flags_of_the_daemon(invocation: &mut Invocation) {
+pub fn take_flags_of_the_daemon(invocation: &mut Invocation) {
     let same = |a: &str, b: &str| {
         std::fs::read_link(a).is_ok_and(|a| std::fs::read_link(b).is_ok_and(|b| a == b))
     };
@@ -38,7 +40,7 @@ pub(crate) fn take_flags_of_the_daemon(invocation: &mut Invocation) {
 }
 
 /// Prints what the daemon knows.
-pub(crate) fn status(form: Form, source: &mut ConfigSource) -> ExitCode {
+pub fn status(form: Form, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.read_leniently();
     let places = translate::asked_at(&config);
     let answer = in_runtime(async {
@@ -101,7 +103,7 @@ fn parsed(body: &str) -> Result<Status, String> {
 }
 
 /// Answers one question.
-pub(crate) fn check(asked: Ask, source: &mut ConfigSource) -> ExitCode {
+pub fn check(asked: Ask, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.read_leniently();
     let places = translate::asked_at(&config);
     let seen = in_runtime(async {
@@ -127,7 +129,7 @@ pub(crate) fn check(asked: Ask, source: &mut ConfigSource) -> ExitCode {
 
 /// Says why pods do not get GPUs. `arguments` are those of this process, to start it once more
 /// with. Without `colour` there is none on a terminal either.
-pub(crate) fn doctor(
+pub fn doctor(
     asked: Doctor,
     source: &mut ConfigSource,
     mut arguments: Vec<OsString>,

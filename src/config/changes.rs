@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use device::layout::sharing::{SharedResource, Sharing};
+use device::names::ResourceName;
+
 use super::model::{Config, Process};
 use super::settings::{self, Setting};
-use crate::device::names::ResourceName;
-use crate::device::sharing::{SharedResource, Sharing};
 
 /// What has to be done to go from one configuration to another. Where a value comes from is no
 /// difference.

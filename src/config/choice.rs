@@ -1,9 +1,9 @@
 //! Enumerations that are written as words: what a word means, and which words are allowed.
 
-pub use crate::device::allocation::{SharedPolicy, WholeGpuPolicy};
-use crate::device::health::{Action, EventType, Weight};
-use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
-use crate::device::layout::MigStrategy;
+pub use device::allocation::{SharedPolicy, WholeGpuPolicy};
+use device::health::{Action, EventType, Weight};
+use device::injection::{DeviceIdStrategy, DeviceListStrategy};
+use device::layout::MigStrategy;
 
 /// A set of words, each with its meaning.
 pub trait Choice: Copy + Eq + 'static {
@@ -41,20 +41,6 @@ macro_rules! written {
     ($name:ident { $($variant:ident = $word:literal,)+ }) => {
         impl Choice for $name {
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant),)+];
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = UnknownWord;
-
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                Self::from_word(text).ok_or_else(|| UnknownWord { text: text.to_owned(), allowed: words::<Self>() })
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.word())
-            }
         }
     };
 }

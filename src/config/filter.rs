@@ -6,13 +6,12 @@
 //! (`index=`, `uuid=` and `pci=` may stand before the others), and a `!` before a term that takes
 //! away. In a file also `devices: {include: [...], exclude: [...]}`.
 
-use std::str::FromStr;
+use device::layout::filter::{DeviceFilter, Pattern, Term};
+use device::layout::sharing::DeviceRef;
 
 use super::nearest::nearest;
 use super::raw::{self, Item, Raw, Read, text_number};
 use super::tree::{Key, Node, Value};
-use crate::device::filter::{DeviceFilter, Pattern, Term};
-use crate::device::sharing::DeviceRef;
 
 /// A text that is no term.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,25 +23,22 @@ pub struct NotATerm {
     hint: String,
 }
 
-impl FromStr for Term {
-    type Err = NotATerm;
-
-    fn from_str(text: &str) -> Result<Self, NotATerm> {
-        let (kind, value) = text
-            .split_once('=')
-            .map_or((None, text), |(kind, value)| (Some(kind.trim()), value.trim()));
-        let term = match kind {
-            Some("index") => index(value),
-            Some("uuid") => uuid(value),
-            Some("pci") => value.parse().ok().map(Self::PciBusId),
-            Some("model") => (!value.is_empty()).then(|| Self::Model(Pattern::new(value))),
-            Some(_) => None,
-            None => index(value)
-                .or_else(|| uuid(value))
-                .or_else(|| value.parse().ok().map(Self::PciBusId)),
-        };
-        term.ok_or_else(|| NotATerm { hint: hint(kind, value) })
-    }
+/// Reads one term, without the mark that takes away.
+pub(super) fn term(text: &str) -> Result<Term, NotATerm> {
+    let (kind, value) = text
+        .split_once('=')
+        .map_or((None, text), |(kind, value)| (Some(kind.trim()), value.trim()));
+    let term = match kind {
+        Some("index") => index(value),
+        Some("uuid") => uuid(value),
+        Some("pci") => value.parse().ok().map(Term::PciBusId),
+        Some("model") => (!value.is_empty()).then(|| Term::Model(Pattern::new(value))),
+        Some(_) => None,
+        None => {
+            index(value).or_else(|| uuid(value)).or_else(|| value.parse().ok().map(Term::PciBusId))
+        }
+    };
+    term.ok_or_else(|| NotATerm { hint: hint(kind, value) })
 }
 
 fn index(text: &str) -> Option<Term> {
@@ -90,7 +86,7 @@ pub(super) fn filter(raw: Raw<'_>) -> Read<DeviceFilter> {
             Some(text) => (&mut filter.exclude, text.trim()),
             None => (&mut filter.include, item.text.as_str()),
         };
-        let term = text.parse::<Term>();
+        let term = self::term(text);
         item.read(|whole| match term {
             Ok(term) => {
                 list.push(term);
@@ -129,21 +125,17 @@ fn items(raw: Raw<'_>) -> Read<Vec<Item>> {
     Ok(items)
 }
 
-impl FromStr for DeviceRef {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const ASKED: &str =
-            "is not a GPU index (0), a MIG index (0:1) or a UUID (GPU-..., MIG-...)";
-        if text.starts_with("GPU-") || text.starts_with("MIG-") {
-            return text.parse().map(Self::Uuid).map_err(|_| ASKED);
-        }
-        match text.split_once(':') {
-            Some((gpu, mig)) => {
-                text_number(gpu).zip(text_number(mig)).map(|(gpu, mig)| Self::Mig(gpu, mig))
-            }
-            None => text_number(text).map(Self::Gpu),
-        }
-        .ok_or(ASKED)
+/// Reads a device as the file's key `devices` of a shared resource names it.
+pub(super) fn device_ref(text: &str) -> Result<DeviceRef, &'static str> {
+    const ASKED: &str = "is not a GPU index (0), a MIG index (0:1) or a UUID (GPU-..., MIG-...)";
+    if text.starts_with("GPU-") || text.starts_with("MIG-") {
+        return text.parse().map(DeviceRef::Uuid).map_err(|_| ASKED);
     }
+    match text.split_once(':') {
+        Some((gpu, mig)) => {
+            text_number(gpu).zip(text_number(mig)).map(|(gpu, mig)| DeviceRef::Mig(gpu, mig))
+        }
+        None => text_number(text).map(DeviceRef::Gpu),
+    }
+    .ok_or(ASKED)
 }

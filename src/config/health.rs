@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use device::health::{Action, EventType, Thresholds};
+
 use super::fields::{Field, Fields};
 use super::model::{Health, Xids};
 use super::raw::{self, Raw, Read, text_number};
@@ -10,7 +12,6 @@ use super::report::{Origins, Report};
 use super::settings;
 use super::sharing::told;
 use super::tree::{Node, Scalar, Value};
-use crate::device::health::{Action, EventType, Thresholds};
 
 /// What holds where nobody says otherwise.
 pub(super) fn defaults() -> Health {

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use device::injection::DeviceListStrategy;
+use device::layout::MigStrategy;
+use device::layout::sharing::Sharing;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::choice::{CdiFeature, Choice, DiscoveryStrategy, words};
@@ -16,9 +19,6 @@ use super::raw::{self, Raw, Read};
 use super::report::{Origin, Origins, Refused, Remark, Report};
 use super::sources::{Reader, Sources};
 use super::{filter, health, resources, settings, sharing};
-use crate::device::injection::DeviceListStrategy;
-use crate::device::layout::MigStrategy;
-use crate::device::sharing::Sharing;
 
 /// What the configuration is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +209,7 @@ impl Reader<'_> {
         const CDI: [DeviceListStrategy; 2] =
             [DeviceListStrategy::CdiAnnotations, DeviceListStrategy::CdiCri];
         let words: Vec<_> =
-            strategies.iter().filter(|word| CDI.contains(word)).map(ToString::to_string).collect();
+            strategies.iter().filter(|word| CDI.contains(word)).map(|word| word.word()).collect();
         if !words.is_empty() {
             let problem = "hands out names of CDI devices alone: this version does not write their \
                 specifications, so \

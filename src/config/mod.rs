@@ -7,7 +7,6 @@
 //! checks it; `model` is the result. Beside them `show` prints a configuration, `changes` compares
 //! two, and `source` follows the file over time.
 
-pub mod args;
 mod changes;
 mod choice;
 mod duration;
@@ -30,6 +29,7 @@ mod source;
 mod sources;
 #[cfg(test)]
 mod tests;
+pub mod translate;
 mod tree;
 
 pub use changes::Changes;
@@ -49,7 +49,7 @@ pub use source::{ConfigSource, Reload};
 pub use sources::Sources;
 pub use tree::yaml;
 
-pub use crate::device::filter::{DeviceFilter, Pattern, Term, Verdict};
-pub use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
-pub use crate::device::layout::{MigStrategy, NamePattern};
-pub use crate::device::sharing::{DeviceRef, Replication, Selection, SharedResource, Sharing};
+pub use device::injection::{DeviceIdStrategy, DeviceListStrategy};
+pub use device::layout::filter::{DeviceFilter, Pattern, Term, Verdict};
+pub use device::layout::sharing::{DeviceRef, Replication, Selection, SharedResource, Sharing};
+pub use device::layout::{MigStrategy, NamePattern};

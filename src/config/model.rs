@@ -7,13 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use device::health::{Action, EventType, Weight};
+use device::injection::{DeviceIdStrategy, DeviceListStrategy};
+use device::layout::filter::DeviceFilter;
+use device::layout::sharing::Sharing;
+use device::layout::{MigStrategy, NamePattern};
+
 use super::choice::{CdiFeature, LogFormat, SharedPolicy, WholeGpuPolicy};
 use super::report::{Origin, Origins};
-use crate::device::filter::DeviceFilter;
-use crate::device::health::{Action, EventType, Weight};
-use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
-use crate::device::layout::{MigStrategy, NamePattern};
-use crate::device::sharing::Sharing;
 
 /// The configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq)]

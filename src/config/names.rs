@@ -1,7 +1,7 @@
 //! Resource names and patterns as a config file writes them: the prefix is added, and every length
 //! is checked with the suffix that comes later.
 
-use crate::device::names::ResourceName;
+use device::names::ResourceName;
 
 /// The domain of every resource that this plugin offers.
 pub(super) const DOMAIN: &str = "nvidia.com/";
@@ -38,8 +38,7 @@ pub(super) fn resource_name(text: &str) -> Result<ResourceName, String> {
                 .to_owned(),
         );
     }
-    name.parse()
-        .map_err(|error: crate::device::names::NameError| format!("cannot be used: {error}"))
+    name.parse().map_err(|error: device::names::NameError| format!("cannot be used: {error}"))
 }
 
 /// The name under which replicas of `name` are offered with `renameByDefault`.

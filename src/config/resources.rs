@@ -1,11 +1,12 @@
 //! The file's key `resources`: names of one's own for GPU models and MIG profiles.
 
+use device::layout::NamePattern;
+use device::layout::filter::Pattern;
+
 use super::fields::{self, Field, Fields};
 use super::raw;
 use super::report::{Origins, Report};
 use super::sharing::{name_of, told};
-use crate::device::filter::Pattern;
-use crate::device::layout::NamePattern;
 
 /// What `resources` says: names by GPU model, and by MIG profile.
 #[derive(Debug, Default)]

@@ -3,16 +3,19 @@
 
 use std::collections::BTreeSet;
 
+use device::layout::MigStrategy;
+use device::layout::limit;
+use device::layout::sharing::{Replication, Selection, SharedResource};
+use device::names::ResourceName;
+
+use super::choice::Choice;
 use super::fields::{self, Field, Fields};
+use super::filter::device_ref;
 use super::model::Layout;
 use super::names::{resource_name, shared_name};
 use super::raw::{self, Raw, Read};
 use super::report::{Origin, Origins, Report};
 use super::tree::{Node, Scalar, Value};
-use crate::device::layout::MigStrategy;
-use crate::device::limit;
-use crate::device::names::ResourceName;
-use crate::device::sharing::{DeviceRef, Replication, Selection, SharedResource};
 
 /// What `sharing` says; with both keys MPS counts, as it does for NVIDIA's plugin.
 #[derive(Debug, Default)]
@@ -227,8 +230,9 @@ pub(super) fn without_devices(
             _ if name.base() == "gpu" || custom.contains(&name) => continue,
             MigStrategy::Mixed if mig => continue,
             other if mig => format!(
-                "has no devices with the MIG strategy {other}: only mixed \
-                names MIG profiles"
+                "has no devices with the MIG strategy {}: only mixed \
+                names MIG profiles",
+                other.word()
             ),
             _ => "has no devices: there are nvidia.com/gpu and, with the MIG strategy mixed, \
                 nvidia.com/mig-<profile>"
@@ -326,9 +330,7 @@ fn selection(node: &Node) -> Read<Selection> {
         Value::Scalar(_) => raw::number(node, 1..=u32::MAX, ALLOWED).map(Selection::Count),
         Value::List(items) if !items.is_empty() => {
             let refs = raw::list(Raw::Node(node))?.into_iter().map(|item| {
-                item.read(|text| {
-                    text.parse::<DeviceRef>().or_else(|problem| raw::wrong_text(text, problem))
-                })
+                item.read(|text| device_ref(text).or_else(|problem| raw::wrong_text(text, problem)))
             });
             raw::all(refs).map(|refs| Selection::List(refs.into_iter().collect::<BTreeSet<_>>()))
         }

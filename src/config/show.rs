@@ -5,15 +5,16 @@
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
+use device::layout::NamePattern;
+use device::layout::filter::{DeviceFilter, Term};
+use device::layout::sharing::{Replication, Selection, Sharing};
+
 use super::choice::Choice;
 use super::duration;
 use super::model::{Config, DisabledHooks, Health, Imex, KubeletSocket, Xids};
 use super::report::Origin;
 use super::scalar::{Meaning, resolve};
 use super::settings::{self, Setting};
-use crate::device::filter::{DeviceFilter, Term};
-use crate::device::layout::NamePattern;
-use crate::device::sharing::{Replication, Selection, Sharing};
 
 /// The column at which origins begin, where the values leave room.
 const COLUMN: usize = 56;
@@ -51,7 +52,7 @@ impl Writer<'_> {
     fn flags(&mut self) {
         let Config { process, layout, injection, allocation, .. } = self.config;
         self.head(0, "flags");
-        self.setting(1, &settings::MIG_STRATEGY, layout.mig_strategy);
+        self.setting(1, &settings::MIG_STRATEGY, layout.mig_strategy.word());
         self.setting(1, &settings::FAIL_ON_INIT_ERROR, process.fail_on_init_error);
         self.setting(1, &settings::DRIVER_ROOT, text_of(&injection.driver_root));
         self.setting(1, &settings::DEV_ROOT, text_of(&injection.dev_root));
@@ -66,7 +67,7 @@ impl Writer<'_> {
         let strategies: Vec<_> =
             injection.list_strategies.iter().map(|strategy| strategy.word()).collect();
         self.setting(2, &settings::DEVICE_LIST_STRATEGY, flow(strategies));
-        self.setting(2, &settings::DEVICE_ID_STRATEGY, injection.id_strategy);
+        self.setting(2, &settings::DEVICE_ID_STRATEGY, injection.id_strategy.word());
         self.setting(2, &settings::CDI_ANNOTATION_PREFIX, quoted(&injection.cdi.annotation_prefix));
         self.setting(2, &settings::CDI_HOOK_PATH, text_of(&injection.cdi.hook_path));
         self.setting(2, &settings::DRIVER_ROOT_CTR_PATH, text_of(&process.driver_root_ctr_path));
@@ -218,7 +219,7 @@ impl Writer<'_> {
         self.setting(1, &settings::CDI_DISABLE_HOOKS, hooks);
         self.setting(1, &settings::DISABLE_HEALTHCHECKS, quoted(&health.disable_healthchecks));
         self.setting(1, &settings::ENABLE_HEALTHCHECKS, quoted(&health.enable_healthchecks));
-        self.setting(1, &settings::LOG_FORMAT, process.log_format);
+        self.setting(1, &settings::LOG_FORMAT, process.log_format.word());
         self.setting(1, &settings::LOG_LEVEL, quoted(&process.log_filter));
     }
 

@@ -28,7 +28,7 @@ impl Sources {
     }
 
     /// Takes the flags of `other` that are not given here.
-    pub(super) fn fall_back_on(&mut self, other: Self) {
+    pub fn fall_back_on(&mut self, other: Self) {
         for (flag, values) in other.flags {
             self.flags.entry(flag).or_insert(values);
         }

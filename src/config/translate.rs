@@ -6,17 +6,17 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::Context;
+use device::allocation::Policies;
+use device::health::{Critical, Overrides, Policy, Relapses, Rules, Thresholds, Xid};
+use device::injection::{HostNodes, Injector};
+use device::layout::Layout;
 use tracing::warn;
 
-use crate::client::Place;
 use crate::config::{Config, Health, HttpAddress, Imex, KubeletSocket, Sharing, Xids};
-use crate::device::allocation::Policies;
-use crate::device::health::{Critical, Overrides, Policy, Relapses, Rules, Thresholds, Xid};
-use crate::device::injection::{HostNodes, Injector};
-use crate::device::layout::Layout;
-use crate::host::Roots;
+use crate::host::device_nodes::Roots;
+use crate::kubelet::device_plugin::socket::Places;
 use crate::nvml;
-use crate::plugin::socket::Places;
+use crate::observe::client::Place;
 
 /// The plugin directory, and the kubelet's socket in it.
 pub fn places(config: &Config) -> anyhow::Result<Places> {
@@ -129,7 +129,7 @@ pub fn policy(config: &Config) -> Policy {
 
 /// For how long NVML is let go by itself when a GPU wants a reset and nothing holds it; `None`:
 /// never.
-pub(super) fn release_for_reset(config: &Config) -> Option<Duration> {
+pub fn release_for_reset(config: &Config) -> Option<Duration> {
     config.health.release_for_reset.then_some(config.health.release_for)
 }
 

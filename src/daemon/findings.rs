@@ -1,9 +1,8 @@
 //! What the log says of findings about the layout: each once when it appears, and once when it is
 //! over.
 
+use device::inventory::Changes;
 use tracing::{info, warn};
-
-use crate::device::inventory::Changes;
 
 /// One line for each finding that came or went.
 pub(super) fn log(changes: &Changes) {

@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use device::in_use::custody::Custody;
+use device::in_use::holders::Holders;
+use device::in_use::resets::Resets;
+use device::inventory::Inventory;
+use device::names::Uuid;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::device::custody::Custody;
-use crate::device::holders::Holders;
-use crate::device::inventory::Inventory;
-use crate::device::names::Uuid;
-use crate::device::resets::Resets;
+use crate::kubelet::device_plugin::allocations::Allocated;
+use crate::kubelet::pod_resources::Bell;
 use crate::nvml::{Clock, LetGo};
-use crate::plugin::allocations::Allocated;
-use crate::podresources::Bell;
 
 /// The pause between two looks while something waits.
 const AGAIN: Duration = Duration::from_secs(10);

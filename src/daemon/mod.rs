@@ -15,28 +15,28 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
+use device::allocation::{Draft, Finished};
+use device::health::{Moment, NodeHealth, NodeObservation, Remembered};
+use device::in_use::holders::Holders;
+use device::inventory::{Changes, Inventory, Observation};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::config::translate;
 use crate::config::{Config, ConfigSource, LogFormat};
-use crate::device::allocation::{Draft, Finished};
-use crate::device::health::{Moment, NodeHealth, NodeObservation, Remembered};
-use crate::device::holders::Holders;
-use crate::device::inventory::{Changes, Inventory, Observation};
-use crate::http;
-use crate::log;
-use crate::memory::Memory;
+use crate::host::memory::Memory;
+use crate::host::quarantine::{self, Doorkeeper};
+use crate::host::watch::Watches;
+use crate::kubelet::device_plugin::allocations::Allocations;
+use crate::kubelet::device_plugin::directory::{self, Changes as DirectoryChanges};
+use crate::kubelet::device_plugin::socket;
+use crate::kubelet::pod_resources::{self, Bell};
 use crate::nvml::{self, Clock, Habits, LetGo, Links, Seen, Wants};
-use crate::plugin::allocations::Allocations;
-use crate::plugin::directory::{self, Changes as DirectoryChanges};
-use crate::plugin::socket;
-use crate::podresources::{self, Bell};
-use crate::quarantine::{self, Doorkeeper};
-use crate::status::Journal;
-use crate::translate;
-use crate::watch::Watches;
+use crate::observe::http;
+use crate::observe::journal::Journal;
+use crate::observe::log;
 use holding::Holding;
 use mps::ControlDaemons;
 use operator::{Operator, Ping};
@@ -151,7 +151,7 @@ pub async fn run(
         }
         ended = serving.ended() => Err(ended),
         never = quarantine::follow(&doorkeeper, &watches, inventories, say) => match never {},
-        never = podresources::follow(pod_resources, &bell, || clock.now(), &holders) => match never {},
+        never = pod_resources::follow(pod_resources, &bell, || clock.now(), &holders) => match never {},
         never = memory.keep(remembered) => match never {},
         () = async { while asked_to_let_go.recv().await.is_some() { let_go.ask(); } } => {
             Err(anyhow!("no signal can come any more"))

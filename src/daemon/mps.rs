@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use device::inventory::Inventory;
+use device::names::ResourceName;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::device::inventory::Inventory;
-use crate::device::names::ResourceName;
 use crate::mps;
 
 /// The tasks that ask, one for each resource that waits.

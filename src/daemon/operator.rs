@@ -8,24 +8,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
+use device::health::Moment;
+use device::in_use::holders::Holders;
+use device::inventory::Inventory;
+use device::names::ResourceName;
+use status::{EventKind, Nvml, NvmlState, Registration, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outcomes::Outcomes;
 use super::plugins::Telemetries;
 use crate::config::{Config, HttpAddress, KubeletSocket};
-use crate::device::health::Moment;
-use crate::device::holders::Holders;
-use crate::device::inventory::Inventory;
-use crate::device::names::ResourceName;
-use crate::http::{Address, Views};
-use crate::metrics::{Figures, ProcessFigures, ResourceFigures, exposition};
+use crate::kubelet::device_plugin::telemetry::{Calls, RESULTS, Telemetry};
+use crate::kubelet::pod_resources::Bell;
 use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
 use crate::nvml::{Clock, LetGo};
-use crate::plugin::telemetry::{Calls, RESULTS, Telemetry};
-use crate::podresources::Bell;
-use crate::status::{
-    EventKind, Facts, Happened, Journal, Nvml, NvmlState, Registration, Status, Wall, build,
-};
+use crate::observe::http::{Address, Views};
+use crate::observe::journal::{Happened, Journal};
+use crate::observe::metrics::{Figures, ProcessFigures, ResourceFigures, exposition};
+use crate::observe::status::{Facts, build};
+use crate::observe::wall::Wall;
 
 /// How long the one writer of the inventory may take to answer before it counts as stuck. It never
 /// works for longer than some milliseconds at a time.

@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::device::health::Moment;
+use device::health::Moment;
+use status::{Configuration, EventKind, LastReload};
+
 use crate::nvml::Clock;
-use crate::status::{Configuration, EventKind, Happened, Journal, LastReload, Wall};
+use crate::observe::journal::{Happened, Journal};
+use crate::observe::wall::Wall;
 
 /// What became of changed configurations. Clones share it.
 #[derive(Debug, Clone)]

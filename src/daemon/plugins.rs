@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use device::inventory::Inventory;
+use device::names::ResourceName;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::device::inventory::Inventory;
-use crate::device::names::ResourceName;
-use crate::plugin::allocations::Allocations;
-use crate::plugin::directory::Changes;
-use crate::plugin::socket::Places;
-use crate::plugin::telemetry::{Calls, Telemetry};
-use crate::plugin::{self, PluginError};
+use crate::kubelet::device_plugin::allocations::Allocations;
+use crate::kubelet::device_plugin::directory::Changes;
+use crate::kubelet::device_plugin::socket::Places;
+use crate::kubelet::device_plugin::telemetry::{Calls, Telemetry};
+use crate::kubelet::device_plugin::{self, PluginError};
 
 /// How long the resources get to end their streams and servers.
 const STOPPING_GRACE: Duration = Duration::from_millis(1500);
@@ -69,7 +69,7 @@ impl Plugins {
         {
             let telemetry = Telemetry::new(self.calls.clone(), self.allocations.clone());
             self.known.add(&resource, telemetry.clone());
-            let task = plugin::run(
+            let task = device_plugin::run(
                 resource,
                 self.places.clone(),
                 publish.subscribe(),

@@ -11,22 +11,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use device::allocation::Draft;
+use device::health::{Moment, Policy};
+use device::injection::HostNodes;
+use device::inventory::{Changes, Inventory};
+use device::layout::Finding;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use super::findings;
 use super::outcomes::Outcomes;
+use crate::config::translate;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
-use crate::device::allocation::Draft;
-use crate::device::health::{Moment, Policy};
-use crate::device::injection::HostNodes;
-use crate::device::inventory::{Changes, Inventory};
-use crate::device::layout::Finding;
-use crate::host::Roots;
-use crate::log;
-use crate::translate;
-use crate::watch::{SLOW, Watch, Watches};
+use crate::host::device_nodes::Roots;
+use crate::host::watch::{SLOW, Watch, Watches};
+use crate::observe::log;
 
 /// Pause after a change, so that what is written in several steps is read once.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -295,7 +295,7 @@ fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
             "imex.required is set and the host has no IMEX channel 0: no character device {} in {} \
                 nor in our own \
              container; create it (nvidia-modprobe -c 0), or do not require it",
-            crate::device::injection::IMEX_CHANNEL,
+            device::injection::IMEX_CHANNEL,
             roots.driver.display()
         );
     }

@@ -1,7 +1,7 @@
 //! One question about the node in one line, for node problem detector's custom plugin monitor: exit
 //! code 0 for OK, 1 for NonOK, 2 for Unknown, and a text that it cuts off at 80 bytes.
 
-use crate::status::{Gpu, NvmlState, Status};
+use status::{Gpu, NvmlState, Status};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -213,9 +213,10 @@ pub fn cut(line: &str, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::inventory::tests::node;
-    use crate::status::tests::{status_of, xid};
-    use crate::status::{Journal, Reason, Timestamp};
+    use crate::observe::journal::Journal;
+    use crate::observe::tests::{status_of, xid};
+    use device::testing::node;
+    use status::{Reason, Timestamp};
 
     fn status(xids: &[(u32, u32)]) -> Status {
         let (mut inventory, journal) = (node(8), Journal::default());

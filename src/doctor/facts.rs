@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use serde::{Deserialize, Serialize};
-
-use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
-use crate::status::Status;
+use status::Status;
 
 /// Everything.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@
 //! process of its own: a driver that hangs can hold a process for good, and shall not hold the one
 //! that reports it.
 
+pub mod check;
 mod driver;
 pub mod facts;
 mod finding;

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use device::injection::{DeviceIdStrategy, DeviceListStrategy};
+
 use super::driver::count;
 use super::facts::{Asked, Facts, Runtime, Runtimes, Survey};
 use super::finding::{Finding, Group};
-use crate::device::injection::{DeviceIdStrategy, DeviceListStrategy};
 
 const GROUP: Group = Group::Runtime;
 const HANDLER: &str = "NVIDIA's container runtime";

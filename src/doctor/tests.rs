@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use device::injection::DeviceListStrategy;
+
 use super::facts::*;
 use super::*;
-use crate::device::injection::DeviceListStrategy;
 
 /// One H100 on a node in good order.
 fn facts() -> Facts {
@@ -351,13 +352,14 @@ fn a_gpu_on_the_bus_that_answers_with_errors_is_told_once() {
 
 #[test]
 fn what_only_the_running_plugin_knows_is_told_by_its_word() {
-    use crate::device::inventory::tests::node;
-    use crate::status::{Journal, tests as status};
-    let heard = |change: fn(&mut crate::status::Status)| {
+    use crate::observe::journal::Journal;
+    use crate::observe::tests as observed;
+    use device::testing::node;
+    let heard = |change: fn(&mut status::Status)| {
         move |facts: &mut Facts| {
             let (mut inventory, journal) = (node(1), Journal::default());
-            status::xid(&mut inventory, &journal, 0, 79, 40);
-            let mut status = status::status_of(&inventory, &journal);
+            observed::xid(&mut inventory, &journal, 0, 79, 40);
+            let mut status = observed::status_of(&inventory, &journal);
             status.plugin.ready = true;
             change(&mut status);
             facts.plugin = Ok(Box::new(status));
@@ -370,7 +372,7 @@ fn what_only_the_running_plugin_knows_is_told_by_its_word() {
         survey(facts).gpus[0].causes = vec![(message, None)];
     };
     one(known, Level::Problem, "gpus.gpu", "Xid 79");
-    let not_ready = |status: &mut crate::status::Status| {
+    let not_ready = |status: &mut status::Status| {
         status.gpus[0].reasons.clear();
         status.plugin.ready = false;
         status.plugin.not_ready = vec!["nvidia.com/gpu has no stream".to_owned()];

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use crate::device::injection::{CONTROL_NODES, Capability, HostNodes, IMEX_CHANNEL};
+use device::injection::{CONTROL_NODES, Capability, HostNodes, IMEX_CHANNEL};
 
 /// Where the host is to be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

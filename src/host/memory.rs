@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use device::health::{Epoch, Remembered, RememberedCause};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
-
-use crate::device::health::{Epoch, Remembered, RememberedCause};
 
 /// The document's name in the state directory.
 const FILE: &str = "health.json";

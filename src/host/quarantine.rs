@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use device::inventory::Inventory;
+use device::names::{PciBusId, Uuid};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::device::inventory::Inventory;
-use crate::device::names::{PciBusId, Uuid};
-use crate::watch::{Watch, Watches};
+use crate::host::watch::{Watch, Watches};
 
 /// As much of a file's text as is looked at.
 const TEXT: u64 = 4096;
@@ -158,7 +158,7 @@ struct Gpus(BTreeMap<Uuid, (u32, Option<PciBusId>)>);
 impl Gpus {
     /// Says whether any has moved.
     fn update(&mut self, inventory: &Inventory) -> bool {
-        let place = |facts: Option<&crate::device::gpu::Gpu>| facts.and_then(|gpu| gpu.pci_bus_id);
+        let place = |facts: Option<&device::gpu::Gpu>| facts.and_then(|gpu| gpu.pci_bus_id);
         let gpus = inventory.gpus().iter();
         let now = Self(
             gpus.map(|(uuid, gpu)| (uuid.clone(), (gpu.index, place(gpu.facts.as_ref()))))

@@ -4,12 +4,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use device::injection::mps_pipe;
+use device::names::ResourceName;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tracing::{info, warn};
-
-use crate::device::injection::mps_pipe;
-use crate::device::names::ResourceName;
 
 /// The daemon's client, which the container runtime puts into our container.
 const CONTROL: &str = "nvidia-cuda-mps-control";

@@ -17,12 +17,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use device::names::Uuid;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::telemetry::Telemetry;
 use super::{EdgeError, panic_text, spawn};
-use crate::device::names::Uuid;
 
 /// What a job is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

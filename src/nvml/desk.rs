@@ -9,6 +9,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
+use device::inventory::Found;
+use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
@@ -19,9 +22,6 @@ use super::reading::{self, Answers};
 use super::session::{Session, call_error};
 use super::telemetry::Telemetry;
 use super::{Clock, Nudge, Seen, Settings, Versions, discovery, library, links, panic_text, spawn};
-use crate::device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
-use crate::device::inventory::Found;
-use crate::device::names::Uuid;
 
 /// What is open in NVML. Its parts are dropped, and NVML shut down, on the thread that lets go of
 /// them last.

@@ -3,6 +3,10 @@
 
 use std::path::Path;
 
+use device::gpu::{Gpu, NumaNode};
+use device::health::{NvmlError as CallError, ReturnCode};
+use device::inventory::Found;
+use device::names::{PciBusId, Uuid};
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 use tracing::warn;
@@ -11,10 +15,6 @@ use super::crew::calling;
 use super::events::Registry;
 use super::mig;
 use super::session::{Session, call_error, is_unsupported};
-use crate::device::gpu::{Gpu, NumaNode};
-use crate::device::health::{NvmlError as CallError, ReturnCode};
-use crate::device::inventory::Found;
-use crate::device::names::{PciBusId, Uuid};
 
 /// Reads the GPU at a place of NVML's enumeration, and has `registry` watch it.
 ///

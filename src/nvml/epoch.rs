@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::device::health::Epoch;
-use crate::device::names::PciBusId;
+use device::health::Epoch;
+use device::names::PciBusId;
 
 /// A number that the kernel draws at each boot (proc_sys_kernel(5)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

@@ -6,6 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use device::health::{
+    self, EventType, Moment, NodeObservation, NvmlError as CallError, Scope, Xid,
+};
+use device::inventory::Observation;
+use device::names::Uuid;
 use nvml_wrapper::Device;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -15,11 +20,6 @@ use super::pace::Backoff;
 use super::raw::{self, EventSet, RawEvent};
 use super::session::{Session, call_error, is_unsupported};
 use super::{Clock, Nudge, Seen};
-use crate::device::health::{
-    self, EventType, Moment, NodeObservation, NvmlError as CallError, Scope, Xid,
-};
-use crate::device::inventory::Observation;
-use crate::device::names::Uuid;
 
 /// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is let go no
 /// sooner.

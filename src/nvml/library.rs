@@ -5,12 +5,12 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use device::health::{NvmlError as CallError, ReturnCode};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
 use super::session::call_error;
-use crate::device::health::{NvmlError as CallError, ReturnCode};
-use crate::rooted;
+use crate::host::rooted;
 
 /// The library's name, with the only version that there has ever been.
 const SONAME: &str = "libnvidia-ml.so.1";

@@ -10,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use device::health::NvmlError as CallError;
+use device::inventory::Observation;
+use device::names::Uuid;
+use device::topology::{Links, NvLinkVersion, ObservedLink, PcieLevel, Remote};
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::TopologyLevel;
 use nvml_wrapper::error::NvmlError;
@@ -20,10 +24,6 @@ use super::raw;
 use super::session::{Session, call_error, is_unsupported};
 use super::telemetry::Telemetry;
 use super::{Clock, Seen};
-use crate::device::health::NvmlError as CallError;
-use crate::device::inventory::Observation;
-use crate::device::names::Uuid;
-use crate::device::topology::{Links, NvLinkVersion, ObservedLink, PcieLevel, Remote};
 
 /// Pause between two readings of the same GPUs: links go down and come back while a node is in use.
 const AGAIN: Duration = Duration::from_secs(5 * 60);

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use device::gpu::{MigDevice, MigFailure, Placement};
+use device::health::NvmlError as CallError;
+use device::mig_profile::{Attributes, MigProfile};
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 
 use super::session::{Session, call_error, is_unsupported};
 use super::{discovery, raw};
-use crate::device::gpu::{MigDevice, MigFailure, Placement};
-use crate::device::health::NvmlError as CallError;
-use crate::device::mig_profile::{Attributes, MigProfile};
 
 /// NVML's GPU instance profiles are numbered from 0; nvml.h has 18 of them, and this leaves room
 /// for those to come.

@@ -30,11 +30,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use device::health::{EventType, Moment, NodeHealth};
+use device::inventory::Observation;
+use device::names::Uuid;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::device::health::{EventType, Moment, NodeHealth};
-use crate::device::inventory::Observation;
-use crate::device::names::Uuid;
 use attendant::Attendant;
 pub use library::OpenError;
 use telemetry::Telemetry;

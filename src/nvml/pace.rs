@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use crate::device::health::Moment;
+use device::health::Moment;
 
 /// Polls of one interval, each a little early, so that the nodes of a cluster do not ask their
 /// drivers in step.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use device::health::{Fabric, FabricState, ReturnCode};
 use nvml_wrapper::Device;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper_sys::bindings::{
@@ -19,7 +20,6 @@ use nvml_wrapper_sys::bindings::{
 };
 
 use super::session::Session;
-use crate::device::health::{Fabric, FabricState, ReturnCode};
 
 /// A set of events to wait for. Freed when dropped, before NVML is shut down.
 pub(super) struct EventSet {

@@ -1,5 +1,7 @@
 //! One round of questions to one GPU: at most four calls of NVML, whatever the GPU answers.
 
+use device::health::{NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode};
+use device::names::Uuid;
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 
@@ -7,10 +9,6 @@ use super::crew::calling;
 use super::raw;
 use super::session::{Session, call_error, is_unsupported, return_code};
 use super::telemetry::Telemetry;
-use crate::device::health::{
-    NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode,
-};
-use crate::device::names::Uuid;
 
 /// Fields of `nvmlDeviceGetFieldValues` (nvml.h): NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, driver 565
 /// and later; NVML_FI_DEV_REMAPPED_COR, _UNC, _PENDING and _FAILURE, Ampere and later.

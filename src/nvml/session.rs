@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 
+use device::health::{NvmlError as CallError, ReturnCode};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 use tokio::sync::oneshot;
 
 use super::telemetry::Telemetry;
-use crate::device::health::{NvmlError as CallError, ReturnCode};
 
 /// An initialised NVML. Shut down when the last owner drops it, which is to be a thread that may
 /// call NVML.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use device::health::{NvmlError as CallError, Reading};
+use device::inventory::Found;
 use tokio::sync::oneshot;
 
 use super::crew::{Crew, Subject, calling};
@@ -13,8 +15,6 @@ use super::library::{self, OpenError, Opened};
 use super::session::Session;
 use super::telemetry::Telemetry;
 use super::{EdgeError, Settings, Versions, discovery, reading};
-use crate::device::health::{NvmlError as CallError, Reading};
-use crate::device::inventory::Found;
 
 /// What came of opening NVML, and of all that was asked then.
 #[derive(Debug)]

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use device::health::{NvmlError as CallError, ReturnCode};
+
 use super::Versions;
-use crate::counters::{Counts, Distribution, Histogram};
-use crate::device::health::{NvmlError as CallError, ReturnCode};
+use crate::util::counters::{Counts, Distribution, Histogram};
 
 /// Different pairs of a call and a return code that are counted: a few dozen calls have a few codes
 /// each.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::event::{Event, EventKind};
-use super::time::{Timestamp, Wall};
-use crate::device::health::{Change, Moment, Notice};
-use crate::device::inventory::{Changes, Inventory};
-use crate::device::names::Uuid;
+use device::health::{Change, Moment, Notice};
+use device::inventory::{Changes, Inventory};
+use device::names::Uuid;
+use status::{Event, EventKind, Timestamp};
+
+use super::wall::Wall;
 
 /// Events that are kept.
 const KEPT: usize = 256;
@@ -148,7 +149,7 @@ fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Happened>
     for (uuid, change) in &changes.health {
         let of = |kind, message| of(uuid, kind, message);
         events.extend(health(change, of));
-        let health = inventory.node_health().of(uuid, crate::device::health::Offered::Whole);
+        let health = inventory.node_health().of(uuid, device::health::Offered::Whole);
         if !change.lifted.is_empty() && health.is_healthy() {
             events.push(of(EventKind::GpuHealthy, "the GPU is Healthy again".to_owned()));
         }

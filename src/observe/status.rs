@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::event::Event;
-use super::schema::{
-    Configuration, Device, Finding, Gpu, MigDevice, Nvml, NvmlState, Plugin, RecoveryAction,
-    Registration, Resource, SCHEMA_VERSION, Status, XidCount,
+use device::gpu;
+use device::health::{Cause, Degradation, GpuHealth, Kind, Offered, Scope};
+use device::in_use::holders::{self, Holders};
+use device::inventory::{Inventory, Tracked};
+use device::names::{ResourceName, Uuid};
+use device::topology::{NvLink, Topology};
+use status::{
+    Configuration, Device, Event, Finding, Gpu, Holder, MigDevice, Nvml, NvmlState, Plugin, Reason,
+    RecoveryAction, Registration, Resource, SCHEMA_VERSION, Status, Timestamp, XidCount,
 };
-use super::time::{Timestamp, Wall};
-use super::{Holder, Reason};
-use crate::device::gpu;
-use crate::device::health::{Cause, Degradation, GpuHealth, Kind, Offered, Scope};
-use crate::device::holders::{self, Holders};
-use crate::device::inventory::{self, Inventory, Tracked};
-use crate::device::names::{ResourceName, Uuid};
-use crate::device::topology::{NvLink, Topology};
+
+use super::wall::Wall;
 
 /// What a status is made of.
 #[derive(Debug)]
@@ -83,7 +82,7 @@ fn plugin(facts: &Facts<'_>) -> Plugin {
         version: facts.version.0.to_owned(),
         commit: facts.version.1.to_owned(),
         hostname: facts.hostname.map(str::to_owned),
-        started_at: facts.wall.at(crate::device::health::Moment::default()),
+        started_at: facts.wall.at(device::health::Moment::default()),
         uptime_seconds: facts.wall.uptime().as_secs_f64(),
         ready: facts.not_ready.is_empty(),
         not_ready: facts.not_ready.clone(),
@@ -98,7 +97,7 @@ fn nvml(nvml: Nvml, inventory: &Inventory, wall: Wall) -> Nvml {
     Nvml { state, fault, ..nvml }
 }
 
-fn finding(finding: &crate::device::layout::Finding) -> Finding {
+fn finding(finding: &device::layout::Finding) -> Finding {
     Finding { kind: finding.word().to_owned(), message: finding.to_string() }
 }
 
@@ -108,10 +107,10 @@ fn resource(
     inventory: &Inventory,
     holders: Option<&Holders>,
 ) -> Resource {
-    let mut devices: Vec<&inventory::Device> =
+    let mut devices: Vec<&device::Device> =
         inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
     devices.sort_by(|a, b| a.place().cmp(&b.place()));
-    let mut before: Option<(&inventory::Device, bool, Vec<String>)> = None;
+    let mut before: Option<(&device::Device, bool, Vec<String>)> = None;
     let devices = devices.into_iter().map(|device| {
         // What is true of one replica of a device is true of all.
         let (healthy, reasons) = match &before {
@@ -153,7 +152,7 @@ fn holder(holder: &holders::Holder) -> Holder {
     Holder { namespace, pod, container }
 }
 
-fn kinds(inventory: &Inventory, device: &inventory::Device) -> Vec<String> {
+fn kinds(inventory: &Inventory, device: &device::Device) -> Vec<String> {
     let health = inventory.health(device);
     let mut kinds: Vec<String> =
         health.reasons().iter().map(|reason| reason.cause.word().to_owned()).collect();

@@ -1,16 +1,14 @@
 //! Which GPUs the kubelet is told to take: on whole machines as the pure search says, and as well
 //! as can be where NVML does not answer.
 
-use fake_nvml::profiles;
-use fake_nvml::state::{Gpu, State};
-use gpu_device_plugin::device::allocation::{
-    Catalogue, Entry, Policies, Request, WholeGpuPolicy, preferred,
-};
-use gpu_device_plugin::device::gpu::NumaNode;
-use gpu_device_plugin::device::names::{DeviceId, Uuid};
-use gpu_device_plugin::device::topology::{
+use device::allocation::{Catalogue, Entry, Policies, Request, WholeGpuPolicy, preferred};
+use device::gpu::NumaNode;
+use device::names::{DeviceId, Uuid};
+use device::topology::{
     NvLinkVersion, Observation, ObservedGpu, ObservedLink, PcieLevel, Remote, Topology,
 };
+use fake_nvml::profiles;
+use fake_nvml::state::{Gpu, State};
 use simnode::node::PluginOptions;
 use simnode::proto::device_plugin_client::DevicePluginClient;
 use simnode::proto::{ContainerPreferredAllocationRequest, PreferredAllocationRequest};

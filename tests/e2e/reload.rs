@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fake_nvml::profiles;
+
 use crate::dropin::{MpsDaemon, SLICED, config, rig};
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, node, plugin};
-use fake_nvml::profiles;
 
 const SHARED: &str = "nvidia.com/gpu.shared";
 const HANGUP: i32 = 1;

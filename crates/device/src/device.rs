@@ -1,7 +1,7 @@
 //! A device: what the kubelet is offered under one id.
 
-use crate::device::gpu::{Gpu, NumaNode, Placement};
-use crate::device::names::{DeviceId, Uuid};
+use crate::gpu::{Gpu, NumaNode, Placement};
+use crate::names::{DeviceId, Uuid};
 
 /// A device as it is offered to the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq)]

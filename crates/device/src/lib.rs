@@ -4,18 +4,17 @@
 //! Pure: standard library and thiserror only. Time and facts come in as values.
 
 pub mod allocation;
-pub mod custody;
-pub mod filter;
+mod device;
 pub mod gpu;
 pub mod health;
-pub mod holders;
+pub mod in_use;
 pub mod injection;
 pub mod inventory;
 pub mod layout;
-pub mod limit;
 pub mod mig_profile;
 pub mod names;
-pub mod request;
-pub mod resets;
-pub mod sharing;
 pub mod topology;
+
+pub use device::Device;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

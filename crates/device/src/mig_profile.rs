@@ -350,7 +350,7 @@ mod tests {
             let profile: MigProfile = profile.parse().unwrap();
             assert_eq!(profile.resource_base(), base);
             let name = format!("nvidia.com/{base}");
-            assert!(name.parse::<crate::device::names::ResourceName>().is_ok(), "{name}");
+            assert!(name.parse::<crate::names::ResourceName>().is_ok(), "{name}");
         }
     }
 

@@ -70,21 +70,3 @@ fn quoted(text: &str) -> String {
     // The strings of JSON are strings of YAML.
     if plain { text.to_owned() } else { Value::from(text).to_string() }
 }
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read_back_as_it_was() {
-        let value = json!({
-            "schemaVersion": 1, "empty": {}, "none": [], "null": null, "version": "0.1.0", "on": "no", "5": "5",
-            "text": "a: b # c\n\"d\"", "nested": {"list": [{"a": 1, "b": [1, [2, 3]]}, "x", {"c": {"d": true}}]},
-        });
-        let text = yaml(&value);
-        assert_eq!(crate::config::yaml(&text).unwrap(), value, "{text}");
-        assert!(text.contains("nested:\n  list:\n    - a: 1\n      b:\n"), "{text}");
-    }
-}

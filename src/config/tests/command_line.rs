@@ -1,5 +1,5 @@
-use super::args::{Action, Invocation, command};
 use super::*;
+use crate::cli::args::{Action, Invocation, command};
 
 fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
     let arguments =

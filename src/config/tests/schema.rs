@@ -1,7 +1,8 @@
 //! NVIDIA's plugin, "Config file, remaining schema (`api/config/v1`)".
 
+use device::health::{Action, EventType, Weight};
+
 use super::*;
-use crate::device::health::{Action, EventType, Weight};
 
 fn replication(text: &str) -> Replication {
     quiet(text).sharing.replication().cloned().expect("sharing")
@@ -368,10 +369,10 @@ fn the_device_filter_has_one_syntax_everywhere() {
 
 #[test]
 fn the_device_filter_offers_what_fits_and_reserves_the_rest() {
-    let gpu = |index: u32, name: Option<&str>| crate::device::gpu::Gpu {
+    let gpu = |index: u32, name: Option<&str>| device::gpu::Gpu {
         name: name.map(str::to_owned),
         pci_bus_id: Some(format!("0000:{index:02x}:00.0").parse().unwrap()),
-        ..crate::device::gpu::Gpu::unknown(format!("GPU-{index}").parse().unwrap(), index)
+        ..device::gpu::Gpu::unknown(format!("GPU-{index}").parse().unwrap(), index)
     };
     let offered = |terms: &str| {
         let filter = Written { environment: &[("DEVICES", terms)], ..Written::default() }

@@ -113,3 +113,16 @@ fn what_is_deep_or_expands_without_end_is_refused_at_once() {
     // Not a measurement: a hang is what it would catch.
     assert!(start.elapsed() < std::time::Duration::from_secs(60));
 }
+
+/// The status is printed as YAML by a writer of its own.
+#[test]
+fn what_is_written_is_read_back_as_it_was() {
+    let value = serde_json::json!({
+        "schemaVersion": 1, "empty": {}, "none": [], "null": null, "version": "0.1.0",
+        "on": "no", "5": "5", "text": "a: b # c\n\"d\"",
+        "nested": {"list": [{"a": 1, "b": [1, [2, 3]]}, "x", {"c": {"d": true}}]},
+    });
+    let text = status::yaml(&value);
+    assert_eq!(crate::config::yaml(&text).unwrap(), value, "{text}");
+    assert!(text.contains("nested:\n  list:\n    - a: 1\n      b:\n"), "{text}");
+}

@@ -15,8 +15,8 @@ use tokio::process::Command;
 use super::{host, places};
 use crate::config::Config;
 use crate::doctor::facts::{Answer, Endpoint, Kubelet};
-use crate::plugin::{socket, wire};
-use crate::rooted;
+use crate::host::rooted;
+use crate::kubelet::device_plugin::{socket, wire};
 
 /// The kubelet's checkpoint, in the plugin directory (pkg/kubelet/cm/devicemanager/types.go).
 pub(super) const CHECKPOINT: &str = "kubelet_internal_checkpoint";

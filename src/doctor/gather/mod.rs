@@ -13,12 +13,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use status::Status;
+
 use super::facts::{Answer, Facts, Node, Runtimes, Settings};
-use crate::check::Outside;
+use crate::config::translate;
 use crate::config::{Choice, Config, Report, Sharing};
-use crate::memory::Memory;
-use crate::status::Status;
-use crate::{client, mps, translate};
+use crate::doctor::check::Outside;
+use crate::host::memory::Memory;
+use crate::mps;
+use crate::observe::client;
 pub use survey::survey;
 
 /// What a look is to be told from outside.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::config::yaml;
 use crate::doctor::facts::{Program, Runtime, Runtimes, Spec, Toolkit};
-use crate::rooted;
+use crate::host::rooted;
 
 /// containerd's configuration, its own and those of distributions of Kubernetes.
 const CONTAINERD: [&str; 5] = [

@@ -8,18 +8,21 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::device::health::{
+use device::Device;
+use device::health::{
     Cause, Moment, NodeHealth, NodeObservation, Notice, Observation as OfGpu, Offered, Reading,
 };
-use crate::device::injection::DeviceIdStrategy;
-use crate::device::inventory::{Device, Found, Inventory, Observation};
-use crate::device::names::Uuid;
+use device::injection::DeviceIdStrategy;
+use device::inventory::{Found, Inventory, Observation};
+use device::names::Uuid;
+
+use crate::config::Config;
+use crate::config::translate;
 use crate::doctor::facts::{DeviceNode, Gpu, Offer, Opening, Survey, Trouble};
-use crate::memory::Memory;
+use crate::host::memory::Memory;
+use crate::host::quarantine;
 use crate::nvml::survey::{Surveyed, Up};
 use crate::nvml::{self, OpenError};
-use crate::{quarantine, translate};
 
 /// Opens without waiting, and without ever becoming the controlling terminal (fcntl.h, Linux on all
 /// architectures that NVIDIA's driver is made for).
@@ -180,7 +183,7 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
     gpu
 }
 
-fn offer(name: &crate::device::names::ResourceName, inventory: &Inventory) -> Offer {
+fn offer(name: &device::names::ResourceName, inventory: &Inventory) -> Offer {
     let devices: Vec<&Device> =
         inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
     let id = |device: &&Device| match inventory.injector().ids {

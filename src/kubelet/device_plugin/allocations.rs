@@ -1,8 +1,7 @@
 //! What was handed out, for whoever wants to hear of it.
 
+use device::names::{DeviceId, ResourceName};
 use tokio::sync::mpsc;
-
-use crate::device::names::{DeviceId, ResourceName};
 
 /// Devices that a container was given.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,13 +19,13 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use device::inventory::Inventory;
+use device::names::ResourceName;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::device::inventory::Inventory;
-use crate::device::names::ResourceName;
-use crate::log::Seldom;
+use crate::util::seldom::Seldom;
 use directory::Changes;
 use lifecycle::{Seen, State, Step, Why};
 use server::Server;

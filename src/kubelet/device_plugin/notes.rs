@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use device::allocation::Note;
+use device::names::ResourceName;
 use tracing::{info, warn};
-
-use crate::device::allocation::Note;
-use crate::device::names::ResourceName;
 
 /// Pause between two lines of the same reason.
 const QUIET: Duration = Duration::from_secs(60);

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use device::inventory::Inventory;
+use device::names::ResourceName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
@@ -24,9 +26,7 @@ use super::service::Service;
 use super::socket::{self, SocketId};
 use super::telemetry::Telemetry;
 use super::wire::DevicePluginServer;
-use crate::device::inventory::Inventory;
-use crate::device::names::ResourceName;
-use crate::log::Seldom;
+use crate::util::seldom::Seldom;
 
 /// How much of a request may be on its way unread. HTTP/2 has 64 KiB by default, and a request that
 /// names 2,048 replicas has a hundred: it would wait half-way for our leave to go on. None of it is

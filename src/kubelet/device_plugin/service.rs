@@ -5,6 +5,13 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
+use device::Device;
+use device::allocation::Request;
+use device::gpu::NumaNode;
+use device::injection::Injection;
+use device::inventory::Inventory;
+use device::inventory::request::Refused;
+use device::names::{DeviceId, ResourceName};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
@@ -13,12 +20,6 @@ use tracing::{info, warn};
 use super::allocations::Allocated;
 use super::count::Count;
 use super::telemetry::{Calls, Telemetry};
-use crate::device::allocation::Request;
-use crate::device::gpu::NumaNode;
-use crate::device::injection::Injection;
-use crate::device::inventory::{Device, Inventory};
-use crate::device::names::{DeviceId, ResourceName};
-use crate::device::request::Refused;
 
 /// One device as the kubelet is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

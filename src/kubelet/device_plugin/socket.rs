@@ -6,10 +6,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+pub use crate::host::socket_id::SocketId;
+use device::names::ResourceName;
 use tracing::{info, warn};
-
-use crate::device::names::ResourceName;
-pub use crate::socket_id::SocketId;
 
 /// Removes the file at this path if it still is the one meant.
 ///

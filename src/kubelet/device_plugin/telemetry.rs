@@ -11,7 +11,7 @@ use super::allocations::Allocations;
 use super::lifecycle::{Seen, State};
 use super::notes::Notes;
 use super::wire::RegisterError;
-use crate::counters::{Counts, Distribution, Histogram};
+use crate::util::counters::{Counts, Distribution, Histogram};
 
 /// Upper bounds of the duration of a call.
 const BOUNDS: &[Duration] = &[
@@ -369,7 +369,7 @@ fn problem(state: &State, seen: &Seen, failure: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::socket::SocketId;
+    use crate::kubelet::device_plugin::socket::SocketId;
 
     const OURS: SocketId = SocketId::example(1);
     const KUBELET: SocketId = SocketId::example(2);

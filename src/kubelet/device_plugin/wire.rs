@@ -4,14 +4,14 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
+use device::injection::Injection;
+use device::names::ResourceName;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
 use super::service::{Advertised, Report, Service};
 use super::telemetry::Method;
-use crate::device::injection::Injection;
-use crate::device::names::ResourceName;
 
 /// The generated code.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

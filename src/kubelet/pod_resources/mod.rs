@@ -12,13 +12,13 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
+use device::health::Moment;
+use device::in_use::holders::Holders;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::device::health::Moment;
-use crate::device::holders::Holders;
-use crate::socket_id::SocketId;
+use crate::host::socket_id::SocketId;
 pub use bell::Bell;
 use bell::{LOOKED, QUIET};
 use news::{News, Said};

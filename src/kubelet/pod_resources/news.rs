@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::device::health::Moment;
+use device::health::Moment;
 
 /// How often a failure that lasts is said.
 const SAID_EVERY: Duration = Duration::from_secs(60);

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use device::in_use::holders::{Held, Holder};
 use tonic::Status;
 use tonic::transport::Endpoint;
-
-use crate::device::holders::{Held, Holder};
 
 /// The generated code.
 #[allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::pedantic)]

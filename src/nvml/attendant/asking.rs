@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use device::health::{self, Moment, NodeObservation};
+use device::inventory::{Found, Observation};
+use device::names::Uuid;
 use tracing::{info, warn};
 
 use super::{Asked, Attendant};
-use crate::device::health::{self, Moment, NodeObservation};
-use crate::device::inventory::{Found, Observation};
-use crate::device::names::Uuid;
-use crate::log::Seldom;
 use crate::nvml::crew::{HeldUp, Subject};
 use crate::nvml::reading::Answers;
 use crate::nvml::{EdgeError, Seen};
+use crate::util::seldom::Seldom;
 
 impl Attendant {
     /// Enumerates the GPUs, each by a job of its own. Told is what differs from the last time.

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use device::health::Moment;
+use device::names::Uuid;
+
 use super::Attendant;
-use crate::device::health::Moment;
-use crate::device::names::Uuid;
 use crate::nvml::crew::Subject;
 
 impl Attendant {

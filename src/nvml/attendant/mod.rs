@@ -22,6 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Instant;
 
+use device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
+use device::inventory::Observation;
+use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
@@ -30,10 +33,7 @@ use super::desk::{Desk, Listening};
 use super::pace::{Backoff, Polls, random};
 use super::telemetry::Telemetry;
 use super::{EdgeError, Habits, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
-use crate::alarm::Alarm;
-use crate::device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
-use crate::device::inventory::Observation;
-use crate::device::names::Uuid;
+use crate::util::alarm::Alarm;
 use asking::{missed, report_return};
 use roll::Roll;
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use device::health::{Moment, NodeFault, NodeObservation};
+use device::inventory::Observation;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Attendant;
 use super::roll::Roll;
-use crate::device::health::{Moment, NodeFault, NodeObservation};
-use crate::device::inventory::Observation;
 use crate::nvml::desk::NotOpen;
 use crate::nvml::library::OpenError;
 use crate::nvml::pace::Backoff;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use device::health::{NvmlError as CallError, ReturnCode};
+use device::inventory::Found;
+use device::names::Uuid;
 use tracing::warn;
 
-use crate::device::health::{NvmlError as CallError, ReturnCode};
-use crate::device::inventory::Found;
-use crate::device::names::Uuid;
 use crate::nvml::crew::Subject;
 
 /// The places that NVML listed, by index.
@@ -109,7 +109,7 @@ fn place(found: &Found) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::inventory::tests::gpu;
+    use device::testing::gpu;
 
     fn roll(indices: impl IntoIterator<Item = u32>) -> Roll {
         Roll(indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect())

@@ -12,7 +12,7 @@ use tracing::info;
 use super::page::{self, Nonce};
 use super::route::{Asked, Peer, Refusal, Route, route};
 use super::{Shared, page::page};
-use crate::metrics;
+use crate::observe::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::Address;
-use crate::socket_id::SocketId;
+use crate::host::socket_id::SocketId;
 
 /// Where connections come from.
 pub(super) enum Listener {

@@ -21,13 +21,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use status::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use crate::log::Seldom;
-use crate::status::Status;
+use crate::util::seldom::Seldom;
 use answer::answer;
 use listen::{Accepted, Listener};
 use route::Peer;

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use device::testing::node;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::device::inventory::tests::node;
-use crate::status::Journal;
-use crate::status::tests::status_of;
+use crate::observe::journal::Journal;
+use crate::observe::tests::status_of;
 
 #[derive(Default)]
 struct Made {

@@ -1,18 +1,15 @@
 //! What the log says of the inventory's changes: one line for each thing that happened, with the
 //! field's identifiers.
 
-mod seldom;
 mod table;
 
-use tracing::{info, warn};
-
-use crate::device::health::{Cause, Change, Notice};
-use crate::device::holders::Holders;
-use crate::device::inventory::{Changes, Inventory};
-use crate::device::names::Uuid;
-use crate::device::topology::{NvLink, Topology};
-pub use seldom::Seldom;
+use device::health::{Cause, Change, Notice};
+use device::in_use::holders::Holders;
+use device::inventory::{Changes, Inventory};
+use device::names::Uuid;
+use device::topology::{NvLink, Topology};
 pub use table::table;
+use tracing::{info, warn};
 
 /// One line for each GPU that appeared, each cause that came or went, and each thing that is odd
 /// about the links. With the pods that hold the GPU, as far as `holders` knows them.
@@ -93,7 +90,7 @@ fn health(uuid: &Uuid, change: &Change, inventory: &Inventory, holders: Option<&
     for cause in &change.lifted {
         info!(gpu.index = index, gpu.uuid = %uuid, kind = cause.word(), %cause, "a cause is over");
     }
-    let health = inventory.node_health().of(uuid, crate::device::health::Offered::Whole);
+    let health = inventory.node_health().of(uuid, device::health::Offered::Whole);
     if !change.lifted.is_empty() && health.is_healthy() {
         info!(gpu.index = index, gpu.uuid = %uuid, "GPU is Healthy again");
     }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::device::health::Offered;
-use crate::device::inventory::{Inventory, Tracked};
-use crate::device::names::Uuid;
+use device::health::Offered;
+use device::inventory::{Inventory, Tracked};
+use device::names::Uuid;
 
 const HEADINGS: [&str; 8] = ["GPU", "model", "memory", "NUMA", "PCI", "MIG", "health", "resource"];
 
@@ -78,7 +78,7 @@ fn offered(inventory: &Inventory) -> BTreeMap<Uuid, BTreeSet<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::inventory::tests::node;
+    use device::testing::node;
 
     #[test]
     fn each_gpu_is_a_line_in_columns() {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use status::{Gpu, NvmlState, Resource, Status};
+
 use super::figures::{Figures, ResourceFigures};
 use super::text::Text;
-use crate::status::{Gpu, NvmlState, Resource, Status};
 
 /// The text that Prometheus gets.
 #[must_use]
@@ -84,7 +85,7 @@ fn devices(text: &mut Text, status: &Status) {
         "gpu_device_plugin_findings",
         "What keeps devices from being offered as one would expect.",
     );
-    for kind in crate::device::layout::Finding::WORDS {
+    for kind in device::layout::Finding::WORDS {
         family.add(&[("kind", kind)], kinds.get(kind).copied().unwrap_or(0));
     }
 }

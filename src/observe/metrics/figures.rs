@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use status::Status;
+
 use super::process::ProcessFigures;
-use crate::counters::Distribution;
-use crate::status::Status;
+use crate::util::counters::Distribution;
 
 /// All that is told to Prometheus.
 #[derive(Debug, Clone)]

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use device::testing::node;
+use status::{Holder, Status};
+
 use super::*;
-use crate::counters::Histogram;
-use crate::device::inventory::tests::node;
-use crate::status::tests::{status_of, xid};
-use crate::status::{Holder, Journal, Status};
+use crate::observe::journal::Journal;
+use crate::observe::tests::{status_of, xid};
+use crate::util::counters::Histogram;
 
 const BOUNDS: &[std::time::Duration] =
     &[std::time::Duration::from_millis(1), std::time::Duration::from_secs(1)];
@@ -82,7 +84,7 @@ fn replicas_add_devices_and_no_series() {
     let mut shared = status.clone();
     let devices = &mut shared.resources[0].devices;
     let replicas = devices.iter().flat_map(|device| {
-        (0..256).map(move |n| crate::status::Device {
+        (0..256).map(move |n| status::Device {
             id: format!("{}::{n}", device.id),
             replica: Some(n),
             ..device.clone()

@@ -5,7 +5,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::counters::Distribution;
+use crate::util::counters::Distribution;
 
 /// The content type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -4,9 +4,10 @@ mod common;
 
 use std::fs;
 
-use common::*;
 use fake_nvml::profiles;
 use fake_nvml::state::event_type::XID;
+
+use common::*;
 
 const UUID: &str = "nvmlDeviceGetUUID";
 const MINOR: &str = "nvmlDeviceGetMinorNumber";

@@ -5,9 +5,10 @@
 
 mod common;
 
-use common::*;
 use fake_nvml::profiles;
 use fake_nvml::state::event_type::XID;
+
+use common::*;
 
 #[test]
 fn the_environment_names_the_state_file_and_the_journal() {

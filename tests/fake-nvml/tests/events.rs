@@ -4,9 +4,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::*;
 use fake_nvml::profiles;
 use fake_nvml::state::event_type::{DOUBLE_BIT_ECC, XID};
+
+use common::*;
 
 /// A node of eight GPUs, the library initialised, and a set registered for Xids of GPU 0.
 fn listening() -> (Node, Raw, usize, usize) {

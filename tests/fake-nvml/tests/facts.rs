@@ -3,7 +3,6 @@
 
 mod common;
 
-use common::*;
 use fake_nvml::profiles;
 use fake_nvml::state::{Fabric, RemappedRows, State};
 use nvml_wrapper::Device;
@@ -12,6 +11,8 @@ use nvml_wrapper::enums::device::{DeviceArchitecture, SampleValue};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper_sys::bindings as sys;
+
+use common::*;
 
 /// An answer of nvml-wrapper with its return code as a number.
 trait Coded<T> {

@@ -7,10 +7,11 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::*;
 use fake_nvml::profiles;
 use nvml_wrapper_sys::bindings as sys;
 use serde::Deserialize;
+
+use common::*;
 
 /// What was written down.
 #[derive(Deserialize)]

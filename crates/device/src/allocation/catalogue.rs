@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::leftover::Effort;
 use super::machine::Machine;
 use super::policy::{Policies, WholeGpuPolicy};
-use crate::device::names::{DeviceId, Uuid};
-use crate::device::topology::Topology;
+use crate::names::{DeviceId, Uuid};
+use crate::topology::Topology;
 
 /// One device of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]

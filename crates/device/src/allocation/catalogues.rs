@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::catalogue::{Catalogue, Entry};
 use super::leftover::Effort;
 use super::policy::Policies;
-use crate::device::gpu::NumaNode;
-use crate::device::names::{PciBusId, ResourceName, Uuid};
-use crate::device::topology::{Finding, Links, Observation, ObservedGpu, Topology};
+use crate::gpu::NumaNode;
+use crate::names::{PciBusId, ResourceName, Uuid};
+use crate::topology::{Finding, Links, Observation, ObservedGpu, Topology};
 
 /// Where a GPU is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,8 +158,8 @@ impl Catalogues {
 mod tests {
     use super::super::{Request, preferred};
     use super::*;
-    use crate::device::names::DeviceId;
-    use crate::device::topology::PcieLevel;
+    use crate::names::DeviceId;
+    use crate::topology::PcieLevel;
 
     fn places(gpus: u32) -> Vec<Place> {
         let place = |index| Place {

@@ -2,8 +2,8 @@
 //! and which GPUs are interchangeable.
 
 use super::leftover::{Effort, Leftover};
-use crate::device::names::Uuid;
-use crate::device::topology::{Pair, Topology};
+use crate::names::Uuid;
+use crate::topology::{Pair, Topology};
 
 /// Most GPUs of one machine: the bits of a mask.
 pub(super) const MOST_GPUS: usize = u64::BITS as usize;

@@ -11,7 +11,7 @@ use super::remembered::{Epoch, Remembered, RememberedCause, outlives};
 use super::scope::Offered;
 use super::transitions::{AllTransitions, Transitions};
 use super::verdict::GpuHealth;
-use crate::device::names::Uuid;
+use crate::names::Uuid;
 
 /// Something seen or heard on the node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::observation::Evidence;
 use super::recovery::RecoveryAction;
 use super::scope::Scope;
 use super::xid::Xid;
-use crate::device::gpu::Placement;
-use crate::device::names::Uuid;
+use crate::gpu::Placement;
+use crate::names::Uuid;
 
 /// Which boot of the node and which load of the driver facts belong to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::device::gpu::Placement;
+use crate::gpu::Placement;
 
 /// What part of a physical GPU a fault is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::device::names::Uuid;
+use crate::names::Uuid;
 
 /// How often one GPU changed its health since the plugin started. A GPU begins as Healthy, unless
 /// it is remembered otherwise.

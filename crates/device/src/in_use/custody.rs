@@ -26,10 +26,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::health::Moment;
-use super::holders::Holders;
-use super::inventory::Inventory;
-use super::names::{DeviceId, ResourceName, Uuid};
+use crate::health::Moment;
+use crate::in_use::holders::Holders;
+use crate::inventory::Inventory;
+use crate::names::{DeviceId, ResourceName, Uuid};
 
 /// How long an admission that has chosen a device may take to have it entered.
 const ADMISSION: Duration = Duration::from_secs(1);
@@ -233,10 +233,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::device::filter::{DeviceFilter, Term};
-    use crate::device::holders::{Held, Holder};
-    use crate::device::inventory::tests::{gpu, node};
-    use crate::device::layout::Layout;
+    use crate::in_use::holders::{Held, Holder};
+    use crate::layout::Layout;
+    use crate::layout::filter::{DeviceFilter, Term};
+    use crate::testing::{gpu, node};
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))

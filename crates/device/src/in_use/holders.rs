@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::health::Moment;
-use super::names::{DeviceId, ResourceName};
+use crate::health::Moment;
+use crate::names::{DeviceId, ResourceName};
 
 /// A container that holds a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

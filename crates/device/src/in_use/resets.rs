@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::custody::Custody;
-use super::health::{GpuHealth, Moment};
-use super::inventory::Inventory;
-use super::names::Uuid;
+use crate::health::{GpuHealth, Moment};
+use crate::in_use::custody::Custody;
+use crate::inventory::Inventory;
+use crate::names::Uuid;
 
 /// The first pause between two times for one GPU.
 const FIRST_PAUSE: Duration = Duration::from_secs(120);
@@ -65,11 +65,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::device::health::{NodeObservation, Observation as Seen, Reading, RecoveryAction};
-    use crate::device::holders::{Held, Holder, Holders};
-    use crate::device::inventory::Observation;
-    use crate::device::inventory::tests::{gpu, node};
-    use crate::device::names::ResourceName;
+    use crate::health::{NodeObservation, Observation as Seen, Reading, RecoveryAction};
+    use crate::in_use::holders::{Held, Holder, Holders};
+    use crate::inventory::Observation;
+    use crate::names::ResourceName;
+    use crate::testing::{gpu, node};
 
     const AWAY: Duration = Duration::from_secs(30);
 

@@ -8,9 +8,9 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::inventory::Device;
 use super::layout::Finding;
 use super::names::ResourceName;
+use crate::Device;
 pub use nodes::{CONTROL_NODES, Capability, DeviceNode, HostNodes, IMEX_CHANNEL};
 
 /// The variable by which NVIDIA's container runtime learns which GPUs to make visible.

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Injector;
-use crate::device::gpu::Placement;
-use crate::device::inventory::Device;
+use crate::Device;
+use crate::gpu::Placement;
 
 /// Nodes that every user of a GPU needs, where the host has them.
 pub const CONTROL_NODES: [&str; 4] =

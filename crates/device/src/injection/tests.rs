@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::*;
-use crate::device::gpu::Placement;
-use crate::device::names::DeviceId;
 use DeviceListStrategy::{CdiAnnotations, CdiCri, Envvar, VolumeMounts};
+
+use super::*;
+use crate::gpu::Placement;
+use crate::names::DeviceId;
 
 fn whole(index: u32) -> Device {
     Device {

@@ -2,10 +2,10 @@
 //!
 //! One owner applies observations to it; everyone else reads snapshots.
 
-mod device;
 mod observation;
+pub mod request;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use super::gpu::Gpu;
 use super::health::{
     self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, Policy, ReturnCode,
 };
-use super::holders::{Holder, Holders};
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
-use super::limit;
 use super::names::{DeviceId, ResourceName, Uuid};
 use super::topology::Topology;
-pub use device::Device;
+use crate::Device;
+use crate::in_use::holders::{Holder, Holders};
+use crate::layout::limit;
 pub use observation::{Changes, Found, Observation};
 
 /// What is known of one physical GPU, beside its health.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::device::allocation::Draft;
-use crate::device::gpu::Gpu;
-use crate::device::health::{self, NodeObservation, NvmlError};
-use crate::device::layout::Finding;
-use crate::device::names::{ResourceName, Uuid};
-use crate::device::topology::{self, Links};
+use crate::allocation::Draft;
+use crate::gpu::Gpu;
+use crate::health::{self, NodeObservation, NvmlError};
+use crate::layout::Finding;
+use crate::names::{ResourceName, Uuid};
+use crate::topology::{self, Links};
 
 /// What an edge has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::inventory::{Device, Inventory};
-use super::names::{DeviceId, NameError, Quoted, ResourceName};
+use crate::Device;
+use crate::inventory::Inventory;
+use crate::names::{DeviceId, NameError, Quoted, ResourceName};
 
 /// Why an allocation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,8 +118,8 @@ impl Inventory {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inventory::tests::node;
     use super::*;
+    use crate::testing::node;
 
     fn ids(numbers: &[u32]) -> Vec<String> {
         numbers.iter().map(|number| format!("GPU-{number}")).collect()

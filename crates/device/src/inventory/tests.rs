@@ -1,35 +1,11 @@
-//! Nodes for the tests of the whole room, and the tests of the inventory itself.
+//! Tests of the inventory.
 
 use super::*;
-use crate::device::gpu::{MigDevice, NumaNode, Placement};
-use crate::device::health::NvmlError;
-use crate::device::layout::MigStrategy;
-use crate::device::sharing::{Replication, Selection, SharedResource, Sharing};
-
-/// A GPU with facts that follow from its index: four to a NUMA node.
-pub(crate) fn gpu(index: u32) -> Gpu {
-    Gpu {
-        minor: Some(index),
-        name: Some("NVIDIA H100 80GB HBM3".to_owned()),
-        compute_capability: Some((9, 0)),
-        numa_node: NumaNode::from_sysfs(i64::from(index / 4)),
-        ..Gpu::unknown(format!("GPU-{index}").parse().unwrap(), index)
-    }
-}
-
-/// A node of `count` such GPUs, offered whole.
-pub(crate) fn node(count: u32) -> Inventory {
-    let (layout, injector) = (Layout::default(), Injector::default());
-    let mut inventory =
-        Inventory::new(layout, injector, NodeHealth::default(), Policies::default());
-    inventory.apply(Moment::default(), scan(0..count));
-    inventory
-}
-
-pub(crate) fn scan(indices: impl IntoIterator<Item = u32>) -> Observation {
-    let found = indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect();
-    Observation::Scan { session: 1, found }
-}
+use crate::gpu::{MigDevice, Placement};
+use crate::health::NvmlError;
+use crate::layout::MigStrategy;
+use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
+use crate::testing::{gpu, node, scan};
 
 fn unhealthy(inventory: &Inventory) -> Vec<String> {
     let devices = inventory.devices(&ResourceName::gpu()).unwrap().values();

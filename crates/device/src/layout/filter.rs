@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::gpu::Gpu;
-use super::names::{PciBusId, Uuid};
+use crate::gpu::Gpu;
+use crate::names::{PciBusId, Uuid};
 
 /// A set of GPUs, by what tells them apart.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use crate::device::health::NvmlError;
-use crate::device::limit::{KUBELET_LIMIT, TooLarge};
-use crate::device::names::{ResourceName, Uuid};
-use crate::device::sharing::DeviceRef;
+use crate::health::NvmlError;
+use crate::layout::limit::{KUBELET_LIMIT, TooLarge};
+use crate::layout::sharing::DeviceRef;
+use crate::names::{ResourceName, Uuid};
 
 /// One thing that keeps a device from being offered, or offers it otherwise than it looks. Where
 /// NVIDIA's plugin exits over it, the rest of the node is served here.

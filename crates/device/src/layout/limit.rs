@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::names::DeviceId;
+use crate::names::DeviceId;
 
 /// The largest message that the kubelet receives (gRPC's default, which it does not change).
 pub const KUBELET_LIMIT: u64 = 4 * 1024 * 1024;

@@ -5,20 +5,22 @@
 //! (a partial MIG layout under `single`, a device that no pattern fits) is served here as far as it
 //! is valid; the rest is a [`Finding`].
 
+pub mod filter;
 mod finding;
+pub mod limit;
+pub mod sharing;
 mod single;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use super::filter::{DeviceFilter, Pattern, Verdict};
 use super::gpu::{Gpu, MigDevice};
-use super::inventory::Device;
-use super::limit;
 use super::mig_profile::MigProfile;
 use super::names::{DeviceId, ResourceName, Uuid};
-use super::sharing::{DeviceRef, Selection, SharedResource, Sharing};
+use crate::Device;
+use crate::layout::filter::{DeviceFilter, Pattern, Verdict};
+use crate::layout::sharing::{DeviceRef, Selection, SharedResource, Sharing};
 pub use finding::Finding;
 
 /// GPUs that drive a display and nothing else (go-nvlib, pkg/nvlib/device/api.go:64).

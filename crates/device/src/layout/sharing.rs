@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::names::{ResourceName, Uuid};
+use crate::names::{ResourceName, Uuid};
 
 /// How devices are shared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

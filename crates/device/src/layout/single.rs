@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Candidate, Finding};
-use crate::device::names::{ResourceName, Uuid};
+use crate::names::{ResourceName, Uuid};
 
 /// What stands for whole GPUs among the kinds.
 const WHOLE: &str = "whole GPUs";

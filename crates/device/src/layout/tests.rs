@@ -1,12 +1,12 @@
 //! Claims about layouts: NVIDIA's table of MIG strategies, names, sharing and the filter.
 
 use super::*;
-use crate::device::allocation::Policies;
-use crate::device::filter::Term;
-use crate::device::gpu::{MigFailure, NumaNode, Placement};
-use crate::device::health::{NvmlError, ReturnCode};
-use crate::device::inventory::tests::gpu;
-use crate::device::sharing::Replication;
+use crate::allocation::Policies;
+use crate::gpu::{MigFailure, NumaNode, Placement};
+use crate::health::{NvmlError, ReturnCode};
+use crate::layout::filter::Term;
+use crate::layout::sharing::Replication;
+use crate::testing::gpu;
 
 fn sliced(index: u32, profiles: &[&str]) -> Gpu {
     let slice = |(mig, profile): (usize, &&str)| MigDevice {
@@ -219,11 +219,11 @@ fn replicas_follow_section_1_17() {
 #[test]
 fn one_gpu_can_be_shared_and_the_others_exclusive() {
     let gpus = [gpu(0), gpu(1)];
-    let list =
-        |refs: &[&str]| Selection::List(refs.iter().map(|text| text.parse().unwrap()).collect());
+    let list = |devices: &[DeviceRef]| Selection::List(devices.iter().cloned().collect());
+    let uuid = |text: &str| DeviceRef::Uuid(text.parse().unwrap());
     let table = [
-        (list(&["0"]), "gpu: GPU-1 | one: GPU-0::0 GPU-0::1"),
-        (list(&["GPU-1"]), "gpu: GPU-0 | one: GPU-1::0 GPU-1::1"),
+        (list(&[DeviceRef::Gpu(0)]), "gpu: GPU-1 | one: GPU-0::0 GPU-0::1"),
+        (list(&[uuid("GPU-1")]), "gpu: GPU-0 | one: GPU-1::0 GPU-1::1"),
         (Selection::Count(1), "gpu: GPU-1 | one: GPU-0::0 GPU-0::1"),
         (Selection::Count(9), "one: GPU-0::0 GPU-0::1 GPU-1::0 GPU-1::1"),
     ];
@@ -231,7 +231,12 @@ fn one_gpu_can_be_shared_and_the_others_exclusive() {
         let laid_out = lay_out(&sliced_in_time(vec![shared("gpu", "one", 2, devices)]), &gpus);
         assert_eq!((offered(&laid_out).as_str(), laid_out.findings.len()), (expected, 0));
     }
-    let mig = sliced_in_time(vec![shared("mig-1g.10gb", "one", 2, list(&["0:1", "7"]))]);
+    let mig = sliced_in_time(vec![shared(
+        "mig-1g.10gb",
+        "one",
+        2,
+        list(&[DeviceRef::Mig(0, 1), DeviceRef::Gpu(7)]),
+    )]);
     let laid_out = lay_out(&mig, &[sliced(0, &["1g.10gb", "1g.10gb"])]);
     assert_eq!(offered(&laid_out), "mig-1g.10gb: MIG-0-0 | one: MIG-0-1::0 MIG-0-1::1");
     assert!(findings(&laid_out).contains("names device 7, and no device of that resource is it"));
@@ -298,9 +303,9 @@ mod properties {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::device::health::{Moment, NodeHealth};
-    use crate::device::injection::Injector;
-    use crate::device::inventory::{Found, Inventory, Observation};
+    use crate::health::{Moment, NodeHealth};
+    use crate::injection::Injector;
+    use crate::inventory::{Found, Inventory, Observation};
 
     fn some_gpu() -> impl Strategy<Value = Option<Vec<&'static str>>> {
         let profile = prop_oneof![

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Bundle;
-use crate::device::names::{PciBusId, Uuid};
+use crate::names::{PciBusId, Uuid};
 
 /// What did not fit together, for the operator to read. None of it keeps a GPU from being served.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

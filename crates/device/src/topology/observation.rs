@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::finding::Finding;
 use super::{Bundle, Member, NvLink, NvLinkVersion, Pair, PcieLevel, Topology};
-use crate::device::gpu::NumaNode;
-use crate::device::names::{PciBusId, Uuid};
+use crate::gpu::NumaNode;
+use crate::names::{PciBusId, Uuid};
 
 /// What discovery read, with gaps where it could not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,9 +1,7 @@
 //! The search against the oracle, on thousands of random machines.
 
-use gpu_device_plugin::device::allocation::Policies;
-use gpu_device_plugin::device::topology::{
-    NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology,
-};
+use device::allocation::Policies;
+use device::topology::{NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
 use proptest::prelude::*;
 
 use crate::ask;

@@ -1,7 +1,7 @@
 //! What real machines are expected to choose, and why.
 
-use gpu_device_plugin::device::allocation::{Policies, WholeGpuPolicy};
-use gpu_device_plugin::device::topology::{NvLinkVersion, PcieLevel, Remote};
+use device::allocation::{Policies, WholeGpuPolicy};
+use device::topology::{NvLinkVersion, PcieLevel, Remote};
 
 use crate::machines::{self, Machine};
 use crate::oracle::Oracle;

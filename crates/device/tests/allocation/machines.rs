@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use gpu_device_plugin::device::allocation::{Catalogue, Entry, Policies};
-use gpu_device_plugin::device::gpu::NumaNode;
-use gpu_device_plugin::device::names::{DeviceId, PciBusId, Uuid};
-use gpu_device_plugin::device::topology::{
+use device::allocation::{Catalogue, Entry, Policies};
+use device::gpu::NumaNode;
+use device::names::{DeviceId, PciBusId, Uuid};
+use device::topology::{
     NvLinkVersion, Observation, ObservedGpu, ObservedLink, PcieLevel, Remote, Topology,
 };
 
@@ -42,7 +42,7 @@ pub(crate) fn bus(index: usize) -> PciBusId {
 
 /// The catalogue of a machine whose GPUs are offered whole.
 pub(crate) fn catalogue(topology: &Topology, policies: Policies) -> Catalogue {
-    let entry = |gpu: &gpu_device_plugin::device::topology::Member| Entry {
+    let entry = |gpu: &device::topology::Member| Entry {
         id: DeviceId::whole(gpu.uuid.clone()),
         gpu: gpu.uuid.clone(),
         gpu_index: gpu.index,

@@ -13,7 +13,7 @@ mod oracle;
 mod requests;
 mod shared;
 
-use gpu_device_plugin::device::allocation::{Catalogue, Preferred, Request, preferred};
+use device::allocation::{Catalogue, Preferred, Request, preferred};
 
 /// The ids of GPUs by index.
 fn ids(gpus: &[usize]) -> Vec<String> {

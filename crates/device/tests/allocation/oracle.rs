@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use gpu_device_plugin::device::topology::Topology;
+use device::topology::Topology;
 
 /// In the order of the model: worst pair, sum, what stays behind in links, NUMA nodes, what stays
 /// behind in nodes, indices.

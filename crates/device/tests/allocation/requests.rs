@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use gpu_device_plugin::device::allocation::{
+use device::allocation::{
     Catalogue, Entry, Note, Policies, Request, SharedPolicy, WholeGpuPolicy, preferred,
 };
-use gpu_device_plugin::device::names::{DeviceId, Uuid};
-use gpu_device_plugin::device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
+use device::names::{DeviceId, Uuid};
+use device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
 use proptest::prelude::*;
 
 use crate::machines::{self, bus, links, uuid};

@@ -1,10 +1,8 @@
 //! Replicas and MIG devices: what each policy gives, counted by physical GPU.
 
-use gpu_device_plugin::device::allocation::{
-    Catalogue, Entry, Note, Policies, Request, SharedPolicy, preferred,
-};
-use gpu_device_plugin::device::names::DeviceId;
-use gpu_device_plugin::device::topology::Topology;
+use device::allocation::{Catalogue, Entry, Note, Policies, Request, SharedPolicy, preferred};
+use device::names::DeviceId;
+use device::topology::Topology;
 
 use crate::machines;
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use status::{Device, Gpu, Reason, Status};
+
 use super::html::{Escaped, Since, pill, plural};
-use crate::status::{Device, Gpu, Reason, Status};
 
 /// Names of holders that are shown at once; the rest unfolds.
 const NAMES: usize = 3;

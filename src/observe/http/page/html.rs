@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use crate::status::Timestamp;
+use status::Timestamp;
 
 /// A text as it may stand in HTML, in an element or in an attribute's quotes.
 pub(super) struct Escaped<'a>(pub(super) &'a str);

@@ -11,7 +11,8 @@ mod html;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::status::{EventKind, Gpu, Nvml, NvmlState, Resource, Status};
+use status::{EventKind, Gpu, Nvml, NvmlState, Resource, Status};
+
 use gpu::card;
 use html::{Escaped, Since, duration, pill, plural};
 

@@ -1,9 +1,11 @@
 //! What the page shows.
 
+use device::testing::node;
+use status::{Event, Holder, Registration};
+
 use super::*;
-use crate::device::inventory::tests::node;
-use crate::status::tests::{status_of, xid};
-use crate::status::{Event, Holder, Journal, Registration};
+use crate::observe::journal::Journal;
+use crate::observe::tests::{status_of, xid};
 
 fn shown(status: &Status) -> String {
     page(status, &Nonce("n0nce".to_owned()))
@@ -59,9 +61,7 @@ fn nothing_from_outside_becomes_markup() {
         times: 2,
     };
     status.events.push(event);
-    status
-        .findings
-        .push(crate::status::Finding { kind: evil.to_owned(), message: evil.to_owned() });
+    status.findings.push(status::Finding { kind: evil.to_owned(), message: evil.to_owned() });
     let html = shown(&status);
     assert!(
         !html.contains("<img")
@@ -101,7 +101,7 @@ fn replicas_share_a_row_and_many_holders_unfold() {
     let mut status = failed();
     status.holders_known = true;
     let device = status.resources[0].devices[0].clone();
-    let replicas = (0..70).map(|n| crate::status::Device {
+    let replicas = (0..70).map(|n| status::Device {
         id: format!("{}::{n}", device.id),
         replica: Some(n),
         holders: match n {

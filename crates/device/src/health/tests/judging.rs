@@ -127,7 +127,7 @@ fn clean_polls_that_were_counted_count_by_the_new_number() {
 
 #[test]
 fn the_same_policy_again_changes_nothing_and_asks_for_nothing() {
-    let uuid: crate::device::names::Uuid = "GPU-a".parse().unwrap();
+    let uuid: crate::names::Uuid = "GPU-a".parse().unwrap();
     let mut node = NodeHealth::default();
     node.apply(ms(0), NodeObservation::Enumeration { session: 1, gpus: [uuid.clone()].into() });
     node.apply(ms(1), NodeObservation::Gpu(uuid.clone(), Observation::Poll(well())));

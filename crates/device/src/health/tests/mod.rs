@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::*;
-use crate::device::gpu::Placement;
+use crate::gpu::Placement;
 
 /// Evidence of every kind.
 const EVIDENCE: [Evidence; 4] =

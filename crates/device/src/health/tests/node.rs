@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::device::names::Uuid;
+use crate::names::Uuid;
 
 fn uuid(text: &str) -> Uuid {
     text.parse().unwrap()

@@ -240,7 +240,7 @@ proptest! {
 
     #[test]
     fn the_same_history_gives_the_same_verdict_and_a_restart_keeps_it(history in history(), policy in any_policy()) {
-        let uuid: crate::device::names::Uuid = "GPU-a".parse().unwrap();
+        let uuid: crate::names::Uuid = "GPU-a".parse().unwrap();
         let new = || {
             let mut node = NodeHealth::new(policy.clone(), Epoch::default());
             node.apply(ms(0), NodeObservation::Enumeration { session: 9, gpus: [uuid.clone()].into() });

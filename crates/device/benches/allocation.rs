@@ -8,11 +8,9 @@ mod machines;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use gpu_device_plugin::device::allocation::{
-    Catalogue, Entry, Policies, Request, SharedPolicy, preferred,
-};
-use gpu_device_plugin::device::names::{DeviceId, Uuid};
-use gpu_device_plugin::device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
+use device::allocation::{Catalogue, Entry, Policies, Request, SharedPolicy, preferred};
+use device::names::{DeviceId, Uuid};
+use device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
 
 /// GPUs of which no two are interchangeable, with one, two or three links at random: hardly
 /// anything that makes the search short applies.

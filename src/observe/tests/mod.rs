@@ -1,13 +1,19 @@
 //! What a status says of an inventory.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::*;
-use crate::device::health::{Moment, NodeObservation, Observation as Told, Scope, Xid};
-use crate::device::inventory::tests::{gpu, node, scan};
-use crate::device::inventory::{Inventory, Observation};
-use crate::device::names::ResourceName;
+use device::health::{Moment, NodeObservation, Observation as Told, Scope, Xid};
+use device::inventory::{Inventory, Observation};
+use device::names::ResourceName;
+use device::testing::{gpu, node, scan};
+use status::*;
+
+use super::journal::{Happened, Journal};
+use super::status::{Facts, build};
+use super::wall::Wall;
 
 pub(crate) fn nvml() -> Nvml {
     Nvml {

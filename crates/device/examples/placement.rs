@@ -22,8 +22,8 @@ mod machines;
 
 use std::collections::BTreeMap;
 
-use gpu_device_plugin::device::allocation::{Catalogue, Policies, Request, preferred};
-use gpu_device_plugin::device::topology::{NvLink, PcieLevel, Topology};
+use device::allocation::{Catalogue, Policies, Request, preferred};
+use device::topology::{NvLink, PcieLevel, Topology};
 
 const DAYS: u64 = 50;
 const MINUTES: u32 = 24 * 60;

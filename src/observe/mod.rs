@@ -1,0 +1,12 @@
+//! What people and programs see: the status, metrics, the HTTP endpoints with the page, and the log
+//! of the inventory's changes.
+
+pub mod client;
+pub mod http;
+pub mod journal;
+pub mod log;
+pub mod metrics;
+pub mod status;
+#[cfg(test)]
+pub(crate) mod tests;
+pub mod wall;

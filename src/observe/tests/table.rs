@@ -1,0 +1,75 @@
+//! The table of what a node reports.
+
+use device::testing::node;
+use status::{Device, Finding, Holder, Status, table};
+
+use super::{status_of, xid};
+use crate::observe::journal::Journal;
+
+fn status() -> Status {
+    let (mut inventory, journal) = (node(3), Journal::default());
+    xid(&mut inventory, &journal, 1, 79, 40);
+    let mut status = status_of(&inventory, &journal);
+    status.holders_known = true;
+    let holder =
+        |pod: &str| Holder { namespace: "ml".into(), pod: pod.into(), container: "main".into() };
+    status.resources[0].devices[0].holders = vec![holder("train-0")];
+    status.resources[0].devices[2].holders = ["a", "b", "c"].map(holder).into();
+    status
+}
+
+#[test]
+fn the_table_reads_like_this() {
+    let mut status = status();
+    status.findings =
+        vec![Finding { kind: "x".into(), message: "GPU 2 has MIG mode on; do something".into() }];
+    status.resources[0].kubelet.registered = false;
+    status.resources[0].kubelet.problem = Some("the kubelet is not there".into());
+    let expected = "\
+gpu-device-plugin 0.1.0, up 100 s, ready
+driver 570.86.15, CUDA 12.8, NVML is up
+
+GPU  MODEL           NUMA  HEALTH             RESOURCE        HOLDER
+0    H100 80GB HBM3  0     Healthy            nvidia.com/gpu  ml/train-0/main
+1    H100 80GB HBM3  0     Unhealthy: Xid 79  nvidia.com/gpu  -
+2    H100 80GB HBM3  0     Healthy            nvidia.com/gpu  ml/a/main, ml/b/main, 1 more
+
+GPU 1 Unhealthy for 60 s: Xid 79 (the GPU has fallen off the bus) on the whole GPU; reboot the node; if it comes again, reseat or replace the GPU
+nvidia.com/gpu is not registered with the kubelet: the kubelet is not there
+GPU 2 has MIG mode on; do something
+";
+    assert_eq!(table(&status, false), expected, "{}", table(&status, false));
+}
+
+#[test]
+fn a_wide_table_has_everything() {
+    let text = table(&status(), true);
+    for part in ["ml/a/main, ml/b/main, ml/c/main", "SINCE", "60 s", "GPU-1", "Last events", "UUID"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn replicas_are_one_line_and_what_is_not_offered_is_a_line_of_its_own() {
+    let mut status = status();
+    let device = status.resources[0].devices[0].clone();
+    let replica =
+        |n: u32| Device { id: format!("{}::{n}", device.id), replica: Some(n), ..device.clone() };
+    status.resources[0].devices = (0..4).map(replica).collect();
+    status.gpus[1].resources.clear();
+    status.gpus[1].reserved = Some("excluded by !1".into());
+    status.gpus[2].resources.clear();
+    status.holders_known = false;
+    let text = table(&status, false);
+    assert!(
+        text.lines().any(|line| line.contains("nvidia.com/gpu x4 ") && line.ends_with('?')),
+        "{text}"
+    );
+    assert!(text.contains("reserved: excluded by !1"), "{text}");
+    assert!(text.contains("which pod holds which device is not known"), "{text}");
+    let mut none = status.clone();
+    none.gpus.clear();
+    none.resources.clear();
+    assert!(table(&none, true).contains("no GPUs"));
+}

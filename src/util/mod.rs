@@ -1,0 +1,5 @@
+//! Small things that every edge may use: counters, timers, and log lines that would repeat.
+
+pub mod alarm;
+pub mod counters;
+pub mod seldom;
