@@ -72,7 +72,7 @@ fn lists(criterion: &mut Criterion) {
         group.bench_function("laid out", |bencher| {
             bencher.iter_batched(
                 || inventory.clone(),
-                |mut inventory| inventory.rearrange(inventory.layout().clone()),
+                |mut inventory| inventory.set_layout(inventory.layout().clone()),
                 BatchSize::SmallInput,
             );
         });
@@ -106,7 +106,7 @@ fn hundred(criterion: &mut Criterion) {
     criterion.bench_function("100 resources applied", |bencher| {
         bencher.iter_batched(
             || (inventory.clone(), new.clone()),
-            |(mut inventory, new)| inventory.rearrange(new),
+            |(mut inventory, new)| inventory.set_layout(new),
             BatchSize::SmallInput,
         );
     });

@@ -25,7 +25,7 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let started = Instant::now();
-    match on_a_thread(ask) {
+    match on_scratch_thread(dispatch) {
         Ok((loaded, source)) => serve(loaded, source, started),
         Err(code) => code,
     }
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 /// Does it on a thread that ends with it, for the sake of memory: what a stack has once touched
 /// stays resident, and to parse a command line takes more of it than all that comes later.
-fn on_a_thread<T: Send>(what: fn() -> T) -> T {
+fn on_scratch_thread<T: Send>(what: fn() -> T) -> T {
     thread::scope(|scope| {
         match thread::Builder::new().spawn_scoped(scope, what).map(ScopedJoinHandle::join) {
             Ok(Ok(done)) => done,
@@ -46,19 +46,19 @@ fn on_a_thread<T: Send>(what: fn() -> T) -> T {
 
 /// What to serve by; or, where something else was asked or there is a mistake, the exit code after
 /// that was done.
-fn ask() -> Result<(Loaded, ConfigSource), ExitCode> {
+fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
     let mut invocation = Invocation::of_process().map_err(|error| {
         // Help and version come this way too. That they cannot be printed is nothing to act on.
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
     })?;
-    if matches!(invocation.action, Action::Doctor(_) | Action::Status(_) | Action::Ask(_)) {
+    if matches!(invocation.action, Action::Doctor(_) | Action::Status(_) | Action::Check(_)) {
         commands::take_flags_of_the_daemon(&mut invocation);
     }
     let mut source = ConfigSource::new(invocation.sources);
     let said = match invocation.action {
-        Action::Check => source.check().map(|text| print!("{text}")),
-        Action::Show => source.load(Purpose::Serve).map(|loaded| {
+        Action::ConfigCheck => source.check().map(|text| print!("{text}")),
+        Action::ConfigShow => source.load(Purpose::Serve).map(|loaded| {
             loaded.warnings().for_each(|warning| eprintln!("{warning}"));
             print!("{}", show(&loaded.config));
         }),
@@ -69,7 +69,7 @@ fn ask() -> Result<(Loaded, ConfigSource), ExitCode> {
             return Err(commands::doctor(asked, &mut source, arguments, colour));
         }
         Action::Status(form) => return Err(commands::status(form, &mut source)),
-        Action::Ask(asked) => return Err(commands::check(asked, &mut source)),
+        Action::Check(asked) => return Err(commands::check(asked, &mut source)),
         Action::Serve => match source.load(Purpose::Serve) {
             Ok(loaded) => return Ok((loaded, source)),
             Err(refused) => Err(refused),

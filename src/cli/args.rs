@@ -16,13 +16,13 @@ pub enum Action {
     /// Serve the kubelet.
     Serve,
     /// `config check FILE`: tell every mistake in a file.
-    Check,
+    ConfigCheck,
     /// `config show`: print the configuration in force.
-    Show,
+    ConfigShow,
     /// `status`: print what a running daemon knows.
     Status(Form),
     /// `check`: answer one question in one line.
-    Ask(Ask),
+    Check(Check),
     /// `doctor`: tell why pods do not get GPUs.
     Doctor(Doctor),
 }
@@ -43,7 +43,7 @@ pub enum Form {
 
 /// What `check` is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
+pub struct Check {
     /// The question.
     pub rule: Rule,
     /// The most bytes of the answer.
@@ -57,7 +57,7 @@ pub struct Doctor {
     pub json: bool,
     /// Where the host's root is mounted; `None`: it is found.
     pub host_root: Option<PathBuf>,
-    /// Ask the driver and nothing else, for the doctor that has started this process.
+    /// Check the driver and nothing else, for the doctor that has started this process.
     pub survey: bool,
 }
 
@@ -91,7 +91,7 @@ impl Invocation {
                 match name.as_str() {
                     "doctor" => Action::Doctor(Doctor::of(&mut command)),
                     "status" => Action::Status(Form::of(&mut command)),
-                    "check" => Action::Ask(Ask::of(&mut command)),
+                    "check" => Action::Check(Check::of(&mut command)),
                     _ => of_config(command, &mut sources),
                 }
             }
@@ -124,7 +124,7 @@ impl Form {
     }
 }
 
-impl Ask {
+impl Check {
     /// What node problem detector keeps of a line unless it is told otherwise (max_output_length).
     const LONGEST: &'static str = "80";
 
@@ -153,7 +153,7 @@ fn check() -> Command {
     let rule =
         Arg::new("RULE").default_value("all").value_parser(Rule::WORDS.map(|(word, _)| word));
     let longest =
-        Arg::new("max-output").long("max-output").value_name("BYTES").default_value(Ask::LONGEST);
+        Arg::new("max-output").long("max-output").value_name("BYTES").default_value(Check::LONGEST);
     Command::new("check")
         .about("Answer one question in one line, for node problem detector's custom plugin monitor")
         .after_help(
@@ -179,14 +179,14 @@ impl Doctor {
 }
 
 fn of_config(mut config: ArgMatches, sources: &mut Sources) -> Action {
-    let Some((name, mut command)) = config.remove_subcommand() else { return Action::Show };
+    let Some((name, mut command)) = config.remove_subcommand() else { return Action::ConfigShow };
     take_flags(&mut command, sources);
     if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE")
         && let Some(flag) = settings::CONFIG_FILE.flag
     {
         sources.set_flag(flag, vec![file.to_string_lossy().into_owned()]);
     }
-    if name == "check" { Action::Check } else { Action::Show }
+    if name == "check" { Action::ConfigCheck } else { Action::ConfigShow }
 }
 
 fn doctor() -> Command {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use status::{SCHEMA_VERSION, Status, table, yaml};
 
-use super::args::{Ask, Doctor, Form, Invocation, SURVEY};
+use super::args::{Check, Doctor, Form, Invocation, SURVEY};
 use crate::config::ConfigSource;
 use crate::config::translate;
 use crate::doctor;
@@ -103,7 +103,7 @@ fn parsed(body: &str) -> Result<Status, String> {
 }
 
 /// Answers one question.
-pub fn check(asked: Ask, source: &mut ConfigSource) -> ExitCode {
+pub fn check(asked: Check, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.read_leniently();
     let places = translate::asked_at(&config);
     let seen = in_runtime(async {

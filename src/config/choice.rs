@@ -16,7 +16,7 @@ pub trait Choice: Copy + Eq + 'static {
     }
 
     /// How this choice is written.
-    fn word(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         Self::WORDS.iter().find(|&&(_, choice)| choice == self).map_or("", |&(word, _)| word)
     }
 }

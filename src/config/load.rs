@@ -209,7 +209,7 @@ impl Reader<'_> {
         const CDI: [DeviceListStrategy; 2] =
             [DeviceListStrategy::CdiAnnotations, DeviceListStrategy::CdiCri];
         let words: Vec<_> =
-            strategies.iter().filter(|word| CDI.contains(word)).map(|word| word.word()).collect();
+            strategies.iter().filter(|word| CDI.contains(word)).map(|word| word.as_str()).collect();
         if !words.is_empty() {
             let problem = "hands out names of CDI devices alone: this version does not write their \
                 specifications, so \

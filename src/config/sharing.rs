@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use device::layout::MigStrategy;
-use device::layout::limit;
+use device::layout::list_size;
 use device::layout::sharing::{Replication, Selection, SharedResource};
 use device::names::ResourceName;
 
@@ -232,7 +232,7 @@ pub(super) fn without_devices(
             other if mig => format!(
                 "has no devices with the MIG strategy {}: only mixed \
                 names MIG profiles",
-                other.word()
+                other.as_str()
             ),
             _ => "has no devices: there are nvidia.com/gpu and, with the MIG strategy mixed, \
                 nvidia.com/mig-<profile>"
@@ -254,7 +254,11 @@ fn overlap(a: &SharedResource, b: &SharedResource) -> bool {
 
 /// Even on one device the list must not pass what the kubelet receives.
 fn fits(replicas: u32, field: &Field<'_>, report: &mut Report) -> Option<u32> {
-    match limit::check([limit::Shared { uuid_length: limit::UUID_LENGTH, replicas, devices: 1 }]) {
+    match list_size::check([list_size::Shared {
+        uuid_length: list_size::UUID_LENGTH,
+        replicas,
+        devices: 1,
+    }]) {
         Ok(()) => Some(replicas),
         Err(too_large) => {
             report.mistake(

@@ -52,7 +52,7 @@ impl Writer<'_> {
     fn flags(&mut self) {
         let Config { process, layout, injection, allocation, .. } = self.config;
         self.head(0, "flags");
-        self.setting(1, &settings::MIG_STRATEGY, layout.mig_strategy.word());
+        self.setting(1, &settings::MIG_STRATEGY, layout.mig_strategy.as_str());
         self.setting(1, &settings::FAIL_ON_INIT_ERROR, process.fail_on_init_error);
         self.setting(1, &settings::DRIVER_ROOT, text_of(&injection.driver_root));
         self.setting(1, &settings::DEV_ROOT, text_of(&injection.dev_root));
@@ -65,9 +65,9 @@ impl Writer<'_> {
         self.head(1, "plugin");
         self.setting(2, &settings::PASS_DEVICE_SPECS, injection.pass_device_specs);
         let strategies: Vec<_> =
-            injection.list_strategies.iter().map(|strategy| strategy.word()).collect();
+            injection.list_strategies.iter().map(|strategy| strategy.as_str()).collect();
         self.setting(2, &settings::DEVICE_LIST_STRATEGY, flow(strategies));
-        self.setting(2, &settings::DEVICE_ID_STRATEGY, injection.id_strategy.word());
+        self.setting(2, &settings::DEVICE_ID_STRATEGY, injection.id_strategy.as_str());
         self.setting(2, &settings::CDI_ANNOTATION_PREFIX, quoted(&injection.cdi.annotation_prefix));
         self.setting(2, &settings::CDI_HOOK_PATH, text_of(&injection.cdi.hook_path));
         self.setting(2, &settings::DRIVER_ROOT_CTR_PATH, text_of(&process.driver_root_ctr_path));
@@ -152,7 +152,7 @@ impl Writer<'_> {
         let Health { event_types, ignored_xids, critical_xids, .. } = health;
         self.head(0, "health");
         self.value(1, "disabled", !health.enabled, "health.disabled");
-        let events = event_types.iter().map(|event| event.word());
+        let events = event_types.iter().map(|event| event.as_str());
         self.value(1, "eventTypes", flow(events), "health.eventTypes");
         self.value(1, "ignoredXIDs", xids(ignored_xids), "health.ignoredXIDs");
         self.value(1, "criticalXIDs", xids(critical_xids), "health.criticalXIDs");
@@ -181,9 +181,14 @@ impl Writer<'_> {
         self.value(1, "suspicion", duration::written(health.suspicion), "health.suspicion");
         let quiet = duration::written(health.quiet_period.unwrap_or_default());
         self.value(1, "quietPeriod", quiet, "health.quietPeriod");
-        self.value(1, "rowRemapPending", health.row_remap_pending.word(), "health.rowRemapPending");
-        self.value(1, "drainP2P", health.drain_p2p.word(), "health.drainP2P");
-        self.value(1, "fabric", health.fabric.word(), "health.fabric");
+        self.value(
+            1,
+            "rowRemapPending",
+            health.row_remap_pending.as_str(),
+            "health.rowRemapPending",
+        );
+        self.value(1, "drainP2P", health.drain_p2p.as_str(), "health.drainP2P");
+        self.value(1, "fabric", health.fabric.as_str(), "health.fabric");
         self.value(1, "releaseForReset", health.release_for_reset, "health.releaseForReset");
         self.value(1, "releaseFor", duration::written(health.release_for), "health.releaseFor");
     }
@@ -210,7 +215,7 @@ impl Writer<'_> {
         self.setting(
             1,
             &settings::CDI_FEATURE_FLAGS,
-            flow(injection.cdi.features.iter().map(|feature| feature.word())),
+            flow(injection.cdi.features.iter().map(|feature| feature.as_str())),
         );
         let hooks = match &injection.cdi.disabled_hooks {
             DisabledHooks::All => flow(["all"]),
@@ -219,7 +224,7 @@ impl Writer<'_> {
         self.setting(1, &settings::CDI_DISABLE_HOOKS, hooks);
         self.setting(1, &settings::DISABLE_HEALTHCHECKS, quoted(&health.disable_healthchecks));
         self.setting(1, &settings::ENABLE_HEALTHCHECKS, quoted(&health.enable_healthchecks));
-        self.setting(1, &settings::LOG_FORMAT, process.log_format.word());
+        self.setting(1, &settings::LOG_FORMAT, process.log_format.as_str());
         self.setting(1, &settings::LOG_LEVEL, quoted(&process.log_filter));
     }
 

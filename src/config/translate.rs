@@ -14,21 +14,21 @@ use tracing::warn;
 
 use crate::config::{Config, Health, HttpAddress, Imex, KubeletSocket, Sharing, Xids};
 use crate::host::device_nodes::Roots;
-use crate::kubelet::device_plugin::socket::Places;
+use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::nvml;
-use crate::observe::client::Place;
+use crate::observe::client::Endpoint;
 
 /// The plugin directory, and the kubelet's socket in it.
-pub fn places(config: &Config) -> anyhow::Result<Places> {
+pub fn places(config: &Config) -> anyhow::Result<PluginPaths> {
     match &config.process.kubelet_socket {
         KubeletSocket::NeverRegister(directory) => {
-            Ok(Places { directory: directory.clone(), kubelet: None })
+            Ok(PluginPaths { directory: directory.clone(), kubelet: None })
         }
         KubeletSocket::At(socket) => {
             let directory = socket.parent().filter(|directory| !directory.as_os_str().is_empty());
             let directory =
                 directory.with_context(|| format!("{} is in no directory", socket.display()))?;
-            Ok(Places { directory: directory.to_owned(), kubelet: Some(socket.clone()) })
+            Ok(PluginPaths { directory: directory.to_owned(), kubelet: Some(socket.clone()) })
         }
     }
 }
@@ -44,8 +44,8 @@ pub fn hardware(config: &Config) -> nvml::Settings {
 }
 
 /// How the hardware edge goes about it, under this policy.
-pub fn habits(config: &Config, policy: &Policy) -> nvml::Habits {
-    nvml::Habits {
+pub fn poll_settings(config: &Config, policy: &Policy) -> nvml::PollSettings {
+    nvml::PollSettings {
         events: if policy.is_off() { BTreeSet::new() } else { policy.event_types() },
         poll: config.health.poll_interval,
         deadline: config.health.call_deadline,
@@ -55,17 +55,17 @@ pub fn habits(config: &Config, policy: &Policy) -> nvml::Habits {
 
 /// Where a daemon with this configuration is asked over HTTP from the same host: nowhere, if it
 /// does not listen.
-pub fn asked_at(config: &Config) -> Vec<Place> {
+pub fn asked_at(config: &Config) -> Vec<Endpoint> {
     let here = |port: u16| {
         let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
-        [v4, v6].map(|address: IpAddr| Place::Tcp(SocketAddr::new(address, port))).into()
+        [v4, v6].map(|address: IpAddr| Endpoint::Tcp(SocketAddr::new(address, port))).into()
     };
     match &config.process.http_address {
         HttpAddress::Off => Vec::new(),
         HttpAddress::AnyAddress(port) => here(*port),
         HttpAddress::Tcp(address) if address.ip().is_unspecified() => here(address.port()),
-        HttpAddress::Tcp(address) => vec![Place::Tcp(*address)],
-        HttpAddress::Unix(path) => vec![Place::Unix(path.clone())],
+        HttpAddress::Tcp(address) => vec![Endpoint::Tcp(*address)],
+        HttpAddress::Unix(path) => vec![Endpoint::Unix(path.clone())],
     }
 }
 

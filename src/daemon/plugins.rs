@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::kubelet::device_plugin::allocations::Allocations;
 use crate::kubelet::device_plugin::directory::Changes;
-use crate::kubelet::device_plugin::socket::Places;
+use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::kubelet::device_plugin::telemetry::{Calls, Telemetry};
 use crate::kubelet::device_plugin::{self, PluginError};
 
@@ -22,7 +22,7 @@ const STOPPING_GRACE: Duration = Duration::from_millis(1500);
 
 /// The resources that are served, a task each.
 pub(super) struct Plugins {
-    places: Places,
+    places: PluginPaths,
     changes: Changes,
     allocations: Allocations,
     stopping: watch::Sender<bool>,
@@ -37,7 +37,7 @@ pub(super) struct Plugins {
 impl Plugins {
     /// None yet.
     pub(super) fn new(
-        places: Places,
+        places: PluginPaths,
         changes: Changes,
         allocations: Allocations,
         started: Instant,

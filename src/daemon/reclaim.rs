@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use device::in_use::custody::Custody;
 use device::in_use::holders::Holders;
-use device::in_use::resets::Resets;
+use device::in_use::reset_schedule::ResetSchedule;
+use device::in_use::tracker::InUseTracker;
 use device::inventory::Inventory;
 use device::names::Uuid;
 use tokio::sync::{mpsc, watch};
@@ -15,51 +15,52 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::kubelet::device_plugin::allocations::Allocated;
-use crate::kubelet::pod_resources::Bell;
-use crate::nvml::{Clock, LetGo};
+use crate::kubelet::pod_resources::RefreshTrigger;
+use crate::nvml::{Clock, Release};
 
 /// The pause between two looks while something waits.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is known of what pods hold, and who is told what follows from it.
-pub(super) struct Holding {
+pub(super) struct ReclaimController {
     clock: Clock,
-    custody: Custody,
-    resets: Resets,
+    tracker: InUseTracker,
+    resets: ResetSchedule,
     /// The GPUs that want a reset.
     wanting: BTreeSet<Uuid>,
     /// For how long NVML is let go by itself for a reset; `None`: never.
     release_for: Option<Duration>,
-    let_go: LetGo,
+    release: Release,
     allocated: mpsc::UnboundedReceiver<Allocated>,
     holders: watch::Receiver<Option<Arc<Holders>>>,
-    bell: Arc<Bell>,
+    refresh: Arc<RefreshTrigger>,
     /// When to look again without an answer, while something waits.
     again: Instant,
 }
 
-impl Holding {
-    /// Nothing is known yet. The bell has the kubelet asked before the time.
+impl ReclaimController {
+    /// Nothing is known yet. The refresh has the kubelet asked before the time.
     pub(super) fn new(
         clock: Clock,
         release_for: Option<Duration>,
-        let_go: LetGo,
+        release: Release,
         allocated: mpsc::UnboundedReceiver<Allocated>,
         holders: watch::Receiver<Option<Arc<Holders>>>,
-        bell: Arc<Bell>,
+        refresh: Arc<RefreshTrigger>,
     ) -> Self {
-        let (custody, resets, wanting) = (Custody::default(), Resets::default(), BTreeSet::new());
+        let (tracker, resets, wanting) =
+            (InUseTracker::default(), ResetSchedule::default(), BTreeSet::new());
         let again = Instant::now();
         Self {
             clock,
-            custody,
+            tracker,
             resets,
             wanting,
             release_for,
-            let_go,
+            release,
             allocated,
             holders,
-            bell,
+            refresh,
             again,
         }
     }
@@ -74,15 +75,15 @@ impl Holding {
     /// dropped before.
     pub(super) async fn answered(&mut self) {
         loop {
-            let waits = self.custody.is_watching() || !self.wanting.is_empty();
+            let waits = self.tracker.is_watching() || !self.wanting.is_empty();
             tokio::select! {
                 Some(Allocated { resource, ids }) = self.allocated.recv() => {
-                    self.custody.given(self.clock.now(), &resource, ids);
-                    self.bell.happened();
+                    self.tracker.given(self.clock.now(), &resource, ids);
+                    self.refresh.request_now();
                 }
                 Ok(()) = self.holders.changed() => break,
                 () = tokio::time::sleep_until(self.again), if waits => {
-                    self.bell.looked();
+                    self.refresh.request_if_stale();
                     break;
                 }
                 // Both are gone only when the daemon stops.
@@ -91,24 +92,24 @@ impl Holding {
         }
         self.again = Instant::now() + AGAIN;
         let answer = self.holders.borrow_and_update().clone();
-        self.custody.answered(answer);
+        self.tracker.answered(answer);
     }
 
     /// Does what follows for the inventory: after an answer, and after each change of what is
     /// offered.
     pub(super) fn settle(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
         self.adopt(publish);
-        let gone = self.custody.review(self.clock.now(), &publish.borrow());
+        let gone = self.tracker.review(self.clock.now(), &publish.borrow());
         if !gone.is_empty() {
             publish.send_modify(|inventory| drop(Arc::make_mut(inventory).forget(&gone)));
             for (resource, device) in gone {
                 info!(%resource, %device, "a device that is offered no more and that no pod holds \
                     has left its list");
             }
-            self.custody.review(self.clock.now(), &publish.borrow());
+            self.tracker.review(self.clock.now(), &publish.borrow());
         }
-        if self.custody.is_waiting() {
-            self.bell.happened();
+        if self.tracker.is_waiting() {
+            self.refresh.request_now();
         }
     }
 
@@ -138,19 +139,19 @@ impl Holding {
         let wanting: BTreeSet<Uuid> = gpus.map(|(uuid, _)| uuid.clone()).collect();
         if !wanting.is_subset(&self.wanting) {
             // What the kubelet said last may be a minute old.
-            self.bell.happened();
+            self.refresh.request_now();
         }
         self.wanting = wanting;
-        if self.wanting.is_empty() || !self.let_go.is_held() {
+        if self.wanting.is_empty() || !self.release.is_held() {
             return;
         }
-        let due = self.resets.due(self.clock.now(), away, inventory, &self.custody);
+        let due = self.resets.due(self.clock.now(), away, inventory, &self.tracker);
         for uuid in &due {
             info!(gpu.uuid = %uuid, "the GPU wants a reset and no pod holds it: letting go of \
                 NVML");
         }
         if !due.is_empty() {
-            self.let_go.ask();
+            self.release.ask();
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use device::allocation::Draft;
+use device::allocation::IndexBuild;
 use device::health::{Moment, Policy};
 use device::injection::HostNodes;
 use device::inventory::{Changes, Inventory};
@@ -21,11 +21,11 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use super::findings;
-use super::outcomes::Outcomes;
+use super::reload_history::ReloadHistory;
 use crate::config::translate;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
 use crate::host::device_nodes::Roots;
-use crate::host::watch::{SLOW, Watch, Watches};
+use crate::host::dir_watch::{SLOW, Watch, Watches};
 use crate::observe::log;
 
 /// Pause after a change, so that what is written in several steps is read once.
@@ -54,7 +54,7 @@ pub(super) struct Reloader {
     look_at: tokio::time::Instant,
     /// `None`: it cannot be watched.
     watched: BTreeMap<PathBuf, Option<Watch>>,
-    outcomes: Outcomes,
+    reload_history: ReloadHistory,
 }
 
 impl Reloader {
@@ -66,7 +66,7 @@ impl Reloader {
         source: ConfigSource,
         running: Config,
         watches: Watches,
-        outcomes: Outcomes,
+        reload_history: ReloadHistory,
     ) -> anyhow::Result<Self> {
         let mut reloader = Self {
             roots: translate::roots(&running),
@@ -78,7 +78,7 @@ impl Reloader {
             look_at: watches.next_look(),
             watches,
             watched: BTreeMap::new(),
-            outcomes,
+            reload_history,
         };
         reloader.watch();
         Ok(reloader)
@@ -151,7 +151,7 @@ impl Reloader {
         loaded: Loaded,
         now: Moment,
         publish: &watch::Sender<Arc<Inventory>>,
-    ) -> Vec<Arc<Draft>> {
+    ) -> Vec<Arc<IndexBuild>> {
         let began = Instant::now();
         for warning in loaded.warnings() {
             warn!("{warning}");
@@ -173,7 +173,7 @@ impl Reloader {
                 error!(
                     "the new configuration is refused, the one before stays in force: {error:#}"
                 );
-                self.outcomes.refused(&format!("{error:#}"));
+                self.reload_history.refused(&format!("{error:#}"));
                 return Vec::new();
             }
         };
@@ -188,7 +188,7 @@ impl Reloader {
             milliseconds = (took * 1e3).round() / 1e3,
             "the new configuration is in force"
         );
-        self.outcomes.applied();
+        self.reload_history.applied();
         self.running = config;
         left
     }
@@ -199,7 +199,7 @@ impl Reloader {
         policy: Option<Policy>,
         now: Moment,
         publish: &watch::Sender<Arc<Inventory>>,
-    ) -> anyhow::Result<Vec<Arc<Draft>>> {
+    ) -> anyhow::Result<Vec<Arc<IndexBuild>>> {
         let layout = translate::layout(config);
         let injector = translate::injector(config, host(config, &self.roots)?);
         let before = publish.borrow().clone();
@@ -213,18 +213,22 @@ impl Reloader {
         }
         let policies = translate::policies(config);
         Ok(self.change(publish, |inventory| {
-            let judged = policy.map(|policy| inventory.judge_by(now, policy)).unwrap_or_default();
+            let judged =
+                policy.map(|policy| inventory.set_health_policy(now, policy)).unwrap_or_default();
             [
                 judged,
-                inventory.rearrange(layout),
-                inventory.hand_over(injector),
-                inventory.prefer(policies),
+                inventory.set_layout(layout),
+                inventory.set_injector(injector),
+                inventory.set_allocation_policy(policies),
             ]
         }))
     }
 
     /// Looks at the host again. The answer is what is left to be done elsewhere.
-    pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) -> Vec<Arc<Draft>> {
+    pub(super) fn look_at_host(
+        &self,
+        publish: &watch::Sender<Arc<Inventory>>,
+    ) -> Vec<Arc<IndexBuild>> {
         // A channel that goes is no reason to end: containers that are to have it are told by their
         // runtime.
         let host = self.roots.look(self.running.injection.pass_device_specs);
@@ -232,7 +236,7 @@ impl Reloader {
         if *publish.borrow().injector() == injector {
             return Vec::new();
         }
-        self.change(publish, |inventory| [inventory.hand_over(injector)])
+        self.change(publish, |inventory| [inventory.set_injector(injector)])
     }
 
     /// The one place where a configuration changes the inventory. The answer is what it leaves to
@@ -241,14 +245,14 @@ impl Reloader {
         &self,
         publish: &watch::Sender<Arc<Inventory>>,
         how: impl FnOnce(&mut Inventory) -> [Changes; N],
-    ) -> Vec<Arc<Draft>> {
+    ) -> Vec<Arc<IndexBuild>> {
         let mut next = publish.borrow().clone();
         let changes = how(Arc::make_mut(&mut next));
         publish.send_replace(next.clone());
         for changes in &changes {
             log::changes(changes, &next, None);
             findings::log(changes);
-            self.outcomes.journal().take(self.outcomes.now(), changes, &next);
+            self.reload_history.journal().take(self.reload_history.now(), changes, &next);
         }
         changes.into_iter().flat_map(|changes| changes.postponed).collect()
     }
@@ -259,7 +263,7 @@ impl Reloader {
             error!("{line}");
         }
         error!("the config file is refused, the configuration before stays in force");
-        self.outcomes.refused(&text);
+        self.reload_history.refused(&text);
     }
 
     /// Watches the directories on the way to the file, which change with its symlinks. Trouble is

@@ -6,14 +6,14 @@ use device::health::Moment;
 use status::{Configuration, EventKind, LastReload};
 
 use crate::nvml::Clock;
-use crate::observe::journal::{Happened, Journal};
+use crate::observe::event_log::{EventLog, Happened};
 use crate::observe::wall::Wall;
 
 /// What became of changed configurations. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Outcomes {
+pub(super) struct ReloadHistory {
     clock: Clock,
-    journal: Journal,
+    journal: EventLog,
     kept: Arc<Mutex<Kept>>,
 }
 
@@ -24,15 +24,15 @@ struct Kept {
     last: Option<(Moment, Option<String>)>,
 }
 
-impl Outcomes {
+impl ReloadHistory {
     /// None yet; each goes to the journal too.
-    pub(super) fn new(clock: Clock, journal: Journal) -> Self {
+    pub(super) fn new(clock: Clock, journal: EventLog) -> Self {
         Self { clock, journal, kept: Arc::default() }
     }
 
     /// A changed configuration is in force.
     pub(super) fn applied(&self) {
-        self.came(EventKind::ConfigurationApplied, "the changed configuration is in force", None);
+        self.record(EventKind::ConfigurationApplied, "the changed configuration is in force", None);
     }
 
     /// A changed configuration was refused.
@@ -40,7 +40,7 @@ impl Outcomes {
         // The first line says it; the log has all.
         let why = why.lines().next().unwrap_or_default();
         let message = format!("the changed configuration was refused: {why}");
-        self.came(EventKind::ConfigurationRefused, &message, Some(why.to_owned()));
+        self.record(EventKind::ConfigurationRefused, &message, Some(why.to_owned()));
     }
 
     /// As it is told.
@@ -57,7 +57,7 @@ impl Outcomes {
     }
 
     /// Where else what a changed configuration does is told.
-    pub(super) fn journal(&self) -> &Journal {
+    pub(super) fn journal(&self) -> &EventLog {
         &self.journal
     }
 
@@ -66,7 +66,7 @@ impl Outcomes {
         self.clock.now()
     }
 
-    fn came(&self, kind: EventKind, message: &str, refused: Option<String>) {
+    fn record(&self, kind: EventKind, message: &str, refused: Option<String>) {
         let now = self.clock.now();
         self.journal.add(Happened::new(now, kind, message));
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What the operator sees: the state of every room, joined at the moment of the question.
+//! What the status_provider sees: the state of every room, joined at the moment of the question.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,16 +15,16 @@ use device::names::ResourceName;
 use status::{EventKind, Nvml, NvmlState, Registration, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::outcomes::Outcomes;
 use super::plugins::Telemetries;
+use super::reload_history::ReloadHistory;
 use crate::config::{Config, HttpAddress, KubeletSocket};
 use crate::kubelet::device_plugin::telemetry::{Calls, RESULTS, Telemetry};
-use crate::kubelet::pod_resources::Bell;
+use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
-use crate::nvml::{Clock, LetGo};
+use crate::nvml::{Clock, Release};
+use crate::observe::event_log::{EventLog, Happened};
 use crate::observe::http::{Address, Views};
-use crate::observe::journal::{Happened, Journal};
-use crate::observe::metrics::{Figures, ProcessFigures, ResourceFigures, exposition};
+use crate::observe::metrics::{MetricsSnapshot, ProcessFigures, ResourceFigures, exposition};
 use crate::observe::status::{Facts, build};
 use crate::observe::wall::Wall;
 
@@ -37,17 +37,17 @@ const WAITING: usize = 16;
 /// A question to the one writer whether it is there; dropped or answered, it is.
 pub(super) type Ping = oneshot::Sender<()>;
 
-/// What the operator sees.
-pub(super) struct Operator {
+/// What the status_provider sees.
+pub(super) struct StatusProvider {
     pub(super) inventory: watch::Receiver<Arc<Inventory>>,
     pub(super) holders: watch::Receiver<Option<Arc<Holders>>>,
     pub(super) nvml: NvmlTelemetry,
-    pub(super) let_go: LetGo,
-    pub(super) bell: Arc<Bell>,
+    pub(super) release: Release,
+    pub(super) refresh: Arc<RefreshTrigger>,
     pub(super) plugins: Telemetries,
     pub(super) calls: Calls,
-    pub(super) journal: Journal,
-    pub(super) outcomes: Outcomes,
+    pub(super) journal: EventLog,
+    pub(super) reload_history: ReloadHistory,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) pings: mpsc::Sender<Ping>,
@@ -94,7 +94,7 @@ pub(super) fn pings() -> (mpsc::Sender<Ping>, mpsc::Receiver<Ping>) {
     mpsc::channel(WAITING)
 }
 
-impl Operator {
+impl StatusProvider {
     fn wall(&self) -> Wall {
         Wall::new(self.clock.now(), SystemTime::now())
     }
@@ -102,8 +102,8 @@ impl Operator {
     fn nvml(&self) -> Nvml {
         let standing = self.nvml.standing();
         Nvml {
-            state: match (standing.let_go, standing.up) {
-                (true, _) => NvmlState::LetGo,
+            state: match (standing.release, standing.up) {
+                (true, _) => NvmlState::Released,
                 (false, true) => NvmlState::Up,
                 (false, false) => NvmlState::Down,
             },
@@ -125,7 +125,7 @@ impl Operator {
             reasons.push("NVML was not asked yet".to_owned());
         } else if standing.gpus > 0 && inventory.gpus().is_empty() {
             reasons.push("the GPUs were not looked at yet".to_owned());
-        } else if !standing.up && !standing.let_go && !self.settings.tolerates_no_nvml {
+        } else if !standing.up && !standing.release && !self.settings.tolerates_no_nvml {
             reasons
                 .push("NVML is down, and the configuration does not put up with that".to_owned());
         }
@@ -197,10 +197,10 @@ impl Operator {
     }
 }
 
-impl Views for Operator {
+impl Views for StatusProvider {
     fn status(&self) -> Status {
         // What is shown is what is known; who looks again sees what is known by then.
-        self.bell.looked();
+        self.refresh.request_if_stale();
         let wall = self.wall();
         let inventory = self.inventory.borrow().clone();
         let holders = self.holders.borrow().clone();
@@ -213,7 +213,7 @@ impl Views for Operator {
             nvml: self.nvml(),
             registrations: self.registrations(wall),
             holders: holders.as_deref(),
-            configuration: self.outcomes.told(self.settings.file.clone(), wall),
+            configuration: self.reload_history.told(self.settings.file.clone(), wall),
             events: self.journal.told(wall, self.happened()),
             last_events: self.journal.last_events(wall),
         })
@@ -222,7 +222,7 @@ impl Views for Operator {
     fn metrics(&self) -> String {
         let calls = self.calls.all().into_iter();
         let errors = self.nvml.errors().into_iter();
-        exposition(&Figures {
+        exposition(&MetricsSnapshot {
             status: self.status(),
             rustc: env!("RUSTC_VERSION"),
             calls: calls
@@ -249,8 +249,8 @@ impl Views for Operator {
         self.reasons(&inventory)
     }
 
-    fn let_go(&self) {
-        self.let_go.ask();
+    fn release(&self) {
+        self.release.ask();
     }
 }
 

@@ -173,7 +173,7 @@ fn nvml(status: &Status) -> Outcome {
             let verb = if calls == 1 { "does" } else { "do" };
             non_ok(format!("NVML hangs: {} {verb} not return", counted(calls, "call")))
         }
-        NvmlState::LetGo => ok("NVML was let go for the reset of a GPU".to_owned()),
+        NvmlState::Released => ok("NVML was released for the reset of a GPU".to_owned()),
         NvmlState::Up => ok(format!("NVML answers, driver {version}")),
     }
 }
@@ -213,13 +213,13 @@ pub fn cut(line: &str, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::journal::Journal;
+    use crate::observe::event_log::EventLog;
     use crate::observe::tests::{status_of, xid};
     use device::testing::node;
     use status::{Reason, Timestamp};
 
     fn status(xids: &[(u32, u32)]) -> Status {
-        let (mut inventory, journal) = (node(8), Journal::default());
+        let (mut inventory, journal) = (node(8), EventLog::default());
         for (index, number) in xids {
             xid(&mut inventory, &journal, *index, *number, 40);
         }
@@ -289,9 +289,9 @@ mod tests {
             remembered: false,
         });
         says(Rule::Nvml, down, State::NonOk, "NVML: the NVIDIA driver is not loaded");
-        let mut let_go = status(&[]);
-        let_go.nvml.state = NvmlState::LetGo;
-        assert_eq!(judge(Rule::Nvml, &Ok(let_go)).state, State::Ok);
+        let mut release = status(&[]);
+        release.nvml.state = NvmlState::Released;
+        assert_eq!(judge(Rule::Nvml, &Ok(release)).state, State::Ok);
     }
 
     #[test]

@@ -352,12 +352,12 @@ fn a_gpu_on_the_bus_that_answers_with_errors_is_told_once() {
 
 #[test]
 fn what_only_the_running_plugin_knows_is_told_by_its_word() {
-    use crate::observe::journal::Journal;
+    use crate::observe::event_log::EventLog;
     use crate::observe::tests as observed;
     use device::testing::node;
     let heard = |change: fn(&mut status::Status)| {
         move |facts: &mut Facts| {
-            let (mut inventory, journal) = (node(1), Journal::default());
+            let (mut inventory, journal) = (node(1), EventLog::default());
             observed::xid(&mut inventory, &journal, 0, 79, 40);
             let mut status = observed::status_of(&inventory, &journal);
             status.plugin.ready = true;

@@ -2,8 +2,8 @@
 //! directory, and watches of directories.
 
 pub mod device_nodes;
-pub mod memory;
-pub mod quarantine;
-pub mod rooted;
+pub mod dir_watch;
+pub mod quarantine_dir;
+pub mod root;
 pub mod socket_id;
-pub mod watch;
+pub mod state_file;

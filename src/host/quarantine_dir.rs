@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::host::watch::{Watch, Watches};
+use crate::host::dir_watch::{Watch, Watches};
 
 /// As much of a file's text as is looked at.
 const TEXT: u64 = 4096;
@@ -36,9 +36,9 @@ type Words = BTreeMap<String, String>;
 /// The directory and what was seen in it, for the two who ask: the one who follows it, and the one
 /// who puts GPUs into the inventory and must not show them Healthy before.
 #[derive(Debug, Clone, Default)]
-pub struct Doorkeeper(Arc<Mutex<Door>>);
+pub struct QuarantineDir(Arc<Mutex<Door>>);
 
-impl Doorkeeper {
+impl QuarantineDir {
     /// Looks into the directory, which is made if it is not there; `None`: there is no such door.
     pub fn new(directory: Option<&Path>) -> Self {
         let Some(directory) = directory else { return Self::default() };
@@ -82,7 +82,7 @@ pub fn said(directory: &Path, inventory: &Inventory) -> Quarantine {
 /// Follows the directory for as long as it is polled, and says each change of what it means for
 /// which GPU.
 pub async fn follow(
-    doorkeeper: &Doorkeeper,
+    doorkeeper: &QuarantineDir,
     watches: &Watches,
     mut inventory: watch::Receiver<Arc<Inventory>>,
     mut say: impl AsyncFnMut(Quarantine),

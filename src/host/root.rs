@@ -15,7 +15,7 @@ const LINKS: usize = 40;
 ///
 /// # Errors
 /// There is nothing at the path, it cannot be looked at, or its symlinks lead on and on.
-pub fn find(root: &Path, path: &Path) -> io::Result<PathBuf> {
+pub fn resolve_in_root(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let mut left: VecDeque<OsString> = parts(path).collect();
     let mut at = PathBuf::new();
     let mut links = 0;
@@ -84,16 +84,16 @@ mod tests {
             &[("usr/lib/lib.so", "./sub/lib.so.570"), ("usr/lib/sub", "/opt/driver/../driver")],
         ] {
             let root = root(links);
-            let found = find(root.path(), Path::new("usr/lib/lib.so")).unwrap();
+            let found = resolve_in_root(root.path(), Path::new("usr/lib/lib.so")).unwrap();
             assert_eq!(found, root.path().join("opt/driver/lib.so.570"), "{links:?}");
         }
         let root = root(&[]);
         assert_eq!(
-            find(root.path(), Path::new("/opt/driver")).unwrap(),
+            resolve_in_root(root.path(), Path::new("/opt/driver")).unwrap(),
             root.path().join("opt/driver")
         );
         assert_eq!(
-            find(Path::new("/"), root.path()).unwrap(),
+            resolve_in_root(Path::new("/"), root.path()).unwrap(),
             fs::canonicalize(root.path()).unwrap()
         );
     }
@@ -102,11 +102,11 @@ mod tests {
     fn what_leads_nowhere_or_in_circles_is_an_error() {
         let root =
             root(&[("usr/lib/dangling", "/nowhere"), ("usr/lib/a", "b"), ("usr/lib/b", "a")]);
-        let error = |path: &str| find(root.path(), Path::new(path)).unwrap_err();
+        let error = |path: &str| resolve_in_root(root.path(), Path::new(path)).unwrap_err();
         assert_eq!(error("usr/lib/absent").kind(), io::ErrorKind::NotFound);
         assert_eq!(error("usr/lib/dangling").kind(), io::ErrorKind::NotFound);
         assert!(error("usr/lib/a").to_string().contains("more than 40 symlinks"));
         // A file is no directory.
-        assert!(find(root.path(), Path::new("opt/driver/lib.so.570/x")).is_err());
+        assert!(resolve_in_root(root.path(), Path::new("opt/driver/lib.so.570/x")).is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use device::health::{Epoch, Remembered, RememberedCause};
+use device::health::{Epoch, PersistedHealth, RememberedCause};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -29,10 +29,10 @@ const LONGEST: u64 = 4 << 20;
 
 /// The file, or the lack of one.
 #[derive(Debug, Clone)]
-pub struct Memory {
+pub struct StateFile {
     directory: Option<PathBuf>,
     /// What the file says, and that nobody else writes it meanwhile.
-    written: Arc<Mutex<Option<Remembered>>>,
+    written: Arc<Mutex<Option<PersistedHealth>>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ struct Entry {
     repaired: bool,
 }
 
-impl Memory {
+impl StateFile {
     /// A memory in this directory, which is made if it is not there. Without one nothing is kept.
     pub fn open(directory: Option<&Path>) -> Self {
         let usable = |directory: &&Path| match fs::create_dir_all(directory) {
@@ -82,7 +82,7 @@ impl Memory {
     ///
     /// # Errors
     /// There is a file, and it cannot be read.
-    pub fn peek(directory: &Path) -> io::Result<Option<Remembered>> {
+    pub fn peek(directory: &Path) -> io::Result<Option<PersistedHealth>> {
         let bytes = match read(&directory.join(FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
@@ -95,7 +95,7 @@ impl Memory {
     }
 
     /// What was remembered; nothing if there is nothing, or nothing that can be read.
-    pub fn recall(&self) -> Option<Remembered> {
+    pub fn load(&self) -> Option<PersistedHealth> {
         let file = self.directory.as_ref()?.join(FILE);
         let bytes = match read(&file) {
             Ok(bytes) => bytes,
@@ -107,7 +107,7 @@ impl Memory {
         };
         match serde_json::from_slice::<Document>(&bytes) {
             Ok(document) if document.version == VERSION => {
-                let remembered = Remembered::from(document);
+                let remembered = PersistedHealth::from(document);
                 *self.written.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(remembered.clone());
                 Some(remembered)
@@ -124,9 +124,9 @@ impl Memory {
     }
 
     /// Writes down what is to be remembered, each time it changes, for as long as it is polled.
-    pub async fn keep(
+    pub async fn run(
         &self,
-        mut remembered: watch::Receiver<Remembered>,
+        mut remembered: watch::Receiver<PersistedHealth>,
     ) -> std::convert::Infallible {
         let mut failed = false;
         while remembered.changed().await.is_ok() {
@@ -138,7 +138,7 @@ impl Memory {
     }
 
     /// Writes down what is to be remembered at the end, unless that takes long.
-    pub async fn settle(&self, remembered: Remembered) {
+    pub async fn flush(&self, remembered: PersistedHealth) {
         if tokio::time::timeout(LAST_WORDS, self.write_aside(remembered)).await.is_err() {
             warn!(
                 "the state file was not written in time: a restart may forget what GPUs went \
@@ -148,7 +148,7 @@ impl Memory {
     }
 
     /// A slow disk must hold up nothing that the kubelet waits for.
-    async fn write_aside(&self, remembered: Remembered) -> io::Result<()> {
+    async fn write_aside(&self, remembered: PersistedHealth) -> io::Result<()> {
         let memory = self.clone();
         let written = tokio::task::spawn_blocking(move || memory.write(&remembered)).await;
         written.unwrap_or_else(|panic| Err(io::Error::other(panic)))
@@ -171,7 +171,7 @@ impl Memory {
     }
 
     /// Writes down what is to be remembered, if the file does not say so.
-    fn write(&self, remembered: &Remembered) -> io::Result<()> {
+    fn write(&self, remembered: &PersistedHealth) -> io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.as_ref() == Some(remembered) {
@@ -210,8 +210,8 @@ fn set_aside(file: &Path, why: &str) {
     );
 }
 
-impl From<&Remembered> for Document {
-    fn from(remembered: &Remembered) -> Self {
+impl From<&PersistedHealth> for Document {
+    fn from(remembered: &PersistedHealth) -> Self {
         let entry = |cause: &RememberedCause| Entry {
             cause: cause.kind.clone(),
             number: cause.number,
@@ -231,7 +231,7 @@ impl From<&Remembered> for Document {
     }
 }
 
-impl From<Document> for Remembered {
+impl From<Document> for PersistedHealth {
     /// A GPU whose name is no UUID is left out: nobody could have it.
     fn from(document: Document) -> Self {
         let cause = |entry: Entry| RememberedCause {
@@ -257,14 +257,14 @@ impl From<Document> for Remembered {
 mod tests {
     use super::*;
 
-    fn remembered() -> Remembered {
+    fn remembered() -> PersistedHealth {
         let cause = RememberedCause {
             kind: "xid".to_owned(),
             number: Some(79),
             ..RememberedCause::default()
         };
         let slice = RememberedCause { gpu_instance: Some(3), repaired: true, ..cause.clone() };
-        Remembered {
+        PersistedHealth {
             epoch: Epoch { boot: "a".to_owned(), driver: Some("8:1".to_owned()) },
             gpus: BTreeMap::from([("GPU-1".parse().unwrap(), vec![cause, slice])]),
         }
@@ -273,11 +273,11 @@ mod tests {
     #[test]
     fn what_is_written_is_recalled() {
         let place = tempfile::tempdir().unwrap();
-        let memory = Memory::open(Some(&place.path().join("made/anew")));
-        assert_eq!(memory.recall(), None);
-        for remembered in [remembered(), Remembered::default(), remembered()] {
+        let memory = StateFile::open(Some(&place.path().join("made/anew")));
+        assert_eq!(memory.load(), None);
+        for remembered in [remembered(), PersistedHealth::default(), remembered()] {
             memory.write(&remembered).unwrap();
-            assert_eq!(memory.recall(), Some(remembered));
+            assert_eq!(memory.load(), Some(remembered));
         }
         assert_eq!(
             fs::read_dir(place.path().join("made/anew")).unwrap().count(),
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_set_aside_and_never_stands_in_the_way() {
         let place = tempfile::tempdir().unwrap();
-        let memory = Memory::open(Some(place.path()));
+        let memory = StateFile::open(Some(place.path()));
         let whole = serde_json::to_vec(&Document::from(&remembered())).unwrap();
         let mut texts: Vec<Vec<u8>> =
             (0..whole.len()).step_by(7).map(|cut| whole[..cut].to_vec()).collect();
@@ -297,7 +297,7 @@ mod tests {
         texts.push(b"\xff\xfe\x00".to_vec());
         for text in texts {
             fs::write(place.path().join(FILE), text).unwrap();
-            assert_eq!(memory.recall(), None);
+            assert_eq!(memory.load(), None);
             assert!(!place.path().join(FILE).exists());
         }
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), SET_ASIDE as usize);
@@ -306,11 +306,11 @@ mod tests {
     #[test]
     fn a_directory_in_its_place_is_set_aside() {
         let place = tempfile::tempdir().unwrap();
-        let memory = Memory::open(Some(place.path()));
+        let memory = StateFile::open(Some(place.path()));
         fs::create_dir(place.path().join(FILE)).unwrap();
-        assert_eq!(memory.recall(), None);
+        assert_eq!(memory.load(), None);
         memory.write(&remembered()).unwrap();
-        assert_eq!(memory.recall(), Some(remembered()));
+        assert_eq!(memory.load(), Some(remembered()));
     }
 
     #[test]
@@ -318,9 +318,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("file"), "").unwrap();
         for directory in [None, Some(place.path().join("file/below"))] {
-            let memory = Memory::open(directory.as_deref());
+            let memory = StateFile::open(directory.as_deref());
             memory.write(&remembered()).unwrap();
-            assert_eq!(memory.recall(), None);
+            assert_eq!(memory.load(), None);
         }
     }
 }

@@ -11,10 +11,10 @@ use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 use tracing::warn;
 
-use super::crew::calling;
 use super::events::Registry;
 use super::mig;
 use super::session::{Session, call_error, is_unsupported};
+use super::worker_pool::mark_call;
 
 /// Reads the GPU at a place of NVML's enumeration, and has `registry` watch it.
 ///
@@ -27,7 +27,7 @@ pub(super) fn identify(
     known: Option<Uuid>,
     sysfs: &Path,
 ) -> Found {
-    calling("nvmlDeviceGetHandleByIndex_v2");
+    mark_call("nvmlDeviceGetHandleByIndex_v2");
     let device = match session.nvml().device_by_index(index) {
         Ok(device) => device,
         Err(error) => {
@@ -41,7 +41,7 @@ pub(super) fn identify(
     if let Some(registry) = registry {
         registry.watch(session, &device, &uuid, index);
     }
-    calling("a call of the enumeration");
+    mark_call("a call of the enumeration");
     match facts(session, &device, index, uuid.clone(), sysfs) {
         Ok(gpu) => Found::Gpu(gpu),
         Err(error) => failed(index, Some(uuid), error),
@@ -55,7 +55,7 @@ fn failed(index: u32, uuid: Option<Uuid>, error: CallError) -> Found {
 /// The UUID of a device.
 pub(super) fn uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
     const CALL: &str = "nvmlDeviceGetUUID";
-    calling(CALL);
+    mark_call(CALL);
     let text = device.uuid().map_err(|error| call_error(CALL, &error))?;
     text.parse().map_err(|error| {
         warn!(%error, "NVML gives a UUID that is none");

@@ -15,13 +15,13 @@ use nvml_wrapper::Device;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::crew::calling;
 use super::pace::Backoff;
 use super::raw::{self, EventSet, RawEvent};
 use super::session::{Session, call_error, is_unsupported};
+use super::worker_pool::mark_call;
 use super::{Clock, Nudge, Seen};
 
-/// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is let go no
+/// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is released no
 /// sooner.
 const WAIT: Duration = Duration::from_secs(5);
 /// Pauses after a wait that failed: doubled from the first to the last.
@@ -45,7 +45,7 @@ impl Registry {
         types: &BTreeSet<EventType>,
     ) -> Result<Self, CallError> {
         const CALL: &str = "nvmlEventSetCreate";
-        calling(CALL);
+        mark_call(CALL);
         let set = EventSet::create(session.clone()).map_err(|error| call_error(CALL, &error))?;
         let wanted = types.iter().fold(0, |mask, event| mask | event.bit());
         Ok(Self { set, wanted, gpus: Mutex::default() })
@@ -57,7 +57,7 @@ impl Registry {
         if self.gpus().insert(raw::handle(device), uuid.clone()).is_some() {
             return;
         }
-        calling("nvmlDeviceGetSupportedEventTypes");
+        mark_call("nvmlDeviceGetSupportedEventTypes");
         let supported = match raw::supported_event_types(session, device) {
             Ok(types) => types & self.wanted,
             Err(error) if is_unsupported(&error) => 0,
@@ -67,7 +67,7 @@ impl Registry {
                 0
             }
         };
-        calling("nvmlDeviceRegisterEvents");
+        mark_call("nvmlDeviceRegisterEvents");
         if supported == 0 {
             warn!(gpu.uuid = %uuid, gpu.index = index, "this GPU reports no events: its health \
                 follows its answers alone");
@@ -98,7 +98,7 @@ pub(super) fn attend(
     stop: &Receiver<()>,
 ) {
     let mut failures: u32 = 0;
-    let mut throttle = Throttle::default();
+    let mut throttle = LogRateLimit::default();
     let mut said = false;
     let wait = WAIT.min(rhythm);
     let patient = Backoff::new(FIRST_PAUSE, LAST_EARLY_PAUSE);
@@ -150,9 +150,9 @@ pub(super) fn attend(
 
 /// Lets the same thing be said no more than once a minute.
 #[derive(Default)]
-struct Throttle(BTreeMap<u32, Moment>);
+struct LogRateLimit(BTreeMap<u32, Moment>);
 
-impl Throttle {
+impl LogRateLimit {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn allows(&mut self, what: u32, now: Moment) -> bool {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_same_error_is_said_once_a_minute_and_another_at_once() {
-        let mut throttle = Throttle::default();
+        let mut throttle = LogRateLimit::default();
         let at = |seconds| Moment(Duration::from_secs(seconds));
         let said = [(999, 0), (999, 1), (15, 2), (999, 59), (999, 60), (15, 61)];
         let allowed: Vec<_> =

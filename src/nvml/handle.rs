@@ -1,5 +1,5 @@
 //! What is open in NVML, and the jobs that are done with it. All of it happens on the threads of
-//! the crew.
+//! the worker_pool.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -15,18 +15,18 @@ use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use super::crew::calling;
 use super::events::{self, Registry};
 use super::library::OpenError;
 use super::reading::{self, Answers};
 use super::session::{Session, call_error};
 use super::telemetry::Telemetry;
+use super::worker_pool::mark_call;
 use super::{Clock, Nudge, Seen, Settings, Versions, discovery, library, links, panic_text, spawn};
 
 /// What is open in NVML. Its parts are dropped, and NVML shut down, on the thread that lets go of
 /// them last.
 #[derive(Clone, Default)]
-pub(super) struct Desk(Arc<Mutex<Option<Open>>>);
+pub(super) struct NvmlHandle(Arc<Mutex<Option<Open>>>);
 
 #[derive(Clone)]
 struct Open {
@@ -54,14 +54,14 @@ pub(super) struct Listening {
     pub(super) nudge: mpsc::Sender<Nudge>,
 }
 
-impl Desk {
+impl NvmlHandle {
     /// Initialises NVML. `ended` is dropped when it is shut down again. Gives the number of GPUs.
     pub(super) fn open(
         &self,
         settings: &Settings,
         ended: oneshot::Sender<Infallible>,
     ) -> Result<u32, NotOpen> {
-        calling("nvmlInit_v2");
+        mark_call("nvmlInit_v2");
         let opened = library::open(settings.library.as_deref(), &settings.driver_root)
             .map_err(NotOpen::Library)?;
         let session = Arc::new(Session::new(opened.nvml, ended));
@@ -149,7 +149,7 @@ impl Desk {
 
     /// Lets go of all of it.
     pub(super) fn close(&self) {
-        calling("nvmlShutdown");
+        mark_call("nvmlShutdown");
         let open = self.lock().take();
         drop(open);
     }
@@ -167,7 +167,7 @@ impl Desk {
 /// How many GPUs NVML lists.
 pub(super) fn count(session: &Session) -> Result<u32, CallError> {
     const CALL: &str = "nvmlDeviceGetCount_v2";
-    calling(CALL);
+    mark_call(CALL);
     session.nvml().device_count().map_err(|error| call_error(CALL, &error))
 }
 

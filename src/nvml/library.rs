@@ -10,7 +10,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
 use super::session::call_error;
-use crate::host::rooted;
+use crate::host::root::resolve_in_root;
 
 /// The library's name, with the only version that there has ever been.
 const SONAME: &str = "libnvidia-ml.so.1";
@@ -135,7 +135,7 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, O
     let mut absent = Vec::new();
     for directory in DIRECTORIES {
         let library = Path::new(directory).join(SONAME);
-        match rooted::find(driver_root, &library) {
+        match resolve_in_root(driver_root, &library) {
             Ok(library) => {
                 if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {
                     return Ok(Opened { nvml, library: library.display().to_string(), tried });
@@ -158,7 +158,7 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, O
         return Ok(Opened { nvml, library: SONAME.to_owned(), tried });
     }
     let cache = driver_root.join("etc/ld.so.cache");
-    match rooted::find(driver_root, Path::new("etc/ld.so.cache")).and_then(std::fs::read) {
+    match resolve_in_root(driver_root, Path::new("etc/ld.so.cache")).and_then(std::fs::read) {
         Err(error) => tried.push((cache.display().to_string(), error.to_string())),
         Ok(bytes) => {
             let entries = cached(&bytes, SONAME);
@@ -167,7 +167,7 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, O
             }
             for entry in entries {
                 // The cache speaks of paths inside the root that it was made for.
-                let library = rooted::find(driver_root, &entry).unwrap_or_else(|_| {
+                let library = resolve_in_root(driver_root, &entry).unwrap_or_else(|_| {
                     driver_root.join(entry.strip_prefix("/").unwrap_or(&entry))
                 });
                 if let Some(nvml) = attempt(library.as_os_str(), &mut tried)? {

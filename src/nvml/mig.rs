@@ -55,7 +55,7 @@ pub(super) fn enumerate(
     (devices, failures)
 }
 
-/// Who it is and where it sits have to be known; what it is called may be missing.
+/// Who it is and where it sits have to be known; what it is merge may be missing.
 fn read(
     session: &Session,
     gpu: &Device<'_>,

@@ -1,16 +1,14 @@
 //! The hardware edge: the only room that names nvml_wrapper, and the threads that call NVML.
 //!
-//! The `attendant` says which question comes next, the `crew` has a thread that asks it, and leaves
+//! The `supervisor` says which question comes next, the `worker_pool` has a thread that asks it, and leaves
 //! that thread behind when a call does not return; another thread waits for events. All of them say
 //! what they see as [`Observation`]s and decide nothing about health: what that wants to know comes
 //! in as [`Wants`].
 
-mod attendant;
-mod crew;
-mod desk;
 mod discovery;
 pub mod epoch;
 mod events;
+mod handle;
 mod library;
 mod links;
 mod mig;
@@ -18,9 +16,11 @@ mod pace;
 mod raw;
 mod reading;
 mod session;
+mod supervisor;
 pub mod survey;
 pub mod telemetry;
 mod versions;
+mod worker_pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -35,8 +35,8 @@ use device::inventory::Observation;
 use device::names::Uuid;
 use tokio::sync::{Notify, mpsc, watch};
 
-use attendant::Attendant;
 pub use library::OpenError;
+use supervisor::Supervisor;
 use telemetry::Telemetry;
 pub use versions::Versions;
 
@@ -59,14 +59,14 @@ pub struct Settings {
 
 /// How NVML is attended to. It may change meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Habits {
+pub struct PollSettings {
     /// The events to wait for.
     pub events: BTreeSet<EventType>,
     /// Pause between two polls.
     pub poll: Duration,
     /// How long a call may take.
     pub deadline: Duration,
-    /// For how long NVML is let go.
+    /// For how long NVML is released.
     pub release_for: Duration,
 }
 
@@ -92,24 +92,24 @@ pub struct Links {
     /// What the verdict wants to know.
     pub wants: watch::Receiver<Wants>,
     /// Whether somebody wants NVML to be let go.
-    pub let_go: LetGo,
+    pub release: Release,
     /// What it counts.
     pub telemetry: Telemetry,
     /// How it is attended to.
-    pub habits: watch::Receiver<Habits>,
+    pub habits: watch::Receiver<PollSettings>,
 }
 
 impl Links {
     /// New links, with the other ends of the first two.
     #[must_use]
     pub fn new(
-        let_go: LetGo,
-        habits: watch::Receiver<Habits>,
+        release: Release,
+        habits: watch::Receiver<PollSettings>,
     ) -> (Self, mpsc::Receiver<Vec<Seen>>, watch::Sender<Wants>) {
         let (observe, observations) = mpsc::channel(QUEUE);
         let (want, wants) = watch::channel(Wants::default());
         (
-            Self { observe, wants, let_go, telemetry: Telemetry::default(), habits },
+            Self { observe, wants, release, telemetry: Telemetry::default(), habits },
             observations,
             want,
         )
@@ -135,12 +135,12 @@ impl Wants {
 
 /// A bell: to let go of NVML, and rung once more, to take it up again before the time.
 #[derive(Debug, Clone, Default)]
-pub struct LetGo {
+pub struct Release {
     bell: Arc<Notify>,
     held: Arc<AtomicBool>,
 }
 
-impl LetGo {
+impl Release {
     /// Rings it.
     pub fn ask(&self) {
         self.bell.notify_one();
@@ -193,7 +193,7 @@ impl Clock {
     }
 }
 
-/// What the thread that waits for events tells the attendant.
+/// What the thread that waits for events tells the supervisor.
 enum Nudge {
     /// Something is wrong, or new: enumerate before the time.
     Enumerate,
@@ -207,12 +207,8 @@ enum Nudge {
 /// # Errors
 /// NVML cannot be opened at the start and that is an error by the settings, or a thread ended that
 /// never should.
-pub async fn attend(
-    settings: Settings,
-    clock: Clock,
-    links: Links,
-) -> Result<Infallible, EdgeError> {
-    Attendant::new(settings, clock, links)?.run().await
+pub async fn run(settings: Settings, clock: Clock, links: Links) -> Result<Infallible, EdgeError> {
+    Supervisor::new(settings, clock, links)?.run().await
 }
 
 fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), EdgeError> {

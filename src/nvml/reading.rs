@@ -5,10 +5,10 @@ use device::names::Uuid;
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 
-use super::crew::calling;
 use super::raw;
 use super::session::{Session, call_error, is_unsupported, return_code};
 use super::telemetry::Telemetry;
+use super::worker_pool::mark_call;
 
 /// Fields of `nvmlDeviceGetFieldValues` (nvml.h): NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, driver 565
 /// and later; NVML_FI_DEV_REMAPPED_COR, _UNC, _PENDING and _FAILURE, Ampere and later.
@@ -31,7 +31,7 @@ pub(super) fn read(
     uuid: &Uuid,
     with_fabric: bool,
 ) -> Result<Answers, CallError> {
-    calling("nvmlDeviceGetHandleByUUID");
+    mark_call("nvmlDeviceGetHandleByUUID");
     let device = match session.nvml().device_by_uuid(uuid.as_str()) {
         Ok(device) => device,
         Err(error) => {
@@ -41,7 +41,7 @@ pub(super) fn read(
         }
     };
     let (recovery_action, remapped_rows) = fields(session, &device)?;
-    calling("nvmlDeviceGetMemoryInfo");
+    mark_call("nvmlDeviceGetMemoryInfo");
     let probe = match raw::probe_memory(session, &device) {
         Ok(()) => Ok(()),
         Err(error) => Err(of_a_gpu(call_error("nvmlDeviceGetMemoryInfo", &error))?),
@@ -49,7 +49,7 @@ pub(super) fn read(
     let mut reading = Reading { recovery_action, remapped_rows, fabric: None, probe: Some(probe) };
     let mut has_fabric = false;
     if with_fabric {
-        calling("nvmlDeviceGetGpuFabricInfoV");
+        mark_call("nvmlDeviceGetGpuFabricInfoV");
         match raw::fabric(session, &device) {
             Ok(fabric) => {
                 has_fabric = true;
@@ -66,7 +66,7 @@ type FieldAnswers = (Option<Result<RecoveryAction, CallError>>, Option<RemappedR
 
 fn fields(session: &Session, device: &Device<'_>) -> Result<FieldAnswers, CallError> {
     const CALL: &str = "nvmlDeviceGetFieldValues";
-    calling(CALL);
+    mark_call(CALL);
     let values = match raw::field_values(session, device, FIELDS) {
         Ok(values) => values,
         Err(error) => return Ok((Some(Err(of_a_gpu(call_error(CALL, &error))?)), None)),

@@ -9,11 +9,11 @@ use device::health::{NvmlError as CallError, Reading};
 use device::inventory::Found;
 use tokio::sync::oneshot;
 
-use super::crew::{Crew, Subject, calling};
-use super::desk::count;
+use super::handle::count;
 use super::library::{self, OpenError, Opened};
 use super::session::Session;
 use super::telemetry::Telemetry;
+use super::worker_pool::{Subject, WorkerPool, mark_call};
 use super::{EdgeError, Settings, Versions, discovery, reading};
 
 /// What came of opening NVML, and of all that was asked then.
@@ -71,10 +71,10 @@ const OPENING: u32 = 6;
 /// # Errors
 /// No thread can be had, or one panicked.
 pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, EdgeError> {
-    let mut crew = Crew::new(deadline, Telemetry::default())?;
+    let mut worker_pool = WorkerPool::new(deadline, Telemetry::default())?;
     let (named, root) = (settings.library.clone(), settings.driver_root.clone());
     let open = move || {
-        calling("nvmlInit_v2");
+        mark_call("nvmlInit_v2");
         library::open(named.as_deref(), &root).map(|Opened { nvml, library, tried }| {
             // Nobody waits for the end: the process is about to end.
             let session = Arc::new(Session::new(nvml, oneshot::channel().0));
@@ -82,25 +82,28 @@ pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, E
             (count(&session), session, library, tried, versions)
         })
     };
-    let (count, session, library, tried, versions) = match ask(&mut crew, OPENING, open).await? {
-        Err(call) => return Ok(Survey::Silent { call }),
-        Ok(Err(error)) => return Ok(Survey::Closed(error)),
-        Ok(Ok(opened)) => opened,
-    };
+    let (count, session, library, tried, versions) =
+        match ask(&mut worker_pool, OPENING, open).await? {
+            Err(call) => return Ok(Survey::Silent { call }),
+            Ok(Err(error)) => return Ok(Survey::Closed(error)),
+            Ok(Ok(opened)) => opened,
+        };
     let gpus = match count {
-        Ok(count) => Ok(each(&mut crew, &session, count, settings.sysfs_root.clone()).await?),
+        Ok(count) => {
+            Ok(each(&mut worker_pool, &session, count, settings.sysfs_root.clone()).await?)
+        }
         Err(error) => Err(error),
     };
     // Shut down on a thread that may call NVML. If that hangs, it was told of the GPU that hangs
     // already.
-    let _ = ask(&mut crew, 1, move || drop(session)).await?;
+    let _ = ask(&mut worker_pool, 1, move || drop(session)).await?;
     Ok(Survey::Up(Up { library, tried, versions, gpus }))
 }
 
 /// Has a job done that is about no GPU in particular. The error is the call that did not return
 /// within so many deadlines.
 async fn ask<T: Send + 'static>(
-    crew: &mut Crew,
+    worker_pool: &mut WorkerPool,
     deadlines: u32,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Result<T, &'static str>, EdgeError> {
@@ -115,13 +118,13 @@ async fn ask<T: Send + 'static>(
         }
     };
     tokio::select! {
-        answer = crew.node(job, missed) => answer.map(Ok),
+        answer = worker_pool.node(job, missed) => answer.map(Ok),
         Ok(call) = told => Ok(Err(call)),
     }
 }
 
 async fn each(
-    crew: &mut Crew,
+    worker_pool: &mut WorkerPool,
     session: &Arc<Session>,
     count: u32,
     sysfs: PathBuf,
@@ -138,9 +141,9 @@ async fn each(
             uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));
         Surveyed::Answered { found: Box::new(found), reading }
     };
-    let answers = crew.each(places, job).await?;
+    let answers = worker_pool.each(places, job).await?;
     let silent = |subject: &Subject| {
-        let held_up = crew.held_up().iter().find(|held_up| held_up.subject == *subject);
+        let held_up = worker_pool.held_up().iter().find(|held_up| held_up.subject == *subject);
         held_up.map_or("a call of NVML", |held_up| held_up.call)
     };
     let told = answers.into_iter().zip(0..).map(|((subject, answer), index)| match answer {

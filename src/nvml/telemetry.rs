@@ -69,7 +69,7 @@ pub struct Standing {
     /// How many GPUs it listed when it was initialised.
     pub gpus: u32,
     /// Whether it was let go for the reset of a GPU.
-    pub let_go: bool,
+    pub release: bool,
     /// The versions of the driver and the library, when they were last asked.
     pub versions: Versions,
 }
@@ -144,8 +144,8 @@ impl Telemetry {
         (standing.tried, standing.up) = (true, false);
     }
 
-    pub(super) fn is_let_go(&self, let_go: bool) {
-        self.lock().let_go = let_go;
+    pub(super) fn is_let_go(&self, release: bool) {
+        self.lock().release = release;
     }
 
     pub(super) fn versions(&self, versions: Versions) {

@@ -1,7 +1,7 @@
 //! The versions that NVML tells.
 
-use super::crew::calling;
 use super::session::Session;
+use super::worker_pool::mark_call;
 
 /// Versions, as NVML tells them; `None` for what it does not tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,11 +18,11 @@ impl Versions {
     /// Asks for them.
     pub(super) fn ask(session: &Session) -> Self {
         let nvml = session.nvml();
-        calling("nvmlSystemGetDriverVersion");
+        mark_call("nvmlSystemGetDriverVersion");
         let driver = nvml.sys_driver_version().ok();
-        calling("nvmlSystemGetNVMLVersion");
+        mark_call("nvmlSystemGetNVMLVersion");
         let library = nvml.sys_nvml_version().ok();
-        calling("nvmlSystemGetCudaDriverVersion_v2");
+        mark_call("nvmlSystemGetCudaDriverVersion_v2");
         let cuda = nvml.sys_cuda_driver_version().ok();
         // 12080 is 12.8 (nvml.h, NVML_CUDA_DRIVER_VERSION_MAJOR).
         let cuda = cuda.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));

@@ -1,4 +1,4 @@
-//! The threads that call NVML for the attendant: one at work, and those held up in a call that does
+//! The threads that call NVML for the supervisor: one at work, and those held up in a call that does
 //! not return.
 //!
 //! ```text
@@ -35,7 +35,7 @@ pub(super) enum Subject {
 
 /// A call that has not returned for longer than its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HeldUp {
+pub(super) struct StuckCall {
     pub(super) subject: Subject,
     pub(super) call: &'static str,
     since: Instant,
@@ -47,14 +47,14 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// The call that a thread is in, and since when.
 #[derive(Debug, Clone)]
-struct Board(Arc<Mutex<(&'static str, Instant)>>);
+struct CurrentCall(Arc<Mutex<(&'static str, Instant)>>);
 
 thread_local! {
-    static BOARD: RefCell<Option<Board>> = const { RefCell::new(None) };
+    static BOARD: RefCell<Option<CurrentCall>> = const { RefCell::new(None) };
 }
 
 /// Writes on the board of this thread which call comes next: its deadline begins anew.
-pub(super) fn calling(call: &'static str) {
+pub(super) fn mark_call(call: &'static str) {
     BOARD.with_borrow(|board| {
         if let Some(board) = board {
             board.set(call);
@@ -62,7 +62,7 @@ pub(super) fn calling(call: &'static str) {
     });
 }
 
-impl Board {
+impl CurrentCall {
     fn new() -> Self {
         Self(Arc::new(Mutex::new(("", Instant::now()))))
     }
@@ -77,11 +77,11 @@ impl Board {
 }
 
 /// The threads.
-pub(super) struct Crew {
+pub(super) struct WorkerPool {
     deadline: Duration,
     jobs: Sender<Job>,
-    board: Board,
-    held_up: Vec<HeldUp>,
+    board: CurrentCall,
+    held_up: Vec<StuckCall>,
     returns: JoinSet<(Subject, Result<(), EdgeError>)>,
     telemetry: Telemetry,
 }
@@ -133,7 +133,7 @@ enum Waited<T> {
     Overdue(&'static str, Instant),
 }
 
-impl Crew {
+impl WorkerPool {
     pub(super) fn new(deadline: Duration, telemetry: Telemetry) -> Result<Self, EdgeError> {
         let (jobs, board) = worker(telemetry.clone())?;
         Ok(Self { deadline, jobs, board, held_up: Vec::new(), returns: JoinSet::new(), telemetry })
@@ -179,7 +179,7 @@ impl Crew {
                 continue;
             };
             (self.jobs, self.board) = worker(self.telemetry.clone())?;
-            self.held_up.push(HeldUp { subject: subject.clone(), call, since, missed: 1 });
+            self.held_up.push(StuckCall { subject: subject.clone(), call, since, missed: 1 });
             self.telemetry.held_up(self.held_up.len());
             answers.push((subject.clone(), None));
             self.returns.spawn(async move {
@@ -218,7 +218,7 @@ impl Crew {
     }
 
     /// The calls that are held up.
-    pub(super) fn held_up(&self) -> &[HeldUp] {
+    pub(super) fn held_up(&self) -> &[StuckCall] {
         &self.held_up
     }
 
@@ -232,7 +232,7 @@ impl Crew {
     }
 
     /// The calls of which one more deadline has passed.
-    pub(super) fn missed(&mut self) -> Vec<HeldUp> {
+    pub(super) fn missed(&mut self) -> Vec<StuckCall> {
         let (deadline, now) = (self.deadline, Instant::now());
         let due = self
             .held_up
@@ -246,7 +246,7 @@ impl Crew {
     }
 
     /// A call that was held up, once it returns. Waits for ever if there is none.
-    pub(super) async fn returned(&mut self) -> Result<HeldUp, EdgeError> {
+    pub(super) async fn returned(&mut self) -> Result<StuckCall, EdgeError> {
         if let Some(Ok((subject, came))) = self.returns.join_next().await {
             came?;
             if let Some(at) = self.held_up.iter().position(|held_up| held_up.subject == subject) {
@@ -298,7 +298,7 @@ impl Crew {
     }
 }
 
-impl HeldUp {
+impl StuckCall {
     fn due(&self, deadline: Duration) -> Option<Instant> {
         self.since.checked_add(deadline.saturating_mul(self.missed.saturating_add(1)))
     }
@@ -320,9 +320,9 @@ fn ended(why: String) -> EdgeError {
 }
 
 /// Starts a thread that does the jobs it is given; it ends when nobody can give it more.
-fn worker(telemetry: Telemetry) -> Result<(Sender<Job>, Board), EdgeError> {
+fn worker(telemetry: Telemetry) -> Result<(Sender<Job>, CurrentCall), EdgeError> {
     let (jobs, received) = channel::<Job>();
-    let board = Board::new();
+    let board = CurrentCall::new();
     let own = board.clone();
     spawn("nvml", move || {
         BOARD.set(Some(own));
@@ -345,50 +345,56 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_does_not_return_is_left_to_its_thread_and_work_goes_on() {
-        let mut crew = Crew::new(DEADLINE, Telemetry::default()).unwrap();
+        let mut worker_pool = WorkerPool::new(DEADLINE, Telemetry::default()).unwrap();
         let (release, hang) = channel::<()>();
         let hang = Arc::new(Mutex::new(hang));
         let stuck = move |n| {
-            calling("nvmlHangs");
+            mark_call("nvmlHangs");
             if n == 1 {
                 let _ = hang.lock().unwrap().recv();
             }
             n
         };
         let items = (0..4).map(|n| (gpu(n), n)).collect();
-        let answers: Vec<_> =
-            crew.each(items, stuck).await.unwrap().into_iter().map(|(_, answer)| answer).collect();
+        let answers: Vec<_> = worker_pool
+            .each(items, stuck)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(_, answer)| answer)
+            .collect();
         assert_eq!(answers, [Some(0), None, Some(2), Some(3)]);
-        assert!(crew.is_held_up(&gpu(1)) && !crew.is_held_up(&gpu(2)));
-        tokio::time::sleep_until(crew.next_deadline().unwrap().into()).await;
-        assert_eq!(crew.missed()[0].call, "nvmlHangs");
+        assert!(worker_pool.is_held_up(&gpu(1)) && !worker_pool.is_held_up(&gpu(2)));
+        tokio::time::sleep_until(worker_pool.next_deadline().unwrap().into()).await;
+        assert_eq!(worker_pool.missed()[0].call, "nvmlHangs");
         drop(release);
-        assert_eq!(crew.returned().await.unwrap().subject, gpu(1));
-        assert!(crew.held_up().is_empty());
+        assert_eq!(worker_pool.returned().await.unwrap().subject, gpu(1));
+        assert!(worker_pool.held_up().is_empty());
     }
 
     #[tokio::test]
     async fn each_call_of_a_job_has_a_deadline_of_its_own() {
-        let mut crew = Crew::new(DEADLINE, Telemetry::default()).unwrap();
+        let mut worker_pool = WorkerPool::new(DEADLINE, Telemetry::default()).unwrap();
         // Longer than one deadline together.
         let slow = |()| {
             for _ in 0..6 {
-                calling("nvmlSlow");
+                mark_call("nvmlSlow");
                 std::thread::sleep(DEADLINE / 5);
             }
         };
-        assert_eq!(crew.each(vec![(gpu(0), ())], slow).await.unwrap(), [(gpu(0), Some(()))]);
+        assert_eq!(worker_pool.each(vec![(gpu(0), ())], slow).await.unwrap(), [(gpu(0), Some(()))]);
     }
 
     #[tokio::test]
     async fn a_call_about_the_node_is_waited_for_and_each_deadline_is_told() {
-        let mut crew = Crew::new(Duration::from_millis(20), Telemetry::default()).unwrap();
+        let mut worker_pool =
+            WorkerPool::new(Duration::from_millis(20), Telemetry::default()).unwrap();
         let (release, hang) = channel::<()>();
         let mut release = Some(release);
         let mut missed = 0;
-        let answer = crew.node(
+        let answer = worker_pool.node(
             move || {
-                calling("nvmlInit_v2");
+                mark_call("nvmlInit_v2");
                 let _ = hang.recv();
                 3
             },
@@ -407,9 +413,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_a_job_is_told_with_its_text() {
-        let mut crew = Crew::new(Duration::from_secs(30), Telemetry::default()).unwrap();
+        let mut worker_pool =
+            WorkerPool::new(Duration::from_secs(30), Telemetry::default()).unwrap();
         let unlucky = |()| -> u32 { panic!("out of luck") };
-        let error = crew.each(vec![(gpu(0), ())], unlucky).await.unwrap_err();
+        let error = worker_pool.each(vec![(gpu(0), ())], unlucky).await.unwrap_err();
         assert!(error.to_string().contains("out of luck"), "{error}");
     }
 }

@@ -19,14 +19,14 @@ const LARGEST: usize = 16 << 20;
 
 /// Where a daemon may listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Endpoint {
     /// A port.
     Tcp(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "http://{address}"),
@@ -48,7 +48,7 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoAnswer {
     /// Each place that was tried, with what came of it; none where HTTP is turned off.
-    pub tried: Vec<(Place, String)>,
+    pub tried: Vec<(Endpoint, String)>,
 }
 
 impl fmt::Display for NoAnswer {
@@ -72,7 +72,7 @@ impl std::error::Error for NoAnswer {}
 ///
 /// # Errors
 /// None of them answers.
-pub async fn get(places: &[Place], path: &str, deadline: Duration) -> Result<Answer, NoAnswer> {
+pub async fn get(places: &[Endpoint], path: &str, deadline: Duration) -> Result<Answer, NoAnswer> {
     let end = tokio::time::Instant::now() + deadline;
     let mut tried = Vec::new();
     for place in places {
@@ -86,7 +86,7 @@ pub async fn get(places: &[Place], path: &str, deadline: Duration) -> Result<Ans
     Err(NoAnswer { tried })
 }
 
-async fn ask(place: &Place, path: &str) -> Result<Answer, String> {
+async fn ask(place: &Endpoint, path: &str) -> Result<Answer, String> {
     // The system's own words say what is the matter, without its number.
     let words = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
@@ -94,11 +94,11 @@ async fn ask(place: &Place, path: &str) -> Result<Answer, String> {
         _ => error.to_string(),
     };
     match place {
-        Place::Tcp(address) => {
+        Endpoint::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(words)?;
             converse(stream, &address.to_string(), path).await
         }
-        Place::Unix(socket) => {
+        Endpoint::Unix(socket) => {
             let stream = UnixStream::connect(socket).await.map_err(words)?;
             converse(stream, "localhost", path).await
         }
@@ -154,14 +154,14 @@ mod tests {
     async fn the_first_place_that_answers_counts_whatever_it_is() {
         let place = tempfile::tempdir().unwrap();
         let (absent, there) =
-            (Place::Unix(place.path().join("absent")), place.path().join("there"));
+            (Endpoint::Unix(place.path().join("absent")), place.path().join("there"));
         let unix = UnixListener::bind(&there).unwrap();
         let served = tokio::spawn(async move {
             reply(unix.accept().await.unwrap().0, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
                 .await
         });
         let answer =
-            get(&[absent.clone(), Place::Unix(there)], "/healthz", PATIENCE).await.unwrap();
+            get(&[absent.clone(), Endpoint::Unix(there)], "/healthz", PATIENCE).await.unwrap();
         assert_eq!(answer, Answer { code: 200, body: "ok".to_owned() });
         assert!(served.await.unwrap().contains("host: localhost"));
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -170,7 +170,7 @@ mod tests {
             let text = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\nnot yet";
             reply(tcp.accept().await.unwrap().0, text).await
         });
-        let answer = get(&[Place::Tcp(at)], "/readyz", PATIENCE).await.unwrap();
+        let answer = get(&[Endpoint::Tcp(at)], "/readyz", PATIENCE).await.unwrap();
         assert_eq!(answer, Answer { code: 503, body: "not yet".to_owned() });
         let request = served.await.unwrap();
         assert!(
@@ -178,7 +178,7 @@ mod tests {
                 && request.contains(&format!("host: {at}")),
             "{request}"
         );
-        let error = get(&[absent, Place::Tcp(at)], "/", PATIENCE).await.unwrap_err().to_string();
+        let error = get(&[absent, Endpoint::Tcp(at)], "/", PATIENCE).await.unwrap_err().to_string();
         assert!(error.contains("/absent (not there), http://127.0.0.1:"), "{error}");
         assert!(error.ends_with("(connection refused)"), "{error}");
     }
@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_listens_and_says_nothing_is_not_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let place = Place::Tcp(listener.local_addr().unwrap());
+        let place = Endpoint::Tcp(listener.local_addr().unwrap());
         let error = get(&[place], "/status", Duration::from_millis(50)).await.unwrap_err();
         assert!(error.to_string().contains("no answer within 50 ms"), "{error}");
     }

@@ -19,7 +19,7 @@ const NEAR: usize = 16;
 
 /// The last events. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Journal(Arc<Mutex<Kept>>);
+pub struct EventLog(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -75,7 +75,7 @@ impl Happened {
     }
 }
 
-impl Journal {
+impl EventLog {
     /// Takes in what an observation changed.
     pub fn take(&self, at: Moment, changes: &Changes, inventory: &Inventory) {
         let mut kept = self.lock();

@@ -2,8 +2,8 @@
 //! of the inventory's changes.
 
 pub mod client;
+pub mod event_log;
 pub mod http;
-pub mod journal;
 pub mod log;
 pub mod metrics;
 pub mod status;

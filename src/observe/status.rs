@@ -93,12 +93,13 @@ fn nvml(nvml: Nvml, inventory: &Inventory, wall: Wall) -> Nvml {
     let Some((fault, since)) = inventory.node_health().fault() else { return nvml };
     let cause = Cause::Node(fault.clone());
     let fault = Some(reason(&cause, wall.at(*since), false));
-    let state = if nvml.state == NvmlState::LetGo { NvmlState::LetGo } else { NvmlState::Down };
+    let state =
+        if nvml.state == NvmlState::Released { NvmlState::Released } else { NvmlState::Down };
     Nvml { state, fault, ..nvml }
 }
 
 fn finding(finding: &device::layout::Finding) -> Finding {
-    Finding { kind: finding.word().to_owned(), message: finding.to_string() }
+    Finding { kind: finding.as_str().to_owned(), message: finding.to_string() }
 }
 
 fn resource(
@@ -155,7 +156,7 @@ fn holder(holder: &holders::Holder) -> Holder {
 fn kinds(inventory: &Inventory, device: &device::Device) -> Vec<String> {
     let health = inventory.health(device);
     let mut kinds: Vec<String> =
-        health.reasons().iter().map(|reason| reason.cause.word().to_owned()).collect();
+        health.reasons().iter().map(|reason| reason.cause.as_str().to_owned()).collect();
     kinds.dedup();
     if device.awaits_mps {
         kinds.push("awaits_mps".to_owned());
@@ -258,7 +259,7 @@ fn reason(cause: &Cause, since: Timestamp, remembered: bool) -> Reason {
         part => Some(part.to_string()),
     };
     Reason {
-        kind: cause.word().to_owned(),
+        kind: cause.as_str().to_owned(),
         xid,
         message: cause.summary().to_string(),
         remedy: cause.remedy().map(str::to_owned),
@@ -270,7 +271,7 @@ fn reason(cause: &Cause, since: Timestamp, remembered: bool) -> Reason {
 
 fn degradation(which: Degradation, since: Timestamp) -> Reason {
     Reason {
-        kind: which.word().to_owned(),
+        kind: which.as_str().to_owned(),
         xid: None,
         message: which.to_string(),
         remedy: None,

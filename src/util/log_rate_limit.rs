@@ -8,9 +8,9 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// Lets a line be written once a minute.
 #[derive(Debug, Default)]
-pub struct Seldom(Mutex<Option<Instant>>);
+pub struct LogRateLimit(Mutex<Option<Instant>>);
 
-impl Seldom {
+impl LogRateLimit {
     /// One that lets the first line pass.
     #[must_use]
     pub const fn new() -> Self {
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_line_is_due_once_a_minute() {
-        let (seldom, start) = (Seldom::new(), Instant::now());
+        let (seldom, start) = (LogRateLimit::new(), Instant::now());
         let seconds = [0, 1, 59, 60, 61, 119, 120];
         let due = seconds.map(|seconds| seldom.is_due_at(start + Duration::from_secs(seconds)));
         assert_eq!(due, [true, false, false, true, false, false, true]);

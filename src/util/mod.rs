@@ -2,4 +2,4 @@
 
 pub mod alarm;
 pub mod counters;
-pub mod seldom;
+pub mod log_rate_limit;

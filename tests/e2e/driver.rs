@@ -341,7 +341,7 @@ async fn nvml_is_let_go_for_a_reset_and_taken_up_again() {
     rig.node.edit_gpu(2, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(2, false).await;
     rig.plugin.signal(10).unwrap();
-    rig.logged("NVML is let go").await;
+    rig.logged("NVML is released").await;
     assert_eq!(journal.calls().last().unwrap().text, "nvmlShutdown -");
     // It serves from memory.
     rig.kubelet.allocate("pod", "main", GPU, 3).await.unwrap();
@@ -367,13 +367,13 @@ async fn nvml_is_taken_up_again_by_itself() {
     let options = configured(&node, "health: {pollInterval: 100ms, releaseFor: 1s}");
     let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
     rig.plugin.signal(10).unwrap();
-    rig.logged("NVML is let go").await;
+    rig.logged("NVML is released").await;
     rig.logged("taking up NVML again").await;
     // Ten polls long.
-    let (let_go, first) = rig.eventually("a call", async || journal.shutdown_and_next()).await;
+    let (release, first) = rig.eventually("a call", async || journal.shutdown_and_next()).await;
     assert!(
-        first.at - let_go.at >= Duration::from_secs(1),
-        "{first:?} while NVML is let go, from {let_go:?} on"
+        first.at - release.at >= Duration::from_secs(1),
+        "{first:?} while NVML is released, from {release:?} on"
     );
     rig.node.xid(4, 48).unwrap();
     rig.node.edit_gpu(4, |gpu| gpu.recovery_action = 1).unwrap();

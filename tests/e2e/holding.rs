@@ -181,20 +181,20 @@ async fn nvml_is_let_go_by_itself_for_a_gpu_that_wants_a_reset_and_that_no_pod_h
     rig.until_healthy(2, false).await;
     rig.asked_after(asked + 1).await;
     assert!(
-        !rig.plugin.log().iter().any(|line| line.contains("NVML is let go")),
+        !rig.plugin.log().iter().any(|line| line.contains("NVML is released")),
         "a pod works with it"
     );
     rig.kubelet.release(&holder.pod);
     let line = rig.logged("the GPU wants a reset and no pod holds it: letting go of NVML").await;
     assert!(line.contains(&uuid), "{line}");
-    rig.logged("NVML is let go").await;
+    rig.logged("NVML is released").await;
     // Somebody resets it meanwhile.
     rig.node.restore(2).unwrap();
     rig.logged("taking up NVML again").await;
     rig.until_healthy(2, true).await;
     let (shutdown, next) = journal.shutdown_and_next().expect("it was let go");
     assert!(next.at - shutdown.at > Duration::from_millis(900), "{shutdown:?} {next:?}");
-    let let_go = rig.plugin.log().iter().filter(|line| line.contains("NVML is let go")).count();
-    assert_eq!(let_go, 1);
+    let release = rig.plugin.log().iter().filter(|line| line.contains("NVML is released")).count();
+    assert_eq!(release, 1);
     rig.assert_flawless();
 }

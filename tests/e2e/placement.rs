@@ -1,7 +1,7 @@
 //! Which GPUs the kubelet is told to take: on whole machines as the pure search says, and as well
 //! as can be where NVML does not answer.
 
-use device::allocation::{Catalogue, Entry, Policies, Request, WholeGpuPolicy, preferred};
+use device::allocation::{AllocationIndex, Entry, Policies, Request, WholeGpuPolicy, preferred};
 use device::gpu::NumaNode;
 use device::names::{DeviceId, Uuid};
 use device::topology::{
@@ -59,7 +59,7 @@ impl Asking {
 }
 
 /// What the pure search says of a node of these GPUs.
-fn expected(state: &State, whole: WholeGpuPolicy) -> Catalogue {
+fn expected(state: &State, whole: WholeGpuPolicy) -> AllocationIndex {
     let uuid = |gpu: &Gpu| -> Uuid { gpu.uuid.parse().unwrap() };
     let link = |link: &fake_nvml::state::NvLink| ObservedLink {
         remote: match link.remote_type {
@@ -95,7 +95,7 @@ fn expected(state: &State, whole: WholeGpuPolicy) -> Catalogue {
     assert_eq!(findings, []);
     let entry =
         |(index, gpu)| Entry { id: DeviceId::whole(uuid(gpu)), gpu: uuid(gpu), gpu_index: index };
-    Catalogue::new(
+    AllocationIndex::new(
         (0..).zip(&state.gpus).map(entry),
         &topology,
         Policies { whole, ..Policies::default() },

@@ -8,7 +8,7 @@ mod machines;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use device::allocation::{Catalogue, Entry, Policies, Request, SharedPolicy, preferred};
+use device::allocation::{AllocationIndex, Entry, Policies, Request, SharedPolicy, preferred};
 use device::names::{DeviceId, Uuid};
 use device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
 
@@ -94,7 +94,7 @@ fn shared(criterion: &mut Criterion) {
         let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
         for policy in SharedPolicy::ALL {
             let policies = Policies { shared: policy, ..Policies::default() };
-            let catalogue = Catalogue::new(entries.clone(), &topology, policies);
+            let catalogue = AllocationIndex::new(entries.clone(), &topology, policies);
             let request = Request { available: &ids, must_include: &[], size };
             group.bench_function(BenchmarkId::new(name, policy), |bench| {
                 bench.iter(|| preferred(&catalogue, black_box(&request)));

@@ -22,7 +22,7 @@ mod machines;
 
 use std::collections::BTreeMap;
 
-use device::allocation::{Catalogue, Policies, Request, preferred};
+use device::allocation::{AllocationIndex, Policies, Request, preferred};
 use device::topology::{NvLink, PcieLevel, Topology};
 
 const DAYS: u64 = 50;
@@ -134,7 +134,7 @@ impl Placer {
 /// A machine with what the simulation asks of it again and again.
 struct Node<'a> {
     topology: &'a Topology,
-    catalogue: Catalogue,
+    catalogue: AllocationIndex,
     ids: Vec<String>,
     /// Worst pair, sum and NUMA nodes of the best set of a size on the empty machine.
     possible: BTreeMap<usize, (u32, u32, usize)>,

@@ -86,8 +86,9 @@ pub enum NvmlState {
     Up,
     /// It is not there, or fails.
     Down,
-    /// It was let go, for the reset of a GPU.
-    LetGo,
+    /// It was released, for the reset of a GPU.
+    #[serde(rename = "letGo")]
+    Released,
 }
 
 /// The configuration in force.

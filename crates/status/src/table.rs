@@ -53,7 +53,7 @@ fn head(status: &Status) -> String {
             format!("{} calls of NVML do not return", nvml.unanswered_calls)
         }
         NvmlState::Up => "NVML is up".to_owned(),
-        NvmlState::LetGo => "NVML is let go for a reset".to_owned(),
+        NvmlState::Released => "NVML is released for a reset".to_owned(),
         NvmlState::Down => {
             let why =
                 nvml.fault.as_ref().map_or("no reason is known", |fault| fault.message.as_str());

@@ -15,9 +15,9 @@ fn the_command_line_is_consistent() {
 #[test]
 fn without_a_subcommand_it_serves() {
     assert_eq!(parse(&[]).unwrap().action, Action::Serve);
-    assert_eq!(parse(&["config", "show"]).unwrap().action, Action::Show);
+    assert_eq!(parse(&["config", "show"]).unwrap().action, Action::ConfigShow);
     let check = parse(&["config", "check", "a.yaml"]).unwrap();
-    assert_eq!(check.action, Action::Check);
+    assert_eq!(check.action, Action::ConfigCheck);
     assert_eq!(check.sources.config_file(), Some(("a.yaml", Origin::Flag("config-file"))));
 }
 

@@ -24,7 +24,7 @@ fn path(path: &std::path::Path) -> String {
 /// variables, file key, default, another value, effect.
 const ROWS: &[Row] = &[
     (&["mig-strategy"], &["MIG_STRATEGY"], "flags.migStrategy", "none", "mixed", |c| {
-        c.layout.mig_strategy.word().to_owned()
+        c.layout.mig_strategy.as_str().to_owned()
     }),
     (
         &["fail-on-init-error"],
@@ -77,7 +77,7 @@ const ROWS: &[Row] = &[
         "flags.plugin.deviceIDStrategy",
         "uuid",
         "index",
-        |c| c.injection.id_strategy.word().to_owned(),
+        |c| c.injection.id_strategy.as_str().to_owned(),
     ),
     (&["gdrcopy-enabled"], &["GDRCOPY_ENABLED"], "flags.gdrcopyEnabled", "false", "true", |c| {
         shown(c.injection.gdrcopy)

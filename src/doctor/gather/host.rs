@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use crate::doctor::facts::{Directory, Inotify, Module, PciGpu};
-use crate::host::watch::Watches;
+use crate::host::dir_watch::Watches;
 
 /// NVIDIA's PCI vendor id, and the class of display controllers (pci_ids.h).
 const VENDOR: &str = "0x10de";

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use super::{host, places};
 use crate::config::Config;
 use crate::doctor::facts::{Answer, Endpoint, Kubelet};
-use crate::host::rooted;
+use crate::host::root::resolve_in_root;
 use crate::kubelet::device_plugin::{socket, wire};
 
 /// The kubelet's checkpoint, in the plugin directory (pkg/kubelet/cm/devicemanager/types.go).
@@ -148,7 +148,7 @@ pub(super) fn checkpoint(file: &Path) -> Result<BTreeMap<String, usize>, String>
 /// The kubelet's own word on its version: the program is asked, which starts nothing.
 async fn version(host_root: &Path) -> Option<(u32, u32)> {
     let program: PathBuf =
-        PROGRAMS.iter().find_map(|place| rooted::find(host_root, Path::new(place)).ok())?;
+        PROGRAMS.iter().find_map(|place| resolve_in_root(host_root, Path::new(place)).ok())?;
     let output = Command::new(program)
         .arg("--version")
         .env_clear()

@@ -19,7 +19,7 @@ use super::facts::{Answer, Facts, Node, Runtimes, Settings};
 use crate::config::translate;
 use crate::config::{Choice, Config, Report, Sharing};
 use crate::doctor::check::Outside;
-use crate::host::memory::Memory;
+use crate::host::state_file::StateFile;
 use crate::mps;
 use crate::observe::client;
 pub use survey::survey;
@@ -112,7 +112,7 @@ fn settings(config: &Config, report: &Report, host_root: PathBuf) -> Settings {
         warnings: lines(&report.warnings),
         strategies: config.injection.list_strategies.clone(),
         ids: config.injection.id_strategy,
-        mig_strategy: config.layout.mig_strategy.word().to_owned(),
+        mig_strategy: config.layout.mig_strategy.as_str().to_owned(),
         driver_root: config.process.driver_root_ctr_path.clone(),
         host_root,
     }
@@ -125,7 +125,7 @@ fn node(config: &Config, kubelet: &Path) -> Node {
     };
     let mut changed = vec![kubelet.join(kubelet::CHECKPOINT), kubelet.join("kubelet.sock")];
     let unreadable =
-        process.state_dir.as_deref().and_then(|directory| Memory::peek(directory).err());
+        process.state_dir.as_deref().and_then(|directory| StateFile::peek(directory).err());
     changed.extend(process.state_dir.as_ref().map(|state| state.join("health.json")));
     let changed: BTreeMap<SystemTime, PathBuf> = changed
         .into_iter()

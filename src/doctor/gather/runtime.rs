@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::config::yaml;
 use crate::doctor::facts::{Program, Runtime, Runtimes, Spec, Toolkit};
-use crate::host::rooted;
+use crate::host::root::resolve_in_root;
 
 /// containerd's configuration, its own and those of distributions of Kubernetes.
 const CONTAINERD: [&str; 5] = [
@@ -109,7 +109,8 @@ fn containerd(root: &Path) -> Option<Runtime> {
 
 /// Where a path of the host lies for us. One that is not there is taken as it is written.
 fn within(root: &Path, path: &str) -> PathBuf {
-    rooted::find(root, Path::new(path)).unwrap_or_else(|_| root.join(path.trim_start_matches('/')))
+    resolve_in_root(root, Path::new(path))
+        .unwrap_or_else(|_| root.join(path.trim_start_matches('/')))
 }
 
 /// The files that a pattern of `imports` stands for: a file, or all of one ending in a directory.

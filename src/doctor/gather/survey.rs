@@ -19,8 +19,8 @@ use device::names::Uuid;
 use crate::config::Config;
 use crate::config::translate;
 use crate::doctor::facts::{DeviceNode, Gpu, Offer, Opening, Survey, Trouble};
-use crate::host::memory::Memory;
-use crate::host::quarantine;
+use crate::host::quarantine_dir;
+use crate::host::state_file::StateFile;
 use crate::nvml::survey::{Surveyed, Up};
 use crate::nvml::{self, OpenError};
 
@@ -47,9 +47,9 @@ pub async fn survey(config: &Config) -> Survey {
             let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
             // What cannot be read is told by the look at the directory.
             if let Some(remembered) =
-                config.process.state_dir.as_deref().and_then(|there| Memory::peek(there).ok()?)
+                config.process.state_dir.as_deref().and_then(|there| StateFile::peek(there).ok()?)
             {
-                health.recall(Moment::default(), &remembered);
+                health.restore(Moment::default(), &remembered);
             }
             let injector = translate::injector(
                 config,
@@ -110,7 +110,7 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
         }
     }
     if let Some(directory) = &config.process.quarantine_dir {
-        let words = NodeObservation::Quarantine(quarantine::said(directory, &inventory));
+        let words = NodeObservation::Quarantine(quarantine_dir::said(directory, &inventory));
         inventory.apply(now, Observation::Health(words));
     }
     survey.gpus = surveyed.iter().map(|place| gpu(place, &inventory, &degradations)).collect();

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::host::watch::{Watch, Watches};
+use crate::host::dir_watch::{Watch, Watches};
 
 /// Pause between two looks without a watch.
 const POLLING: Duration = Duration::from_secs(1);

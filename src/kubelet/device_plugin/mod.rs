@@ -25,11 +25,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::util::seldom::Seldom;
+use crate::util::log_rate_limit::LogRateLimit;
 use directory::Changes;
 use lifecycle::{Seen, State, Step, Why};
 use server::Server;
-use socket::{Places, SocketId};
+use socket::{PluginPaths, SocketId};
 use telemetry::Telemetry;
 
 /// From how many failures in a row on a failure is worth a warning: the first few are the kubelet
@@ -58,7 +58,7 @@ pub enum PluginError {
 /// The server ended by itself, which it never should.
 pub async fn run(
     resource: ResourceName,
-    places: Places,
+    places: PluginPaths,
     inventory: watch::Receiver<Arc<Inventory>>,
     changes: Changes,
     started: std::time::Instant,
@@ -76,7 +76,7 @@ pub async fn run(
         no_stream_since: None,
         registrations: 0,
         telemetry,
-        unreadable: Seldom::new(),
+        unreadable: LogRateLimit::new(),
     };
     let result = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => Ok(()),
@@ -90,7 +90,7 @@ pub async fn run(
 
 struct Plugin {
     resource: ResourceName,
-    places: Places,
+    places: PluginPaths,
     inventory: watch::Receiver<Arc<Inventory>>,
     changed: watch::Receiver<u64>,
     origin: Instant,
@@ -101,7 +101,7 @@ struct Plugin {
     registrations: u64,
     telemetry: Telemetry,
     /// For the line that a socket cannot be looked at.
-    unreadable: Seldom,
+    unreadable: LogRateLimit,
 }
 
 impl Plugin {

@@ -26,7 +26,7 @@ use super::service::Service;
 use super::socket::{self, SocketId};
 use super::telemetry::Telemetry;
 use super::wire::DevicePluginServer;
-use crate::util::seldom::Seldom;
+use crate::util::log_rate_limit::LogRateLimit;
 
 /// How much of a request may be on its way unread. HTTP/2 has 64 KiB by default, and a request that
 /// names 2,048 replicas has a hundred: it would wait half-way for our leave to go on. None of it is
@@ -177,7 +177,7 @@ async fn accepted(connection: io::Result<UnixStream>) -> Option<UnixStream> {
     match connection {
         Ok(connection) => Some(connection),
         Err(error) => {
-            static REFUSED: Seldom = Seldom::new();
+            static REFUSED: LogRateLimit = LogRateLimit::new();
             if REFUSED.is_due() {
                 warn!(%error, "cannot accept a connection from the kubelet");
             }

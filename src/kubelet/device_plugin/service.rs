@@ -10,7 +10,7 @@ use device::allocation::Request;
 use device::gpu::NumaNode;
 use device::injection::Injection;
 use device::inventory::Inventory;
-use device::inventory::request::Refused;
+use device::inventory::allocate::Refused;
 use device::names::{DeviceId, ResourceName};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;

@@ -108,7 +108,7 @@ fn remove_if_dead(path: &Path) -> io::Result<bool> {
 
 /// The directory of the kubelet's socket, in which ours live too, and the kubelet's socket itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct PluginPaths {
     /// Where our sockets live.
     pub directory: PathBuf,
     /// The kubelet's socket; `None` to serve without ever registering.

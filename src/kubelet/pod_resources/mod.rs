@@ -4,8 +4,8 @@
 //! Nothing waits for it. Where it is not there, or fails, labels are missing and devices that might
 //! be held are taken to be held.
 
-mod bell;
 mod news;
+mod refresh;
 mod wire;
 
 use std::convert::Infallible;
@@ -19,21 +19,21 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::host::socket_id::SocketId;
-pub use bell::Bell;
-use bell::{LOOKED, QUIET};
 use news::{News, Said};
+pub use refresh::RefreshTrigger;
+use refresh::{LOOKED, QUIET};
 use wire::AskError;
 
 /// After so many failures in a row what was known is known no more.
 const FORGOTTEN_AFTER: u32 = 3;
 
-/// Asks the kubelet for as long as it is polled: once a minute, and as soon as the bell wants it.
+/// Asks the kubelet for as long as it is polled: once a minute, and as soon as the refresh wants it.
 /// Each answer is published; its readers are woken by one that says something new, and by one that
 /// was wanted. `None` is published where nothing is known: no socket, or no answer several times in
 /// a row.
 pub async fn follow(
     socket: Option<&Path>,
-    bell: &Bell,
+    refresh: &RefreshTrigger,
     now: impl Fn() -> Moment,
     publish: &watch::Sender<Option<Arc<Holders>>>,
 ) -> Infallible {
@@ -56,7 +56,7 @@ pub async fn follow(
             Err(_) if news.failures() < FORGOTTEN_AFTER => {}
             Err(_) => drop(publish.send_if_modified(|known| known.take().is_some())),
         }
-        wanted = bell.due(began, pause).await;
+        wanted = refresh.due(began, pause).await;
     }
 }
 

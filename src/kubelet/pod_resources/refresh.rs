@@ -9,43 +9,43 @@ use tokio::time::{Instant, sleep_until};
 pub(super) const QUIET: Duration = Duration::from_secs(60);
 /// The shortest pause when somebody looks, and when the last question had no answer.
 pub(super) const LOOKED: Duration = Duration::from_secs(10);
-/// The shortest pause when something has happened.
+/// The shortest pause when something has request_now.
 pub(super) const GAP: Duration = Duration::from_secs(2);
 /// How long the kubelet gets to enter what it has allocated before it is asked.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// A bell with two sounds.
+/// A refresh with two sounds.
 #[derive(Debug, Default)]
-pub struct Bell {
-    happened: Notify,
-    looked: Notify,
+pub struct RefreshTrigger {
+    request_now: Notify,
+    request_if_stale: Notify,
 }
 
-impl Bell {
-    /// Something has happened to what pods hold: the kubelet is asked within two seconds or so.
-    pub fn happened(&self) {
-        self.happened.notify_one();
+impl RefreshTrigger {
+    /// Something has request_now to what pods hold: the kubelet is asked within two seconds or so.
+    pub fn request_now(&self) {
+        self.request_now.notify_one();
     }
 
     /// Somebody looks at what is known: the kubelet is asked if it was not within the last ten
     /// seconds.
-    pub fn looked(&self) {
-        self.looked.notify_one();
+    pub fn request_if_stale(&self) {
+        self.request_if_stale.notify_one();
     }
 
     /// Comes back when the next question is due, after one that was asked at this moment: after so
     /// long, or sooner if it rings. Says whether it rang.
     pub(super) async fn due(&self, asked: Instant, pause: Duration) -> bool {
-        let (mut due, mut happened, mut looked) = (asked + pause, false, false);
+        let (mut due, mut request_now, mut request_if_stale) = (asked + pause, false, false);
         loop {
             tokio::select! {
-                () = sleep_until(due) => return happened || looked,
-                () = self.happened.notified(), if !happened => {
-                    happened = true;
+                () = sleep_until(due) => return request_now || request_if_stale,
+                () = self.request_now.notified(), if !request_now => {
+                    request_now = true;
                     due = due.min((asked + GAP).max(Instant::now() + SETTLE));
                 }
-                () = self.looked.notified(), if !looked => {
-                    looked = true;
+                () = self.request_if_stale.notified(), if !request_if_stale => {
+                    request_if_stale = true;
                     due = due.min(asked + LOOKED);
                 }
             }
@@ -58,21 +58,20 @@ mod tests {
     use super::*;
 
     /// A second, and what rings then.
-    type Ring = (u64, fn(&Bell));
+    type Ring = (u64, fn(&RefreshTrigger));
 
     /// When the next question is due, by what rings at which second.
     async fn due(rings: &[Ring]) -> (Duration, bool) {
-        let bell = Bell::default();
+        let refresh = RefreshTrigger::default();
         let asked = Instant::now();
         let ring = async {
             for (at, ring) in rings {
                 sleep_until(asked + Duration::from_secs(*at)).await;
-                ring(&bell);
+                ring(&refresh);
             }
             std::future::pending().await
         };
-        let rang =
-            tokio::select! { rang = bell.due(asked, QUIET) => rang, () = ring => unreachable!() };
+        let rang = tokio::select! { rang = refresh.due(asked, QUIET) => rang, () = ring => unreachable!() };
         (asked.elapsed(), rang)
     }
 
@@ -80,10 +79,20 @@ mod tests {
     async fn the_kubelet_is_asked_sooner_the_more_there_is_to_know() {
         let seconds = |seconds: f64, rang| (Duration::from_secs_f64(seconds), rang);
         assert_eq!(due(&[]).await, seconds(60.0, false));
-        assert_eq!(due(&[(0, Bell::looked)]).await, seconds(10.0, true));
-        assert_eq!(due(&[(30, Bell::looked), (31, Bell::looked)]).await, seconds(30.0, true));
-        assert_eq!(due(&[(0, Bell::happened), (1, Bell::happened)]).await, seconds(2.0, true));
-        assert_eq!(due(&[(5, Bell::happened)]).await, seconds(5.5, true));
-        assert_eq!(due(&[(1, Bell::looked), (3, Bell::happened)]).await, seconds(3.5, true));
+        assert_eq!(due(&[(0, RefreshTrigger::request_if_stale)]).await, seconds(10.0, true));
+        assert_eq!(
+            due(&[(30, RefreshTrigger::request_if_stale), (31, RefreshTrigger::request_if_stale)])
+                .await,
+            seconds(30.0, true)
+        );
+        assert_eq!(
+            due(&[(0, RefreshTrigger::request_now), (1, RefreshTrigger::request_now)]).await,
+            seconds(2.0, true)
+        );
+        assert_eq!(due(&[(5, RefreshTrigger::request_now)]).await, seconds(5.5, true));
+        assert_eq!(
+            due(&[(1, RefreshTrigger::request_if_stale), (3, RefreshTrigger::request_now)]).await,
+            seconds(3.5, true)
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use device::in_use::holders::{Held, Holder};
+use device::in_use::holders::{DeviceAssignment, Holder};
 use tonic::Status;
 use tonic::transport::Endpoint;
 
@@ -37,7 +37,7 @@ pub(super) enum AskError {
     /// Another kubelet came while this one was asked.
     #[error("the podresources socket was replaced during List")]
     Replaced,
-    /// The socket cannot be looked at.
+    /// The socket cannot be request_if_stale at.
     #[error("cannot look at the podresources socket")]
     Look(#[source] std::io::Error),
     /// It took too long.
@@ -50,7 +50,7 @@ pub(super) struct Listed {
     /// The pods that it knows, each as namespace and name.
     pub(super) pods: BTreeSet<String>,
     /// The devices that they hold.
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<DeviceAssignment>,
 }
 
 /// Asks which container holds which device.
@@ -84,8 +84,11 @@ fn read(answer: api::ListPodResourcesResponse) -> Listed {
                     pod: pod.name.clone(),
                     container: container.name.clone(),
                 };
-                let each =
-                    |id| Held { resource: Clone::clone(&resource), id, holder: holder.clone() };
+                let each = |id| DeviceAssignment {
+                    resource: Clone::clone(&resource),
+                    id,
+                    holder: holder.clone(),
+                };
                 held.extend(devices.device_ids.into_iter().map(each));
             }
         }

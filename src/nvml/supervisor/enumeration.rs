@@ -7,16 +7,16 @@ use device::inventory::Found;
 use device::names::Uuid;
 use tracing::warn;
 
-use crate::nvml::crew::Subject;
+use crate::nvml::worker_pool::Subject;
 
 /// The places that NVML listed, by index.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Roll(Vec<Found>);
+pub(super) struct Enumeration(Vec<Found>);
 
-impl Roll {
+impl Enumeration {
     /// The roll of so many places: what answered now, and for a place that did not, what it was
     /// before.
-    pub(super) fn called(&self, count: u32, mut answers: BTreeMap<u32, Found>) -> Self {
+    pub(super) fn merge(&self, count: u32, mut answers: BTreeMap<u32, Found>) -> Self {
         let before = |index| {
             self.0.iter().find(|found| place(found) == index).filter(|_| self.is_of(count)).cloned()
         };
@@ -111,8 +111,8 @@ mod tests {
     use super::*;
     use device::testing::gpu;
 
-    fn roll(indices: impl IntoIterator<Item = u32>) -> Roll {
-        Roll(indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect())
+    fn roll(indices: impl IntoIterator<Item = u32>) -> Enumeration {
+        Enumeration(indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect())
     }
 
     fn lost() -> CallError {
@@ -122,9 +122,9 @@ mod tests {
     #[test]
     fn a_place_that_does_not_answer_is_what_it_was_unless_there_are_more_or_fewer_places_now() {
         let answered = || BTreeMap::from([(0, Found::Gpu(gpu(0)))]);
-        assert_eq!(roll([0, 1]).called(2, answered()), roll([0, 1]));
-        assert_eq!(roll([0, 1]).called(3, answered()), roll([0]));
-        assert_eq!(Roll::default().called(2, answered()), roll([0]));
+        assert_eq!(roll([0, 1]).merge(2, answered()), roll([0, 1]));
+        assert_eq!(roll([0, 1]).merge(3, answered()), roll([0]));
+        assert_eq!(Enumeration::default().merge(2, answered()), roll([0]));
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
     fn news_is_a_gpu_that_is_gone_or_back() {
         let uuid = gpu(1).uuid;
         let failed =
-            Roll(vec![Found::Failed { index: 1, uuid: Some(uuid.clone()), error: lost() }]);
+            Enumeration(vec![Found::Failed { index: 1, uuid: Some(uuid.clone()), error: lost() }]);
         let busy = CallError { call: "nvmlDeviceGetPciInfo_v3", code: ReturnCode(999) };
         let table = [
             (roll([1]), Some(Ok(())), false),

@@ -1,5 +1,5 @@
 //! The life of NVML, from the first try to open it: enumerate, watch, poll, open anew, let go. All
-//! calls are done by the crew; what is decided here is only which one comes next.
+//! calls are done by the worker_pool; what is decided here is only which one comes next.
 //!
 //! ```text
 //!            ┌───────────────── back-off ◀── cannot be opened, or lists no GPU
@@ -13,10 +13,10 @@
 //!            └── asked to let go ──▶ away ───────┘ after a pause, or asked again
 //! ```
 
-mod asking;
-mod due;
-mod opening;
-mod roll;
+mod enumeration;
+mod open;
+mod poll;
+mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -28,14 +28,14 @@ use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use super::crew::Crew;
-use super::desk::{Desk, Listening};
+use super::handle::{Listening, NvmlHandle};
 use super::pace::{Backoff, Polls, random};
 use super::telemetry::Telemetry;
-use super::{EdgeError, Habits, LetGo, Links, Nudge, Seen, Settings, Wants, epoch};
+use super::worker_pool::WorkerPool;
+use super::{EdgeError, Links, Nudge, PollSettings, Release, Seen, Settings, Wants, epoch};
 use crate::util::alarm::Alarm;
-use asking::{missed, report_return};
-use roll::Roll;
+use enumeration::Enumeration;
+use poll::{missed, report_return};
 
 /// A GPU that is awaited is looked for by a new initialisation after one poll interval at first, at
 /// last after so many.
@@ -49,24 +49,24 @@ enum Left {
     /// A GPU is awaited, which only a new initialisation can show.
     Renew,
     /// Somebody wants NVML to be let go.
-    LetGo,
+    Release,
 }
 
 /// What came of a round of questions: `Err`, NVML itself fails.
 type Asked<T> = Result<T, CallError>;
 
-pub(super) struct Attendant {
+pub(super) struct Supervisor {
     settings: Settings,
-    habits: Habits,
+    habits: PollSettings,
     /// The same as they are to be.
-    to_be: watch::Receiver<Habits>,
+    to_be: watch::Receiver<PollSettings>,
     observe: mpsc::Sender<Vec<Seen>>,
     wants: watch::Receiver<Wants>,
-    let_go: LetGo,
+    release: Release,
     clock: super::Clock,
-    crew: Crew,
+    worker_pool: WorkerPool,
     telemetry: Telemetry,
-    desk: Desk,
+    handle: NvmlHandle,
     nudge: mpsc::Sender<Nudge>,
     nudged: mpsc::Receiver<Nudge>,
     /// Its end ends the thread that waits for events.
@@ -76,7 +76,7 @@ pub(super) struct Attendant {
     /// Which initialisation of NVML this is.
     session: u64,
     /// What the last enumeration found.
-    roll: Roll,
+    roll: Enumeration,
     /// Whether this session has not been enumerated yet.
     is_fresh: bool,
     /// The GPUs that the driver had when NVML was initialised: those that come later NVML does not
@@ -90,7 +90,7 @@ pub(super) struct Attendant {
     alarm: Alarm,
 }
 
-impl Attendant {
+impl Supervisor {
     pub(super) fn new(
         settings: Settings,
         clock: super::Clock,
@@ -100,7 +100,7 @@ impl Attendant {
         let mut to_be = links.habits;
         let habits = to_be.borrow_and_update().clone();
         Ok(Self {
-            crew: Crew::new(habits.deadline, links.telemetry.clone())?,
+            worker_pool: WorkerPool::new(habits.deadline, links.telemetry.clone())?,
             renewal: renewal(&habits),
             telemetry: links.telemetry,
             settings,
@@ -108,15 +108,15 @@ impl Attendant {
             to_be,
             observe: links.observe,
             wants: links.wants,
-            let_go: links.let_go,
+            release: links.release,
             clock,
-            desk: Desk::default(),
+            handle: NvmlHandle::default(),
             nudge,
             nudged,
             listening: None,
             ended: None,
             session: 0,
-            roll: Roll::default(),
+            roll: Enumeration::default(),
             is_fresh: true,
             bound: BTreeSet::new(),
             read: BTreeMap::new(),
@@ -136,9 +136,9 @@ impl Attendant {
             patient = true;
             let left = match self.begin().await? {
                 Ok(()) => {
-                    self.let_go.hold(true);
+                    self.release.hold(true);
                     let left = self.stay().await?;
-                    self.let_go.hold(false);
+                    self.release.hold(false);
                     left
                 }
                 Err(error) => Left::Gone(error),
@@ -152,7 +152,7 @@ impl Attendant {
                     self.close().await?;
                 }
                 Left::Renew => self.close().await?,
-                Left::LetGo => {
+                Left::Release => {
                     self.close().await?;
                     self.stay_away().await;
                 }
@@ -188,8 +188,8 @@ impl Attendant {
     }
 
     async fn prepare_events(&mut self) -> Result<(), EdgeError> {
-        let (desk, events) = (self.desk.clone(), self.habits.events.clone());
-        self.node(move || desk.prepare_events(&events)).await
+        let (handle, events) = (self.handle.clone(), self.habits.events.clone());
+        self.node(move || handle.prepare_events(&events)).await
     }
 
     /// Waits for the events that are prepared, and for those of before no longer.
@@ -200,16 +200,16 @@ impl Attendant {
             rhythm: self.habits.poll,
             nudge: self.nudge.clone(),
         };
-        let desk = self.desk.clone();
-        self.listening = self.node(move || desk.listen(to)).await??;
+        let handle = self.handle.clone();
+        self.listening = self.node(move || handle.listen(to)).await??;
         Ok(())
     }
 
     /// Takes over how NVML is to be attended to, and tells how it was.
-    fn take_habits(&mut self) -> Habits {
+    fn take_habits(&mut self) -> PollSettings {
         let habits = self.to_be.borrow_and_update().clone();
         let before = std::mem::replace(&mut self.habits, habits);
-        self.crew.allow(self.habits.deadline);
+        self.worker_pool.allow(self.habits.deadline);
         if before.poll != self.habits.poll {
             self.renewal = renewal(&self.habits);
         }
@@ -236,7 +236,7 @@ impl Attendant {
                     Ok(()) => before = Some(self.take_habits()),
                     Err(_) => std::future::pending().await,
                 },
-                held_up = self.crew.returned() => {
+                held_up = self.worker_pool.returned() => {
                     report_return(&held_up?);
                     self.wants_scan = true;
                     next_poll = Instant::now();
@@ -245,7 +245,7 @@ impl Attendant {
                     Nudge::Enumerate => self.wants_scan = true,
                     Nudge::Died(why) => return Err(EdgeError::Ended("nvml-events", why)),
                 },
-                () = self.let_go.asked() => return Ok(Left::LetGo),
+                () = self.release.asked() => return Ok(Left::Release),
             }
             let other_poll = before.as_ref().is_some_and(|before| before.poll != self.habits.poll);
             let other_events = before.is_some_and(|before| before.events != self.habits.events);
@@ -272,7 +272,7 @@ impl Attendant {
             }
             if polling && round.is_multiple_of(SCAN_EVERY) {
                 self.see_links().await?;
-                if self.crew.held_up().is_empty()
+                if self.worker_pool.held_up().is_empty()
                     && self.bound != epoch::bound_gpus(&self.settings.sysfs_root)
                 {
                     info!(
@@ -293,7 +293,7 @@ impl Attendant {
     async fn round(&mut self, polling: bool, scanning: bool) -> Result<Asked<()>, EdgeError> {
         let (at, began) = (self.clock.now(), Instant::now());
         let mut batch: Vec<_> =
-            self.crew.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
+            self.worker_pool.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
         let asked = self.ask(polling, scanning, &mut batch).await;
         if polling {
             self.telemetry.round_took(began.elapsed());
@@ -341,6 +341,6 @@ impl Attendant {
 }
 
 /// When a GPU that is awaited is looked for.
-fn renewal(habits: &Habits) -> Backoff {
+fn renewal(habits: &PollSettings) -> Backoff {
     Backoff::new(habits.poll, habits.poll.saturating_mul(RAREST_RENEWAL))
 }

@@ -7,9 +7,9 @@ use device::inventory::Observation;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::Attendant;
-use super::roll::Roll;
-use crate::nvml::desk::NotOpen;
+use super::Supervisor;
+use super::enumeration::Enumeration;
+use crate::nvml::handle::NotOpen;
 use crate::nvml::library::OpenError;
 use crate::nvml::pace::Backoff;
 use crate::nvml::{EdgeError, Seen};
@@ -21,7 +21,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// events.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
-impl Attendant {
+impl Supervisor {
     /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it
     /// tries on, and says each new reason once.
     pub(super) async fn open(&mut self, patient: bool) -> Result<(), EdgeError> {
@@ -32,8 +32,8 @@ impl Attendant {
             let at = self.clock.now();
             let (ending, ended) = oneshot::channel();
             self.ended = Some(ended);
-            let (desk, settings) = (self.desk.clone(), self.settings.clone());
-            let reason = match self.node(move || desk.open(&settings, ending)).await? {
+            let (handle, settings) = (self.handle.clone(), self.settings.clone());
+            let reason = match self.node(move || handle.open(&settings, ending)).await? {
                 Ok(0) => {
                     self.telemetry.is_up(0);
                     self.empty(at).await;
@@ -65,7 +65,7 @@ impl Attendant {
     async fn empty(&mut self, at: Moment) {
         if self.session > 0 {
             self.session += 1;
-            self.roll = Roll::default();
+            self.roll = Enumeration::default();
             let scan = Observation::Scan { session: self.session, found: Vec::new() };
             let fault = Observation::Health(NodeObservation::Fault(None));
             self.tell(vec![Seen { at, observation: scan }, Seen { at, observation: fault }]).await;
@@ -76,8 +76,8 @@ impl Attendant {
     /// anew.
     pub(super) async fn close(&mut self) -> Result<(), EdgeError> {
         self.listening = None;
-        let desk = self.desk.clone();
-        self.node(move || desk.close()).await?;
+        let handle = self.handle.clone();
+        self.node(move || handle.close()).await?;
         let Some(ended) = self.ended.take() else { return Ok(()) };
         let patience = self.habits.deadline + SHUTDOWN_GRACE;
         if tokio::time::timeout(patience, ended).await.is_err() {
@@ -92,14 +92,14 @@ impl Attendant {
         let pause = self.habits.release_for;
         info!(
             seconds = pause.as_secs(),
-            "NVML is let go, so that a GPU can be reset; serving from memory until it is taken up \
+            "NVML is released, so that a GPU can be reset; serving from memory until it is taken up \
                 again, by itself or \
              at a second SIGUSR1"
         );
         self.telemetry.is_let_go(true);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = self.let_go.asked() => {}
+            () = self.release.asked() => {}
         }
         self.telemetry.is_let_go(false);
         info!("taking up NVML again");

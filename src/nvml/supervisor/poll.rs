@@ -1,4 +1,4 @@
-//! The questions: what is there, how each GPU is, how they are linked. The crew asks; a call that
+//! The questions: what is there, how each GPU is, how they are linked. The worker_pool asks; a call that
 //! does not return costs its own GPU alone.
 
 use std::collections::BTreeMap;
@@ -8,13 +8,13 @@ use device::inventory::{Found, Observation};
 use device::names::Uuid;
 use tracing::{info, warn};
 
-use super::{Asked, Attendant};
-use crate::nvml::crew::{HeldUp, Subject};
+use super::{Asked, Supervisor};
 use crate::nvml::reading::Answers;
+use crate::nvml::worker_pool::{StuckCall, Subject};
 use crate::nvml::{EdgeError, Seen};
-use crate::util::seldom::Seldom;
+use crate::util::log_rate_limit::LogRateLimit;
 
-impl Attendant {
+impl Supervisor {
     /// Enumerates the GPUs, each by a job of its own. Told is what differs from the last time.
     pub(super) async fn scan(&mut self, batch: &mut Vec<Seen>) -> Result<Asked<()>, EdgeError> {
         let at = self.clock.now();
@@ -23,13 +23,15 @@ impl Attendant {
             Err(error) => return Ok(Err(error)),
         };
         let subjects = self.roll.subjects(count);
-        let asked: Vec<_> =
-            subjects.into_iter().filter(|(subject, _)| !self.crew.is_held_up(subject)).collect();
+        let asked: Vec<_> = subjects
+            .into_iter()
+            .filter(|(subject, _)| !self.worker_pool.is_held_up(subject))
+            .collect();
         let indices: Vec<u32> = asked.iter().map(|(_, (index, _))| *index).collect();
-        let (desk, sysfs) = (self.desk.clone(), self.settings.sysfs_root.clone());
+        let (handle, sysfs) = (self.handle.clone(), self.settings.sysfs_root.clone());
         let answers = self
-            .crew
-            .each(asked, move |(index, known)| desk.identify(index, known, &sysfs))
+            .worker_pool
+            .each(asked, move |(index, known)| handle.identify(index, known, &sysfs))
             .await?;
         let answers: BTreeMap<u32, Found> = indices
             .into_iter()
@@ -41,7 +43,7 @@ impl Attendant {
                 Some((index, answer?))
             })
             .collect();
-        let roll = self.roll.called(count, answers);
+        let roll = self.roll.merge(count, answers);
         roll.report_failed(&self.roll);
         if roll != self.roll || std::mem::take(&mut self.is_fresh) {
             // Before what was missed: a GPU has to be listed for anything to be known of it.
@@ -63,16 +65,16 @@ impl Attendant {
         batch: &mut Vec<Seen>,
     ) -> Result<Asked<()>, EdgeError> {
         let subjects = gpus.into_iter().map(|uuid| (Subject::Gpu(uuid.clone()), uuid));
-        let free = subjects.filter(|(subject, _)| !self.crew.is_held_up(subject));
+        let free = subjects.filter(|(subject, _)| !self.worker_pool.is_held_up(subject));
         let asked = free.map(|(subject, uuid)| {
             let with_fabric = !self.fabricless.contains(&uuid);
             (subject, (uuid, with_fabric))
         });
         let asked: Vec<_> = asked.collect();
-        let (desk, clock) = (self.desk.clone(), self.clock);
-        let job = move |(uuid, with_fabric): (Uuid, bool)| desk.read(clock, &uuid, with_fabric);
+        let (handle, clock) = (self.handle.clone(), self.clock);
+        let job = move |(uuid, with_fabric): (Uuid, bool)| handle.read(clock, &uuid, with_fabric);
         let mut outcome = Ok(());
-        for (subject, answer) in self.crew.each(asked, job).await? {
+        for (subject, answer) in self.worker_pool.each(asked, job).await? {
             let Some(answer) = answer else {
                 self.report_held_up(&subject, batch);
                 continue;
@@ -109,7 +111,8 @@ impl Attendant {
 
     /// Says that a call about a GPU does not return.
     fn report_held_up(&self, subject: &Subject, batch: &mut Vec<Seen>) {
-        let Some(held_up) = self.crew.held_up().iter().find(|held_up| held_up.subject == *subject)
+        let Some(held_up) =
+            self.worker_pool.held_up().iter().find(|held_up| held_up.subject == *subject)
         else {
             return;
         };
@@ -123,9 +126,9 @@ impl Attendant {
 
     /// How the GPUs are linked is read beside all this; nothing waits for it.
     pub(super) async fn see_links(&mut self) -> Result<(), EdgeError> {
-        let (desk, gpus) = (self.desk.clone(), self.roll.gpus());
+        let (handle, gpus) = (self.handle.clone(), self.roll.gpus());
         let (clock, observe) = (self.clock, self.observe.clone());
-        self.node(move || desk.see_links(&gpus, clock, &observe)).await
+        self.node(move || handle.see_links(&gpus, clock, &observe)).await
     }
 
     /// Has a job done that is about no GPU in particular; what it misses, every GPU misses.
@@ -135,7 +138,7 @@ impl Attendant {
     ) -> Result<T, EdgeError> {
         let (observe, clock) = (&self.observe, self.clock);
         // One job, however many of its deadlines pass.
-        let silent = Seldom::new();
+        let silent = LogRateLimit::new();
         let missed = async |call| {
             if silent.is_due() {
                 warn!(call, "NVML does not answer, waiting for it");
@@ -145,12 +148,12 @@ impl Attendant {
                 .send(vec![Seen { at: clock.now(), observation: Observation::Health(observation) }])
                 .await;
         };
-        self.crew.node(job, missed).await
+        self.worker_pool.node(job, missed).await
     }
 
     async fn count(&mut self) -> Result<Asked<u32>, EdgeError> {
-        let desk = self.desk.clone();
-        self.node(move || desk.count()).await
+        let handle = self.handle.clone();
+        self.node(move || handle.count()).await
     }
 }
 
@@ -159,7 +162,7 @@ fn about(at: Moment, uuid: Uuid, observation: health::Observation) -> Seen {
 }
 
 /// That a call about a GPU has not returned.
-pub(super) fn missed(at: Moment, held_up: &HeldUp) -> Option<Seen> {
+pub(super) fn missed(at: Moment, held_up: &StuckCall) -> Option<Seen> {
     Some(about(at, held_up.gpu()?.clone(), health::Observation::Missed { call: held_up.call }))
 }
 
@@ -168,7 +171,7 @@ fn is_epoch(observation: &Observation) -> bool {
 }
 
 /// Says that a call has returned at last.
-pub(super) fn report_return(held_up: &HeldUp) {
+pub(super) fn report_return(held_up: &StuckCall) {
     info!(
         gpu.uuid = held_up.gpu().map_or("unknown", Uuid::as_str),
         call = held_up.call,

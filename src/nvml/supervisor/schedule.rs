@@ -5,10 +5,10 @@ use std::time::Instant;
 use device::health::Moment;
 use device::names::Uuid;
 
-use super::Attendant;
-use crate::nvml::crew::Subject;
+use super::Supervisor;
+use crate::nvml::worker_pool::Subject;
 
-impl Attendant {
+impl Supervisor {
     pub(super) fn is_read_due(&self, uuid: &Uuid) -> bool {
         let now = self.clock.now();
         self.due_reading(uuid).is_some_and(|due| due <= now)
@@ -24,7 +24,7 @@ impl Attendant {
     /// When NVML is to be initialised anew for a GPU that is awaited.
     pub(super) fn renewal_due(&mut self, now: Moment) -> Option<Moment> {
         // With a call that does not return NVML cannot be shut down.
-        let wanted = self.wants.borrow().enumeration && self.crew.held_up().is_empty();
+        let wanted = self.wants.borrow().enumeration && self.worker_pool.held_up().is_empty();
         self.renewal.due(now, wanted)
     }
 
@@ -35,13 +35,13 @@ impl Attendant {
             .roll
             .gpus()
             .into_values()
-            .filter(|uuid| !self.crew.is_held_up(&Subject::Gpu(uuid.clone())));
+            .filter(|uuid| !self.worker_pool.is_held_up(&Subject::Gpu(uuid.clone())));
         let reading = readable.filter_map(|uuid| self.due_reading(&uuid)).min();
         let moments = reading
             .into_iter()
             .chain(self.renewal_due(now))
             .map(|moment| self.clock.instant(moment));
         let scan = self.wants_scan.then(Instant::now);
-        moments.chain(self.crew.next_deadline()).chain(scan).fold(next_poll, Instant::min)
+        moments.chain(self.worker_pool.next_deadline()).chain(scan).fold(next_poll, Instant::min)
     }
 }

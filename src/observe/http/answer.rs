@@ -60,9 +60,9 @@ async fn show(route: Route, shared: &Shared) -> Response<Full<Bytes>> {
                 false => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines),
             };
         }
-        Route::LetGo => {
+        Route::Release => {
             info!("asked over HTTP to let go of NVML, or to take it up again");
-            views.let_go();
+            views.release();
             return respond(StatusCode::ACCEPTED, TEXT, "asked\n");
         }
         Route::Page | Route::Metrics | Route::Status => {}

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use crate::util::seldom::Seldom;
+use crate::util::log_rate_limit::LogRateLimit;
 use answer::answer;
 use listen::{Accepted, Listener};
 use route::Peer;
@@ -73,7 +73,7 @@ pub trait Views: Send + Sync + 'static {
     fn not_ready(&self) -> Vec<String>;
 
     /// Lets go of NVML for a while; asked again, takes it up before the time.
-    fn let_go(&self);
+    fn release(&self);
 }
 
 /// What the connections share.
@@ -112,7 +112,7 @@ async fn attend(listener: &Listener, shared: &Arc<Shared>) -> Infallible {
     let mut connections = JoinSet::new();
     // The handles in the order of their coming.
     let mut open = std::collections::VecDeque::new();
-    let refused = Seldom::new();
+    let refused = LogRateLimit::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

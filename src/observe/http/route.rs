@@ -17,7 +17,7 @@ pub(super) enum Route {
     /// The status as JSON.
     Status,
     /// NVML is let go.
-    LetGo,
+    Release,
 }
 
 /// Why a request is refused.
@@ -66,19 +66,20 @@ pub(super) fn route(asked: Asked<'_>) -> Result<Route, Refusal> {
         "/healthz" => Route::Healthz,
         "/readyz" => Route::Readyz,
         "/status" => Route::Status,
-        "/let-go" => Route::LetGo,
+        // The name that it had first.
+        "/release" | "/let-go" => Route::Release,
         _ => return Err(Refusal::NotFound),
     };
     match (route, asked.method) {
-        (Route::LetGo, "POST") if asked.peer == Peer::Elsewhere => Err(Refusal::Forbidden(
+        (Route::Release, "POST") if asked.peer == Peer::Elsewhere => Err(Refusal::Forbidden(
             "only from this host: over the loopback address or the unix socket",
         )),
         // A page from elsewhere can make a browser on this host send a request.
-        (Route::LetGo, "POST") if asked.from_page => {
+        (Route::Release, "POST") if asked.from_page => {
             Err(Refusal::Forbidden("not from a page in a browser"))
         }
-        (Route::LetGo, "POST") => Ok(route),
-        (Route::LetGo, _) => Err(Refusal::MethodNotAllowed("POST")),
+        (Route::Release, "POST") => Ok(route),
+        (Route::Release, _) => Err(Refusal::MethodNotAllowed("POST")),
         (_, "GET" | "HEAD") => Ok(route),
         _ => Err(Refusal::MethodNotAllowed("GET, HEAD")),
     }
@@ -118,7 +119,7 @@ mod tests {
     #[test]
     fn nvml_is_let_go_only_for_somebody_on_this_host_who_is_no_page() {
         let here = Asked { peer: Peer::Here, ..asked("POST", "/let-go") };
-        assert_eq!(route(here), Ok(Route::LetGo));
+        assert_eq!(route(here), Ok(Route::Release));
         assert!(matches!(route(Asked { from_page: true, ..here }), Err(Refusal::Forbidden(_))));
         assert!(matches!(route(asked("POST", "/let-go")), Err(Refusal::Forbidden(_))));
     }

@@ -7,19 +7,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::observe::journal::Journal;
+use crate::observe::event_log::EventLog;
 use crate::observe::tests::status_of;
 
 #[derive(Default)]
 struct Made {
     stuck: Option<String>,
     not_ready: Vec<String>,
-    let_go: AtomicUsize,
+    release: AtomicUsize,
 }
 
 impl Views for Made {
     fn status(&self) -> Status {
-        status_of(&node(8), &Journal::default())
+        status_of(&node(8), &EventLog::default())
     }
 
     fn metrics(&self) -> String {
@@ -34,8 +34,8 @@ impl Views for Made {
         self.not_ready.clone()
     }
 
-    fn let_go(&self) {
-        self.let_go.fetch_add(1, SeqCst);
+    fn release(&self) {
+        self.release.fetch_add(1, SeqCst);
     }
 }
 
@@ -143,9 +143,9 @@ async fn nvml_is_let_go_over_the_loopback_and_never_for_a_page() {
     for header in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
         assert!(ask(address, &post(header)).await.starts_with("HTTP/1.1 403 "));
     }
-    assert_eq!(views.let_go.load(SeqCst), 0);
+    assert_eq!(views.release.load(SeqCst), 0);
     assert!(ask(address, &post("")).await.starts_with("HTTP/1.1 202 "));
-    assert_eq!(views.let_go.load(SeqCst), 1);
+    assert_eq!(views.release.load(SeqCst), 1);
 }
 
 #[tokio::test]

@@ -84,11 +84,11 @@ fn health(uuid: &Uuid, change: &Change, inventory: &Inventory, holders: Option<&
             Cause::Xid { xid, .. } => Some(xid.0),
             _ => None,
         };
-        let kind = cause.word();
+        let kind = cause.as_str();
         warn!(gpu.index = index, gpu.uuid = %uuid, kind, xid, pod, %cause, "GPU is Unhealthy");
     }
     for cause in &change.lifted {
-        info!(gpu.index = index, gpu.uuid = %uuid, kind = cause.word(), %cause, "a cause is over");
+        info!(gpu.index = index, gpu.uuid = %uuid, kind = cause.as_str(), %cause, "a cause is over");
     }
     let health = inventory.node_health().of(uuid, device::health::Offered::Whole);
     if !change.lifted.is_empty() && health.is_healthy() {
@@ -103,10 +103,10 @@ fn health(uuid: &Uuid, change: &Change, inventory: &Inventory, holders: Option<&
             }
             Notice::Xid { .. } => {}
             Notice::Degraded(degradation) => {
-                warn!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.word(), %degradation, "GPU is degraded");
+                warn!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.as_str(), %degradation, "GPU is degraded");
             }
             Notice::Restored(degradation) => {
-                info!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.word(), %degradation, "no longer degraded");
+                info!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.as_str(), %degradation, "no longer degraded");
             }
         }
     }

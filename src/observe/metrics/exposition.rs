@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use status::{Gpu, NvmlState, Resource, Status};
 
-use super::figures::{Figures, ResourceFigures};
+use super::snapshot::{MetricsSnapshot, ResourceFigures};
 use super::text::Text;
 
 /// The text that Prometheus gets.
 #[must_use]
-pub fn exposition(figures: &Figures) -> String {
+pub fn exposition(figures: &MetricsSnapshot) -> String {
     let mut text = Text::default();
     about(&mut text, figures);
     devices(&mut text, &figures.status);
@@ -23,7 +23,7 @@ pub fn exposition(figures: &Figures) -> String {
     text.into_string()
 }
 
-fn about(text: &mut Text, figures: &Figures) {
+fn about(text: &mut Text, figures: &MetricsSnapshot) {
     let plugin = &figures.status.plugin;
     text.gauge("gpu_device_plugin_build_info", "The plugin's build. Always 1.").add(
         &[("version", &plugin.version), ("revision", &plugin.commit), ("rustc", figures.rustc)],
@@ -174,7 +174,7 @@ fn gpus(text: &mut Text, gpus: &[Gpu]) {
     }
 }
 
-fn nvml(text: &mut Text, figures: &Figures) {
+fn nvml(text: &mut Text, figures: &MetricsSnapshot) {
     let nvml = &figures.status.nvml;
     let of = |version: &Option<String>| version.clone().unwrap_or_default();
     if nvml.driver_version.is_some() || nvml.nvml_version.is_some() {
@@ -250,7 +250,7 @@ fn kubelet(text: &mut Text, resources: &[Resource], figures: &BTreeMap<String, R
     }
 }
 
-fn calls(text: &mut Text, figures: &Figures) {
+fn calls(text: &mut Text, figures: &MetricsSnapshot) {
     let mut family = text.histogram(
         "gpu_device_plugin_rpc_duration_seconds",
         "How long calls took: Register to the kubelet with the transport, the kubelet's own \
@@ -311,7 +311,7 @@ fn configuration(text: &mut Text, status: &Status) {
     .add(&[], u8::from(!refused));
 }
 
-fn process(text: &mut Text, figures: &Figures) {
+fn process(text: &mut Text, figures: &MetricsSnapshot) {
     let started = figures.status.plugin.started_at.unix_seconds();
     text.gauge(
         "process_start_time_seconds",

@@ -6,13 +6,13 @@
 //! of values.
 
 mod exposition;
-mod figures;
 mod process;
+mod snapshot;
 mod text;
 
 pub use exposition::exposition;
-pub use figures::{Figures, ResourceFigures};
 pub use process::ProcessFigures;
+pub use snapshot::{MetricsSnapshot, ResourceFigures};
 pub use text::CONTENT_TYPE;
 
 #[cfg(test)]

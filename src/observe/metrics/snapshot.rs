@@ -9,7 +9,7 @@ use crate::util::counters::Distribution;
 
 /// All that is told to Prometheus.
 #[derive(Debug, Clone)]
-pub struct Figures {
+pub struct MetricsSnapshot {
     /// What the daemon knows.
     pub status: Status,
     /// The compiler that the plugin was built with.

@@ -6,14 +6,14 @@ use device::testing::node;
 use status::{Holder, Status};
 
 use super::*;
-use crate::observe::journal::Journal;
+use crate::observe::event_log::EventLog;
 use crate::observe::tests::{status_of, xid};
 use crate::util::counters::Histogram;
 
 const BOUNDS: &[std::time::Duration] =
     &[std::time::Duration::from_millis(1), std::time::Duration::from_secs(1)];
 
-fn figures(status: Status) -> Figures {
+fn figures(status: Status) -> MetricsSnapshot {
     let distribution = Histogram::new(BOUNDS).distribution();
     let of = ResourceFigures {
         registrations: BTreeMap::from([("ok", 1), ("refused", 0)]),
@@ -22,7 +22,7 @@ fn figures(status: Status) -> Figures {
         updates: 2,
         notes: BTreeMap::from([("too_few", 1)]),
     };
-    Figures {
+    MetricsSnapshot {
         resources: status
             .resources
             .iter()
@@ -41,9 +41,9 @@ fn figures(status: Status) -> Figures {
 }
 
 fn one_failed() -> Status {
-    let (mut inventory, journal) = (node(2), Journal::default());
-    xid(&mut inventory, &journal, 1, 79, 40);
-    let mut status = status_of(&inventory, &journal);
+    let (mut inventory, event_log) = (node(2), EventLog::default());
+    xid(&mut inventory, &event_log, 1, 79, 40);
+    let mut status = status_of(&inventory, &event_log);
     let holder = |name: &str| Holder {
         namespace: "default".to_owned(),
         pod: format!("train-{name}"),

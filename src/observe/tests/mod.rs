@@ -11,7 +11,7 @@ use device::names::ResourceName;
 use device::testing::{gpu, node, scan};
 use status::*;
 
-use super::journal::{Happened, Journal};
+use super::event_log::{EventLog, Happened};
 use super::status::{Facts, build};
 use super::wall::Wall;
 
@@ -27,7 +27,7 @@ pub(crate) fn nvml() -> Nvml {
 }
 
 /// The status of an inventory, 100 seconds after the start and at a fixed time of day.
-pub(crate) fn status_of(inventory: &Inventory, journal: &Journal) -> Status {
+pub(crate) fn status_of(inventory: &Inventory, event_log: &EventLog) -> Status {
     let wall = Wall::new(at(100), SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_784_617));
     let registration = Registration {
         registered: true,
@@ -50,8 +50,8 @@ pub(crate) fn status_of(inventory: &Inventory, journal: &Journal) -> Status {
             .collect(),
         holders: None,
         configuration: Configuration::default(),
-        events: journal.told(wall, []),
-        last_events: journal.last_events(wall),
+        events: event_log.told(wall, []),
+        last_events: event_log.last_events(wall),
     })
 }
 
@@ -59,10 +59,10 @@ pub(crate) fn at(seconds: u64) -> Moment {
     Moment(Duration::from_secs(seconds))
 }
 
-/// An Xid on the GPU at this index, taken in by the inventory and the journal.
+/// An Xid on the GPU at this index, taken in by the inventory and the event_log.
 pub(crate) fn xid(
     inventory: &mut Inventory,
-    journal: &Journal,
+    event_log: &EventLog,
     index: u32,
     xid: u32,
     seconds: u64,
@@ -70,14 +70,14 @@ pub(crate) fn xid(
     let observation = Told::Xid { xid: Xid(xid), scope: Scope::Gpu };
     let observation = Observation::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
     let changes = inventory.apply(at(seconds), observation);
-    journal.take(at(seconds), &changes, inventory);
+    event_log.take(at(seconds), &changes, inventory);
 }
 
 #[test]
 fn a_failed_gpu_is_told_with_its_reason_since_when_and_what_to_do() {
-    let (mut inventory, journal) = (node(2), Journal::default());
-    xid(&mut inventory, &journal, 1, 79, 40);
-    let status = status_of(&inventory, &journal);
+    let (mut inventory, event_log) = (node(2), EventLog::default());
+    xid(&mut inventory, &event_log, 1, 79, 40);
+    let status = status_of(&inventory, &event_log);
     let resource = &status.resources[0];
     assert_eq!(
         (resource.name.as_str(), resource.healthy, resource.devices.len()),
@@ -100,9 +100,9 @@ fn a_failed_gpu_is_told_with_its_reason_since_when_and_what_to_do() {
 
 #[test]
 fn the_status_is_read_back_as_it_was_written() {
-    let (mut inventory, journal) = (node(8), Journal::default());
-    xid(&mut inventory, &journal, 1, 79, 40);
-    let status = status_of(&inventory, &journal);
+    let (mut inventory, event_log) = (node(8), EventLog::default());
+    xid(&mut inventory, &event_log, 1, 79, 40);
+    let status = status_of(&inventory, &event_log);
     let text = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     assert!(text.starts_with("{\"schemaVersion\":1,"), "{text}");
@@ -110,32 +110,32 @@ fn the_status_is_read_back_as_it_was_written() {
 
 #[test]
 fn a_storm_of_xids_is_one_event_and_pushes_nothing_out() {
-    let (mut inventory, journal) = (node(2), Journal::default());
-    xid(&mut inventory, &journal, 0, 79, 1);
+    let (mut inventory, event_log) = (node(2), EventLog::default());
+    xid(&mut inventory, &event_log, 0, 79, 1);
     for second in 2..2_000 {
-        xid(&mut inventory, &journal, 1, 13, second);
+        xid(&mut inventory, &event_log, 1, 13, second);
     }
-    let status = status_of(&inventory, &journal);
+    let status = status_of(&inventory, &event_log);
     assert_eq!(status.events.len(), 3, "{:#?}", status.events);
     assert_eq!((status.events[0].xid, status.events[0].times), (Some(13), 1_998));
 }
 
 #[test]
 fn the_journal_is_bounded() {
-    let journal = Journal::default();
+    let event_log = EventLog::default();
     for n in 0..1_000 {
-        journal.add(Happened::new(at(n), EventKind::Finding, format!("finding {n}")));
+        event_log.add(Happened::new(at(n), EventKind::Finding, format!("finding {n}")));
     }
-    let told = journal.told(Wall::new(at(1_000), SystemTime::UNIX_EPOCH), []);
+    let told = event_log.told(Wall::new(at(1_000), SystemTime::UNIX_EPOCH), []);
     assert_eq!((told.len(), told[0].message.as_str()), (256, "finding 999"));
 }
 
 #[test]
 fn a_gpu_that_is_gone_is_told_still() {
-    let (mut inventory, journal) = (node(2), Journal::default());
+    let (mut inventory, event_log) = (node(2), EventLog::default());
     let changes = inventory.apply(at(5), scan([0]));
-    journal.take(at(5), &changes, &inventory);
-    let status = status_of(&inventory, &journal);
+    event_log.take(at(5), &changes, &inventory);
+    let status = status_of(&inventory, &event_log);
     assert_eq!(status.gpus.len(), 2);
     assert_eq!(status.gpus[1].reasons[0].kind, "not_enumerated");
     assert_eq!(status.gpus[1].resources, [ResourceName::gpu().to_string()]);

@@ -4,12 +4,12 @@ use device::testing::node;
 use status::{Device, Finding, Holder, Status, table};
 
 use super::{status_of, xid};
-use crate::observe::journal::Journal;
+use crate::observe::event_log::EventLog;
 
 fn status() -> Status {
-    let (mut inventory, journal) = (node(3), Journal::default());
-    xid(&mut inventory, &journal, 1, 79, 40);
-    let mut status = status_of(&inventory, &journal);
+    let (mut inventory, event_log) = (node(3), EventLog::default());
+    xid(&mut inventory, &event_log, 1, 79, 40);
+    let mut status = status_of(&inventory, &event_log);
     status.holders_known = true;
     let holder =
         |pod: &str| Holder { namespace: "ml".into(), pod: pod.into(), container: "main".into() };

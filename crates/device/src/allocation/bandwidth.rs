@@ -1,7 +1,7 @@
 //! The whole GPUs of a resource as the search sees them: numbers in a matrix, sets as bit masks,
 //! and which GPUs are interchangeable.
 
-use super::leftover::{Effort, Leftover};
+use super::residual_value::{Effort, ResidualValue};
 use crate::names::Uuid;
 use crate::topology::{Pair, Topology};
 
@@ -15,7 +15,7 @@ const MOST_BANDWIDTH: u32 = 100_000;
 pub(super) type Mask = u64;
 
 /// Up to [`MOST_GPUS`] GPUs and what the search needs to know about them.
-pub(super) struct Machine {
+pub(super) struct BandwidthMatrix {
     count: usize,
     bandwidth: Vec<u32>,
     /// The GPUs of each NUMA node. Those of unknown node stand together, so that they cost a
@@ -24,10 +24,10 @@ pub(super) struct Machine {
     /// The GPUs that are interchangeable with each GPU, itself included.
     pub(super) twins: Vec<Mask>,
     /// What free GPUs are worth to those who come later.
-    pub(super) leftover: Leftover,
+    pub(super) leftover: ResidualValue,
 }
 
-impl Machine {
+impl BandwidthMatrix {
     /// The machine of these GPUs, at their positions. `None` if they are too many.
     pub(super) fn new(gpus: &[Uuid], topology: &Topology, effort: Effort) -> Option<Self> {
         let count = gpus.len();
@@ -58,7 +58,7 @@ impl Machine {
         });
         nodes.sort_unstable();
         nodes.dedup();
-        let leftover = Leftover::new(&twins, &bandwidth, effort);
+        let leftover = ResidualValue::new(&twins, &bandwidth, effort);
         Some(Self { count, bandwidth, nodes, twins, leftover })
     }
 

@@ -6,9 +6,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::leftover::Effort;
-use super::machine::Machine;
+use super::bandwidth::BandwidthMatrix;
 use super::policy::{Policies, WholeGpuPolicy};
+use super::residual_value::Effort;
 use crate::names::{DeviceId, Uuid};
 use crate::topology::Topology;
 
@@ -28,22 +28,22 @@ pub struct Entry {
 ///
 /// A device of the catalogue that a request does not name as available counts as in use, so a
 /// catalogue holds the devices of one resource and no others.
-pub struct Catalogue {
+pub struct AllocationIndex {
     pub(super) policies: Policies,
     pub(super) devices: Vec<Device>,
     pub(super) gpus: Vec<Gpu>,
-    pub(super) carriers: Vec<Carrier>,
+    pub(super) carriers: Vec<DeviceGroup>,
     /// The whole GPUs, unless the policy does not ask for a search or they are too many for one.
-    pub(super) machine: Option<Machine>,
-    /// Position in [`Catalogue::carriers`]. A request names thousands of replicas of a few of them.
+    pub(super) machine: Option<BandwidthMatrix>,
+    /// Position in [`AllocationIndex::carriers`]. A request names thousands of replicas of a few of them.
     by_uuid: HashMap<Uuid, usize, Quick>,
 }
 
-impl std::fmt::Debug for Catalogue {
+impl std::fmt::Debug for AllocationIndex {
     /// How much is in it: its tables are long and say nothing to a reader.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (devices, gpus) = (self.devices.len(), self.gpus.len());
-        f.debug_struct("Catalogue")
+        f.debug_struct("AllocationIndex")
             .field("devices", &devices)
             .field("gpus", &gpus)
             .finish_non_exhaustive()
@@ -54,16 +54,16 @@ impl std::fmt::Debug for Catalogue {
 pub(super) struct Device {
     pub(super) id: Arc<str>,
     replica: Option<u32>,
-    /// Position in [`Catalogue::gpus`].
+    /// Position in [`AllocationIndex::gpus`].
     pub(super) gpu: usize,
-    /// Position in [`Catalogue::carriers`].
+    /// Position in [`AllocationIndex::carriers`].
     pub(super) carrier: usize,
     /// Whether it is a GPU that is neither cut nor shared.
     pub(super) whole: bool,
 }
 
 /// What has a UUID of its own, a GPU or a MIG device, and one device or all replicas of one.
-pub(super) struct Carrier {
+pub(super) struct DeviceGroup {
     /// Position of the first of its devices, which follow each other by replica number.
     first: usize,
     /// How many there are.
@@ -78,7 +78,7 @@ pub(super) struct Gpu {
     pub(super) carriers: Range<usize>,
 }
 
-impl Catalogue {
+impl AllocationIndex {
     /// The catalogue of these devices, in any order. Of two entries with one id the last is taken.
     #[must_use]
     pub fn new(
@@ -89,7 +89,7 @@ impl Catalogue {
         Self::with(entries, topology, policies, Effort::Whole)
     }
 
-    /// The same with as much work as may be; [`Catalogue::is_postponed`] says whether some is left
+    /// The same with as much work as may be; [`AllocationIndex::is_postponed`] says whether some is left
     /// to do.
     pub(super) fn with(
         entries: impl IntoIterator<Item = Entry>,
@@ -131,7 +131,7 @@ impl Catalogue {
     /// Puts a device behind the last one, on the same GPU and carrier or on new ones.
     fn push(&mut self, id: &DeviceId, gpu: &Uuid, same_gpu: bool, same_carrier: bool) {
         if !same_carrier {
-            self.carriers.push(Carrier { first: self.devices.len(), devices: 0 });
+            self.carriers.push(DeviceGroup { first: self.devices.len(), devices: 0 });
             self.by_uuid.insert(id.uuid().clone(), self.carriers.len() - 1);
         }
         let (carrier, carriers) = (self.carriers.len() - 1, self.carriers.len());
@@ -154,7 +154,7 @@ impl Catalogue {
         order: &[(u32, Uuid, DeviceId)],
         topology: &Topology,
         effort: Effort,
-    ) -> Option<Machine> {
+    ) -> Option<BandwidthMatrix> {
         if !self.devices.iter().any(|device| device.whole) {
             return None;
         }
@@ -162,8 +162,8 @@ impl Catalogue {
         gpus.dedup();
         match self.policies.whole {
             WholeGpuPolicy::Index => None,
-            WholeGpuPolicy::Numa => Machine::new(&gpus, &topology.without_links(), effort),
-            WholeGpuPolicy::Optimal => Machine::new(&gpus, topology, effort),
+            WholeGpuPolicy::Numa => BandwidthMatrix::new(&gpus, &topology.without_links(), effort),
+            WholeGpuPolicy::Optimal => BandwidthMatrix::new(&gpus, topology, effort),
         }
     }
 
@@ -175,7 +175,7 @@ impl Catalogue {
     /// Where the device with this id stands.
     pub(super) fn find(&self, id: &str) -> Option<usize> {
         let (uuid, replica) = split(id)?;
-        let Carrier { first, devices } = *self.carriers.get(*self.by_uuid.get(uuid)?)?;
+        let DeviceGroup { first, devices } = *self.carriers.get(*self.by_uuid.get(uuid)?)?;
         // Replicas are numbered from 0 on, so nearly always it is there.
         let likely = first + replica.unwrap_or(0) as usize;
         if self
@@ -244,7 +244,7 @@ impl Hasher for QuickHasher {
 mod tests {
     use super::*;
 
-    fn catalogue(ids: &[&str]) -> Catalogue {
+    fn catalogue(ids: &[&str]) -> AllocationIndex {
         let entries = ids.iter().map(|id| {
             let id: DeviceId = id.parse().unwrap();
             Entry {
@@ -253,7 +253,7 @@ mod tests {
                 id,
             }
         });
-        Catalogue::new(entries, &Topology::default(), Policies::default())
+        AllocationIndex::new(entries, &Topology::default(), Policies::default())
     }
 
     #[test]

@@ -3,22 +3,22 @@
 //!
 //! Most catalogues take some microseconds to make. On the few machines with more than ten GPUs of
 //! which hardly two are interchangeable the value of what stays behind takes a tenth of a second:
-//! there the catalogue serves at once with that value estimated, and its [`Draft`] is handed out to
+//! there the catalogue serves at once with that value estimated, and its [`IndexBuild`] is handed out to
 //! be finished elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::catalogue::{Catalogue, Entry};
-use super::leftover::Effort;
+use super::index::{AllocationIndex, Entry};
 use super::policy::Policies;
+use super::residual_value::Effort;
 use crate::gpu::NumaNode;
 use crate::names::{PciBusId, ResourceName, Uuid};
 use crate::topology::{Finding, Links, Observation, ObservedGpu, Topology};
 
 /// Where a GPU is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct GpuLocation {
     /// Its identity.
     pub uuid: Uuid,
     /// NVML's index.
@@ -31,7 +31,7 @@ pub struct Place {
 
 /// All that a catalogue is made from.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Draft {
+pub struct IndexBuild {
     resource: ResourceName,
     entries: Vec<Entry>,
     topology: Arc<Topology>,
@@ -40,45 +40,45 @@ pub struct Draft {
 
 /// A catalogue that was postponed, with nothing left to do.
 #[derive(Debug)]
-pub struct Finished {
-    draft: Arc<Draft>,
-    catalogue: Catalogue,
+pub struct BuiltIndex {
+    draft: Arc<IndexBuild>,
+    catalogue: AllocationIndex,
 }
 
 /// The catalogues of a node and what they rest on.
 #[derive(Debug, Clone, Default)]
-pub struct Catalogues {
+pub struct AllocationIndexes {
     policies: Policies,
-    places: Vec<Place>,
+    places: Vec<GpuLocation>,
     links: Arc<Links>,
     topology: Arc<Topology>,
     findings: Vec<Finding>,
     /// Whether the links are others than those in the topology.
     stale: bool,
-    by_resource: BTreeMap<ResourceName, (Arc<Draft>, Arc<Catalogue>)>,
+    by_resource: BTreeMap<ResourceName, (Arc<IndexBuild>, Arc<AllocationIndex>)>,
 }
 
-impl Draft {
-    fn catalogue(&self, effort: Effort) -> Catalogue {
-        Catalogue::with(self.entries.iter().cloned(), &self.topology, self.policies, effort)
+impl IndexBuild {
+    fn catalogue(&self, effort: Effort) -> AllocationIndex {
+        AllocationIndex::with(self.entries.iter().cloned(), &self.topology, self.policies, effort)
     }
 
     /// Makes the whole catalogue, however long that takes.
     #[must_use]
-    pub fn finish(self: Arc<Self>) -> Finished {
+    pub fn finish(self: Arc<Self>) -> BuiltIndex {
         let catalogue = self.catalogue(Effort::Whole);
-        Finished { draft: self, catalogue }
+        BuiltIndex { draft: self, catalogue }
     }
 }
 
-impl Catalogues {
+impl AllocationIndexes {
     /// None yet.
     #[must_use]
     pub fn new(policies: Policies) -> Self {
         Self { policies, ..Self::default() }
     }
 
-    /// Chooses by other policies from the next [`Catalogues::offer`] on; says whether they are
+    /// Chooses by other policies from the next [`AllocationIndexes::offer`] on; says whether they are
     /// others.
     pub fn choose_by(&mut self, policies: Policies) -> bool {
         std::mem::replace(&mut self.policies, policies) != policies
@@ -86,7 +86,7 @@ impl Catalogues {
 
     /// The catalogue of a resource.
     #[must_use]
-    pub fn of(&self, resource: &ResourceName) -> Option<&Catalogue> {
+    pub fn of(&self, resource: &ResourceName) -> Option<&AllocationIndex> {
         self.by_resource.get(resource).map(|(_, catalogue)| &**catalogue)
     }
 
@@ -96,7 +96,7 @@ impl Catalogues {
         &self.topology
     }
 
-    /// Takes the links, for [`Catalogues::place`] to put together; says whether they are not what
+    /// Takes the links, for [`AllocationIndexes::place`] to put together; says whether they are not what
     /// they were.
     pub fn take(&mut self, links: Links) -> bool {
         let changed = *self.links != links;
@@ -108,7 +108,7 @@ impl Catalogues {
     }
 
     /// Puts places and links together; says what does not fit and was not said before.
-    pub fn place(&mut self, places: Vec<Place>) -> Vec<Finding> {
+    pub fn place(&mut self, places: Vec<GpuLocation>) -> Vec<Finding> {
         if !self.stale && self.places == places {
             return Vec::new();
         }
@@ -132,9 +132,13 @@ impl Catalogues {
 
     /// Makes the catalogue of a resource, unless the one that is there is of the same devices,
     /// topology and policies. The answer is its draft if there is more to do.
-    pub fn offer(&mut self, resource: &ResourceName, entries: Vec<Entry>) -> Option<Arc<Draft>> {
+    pub fn offer(
+        &mut self,
+        resource: &ResourceName,
+        entries: Vec<Entry>,
+    ) -> Option<Arc<IndexBuild>> {
         let (topology, policies) = (self.topology.clone(), self.policies);
-        let draft = Draft { resource: resource.clone(), entries, topology, policies };
+        let draft = IndexBuild { resource: resource.clone(), entries, topology, policies };
         if self.by_resource.get(resource).is_some_and(|(made, _)| **made == draft) {
             return None;
         }
@@ -145,7 +149,7 @@ impl Catalogues {
     }
 
     /// Takes a finished catalogue if its draft still holds.
-    pub fn finish(&mut self, finished: Finished) {
+    pub fn finish(&mut self, finished: BuiltIndex) {
         if let Some((draft, catalogue)) = self.by_resource.get_mut(&finished.draft.resource)
             && Arc::ptr_eq(draft, &finished.draft)
         {
@@ -161,8 +165,8 @@ mod tests {
     use crate::names::DeviceId;
     use crate::topology::PcieLevel;
 
-    fn places(gpus: u32) -> Vec<Place> {
-        let place = |index| Place {
+    fn places(gpus: u32) -> Vec<GpuLocation> {
+        let place = |index| GpuLocation {
             uuid: format!("GPU-{index}").parse().unwrap(),
             index,
             pci_bus_id: None,
@@ -171,8 +175,8 @@ mod tests {
         (0..gpus).map(place).collect()
     }
 
-    fn entries(places: &[Place]) -> Vec<Entry> {
-        let entry = |place: &Place| Entry {
+    fn entries(places: &[GpuLocation]) -> Vec<Entry> {
+        let entry = |place: &GpuLocation| Entry {
             id: DeviceId::whole(place.uuid.clone()),
             gpu: place.uuid.clone(),
             gpu_index: place.index,
@@ -181,14 +185,14 @@ mod tests {
     }
 
     /// Links by which no two GPUs are interchangeable, and neighbours are best together.
-    fn chain(places: &[Place]) -> Links {
+    fn chain(places: &[GpuLocation]) -> Links {
         let pair = |at: usize| (places[at].uuid.clone(), places[at + 1].uuid.clone());
         let ancestors =
             (0..places.len() - 1).map(|at| (pair(at), PcieLevel::SingleSwitch)).collect();
         Links { ancestors, ..Links::default() }
     }
 
-    fn answer(catalogues: &Catalogues, size: i32) -> Vec<String> {
+    fn answer(catalogues: &AllocationIndexes, size: i32) -> Vec<String> {
         let available: Vec<String> =
             entries(&catalogues.places).iter().map(|entry| entry.id.to_string()).collect();
         let request = Request { available: &available, must_include: &[], size };
@@ -198,9 +202,11 @@ mod tests {
 
     #[test]
     fn a_catalogue_is_made_anew_only_when_something_has_changed() {
-        let (mut catalogues, gpu) = (Catalogues::new(Policies::default()), ResourceName::gpu());
-        let made =
-            |catalogues: &Catalogues| Arc::as_ptr(&catalogues.by_resource[&ResourceName::gpu()].1);
+        let (mut catalogues, gpu) =
+            (AllocationIndexes::new(Policies::default()), ResourceName::gpu());
+        let made = |catalogues: &AllocationIndexes| {
+            Arc::as_ptr(&catalogues.by_resource[&ResourceName::gpu()].1)
+        };
         catalogues.place(places(4));
         assert_eq!(catalogues.offer(&gpu, entries(&places(4))), None);
         let first = made(&catalogues);
@@ -224,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_large_irregular_machine_is_served_at_once_and_finished_elsewhere() {
-        let (mut catalogues, gpu) = (Catalogues::new(Policies::default()), ResourceName::gpu());
+        let (mut catalogues, gpu) =
+            (AllocationIndexes::new(Policies::default()), ResourceName::gpu());
         catalogues.take(chain(&places(12)));
         catalogues.place(places(12));
         let draft =
@@ -238,7 +245,8 @@ mod tests {
 
     #[test]
     fn what_is_finished_too_late_is_left() {
-        let (mut catalogues, gpu) = (Catalogues::new(Policies::default()), ResourceName::gpu());
+        let (mut catalogues, gpu) =
+            (AllocationIndexes::new(Policies::default()), ResourceName::gpu());
         catalogues.take(chain(&places(12)));
         catalogues.place(places(12));
         let draft = catalogues.offer(&gpu, entries(&places(12))).unwrap();
@@ -250,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_finding_is_told_once() {
-        let mut catalogues = Catalogues::new(Policies::default());
+        let mut catalogues = AllocationIndexes::new(Policies::default());
         let mut twins = places(2);
         let bus: PciBusId = "0000:01:00.0".parse().unwrap();
         twins.iter_mut().for_each(|place| place.pci_bus_id = Some(bus));

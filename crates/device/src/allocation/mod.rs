@@ -4,24 +4,24 @@
 //! Pure and never an error: an error would fail the pod's admission, and any answer is better than
 //! that. What is odd about a request is answered as well as it can be and said in a [`Note`].
 
-mod catalogue;
-mod catalogues;
-mod leftover;
-mod machine;
+mod bandwidth;
+mod index;
+mod indexes;
 mod note;
 mod policy;
 mod request;
+mod residual_value;
 mod score;
 mod search;
 mod shared;
 
-pub use catalogue::{Catalogue, Entry};
-pub use catalogues::{Catalogues, Draft, Finished, Place};
+pub use index::{AllocationIndex, Entry};
+pub use indexes::{AllocationIndexes, BuiltIndex, GpuLocation, IndexBuild};
 pub use note::Note;
 pub use policy::{Policies, PolicyError, SharedPolicy, WholeGpuPolicy};
 pub use request::Request;
 
-use machine::Mask;
+use bandwidth::Mask;
 use request::Resolved;
 
 /// The answer to a request.
@@ -37,7 +37,7 @@ pub struct Preferred<'a> {
 /// The devices that a request had best get.
 #[must_use]
 pub fn preferred<'a, S: AsRef<str>>(
-    catalogue: &'a Catalogue,
+    catalogue: &'a AllocationIndex,
     request: &Request<'a, S>,
 ) -> Preferred<'a> {
     let mut notes = Vec::new();
@@ -69,7 +69,7 @@ pub fn preferred<'a, S: AsRef<str>>(
 
 /// Chooses `wanted` of the free devices, of which there are at least so many.
 fn choose(
-    catalogue: &Catalogue,
+    catalogue: &AllocationIndex,
     resolved: &Resolved<'_>,
     wanted: usize,
     notes: &mut Vec<Note>,

@@ -1,6 +1,6 @@
 //! A request as the kubelet sends it, and what is left of it when every id has been looked up.
 
-use super::catalogue::Catalogue;
+use super::index::AllocationIndex;
 use super::note::Note;
 
 /// What is asked for: texts as they came, since even those that are no device id get an answer.
@@ -37,7 +37,7 @@ struct Named {
 impl<'a> Resolved<'a> {
     /// Looks up all ids, and notes what is odd about them.
     pub(super) fn of<S: AsRef<str>>(
-        catalogue: &Catalogue,
+        catalogue: &AllocationIndex,
         request: &Request<'a, S>,
         notes: &mut Vec<Note>,
     ) -> Self {

@@ -6,7 +6,7 @@
 //! is as good. On the hybrid cube mesh it is not: it sees no islands, and in
 //! `examples/placement.rs` it put 8.9 % of the jobs astray where this puts 5.2 %.
 
-use super::machine::{Mask, bits};
+use super::bandwidth::{Mask, bits};
 
 /// The sizes of the jobs to come. Powers of two are what training asks for and what machines are
 /// built of; a size of 1 needs no link and 16 leaves nothing.
@@ -34,7 +34,7 @@ pub(super) enum Effort {
 ///
 /// The key of a free set is a number in a mixed base with one digit for each class of
 /// interchangeable GPUs, so the key of a set without some of its GPUs is a subtraction.
-pub(super) struct Leftover {
+pub(super) struct ResidualValue {
     /// What each GPU adds to the key.
     weights: Vec<usize>,
     /// The value by key; empty if there would be too many.
@@ -43,7 +43,7 @@ pub(super) struct Leftover {
     pub(super) postponed: bool,
 }
 
-impl Leftover {
+impl ResidualValue {
     /// The table for a machine: the interchangeable GPUs of each GPU, and the bandwidths row by
     /// row.
     pub(super) fn new(twins: &[Mask], bandwidth: &[u32], effort: Effort) -> Self {

@@ -5,7 +5,7 @@
 //!    slowest link, so the worst pair is what the job gets.
 //! 2. **The sum of the bandwidths** between all of them: among sets that are equally good at their
 //!    worst, the one with more to spare.
-//! 3. **What stays behind**, in links ([`super::leftover`]): the free GPUs are worth what jobs of
+//! 3. **What stays behind**, in links ([`super::residual_value`]): the free GPUs are worth what jobs of
 //!    2, 4 and 8 could make of them, so no pair or island is broken while a whole one or an odd one
 //!    serves. It comes after the job's own links: a job runs for hours on what it is given, and who
 //!    comes next is a guess.
@@ -20,8 +20,8 @@
 
 use std::cmp::Reverse;
 
-use super::leftover;
-use super::machine::{Machine, Mask};
+use super::bandwidth::{BandwidthMatrix, Mask};
+use super::residual_value;
 
 /// What is compared first: points 1 to 3. It is at hand for every set that the search looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,11 +44,11 @@ pub(super) struct Places {
 
 impl Places {
     /// The places of the chosen and of those that stay free.
-    pub(super) fn of(machine: &Machine, chosen: Mask, left: Mask) -> Self {
+    pub(super) fn of(machine: &BandwidthMatrix, chosen: Mask, left: Mask) -> Self {
         let on = |node: &Mask, set: Mask| (node & set).count_ones();
         Self {
             nodes: Reverse(machine.nodes.iter().map(|node| on(node, chosen).min(1)).sum()),
-            left: machine.nodes.iter().map(|node| leftover::on_node(on(node, left))).sum(),
+            left: machine.nodes.iter().map(|node| residual_value::on_node(on(node, left))).sum(),
             // Of two sets of one size, the one with the lowest index that is not in both comes
             // first.
             order: chosen.reverse_bits(),

@@ -9,7 +9,7 @@
 
 use std::cmp::Reverse;
 
-use super::machine::{MOST_GPUS, Machine, Mask, bits};
+use super::bandwidth::{BandwidthMatrix, MOST_GPUS, Mask, bits};
 use super::score::{Links, Places, Score};
 
 /// Most sets looked at, partial ones included. 16 GPUs have fewer subsets than this, so up to there
@@ -26,7 +26,7 @@ pub(super) struct Found {
 /// The best `size` GPUs of `free`, among them all of `must`, which are free too.
 ///
 /// `size` is at least the number of `must` and at most that of `free`.
-pub(super) fn best(machine: &Machine, free: Mask, must: Mask, size: usize) -> Found {
+pub(super) fn best(machine: &BandwidthMatrix, free: Mask, must: Mask, size: usize) -> Found {
     let mut search = Search::new(machine, free, must, size);
     let start = search.start(must);
     search.greedy(start);
@@ -55,7 +55,7 @@ struct Reach {
 }
 
 struct Search<'a> {
-    machine: &'a Machine,
+    machine: &'a BandwidthMatrix,
     free: Mask,
     /// Free and not chosen beforehand.
     open: Mask,
@@ -75,7 +75,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(machine: &'a Machine, free: Mask, must: Mask, size: usize) -> Self {
+    fn new(machine: &'a BandwidthMatrix, free: Mask, must: Mask, size: usize) -> Self {
         let open = free & !must;
         let lower = |gpu: usize| machine.twins[gpu] & open & ((1 << gpu) - 1);
         Self {
@@ -259,7 +259,7 @@ impl<'a> Search<'a> {
 
 /// For each GPU the sums of its greatest bandwidths to free ones: of none, of one, and so on up to
 /// one less than `size`.
-fn greatest(machine: &Machine, free: Mask, size: usize) -> Vec<u32> {
+fn greatest(machine: &BandwidthMatrix, free: Mask, size: usize) -> Vec<u32> {
     let mut sums = vec![0; machine.count() * size];
     for gpu in bits(free) {
         let mut row = [0; MOST_GPUS];

@@ -8,7 +8,7 @@
 //!   one piece. Where nothing fits, the GPU with the most room comes first, so that the request
 //!   lies on the fewest. A GPU that the request is on already is filled before another is begun.
 
-use super::catalogue::Catalogue;
+use super::index::AllocationIndex;
 use super::policy::SharedPolicy;
 
 /// The devices chosen beside those that must be.
@@ -32,7 +32,7 @@ struct Group {
 /// Chooses `wanted` of the free devices, or all if there are fewer. Both lists are in the
 /// catalogue's order.
 pub(super) fn pick(
-    catalogue: &Catalogue,
+    catalogue: &AllocationIndex,
     must: &[usize],
     free: &[usize],
     wanted: usize,

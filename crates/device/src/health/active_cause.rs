@@ -9,7 +9,7 @@ use super::xid::Class;
 
 /// By which rule a cause goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lift {
+pub(super) enum ClearRule {
     /// Its own source takes it back, at once.
     Source,
     /// Clean polls: what it says is read anew each time.
@@ -53,7 +53,7 @@ pub(super) struct Poll {
     /// When the asking began.
     pub at: Moment,
     /// What the driver asks for.
-    pub driver: DriverSays,
+    pub driver: RecoveryState,
     /// Whether the remapped rows were read.
     pub rows: bool,
     /// Whether the fabric was read.
@@ -64,7 +64,7 @@ pub(super) struct Poll {
 
 /// What a poll says about the recovery action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DriverSays {
+pub(super) enum RecoveryState {
     /// It was not read, or the read failed.
     Nothing,
     /// The driver has none.
@@ -77,7 +77,7 @@ pub(super) enum DriverSays {
 
 /// A cause that is held against a GPU.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(super) struct ActiveCause {
     pub cause: Cause,
     pub stage: Stage,
     remembered: bool,
@@ -92,11 +92,11 @@ impl Poll {
     pub(super) fn of(at: Moment, reading: &Reading, thresholds: &Thresholds) -> Self {
         let driver = match &reading.recovery_action {
             Some(Ok(action)) if action.weight(thresholds) == Some(Weight::Unhealthy) => {
-                DriverSays::Asks
+                RecoveryState::Asks
             }
-            Some(Ok(_)) => DriverSays::Clear,
-            Some(Err(error)) if error.code.is_unsupported() => DriverSays::NoField,
-            Some(Err(_)) | None => DriverSays::Nothing,
+            Some(Ok(_)) => RecoveryState::Clear,
+            Some(Err(error)) if error.code.is_unsupported() => RecoveryState::NoField,
+            Some(Err(_)) | None => RecoveryState::Nothing,
         };
         let probe = match &reading.probe {
             Some(Ok(())) => true,
@@ -114,7 +114,7 @@ impl Poll {
     }
 }
 
-impl Held {
+impl ActiveCause {
     pub(super) fn new(cause: Cause, now: Moment) -> Self {
         Self { cause, stage: Stage::Standing, remembered: false, since: now, last: now, clean: 0 }
     }
@@ -124,7 +124,7 @@ impl Held {
         Self { stage, remembered: true, ..Self::new(cause, now) }
     }
 
-    pub(super) fn lift(&self) -> Lift {
+    pub(super) fn lift(&self) -> ClearRule {
         lift(&self.cause)
     }
 
@@ -139,7 +139,7 @@ impl Held {
     }
 
     /// Polls are in a row only if nothing failed between them.
-    pub(super) fn break_row(&mut self) {
+    pub(super) fn reset_streak(&mut self) {
         self.clean = 0;
     }
 
@@ -151,7 +151,7 @@ impl Held {
 
     /// The GPU is listed by a new enumeration.
     pub(super) fn returned(&mut self, now: Moment) {
-        if now >= self.last && self.lift() == Lift::Return {
+        if now >= self.last && self.lift() == ClearRule::Return {
             self.stage = Stage::Repaired;
         }
     }
@@ -171,22 +171,24 @@ impl Held {
     fn is_answered_by(&self, poll: &Poll, thresholds: &Thresholds) -> bool {
         let repaired = self.stage == Stage::Repaired;
         match self.lift() {
-            Lift::Source => false,
-            Lift::Polls => match self.cause {
+            ClearRule::Source => false,
+            ClearRule::Polls => match self.cause {
                 Cause::Fabric(_) => poll.fabric,
                 Cause::RowRemapPending => poll.rows,
                 _ => true,
             },
-            Lift::Driver => match poll.driver {
-                DriverSays::Clear => true,
-                DriverSays::NoField => {
+            ClearRule::Driver => match poll.driver {
+                RecoveryState::Clear => true,
+                RecoveryState::NoField => {
                     repaired
                         || thresholds.quiet.is_some_and(|quiet| poll.at.since(self.last) >= quiet)
                 }
-                DriverSays::Nothing | DriverSays::Asks => false,
+                RecoveryState::Nothing | RecoveryState::Asks => false,
             },
-            Lift::Repair if self.cause == Cause::RowRemapFailure => repaired && poll.rows,
-            Lift::Return | Lift::Repair | Lift::Judgement | Lift::Boot => repaired,
+            ClearRule::Repair if self.cause == Cause::RowRemapFailure => repaired && poll.rows,
+            ClearRule::Return | ClearRule::Repair | ClearRule::Judgement | ClearRule::Boot => {
+                repaired
+            }
         }
     }
 
@@ -196,38 +198,38 @@ impl Held {
 }
 
 /// The rule of each cause.
-pub(super) fn lift(cause: &Cause) -> Lift {
+pub(super) fn lift(cause: &Cause) -> ClearRule {
     match cause {
-        Cause::Quarantined(_) | Cause::Node(_) => Lift::Source,
+        Cause::Quarantined(_) | Cause::Node(_) => ClearRule::Source,
         Cause::Fabric(_)
         | Cause::RowRemapPending
         | Cause::NvmlError(_)
-        | Cause::NvmlUnresponsive { .. } => Lift::Polls,
-        Cause::RecoveryAction(_) | Cause::ResetRequired => Lift::Driver,
+        | Cause::NvmlUnresponsive { .. } => ClearRule::Polls,
+        Cause::RecoveryAction(_) | Cause::ResetRequired => ClearRule::Driver,
         Cause::Xid { xid, .. } => match xid.class() {
-            Class::Lost => Lift::Return,
-            Class::Sticky => Lift::Boot,
-            _ => Lift::Driver,
+            Class::Lost => ClearRule::Return,
+            Class::Sticky => ClearRule::Boot,
+            _ => ClearRule::Driver,
         },
-        Cause::Lost | Cause::NotEnumerated => Lift::Return,
-        Cause::InfoRomCorrupted | Cause::RowRemapFailure => Lift::Repair,
-        Cause::Relapses(_) => Lift::Judgement,
+        Cause::Lost | Cause::NotEnumerated => ClearRule::Return,
+        Cause::InfoRomCorrupted | Cause::RowRemapFailure => ClearRule::Repair,
+        Cause::Relapses(_) => ClearRule::Judgement,
     }
 }
 
 /// Whether evidence of this kind speaks for a cause with this rule being over.
-pub(super) fn accepts(lift: Lift, evidence: Evidence) -> bool {
+pub(super) fn accepts(lift: ClearRule, evidence: Evidence) -> bool {
     match lift {
-        Lift::Driver | Lift::Repair => true,
-        Lift::Judgement => evidence != Evidence::GoneAndBack,
-        Lift::Boot => matches!(evidence, Evidence::NewBoot | Evidence::Operator),
+        ClearRule::Driver | ClearRule::Repair => true,
+        ClearRule::Judgement => evidence != Evidence::GoneAndBack,
+        ClearRule::Boot => matches!(evidence, Evidence::NewBoot | Evidence::Operator),
         // A GPU that is gone comes back by being listed, whatever anybody says.
-        Lift::Source | Lift::Polls | Lift::Return => false,
+        ClearRule::Source | ClearRule::Polls | ClearRule::Return => false,
     }
 }
 
 /// Whether a cause is a failure of the GPU itself, rather than of its surroundings or a word about
 /// it: only those count as relapses.
 pub(super) fn is_of_the_gpu(cause: &Cause) -> bool {
-    !matches!(lift(cause), Lift::Source | Lift::Polls)
+    !matches!(lift(cause), ClearRule::Source | ClearRule::Polls)
 }

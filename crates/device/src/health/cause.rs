@@ -121,10 +121,10 @@ impl Cause {
 
     /// A word for machines, one of a fixed set.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Node(fault) => fault.word(),
-            _ => self.kind().word(),
+            Self::Node(fault) => fault.as_str(),
+            _ => self.kind().as_str(),
         }
     }
 }
@@ -150,7 +150,7 @@ impl Kind {
 
     /// A word for machines.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Quarantined => "external",
             Self::Fabric => "fabric",
@@ -185,7 +185,7 @@ impl NodeFault {
 
     /// A word for machines.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::DriverNotLoaded => "driver_not_loaded",
             Self::LibraryMismatch => "library_mismatch",

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::active_cause::{ActiveCause, ClearRule, Poll, Stage, accepts, is_of_the_gpu};
 use super::cause::{Cause, Kind};
-use super::held::{Held, Lift, Poll, Stage, accepts, is_of_the_gpu};
 use super::observation::{Change, Evidence};
 use super::reason::{Moment, Reason};
 use super::scope::{Offered, Scope};
@@ -19,7 +19,7 @@ type Key = (Kind, Option<(Xid, Scope)>);
 /// The causes held against one GPU.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Causes {
-    held: BTreeMap<Key, Held>,
+    held: BTreeMap<Key, ActiveCause>,
     /// Whether the GPU failed and recovered since there was last evidence of a repair…
     recovered: bool,
     /// …and when it failed again.
@@ -28,7 +28,10 @@ pub(super) struct Causes {
 
 impl Causes {
     pub(super) fn reasons(&self, device: Offered) -> impl Iterator<Item = Reason> {
-        self.held.values().filter(move |held| held.cause.scope().covers(device)).map(Held::reason)
+        self.held
+            .values()
+            .filter(move |held| held.cause.scope().covers(device))
+            .map(ActiveCause::reason)
     }
 
     pub(super) fn has(&self, kind: Kind) -> bool {
@@ -37,7 +40,9 @@ impl Causes {
 
     /// Whether one of them waits for NVML to list the GPU anew.
     pub(super) fn wait_for_return(&self) -> bool {
-        self.held.values().any(|held| held.lift() == Lift::Return && held.stage == Stage::Standing)
+        self.held
+            .values()
+            .any(|held| held.lift() == ClearRule::Return && held.stage == Stage::Standing)
     }
 
     /// Holds a cause against the GPU, or holds it once more.
@@ -57,7 +62,7 @@ impl Causes {
             return;
         }
         let failed = is_of_the_gpu(&cause);
-        self.held.insert(key(&cause), Held::new(cause.clone(), now));
+        self.held.insert(key(&cause), ActiveCause::new(cause.clone(), now));
         change.raised.push(cause);
         if failed && !had_failed && self.recovered {
             self.relapsed(now, thresholds, change);
@@ -109,8 +114,8 @@ impl Causes {
     }
 
     /// Something failed: the clean polls so far are not in a row with those to come.
-    pub(super) fn break_rows(&mut self) {
-        self.held.values_mut().for_each(Held::break_row);
+    pub(super) fn reset_streaks(&mut self) {
+        self.held.values_mut().for_each(ActiveCause::reset_streak);
     }
 
     /// A new enumeration lists the GPU.
@@ -120,7 +125,7 @@ impl Causes {
 
     pub(super) fn repaired(&mut self, now: Moment, evidence: Evidence) {
         self.held.values_mut().for_each(|held| held.repaired(evidence, now));
-        if accepts(Lift::Judgement, evidence) {
+        if accepts(ClearRule::Judgement, evidence) {
             self.recovered = false;
             self.relapses.clear();
         }
@@ -147,9 +152,11 @@ impl Causes {
     }
 
     /// Holds a cause that is known from before this process started.
-    pub(super) fn recall(&mut self, now: Moment, cause: Cause, repaired: bool) {
+    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) {
         let cause = self.bounded(cause);
-        self.held.entry(key(&cause)).or_insert_with(|| Held::remembered(cause, repaired, now));
+        self.held
+            .entry(key(&cause))
+            .or_insert_with(|| ActiveCause::remembered(cause, repaired, now));
     }
 }
 

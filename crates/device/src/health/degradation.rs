@@ -33,7 +33,7 @@ impl Degradation {
 
     /// A word for machines.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::RowRemapPending => "row_remap_pending",
             Self::ContainedError => "contained_error",

@@ -17,7 +17,7 @@
 //! or when there is evidence of a repair: a query that happens to work is neither. And memory is
 //! bounded, whatever NVML sends.
 
-mod attention;
+mod active_cause;
 mod catalogue;
 mod cause;
 mod causes;
@@ -25,14 +25,14 @@ mod code;
 mod degradation;
 mod event;
 mod fabric;
-mod held;
 mod node;
 mod observation;
 mod overrides;
+mod persisted;
 mod policy;
+mod read_schedule;
 mod reason;
 mod recovery;
-mod remembered;
 mod scope;
 mod tally;
 mod thresholds;
@@ -51,10 +51,10 @@ pub use fabric::{Fabric, FabricFault, FabricState};
 pub use node::{NodeHealth, NodeObservation};
 pub use observation::{Change, Evidence, Notice, Observation, Reading, RemappedRows};
 pub use overrides::{Overrides, XidList};
+pub use persisted::{Epoch, PersistedHealth, RememberedCause};
 pub use policy::{Action, Critical, Finding, Policy, Rules, UnknownAction};
 pub use reason::{Health, Moment, Reason, Reasons};
 pub use recovery::RecoveryAction;
-pub use remembered::{Epoch, Remembered, RememberedCause};
 pub use scope::{Offered, Scope};
 pub use thresholds::{Relapses, Thresholds, Weight};
 pub use transitions::Transitions;

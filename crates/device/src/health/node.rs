@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::cause::{Cause, NodeFault};
 use super::observation::{Change, Observation};
+use super::persisted::{Epoch, PersistedHealth, RememberedCause, outlives};
 use super::policy::{Finding, Policy};
 use super::reason::{Health, Moment, Reason};
-use super::remembered::{Epoch, Remembered, RememberedCause, outlives};
 use super::scope::Offered;
 use super::transitions::{AllTransitions, Transitions};
 use super::verdict::GpuHealth;
@@ -62,7 +62,7 @@ impl NodeHealth {
 
     /// Recalls what was remembered, as far as it still holds in this boot and load of the driver
     /// and under this policy. Before the first enumeration.
-    pub fn recall(&mut self, now: Moment, remembered: &Remembered) -> Vec<Finding> {
+    pub fn restore(&mut self, now: Moment, remembered: &PersistedHealth) -> Vec<Finding> {
         let evidence = self.epoch.evidence_since(&remembered.epoch);
         if self.epoch.boot == remembered.epoch.boot && self.epoch.driver.is_none() {
             self.epoch.driver.clone_from(&remembered.epoch.driver);
@@ -73,7 +73,7 @@ impl NodeHealth {
                 match remembered.cause() {
                     Some(cause) if outlives(&cause, evidence) => {
                         let gpu = self.gpus.entry(uuid.clone()).or_default();
-                        gpu.recall(now, cause, remembered.repaired, &self.policy);
+                        gpu.restore(now, cause, remembered.repaired, &self.policy);
                     }
                     Some(_) => {}
                     None => findings.push(Finding::UnknownCause {
@@ -89,14 +89,14 @@ impl NodeHealth {
         findings
     }
 
-    /// What to remember. It changes only when causes do.
+    /// What to persist. It changes only when causes do.
     #[must_use]
-    pub fn remember(&self) -> Remembered {
+    pub fn persist(&self) -> PersistedHealth {
         let causes = |gpu: &GpuHealth| -> Vec<_> {
             gpu.memory().map(|(cause, repaired)| RememberedCause::of(cause, repaired)).collect()
         };
         let gpus = self.gpus.iter().map(|(uuid, gpu)| (uuid.clone(), causes(gpu)));
-        Remembered {
+        PersistedHealth {
             epoch: self.epoch.clone(),
             gpus: gpus.filter(|(_, causes)| !causes.is_empty()).collect(),
         }
@@ -151,7 +151,7 @@ impl NodeHealth {
     /// Judges by another policy from now on. A cause that no longer counts is over, and a state
     /// that was borne with and counts now is held against its GPU. An Xid that was let pass is not:
     /// only those to come are judged by the new rules. Gives what changed, by physical GPU.
-    pub fn judge_by(&mut self, now: Moment, policy: Policy) -> BTreeMap<Uuid, Change> {
+    pub fn set_health_policy(&mut self, now: Moment, policy: Policy) -> BTreeMap<Uuid, Change> {
         if self.policy == policy {
             return BTreeMap::new();
         }
@@ -160,7 +160,7 @@ impl NodeHealth {
         let mut changes: BTreeMap<_, _> = self
             .gpus
             .iter_mut()
-            .map(|(uuid, gpu)| (uuid.clone(), gpu.judge_by(now, policy)))
+            .map(|(uuid, gpu)| (uuid.clone(), gpu.set_health_policy(now, policy)))
             .collect();
         changes.retain(|_, change| !change.is_empty());
         changes

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::active_cause::{accepts, lift};
 use super::cause::{Cause, Kind};
-use super::held::{accepts, lift};
 use super::observation::Evidence;
 use super::recovery::RecoveryAction;
 use super::scope::Scope;
@@ -22,9 +22,9 @@ pub struct Epoch {
     pub driver: Option<String>,
 }
 
-/// The causes to remember, by GPU.
+/// The causes to persist, by GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Remembered {
+pub struct PersistedHealth {
     /// When they were held.
     pub epoch: Epoch,
     /// The causes of each GPU that has any.
@@ -34,7 +34,7 @@ pub struct Remembered {
 /// One remembered cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RememberedCause {
-    /// `Kind::word`.
+    /// `Kind::as_str`.
     pub kind: String,
     /// The Xid, the value of the recovery action, or how often the GPU relapsed.
     pub number: Option<u32>,
@@ -75,7 +75,7 @@ impl RememberedCause {
             }
         };
         Self {
-            kind: cause.kind().word().to_owned(),
+            kind: cause.kind().as_str().to_owned(),
             number,
             gpu_instance,
             compute_instance,
@@ -83,7 +83,7 @@ impl RememberedCause {
         }
     }
 
-    /// The cause, if this program knows it and would remember it.
+    /// The cause, if this program knows it and would persist it.
     pub(super) fn cause(&self) -> Option<Cause> {
         let scope = match (self.gpu_instance, self.compute_instance) {
             (None, _) => Scope::Gpu,
@@ -92,7 +92,7 @@ impl RememberedCause {
                 Scope::ComputeInstance(Placement { gpu_instance, compute_instance })
             }
         };
-        match Kind::ALL.into_iter().find(|kind| kind.word() == self.kind)? {
+        match Kind::ALL.into_iter().find(|kind| kind.as_str() == self.kind)? {
             Kind::Xid => self.number.map(|number| Cause::Xid { xid: Xid(number), scope }),
             Kind::ResetRequired => Some(Cause::ResetRequired),
             Kind::RecoveryAction => {

@@ -41,7 +41,7 @@ impl Action {
         }
     }
 
-    fn word(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Ignore => "ignore",
             Self::Event => "event",
@@ -53,7 +53,7 @@ impl Action {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.as_str())
     }
 }
 
@@ -68,7 +68,7 @@ impl FromStr for Action {
     fn from_str(text: &str) -> Result<Self, UnknownAction> {
         Self::ALL
             .into_iter()
-            .find(|action| action.word() == text)
+            .find(|action| action.as_str() == text)
             .ok_or_else(|| UnknownAction(text.to_owned()))
     }
 }

@@ -15,7 +15,7 @@ const SPACING: Duration = Duration::from_millis(200);
 
 /// The reads that are due, and how long the GPU is under suspicion.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Attention {
+pub(super) struct ReadSchedule {
     read: Option<Moment>,
     /// The last read that was due.
     prompted: Option<Moment>,
@@ -23,9 +23,9 @@ pub(super) struct Attention {
     suspect_until: Option<Moment>,
 }
 
-impl Attention {
+impl ReadSchedule {
     /// Something happened: the GPU's own view of itself is worth a read.
-    pub(super) fn look(&mut self, now: Moment, suspicion: Duration) {
+    pub(super) fn schedule(&mut self, now: Moment, suspicion: Duration) {
         let spaced = self.prompted.map_or(now, |read| now.max(read.after(SPACING)));
         let soon = self.due.first().map_or(spaced, |due| spaced.min(*due));
         let later = AGAIN.into_iter().chain([suspicion]).map(|time| now.after(time));
@@ -34,7 +34,7 @@ impl Attention {
 
     /// Something serious happened: until the suspicion ends, a read that fails counts at once.
     pub(super) fn suspect(&mut self, now: Moment, suspicion: Duration) {
-        self.look(now, suspicion);
+        self.schedule(now, suspicion);
         self.suspect_until = self.suspect_until.max(Some(now.after(suspicion)));
     }
 

@@ -3,15 +3,15 @@
 
 use std::collections::btree_map::{BTreeMap, Entry};
 
-use super::attention::Attention;
+use super::active_cause::Poll;
 use super::cause::{Cause, Kind};
 use super::causes::Causes;
 use super::code::{NvmlError, ReturnCode};
 use super::degradation::Degradation;
 use super::fabric::Fabric;
-use super::held::Poll;
 use super::observation::{Change, Evidence, Notice, Observation, Reading, RemappedRows};
 use super::policy::{Action, Policy};
+use super::read_schedule::ReadSchedule;
 use super::reason::{Health, Moment, Reason};
 use super::recovery::RecoveryAction;
 use super::scope::{Offered, Scope};
@@ -25,7 +25,7 @@ use super::xid::{Class, Xid};
 ///             a cause is raised                        the last cause is lifted
 ///   Healthy ────────────────────▶ Unhealthy(causes) ─────────────────────────────▶ Healthy
 ///                                   │        ▲
-///                                   └────────┘ causes come and go, each by its own rule (`Lift` in held.rs);
+///                                   └────────┘ causes come and go, each by its own rule (`ClearRule` in held.rs);
 ///                                              none lifts or lowers another
 /// ```
 ///
@@ -45,7 +45,7 @@ pub struct GpuHealth {
     missed: u32,
     /// Calls or readings in a row that failed without naming a state of the GPU.
     refused: u32,
-    attention: Attention,
+    reads: ReadSchedule,
     tally: Tally,
 }
 
@@ -110,7 +110,7 @@ impl GpuHealth {
     /// When to read the GPU next, beside the polls: its recovery action and remapped rows.
     #[must_use]
     pub fn next_reading(&self) -> Option<Moment> {
-        self.attention.next()
+        self.reads.next()
     }
 
     /// Whether it waits for a new initialisation of NVML that lists its UUID.
@@ -127,7 +127,7 @@ impl GpuHealth {
     }
 
     /// Judges what is known by another policy; what that looks at anew is read at once.
-    pub(super) fn judge_by(&mut self, now: Moment, policy: &Policy) -> Change {
+    pub(super) fn set_health_policy(&mut self, now: Moment, policy: &Policy) -> Change {
         let mut change = Change::default();
         self.causes.drop_unless(|cause| stands(cause, policy), &mut change);
         if let Field::Says(action) = self.field {
@@ -139,7 +139,7 @@ impl GpuHealth {
         let pending = self.degradations.contains_key(&Degradation::RowRemapPending);
         self.row_remap_pending(now, pending, policy, &mut change);
         if !policy.is_off() {
-            self.attention.look(now, policy.thresholds().suspicion);
+            self.reads.schedule(now, policy.thresholds().suspicion);
         }
         change
     }
@@ -155,7 +155,7 @@ impl GpuHealth {
             Observation::Xid { xid, scope } => self.xid(now, xid, scope, policy, change),
             Observation::Event(event) => {
                 if event.is_alarm() && !policy.is_off() {
-                    self.attention.suspect(now, policy.thresholds().suspicion);
+                    self.reads.suspect(now, policy.thresholds().suspicion);
                 }
             }
             Observation::Poll(reading) => {
@@ -190,17 +190,17 @@ impl GpuHealth {
         let unhealthy = match policy.action(xid) {
             Action::Ignore => return,
             Action::Event => {
-                self.attention.look(now, suspicion);
+                self.reads.schedule(now, suspicion);
                 false
             }
             Action::RecoveryAction => {
-                self.attention.suspect(now, suspicion);
+                self.reads.suspect(now, suspicion);
                 let has_field = matches!(self.field, Field::Says(_));
                 !has_field
                     && matches!(class, Class::Presumed | Class::Fatal | Class::Sticky | Class::Lost)
             }
             Action::Unhealthy => {
-                self.attention.suspect(now, suspicion);
+                self.reads.suspect(now, suspicion);
                 true
             }
         };
@@ -217,7 +217,7 @@ impl GpuHealth {
 
     /// Takes in the answers of the GPU.
     fn read(&mut self, now: Moment, reading: &Reading, policy: &Policy, change: &mut Change) {
-        self.attention.read(now);
+        self.reads.read(now);
         self.missed = 0;
         let mut errors = Vec::new();
         match &reading.recovery_action {
@@ -312,8 +312,8 @@ impl GpuHealth {
     /// suspicion.
     fn refused(&mut self, now: Moment, error: NvmlError, policy: &Policy, change: &mut Change) {
         self.refused = self.refused.saturating_add(1);
-        self.causes.break_rows();
-        if self.refused >= policy.thresholds().misses.get() || self.attention.is_suspect(now) {
+        self.causes.reset_streaks();
+        if self.refused >= policy.thresholds().misses.get() || self.reads.is_suspect(now) {
             self.raise(now, Cause::NvmlError(error), policy, change);
         }
     }
@@ -321,9 +321,9 @@ impl GpuHealth {
     /// As `refused`; and a GPU that never answered has no credit to use up.
     fn missed(&mut self, now: Moment, call: &'static str, policy: &Policy, change: &mut Change) {
         self.missed = self.missed.saturating_add(1);
-        self.causes.break_rows();
-        let borne = self.missed < policy.thresholds().misses.get() && self.attention.has_answered();
-        if !borne || self.attention.is_suspect(now) {
+        self.causes.reset_streaks();
+        let borne = self.missed < policy.thresholds().misses.get() && self.reads.has_answered();
+        if !borne || self.reads.is_suspect(now) {
             self.raise(now, Cause::NvmlUnresponsive { call }, policy, change);
         }
     }
@@ -335,7 +335,7 @@ impl GpuHealth {
         }
         if was_gone {
             self.causes.repaired(now, Evidence::GoneAndBack);
-            self.attention.look(now, policy.thresholds().suspicion);
+            self.reads.schedule(now, policy.thresholds().suspicion);
         }
         self.session = Some(session);
     }
@@ -369,15 +369,15 @@ impl GpuHealth {
         }
     }
 
-    /// The causes to remember over a restart, and whether there is evidence of the repair of each.
+    /// The causes to persist over a restart, and whether there is evidence of the repair of each.
     pub(super) fn memory(&self) -> impl Iterator<Item = (&Cause, bool)> {
         self.causes.lasting()
     }
 
     /// Holds a remembered cause against the GPU, unless the policy would not raise it today.
-    pub(super) fn recall(&mut self, now: Moment, cause: Cause, repaired: bool, policy: &Policy) {
+    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool, policy: &Policy) {
         if stands(&cause, policy) {
-            self.causes.recall(now, cause, repaired);
+            self.causes.restore(now, cause, repaired);
         }
     }
 }

@@ -25,7 +25,7 @@ impl fmt::Display for Holder {
 
 /// A device that a container holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct DeviceAssignment {
     /// Its resource.
     pub resource: ResourceName,
     /// Its id as the kubelet has it: not always one that this plugin has given it.
@@ -53,10 +53,10 @@ impl Holders {
         asked: Moment,
         kubelet: u64,
         pods: BTreeSet<String>,
-        held: impl IntoIterator<Item = Held>,
+        held: impl IntoIterator<Item = DeviceAssignment>,
     ) -> Self {
         let mut holders = Self { asked, kubelet, pods, held: BTreeMap::new() };
-        for Held { resource, id, holder } in held {
+        for DeviceAssignment { resource, id, holder } in held {
             let of_device = holders.held.entry(resource).or_default().entry(id).or_default();
             // A device of several NUMA nodes can stand under each.
             if let Err(place) = of_device.binary_search(&holder) {
@@ -113,13 +113,13 @@ impl Holders {
 mod tests {
     use super::*;
 
-    fn held(resource: &str, id: &str, pod: &str, container: &str) -> Held {
+    fn held(resource: &str, id: &str, pod: &str, container: &str) -> DeviceAssignment {
         let holder = Holder {
             namespace: "default".to_owned(),
             pod: pod.to_owned(),
             container: container.to_owned(),
         };
-        Held { resource: resource.parse().unwrap(), id: id.to_owned(), holder }
+        DeviceAssignment { resource: resource.parse().unwrap(), id: id.to_owned(), holder }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::health::{GpuHealth, Moment};
-use crate::in_use::custody::Custody;
+use crate::in_use::tracker::InUseTracker;
 use crate::inventory::Inventory;
 use crate::names::Uuid;
 
@@ -19,7 +19,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// For which GPUs it was done, and when it may be done again.
 #[derive(Debug, Clone, Default)]
-pub struct Resets(BTreeMap<Uuid, Done>);
+pub struct ResetSchedule(BTreeMap<Uuid, Done>);
 
 #[derive(Debug, Clone, Copy)]
 struct Done {
@@ -27,7 +27,7 @@ struct Done {
     pause: Duration,
 }
 
-impl Resets {
+impl ResetSchedule {
     /// The GPUs for which to let go of NVML now, for `away`; empty: no reason to.
     ///
     /// A GPU that is reset and wants another reset soon after goes on where it was: a reset that
@@ -37,7 +37,7 @@ impl Resets {
         now: Moment,
         away: Duration,
         inventory: &Inventory,
-        custody: &Custody,
+        tracker: &InUseTracker,
     ) -> BTreeSet<Uuid> {
         let gpus = inventory.node_health().gpus();
         let wants = |uuid: &Uuid| gpus.get(uuid).is_some_and(GpuHealth::wants_reset);
@@ -46,7 +46,7 @@ impl Resets {
             .keys()
             .filter(|uuid| wants(uuid))
             .filter(|uuid| self.0.get(*uuid).is_none_or(|done| done.again <= now))
-            .filter(|uuid| custody.is_free(now, uuid, inventory))
+            .filter(|uuid| tracker.is_free(now, uuid, inventory))
             .cloned()
             .collect();
         for uuid in &due {
@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
     use crate::health::{NodeObservation, Observation as Seen, Reading, RecoveryAction};
-    use crate::in_use::holders::{Held, Holder, Holders};
+    use crate::in_use::holders::{DeviceAssignment, Holder, Holders};
     use crate::inventory::Observation;
     use crate::names::ResourceName;
     use crate::testing::{gpu, node};
@@ -83,25 +83,25 @@ mod tests {
         inventory.apply(at(now), Observation::Health(seen));
     }
 
-    fn custody(now: u64, held: &[&str]) -> Custody {
+    fn tracker(now: u64, held: &[&str]) -> InUseTracker {
         let holder = Holder {
             namespace: "default".to_owned(),
             pod: "p".to_owned(),
             container: "main".to_owned(),
         };
-        let held = held.iter().map(|id| Held {
+        let held = held.iter().map(|id| DeviceAssignment {
             resource: ResourceName::gpu(),
             id: (*id).to_owned(),
             holder: holder.clone(),
         });
-        let mut custody = Custody::default();
-        custody.answered(Some(Arc::new(Holders::new(
+        let mut tracker = InUseTracker::default();
+        tracker.answered(Some(Arc::new(Holders::new(
             at(now),
             1,
             ["default/p".to_owned()].into(),
             held,
         ))));
-        custody
+        tracker
     }
 
     #[test]
@@ -117,14 +117,17 @@ mod tests {
         ] {
             let mut inventory = node(2);
             asks_for(&mut inventory, 5, action);
-            let due_now = Resets::default().due(at(10), AWAY, &inventory, &custody(10, held));
+            let due_now =
+                ResetSchedule::default().due(at(10), AWAY, &inventory, &tracker(10, held));
             assert_eq!(due_now == BTreeSet::from([gpu(1).uuid]), due, "{action:?} {held:?}");
             assert_eq!(due_now.is_empty(), !due);
         }
         let mut inventory = node(2);
         asks_for(&mut inventory, 5, RecoveryAction::GpuReset);
         assert!(
-            Resets::default().due(at(10), AWAY, &inventory, &Custody::default()).is_empty(),
+            ResetSchedule::default()
+                .due(at(10), AWAY, &inventory, &InUseTracker::default())
+                .is_empty(),
             "nothing is known"
         );
     }
@@ -133,10 +136,10 @@ mod tests {
     fn a_reset_that_does_not_come_is_waited_for_ever_more_rarely() {
         let mut inventory = node(2);
         asks_for(&mut inventory, 0, RecoveryAction::GpuReset);
-        let mut resets = Resets::default();
-        let free = custody(0, &[]);
+        let mut reset_schedule = ResetSchedule::default();
+        let free = tracker(0, &[]);
         let times: Vec<u64> = (0..20_000)
-            .filter(|now| !resets.due(at(*now), AWAY, &inventory, &free).is_empty())
+            .filter(|now| !reset_schedule.due(at(*now), AWAY, &inventory, &free).is_empty())
             .collect();
         let pauses: Vec<u64> =
             times.windows(2).map(|pair| pair[1] - pair[0] - AWAY.as_secs()).collect();
@@ -144,20 +147,24 @@ mod tests {
         // Well for a while, then the same again.
         asks_for(&mut inventory, 20_000, RecoveryAction::None);
         asks_for(&mut inventory, 20_010, RecoveryAction::None);
-        assert!(resets.due(at(20_020), AWAY, &inventory, &free).is_empty());
+        assert!(reset_schedule.due(at(20_020), AWAY, &inventory, &free).is_empty());
         asks_for(&mut inventory, 20_030, RecoveryAction::GpuReset);
-        assert!(resets.due(at(20_040), AWAY, &inventory, &free).is_empty(), "the pause goes on");
+        assert!(
+            reset_schedule.due(at(20_040), AWAY, &inventory, &free).is_empty(),
+            "the pause goes on"
+        );
         // Well for an hour beyond the pause: forgotten.
         let after = times.last().unwrap() + 30 + 3600 + 3600;
         asks_for(&mut inventory, 20_050, RecoveryAction::None);
         asks_for(&mut inventory, 20_060, RecoveryAction::None);
-        assert!(resets.due(at(after), AWAY, &inventory, &free).is_empty());
+        assert!(reset_schedule.due(at(after), AWAY, &inventory, &free).is_empty());
         asks_for(&mut inventory, after, RecoveryAction::GpuReset);
-        let due =
-            |resets: &mut Resets, now| !resets.due(at(now), AWAY, &inventory, &free).is_empty();
-        assert!(due(&mut resets, after + 1));
+        let due = |reset_schedule: &mut ResetSchedule, now| {
+            !reset_schedule.due(at(now), AWAY, &inventory, &free).is_empty()
+        };
+        assert!(due(&mut reset_schedule, after + 1));
         assert!(
-            !due(&mut resets, after + 150) && due(&mut resets, after + 151),
+            !due(&mut reset_schedule, after + 150) && due(&mut reset_schedule, after + 151),
             "it begins with the first pause"
         );
     }

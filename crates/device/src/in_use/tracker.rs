@@ -43,11 +43,11 @@ const ON_ITS_WAY: Duration = Duration::from_secs(60);
 const RESTARTED: Duration = Duration::from_secs(300);
 
 /// A device of a resource.
-pub type Place = (ResourceName, DeviceId);
+pub type DeviceKey = (ResourceName, DeviceId);
 
 /// What is known of what pods hold.
 #[derive(Debug, Clone, Default)]
-pub struct Custody {
+pub struct InUseTracker {
     answer: Option<Arc<Holders>>,
     /// The kubelet that has answered, and since when.
     kubelet: Option<(u64, Moment)>,
@@ -57,14 +57,14 @@ pub struct Custody {
     /// always were.
     pods: BTreeMap<String, Moment>,
     /// What was handed out and may be held although podresources does not show it.
-    given: BTreeMap<Place, Given>,
+    given: BTreeMap<DeviceKey, Grant>,
     /// The devices that are offered no more.
-    withdrawn: BTreeMap<Place, Withdrawn>,
+    withdrawn: BTreeMap<DeviceKey, Withdrawn>,
 }
 
 /// A device that was handed out.
 #[derive(Debug, Clone)]
-struct Given {
+struct Grant {
     at: Moment,
     /// The pods that may have got it; `None` before the first answer.
     suspects: Option<BTreeSet<String>>,
@@ -78,7 +78,7 @@ struct Withdrawn {
     unheld: Option<Moment>,
 }
 
-impl Custody {
+impl InUseTracker {
     /// A container was given these devices.
     pub fn given(
         &mut self,
@@ -91,7 +91,7 @@ impl Custody {
             if let Some(withdrawn) = self.withdrawn.get_mut(&place) {
                 withdrawn.unheld = None;
             }
-            self.given.insert(place, Given { at: now, suspects: None });
+            self.given.insert(place, Grant { at: now, suspects: None });
         }
     }
 
@@ -111,7 +111,7 @@ impl Custody {
             self.withdrawn.values_mut().for_each(|withdrawn| withdrawn.unheld = None);
             return;
         }
-        let is_held = |(resource, id): &Place| !holders.of(resource, id).is_empty();
+        let is_held = |(resource, id): &DeviceKey| !holders.of(resource, id).is_empty();
         for (place, withdrawn) in &mut self.withdrawn {
             let is_asked_late = withdrawn.since.after(ADMISSION) <= holders.asked();
             match is_held(place) {
@@ -165,7 +165,7 @@ impl Custody {
     }
 
     /// Looks which devices are withdrawn now, and gives those that may leave their lists.
-    pub fn review(&mut self, now: Moment, inventory: &Inventory) -> Vec<Place> {
+    pub fn review(&mut self, now: Moment, inventory: &Inventory) -> Vec<DeviceKey> {
         let withdrawn = inventory.resources().flat_map(|resource| {
             let devices = inventory.devices(resource).into_iter().flat_map(BTreeMap::values);
             let withdrawn = devices.filter(|device| device.withdrawn);
@@ -178,7 +178,7 @@ impl Custody {
         let Some(asked) = self.answer.as_ref().map(|answer| answer.asked()) else {
             return Vec::new();
         };
-        let may_go = |(place, withdrawn): (&Place, &Withdrawn)| {
+        let may_go = |(place, withdrawn): (&DeviceKey, &Withdrawn)| {
             let is_unheld_twice = withdrawn.unheld.is_some_and(|first| first < asked);
             (is_unheld_twice && !self.given.contains_key(place)).then(|| place.clone())
         };
@@ -195,7 +195,7 @@ impl Custody {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         let asked = self.answer.as_ref().map(|answer| answer.asked());
-        let waits = |(place, withdrawn): (&Place, &Withdrawn)| {
+        let waits = |(place, withdrawn): (&DeviceKey, &Withdrawn)| {
             let is_first = withdrawn.unheld.is_none()
                 && asked.is_none_or(|asked| asked < withdrawn.since.after(ADMISSION));
             (is_first || withdrawn.unheld.is_some()) && !self.given.contains_key(place)
@@ -210,7 +210,7 @@ impl Custody {
         let Some(holders) = self.answer.as_ref().filter(|holders| self.is_credible(holders)) else {
             return false;
         };
-        let on_its_way = |given: &Given| now.since(given.at) < ON_ITS_WAY;
+        let on_its_way = |given: &Grant| now.since(given.at) < ON_ITS_WAY;
         inventory.resources().all(|resource| {
             let devices = inventory.devices(resource).into_iter().flat_map(BTreeMap::values);
             devices.filter(|device| device.gpu == *gpu).all(|device| {
@@ -233,7 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::in_use::holders::{Held, Holder};
+    use crate::in_use::holders::{DeviceAssignment, Holder};
     use crate::layout::Layout;
     use crate::layout::filter::{DeviceFilter, Term};
     use crate::testing::{gpu, node};
@@ -254,7 +254,7 @@ mod tests {
             pod: "p".to_owned(),
             container: "main".to_owned(),
         };
-        let held = held.iter().map(|id| Held {
+        let held = held.iter().map(|id| DeviceAssignment {
             resource: ResourceName::gpu(),
             id: (*id).to_owned(),
             holder: holder.clone(),
@@ -268,26 +268,26 @@ mod tests {
     }
 
     /// A node whose second GPU is offered no more, as was seen at the second 100.
-    fn withdrawn() -> (Custody, Inventory) {
+    fn withdrawn() -> (InUseTracker, Inventory) {
         let mut inventory = node(2);
-        inventory.rearrange(without_the_second());
-        let mut custody = Custody::default();
-        assert!(custody.review(at(100), &inventory).is_empty());
-        (custody, inventory)
+        inventory.set_layout(without_the_second());
+        let mut tracker = InUseTracker::default();
+        assert!(tracker.review(at(100), &inventory).is_empty());
+        (tracker, inventory)
     }
 
-    fn gone(custody: &mut Custody, inventory: &Inventory, now: u64) -> bool {
-        let places = custody.review(at(now), inventory);
+    fn gone(tracker: &mut InUseTracker, inventory: &Inventory, now: u64) -> bool {
+        let places = tracker.review(at(now), inventory);
         assert!(places.iter().all(|(_, id)| id.to_string() == "GPU-1"), "{places:?}");
         !places.is_empty()
     }
 
     /// Feeds answers, and says after which of them the device may go.
     fn goes_at(answers: &[(u64, u64, &[&str])]) -> Option<u64> {
-        let (mut custody, inventory) = withdrawn();
+        let (mut tracker, inventory) = withdrawn();
         answers.iter().find_map(|(asked, kubelet, held)| {
-            custody.answered(answer(*asked, *kubelet, held));
-            gone(&mut custody, &inventory, *asked).then_some(*asked)
+            tracker.answered(answer(*asked, *kubelet, held));
+            gone(&mut tracker, &inventory, *asked).then_some(*asked)
         })
     }
 
@@ -330,30 +330,30 @@ mod tests {
 
     #[test]
     fn a_kubelet_that_knows_no_pod_says_nothing_of_what_pods_hold() {
-        let (mut custody, inventory) = withdrawn();
+        let (mut tracker, inventory) = withdrawn();
         for asked in [110, 120, 1000] {
-            custody.answered(Some(Arc::new(Holders::new(at(asked), 1, BTreeSet::new(), []))));
-            assert!(!gone(&mut custody, &inventory, asked));
+            tracker.answered(Some(Arc::new(Holders::new(at(asked), 1, BTreeSet::new(), []))));
+            assert!(!gone(&mut tracker, &inventory, asked));
         }
-        assert!(!custody.is_free(at(1000), &gpu(1).uuid, &inventory));
+        assert!(!tracker.is_free(at(1000), &gpu(1).uuid, &inventory));
     }
 
     #[test]
     fn without_an_answer_nothing_goes() {
-        let (mut custody, inventory) = withdrawn();
-        custody.answered(answer(110, 1, &[]));
-        custody.answered(None);
-        assert!(!gone(&mut custody, &inventory, 1000));
-        assert!(!custody.is_free(at(1000), &gpu(0).uuid, &inventory));
+        let (mut tracker, inventory) = withdrawn();
+        tracker.answered(answer(110, 1, &[]));
+        tracker.answered(None);
+        assert!(!gone(&mut tracker, &inventory, 1000));
+        assert!(!tracker.is_free(at(1000), &gpu(0).uuid, &inventory));
     }
 
     #[test]
     fn what_was_handed_out_stays_until_every_pod_is_gone_that_was_new_then() {
         let id = || [DeviceId::whole(gpu(1).uuid)];
-        let (mut custody, inventory) = withdrawn();
-        custody.answered(answer_of(110, 1, &["old"], &[]));
-        custody.answered(answer_of(150, 1, &["old", "recent"], &[]));
-        custody.given(at(200), &ResourceName::gpu(), id());
+        let (mut tracker, inventory) = withdrawn();
+        tracker.answered(answer_of(110, 1, &["old"], &[]));
+        tracker.answered(answer_of(150, 1, &["old", "recent"], &[]));
+        tracker.given(at(200), &ResourceName::gpu(), id());
         for (asked, pods, goes) in [
             (199, &["old", "recent"][..], false),
             (205, &["old", "recent", "new"], false),
@@ -361,65 +361,65 @@ mod tests {
             (225, &["old", "new", "later"], false),
             (235, &["old", "later"], true),
         ] {
-            custody.answered(answer_of(asked, 1, pods, &[]));
-            assert_eq!(gone(&mut custody, &inventory, asked), goes, "{asked}");
+            tracker.answered(answer_of(asked, 1, pods, &[]));
+            assert_eq!(gone(&mut tracker, &inventory, asked), goes, "{asked}");
         }
         // A pod that was over before the kubelet was asked.
-        let (mut custody, inventory) = withdrawn();
-        custody.answered(answer_of(110, 1, &["old"], &[]));
-        custody.given(at(200), &ResourceName::gpu(), id());
-        custody.answered(answer_of(210, 1, &["old"], &[]));
-        custody.answered(answer_of(220, 1, &["old"], &[]));
-        assert!(gone(&mut custody, &inventory, 220));
+        let (mut tracker, inventory) = withdrawn();
+        tracker.answered(answer_of(110, 1, &["old"], &[]));
+        tracker.given(at(200), &ResourceName::gpu(), id());
+        tracker.answered(answer_of(210, 1, &["old"], &[]));
+        tracker.answered(answer_of(220, 1, &["old"], &[]));
+        assert!(gone(&mut tracker, &inventory, 220));
     }
 
     #[test]
     fn what_was_handed_out_stays_until_it_was_seen_held() {
-        let (mut custody, inventory) = withdrawn();
+        let (mut tracker, inventory) = withdrawn();
         let id = || [DeviceId::whole(gpu(1).uuid)];
-        custody.given(at(50), &ResourceName::gpu(), id());
+        tracker.given(at(50), &ResourceName::gpu(), id());
         for asked in [110, 120, 130] {
-            custody.answered(answer(asked, 1, &[]));
-            assert!(!gone(&mut custody, &inventory, asked), "an init container may hold it");
+            tracker.answered(answer(asked, 1, &[]));
+            assert!(!gone(&mut tracker, &inventory, asked), "an init container may hold it");
         }
         // An answer that was asked before it was handed out once more is none to that.
-        custody.given(at(140), &ResourceName::gpu(), id());
-        custody.answered(answer(139, 1, &["GPU-1"]));
-        custody.answered(answer_of(145, 1, &["p", "q"], &[]));
-        custody.answered(answer_of(150, 1, &["p", "q"], &[]));
-        assert!(!gone(&mut custody, &inventory, 150));
-        custody.answered(answer_of(160, 1, &["p", "q"], &["GPU-1"]));
-        custody.answered(answer_of(170, 1, &["p", "q"], &[]));
-        assert!(!gone(&mut custody, &inventory, 170));
-        custody.answered(answer_of(180, 1, &["p", "q"], &[]));
-        assert!(gone(&mut custody, &inventory, 180));
+        tracker.given(at(140), &ResourceName::gpu(), id());
+        tracker.answered(answer(139, 1, &["GPU-1"]));
+        tracker.answered(answer_of(145, 1, &["p", "q"], &[]));
+        tracker.answered(answer_of(150, 1, &["p", "q"], &[]));
+        assert!(!gone(&mut tracker, &inventory, 150));
+        tracker.answered(answer_of(160, 1, &["p", "q"], &["GPU-1"]));
+        tracker.answered(answer_of(170, 1, &["p", "q"], &[]));
+        assert!(!gone(&mut tracker, &inventory, 170));
+        tracker.answered(answer_of(180, 1, &["p", "q"], &[]));
+        assert!(gone(&mut tracker, &inventory, 180));
     }
 
     #[test]
     fn a_device_that_is_offered_again_and_withdrawn_again_waits_anew() {
-        let (mut custody, mut inventory) = withdrawn();
-        custody.answered(answer(110, 1, &[]));
-        inventory.rearrange(Layout::default());
-        assert!(custody.review(at(115), &inventory).is_empty() && !custody.is_waiting());
-        inventory.rearrange(without_the_second());
-        assert!(!gone(&mut custody, &inventory, 118));
-        custody.answered(answer(120, 1, &[]));
-        assert!(!gone(&mut custody, &inventory, 120));
-        custody.answered(answer(130, 1, &[]));
-        assert!(gone(&mut custody, &inventory, 130));
+        let (mut tracker, mut inventory) = withdrawn();
+        tracker.answered(answer(110, 1, &[]));
+        inventory.set_layout(Layout::default());
+        assert!(tracker.review(at(115), &inventory).is_empty() && !tracker.is_waiting());
+        inventory.set_layout(without_the_second());
+        assert!(!gone(&mut tracker, &inventory, 118));
+        tracker.answered(answer(120, 1, &[]));
+        assert!(!gone(&mut tracker, &inventory, 120));
+        tracker.answered(answer(130, 1, &[]));
+        assert!(gone(&mut tracker, &inventory, 130));
     }
 
     #[test]
     fn the_kubelet_is_asked_soon_only_while_its_answer_may_let_something_go() {
-        let (mut custody, inventory) = withdrawn();
-        assert!(custody.is_waiting(), "for the first answer");
-        custody.answered(answer(110, 1, &["GPU-1"]));
-        assert!(!custody.is_waiting(), "a pod holds it for as long as it likes");
-        custody.answered(answer(120, 1, &[]));
-        assert!(custody.is_waiting(), "for the second answer");
-        custody.given(at(121), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
-        assert!(!custody.is_waiting());
-        assert!(!gone(&mut custody, &inventory, 125));
+        let (mut tracker, inventory) = withdrawn();
+        assert!(tracker.is_waiting(), "for the first answer");
+        tracker.answered(answer(110, 1, &["GPU-1"]));
+        assert!(!tracker.is_waiting(), "a pod holds it for as long as it likes");
+        tracker.answered(answer(120, 1, &[]));
+        assert!(tracker.is_waiting(), "for the second answer");
+        tracker.given(at(121), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
+        assert!(!tracker.is_waiting());
+        assert!(!gone(&mut tracker, &inventory, 125));
     }
 
     /// What can happen, some seconds after what happened before.
@@ -429,7 +429,7 @@ mod tests {
         /// holds the device.
         Answer { restarted: bool, knows: bool, holds: bool },
         /// The device is handed out.
-        Given,
+        Grant,
         /// The answers end.
         Silence,
     }
@@ -438,7 +438,7 @@ mod tests {
         prop_oneof![
             8 => (prop::bool::weighted(0.1), prop::bool::weighted(0.9), any::<bool>())
                 .prop_map(|(restarted, knows, holds)| Event::Answer { restarted, knows, holds }),
-            1 => Just(Event::Given),
+            1 => Just(Event::Grant),
             1 => Just(Event::Silence),
         ]
     }
@@ -448,7 +448,7 @@ mod tests {
         fn whatever_happens_an_id_goes_only_on_two_answers_that_can_be_believed(
             events in prop::collection::vec((1..200_u64, event()), 1..60),
         ) {
-            let (mut custody, inventory) = withdrawn();
+            let (mut tracker, inventory) = withdrawn();
             let (mut now, mut kubelet, mut since) = (100, 1, None);
             // When the answers were asked that are without the device, since anything spoke for it.
             let mut without: Vec<u64> = Vec::new();
@@ -463,20 +463,20 @@ mod tests {
                         }
                         let pods: &[&str] = if knows { &["p"] } else { &[] };
                         let held: &[&str] = if knows && holds { &["GPU-1"] } else { &[] };
-                        custody.answered(answer_of(now, kubelet, pods, held));
+                        tracker.answered(answer_of(now, kubelet, pods, held));
                         match (knows, holds) {
                             (true, true) => without.clear(),
                             (true, false) => without.push(now),
                             (false, _) => {}
                         }
                     }
-                    Event::Given => {
-                        custody.given(at(now), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
+                    Event::Grant => {
+                        tracker.given(at(now), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
                         without.clear();
                     }
-                    Event::Silence => custody.answered(None),
+                    Event::Silence => tracker.answered(None),
                 }
-                if gone(&mut custody, &inventory, now) {
+                if gone(&mut tracker, &inventory, now) {
                     prop_assert!(without.len() >= 2, "{without:?} at {now}");
                     let settled = kubelet == 1 || without[without.len() - 2] >= since.unwrap_or(0) + 300;
                     prop_assert!(settled, "{without:?} since {since:?} at {now}");
@@ -488,20 +488,20 @@ mod tests {
     #[test]
     fn a_gpu_is_free_when_nobody_holds_any_of_its_devices() {
         let inventory = node(2);
-        let mut custody = Custody::default();
-        let free = |custody: &Custody, now| {
-            [0, 1].map(|index| custody.is_free(at(now), &gpu(index).uuid, &inventory))
+        let mut tracker = InUseTracker::default();
+        let free = |tracker: &InUseTracker, now| {
+            [0, 1].map(|index| tracker.is_free(at(now), &gpu(index).uuid, &inventory))
         };
-        assert_eq!(free(&custody, 10), [false; 2], "nothing is known");
-        custody.answered(answer(10, 1, &["GPU-0"]));
-        assert_eq!(free(&custody, 10), [false, true]);
-        custody.given(at(11), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
-        custody.answered(answer(20, 1, &[]));
-        assert_eq!(free(&custody, 20), [true, false], "it was handed out a moment ago");
-        assert_eq!(free(&custody, 71), [true, true]);
-        custody.answered(answer(80, 2, &[]));
-        assert_eq!(free(&custody, 80), [false; 2], "the kubelet has restarted");
-        custody.answered(answer(380, 2, &[]));
-        assert_eq!(free(&custody, 380), [true; 2]);
+        assert_eq!(free(&tracker, 10), [false; 2], "nothing is known");
+        tracker.answered(answer(10, 1, &["GPU-0"]));
+        assert_eq!(free(&tracker, 10), [false, true]);
+        tracker.given(at(11), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
+        tracker.answered(answer(20, 1, &[]));
+        assert_eq!(free(&tracker, 20), [true, false], "it was handed out a moment ago");
+        assert_eq!(free(&tracker, 71), [true, true]);
+        tracker.answered(answer(80, 2, &[]));
+        assert_eq!(free(&tracker, 80), [false; 2], "the kubelet has restarted");
+        tracker.answered(answer(380, 2, &[]));
+        assert_eq!(free(&tracker, 380), [true; 2]);
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! One owner applies observations to it; everyone else reads snapshots.
 
+pub mod allocate;
 mod observation;
-pub mod request;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::allocation::{self, Catalogues, Entry, Finished, Place, Policies, Preferred, Request};
+use super::allocation::{
+    self, AllocationIndexes, BuiltIndex, Entry, GpuLocation, Policies, Preferred, Request,
+};
 use super::gpu::Gpu;
 use super::health::{
     self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, Policy, ReturnCode,
@@ -21,7 +23,7 @@ use super::names::{DeviceId, ResourceName, Uuid};
 use super::topology::Topology;
 use crate::Device;
 use crate::in_use::holders::{Holder, Holders};
-use crate::layout::limit;
+use crate::layout::list_size;
 pub use observation::{Changes, Found, Observation};
 
 /// What is known of one physical GPU, beside its health.
@@ -52,7 +54,7 @@ pub struct Inventory {
     /// Resources whose MPS control daemon has answered since they are shared by MPS.
     mps: BTreeSet<ResourceName>,
     /// What the choice of preferred devices rests on.
-    catalogues: Catalogues,
+    catalogues: AllocationIndexes,
 }
 
 impl Inventory {
@@ -68,12 +70,12 @@ impl Inventory {
             reserved: BTreeMap::new(),
             findings: Vec::new(),
             mps: BTreeSet::new(),
-            catalogues: Catalogues::new(policies),
+            catalogues: AllocationIndexes::new(policies),
         }
     }
 
     /// Lays the node out by other rules. An id that is offered no more stays, Unhealthy.
-    pub fn rearrange(&mut self, layout: Layout) -> Changes {
+    pub fn set_layout(&mut self, layout: Layout) -> Changes {
         let mut changes = Changes::default();
         self.layout = layout;
         self.lay_out(&mut changes);
@@ -121,7 +123,7 @@ impl Inventory {
     }
 
     /// Prefers devices by other policies. No list changes by it.
-    pub fn prefer(&mut self, policies: Policies) -> Changes {
+    pub fn set_allocation_policy(&mut self, policies: Policies) -> Changes {
         let mut changes = Changes::default();
         if self.catalogues.choose_by(policies) {
             self.refresh_catalogues(&mut changes);
@@ -130,8 +132,8 @@ impl Inventory {
     }
 
     /// Judges the health of the GPUs by another policy.
-    pub fn judge_by(&mut self, now: Moment, policy: Policy) -> Changes {
-        Changes { health: self.health.judge_by(now, policy), ..Changes::default() }
+    pub fn set_health_policy(&mut self, now: Moment, policy: Policy) -> Changes {
+        Changes { health: self.health.set_health_policy(now, policy), ..Changes::default() }
     }
 
     /// What other rules would make of the GPUs that are known.
@@ -141,7 +143,7 @@ impl Inventory {
     }
 
     /// Hands devices to containers by other rules. No list changes by it.
-    pub fn hand_over(&mut self, injector: Injector) -> Changes {
+    pub fn set_injector(&mut self, injector: Injector) -> Changes {
         let mut changes = Changes::default();
         if *self.injector != injector {
             self.injector = Arc::new(injector);
@@ -234,7 +236,7 @@ impl Inventory {
 
     /// Takes a catalogue that was postponed and is finished, unless what it rests on has changed
     /// since.
-    pub fn finish(&mut self, finished: Finished) {
+    pub fn finish(&mut self, finished: BuiltIndex) {
         self.catalogues.finish(finished);
     }
 
@@ -306,7 +308,7 @@ impl Inventory {
     }
 
     fn refresh_catalogues(&mut self, changes: &mut Changes) {
-        let gpus = self.gpus.iter().map(|(uuid, tracked)| Place {
+        let gpus = self.gpus.iter().map(|(uuid, tracked)| GpuLocation {
             uuid: uuid.clone(),
             index: tracked.index,
             pci_bus_id: tracked.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
@@ -392,11 +394,11 @@ fn keep(before: &BTreeMap<DeviceId, Device>, now: &mut BTreeMap<DeviceId, Device
         return 0;
     }
     gone.sort_by_key(|device| device.withdrawn);
-    let mut bytes: u64 = now.keys().map(limit::entry_bytes).sum();
+    let mut bytes: u64 = now.keys().map(list_size::entry_bytes).sum();
     let mut forgotten = 0;
     for device in gone {
-        let with_it = bytes + limit::entry_bytes(&device.id);
-        if with_it > limit::KUBELET_LIMIT {
+        let with_it = bytes + list_size::entry_bytes(&device.id);
+        if with_it > list_size::KUBELET_LIMIT {
             forgotten += 1;
             continue;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::allocation::Draft;
+use crate::allocation::IndexBuild;
 use crate::gpu::Gpu;
 use crate::health::{self, NodeObservation, NvmlError};
 use crate::layout::Finding;
@@ -55,9 +55,9 @@ pub struct Changes {
     pub links: bool,
     /// What does not fit together in the topology and was not told before.
     pub misfits: Vec<topology::Finding>,
-    /// Catalogues that are in use and can be made better elsewhere, for
+    /// AllocationIndexes that are in use and can be made better elsewhere, for
     /// [`finish`](super::Inventory::finish).
-    pub postponed: Vec<Arc<Draft>>,
+    pub postponed: Vec<Arc<IndexBuild>>,
     /// Whether a resource has another list of devices, or a device other facts.
     pub layout: bool,
     /// What a person should hear and has not heard.

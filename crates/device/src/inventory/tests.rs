@@ -88,6 +88,9 @@ fn ids_that_are_offered_no_more_never_make_the_list_longer_than_the_kubelet_rece
     let devices = node.devices(&ResourceName::gpu()).unwrap();
     assert_eq!(devices.values().filter(|device| !device.withdrawn).count(), 4 * REPLICAS as usize);
     assert_eq!(devices.len() + forgotten, 8 * REPLICAS as usize);
-    let bytes: u64 = devices.keys().map(limit::entry_bytes).sum();
-    assert!((limit::KUBELET_LIMIT - 100..=limit::KUBELET_LIMIT).contains(&bytes), "{bytes}");
+    let bytes: u64 = devices.keys().map(list_size::entry_bytes).sum();
+    assert!(
+        (list_size::KUBELET_LIMIT - 100..=list_size::KUBELET_LIMIT).contains(&bytes),
+        "{bytes}"
+    );
 }

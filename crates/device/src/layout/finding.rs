@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::health::NvmlError;
-use crate::layout::limit::{KUBELET_LIMIT, TooLarge};
+use crate::layout::list_size::{KUBELET_LIMIT, TooLarge};
 use crate::layout::sharing::DeviceRef;
 use crate::names::{ResourceName, Uuid};
 
@@ -92,7 +92,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Every word of [`Finding::word`].
+    /// Every word of [`Finding::as_str`].
     pub const WORDS: [&str; 10] = [
         "no_mig_devices",
         "mig_not_looked_at",
@@ -108,7 +108,7 @@ impl Finding {
 
     /// A word for machines, one of a fixed set.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::NoMigDevices { .. } => "no_mig_devices",
             Self::MigNotLookedAt { .. } => "mig_not_looked_at",

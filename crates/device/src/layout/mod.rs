@@ -7,7 +7,7 @@
 
 pub mod filter;
 mod finding;
-pub mod limit;
+pub mod list_size;
 pub mod sharing;
 mod single;
 #[cfg(test)]
@@ -285,8 +285,8 @@ fn is(device: &Device, named: &DeviceRef) -> bool {
 }
 
 /// Whether the kubelet receives the list of these devices.
-fn check(devices: &[(Device, u32)]) -> Result<(), limit::TooLarge> {
-    limit::check(devices.iter().map(|(device, replicas)| limit::Shared {
+fn check(devices: &[(Device, u32)]) -> Result<(), list_size::TooLarge> {
+    list_size::check(devices.iter().map(|(device, replicas)| list_size::Shared {
         uuid_length: device.id.uuid().as_str().len() as u64,
         replicas: *replicas,
         devices: 1,

@@ -392,7 +392,7 @@ mod properties {
             let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), Policies::default());
             let mut advertised: Vec<(ResourceName, DeviceId)> = Vec::new();
             for (kinds, layout) in steps {
-                node.rearrange(layout);
+                node.set_layout(layout);
                 let found = gpus(&kinds).into_iter().map(Found::Gpu).collect();
                 node.apply(Moment::default(), Observation::Scan { session: 1, found });
                 for (resource, id) in &advertised {

@@ -3,11 +3,11 @@
 use device::allocation::{Policies, WholeGpuPolicy};
 use device::topology::{NvLinkVersion, PcieLevel, Remote};
 
-use crate::machines::{self, Machine};
+use crate::machines::{self, BandwidthMatrix};
 use crate::oracle::Oracle;
 
 /// Asks a machine under the default policy.
-fn choose(machine: Machine, free: &[usize], size: usize) -> Vec<usize> {
+fn choose(machine: BandwidthMatrix, free: &[usize], size: usize) -> Vec<usize> {
     crate::ask(&machines::catalogue(&machine.topology, Policies::default()), free, &[], size)
 }
 
@@ -122,7 +122,7 @@ fn an_island_of_eight_is_kept_for_a_job_of_eight() {
     let all: Vec<usize> = (0..12).collect();
     // With either island broken, five pairs and two fours can still be made; an eight only with the
     // first one whole.
-    assert_eq!(choose(Machine { name: "eight and four", topology }, &all, 1), [8]);
+    assert_eq!(choose(BandwidthMatrix { name: "eight and four", topology }, &all, 1), [8]);
 }
 
 #[test]

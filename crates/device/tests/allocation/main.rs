@@ -13,7 +13,7 @@ mod oracle;
 mod requests;
 mod shared;
 
-use device::allocation::{Catalogue, Preferred, Request, preferred};
+use device::allocation::{AllocationIndex, Preferred, Request, preferred};
 
 /// The ids of GPUs by index.
 fn ids(gpus: &[usize]) -> Vec<String> {
@@ -27,7 +27,7 @@ fn indices(answer: &Preferred<'_>) -> Vec<usize> {
 }
 
 /// Asks for whole GPUs by index.
-fn ask(catalogue: &Catalogue, free: &[usize], must: &[usize], size: usize) -> Vec<usize> {
+fn ask(catalogue: &AllocationIndex, free: &[usize], must: &[usize], size: usize) -> Vec<usize> {
     let (available, must_include) = (ids(free), ids(must));
     let size = i32::try_from(size).unwrap();
     let answer =

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use device::allocation::{
-    Catalogue, Entry, Note, Policies, Request, SharedPolicy, WholeGpuPolicy, preferred,
+    AllocationIndex, Entry, Note, Policies, Request, SharedPolicy, WholeGpuPolicy, preferred,
 };
 use device::names::{DeviceId, Uuid};
 use device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
@@ -59,7 +59,7 @@ proptest! {
         let entries = entries(kind, gpus);
         let policies = Policies { whole: WholeGpuPolicy::ALL[whole], shared: SharedPolicy::ALL[shared] };
         let topology = &machines::all()[machine].topology;
-        let catalogue = Catalogue::new(entries.clone(), topology, policies);
+        let catalogue = AllocationIndex::new(entries.clone(), topology, policies);
         let mut available: Vec<String> = available.into_iter().map(|number| id(&entries, number)).collect();
         let must: Vec<String> = must.into_iter().map(|number| id(&entries, number)).collect();
         let before = available.clone();
@@ -81,7 +81,7 @@ proptest! {
         prop_assert_eq!(size <= 0, answer.notes.iter().any(|note| matches!(note, Note::SizeNotPositive(_))));
         prop_assert_eq!(given.len() < wanted, answer.notes.iter().any(|note| matches!(note, Note::TooFew { .. })));
 
-        let again = Catalogue::new(entries.iter().rev().cloned(), topology, policies);
+        let again = AllocationIndex::new(entries.iter().rev().cloned(), topology, policies);
         available.reverse();
         let at = turn.index(available.len() + 1).min(available.len());
         available.rotate_left(at);
@@ -95,7 +95,7 @@ proptest! {
     ) {
         let entries = entries(kind, gpus);
         let policies = Policies { shared: SharedPolicy::Spread, ..Policies::default() };
-        let catalogue = Catalogue::new(entries.clone(), &Topology::default(), policies);
+        let catalogue = AllocationIndex::new(entries.clone(), &Topology::default(), policies);
         let available: Vec<&Entry> = entries.iter().zip(free).filter(|(_, free)| *free).map(|(entry, _)| entry).collect();
         let ids: Vec<String> = available.iter().map(|entry| entry.id.to_string()).collect();
         let answer = preferred(&catalogue, &Request { available: &ids, must_include: &[], size });
@@ -142,7 +142,8 @@ fn beyond_sixteen_gpus_the_search_ends_at_its_bound_with_a_good_answer() {
 #[test]
 fn more_gpus_than_the_search_can_hold_are_given_by_index() {
     let entries = entries(0, 65);
-    let catalogue = Catalogue::new(entries.clone(), &Topology::default(), Policies::default());
+    let catalogue =
+        AllocationIndex::new(entries.clone(), &Topology::default(), Policies::default());
     let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
     let answer = preferred(&catalogue, &Request { available: &ids, must_include: &[], size: 2 });
     assert_eq!(answer.ids, [&ids[0], &ids[1]]);
@@ -152,7 +153,8 @@ fn more_gpus_than_the_search_can_hold_are_given_by_index() {
 #[test]
 fn what_is_odd_is_said() {
     let entries = entries(0, 2);
-    let catalogue = Catalogue::new(entries.clone(), &Topology::default(), Policies::default());
+    let catalogue =
+        AllocationIndex::new(entries.clone(), &Topology::default(), Policies::default());
     let [a, b] = [&entries[0], &entries[1]].map(|entry| entry.id.to_string());
     let available = [a.clone(), a.clone(), "x".into(), "w".into()];
     let must_include = [b.clone()];
@@ -173,7 +175,8 @@ fn what_is_odd_is_said() {
 #[test]
 fn more_that_must_be_included_than_the_size_allows_is_cut() {
     let entries = entries(0, 3);
-    let catalogue = Catalogue::new(entries.clone(), &Topology::default(), Policies::default());
+    let catalogue =
+        AllocationIndex::new(entries.clone(), &Topology::default(), Policies::default());
     let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
     let answer =
         preferred(&catalogue, &Request { available: &ids, must_include: &ids[1..], size: 1 });

@@ -1,13 +1,15 @@
 //! Replicas and MIG devices: what each policy gives, counted by physical GPU.
 
-use device::allocation::{Catalogue, Entry, Note, Policies, Request, SharedPolicy, preferred};
+use device::allocation::{
+    AllocationIndex, Entry, Note, Policies, Request, SharedPolicy, preferred,
+};
 use device::names::DeviceId;
 use device::topology::Topology;
 
 use crate::machines;
 
 /// A catalogue of replicas: so many of each GPU.
-fn replicas(counts: &[u32], shared: SharedPolicy) -> Catalogue {
+fn replicas(counts: &[u32], shared: SharedPolicy) -> AllocationIndex {
     let entries = counts.iter().enumerate().flat_map(|(gpu, count)| {
         (0..*count).map(move |replica| Entry {
             id: DeviceId::replica(machines::uuid(gpu), replica),
@@ -15,11 +17,11 @@ fn replicas(counts: &[u32], shared: SharedPolicy) -> Catalogue {
             gpu_index: u32::try_from(gpu).unwrap(),
         })
     });
-    Catalogue::new(entries, &Topology::default(), Policies { shared, ..Policies::default() })
+    AllocationIndex::new(entries, &Topology::default(), Policies { shared, ..Policies::default() })
 }
 
 /// A catalogue of MIG devices: seven of each of so many GPUs.
-fn slices(gpus: usize, shared: SharedPolicy) -> Catalogue {
+fn slices(gpus: usize, shared: SharedPolicy) -> AllocationIndex {
     let entries = (0..gpus).flat_map(|gpu| {
         (0..7).map(move |slice| Entry {
             id: DeviceId::whole(format!("MIG-{gpu}-{slice}").parse().unwrap()),
@@ -27,7 +29,7 @@ fn slices(gpus: usize, shared: SharedPolicy) -> Catalogue {
             gpu_index: u32::try_from(gpu).unwrap(),
         })
     });
-    Catalogue::new(entries, &Topology::default(), Policies { shared, ..Policies::default() })
+    AllocationIndex::new(entries, &Topology::default(), Policies { shared, ..Policies::default() })
 }
 
 /// Replica `n` of a GPU.
@@ -37,7 +39,7 @@ fn replica(gpu: usize, n: u32) -> String {
 
 /// The GPUs of an answer in replicas, and its notes.
 fn ask(
-    catalogue: &Catalogue,
+    catalogue: &AllocationIndex,
     free: &[(usize, u32)],
     must: &[(usize, u32)],
     size: i32,
@@ -149,7 +151,7 @@ fn replicas_of_mig_devices_spread_over_gpus_and_then_over_mig_devices() {
     });
     let ids: Vec<String> = entries.clone().map(|entry| entry.id.to_string()).collect();
     let policies = Policies { shared: SharedPolicy::Distributed, ..Policies::default() };
-    let catalogue = Catalogue::new(entries, &Topology::default(), policies);
+    let catalogue = AllocationIndex::new(entries, &Topology::default(), policies);
     let answer = preferred(&catalogue, &Request { available: &ids, must_include: &[], size: 4 });
     assert_eq!(answer.ids, ["MIG-0-0::0", "MIG-0-1::0", "MIG-1-0::0", "MIG-1-1::0"]);
 }

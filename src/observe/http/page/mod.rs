@@ -118,7 +118,7 @@ fn head(html: &mut String, status: &Status, host: &str) -> std::fmt::Result {
     match status.nvml.state {
         NvmlState::Up => {}
         NvmlState::Down => pill(html, "bad", "NVML is down")?,
-        NvmlState::LetGo => pill(html, "warn", "NVML is let go")?,
+        NvmlState::Released => pill(html, "warn", "NVML is released")?,
     }
     match status.plugin.ready {
         true => pill(html, "good", "Ready")?,

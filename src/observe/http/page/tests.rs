@@ -4,7 +4,7 @@ use device::testing::node;
 use status::{Event, Holder, Registration};
 
 use super::*;
-use crate::observe::journal::Journal;
+use crate::observe::event_log::EventLog;
 use crate::observe::tests::{status_of, xid};
 
 fn shown(status: &Status) -> String {
@@ -12,9 +12,9 @@ fn shown(status: &Status) -> String {
 }
 
 fn failed() -> Status {
-    let (mut inventory, journal) = (node(8), Journal::default());
-    xid(&mut inventory, &journal, 3, 79, 40);
-    status_of(&inventory, &journal)
+    let (mut inventory, event_log) = (node(8), EventLog::default());
+    xid(&mut inventory, &event_log, 3, 79, 40);
+    status_of(&inventory, &event_log)
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn only_what_bears_the_nonce_may_run_and_nothing_is_from_elsewhere() {
 
 #[test]
 fn a_node_without_gpus_says_what_to_do() {
-    let html = shown(&status_of(&node(0), &Journal::default()));
+    let html = shown(&status_of(&node(0), &EventLog::default()));
     assert!(
         html.contains("No GPU is known") && html.contains("gpu-device-plugin doctor"),
         "{html}"

@@ -28,7 +28,7 @@ pub(crate) struct Instance {
 
 /// What a look-up found.
 pub(crate) struct Sought {
-    /// Place of the GPU in the file.
+    /// GpuLocation of the GPU in the file.
     pub(crate) gpu: usize,
     /// UUID of the MIG device, if it is one.
     pub(crate) mig: Option<String>,

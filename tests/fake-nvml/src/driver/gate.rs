@@ -13,9 +13,9 @@ use crate::watch::FileWatch;
 
 /// What a call is about.
 pub(super) struct Subject {
-    /// Place of the GPU in the file; none for a call about the node.
+    /// GpuLocation of the GPU in the file; none for a call about the node.
     pub(super) gpu: Option<usize>,
-    /// Place of the MIG device among the GPU's.
+    /// GpuLocation of the MIG device among the GPU's.
     pub(super) mig: Option<usize>,
     /// The GPU does not answer.
     pub(super) lost: bool,

@@ -21,7 +21,7 @@ pub(super) struct Stage {
 }
 
 /// A GPU or a part of one, as the kubelet's id names it.
-struct Place {
+struct GpuLocation {
     /// "3", or "3:1" for a MIG device.
     index: String,
     gpu: usize,
@@ -212,12 +212,12 @@ impl Stage {
         Ok((took, new.filter(|call| call.outcome == Outcome::Accepted).cloned().collect()))
     }
 
-    fn place(&self, id: &str) -> Option<Place> {
+    fn place(&self, id: &str) -> Option<GpuLocation> {
         let uuid = device_of(id);
         for (gpu, facts) in self.node.state().gpus.iter().enumerate() {
             let model = facts.name.trim_start_matches("NVIDIA ");
             if facts.uuid == uuid {
-                return Some(Place { index: gpu.to_string(), gpu, model: model.to_owned() });
+                return Some(GpuLocation { index: gpu.to_string(), gpu, model: model.to_owned() });
             }
             let mig = facts
                 .mig
@@ -225,7 +225,7 @@ impl Stage {
                 .flat_map(|mig| &mig.devices)
                 .position(|device| device.uuid == uuid);
             if let Some(mig) = mig {
-                return Some(Place {
+                return Some(GpuLocation {
                     index: format!("{gpu}:{mig}"),
                     gpu,
                     model: format!("{model} (MIG)"),

@@ -7,7 +7,8 @@ use simnode::proto::{Device, PreferredAllocationResponse};
 use tonic::Status;
 
 use crate::support::{
-    Behaviour, GPU, Home, SOON, TestPlugin, device, kubelet, on_nodes, prefer, visible_in,
+    Behaviour, GPU, Home, SOON, TestPlugin, device, kubelet, on_nodes, set_allocation_policy,
+    visible_in,
 };
 
 async fn started(behaviour: Behaviour) -> (Home, TestPlugin) {
@@ -114,7 +115,7 @@ async fn an_error_fails_the_pod() {
 async fn a_bad_answer_does_no_harm_and_is_noted() {
     for bad in [&["x", "d"][..], &["d"], &["d", "d"], &["c", "d", "b"], &[]] {
         let ids: Vec<String> = bad.iter().map(|id| (*id).to_owned()).collect();
-        let answer = move |_| Ok(prefer(ids.clone()));
+        let answer = move |_| Ok(set_allocation_policy(ids.clone()));
         let behaviour = Behaviour { preferred: Arc::new(answer), ..Behaviour::default() };
         let (home, _plugin) = started(behaviour.preferring()).await;
         let given =

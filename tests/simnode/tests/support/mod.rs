@@ -108,7 +108,7 @@ impl Default for Behaviour {
             options: Ok(DevicePluginOptions::default()),
             options_gate: open_gate(),
             list: Some(devices(&["a", "b", "c", "d"])),
-            preferred: Arc::new(|request| Ok(prefer(lowest(&request)))),
+            preferred: Arc::new(|request| Ok(set_allocation_policy(lowest(&request)))),
             allocate: Arc::new(|request| {
                 Ok(AllocateResponse { container_responses: vec![visible(&request)] })
             }),
@@ -147,7 +147,7 @@ fn open_gate() -> watch::Receiver<bool> {
 }
 
 /// The answer with these ids preferred.
-pub(crate) fn prefer(device_ids: Vec<String>) -> PreferredAllocationResponse {
+pub(crate) fn set_allocation_policy(device_ids: Vec<String>) -> PreferredAllocationResponse {
     PreferredAllocationResponse {
         container_responses: vec![ContainerPreferredAllocationResponse { device_ids }],
     }

@@ -4,10 +4,10 @@ use super::*;
 
 impl Bench {
     /// By another policy from the next moment on.
-    fn judge_by(&mut self, policy: Policy) -> Change {
+    fn set_health_policy(&mut self, policy: Policy) -> Change {
         self.now = self.now.after(Duration::from_millis(1));
         self.policy = policy;
-        self.gpu.judge_by(self.now, &self.policy)
+        self.gpu.set_health_policy(self.now, &self.policy)
     }
 }
 
@@ -20,10 +20,10 @@ fn an_xid_that_counts_no_more_is_over_and_the_others_stay() {
     let mut bench = Bench::after(well());
     bench.see(xid(48));
     bench.see(xid(95));
-    let change = bench.judge_by(ignoring(&[48]));
+    let change = bench.set_health_policy(ignoring(&[48]));
     assert_eq!(change.lifted, [Cause::Xid { xid: Xid(48), scope: Scope::Gpu }]);
     assert_eq!(bench.words(), ["xid"]);
-    bench.judge_by(ignoring(&[48, 95]));
+    bench.set_health_policy(ignoring(&[48, 95]));
     assert!(bench.is_healthy());
 }
 
@@ -33,7 +33,7 @@ fn an_xid_that_was_let_pass_is_not_held_against_the_gpu_afterwards_and_the_next_
     let critical =
         policy(Rules { actions: [(Xid(94), Action::Unhealthy)].into(), ..Rules::default() });
     bench.see(xid(94));
-    assert_eq!(bench.judge_by(critical).raised, []);
+    assert_eq!(bench.set_health_policy(critical).raised, []);
     assert!(bench.is_healthy());
     bench.see(xid(94));
     assert!(!bench.is_healthy());
@@ -59,18 +59,18 @@ fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it
         let strict = bearing(Weight::Unhealthy, Weight::Unhealthy, Weight::Unhealthy);
         let mut bench = Bench::with(lenient.clone(), reading.clone());
         assert!(bench.is_healthy() && !bench.gpu.degradations().is_empty(), "{word}");
-        assert_eq!(bench.judge_by(strict.clone()).raised.len(), 1);
+        assert_eq!(bench.set_health_policy(strict.clone()).raised.len(), 1);
         assert_eq!(bench.words(), [word]);
         bench.poll(&reading, 5);
         assert_eq!(bench.words(), [word], "it still is so");
-        assert_eq!(bench.judge_by(lenient).lifted.len(), 1);
+        assert_eq!(bench.set_health_policy(lenient).lifted.len(), 1);
         assert!(
             bench.is_healthy() && !bench.gpu.degradations().is_empty(),
             "{word} is shown still"
         );
         bench.poll(&well(), 1);
         assert!(bench.gpu.degradations().is_empty());
-        assert_eq!(bench.judge_by(strict), Change::default(), "it is over");
+        assert_eq!(bench.set_health_policy(strict), Change::default(), "it is over");
     }
 }
 
@@ -81,10 +81,10 @@ fn with_health_checking_turned_off_what_nobody_would_look_at_is_over_and_an_outs
     bench.see(xid(79));
     bench.see(Observation::Failed(error(15)));
     bench.see(Observation::Quarantine(Some("being repaired".into())));
-    bench.judge_by(off());
+    bench.set_health_policy(off());
     assert_eq!(bench.words(), ["external"]);
     // Turned on again, the GPU is asked at once how it is, and nothing is made up until then.
-    assert_eq!(bench.judge_by(Policy::default()), Change::default());
+    assert_eq!(bench.set_health_policy(Policy::default()), Change::default());
     assert!(bench.gpu.next_reading().is_some_and(|reading| reading <= bench.now));
     bench.see(Observation::Quarantine(None));
     assert!(bench.is_healthy());
@@ -104,9 +104,9 @@ fn a_latch_of_relapses_opens_where_more_are_borne() {
         bench.poll(&well(), 3);
     }
     assert_eq!(bench.words(), ["relapses"]);
-    bench.judge_by(twice(2));
+    bench.set_health_policy(twice(2));
     assert_eq!(bench.words(), ["relapses"]);
-    bench.judge_by(twice(3));
+    bench.set_health_policy(twice(3));
     assert!(bench.is_healthy());
     // Those that were counted count on.
     bench.see(xid(48));
@@ -118,7 +118,7 @@ fn clean_polls_that_were_counted_count_by_the_new_number() {
     let mut bench = Bench::after(well());
     bench.see(xid(48));
     bench.poll(&well(), 1);
-    bench.judge_by(thresholds(|t| t.recovery_polls = count(5)));
+    bench.set_health_policy(thresholds(|t| t.recovery_polls = count(5)));
     bench.poll(&well(), 3);
     assert!(!bench.is_healthy());
     bench.poll(&well(), 1);
@@ -133,7 +133,7 @@ fn the_same_policy_again_changes_nothing_and_asks_for_nothing() {
     node.apply(ms(1), NodeObservation::Gpu(uuid.clone(), Observation::Poll(well())));
     node.apply(ms(2), NodeObservation::Gpu(uuid, xid(48)));
     let due = node.next_readings();
-    assert_eq!(node.judge_by(ms(3), Policy::default()), std::collections::BTreeMap::new());
+    assert_eq!(node.set_health_policy(ms(3), Policy::default()), std::collections::BTreeMap::new());
     assert_eq!(node.next_readings(), due);
-    assert_eq!(node.judge_by(ms(4), ignoring(&[48])).len(), 1);
+    assert_eq!(node.set_health_policy(ms(4), ignoring(&[48])).len(), 1);
 }

@@ -99,7 +99,7 @@ impl Bench {
 
     /// The words of all causes, the worst first.
     fn words(&self) -> Vec<&'static str> {
-        self.gpu.of(Offered::Whole).reasons().iter().map(|reason| reason.cause.word()).collect()
+        self.gpu.of(Offered::Whole).reasons().iter().map(|reason| reason.cause.as_str()).collect()
     }
 }
 

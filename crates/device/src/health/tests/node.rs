@@ -39,7 +39,11 @@ fn polls(node: &mut NodeHealth, from: u64, reading: &Reading, times: u64) {
 }
 
 fn words(node: &NodeHealth, gpu: &str) -> Vec<&'static str> {
-    node.of(&uuid(gpu), Offered::Whole).reasons().iter().map(|reason| reason.cause.word()).collect()
+    node.of(&uuid(gpu), Offered::Whole)
+        .reasons()
+        .iter()
+        .map(|reason| reason.cause.as_str())
+        .collect()
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn restarted(epoch: Epoch) -> NodeHealth {
         node.apply(ms(2), on("GPU-a", observation));
     }
     let mut next = NodeHealth::new(Policy::default(), epoch);
-    assert_eq!(next.recall(ms(0), &node.remember()), []);
+    assert_eq!(next.restore(ms(0), &node.persist()), []);
     next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
     next
 }
@@ -180,10 +184,10 @@ fn a_restart_keeps_what_no_source_would_state_again() {
     assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
     let health = node.of(&uuid("GPU-a"), Offered::Whole);
     assert!(health.reasons().iter().all(|reason| reason.remembered));
-    let again = node.remember();
+    let again = node.persist();
     let mut third = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
-    third.recall(ms(0), &again);
-    assert_eq!(third.remember().gpus[&uuid("GPU-a")].len(), expected.len());
+    third.restore(ms(0), &again);
+    assert_eq!(third.persist().gpus[&uuid("GPU-a")].len(), expected.len());
     // The GPU was listed, so what was lost is back; the rest waits for repair.
     polls(&mut node, 2, &well_without_field(), 50);
     assert_eq!(words(&node, "GPU-a").len(), 8);
@@ -200,7 +204,7 @@ fn a_restart_with_a_broken_gpu_keeps_it_unhealthy_until_it_is_clean() {
         let mut node = node(first.clone());
         node.apply(ms(2), on("GPU-a", xid(48)));
         let mut next = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
-        next.recall(ms(0), &node.remember());
+        next.restore(ms(0), &node.persist());
         next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
         polls(&mut next, 2, &first, 1);
         assert_eq!(words(&next, "GPU-a"), ["xid"]);
@@ -237,7 +241,7 @@ fn a_verdict_that_latched_stays_latched() {
     }
     assert_eq!(words(&first, "GPU-a"), ["relapses"]);
     let mut next = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
-    next.recall(ms(0), &first.remember());
+    next.restore(ms(0), &first.persist());
     next.apply(ms(1), enumeration(1, &["GPU-a"]));
     polls(&mut next, 2, &well(), 50);
     assert_eq!(words(&next, "GPU-a"), ["relapses"]);
@@ -249,8 +253,8 @@ fn what_the_policy_would_not_raise_today_is_not_recalled() {
     first.apply(ms(2), on("GPU-a", xid(48)));
     let (policy, _) = Policy::new(Rules::default(), Overrides::parse("48", "").0);
     let mut next = NodeHealth::new(policy, epoch("boot-1", "load-1"));
-    next.recall(ms(0), &first.remember());
-    assert!(next.remember().gpus.is_empty());
+    next.restore(ms(0), &first.persist());
+    assert!(next.persist().gpus.is_empty());
 }
 
 #[test]
@@ -266,9 +270,10 @@ fn a_remembered_cause_that_makes_no_sense_is_reported_and_left_out() {
         cause("fabric", None),
         cause("lost", None),
     ];
-    let remembered = Remembered { epoch: epoch("b", "l"), gpus: [(uuid("GPU-a"), causes)].into() };
+    let remembered =
+        PersistedHealth { epoch: epoch("b", "l"), gpus: [(uuid("GPU-a"), causes)].into() };
     let mut node = NodeHealth::new(Policy::default(), epoch("b", "l"));
-    let findings = node.recall(ms(0), &remembered);
+    let findings = node.restore(ms(0), &remembered);
     assert_eq!(findings.len(), 3);
     assert_eq!(
         findings[1].to_string(),

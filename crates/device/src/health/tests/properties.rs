@@ -253,10 +253,10 @@ proptest! {
             prop_assert_eq!(one.apply(now, observation.clone()), two.apply(now, observation));
         }
         prop_assert_eq!(one.of(&uuid, Offered::Whole), two.of(&uuid, Offered::Whole));
-        let remembered = one.remember();
+        let remembered = one.persist();
         let mut next = NodeHealth::new(policy.clone(), Epoch::default());
-        prop_assert_eq!(next.recall(now, &remembered), []);
-        prop_assert_eq!(next.remember(), remembered);
+        prop_assert_eq!(next.restore(now, &remembered), []);
+        prop_assert_eq!(next.persist(), remembered);
     }
 
     #[test]

@@ -40,11 +40,11 @@ fn actions_read_back() {
 fn kinds_are_ordered_and_have_different_words() {
     assert!(Kind::ALL.is_sorted());
     assert_eq!(
-        Kind::ALL.map(Kind::word).into_iter().collect::<BTreeSet<_>>().len(),
+        Kind::ALL.map(Kind::as_str).into_iter().collect::<BTreeSet<_>>().len(),
         Kind::ALL.len()
     );
     assert_eq!(
-        Degradation::ALL.map(Degradation::word).into_iter().collect::<BTreeSet<_>>().len(),
+        Degradation::ALL.map(Degradation::as_str).into_iter().collect::<BTreeSet<_>>().len(),
         6
     );
 }
@@ -163,7 +163,7 @@ fn node_faults_are_told_apart_by_return_code() {
         (999, "nvml_unknown"),
         (4, "nvml_unusable"),
     ] {
-        assert_eq!(NodeFault::from_error(error(code)).word(), word);
+        assert_eq!(NodeFault::from_error(error(code)).as_str(), word);
     }
 }
 
