@@ -158,12 +158,11 @@ fn check() -> Command {
         .about("Answer one question in one line, for node problem detector's custom plugin monitor")
         .after_help(
             "It asks the running plugin at --http-address for less than a second; without it, it \
-                says what can be seen \
-             from outside. Exit code: 0 OK, 1 NonOK, 2 Unknown.",
+             says what can be seen from outside. Exit code: 0 OK, 1 NonOK, 2 Unknown.",
         )
         .arg(rule.help(
-            "Is every GPU Healthy, every resource registered with the kubelet, does \
-            NVML answer; or all",
+            "Is every GPU Healthy, every resource registered with the kubelet, does NVML answer; \
+            or all",
         ))
         .arg(longest.value_parser(clap::value_parser!(u16)).help("The most bytes of the line"))
 }
@@ -202,13 +201,13 @@ fn doctor() -> Command {
     Command::new("doctor")
         .about("Tell why pods on this node do not get GPUs, and what mends it; nothing is changed")
         .after_help(
-            "Exit code: 0 all is well, 1 something keeps GPUs from pods, 2 not all could \
-            be checked.",
+            "Exit code: 0 all is well, 1 something keeps GPUs from pods, 2 not all could be \
+            checked.",
         )
         .arg(output.default_value("text").help("How the findings are told"))
         .arg(root.help(
-            "Where the root of the host is mounted; found by itself where the driver \
-                root is at or below it",
+            "Where the root of the host is mounted; found by itself where the driver root is at or \
+                below it",
         ))
         .arg(Arg::new(SURVEY).long(SURVEY).hide(true).action(ArgAction::SetTrue))
 }
@@ -234,8 +233,8 @@ pub fn command() -> Command {
         .subcommands([check, show]);
     Command::new("gpu-device-plugin")
         .about(
-            "Offers a node's NVIDIA GPUs to the kubelet. Without a subcommand it serves until \
-            it is stopped.",
+            "Offers a node's NVIDIA GPUs to the kubelet. Without a subcommand it serves until it \
+            is stopped.",
         )
         .after_help(unflagged())
         .version(version)

@@ -51,12 +51,10 @@ pub fn status(form: Form, source: &mut ConfigSource) -> ExitCode {
         Err(error) => {
             eprintln!(
                 "{error}; is the plugin running on this node (kubectl -n kube-system get pods -o \
-                    wide -l \
-                 app.kubernetes.io/name=gpu-device-plugin), and is this its --http-address? In its \
-                 pod no argument is \
-                 needed: kubectl -n kube-system exec POD -- gpu-device-plugin status. \
-                 `gpu-device-plugin doctor` tells \
-                 what keeps GPUs from pods without it"
+                 wide -l app.kubernetes.io/name=gpu-device-plugin), and is this its \
+                 --http-address? In its pod no argument is needed: kubectl -n kube-system exec POD \
+                 -- gpu-device-plugin status. `gpu-device-plugin doctor` tells what keeps GPUs \
+                 from pods without it"
             );
             ExitCode::FAILURE
         }
@@ -96,8 +94,7 @@ fn parsed(body: &str) -> Result<Status, String> {
         SCHEMA_VERSION => Ok(status),
         other => Err(format!(
             "the plugin speaks version {other} of the status and this program version \
-                {SCHEMA_VERSION}: use the program of \
-             the plugin's own image, or -o json"
+             {SCHEMA_VERSION}: use the program of the plugin's own image, or -o json"
         )),
     }
 }

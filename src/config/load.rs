@@ -162,8 +162,7 @@ impl Reader<'_> {
         }
         if root.is_none() {
             let problem = "needs the MPS root, the host's directory of the control daemon: flag \
-                --mps-root, environment \
-                           MPS_ROOT or flags.mpsRoot (usually /run/nvidia/mps)";
+                --mps-root, environment MPS_ROOT or flags.mpsRoot (usually /run/nvidia/mps)";
             match purpose {
                 Purpose::Serve => self.report.mistake(origin, "sharing.mps", "", problem),
                 Purpose::Check => self.report.warning(origin, "sharing.mps", "", problem),
@@ -212,12 +211,10 @@ impl Reader<'_> {
             strategies.iter().filter(|word| CDI.contains(word)).map(|word| word.as_str()).collect();
         if !words.is_empty() {
             let problem = "hands out names of CDI devices alone: this version does not write their \
-                specifications, so \
-                           something else has to write those of the kind \
-                           k8s.device-plugin.nvidia.com/gpu on the host, \
-                           or containers do not start (nvidia-ctk cdi generate \
-                           --vendor=k8s.device-plugin.nvidia.com \
-                           --device-name-strategy=uuid writes them)";
+                specifications, so something else has to write those of the kind \
+                k8s.device-plugin.nvidia.com/gpu on the host, or containers do not start \
+                (nvidia-ctk cdi generate --vendor=k8s.device-plugin.nvidia.com \
+                --device-name-strategy=uuid writes them)";
             self.report.warning(
                 origin,
                 settings::DEVICE_LIST_STRATEGY.name(),

@@ -230,8 +230,7 @@ pub(super) fn without_devices(
             _ if name.base() == "gpu" || custom.contains(&name) => continue,
             MigStrategy::Mixed if mig => continue,
             other if mig => format!(
-                "has no devices with the MIG strategy {}: only mixed \
-                names MIG profiles",
+                "has no devices with the MIG strategy {}: only mixed names MIG profiles",
                 other.as_str()
             ),
             _ => "has no devices: there are nvidia.com/gpu and, with the MIG strategy mixed, \

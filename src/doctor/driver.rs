@@ -39,15 +39,12 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
                 GROUP,
                 "driver.nvml",
                 NVML,
-                format!(
-                    "the process that asked it ended: \
-                {how} {words}"
-                ),
+                format!("the process that asked it ended: {how} {words}"),
             )
             .why("a library that ends the process ends the plugin as well")
             .fix(
-                "install the driver's libraries anew, all of one version; see `nvidia-smi` on \
-                    the node",
+                "install the driver's libraries anew, all of one version; see `nvidia-smi` on the \
+                    node",
             ),
         ),
         Asked::Silent(after) => findings.push(
@@ -55,11 +52,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
                 GROUP,
                 "driver.nvml",
                 NVML,
-                format!(
-                    "no answer within {} \
-                s",
-                    after.as_secs()
-                ),
+                format!("no answer within {} s", after.as_secs()),
             )
             .why("a driver that hangs answers nobody: no GPU of the node can be trusted")
             .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
@@ -69,10 +62,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
                 GROUP,
                 "driver.nvml",
                 NVML,
-                format!(
-                    "no process to ask it could be \
-                started: {why}"
-                ),
+                format!("no process to ask it could be started: {why}"),
             )
             .fix("run the doctor where it can start itself once more: /proc has to be mounted"),
         ),
@@ -100,8 +90,8 @@ fn bus(facts: &Facts) -> Finding {
                 .why("what the kernel does not see on the bus, no driver can serve")
                 .fix(
                     "on a node without GPUs: keep the plugin off it. Else look at the firmware's \
-                        PCIe settings, at the \
-                     slot and the power, and in a virtual machine at what is passed through to it",
+                     PCIe settings, at the slot and the power, and in a virtual machine at what is \
+                     passed through to it",
                 ),
         };
     }
@@ -116,8 +106,7 @@ fn bus(facts: &Facts) -> Finding {
     }
     let fix = if gpus.values().any(|gpu| gpu.driver.as_deref() == Some("nouveau")) {
         "keep nouveau away (a file in /etc/modprobe.d with `blacklist nouveau` and `options \
-            nouveau modeset=0`, then \
-         rebuild the initramfs), and reboot"
+         nouveau modeset=0`, then rebuild the initramfs), and reboot"
     } else {
         "if they are for virtual machines, nothing; else bind them to the driver nvidia again"
     };
@@ -166,9 +155,8 @@ fn module(facts: &Facts) -> Finding {
                     reboot), then modprobe nvidia"
             } else {
                 "install NVIDIA's driver on the node, or load it: modprobe nvidia. If that fails, \
-                    the kernel log (dmesg) \
-                 says why: often there is no module for the running kernel, or Secure Boot refuses \
-                 an unsigned one"
+                 the kernel log (dmesg) says why: often there is no module for the running kernel, \
+                 or Secure Boot refuses an unsigned one"
             };
             Finding::problem(GROUP, ID, MODULE, seen)
                 .why("without it there is no GPU for anybody")
@@ -194,10 +182,8 @@ fn library(facts: &Facts, survey: &Survey) -> Vec<Finding> {
                 } else {
                     format!(
                         "mount the driver's root at {root} (flag --driver-root-ctr-path, \
-                            environment \
-                         DRIVER_ROOT_CTR_PATH), start this container with the NVIDIA runtime, or \
-                         name the library with \
-                         --nvml-library"
+                         environment DRIVER_ROOT_CTR_PATH), start this container with the NVIDIA \
+                         runtime, or name the library with --nvml-library"
                     )
                 };
                 let seen = format!("not found; tried {}", tried.join(", "));
@@ -241,9 +227,8 @@ fn trouble_of(survey: &Survey, trouble: &Trouble) -> Finding {
         )
         .why("this container does not see /dev/nvidiactl, by which the library finds the driver")
         .fix(
-            "load the driver (modprobe nvidia; nvidia-modprobe makes the device files), and \
-                    run the container \
-                 privileged or with the NVIDIA runtime",
+            "load the driver (modprobe nvidia; nvidia-modprobe makes the device files), and run \
+                 the container privileged or with the NVIDIA runtime",
         ),
         Trouble::Code { code: DRIVER_NOT_LOADED | NO_PERMISSION, text } => {
             problem(text.clone()).why("the library does not get through to the kernel driver").fix(
@@ -267,13 +252,12 @@ fn trouble_of(survey: &Survey, trouble: &Trouble) -> Finding {
             .why("a driver that hangs answers nobody: no GPU of the node can be trusted")
             .fix(
                 "look for NVRM and Xid in the kernel log (dmesg), then reboot the node. A driver \
-                    that just starts takes \
-                 long without persistence mode: run nvidia-persistenced, and try again",
+                 that just starts takes long without persistence mode: run nvidia-persistenced, \
+                 and try again",
             ),
-        Trouble::Failed(why) => Finding::unknown(GROUP, "driver.nvml", NVML, why.clone()).fix(
-            "run \
-            the doctor again",
-        ),
+        Trouble::Failed(why) => {
+            Finding::unknown(GROUP, "driver.nvml", NVML, why.clone()).fix("run the doctor again")
+        }
     }
 }
 
@@ -327,8 +311,7 @@ fn nodes(survey: &Survey) -> Vec<Finding> {
 
 fn bad_node(id: &'static str, checked: &str, node: &DeviceNode) -> Finding {
     const MISSING: &str = "nvidia-modprobe -c 0 -u on the node makes them, and `nvidia-smi` does \
-        it by the way; in a \
-                           container mount the host's /dev";
+        it by the way; in a container mount the host's /dev";
     let path = &node.path;
     let problem = |seen: String| Finding::problem(GROUP, id, checked, seen);
     let why = "containers reach the GPU through it, and so does NVML";
@@ -337,27 +320,20 @@ fn bad_node(id: &'static str, checked: &str, node: &DeviceNode) -> Finding {
         // Made by the first program that uses CUDA.
         Opening::Missing if path.contains("nvidia-uvm") => {
             Finding::warning(GROUP, id, checked, format!("{path} is not there"))
-                .why(
-                    "CUDA needs \
-                it",
-                )
+                .why("CUDA needs it")
                 .fix(MISSING)
         }
         Opening::Missing => problem(format!("{path} is not there")).why(why).fix(MISSING),
         Opening::Silent => problem(format!("opening {path} does not return"))
             .why("the driver hangs")
             .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
-        Opening::Refused { code: EPERM | EACCES, text } => problem(format!(
-            "{path}: \
-            {text}"
-        ))
-        .why(why)
-        .fix(
-            "the container's device cgroup or the file's mode forbids it: run the container \
-                privileged or with the \
-             NVIDIA runtime. If it could before, a `systemctl daemon-reload` took the device away: \
-             start the pod again",
-        ),
+        Opening::Refused { code: EPERM | EACCES, text } => {
+            problem(format!("{path}: {text}")).why(why).fix(
+                "the container's device cgroup or the file's mode forbids it: run the container \
+             privileged or with the NVIDIA runtime. If it could before, a `systemctl \
+             daemon-reload` took the device away: start the pod again",
+            )
+        }
         Opening::Refused { code: ENXIO | ENODEV, text } => problem(format!("{path}: {text}"))
             .why("the file is there, and no driver behind it")
             .fix(

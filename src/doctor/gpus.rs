@@ -90,10 +90,7 @@ fn enumeration(facts: &Facts, survey: &Survey) -> Finding {
             GROUP,
             ID,
             CHECKED,
-            format!(
-                "{seen}; this container is not let \
-            near the others"
-            ),
+            format!("{seen}; this container is not let near the others"),
         )
         .why("the plugin can offer only what it sees: the other GPUs of the node are nobody's")
         .fix(
@@ -105,20 +102,14 @@ fn enumeration(facts: &Facts, survey: &Survey) -> Finding {
         GROUP,
         ID,
         CHECKED,
-        format!(
-            "{seen}; missing or not answering: \
-        {}",
-            unlisted.join(", ")
-        ),
+        format!("{seen}; missing or not answering: {}", unlisted.join(", ")),
     )
     .why(
-        "the driver could not bring these up: NVML, and with it everything else, does without \
-            them",
+        "the driver could not bring these up: NVML, and with it everything else, does without them",
     )
     .fix(
-        "the kernel log (dmesg, NVRM, RmInitAdapter, Xid 79) says why; reset the GPU \
-                (nvidia-smi -r), then reboot the \
-             node, then look at slot and power",
+        "the kernel log (dmesg, NVRM, RmInitAdapter, Xid 79) says why; reset the GPU (nvidia-smi \
+             -r), then reboot the node, then look at slot and power",
     )
 }
 
@@ -135,8 +126,8 @@ fn gpu(gpu: &Gpu) -> Vec<Finding> {
                     others",
                 )
                 .fix(
-                    "look for NVRM and Xid in the kernel log (dmesg); reset the GPU, or reboot \
-                    the node",
+                    "look for NVRM and Xid in the kernel log (dmesg); reset the GPU, or reboot the \
+                    node",
                 ),
         );
     }
@@ -151,8 +142,8 @@ fn gpu(gpu: &Gpu) -> Vec<Finding> {
             )
             .why("it cannot be served, or only as Unhealthy")
             .fix(format!(
-                "`nvidia-smi -i {}` and the kernel log (dmesg, NVRM) tell more; reset the GPU \
-                        or reboot the node",
+                "`nvidia-smi -i {}` and the kernel log (dmesg, NVRM) tell more; reset the GPU or \
+                        reboot the node",
                 gpu.index
             )),
         );
@@ -163,8 +154,8 @@ fn gpu(gpu: &Gpu) -> Vec<Finding> {
         let fix = match remedy {
             Some(remedy) => remedy.clone(),
             None if cause.starts_with("quarantined") => {
-                "do what the reason says; then remove the file from the \
-                                                         quarantine directory (--quarantine-dir)"
+                "do what the reason says; then remove the file from the quarantine directory \
+                                                         (--quarantine-dir)"
                     .to_owned()
             }
             None => ask,

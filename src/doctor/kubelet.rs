@@ -42,47 +42,33 @@ fn directory(kubelet: &Kubelet) -> Finding {
             if kubelet.directory.as_os_str().len() + 1 + OUR_NAME > LONGEST_SOCKET_PATH =>
         {
             problem(format!(
-                "{path}: the path is too long for a socket in it \
-                ({LONGEST_SOCKET_PATH} bytes in all)"
+                "{path}: the path is too long for a socket in it ({LONGEST_SOCKET_PATH} bytes in \
+                all)"
             ))
             .why(why)
             .fix("use a shorter path; the kubelet's own is /var/lib/kubelet/device-plugins")
         }
-        Directory::Writable => Finding::ok(
-            GROUP,
-            ID,
-            DIRECTORY,
-            format!(
-                "{path} is there and \
-            writable"
-            ),
-        ),
-        Directory::Missing | Directory::WouldBeMade => problem(format!(
-            "{path} is not \
-            there"
-        ))
-        .why(why)
-        .fix(
-            "mount the host's /var/lib/kubelet/device-plugins at this path; on the node the \
-                kubelet makes it when it \
-             starts. It is there whatever the kubelet's --root-dir is",
-        ),
-        Directory::NotADirectory => problem(format!("{path} is no directory")).why(why).fix(
-            "name the right socket with \
-                --kubelet-socket",
-        ),
+        Directory::Writable => {
+            Finding::ok(GROUP, ID, DIRECTORY, format!("{path} is there and writable"))
+        }
+        Directory::Missing | Directory::WouldBeMade => {
+            problem(format!("{path} is not there")).why(why).fix(
+                "mount the host's /var/lib/kubelet/device-plugins at this path; on the node the \
+             kubelet makes it when it starts. It is there whatever the kubelet's --root-dir is",
+            )
+        }
+        Directory::NotADirectory => problem(format!("{path} is no directory"))
+            .why(why)
+            .fix("name the right socket with --kubelet-socket"),
         Directory::Deleted => problem(format!("{path} was deleted on the host under this mount"))
             .why("what is made there anew cannot be seen from here")
             .fix("delete the plugin's pod: a new one gets a fresh mount"),
-        Directory::NotWritable(error) => problem(format!(
-            "{path}: nothing can be made in it: \
-            {error}"
-        ))
-        .why(why)
-        .fix(
-            "mount it without readOnly, and run the plugin as root; then look at SELinux or \
+        Directory::NotWritable(error) => {
+            problem(format!("{path}: nothing can be made in it: {error}")).why(why).fix(
+                "mount it without readOnly, and run the plugin as root; then look at SELinux or \
                 AppArmor denials",
-        ),
+            )
+        }
     }
 }
 
@@ -142,20 +128,17 @@ fn others(kubelet: &Kubelet) -> Vec<Finding> {
         alive
             .iter()
             .map(|other| {
-                let by = other.process.as_ref().map_or_else(String::new, |process| {
-                    format!(
-                        ", by \
-                {process}"
-                    )
-                });
+                let by = other
+                    .process
+                    .as_ref()
+                    .map_or_else(String::new, |process| format!(", by {process}"));
                 Finding::problem(GROUP, ID, OTHERS, format!("{} is served{by}", other.name))
                 .why("two plugins that register one resource take it from each other: the last one \
                     has it")
                 .fix(
                     "remove NVIDIA's plugin: kubectl -n kube-system delete daemonset \
-                        nvidia-device-plugin-daemonset, or \
-                     helm uninstall, or devicePlugin.enabled=false in the GPU Operator's \
-                     ClusterPolicy",
+                     nvidia-device-plugin-daemonset, or helm uninstall, or \
+                     devicePlugin.enabled=false in the GPU Operator's ClusterPolicy",
                 )
             })
             .collect();
@@ -250,19 +233,12 @@ fn ready(facts: &Facts) -> Finding {
             GROUP,
             ID,
             CHECKED,
-            format!(
-                "not ready: \
-                {}",
-                status.plugin.not_ready.join("; ")
-            ),
+            format!("not ready: {}", status.plugin.not_ready.join("; ")),
         )
-        .why(
-            "what is not registered with the kubelet, or not watched by it, is not \
-                    allocatable",
-        )
+        .why("what is not registered with the kubelet, or not watched by it, is not allocatable")
         .fix(
-            "see the findings above; `gpu-device-plugin status -o wide` and the plugin's \
-                    log tell more",
+            "see the findings above; `gpu-device-plugin status -o wide` and the plugin's log tell \
+                    more",
         ),
     }
 }
@@ -299,13 +275,12 @@ fn pod_resources(path: &Path, answer: &Answer) -> Finding {
     let warning = |seen: String| {
         Finding::warning(GROUP, ID, CHECKED, seen)
             .why(
-                "metrics and status then do not say which pod holds which GPU; allocation does \
-                not need it",
+                "metrics and status then do not say which pod holds which GPU; allocation does not \
+                need it",
             )
             .fix(
                 "mount the host's /var/lib/kubelet/pod-resources (it is in the kubelet's \
-                    --root-dir), or set \
-                 --pod-resources-socket to empty",
+                 --root-dir), or set --pod-resources-socket to empty",
             )
     };
     match answer {

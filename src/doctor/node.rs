@@ -46,15 +46,14 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 }
 
 const STATE: &str = "mount a directory of the node at /var/lib/gpu-device-plugin, writable, as the \
-    manifest does, or name \
-                     others with --state-dir and --quarantine-dir (empty: none)";
+    manifest does, or name others with --state-dir and --quarantine-dir (empty: none)";
 
 fn inotify(inotify: &Inotify) -> Finding {
     const ID: &str = "node.inotify";
     const CHECKED: &str = "inotify";
     const FIX: &str = "sysctl -w fs.inotify.max_user_instances=8192 \
-        fs.inotify.max_user_watches=524288 on the node, and the \
-                       same lines in a file of /etc/sysctl.d";
+        fs.inotify.max_user_watches=524288 on the node, and the same lines in a file of \
+        /etc/sysctl.d";
     let Inotify { refused, instances, watches, used } = inotify;
     let limit =
         |limit: &Option<u64>| limit.map_or_else(|| "unknown".to_owned(), |limit| limit.to_string());
@@ -68,14 +67,11 @@ fn inotify(inotify: &Inotify) -> Finding {
             GROUP,
             ID,
             CHECKED,
-            format!(
-                "no watch can be had: {error}; \
-            {limits}"
-            ),
+            format!("no watch can be had: {error}; {limits}"),
         )
         .why(
-            "the plugin then looks once a second, and sees a kubelet's restart that much \
-                later; others just fail",
+            "the plugin then looks once a second, and sees a kubelet's restart that much later; \
+                others just fail",
         )
         .fix(FIX);
     }
@@ -92,8 +88,7 @@ fn clock(now: SystemTime, newest: Option<&(impl AsRef<Path>, SystemTime)>) -> Fi
     const CHECKED: &str = "the clock";
     const FIX: &str = "set the node's clock: timedatectl set-ntp true, or chronyc makestep";
     const WHY: &str = "the kubelet's certificates are not valid at a wrong time, so that the node \
-        is NotReady; and nothing \
-                       that is told of the GPUs has the right time";
+        is NotReady; and nothing that is told of the GPUs has the right time";
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     if seconds < EARLIEST {
         let seen = format!("it shows {} s since 1970, which was before 2026", seconds.as_secs());

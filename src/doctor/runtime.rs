@@ -128,16 +128,14 @@ fn handler(runtime: &Runtime, envvar: bool) -> Finding {
             ID,
             HANDLER,
             format!(
-                "{name} does not know it \
-            ({files})"
+                "{name} does not know it ({files})"
             ),
         )
         .why(why)
         .fix(format!(
-            "install NVIDIA's Container Toolkit on the node, then: nvidia-ctk runtime \
-                    configure --runtime={tool} \
-             --set-as-default && systemctl restart {tool}. Or hand devices over by CDI \
-             (--device-list-strategy)"
+            "install NVIDIA's Container Toolkit on the node, then: nvidia-ctk runtime configure \
+             --runtime={tool} --set-as-default && systemctl restart {tool}. Or hand devices over \
+             by CDI (--device-list-strategy)"
         ));
     }
     let absent = runtime.nvidia.iter().find_map(|(handler, program)| {
@@ -175,10 +173,8 @@ fn handler(runtime: &Runtime, envvar: bool) -> Finding {
             let handler = handlers.first().copied().unwrap_or("nvidia");
             Finding::warning(GROUP, ID, HANDLER, seen).why(why).fix(format!(
                 "set runtimeClassName: {handler} in each pod that wants GPUs (with a RuntimeClass \
-                    whose handler is \
-                 {handler}), or make it the default: nvidia-ctk runtime configure --runtime={tool} \
-                 --set-as-default && \
-                 systemctl restart {tool}"
+                 whose handler is {handler}), or make it the default: nvidia-ctk runtime configure \
+                 --runtime={tool} --set-as-default && systemctl restart {tool}"
             ))
         }
     }
@@ -197,8 +193,8 @@ fn takes_cdi(runtime: &Runtime) -> Finding {
                 "docker" => "nvidia-ctk runtime configure --runtime=docker --cdi.enabled && systemctl restart docker",
                 _ => {
                     "set enable_cdi = true in the table of the CRI plugin and restart the runtime: \
-                        nvidia-ctk runtime \
-                     configure --runtime=containerd --cdi.enabled && systemctl restart containerd"
+                     nvidia-ctk runtime configure --runtime=containerd --cdi.enabled && systemctl \
+                     restart containerd"
                 }
             }),
         None => Finding::warning(GROUP, ID, CHECKED, format!("{name} has no setting for it, and \
@@ -220,8 +216,7 @@ fn toolkit(runtimes: &Runtimes, strategies: &BTreeSet<DeviceListStrategy>) -> Op
                 GROUP,
                 ID,
                 CHECKED,
-                "no /etc/nvidia-container-runtime/config.toml to \
-                be seen",
+                "no /etc/nvidia-container-runtime/config.toml to be seen",
             )
             .why("the strategy volume-mounts needs a setting there that is off by default")
             .fix(
@@ -274,8 +269,7 @@ fn toolkit(runtimes: &Runtimes, strategies: &BTreeSet<DeviceListStrategy>) -> Op
             )
             .fix(
                 "use --device-list-strategy=volume-mounts (with \
-                    accept-nvidia-visible-devices-as-volume-mounts = true), or \
-                 turn the setting on",
+                 accept-nvidia-visible-devices-as-volume-mounts = true), or turn the setting on",
             ),
         );
     }
@@ -325,8 +319,8 @@ fn specs(facts: &Facts) -> Vec<Finding> {
             )
             .fix(format!(
                 "write them on the node, and again after each change of GPUs or MIG devices: \
-                    nvidia-ctk cdi generate \
-                 --vendor=k8s.device-plugin.nvidia.com --class=gpu --device-name-strategy={} \
+                 nvidia-ctk cdi generate --vendor=k8s.device-plugin.nvidia.com --class=gpu \
+                 --device-name-strategy={} \
                  --output=/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json",
                 match facts.settings.ids {
                     DeviceIdStrategy::Uuid => "uuid",

@@ -69,8 +69,7 @@ impl StateFile {
                 warn!(
                     directory = %directory.display(), %error,
                     "the state directory cannot be made: a restart of the plugin forgets what GPUs \
-                        went through; mount \
-                     a directory of the host there, or set --state-dir"
+                     went through; mount a directory of the host there, or set --state-dir"
                 );
                 false
             }

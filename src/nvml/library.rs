@@ -68,11 +68,9 @@ impl fmt::Display for OpenError {
                 write!(
                     f,
                     "; if this node has NVIDIA GPUs, install the driver on it, then mount its root \
-                        at {} or start this \
-                     container with the NVIDIA runtime, or name the library with --nvml-library; \
-                     if it has none, keep \
-                     the plugin off it with a node selector, or let it wait with \
-                     --fail-on-init-error=false",
+                     at {} or start this container with the NVIDIA runtime, or name the library \
+                     with --nvml-library; if it has none, keep the plugin off it with a node \
+                     selector, or let it wait with --fail-on-init-error=false",
                     root.display()
                 )
             }
@@ -82,8 +80,8 @@ impl fmt::Display for OpenError {
                     ReturnCode::DRIVER_NOT_LOADED => write!(
                         f,
                         "; load the driver's kernel module (modprobe nvidia) and see \
-                            /dev/nvidiactl and /dev/nvidia0 \
-                         in this container: it must be privileged or have the NVIDIA runtime"
+                         /dev/nvidiactl and /dev/nvidia0 in this container: it must be privileged \
+                         or have the NVIDIA runtime"
                     ),
                     ReturnCode::LIBRARY_MISMATCH => {
                         write!(

@@ -182,8 +182,7 @@ async fn more_than_one_replica_is_refused_in_nvidias_words() {
     rig.kubelet.allocate("pod", "main", shared, 1).await.unwrap();
     let refused = rig.kubelet.allocate("greedy", "main", shared, 2).await.unwrap_err();
     let words = "invalid allocation request for \"nvidia.com/gpu.shared\": invalid request: \
-        maximum request size for \
-                 shared resources is 1; found 2";
+        maximum request size for shared resources is 1; found 2";
     assert!(refused.to_string().contains(words), "{refused}");
     assert_eq!(rig.kubelet.view().capacity(GPU), 0);
 }

@@ -60,8 +60,8 @@ async fn a_fault_of_a_whole_gpu_is_a_fault_of_each_of_its_slices_at_once() {
         "CONFIG_FILE",
         config(
             &node,
-            "version: v1\nflags: {migStrategy: mixed}\nhealth: {pollInterval: 100ms, \
-            suspicion: 200ms}\n",
+            "version: v1\nflags: {migStrategy: mixed}\nhealth: {pollInterval: 100ms, suspicion: \
+            200ms}\n",
         ),
     );
     let rig = rig(node, &options, SMALL, 56).await;

@@ -139,8 +139,7 @@ mod tests {
         for (text, expected) in [
             (
                 "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 \
-                    UTC 2023\nGCC version:  \
-                 gcc version 12.2.0\n",
+                 UTC 2023\nGCC version:  gcc version 12.2.0\n",
                 Some("535.129.03"),
             ),
             (

@@ -21,8 +21,7 @@ const MISSING: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{} was deleted on the host under our mount: what is made there anew cannot be seen from here; \
-        exiting so that \
-     the container is started with a fresh mount",
+     exiting so that the container is started with a fresh mount",
     .0.display()
 )]
 pub struct DirectoryReplaced(PathBuf);
@@ -123,8 +122,8 @@ fn start(
                 warn!(
                     directory = %directory.display(), %error,
                     "inotify cannot be had, looking at the directory every {} s instead; to get \
-                        it, raise \
-                     fs.inotify.max_user_instances or fs.inotify.max_user_watches on the node",
+                     it, raise fs.inotify.max_user_instances or fs.inotify.max_user_watches on the \
+                     node",
                     POLLING.as_secs(),
                 );
             }

@@ -92,9 +92,8 @@ impl Supervisor {
         let pause = self.habits.release_for;
         info!(
             seconds = pause.as_secs(),
-            "NVML is released, so that a GPU can be reset; serving from memory until it is taken up \
-                again, by itself or \
-             at a second SIGUSR1"
+            "NVML is released, so that a GPU can be reset; serving from memory until it is taken \
+             up again, by itself or at a second SIGUSR1"
         );
         self.telemetry.is_let_go(true);
         tokio::select! {

@@ -311,8 +311,7 @@ impl Node {
         fs::create_dir_all(self.proc().join("driver/nvidia"))?;
         let text = format!(
             "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build  \
-                (root@node)\nGCC version:  \
-             gcc version 12.2.0 (Debian 12.2.0-14)\n"
+             (root@node)\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n"
         );
         fs::write(file, text)
     }

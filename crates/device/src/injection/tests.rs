@@ -196,8 +196,7 @@ fn device_nodes_follow_section_1_10() {
     assert_eq!(
         lines(&[slice(3, 0), slice(3, 1)]),
         "nvidiactl nvidia-uvm nvidia3 nvidia-caps/nvidia-cap30 nvidia-caps/nvidia-cap31 \
-            nvidia-caps/nvidia-cap39 \
-         nvidia-caps/nvidia-cap40"
+         nvidia-caps/nvidia-cap39 nvidia-caps/nvidia-cap40"
     );
     // A capability that the driver does not list is told, and the rest is passed.
     assert_eq!(lines(&[slice(4, 0)]), "nvidiactl nvidia-uvm nvidia4");

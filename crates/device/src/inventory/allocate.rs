@@ -12,8 +12,7 @@ pub enum Refused {
     /// No device has this id.
     #[error(
         "cannot allocate {id} of {resource}: no such device on this node (it has {known} of this \
-            resource; a pod \
-         that still names an old device has to be created anew)"
+         resource; a pod that still names an old device has to be created anew)"
     )]
     Unknown {
         /// The id as the kubelet sent it.
@@ -47,8 +46,7 @@ pub enum Refused {
     /// (internal/rm/rm.go:91), which people have alerts on.
     #[error(
         "invalid allocation request for \"{resource}\": invalid request: maximum request size for \
-            shared resources is \
-         1; found {found}"
+         shared resources is 1; found {found}"
     )]
     MoreThanOne {
         /// The resource that was asked.

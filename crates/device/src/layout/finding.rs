@@ -130,28 +130,25 @@ impl fmt::Display for Finding {
             Self::NoMigDevices { index, gpu } => write!(
                 f,
                 "GPU {index} ({gpu}) has MIG mode on and no MIG devices, so nothing of it is \
-                    offered; create some \
-                 (nvidia-smi mig -cgi ... -C) or turn MIG mode off"
+                 offered; create some (nvidia-smi mig -cgi ... -C) or turn MIG mode off"
             ),
             Self::MigNotLookedAt { index, gpu } => write!(
                 f,
                 "GPU {index} ({gpu}) has MIG mode on and is offered whole, since the MIG strategy \
-                    is none; CUDA programs \
-                 see none of it but one MIG device: set the strategy single or mixed, or turn MIG \
-                 mode off"
+                 is none; CUDA programs see none of it but one MIG device: set the strategy single \
+                 or mixed, or turn MIG mode off"
             ),
             Self::LeftOut { resource, offered, kind, devices } => write!(
                 f,
                 "the MIG strategy single has one kind of device in {resource}: {offered} is \
-                    offered, and {kind} ({}) is \
-                 not; make the GPUs alike, or set the strategy mixed",
+                 offered, and {kind} ({}) is not; make the GPUs alike, or set the strategy mixed",
                 devices.join(", ")
             ),
             Self::Undescribed { index, device } => write!(
                 f,
                 "MIG device {index} ({device}) is not offered: NVML tells neither its attributes \
-                    nor a name with its \
-                 profile; a newer driver may, and the strategy single needs no profile"
+                 nor a name with its profile; a newer driver may, and the strategy single needs no \
+                 profile"
             ),
             Self::BrokenMigDevice { gpu, mig: Some(mig), error } => write!(
                 f,
@@ -164,14 +161,12 @@ impl fmt::Display for Finding {
             Self::MigUnderMps { resource, devices } => write!(
                 f,
                 "{devices} MIG devices of {resource} are not offered: sharing using MPS is not \
-                    supported for MIG \
-                 devices; use sharing.timeSlicing, or turn MIG mode off"
+                 supported for MIG devices; use sharing.timeSlicing, or turn MIG mode off"
             ),
             Self::NoSuchDevice { resource, named } => write!(
                 f,
                 "the sharing of {resource} names device {named}, and no device of that resource is \
-                    it; the node's \
-                 devices are in the log and in nvidia-smi -L"
+                 it; the node's devices are in the log and in nvidia-smi -L"
             ),
             Self::ListTooLarge { resource, why } => {
                 write!(f, "{resource} is not offered: it {why}")
@@ -179,15 +174,13 @@ impl fmt::Display for Finding {
             Self::Forgotten { resource, ids } => write!(
                 f,
                 "{ids} ids of {resource} that are offered no more are forgotten: with them its \
-                    list would be longer than \
-                 the {KUBELET_LIMIT} bytes that the kubelet receives; a pod that still holds one \
-                 has to be created anew"
+                 list would be longer than the {KUBELET_LIMIT} bytes that the kubelet receives; a \
+                 pod that still holds one has to be created anew"
             ),
             Self::NoCapability { index, device } => write!(
                 f,
                 "no capability nodes of MIG device {index} ({device}) are passed: the driver's \
-                    mig-minors does not list \
-                 them; is /proc/driver/nvidia-caps visible here?"
+                 mig-minors does not list them; is /proc/driver/nvidia-caps visible here?"
             ),
         }
     }

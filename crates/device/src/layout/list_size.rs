@@ -180,8 +180,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "makes a list of 8 devices x 10000 replicas x 67 bytes = 5360000 bytes, and the \
-                kubelet receives at most \
-             4194304; at most 7825 replicas fit"
+             kubelet receives at most 4194304; at most 7825 replicas fit"
         );
         assert!(check([alike(8, u32::try_from(error.most_replicas()).unwrap())]).is_ok());
         assert!(check([alike(u64::MAX, u32::MAX), alike(u64::MAX, 1)]).is_err());
@@ -194,8 +193,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "makes a list of 62100 replicas of 101 devices of up to 68 bytes = 4222100 bytes, and \
-                the kubelet receives \
-             at most 4194304; at most 610 replicas of each fit"
+             the kubelet receives at most 4194304; at most 610 replicas of each fit"
         );
         assert_eq!(check([alike(100, 1), alike(1, 61_000)]), Ok(()));
     }

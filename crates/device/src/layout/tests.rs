@@ -293,8 +293,7 @@ fn a_list_that_the_kubelet_would_not_receive_is_refused_with_the_arithmetic() {
     assert_eq!(
         findings(&laid_out),
         "nvidia.com/gpu is not offered: it makes a list of 8 devices x 10000 replicas x 67 bytes = \
-            5360000 bytes, and \
-         the kubelet receives at most 4194304; at most 7825 replicas fit"
+         5360000 bytes, and the kubelet receives at most 4194304; at most 7825 replicas fit"
     );
 }
 

@@ -44,8 +44,7 @@ pub(super) fn policy(nonce: &Nonce) -> String {
     let Nonce(nonce) = nonce;
     format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src \
-            'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+         'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 }
 
@@ -88,8 +87,7 @@ fn document(html: &mut String, status: &Status, Nonce(nonce): &Nonce) -> std::fm
     writeln!(
         html,
         "<footer><p>gpu-device-plugin {} ({}), up for {}. As of <time \
-            datetime=\"{at}\">{at}</time>. \
-         For programs: <a href=\"metrics\">metrics</a>, <a \
+         datetime=\"{at}\">{at}</time>. For programs: <a href=\"metrics\">metrics</a>, <a \
          href=\"status\">status</a>.</p></footer></main>\
          <script nonce=\"{nonce}\">{SCRIPT}</script></body></html>",
         Escaped(&plugin.version),
@@ -198,8 +196,7 @@ fn gpus(html: &mut String, status: &Status) -> std::fmt::Result {
     if status.gpus.is_empty() {
         html.write_str(
             "<p class=\"empty\">No GPU is known. The plugin goes on looking; \
-                <code>gpu-device-plugin doctor</code> on \
-             the node says what is in the way.</p>",
+             <code>gpu-device-plugin doctor</code> on the node says what is in the way.</p>",
         )?;
     }
     let mut groups = BTreeMap::<(Option<u32>, Option<u32>), Vec<&Gpu>>::new();
