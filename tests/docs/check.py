@@ -2,7 +2,7 @@
 """Holds README.md against the program: its commands, its recording, its flags, its config
 file, and every text that it quotes.
 
-    python3 tests/readme/check.py --plugin target/debug/gpu-device-plugin --recording FILE COMMAND...
+    python3 tests/docs/check.py --plugin target/debug/gpu-device-plugin --recording FILE COMMAND...
 
 FILE is what the first command has printed; each COMMAND must stand in the README as it was run.
 """
