@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Holds README.md against the program: its commands, its recording, its flags, its config
-file, and every text that it quotes.
+"""Compares the README and docs/*.md with the program: commands, recording, flags, config files, and
+every text that they quote.
 
     python3 tests/docs/check.py --plugin target/debug/gpu-device-plugin --recording FILE COMMAND...
 
@@ -15,25 +15,44 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
-def section(readme, title):
-    """The text under a heading, to the next one of its level or above."""
-    level = title.split()[0]
-    start = readme.index("\n%s\n" % title)
-    end = re.search(r"\n#{1,%d} " % len(level), readme[start + len(title) + 2 :])
-    return readme[start : start + len(title) + 2 + end.start()] if end else readme[start:]
+def documents():
+    """The README and what is in docs/, by path from the root, in the order in which they are read."""
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return {file.relative_to(ROOT).as_posix(): file.read_text() for file in files}
 
 
-def first_cells(text):
-    """The first cell of each row of a table, without its heading."""
-    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
-    return [cell for cell in rows if cell not in ("Error", "Warning", "Text", "Flag")]
+def blocks(text, language):
+    """The contents of the code blocks in a language, without their indentation."""
+    for indent, name, body in FENCE.findall(text):
+        if name == language:
+            yield re.sub("^" + indent, "", body, flags=re.MULTILINE)
+
+
+def section(texts, title):
+    """The document and the text under a heading, to the next heading of its level or above."""
+    for name, text in texts.items():
+        heading = re.search(r"^(#+) %s$" % re.escape(title), text, re.MULTILINE)
+        if heading:
+            rest = text[heading.end() :]
+            end = re.search(r"^#{1,%d} " % len(heading.group(1)), rest, re.MULTILINE)
+            return name, rest[: end.start()] if end else rest
+    sys.exit("no document has the heading %r" % title)
+
+
+def rows(text):
+    """The cells of each row of the tables in a text, without headings."""
+    lines = re.findall(r"^\|.*\|$", text, re.MULTILINE)
+    split = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    rules = {at for at, row in enumerate(split) if all(re.fullmatch(":?-+:?", cell) for cell in row)}
+    return [row for at, row in enumerate(split) if at not in rules and at + 1 not in rules]
 
 
 def quoted(text):
     """What stands between backticks."""
-    return re.findall(r"`([^`]+)`", text)
+    return [code.replace("\\|", "|") for code in re.findall(r"`([^`]+)`", text)]
 
 
 def named(cell):
@@ -43,7 +62,9 @@ def named(cell):
 
 def sources():
     """The product's source, string literals that go over several lines made one."""
-    text = "\n".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.rs")))
+    folders = [ROOT / "src", *sorted((ROOT / "crates").glob("*/src"))]
+    files = (file for folder in folders for file in sorted(folder.rglob("*.rs")))
+    text = "\n".join(file.read_text() for file in files)
     text = re.sub(r"#\[cfg\(test\)\]\n(?:pub\(crate\) )?mod \w+ \{.*?\n\}\n", "", text, flags=re.DOTALL)
     return re.sub(r"\\\n\s*", "", text).replace("{SONAME}", "libnvidia-ml.so.1")
 
@@ -62,20 +83,26 @@ def warnings(source):
             yield message
 
 
-def commands(readme, run):
-    block = re.search(r"```sh\n(.*?)```", readme, re.DOTALL).group(1)
-    stated = [line.split("  #")[0].strip() for line in block.splitlines()]
-    if stated != run:
-        yield "the README states the commands %s, and %s were run" % (stated, run)
+def commands(texts, run):
+    """The README states the commands that were run."""
+    stated = [
+        [line.split("  #")[0].strip() for line in block.splitlines()] for block in blocks(texts["README.md"], "sh")
+    ]
+    if run not in stated:
+        yield "README.md: no block of commands is %s" % run
 
 
-def recording(readme, printed):
-    """Each step of the recording is one that the command prints, but for its time."""
-    block = re.search(r"```console\n(.*?)```", readme, re.DOTALL).group(1)
+def recording(texts, printed):
+    """Each step of the recording is one that the command prints, except for its time."""
     step = re.compile(r"^(ok +\d.*?)(?: +[\d.]+ m?s)?$", re.MULTILINE)
-    recorded, now = step.findall(block), step.findall(printed)
-    if recorded != now:
-        yield "the recording has the steps %s, and the command prints %s" % (recorded, now)
+    now = step.findall(printed)
+    recorded = [(name, step.findall(block)) for name, text in texts.items() for block in blocks(text, "console")]
+    recorded = [(name, steps) for name, steps in recorded if steps]
+    if not recorded:
+        yield "no document has the recording of the demonstration"
+    for name, steps in recorded:
+        if steps != now:
+            yield "%s: the recording has the steps %s, and the command prints %s" % (name, steps, now)
 
 
 def help_entries(plugin):
@@ -93,47 +120,55 @@ def help_entries(plugin):
         yield [name], None
 
 
-def flags(readme, plugin):
+def settings(texts, plugin):
     """The tables of flags, variables and file keys have what --help has, and nothing else."""
-    tables = section(readme, "## Configuration")
-    rows = [line.split("|") for line in tables.splitlines() if line.startswith("| ") and "`" in line]
-    stated = {name for row in rows for cell in row[1:4] for name in named(cell)}
+    name, text = section(texts, "Configuration")
+    table = [row for row in rows(text) if "`" in "".join(row[:3])]
+    stated = {word for row in table for cell in row[:3] for word in named(cell)}
     told = set()
     for names, default in help_entries(plugin):
         told.update(names)
-        row = next((row for row in rows if names[0] in named(row[1])), [])
-        if default is not None and len(row) > 5 and "`%s`" % default not in row[4]:
-            yield "the README does not give %s the default %s" % (names[0], default)
-    for name in sorted(told - stated):
-        yield "%s is in --help and not in the README's tables" % name
-    for name in sorted(stated - told):
-        yield "%s is in the README's tables and not in --help" % name
+        row = next((row for row in table if names[0] in named(row[0])), [])
+        if default is not None and len(row) > 4 and "`%s`" % default not in row[3]:
+            yield "%s: %s does not have the default %s" % (name, names[0], default)
+    for word in sorted(told - stated):
+        yield "%s: %s is in --help and not in the tables" % (name, word)
+    for word in sorted(stated - told):
+        yield "%s: %s is in the tables and not in --help" % (name, word)
 
 
-def config_file(readme, plugin):
-    """The config file of the README has neither mistakes nor warnings."""
-    example = re.search(r"```yaml\n(version: v1\n.*?)```", readme, re.DOTALL).group(1)
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(example)
-        file.flush()
-        check = subprocess.run([plugin, "config", "check", file.name], capture_output=True, text=True)
-    answer = check.stdout + check.stderr
-    if check.returncode or "warning" in answer:
-        yield "its config file is not right: " + answer
+def config_files(texts, plugin):
+    """The config files in the documents have neither mistakes nor warnings."""
+    found = [
+        (name, block)
+        for name, text in texts.items()
+        for block in blocks(text, "yaml")
+        if block.startswith("version: v1\n")
+    ]
+    if not found:
+        yield "no document has a config file"
+    for name, block in found:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(block)
+            file.flush()
+            check = subprocess.run([plugin, "config", "check", file.name], capture_output=True, text=True)
+        answer = check.stdout + check.stderr
+        if check.returncode or "warning" in answer:
+            yield "%s: a config file is not right: %s" % (name, answer)
 
 
-def texts(readme):
+def texts_of_the_program(texts):
     """Each text of the program that the troubleshooting quotes is in its source, and no warning is left out."""
-    cells = first_cells(section(readme, "### What the plugin says"))
+    name, text = section(texts, "What the plugin says")
+    quotes = [code for row in rows(text) for code in quoted(row[0])]
     source = sources()
     said = source.replace('\\"', '"')
-    quotes = [text for cell in cells for text in quoted(cell)]
-    for text in quotes:
-        if text not in said:
-            yield "the README quotes %r, which the program does not say" % text
+    for code in quotes:
+        if code not in said:
+            yield "%s: it quotes %r, which the program does not say" % (name, code)
     for message in sorted(set(warnings(source))):
-        if not any(text in message for text in quotes):
-            yield "the README's troubleshooting does not have: %s" % message
+        if not any(code in message for code in quotes):
+            yield "%s: it does not have the message: %s" % (name, message)
 
 
 def main():
@@ -142,19 +177,19 @@ def main():
     parser.add_argument("--recording", required=True, type=Path)
     parser.add_argument("commands", nargs="+")
     args = parser.parse_args()
-    readme = (ROOT / "README.md").read_text()
+    texts = documents()
     found = [
-        *commands(readme, args.commands),
-        *recording(readme, args.recording.read_text()),
-        *flags(readme, args.plugin),
-        *config_file(readme, args.plugin),
-        *texts(readme),
+        *commands(texts, args.commands),
+        *recording(texts, args.recording.read_text()),
+        *settings(texts, args.plugin),
+        *config_files(texts, args.plugin),
+        *texts_of_the_program(texts),
     ]
     for difference in found:
-        print("README.md: " + difference, file=sys.stderr)
+        print(difference, file=sys.stderr)
     if found:
         sys.exit(1)
-    print("README.md says what the program does: commands, recording, flags, file and texts")
+    print("The documents say what the program does: commands, recording, flags, config files and texts")
 
 
 if __name__ == "__main__":
