@@ -121,8 +121,9 @@ def help_entries(plugin):
 
 
 def settings(texts, plugin):
-    """The tables of flags, variables and file keys have what --help has, and nothing else."""
-    name, text = section(texts, "Configuration")
+    """The table of settings has the flags, variables and file keys of --help, and nothing else."""
+    name = "docs/configuration.md"
+    text = re.search(r"<!-- settings: .*? -->\n(.*?)<!-- settings: end -->", texts[name], re.DOTALL).group(1)
     table = [row for row in rows(text) if "`" in "".join(row[:3])]
     stated = {word for row in table for cell in row[:3] for word in named(cell)}
     told = set()
@@ -132,9 +133,9 @@ def settings(texts, plugin):
         if default is not None and len(row) > 4 and "`%s`" % default not in row[3]:
             yield "%s: %s does not have the default %s" % (name, names[0], default)
     for word in sorted(told - stated):
-        yield "%s: %s is in --help and not in the tables" % (name, word)
+        yield "%s: %s is in --help and not in the table" % (name, word)
     for word in sorted(stated - told):
-        yield "%s: %s is in the tables and not in --help" % (name, word)
+        yield "%s: %s is in the table and not in --help" % (name, word)
 
 
 def config_files(texts, plugin):
