@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Compares the README and docs/*.md with the program: commands, recording, flags, config files, and
-every text that they quote.
+every text that they quote. Checks their links, their shell commands' syntax and their Kubernetes
+objects, and that the README stays short.
 
     python3 tests/docs/check.py --plugin target/debug/gpu-device-plugin --recording FILE COMMAND...
 
@@ -14,7 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import kubernetes_validate
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
+LONGEST_README = 150
+KUBERNETES = "1.36"
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
@@ -172,6 +178,60 @@ def texts_of_the_program(texts):
             yield "%s: it does not have the message: %s" % (name, message)
 
 
+def anchors(text):
+    """The anchors of the headings of a document, as GitHub makes them."""
+    seen = {}
+    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        yield "%s-%d" % (name, seen[name]) if name in seen else name
+        seen[name] = seen.get(name, 0) + 1
+
+
+def links():
+    """Each relative link in the repository's documents leads to a file, and to a heading in it."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
+    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    for name in names:
+        text = FENCE.sub("", (ROOT / name).read_text())
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
+            if re.match(r"[a-z]+:", target):
+                continue
+            file, _, anchor = target.partition("#")
+            path = (ROOT / name).parent / file if file else ROOT / name
+            if not path.exists():
+                yield "%s: there is no %s" % (name, target)
+            elif anchor and anchor not in anchors(path.read_text()):
+                yield "%s: there is no heading for %s" % (name, target)
+
+
+def shell(texts):
+    """The shell commands in the documents have no mistakes of syntax."""
+    for name, text in texts.items():
+        for block in blocks(text, "sh"):
+            check = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+            if check.returncode:
+                yield "%s: %s" % (name, check.stderr.strip())
+
+
+def kubernetes_objects(texts):
+    """The Kubernetes objects in the documents are of their schema."""
+    for name, text in texts.items():
+        for block in blocks(text, "yaml"):
+            try:
+                values = list(yaml.safe_load_all(block))
+            except yaml.YAMLError as error:
+                yield "%s: %s" % (name, error)
+                continue
+            for value in values:
+                if not isinstance(value, dict) or not {"apiVersion", "kind"} <= value.keys():
+                    continue
+                try:
+                    kubernetes_validate.validate(value, KUBERNETES, strict=True)
+                except kubernetes_validate.ValidationError as error:
+                    yield "%s: %s: %s" % (name, value["kind"], error)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plugin", required=True)
@@ -185,12 +245,18 @@ def main():
         *settings(texts, args.plugin),
         *config_files(texts, args.plugin),
         *texts_of_the_program(texts),
+        *links(),
+        *shell(texts),
+        *kubernetes_objects(texts),
     ]
+    length = len(texts["README.md"].splitlines())
+    if length > LONGEST_README:
+        found.append("README.md: %d lines are more than %d" % (length, LONGEST_README))
     for difference in found:
         print(difference, file=sys.stderr)
     if found:
         sys.exit(1)
-    print("The documents say what the program does: commands, recording, flags, config files and texts")
+    print("The documents say what the program does, their links lead somewhere, and the README is short")
 
 
 if __name__ == "__main__":
