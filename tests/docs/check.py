@@ -178,6 +178,27 @@ def texts_of_the_program(texts):
             yield "%s: it does not have the message: %s" % (name, message)
 
 
+def xids(texts):
+    """The table of Xids has each entry of the catalogue, with its meaning and the action of its class."""
+    name, text = section(texts, "Xids")
+    table = {row[0]: (row[1], quoted(row[2])[0]) for row in rows(text) if len(row) == 4}
+    source = sources()
+    entries = re.findall(r"^ +([\d |.=]+|_) => \((\w+), \"(.*)\"\)", source, re.MULTILINE)
+    actions = {}
+    for arm, action in re.findall(r"((?:Class::\w+ \| )*Class::\w+) => Self::(\w+),", source):
+        word = re.search(r'Self::%s => "([a-z-]+)"' % action, source)
+        actions.update((one.removeprefix("Class::"), word.group(1)) for one in arm.split(" | ") if word)
+    catalogue = {
+        arm.replace("..=", "-").replace(" | ", ", ").replace("_", "any other"): (meaning, actions.get(group))
+        for arm, group, meaning in entries
+    }
+    if len(catalogue) < 50:
+        yield "the source has no catalogue of Xids that can be read: %s" % catalogue
+    for xid in sorted(table.keys() | catalogue.keys()):
+        if table.get(xid) != catalogue.get(xid):
+            yield "%s: Xid %s is %s, in the source %s" % (name, xid, table.get(xid), catalogue.get(xid))
+
+
 def anchors(text):
     """The anchors of the headings of a document, as GitHub makes them."""
     seen = {}
@@ -245,6 +266,7 @@ def main():
         *settings(texts, args.plugin),
         *config_files(texts, args.plugin),
         *texts_of_the_program(texts),
+        *xids(texts),
         *links(),
         *shell(texts),
         *kubernetes_objects(texts),
