@@ -20,6 +20,17 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_README = 150
+# What stands between backticks and begins with one of these is a command.
+PROGRAMS = {"cargo", "curl", "docker", "gpu-device-plugin", "helm", "kubectl", "nvidia-smi", "promtool", "systemctl", "xid"}
+# Texts of the kubelet outside of the section that is about them.
+OF_THE_KUBELET = {"failed to get device plugin options"}
+# Flags of other programs that the documents name.
+OTHER_FLAGS = {
+    "docker": {"--gpus"},
+    "eksctl": {"--install-nvidia-plugin"},
+    "kubelet": {"--root-dir"},
+    "simnode": {"--interactive", "--kubelet", "--profile"},
+}
 KUBERNETES = "1.36"
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
@@ -178,6 +189,37 @@ def texts_of_the_program(texts):
             yield "%s: it does not have the message: %s" % (name, message)
 
 
+def prose(text):
+    """A document without its code blocks."""
+    return FENCE.sub("", text)
+
+
+def phrases(texts):
+    """What else looks like a text of the program, three words or more between backticks, is one."""
+    said = sources().replace('\\"', '"')
+    own = {code for row in rows(section(texts, "What Kubernetes says")[1]) for code in quoted(row[0])}
+    for name, text in texts.items():
+        for code in quoted(prose(text)):
+            words = code.split(" ")
+            if len(words) < 3 or words[0] in PROGRAMS or not re.fullmatch(r"[A-Za-z][\w',: -]+", code):
+                continue
+            if code not in said and code not in own | OF_THE_KUBELET:
+                yield "%s: it quotes %r, which the program does not say" % (name, code)
+
+
+def flags(texts, plugin):
+    """Each flag that the documents name is one of the plugin's, of a subcommand's, or known to be another's."""
+    known = set().union(*OTHER_FLAGS.values())
+    for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"]):
+        told = subprocess.run([plugin, *command, "--help"], check=True, capture_output=True, text=True)
+        known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
+    for name, text in texts.items():
+        for flag in (code for code in quoted(prose(text)) if code.startswith("--")):
+            flag = re.split(r"[ =]", flag)[0]
+            if flag not in known:
+                yield "%s: %s is no flag that is known" % (name, flag)
+
+
 def xids(texts):
     """The table of Xids has each entry of the catalogue, with its meaning and the action of its class."""
     name, text = section(texts, "Xids")
@@ -202,7 +244,7 @@ def xids(texts):
 def anchors(text):
     """The anchors of the headings of a document, as GitHub makes them."""
     seen = {}
-    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE):
+    for heading in re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
         name = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
         yield "%s-%d" % (name, seen[name]) if name in seen else name
@@ -214,7 +256,7 @@ def links():
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
     names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     for name in names:
-        text = FENCE.sub("", (ROOT / name).read_text())
+        text = prose((ROOT / name).read_text())
         for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
             if re.match(r"[a-z]+:", target):
                 continue
@@ -266,6 +308,8 @@ def main():
         *settings(texts, args.plugin),
         *config_files(texts, args.plugin),
         *texts_of_the_program(texts),
+        *phrases(texts),
+        *flags(texts, args.plugin),
         *xids(texts),
         *links(),
         *shell(texts),
