@@ -19,6 +19,7 @@ mod look;
 mod observe;
 mod placement;
 mod pod_resources;
+mod recorded;
 mod reload;
 mod requests;
 mod rig;
