@@ -18,7 +18,6 @@
 //! bounded, whatever NVML sends.
 
 mod active_cause;
-mod catalogue;
 mod cause;
 mod causes;
 mod code;

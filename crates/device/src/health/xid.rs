@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use super::catalogue;
-
 /// The number of an error report of the driver, as `eventData` of an NVML event of type
 /// `XidCriticalError` gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,13 +49,13 @@ impl Xid {
     /// What the number means for the GPU. A number that is not in the catalogue is a `Suspect`.
     #[must_use]
     pub fn class(self) -> Class {
-        catalogue::entry(self.0).0
+        catalogue(self.0).0
     }
 
     /// What happened, in a few words.
     #[must_use]
     pub fn meaning(self) -> &'static str {
-        catalogue::entry(self.0).1
+        catalogue(self.0).1
     }
 }
 
@@ -94,5 +92,92 @@ impl TryFrom<u64> for Xid {
 impl fmt::Display for Xid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Xid {}", self.0)
+    }
+}
+
+/// Class and meaning of every Xid in use in NVIDIA's Xid catalogue
+/// (docs.nvidia.com/deploy/xid-errors); the meanings are in words of our own.
+#[rustfmt::skip]
+fn catalogue(xid: u32) -> (Class, &'static str) {
+    use Class::*;
+
+    match xid {
+        8 => (App, "a channel sat idle past its limit"),
+        11 | 25 => (App, "malformed push buffer"),
+        13 => (App, "exception in a graphics or compute engine"),
+        14 => (Info, "a report without an error behind it"),
+        31 => (App, "memory page fault of an application"),
+        32 => (App, "corrupt push buffer seen by the host engine"),
+        37 => (Info, "FECS was given a method that it does not know"),
+        38 => (Info, "FECS watchdog"),
+        39..=41 | 70..=72 | 75..=77 | 85 | 126..=135 => (App, "copy engine error"),
+        43 => (Info, "a channel was reset and its application ended"),
+        44 => (Info, "fault while switching contexts"),
+        45 => (Companion, "channels removed after an earlier error"),
+        46 => (Fatal, "the GPU stopped processing"),
+        48 => (Fatal, "double-bit ECC error"),
+        54 => (Sticky, "auxiliary power is not connected"),
+        60 => (App, "exception in a video or security engine"),
+        62 => (Fatal, "the power management unit halted"),
+        63 => (Pending, "a memory row is to be remapped, or a page retired"),
+        64 => (Fatal, "a memory row could not be remapped, or a page not retired"),
+        66 | 67 => (Info, "illegal access by the driver"),
+        68 => (App, "exception in video decoder 0"),
+        69 => (App, "graphics class error"),
+        74 => (Presumed, "NVLink error"),
+        78 => (Config, "a vGPU could not start"),
+        79 => (Lost, "the GPU has fallen off the bus"),
+        80 => (App, "corrupt data was sent to the GPU"),
+        82 | 99..=105 => (App, "JPEG engine error"),
+        83 | 84 | 88 | 89 | 96..=98 => (App, "exception in a video decoder"),
+        86 => (App, "exception in the optical flow engine"),
+        92 => (Info, "many single-bit ECC errors"),
+        93 => (Info, "the InfoROM nears its write limit"),
+        94 => (Contained, "memory error, contained to one application"),
+        95 => (Fatal, "memory error that was not contained"),
+        106 | 107 => (Info, "test message"),
+        109 => (Disputed, "switching contexts took too long"),
+        110 => (Fatal, "security fault"),
+        119 => (Fatal, "the GPU system processor did not answer in time"),
+        120 => (Fatal, "error in the GPU system processor"),
+        121 => (Info, "corrected error on the chip-to-chip link"),
+        123 => (Suspect, "the power management unit could not write to its flash"),
+        136 => (Fatal, "an NVLink could not be trained"),
+        137 => (App, "an application reached over NVLink for what it may not touch"),
+        139 => (App, "exception in optical flow engine 1"),
+        140 => (Fatal, "ECC error that was not recovered"),
+        141 => (App, "error on CUDA's fast path"),
+        142 => (Suspect, "exception in video encoder 3"),
+        143 => (Fatal, "the GPU could not be initialised"),
+        144 => (Suspect, "NVLink 5 error, SAW unit"),
+        145 => (Suspect, "NVLink 5 error, RLW unit"),
+        146 => (Suspect, "NVLink 5 error, TLW unit"),
+        147 => (Suspect, "NVLink 5 error, TREX unit"),
+        148 => (Suspect, "NVLink 5 error, NVLPW unit"),
+        149 => (Suspect, "NVLink 5 error, NETIR unit"),
+        150 => (Suspect, "NVLink 5 error, MSE unit"),
+        151 => (Sticky, "confidential computing keys could not be rotated"),
+        152 => (Info, "memory management fault of a deep learning accelerator"),
+        153 => (Info, "a deep learning accelerator took too long"),
+        154 => (Trigger, "the recovery action of the GPU changed"),
+        155 => (Fatal, "NVLink error defined by software"),
+        156 => (Presumed, "a resource of the GPU was retired"),
+        157 => (Suspect, "a resource of the GPU could not be retired"),
+        158 => (Fatal, "a fatal time-out in the GPU"),
+        159 => (Suspect, "error on the coherent interface, without data"),
+        160 => (Info, "a channel was retired"),
+        161 => (Info, "a channel could not be retired"),
+        162 => (Info, "power smoothing is on again"),
+        163 => (Info, "power smoothing went off"),
+        164 => (Info, "power smoothing nears the end of its life"),
+        165 => (Suspect, "power smoothing is at the end of its life"),
+        166 => (Suspect, "confidential NVLink traffic before it was set up"),
+        167 => (Fatal, "fatal time-out on PCIe"),
+        168 => (Suspect, "errors in protected memory: less memory is left"),
+        169 => (Fatal, "the security processor halted"),
+        170 => (Suspect, "interrupt in confidential computing mode"),
+        171 => (Detail, "Xid 48 was an uncorrectable error in DRAM"),
+        172 => (Detail, "Xid 48 was an uncorrectable error in SRAM"),
+        _ => (Suspect, "not in NVIDIA's catalogue"),
     }
 }
