@@ -22,7 +22,6 @@ mod cause;
 mod causes;
 mod code;
 mod degradation;
-mod event;
 mod fabric;
 mod node;
 mod observation;
@@ -45,10 +44,11 @@ mod tests;
 pub use cause::{Cause, Kind, NodeFault, Summary};
 pub use code::{NvmlError, ReturnCode};
 pub use degradation::Degradation;
-pub use event::{EventType, UnknownEventType};
 pub use fabric::{Fabric, FabricFault, FabricState};
 pub use node::{NodeHealth, NodeObservation};
-pub use observation::{Change, Evidence, Notice, Observation, Reading, RemappedRows};
+pub use observation::{
+    Change, EventType, Evidence, Notice, Observation, Reading, RemappedRows, UnknownEventType,
+};
 pub use overrides::{Overrides, XidList};
 pub use persisted::{Epoch, PersistedHealth, RememberedCause};
 pub use policy::{Action, Critical, Finding, Policy, Rules, UnknownAction};

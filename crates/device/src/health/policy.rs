@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::cause::{Cause, Kind};
-use super::event::EventType;
+use super::observation::EventType;
 use super::overrides::Overrides;
 use super::thresholds::Thresholds;
 use super::xid::{Class, Xid};
