@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cause::{Cause, NodeFault};
+use super::counters::{AllTransitions, Transitions};
 use super::observation::{Change, Observation};
 use super::persisted::{Epoch, PersistedHealth, RememberedCause, outlives};
 use super::policy::{Finding, Policy};
 use super::reason::{Health, Moment, Reason};
 use super::scope::Offered;
-use super::transitions::{AllTransitions, Transitions};
 use super::verdict::GpuHealth;
 use crate::names::Uuid;
 

@@ -7,6 +7,7 @@ use super::active_cause::Poll;
 use super::cause::{Cause, Kind};
 use super::causes::Causes;
 use super::code::{NvmlError, ReturnCode};
+use super::counters::Tally;
 use super::degradation::Degradation;
 use super::fabric::Fabric;
 use super::observation::{Change, Evidence, Notice, Observation, Reading, RemappedRows};
@@ -15,7 +16,6 @@ use super::read_schedule::ReadSchedule;
 use super::reason::{Health, Moment, Reason};
 use super::recovery::RecoveryAction;
 use super::scope::{Offered, Scope};
-use super::tally::Tally;
 use super::thresholds::Weight;
 use super::xid::{Class, Xid};
 

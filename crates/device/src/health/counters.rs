@@ -1,8 +1,38 @@
-//! How often each GPU became Unhealthy, and Healthy again.
+//! Counters of a GPU since the plugin started: its Xids, and its changes of health.
 
 use std::collections::BTreeMap;
 
+use super::xid::Xid;
 use crate::names::Uuid;
+
+/// Different numbers counted one by one. NVIDIA's catalogue has fewer; a storm of random ones stays
+/// within it.
+const MOST: usize = 512;
+
+/// Counters of Xids.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    each: BTreeMap<Xid, u64>,
+    others: u64,
+}
+
+impl Tally {
+    /// Counts one; says how many of its number there were.
+    pub(super) fn count(&mut self, xid: Xid) -> u64 {
+        let known = self.each.len() < MOST || self.each.contains_key(&xid);
+        let counter = if known { self.each.entry(xid).or_default() } else { &mut self.others };
+        *counter = counter.saturating_add(1);
+        *counter
+    }
+
+    pub(super) fn each(&self) -> &BTreeMap<Xid, u64> {
+        &self.each
+    }
+
+    pub(super) fn others(&self) -> u64 {
+        self.others
+    }
+}
 
 /// How often one GPU changed its health since the plugin started. A GPU begins as Healthy, unless
 /// it is remembered otherwise.
