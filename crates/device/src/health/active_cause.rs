@@ -2,7 +2,8 @@
 
 use super::cause::Cause;
 use super::code::ReturnCode;
-use super::observation::{Evidence, Reading};
+use super::observation::Evidence;
+use super::reading::Reading;
 use super::reason::{Moment, Reason};
 use super::thresholds::{Thresholds, Weight};
 use super::xid::Class;
@@ -91,7 +92,7 @@ pub(super) struct ActiveCause {
 impl Poll {
     pub(super) fn of(at: Moment, reading: &Reading, thresholds: &Thresholds) -> Self {
         let driver = match &reading.recovery_action {
-            Some(Ok(action)) if action.weight(thresholds) == Some(Weight::Unhealthy) => {
+            Some(Ok(action)) if thresholds.weight(*action) == Some(Weight::Unhealthy) => {
                 RecoveryState::Asks
             }
             Some(Ok(_)) => RecoveryState::Clear,

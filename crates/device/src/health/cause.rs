@@ -5,8 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::code::{NvmlError, ReturnCode};
-use super::fabric::FabricFault;
-use super::recovery::RecoveryAction;
+use super::reading::{FabricFault, RecoveryAction};
 use super::scope::Scope;
 use super::xid::Xid;
 

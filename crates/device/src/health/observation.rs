@@ -7,8 +7,7 @@ use std::sync::Arc;
 use super::cause::Cause;
 use super::code::NvmlError;
 use super::degradation::Degradation;
-use super::fabric::Fabric;
-use super::recovery::RecoveryAction;
+use super::reading::Reading;
 use super::scope::Scope;
 use super::xid::Xid;
 
@@ -47,30 +46,6 @@ pub enum Observation {
     Repaired(Evidence),
     /// What is said from outside; `None`: nothing any more.
     Quarantine(Option<Arc<str>>),
-}
-
-/// The answers of a GPU to one round of questions. `None`: not asked. The moment that goes with it
-/// is the one at which the asking began, so that an answer is never taken for newer than it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reading {
-    /// Field value 230 of `nvmlDeviceGetFieldValues`; each value has its own return code.
-    pub recovery_action: Option<Result<RecoveryAction, NvmlError>>,
-    /// `nvmlDeviceGetRemappedRows`, or field values 142 to 145; not asked also where the GPU has
-    /// none.
-    pub remapped_rows: Option<RemappedRows>,
-    /// `nvmlDeviceGetGpuFabricInfoV`; not asked also where the GPU has none.
-    pub fabric: Option<Fabric>,
-    /// Whether the GPU can be used: a handle by its UUID, and `nvmlDeviceGetMemoryInfo`.
-    pub probe: Option<Result<(), NvmlError>>,
-}
-
-/// Memory rows that the GPU replaced or wants to replace (`nvmlDeviceGetRemappedRows`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RemappedRows {
-    /// isPending: a row waits for a reset.
-    pub pending: bool,
-    /// failureOccurred: a row could not be replaced.
-    pub failure: bool,
 }
 
 /// Why a fault may be believed to be over although no query can show it.

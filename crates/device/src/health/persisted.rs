@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::active_cause::{accepts, lift};
 use super::cause::{Cause, Kind};
 use super::observation::Evidence;
-use super::recovery::RecoveryAction;
+use super::reading::RecoveryAction;
 use super::scope::Scope;
 use super::xid::Xid;
 use crate::gpu::Placement;

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::reading::RecoveryAction;
+
 /// What a condition does that may or may not be borne with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Weight {
@@ -42,6 +44,18 @@ pub struct Thresholds {
     pub drain_p2p: Weight,
     /// What a fault of the NVLink fabric does.
     pub fabric: Weight,
+}
+
+impl Thresholds {
+    /// What a recovery action does to the health of the GPU. A value that nobody knows yet makes it Unhealthy.
+    pub(super) fn weight(&self, action: RecoveryAction) -> Option<Weight> {
+        match action {
+            RecoveryAction::None => None,
+            RecoveryAction::RecoverImexDomain => Some(Weight::Degraded),
+            RecoveryAction::DrainP2p => Some(self.drain_p2p),
+            _ => Some(Weight::Unhealthy),
+        }
+    }
 }
 
 impl Default for Thresholds {

@@ -9,12 +9,11 @@ use super::causes::Causes;
 use super::code::{NvmlError, ReturnCode};
 use super::counters::Tally;
 use super::degradation::Degradation;
-use super::fabric::Fabric;
-use super::observation::{Change, Evidence, Notice, Observation, Reading, RemappedRows};
+use super::observation::{Change, Evidence, Notice, Observation};
 use super::policy::{Action, Policy};
 use super::read_schedule::ReadSchedule;
+use super::reading::{Fabric, Reading, RecoveryAction, RemappedRows};
 use super::reason::{Health, Moment, Reason};
-use super::recovery::RecoveryAction;
 use super::scope::{Offered, Scope};
 use super::thresholds::Weight;
 use super::xid::{Class, Xid};
@@ -270,7 +269,7 @@ impl GpuHealth {
         change: &mut Change,
     ) {
         self.field = Field::Says(action);
-        let weight = action.weight(policy.thresholds());
+        let weight = policy.thresholds().weight(action);
         let degraded = |which| weight == Some(Weight::Degraded) && action == which;
         self.degrade(
             now,
@@ -392,7 +391,7 @@ fn stands(cause: &Cause, policy: &Policy) -> bool {
             thresholds.relapses.is_some_and(|limit| *times >= limit.count.get())
         }
         Cause::RecoveryAction(action) => {
-            counts && action.weight(thresholds) == Some(Weight::Unhealthy)
+            counts && thresholds.weight(*action) == Some(Weight::Unhealthy)
         }
         Cause::Fabric(_) => counts && thresholds.fabric == Weight::Unhealthy,
         Cause::RowRemapPending => counts && thresholds.row_remap_pending == Weight::Unhealthy,
