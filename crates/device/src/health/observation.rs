@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::cause::Cause;
 use super::code::NvmlError;
-use super::degradation::Degradation;
 use super::reading::Reading;
+use super::reason::Degradation;
 use super::scope::Scope;
 use super::xid::Xid;
 
