@@ -1,7 +1,7 @@
 //! One cause as it is held against a GPU: since when, and by which rule it goes away.
 
 use super::cause::Cause;
-use super::code::ReturnCode;
+use super::nvml_error::ReturnCode;
 use super::observation::Evidence;
 use super::reading::Reading;
 use super::reason::{Moment, Reason};

@@ -20,9 +20,9 @@
 mod active_cause;
 mod cause;
 mod causes;
-mod code;
 mod counters;
 mod node;
+mod nvml_error;
 mod observation;
 mod overrides;
 mod persisted;
@@ -38,10 +38,10 @@ mod xid;
 #[cfg(test)]
 mod tests;
 
-pub use cause::{Cause, Kind, NodeFault, Summary};
-pub use code::{NvmlError, ReturnCode};
+pub use cause::{Cause, Kind, Summary};
 pub use counters::Transitions;
 pub use node::{NodeHealth, NodeObservation};
+pub use nvml_error::{NodeFault, NvmlError, ReturnCode};
 pub use observation::{Change, EventType, Evidence, Notice, Observation, UnknownEventType};
 pub use overrides::{Overrides, XidList};
 pub use persisted::{Epoch, PersistedHealth, RememberedCause};

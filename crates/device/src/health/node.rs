@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::cause::{Cause, NodeFault};
+use super::cause::Cause;
 use super::counters::{AllTransitions, Transitions};
+use super::nvml_error::NodeFault;
 use super::observation::{Change, Observation};
 use super::persisted::{Epoch, PersistedHealth, RememberedCause, outlives};
 use super::policy::{Finding, Policy};

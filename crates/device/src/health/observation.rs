@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::cause::Cause;
-use super::code::NvmlError;
+use super::nvml_error::NvmlError;
 use super::reading::Reading;
 use super::reason::Degradation;
 use super::scope::Scope;

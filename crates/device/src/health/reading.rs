@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::code::{NvmlError, ReturnCode};
+use super::nvml_error::{NvmlError, ReturnCode};
 
 /// The answers of a GPU to one round of questions. `None`: not asked. The moment that goes with it
 /// is the one at which the asking began, so that an answer is never taken for newer than it is.

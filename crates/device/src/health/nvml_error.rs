@@ -115,3 +115,79 @@ pub struct NvmlError {
     /// What it returned.
     pub code: ReturnCode,
 }
+
+/// What keeps NVML from being used at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeFault {
+    /// `NVML_ERROR_DRIVER_NOT_LOADED`.
+    DriverNotLoaded,
+    /// `NVML_ERROR_LIB_RM_VERSION_MISMATCH`: the driver was upgraded under a running kernel module.
+    LibraryMismatch,
+    /// `NVML_ERROR_LIBRARY_NOT_FOUND`, or the library could not be opened.
+    LibraryNotFound,
+    /// `NVML_ERROR_UNKNOWN`, which is what a process gets that lost its access to the device nodes.
+    Unknown,
+    /// Any other error of a call that is not about one GPU.
+    Other(NvmlError),
+}
+
+impl NodeFault {
+    /// The fault that an error of `nvmlInit` or of another call about no GPU in particular shows.
+    #[must_use]
+    pub fn from_error(error: NvmlError) -> Self {
+        match error.code {
+            ReturnCode::DRIVER_NOT_LOADED => Self::DriverNotLoaded,
+            ReturnCode::LIBRARY_MISMATCH => Self::LibraryMismatch,
+            ReturnCode::LIBRARY_NOT_FOUND => Self::LibraryNotFound,
+            ReturnCode::UNKNOWN => Self::Unknown,
+            _ => Self::Other(error),
+        }
+    }
+
+    /// A word for machines.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::DriverNotLoaded => "driver_not_loaded",
+            Self::LibraryMismatch => "library_mismatch",
+            Self::LibraryNotFound => "library_not_found",
+            Self::Unknown => "nvml_unknown",
+            Self::Other(_) => "nvml_unusable",
+        }
+    }
+}
+
+impl NodeFault {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::DriverNotLoaded => Some("load it, nothing else is needed"),
+            Self::LibraryMismatch => Some("reload the module or reboot the node"),
+            Self::LibraryNotFound => Some("install the driver or mount its libraries"),
+            Self::Unknown => {
+                Some("the plugin may have lost access to the device nodes, restart its pod")
+            }
+            Self::Other(_) => None,
+        }
+    }
+
+    pub(super) fn fmt_summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DriverNotLoaded => f.write_str("the NVIDIA driver is not loaded"),
+            Self::LibraryMismatch => {
+                f.write_str("the driver's kernel module and libraries are not of one version")
+            }
+            Self::LibraryNotFound => f.write_str("the NVML library was not found"),
+            Self::Unknown => f.write_str("NVML fails with an unknown error"),
+            Self::Other(error) => write!(f, "NVML cannot be used: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for NodeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_summary(f)?;
+        self.remedy().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+    }
+}
