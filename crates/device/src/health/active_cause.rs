@@ -5,7 +5,7 @@ use super::nvml_error::ReturnCode;
 use super::observation::Evidence;
 use super::reading::Reading;
 use super::reason::{Moment, Reason};
-use super::thresholds::{Thresholds, Weight};
+use super::rules::{Thresholds, Weight};
 use super::xid::Class;
 
 /// By which rule a cause goes away.

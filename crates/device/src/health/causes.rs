@@ -6,8 +6,8 @@ use super::active_cause::{ActiveCause, ClearRule, Poll, Stage, accepts, is_of_th
 use super::cause::{Cause, Kind};
 use super::observation::{Change, Evidence};
 use super::reason::{Moment, Reason};
+use super::rules::Thresholds;
 use super::scope::{Offered, Scope};
-use super::thresholds::Thresholds;
 use super::xid::Xid;
 
 /// Causes held one by one. Xids beyond that are held against the whole GPU.

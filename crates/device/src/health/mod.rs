@@ -24,14 +24,13 @@ mod counters;
 mod node;
 mod nvml_error;
 mod observation;
-mod overrides;
 mod persisted;
 mod policy;
 mod read_schedule;
 mod reading;
 mod reason;
+mod rules;
 mod scope;
-mod thresholds;
 mod verdict;
 mod xid;
 
@@ -43,12 +42,14 @@ pub use counters::Transitions;
 pub use node::{NodeHealth, NodeObservation};
 pub use nvml_error::{NodeFault, NvmlError, ReturnCode};
 pub use observation::{Change, EventType, Evidence, Notice, Observation, UnknownEventType};
-pub use overrides::{Overrides, XidList};
 pub use persisted::{Epoch, PersistedHealth, RememberedCause};
-pub use policy::{Action, Critical, Finding, Policy, Rules, UnknownAction};
+pub use policy::Policy;
 pub use reading::{Fabric, FabricFault, FabricState, Reading, RecoveryAction, RemappedRows};
 pub use reason::{Degradation, Health, Moment, Reason, Reasons};
+pub use rules::{
+    Action, Critical, Finding, Overrides, Relapses, Rules, Thresholds, UnknownAction, Weight,
+    XidList,
+};
 pub use scope::{Offered, Scope};
-pub use thresholds::{Relapses, Thresholds, Weight};
 pub use verdict::GpuHealth;
 pub use xid::{Class, Xid};

@@ -9,12 +9,12 @@ use super::causes::Causes;
 use super::counters::Tally;
 use super::nvml_error::{NvmlError, ReturnCode};
 use super::observation::{Change, Evidence, Notice, Observation};
-use super::policy::{Action, Policy};
+use super::policy::Policy;
 use super::read_schedule::ReadSchedule;
 use super::reading::{Fabric, Reading, RecoveryAction, RemappedRows};
 use super::reason::{Degradation, Health, Moment, Reason};
+use super::rules::{Action, Weight};
 use super::scope::{Offered, Scope};
-use super::thresholds::Weight;
 use super::xid::{Class, Xid};
 
 /// The verdict about one physical GPU.

@@ -1,0 +1,272 @@
+//! What the configuration says about health: an action for each Xid, the two environment variables,
+//! and the thresholds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::observation::EventType;
+use super::reading::RecoveryAction;
+use super::xid::{Class, Xid};
+
+/// What an Xid does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// `ignore`: it is counted.
+    Ignore,
+    /// `event`: it is counted and told to people.
+    Event,
+    /// `recovery-action`: the driver's recovery action decides; on a driver without one, the class
+    /// of the Xid.
+    RecoveryAction,
+    /// `unhealthy`: the GPU is Unhealthy at once.
+    Unhealthy,
+}
+
+impl Action {
+    const ALL: [Self; 4] = [Self::Ignore, Self::Event, Self::RecoveryAction, Self::Unhealthy];
+
+    /// What an Xid of this class does where nothing is configured.
+    #[must_use]
+    pub fn of_class(class: Class) -> Self {
+        match class {
+            Class::Info | Class::Companion | Class::Detail => Self::Ignore,
+            Class::App | Class::Config | Class::Pending | Class::Contained => Self::Event,
+            Class::Trigger | Class::Suspect | Class::Presumed | Class::Disputed => {
+                Self::RecoveryAction
+            }
+            Class::Fatal | Class::Sticky | Class::Lost => Self::Unhealthy,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ignore => "ignore",
+            Self::Event => "event",
+            Self::RecoveryAction => "recovery-action",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Not an action for an Xid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an action for an Xid (ignore, event, recovery-action or unhealthy)")]
+pub struct UnknownAction(String);
+
+impl FromStr for Action {
+    type Err = UnknownAction;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAction> {
+        Self::ALL
+            .into_iter()
+            .find(|action| action.as_str() == text)
+            .ok_or_else(|| UnknownAction(text.to_owned()))
+    }
+}
+
+/// Something in the configuration that a person should hear of; it does not keep the plugin from
+/// running.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// A token of one of the environment variables that is neither a number nor `all` nor `xids`.
+    #[error("{variable}: {token:?} is not an Xid, \"all\" or \"xids\"; it is left out")]
+    Malformed {
+        /// The variable.
+        variable: &'static str,
+        /// The token.
+        token: String,
+    },
+    /// An Xid that the file lists both ways.
+    #[error("{0} is both in ignoredXIDs and in criticalXIDs; it is ignored")]
+    Contradiction(Xid),
+    /// Without XidCriticalError among the event types no Xid is ever seen.
+    #[error("eventTypes leaves out XidCriticalError, so no Xid is ever seen")]
+    XidsNotRegistered,
+    /// A remembered cause that this program does not know.
+    #[error("remembered cause {word:?} of {uuid} is not known; it is left out")]
+    UnknownCause {
+        /// UUID of the GPU.
+        uuid: String,
+        /// The word.
+        word: String,
+    },
+}
+
+/// Which Xids the configuration file makes critical (`criticalXIDs` of NVIDIA's draft).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Critical {
+    /// Not said: each by its class.
+    #[default]
+    ByClass,
+    /// `all`: every Xid, except the ignored ones.
+    All,
+    /// Those listed and no other.
+    Only(BTreeSet<Xid>),
+}
+
+/// What the configuration file says under `health:`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// `disabled`: no health checking.
+    pub disabled: bool,
+    /// `eventTypes`: the NVML events to register; empty: all that bear on health.
+    pub event_types: BTreeSet<EventType>,
+    /// `ignoredXIDs`: counted and nothing else. `None` and with `Critical::All`: the six of
+    /// NVIDIA's plugin keep what their class says.
+    pub ignored: Option<BTreeSet<Xid>>,
+    /// `criticalXIDs`.
+    pub critical: Critical,
+    /// An action for single Xids; wins over both lists.
+    pub actions: BTreeMap<Xid, Action>,
+    /// The numbers.
+    pub thresholds: Thresholds,
+}
+
+/// What one of the two variables lists: comma-separated, blanks and case do not matter, `all` and
+/// `xids` are the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct XidList {
+    /// Whether it lists every Xid.
+    pub all: bool,
+    /// The numbers it lists.
+    pub xids: BTreeSet<Xid>,
+}
+
+/// The two variables. They stand above the configuration file.
+///
+/// | `DP_DISABLE_HEALTHCHECKS` | `DP_ENABLE_HEALTHCHECKS` | what is watched                                    |
+/// |---------------------------|--------------------------|----------------------------------------------------|
+/// | empty                     | empty                    | everything, by the policy                          |
+/// | `48,64`                   | empty                    | everything, but those Xids are ignored             |
+/// | `48,64`                   | `48`                     | everything, 64 is ignored, 48 makes Unhealthy      |
+/// | empty                     | `109`                    | everything, 109 makes Unhealthy                    |
+/// | empty                     | `all`                    | everything, every Xid makes Unhealthy              |
+/// | `all`                     | empty                    | nothing                                            |
+/// | `all`                     | `48`                     | Xid 48 alone (NVIDIA's plugin then watches nothing) |
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `DP_DISABLE_HEALTHCHECKS`.
+    pub disable: XidList,
+    /// `DP_ENABLE_HEALTHCHECKS`; wins over the other.
+    pub enable: XidList,
+}
+
+impl Overrides {
+    /// Reads the values of the two variables, an unset one as empty. What cannot be read is left
+    /// out and reported.
+    #[must_use]
+    pub fn parse(disable: &str, enable: &str) -> (Self, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let mut parse = |variable, text| XidList::parse(variable, text, &mut findings);
+        let overrides = Self {
+            disable: parse("DP_DISABLE_HEALTHCHECKS", disable),
+            enable: parse("DP_ENABLE_HEALTHCHECKS", enable),
+        };
+        (overrides, findings)
+    }
+}
+
+impl XidList {
+    fn parse(variable: &'static str, text: &str, findings: &mut Vec<Finding>) -> Self {
+        let mut list = Self::default();
+        for token in text.split(',').map(str::trim).filter(|token| !token.is_empty()) {
+            if token.eq_ignore_ascii_case("all") || token.eq_ignore_ascii_case("xids") {
+                list.all = true;
+            } else if let Some(xid) = number(token) {
+                list.xids.insert(xid);
+            } else {
+                findings.push(Finding::Malformed { variable, token: token.to_owned() });
+            }
+        }
+        list
+    }
+
+    /// Whether it lists this Xid by its number.
+    pub(super) fn names(&self, xid: Xid) -> bool {
+        self.xids.contains(&xid)
+    }
+}
+
+/// Decimal digits and nothing else: the standard parser would take a sign.
+fn number(token: &str) -> Option<Xid> {
+    token.bytes().all(|b| b.is_ascii_digit()).then(|| token.parse().ok().map(Xid)).flatten()
+}
+
+/// What a condition does that may or may not be borne with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Weight {
+    /// It is shown; the GPU stays as it is.
+    Degraded,
+    /// It makes the GPU Unhealthy.
+    Unhealthy,
+}
+
+/// How many relapses in how long a time are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relapses {
+    /// So many…
+    pub count: NonZeroU32,
+    /// …within this time.
+    pub window: Duration,
+}
+
+/// The numbers of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Clean polls in a row before a cause is over.
+    pub recovery_polls: NonZeroU32,
+    /// Relapses that latch the verdict until there is evidence of repair; `None`: never.
+    pub relapses: Option<Relapses>,
+    /// Calls in a row that fail or do not return before the GPU is Unhealthy for it.
+    pub misses: NonZeroU32,
+    /// How long after an alarm the recovery action is read again, since the driver may make up its
+    /// mind late. In this time a read that fails counts at once, and no Xid is over.
+    pub suspicion: Duration,
+    /// On drivers without the recovery action: a quiet time after which an Xid is over without
+    /// evidence of repair.
+    pub quiet: Option<Duration>,
+    /// What a row that waits to be remapped does. NVIDIA: running and new work are not affected.
+    pub row_remap_pending: Weight,
+    /// What the driver's wish for an end of peer-to-peer work does.
+    pub drain_p2p: Weight,
+    /// What a fault of the NVLink fabric does.
+    pub fabric: Weight,
+}
+
+impl Thresholds {
+    /// What a recovery action does to the health of the GPU. A value that nobody knows yet makes it Unhealthy.
+    pub(super) fn weight(&self, action: RecoveryAction) -> Option<Weight> {
+        match action {
+            RecoveryAction::None => None,
+            RecoveryAction::RecoverImexDomain => Some(Weight::Degraded),
+            RecoveryAction::DrainP2p => Some(self.drain_p2p),
+            _ => Some(Weight::Unhealthy),
+        }
+    }
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+        const THREE: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
+        Self {
+            recovery_polls: TWO,
+            relapses: Some(Relapses { count: THREE, window: Duration::from_secs(3600) }),
+            misses: THREE,
+            suspicion: Duration::from_secs(5),
+            quiet: None,
+            row_remap_pending: Weight::Degraded,
+            drain_p2p: Weight::Unhealthy,
+            fabric: Weight::Unhealthy,
+        }
+    }
+}
