@@ -1,34 +1,14 @@
-//! One cause as it is held against a GPU: since when, and by which rule it goes away.
+//! The causes held against one GPU, and its history of recovering and failing again.
 
-use super::cause::Cause;
-use super::nvml_error::ReturnCode;
-use super::observation::Evidence;
-use super::reading::Reading;
+use std::collections::{BTreeMap, VecDeque};
+
+use super::cause::{Cause, Kind};
+use super::clear_rule::{ClearRule, Poll, RecoveryState, accepts, is_of_the_gpu, lift};
+use super::observation::{Change, Evidence};
 use super::reason::{Moment, Reason};
-use super::rules::{Thresholds, Weight};
-use super::xid::Class;
-
-/// By which rule a cause goes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClearRule {
-    /// Its own source takes it back, at once.
-    Source,
-    /// Clean polls: what it says is read anew each time.
-    Polls,
-    /// Clean polls in which the recovery action asks for nothing. A driver without a recovery
-    /// action proves nothing by answering: there, evidence of repair and then clean polls, or the
-    /// quiet time if one is configured.
-    Driver,
-    /// A new enumeration that lists the UUID, then clean polls.
-    Return,
-    /// Any evidence of repair, then clean polls.
-    Repair,
-    /// Evidence of repair other than the GPU's coming back, which is what it did each time before
-    /// it relapsed.
-    Judgement,
-    /// A new boot or a person's word, then clean polls.
-    Boot,
-}
+use super::rules::Thresholds;
+use super::scope::{Offered, Scope};
+use super::xid::Xid;
 
 /// What has happened about a cause.
 ///
@@ -48,34 +28,6 @@ pub(super) enum Stage {
     Repaired,
 }
 
-/// What a poll says that bears on recovery.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Poll {
-    /// When the asking began.
-    pub at: Moment,
-    /// What the driver asks for.
-    pub driver: RecoveryState,
-    /// Whether the remapped rows were read.
-    pub rows: bool,
-    /// Whether the fabric was read.
-    pub fabric: bool,
-    /// Whether the probe passed.
-    pub probe: bool,
-}
-
-/// What a poll says about the recovery action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RecoveryState {
-    /// It was not read, or the read failed.
-    Nothing,
-    /// The driver has none.
-    NoField,
-    /// It asks for nothing of this GPU.
-    Clear,
-    /// It asks for something.
-    Asks,
-}
-
 /// A cause that is held against a GPU.
 #[derive(Debug, Clone)]
 pub(super) struct ActiveCause {
@@ -87,32 +39,6 @@ pub(super) struct ActiveCause {
     last: Moment,
     /// Clean polls in a row since.
     clean: u32,
-}
-
-impl Poll {
-    pub(super) fn of(at: Moment, reading: &Reading, thresholds: &Thresholds) -> Self {
-        let driver = match &reading.recovery_action {
-            Some(Ok(action)) if thresholds.weight(*action) == Some(Weight::Unhealthy) => {
-                RecoveryState::Asks
-            }
-            Some(Ok(_)) => RecoveryState::Clear,
-            Some(Err(error)) if error.code.is_unsupported() => RecoveryState::NoField,
-            Some(Err(_)) | None => RecoveryState::Nothing,
-        };
-        let probe = match &reading.probe {
-            Some(Ok(())) => true,
-            // A GPU that shares the memory of the host (GB10) has no memory of its own to tell of.
-            Some(Err(error)) => error.code == ReturnCode::NOT_SUPPORTED,
-            None => false,
-        };
-        Self {
-            at,
-            driver,
-            rows: reading.remapped_rows.is_some(),
-            fabric: reading.fabric.is_some(),
-            probe,
-        }
-    }
 }
 
 impl ActiveCause {
@@ -198,39 +124,159 @@ impl ActiveCause {
     }
 }
 
-/// The rule of each cause.
-pub(super) fn lift(cause: &Cause) -> ClearRule {
+/// Causes held one by one. Xids beyond that are held against the whole GPU.
+const MOST: usize = 64;
+
+/// What a cause is told apart by: two of one key are the same cause with other details.
+type Key = (Kind, Option<(Xid, Scope)>);
+
+/// The causes held against one GPU.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Causes {
+    held: BTreeMap<Key, ActiveCause>,
+    /// Whether the GPU failed and recovered since there was last evidence of a repair…
+    recovered: bool,
+    /// …and when it failed again.
+    relapses: VecDeque<Moment>,
+}
+
+impl Causes {
+    pub(super) fn reasons(&self, device: Offered) -> impl Iterator<Item = Reason> {
+        self.held
+            .values()
+            .filter(move |held| held.cause.scope().covers(device))
+            .map(ActiveCause::reason)
+    }
+
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.held.keys().any(|key| key.0 == kind)
+    }
+
+    /// Whether one of them waits for NVML to list the GPU anew.
+    pub(super) fn wait_for_return(&self) -> bool {
+        self.held
+            .values()
+            .any(|held| held.lift() == ClearRule::Return && held.stage == Stage::Standing)
+    }
+
+    /// Holds a cause against the GPU, or holds it once more.
+    pub(super) fn raise(
+        &mut self,
+        now: Moment,
+        cause: Cause,
+        thresholds: &Thresholds,
+        change: &mut Change,
+    ) {
+        let cause = self.bounded(cause);
+        let had_failed = self.has_failed();
+        if let Some(held) = self.held.get_mut(&key(&cause)) {
+            if held.again(cause.clone(), now) {
+                change.raised.push(cause);
+            }
+            return;
+        }
+        let failed = is_of_the_gpu(&cause);
+        self.held.insert(key(&cause), ActiveCause::new(cause.clone(), now));
+        change.raised.push(cause);
+        if failed && !had_failed && self.recovered {
+            self.relapsed(now, thresholds, change);
+        }
+    }
+
+    /// Beyond so many causes, an Xid is held against the whole GPU under a number that is held
+    /// already: the list stays short, and no device that is hit is spared.
+    fn bounded(&self, cause: Cause) -> Cause {
+        let Cause::Xid { xid, scope: _ } = cause else { return cause };
+        if self.held.len() < MOST || self.held.contains_key(&key(&cause)) {
+            return cause;
+        }
+        let on_all = self
+            .held
+            .values()
+            .find(|held| matches!(held.cause, Cause::Xid { scope: Scope::Gpu, .. }));
+        on_all.map_or(Cause::Xid { xid, scope: Scope::Gpu }, |held| held.cause.clone())
+    }
+
+    fn has_failed(&self) -> bool {
+        self.held.values().any(|held| is_of_the_gpu(&held.cause))
+    }
+
+    fn relapsed(&mut self, now: Moment, thresholds: &Thresholds, change: &mut Change) {
+        let Some(limit) = thresholds.relapses else { return };
+        self.relapses.push_back(now);
+        self.relapses.retain(|relapse| now.since(*relapse) <= limit.window);
+        let times = u32::try_from(self.relapses.len()).unwrap_or(u32::MAX);
+        if times >= limit.count.get() {
+            self.raise(now, Cause::Relapses(times), thresholds, change);
+        }
+    }
+
+    /// Its source takes a cause back.
+    pub(super) fn take_back(&mut self, kind: Kind, change: &mut Change) {
+        change.lifted.extend(self.held.remove(&(kind, None)).map(|held| held.cause));
+    }
+
+    /// Drops what does not count any more. That is no recovery.
+    pub(super) fn drop_unless(&mut self, stands: impl Fn(&Cause) -> bool, change: &mut Change) {
+        self.held.retain(|_, held| {
+            let stays = stands(&held.cause);
+            if !stays {
+                change.lifted.push(held.cause.clone());
+            }
+            stays
+        });
+    }
+
+    /// Something failed: the clean polls so far are not in a row with those to come.
+    pub(super) fn reset_streaks(&mut self) {
+        self.held.values_mut().for_each(ActiveCause::reset_streak);
+    }
+
+    /// A new enumeration lists the GPU.
+    pub(super) fn returned(&mut self, now: Moment) {
+        self.held.values_mut().for_each(|held| held.returned(now));
+    }
+
+    pub(super) fn repaired(&mut self, now: Moment, evidence: Evidence) {
+        self.held.values_mut().for_each(|held| held.repaired(evidence, now));
+        if accepts(ClearRule::Judgement, evidence) {
+            self.recovered = false;
+            self.relapses.clear();
+        }
+    }
+
+    /// Lifts what a poll shows to be over.
+    pub(super) fn polled(&mut self, poll: &Poll, thresholds: &Thresholds, change: &mut Change) {
+        let had_failed = self.has_failed();
+        self.held.retain(|_, held| {
+            let over = held.polled(poll, thresholds);
+            if over {
+                change.lifted.push(held.cause.clone());
+            }
+            !over
+        });
+        self.recovered |= had_failed && !self.has_failed();
+    }
+
+    /// Those that no source would state again after a restart, and whether there is evidence of the
+    /// repair of each.
+    pub(super) fn lasting(&self) -> impl Iterator<Item = (&Cause, bool)> {
+        let lasting = self.held.values().filter(|held| is_of_the_gpu(&held.cause));
+        lasting.map(|held| (&held.cause, held.stage == Stage::Repaired))
+    }
+
+    /// Holds a cause that is known from before this process started.
+    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) {
+        let cause = self.bounded(cause);
+        self.held
+            .entry(key(&cause))
+            .or_insert_with(|| ActiveCause::remembered(cause, repaired, now));
+    }
+}
+
+fn key(cause: &Cause) -> Key {
     match cause {
-        Cause::Quarantined(_) | Cause::Node(_) => ClearRule::Source,
-        Cause::Fabric(_)
-        | Cause::RowRemapPending
-        | Cause::NvmlError(_)
-        | Cause::NvmlUnresponsive { .. } => ClearRule::Polls,
-        Cause::RecoveryAction(_) | Cause::ResetRequired => ClearRule::Driver,
-        Cause::Xid { xid, .. } => match xid.class() {
-            Class::Lost => ClearRule::Return,
-            Class::Sticky => ClearRule::Boot,
-            _ => ClearRule::Driver,
-        },
-        Cause::Lost | Cause::NotEnumerated => ClearRule::Return,
-        Cause::InfoRomCorrupted | Cause::RowRemapFailure => ClearRule::Repair,
-        Cause::Relapses(_) => ClearRule::Judgement,
+        Cause::Xid { xid, scope } => (Kind::Xid, Some((*xid, *scope))),
+        cause => (cause.kind(), None),
     }
-}
-
-/// Whether evidence of this kind speaks for a cause with this rule being over.
-pub(super) fn accepts(lift: ClearRule, evidence: Evidence) -> bool {
-    match lift {
-        ClearRule::Driver | ClearRule::Repair => true,
-        ClearRule::Judgement => evidence != Evidence::GoneAndBack,
-        ClearRule::Boot => matches!(evidence, Evidence::NewBoot | Evidence::Operator),
-        // A GPU that is gone comes back by being listed, whatever anybody says.
-        ClearRule::Source | ClearRule::Polls | ClearRule::Return => false,
-    }
-}
-
-/// Whether a cause is a failure of the GPU itself, rather than of its surroundings or a word about
-/// it: only those count as relapses.
-pub(super) fn is_of_the_gpu(cause: &Cause) -> bool {
-    !matches!(lift(cause), ClearRule::Source | ClearRule::Polls)
 }

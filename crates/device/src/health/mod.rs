@@ -19,7 +19,7 @@
 
 mod active_cause;
 mod cause;
-mod causes;
+mod clear_rule;
 mod counters;
 mod node;
 mod nvml_error;

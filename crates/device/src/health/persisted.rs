@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::active_cause::{accepts, lift};
 use super::cause::{Cause, Kind};
+use super::clear_rule::{accepts, lift};
 use super::observation::Evidence;
 use super::reading::RecoveryAction;
 use super::scope::Scope;

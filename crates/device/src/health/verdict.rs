@@ -3,9 +3,9 @@
 
 use std::collections::btree_map::{BTreeMap, Entry};
 
-use super::active_cause::Poll;
+use super::active_cause::Causes;
 use super::cause::{Cause, Kind};
-use super::causes::Causes;
+use super::clear_rule::Poll;
 use super::counters::Tally;
 use super::nvml_error::{NvmlError, ReturnCode};
 use super::observation::{Change, Evidence, Notice, Observation};

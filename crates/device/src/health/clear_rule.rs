@@ -1,0 +1,122 @@
+//! By which rule each cause goes away, and what a poll says about it.
+
+use super::cause::Cause;
+use super::nvml_error::ReturnCode;
+use super::observation::Evidence;
+use super::reading::Reading;
+use super::reason::Moment;
+use super::rules::{Thresholds, Weight};
+use super::xid::Class;
+
+/// By which rule a cause goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClearRule {
+    /// Its own source takes it back, at once.
+    Source,
+    /// Clean polls: what it says is read anew each time.
+    Polls,
+    /// Clean polls in which the recovery action asks for nothing. A driver without a recovery
+    /// action proves nothing by answering: there, evidence of repair and then clean polls, or the
+    /// quiet time if one is configured.
+    Driver,
+    /// A new enumeration that lists the UUID, then clean polls.
+    Return,
+    /// Any evidence of repair, then clean polls.
+    Repair,
+    /// Evidence of repair other than the GPU's coming back, which is what it did each time before
+    /// it relapsed.
+    Judgement,
+    /// A new boot or a person's word, then clean polls.
+    Boot,
+}
+
+/// What a poll says that bears on recovery.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Poll {
+    /// When the asking began.
+    pub at: Moment,
+    /// What the driver asks for.
+    pub driver: RecoveryState,
+    /// Whether the remapped rows were read.
+    pub rows: bool,
+    /// Whether the fabric was read.
+    pub fabric: bool,
+    /// Whether the probe passed.
+    pub probe: bool,
+}
+
+/// What a poll says about the recovery action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecoveryState {
+    /// It was not read, or the read failed.
+    Nothing,
+    /// The driver has none.
+    NoField,
+    /// It asks for nothing of this GPU.
+    Clear,
+    /// It asks for something.
+    Asks,
+}
+
+impl Poll {
+    pub(super) fn of(at: Moment, reading: &Reading, thresholds: &Thresholds) -> Self {
+        let driver = match &reading.recovery_action {
+            Some(Ok(action)) if thresholds.weight(*action) == Some(Weight::Unhealthy) => {
+                RecoveryState::Asks
+            }
+            Some(Ok(_)) => RecoveryState::Clear,
+            Some(Err(error)) if error.code.is_unsupported() => RecoveryState::NoField,
+            Some(Err(_)) | None => RecoveryState::Nothing,
+        };
+        let probe = match &reading.probe {
+            Some(Ok(())) => true,
+            // A GPU that shares the memory of the host (GB10) has no memory of its own to tell of.
+            Some(Err(error)) => error.code == ReturnCode::NOT_SUPPORTED,
+            None => false,
+        };
+        Self {
+            at,
+            driver,
+            rows: reading.remapped_rows.is_some(),
+            fabric: reading.fabric.is_some(),
+            probe,
+        }
+    }
+}
+
+/// The rule of each cause.
+pub(super) fn lift(cause: &Cause) -> ClearRule {
+    match cause {
+        Cause::Quarantined(_) | Cause::Node(_) => ClearRule::Source,
+        Cause::Fabric(_)
+        | Cause::RowRemapPending
+        | Cause::NvmlError(_)
+        | Cause::NvmlUnresponsive { .. } => ClearRule::Polls,
+        Cause::RecoveryAction(_) | Cause::ResetRequired => ClearRule::Driver,
+        Cause::Xid { xid, .. } => match xid.class() {
+            Class::Lost => ClearRule::Return,
+            Class::Sticky => ClearRule::Boot,
+            _ => ClearRule::Driver,
+        },
+        Cause::Lost | Cause::NotEnumerated => ClearRule::Return,
+        Cause::InfoRomCorrupted | Cause::RowRemapFailure => ClearRule::Repair,
+        Cause::Relapses(_) => ClearRule::Judgement,
+    }
+}
+
+/// Whether evidence of this kind speaks for a cause with this rule being over.
+pub(super) fn accepts(lift: ClearRule, evidence: Evidence) -> bool {
+    match lift {
+        ClearRule::Driver | ClearRule::Repair => true,
+        ClearRule::Judgement => evidence != Evidence::GoneAndBack,
+        ClearRule::Boot => matches!(evidence, Evidence::NewBoot | Evidence::Operator),
+        // A GPU that is gone comes back by being listed, whatever anybody says.
+        ClearRule::Source | ClearRule::Polls | ClearRule::Return => false,
+    }
+}
+
+/// Whether a cause is a failure of the GPU itself, rather than of its surroundings or a word about
+/// it: only those count as relapses.
+pub(super) fn is_of_the_gpu(cause: &Cause) -> bool {
+    !matches!(lift(cause), ClearRule::Source | ClearRule::Polls)
+}
