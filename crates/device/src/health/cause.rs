@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::nvml_error::{NodeFault, NvmlError};
+use super::nvml_error::{NodeFault, NvmlError, ReturnCode};
 use super::reading::{FabricFault, RecoveryAction};
 use super::scope::Scope;
 use super::xid::Xid;
@@ -73,6 +73,16 @@ pub enum Kind {
 }
 
 impl Cause {
+    /// The state of the GPU that a return code names.
+    pub(super) fn named_by(code: ReturnCode) -> Option<Self> {
+        match code {
+            ReturnCode::GPU_IS_LOST => Some(Self::Lost),
+            ReturnCode::RESET_REQUIRED => Some(Self::ResetRequired),
+            ReturnCode::CORRUPTED_INFOROM => Some(Self::InfoRomCorrupted),
+            _ => None,
+        }
+    }
+
     /// What it is, without its details.
     #[must_use]
     pub fn kind(&self) -> Kind {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::cause::{Cause, Kind};
 use super::observation::EventType;
-use super::rules::{Action, Critical, Finding, Overrides, Rules, Thresholds};
+use super::rules::{Action, Critical, Finding, Overrides, Rules, Thresholds, Weight};
 use super::xid::{Class, Xid};
 
 /// The Xids that NVIDIA's plugin ignores when nothing is configured.
@@ -104,6 +104,24 @@ impl Policy {
                 true
             }
             _ => !self.is_xids_only(),
+        }
+    }
+
+    /// Whether a cause that is held would be held under this self.
+    pub(super) fn stands(&self, cause: &Cause) -> bool {
+        let thresholds = self.thresholds();
+        let counts = self.counts(cause);
+        match cause {
+            Cause::Xid { xid, .. } => self.action(*xid) >= Action::RecoveryAction,
+            Cause::Relapses(times) => {
+                thresholds.relapses.is_some_and(|limit| *times >= limit.count.get())
+            }
+            Cause::RecoveryAction(action) => {
+                counts && thresholds.weight(*action) == Some(Weight::Unhealthy)
+            }
+            Cause::Fabric(_) => counts && thresholds.fabric == Weight::Unhealthy,
+            Cause::RowRemapPending => counts && thresholds.row_remap_pending == Weight::Unhealthy,
+            _ => counts,
         }
     }
 

@@ -127,7 +127,7 @@ impl GpuHealth {
     /// Judges what is known by another policy; what that looks at anew is read at once.
     pub(super) fn set_health_policy(&mut self, now: Moment, policy: &Policy) -> Change {
         let mut change = Change::default();
-        self.causes.drop_unless(|cause| stands(cause, policy), &mut change);
+        self.causes.drop_unless(|cause| policy.stands(cause), &mut change);
         if let Field::Says(action) = self.field {
             self.recovery_action_is(now, action, policy, &mut change);
         }
@@ -166,7 +166,7 @@ impl GpuHealth {
             }
             Observation::Reading(reading) => self.read(now, &reading, policy, change),
             Observation::Failed(error) if error.code.is_unsupported() => {}
-            Observation::Failed(error) => match named(error.code) {
+            Observation::Failed(error) => match Cause::named_by(error.code) {
                 Some(cause) => self.raise(now, cause, policy, change),
                 None => self.refused(now, error, policy, change),
             },
@@ -250,11 +250,11 @@ impl GpuHealth {
         change: &mut Change,
     ) {
         for error in errors {
-            if let Some(cause) = named(error.code) {
+            if let Some(cause) = Cause::named_by(error.code) {
                 self.raise(now, cause, policy, change);
             }
         }
-        match errors.iter().find(|error| named(error.code).is_none()) {
+        match errors.iter().find(|error| Cause::named_by(error.code).is_none()) {
             Some(error) => self.refused(now, (*error).clone(), policy, change),
             None => self.refused = 0,
         }
@@ -374,36 +374,8 @@ impl GpuHealth {
 
     /// Holds a remembered cause against the GPU, unless the policy would not raise it today.
     pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool, policy: &Policy) {
-        if stands(&cause, policy) {
+        if policy.stands(&cause) {
             self.causes.restore(now, cause, repaired);
         }
-    }
-}
-
-/// Whether a cause that is held would be held under this policy.
-fn stands(cause: &Cause, policy: &Policy) -> bool {
-    let thresholds = policy.thresholds();
-    let counts = policy.counts(cause);
-    match cause {
-        Cause::Xid { xid, .. } => policy.action(*xid) >= Action::RecoveryAction,
-        Cause::Relapses(times) => {
-            thresholds.relapses.is_some_and(|limit| *times >= limit.count.get())
-        }
-        Cause::RecoveryAction(action) => {
-            counts && thresholds.weight(*action) == Some(Weight::Unhealthy)
-        }
-        Cause::Fabric(_) => counts && thresholds.fabric == Weight::Unhealthy,
-        Cause::RowRemapPending => counts && thresholds.row_remap_pending == Weight::Unhealthy,
-        _ => counts,
-    }
-}
-
-/// The state of the GPU that a return code names.
-fn named(code: ReturnCode) -> Option<Cause> {
-    match code {
-        ReturnCode::GPU_IS_LOST => Some(Cause::Lost),
-        ReturnCode::RESET_REQUIRED => Some(Cause::ResetRequired),
-        ReturnCode::CORRUPTED_INFOROM => Some(Cause::InfoRomCorrupted),
-        _ => None,
     }
 }
