@@ -1,7 +1,7 @@
 //! Enumerations that are written as words: what a word means, and which words are allowed.
 
 pub use device::allocation::{SharedPolicy, WholeGpuPolicy};
-use device::health::{Action, EventType, Weight};
+use device::health::{EventType, Severity, XidAction};
 use device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use device::layout::MigStrategy;
 
@@ -124,7 +124,7 @@ impl Choice for EventType {
     }
 }
 
-impl Choice for Action {
+impl Choice for XidAction {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("ignore", Self::Ignore),
         ("event", Self::Event),
@@ -133,7 +133,7 @@ impl Choice for Action {
     ];
 }
 
-impl Choice for Weight {
+impl Choice for Severity {
     const WORDS: &'static [(&'static str, Self)] =
         &[("event", Self::Degraded), ("unhealthy", Self::Unhealthy)];
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use device::health::{Action, EventType, Thresholds};
+use device::health::{EventType, Thresholds, XidAction};
 
 use super::fields::{Field, Fields};
 use super::model::{Health, Xids};
@@ -150,7 +150,7 @@ fn xid_actions(
     field: &Field<'_>,
     report: &mut Report,
     origins: &mut Origins,
-) -> BTreeMap<u32, Action> {
+) -> BTreeMap<u32, XidAction> {
     let mut actions = BTreeMap::new();
     let Some(fields) = Fields::open(&field.path, field.node, report) else { return actions };
     for (key, action) in fields.rest() {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use device::health::{Action, EventType, Weight};
+use device::health::{EventType, Severity, XidAction};
 use device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use device::layout::filter::DeviceFilter;
 use device::layout::sharing::Sharing;
@@ -204,7 +204,7 @@ pub struct Health {
     /// Xids that make a GPU Unhealthy.
     pub critical_xids: Xids,
     /// What single Xids do, above both.
-    pub xids: BTreeMap<u32, Action>,
+    pub xids: BTreeMap<u32, XidAction>,
     /// The text of `DP_DISABLE_HEALTHCHECKS`, above the file.
     pub disable_healthchecks: String,
     /// The text of `DP_ENABLE_HEALTHCHECKS`, above everything.
@@ -220,11 +220,11 @@ pub struct Health {
     /// Calls without an answer in a row before "NVML does not answer".
     pub missed_calls: u32,
     /// What a row remapping does that waits for a reset.
-    pub row_remap_pending: Weight,
+    pub row_remap_pending: Severity,
     /// What the driver's wish for an end of peer-to-peer work does.
-    pub drain_p2p: Weight,
+    pub drain_p2p: Severity,
     /// What a fault of the NVLink fabric does.
-    pub fabric: Weight,
+    pub fabric: Severity,
     /// How long after an alarm a GPU is watched closely, and no Xid is over.
     pub suspicion: Duration,
     /// On drivers without a recovery action: a quiet time after which an Xid is over; `None`: never

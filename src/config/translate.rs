@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use device::allocation::Policies;
-use device::health::{Critical, Overrides, Policy, Relapses, Rules, Thresholds, Xid};
+use device::health::{
+    CriticalXids, HealthPolicy, HealthRules, Overrides, RelapseLimit, Thresholds, Xid,
+};
 use device::injection::{HostNodes, Injector};
 use device::layout::Layout;
 use tracing::warn;
@@ -44,7 +46,7 @@ pub fn hardware(config: &Config) -> nvml::Settings {
 }
 
 /// How the hardware edge goes about it, under this policy.
-pub fn poll_settings(config: &Config, policy: &Policy) -> nvml::PollSettings {
+pub fn poll_settings(config: &Config, policy: &HealthPolicy) -> nvml::PollSettings {
     nvml::PollSettings {
         events: if policy.is_off() { BTreeSet::new() } else { policy.event_types() },
         poll: config.health.poll_interval,
@@ -116,10 +118,10 @@ pub fn injector(config: &Config, host: HostNodes) -> Injector {
 }
 
 /// What each Xid does, and what a person should hear about it.
-pub fn policy(config: &Config) -> Policy {
+pub fn policy(config: &Config) -> HealthPolicy {
     let (overrides, mut findings) =
         Overrides::parse(&config.health.disable_healthchecks, &config.health.enable_healthchecks);
-    let (policy, more) = Policy::new(rules(&config.health), overrides);
+    let (policy, more) = HealthPolicy::new(rules(&config.health), overrides);
     findings.extend(more);
     for finding in findings {
         warn!("{finding}");
@@ -141,9 +143,9 @@ pub fn policies(config: &Config) -> Policies {
 /// Numbers of Xids that `ignoredXIDs: all` covers: more than NVIDIA's catalogue has.
 const EVERY_XID: std::ops::Range<u32> = 0..1024;
 
-fn rules(health: &Health) -> Rules {
+fn rules(health: &Health) -> HealthRules {
     let xids = |xids: &BTreeSet<u32>| xids.iter().copied().map(Xid).collect::<BTreeSet<_>>();
-    Rules {
+    HealthRules {
         disabled: !health.enabled,
         event_types: health.event_types.clone(),
         // An empty list says nothing: it is what holds where the key is not written.
@@ -152,9 +154,9 @@ fn rules(health: &Health) -> Rules {
             Xids::These(ignored) => Some(xids(ignored)).filter(|ignored| !ignored.is_empty()),
         },
         critical: match &health.critical_xids {
-            Xids::All => Critical::All,
-            Xids::These(critical) if critical.is_empty() => Critical::ByClass,
-            Xids::These(critical) => Critical::Only(xids(critical)),
+            Xids::All => CriticalXids::All,
+            Xids::These(critical) if critical.is_empty() => CriticalXids::ByClass,
+            Xids::These(critical) => CriticalXids::Only(xids(critical)),
         },
         actions: health.xids.iter().map(|(xid, action)| (Xid(*xid), *action)).collect(),
         thresholds: thresholds(health),
@@ -166,7 +168,10 @@ fn thresholds(health: &Health) -> Thresholds {
     let count = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
     Thresholds {
         recovery_polls: count(health.recovery_polls),
-        relapses: Some(Relapses { count: count(health.relapses), window: health.relapse_window }),
+        relapses: Some(RelapseLimit {
+            count: count(health.relapses),
+            window: health.relapse_window,
+        }),
         misses: count(health.missed_calls),
         suspicion: health.suspicion,
         quiet: health.quiet_period,

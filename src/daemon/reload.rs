@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use device::allocation::IndexBuild;
-use device::health::{Moment, Policy};
+use device::health::{HealthPolicy, Moment};
 use device::injection::HostNodes;
 use device::inventory::{Changes, Inventory};
 use device::layout::Finding;
@@ -196,7 +196,7 @@ impl Reloader {
     fn put_in_force(
         &self,
         config: &Config,
-        policy: Option<Policy>,
+        policy: Option<HealthPolicy>,
         now: Moment,
         publish: &watch::Sender<Arc<Inventory>>,
     ) -> anyhow::Result<Vec<Arc<IndexBuild>>> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use device::health::{Epoch, PersistedHealth, RememberedCause};
+use device::health::{Epoch, PersistedCause, PersistedHealth};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -211,7 +211,7 @@ fn set_aside(file: &Path, why: &str) {
 
 impl From<&PersistedHealth> for Document {
     fn from(remembered: &PersistedHealth) -> Self {
-        let entry = |cause: &RememberedCause| Entry {
+        let entry = |cause: &PersistedCause| Entry {
             cause: cause.kind.clone(),
             number: cause.number,
             gpu_instance: cause.gpu_instance,
@@ -233,7 +233,7 @@ impl From<&PersistedHealth> for Document {
 impl From<Document> for PersistedHealth {
     /// A GPU whose name is no UUID is left out: nobody could have it.
     fn from(document: Document) -> Self {
-        let cause = |entry: Entry| RememberedCause {
+        let cause = |entry: Entry| PersistedCause {
             kind: entry.cause,
             number: entry.number,
             gpu_instance: entry.gpu_instance,
@@ -257,12 +257,12 @@ mod tests {
     use super::*;
 
     fn remembered() -> PersistedHealth {
-        let cause = RememberedCause {
+        let cause = PersistedCause {
             kind: "xid".to_owned(),
             number: Some(79),
-            ..RememberedCause::default()
+            ..PersistedCause::default()
         };
-        let slice = RememberedCause { gpu_instance: Some(3), repaired: true, ..cause.clone() };
+        let slice = PersistedCause { gpu_instance: Some(3), repaired: true, ..cause.clone() };
         PersistedHealth {
             epoch: Epoch { boot: "a".to_owned(), driver: Some("8:1".to_owned()) },
             gpus: BTreeMap::from([("GPU-1".parse().unwrap(), vec![cause, slice])]),

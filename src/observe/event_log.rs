@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use device::health::{Change, Moment, Notice};
+use device::health::{HealthChange, HealthNotice, Moment};
 use device::inventory::{Changes, Inventory};
 use device::names::Uuid;
 use status::{Event, EventKind, Timestamp};
@@ -149,7 +149,7 @@ fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Happened>
     for (uuid, change) in &changes.health {
         let of = |kind, message| of(uuid, kind, message);
         events.extend(health(change, of));
-        let health = inventory.node_health().of(uuid, device::health::Offered::Whole);
+        let health = inventory.node_health().of(uuid, device::health::GpuPart::Whole);
         if !change.lifted.is_empty() && health.is_healthy() {
             events.push(of(EventKind::GpuHealthy, "the GPU is Healthy again".to_owned()));
         }
@@ -165,16 +165,16 @@ fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Happened>
     events
 }
 
-fn health(change: &Change, of: impl Fn(EventKind, String) -> Happened) -> Vec<Happened> {
+fn health(change: &HealthChange, of: impl Fn(EventKind, String) -> Happened) -> Vec<Happened> {
     let mut events = Vec::new();
     for notice in &change.notices {
         events.push(match notice {
-            Notice::Xid { xid, scope, .. } => Happened {
+            HealthNotice::Xid { xid, scope, .. } => Happened {
                 xid: Some(xid.0),
                 ..of(EventKind::Xid, format!("{xid} ({}) on {scope}", xid.meaning()))
             },
-            Notice::Degraded(which) => of(EventKind::GpuDegraded, which.to_string()),
-            Notice::Restored(which) => of(EventKind::GpuRestored, which.to_string()),
+            HealthNotice::Degraded(which) => of(EventKind::GpuDegraded, which.to_string()),
+            HealthNotice::Restored(which) => of(EventKind::GpuRestored, which.to_string()),
         });
     }
     events.extend(change.raised.iter().map(|cause| of(EventKind::GpuUnhealthy, cause.to_string())));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use device::gpu;
-use device::health::{Cause, Degradation, GpuHealth, Kind, Offered, Scope};
+use device::health::{Cause, CauseKind, Degradation, GpuHealth, GpuPart, Scope};
 use device::in_use::holders::{self, Holders};
 use device::inventory::{Inventory, Tracked};
 use device::names::{ResourceName, Uuid};
@@ -182,7 +182,7 @@ fn offered(inventory: &Inventory) -> BTreeMap<Uuid, Vec<String>> {
 fn gpu(uuid: &Uuid, tracked: &Tracked, inventory: &Inventory, wall: Wall) -> Gpu {
     let facts = tracked.facts.as_ref();
     let node_health = inventory.node_health();
-    let health = node_health.of(uuid, Offered::Whole);
+    let health = node_health.of(uuid, GpuPart::Whole);
     let verdict = node_health.gpus().get(uuid);
     let transitions = node_health.transitions(uuid);
     let degradations = verdict.map(GpuHealth::degradations);
@@ -221,7 +221,7 @@ fn gpu(uuid: &Uuid, tracked: &Tracked, inventory: &Inventory, wall: Wall) -> Gpu
         row_remap_failed: health
             .reasons()
             .iter()
-            .any(|reason| reason.cause.kind() == Kind::RowRemapFailure),
+            .any(|reason| reason.cause.kind() == CauseKind::RowRemapFailure),
         xids: verdict
             .into_iter()
             .flat_map(GpuHealth::xids)

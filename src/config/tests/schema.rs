@@ -1,6 +1,6 @@
 //! NVIDIA's plugin, "Config file, remaining schema (`api/config/v1`)".
 
-use device::health::{Action, EventType, Weight};
+use device::health::{EventType, Severity, XidAction};
 
 use super::*;
 
@@ -290,9 +290,12 @@ fn health_has_the_draft_keys_and_more() {
     assert_eq!(health.event_types, [EventType::XidCriticalError].into());
     assert_eq!(health.ignored_xids, Xids::These([13, 31].into()));
     assert_eq!(health.critical_xids, Xids::All);
-    assert_eq!((health.row_remap_pending, health.drain_p2p), (Weight::Unhealthy, Weight::Degraded));
+    assert_eq!(
+        (health.row_remap_pending, health.drain_p2p),
+        (Severity::Unhealthy, Severity::Degraded)
+    );
     assert_eq!(health.quiet_period, Some(std::time::Duration::from_secs(3600)));
-    assert_eq!(health.xids[&94], Action::Event);
+    assert_eq!(health.xids[&94], XidAction::Event);
     assert_eq!(health.poll_interval, std::time::Duration::from_secs(30));
     assert_eq!((health.recovery_polls, health.relapses, health.missed_calls), (3, 5, 4));
     let flag = Written {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use device::Device;
 use device::health::{
-    Cause, Moment, NodeHealth, NodeObservation, Notice, Observation as OfGpu, Offered, Reading,
+    Cause, GpuPart, HealthNotice, Moment, NodeHealth, NodeObservation, Observation as OfGpu,
+    Reading,
 };
 use device::injection::DeviceIdStrategy;
 use device::inventory::{Found, Inventory, Observation};
@@ -103,7 +104,7 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
         let observation = NodeObservation::Gpu(uuid, OfGpu::Poll(reading));
         for (uuid, change) in inventory.apply(now, Observation::Health(observation)).health {
             let degraded = change.notices.iter().filter_map(|notice| match notice {
-                Notice::Degraded(degradation) => Some(degradation.to_string()),
+                HealthNotice::Degraded(degradation) => Some(degradation.to_string()),
                 _ => None,
             });
             degradations.entry(uuid).or_default().extend(degraded);
@@ -174,7 +175,7 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
     }
     let uuid = gpu.uuid.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok());
     if let Some(uuid) = uuid {
-        let health = inventory.node_health().of(&uuid, Offered::Whole);
+        let health = inventory.node_health().of(&uuid, GpuPart::Whole);
         let told =
             |cause: &Cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned));
         gpu.causes = health.reasons().iter().map(|reason| told(&reason.cause)).collect();

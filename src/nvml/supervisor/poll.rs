@@ -143,7 +143,7 @@ impl Supervisor {
             if silent.is_due() {
                 warn!(call, "NVML does not answer, waiting for it");
             }
-            let observation = NodeObservation::EveryGpu(health::Observation::Missed { call });
+            let observation = NodeObservation::EveryGpu(health::Observation::TimedOut { call });
             let _ = observe
                 .send(vec![Seen { at: clock.now(), observation: Observation::Health(observation) }])
                 .await;
@@ -163,7 +163,7 @@ fn about(at: Moment, uuid: Uuid, observation: health::Observation) -> Seen {
 
 /// That a call about a GPU has not returned.
 pub(super) fn missed(at: Moment, held_up: &StuckCall) -> Option<Seen> {
-    Some(about(at, held_up.gpu()?.clone(), health::Observation::Missed { call: held_up.call }))
+    Some(about(at, held_up.gpu()?.clone(), health::Observation::TimedOut { call: held_up.call }))
 }
 
 fn is_epoch(observation: &Observation) -> bool {

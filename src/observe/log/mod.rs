@@ -3,7 +3,7 @@
 
 mod table;
 
-use device::health::{Cause, Change, Notice};
+use device::health::{Cause, HealthChange, HealthNotice};
 use device::in_use::holders::Holders;
 use device::inventory::{Changes, Inventory};
 use device::names::Uuid;
@@ -76,7 +76,7 @@ fn held_by(uuid: &Uuid, inventory: &Inventory, holders: Option<&Holders>) -> Opt
     (!names.is_empty()).then(|| names.join(","))
 }
 
-fn health(uuid: &Uuid, change: &Change, inventory: &Inventory, holders: Option<&Holders>) {
+fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Option<&Holders>) {
     let index = inventory.gpus().get(uuid).map(|gpu| gpu.index);
     let pod = if change.raised.is_empty() { None } else { held_by(uuid, inventory, holders) };
     for cause in &change.raised {
@@ -90,22 +90,22 @@ fn health(uuid: &Uuid, change: &Change, inventory: &Inventory, holders: Option<&
     for cause in &change.lifted {
         info!(gpu.index = index, gpu.uuid = %uuid, kind = cause.as_str(), %cause, "a cause is over");
     }
-    let health = inventory.node_health().of(uuid, device::health::Offered::Whole);
+    let health = inventory.node_health().of(uuid, device::health::GpuPart::Whole);
     if !change.lifted.is_empty() && health.is_healthy() {
         info!(gpu.index = index, gpu.uuid = %uuid, "GPU is Healthy again");
     }
     for notice in &change.notices {
         match notice {
             // In a storm the first few, and then each doubling.
-            Notice::Xid { xid, scope, times } if *times <= 4 || times.is_power_of_two() => {
+            HealthNotice::Xid { xid, scope, times } if *times <= 4 || times.is_power_of_two() => {
                 warn!(gpu.index = index, gpu.uuid = %uuid, xid = xid.0, %scope, times, "the driver \
                     reports an Xid");
             }
-            Notice::Xid { .. } => {}
-            Notice::Degraded(degradation) => {
+            HealthNotice::Xid { .. } => {}
+            HealthNotice::Degraded(degradation) => {
                 warn!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.as_str(), %degradation, "GPU is degraded");
             }
-            Notice::Restored(degradation) => {
+            HealthNotice::Restored(degradation) => {
                 info!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.as_str(), %degradation, "no longer degraded");
             }
         }

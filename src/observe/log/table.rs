@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use device::health::Offered;
+use device::health::GpuPart;
 use device::inventory::{Inventory, Tracked};
 use device::names::Uuid;
 
@@ -34,7 +34,7 @@ fn row(
 ) -> [String; 8] {
     let facts = gpu.facts.as_ref();
     let dash = || "-".to_owned();
-    let health = inventory.node_health().of(uuid, Offered::Whole);
+    let health = inventory.node_health().of(uuid, GpuPart::Whole);
     let resource = match inventory.reserved().get(uuid) {
         Some(_) => "(reserved)".to_owned(),
         None => {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::cause::{Cause, Kind};
-use super::clear_rule::{ClearRule, Poll, RecoveryState, accepts, is_of_the_gpu, lift};
-use super::observation::{Change, Evidence};
+use super::cause::{Cause, CauseKind};
+use super::clear_rule::{ClearRule, PollResult, RecoveryState, accepts, is_of_the_gpu, lift};
+use super::observation::{HealthChange, RepairEvidence};
 use super::reason::{Moment, Reason};
 use super::rules::Thresholds;
-use super::scope::{Offered, Scope};
+use super::scope::{GpuPart, Scope};
 use super::xid::Xid;
 
 /// What has happened about a cause.
@@ -23,7 +23,7 @@ use super::xid::Xid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Nothing speaks for its being over.
-    Standing,
+    Active,
     /// There is evidence; clean polls have to confirm it.
     Repaired,
 }
@@ -43,11 +43,11 @@ pub(super) struct ActiveCause {
 
 impl ActiveCause {
     pub(super) fn new(cause: Cause, now: Moment) -> Self {
-        Self { cause, stage: Stage::Standing, remembered: false, since: now, last: now, clean: 0 }
+        Self { cause, stage: Stage::Active, remembered: false, since: now, last: now, clean: 0 }
     }
 
     pub(super) fn remembered(cause: Cause, repaired: bool, now: Moment) -> Self {
-        let stage = if repaired { Stage::Repaired } else { Stage::Standing };
+        let stage = if repaired { Stage::Repaired } else { Stage::Active };
         Self { stage, remembered: true, ..Self::new(cause, now) }
     }
 
@@ -57,7 +57,7 @@ impl ActiveCause {
 
     /// The same cause once more. Says whether its details are new.
     pub(super) fn again(&mut self, cause: Cause, now: Moment) -> bool {
-        self.stage = Stage::Standing;
+        self.stage = Stage::Active;
         self.clean = 0;
         self.last = self.last.max(now);
         let news = self.cause != cause;
@@ -70,7 +70,7 @@ impl ActiveCause {
         self.clean = 0;
     }
 
-    pub(super) fn repaired(&mut self, evidence: Evidence, now: Moment) {
+    pub(super) fn repaired(&mut self, evidence: RepairEvidence, now: Moment) {
         if now >= self.last && accepts(self.lift(), evidence) {
             self.stage = Stage::Repaired;
         }
@@ -78,13 +78,13 @@ impl ActiveCause {
 
     /// The GPU is listed by a new enumeration.
     pub(super) fn returned(&mut self, now: Moment) {
-        if now >= self.last && self.lift() == ClearRule::Return {
+        if now >= self.last && self.lift() == ClearRule::Enumeration {
             self.stage = Stage::Repaired;
         }
     }
 
     /// Counts a poll. Says whether the cause is over.
-    pub(super) fn polled(&mut self, poll: &Poll, thresholds: &Thresholds) -> bool {
+    pub(super) fn polled(&mut self, poll: &PollResult, thresholds: &Thresholds) -> bool {
         if poll.at <= self.last {
             return false;
         }
@@ -95,27 +95,28 @@ impl ActiveCause {
         self.clean >= thresholds.recovery_polls.get() && settled
     }
 
-    fn is_answered_by(&self, poll: &Poll, thresholds: &Thresholds) -> bool {
+    fn is_answered_by(&self, poll: &PollResult, thresholds: &Thresholds) -> bool {
         let repaired = self.stage == Stage::Repaired;
         match self.lift() {
             ClearRule::Source => false,
-            ClearRule::Polls => match self.cause {
+            ClearRule::CleanPolls => match self.cause {
                 Cause::Fabric(_) => poll.fabric,
                 Cause::RowRemapPending => poll.rows,
                 _ => true,
             },
-            ClearRule::Driver => match poll.driver {
+            ClearRule::RecoveryAction => match poll.driver {
                 RecoveryState::Clear => true,
-                RecoveryState::NoField => {
+                RecoveryState::Unsupported => {
                     repaired
                         || thresholds.quiet.is_some_and(|quiet| poll.at.since(self.last) >= quiet)
                 }
-                RecoveryState::Nothing | RecoveryState::Asks => false,
+                RecoveryState::Unknown | RecoveryState::Required => false,
             },
             ClearRule::Repair if self.cause == Cause::RowRemapFailure => repaired && poll.rows,
-            ClearRule::Return | ClearRule::Repair | ClearRule::Judgement | ClearRule::Boot => {
-                repaired
-            }
+            ClearRule::Enumeration
+            | ClearRule::Repair
+            | ClearRule::RepairNotReturn
+            | ClearRule::Boot => repaired,
         }
     }
 
@@ -128,7 +129,7 @@ impl ActiveCause {
 const MOST: usize = 64;
 
 /// What a cause is told apart by: two of one key are the same cause with other details.
-type Key = (Kind, Option<(Xid, Scope)>);
+type Key = (CauseKind, Option<(Xid, Scope)>);
 
 /// The causes held against one GPU.
 #[derive(Debug, Clone, Default)]
@@ -141,14 +142,14 @@ pub(super) struct Causes {
 }
 
 impl Causes {
-    pub(super) fn reasons(&self, device: Offered) -> impl Iterator<Item = Reason> {
+    pub(super) fn reasons(&self, device: GpuPart) -> impl Iterator<Item = Reason> {
         self.held
             .values()
             .filter(move |held| held.cause.scope().covers(device))
             .map(ActiveCause::reason)
     }
 
-    pub(super) fn has(&self, kind: Kind) -> bool {
+    pub(super) fn has(&self, kind: CauseKind) -> bool {
         self.held.keys().any(|key| key.0 == kind)
     }
 
@@ -156,7 +157,7 @@ impl Causes {
     pub(super) fn wait_for_return(&self) -> bool {
         self.held
             .values()
-            .any(|held| held.lift() == ClearRule::Return && held.stage == Stage::Standing)
+            .any(|held| held.lift() == ClearRule::Enumeration && held.stage == Stage::Active)
     }
 
     /// Holds a cause against the GPU, or holds it once more.
@@ -165,7 +166,7 @@ impl Causes {
         now: Moment,
         cause: Cause,
         thresholds: &Thresholds,
-        change: &mut Change,
+        change: &mut HealthChange,
     ) {
         let cause = self.bounded(cause);
         let had_failed = self.has_failed();
@@ -201,7 +202,7 @@ impl Causes {
         self.held.values().any(|held| is_of_the_gpu(&held.cause))
     }
 
-    fn relapsed(&mut self, now: Moment, thresholds: &Thresholds, change: &mut Change) {
+    fn relapsed(&mut self, now: Moment, thresholds: &Thresholds, change: &mut HealthChange) {
         let Some(limit) = thresholds.relapses else { return };
         self.relapses.push_back(now);
         self.relapses.retain(|relapse| now.since(*relapse) <= limit.window);
@@ -212,12 +213,16 @@ impl Causes {
     }
 
     /// Its source takes a cause back.
-    pub(super) fn take_back(&mut self, kind: Kind, change: &mut Change) {
+    pub(super) fn take_back(&mut self, kind: CauseKind, change: &mut HealthChange) {
         change.lifted.extend(self.held.remove(&(kind, None)).map(|held| held.cause));
     }
 
     /// Drops what does not count any more. That is no recovery.
-    pub(super) fn drop_unless(&mut self, stands: impl Fn(&Cause) -> bool, change: &mut Change) {
+    pub(super) fn drop_unless(
+        &mut self,
+        stands: impl Fn(&Cause) -> bool,
+        change: &mut HealthChange,
+    ) {
         self.held.retain(|_, held| {
             let stays = stands(&held.cause);
             if !stays {
@@ -237,16 +242,21 @@ impl Causes {
         self.held.values_mut().for_each(|held| held.returned(now));
     }
 
-    pub(super) fn repaired(&mut self, now: Moment, evidence: Evidence) {
+    pub(super) fn repaired(&mut self, now: Moment, evidence: RepairEvidence) {
         self.held.values_mut().for_each(|held| held.repaired(evidence, now));
-        if accepts(ClearRule::Judgement, evidence) {
+        if accepts(ClearRule::RepairNotReturn, evidence) {
             self.recovered = false;
             self.relapses.clear();
         }
     }
 
     /// Lifts what a poll shows to be over.
-    pub(super) fn polled(&mut self, poll: &Poll, thresholds: &Thresholds, change: &mut Change) {
+    pub(super) fn polled(
+        &mut self,
+        poll: &PollResult,
+        thresholds: &Thresholds,
+        change: &mut HealthChange,
+    ) {
         let had_failed = self.has_failed();
         self.held.retain(|_, held| {
             let over = held.polled(poll, thresholds);
@@ -276,7 +286,7 @@ impl Causes {
 
 fn key(cause: &Cause) -> Key {
     match cause {
-        Cause::Xid { xid, scope } => (Kind::Xid, Some((*xid, *scope))),
+        Cause::Xid { xid, scope } => (CauseKind::Xid, Some((*xid, *scope))),
         cause => (cause.kind(), None),
     }
 }

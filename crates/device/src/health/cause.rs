@@ -55,7 +55,7 @@ pub enum Cause {
 /// worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "as the variants of `Cause`")]
-pub enum Kind {
+pub enum CauseKind {
     Quarantined,
     Fabric,
     RowRemapPending,
@@ -85,22 +85,22 @@ impl Cause {
 
     /// What it is, without its details.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> CauseKind {
         match self {
-            Self::Quarantined(_) => Kind::Quarantined,
-            Self::Fabric(_) => Kind::Fabric,
-            Self::RowRemapPending => Kind::RowRemapPending,
-            Self::NvmlError(_) => Kind::NvmlError,
-            Self::NvmlUnresponsive { .. } => Kind::NvmlUnresponsive,
-            Self::Node(_) => Kind::Node,
-            Self::Xid { .. } => Kind::Xid,
-            Self::ResetRequired => Kind::ResetRequired,
-            Self::RecoveryAction(_) => Kind::RecoveryAction,
-            Self::Relapses(_) => Kind::Relapses,
-            Self::InfoRomCorrupted => Kind::InfoRomCorrupted,
-            Self::RowRemapFailure => Kind::RowRemapFailure,
-            Self::NotEnumerated => Kind::NotEnumerated,
-            Self::Lost => Kind::Lost,
+            Self::Quarantined(_) => CauseKind::Quarantined,
+            Self::Fabric(_) => CauseKind::Fabric,
+            Self::RowRemapPending => CauseKind::RowRemapPending,
+            Self::NvmlError(_) => CauseKind::NvmlError,
+            Self::NvmlUnresponsive { .. } => CauseKind::NvmlUnresponsive,
+            Self::Node(_) => CauseKind::Node,
+            Self::Xid { .. } => CauseKind::Xid,
+            Self::ResetRequired => CauseKind::ResetRequired,
+            Self::RecoveryAction(_) => CauseKind::RecoveryAction,
+            Self::Relapses(_) => CauseKind::Relapses,
+            Self::InfoRomCorrupted => CauseKind::InfoRomCorrupted,
+            Self::RowRemapFailure => CauseKind::RowRemapFailure,
+            Self::NotEnumerated => CauseKind::NotEnumerated,
+            Self::Lost => CauseKind::Lost,
         }
     }
 
@@ -123,7 +123,7 @@ impl Cause {
     }
 }
 
-impl Kind {
+impl CauseKind {
     /// All of them, from the mildest to the worst.
     pub const ALL: [Self; 14] = [
         Self::Quarantined,
@@ -172,9 +172,9 @@ impl fmt::Display for Cause {
 }
 
 /// A cause as told without what to do about it.
-pub struct Summary<'a>(&'a Cause);
+pub struct CauseSummary<'a>(&'a Cause);
 
-impl fmt::Display for Summary<'_> {
+impl fmt::Display for CauseSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt_summary(f)
     }
@@ -183,8 +183,8 @@ impl fmt::Display for Summary<'_> {
 impl Cause {
     /// What is so, without what to do about it.
     #[must_use]
-    pub fn summary(&self) -> Summary<'_> {
-        Summary(self)
+    pub fn summary(&self) -> CauseSummary<'_> {
+        CauseSummary(self)
     }
 
     /// What to do about it.

@@ -2,11 +2,11 @@
 
 use super::cause::Cause;
 use super::nvml_error::ReturnCode;
-use super::observation::Evidence;
+use super::observation::RepairEvidence;
 use super::reading::Reading;
 use super::reason::Moment;
-use super::rules::{Thresholds, Weight};
-use super::xid::Class;
+use super::rules::{Severity, Thresholds};
+use super::xid::XidClass;
 
 /// By which rule a cause goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,25 +14,25 @@ pub(super) enum ClearRule {
     /// Its own source takes it back, at once.
     Source,
     /// Clean polls: what it says is read anew each time.
-    Polls,
+    CleanPolls,
     /// Clean polls in which the recovery action asks for nothing. A driver without a recovery
     /// action proves nothing by answering: there, evidence of repair and then clean polls, or the
     /// quiet time if one is configured.
-    Driver,
+    RecoveryAction,
     /// A new enumeration that lists the UUID, then clean polls.
-    Return,
+    Enumeration,
     /// Any evidence of repair, then clean polls.
     Repair,
     /// Evidence of repair other than the GPU's coming back, which is what it did each time before
     /// it relapsed.
-    Judgement,
+    RepairNotReturn,
     /// A new boot or a person's word, then clean polls.
     Boot,
 }
 
 /// What a poll says that bears on recovery.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Poll {
+pub(super) struct PollResult {
     /// When the asking began.
     pub at: Moment,
     /// What the driver asks for.
@@ -49,24 +49,24 @@ pub(super) struct Poll {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecoveryState {
     /// It was not read, or the read failed.
-    Nothing,
+    Unknown,
     /// The driver has none.
-    NoField,
+    Unsupported,
     /// It asks for nothing of this GPU.
     Clear,
     /// It asks for something.
-    Asks,
+    Required,
 }
 
-impl Poll {
+impl PollResult {
     pub(super) fn of(at: Moment, reading: &Reading, thresholds: &Thresholds) -> Self {
         let driver = match &reading.recovery_action {
-            Some(Ok(action)) if thresholds.weight(*action) == Some(Weight::Unhealthy) => {
-                RecoveryState::Asks
+            Some(Ok(action)) if thresholds.weight(*action) == Some(Severity::Unhealthy) => {
+                RecoveryState::Required
             }
             Some(Ok(_)) => RecoveryState::Clear,
-            Some(Err(error)) if error.code.is_unsupported() => RecoveryState::NoField,
-            Some(Err(_)) | None => RecoveryState::Nothing,
+            Some(Err(error)) if error.code.is_unsupported() => RecoveryState::Unsupported,
+            Some(Err(_)) | None => RecoveryState::Unknown,
         };
         let probe = match &reading.probe {
             Some(Ok(())) => true,
@@ -91,32 +91,32 @@ pub(super) fn lift(cause: &Cause) -> ClearRule {
         Cause::Fabric(_)
         | Cause::RowRemapPending
         | Cause::NvmlError(_)
-        | Cause::NvmlUnresponsive { .. } => ClearRule::Polls,
-        Cause::RecoveryAction(_) | Cause::ResetRequired => ClearRule::Driver,
+        | Cause::NvmlUnresponsive { .. } => ClearRule::CleanPolls,
+        Cause::RecoveryAction(_) | Cause::ResetRequired => ClearRule::RecoveryAction,
         Cause::Xid { xid, .. } => match xid.class() {
-            Class::Lost => ClearRule::Return,
-            Class::Sticky => ClearRule::Boot,
-            _ => ClearRule::Driver,
+            XidClass::Lost => ClearRule::Enumeration,
+            XidClass::Sticky => ClearRule::Boot,
+            _ => ClearRule::RecoveryAction,
         },
-        Cause::Lost | Cause::NotEnumerated => ClearRule::Return,
+        Cause::Lost | Cause::NotEnumerated => ClearRule::Enumeration,
         Cause::InfoRomCorrupted | Cause::RowRemapFailure => ClearRule::Repair,
-        Cause::Relapses(_) => ClearRule::Judgement,
+        Cause::Relapses(_) => ClearRule::RepairNotReturn,
     }
 }
 
 /// Whether evidence of this kind speaks for a cause with this rule being over.
-pub(super) fn accepts(lift: ClearRule, evidence: Evidence) -> bool {
+pub(super) fn accepts(lift: ClearRule, evidence: RepairEvidence) -> bool {
     match lift {
-        ClearRule::Driver | ClearRule::Repair => true,
-        ClearRule::Judgement => evidence != Evidence::GoneAndBack,
-        ClearRule::Boot => matches!(evidence, Evidence::NewBoot | Evidence::Operator),
+        ClearRule::RecoveryAction | ClearRule::Repair => true,
+        ClearRule::RepairNotReturn => evidence != RepairEvidence::Reenumerated,
+        ClearRule::Boot => matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::Manual),
         // A GPU that is gone comes back by being listed, whatever anybody says.
-        ClearRule::Source | ClearRule::Polls | ClearRule::Return => false,
+        ClearRule::Source | ClearRule::CleanPolls | ClearRule::Enumeration => false,
     }
 }
 
 /// Whether a cause is a failure of the GPU itself, rather than of its surroundings or a word about
 /// it: only those count as relapses.
 pub(super) fn is_of_the_gpu(cause: &Cause) -> bool {
-    !matches!(lift(cause), ClearRule::Source | ClearRule::Polls)
+    !matches!(lift(cause), ClearRule::Source | ClearRule::CleanPolls)
 }

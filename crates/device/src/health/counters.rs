@@ -11,12 +11,12 @@ const MOST: usize = 512;
 
 /// Counters of Xids.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
+pub(super) struct XidCounts {
     each: BTreeMap<Xid, u64>,
     others: u64,
 }
 
-impl Tally {
+impl XidCounts {
     /// Counts one; says how many of its number there were.
     pub(super) fn count(&mut self, xid: Xid) -> u64 {
         let known = self.each.len() < MOST || self.each.contains_key(&xid);

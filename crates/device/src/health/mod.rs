@@ -7,7 +7,7 @@
 //!  enumerations, quarantine, repairs              rule for going away
 //!            │                                               │
 //!            ▼                                               ▼
-//!   Policy ─▶ GpuHealth (one per physical GPU) ──▶ Health of each device on it
+//!   HealthPolicy ─▶ GpuHealth (one per physical GPU) ──▶ Health of each device on it
 //!            ▲                                               ▲
 //!            └──────── NodeHealth: all GPUs, and the faults that hit every one of them
 //! ```
@@ -37,19 +37,21 @@ mod xid;
 #[cfg(test)]
 mod tests;
 
-pub use cause::{Cause, Kind, Summary};
+pub use cause::{Cause, CauseKind, CauseSummary};
 pub use counters::Transitions;
 pub use node::{NodeHealth, NodeObservation};
 pub use nvml_error::{NodeFault, NvmlError, ReturnCode};
-pub use observation::{Change, EventType, Evidence, Notice, Observation, UnknownEventType};
-pub use persisted::{Epoch, PersistedHealth, RememberedCause};
-pub use policy::Policy;
+pub use observation::{
+    EventType, HealthChange, HealthNotice, Observation, RepairEvidence, UnknownEventType,
+};
+pub use persisted::{Epoch, PersistedCause, PersistedHealth};
+pub use policy::HealthPolicy;
 pub use reading::{Fabric, FabricFault, FabricState, Reading, RecoveryAction, RemappedRows};
 pub use reason::{Degradation, Health, Moment, Reason, Reasons};
 pub use rules::{
-    Action, Critical, Finding, Overrides, Relapses, Rules, Thresholds, UnknownAction, Weight,
-    XidList,
+    CriticalXids, HealthRules, Overrides, PolicyFinding, RelapseLimit, Severity, Thresholds,
+    UnknownXidAction, XidAction, XidList,
 };
-pub use scope::{Offered, Scope};
+pub use scope::{GpuPart, Scope};
 pub use verdict::GpuHealth;
-pub use xid::{Class, Xid};
+pub use xid::{Xid, XidClass};

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::cause::Cause;
 use super::counters::{AllTransitions, Transitions};
 use super::nvml_error::NodeFault;
-use super::observation::{Change, Observation};
-use super::persisted::{Epoch, PersistedHealth, RememberedCause, outlives};
-use super::policy::Policy;
+use super::observation::{HealthChange, Observation};
+use super::persisted::{Epoch, PersistedCause, PersistedHealth, outlives};
+use super::policy::HealthPolicy;
 use super::reason::{Health, Moment, Reason};
-use super::rules::Finding;
-use super::scope::Offered;
+use super::rules::PolicyFinding;
+use super::scope::GpuPart;
 use super::verdict::GpuHealth;
 use crate::names::Uuid;
 
@@ -46,7 +46,7 @@ pub enum NodeObservation {
 /// The health of all GPUs of the node. The one place where it changes is `apply`.
 #[derive(Debug, Clone, Default)]
 pub struct NodeHealth {
-    policy: Policy,
+    policy: HealthPolicy,
     epoch: Epoch,
     gpus: BTreeMap<Uuid, GpuHealth>,
     fault: Option<(NodeFault, Moment)>,
@@ -58,13 +58,13 @@ pub struct NodeHealth {
 impl NodeHealth {
     /// A node of which nothing is known but this.
     #[must_use]
-    pub fn new(policy: Policy, epoch: Epoch) -> Self {
+    pub fn new(policy: HealthPolicy, epoch: Epoch) -> Self {
         Self { policy, epoch, ..Self::default() }
     }
 
     /// Recalls what was remembered, as far as it still holds in this boot and load of the driver
     /// and under this policy. Before the first enumeration.
-    pub fn restore(&mut self, now: Moment, remembered: &PersistedHealth) -> Vec<Finding> {
+    pub fn restore(&mut self, now: Moment, remembered: &PersistedHealth) -> Vec<PolicyFinding> {
         let evidence = self.epoch.evidence_since(&remembered.epoch);
         if self.epoch.boot == remembered.epoch.boot && self.epoch.driver.is_none() {
             self.epoch.driver.clone_from(&remembered.epoch.driver);
@@ -78,7 +78,7 @@ impl NodeHealth {
                         gpu.restore(now, cause, remembered.repaired, &self.policy);
                     }
                     Some(_) => {}
-                    None => findings.push(Finding::UnknownCause {
+                    None => findings.push(PolicyFinding::UnknownCause {
                         uuid: uuid.to_string(),
                         word: remembered.kind.clone(),
                     }),
@@ -86,7 +86,7 @@ impl NodeHealth {
             }
         }
         for uuid in self.gpus.keys() {
-            self.transitions.begins(uuid, !self.of(uuid, Offered::Whole).is_healthy());
+            self.transitions.begins(uuid, !self.of(uuid, GpuPart::Whole).is_healthy());
         }
         findings
     }
@@ -95,7 +95,7 @@ impl NodeHealth {
     #[must_use]
     pub fn persist(&self) -> PersistedHealth {
         let causes = |gpu: &GpuHealth| -> Vec<_> {
-            gpu.memory().map(|(cause, repaired)| RememberedCause::of(cause, repaired)).collect()
+            gpu.memory().map(|(cause, repaired)| PersistedCause::of(cause, repaired)).collect()
         };
         let gpus = self.gpus.iter().map(|(uuid, gpu)| (uuid.clone(), causes(gpu)));
         PersistedHealth {
@@ -107,7 +107,7 @@ impl NodeHealth {
     /// The health of a device on a physical GPU. A GPU that was never listed is as one that is no
     /// longer.
     #[must_use]
-    pub fn of(&self, gpu: &Uuid, device: Offered) -> Health {
+    pub fn of(&self, gpu: &Uuid, device: GpuPart) -> Health {
         let mut reasons: Vec<_> = match self.gpus.get(gpu) {
             Some(gpu) => gpu.reasons(device).collect(),
             None => vec![Reason {
@@ -146,14 +146,18 @@ impl NodeHealth {
 
     /// The policy it judges by.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
+    pub fn policy(&self) -> &HealthPolicy {
         &self.policy
     }
 
     /// Judges by another policy from now on. A cause that no longer counts is over, and a state
     /// that was borne with and counts now is held against its GPU. An Xid that was let pass is not:
     /// only those to come are judged by the new rules. Gives what changed, by physical GPU.
-    pub fn set_health_policy(&mut self, now: Moment, policy: Policy) -> BTreeMap<Uuid, Change> {
+    pub fn set_health_policy(
+        &mut self,
+        now: Moment,
+        policy: HealthPolicy,
+    ) -> BTreeMap<Uuid, HealthChange> {
         if self.policy == policy {
             return BTreeMap::new();
         }
@@ -185,7 +189,11 @@ impl NodeHealth {
 
     /// Takes in what was observed. Gives what changed, by physical GPU; GPUs for which nothing did
     /// are left out.
-    pub fn apply(&mut self, now: Moment, observation: NodeObservation) -> BTreeMap<Uuid, Change> {
+    pub fn apply(
+        &mut self,
+        now: Moment,
+        observation: NodeObservation,
+    ) -> BTreeMap<Uuid, HealthChange> {
         let mut changes = match observation {
             NodeObservation::Gpu(uuid, observation) => {
                 let Some(gpu) = self.gpus.get_mut(&uuid) else { return BTreeMap::new() };
@@ -207,7 +215,7 @@ impl NodeHealth {
         };
         changes.retain(|_, change| !change.is_empty());
         for gpu in changes.keys() {
-            self.transitions.is(gpu, !self.of(gpu, Offered::Whole).is_healthy());
+            self.transitions.is(gpu, !self.of(gpu, GpuPart::Whole).is_healthy());
         }
         changes
     }
@@ -216,7 +224,7 @@ impl NodeHealth {
         &mut self,
         now: Moment,
         mut observed: impl FnMut(&Uuid) -> Observation,
-    ) -> BTreeMap<Uuid, Change> {
+    ) -> BTreeMap<Uuid, HealthChange> {
         let policy = &self.policy;
         let gpus = self.gpus.iter_mut();
         gpus.map(|(uuid, gpu)| (uuid.clone(), gpu.apply(now, observed(uuid), policy))).collect()
@@ -227,7 +235,7 @@ impl NodeHealth {
         now: Moment,
         session: u64,
         gpus: BTreeSet<Uuid>,
-    ) -> BTreeMap<Uuid, Change> {
+    ) -> BTreeMap<Uuid, HealthChange> {
         for uuid in &gpus {
             self.gpus.entry(uuid.clone()).or_default();
         }
@@ -247,14 +255,14 @@ impl NodeHealth {
         changes
     }
 
-    fn quarantined(&mut self, now: Moment) -> BTreeMap<Uuid, Change> {
+    fn quarantined(&mut self, now: Moment) -> BTreeMap<Uuid, HealthChange> {
         let quarantine = std::mem::take(&mut self.quarantine);
         let changes = self.each(now, |uuid| Observation::Quarantine(quarantine.get(uuid).cloned()));
         self.quarantine = quarantine;
         changes
     }
 
-    fn fault_is(&mut self, now: Moment, fault: Option<NodeFault>) -> BTreeMap<Uuid, Change> {
+    fn fault_is(&mut self, now: Moment, fault: Option<NodeFault>) -> BTreeMap<Uuid, HealthChange> {
         if self.fault.as_ref().map(|(fault, _)| fault) == fault.as_ref() {
             return BTreeMap::new();
         }
@@ -262,7 +270,7 @@ impl NodeHealth {
         let before = self.fault.take().map(|(fault, _)| Cause::Node(fault));
         self.fault = fault.map(|fault| (fault, since));
         let after = self.fault.as_ref().map(|(fault, _)| Cause::Node(fault.clone()));
-        let change = Change {
+        let change = HealthChange {
             raised: after.into_iter().collect(),
             lifted: before.into_iter().collect(),
             notices: Vec::new(),
@@ -270,7 +278,7 @@ impl NodeHealth {
         self.gpus.keys().map(|uuid| (uuid.clone(), change.clone())).collect()
     }
 
-    fn epoch_is(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, Change> {
+    fn epoch_is(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, HealthChange> {
         let evidence = epoch.evidence_since(&self.epoch);
         // While no driver is loaded the one before stays in mind: it is what the next is compared
         // with.

@@ -31,7 +31,7 @@ pub enum Observation {
     Failed(NvmlError),
     /// A call about the GPU is past its deadline. Said again for every further deadline that
     /// passes.
-    Missed {
+    TimedOut {
         /// The call.
         call: &'static str,
     },
@@ -43,38 +43,38 @@ pub enum Observation {
     /// NVML was initialised and does not list the GPU.
     NotEnumerated,
     /// There is evidence of a repair.
-    Repaired(Evidence),
+    Repaired(RepairEvidence),
     /// What is said from outside; `None`: nothing any more.
     Quarantine(Option<Arc<str>>),
 }
 
 /// Why a fault may be believed to be over although no query can show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Evidence {
+pub enum RepairEvidence {
     /// The node booted.
     NewBoot,
     /// The driver was loaded anew.
     DriverReload,
     /// NVML did not list the UUID, and now does.
-    GoneAndBack,
+    Reenumerated,
     /// A person says so.
-    Operator,
+    Manual,
 }
 
 /// What one observation changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
+pub struct HealthChange {
     /// Causes that are new, or new in their details.
     pub raised: Vec<Cause>,
     /// Causes that are over.
     pub lifted: Vec<Cause>,
     /// What people should be told beside the causes.
-    pub notices: Vec<Notice>,
+    pub notices: Vec<HealthNotice>,
 }
 
 /// Something that people should be told and that changes no health by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
+pub enum HealthNotice {
     /// An Xid that the policy does not ignore.
     Xid {
         /// Its number.
@@ -91,7 +91,7 @@ pub enum Notice {
     Restored(Degradation),
 }
 
-impl Change {
+impl HealthChange {
     /// Adds what came right after it.
     pub fn merge(&mut self, next: Self) {
         self.raised.extend(next.raised);

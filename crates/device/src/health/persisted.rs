@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::cause::{Cause, Kind};
+use super::cause::{Cause, CauseKind};
 use super::clear_rule::{accepts, lift};
-use super::observation::Evidence;
+use super::observation::RepairEvidence;
 use super::reading::RecoveryAction;
 use super::scope::Scope;
 use super::xid::Xid;
@@ -28,13 +28,13 @@ pub struct PersistedHealth {
     /// When they were held.
     pub epoch: Epoch,
     /// The causes of each GPU that has any.
-    pub gpus: BTreeMap<Uuid, Vec<RememberedCause>>,
+    pub gpus: BTreeMap<Uuid, Vec<PersistedCause>>,
 }
 
 /// One remembered cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RememberedCause {
-    /// `Kind::as_str`.
+pub struct PersistedCause {
+    /// `CauseKind::as_str`.
     pub kind: String,
     /// The Xid, the value of the recovery action, or how often the GPU relapsed.
     pub number: Option<u32>,
@@ -48,18 +48,18 @@ pub struct RememberedCause {
 
 impl Epoch {
     /// What became of the node and the driver since an earlier epoch.
-    pub(super) fn evidence_since(&self, earlier: &Self) -> Option<Evidence> {
+    pub(super) fn evidence_since(&self, earlier: &Self) -> Option<RepairEvidence> {
         if self.boot != earlier.boot {
-            return Some(Evidence::NewBoot);
+            return Some(RepairEvidence::NewBoot);
         }
         match (&earlier.driver, &self.driver) {
-            (Some(then), Some(now)) if then != now => Some(Evidence::DriverReload),
+            (Some(then), Some(now)) if then != now => Some(RepairEvidence::DriverReload),
             _ => None,
         }
     }
 }
 
-impl RememberedCause {
+impl PersistedCause {
     pub(super) fn of(cause: &Cause, repaired: bool) -> Self {
         let number = match cause {
             Cause::Xid { xid, .. } => Some(xid.0),
@@ -92,23 +92,23 @@ impl RememberedCause {
                 Scope::ComputeInstance(Placement { gpu_instance, compute_instance })
             }
         };
-        match Kind::ALL.into_iter().find(|kind| kind.as_str() == self.kind)? {
-            Kind::Xid => self.number.map(|number| Cause::Xid { xid: Xid(number), scope }),
-            Kind::ResetRequired => Some(Cause::ResetRequired),
-            Kind::RecoveryAction => {
+        match CauseKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind)? {
+            CauseKind::Xid => self.number.map(|number| Cause::Xid { xid: Xid(number), scope }),
+            CauseKind::ResetRequired => Some(Cause::ResetRequired),
+            CauseKind::RecoveryAction => {
                 self.number.map(|value| Cause::RecoveryAction(RecoveryAction::from(value)))
             }
-            Kind::Relapses => self.number.map(Cause::Relapses),
-            Kind::InfoRomCorrupted => Some(Cause::InfoRomCorrupted),
-            Kind::RowRemapFailure => Some(Cause::RowRemapFailure),
-            Kind::NotEnumerated => Some(Cause::NotEnumerated),
-            Kind::Lost => Some(Cause::Lost),
-            Kind::Quarantined
-            | Kind::Fabric
-            | Kind::RowRemapPending
-            | Kind::NvmlError
-            | Kind::NvmlUnresponsive
-            | Kind::Node => None,
+            CauseKind::Relapses => self.number.map(Cause::Relapses),
+            CauseKind::InfoRomCorrupted => Some(Cause::InfoRomCorrupted),
+            CauseKind::RowRemapFailure => Some(Cause::RowRemapFailure),
+            CauseKind::NotEnumerated => Some(Cause::NotEnumerated),
+            CauseKind::Lost => Some(Cause::Lost),
+            CauseKind::Quarantined
+            | CauseKind::Fabric
+            | CauseKind::RowRemapPending
+            | CauseKind::NvmlError
+            | CauseKind::NvmlUnresponsive
+            | CauseKind::Node => None,
         }
     }
 }
@@ -116,10 +116,10 @@ impl RememberedCause {
 /// Whether a remembered cause is worth recalling after what happened meanwhile. A new boot leaves
 /// none: the scan at the start finds what is still wrong. A new load of the driver leaves those
 /// that it does not repair.
-pub(super) fn outlives(cause: &Cause, evidence: Option<Evidence>) -> bool {
+pub(super) fn outlives(cause: &Cause, evidence: Option<RepairEvidence>) -> bool {
     match evidence {
         None => true,
-        Some(Evidence::NewBoot) => false,
+        Some(RepairEvidence::NewBoot) => false,
         Some(evidence) => !accepts(lift(cause), evidence),
     }
 }

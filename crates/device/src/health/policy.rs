@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::cause::{Cause, Kind};
+use super::cause::{Cause, CauseKind};
 use super::observation::EventType;
-use super::rules::{Action, Critical, Finding, Overrides, Rules, Thresholds, Weight};
-use super::xid::{Class, Xid};
+use super::rules::{
+    CriticalXids, HealthRules, Overrides, PolicyFinding, Severity, Thresholds, XidAction,
+};
+use super::xid::{Xid, XidClass};
 
 /// The Xids that NVIDIA's plugin ignores when nothing is configured.
 const IGNORED_BY_NVIDIA: [Xid; 6] = [Xid(13), Xid(31), Xid(43), Xid(45), Xid(68), Xid(109)];
@@ -14,23 +16,24 @@ const IGNORED_BY_NVIDIA: [Xid; 6] = [Xid(13), Xid(31), Xid(43), Xid(45), Xid(68)
 /// What is watched, and what each Xid does. Later words win: class, `criticalXIDs`, `ignoredXIDs`,
 /// actions, `DP_DISABLE_HEALTHCHECKS`, `DP_ENABLE_HEALTHCHECKS`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Policy {
-    rules: Rules,
+pub struct HealthPolicy {
+    rules: HealthRules,
     overrides: Overrides,
 }
 
-impl Policy {
+impl HealthPolicy {
     /// The policy of a file and the environment, and what a person should hear about it.
     #[must_use]
-    pub fn new(rules: Rules, overrides: Overrides) -> (Self, Vec<Finding>) {
+    pub fn new(rules: HealthRules, overrides: Overrides) -> (Self, Vec<PolicyFinding>) {
         let mut findings = Vec::new();
-        if let (Some(ignored), Critical::Only(critical)) = (&rules.ignored, &rules.critical) {
-            findings.extend(ignored.intersection(critical).copied().map(Finding::Contradiction));
+        if let (Some(ignored), CriticalXids::Only(critical)) = (&rules.ignored, &rules.critical) {
+            findings
+                .extend(ignored.intersection(critical).copied().map(PolicyFinding::Contradiction));
         }
         if !rules.event_types.is_empty()
             && !rules.event_types.contains(&EventType::XidCriticalError)
         {
-            findings.push(Finding::XidsNotRegistered);
+            findings.push(PolicyFinding::XidsNotRegistered);
         }
         let mut policy = Self { rules, overrides };
         if policy.is_off() {
@@ -42,34 +45,36 @@ impl Policy {
 
     /// What this Xid does.
     #[must_use]
-    pub fn action(&self, xid: Xid) -> Action {
+    pub fn action(&self, xid: Xid) -> XidAction {
         let Overrides { disable, enable } = &self.overrides;
         if enable.names(xid) {
-            return Action::Unhealthy;
+            return XidAction::Unhealthy;
         }
         // 154 says that the recovery action changed, to NONE as well: only by its own number is it
         // made a fault.
-        if enable.all && xid.class() != Class::Trigger {
-            return Action::Unhealthy;
+        if enable.all && xid.class() != XidClass::Trigger {
+            return XidAction::Unhealthy;
         }
         if self.rules.disabled || disable.all || disable.names(xid) {
-            return Action::Ignore;
+            return XidAction::Ignore;
         }
         if let Some(action) = self.rules.actions.get(&xid) {
             return *action;
         }
         if self.rules.ignored.as_ref().is_some_and(|ignored| ignored.contains(&xid)) {
-            return Action::Ignore;
+            return XidAction::Ignore;
         }
-        let by_class = Action::of_class(xid.class());
+        let by_class = XidAction::of_class(xid.class());
         match &self.rules.critical {
-            Critical::Only(critical) if critical.contains(&xid) => Action::Unhealthy,
-            Critical::Only(_) => by_class.min(Action::Event),
-            Critical::All if self.rules.ignored.is_none() && IGNORED_BY_NVIDIA.contains(&xid) => {
+            CriticalXids::Only(critical) if critical.contains(&xid) => XidAction::Unhealthy,
+            CriticalXids::Only(_) => by_class.min(XidAction::Event),
+            CriticalXids::All
+                if self.rules.ignored.is_none() && IGNORED_BY_NVIDIA.contains(&xid) =>
+            {
                 by_class
             }
-            Critical::All if xid.class() != Class::Trigger => Action::Unhealthy,
-            Critical::All | Critical::ByClass => by_class,
+            CriticalXids::All if xid.class() != XidClass::Trigger => XidAction::Unhealthy,
+            CriticalXids::All | CriticalXids::ByClass => by_class,
         }
     }
 
@@ -100,9 +105,11 @@ impl Policy {
     /// by number.
     pub(super) fn counts(&self, cause: &Cause) -> bool {
         match cause.kind() {
-            Kind::Quarantined | Kind::NotEnumerated | Kind::Node | Kind::Xid | Kind::Relapses => {
-                true
-            }
+            CauseKind::Quarantined
+            | CauseKind::NotEnumerated
+            | CauseKind::Node
+            | CauseKind::Xid
+            | CauseKind::Relapses => true,
             _ => !self.is_xids_only(),
         }
     }
@@ -112,15 +119,15 @@ impl Policy {
         let thresholds = self.thresholds();
         let counts = self.counts(cause);
         match cause {
-            Cause::Xid { xid, .. } => self.action(*xid) >= Action::RecoveryAction,
+            Cause::Xid { xid, .. } => self.action(*xid) >= XidAction::RecoveryAction,
             Cause::Relapses(times) => {
                 thresholds.relapses.is_some_and(|limit| *times >= limit.count.get())
             }
             Cause::RecoveryAction(action) => {
-                counts && thresholds.weight(*action) == Some(Weight::Unhealthy)
+                counts && thresholds.weight(*action) == Some(Severity::Unhealthy)
             }
-            Cause::Fabric(_) => counts && thresholds.fabric == Weight::Unhealthy,
-            Cause::RowRemapPending => counts && thresholds.row_remap_pending == Weight::Unhealthy,
+            Cause::Fabric(_) => counts && thresholds.fabric == Severity::Unhealthy,
+            Cause::RowRemapPending => counts && thresholds.row_remap_pending == Severity::Unhealthy,
             _ => counts,
         }
     }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::observation::EventType;
 use super::reading::RecoveryAction;
-use super::xid::{Class, Xid};
+use super::xid::{Xid, XidClass};
 
 /// What an Xid does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
+pub enum XidAction {
     /// `ignore`: it is counted.
     Ignore,
     /// `event`: it is counted and told to people.
@@ -25,19 +25,21 @@ pub enum Action {
     Unhealthy,
 }
 
-impl Action {
+impl XidAction {
     const ALL: [Self; 4] = [Self::Ignore, Self::Event, Self::RecoveryAction, Self::Unhealthy];
 
     /// What an Xid of this class does where nothing is configured.
     #[must_use]
-    pub fn of_class(class: Class) -> Self {
+    pub fn of_class(class: XidClass) -> Self {
         match class {
-            Class::Info | Class::Companion | Class::Detail => Self::Ignore,
-            Class::App | Class::Config | Class::Pending | Class::Contained => Self::Event,
-            Class::Trigger | Class::Suspect | Class::Presumed | Class::Disputed => {
+            XidClass::Info | XidClass::Companion | XidClass::Detail => Self::Ignore,
+            XidClass::App | XidClass::Config | XidClass::Pending | XidClass::Contained => {
+                Self::Event
+            }
+            XidClass::Trigger | XidClass::Suspect | XidClass::Presumed | XidClass::Disputed => {
                 Self::RecoveryAction
             }
-            Class::Fatal | Class::Sticky | Class::Lost => Self::Unhealthy,
+            XidClass::Fatal | XidClass::Sticky | XidClass::Lost => Self::Unhealthy,
         }
     }
 
@@ -51,7 +53,7 @@ impl Action {
     }
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for XidAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -60,23 +62,23 @@ impl fmt::Display for Action {
 /// Not an action for an Xid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an action for an Xid (ignore, event, recovery-action or unhealthy)")]
-pub struct UnknownAction(String);
+pub struct UnknownXidAction(String);
 
-impl FromStr for Action {
-    type Err = UnknownAction;
+impl FromStr for XidAction {
+    type Err = UnknownXidAction;
 
-    fn from_str(text: &str) -> Result<Self, UnknownAction> {
+    fn from_str(text: &str) -> Result<Self, UnknownXidAction> {
         Self::ALL
             .into_iter()
             .find(|action| action.as_str() == text)
-            .ok_or_else(|| UnknownAction(text.to_owned()))
+            .ok_or_else(|| UnknownXidAction(text.to_owned()))
     }
 }
 
 /// Something in the configuration that a person should hear of; it does not keep the plugin from
 /// running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Finding {
+pub enum PolicyFinding {
     /// A token of one of the environment variables that is neither a number nor `all` nor `xids`.
     #[error("{variable}: {token:?} is not an Xid, \"all\" or \"xids\"; it is left out")]
     Malformed {
@@ -103,7 +105,7 @@ pub enum Finding {
 
 /// Which Xids the configuration file makes critical (`criticalXIDs` of NVIDIA's draft).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Critical {
+pub enum CriticalXids {
     /// Not said: each by its class.
     #[default]
     ByClass,
@@ -115,18 +117,18 @@ pub enum Critical {
 
 /// What the configuration file says under `health:`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct HealthRules {
     /// `disabled`: no health checking.
     pub disabled: bool,
     /// `eventTypes`: the NVML events to register; empty: all that bear on health.
     pub event_types: BTreeSet<EventType>,
-    /// `ignoredXIDs`: counted and nothing else. `None` and with `Critical::All`: the six of
+    /// `ignoredXIDs`: counted and nothing else. `None` and with `CriticalXids::All`: the six of
     /// NVIDIA's plugin keep what their class says.
     pub ignored: Option<BTreeSet<Xid>>,
     /// `criticalXIDs`.
-    pub critical: Critical,
+    pub critical: CriticalXids,
     /// An action for single Xids; wins over both lists.
-    pub actions: BTreeMap<Xid, Action>,
+    pub actions: BTreeMap<Xid, XidAction>,
     /// The numbers.
     pub thresholds: Thresholds,
 }
@@ -164,7 +166,7 @@ impl Overrides {
     /// Reads the values of the two variables, an unset one as empty. What cannot be read is left
     /// out and reported.
     #[must_use]
-    pub fn parse(disable: &str, enable: &str) -> (Self, Vec<Finding>) {
+    pub fn parse(disable: &str, enable: &str) -> (Self, Vec<PolicyFinding>) {
         let mut findings = Vec::new();
         let mut parse = |variable, text| XidList::parse(variable, text, &mut findings);
         let overrides = Self {
@@ -176,7 +178,7 @@ impl Overrides {
 }
 
 impl XidList {
-    fn parse(variable: &'static str, text: &str, findings: &mut Vec<Finding>) -> Self {
+    fn parse(variable: &'static str, text: &str, findings: &mut Vec<PolicyFinding>) -> Self {
         let mut list = Self::default();
         for token in text.split(',').map(str::trim).filter(|token| !token.is_empty()) {
             if token.eq_ignore_ascii_case("all") || token.eq_ignore_ascii_case("xids") {
@@ -184,7 +186,7 @@ impl XidList {
             } else if let Some(xid) = number(token) {
                 list.xids.insert(xid);
             } else {
-                findings.push(Finding::Malformed { variable, token: token.to_owned() });
+                findings.push(PolicyFinding::Malformed { variable, token: token.to_owned() });
             }
         }
         list
@@ -203,7 +205,7 @@ fn number(token: &str) -> Option<Xid> {
 
 /// What a condition does that may or may not be borne with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Weight {
+pub enum Severity {
     /// It is shown; the GPU stays as it is.
     Degraded,
     /// It makes the GPU Unhealthy.
@@ -212,7 +214,7 @@ pub enum Weight {
 
 /// How many relapses in how long a time are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Relapses {
+pub struct RelapseLimit {
     /// So many…
     pub count: NonZeroU32,
     /// …within this time.
@@ -225,7 +227,7 @@ pub struct Thresholds {
     /// Clean polls in a row before a cause is over.
     pub recovery_polls: NonZeroU32,
     /// Relapses that latch the verdict until there is evidence of repair; `None`: never.
-    pub relapses: Option<Relapses>,
+    pub relapses: Option<RelapseLimit>,
     /// Calls in a row that fail or do not return before the GPU is Unhealthy for it.
     pub misses: NonZeroU32,
     /// How long after an alarm the recovery action is read again, since the driver may make up its
@@ -235,21 +237,21 @@ pub struct Thresholds {
     /// evidence of repair.
     pub quiet: Option<Duration>,
     /// What a row that waits to be remapped does. NVIDIA: running and new work are not affected.
-    pub row_remap_pending: Weight,
+    pub row_remap_pending: Severity,
     /// What the driver's wish for an end of peer-to-peer work does.
-    pub drain_p2p: Weight,
+    pub drain_p2p: Severity,
     /// What a fault of the NVLink fabric does.
-    pub fabric: Weight,
+    pub fabric: Severity,
 }
 
 impl Thresholds {
     /// What a recovery action does to the health of the GPU. A value that nobody knows yet makes it Unhealthy.
-    pub(super) fn weight(&self, action: RecoveryAction) -> Option<Weight> {
+    pub(super) fn weight(&self, action: RecoveryAction) -> Option<Severity> {
         match action {
             RecoveryAction::None => None,
-            RecoveryAction::RecoverImexDomain => Some(Weight::Degraded),
+            RecoveryAction::RecoverImexDomain => Some(Severity::Degraded),
             RecoveryAction::DrainP2p => Some(self.drain_p2p),
-            _ => Some(Weight::Unhealthy),
+            _ => Some(Severity::Unhealthy),
         }
     }
 }
@@ -260,13 +262,13 @@ impl Default for Thresholds {
         const THREE: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
         Self {
             recovery_polls: TWO,
-            relapses: Some(Relapses { count: THREE, window: Duration::from_secs(3600) }),
+            relapses: Some(RelapseLimit { count: THREE, window: Duration::from_secs(3600) }),
             misses: THREE,
             suspicion: Duration::from_secs(5),
             quiet: None,
-            row_remap_pending: Weight::Degraded,
-            drain_p2p: Weight::Unhealthy,
-            fabric: Weight::Unhealthy,
+            row_remap_pending: Severity::Degraded,
+            drain_p2p: Severity::Unhealthy,
+            fabric: Severity::Unhealthy,
         }
     }
 }

@@ -17,11 +17,11 @@ pub enum Scope {
 
 /// As what a device sits on a physical GPU. Replicas of one device have one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Offered {
+pub enum GpuPart {
     /// It is the whole GPU.
     Whole,
     /// It is one MIG device.
-    Slice(Placement),
+    MigDevice(Placement),
 }
 
 /// How nvml.h writes "not one in particular" in `gpuInstanceId` and `computeInstanceId` of
@@ -45,11 +45,11 @@ impl Scope {
     /// Whether a fault in it is a fault of this device. The whole GPU is hit by a fault in any of
     /// its parts.
     #[must_use]
-    pub fn covers(self, device: Offered) -> bool {
+    pub fn covers(self, device: GpuPart) -> bool {
         match (self, device) {
-            (Self::Gpu, _) | (_, Offered::Whole) => true,
-            (Self::GpuInstance(id), Offered::Slice(placement)) => placement.gpu_instance == id,
-            (Self::ComputeInstance(hit), Offered::Slice(placement)) => placement == hit,
+            (Self::Gpu, _) | (_, GpuPart::Whole) => true,
+            (Self::GpuInstance(id), GpuPart::MigDevice(placement)) => placement.gpu_instance == id,
+            (Self::ComputeInstance(hit), GpuPart::MigDevice(placement)) => placement == hit,
         }
     }
 }

@@ -4,18 +4,18 @@
 use std::collections::btree_map::{BTreeMap, Entry};
 
 use super::active_cause::Causes;
-use super::cause::{Cause, Kind};
-use super::clear_rule::Poll;
-use super::counters::Tally;
+use super::cause::{Cause, CauseKind};
+use super::clear_rule::PollResult;
+use super::counters::XidCounts;
 use super::nvml_error::{NvmlError, ReturnCode};
-use super::observation::{Change, Evidence, Notice, Observation};
-use super::policy::Policy;
+use super::observation::{HealthChange, HealthNotice, Observation, RepairEvidence};
+use super::policy::HealthPolicy;
 use super::read_schedule::ReadSchedule;
 use super::reading::{Fabric, Reading, RecoveryAction, RemappedRows};
 use super::reason::{Degradation, Health, Moment, Reason};
-use super::rules::{Action, Weight};
-use super::scope::{Offered, Scope};
-use super::xid::{Class, Xid};
+use super::rules::{Severity, XidAction};
+use super::scope::{GpuPart, Scope};
+use super::xid::{Xid, XidClass};
 
 /// The verdict about one physical GPU.
 ///
@@ -44,7 +44,7 @@ pub struct GpuHealth {
     /// Calls or readings in a row that failed without naming a state of the GPU.
     refused: u32,
     reads: ReadSchedule,
-    tally: Tally,
+    tally: XidCounts,
 }
 
 /// Whether the driver has a recovery action, and which.
@@ -62,11 +62,11 @@ enum Field {
 impl GpuHealth {
     /// The health of a device that sits on the GPU.
     #[must_use]
-    pub fn of(&self, device: Offered) -> Health {
+    pub fn of(&self, device: GpuPart) -> Health {
         Health::of(self.reasons(device).collect())
     }
 
-    pub(super) fn reasons(&self, device: Offered) -> impl Iterator<Item = Reason> {
+    pub(super) fn reasons(&self, device: GpuPart) -> impl Iterator<Item = Reason> {
         self.causes.reasons(device)
     }
 
@@ -90,7 +90,7 @@ impl GpuHealth {
     #[must_use]
     pub fn wants_reset(&self) -> bool {
         self.recovery_action().is_some_and(RecoveryAction::asks_for_reset)
-            || self.causes.has(Kind::ResetRequired)
+            || self.causes.has(CauseKind::ResetRequired)
     }
 
     /// How many Xids of each number the GPU has had since the plugin started.
@@ -118,15 +118,20 @@ impl GpuHealth {
     }
 
     /// Takes in what was observed.
-    pub fn apply(&mut self, now: Moment, observation: Observation, policy: &Policy) -> Change {
-        let mut change = Change::default();
+    pub fn apply(
+        &mut self,
+        now: Moment,
+        observation: Observation,
+        policy: &HealthPolicy,
+    ) -> HealthChange {
+        let mut change = HealthChange::default();
         self.observe(now, observation, policy, &mut change);
         change
     }
 
     /// Judges what is known by another policy; what that looks at anew is read at once.
-    pub(super) fn set_health_policy(&mut self, now: Moment, policy: &Policy) -> Change {
-        let mut change = Change::default();
+    pub(super) fn set_health_policy(&mut self, now: Moment, policy: &HealthPolicy) -> HealthChange {
+        let mut change = HealthChange::default();
         self.causes.drop_unless(|cause| policy.stands(cause), &mut change);
         if let Field::Says(action) = self.field {
             self.recovery_action_is(now, action, policy, &mut change);
@@ -146,8 +151,8 @@ impl GpuHealth {
         &mut self,
         now: Moment,
         observation: Observation,
-        policy: &Policy,
-        change: &mut Change,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
     ) {
         match observation {
             Observation::Xid { xid, scope } => self.xid(now, xid, scope, policy, change),
@@ -159,7 +164,7 @@ impl GpuHealth {
             Observation::Poll(reading) => {
                 self.read(now, &reading, policy, change);
                 self.causes.polled(
-                    &Poll::of(now, &reading, policy.thresholds()),
+                    &PollResult::of(now, &reading, policy.thresholds()),
                     policy.thresholds(),
                     change,
                 );
@@ -170,42 +175,52 @@ impl GpuHealth {
                 Some(cause) => self.raise(now, cause, policy, change),
                 None => self.refused(now, error, policy, change),
             },
-            Observation::Missed { call } => self.missed(now, call, policy, change),
+            Observation::TimedOut { call } => self.missed(now, call, policy, change),
             Observation::Enumerated { session } => self.enumerated(now, session, policy),
             Observation::NotEnumerated => self.raise(now, Cause::NotEnumerated, policy, change),
             Observation::Repaired(evidence) => self.repaired(now, evidence, change),
             Observation::Quarantine(Some(text)) => {
                 self.raise(now, Cause::Quarantined(text), policy, change)
             }
-            Observation::Quarantine(None) => self.causes.take_back(Kind::Quarantined, change),
+            Observation::Quarantine(None) => self.causes.take_back(CauseKind::Quarantined, change),
         }
     }
 
-    fn xid(&mut self, now: Moment, xid: Xid, scope: Scope, policy: &Policy, change: &mut Change) {
+    fn xid(
+        &mut self,
+        now: Moment,
+        xid: Xid,
+        scope: Scope,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
+    ) {
         let times = self.tally.count(xid);
         let class = xid.class();
         let suspicion = policy.thresholds().suspicion;
         let unhealthy = match policy.action(xid) {
-            Action::Ignore => return,
-            Action::Event => {
+            XidAction::Ignore => return,
+            XidAction::Event => {
                 self.reads.schedule(now, suspicion);
                 false
             }
-            Action::RecoveryAction => {
+            XidAction::RecoveryAction => {
                 self.reads.suspect(now, suspicion);
                 let has_field = matches!(self.field, Field::Says(_));
                 !has_field
-                    && matches!(class, Class::Presumed | Class::Fatal | Class::Sticky | Class::Lost)
+                    && matches!(
+                        class,
+                        XidClass::Presumed | XidClass::Fatal | XidClass::Sticky | XidClass::Lost
+                    )
             }
-            Action::Unhealthy => {
+            XidAction::Unhealthy => {
                 self.reads.suspect(now, suspicion);
                 true
             }
         };
-        change.notices.push(Notice::Xid { xid, scope, times });
+        change.notices.push(HealthNotice::Xid { xid, scope, times });
         match class {
-            Class::Contained => self.degrade(now, Degradation::ContainedError, true, change),
-            Class::Pending => self.row_remap_pending(now, true, policy, change),
+            XidClass::Contained => self.degrade(now, Degradation::ContainedError, true, change),
+            XidClass::Pending => self.row_remap_pending(now, true, policy, change),
             _ => {}
         }
         if unhealthy {
@@ -214,7 +229,13 @@ impl GpuHealth {
     }
 
     /// Takes in the answers of the GPU.
-    fn read(&mut self, now: Moment, reading: &Reading, policy: &Policy, change: &mut Change) {
+    fn read(
+        &mut self,
+        now: Moment,
+        reading: &Reading,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
+    ) {
         self.reads.read(now);
         self.missed = 0;
         let mut errors = Vec::new();
@@ -246,8 +267,8 @@ impl GpuHealth {
         &mut self,
         now: Moment,
         errors: &[&NvmlError],
-        policy: &Policy,
-        change: &mut Change,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
     ) {
         for error in errors {
             if let Some(cause) = Cause::named_by(error.code) {
@@ -264,12 +285,12 @@ impl GpuHealth {
         &mut self,
         now: Moment,
         action: RecoveryAction,
-        policy: &Policy,
-        change: &mut Change,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
     ) {
         self.field = Field::Says(action);
         let weight = policy.thresholds().weight(action);
-        let degraded = |which| weight == Some(Weight::Degraded) && action == which;
+        let degraded = |which| weight == Some(Severity::Degraded) && action == which;
         self.degrade(
             now,
             Degradation::ImexDomain,
@@ -277,16 +298,22 @@ impl GpuHealth {
             change,
         );
         self.degrade(now, Degradation::DrainP2p, degraded(RecoveryAction::DrainP2p), change);
-        if weight == Some(Weight::Unhealthy) {
+        if weight == Some(Severity::Unhealthy) {
             self.raise(now, Cause::RecoveryAction(action), policy, change);
         }
     }
 
-    fn fabric_is(&mut self, now: Moment, fabric: Fabric, policy: &Policy, change: &mut Change) {
+    fn fabric_is(
+        &mut self,
+        now: Moment,
+        fabric: Fabric,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
+    ) {
         self.fabric = Some(fabric);
         self.degrade(now, Degradation::FabricBandwidth, fabric.has_degraded_bandwidth(), change);
         let fault = fabric.fault();
-        let bearable = policy.thresholds().fabric == Weight::Degraded;
+        let bearable = policy.thresholds().fabric == Severity::Degraded;
         self.degrade(now, Degradation::Fabric, fault.is_some() && bearable, change);
         if let Some(fault) = fault.filter(|_| !bearable) {
             self.raise(now, Cause::Fabric(fault), policy, change);
@@ -297,18 +324,24 @@ impl GpuHealth {
         &mut self,
         now: Moment,
         pending: bool,
-        policy: &Policy,
-        change: &mut Change,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
     ) {
         self.degrade(now, Degradation::RowRemapPending, pending, change);
-        if pending && policy.thresholds().row_remap_pending == Weight::Unhealthy {
+        if pending && policy.thresholds().row_remap_pending == Severity::Unhealthy {
             self.raise(now, Cause::RowRemapPending, policy, change);
         }
     }
 
     /// NVML failed in a way that names no state of the GPU: borne a few times, but not under
     /// suspicion.
-    fn refused(&mut self, now: Moment, error: NvmlError, policy: &Policy, change: &mut Change) {
+    fn refused(
+        &mut self,
+        now: Moment,
+        error: NvmlError,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
+    ) {
         self.refused = self.refused.saturating_add(1);
         self.causes.reset_streaks();
         if self.refused >= policy.thresholds().misses.get() || self.reads.is_suspect(now) {
@@ -317,7 +350,13 @@ impl GpuHealth {
     }
 
     /// As `refused`; and a GPU that never answered has no credit to use up.
-    fn missed(&mut self, now: Moment, call: &'static str, policy: &Policy, change: &mut Change) {
+    fn missed(
+        &mut self,
+        now: Moment,
+        call: &'static str,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
+    ) {
         self.missed = self.missed.saturating_add(1);
         self.causes.reset_streaks();
         let borne = self.missed < policy.thresholds().misses.get() && self.reads.has_answered();
@@ -326,42 +365,48 @@ impl GpuHealth {
         }
     }
 
-    fn enumerated(&mut self, now: Moment, session: u64, policy: &Policy) {
-        let was_gone = self.causes.has(Kind::NotEnumerated);
+    fn enumerated(&mut self, now: Moment, session: u64, policy: &HealthPolicy) {
+        let was_gone = self.causes.has(CauseKind::NotEnumerated);
         if was_gone || self.session != Some(session) {
             self.causes.returned(now);
         }
         if was_gone {
-            self.causes.repaired(now, Evidence::GoneAndBack);
+            self.causes.repaired(now, RepairEvidence::Reenumerated);
             self.reads.schedule(now, policy.thresholds().suspicion);
         }
         self.session = Some(session);
     }
 
-    fn repaired(&mut self, now: Moment, evidence: Evidence, change: &mut Change) {
+    fn repaired(&mut self, now: Moment, evidence: RepairEvidence, change: &mut HealthChange) {
         self.causes.repaired(now, evidence);
         self.degrade(now, Degradation::ContainedError, false, change);
         // The driver that is loaded now may be older or newer than the one that was asked.
-        if matches!(evidence, Evidence::NewBoot | Evidence::DriverReload) {
+        if matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::DriverReload) {
             self.field = Field::Unread;
         }
     }
 
-    fn raise(&mut self, now: Moment, cause: Cause, policy: &Policy, change: &mut Change) {
+    fn raise(
+        &mut self,
+        now: Moment,
+        cause: Cause,
+        policy: &HealthPolicy,
+        change: &mut HealthChange,
+    ) {
         if policy.counts(&cause) {
             self.causes.raise(now, cause, policy.thresholds(), change);
         }
     }
 
-    fn degrade(&mut self, now: Moment, which: Degradation, holds: bool, change: &mut Change) {
+    fn degrade(&mut self, now: Moment, which: Degradation, holds: bool, change: &mut HealthChange) {
         match (self.degradations.entry(which), holds) {
             (Entry::Vacant(entry), true) => {
                 entry.insert(now);
-                change.notices.push(Notice::Degraded(which));
+                change.notices.push(HealthNotice::Degraded(which));
             }
             (Entry::Occupied(entry), false) => {
                 entry.remove();
-                change.notices.push(Notice::Restored(which));
+                change.notices.push(HealthNotice::Restored(which));
             }
             _ => {}
         }
@@ -373,7 +418,13 @@ impl GpuHealth {
     }
 
     /// Holds a remembered cause against the GPU, unless the policy would not raise it today.
-    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool, policy: &Policy) {
+    pub(super) fn restore(
+        &mut self,
+        now: Moment,
+        cause: Cause,
+        repaired: bool,
+        policy: &HealthPolicy,
+    ) {
         if policy.stands(&cause) {
             self.causes.restore(now, cause, repaired);
         }

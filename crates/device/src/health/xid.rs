@@ -11,7 +11,7 @@ pub struct Xid(pub u32);
 /// What an Xid means for the GPU that it names. NVIDIA's Xid catalogue gives each number an
 /// immediate action (RESTART_APP, RESET_GPU, IGNORE, …); the class is this project's reading of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
+pub enum XidClass {
     /// An error of the application: it ends, the GPU is fine (catalogue: RESTART_APP).
     App,
     /// For the record (catalogue: IGNORE).
@@ -48,7 +48,7 @@ pub enum Class {
 impl Xid {
     /// What the number means for the GPU. A number that is not in the catalogue is a `Suspect`.
     #[must_use]
-    pub fn class(self) -> Class {
+    pub fn class(self) -> XidClass {
         catalogue(self.0).0
     }
 
@@ -59,7 +59,7 @@ impl Xid {
     }
 }
 
-impl Class {
+impl XidClass {
     /// What a person should do about a GPU that is Unhealthy for such an Xid.
     #[must_use]
     pub fn remedy(self) -> &'static str {
@@ -98,8 +98,8 @@ impl fmt::Display for Xid {
 /// Class and meaning of every Xid in use in NVIDIA's Xid catalogue
 /// (docs.nvidia.com/deploy/xid-errors); the meanings are in words of our own.
 #[rustfmt::skip]
-fn catalogue(xid: u32) -> (Class, &'static str) {
-    use Class::*;
+fn catalogue(xid: u32) -> (XidClass, &'static str) {
+    use XidClass::*;
 
     match xid {
         8 => (App, "a channel sat idle past its limit"),

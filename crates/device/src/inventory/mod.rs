@@ -15,7 +15,7 @@ use super::allocation::{
 };
 use super::gpu::Gpu;
 use super::health::{
-    self, Health, Moment, NodeHealth, NodeObservation, NvmlError, Offered, Policy, ReturnCode,
+    self, GpuPart, Health, HealthPolicy, Moment, NodeHealth, NodeObservation, NvmlError, ReturnCode,
 };
 use super::injection::Injector;
 use super::layout::{Finding, Known, LaidOut, Layout};
@@ -132,7 +132,7 @@ impl Inventory {
     }
 
     /// Judges the health of the GPUs by another policy.
-    pub fn set_health_policy(&mut self, now: Moment, policy: Policy) -> Changes {
+    pub fn set_health_policy(&mut self, now: Moment, policy: HealthPolicy) -> Changes {
         Changes { health: self.health.set_health_policy(now, policy), ..Changes::default() }
     }
 
@@ -255,7 +255,7 @@ impl Inventory {
     /// The health of a device, with every reason.
     #[must_use]
     pub fn health(&self, device: &Device) -> Health {
-        self.health.of(&device.gpu, device.placement.map_or(Offered::Whole, Offered::Slice))
+        self.health.of(&device.gpu, device.placement.map_or(GpuPart::Whole, GpuPart::MigDevice))
     }
 
     /// Whether a device can be handed out.

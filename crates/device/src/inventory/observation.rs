@@ -50,7 +50,7 @@ pub struct Changes {
     /// GPUs that were not known before.
     pub appeared: Vec<Uuid>,
     /// What became of the health of which GPU.
-    pub health: BTreeMap<Uuid, health::Change>,
+    pub health: BTreeMap<Uuid, health::HealthChange>,
     /// Whether the links were read and are not what they were.
     pub links: bool,
     /// What does not fit together in the topology and was not told before.

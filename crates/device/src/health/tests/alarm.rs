@@ -14,7 +14,7 @@ fn xid_154_alone_does_nothing() {
 
 #[test]
 fn a_call_that_does_not_return_counts_after_three_deadlines() {
-    let missed = Observation::Missed { call: "nvmlDeviceGetMemoryInfo" };
+    let missed = Observation::TimedOut { call: "nvmlDeviceGetMemoryInfo" };
     let mut bench = Bench::after(well());
     bench.see(missed.clone());
     bench.see(missed.clone());
@@ -31,8 +31,8 @@ fn a_call_that_does_not_return_counts_after_three_deadlines() {
 
 #[test]
 fn a_call_that_does_not_return_counts_at_once_for_a_new_or_suspect_gpu() {
-    let missed = Observation::Missed { call: "nvmlDeviceGetMemoryInfo" };
-    let mut new = Bench { gpu: GpuHealth::default(), policy: Policy::default(), now: ms(0) };
+    let missed = Observation::TimedOut { call: "nvmlDeviceGetMemoryInfo" };
+    let mut new = Bench { gpu: GpuHealth::default(), policy: HealthPolicy::default(), now: ms(0) };
     new.see(missed.clone());
     assert_eq!(new.words(), ["nvml_unresponsive"]);
     let mut suspect = Bench::after(well());
@@ -68,7 +68,7 @@ fn what_a_gpu_does_not_have_is_not_held_against_it() {
     assert!(bench.is_healthy());
     assert_eq!(bench.gpu.recovery_action(), None);
     bench.see(xid(48));
-    bench.see(Observation::Repaired(Evidence::Operator));
+    bench.see(Observation::Repaired(RepairEvidence::Manual));
     bench.poll(&bare, 2);
     assert!(bench.is_healthy());
 }
@@ -101,14 +101,14 @@ fn a_storm_is_counted_and_read_rarely_and_takes_no_memory() {
             bench.gpu.apply(now, Observation::Reading(well()), &bench.policy);
         }
     }
-    let health = bench.gpu.of(Offered::Whole);
+    let health = bench.gpu.of(GpuPart::Whole);
     assert!(health.reasons().len() <= 65, "{}", health.reasons().len());
     assert!(raised <= 65 && reads <= 6, "{raised} raised, {reads} reads");
     let counted: u64 = bench.gpu.xids().values().sum::<u64>() + bench.gpu.other_xids();
     assert_eq!(counted, 10_000);
     assert_eq!(bench.gpu.xids().len(), 512);
     // No device that was hit is spared for it.
-    let slice = Offered::Slice(Placement { gpu_instance: 6, compute_instance: 4 });
+    let slice = GpuPart::MigDevice(Placement { gpu_instance: 6, compute_instance: 4 });
     assert!(!bench.gpu.of(slice).is_healthy());
 }
 
@@ -117,7 +117,7 @@ fn a_driver_that_is_loaded_anew_is_not_believed_before_it_was_asked() {
     let mut bench = Bench::after(well());
     bench.see(xid(74));
     assert!(bench.is_healthy());
-    bench.see(Observation::Repaired(Evidence::DriverReload));
+    bench.see(Observation::Repaired(RepairEvidence::DriverReload));
     bench.see(xid(74));
     assert_eq!(bench.words(), ["xid"]);
 }

@@ -13,11 +13,11 @@ enum Then {
     /// Unhealthy.
     Unhealthy,
 }
-use Class::*;
 use Then::*;
+use XidClass::*;
 
 /// Numbers; class; with the recovery action (which is none); without it.
-const TABLE: &[(&[u32], Class, Then, Then)] = &[
+const TABLE: &[(&[u32], XidClass, Then, Then)] = &[
     (&[8, 11, 13, 25, 31, 32], App, Told, Told),
     (&[14, 37, 38, 43, 44], Info, Silent, Silent),
     (&[39, 40, 41, 70, 71, 72, 75, 76, 77, 85], App, Told, Told),

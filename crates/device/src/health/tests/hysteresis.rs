@@ -12,7 +12,7 @@ fn the_row_of_clean_polls_is_broken_by_anything_that_failed() {
         Observation::Poll(unreadable),
         Observation::Poll(no_probe),
         Observation::Poll(failed_probe),
-        Observation::Missed { call: "x" },
+        Observation::TimedOut { call: "x" },
         Observation::Failed(error(999)),
         xid(48),
     ] {
@@ -72,7 +72,7 @@ fn with_quick_polls_an_xid_lasts_as_long_as_the_suspicion() {
 fn evidence_of_repair_is_void_when_the_xid_comes_again() {
     let mut bench = Bench::after(well_without_field());
     bench.see(xid(48));
-    bench.see(Observation::Repaired(Evidence::DriverReload));
+    bench.see(Observation::Repaired(RepairEvidence::DriverReload));
     bench.see(xid(48));
     bench.poll(&well_without_field(), 10);
     assert!(!bench.is_healthy());
@@ -133,7 +133,7 @@ fn evidence_from_before_the_xid_does_not_speak_for_it() {
     let mut bench = Bench::after(well_without_field());
     bench.now = ms(60_000);
     bench.see(xid(48));
-    bench.gpu.apply(ms(59_000), Observation::Repaired(Evidence::DriverReload), &bench.policy);
+    bench.gpu.apply(ms(59_000), Observation::Repaired(RepairEvidence::DriverReload), &bench.policy);
     bench.poll(&well_without_field(), 5);
     assert!(!bench.is_healthy());
 }
@@ -159,7 +159,7 @@ fn a_repair_wipes_the_relapses_so_far() {
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
         bench.see(xid(48));
-        bench.see(Observation::Repaired(Evidence::Operator));
+        bench.see(Observation::Repaired(RepairEvidence::Manual));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
     }

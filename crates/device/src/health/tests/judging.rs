@@ -4,15 +4,18 @@ use super::*;
 
 impl Bench {
     /// By another policy from the next moment on.
-    fn set_health_policy(&mut self, policy: Policy) -> Change {
+    fn set_health_policy(&mut self, policy: HealthPolicy) -> HealthChange {
         self.now = self.now.after(Duration::from_millis(1));
         self.policy = policy;
         self.gpu.set_health_policy(self.now, &self.policy)
     }
 }
 
-fn ignoring(xids: &[u32]) -> Policy {
-    policy(Rules { ignored: Some(xids.iter().copied().map(Xid).collect()), ..Rules::default() })
+fn ignoring(xids: &[u32]) -> HealthPolicy {
+    policy(HealthRules {
+        ignored: Some(xids.iter().copied().map(Xid).collect()),
+        ..HealthRules::default()
+    })
 }
 
 #[test]
@@ -30,8 +33,10 @@ fn an_xid_that_counts_no_more_is_over_and_the_others_stay() {
 #[test]
 fn an_xid_that_was_let_pass_is_not_held_against_the_gpu_afterwards_and_the_next_one_is() {
     let mut bench = Bench::after(well());
-    let critical =
-        policy(Rules { actions: [(Xid(94), Action::Unhealthy)].into(), ..Rules::default() });
+    let critical = policy(HealthRules {
+        actions: [(Xid(94), XidAction::Unhealthy)].into(),
+        ..HealthRules::default()
+    });
     bench.see(xid(94));
     assert_eq!(bench.set_health_policy(critical).raised, []);
     assert!(bench.is_healthy());
@@ -55,8 +60,8 @@ fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it
         (pending, "row_remap_pending"),
         (asks_for(RecoveryAction::DrainP2p), "recovery_action"),
     ] {
-        let lenient = bearing(Weight::Degraded, Weight::Degraded, Weight::Degraded);
-        let strict = bearing(Weight::Unhealthy, Weight::Unhealthy, Weight::Unhealthy);
+        let lenient = bearing(Severity::Degraded, Severity::Degraded, Severity::Degraded);
+        let strict = bearing(Severity::Unhealthy, Severity::Unhealthy, Severity::Unhealthy);
         let mut bench = Bench::with(lenient.clone(), reading.clone());
         assert!(bench.is_healthy() && !bench.gpu.degradations().is_empty(), "{word}");
         assert_eq!(bench.set_health_policy(strict.clone()).raised.len(), 1);
@@ -70,13 +75,13 @@ fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it
         );
         bench.poll(&well(), 1);
         assert!(bench.gpu.degradations().is_empty());
-        assert_eq!(bench.set_health_policy(strict), Change::default(), "it is over");
+        assert_eq!(bench.set_health_policy(strict), HealthChange::default(), "it is over");
     }
 }
 
 #[test]
 fn with_health_checking_turned_off_what_nobody_would_look_at_is_over_and_an_outside_word_stays() {
-    let off = || policy(Rules { disabled: true, ..Rules::default() });
+    let off = || policy(HealthRules { disabled: true, ..HealthRules::default() });
     let mut bench = Bench::after(well());
     bench.see(xid(79));
     bench.see(Observation::Failed(error(15)));
@@ -84,7 +89,7 @@ fn with_health_checking_turned_off_what_nobody_would_look_at_is_over_and_an_outs
     bench.set_health_policy(off());
     assert_eq!(bench.words(), ["external"]);
     // Turned on again, the GPU is asked at once how it is, and nothing is made up until then.
-    assert_eq!(bench.set_health_policy(Policy::default()), Change::default());
+    assert_eq!(bench.set_health_policy(HealthPolicy::default()), HealthChange::default());
     assert!(bench.gpu.next_reading().is_some_and(|reading| reading <= bench.now));
     bench.see(Observation::Quarantine(None));
     assert!(bench.is_healthy());
@@ -95,7 +100,7 @@ fn a_latch_of_relapses_opens_where_more_are_borne() {
     let twice = |count_of| {
         thresholds(move |t| {
             t.relapses =
-                Some(Relapses { count: count(count_of), window: Duration::from_secs(86_400) })
+                Some(RelapseLimit { count: count(count_of), window: Duration::from_secs(86_400) })
         })
     };
     let mut bench = Bench::with(twice(2), well());
@@ -133,7 +138,10 @@ fn the_same_policy_again_changes_nothing_and_asks_for_nothing() {
     node.apply(ms(1), NodeObservation::Gpu(uuid.clone(), Observation::Poll(well())));
     node.apply(ms(2), NodeObservation::Gpu(uuid, xid(48)));
     let due = node.next_readings();
-    assert_eq!(node.set_health_policy(ms(3), Policy::default()), std::collections::BTreeMap::new());
+    assert_eq!(
+        node.set_health_policy(ms(3), HealthPolicy::default()),
+        std::collections::BTreeMap::new()
+    );
     assert_eq!(node.next_readings(), due);
     assert_eq!(node.set_health_policy(ms(4), ignoring(&[48])).len(), 1);
 }

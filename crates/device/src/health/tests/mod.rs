@@ -17,8 +17,12 @@ use super::*;
 use crate::gpu::Placement;
 
 /// Evidence of every kind.
-const EVIDENCE: [Evidence; 4] =
-    [Evidence::NewBoot, Evidence::DriverReload, Evidence::GoneAndBack, Evidence::Operator];
+const EVIDENCE: [RepairEvidence; 4] = [
+    RepairEvidence::NewBoot,
+    RepairEvidence::DriverReload,
+    RepairEvidence::Reenumerated,
+    RepairEvidence::Manual,
+];
 
 /// A moment, in milliseconds.
 fn ms(milliseconds: u64) -> Moment {
@@ -63,17 +67,17 @@ fn count(n: u32) -> NonZeroU32 {
 /// One GPU, its policy and a clock that moves ten seconds with each poll.
 struct Bench {
     gpu: GpuHealth,
-    policy: Policy,
+    policy: HealthPolicy,
     now: Moment,
 }
 
 impl Bench {
     /// A GPU that answered its first poll with this.
     fn after(first: Reading) -> Self {
-        Self::with(Policy::default(), first)
+        Self::with(HealthPolicy::default(), first)
     }
 
-    fn with(policy: Policy, first: Reading) -> Self {
+    fn with(policy: HealthPolicy, first: Reading) -> Self {
         let mut bench = Self { gpu: GpuHealth::default(), policy, now: ms(0) };
         bench.see(Observation::Enumerated { session: 1 });
         bench.poll(&first, 1);
@@ -81,7 +85,7 @@ impl Bench {
     }
 
     /// A millisecond later.
-    fn see(&mut self, observation: Observation) -> Change {
+    fn see(&mut self, observation: Observation) -> HealthChange {
         self.now = self.now.after(Duration::from_millis(1));
         self.gpu.apply(self.now, observation, &self.policy)
     }
@@ -94,21 +98,21 @@ impl Bench {
     }
 
     fn is_healthy(&self) -> bool {
-        self.gpu.of(Offered::Whole).is_healthy()
+        self.gpu.of(GpuPart::Whole).is_healthy()
     }
 
     /// The words of all causes, the worst first.
     fn words(&self) -> Vec<&'static str> {
-        self.gpu.of(Offered::Whole).reasons().iter().map(|reason| reason.cause.as_str()).collect()
+        self.gpu.of(GpuPart::Whole).reasons().iter().map(|reason| reason.cause.as_str()).collect()
     }
 }
 
-fn policy(rules: Rules) -> Policy {
-    Policy::new(rules, Overrides::default()).0
+fn policy(rules: HealthRules) -> HealthPolicy {
+    HealthPolicy::new(rules, Overrides::default()).0
 }
 
-fn thresholds(set: impl FnOnce(&mut Thresholds)) -> Policy {
-    let mut rules = Rules::default();
+fn thresholds(set: impl FnOnce(&mut Thresholds)) -> HealthPolicy {
+    let mut rules = HealthRules::default();
     set(&mut rules.thresholds);
     policy(rules)
 }

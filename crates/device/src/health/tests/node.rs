@@ -23,7 +23,7 @@ fn on(gpu: &str, observation: Observation) -> NodeObservation {
 
 /// GPU-a and GPU-b, both well.
 fn node(first: Reading) -> NodeHealth {
-    let mut node = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
+    let mut node = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
     node.apply(ms(0), enumeration(1, &["GPU-a", "GPU-b"]));
     node.apply(ms(1), NodeObservation::EveryGpu(Observation::Poll(first)));
     node
@@ -39,7 +39,7 @@ fn polls(node: &mut NodeHealth, from: u64, reading: &Reading, times: u64) {
 }
 
 fn words(node: &NodeHealth, gpu: &str) -> Vec<&'static str> {
-    node.of(&uuid(gpu), Offered::Whole)
+    node.of(&uuid(gpu), GpuPart::Whole)
         .reasons()
         .iter()
         .map(|reason| reason.cause.as_str())
@@ -63,7 +63,7 @@ fn an_xid_with_a_place_hits_the_slices_there() {
         ms(2),
         on("GPU-a", Observation::Xid { xid: Xid(48), scope: Scope::from_event(3, 0) }),
     );
-    let slice = |gpu_instance| Offered::Slice(Placement { gpu_instance, compute_instance: 0 });
+    let slice = |gpu_instance| GpuPart::MigDevice(Placement { gpu_instance, compute_instance: 0 });
     assert!(!node.of(&uuid("GPU-a"), slice(3)).is_healthy());
     assert!(node.of(&uuid("GPU-a"), slice(4)).is_healthy());
     node.apply(ms(3), on("GPU-a", Observation::Reading(asks_for(RecoveryAction::GpuReset))));
@@ -155,11 +155,11 @@ fn restarted(epoch: Epoch) -> NodeHealth {
         Observation::Poll(failure),
         Observation::Quarantine(Some("fan".into())),
         Observation::Event(EventType::FatalPoisonError),
-        Observation::Missed { call: "x" },
+        Observation::TimedOut { call: "x" },
     ] {
         node.apply(ms(2), on("GPU-a", observation));
     }
-    let mut next = NodeHealth::new(Policy::default(), epoch);
+    let mut next = NodeHealth::new(HealthPolicy::default(), epoch);
     assert_eq!(next.restore(ms(0), &node.persist()), []);
     next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
     next
@@ -182,17 +182,17 @@ fn a_restart_keeps_what_no_source_would_state_again() {
     ];
     assert_eq!(words(&node, "GPU-a"), expected);
     assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
-    let health = node.of(&uuid("GPU-a"), Offered::Whole);
+    let health = node.of(&uuid("GPU-a"), GpuPart::Whole);
     assert!(health.reasons().iter().all(|reason| reason.remembered));
     let again = node.persist();
-    let mut third = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
+    let mut third = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
     third.restore(ms(0), &again);
     assert_eq!(third.persist().gpus[&uuid("GPU-a")].len(), expected.len());
     // The GPU was listed, so what was lost is back; the rest waits for repair.
     polls(&mut node, 2, &well_without_field(), 50);
     assert_eq!(words(&node, "GPU-a").len(), 8);
     let mut slices = (0..2).map(|compute_instance| {
-        let slice = Offered::Slice(Placement { gpu_instance: 2, compute_instance });
+        let slice = GpuPart::MigDevice(Placement { gpu_instance: 2, compute_instance });
         node.of(&uuid("GPU-a"), slice).reasons().len()
     });
     assert_eq!((slices.next(), slices.next()), (Some(7), Some(8)));
@@ -203,7 +203,7 @@ fn a_restart_with_a_broken_gpu_keeps_it_unhealthy_until_it_is_clean() {
     for (first, recovers) in [(well(), true), (well_without_field(), false)] {
         let mut node = node(first.clone());
         node.apply(ms(2), on("GPU-a", xid(48)));
-        let mut next = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
+        let mut next = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
         next.restore(ms(0), &node.persist());
         next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
         polls(&mut next, 2, &first, 1);
@@ -240,7 +240,7 @@ fn a_verdict_that_latched_stays_latched() {
         now += 20_001;
     }
     assert_eq!(words(&first, "GPU-a"), ["relapses"]);
-    let mut next = NodeHealth::new(Policy::default(), epoch("boot-1", "load-1"));
+    let mut next = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
     next.restore(ms(0), &first.persist());
     next.apply(ms(1), enumeration(1, &["GPU-a"]));
     polls(&mut next, 2, &well(), 50);
@@ -251,7 +251,7 @@ fn a_verdict_that_latched_stays_latched() {
 fn what_the_policy_would_not_raise_today_is_not_recalled() {
     let mut first = node(well());
     first.apply(ms(2), on("GPU-a", xid(48)));
-    let (policy, _) = Policy::new(Rules::default(), Overrides::parse("48", "").0);
+    let (policy, _) = HealthPolicy::new(HealthRules::default(), Overrides::parse("48", "").0);
     let mut next = NodeHealth::new(policy, epoch("boot-1", "load-1"));
     next.restore(ms(0), &first.persist());
     assert!(next.persist().gpus.is_empty());
@@ -259,10 +259,10 @@ fn what_the_policy_would_not_raise_today_is_not_recalled() {
 
 #[test]
 fn a_remembered_cause_that_makes_no_sense_is_reported_and_left_out() {
-    let cause = |kind: &str, number| RememberedCause {
+    let cause = |kind: &str, number| PersistedCause {
         kind: kind.to_owned(),
         number,
-        ..RememberedCause::default()
+        ..PersistedCause::default()
     };
     let causes = vec![
         cause("xid", None),
@@ -272,7 +272,7 @@ fn a_remembered_cause_that_makes_no_sense_is_reported_and_left_out() {
     ];
     let remembered =
         PersistedHealth { epoch: epoch("b", "l"), gpus: [(uuid("GPU-a"), causes)].into() };
-    let mut node = NodeHealth::new(Policy::default(), epoch("b", "l"));
+    let mut node = NodeHealth::new(HealthPolicy::default(), epoch("b", "l"));
     let findings = node.restore(ms(0), &remembered);
     assert_eq!(findings.len(), 3);
     assert_eq!(

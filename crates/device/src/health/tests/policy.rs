@@ -8,13 +8,13 @@ fn xids(numbers: &[u32]) -> BTreeSet<Xid> {
     numbers.iter().copied().map(Xid).collect()
 }
 
-fn action(policy: &Policy, number: u32) -> Action {
+fn action(policy: &HealthPolicy, number: u32) -> XidAction {
     policy.action(Xid(number))
 }
 
 #[test]
 fn the_environment_does_what_nvidia_documents() {
-    use Action::{Event, Ignore, RecoveryAction, Unhealthy};
+    use XidAction::{Event, Ignore, RecoveryAction, Unhealthy};
     // DP_DISABLE_HEALTHCHECKS, DP_ENABLE_HEALTHCHECKS, and what 13, 48, 109 and 154 then do;
     // whether all is off.
     for (disable, enable, expected, off) in [
@@ -35,7 +35,7 @@ fn the_environment_does_what_nvidia_documents() {
     ] {
         let (overrides, findings) = Overrides::parse(disable, enable);
         assert_eq!(findings, [], "{disable:?} {enable:?}");
-        let (policy, _) = Policy::new(Rules::default(), overrides);
+        let (policy, _) = HealthPolicy::new(HealthRules::default(), overrides);
         assert_eq!(
             [13, 48, 109, 154].map(|number| action(&policy, number)),
             expected,
@@ -74,72 +74,99 @@ fn the_six_that_nvidia_ignores_leave_a_gpu_healthy_by_themselves() {
 
 #[test]
 fn the_file_has_nvidias_keys_and_an_action_for_single_xids() {
-    let rules = Rules {
+    let rules = HealthRules {
         ignored: Some(xids(&[48, 62])),
-        actions: [(Xid(62), Action::Event), (Xid(13), Action::Unhealthy)].into(),
-        ..Rules::default()
+        actions: [(Xid(62), XidAction::Event), (Xid(13), XidAction::Unhealthy)].into(),
+        ..HealthRules::default()
     };
     let policy = policy(rules);
-    assert_eq!(action(&policy, 48), Action::Ignore);
-    assert_eq!(action(&policy, 62), Action::Event);
-    assert_eq!(action(&policy, 13), Action::Unhealthy);
-    assert_eq!(action(&policy, 95), Action::Unhealthy);
+    assert_eq!(action(&policy, 48), XidAction::Ignore);
+    assert_eq!(action(&policy, 62), XidAction::Event);
+    assert_eq!(action(&policy, 13), XidAction::Unhealthy);
+    assert_eq!(action(&policy, 95), XidAction::Unhealthy);
 }
 
 #[test]
 fn critical_xids_are_those_listed_or_all_but_the_ignored() {
-    let only = policy(Rules { critical: Critical::Only(xids(&[48, 8])), ..Rules::default() });
+    let only = policy(HealthRules {
+        critical: CriticalXids::Only(xids(&[48, 8])),
+        ..HealthRules::default()
+    });
     assert_eq!(
         [48, 8, 79, 74, 43].map(|number| action(&only, number)),
-        [Action::Unhealthy, Action::Unhealthy, Action::Event, Action::Event, Action::Ignore,]
+        [
+            XidAction::Unhealthy,
+            XidAction::Unhealthy,
+            XidAction::Event,
+            XidAction::Event,
+            XidAction::Ignore,
+        ]
     );
-    let all = policy(Rules { critical: Critical::All, ..Rules::default() });
+    let all = policy(HealthRules { critical: CriticalXids::All, ..HealthRules::default() });
     assert_eq!(
         [8, 13, 109, 154].map(|number| action(&all, number)),
-        [Action::Unhealthy, Action::Event, Action::RecoveryAction, Action::RecoveryAction,]
+        [
+            XidAction::Unhealthy,
+            XidAction::Event,
+            XidAction::RecoveryAction,
+            XidAction::RecoveryAction,
+        ]
     );
-    let all =
-        policy(Rules { critical: Critical::All, ignored: Some(xids(&[8])), ..Rules::default() });
-    assert_eq!([8, 13].map(|number| action(&all, number)), [Action::Ignore, Action::Unhealthy]);
+    let all = policy(HealthRules {
+        critical: CriticalXids::All,
+        ignored: Some(xids(&[8])),
+        ..HealthRules::default()
+    });
+    assert_eq!(
+        [8, 13].map(|number| action(&all, number)),
+        [XidAction::Ignore, XidAction::Unhealthy]
+    );
 }
 
 #[test]
 fn the_environment_stands_above_the_file() {
-    let rules = Rules {
+    let rules = HealthRules {
         disabled: true,
-        actions: [(Xid(64), Action::Unhealthy)].into(),
-        ..Rules::default()
+        actions: [(Xid(64), XidAction::Unhealthy)].into(),
+        ..HealthRules::default()
     };
-    let (policy, _) = Policy::new(rules.clone(), Overrides::parse("", "48").0);
-    assert_eq!([48, 64].map(|number| action(&policy, number)), [Action::Unhealthy, Action::Ignore]);
-    let (policy, _) = Policy::new(Rules { disabled: false, ..rules }, Overrides::parse("64", "").0);
-    assert_eq!(action(&policy, 64), Action::Ignore);
+    let (policy, _) = HealthPolicy::new(rules.clone(), Overrides::parse("", "48").0);
+    assert_eq!(
+        [48, 64].map(|number| action(&policy, number)),
+        [XidAction::Unhealthy, XidAction::Ignore]
+    );
+    let (policy, _) =
+        HealthPolicy::new(HealthRules { disabled: false, ..rules }, Overrides::parse("64", "").0);
+    assert_eq!(action(&policy, 64), XidAction::Ignore);
 }
 
 #[test]
 fn what_contradicts_itself_is_reported() {
-    let rules = Rules {
+    let rules = HealthRules {
         ignored: Some(xids(&[48, 13])),
-        critical: Critical::Only(xids(&[48])),
+        critical: CriticalXids::Only(xids(&[48])),
         event_types: [EventType::DoubleBitEccError].into(),
-        ..Rules::default()
+        ..HealthRules::default()
     };
-    let (policy, findings) = Policy::new(rules, Overrides::default());
-    assert_eq!(findings, [Finding::Contradiction(Xid(48)), Finding::XidsNotRegistered]);
-    assert_eq!(action(&policy, 48), Action::Ignore);
+    let (policy, findings) = HealthPolicy::new(rules, Overrides::default());
+    assert_eq!(findings, [PolicyFinding::Contradiction(Xid(48)), PolicyFinding::XidsNotRegistered]);
+    assert_eq!(action(&policy, 48), XidAction::Ignore);
     assert_eq!(policy.event_types(), [EventType::DoubleBitEccError].into());
-    assert_eq!(Policy::default().event_types().len(), EventType::ALL.len());
+    assert_eq!(HealthPolicy::default().event_types().len(), EventType::ALL.len());
 }
 
 #[test]
 fn with_health_checking_off_only_discovery_and_people_make_a_gpu_unhealthy() {
-    let (off, _) = Policy::new(Rules { disabled: true, ..Rules::default() }, Overrides::default());
+    let (off, _) = HealthPolicy::new(
+        HealthRules { disabled: true, ..HealthRules::default() },
+        Overrides::default(),
+    );
     let mut bench = Bench::with(off, asks_for(RecoveryAction::GpuReset));
     for observation in [
         xid(79),
         Observation::Failed(error(15)),
         Observation::Failed(error(16)),
-        Observation::Missed { call: "x" },
+        Observation::TimedOut { call: "x" },
         Observation::Event(EventType::FatalPoisonError),
     ] {
         bench.see(observation);
@@ -157,7 +184,7 @@ fn with_health_checking_off_only_discovery_and_people_make_a_gpu_unhealthy() {
 
 #[test]
 fn all_disabled_and_one_enabled_watches_that_one() {
-    let (policy, _) = Policy::new(Rules::default(), Overrides::parse("all", "48").0);
+    let (policy, _) = HealthPolicy::new(HealthRules::default(), Overrides::parse("all", "48").0);
     let mut bench = Bench::with(policy, well());
     bench.see(xid(79));
     assert!(bench.is_healthy());
@@ -169,7 +196,7 @@ fn all_disabled_and_one_enabled_watches_that_one() {
 
 #[test]
 fn with_health_checking_off_nothing_latches() {
-    let (off, _) = Policy::new(Rules::default(), Overrides::parse("all", "").0);
+    let (off, _) = HealthPolicy::new(HealthRules::default(), Overrides::parse("all", "").0);
     let mut bench = Bench::with(off, well());
     for _ in 0..20 {
         bench.see(Observation::NotEnumerated);

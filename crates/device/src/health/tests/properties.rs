@@ -44,12 +44,12 @@ fn reading() -> impl Strategy<Value = Reading> {
         })
 }
 
-fn evidence() -> impl Strategy<Value = Evidence> {
+fn evidence() -> impl Strategy<Value = RepairEvidence> {
     prop::sample::select(vec![
-        Evidence::NewBoot,
-        Evidence::DriverReload,
-        Evidence::GoneAndBack,
-        Evidence::Operator,
+        RepairEvidence::NewBoot,
+        RepairEvidence::DriverReload,
+        RepairEvidence::Reenumerated,
+        RepairEvidence::Manual,
     ])
 }
 
@@ -69,7 +69,7 @@ fn bad_news() -> impl Strategy<Value = Observation> {
         4 => fault(),
         2 => reading().prop_map(Observation::Reading),
         1 => (0..1000_u32).prop_map(|code| Observation::Failed(error(code))),
-        1 => Just(Observation::Missed { call: "x" }),
+        1 => Just(Observation::TimedOut { call: "x" }),
         1 => prop::sample::select(EventType::ALL.to_vec()).prop_map(Observation::Event),
     ]
 }
@@ -86,8 +86,8 @@ fn observation() -> impl Strategy<Value = Observation> {
     ]
 }
 
-fn any_policy() -> impl Strategy<Value = Policy> {
-    let weight = || prop::sample::select(vec![Weight::Degraded, Weight::Unhealthy]);
+fn any_policy() -> impl Strategy<Value = HealthPolicy> {
+    let weight = || prop::sample::select(vec![Severity::Degraded, Severity::Unhealthy]);
     let relapses = prop::option::of((1..4_u32, 0..100_000_u64));
     let lists = prop::sample::select(vec!["", "all", "48", "48,79", "xids"]);
     let numbers = (1..4_u32, 1..4_u32, 0..10_000_u64, prop::option::of(0..60_000_u64));
@@ -95,8 +95,10 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         |((polls, misses, suspicion, quiet), relapses, rows, p2p, fabric, disable, enable)| {
             let thresholds = Thresholds {
                 recovery_polls: count(polls),
-                relapses: relapses
-                    .map(|(times, window)| Relapses { count: count(times), window: ms(window).0 }),
+                relapses: relapses.map(|(times, window)| RelapseLimit {
+                    count: count(times),
+                    window: ms(window).0,
+                }),
                 misses: count(misses),
                 suspicion: ms(suspicion).0,
                 quiet: quiet.map(|quiet| ms(quiet).0),
@@ -104,8 +106,8 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 drain_p2p: p2p,
                 fabric,
             };
-            Policy::new(
-                Rules { thresholds, ..Rules::default() },
+            HealthPolicy::new(
+                HealthRules { thresholds, ..HealthRules::default() },
                 Overrides::parse(disable, enable).0,
             )
             .0
@@ -118,20 +120,20 @@ fn history() -> impl Strategy<Value = Vec<(u64, Observation)>> {
     prop::collection::vec((0..20_000_u64, observation()), 1..80)
 }
 
-fn devices() -> Vec<Offered> {
+fn devices() -> Vec<GpuPart> {
     let slices = (0..4).flat_map(|gpu_instance| {
         (0..4).map(move |compute_instance| {
-            Offered::Slice(Placement { gpu_instance, compute_instance })
+            GpuPart::MigDevice(Placement { gpu_instance, compute_instance })
         })
     });
-    slices.chain([Offered::Whole]).collect()
+    slices.chain([GpuPart::Whole]).collect()
 }
 
 /// The causes, without their details.
-fn causes(gpu: &GpuHealth) -> BTreeSet<(Kind, Scope, Option<Xid>)> {
-    let health = gpu.of(Offered::Whole);
+fn causes(gpu: &GpuHealth) -> BTreeSet<(CauseKind, Scope, Option<Xid>)> {
+    let health = gpu.of(GpuPart::Whole);
     let key = |reason: &Reason| match &reason.cause {
-        Cause::Xid { xid, scope } => (Kind::Xid, *scope, Some(*xid)),
+        Cause::Xid { xid, scope } => (CauseKind::Xid, *scope, Some(*xid)),
         cause => (cause.kind(), cause.scope(), None),
     };
     health.reasons().iter().map(key).collect()
@@ -182,7 +184,7 @@ proptest! {
             now = now.after(ms(time).0);
             let from_outside = matches!(observation, Observation::Quarantine(_));
             let is_poll = matches!(observation, Observation::Poll(_));
-            let was_unhealthy = !gpu.of(Offered::Whole).is_healthy();
+            let was_unhealthy = !gpu.of(GpuPart::Whole).is_healthy();
             let change = gpu.apply(now, observation, &policy);
             if is_poll {
                 polls = polls.saturating_add(1);
@@ -190,7 +192,7 @@ proptest! {
             if !change.raised.is_empty() && !from_outside {
                 polls = 0;
             }
-            if was_unhealthy && gpu.of(Offered::Whole).is_healthy() && !from_outside {
+            if was_unhealthy && gpu.of(GpuPart::Whole).is_healthy() && !from_outside {
                 prop_assert!(is_poll, "only a poll lifts what hardware did");
                 prop_assert!(polls >= policy.thresholds().recovery_polls.get(), "{} polls", polls);
             }
@@ -231,9 +233,9 @@ proptest! {
         let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
         for (time, observation) in history {
             now = now.after(ms(time).0);
-            let before = gpu.of(Offered::Whole);
+            let before = gpu.of(GpuPart::Whole);
             let change = gpu.apply(now, observation, &policy);
-            let after = gpu.of(Offered::Whole);
+            let after = gpu.of(GpuPart::Whole);
             prop_assert_eq!(before != after, !(change.raised.is_empty() && change.lifted.is_empty()));
         }
     }
@@ -252,7 +254,7 @@ proptest! {
             let observation = NodeObservation::Gpu(uuid.clone(), observation);
             prop_assert_eq!(one.apply(now, observation.clone()), two.apply(now, observation));
         }
-        prop_assert_eq!(one.of(&uuid, Offered::Whole), two.of(&uuid, Offered::Whole));
+        prop_assert_eq!(one.of(&uuid, GpuPart::Whole), two.of(&uuid, GpuPart::Whole));
         let remembered = one.persist();
         let mut next = NodeHealth::new(policy.clone(), Epoch::default());
         prop_assert_eq!(next.restore(now, &remembered), []);
@@ -263,7 +265,7 @@ proptest! {
     fn no_text_of_the_environment_is_too_strange(disable in ".{0,40}", enable in "[-+0-9a-zA-Z, \
         ]{0,40}") {
         let (overrides, _) = Overrides::parse(&disable, &enable);
-        let (policy, _) = Policy::new(Rules::default(), overrides);
-        prop_assert!(!policy.is_off() || policy.action(Xid(48)) == Action::Ignore);
+        let (policy, _) = HealthPolicy::new(HealthRules::default(), overrides);
+        prop_assert!(!policy.is_off() || policy.action(Xid(48)) == XidAction::Ignore);
     }
 }

@@ -133,12 +133,12 @@ fn a_recovery_of_the_imex_domain_leaves_the_gpu_as_it_is() {
     assert!(bench.is_healthy());
     assert!(bench.gpu.degradations().contains_key(&Degradation::ImexDomain));
     let change = bench.see(Observation::Poll(well()));
-    assert_eq!(change.notices, [Notice::Restored(Degradation::ImexDomain)]);
+    assert_eq!(change.notices, [HealthNotice::Restored(Degradation::ImexDomain)]);
 }
 
 #[test]
 fn peer_to_peer_work_may_be_borne_with() {
-    let policy = thresholds(|t| t.drain_p2p = Weight::Degraded);
+    let policy = thresholds(|t| t.drain_p2p = Severity::Degraded);
     let mut bench = Bench::with(policy, asks_for(RecoveryAction::DrainP2p));
     assert!(bench.is_healthy());
     assert!(bench.gpu.degradations().contains_key(&Degradation::DrainP2p));
@@ -159,7 +159,7 @@ fn contained_and_pending_memory_errors_keep_the_gpu() {
     assert!(bench.is_healthy());
     let degradations: Vec<_> = bench.gpu.degradations().keys().copied().collect();
     assert_eq!(degradations, [Degradation::RowRemapPending, Degradation::ContainedError]);
-    bench.see(Observation::Repaired(Evidence::DriverReload));
+    bench.see(Observation::Repaired(RepairEvidence::DriverReload));
     bench.poll(&well(), 1);
     assert!(bench.gpu.degradations().is_empty());
 }
@@ -168,7 +168,7 @@ fn contained_and_pending_memory_errors_keep_the_gpu() {
 fn a_pending_row_remap_makes_unhealthy_where_it_is_configured() {
     let pending =
         Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
-    let policy = thresholds(|t| t.row_remap_pending = Weight::Unhealthy);
+    let policy = thresholds(|t| t.row_remap_pending = Severity::Unhealthy);
     let mut bench = Bench::with(policy, pending);
     assert_eq!(bench.words(), ["row_remap_pending"]);
     bench.poll(&Reading { remapped_rows: None, ..well() }, 5);
@@ -186,11 +186,11 @@ fn a_row_remap_failure_and_a_corrupt_inforom_end_by_evidence_of_repair() {
         bench.see(broken.clone());
         bench.poll(&well(), 100);
         assert!(!bench.is_healthy());
-        bench.see(Observation::Repaired(Evidence::Operator));
+        bench.see(Observation::Repaired(RepairEvidence::Manual));
         bench.see(broken);
         bench.poll(&well(), 10);
         assert!(!bench.is_healthy(), "a person's word does not stand against the GPU's own");
-        bench.see(Observation::Repaired(Evidence::NewBoot));
+        bench.see(Observation::Repaired(RepairEvidence::NewBoot));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
     }
@@ -225,7 +225,7 @@ fn the_fabric_recovers_by_itself() {
     assert!(!bench.is_healthy());
     bench.poll(&well_without_field(), 2);
     assert!(bench.is_healthy());
-    let bearable = thresholds(|t| t.fabric = Weight::Degraded);
+    let bearable = thresholds(|t| t.fabric = Severity::Degraded);
     let bench = Bench::with(bearable, joining);
     assert!(bench.is_healthy());
     assert!(bench.gpu.degradations().contains_key(&Degradation::Fabric));
@@ -236,7 +236,7 @@ fn lifting_a_quarantine_lifts_that_and_nothing_else() {
     let mut bench = Bench::after(well_without_field());
     bench.see(Observation::Quarantine(Some("fan".into())));
     bench.see(xid(48));
-    for evidence in [Evidence::GoneAndBack, Evidence::NewBoot] {
+    for evidence in [RepairEvidence::Reenumerated, RepairEvidence::NewBoot] {
         bench.see(Observation::Repaired(evidence));
     }
     bench.poll(&well_without_field(), 2);

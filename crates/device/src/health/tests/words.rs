@@ -30,18 +30,20 @@ fn event_types_have_one_bit_each_and_read_both_spellings() {
 
 #[test]
 fn actions_read_back() {
-    for action in [Action::Ignore, Action::Event, Action::RecoveryAction, Action::Unhealthy] {
+    for action in
+        [XidAction::Ignore, XidAction::Event, XidAction::RecoveryAction, XidAction::Unhealthy]
+    {
         assert_eq!(action.to_string().parse(), Ok(action));
     }
-    assert!("fatal".parse::<Action>().unwrap_err().to_string().contains("\"fatal\""));
+    assert!("fatal".parse::<XidAction>().unwrap_err().to_string().contains("\"fatal\""));
 }
 
 #[test]
 fn kinds_are_ordered_and_have_different_words() {
-    assert!(Kind::ALL.is_sorted());
+    assert!(CauseKind::ALL.is_sorted());
     assert_eq!(
-        Kind::ALL.map(Kind::as_str).into_iter().collect::<BTreeSet<_>>().len(),
-        Kind::ALL.len()
+        CauseKind::ALL.map(CauseKind::as_str).into_iter().collect::<BTreeSet<_>>().len(),
+        CauseKind::ALL.len()
     );
     assert_eq!(
         Degradation::ALL.map(Degradation::as_str).into_iter().collect::<BTreeSet<_>>().len(),
@@ -72,7 +74,7 @@ fn one_of_each_cause() -> Vec<Cause> {
 #[test]
 fn every_cause_is_one_line_for_people() {
     let causes = one_of_each_cause();
-    assert_eq!(causes.iter().map(Cause::kind).collect::<Vec<_>>(), Kind::ALL);
+    assert_eq!(causes.iter().map(Cause::kind).collect::<Vec<_>>(), CauseKind::ALL);
     for cause in causes {
         let text = cause.to_string();
         assert!(text.len() > 15 && !text.contains('\n'), "{text:?}");
@@ -97,16 +99,16 @@ fn the_scope_of_an_event_is_as_far_as_nvml_could_trace_it() {
 #[test]
 fn a_scope_covers_the_devices_in_it_and_the_gpu_offered_whole() {
     let slice = |gpu_instance, compute_instance| {
-        Offered::Slice(Placement { gpu_instance, compute_instance })
+        GpuPart::MigDevice(Placement { gpu_instance, compute_instance })
     };
     let compute = Scope::ComputeInstance(Placement { gpu_instance: 3, compute_instance: 1 });
     for (scope, device, covered) in [
-        (Scope::Gpu, Offered::Whole, true),
+        (Scope::Gpu, GpuPart::Whole, true),
         (Scope::Gpu, slice(3, 1), true),
-        (Scope::GpuInstance(3), Offered::Whole, true),
+        (Scope::GpuInstance(3), GpuPart::Whole, true),
         (Scope::GpuInstance(3), slice(3, 0), true),
         (Scope::GpuInstance(3), slice(4, 0), false),
-        (compute, Offered::Whole, true),
+        (compute, GpuPart::Whole, true),
         (compute, slice(3, 1), true),
         (compute, slice(3, 0), false),
         (compute, slice(4, 1), false),
@@ -170,10 +172,10 @@ fn node_faults_are_told_apart_by_return_code() {
 #[test]
 fn health_is_told_with_every_reason_the_worst_first() {
     let mut bench = Bench::after(well());
-    assert_eq!(bench.gpu.of(Offered::Whole).to_string(), "Healthy");
+    assert_eq!(bench.gpu.of(GpuPart::Whole).to_string(), "Healthy");
     bench.see(Observation::Quarantine(Some("fan".into())));
     bench.see(Observation::Failed(error(15)));
-    let text = bench.gpu.of(Offered::Whole).to_string();
+    let text = bench.gpu.of(GpuPart::Whole).to_string();
     assert!(text.starts_with("Unhealthy: the GPU is lost"), "{text}");
     assert!(text.ends_with(" | quarantined from outside: fan"), "{text}");
 }
