@@ -15,7 +15,7 @@ use super::tree::{Node, Scalar, Value};
 
 /// What holds where nobody says otherwise.
 pub(super) fn defaults() -> Health {
-    let Thresholds { suspicion, quiet, row_remap_pending, drain_p2p, fabric, .. } =
+    let Thresholds { suspicion, quiet_period, row_remap_pending, drain_p2p, fabric, .. } =
         Thresholds::default();
     Health {
         enabled: true,
@@ -34,7 +34,7 @@ pub(super) fn defaults() -> Health {
         drain_p2p,
         fabric,
         suspicion,
-        quiet_period: quiet,
+        quiet_period,
         call_deadline: Duration::from_secs(5),
         release_for_reset: false,
         release_for: Duration::from_secs(30),

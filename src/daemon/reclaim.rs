@@ -135,7 +135,7 @@ impl ReclaimController {
     /// Lets go of NVML if that is wanted, for GPUs that wait for a reset and that nothing holds.
     pub(super) fn release(&mut self, inventory: &Inventory) {
         let Some(away) = self.release_for else { return };
-        let gpus = inventory.node_health().gpus().iter().filter(|(_, gpu)| gpu.wants_reset());
+        let gpus = inventory.node_health().gpus().iter().filter(|(_, gpu)| gpu.needs_reset());
         let wanting: BTreeSet<Uuid> = gpus.map(|(uuid, _)| uuid.clone()).collect();
         if !wanting.is_subset(&self.wanting) {
             // What the kubelet said last may be a minute old.

@@ -129,7 +129,7 @@ impl Wants {
     /// What this verdict wants.
     #[must_use]
     pub fn of(health: &NodeHealth) -> Self {
-        Self { readings: health.next_readings(), enumeration: health.wants_enumeration() }
+        Self { readings: health.next_readings(), enumeration: health.needs_enumeration() }
     }
 }
 

@@ -149,8 +149,8 @@ fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Happened>
     for (uuid, change) in &changes.health {
         let of = |kind, message| of(uuid, kind, message);
         events.extend(health(change, of));
-        let health = inventory.node_health().of(uuid, device::health::GpuPart::Whole);
-        if !change.lifted.is_empty() && health.is_healthy() {
+        let health = inventory.node_health().health_of(uuid, device::health::GpuPart::Whole);
+        if !change.cleared.is_empty() && health.is_healthy() {
             events.push(of(EventKind::GpuHealthy, "the GPU is Healthy again".to_owned()));
         }
     }
@@ -179,7 +179,7 @@ fn health(change: &HealthChange, of: impl Fn(EventKind, String) -> Happened) -> 
     }
     events.extend(change.raised.iter().map(|cause| of(EventKind::GpuUnhealthy, cause.to_string())));
     events.extend(
-        change.lifted.iter().map(|cause| of(EventKind::CauseOver, cause.summary().to_string())),
+        change.cleared.iter().map(|cause| of(EventKind::CauseOver, cause.summary().to_string())),
     );
     events
 }

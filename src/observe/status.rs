@@ -182,12 +182,12 @@ fn offered(inventory: &Inventory) -> BTreeMap<Uuid, Vec<String>> {
 fn gpu(uuid: &Uuid, tracked: &Tracked, inventory: &Inventory, wall: Wall) -> Gpu {
     let facts = tracked.facts.as_ref();
     let node_health = inventory.node_health();
-    let health = node_health.of(uuid, GpuPart::Whole);
+    let health = node_health.health_of(uuid, GpuPart::Whole);
     let verdict = node_health.gpus().get(uuid);
     let transitions = node_health.transitions(uuid);
     let degradations = verdict.map(GpuHealth::degradations);
     let reasons =
-        health.reasons().iter().map(|of| reason(&of.cause, wall.at(of.since), of.remembered));
+        health.reasons().iter().map(|of| reason(&of.cause, wall.at(of.since), of.restored));
     Gpu {
         uuid: uuid.to_string(),
         index: tracked.index,

@@ -175,7 +175,7 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
     }
     let uuid = gpu.uuid.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok());
     if let Some(uuid) = uuid {
-        let health = inventory.node_health().of(&uuid, GpuPart::Whole);
+        let health = inventory.node_health().health_of(&uuid, GpuPart::Whole);
         let told =
             |cause: &Cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned));
         gpu.causes = health.reasons().iter().map(|reason| told(&reason.cause)).collect();

@@ -87,11 +87,11 @@ fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Op
         let kind = cause.as_str();
         warn!(gpu.index = index, gpu.uuid = %uuid, kind, xid, pod, %cause, "GPU is Unhealthy");
     }
-    for cause in &change.lifted {
+    for cause in &change.cleared {
         info!(gpu.index = index, gpu.uuid = %uuid, kind = cause.as_str(), %cause, "a cause is over");
     }
-    let health = inventory.node_health().of(uuid, device::health::GpuPart::Whole);
-    if !change.lifted.is_empty() && health.is_healthy() {
+    let health = inventory.node_health().health_of(uuid, device::health::GpuPart::Whole);
+    if !change.cleared.is_empty() && health.is_healthy() {
         info!(gpu.index = index, gpu.uuid = %uuid, "GPU is Healthy again");
     }
     for notice in &change.notices {

@@ -34,7 +34,7 @@ fn row(
 ) -> [String; 8] {
     let facts = gpu.facts.as_ref();
     let dash = || "-".to_owned();
-    let health = inventory.node_health().of(uuid, GpuPart::Whole);
+    let health = inventory.node_health().health_of(uuid, GpuPart::Whole);
     let resource = match inventory.reserved().get(uuid) {
         Some(_) => "(reserved)".to_owned(),
         None => {

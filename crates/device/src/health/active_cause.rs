@@ -33,7 +33,7 @@ pub(super) enum Stage {
 pub(super) struct ActiveCause {
     pub cause: Cause,
     pub stage: Stage,
-    remembered: bool,
+    restored: bool,
     since: Moment,
     /// When it was last raised: only what is newer can count against it.
     last: Moment,
@@ -43,12 +43,12 @@ pub(super) struct ActiveCause {
 
 impl ActiveCause {
     pub(super) fn new(cause: Cause, now: Moment) -> Self {
-        Self { cause, stage: Stage::Active, remembered: false, since: now, last: now, clean: 0 }
+        Self { cause, stage: Stage::Active, restored: false, since: now, last: now, clean: 0 }
     }
 
     pub(super) fn remembered(cause: Cause, repaired: bool, now: Moment) -> Self {
         let stage = if repaired { Stage::Repaired } else { Stage::Active };
-        Self { stage, remembered: true, ..Self::new(cause, now) }
+        Self { stage, restored: true, ..Self::new(cause, now) }
     }
 
     pub(super) fn lift(&self) -> ClearRule {
@@ -108,7 +108,9 @@ impl ActiveCause {
                 RecoveryState::Clear => true,
                 RecoveryState::Unsupported => {
                     repaired
-                        || thresholds.quiet.is_some_and(|quiet| poll.at.since(self.last) >= quiet)
+                        || thresholds
+                            .quiet_period
+                            .is_some_and(|quiet| poll.at.since(self.last) >= quiet)
                 }
                 RecoveryState::Unknown | RecoveryState::Required => false,
             },
@@ -121,7 +123,7 @@ impl ActiveCause {
     }
 
     pub(super) fn reason(&self) -> Reason {
-        Reason { cause: self.cause.clone(), since: self.since, remembered: self.remembered }
+        Reason { cause: self.cause.clone(), since: self.since, restored: self.restored }
     }
 }
 
@@ -214,7 +216,7 @@ impl Causes {
 
     /// Its source takes a cause back.
     pub(super) fn take_back(&mut self, kind: CauseKind, change: &mut HealthChange) {
-        change.lifted.extend(self.held.remove(&(kind, None)).map(|held| held.cause));
+        change.cleared.extend(self.held.remove(&(kind, None)).map(|held| held.cause));
     }
 
     /// Drops what does not count any more. That is no recovery.
@@ -226,7 +228,7 @@ impl Causes {
         self.held.retain(|_, held| {
             let stays = stands(&held.cause);
             if !stays {
-                change.lifted.push(held.cause.clone());
+                change.cleared.push(held.cause.clone());
             }
             stays
         });
@@ -261,7 +263,7 @@ impl Causes {
         self.held.retain(|_, held| {
             let over = held.polled(poll, thresholds);
             if over {
-                change.lifted.push(held.cause.clone());
+                change.cleared.push(held.cause.clone());
             }
             !over
         });

@@ -86,7 +86,7 @@ impl NodeHealth {
             }
         }
         for uuid in self.gpus.keys() {
-            self.transitions.begins(uuid, !self.of(uuid, GpuPart::Whole).is_healthy());
+            self.transitions.begins(uuid, !self.health_of(uuid, GpuPart::Whole).is_healthy());
         }
         findings
     }
@@ -107,20 +107,20 @@ impl NodeHealth {
     /// The health of a device on a physical GPU. A GPU that was never listed is as one that is no
     /// longer.
     #[must_use]
-    pub fn of(&self, gpu: &Uuid, device: GpuPart) -> Health {
+    pub fn health_of(&self, gpu: &Uuid, device: GpuPart) -> Health {
         let mut reasons: Vec<_> = match self.gpus.get(gpu) {
             Some(gpu) => gpu.reasons(device).collect(),
             None => vec![Reason {
                 cause: Cause::NotEnumerated,
                 since: Moment::default(),
-                remembered: false,
+                restored: false,
             }],
         };
         if let Some((fault, since)) = &self.fault {
             reasons.push(Reason {
                 cause: Cause::Node(fault.clone()),
                 since: *since,
-                remembered: false,
+                restored: false,
             });
         }
         Health::of(reasons)
@@ -183,8 +183,8 @@ impl NodeHealth {
 
     /// Whether a GPU waits for NVML to be initialised anew and to list it.
     #[must_use]
-    pub fn wants_enumeration(&self) -> bool {
-        self.gpus.values().any(GpuHealth::wants_enumeration)
+    pub fn needs_enumeration(&self) -> bool {
+        self.gpus.values().any(GpuHealth::needs_enumeration)
     }
 
     /// Takes in what was observed. Gives what changed, by physical GPU; GPUs for which nothing did
@@ -215,7 +215,7 @@ impl NodeHealth {
         };
         changes.retain(|_, change| !change.is_empty());
         for gpu in changes.keys() {
-            self.transitions.is(gpu, !self.of(gpu, GpuPart::Whole).is_healthy());
+            self.transitions.is(gpu, !self.health_of(gpu, GpuPart::Whole).is_healthy());
         }
         changes
     }
@@ -272,7 +272,7 @@ impl NodeHealth {
         let after = self.fault.as_ref().map(|(fault, _)| Cause::Node(fault.clone()));
         let change = HealthChange {
             raised: after.into_iter().collect(),
-            lifted: before.into_iter().collect(),
+            cleared: before.into_iter().collect(),
             notices: Vec::new(),
         };
         self.gpus.keys().map(|uuid| (uuid.clone(), change.clone())).collect()

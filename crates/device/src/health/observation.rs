@@ -67,7 +67,7 @@ pub struct HealthChange {
     /// Causes that are new, or new in their details.
     pub raised: Vec<Cause>,
     /// Causes that are over.
-    pub lifted: Vec<Cause>,
+    pub cleared: Vec<Cause>,
     /// What people should be told beside the causes.
     pub notices: Vec<HealthNotice>,
 }
@@ -95,14 +95,14 @@ impl HealthChange {
     /// Adds what came right after it.
     pub fn merge(&mut self, next: Self) {
         self.raised.extend(next.raised);
-        self.lifted.extend(next.lifted);
+        self.cleared.extend(next.cleared);
         self.notices.extend(next.notices);
     }
 
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.raised.is_empty() && self.lifted.is_empty() && self.notices.is_empty()
+        self.raised.is_empty() && self.cleared.is_empty() && self.notices.is_empty()
     }
 }
 

@@ -73,7 +73,7 @@ impl RecoveryAction {
     /// Whether a reset of the GPU is what the driver waits for, for which every process has to let
     /// go of it.
     #[must_use]
-    pub fn asks_for_reset(self) -> bool {
+    pub fn requires_reset(self) -> bool {
         matches!(self, Self::GpuReset | Self::DrainAndReset | Self::BusReset)
     }
 }

@@ -46,7 +46,7 @@ pub struct Reason {
     /// Since when; for a remembered cause, since it was recalled.
     pub since: Moment,
     /// Whether it is known from before this process started.
-    pub remembered: bool,
+    pub restored: bool,
 }
 
 impl Health {
@@ -104,11 +104,7 @@ impl fmt::Display for Health {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cause.fmt(f)?;
-        f.write_str(if self.remembered {
-            " (known from before a restart of the plugin)"
-        } else {
-            ""
-        })
+        f.write_str(if self.restored { " (known from before a restart of the plugin)" } else { "" })
     }
 }
 

@@ -229,13 +229,13 @@ pub struct Thresholds {
     /// Relapses that latch the verdict until there is evidence of repair; `None`: never.
     pub relapses: Option<RelapseLimit>,
     /// Calls in a row that fail or do not return before the GPU is Unhealthy for it.
-    pub misses: NonZeroU32,
+    pub missed_calls: NonZeroU32,
     /// How long after an alarm the recovery action is read again, since the driver may make up its
     /// mind late. In this time a read that fails counts at once, and no Xid is over.
     pub suspicion: Duration,
     /// On drivers without the recovery action: a quiet time after which an Xid is over without
     /// evidence of repair.
-    pub quiet: Option<Duration>,
+    pub quiet_period: Option<Duration>,
     /// What a row that waits to be remapped does. NVIDIA: running and new work are not affected.
     pub row_remap_pending: Severity,
     /// What the driver's wish for an end of peer-to-peer work does.
@@ -263,9 +263,9 @@ impl Default for Thresholds {
         Self {
             recovery_polls: TWO,
             relapses: Some(RelapseLimit { count: THREE, window: Duration::from_secs(3600) }),
-            misses: THREE,
+            missed_calls: THREE,
             suspicion: Duration::from_secs(5),
-            quiet: None,
+            quiet_period: None,
             row_remap_pending: Severity::Degraded,
             drain_p2p: Severity::Unhealthy,
             fabric: Severity::Unhealthy,

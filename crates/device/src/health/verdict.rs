@@ -20,7 +20,7 @@ use super::xid::{Xid, XidClass};
 /// The verdict about one physical GPU.
 ///
 /// ```text
-///             a cause is raised                        the last cause is lifted
+///             a cause is raised                        the last cause is cleared
 ///   Healthy ────────────────────▶ Unhealthy(causes) ─────────────────────────────▶ Healthy
 ///                                   │        ▲
 ///                                   └────────┘ causes come and go, each by its own rule (`ClearRule` in held.rs);
@@ -62,7 +62,7 @@ enum Field {
 impl GpuHealth {
     /// The health of a device that sits on the GPU.
     #[must_use]
-    pub fn of(&self, device: GpuPart) -> Health {
+    pub fn health_of(&self, device: GpuPart) -> Health {
         Health::of(self.reasons(device).collect())
     }
 
@@ -88,8 +88,8 @@ impl GpuHealth {
     /// Whether it works again only after a reset: the driver asks for one, or answers that one is
     /// required.
     #[must_use]
-    pub fn wants_reset(&self) -> bool {
-        self.recovery_action().is_some_and(RecoveryAction::asks_for_reset)
+    pub fn needs_reset(&self) -> bool {
+        self.recovery_action().is_some_and(RecoveryAction::requires_reset)
             || self.causes.has(CauseKind::ResetRequired)
     }
 
@@ -113,7 +113,7 @@ impl GpuHealth {
 
     /// Whether it waits for a new initialisation of NVML that lists its UUID.
     #[must_use]
-    pub fn wants_enumeration(&self) -> bool {
+    pub fn needs_enumeration(&self) -> bool {
         self.causes.wait_for_return()
     }
 
@@ -344,7 +344,7 @@ impl GpuHealth {
     ) {
         self.refused = self.refused.saturating_add(1);
         self.causes.reset_streaks();
-        if self.refused >= policy.thresholds().misses.get() || self.reads.is_suspect(now) {
+        if self.refused >= policy.thresholds().missed_calls.get() || self.reads.is_suspect(now) {
             self.raise(now, Cause::NvmlError(error), policy, change);
         }
     }
@@ -359,7 +359,8 @@ impl GpuHealth {
     ) {
         self.missed = self.missed.saturating_add(1);
         self.causes.reset_streaks();
-        let borne = self.missed < policy.thresholds().misses.get() && self.reads.has_answered();
+        let borne =
+            self.missed < policy.thresholds().missed_calls.get() && self.reads.has_answered();
         if !borne || self.reads.is_suspect(now) {
             self.raise(now, Cause::NvmlUnresponsive { call }, policy, change);
         }

@@ -40,7 +40,7 @@ impl ResetSchedule {
         tracker: &InUseTracker,
     ) -> BTreeSet<Uuid> {
         let gpus = inventory.node_health().gpus();
-        let wants = |uuid: &Uuid| gpus.get(uuid).is_some_and(GpuHealth::wants_reset);
+        let wants = |uuid: &Uuid| gpus.get(uuid).is_some_and(GpuHealth::needs_reset);
         self.0.retain(|uuid, done| wants(uuid) || now < done.again.after(LAST_PAUSE));
         let due: BTreeSet<Uuid> = gpus
             .keys()

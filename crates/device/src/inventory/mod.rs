@@ -255,7 +255,8 @@ impl Inventory {
     /// The health of a device, with every reason.
     #[must_use]
     pub fn health(&self, device: &Device) -> Health {
-        self.health.of(&device.gpu, device.placement.map_or(GpuPart::Whole, GpuPart::MigDevice))
+        self.health
+            .health_of(&device.gpu, device.placement.map_or(GpuPart::Whole, GpuPart::MigDevice))
     }
 
     /// Whether a device can be handed out.

@@ -101,7 +101,7 @@ fn a_storm_is_counted_and_read_rarely_and_takes_no_memory() {
             bench.gpu.apply(now, Observation::Reading(well()), &bench.policy);
         }
     }
-    let health = bench.gpu.of(GpuPart::Whole);
+    let health = bench.gpu.health_of(GpuPart::Whole);
     assert!(health.reasons().len() <= 65, "{}", health.reasons().len());
     assert!(raised <= 65 && reads <= 6, "{raised} raised, {reads} reads");
     let counted: u64 = bench.gpu.xids().values().sum::<u64>() + bench.gpu.other_xids();
@@ -109,7 +109,7 @@ fn a_storm_is_counted_and_read_rarely_and_takes_no_memory() {
     assert_eq!(bench.gpu.xids().len(), 512);
     // No device that was hit is spared for it.
     let slice = GpuPart::MigDevice(Placement { gpu_instance: 6, compute_instance: 4 });
-    assert!(!bench.gpu.of(slice).is_healthy());
+    assert!(!bench.gpu.health_of(slice).is_healthy());
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn an_xid_that_counts_no_more_is_over_and_the_others_stay() {
     bench.see(xid(48));
     bench.see(xid(95));
     let change = bench.set_health_policy(ignoring(&[48]));
-    assert_eq!(change.lifted, [Cause::Xid { xid: Xid(48), scope: Scope::Gpu }]);
+    assert_eq!(change.cleared, [Cause::Xid { xid: Xid(48), scope: Scope::Gpu }]);
     assert_eq!(bench.words(), ["xid"]);
     bench.set_health_policy(ignoring(&[48, 95]));
     assert!(bench.is_healthy());
@@ -68,7 +68,7 @@ fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it
         assert_eq!(bench.words(), [word]);
         bench.poll(&reading, 5);
         assert_eq!(bench.words(), [word], "it still is so");
-        assert_eq!(bench.set_health_policy(lenient).lifted.len(), 1);
+        assert_eq!(bench.set_health_policy(lenient).cleared.len(), 1);
         assert!(
             bench.is_healthy() && !bench.gpu.degradations().is_empty(),
             "{word} is shown still"

@@ -98,12 +98,17 @@ impl Bench {
     }
 
     fn is_healthy(&self) -> bool {
-        self.gpu.of(GpuPart::Whole).is_healthy()
+        self.gpu.health_of(GpuPart::Whole).is_healthy()
     }
 
     /// The words of all causes, the worst first.
     fn words(&self) -> Vec<&'static str> {
-        self.gpu.of(GpuPart::Whole).reasons().iter().map(|reason| reason.cause.as_str()).collect()
+        self.gpu
+            .health_of(GpuPart::Whole)
+            .reasons()
+            .iter()
+            .map(|reason| reason.cause.as_str())
+            .collect()
     }
 }
 

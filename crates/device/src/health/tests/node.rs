@@ -39,7 +39,7 @@ fn polls(node: &mut NodeHealth, from: u64, reading: &Reading, times: u64) {
 }
 
 fn words(node: &NodeHealth, gpu: &str) -> Vec<&'static str> {
-    node.of(&uuid(gpu), GpuPart::Whole)
+    node.health_of(&uuid(gpu), GpuPart::Whole)
         .reasons()
         .iter()
         .map(|reason| reason.cause.as_str())
@@ -64,10 +64,10 @@ fn an_xid_with_a_place_hits_the_slices_there() {
         on("GPU-a", Observation::Xid { xid: Xid(48), scope: Scope::from_event(3, 0) }),
     );
     let slice = |gpu_instance| GpuPart::MigDevice(Placement { gpu_instance, compute_instance: 0 });
-    assert!(!node.of(&uuid("GPU-a"), slice(3)).is_healthy());
-    assert!(node.of(&uuid("GPU-a"), slice(4)).is_healthy());
+    assert!(!node.health_of(&uuid("GPU-a"), slice(3)).is_healthy());
+    assert!(node.health_of(&uuid("GPU-a"), slice(4)).is_healthy());
     node.apply(ms(3), on("GPU-a", Observation::Reading(asks_for(RecoveryAction::GpuReset))));
-    assert!(!node.of(&uuid("GPU-a"), slice(4)).is_healthy(), "a reset takes all of it");
+    assert!(!node.health_of(&uuid("GPU-a"), slice(4)).is_healthy(), "a reset takes all of it");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_gpu_that_is_listed_no_more_is_unhealthy_until_it_returns_or_is_forgotten() 
     node.apply(ms(2), enumeration(2, &["GPU-a", "GPU-c"]));
     assert_eq!(words(&node, "GPU-b"), ["not_enumerated"]);
     assert_eq!(words(&node, "GPU-c"), Vec::<&str>::new());
-    assert!(node.wants_enumeration());
+    assert!(node.needs_enumeration());
     node.apply(ms(3), enumeration(3, &["GPU-a", "GPU-b"]));
     polls(&mut node, 3, &well(), 2);
     assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
@@ -103,7 +103,7 @@ fn a_fault_of_the_node_hits_all_and_goes_when_it_goes() {
     assert_eq!(words(&node, "GPU-b"), ["library_mismatch"]);
     node.apply(ms(5), on("GPU-a", xid(48)));
     let changes = node.apply(ms(6), NodeObservation::Fault(None));
-    assert_eq!(changes[&uuid("GPU-b")].lifted, [Cause::Node(NodeFault::LibraryMismatch)]);
+    assert_eq!(changes[&uuid("GPU-b")].cleared, [Cause::Node(NodeFault::LibraryMismatch)]);
     assert_eq!(words(&node, "GPU-a"), ["xid"]);
     assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
 }
@@ -182,8 +182,8 @@ fn a_restart_keeps_what_no_source_would_state_again() {
     ];
     assert_eq!(words(&node, "GPU-a"), expected);
     assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
-    let health = node.of(&uuid("GPU-a"), GpuPart::Whole);
-    assert!(health.reasons().iter().all(|reason| reason.remembered));
+    let health = node.health_of(&uuid("GPU-a"), GpuPart::Whole);
+    assert!(health.reasons().iter().all(|reason| reason.restored));
     let again = node.persist();
     let mut third = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
     third.restore(ms(0), &again);
@@ -193,7 +193,7 @@ fn a_restart_keeps_what_no_source_would_state_again() {
     assert_eq!(words(&node, "GPU-a").len(), 8);
     let mut slices = (0..2).map(|compute_instance| {
         let slice = GpuPart::MigDevice(Placement { gpu_instance: 2, compute_instance });
-        node.of(&uuid("GPU-a"), slice).reasons().len()
+        node.health_of(&uuid("GPU-a"), slice).reasons().len()
     });
     assert_eq!((slices.next(), slices.next()), (Some(7), Some(8)));
 }

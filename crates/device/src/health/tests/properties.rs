@@ -99,9 +99,9 @@ fn any_policy() -> impl Strategy<Value = HealthPolicy> {
                     count: count(times),
                     window: ms(window).0,
                 }),
-                misses: count(misses),
+                missed_calls: count(misses),
                 suspicion: ms(suspicion).0,
-                quiet: quiet.map(|quiet| ms(quiet).0),
+                quiet_period: quiet.map(|quiet| ms(quiet).0),
                 row_remap_pending: rows,
                 drain_p2p: p2p,
                 fabric,
@@ -131,7 +131,7 @@ fn devices() -> Vec<GpuPart> {
 
 /// The causes, without their details.
 fn causes(gpu: &GpuHealth) -> BTreeSet<(CauseKind, Scope, Option<Xid>)> {
-    let health = gpu.of(GpuPart::Whole);
+    let health = gpu.health_of(GpuPart::Whole);
     let key = |reason: &Reason| match &reason.cause {
         Cause::Xid { xid, scope } => (CauseKind::Xid, *scope, Some(*xid)),
         cause => (cause.kind(), cause.scope(), None),
@@ -156,7 +156,7 @@ proptest! {
         for news in news {
             let held = causes(&gpu);
             let change = gpu.apply(now, news, &policy);
-            prop_assert!(change.lifted.is_empty());
+            prop_assert!(change.cleared.is_empty());
             prop_assert!(causes(&gpu).is_superset(&held));
         }
     }
@@ -170,7 +170,7 @@ proptest! {
             let held = causes(&gpu);
             for device in devices() {
                 let hit = held.iter().any(|(_, scope, _)| scope.covers(device));
-                prop_assert_eq!(gpu.of(device).is_healthy(), !hit, "{:?}", device);
+                prop_assert_eq!(gpu.health_of(device).is_healthy(), !hit, "{:?}", device);
             }
         }
     }
@@ -184,7 +184,7 @@ proptest! {
             now = now.after(ms(time).0);
             let from_outside = matches!(observation, Observation::Quarantine(_));
             let is_poll = matches!(observation, Observation::Poll(_));
-            let was_unhealthy = !gpu.of(GpuPart::Whole).is_healthy();
+            let was_unhealthy = !gpu.health_of(GpuPart::Whole).is_healthy();
             let change = gpu.apply(now, observation, &policy);
             if is_poll {
                 polls = polls.saturating_add(1);
@@ -192,7 +192,7 @@ proptest! {
             if !change.raised.is_empty() && !from_outside {
                 polls = 0;
             }
-            if was_unhealthy && gpu.of(GpuPart::Whole).is_healthy() && !from_outside {
+            if was_unhealthy && gpu.health_of(GpuPart::Whole).is_healthy() && !from_outside {
                 prop_assert!(is_poll, "only a poll lifts what hardware did");
                 prop_assert!(polls >= policy.thresholds().recovery_polls.get(), "{} polls", polls);
             }
@@ -233,10 +233,10 @@ proptest! {
         let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
         for (time, observation) in history {
             now = now.after(ms(time).0);
-            let before = gpu.of(GpuPart::Whole);
+            let before = gpu.health_of(GpuPart::Whole);
             let change = gpu.apply(now, observation, &policy);
-            let after = gpu.of(GpuPart::Whole);
-            prop_assert_eq!(before != after, !(change.raised.is_empty() && change.lifted.is_empty()));
+            let after = gpu.health_of(GpuPart::Whole);
+            prop_assert_eq!(before != after, !(change.raised.is_empty() && change.cleared.is_empty()));
         }
     }
 
@@ -254,7 +254,7 @@ proptest! {
             let observation = NodeObservation::Gpu(uuid.clone(), observation);
             prop_assert_eq!(one.apply(now, observation.clone()), two.apply(now, observation));
         }
-        prop_assert_eq!(one.of(&uuid, GpuPart::Whole), two.of(&uuid, GpuPart::Whole));
+        prop_assert_eq!(one.health_of(&uuid, GpuPart::Whole), two.health_of(&uuid, GpuPart::Whole));
         let remembered = one.persist();
         let mut next = NodeHealth::new(policy.clone(), Epoch::default());
         prop_assert_eq!(next.restore(now, &remembered), []);

@@ -29,7 +29,7 @@ fn without_the_recovery_action_only_evidence_of_repair_ends_a_fatal_xid() {
 
 #[test]
 fn without_the_recovery_action_a_configured_quiet_time_ends_an_xid() {
-    let policy = thresholds(|t| t.quiet = Some(Duration::from_secs(60)));
+    let policy = thresholds(|t| t.quiet_period = Some(Duration::from_secs(60)));
     let mut bench = Bench::with(policy, well_without_field());
     bench.see(xid(48));
     bench.poll(&well_without_field(), 6);
@@ -58,9 +58,9 @@ fn a_gpu_off_the_bus_is_back_when_a_new_nvml_lists_it_and_the_probe_passes() {
     for lost in [xid(79), Observation::Failed(error(15))] {
         for first in [well(), well_without_field()] {
             let mut bench = Bench::after(first.clone());
-            assert!(!bench.gpu.wants_enumeration());
+            assert!(!bench.gpu.needs_enumeration());
             bench.see(lost.clone());
-            assert!(bench.gpu.wants_enumeration());
+            assert!(bench.gpu.needs_enumeration());
             bench.poll(&first, 10);
             bench.see(Observation::Enumerated { session: 1 });
             bench.poll(&first, 10);
@@ -71,9 +71,9 @@ fn a_gpu_off_the_bus_is_back_when_a_new_nvml_lists_it_and_the_probe_passes() {
             bench.poll(&first, 10);
             assert!(!bench.is_healthy(), "what is gone is not brought back by a word");
             bench.see(Observation::Enumerated { session: 2 });
-            assert!(!bench.gpu.wants_enumeration());
+            assert!(!bench.gpu.needs_enumeration());
             bench.poll(&Reading { probe: Some(Err(error(15))), ..first.clone() }, 1);
-            assert!(bench.gpu.wants_enumeration(), "it is lost again");
+            assert!(bench.gpu.needs_enumeration(), "it is lost again");
             bench.see(Observation::Enumerated { session: 3 });
             bench.poll(&first, 2);
             assert_eq!(bench.words(), Vec::<&str>::new());
@@ -243,7 +243,7 @@ fn lifting_a_quarantine_lifts_that_and_nothing_else() {
     assert_eq!(bench.words(), ["external"]);
     bench.see(xid(48));
     let change = bench.see(Observation::Quarantine(None));
-    assert_eq!(change.lifted, [Cause::Quarantined("fan".into())]);
+    assert_eq!(change.cleared, [Cause::Quarantined("fan".into())]);
     assert_eq!(bench.words(), ["xid"]);
     assert!(bench.see(Observation::Quarantine(None)).is_empty());
 }

@@ -172,10 +172,10 @@ fn node_faults_are_told_apart_by_return_code() {
 #[test]
 fn health_is_told_with_every_reason_the_worst_first() {
     let mut bench = Bench::after(well());
-    assert_eq!(bench.gpu.of(GpuPart::Whole).to_string(), "Healthy");
+    assert_eq!(bench.gpu.health_of(GpuPart::Whole).to_string(), "Healthy");
     bench.see(Observation::Quarantine(Some("fan".into())));
     bench.see(Observation::Failed(error(15)));
-    let text = bench.gpu.of(GpuPart::Whole).to_string();
+    let text = bench.gpu.health_of(GpuPart::Whole).to_string();
     assert!(text.starts_with("Unhealthy: the GPU is lost"), "{text}");
     assert!(text.ends_with(" | quarantined from outside: fan"), "{text}");
 }
