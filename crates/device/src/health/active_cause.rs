@@ -1,103 +1,116 @@
-//! The causes held against one GPU, and its history of recovering and failing again.
+//! The causes of one GPU from when they are raised until they are cleared, and its history of
+//! relapses.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::cause::{Cause, CauseKind};
-use super::clear_rule::{ClearRule, PollResult, RecoveryState, accepts, is_of_the_gpu, lift};
+use super::clear_rule::{ClearRule, PollResult, RecoveryState, is_gpu_failure};
 use super::observation::{HealthChange, RepairEvidence};
 use super::reason::{Moment, Reason};
 use super::rules::Thresholds;
 use super::scope::{GpuPart, Scope};
 use super::xid::Xid;
 
-/// What has happened about a cause.
+/// How far a cause is on its way to being cleared.
 ///
 /// ```text
-///            raised                  evidence that its rule accepts
-///   (none) ─────────▶ Standing ─────────────────────────────────────▶ Repaired
-///     ▲                 │   ▲                                          │   │
-///     │   N clean polls │   └──────────────── raised again ────────────┘   │ N clean polls
-///     │   (Polls,       │                                                  │
-///     └─── Driver) ─────┴──────────────────────────────────────────────────┘
+///             raised               evidence that its rule accepts
+///   cleared ─────────▶ Active ─────────────────────────────────────▶ Repaired
+///      ▲               │    ▲                                        │     │
+///      │ N clean polls │    └─────────────── raised again ───────────┘     │ N clean polls
+///      └───────────────┴───────────────────────────────────────────────────┘
 /// ```
+///
+/// A cause is raised, evidence of repair arrives, and N clean polls in a row (`recoveryPolls`)
+/// confirm it: the cause is cleared. Clean polls alone clear an active cause under the rules
+/// `CleanPolls` and `RecoveryAction`; under `Source` its source clears it without polls.
+///
+/// A failure, a timeout or a poll that is not clean starts the count again. A cause that is raised
+/// again is active again, and evidence and polls from before that do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Nothing speaks for its being over.
+    /// There is no evidence of repair.
     Active,
-    /// There is evidence; clean polls have to confirm it.
+    /// There is evidence of repair, and clean polls have to confirm it.
     Repaired,
 }
 
-/// A cause that is held against a GPU.
+/// A cause of a GPU that is not cleared yet.
 #[derive(Debug, Clone)]
 pub(super) struct ActiveCause {
     pub cause: Cause,
     pub stage: Stage,
     restored: bool,
     since: Moment,
-    /// When it was last raised: only what is newer can count against it.
-    last: Moment,
-    /// Clean polls in a row since.
-    clean: u32,
+    /// When it was last raised. Only newer polls and evidence count.
+    last_raised: Moment,
+    /// Clean polls in a row since then.
+    clean_polls: u32,
 }
 
 impl ActiveCause {
     pub(super) fn new(cause: Cause, now: Moment) -> Self {
-        Self { cause, stage: Stage::Active, restored: false, since: now, last: now, clean: 0 }
+        Self {
+            cause,
+            stage: Stage::Active,
+            restored: false,
+            since: now,
+            last_raised: now,
+            clean_polls: 0,
+        }
     }
 
-    pub(super) fn remembered(cause: Cause, repaired: bool, now: Moment) -> Self {
+    pub(super) fn restored(cause: Cause, repaired: bool, now: Moment) -> Self {
         let stage = if repaired { Stage::Repaired } else { Stage::Active };
         Self { stage, restored: true, ..Self::new(cause, now) }
     }
 
-    pub(super) fn lift(&self) -> ClearRule {
-        lift(&self.cause)
+    pub(super) fn clear_rule(&self) -> ClearRule {
+        ClearRule::of(&self.cause)
     }
 
-    /// The same cause once more. Says whether its details are new.
-    pub(super) fn again(&mut self, cause: Cause, now: Moment) -> bool {
+    /// Returns whether the details are new.
+    pub(super) fn raise_again(&mut self, cause: Cause, now: Moment) -> bool {
         self.stage = Stage::Active;
-        self.clean = 0;
-        self.last = self.last.max(now);
-        let news = self.cause != cause;
+        self.clean_polls = 0;
+        self.last_raised = self.last_raised.max(now);
+        let is_new = self.cause != cause;
         self.cause = cause;
-        news
+        is_new
     }
 
-    /// Polls are in a row only if nothing failed between them.
+    /// A failure between two polls: the clean polls before it do not count.
     pub(super) fn reset_streak(&mut self) {
-        self.clean = 0;
+        self.clean_polls = 0;
     }
 
     pub(super) fn repaired(&mut self, evidence: RepairEvidence, now: Moment) {
-        if now >= self.last && accepts(self.lift(), evidence) {
+        if now >= self.last_raised && self.clear_rule().accepts(evidence) {
             self.stage = Stage::Repaired;
         }
     }
 
-    /// The GPU is listed by a new enumeration.
-    pub(super) fn returned(&mut self, now: Moment) {
-        if now >= self.last && self.lift() == ClearRule::Enumeration {
+    pub(super) fn enumerated(&mut self, now: Moment) {
+        if now >= self.last_raised && self.clear_rule() == ClearRule::Enumeration {
             self.stage = Stage::Repaired;
         }
     }
 
-    /// Counts a poll. Says whether the cause is over.
+    /// Counts a poll. Returns whether the cause is cleared.
     pub(super) fn polled(&mut self, poll: &PollResult, thresholds: &Thresholds) -> bool {
-        if poll.at <= self.last {
+        if poll.at <= self.last_raised {
             return false;
         }
-        let clean = poll.probe && self.is_answered_by(poll, thresholds);
-        self.clean = if clean { self.clean.saturating_add(1) } else { 0 };
+        let clean = poll.probe && self.is_clean(poll, thresholds);
+        self.clean_polls = if clean { self.clean_polls.saturating_add(1) } else { 0 };
         let settled = !matches!(self.cause, Cause::Xid { .. })
-            || poll.at.since(self.last) >= thresholds.suspicion;
-        self.clean >= thresholds.recovery_polls.get() && settled
+            || poll.at.since(self.last_raised) >= thresholds.suspicion;
+        self.clean_polls >= thresholds.recovery_polls.get() && settled
     }
 
-    fn is_answered_by(&self, poll: &PollResult, thresholds: &Thresholds) -> bool {
+    fn is_clean(&self, poll: &PollResult, thresholds: &Thresholds) -> bool {
         let repaired = self.stage == Stage::Repaired;
-        match self.lift() {
+        match self.clear_rule() {
             ClearRule::Source => false,
             ClearRule::CleanPolls => match self.cause {
                 Cause::Fabric(_) => poll.fabric,
@@ -106,12 +119,7 @@ impl ActiveCause {
             },
             ClearRule::RecoveryAction => match poll.driver {
                 RecoveryState::Clear => true,
-                RecoveryState::Unsupported => {
-                    repaired
-                        || thresholds
-                            .quiet_period
-                            .is_some_and(|quiet| poll.at.since(self.last) >= quiet)
-                }
+                RecoveryState::Unsupported => repaired || self.was_quiet(poll, thresholds),
                 RecoveryState::Unknown | RecoveryState::Required => false,
             },
             ClearRule::Repair if self.cause == Cause::RowRemapFailure => repaired && poll.rows,
@@ -122,47 +130,52 @@ impl ActiveCause {
         }
     }
 
+    fn was_quiet(&self, poll: &PollResult, thresholds: &Thresholds) -> bool {
+        let quiet = poll.at.since(self.last_raised);
+        thresholds.quiet_period.is_some_and(|period| quiet >= period)
+    }
+
     pub(super) fn reason(&self) -> Reason {
         Reason { cause: self.cause.clone(), since: self.since, restored: self.restored }
     }
 }
 
-/// Causes held one by one. Xids beyond that are held against the whole GPU.
-const MOST: usize = 64;
+/// Causes of one GPU kept apart; further Xids share one cause of the whole GPU.
+const MAX_CAUSES: usize = 64;
 
-/// What a cause is told apart by: two of one key are the same cause with other details.
+/// Two causes with one key are the same cause with other details.
 type Key = (CauseKind, Option<(Xid, Scope)>);
 
-/// The causes held against one GPU.
+/// The causes of one GPU.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Causes {
-    held: BTreeMap<Key, ActiveCause>,
-    /// Whether the GPU failed and recovered since there was last evidence of a repair…
+    active: BTreeMap<Key, ActiveCause>,
+    /// Whether the GPU failed and recovered since the last evidence of repair.
     recovered: bool,
-    /// …and when it failed again.
+    /// When it failed again after that, within the configured window.
     relapses: VecDeque<Moment>,
 }
 
 impl Causes {
     pub(super) fn reasons(&self, device: GpuPart) -> impl Iterator<Item = Reason> {
-        self.held
+        self.active
             .values()
-            .filter(move |held| held.cause.scope().covers(device))
+            .filter(move |active| active.cause.scope().covers(device))
             .map(ActiveCause::reason)
     }
 
     pub(super) fn has(&self, kind: CauseKind) -> bool {
-        self.held.keys().any(|key| key.0 == kind)
+        self.active.keys().any(|key| key.0 == kind)
     }
 
-    /// Whether one of them waits for NVML to list the GPU anew.
-    pub(super) fn wait_for_return(&self) -> bool {
-        self.held
-            .values()
-            .any(|held| held.lift() == ClearRule::Enumeration && held.stage == Stage::Active)
+    /// Whether one of them waits for a new enumeration that lists the GPU.
+    pub(super) fn await_enumeration(&self) -> bool {
+        self.active.values().any(|active| {
+            active.clear_rule() == ClearRule::Enumeration && active.stage == Stage::Active
+        })
     }
 
-    /// Holds a cause against the GPU, or holds it once more.
+    /// Adds a cause, or raises it again.
     pub(super) fn raise(
         &mut self,
         now: Moment,
@@ -172,36 +185,36 @@ impl Causes {
     ) {
         let cause = self.bounded(cause);
         let had_failed = self.has_failed();
-        if let Some(held) = self.held.get_mut(&key(&cause)) {
-            if held.again(cause.clone(), now) {
+        if let Some(active) = self.active.get_mut(&key(&cause)) {
+            if active.raise_again(cause.clone(), now) {
                 change.raised.push(cause);
             }
             return;
         }
-        let failed = is_of_the_gpu(&cause);
-        self.held.insert(key(&cause), ActiveCause::new(cause.clone(), now));
+        let failed = is_gpu_failure(&cause);
+        self.active.insert(key(&cause), ActiveCause::new(cause.clone(), now));
         change.raised.push(cause);
         if failed && !had_failed && self.recovered {
             self.relapsed(now, thresholds, change);
         }
     }
 
-    /// Beyond so many causes, an Xid is held against the whole GPU under a number that is held
-    /// already: the list stays short, and no device that is hit is spared.
+    /// Beyond `MAX_CAUSES`, the cause of an Xid is replaced by an active one of the whole GPU: the
+    /// list stays bounded, and no affected device stays Healthy.
     fn bounded(&self, cause: Cause) -> Cause {
         let Cause::Xid { xid, scope: _ } = cause else { return cause };
-        if self.held.len() < MOST || self.held.contains_key(&key(&cause)) {
+        if self.active.len() < MAX_CAUSES || self.active.contains_key(&key(&cause)) {
             return cause;
         }
-        let on_all = self
-            .held
+        let whole_gpu = self
+            .active
             .values()
-            .find(|held| matches!(held.cause, Cause::Xid { scope: Scope::Gpu, .. }));
-        on_all.map_or(Cause::Xid { xid, scope: Scope::Gpu }, |held| held.cause.clone())
+            .find(|active| matches!(active.cause, Cause::Xid { scope: Scope::Gpu, .. }));
+        whole_gpu.map_or(Cause::Xid { xid, scope: Scope::Gpu }, |active| active.cause.clone())
     }
 
     fn has_failed(&self) -> bool {
-        self.held.values().any(|held| is_of_the_gpu(&held.cause))
+        self.active.values().any(|active| is_gpu_failure(&active.cause))
     }
 
     fn relapsed(&mut self, now: Moment, thresholds: &Thresholds, change: &mut HealthChange) {
@@ -214,45 +227,39 @@ impl Causes {
         }
     }
 
-    /// Its source takes a cause back.
-    pub(super) fn take_back(&mut self, kind: CauseKind, change: &mut HealthChange) {
-        change.cleared.extend(self.held.remove(&(kind, None)).map(|held| held.cause));
+    /// Clears a cause that its source withdrew.
+    pub(super) fn clear(&mut self, kind: CauseKind, change: &mut HealthChange) {
+        change.cleared.extend(self.active.remove(&(kind, None)).map(|active| active.cause));
     }
 
-    /// Drops what does not count any more. That is no recovery.
-    pub(super) fn drop_unless(
-        &mut self,
-        stands: impl Fn(&Cause) -> bool,
-        change: &mut HealthChange,
-    ) {
-        self.held.retain(|_, held| {
-            let stays = stands(&held.cause);
+    /// Clears causes that no longer count. That is no recovery of the GPU.
+    pub(super) fn retain(&mut self, stands: impl Fn(&Cause) -> bool, change: &mut HealthChange) {
+        self.active.retain(|_, active| {
+            let stays = stands(&active.cause);
             if !stays {
-                change.cleared.push(held.cause.clone());
+                change.cleared.push(active.cause.clone());
             }
             stays
         });
     }
 
-    /// Something failed: the clean polls so far are not in a row with those to come.
     pub(super) fn reset_streaks(&mut self) {
-        self.held.values_mut().for_each(ActiveCause::reset_streak);
+        self.active.values_mut().for_each(ActiveCause::reset_streak);
     }
 
-    /// A new enumeration lists the GPU.
-    pub(super) fn returned(&mut self, now: Moment) {
-        self.held.values_mut().for_each(|held| held.returned(now));
+    pub(super) fn enumerated(&mut self, now: Moment) {
+        self.active.values_mut().for_each(|active| active.enumerated(now));
     }
 
     pub(super) fn repaired(&mut self, now: Moment, evidence: RepairEvidence) {
-        self.held.values_mut().for_each(|held| held.repaired(evidence, now));
-        if accepts(ClearRule::RepairNotReturn, evidence) {
+        self.active.values_mut().for_each(|active| active.repaired(evidence, now));
+        if ClearRule::RepairNotReturn.accepts(evidence) {
             self.recovered = false;
             self.relapses.clear();
         }
     }
 
-    /// Lifts what a poll shows to be over.
+    /// Counts a poll and clears the causes that it is the last clean one for.
     pub(super) fn polled(
         &mut self,
         poll: &PollResult,
@@ -260,29 +267,29 @@ impl Causes {
         change: &mut HealthChange,
     ) {
         let had_failed = self.has_failed();
-        self.held.retain(|_, held| {
-            let over = held.polled(poll, thresholds);
+        self.active.retain(|_, active| {
+            let over = active.polled(poll, thresholds);
             if over {
-                change.cleared.push(held.cause.clone());
+                change.cleared.push(active.cause.clone());
             }
             !over
         });
         self.recovered |= had_failed && !self.has_failed();
     }
 
-    /// Those that no source would state again after a restart, and whether there is evidence of the
-    /// repair of each.
+    /// The causes that no source would state again after a restart, and whether there is evidence of
+    /// the repair of each.
     pub(super) fn lasting(&self) -> impl Iterator<Item = (&Cause, bool)> {
-        let lasting = self.held.values().filter(|held| is_of_the_gpu(&held.cause));
-        lasting.map(|held| (&held.cause, held.stage == Stage::Repaired))
+        let lasting = self.active.values().filter(|active| is_gpu_failure(&active.cause));
+        lasting.map(|active| (&active.cause, active.stage == Stage::Repaired))
     }
 
-    /// Holds a cause that is known from before this process started.
+    /// Adds a cause from before this process started.
     pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) {
         let cause = self.bounded(cause);
-        self.held
+        self.active
             .entry(key(&cause))
-            .or_insert_with(|| ActiveCause::remembered(cause, repaired, now));
+            .or_insert_with(|| ActiveCause::restored(cause, repaired, now));
     }
 }
 

@@ -1,4 +1,4 @@
-//! By which rule each cause goes away, and what a poll says about it.
+//! The rule by which each cause is cleared, and what a poll contributes to it.
 
 use super::cause::Cause;
 use super::nvml_error::ReturnCode;
@@ -8,34 +8,34 @@ use super::reason::Moment;
 use super::rules::{Severity, Thresholds};
 use super::xid::XidClass;
 
-/// By which rule a cause goes away.
+/// What clears a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClearRule {
-    /// Its own source takes it back, at once.
+    /// Its own source withdraws it, at once.
     Source,
-    /// Clean polls: what it says is read anew each time.
+    /// Clean polls: each of them reads again what raised it.
     CleanPolls,
-    /// Clean polls in which the recovery action asks for nothing. A driver without a recovery
-    /// action proves nothing by answering: there, evidence of repair and then clean polls, or the
-    /// quiet time if one is configured.
+    /// Clean polls in which the recovery action requires nothing. The answers of a driver without
+    /// one prove nothing: there it takes evidence of repair and then clean polls, or the quiet
+    /// period if one is configured.
     RecoveryAction,
     /// A new enumeration that lists the UUID, then clean polls.
     Enumeration,
     /// Any evidence of repair, then clean polls.
     Repair,
-    /// Evidence of repair other than the GPU's coming back, which is what it did each time before
-    /// it relapsed.
+    /// Evidence of repair other than a new enumeration, then clean polls: the GPU came back each
+    /// time before it relapsed.
     RepairNotReturn,
-    /// A new boot or a person's word, then clean polls.
+    /// A new boot, or a person who says that it is repaired, then clean polls.
     Boot,
 }
 
-/// What a poll says that bears on recovery.
+/// What a poll contributes to clearing causes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PollResult {
-    /// When the asking began.
+    /// When the poll began.
     pub at: Moment,
-    /// What the driver asks for.
+    /// What the recovery action requires.
     pub driver: RecoveryState,
     /// Whether the remapped rows were read.
     pub rows: bool,
@@ -45,23 +45,23 @@ pub(super) struct PollResult {
     pub probe: bool,
 }
 
-/// What a poll says about the recovery action.
+/// What a poll read as the recovery action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecoveryState {
     /// It was not read, or the read failed.
     Unknown,
-    /// The driver has none.
+    /// The driver has no recovery action.
     Unsupported,
-    /// It asks for nothing of this GPU.
+    /// It requires nothing of this GPU.
     Clear,
-    /// It asks for something.
+    /// It requires something.
     Required,
 }
 
 impl PollResult {
     pub(super) fn of(at: Moment, reading: &Reading, thresholds: &Thresholds) -> Self {
         let driver = match &reading.recovery_action {
-            Some(Ok(action)) if thresholds.weight(*action) == Some(Severity::Unhealthy) => {
+            Some(Ok(action)) if thresholds.severity(*action) == Some(Severity::Unhealthy) => {
                 RecoveryState::Required
             }
             Some(Ok(_)) => RecoveryState::Clear,
@@ -70,7 +70,7 @@ impl PollResult {
         };
         let probe = match &reading.probe {
             Some(Ok(())) => true,
-            // A GPU that shares the memory of the host (GB10) has no memory of its own to tell of.
+            // A GPU that shares the memory of the host (GB10) has none of its own to report.
             Some(Err(error)) => error.code == ReturnCode::NOT_SUPPORTED,
             None => false,
         };
@@ -84,39 +84,41 @@ impl PollResult {
     }
 }
 
-/// The rule of each cause.
-pub(super) fn lift(cause: &Cause) -> ClearRule {
-    match cause {
-        Cause::Quarantined(_) | Cause::Node(_) => ClearRule::Source,
-        Cause::Fabric(_)
-        | Cause::RowRemapPending
-        | Cause::NvmlError(_)
-        | Cause::NvmlUnresponsive { .. } => ClearRule::CleanPolls,
-        Cause::RecoveryAction(_) | Cause::ResetRequired => ClearRule::RecoveryAction,
-        Cause::Xid { xid, .. } => match xid.class() {
-            XidClass::Lost => ClearRule::Enumeration,
-            XidClass::Sticky => ClearRule::Boot,
-            _ => ClearRule::RecoveryAction,
-        },
-        Cause::Lost | Cause::NotEnumerated => ClearRule::Enumeration,
-        Cause::InfoRomCorrupted | Cause::RowRemapFailure => ClearRule::Repair,
-        Cause::Relapses(_) => ClearRule::RepairNotReturn,
+impl ClearRule {
+    pub(super) fn of(cause: &Cause) -> Self {
+        match cause {
+            Cause::Quarantined(_) | Cause::Node(_) => Self::Source,
+            Cause::Fabric(_)
+            | Cause::RowRemapPending
+            | Cause::NvmlError(_)
+            | Cause::NvmlUnresponsive { .. } => Self::CleanPolls,
+            Cause::RecoveryAction(_) | Cause::ResetRequired => Self::RecoveryAction,
+            Cause::Xid { xid, .. } => match xid.class() {
+                XidClass::Lost => Self::Enumeration,
+                XidClass::Sticky => Self::Boot,
+                _ => Self::RecoveryAction,
+            },
+            Cause::Lost | Cause::NotEnumerated => Self::Enumeration,
+            Cause::InfoRomCorrupted | Cause::RowRemapFailure => Self::Repair,
+            Cause::Relapses(_) => Self::RepairNotReturn,
+        }
+    }
+
+    /// Whether this evidence counts for a cause with this rule.
+    pub(super) fn accepts(self, evidence: RepairEvidence) -> bool {
+        match self {
+            Self::RecoveryAction | Self::Repair => true,
+            Self::RepairNotReturn => evidence != RepairEvidence::Reenumerated,
+            Self::Boot => matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::Manual),
+            // A missing GPU is back when NVML lists it, and by nothing else.
+            Self::Source | Self::CleanPolls | Self::Enumeration => false,
+        }
     }
 }
 
-/// Whether evidence of this kind speaks for a cause with this rule being over.
-pub(super) fn accepts(lift: ClearRule, evidence: RepairEvidence) -> bool {
-    match lift {
-        ClearRule::RecoveryAction | ClearRule::Repair => true,
-        ClearRule::RepairNotReturn => evidence != RepairEvidence::Reenumerated,
-        ClearRule::Boot => matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::Manual),
-        // A GPU that is gone comes back by being listed, whatever anybody says.
-        ClearRule::Source | ClearRule::CleanPolls | ClearRule::Enumeration => false,
-    }
-}
-
-/// Whether a cause is a failure of the GPU itself, rather than of its surroundings or a word about
-/// it: only those count as relapses.
-pub(super) fn is_of_the_gpu(cause: &Cause) -> bool {
-    !matches!(lift(cause), ClearRule::Source | ClearRule::CleanPolls)
+/// Whether a cause is a failure of the GPU itself, not of its surroundings and not a quarantine. Only
+/// these count as relapses, and only these are kept over a restart: no later reading states them
+/// again.
+pub(super) fn is_gpu_failure(cause: &Cause) -> bool {
+    !matches!(ClearRule::of(cause), ClearRule::Source | ClearRule::CleanPolls)
 }

@@ -7,26 +7,26 @@ use crate::names::Uuid;
 
 /// Different numbers counted one by one. NVIDIA's catalogue has fewer; a storm of random ones stays
 /// within it.
-const MOST: usize = 512;
+const MAX_NUMBERS: usize = 512;
 
 /// Counters of Xids.
 #[derive(Debug, Clone, Default)]
 pub(super) struct XidCounts {
-    each: BTreeMap<Xid, u64>,
+    by_number: BTreeMap<Xid, u64>,
     others: u64,
 }
 
 impl XidCounts {
     /// Counts one; says how many of its number there were.
     pub(super) fn count(&mut self, xid: Xid) -> u64 {
-        let known = self.each.len() < MOST || self.each.contains_key(&xid);
-        let counter = if known { self.each.entry(xid).or_default() } else { &mut self.others };
+        let known = self.by_number.len() < MAX_NUMBERS || self.by_number.contains_key(&xid);
+        let counter = if known { self.by_number.entry(xid).or_default() } else { &mut self.others };
         *counter = counter.saturating_add(1);
         *counter
     }
 
-    pub(super) fn each(&self) -> &BTreeMap<Xid, u64> {
-        &self.each
+    pub(super) fn by_number(&self) -> &BTreeMap<Xid, u64> {
+        &self.by_number
     }
 
     pub(super) fn others(&self) -> u64 {

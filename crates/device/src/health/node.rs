@@ -95,7 +95,9 @@ impl NodeHealth {
     #[must_use]
     pub fn persist(&self) -> PersistedHealth {
         let causes = |gpu: &GpuHealth| -> Vec<_> {
-            gpu.memory().map(|(cause, repaired)| PersistedCause::of(cause, repaired)).collect()
+            gpu.lasting_causes()
+                .map(|(cause, repaired)| PersistedCause::of(cause, repaired))
+                .collect()
         };
         let gpus = self.gpus.iter().map(|(uuid, gpu)| (uuid.clone(), causes(gpu)));
         PersistedHealth {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::cause::{Cause, CauseKind};
-use super::clear_rule::{accepts, lift};
+use super::clear_rule::ClearRule;
 use super::observation::RepairEvidence;
 use super::reading::RecoveryAction;
 use super::scope::Scope;
@@ -120,6 +120,6 @@ pub(super) fn outlives(cause: &Cause, evidence: Option<RepairEvidence>) -> bool 
     match evidence {
         None => true,
         Some(RepairEvidence::NewBoot) => false,
-        Some(evidence) => !accepts(lift(cause), evidence),
+        Some(evidence) => !ClearRule::of(cause).accepts(evidence),
     }
 }

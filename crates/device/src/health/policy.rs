@@ -124,7 +124,7 @@ impl HealthPolicy {
                 thresholds.relapses.is_some_and(|limit| *times >= limit.count.get())
             }
             Cause::RecoveryAction(action) => {
-                counts && thresholds.weight(*action) == Some(Severity::Unhealthy)
+                counts && thresholds.severity(*action) == Some(Severity::Unhealthy)
             }
             Cause::Fabric(_) => counts && thresholds.fabric == Severity::Unhealthy,
             Cause::RowRemapPending => counts && thresholds.row_remap_pending == Severity::Unhealthy,

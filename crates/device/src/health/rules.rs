@@ -246,7 +246,7 @@ pub struct Thresholds {
 
 impl Thresholds {
     /// What a recovery action does to the health of the GPU. A value that nobody knows yet makes it Unhealthy.
-    pub(super) fn weight(&self, action: RecoveryAction) -> Option<Severity> {
+    pub(super) fn severity(&self, action: RecoveryAction) -> Option<Severity> {
         match action {
             RecoveryAction::None => None,
             RecoveryAction::RecoverImexDomain => Some(Severity::Degraded),

@@ -1,5 +1,5 @@
-//! The verdict about one physical GPU: observations in, changes out, the health of each device on
-//! it at any time.
+//! The health of one physical GPU: observations in, changes out, the health of each device on it at
+//! any time.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 
@@ -17,50 +17,68 @@ use super::rules::{Severity, XidAction};
 use super::scope::{GpuPart, Scope};
 use super::xid::{Xid, XidClass};
 
-/// The verdict about one physical GPU.
+/// The health of one physical GPU.
 ///
 /// ```text
-///             a cause is raised                        the last cause is cleared
-///   Healthy ────────────────────▶ Unhealthy(causes) ─────────────────────────────▶ Healthy
-///                                   │        ▲
-///                                   └────────┘ causes come and go, each by its own rule (`ClearRule` in held.rs);
-///                                              none lifts or lowers another
+///             a cause is raised                the last cause is cleared
+///   Healthy ────────────────────▶ Unhealthy ─────────────────────────────▶ Healthy
+///                                 │       ▲
+///                                 └───────┘ further causes are raised and cleared,
+///                                           each by its own rule (`ClearRule`)
 /// ```
 ///
-/// Between an alarm and the driver's word: a fatal Xid makes the GPU Unhealthy at once, and clean
-/// polls take that back if the driver asks for nothing; a suspect Xid leaves it as it is, and the
-/// read that follows at once decides.
+/// A GPU is Healthy as long as its polls succeed and the driver requires no recovery action. An
+/// observation that names a failure raises a cause, and the GPU is Unhealthy until each of its
+/// causes is cleared; clearing one leaves the others as they are.
+///
+/// Failures that are not certain are decided by the read that follows them at once: a fatal Xid
+/// makes the GPU Unhealthy immediately and clean polls clear it; an Xid that may be harmless changes
+/// nothing until the driver requires a recovery action or the read fails. Failed and timed out calls
+/// count after several in a row, and at once while the GPU is suspect or if it never answered.
 #[derive(Debug, Clone, Default)]
 pub struct GpuHealth {
     causes: Causes,
     degradations: BTreeMap<Degradation, Moment>,
-    field: Field,
+    recovery_action: RecoveryField,
     /// The fabric as it was last read.
     fabric: Option<Fabric>,
     /// The enumeration that last listed it.
     session: Option<u64>,
-    /// Calls in a row that did not return.
-    missed: u32,
+    /// Deadlines in a row that passed without an answer.
+    timeouts: u32,
     /// Calls or readings in a row that failed without naming a state of the GPU.
-    refused: u32,
+    failures: u32,
     reads: ReadSchedule,
-    tally: XidCounts,
+    xids: XidCounts,
 }
 
-/// Whether the driver has a recovery action, and which.
+/// What is known of the driver's recovery action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Field {
+enum RecoveryField {
     /// Not read since the driver was loaded.
     #[default]
     Unread,
     /// The driver does not have it.
-    Absent,
-    /// What it said last.
-    Says(RecoveryAction),
+    Unsupported,
+    /// As it was last read.
+    Read(RecoveryAction),
+}
+
+/// One observation being applied: when, by which policy, and what it changed so far.
+struct Step<'a> {
+    now: Moment,
+    policy: &'a HealthPolicy,
+    change: HealthChange,
+}
+
+impl<'a> Step<'a> {
+    fn new(now: Moment, policy: &'a HealthPolicy) -> Self {
+        Self { now, policy, change: HealthChange::default() }
+    }
 }
 
 impl GpuHealth {
-    /// The health of a device that sits on the GPU.
+    /// The health of a device on the GPU.
     #[must_use]
     pub fn health_of(&self, device: GpuPart) -> Health {
         Health::of(self.reasons(device).collect())
@@ -76,349 +94,292 @@ impl GpuHealth {
         &self.degradations
     }
 
-    /// What the driver last asked for; `None` if it has no recovery action or was not asked yet.
+    /// The recovery action as it was last read; `None` if the driver has none or it was not read
+    /// yet.
     #[must_use]
     pub fn recovery_action(&self) -> Option<RecoveryAction> {
-        match self.field {
-            Field::Says(action) => Some(action),
-            Field::Unread | Field::Absent => None,
+        match self.recovery_action {
+            RecoveryField::Read(action) => Some(action),
+            RecoveryField::Unread | RecoveryField::Unsupported => None,
         }
     }
 
-    /// Whether it works again only after a reset: the driver asks for one, or answers that one is
-    /// required.
+    /// Whether only a reset makes the GPU work again: by the recovery action, or by a call that
+    /// returned `NVML_ERROR_RESET_REQUIRED`.
     #[must_use]
     pub fn needs_reset(&self) -> bool {
         self.recovery_action().is_some_and(RecoveryAction::requires_reset)
             || self.causes.has(CauseKind::ResetRequired)
     }
 
-    /// How many Xids of each number the GPU has had since the plugin started.
+    /// Xids since the plugin started, by number.
     #[must_use]
     pub fn xids(&self) -> &BTreeMap<Xid, u64> {
-        self.tally.each()
+        self.xids.by_number()
     }
 
-    /// How many Xids it has had beyond the different numbers that are counted one by one.
+    /// Xids since the plugin started whose numbers are beyond those counted one by one.
     #[must_use]
     pub fn other_xids(&self) -> u64 {
-        self.tally.others()
+        self.xids.others()
     }
 
-    /// When to read the GPU next, beside the polls: its recovery action and remapped rows.
+    /// When to read the GPU next between polls; `None`: not before the next poll.
     #[must_use]
     pub fn next_reading(&self) -> Option<Moment> {
         self.reads.next()
     }
 
-    /// Whether it waits for a new initialisation of NVML that lists its UUID.
+    /// Whether a cause waits for a new initialisation of NVML that lists the GPU.
     #[must_use]
     pub fn needs_enumeration(&self) -> bool {
-        self.causes.wait_for_return()
+        self.causes.await_enumeration()
     }
 
-    /// Takes in what was observed.
+    /// Applies one observation; returns what it changed.
     pub fn apply(
         &mut self,
         now: Moment,
         observation: Observation,
         policy: &HealthPolicy,
     ) -> HealthChange {
-        let mut change = HealthChange::default();
-        self.observe(now, observation, policy, &mut change);
-        change
+        let mut step = Step::new(now, policy);
+        self.observe(observation, &mut step);
+        step.change
     }
 
-    /// Judges what is known by another policy; what that looks at anew is read at once.
+    /// Applies another policy to what is known. What it may decide differently is read at once.
     pub(super) fn set_health_policy(&mut self, now: Moment, policy: &HealthPolicy) -> HealthChange {
-        let mut change = HealthChange::default();
-        self.causes.drop_unless(|cause| policy.stands(cause), &mut change);
-        if let Field::Says(action) = self.field {
-            self.recovery_action_is(now, action, policy, &mut change);
+        let mut step = Step::new(now, policy);
+        self.causes.retain(|cause| policy.stands(cause), &mut step.change);
+        if let RecoveryField::Read(action) = self.recovery_action {
+            self.read_recovery_action(action, &mut step);
         }
         if let Some(fabric) = self.fabric {
-            self.fabric_is(now, fabric, policy, &mut change);
+            self.read_fabric(fabric, &mut step);
         }
         let pending = self.degradations.contains_key(&Degradation::RowRemapPending);
-        self.row_remap_pending(now, pending, policy, &mut change);
+        self.row_remap_pending(pending, &mut step);
         if !policy.is_off() {
             self.reads.schedule(now, policy.thresholds().suspicion);
         }
-        change
+        step.change
     }
 
-    fn observe(
-        &mut self,
-        now: Moment,
-        observation: Observation,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
+    fn observe(&mut self, observation: Observation, step: &mut Step) {
         match observation {
-            Observation::Xid { xid, scope } => self.xid(now, xid, scope, policy, change),
+            Observation::Xid { xid, scope } => self.xid(xid, scope, step),
             Observation::Event(event) => {
-                if event.is_alarm() && !policy.is_off() {
-                    self.reads.suspect(now, policy.thresholds().suspicion);
+                if event.is_alarm() && !step.policy.is_off() {
+                    self.reads.suspect(step.now, step.policy.thresholds().suspicion);
                 }
             }
-            Observation::Poll(reading) => {
-                self.read(now, &reading, policy, change);
-                self.causes.polled(
-                    &PollResult::of(now, &reading, policy.thresholds()),
-                    policy.thresholds(),
-                    change,
-                );
+            Observation::Poll(reading) => self.poll(&reading, step),
+            Observation::Reading(reading) => self.read(&reading, step),
+            Observation::Failed(error) => self.call_failed(error, step),
+            Observation::TimedOut { call } => self.timed_out(call, step),
+            Observation::Enumerated { session } => self.enumerated(session, step),
+            Observation::NotEnumerated => self.raise(Cause::NotEnumerated, step),
+            Observation::Repaired(evidence) => self.repaired(evidence, step),
+            Observation::Quarantine(Some(text)) => self.raise(Cause::Quarantined(text), step),
+            Observation::Quarantine(None) => {
+                self.causes.clear(CauseKind::Quarantined, &mut step.change);
             }
-            Observation::Reading(reading) => self.read(now, &reading, policy, change),
-            Observation::Failed(error) if error.code.is_unsupported() => {}
-            Observation::Failed(error) => match Cause::named_by(error.code) {
-                Some(cause) => self.raise(now, cause, policy, change),
-                None => self.refused(now, error, policy, change),
-            },
-            Observation::TimedOut { call } => self.missed(now, call, policy, change),
-            Observation::Enumerated { session } => self.enumerated(now, session, policy),
-            Observation::NotEnumerated => self.raise(now, Cause::NotEnumerated, policy, change),
-            Observation::Repaired(evidence) => self.repaired(now, evidence, change),
-            Observation::Quarantine(Some(text)) => {
-                self.raise(now, Cause::Quarantined(text), policy, change)
-            }
-            Observation::Quarantine(None) => self.causes.take_back(CauseKind::Quarantined, change),
         }
     }
 
-    fn xid(
-        &mut self,
-        now: Moment,
-        xid: Xid,
-        scope: Scope,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
-        let times = self.tally.count(xid);
-        let class = xid.class();
-        let suspicion = policy.thresholds().suspicion;
-        let unhealthy = match policy.action(xid) {
+    fn xid(&mut self, xid: Xid, scope: Scope, step: &mut Step) {
+        let times = self.xids.count(xid);
+        let action = step.policy.action(xid);
+        let suspicion = step.policy.thresholds().suspicion;
+        match action {
             XidAction::Ignore => return,
-            XidAction::Event => {
-                self.reads.schedule(now, suspicion);
-                false
+            XidAction::Event => self.reads.schedule(step.now, suspicion),
+            XidAction::RecoveryAction | XidAction::Unhealthy => {
+                self.reads.suspect(step.now, suspicion);
             }
-            XidAction::RecoveryAction => {
-                self.reads.suspect(now, suspicion);
-                let has_field = matches!(self.field, Field::Says(_));
-                !has_field
-                    && matches!(
-                        class,
-                        XidClass::Presumed | XidClass::Fatal | XidClass::Sticky | XidClass::Lost
-                    )
-            }
-            XidAction::Unhealthy => {
-                self.reads.suspect(now, suspicion);
-                true
-            }
-        };
-        change.notices.push(HealthNotice::Xid { xid, scope, times });
-        match class {
-            XidClass::Contained => self.degrade(now, Degradation::ContainedError, true, change),
-            XidClass::Pending => self.row_remap_pending(now, true, policy, change),
+        }
+        step.change.notices.push(HealthNotice::Xid { xid, scope, times });
+        match xid.class() {
+            XidClass::Contained => self.degrade(Degradation::ContainedError, true, step),
+            XidClass::Pending => self.row_remap_pending(true, step),
             _ => {}
         }
-        if unhealthy {
-            self.raise(now, Cause::Xid { xid, scope }, policy, change);
+        let presumed = action == XidAction::RecoveryAction && self.presumes_fatal(xid.class());
+        if action == XidAction::Unhealthy || presumed {
+            self.raise(Cause::Xid { xid, scope }, step);
         }
     }
 
-    /// Takes in the answers of the GPU.
-    fn read(
-        &mut self,
-        now: Moment,
-        reading: &Reading,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
-        self.reads.read(now);
-        self.missed = 0;
+    /// Whether an Xid that is left to the recovery action is fatal because there is none to read.
+    fn presumes_fatal(&self, class: XidClass) -> bool {
+        !matches!(self.recovery_action, RecoveryField::Read(_))
+            && matches!(
+                class,
+                XidClass::Presumed | XidClass::Fatal | XidClass::Sticky | XidClass::Lost
+            )
+    }
+
+    fn poll(&mut self, reading: &Reading, step: &mut Step) {
+        self.read(reading, step);
+        let thresholds = step.policy.thresholds();
+        let poll = PollResult::of(step.now, reading, thresholds);
+        self.causes.polled(&poll, thresholds, &mut step.change);
+    }
+
+    fn read(&mut self, reading: &Reading, step: &mut Step) {
+        self.reads.read(step.now);
+        self.timeouts = 0;
         let mut errors = Vec::new();
         match &reading.recovery_action {
-            Some(Ok(action)) => self.recovery_action_is(now, *action, policy, change),
-            Some(Err(error)) if error.code.is_unsupported() => self.field = Field::Absent,
+            Some(Ok(action)) => self.read_recovery_action(*action, step),
+            Some(Err(error)) if error.code.is_unsupported() => {
+                self.recovery_action = RecoveryField::Unsupported;
+            }
             Some(Err(error)) => errors.push(error),
             None => {}
         }
-        if let Some(RemappedRows { pending, failure }) = reading.remapped_rows {
-            self.row_remap_pending(now, pending, policy, change);
-            if failure {
-                self.raise(now, Cause::RowRemapFailure, policy, change);
-            }
+        if let Some(rows) = reading.remapped_rows {
+            self.read_remapped_rows(rows, step);
         }
         if let Some(fabric) = reading.fabric {
-            self.fabric_is(now, fabric, policy, change);
+            self.read_fabric(fabric, step);
         }
         if let Some(Err(error)) = &reading.probe
             && error.code != ReturnCode::NOT_SUPPORTED
         {
             errors.push(error);
         }
-        self.answered_with(now, &errors, policy, change);
+        self.read_errors(&errors, step);
     }
 
-    /// Takes in the errors of one reading: however many its calls, it counts as one refusal.
-    fn answered_with(
-        &mut self,
-        now: Moment,
-        errors: &[&NvmlError],
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
-        for error in errors {
-            if let Some(cause) = Cause::named_by(error.code) {
-                self.raise(now, cause, policy, change);
-            }
+    /// However many calls of a reading failed, it counts as one failure.
+    fn read_errors(&mut self, errors: &[&NvmlError], step: &mut Step) {
+        for cause in errors.iter().filter_map(|error| Cause::named_by(error.code)) {
+            self.raise(cause, step);
         }
         match errors.iter().find(|error| Cause::named_by(error.code).is_none()) {
-            Some(error) => self.refused(now, (*error).clone(), policy, change),
-            None => self.refused = 0,
+            Some(error) => self.failed((*error).clone(), step),
+            None => self.failures = 0,
         }
     }
 
-    fn recovery_action_is(
-        &mut self,
-        now: Moment,
-        action: RecoveryAction,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
-        self.field = Field::Says(action);
-        let weight = policy.thresholds().weight(action);
-        let degraded = |which| weight == Some(Severity::Degraded) && action == which;
-        self.degrade(
-            now,
-            Degradation::ImexDomain,
-            degraded(RecoveryAction::RecoverImexDomain),
-            change,
-        );
-        self.degrade(now, Degradation::DrainP2p, degraded(RecoveryAction::DrainP2p), change);
-        if weight == Some(Severity::Unhealthy) {
-            self.raise(now, Cause::RecoveryAction(action), policy, change);
+    fn read_recovery_action(&mut self, action: RecoveryAction, step: &mut Step) {
+        self.recovery_action = RecoveryField::Read(action);
+        let severity = step.policy.thresholds().severity(action);
+        let degraded = |which| severity == Some(Severity::Degraded) && action == which;
+        let imex = degraded(RecoveryAction::RecoverImexDomain);
+        self.degrade(Degradation::ImexDomain, imex, step);
+        self.degrade(Degradation::DrainP2p, degraded(RecoveryAction::DrainP2p), step);
+        if severity == Some(Severity::Unhealthy) {
+            self.raise(Cause::RecoveryAction(action), step);
         }
     }
 
-    fn fabric_is(
-        &mut self,
-        now: Moment,
-        fabric: Fabric,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
+    fn read_remapped_rows(&mut self, rows: RemappedRows, step: &mut Step) {
+        self.row_remap_pending(rows.pending, step);
+        if rows.failure {
+            self.raise(Cause::RowRemapFailure, step);
+        }
+    }
+
+    fn read_fabric(&mut self, fabric: Fabric, step: &mut Step) {
         self.fabric = Some(fabric);
-        self.degrade(now, Degradation::FabricBandwidth, fabric.has_degraded_bandwidth(), change);
+        self.degrade(Degradation::FabricBandwidth, fabric.has_degraded_bandwidth(), step);
         let fault = fabric.fault();
-        let bearable = policy.thresholds().fabric == Severity::Degraded;
-        self.degrade(now, Degradation::Fabric, fault.is_some() && bearable, change);
-        if let Some(fault) = fault.filter(|_| !bearable) {
-            self.raise(now, Cause::Fabric(fault), policy, change);
+        let degrades = step.policy.thresholds().fabric == Severity::Degraded;
+        self.degrade(Degradation::Fabric, fault.is_some() && degrades, step);
+        if let Some(fault) = fault.filter(|_| !degrades) {
+            self.raise(Cause::Fabric(fault), step);
         }
     }
 
-    fn row_remap_pending(
-        &mut self,
-        now: Moment,
-        pending: bool,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
-        self.degrade(now, Degradation::RowRemapPending, pending, change);
-        if pending && policy.thresholds().row_remap_pending == Severity::Unhealthy {
-            self.raise(now, Cause::RowRemapPending, policy, change);
+    fn row_remap_pending(&mut self, pending: bool, step: &mut Step) {
+        self.degrade(Degradation::RowRemapPending, pending, step);
+        if pending && step.policy.thresholds().row_remap_pending == Severity::Unhealthy {
+            self.raise(Cause::RowRemapPending, step);
         }
     }
 
-    /// NVML failed in a way that names no state of the GPU: borne a few times, but not under
-    /// suspicion.
-    fn refused(
-        &mut self,
-        now: Moment,
-        error: NvmlError,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
-        self.refused = self.refused.saturating_add(1);
+    fn call_failed(&mut self, error: NvmlError, step: &mut Step) {
+        if error.code.is_unsupported() {
+            return;
+        }
+        match Cause::named_by(error.code) {
+            Some(cause) => self.raise(cause, step),
+            None => self.failed(error, step),
+        }
+    }
+
+    /// Counts a failure that names no state of the GPU. While the GPU is suspect one is enough.
+    fn failed(&mut self, error: NvmlError, step: &mut Step) {
+        self.failures = self.failures.saturating_add(1);
         self.causes.reset_streaks();
-        if self.refused >= policy.thresholds().missed_calls.get() || self.reads.is_suspect(now) {
-            self.raise(now, Cause::NvmlError(error), policy, change);
+        let tolerated = self.failures < step.policy.thresholds().missed_calls.get();
+        if !tolerated || self.reads.is_suspect(step.now) {
+            self.raise(Cause::NvmlError(error), step);
         }
     }
 
-    /// As `refused`; and a GPU that never answered has no credit to use up.
-    fn missed(
-        &mut self,
-        now: Moment,
-        call: &'static str,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
-        self.missed = self.missed.saturating_add(1);
+    /// Counts a deadline that passed. One is enough while the GPU is suspect or if it never
+    /// answered.
+    fn timed_out(&mut self, call: &'static str, step: &mut Step) {
+        self.timeouts = self.timeouts.saturating_add(1);
         self.causes.reset_streaks();
-        let borne =
-            self.missed < policy.thresholds().missed_calls.get() && self.reads.has_answered();
-        if !borne || self.reads.is_suspect(now) {
-            self.raise(now, Cause::NvmlUnresponsive { call }, policy, change);
+        let tolerated = self.timeouts < step.policy.thresholds().missed_calls.get()
+            && self.reads.has_answered();
+        if !tolerated || self.reads.is_suspect(step.now) {
+            self.raise(Cause::NvmlUnresponsive { call }, step);
         }
     }
 
-    fn enumerated(&mut self, now: Moment, session: u64, policy: &HealthPolicy) {
-        let was_gone = self.causes.has(CauseKind::NotEnumerated);
-        if was_gone || self.session != Some(session) {
-            self.causes.returned(now);
+    fn enumerated(&mut self, session: u64, step: &mut Step) {
+        let was_missing = self.causes.has(CauseKind::NotEnumerated);
+        if was_missing || self.session != Some(session) {
+            self.causes.enumerated(step.now);
         }
-        if was_gone {
-            self.causes.repaired(now, RepairEvidence::Reenumerated);
-            self.reads.schedule(now, policy.thresholds().suspicion);
+        if was_missing {
+            self.causes.repaired(step.now, RepairEvidence::Reenumerated);
+            self.reads.schedule(step.now, step.policy.thresholds().suspicion);
         }
         self.session = Some(session);
     }
 
-    fn repaired(&mut self, now: Moment, evidence: RepairEvidence, change: &mut HealthChange) {
-        self.causes.repaired(now, evidence);
-        self.degrade(now, Degradation::ContainedError, false, change);
-        // The driver that is loaded now may be older or newer than the one that was asked.
+    fn repaired(&mut self, evidence: RepairEvidence, step: &mut Step) {
+        self.causes.repaired(step.now, evidence);
+        self.degrade(Degradation::ContainedError, false, step);
+        // The driver that is loaded now may be older or newer than the one that was read.
         if matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::DriverReload) {
-            self.field = Field::Unread;
+            self.recovery_action = RecoveryField::Unread;
         }
     }
 
-    fn raise(
-        &mut self,
-        now: Moment,
-        cause: Cause,
-        policy: &HealthPolicy,
-        change: &mut HealthChange,
-    ) {
-        if policy.counts(&cause) {
-            self.causes.raise(now, cause, policy.thresholds(), change);
+    fn raise(&mut self, cause: Cause, step: &mut Step) {
+        if step.policy.counts(&cause) {
+            self.causes.raise(step.now, cause, step.policy.thresholds(), &mut step.change);
         }
     }
 
-    fn degrade(&mut self, now: Moment, which: Degradation, holds: bool, change: &mut HealthChange) {
-        match (self.degradations.entry(which), holds) {
+    fn degrade(&mut self, which: Degradation, degraded: bool, step: &mut Step) {
+        match (self.degradations.entry(which), degraded) {
             (Entry::Vacant(entry), true) => {
-                entry.insert(now);
-                change.notices.push(HealthNotice::Degraded(which));
+                entry.insert(step.now);
+                step.change.notices.push(HealthNotice::Degraded(which));
             }
             (Entry::Occupied(entry), false) => {
                 entry.remove();
-                change.notices.push(HealthNotice::Restored(which));
+                step.change.notices.push(HealthNotice::Restored(which));
             }
             _ => {}
         }
     }
 
-    /// The causes to persist over a restart, and whether there is evidence of the repair of each.
-    pub(super) fn memory(&self) -> impl Iterator<Item = (&Cause, bool)> {
+    /// The causes to persist, and whether there is evidence of the repair of each.
+    pub(super) fn lasting_causes(&self) -> impl Iterator<Item = (&Cause, bool)> {
         self.causes.lasting()
     }
 
-    /// Holds a remembered cause against the GPU, unless the policy would not raise it today.
+    /// Adds a cause from before a restart, unless the policy would not raise it today.
     pub(super) fn restore(
         &mut self,
         now: Moment,
