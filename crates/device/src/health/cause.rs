@@ -1,5 +1,5 @@
-//! Why a device is Unhealthy: every cause with a word for machines and a line for people, ordered
-//! from the mildest to the worst.
+//! Why a device is Unhealthy: each cause with a label value, a summary and a remedy, ordered from the
+//! mildest to the worst.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,34 +12,34 @@ use super::xid::Xid;
 /// One reason for a device to be Unhealthy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// Somebody outside said so: a person, a node problem detector, a script. The text is theirs.
+    /// Quarantined by a person, a node problem detector or a script; the text is theirs.
     Quarantined(Arc<str>),
-    /// The GPU is not well in its NVLink fabric.
+    /// A fault of the NVLink fabric (`nvmlDeviceGetGpuFabricInfoV`).
     Fabric(FabricFault),
-    /// A memory row waits for a reset to be remapped, and the policy does not want to wait with it
-    /// (`nvmlDeviceGetRemappedRows`, isPending).
+    /// A memory row waits for a reset to be remapped (`nvmlDeviceGetRemappedRows`, isPending), and
+    /// the policy makes that Unhealthy.
     RowRemapPending,
-    /// NVML refuses to answer about this GPU.
+    /// Calls about the GPU fail, several in a row, without naming a state of it.
     NvmlError(NvmlError),
-    /// A call about this GPU does not return.
+    /// A call about the GPU does not return.
     NvmlUnresponsive {
-        /// The call.
+        /// Name of the call.
         call: &'static str,
     },
-    /// Something that hits every GPU of the node.
+    /// A fault that affects every GPU of the node.
     Node(NodeFault),
-    /// The driver reported an error that the policy counts.
+    /// The driver reported an Xid that the policy makes Unhealthy.
     Xid {
         /// Its number.
         xid: Xid,
-        /// What part of the GPU it is in.
+        /// The part of the GPU that is affected.
         scope: Scope,
     },
     /// NVML returned `NVML_ERROR_RESET_REQUIRED`.
     ResetRequired,
-    /// The driver asks for something to be done.
+    /// The driver requires a recovery action.
     RecoveryAction(RecoveryAction),
-    /// The GPU recovered and failed again too often to be believed.
+    /// The GPU recovered and failed again, so many times within the configured window.
     Relapses(u32),
     /// NVML returned `NVML_ERROR_CORRUPTED_INFOROM`.
     InfoRomCorrupted,
@@ -51,7 +51,7 @@ pub enum Cause {
     Lost,
 }
 
-/// What a cause is, without its details: few enough to be a label, ordered from the mildest to the
+/// A cause without its details: few enough to be a label value, ordered from the mildest to the
 /// worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "as the variants of `Cause`")]
@@ -73,7 +73,7 @@ pub enum CauseKind {
 }
 
 impl Cause {
-    /// The state of the GPU that a return code names.
+    /// The cause that a return code names; `None` for a code that names no state of the GPU.
     pub(super) fn named_by(code: ReturnCode) -> Option<Self> {
         match code {
             ReturnCode::GPU_IS_LOST => Some(Self::Lost),
@@ -83,7 +83,7 @@ impl Cause {
         }
     }
 
-    /// What it is, without its details.
+    /// The kind of the cause.
     #[must_use]
     pub fn kind(&self) -> CauseKind {
         match self {
@@ -104,7 +104,7 @@ impl Cause {
         }
     }
 
-    /// What part of the GPU it is in.
+    /// The part of the GPU that is affected.
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
@@ -113,7 +113,7 @@ impl Cause {
         }
     }
 
-    /// A word for machines, one of a fixed set.
+    /// The value in `/status`, logs and labels: that of the kind, or of the fault of the node.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -124,7 +124,7 @@ impl Cause {
 }
 
 impl CauseKind {
-    /// All of them, from the mildest to the worst.
+    /// Every kind, from the mildest to the worst.
     pub const ALL: [Self; 14] = [
         Self::Quarantined,
         Self::Fabric,
@@ -142,7 +142,7 @@ impl CauseKind {
         Self::Lost,
     ];
 
-    /// A word for machines.
+    /// The value in `/status`, logs, labels and the state file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -171,7 +171,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A cause as told without what to do about it.
+/// Displays a cause without its remedy.
 pub struct CauseSummary<'a>(&'a Cause);
 
 impl fmt::Display for CauseSummary<'_> {
@@ -181,7 +181,7 @@ impl fmt::Display for CauseSummary<'_> {
 }
 
 impl Cause {
-    /// What is so, without what to do about it.
+    /// What happened, without the remedy.
     #[must_use]
     pub fn summary(&self) -> CauseSummary<'_> {
         CauseSummary(self)

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::xid::Xid;
 use crate::names::Uuid;
 
-/// Different numbers counted one by one. NVIDIA's catalogue has fewer; a storm of random ones stays
-/// within it.
+/// Numbers counted one by one, to bound memory. NVIDIA's Xid catalogue has fewer.
 const MAX_NUMBERS: usize = 512;
 
 /// Counters of Xids.
@@ -17,7 +16,7 @@ pub(super) struct XidCounts {
 }
 
 impl XidCounts {
-    /// Counts one; says how many of its number there were.
+    /// Counts an Xid; returns how many of its number there were.
     pub(super) fn count(&mut self, xid: Xid) -> u64 {
         let known = self.by_number.len() < MAX_NUMBERS || self.by_number.contains_key(&xid);
         let counter = if known { self.by_number.entry(xid).or_default() } else { &mut self.others };
@@ -34,19 +33,19 @@ impl XidCounts {
     }
 }
 
-/// How often one GPU changed its health since the plugin started. A GPU begins as Healthy, unless
-/// it is remembered otherwise.
+/// How often the health of one GPU changed since the plugin started. A GPU starts as Healthy, unless
+/// it was restored otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Transitions {
     unhealthy: bool,
-    /// How often it became Unhealthy.
+    /// Transitions from Healthy to Unhealthy.
     pub to_unhealthy: u64,
-    /// How often it became Healthy again.
+    /// Transitions from Unhealthy to Healthy.
     pub to_healthy: u64,
 }
 
 impl Transitions {
-    fn is(&mut self, unhealthy: bool) {
+    fn update(&mut self, unhealthy: bool) {
         match (self.unhealthy, unhealthy) {
             (false, true) => self.to_unhealthy = self.to_unhealthy.saturating_add(1),
             (true, false) => self.to_healthy = self.to_healthy.saturating_add(1),
@@ -61,17 +60,17 @@ impl Transitions {
 pub(super) struct AllTransitions(BTreeMap<Uuid, Transitions>);
 
 impl AllTransitions {
-    /// The health that a GPU begins with, which is no transition.
-    pub(super) fn begins(&mut self, gpu: &Uuid, unhealthy: bool) {
+    /// Sets the health that a GPU starts with, which is no transition.
+    pub(super) fn start(&mut self, gpu: &Uuid, unhealthy: bool) {
         self.0.entry(gpu.clone()).or_default().unhealthy = unhealthy;
     }
 
-    /// The health of a GPU as it is now.
-    pub(super) fn is(&mut self, gpu: &Uuid, unhealthy: bool) {
+    /// Counts a transition if the health of a GPU changed.
+    pub(super) fn update(&mut self, gpu: &Uuid, unhealthy: bool) {
         if let Some(known) = self.0.get_mut(gpu) {
-            known.is(unhealthy);
+            known.update(unhealthy);
         } else if unhealthy {
-            self.0.entry(gpu.clone()).or_default().is(unhealthy);
+            self.0.entry(gpu.clone()).or_default().update(unhealthy);
         }
     }
 

@@ -1,21 +1,19 @@
-//! The health verdict: what NVML and people say about each physical GPU goes in as observations
-//! with a moment, and out comes whether its devices are Healthy, and if not, every cause, since
-//! when, and what makes it go away.
+//! Health of GPUs: observations with their time go in, and out comes whether each device is Healthy,
+//! and if not, every cause, since when, and what to do about it.
 //!
 //! ```text
-//!  Xid events, readings, return codes,            causes held, each with its own
-//!  enumerations, quarantine, repairs              rule for going away
+//!  Xid events, readings, return codes,            active causes, each cleared
+//!  enumerations, quarantine, repairs              by a rule of its own
 //!            │                                               │
 //!            ▼                                               ▼
 //!   HealthPolicy ─▶ GpuHealth (one per physical GPU) ──▶ Health of each device on it
 //!            ▲                                               ▲
-//!            └──────── NodeHealth: all GPUs, and the faults that hit every one of them
+//!            └──────── NodeHealth: all GPUs, and the faults that affect all of them
 //! ```
 //!
-//! Three rules hold throughout. The verdict is the worst of its causes, and one cause never hides
-//! or lifts another. What hardware did is over only when the driver says so several polls in a row,
-//! or when there is evidence of a repair: a query that happens to work is neither. And memory is
-//! bounded, whatever NVML sends.
+//! Invariants: a device is Unhealthy as long as one cause is active, and no cause hides or clears
+//! another; a failure of the hardware clears only by several clean polls in a row or by evidence of
+//! repair, never because a single query succeeds; memory is bounded, whatever NVML sends.
 
 mod active_cause;
 mod cause;
@@ -54,4 +52,4 @@ pub use rules::{
 };
 pub use scope::{GpuPart, Scope};
 pub use verdict::GpuHealth;
-pub use xid::{Xid, XidClass};
+pub use xid::Xid;

@@ -1,4 +1,4 @@
-//! The health of all GPUs of the node, and of what they have in common.
+//! The health of all GPUs of the node, and the faults that affect all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::scope::GpuPart;
 use super::verdict::GpuHealth;
 use crate::names::Uuid;
 
-/// Something seen or heard on the node.
+/// Something observed on the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeObservation {
-    /// About one physical GPU. Nothing comes of it if no enumeration has listed the GPU.
+    /// About one physical GPU; ignored if no enumeration has listed the GPU.
     Gpu(Uuid, Observation),
-    /// About every GPU, such as an event that names none, or a call of no GPU in particular that
+    /// About every GPU, such as an event that names none, or a call about no GPU in particular that
     /// does not return.
     EveryGpu(Observation),
     /// NVML was initialised and lists these physical GPUs, and no others. A session is one
@@ -31,19 +31,18 @@ pub enum NodeObservation {
         /// The GPUs for which it gave a handle.
         gpus: BTreeSet<Uuid>,
     },
-    /// What keeps NVML from being used; `None`: nothing. Say so only after the readings of the new
+    /// Why NVML cannot be used; `None`: it can, to be observed only after the readings of the new
     /// session.
     Fault(Option<NodeFault>),
-    /// Which boot and which load of the driver this is.
+    /// The present boot and load of the driver.
     Epoch(Epoch),
-    /// All that is said from outside, by GPU, whether listed or not. A GPU that is not among them
-    /// is free of it.
+    /// The text of each quarantined GPU, whether listed or not. Any other GPU is not quarantined.
     Quarantine(BTreeMap<Uuid, Arc<str>>),
-    /// The GPU is offered no more and nothing holds it.
+    /// The GPU is no longer offered and not in use.
     Forget(Uuid),
 }
 
-/// The health of all GPUs of the node. The one place where it changes is `apply`.
+/// The health of all GPUs of the node.
 #[derive(Debug, Clone, Default)]
 pub struct NodeHealth {
     policy: HealthPolicy,
@@ -56,14 +55,14 @@ pub struct NodeHealth {
 }
 
 impl NodeHealth {
-    /// A node of which nothing is known but this.
+    /// A node without GPUs.
     #[must_use]
     pub fn new(policy: HealthPolicy, epoch: Epoch) -> Self {
         Self { policy, epoch, ..Self::default() }
     }
 
-    /// Recalls what was remembered, as far as it still holds in this boot and load of the driver
-    /// and under this policy. Before the first enumeration.
+    /// Restores persisted causes, as far as they still apply in this boot and load of the driver and
+    /// under this policy. To be called before the first enumeration.
     pub fn restore(&mut self, now: Moment, remembered: &PersistedHealth) -> Vec<PolicyFinding> {
         let evidence = self.epoch.evidence_since(&remembered.epoch);
         if self.epoch.boot == remembered.epoch.boot && self.epoch.driver.is_none() {
@@ -86,7 +85,7 @@ impl NodeHealth {
             }
         }
         for uuid in self.gpus.keys() {
-            self.transitions.begins(uuid, !self.health_of(uuid, GpuPart::Whole).is_healthy());
+            self.transitions.start(uuid, !self.health_of(uuid, GpuPart::Whole).is_healthy());
         }
         findings
     }
@@ -106,8 +105,7 @@ impl NodeHealth {
         }
     }
 
-    /// The health of a device on a physical GPU. A GPU that was never listed is as one that is no
-    /// longer.
+    /// The health of a device on a physical GPU. A GPU that was never listed is NotEnumerated.
     #[must_use]
     pub fn health_of(&self, gpu: &Uuid, device: GpuPart) -> Health {
         let mut reasons: Vec<_> = match self.gpus.get(gpu) {
@@ -128,33 +126,33 @@ impl NodeHealth {
         Health::of(reasons)
     }
 
-    /// The verdicts, by physical GPU, without what they have in common.
+    /// The health of each physical GPU, without faults of the node.
     #[must_use]
     pub fn gpus(&self) -> &BTreeMap<Uuid, GpuHealth> {
         &self.gpus
     }
 
-    /// How often a GPU became Unhealthy, and Healthy again. What befalls a part of it befalls it.
+    /// How often a GPU became Unhealthy and Healthy again; a failure of a part of it counts.
     #[must_use]
     pub fn transitions(&self, gpu: &Uuid) -> Transitions {
         self.transitions.of(gpu)
     }
 
-    /// What keeps NVML from being used, and since when.
+    /// Why NVML cannot be used, and since when.
     #[must_use]
     pub fn fault(&self) -> Option<&(NodeFault, Moment)> {
         self.fault.as_ref()
     }
 
-    /// The policy it judges by.
+    /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> &HealthPolicy {
         &self.policy
     }
 
-    /// Judges by another policy from now on. A cause that no longer counts is over, and a state
-    /// that was borne with and counts now is held against its GPU. An Xid that was let pass is not:
-    /// only those to come are judged by the new rules. Gives what changed, by physical GPU.
+    /// Replaces the policy. A cause that no longer counts is cleared, and a tolerated state that
+    /// counts now becomes a cause. Xids from before are not evaluated again. Returns the changes by
+    /// physical GPU.
     pub fn set_health_policy(
         &mut self,
         now: Moment,
@@ -174,7 +172,7 @@ impl NodeHealth {
         changes
     }
 
-    /// When which GPUs are to be read, beside the polls.
+    /// The GPUs to be read between polls, and when.
     #[must_use]
     pub fn next_readings(&self) -> BTreeMap<Uuid, Moment> {
         let due = |(uuid, gpu): (&Uuid, &GpuHealth)| {
@@ -183,14 +181,14 @@ impl NodeHealth {
         self.gpus.iter().filter_map(due).collect()
     }
 
-    /// Whether a GPU waits for NVML to be initialised anew and to list it.
+    /// Whether a GPU waits for a new initialisation of NVML that lists it.
     #[must_use]
     pub fn needs_enumeration(&self) -> bool {
         self.gpus.values().any(GpuHealth::needs_enumeration)
     }
 
-    /// Takes in what was observed. Gives what changed, by physical GPU; GPUs for which nothing did
-    /// are left out.
+    /// Applies one observation. Returns the changes by physical GPU, without GPUs that did not
+    /// change.
     pub fn apply(
         &mut self,
         now: Moment,
@@ -203,11 +201,11 @@ impl NodeHealth {
             }
             NodeObservation::EveryGpu(observation) => self.each(now, |_| observation.clone()),
             NodeObservation::Enumeration { session, gpus } => self.enumerated(now, session, gpus),
-            NodeObservation::Fault(fault) => self.fault_is(now, fault),
-            NodeObservation::Epoch(epoch) => self.epoch_is(now, epoch),
+            NodeObservation::Fault(fault) => self.set_fault(now, fault),
+            NodeObservation::Epoch(epoch) => self.set_epoch(now, epoch),
             NodeObservation::Quarantine(quarantine) => {
                 self.quarantine = quarantine;
-                self.quarantined(now)
+                self.apply_quarantine(now)
             }
             NodeObservation::Forget(uuid) => {
                 self.gpus.remove(&uuid);
@@ -217,7 +215,7 @@ impl NodeHealth {
         };
         changes.retain(|_, change| !change.is_empty());
         for gpu in changes.keys() {
-            self.transitions.is(gpu, !self.health_of(gpu, GpuPart::Whole).is_healthy());
+            self.transitions.update(gpu, !self.health_of(gpu, GpuPart::Whole).is_healthy());
         }
         changes
     }
@@ -242,29 +240,29 @@ impl NodeHealth {
             self.gpus.entry(uuid.clone()).or_default();
         }
         let listed = |uuid: &Uuid| gpus.contains(uuid);
-        let seen = |uuid: &Uuid| {
+        let observation = |uuid: &Uuid| {
             if listed(uuid) {
                 Observation::Enumerated { session }
             } else {
                 Observation::NotEnumerated
             }
         };
-        let mut changes = self.each(now, seen);
-        // New GPUs may be among those that somebody spoke of already.
-        for (uuid, change) in self.quarantined(now) {
+        let mut changes = self.each(now, observation);
+        // The quarantine may name GPUs that are listed only now.
+        for (uuid, change) in self.apply_quarantine(now) {
             changes.entry(uuid).or_default().merge(change);
         }
         changes
     }
 
-    fn quarantined(&mut self, now: Moment) -> BTreeMap<Uuid, HealthChange> {
+    fn apply_quarantine(&mut self, now: Moment) -> BTreeMap<Uuid, HealthChange> {
         let quarantine = std::mem::take(&mut self.quarantine);
         let changes = self.each(now, |uuid| Observation::Quarantine(quarantine.get(uuid).cloned()));
         self.quarantine = quarantine;
         changes
     }
 
-    fn fault_is(&mut self, now: Moment, fault: Option<NodeFault>) -> BTreeMap<Uuid, HealthChange> {
+    fn set_fault(&mut self, now: Moment, fault: Option<NodeFault>) -> BTreeMap<Uuid, HealthChange> {
         if self.fault.as_ref().map(|(fault, _)| fault) == fault.as_ref() {
             return BTreeMap::new();
         }
@@ -280,10 +278,9 @@ impl NodeHealth {
         self.gpus.keys().map(|uuid| (uuid.clone(), change.clone())).collect()
     }
 
-    fn epoch_is(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, HealthChange> {
+    fn set_epoch(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, HealthChange> {
         let evidence = epoch.evidence_since(&self.epoch);
-        // While no driver is loaded the one before stays in mind: it is what the next is compared
-        // with.
+        // While no driver is loaded, the last one is kept to compare the next one with.
         let driver = epoch.driver.or_else(|| self.epoch.driver.take());
         self.epoch = Epoch { boot: epoch.boot, driver };
         evidence.map_or_else(BTreeMap::new, |evidence| {

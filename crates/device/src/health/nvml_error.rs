@@ -1,4 +1,4 @@
-//! What NVML calls return, as far as it says something about a GPU or the node.
+//! Return codes of NVML, failed calls, and the faults of the node that they show.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,17 +27,16 @@ impl ReturnCode {
     /// `NVML_ERROR_UNKNOWN`.
     pub const UNKNOWN: Self = Self(999);
 
-    /// Whether it says that driver or GPU do not know the question, rather than that the answer
-    /// failed.
+    /// Whether the driver or the GPU does not have what was asked for: INVALID_ARGUMENT,
+    /// NOT_SUPPORTED, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH or DEPRECATED.
     ///
-    /// INVALID_ARGUMENT is among them: it is how a driver answers for a field value that is newer
-    /// than itself.
+    /// INVALID_ARGUMENT is what a driver returns for a field value that is newer than itself.
     #[must_use]
     pub fn is_unsupported(self) -> bool {
         matches!(self.0, 2 | 3 | 13 | 25 | 26)
     }
 
-    /// Its name in nvml.h without `NVML_ERROR_`; the number, where this program does not know it.
+    /// The name in nvml.h without `NVML_ERROR_`; the number if it is not known here.
     #[must_use]
     pub fn name(self) -> Cow<'static, str> {
         Cow::Borrowed(match self.0 {
@@ -69,7 +68,7 @@ impl ReturnCode {
         })
     }
 
-    /// Its meaning in a few words.
+    /// The meaning in a few words.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self.0 {
@@ -106,17 +105,17 @@ impl fmt::Display for ReturnCode {
     }
 }
 
-/// A call of NVML that did not succeed.
+/// An NVML call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[error("{call}: {code}")]
 pub struct NvmlError {
     /// Name of the call, e.g. `nvmlDeviceGetFieldValues`.
     pub call: &'static str,
-    /// What it returned.
+    /// The return code.
     pub code: ReturnCode,
 }
 
-/// What keeps NVML from being used at all.
+/// Why NVML cannot be used at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeFault {
     /// `NVML_ERROR_DRIVER_NOT_LOADED`.
@@ -125,14 +124,14 @@ pub enum NodeFault {
     LibraryMismatch,
     /// `NVML_ERROR_LIBRARY_NOT_FOUND`, or the library could not be opened.
     LibraryNotFound,
-    /// `NVML_ERROR_UNKNOWN`, which is what a process gets that lost its access to the device nodes.
+    /// `NVML_ERROR_UNKNOWN`: a process that lost its access to the device nodes gets it.
     Unknown,
     /// Any other error of a call that is not about one GPU.
     Other(NvmlError),
 }
 
 impl NodeFault {
-    /// The fault that an error of `nvmlInit` or of another call about no GPU in particular shows.
+    /// The fault that an error of `nvmlInit_v2` or of another call that is not about one GPU shows.
     #[must_use]
     pub fn from_error(error: NvmlError) -> Self {
         match error.code {
@@ -144,7 +143,7 @@ impl NodeFault {
         }
     }
 
-    /// A word for machines.
+    /// The value in `/status`, logs and labels.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {

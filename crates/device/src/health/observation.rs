@@ -1,4 +1,4 @@
-//! What goes into a verdict, and what comes out of it as changes.
+//! Observations of a GPU, and the changes of health that they cause.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,53 +11,53 @@ use super::reason::Degradation;
 use super::scope::Scope;
 use super::xid::Xid;
 
-/// Something seen or heard about one physical GPU.
+/// Something observed about one physical GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// An NVML event of type XidCriticalError.
     Xid {
-        /// Its number.
+        /// The number (`eventData`).
         xid: Xid,
-        /// What part of the GPU it is in.
+        /// The part of the GPU that it affects.
         scope: Scope,
     },
     /// Another NVML event.
     Event(EventType),
-    /// The answers of a poll. Only polls count towards recovery.
+    /// The answers to a poll. Only polls count towards recovery.
     Poll(Reading),
-    /// The answers of a read between polls, asked for by `GpuHealth::next_reading`.
+    /// The answers to a read between polls, due by `GpuHealth::next_reading`.
     Reading(Reading),
     /// A call about the GPU, outside of a reading, failed.
     Failed(NvmlError),
-    /// A call about the GPU is past its deadline. Said again for every further deadline that
+    /// A call about the GPU passed its deadline. Observed again for every further deadline that it
     /// passes.
     TimedOut {
-        /// The call.
+        /// Name of the call.
         call: &'static str,
     },
     /// NVML lists the GPU and gave a handle for its UUID.
     Enumerated {
-        /// Which initialisation of NVML this was: any number that differs from the one before.
+        /// The initialisation of NVML: any number that differs from the one before.
         session: u64,
     },
     /// NVML was initialised and does not list the GPU.
     NotEnumerated,
     /// There is evidence of a repair.
     Repaired(RepairEvidence),
-    /// What is said from outside; `None`: nothing any more.
+    /// The GPU is quarantined, with the text of whoever did it; `None`: it is not.
     Quarantine(Option<Arc<str>>),
 }
 
-/// Why a fault may be believed to be over although no query can show it.
+/// Why a failure may be over although no reading shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RepairEvidence {
     /// The node booted.
     NewBoot,
-    /// The driver was loaded anew.
+    /// The driver was loaded again.
     DriverReload,
     /// NVML did not list the UUID, and now does.
     Reenumerated,
-    /// A person says so.
+    /// A person says that it is repaired.
     Manual,
 }
 
@@ -66,40 +66,39 @@ pub enum RepairEvidence {
 pub struct HealthChange {
     /// Causes that are new, or new in their details.
     pub raised: Vec<Cause>,
-    /// Causes that are over.
+    /// Causes that are no longer active.
     pub cleared: Vec<Cause>,
-    /// What people should be told beside the causes.
+    /// What else to report.
     pub notices: Vec<HealthNotice>,
 }
 
-/// Something that people should be told and that changes no health by itself.
+/// Something to report that changes no health by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthNotice {
     /// An Xid that the policy does not ignore.
     Xid {
-        /// Its number.
+        /// The number (`eventData`).
         xid: Xid,
-        /// What part of the GPU it is in.
+        /// The part of the GPU that it affects.
         scope: Scope,
-        /// How many of this number the GPU has had since the plugin started: in a storm, tell a few
-        /// of them.
+        /// Xids of this number on the GPU since the plugin started, for a limit on reports in a storm.
         times: u64,
     },
-    /// The GPU works, but not as it should.
+    /// A degradation began.
     Degraded(Degradation),
-    /// It does so no more.
+    /// A degradation ended.
     Restored(Degradation),
 }
 
 impl HealthChange {
-    /// Adds what came right after it.
+    /// Appends the next change of the same GPU.
     pub fn merge(&mut self, next: Self) {
         self.raised.extend(next.raised);
         self.cleared.extend(next.cleared);
         self.notices.extend(next.notices);
     }
 
-    /// Whether there is nothing in it.
+    /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.raised.is_empty() && self.cleared.is_empty() && self.notices.is_empty()
@@ -136,7 +135,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// All of them.
+    /// Every event type.
     pub const ALL: [Self; 11] = [
         Self::SingleBitEccError,
         Self::DoubleBitEccError,
@@ -151,7 +150,7 @@ impl EventType {
         Self::GpuRecoveryAction,
     ];
 
-    /// Its bit in the mask that NVML takes.
+    /// The bit in the mask of `nvmlDeviceRegisterEvents`.
     #[must_use]
     pub fn bit(self) -> u64 {
         match self {
@@ -169,14 +168,13 @@ impl EventType {
         }
     }
 
-    /// The type with this bit.
+    /// The type with this bit, if it is known here.
     #[must_use]
     pub fn from_bit(bit: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.bit() == bit)
     }
 
-    /// Whether it is a reason to ask the GPU how it is. Corrected errors and a new MIG layout are
-    /// not.
+    /// Whether the GPU is to be read at once. Corrected errors and a new MIG layout are no reason.
     #[must_use]
     pub(super) fn is_alarm(self) -> bool {
         !matches!(

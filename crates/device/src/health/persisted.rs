@@ -1,5 +1,5 @@
-//! What has to outlive the process: causes that no source would state again, with the boot and the
-//! load of the driver that they belong to. Plain values, for the edge to write and read.
+//! Causes that outlive the process because no source would state them again, with the boot and the
+//! load of the driver that they belong to: plain values, written and read by the state file.
 
 use std::collections::BTreeMap;
 
@@ -12,42 +12,42 @@ use super::xid::Xid;
 use crate::gpu::Placement;
 use crate::names::Uuid;
 
-/// Which boot of the node and which load of the driver facts belong to.
+/// A boot of the node and a load of the driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Epoch {
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot: String,
-    /// Any text that changes when the driver is loaded anew; `None` where it cannot be told, or no
-    /// driver is loaded.
+    /// Any text that changes when the driver is loaded again; `None` if it is unknown or no driver is
+    /// loaded.
     pub driver: Option<String>,
 }
 
 /// The causes to persist, by GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PersistedHealth {
-    /// When they were held.
+    /// The boot and the driver under which they were active.
     pub epoch: Epoch,
     /// The causes of each GPU that has any.
     pub gpus: BTreeMap<Uuid, Vec<PersistedCause>>,
 }
 
-/// One remembered cause.
+/// One persisted cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PersistedCause {
     /// `CauseKind::as_str`.
     pub kind: String,
-    /// The Xid, the value of the recovery action, or how often the GPU relapsed.
+    /// The number of the Xid, the value of the recovery action, or the number of relapses.
     pub number: Option<u32>,
-    /// The GPU instance, if it is not the whole GPU.
+    /// The GPU instance; `None`: the whole GPU.
     pub gpu_instance: Option<u32>,
-    /// The compute instance, if it is not the whole GPU instance.
+    /// The compute instance; `None`: the whole GPU instance.
     pub compute_instance: Option<u32>,
-    /// Whether there was evidence of its repair, which clean polls had yet to confirm.
+    /// Whether there was evidence of repair that clean polls had yet to confirm.
     pub repaired: bool,
 }
 
 impl Epoch {
-    /// What became of the node and the driver since an earlier epoch.
+    /// The evidence of repair in going from an earlier epoch to this one.
     pub(super) fn evidence_since(&self, earlier: &Self) -> Option<RepairEvidence> {
         if self.boot != earlier.boot {
             return Some(RepairEvidence::NewBoot);
@@ -83,7 +83,7 @@ impl PersistedCause {
         }
     }
 
-    /// The cause, if this program knows it and would persist it.
+    /// The cause, if this version knows it and would persist it.
     pub(super) fn cause(&self) -> Option<Cause> {
         let scope = match (self.gpu_instance, self.compute_instance) {
             (None, _) => Scope::Gpu,
@@ -113,9 +113,8 @@ impl PersistedCause {
     }
 }
 
-/// Whether a remembered cause is worth recalling after what happened meanwhile. A new boot leaves
-/// none: the scan at the start finds what is still wrong. A new load of the driver leaves those
-/// that it does not repair.
+/// Whether a persisted cause is restored. After a new boot none is: the first readings find what is
+/// still wrong. After a new load of the driver those are that it does not repair.
 pub(super) fn outlives(cause: &Cause, evidence: Option<RepairEvidence>) -> bool {
     match evidence {
         None => true,

@@ -1,4 +1,4 @@
-//! What each Xid does to the health of a GPU: by its class, unless the configuration says
+//! The effect of each Xid and each cause on health: by class, unless the configuration says
 //! otherwise.
 
 use std::collections::BTreeSet;
@@ -13,8 +13,8 @@ use super::xid::{Xid, XidClass};
 /// The Xids that NVIDIA's plugin ignores when nothing is configured.
 const IGNORED_BY_NVIDIA: [Xid; 6] = [Xid(13), Xid(31), Xid(43), Xid(45), Xid(68), Xid(109)];
 
-/// What is watched, and what each Xid does. Later words win: class, `criticalXIDs`, `ignoredXIDs`,
-/// actions, `DP_DISABLE_HEALTHCHECKS`, `DP_ENABLE_HEALTHCHECKS`.
+/// What is checked, and the action of each Xid. In rising precedence: class, `criticalXIDs`,
+/// `ignoredXIDs`, actions, `DP_DISABLE_HEALTHCHECKS`, `DP_ENABLE_HEALTHCHECKS`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HealthPolicy {
     rules: HealthRules,
@@ -22,7 +22,7 @@ pub struct HealthPolicy {
 }
 
 impl HealthPolicy {
-    /// The policy of a file and the environment, and what a person should hear about it.
+    /// The policy of the configuration file and the environment, and the findings about them.
     #[must_use]
     pub fn new(rules: HealthRules, overrides: Overrides) -> (Self, Vec<PolicyFinding>) {
         let mut findings = Vec::new();
@@ -37,21 +37,21 @@ impl HealthPolicy {
         }
         let mut policy = Self { rules, overrides };
         if policy.is_off() {
-            // A GPU that discovery finds missing and back does not latch where nothing is watched.
+            // A GPU that is missing in one enumeration and back in the next is then no relapse.
             policy.rules.thresholds.relapses = None;
         }
         (policy, findings)
     }
 
-    /// What this Xid does.
+    /// The action of an Xid.
     #[must_use]
     pub fn action(&self, xid: Xid) -> XidAction {
         let Overrides { disable, enable } = &self.overrides;
         if enable.names(xid) {
             return XidAction::Unhealthy;
         }
-        // 154 says that the recovery action changed, to NONE as well: only by its own number is it
-        // made a fault.
+        // Xid 154 reports any change of the recovery action, also to NONE: `all` does not make it a
+        // failure, its own number does.
         if enable.all && xid.class() != XidClass::Trigger {
             return XidAction::Unhealthy;
         }
@@ -78,13 +78,13 @@ impl HealthPolicy {
         }
     }
 
-    /// Whether nothing at all is watched, so that readings and events need not be asked for.
+    /// Whether nothing is checked: GPUs need no reading and NVML no registration of events.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.is_xids_only() && self.overrides.enable.xids.is_empty()
     }
 
-    /// The NVML events to register, before the mask of what a GPU supports.
+    /// The NVML events to register, as far as a GPU supports them.
     #[must_use]
     pub fn event_types(&self) -> BTreeSet<EventType> {
         if self.rules.event_types.is_empty() {
@@ -94,15 +94,14 @@ impl HealthPolicy {
         }
     }
 
-    /// The numbers.
+    /// The thresholds.
     #[must_use]
     pub fn thresholds(&self) -> &Thresholds {
         &self.rules.thresholds
     }
 
-    /// Whether a cause counts under this policy. With health checking disabled these are left: what
-    /// somebody outside said, what discovery itself finds missing, and the Xids that were enabled
-    /// by number.
+    /// Whether a cause of this kind is raised. With health checking disabled these are left:
+    /// quarantine, what enumeration finds missing, faults of the node, and Xids enabled by number.
     pub(super) fn counts(&self, cause: &Cause) -> bool {
         match cause.kind() {
             CauseKind::Quarantined
@@ -114,7 +113,7 @@ impl HealthPolicy {
         }
     }
 
-    /// Whether a cause that is held would be held under this self.
+    /// Whether an active cause would be raised under this policy.
     pub(super) fn stands(&self, cause: &Cause) -> bool {
         let thresholds = self.thresholds();
         let counts = self.counts(cause);

@@ -1,25 +1,24 @@
-//! What a GPU answers when it is read: its recovery action, its remapped rows, its NVLink fabric.
+//! One reading of a GPU: recovery action, remapped rows, NVLink fabric, and whether it can be used.
 
 use std::fmt;
 
 use super::nvml_error::{NvmlError, ReturnCode};
 
-/// The answers of a GPU to one round of questions. `None`: not asked. The moment that goes with it
-/// is the one at which the asking began, so that an answer is never taken for newer than it is.
+/// The answers of a GPU to one round of NVML calls; `None`: not called. The time that goes with a
+/// reading is when the round began, so that no answer is taken for newer than it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Field value 230 of `nvmlDeviceGetFieldValues`; each value has its own return code.
     pub recovery_action: Option<Result<RecoveryAction, NvmlError>>,
-    /// `nvmlDeviceGetRemappedRows`, or field values 142 to 145; not asked also where the GPU has
-    /// none.
+    /// `nvmlDeviceGetRemappedRows`, or field values 142 to 145; `None` also if the GPU has none.
     pub remapped_rows: Option<RemappedRows>,
-    /// `nvmlDeviceGetGpuFabricInfoV`; not asked also where the GPU has none.
+    /// `nvmlDeviceGetGpuFabricInfoV`; `None` also if the GPU has none.
     pub fabric: Option<Fabric>,
     /// Whether the GPU can be used: a handle by its UUID, and `nvmlDeviceGetMemoryInfo`.
     pub probe: Option<Result<(), NvmlError>>,
 }
 
-/// Memory rows that the GPU replaced or wants to replace (`nvmlDeviceGetRemappedRows`).
+/// Memory rows that the GPU is to replace by spare ones (`nvmlDeviceGetRemappedRows`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RemappedRows {
     /// isPending: a row waits for a reset.
@@ -28,8 +27,8 @@ pub struct RemappedRows {
     pub failure: bool,
 }
 
-/// What the driver asks for: field value 230 of `nvmlDeviceGetFieldValues`,
-/// `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION` (driver 565 and later; nvml.h,
+/// What the driver requires before the GPU works again: field value 230 of
+/// `nvmlDeviceGetFieldValues`, `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION` (driver 565 and later; nvml.h,
 /// `nvmlDeviceGpuRecoveryAction_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecoveryAction {
@@ -39,7 +38,7 @@ pub enum RecoveryAction {
     GpuReset,
     /// 2: a reboot of the node.
     NodeReboot,
-    /// 3: an end of all peer-to-peer work; then the driver is to be asked again.
+    /// 3: an end of all peer-to-peer work; then the value is to be read again.
     DrainP2p,
     /// 4: an end of all work, then a reset of the GPU.
     DrainAndReset,
@@ -70,8 +69,7 @@ impl RecoveryAction {
         }
     }
 
-    /// Whether a reset of the GPU is what the driver waits for, for which every process has to let
-    /// go of it.
+    /// Whether it is a reset of the GPU, for which every process has to release the GPU.
     #[must_use]
     pub fn requires_reset(self) -> bool {
         matches!(self, Self::GpuReset | Self::DrainAndReset | Self::BusReset)
@@ -112,16 +110,17 @@ impl fmt::Display for RecoveryAction {
     }
 }
 
-/// What `nvmlDeviceGetGpuFabricInfoV` says. On a GPU without a fabric the state is `NotSupported`,
-/// or the call is.
+/// The result of `nvmlDeviceGetGpuFabricInfoV`, on systems with NVSwitch: CUDA does not start on a
+/// GPU that has not joined the fabric. Without a fabric the state is `NotSupported`, or the call
+/// fails with that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fabric {
-    /// How far the GPU has come in joining.
+    /// How far the registration of the GPU is.
     pub state: FabricState,
-    /// With which result, once the state is `Completed`.
+    /// The result of the registration, once the state is `Completed`.
     pub status: ReturnCode,
-    /// Conditions of the links, two bits each and four for the configuration; 0 where the driver
-    /// gives none.
+    /// `healthMask` (nvml.h, `NVML_GPU_FABRIC_HEALTH_MASK_…`): two bits for each condition, four for
+    /// the configuration; 0 if the driver has none.
     pub health_mask: u32,
 }
 
@@ -140,7 +139,8 @@ pub enum FabricState {
     Unknown(u32),
 }
 
-/// Why CUDA would not run, or not well, on a GPU of a fabric. All of them end by themselves.
+/// Why CUDA does not start, or not reliably, on a GPU of a fabric. Each ends without a repair of the
+/// GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FabricFault {
     /// The GPU has not joined, or not yet.
@@ -161,9 +161,8 @@ pub enum FabricFault {
 const TRUE: u32 = 1;
 
 impl Fabric {
-    /// What is wrong, if anything: the first that applies.
-    #[must_use]
-    pub fn fault(&self) -> Option<FabricFault> {
+    /// The fault, if there is one: the first that applies.
+    pub(super) fn fault(&self) -> Option<FabricFault> {
         match self.state {
             FabricState::NotSupported => return None,
             FabricState::Completed => {}
@@ -186,10 +185,9 @@ impl Fabric {
         }
     }
 
-    /// Whether the links run with less than their full bandwidth (health mask, bits 0 and 1): work
-    /// goes on.
-    #[must_use]
-    pub fn has_degraded_bandwidth(&self) -> bool {
+    /// Whether the links run with less than their full bandwidth (health mask, bits 0 and 1). The GPU
+    /// keeps working.
+    pub(super) fn has_degraded_bandwidth(&self) -> bool {
         self.state == FabricState::Completed && self.condition(0)
     }
 

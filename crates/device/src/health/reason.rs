@@ -1,17 +1,17 @@
-//! What is told about a device: Healthy, or Unhealthy with every reason; and the moments that time
-//! is told in.
+//! The health of a device: Healthy or Unhealthy, with the reasons; degradations; and points in time.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::cause::Cause;
 
-/// A point in time, as the time since an origin that the caller chose once.
+/// A point in time, as the time since an origin that the caller chooses once. Not an `Instant`: the
+/// crate has no clock, and tests choose any value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub Duration);
 
 impl Moment {
-    /// So much later.
+    /// The point in time this much later.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(time))
@@ -24,28 +24,28 @@ impl Moment {
     }
 }
 
-/// The health of one device, as the kubelet knows the two words.
+/// The health of one device, in the words of the kubelet's device plugin API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Health {
-    /// Nothing is held against it.
+    /// No cause is active.
     #[default]
     Healthy,
-    /// Something is.
+    /// At least one cause is active.
     Unhealthy(Reasons),
 }
 
-/// All that is held against a device, the worst first. Never empty.
+/// Every active cause that affects a device, the worst first. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reasons(Vec<Reason>);
 
-/// One cause, as it stands.
+/// One active cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// What it is.
+    /// The cause.
     pub cause: Cause,
-    /// Since when; for a remembered cause, since it was recalled.
+    /// Since when; for a restored cause, since this process started.
     pub since: Moment,
-    /// Whether it is known from before this process started.
+    /// Whether it was restored from before this process started.
     pub restored: bool,
 }
 
@@ -56,13 +56,13 @@ impl Health {
         if reasons.is_empty() { Self::Healthy } else { Self::Unhealthy(Reasons(reasons)) }
     }
 
-    /// Whether it is Healthy.
+    /// Whether no cause is active.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         matches!(self, Self::Healthy)
     }
 
-    /// All that is held against it, the worst first.
+    /// The reasons, the worst first; empty if Healthy.
     #[must_use]
     pub fn reasons(&self) -> &[Reason] {
         match self {
@@ -73,15 +73,9 @@ impl Health {
 }
 
 impl Reasons {
-    /// All of them, the worst first.
+    /// The reasons, the worst first.
     pub fn iter(&self) -> std::slice::Iter<'_, Reason> {
         self.0.iter()
-    }
-
-    /// Since when there is any.
-    #[must_use]
-    pub fn since(&self) -> Moment {
-        self.0.iter().map(|reason| reason.since).min().unwrap_or_default()
     }
 }
 
@@ -108,7 +102,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is wrong with a GPU that goes on working: worth a gauge and an Event, no reason to be
+/// What is wrong with a GPU that keeps working: shown in status, metrics and events, no reason to be
 /// Unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Degradation {
@@ -116,18 +110,18 @@ pub enum Degradation {
     RowRemapPending,
     /// A memory error was contained (Xid 94): a reset is due when convenient.
     ContainedError,
-    /// The driver asks for a recovery of the IMEX domain that the GPU is in.
+    /// The recovery action is a recovery of the IMEX domain that the GPU is in.
     ImexDomain,
-    /// The driver asks for an end of peer-to-peer work, which the policy does not count as a fault.
+    /// The recovery action is to drain peer-to-peer work, and the policy tolerates that.
     DrainP2p,
     /// The links of the NVLink fabric run with less than full bandwidth.
     FabricBandwidth,
-    /// The fabric has a fault, which the policy does not count.
+    /// The fabric has a fault, and the policy tolerates that.
     Fabric,
 }
 
 impl Degradation {
-    /// All of them.
+    /// Every degradation.
     pub const ALL: [Self; 6] = [
         Self::RowRemapPending,
         Self::ContainedError,
@@ -137,7 +131,7 @@ impl Degradation {
         Self::Fabric,
     ];
 
-    /// A word for machines.
+    /// The value in `/status`, logs and labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -11,12 +11,12 @@ use super::observation::EventType;
 use super::reading::RecoveryAction;
 use super::xid::{Xid, XidClass};
 
-/// What an Xid does.
+/// The effect of an Xid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum XidAction {
     /// `ignore`: it is counted.
     Ignore,
-    /// `event`: it is counted and told to people.
+    /// `event`: it is counted and reported.
     Event,
     /// `recovery-action`: the driver's recovery action decides; on a driver without one, the class
     /// of the Xid.
@@ -28,9 +28,8 @@ pub enum XidAction {
 impl XidAction {
     const ALL: [Self; 4] = [Self::Ignore, Self::Event, Self::RecoveryAction, Self::Unhealthy];
 
-    /// What an Xid of this class does where nothing is configured.
-    #[must_use]
-    pub fn of_class(class: XidClass) -> Self {
+    /// The action of a class where nothing is configured.
+    pub(super) fn of_class(class: XidClass) -> Self {
         match class {
             XidClass::Info | XidClass::Companion | XidClass::Detail => Self::Ignore,
             XidClass::App | XidClass::Config | XidClass::Pending | XidClass::Contained => {
@@ -75,7 +74,7 @@ impl FromStr for XidAction {
     }
 }
 
-/// Something in the configuration that a person should hear of; it does not keep the plugin from
+/// A problem of the configuration or of the persisted state that does not keep the plugin from
 /// running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyFinding {
@@ -87,18 +86,18 @@ pub enum PolicyFinding {
         /// The token.
         token: String,
     },
-    /// An Xid that the file lists both ways.
+    /// An Xid that the configuration file lists as ignored and as critical.
     #[error("{0} is both in ignoredXIDs and in criticalXIDs; it is ignored")]
     Contradiction(Xid),
-    /// Without XidCriticalError among the event types no Xid is ever seen.
+    /// `eventTypes` without XidCriticalError: no Xid is ever received.
     #[error("eventTypes leaves out XidCriticalError, so no Xid is ever seen")]
     XidsNotRegistered,
-    /// A remembered cause that this program does not know.
+    /// A persisted cause that this version does not know.
     #[error("remembered cause {word:?} of {uuid} is not known; it is left out")]
     UnknownCause {
         /// UUID of the GPU.
         uuid: String,
-        /// The word.
+        /// The value that was read.
         word: String,
     },
 }
@@ -106,7 +105,7 @@ pub enum PolicyFinding {
 /// Which Xids the configuration file makes critical (`criticalXIDs` of NVIDIA's draft).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CriticalXids {
-    /// Not said: each by its class.
+    /// Not configured: each by its class.
     #[default]
     ByClass,
     /// `all`: every Xid, except the ignored ones.
@@ -115,26 +114,26 @@ pub enum CriticalXids {
     Only(BTreeSet<Xid>),
 }
 
-/// What the configuration file says under `health:`.
+/// The section `health` of the configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HealthRules {
     /// `disabled`: no health checking.
     pub disabled: bool,
-    /// `eventTypes`: the NVML events to register; empty: all that bear on health.
+    /// `eventTypes`: the NVML events to register; empty: all of `EventType`.
     pub event_types: BTreeSet<EventType>,
-    /// `ignoredXIDs`: counted and nothing else. `None` and with `CriticalXids::All`: the six of
-    /// NVIDIA's plugin keep what their class says.
+    /// `ignoredXIDs`: counted and nothing else. `None` with `CriticalXids::All`: the six that
+    /// NVIDIA's plugin ignores keep the action of their class.
     pub ignored: Option<BTreeSet<Xid>>,
     /// `criticalXIDs`.
     pub critical: CriticalXids,
-    /// An action for single Xids; wins over both lists.
+    /// Actions of single Xids; above both lists.
     pub actions: BTreeMap<Xid, XidAction>,
-    /// The numbers.
+    /// Thresholds of the rules.
     pub thresholds: Thresholds,
 }
 
-/// What one of the two variables lists: comma-separated, blanks and case do not matter, `all` and
-/// `xids` are the same.
+/// The value of one of the two variables: comma-separated, blanks and case do not matter, `all` and
+/// `xids` mean the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct XidList {
     /// Whether it lists every Xid.
@@ -143,7 +142,8 @@ pub struct XidList {
     pub xids: BTreeSet<Xid>,
 }
 
-/// The two variables. They stand above the configuration file.
+/// `DP_DISABLE_HEALTHCHECKS` and `DP_ENABLE_HEALTHCHECKS`, read as NVIDIA documents them. They
+/// override the configuration file.
 ///
 /// | `DP_DISABLE_HEALTHCHECKS` | `DP_ENABLE_HEALTHCHECKS` | what is watched                                    |
 /// |---------------------------|--------------------------|----------------------------------------------------|
@@ -163,8 +163,8 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// Reads the values of the two variables, an unset one as empty. What cannot be read is left
-    /// out and reported.
+    /// Reads the values of the two variables, an unset one as empty. A token that cannot be read is
+    /// left out and is a finding.
     #[must_use]
     pub fn parse(disable: &str, enable: &str) -> (Self, Vec<PolicyFinding>) {
         let mut findings = Vec::new();
@@ -203,49 +203,50 @@ fn number(token: &str) -> Option<Xid> {
     token.bytes().all(|b| b.is_ascii_digit()).then(|| token.parse().ok().map(Xid)).flatten()
 }
 
-/// What a condition does that may or may not be borne with.
+/// The effect of a condition that may be tolerated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// It is shown; the GPU stays as it is.
+    /// It is a degradation; the GPU stays Healthy.
     Degraded,
-    /// It makes the GPU Unhealthy.
+    /// The GPU is Unhealthy.
     Unhealthy,
 }
 
-/// How many relapses in how long a time are too many.
+/// How many relapses within which time are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelapseLimit {
-    /// So many…
+    /// This many.
     pub count: NonZeroU32,
-    /// …within this time.
+    /// Within this time.
     pub window: Duration,
 }
 
-/// The numbers of the policy.
+/// How often and how long, and the effect of what may be tolerated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Clean polls in a row before a cause is over.
+    /// Clean polls in a row before a cause is cleared.
     pub recovery_polls: NonZeroU32,
-    /// Relapses that latch the verdict until there is evidence of repair; `None`: never.
+    /// Relapses after which the GPU stays Unhealthy until there is evidence of repair; `None`: never.
     pub relapses: Option<RelapseLimit>,
-    /// Calls in a row that fail or do not return before the GPU is Unhealthy for it.
+    /// Calls in a row that fail or pass their deadline before the GPU is Unhealthy by them.
     pub missed_calls: NonZeroU32,
-    /// How long after an alarm the recovery action is read again, since the driver may make up its
-    /// mind late. In this time a read that fails counts at once, and no Xid is over.
+    /// How long a GPU is suspect after an alarm, since the driver may set the recovery action late:
+    /// until then a failed read counts at once and no Xid is cleared.
     pub suspicion: Duration,
-    /// On drivers without the recovery action: a quiet time after which an Xid is over without
-    /// evidence of repair.
+    /// On drivers without a recovery action: the time without an Xid after which it is cleared
+    /// without evidence of repair; `None`: never.
     pub quiet_period: Option<Duration>,
-    /// What a row that waits to be remapped does. NVIDIA: running and new work are not affected.
+    /// Effect of a row that waits to be remapped. NVIDIA's memory error management guide: running
+    /// and new work are not affected.
     pub row_remap_pending: Severity,
-    /// What the driver's wish for an end of peer-to-peer work does.
+    /// Effect of the recovery action to drain peer-to-peer work.
     pub drain_p2p: Severity,
-    /// What a fault of the NVLink fabric does.
+    /// Effect of a fault of the NVLink fabric.
     pub fabric: Severity,
 }
 
 impl Thresholds {
-    /// What a recovery action does to the health of the GPU. A value that nobody knows yet makes it Unhealthy.
+    /// Effect of a recovery action; `None` if it requires nothing. An unknown value is Unhealthy.
     pub(super) fn severity(&self, action: RecoveryAction) -> Option<Severity> {
         match action {
             RecoveryAction::None => None,

@@ -1,13 +1,13 @@
-//! How much of a physical GPU an event concerns, and which devices that hits.
+//! The part of a physical GPU that a failure affects, and the devices that it thereby affects.
 
 use std::fmt;
 
 use crate::gpu::Placement;
 
-/// What part of a physical GPU a fault is in.
+/// The part of a physical GPU that a failure affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// All of it: every replica and every MIG device.
+    /// The whole GPU: every replica and every MIG device.
     Gpu,
     /// One GPU instance, with every compute instance in it.
     GpuInstance(u32),
@@ -15,22 +15,22 @@ pub enum Scope {
     ComputeInstance(Placement),
 }
 
-/// As what a device sits on a physical GPU. Replicas of one device have one place.
+/// The part of a physical GPU that a device is. Replicas of a device are the same part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GpuPart {
-    /// It is the whole GPU.
+    /// The whole GPU.
     Whole,
-    /// It is one MIG device.
+    /// One MIG device.
     MigDevice(Placement),
 }
 
-/// How nvml.h writes "not one in particular" in `gpuInstanceId` and `computeInstanceId` of
-/// `nvmlEventData_t`.
+/// `gpuInstanceId` and `computeInstanceId` of `nvmlEventData_t` when the event is not of one instance
+/// (nvml.h).
 const ANY: u32 = 0xFFFF_FFFF;
 
 impl Scope {
     /// The scope of an event, from `gpuInstanceId` and `computeInstanceId` of `nvmlEventData_t`.
-    /// Each is given only where the event could be traced that far.
+    /// NVML sets each only if it could attribute the event to it.
     #[must_use]
     pub fn from_event(gpu_instance: u32, compute_instance: u32) -> Self {
         match (gpu_instance, compute_instance) {
@@ -42,10 +42,9 @@ impl Scope {
         }
     }
 
-    /// Whether a fault in it is a fault of this device. The whole GPU is hit by a fault in any of
-    /// its parts.
-    #[must_use]
-    pub fn covers(self, device: GpuPart) -> bool {
+    /// Whether a failure with this scope affects the device. The whole GPU is affected by a failure
+    /// of any of its parts.
+    pub(super) fn covers(self, device: GpuPart) -> bool {
         match (self, device) {
             (Self::Gpu, _) | (_, GpuPart::Whole) => true,
             (Self::GpuInstance(id), GpuPart::MigDevice(placement)) => placement.gpu_instance == id,

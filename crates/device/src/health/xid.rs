@@ -1,54 +1,53 @@
-//! Xids: the numbers under which the driver reports errors, and the class of each, which says what
-//! it means for the GPU.
+//! Xids, the numbers under which the driver reports errors: NVIDIA's Xid catalogue, and the class
+//! of each, which is its meaning for the GPU.
 
 use std::fmt;
 
-/// The number of an error report of the driver, as `eventData` of an NVML event of type
-/// `XidCriticalError` gives it.
+/// The number of an error that the driver reports: `eventData` of an NVML event of type
+/// `nvmlEventTypeXidCriticalError`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub u32);
 
-/// What an Xid means for the GPU that it names. NVIDIA's Xid catalogue gives each number an
-/// immediate action (RESTART_APP, RESET_GPU, IGNORE, …); the class is this project's reading of it.
+/// What an Xid means for its GPU. NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) gives
+/// each number an immediate action (RESTART_APP, RESET_GPU, IGNORE, …); the class is this project's
+/// interpretation of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum XidClass {
+pub(super) enum XidClass {
     /// An error of the application: it ends, the GPU is fine (catalogue: RESTART_APP).
     App,
-    /// For the record (catalogue: IGNORE).
+    /// Information only (catalogue: IGNORE).
     Info,
-    /// A mistake in how the node is set up, not in the GPU.
+    /// A mistake in the configuration of the node, no failure of the GPU.
     Config,
-    /// Follows another Xid, which decides.
+    /// Follows another Xid, whose class decides.
     Companion,
-    /// Details to another Xid, which decides.
+    /// Details of another Xid, whose class decides.
     Detail,
-    /// Says that the driver's recovery action changed, to whatever value, NONE included: a reason
-    /// to read it.
+    /// The recovery action changed to any value, also to NONE: it is to be read.
     Trigger,
-    /// The GPU repaired or will repair itself, and goes on working: a row is to be remapped.
+    /// A row is to be remapped at the next reset; until then the GPU keeps working.
     Pending,
-    /// An error of memory that the driver kept to the application that met it.
+    /// A memory error that was contained to the application that met it.
     Contained,
-    /// May or may not be serious: the driver's recovery action decides, and a driver without one is
-    /// believed.
+    /// May or may not be a failure: the recovery action decides; on a driver without one the GPU
+    /// stays Healthy.
     Suspect,
     /// As `Suspect`, but fatal on a driver without the recovery action.
     Presumed,
-    /// Fatal by the catalogue, ignored by NVIDIA's own device plugin: the recovery action decides,
-    /// and on a driver without one the GPU stays as it is, as with NVIDIA's.
+    /// Fatal by the catalogue, ignored by NVIDIA's own device plugin: the recovery action decides;
+    /// on a driver without one the GPU stays Healthy, as with NVIDIA's.
     Disputed,
-    /// The GPU is of no use until it is reset.
+    /// The GPU does not work until it is reset.
     Fatal,
-    /// Not over by a reset: a person or a reboot of the node ends it.
+    /// A reset does not end it: a person or a reboot of the node does.
     Sticky,
     /// The GPU is not on the PCIe bus any more.
     Lost,
 }
 
 impl Xid {
-    /// What the number means for the GPU. A number that is not in the catalogue is a `Suspect`.
-    #[must_use]
-    pub fn class(self) -> XidClass {
+    /// The class of the number; `Suspect` if it is not in the catalogue.
+    pub(super) fn class(self) -> XidClass {
         catalogue(self.0).0
     }
 
@@ -60,9 +59,8 @@ impl Xid {
 }
 
 impl XidClass {
-    /// What a person should do about a GPU that is Unhealthy for such an Xid.
-    #[must_use]
-    pub fn remedy(self) -> &'static str {
+    /// The remedy for a GPU that is Unhealthy by an Xid of this class.
+    pub(super) fn remedy(self) -> &'static str {
         match self {
             Self::Lost => "reboot the node; if it comes again, reseat or replace the GPU",
             Self::Sticky => "repair it and reboot the node, or clear it by hand",

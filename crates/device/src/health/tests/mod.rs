@@ -13,6 +13,7 @@ mod words;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::xid::XidClass;
 use super::*;
 use crate::gpu::Placement;
 
