@@ -192,16 +192,20 @@ impl Cause {
     pub fn remedy(&self) -> Option<&'static str> {
         Some(match self {
             Self::Quarantined(text) if text.trim().is_empty() => {
-                "lift the quarantine to use the GPU"
+                "end the quarantine to use the GPU"
             }
             Self::Quarantined(_) | Self::NvmlError(_) => return None,
-            Self::Fabric(_) => "look at the fabric manager, it ends by itself",
-            Self::RowRemapPending => "reset the GPU, the policy keeps work away until then",
+            Self::Fabric(_) => {
+                "check the fabric manager; the GPU recovers by itself once it has joined the fabric"
+            }
+            Self::RowRemapPending => {
+                "reset the GPU; by configuration it gets no new work until then"
+            }
             Self::NvmlUnresponsive { .. } => "look at the kernel log of the driver",
             Self::Node(fault) => return fault.remedy(),
             Self::Xid { xid, .. } => xid.class().remedy(),
-            Self::ResetRequired => "drain it and reset it",
-            Self::RecoveryAction(_) => "do so to have the GPU back",
+            Self::ResetRequired => "drain the GPU and reset it",
+            Self::RecoveryAction(_) => "do that to make the GPU Healthy again",
             Self::Relapses(_) => "have it repaired, reload the driver, or clear it by hand",
             Self::InfoRomCorrupted => "replace the GPU",
             Self::RowRemapFailure => "the GPU has no spare rows, replace it",
@@ -220,7 +224,7 @@ impl Cause {
                 write!(f, "NVLink fabric: {fault}; CUDA may not start on the GPU")
             }
             Self::RowRemapPending => f.write_str("a memory row waits to be remapped"),
-            Self::NvmlError(error) => write!(f, "NVML refuses to answer about the GPU: {error}"),
+            Self::NvmlError(error) => write!(f, "NVML calls about the GPU fail: {error}"),
             Self::NvmlUnresponsive { call } => {
                 write!(f, "NVML does not answer: {call} did not return in time")
             }

@@ -161,11 +161,11 @@ impl NodeFault {
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::DriverNotLoaded => Some("load it, nothing else is needed"),
+            Self::DriverNotLoaded => Some("load it; nothing else is needed"),
             Self::LibraryMismatch => Some("reload the module or reboot the node"),
             Self::LibraryNotFound => Some("install the driver or mount its libraries"),
             Self::Unknown => {
-                Some("the plugin may have lost access to the device nodes, restart its pod")
+                Some("the plugin may have lost access to the device nodes; restart its pod")
             }
             Self::Other(_) => None,
         }

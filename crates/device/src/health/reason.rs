@@ -155,11 +155,11 @@ impl fmt::Display for Degradation {
                 "a memory error was contained to one application; reset the GPU when convenient"
             }
             Self::ImexDomain => {
-                "the driver asks for a recovery of the IMEX domain; work on this node alone goes on"
+                "the driver asks for a recovery of the IMEX domain; work on this node alone continues"
             }
             Self::DrainP2p => "the driver asks for an end of peer-to-peer work",
             Self::FabricBandwidth => "the NVLink fabric runs with less than full bandwidth",
-            Self::Fabric => "the GPU is not well in its NVLink fabric",
+            Self::Fabric => "the NVLink fabric of the GPU has a fault",
         })
     }
 }

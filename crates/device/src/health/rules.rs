@@ -90,10 +90,10 @@ pub enum PolicyFinding {
     #[error("{0} is both in ignoredXIDs and in criticalXIDs; it is ignored")]
     Contradiction(Xid),
     /// `eventTypes` without XidCriticalError: no Xid is ever received.
-    #[error("eventTypes leaves out XidCriticalError, so no Xid is ever seen")]
+    #[error("eventTypes leaves out XidCriticalError, so no Xid is ever received")]
     XidsNotRegistered,
     /// A persisted cause that this version does not know.
-    #[error("remembered cause {word:?} of {uuid} is not known; it is left out")]
+    #[error("persisted cause {word:?} of {uuid} is not known; it is left out")]
     UnknownCause {
         /// UUID of the GPU.
         uuid: String,

@@ -277,7 +277,7 @@ fn a_remembered_cause_that_makes_no_sense_is_reported_and_left_out() {
     assert_eq!(findings.len(), 3);
     assert_eq!(
         findings[1].to_string(),
-        "remembered cause \"gremlins\" of GPU-a is not known; it is left out"
+        "persisted cause \"gremlins\" of GPU-a is not known; it is left out"
     );
     assert_eq!(words(&node, "GPU-a"), ["lost"]);
 }
