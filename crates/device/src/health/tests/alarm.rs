@@ -5,8 +5,8 @@ use super::*;
 #[test]
 fn xid_154_alone_does_nothing() {
     let mut bench = Bench::after(well());
-    bench.see(xid(154));
-    bench.see(Observation::Reading(well()));
+    bench.observe(xid(154));
+    bench.observe(Observation::Reading(well()));
     bench.poll(&well(), 5);
     assert!(bench.is_healthy());
     assert_eq!(bench.gpu.next_reading(), None);
@@ -16,15 +16,15 @@ fn xid_154_alone_does_nothing() {
 fn a_call_that_does_not_return_counts_after_three_deadlines() {
     let missed = Observation::TimedOut { call: "nvmlDeviceGetMemoryInfo" };
     let mut bench = Bench::after(well());
-    bench.see(missed.clone());
-    bench.see(missed.clone());
+    bench.observe(missed.clone());
+    bench.observe(missed.clone());
     assert!(bench.is_healthy());
     bench.poll(&well(), 1);
-    bench.see(missed.clone());
-    bench.see(missed.clone());
+    bench.observe(missed.clone());
+    bench.observe(missed.clone());
     assert!(bench.is_healthy(), "an answer ends the row");
-    bench.see(missed);
-    assert_eq!(bench.words(), ["nvml_unresponsive"]);
+    bench.observe(missed);
+    assert_eq!(bench.cause_names(), ["nvml_unresponsive"]);
     bench.poll(&well(), 2);
     assert!(bench.is_healthy());
 }
@@ -33,29 +33,29 @@ fn a_call_that_does_not_return_counts_after_three_deadlines() {
 fn a_call_that_does_not_return_counts_at_once_for_a_new_or_suspect_gpu() {
     let missed = Observation::TimedOut { call: "nvmlDeviceGetMemoryInfo" };
     let mut new = Bench { gpu: GpuHealth::default(), policy: HealthPolicy::default(), now: ms(0) };
-    new.see(missed.clone());
-    assert_eq!(new.words(), ["nvml_unresponsive"]);
+    new.observe(missed.clone());
+    assert_eq!(new.cause_names(), ["nvml_unresponsive"]);
     let mut suspect = Bench::after(well());
-    suspect.see(Observation::Event(EventType::GpuRecoveryAction));
-    suspect.see(missed);
-    assert_eq!(suspect.words(), ["nvml_unresponsive"]);
+    suspect.observe(Observation::Event(EventType::GpuRecoveryAction));
+    suspect.observe(missed);
+    assert_eq!(suspect.cause_names(), ["nvml_unresponsive"]);
 }
 
 #[test]
-fn refused_calls_count_after_three_readings_and_end_with_answers() {
+fn failed_calls_count_after_three_readings_and_end_with_answers() {
     let refused =
         Reading { recovery_action: Some(Err(error(999))), probe: Some(Err(error(999))), ..well() };
     let mut bench = Bench::after(well());
     bench.poll(&refused, 2);
     assert!(bench.is_healthy());
     bench.poll(&refused, 1);
-    assert_eq!(bench.words(), ["nvml_error"]);
+    assert_eq!(bench.cause_names(), ["nvml_error"]);
     bench.poll(&well(), 2);
     assert!(bench.is_healthy());
 }
 
 #[test]
-fn what_a_gpu_does_not_have_is_not_held_against_it() {
+fn what_a_gpu_does_not_support_is_no_failure() {
     let bare = Reading {
         recovery_action: Some(Err(error(2))),
         remapped_rows: None,
@@ -63,12 +63,12 @@ fn what_a_gpu_does_not_have_is_not_held_against_it() {
         probe: Some(Err(error(3))),
     };
     let mut bench = Bench::after(bare.clone());
-    bench.see(Observation::Failed(error(3)));
+    bench.observe(Observation::Failed(error(3)));
     bench.poll(&bare, 5);
     assert!(bench.is_healthy());
     assert_eq!(bench.gpu.recovery_action(), None);
-    bench.see(xid(48));
-    bench.see(Observation::Repaired(RepairEvidence::Manual));
+    bench.observe(xid(48));
+    bench.observe(Observation::Repaired(RepairEvidence::Manual));
     bench.poll(&bare, 2);
     assert!(bench.is_healthy());
 }
@@ -77,7 +77,7 @@ fn what_a_gpu_does_not_have_is_not_held_against_it() {
 fn after_an_alarm_the_gpu_is_read_at_once_and_three_times_more() {
     let mut bench = Bench::after(well());
     bench.now = ms(99_999);
-    bench.see(xid(154));
+    bench.observe(xid(154));
     let mut reads = Vec::new();
     while let Some(due) = bench.gpu.next_reading() {
         reads.push(due);
@@ -87,7 +87,7 @@ fn after_an_alarm_the_gpu_is_read_at_once_and_three_times_more() {
 }
 
 #[test]
-fn a_storm_is_counted_and_read_rarely_and_takes_no_memory() {
+fn a_storm_is_counted_and_read_rarely_and_its_memory_is_bounded() {
     let mut bench = Bench::after(well());
     let (mut raised, mut reads) = (0, 0);
     for n in 0..10_000_u32 {
@@ -107,23 +107,23 @@ fn a_storm_is_counted_and_read_rarely_and_takes_no_memory() {
     let counted: u64 = bench.gpu.xids().values().sum::<u64>() + bench.gpu.other_xids();
     assert_eq!(counted, 10_000);
     assert_eq!(bench.gpu.xids().len(), 512);
-    // No device that was hit is spared for it.
+    // Every affected device is Unhealthy all the same.
     let slice = GpuPart::MigDevice(Placement { gpu_instance: 6, compute_instance: 4 });
     assert!(!bench.gpu.health_of(slice).is_healthy());
 }
 
 #[test]
-fn a_driver_that_is_loaded_anew_is_not_believed_before_it_was_asked() {
+fn after_a_driver_reload_the_recovery_action_is_unknown_until_it_is_read() {
     let mut bench = Bench::after(well());
-    bench.see(xid(74));
+    bench.observe(xid(74));
     assert!(bench.is_healthy());
-    bench.see(Observation::Repaired(RepairEvidence::DriverReload));
-    bench.see(xid(74));
-    assert_eq!(bench.words(), ["xid"]);
+    bench.observe(Observation::Repaired(RepairEvidence::DriverReload));
+    bench.observe(xid(74));
+    assert_eq!(bench.cause_names(), ["xid"]);
 }
 
 #[test]
-fn refused_calls_that_are_not_in_a_row_are_borne() {
+fn failed_calls_that_are_not_in_a_row_are_tolerated() {
     let refused = Reading { probe: Some(Err(error(999))), ..well() };
     let mut bench = Bench::after(well());
     for _ in 0..10 {

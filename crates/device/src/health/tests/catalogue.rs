@@ -6,10 +6,10 @@ use super::*;
 /// What became of a GPU after an Xid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
-    /// Healthy, and nobody is told.
+    /// Healthy, and not reported.
     Silent,
-    /// Healthy, and people are told.
-    Told,
+    /// Healthy, and reported.
+    Reported,
     /// Unhealthy.
     Unhealthy,
 }
@@ -18,72 +18,87 @@ use XidClass::*;
 
 /// Numbers; class; with the recovery action (which is none); without it.
 const TABLE: &[(&[u32], XidClass, Then, Then)] = &[
-    (&[8, 11, 13, 25, 31, 32], App, Told, Told),
+    (&[8, 11, 13, 25, 31, 32], App, Reported, Reported),
     (&[14, 37, 38, 43, 44], Info, Silent, Silent),
-    (&[39, 40, 41, 70, 71, 72, 75, 76, 77, 85], App, Told, Told),
-    (&[126, 127, 128, 129, 130, 131, 132, 133, 134, 135], App, Told, Told),
+    (&[39, 40, 41, 70, 71, 72, 75, 76, 77, 85], App, Reported, Reported),
+    (&[126, 127, 128, 129, 130, 131, 132, 133, 134, 135], App, Reported, Reported),
     (&[45], Companion, Silent, Silent),
     (&[46, 48], Fatal, Unhealthy, Unhealthy),
     (&[54], Sticky, Unhealthy, Unhealthy),
-    (&[60], App, Told, Told),
+    (&[60], App, Reported, Reported),
     (&[62], Fatal, Unhealthy, Unhealthy),
-    (&[63], Pending, Told, Told),
+    (&[63], Pending, Reported, Reported),
     (&[64], Fatal, Unhealthy, Unhealthy),
     (&[66, 67], Info, Silent, Silent),
-    (&[68, 69], App, Told, Told),
-    (&[74], Presumed, Told, Unhealthy),
-    (&[78], Config, Told, Told),
+    (&[68, 69], App, Reported, Reported),
+    (&[74], Presumed, Reported, Unhealthy),
+    (&[78], Config, Reported, Reported),
     (&[79], Lost, Unhealthy, Unhealthy),
-    (&[80, 82, 99, 100, 101, 102, 103, 104, 105], App, Told, Told),
-    (&[83, 84, 88, 89, 96, 97, 98, 86], App, Told, Told),
+    (&[80, 82, 99, 100, 101, 102, 103, 104, 105], App, Reported, Reported),
+    (&[83, 84, 88, 89, 96, 97, 98, 86], App, Reported, Reported),
     (&[92, 93], Info, Silent, Silent),
-    (&[94], Contained, Told, Told),
+    (&[94], Contained, Reported, Reported),
     (&[95], Fatal, Unhealthy, Unhealthy),
     (&[106, 107], Info, Silent, Silent),
-    (&[109], Disputed, Told, Told),
+    (&[109], Disputed, Reported, Reported),
     (&[110, 119, 120], Fatal, Unhealthy, Unhealthy),
     (&[121], Info, Silent, Silent),
-    (&[123], Suspect, Told, Told),
+    (&[123], Suspect, Reported, Reported),
     (&[136], Fatal, Unhealthy, Unhealthy),
-    (&[137, 139], App, Told, Told),
+    (&[137, 139], App, Reported, Reported),
     (&[140], Fatal, Unhealthy, Unhealthy),
-    (&[141], App, Told, Told),
-    (&[142], Suspect, Told, Told),
+    (&[141], App, Reported, Reported),
+    (&[142], Suspect, Reported, Reported),
     (&[143], Fatal, Unhealthy, Unhealthy),
-    (&[144, 145, 146, 147, 148, 149, 150], Suspect, Told, Told),
+    (&[144, 145, 146, 147, 148, 149, 150], Suspect, Reported, Reported),
     (&[151], Sticky, Unhealthy, Unhealthy),
     (&[152, 153], Info, Silent, Silent),
-    (&[154], Trigger, Told, Told),
+    (&[154], Trigger, Reported, Reported),
     (&[155], Fatal, Unhealthy, Unhealthy),
-    (&[156], Presumed, Told, Unhealthy),
-    (&[157], Suspect, Told, Told),
+    (&[156], Presumed, Reported, Unhealthy),
+    (&[157], Suspect, Reported, Reported),
     (&[158], Fatal, Unhealthy, Unhealthy),
-    (&[159], Suspect, Told, Told),
+    (&[159], Suspect, Reported, Reported),
     (&[160, 161, 162, 163, 164], Info, Silent, Silent),
-    (&[165, 166], Suspect, Told, Told),
+    (&[165, 166], Suspect, Reported, Reported),
     (&[167], Fatal, Unhealthy, Unhealthy),
-    (&[168], Suspect, Told, Told),
+    (&[168], Suspect, Reported, Reported),
     (&[169], Fatal, Unhealthy, Unhealthy),
-    (&[170], Suspect, Told, Told),
+    (&[170], Suspect, Reported, Reported),
     (&[171, 172], Detail, Silent, Silent),
     // Unused in the catalogue, and beyond it.
     (
         &[1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24],
         Suspect,
-        Told,
-        Told,
+        Reported,
+        Reported,
     ),
-    (&[26, 27, 28, 29, 30, 33, 34, 35, 36, 42, 47, 49, 50, 51, 52, 53, 55], Suspect, Told, Told),
-    (&[56, 57, 58, 59, 61, 65, 73, 81, 87, 90, 91, 108, 111, 112, 113, 114], Suspect, Told, Told),
-    (&[115, 116, 117, 118, 122, 124, 125, 138, 0, 173, 1000, u32::MAX], Suspect, Told, Told),
+    (
+        &[26, 27, 28, 29, 30, 33, 34, 35, 36, 42, 47, 49, 50, 51, 52, 53, 55],
+        Suspect,
+        Reported,
+        Reported,
+    ),
+    (
+        &[56, 57, 58, 59, 61, 65, 73, 81, 87, 90, 91, 108, 111, 112, 113, 114],
+        Suspect,
+        Reported,
+        Reported,
+    ),
+    (
+        &[115, 116, 117, 118, 122, 124, 125, 138, 0, 173, 1000, u32::MAX],
+        Suspect,
+        Reported,
+        Reported,
+    ),
 ];
 
 fn after(first: Reading, number: u32) -> Then {
     let mut bench = Bench::after(first);
-    let change = bench.see(xid(number));
+    let change = bench.observe(xid(number));
     match (bench.is_healthy(), change.notices.is_empty()) {
         (false, _) => Unhealthy,
-        (true, false) => Told,
+        (true, false) => Reported,
         (true, true) => Silent,
     }
 }
@@ -127,10 +142,10 @@ fn only_what_is_not_in_the_catalogue_is_said_not_to_be() {
 fn a_suspect_is_unhealthy_as_soon_as_the_driver_asks_for_something() {
     for number in [74, 109, 123, 144, 154, 156, 7, 4711] {
         let mut bench = Bench::after(well());
-        bench.see(xid(number));
+        bench.observe(xid(number));
         assert_eq!(bench.gpu.next_reading(), Some(bench.now), "Xid {number}: it is read at once");
-        bench.see(Observation::Reading(asks_for(RecoveryAction::GpuReset)));
-        assert_eq!(bench.words(), ["recovery_action"], "Xid {number}");
+        bench.observe(Observation::Reading(asks_for(RecoveryAction::GpuReset)));
+        assert_eq!(bench.cause_names(), ["recovery_action"], "Xid {number}");
     }
 }
 
@@ -139,10 +154,10 @@ fn a_suspect_whose_recovery_action_cannot_be_read_is_unhealthy() {
     for number in [74, 109, 154, 4711] {
         let mut bench = Bench::after(well());
         let unreadable = Reading { recovery_action: Some(Err(error(999))), ..well() };
-        bench.see(Observation::Reading(unreadable.clone()));
-        assert!(bench.is_healthy(), "without an alarm one failure is borne");
-        bench.see(xid(number));
-        bench.see(Observation::Reading(unreadable));
-        assert_eq!(bench.words(), ["nvml_error"], "Xid {number}");
+        bench.observe(Observation::Reading(unreadable.clone()));
+        assert!(bench.is_healthy(), "without an alarm one failure is tolerated");
+        bench.observe(xid(number));
+        bench.observe(Observation::Reading(unreadable));
+        assert_eq!(bench.cause_names(), ["nvml_error"], "Xid {number}");
     }
 }

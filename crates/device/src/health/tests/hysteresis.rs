@@ -1,9 +1,9 @@
-//! How recovery is held back: polls in a row, stale facts, relapses.
+//! How recovery is active back: polls in a row, stale facts, relapses.
 
 use super::*;
 
 #[test]
-fn the_row_of_clean_polls_is_broken_by_anything_that_failed() {
+fn any_failure_starts_the_row_of_clean_polls_again() {
     let unreadable = Reading { recovery_action: Some(Err(error(999))), ..well() };
     let no_probe = Reading { probe: None, ..well() };
     let failed_probe = Reading { probe: Some(Err(error(10))), ..well() };
@@ -17,10 +17,10 @@ fn the_row_of_clean_polls_is_broken_by_anything_that_failed() {
         xid(48),
     ] {
         let mut bench = Bench::after(well());
-        bench.see(xid(48));
+        bench.observe(xid(48));
         bench.poll(&well(), 1);
         bench.now = bench.now.after(Duration::from_secs(9));
-        bench.see(between.clone());
+        bench.observe(between.clone());
         bench.poll(&well(), 1);
         assert!(!bench.is_healthy(), "{between:?}");
         bench.poll(&well(), 1);
@@ -31,19 +31,19 @@ fn the_row_of_clean_polls_is_broken_by_anything_that_failed() {
 #[test]
 fn reads_between_polls_do_not_count_towards_recovery() {
     let mut bench = Bench::after(well());
-    bench.see(xid(48));
+    bench.observe(xid(48));
     for _ in 0..100 {
         bench.now = bench.now.after(Duration::from_secs(1));
-        bench.see(Observation::Reading(well()));
+        bench.observe(Observation::Reading(well()));
     }
     assert!(!bench.is_healthy());
 }
 
 #[test]
-fn a_poll_that_began_before_the_xid_does_not_speak_for_it() {
+fn a_poll_that_began_before_the_xid_does_not_count() {
     let mut bench = Bench::after(well());
     bench.now = ms(60_000);
-    bench.see(xid(48));
+    bench.observe(xid(48));
     for began in [50_000, 59_000, 60_001] {
         bench.gpu.apply(ms(began), Observation::Poll(well()), &bench.policy);
     }
@@ -56,7 +56,7 @@ fn a_poll_that_began_before_the_xid_does_not_speak_for_it() {
 #[test]
 fn with_quick_polls_an_xid_lasts_as_long_as_the_suspicion() {
     let mut bench = Bench::after(well());
-    bench.see(xid(48));
+    bench.observe(xid(48));
     let began = bench.now;
     for _ in 0..49 {
         bench.now = bench.now.after(Duration::from_millis(100));
@@ -71,27 +71,27 @@ fn with_quick_polls_an_xid_lasts_as_long_as_the_suspicion() {
 #[test]
 fn evidence_of_repair_is_void_when_the_xid_comes_again() {
     let mut bench = Bench::after(well_without_field());
-    bench.see(xid(48));
-    bench.see(Observation::Repaired(RepairEvidence::DriverReload));
-    bench.see(xid(48));
+    bench.observe(xid(48));
+    bench.observe(Observation::Repaired(RepairEvidence::DriverReload));
+    bench.observe(xid(48));
     bench.poll(&well_without_field(), 10);
     assert!(!bench.is_healthy());
 }
 
 #[test]
-fn too_many_relapses_latch_the_verdict_until_evidence_of_repair() {
+fn too_many_relapses_stay_until_evidence_of_repair() {
     for (evidence, ends) in EVIDENCE.into_iter().zip([true, true, false, true]) {
         let mut bench = Bench::after(well());
         for relapse in 0..3 {
-            bench.see(xid(48));
+            bench.observe(xid(48));
             bench.poll(&well(), 2);
             assert!(bench.is_healthy(), "{relapse}");
         }
-        bench.see(xid(48));
-        assert_eq!(bench.words(), ["relapses", "xid"]);
+        bench.observe(xid(48));
+        assert_eq!(bench.cause_names(), ["relapses", "xid"]);
         bench.poll(&well(), 100);
-        assert_eq!(bench.words(), ["relapses"]);
-        bench.see(Observation::Repaired(evidence));
+        assert_eq!(bench.cause_names(), ["relapses"]);
+        bench.observe(Observation::Repaired(evidence));
         bench.poll(&well(), 2);
         assert_eq!(bench.is_healthy(), ends, "{evidence:?}");
     }
@@ -101,7 +101,7 @@ fn too_many_relapses_latch_the_verdict_until_evidence_of_repair() {
 fn relapses_far_apart_do_not_latch() {
     let mut bench = Bench::after(well());
     for _ in 0..20 {
-        bench.see(xid(48));
+        bench.observe(xid(48));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
         bench.now = bench.now.after(Duration::from_secs(1801));
@@ -121,18 +121,18 @@ fn only_failures_of_the_gpu_itself_are_relapses() {
     let mut bench = Bench::after(well());
     for _ in 0..20 {
         bench.poll(&joining, 1);
-        bench.see(Observation::Quarantine(Some("x".into())));
-        bench.see(Observation::Quarantine(None));
+        bench.observe(Observation::Quarantine(Some("x".into())));
+        bench.observe(Observation::Quarantine(None));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
     }
 }
 
 #[test]
-fn evidence_from_before_the_xid_does_not_speak_for_it() {
+fn evidence_from_before_the_xid_does_not_count() {
     let mut bench = Bench::after(well_without_field());
     bench.now = ms(60_000);
-    bench.see(xid(48));
+    bench.observe(xid(48));
     bench.gpu.apply(ms(59_000), Observation::Repaired(RepairEvidence::DriverReload), &bench.policy);
     bench.poll(&well_without_field(), 5);
     assert!(!bench.is_healthy());
@@ -143,9 +143,9 @@ fn an_incident_of_many_causes_is_one_relapse() {
     let mut bench = Bench::after(well());
     for _ in 0..3 {
         for number in [48, 62, 95] {
-            bench.see(xid(number));
+            bench.observe(xid(number));
         }
-        bench.see(Observation::Failed(error(16)));
+        bench.observe(Observation::Failed(error(16)));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
     }
@@ -155,11 +155,11 @@ fn an_incident_of_many_causes_is_one_relapse() {
 fn a_repair_wipes_the_relapses_so_far() {
     let mut bench = Bench::after(well());
     for _ in 0..20 {
-        bench.see(xid(48));
+        bench.observe(xid(48));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
-        bench.see(xid(48));
-        bench.see(Observation::Repaired(RepairEvidence::Manual));
+        bench.observe(xid(48));
+        bench.observe(Observation::Repaired(RepairEvidence::Manual));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
     }

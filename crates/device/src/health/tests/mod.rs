@@ -1,14 +1,14 @@
-//! Tests of the health verdict, by what they claim.
+//! Tests of health, by what they claim.
 
 mod alarm;
 mod catalogue;
+mod clear_rules;
 mod hysteresis;
-mod judging;
 mod node;
 mod policy;
+mod policy_change;
 mod properties;
-mod rules;
-mod words;
+mod texts;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -80,13 +80,13 @@ impl Bench {
 
     fn with(policy: HealthPolicy, first: Reading) -> Self {
         let mut bench = Self { gpu: GpuHealth::default(), policy, now: ms(0) };
-        bench.see(Observation::Enumerated { session: 1 });
+        bench.observe(Observation::Enumerated { session: 1 });
         bench.poll(&first, 1);
         bench
     }
 
     /// A millisecond later.
-    fn see(&mut self, observation: Observation) -> HealthChange {
+    fn observe(&mut self, observation: Observation) -> HealthChange {
         self.now = self.now.after(Duration::from_millis(1));
         self.gpu.apply(self.now, observation, &self.policy)
     }
@@ -102,8 +102,8 @@ impl Bench {
         self.gpu.health_of(GpuPart::Whole).is_healthy()
     }
 
-    /// The words of all causes, the worst first.
-    fn words(&self) -> Vec<&'static str> {
+    /// The values of all causes, the worst first.
+    fn cause_names(&self) -> Vec<&'static str> {
         self.gpu
             .health_of(GpuPart::Whole)
             .reasons()

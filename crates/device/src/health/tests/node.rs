@@ -38,7 +38,7 @@ fn polls(node: &mut NodeHealth, from: u64, reading: &Reading, times: u64) {
     }
 }
 
-fn words(node: &NodeHealth, gpu: &str) -> Vec<&'static str> {
+fn cause_names(node: &NodeHealth, gpu: &str) -> Vec<&'static str> {
     node.health_of(&uuid(gpu), GpuPart::Whole)
         .reasons()
         .iter()
@@ -51,8 +51,8 @@ fn one_gpu_fails_and_the_other_does_not() {
     let mut node = node(well());
     let changes = node.apply(ms(2), on("GPU-a", xid(48)));
     assert_eq!(changes.keys().collect::<Vec<_>>(), [&uuid("GPU-a")]);
-    assert_eq!(words(&node, "GPU-a"), ["xid"]);
-    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-a"), ["xid"]);
+    assert_eq!(cause_names(&node, "GPU-b"), Vec::<&str>::new());
     assert_eq!(node.next_readings().keys().collect::<Vec<_>>(), [&uuid("GPU-a")]);
 }
 
@@ -71,9 +71,9 @@ fn an_xid_with_a_place_hits_the_slices_there() {
 }
 
 #[test]
-fn a_gpu_that_nobody_listed_is_not_healthy_and_not_made_up() {
+fn a_gpu_that_nobody_listed_is_not_healthy_and_not_added() {
     let mut node = node(well());
-    assert_eq!(words(&node, "GPU-z"), ["not_enumerated"]);
+    assert_eq!(cause_names(&node, "GPU-z"), ["not_enumerated"]);
     assert!(node.apply(ms(2), on("GPU-z", xid(48))).is_empty());
     assert_eq!(node.gpus().len(), 2);
 }
@@ -82,12 +82,12 @@ fn a_gpu_that_nobody_listed_is_not_healthy_and_not_made_up() {
 fn a_gpu_that_is_listed_no_more_is_unhealthy_until_it_returns_or_is_forgotten() {
     let mut node = node(well());
     node.apply(ms(2), enumeration(2, &["GPU-a", "GPU-c"]));
-    assert_eq!(words(&node, "GPU-b"), ["not_enumerated"]);
-    assert_eq!(words(&node, "GPU-c"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-b"), ["not_enumerated"]);
+    assert_eq!(cause_names(&node, "GPU-c"), Vec::<&str>::new());
     assert!(node.needs_enumeration());
     node.apply(ms(3), enumeration(3, &["GPU-a", "GPU-b"]));
     polls(&mut node, 3, &well(), 2);
-    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-b"), Vec::<&str>::new());
     node.apply(ms(60_000), NodeObservation::Forget(uuid("GPU-c")));
     assert_eq!(node.gpus().len(), 2);
 }
@@ -98,14 +98,14 @@ fn a_fault_of_the_node_hits_all_and_goes_when_it_goes() {
     let changes = node.apply(ms(2), NodeObservation::Fault(Some(NodeFault::DriverNotLoaded)));
     assert_eq!(changes.len(), 2);
     assert!(node.apply(ms(3), NodeObservation::Fault(Some(NodeFault::DriverNotLoaded))).is_empty());
-    assert_eq!(words(&node, "GPU-a"), ["driver_not_loaded"]);
+    assert_eq!(cause_names(&node, "GPU-a"), ["driver_not_loaded"]);
     node.apply(ms(4), NodeObservation::Fault(Some(NodeFault::LibraryMismatch)));
-    assert_eq!(words(&node, "GPU-b"), ["library_mismatch"]);
+    assert_eq!(cause_names(&node, "GPU-b"), ["library_mismatch"]);
     node.apply(ms(5), on("GPU-a", xid(48)));
     let changes = node.apply(ms(6), NodeObservation::Fault(None));
     assert_eq!(changes[&uuid("GPU-b")].cleared, [Cause::Node(NodeFault::LibraryMismatch)]);
-    assert_eq!(words(&node, "GPU-a"), ["xid"]);
-    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-a"), ["xid"]);
+    assert_eq!(cause_names(&node, "GPU-b"), Vec::<&str>::new());
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn a_quarantine_may_come_before_its_gpu() {
     let changes = node.apply(ms(3), enumeration(2, &["GPU-a", "GPU-b", "GPU-c"]));
     assert_eq!(changes[&uuid("GPU-c")].raised, [Cause::Quarantined("bent".into())]);
     node.apply(ms(4), NodeObservation::Quarantine(BTreeMap::new()));
-    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
-    assert_eq!(words(&node, "GPU-c"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-b"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-c"), Vec::<&str>::new());
 }
 
 #[test]
@@ -129,14 +129,14 @@ fn a_new_load_of_the_driver_is_evidence_of_repair() {
     node.apply(ms(3), NodeObservation::Epoch(Epoch { driver: None, ..epoch("boot-1", "") }));
     node.apply(ms(4), NodeObservation::Epoch(epoch("boot-1", "load-1")));
     polls(&mut node, 4, &well_without_field(), 5);
-    assert_eq!(words(&node, "GPU-a"), ["xid"], "it is the same load");
+    assert_eq!(cause_names(&node, "GPU-a"), ["xid"], "it is the same load");
     node.apply(ms(60_000), NodeObservation::Epoch(Epoch { driver: None, ..epoch("boot-1", "") }));
     node.apply(ms(60_001), NodeObservation::Epoch(epoch("boot-1", "load-2")));
     polls(&mut node, 60_001, &well_without_field(), 2);
-    assert_eq!(words(&node, "GPU-a"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-a"), Vec::<&str>::new());
 }
 
-/// A node whose GPU-a has every lasting cause, and what its next process recalls.
+/// A node whose GPU-a has every lasting cause, and what its next process restores.
 fn restarted(epoch: Epoch) -> NodeHealth {
     let mut node = node(well_without_field());
     let failure = Reading {
@@ -180,8 +180,8 @@ fn a_restart_keeps_what_no_source_would_state_again() {
         "xid",
         "xid",
     ];
-    assert_eq!(words(&node, "GPU-a"), expected);
-    assert_eq!(words(&node, "GPU-b"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-a"), expected);
+    assert_eq!(cause_names(&node, "GPU-b"), Vec::<&str>::new());
     let health = node.health_of(&uuid("GPU-a"), GpuPart::Whole);
     assert!(health.reasons().iter().all(|reason| reason.restored));
     let again = node.persist();
@@ -190,7 +190,7 @@ fn a_restart_keeps_what_no_source_would_state_again() {
     assert_eq!(third.persist().gpus[&uuid("GPU-a")].len(), expected.len());
     // The GPU was listed, so what was lost is back; the rest waits for repair.
     polls(&mut node, 2, &well_without_field(), 50);
-    assert_eq!(words(&node, "GPU-a").len(), 8);
+    assert_eq!(cause_names(&node, "GPU-a").len(), 8);
     let mut slices = (0..2).map(|compute_instance| {
         let slice = GpuPart::MigDevice(Placement { gpu_instance: 2, compute_instance });
         node.health_of(&uuid("GPU-a"), slice).reasons().len()
@@ -207,31 +207,31 @@ fn a_restart_with_a_broken_gpu_keeps_it_unhealthy_until_it_is_clean() {
         next.restore(ms(0), &node.persist());
         next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
         polls(&mut next, 2, &first, 1);
-        assert_eq!(words(&next, "GPU-a"), ["xid"]);
+        assert_eq!(cause_names(&next, "GPU-a"), ["xid"]);
         polls(&mut next, 10_002, &first, 10);
-        assert_eq!(words(&next, "GPU-a").is_empty(), recovers);
+        assert_eq!(cause_names(&next, "GPU-a").is_empty(), recovers);
     }
 }
 
 #[test]
 fn a_boot_forgets_all_and_a_new_load_of_the_driver_what_it_repairs() {
     let node = restarted(epoch("boot-2", "load-1"));
-    assert_eq!(words(&node, "GPU-a"), Vec::<&str>::new());
+    assert_eq!(cause_names(&node, "GPU-a"), Vec::<&str>::new());
     let node = restarted(epoch("boot-1", "load-2"));
-    assert_eq!(words(&node, "GPU-a"), ["lost", "xid", "xid"]);
+    assert_eq!(cause_names(&node, "GPU-a"), ["lost", "xid", "xid"]);
 }
 
 #[test]
-fn a_driver_that_loads_after_the_restart_is_compared_with_the_remembered_one() {
+fn a_driver_that_loads_after_the_restart_is_compared_with_the_persisted_one() {
     let mut node = restarted(Epoch { driver: None, ..epoch("boot-1", "") });
-    assert_eq!(words(&node, "GPU-a").len(), 10);
+    assert_eq!(cause_names(&node, "GPU-a").len(), 10);
     node.apply(ms(2), NodeObservation::Epoch(epoch("boot-1", "load-2")));
     polls(&mut node, 2, &well_without_field(), 2);
-    assert_eq!(words(&node, "GPU-a"), ["xid"], "Xid 54 is not repaired by a driver");
+    assert_eq!(cause_names(&node, "GPU-a"), ["xid"], "Xid 54 is not repaired by a driver");
 }
 
 #[test]
-fn a_verdict_that_latched_stays_latched() {
+fn relapses_stay_over_a_restart() {
     let mut first = node(well());
     let mut now = 2;
     for _ in 0..4 {
@@ -239,16 +239,16 @@ fn a_verdict_that_latched_stays_latched() {
         polls(&mut first, now, &well(), 2);
         now += 20_001;
     }
-    assert_eq!(words(&first, "GPU-a"), ["relapses"]);
+    assert_eq!(cause_names(&first, "GPU-a"), ["relapses"]);
     let mut next = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
     next.restore(ms(0), &first.persist());
     next.apply(ms(1), enumeration(1, &["GPU-a"]));
     polls(&mut next, 2, &well(), 50);
-    assert_eq!(words(&next, "GPU-a"), ["relapses"]);
+    assert_eq!(cause_names(&next, "GPU-a"), ["relapses"]);
 }
 
 #[test]
-fn what_the_policy_would_not_raise_today_is_not_recalled() {
+fn what_the_policy_would_not_raise_today_is_not_restored() {
     let mut first = node(well());
     first.apply(ms(2), on("GPU-a", xid(48)));
     let (policy, _) = HealthPolicy::new(HealthRules::default(), Overrides::parse("48", "").0);
@@ -258,7 +258,7 @@ fn what_the_policy_would_not_raise_today_is_not_recalled() {
 }
 
 #[test]
-fn a_remembered_cause_that_makes_no_sense_is_reported_and_left_out() {
+fn a_persisted_cause_that_makes_no_sense_is_reported_and_left_out() {
     let cause = |kind: &str, number| PersistedCause {
         kind: kind.to_owned(),
         number,
@@ -279,5 +279,5 @@ fn a_remembered_cause_that_makes_no_sense_is_reported_and_left_out() {
         findings[1].to_string(),
         "persisted cause \"gremlins\" of GPU-a is not known; it is left out"
     );
-    assert_eq!(words(&node, "GPU-a"), ["lost"]);
+    assert_eq!(cause_names(&node, "GPU-a"), ["lost"]);
 }

@@ -65,7 +65,7 @@ fn the_six_that_nvidia_ignores_leave_a_gpu_healthy_by_themselves() {
     for first in [well(), well_without_field()] {
         for number in [13, 31, 43, 45, 68, 109] {
             let mut bench = Bench::after(first.clone());
-            bench.see(xid(number));
+            bench.observe(xid(number));
             bench.poll(&first, 1);
             assert!(bench.is_healthy(), "Xid {number}");
         }
@@ -169,7 +169,7 @@ fn with_health_checking_off_only_discovery_and_people_make_a_gpu_unhealthy() {
         Observation::TimedOut { call: "x" },
         Observation::Event(EventType::FatalPoisonError),
     ] {
-        bench.see(observation);
+        bench.observe(observation);
     }
     bench.poll(
         &Reading { remapped_rows: Some(RemappedRows { pending: true, failure: true }), ..well() },
@@ -177,19 +177,19 @@ fn with_health_checking_off_only_discovery_and_people_make_a_gpu_unhealthy() {
     );
     assert!(bench.is_healthy());
     assert_eq!(bench.gpu.xids().get(&Xid(79)), Some(&1), "it is counted all the same");
-    bench.see(Observation::NotEnumerated);
-    bench.see(Observation::Quarantine(Some("x".into())));
-    assert_eq!(bench.words(), ["not_enumerated", "external"]);
+    bench.observe(Observation::NotEnumerated);
+    bench.observe(Observation::Quarantine(Some("x".into())));
+    assert_eq!(bench.cause_names(), ["not_enumerated", "external"]);
 }
 
 #[test]
 fn all_disabled_and_one_enabled_watches_that_one() {
     let (policy, _) = HealthPolicy::new(HealthRules::default(), Overrides::parse("all", "48").0);
     let mut bench = Bench::with(policy, well());
-    bench.see(xid(79));
+    bench.observe(xid(79));
     assert!(bench.is_healthy());
-    bench.see(xid(48));
-    assert_eq!(bench.words(), ["xid"]);
+    bench.observe(xid(48));
+    assert_eq!(bench.cause_names(), ["xid"]);
     bench.poll(&well(), 2);
     assert!(bench.is_healthy());
 }
@@ -199,8 +199,8 @@ fn with_health_checking_off_nothing_latches() {
     let (off, _) = HealthPolicy::new(HealthRules::default(), Overrides::parse("all", "").0);
     let mut bench = Bench::with(off, well());
     for _ in 0..20 {
-        bench.see(Observation::NotEnumerated);
-        bench.see(Observation::Enumerated { session: 1 });
+        bench.observe(Observation::NotEnumerated);
+        bench.observe(Observation::Enumerated { session: 1 });
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
     }

@@ -53,7 +53,7 @@ fn evidence() -> impl Strategy<Value = RepairEvidence> {
     ])
 }
 
-/// What speaks against a GPU, at once and by itself.
+/// What raises a cause, at once and by itself.
 fn fault() -> impl Strategy<Value = Observation> {
     prop_oneof![
         5 => (any_xid(), scope()).prop_map(|(xid, scope)| Observation::Xid { xid, scope }),
@@ -63,7 +63,7 @@ fn fault() -> impl Strategy<Value = Observation> {
     ]
 }
 
-/// What may speak against a GPU, and in no case for its recovery.
+/// What may raise a cause and clears none.
 fn bad_news() -> impl Strategy<Value = Observation> {
     prop_oneof![
         4 => fault(),
@@ -154,10 +154,10 @@ proptest! {
             gpu.apply(now, observation, &policy);
         }
         for news in news {
-            let held = causes(&gpu);
+            let active = causes(&gpu);
             let change = gpu.apply(now, news, &policy);
             prop_assert!(change.cleared.is_empty());
-            prop_assert!(causes(&gpu).is_superset(&held));
+            prop_assert!(causes(&gpu).is_superset(&active));
         }
     }
 
@@ -167,9 +167,9 @@ proptest! {
         for (time, observation) in history {
             now = now.after(ms(time).0);
             gpu.apply(now, observation, &policy);
-            let held = causes(&gpu);
+            let active = causes(&gpu);
             for device in devices() {
-                let hit = held.iter().any(|(_, scope, _)| scope.covers(device));
+                let hit = active.iter().any(|(_, scope, _)| scope.covers(device));
                 prop_assert_eq!(gpu.health_of(device).is_healthy(), !hit, "{:?}", device);
             }
         }
@@ -178,7 +178,7 @@ proptest! {
     #[test]
     fn nothing_is_healthy_again_faster_than_the_polls_allow(history in history(), policy in any_policy()) {
         let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
-        // Polls since the last observation that raised anything but a word from outside.
+        // Polls since the last observation that raised anything but a quarantine.
         let mut polls = u32::MAX;
         for (time, observation) in history {
             now = now.after(ms(time).0);
@@ -193,7 +193,7 @@ proptest! {
                 polls = 0;
             }
             if was_unhealthy && gpu.health_of(GpuPart::Whole).is_healthy() && !from_outside {
-                prop_assert!(is_poll, "only a poll lifts what hardware did");
+                prop_assert!(is_poll, "only a poll clears a failure of the hardware");
                 prop_assert!(polls >= policy.thresholds().recovery_polls.get(), "{} polls", polls);
             }
         }
@@ -207,7 +207,7 @@ proptest! {
         let run = |faults: Vec<Observation>| {
             let mut bench = Bench::after(first.clone());
             for fault in faults {
-                bench.see(fault);
+                bench.observe(fault);
             }
             (causes(&bench.gpu), bench.gpu.xids().clone(), bench.gpu.degradations().keys().copied().collect::<Vec<_>>())
         };
@@ -215,21 +215,21 @@ proptest! {
     }
 
     #[test]
-    fn a_poll_that_began_before_a_fault_lifts_nothing_of_it(
+    fn a_poll_that_began_before_a_fault_clears_nothing_of_it(
         fault in fault(), late in prop::collection::vec(0..30_000_u64, 0..20),
     ) {
         let mut bench = Bench::after(well());
         bench.now = ms(30_000);
-        bench.see(fault);
-        let held = causes(&bench.gpu);
+        bench.observe(fault);
+        let active = causes(&bench.gpu);
         for began in late {
             bench.gpu.apply(ms(began), Observation::Poll(well()), &bench.policy);
         }
-        prop_assert_eq!(causes(&bench.gpu), held);
+        prop_assert_eq!(causes(&bench.gpu), active);
     }
 
     #[test]
-    fn changes_tell_all_there_is_to_tell(history in history(), policy in any_policy()) {
+    fn every_change_of_health_is_in_the_returned_changes(history in history(), policy in any_policy()) {
         let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
         for (time, observation) in history {
             now = now.after(ms(time).0);
@@ -241,7 +241,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_history_gives_the_same_verdict_and_a_restart_keeps_it(history in history(), policy in any_policy()) {
+    fn the_same_history_gives_the_same_health_and_a_restart_keeps_it(history in history(), policy in any_policy()) {
         let uuid: crate::names::Uuid = "GPU-a".parse().unwrap();
         let new = || {
             let mut node = NodeHealth::new(policy.clone(), Epoch::default());

@@ -157,7 +157,7 @@ fn the_fabric_is_faulty_only_where_there_is_one() {
 }
 
 #[test]
-fn node_faults_are_told_apart_by_return_code() {
+fn node_faults_differ_by_return_code() {
     for (code, word) in [
         (9, "driver_not_loaded"),
         (18, "library_mismatch"),
@@ -170,11 +170,11 @@ fn node_faults_are_told_apart_by_return_code() {
 }
 
 #[test]
-fn health_is_told_with_every_reason_the_worst_first() {
+fn health_displays_every_reason_the_worst_first() {
     let mut bench = Bench::after(well());
     assert_eq!(bench.gpu.health_of(GpuPart::Whole).to_string(), "Healthy");
-    bench.see(Observation::Quarantine(Some("fan".into())));
-    bench.see(Observation::Failed(error(15)));
+    bench.observe(Observation::Quarantine(Some("fan".into())));
+    bench.observe(Observation::Failed(error(15)));
     let text = bench.gpu.health_of(GpuPart::Whole).to_string();
     assert!(text.starts_with("Unhealthy: the GPU is lost"), "{text}");
     assert!(text.ends_with(" | quarantined from outside: fan"), "{text}");

@@ -1,4 +1,4 @@
-//! The policy changes while causes are held: what is known is judged anew.
+//! The policy changes while causes are active: what is known is evaluated again.
 
 use super::*;
 
@@ -19,33 +19,33 @@ fn ignoring(xids: &[u32]) -> HealthPolicy {
 }
 
 #[test]
-fn an_xid_that_counts_no_more_is_over_and_the_others_stay() {
+fn an_xid_that_no_longer_counts_is_cleared_and_the_others_stay() {
     let mut bench = Bench::after(well());
-    bench.see(xid(48));
-    bench.see(xid(95));
+    bench.observe(xid(48));
+    bench.observe(xid(95));
     let change = bench.set_health_policy(ignoring(&[48]));
     assert_eq!(change.cleared, [Cause::Xid { xid: Xid(48), scope: Scope::Gpu }]);
-    assert_eq!(bench.words(), ["xid"]);
+    assert_eq!(bench.cause_names(), ["xid"]);
     bench.set_health_policy(ignoring(&[48, 95]));
     assert!(bench.is_healthy());
 }
 
 #[test]
-fn an_xid_that_was_let_pass_is_not_held_against_the_gpu_afterwards_and_the_next_one_is() {
+fn an_xid_from_before_a_stricter_policy_does_not_count_and_the_next_one_does() {
     let mut bench = Bench::after(well());
     let critical = policy(HealthRules {
         actions: [(Xid(94), XidAction::Unhealthy)].into(),
         ..HealthRules::default()
     });
-    bench.see(xid(94));
+    bench.observe(xid(94));
     assert_eq!(bench.set_health_policy(critical).raised, []);
     assert!(bench.is_healthy());
-    bench.see(xid(94));
+    bench.observe(xid(94));
     assert!(!bench.is_healthy());
 }
 
 #[test]
-fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it_is_not() {
+fn a_tolerated_state_counts_at_once_under_a_stricter_policy_and_no_longer_under_the_old_one() {
     let fault = Fabric { state: FabricState::Completed, status: ReturnCode(999), health_mask: 0 };
     let broken = Reading { fabric: Some(fault), ..well() };
     let pending =
@@ -65,13 +65,13 @@ fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it
         let mut bench = Bench::with(lenient.clone(), reading.clone());
         assert!(bench.is_healthy() && !bench.gpu.degradations().is_empty(), "{word}");
         assert_eq!(bench.set_health_policy(strict.clone()).raised.len(), 1);
-        assert_eq!(bench.words(), [word]);
+        assert_eq!(bench.cause_names(), [word]);
         bench.poll(&reading, 5);
-        assert_eq!(bench.words(), [word], "it still is so");
+        assert_eq!(bench.cause_names(), [word], "it persists");
         assert_eq!(bench.set_health_policy(lenient).cleared.len(), 1);
         assert!(
             bench.is_healthy() && !bench.gpu.degradations().is_empty(),
-            "{word} is shown still"
+            "{word} is still shown"
         );
         bench.poll(&well(), 1);
         assert!(bench.gpu.degradations().is_empty());
@@ -80,23 +80,23 @@ fn a_state_that_is_borne_with_counts_at_once_when_it_is_to_and_no_longer_when_it
 }
 
 #[test]
-fn with_health_checking_turned_off_what_nobody_would_look_at_is_over_and_an_outside_word_stays() {
+fn turning_health_checking_off_clears_all_but_the_quarantine() {
     let off = || policy(HealthRules { disabled: true, ..HealthRules::default() });
     let mut bench = Bench::after(well());
-    bench.see(xid(79));
-    bench.see(Observation::Failed(error(15)));
-    bench.see(Observation::Quarantine(Some("being repaired".into())));
+    bench.observe(xid(79));
+    bench.observe(Observation::Failed(error(15)));
+    bench.observe(Observation::Quarantine(Some("being repaired".into())));
     bench.set_health_policy(off());
-    assert_eq!(bench.words(), ["external"]);
-    // Turned on again, the GPU is asked at once how it is, and nothing is made up until then.
+    assert_eq!(bench.cause_names(), ["external"]);
+    // Turned on again, the GPU is read at once, and no cause is raised until then.
     assert_eq!(bench.set_health_policy(HealthPolicy::default()), HealthChange::default());
     assert!(bench.gpu.next_reading().is_some_and(|reading| reading <= bench.now));
-    bench.see(Observation::Quarantine(None));
+    bench.observe(Observation::Quarantine(None));
     assert!(bench.is_healthy());
 }
 
 #[test]
-fn a_latch_of_relapses_opens_where_more_are_borne() {
+fn relapses_are_cleared_by_a_policy_that_tolerates_more() {
     let twice = |count_of| {
         thresholds(move |t| {
             t.relapses =
@@ -105,23 +105,23 @@ fn a_latch_of_relapses_opens_where_more_are_borne() {
     };
     let mut bench = Bench::with(twice(2), well());
     for _ in 0..3 {
-        bench.see(xid(48));
+        bench.observe(xid(48));
         bench.poll(&well(), 3);
     }
-    assert_eq!(bench.words(), ["relapses"]);
+    assert_eq!(bench.cause_names(), ["relapses"]);
     bench.set_health_policy(twice(2));
-    assert_eq!(bench.words(), ["relapses"]);
+    assert_eq!(bench.cause_names(), ["relapses"]);
     bench.set_health_policy(twice(3));
     assert!(bench.is_healthy());
     // Those that were counted count on.
-    bench.see(xid(48));
-    assert!(bench.words().contains(&"relapses"), "{:?}", bench.words());
+    bench.observe(xid(48));
+    assert!(bench.cause_names().contains(&"relapses"), "{:?}", bench.cause_names());
 }
 
 #[test]
-fn clean_polls_that_were_counted_count_by_the_new_number() {
+fn clean_polls_from_before_count_under_the_new_policy() {
     let mut bench = Bench::after(well());
-    bench.see(xid(48));
+    bench.observe(xid(48));
     bench.poll(&well(), 1);
     bench.set_health_policy(thresholds(|t| t.recovery_polls = count(5)));
     bench.poll(&well(), 3);
@@ -131,7 +131,7 @@ fn clean_polls_that_were_counted_count_by_the_new_number() {
 }
 
 #[test]
-fn the_same_policy_again_changes_nothing_and_asks_for_nothing() {
+fn the_same_policy_again_changes_nothing_and_schedules_no_reading() {
     let uuid: crate::names::Uuid = "GPU-a".parse().unwrap();
     let mut node = NodeHealth::default();
     node.apply(ms(0), NodeObservation::Enumeration { session: 1, gpus: [uuid.clone()].into() });

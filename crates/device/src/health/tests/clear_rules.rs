@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_fatal_xid_is_unhealthy_at_once_and_over_after_two_clean_polls() {
     let mut bench = Bench::after(well());
-    let change = bench.see(xid(48));
+    let change = bench.observe(xid(48));
     assert_eq!(change.raised, [Cause::Xid { xid: Xid(48), scope: Scope::Gpu }]);
     bench.poll(&well(), 1);
     assert!(!bench.is_healthy());
@@ -17,10 +17,10 @@ fn a_fatal_xid_is_unhealthy_at_once_and_over_after_two_clean_polls() {
 fn without_the_recovery_action_only_evidence_of_repair_ends_a_fatal_xid() {
     for evidence in EVIDENCE {
         let mut bench = Bench::after(well_without_field());
-        bench.see(xid(48));
+        bench.observe(xid(48));
         bench.poll(&well_without_field(), 1000);
         assert!(!bench.is_healthy(), "a query that works proves nothing");
-        bench.see(Observation::Repaired(evidence));
+        bench.observe(Observation::Repaired(evidence));
         assert!(!bench.is_healthy());
         bench.poll(&well_without_field(), 2);
         assert!(bench.is_healthy(), "{evidence:?}");
@@ -31,7 +31,7 @@ fn without_the_recovery_action_only_evidence_of_repair_ends_a_fatal_xid() {
 fn without_the_recovery_action_a_configured_quiet_time_ends_an_xid() {
     let policy = thresholds(|t| t.quiet_period = Some(Duration::from_secs(60)));
     let mut bench = Bench::with(policy, well_without_field());
-    bench.see(xid(48));
+    bench.observe(xid(48));
     bench.poll(&well_without_field(), 6);
     assert!(!bench.is_healthy());
     bench.poll(&well_without_field(), 1);
@@ -39,14 +39,14 @@ fn without_the_recovery_action_a_configured_quiet_time_ends_an_xid() {
 }
 
 #[test]
-fn a_sticky_xid_ends_by_a_boot_or_a_persons_word_and_by_nothing_else() {
+fn a_sticky_xid_ends_by_a_boot_or_a_manual_repair_and_by_nothing_else() {
     for number in [54, 151] {
         for (evidence, ends) in EVIDENCE.into_iter().zip([true, false, false, true]) {
             let mut bench = Bench::after(well());
-            bench.see(xid(number));
+            bench.observe(xid(number));
             bench.poll(&well(), 100);
             assert!(!bench.is_healthy());
-            bench.see(Observation::Repaired(evidence));
+            bench.observe(Observation::Repaired(evidence));
             bench.poll(&well(), 2);
             assert_eq!(bench.is_healthy(), ends, "Xid {number}, {evidence:?}");
         }
@@ -59,24 +59,24 @@ fn a_gpu_off_the_bus_is_back_when_a_new_nvml_lists_it_and_the_probe_passes() {
         for first in [well(), well_without_field()] {
             let mut bench = Bench::after(first.clone());
             assert!(!bench.gpu.needs_enumeration());
-            bench.see(lost.clone());
+            bench.observe(lost.clone());
             assert!(bench.gpu.needs_enumeration());
             bench.poll(&first, 10);
-            bench.see(Observation::Enumerated { session: 1 });
+            bench.observe(Observation::Enumerated { session: 1 });
             bench.poll(&first, 10);
             assert!(!bench.is_healthy(), "the NVML that lost it knows nothing new");
             for evidence in EVIDENCE {
-                bench.see(Observation::Repaired(evidence));
+                bench.observe(Observation::Repaired(evidence));
             }
             bench.poll(&first, 10);
-            assert!(!bench.is_healthy(), "what is gone is not brought back by a word");
-            bench.see(Observation::Enumerated { session: 2 });
+            assert!(!bench.is_healthy(), "a missing GPU comes back only by an enumeration");
+            bench.observe(Observation::Enumerated { session: 2 });
             assert!(!bench.gpu.needs_enumeration());
             bench.poll(&Reading { probe: Some(Err(error(15))), ..first.clone() }, 1);
             assert!(bench.gpu.needs_enumeration(), "it is lost again");
-            bench.see(Observation::Enumerated { session: 3 });
+            bench.observe(Observation::Enumerated { session: 3 });
             bench.poll(&first, 2);
-            assert_eq!(bench.words(), Vec::<&str>::new());
+            assert_eq!(bench.cause_names(), Vec::<&str>::new());
         }
     }
 }
@@ -84,20 +84,20 @@ fn a_gpu_off_the_bus_is_back_when_a_new_nvml_lists_it_and_the_probe_passes() {
 #[test]
 fn a_gpu_off_the_bus_that_does_not_return_stays_unhealthy() {
     let mut bench = Bench::after(well());
-    bench.see(xid(79));
+    bench.observe(xid(79));
     for _ in 0..50 {
         bench.now = bench.now.after(Duration::from_secs(10));
-        bench.see(Observation::NotEnumerated);
+        bench.observe(Observation::NotEnumerated);
     }
-    assert_eq!(bench.words(), ["not_enumerated", "xid"]);
+    assert_eq!(bench.cause_names(), ["not_enumerated", "xid"]);
 }
 
 #[test]
 fn a_gpu_that_is_listed_no_more_is_back_when_it_is_listed() {
     let mut bench = Bench::after(well());
-    bench.see(Observation::NotEnumerated);
-    assert_eq!(bench.words(), ["not_enumerated"]);
-    bench.see(Observation::Enumerated { session: 1 });
+    bench.observe(Observation::NotEnumerated);
+    assert_eq!(bench.cause_names(), ["not_enumerated"]);
+    bench.observe(Observation::Enumerated { session: 1 });
     bench.poll(&well(), 2);
     assert!(bench.is_healthy());
 }
@@ -105,9 +105,9 @@ fn a_gpu_that_is_listed_no_more_is_back_when_it_is_listed() {
 #[test]
 fn gone_and_back_repairs_a_fatal_xid_on_an_old_driver() {
     let mut bench = Bench::after(well_without_field());
-    bench.see(xid(48));
-    bench.see(Observation::NotEnumerated);
-    bench.see(Observation::Enumerated { session: 2 });
+    bench.observe(xid(48));
+    bench.observe(Observation::NotEnumerated);
+    bench.observe(Observation::Enumerated { session: 2 });
     bench.poll(&well_without_field(), 2);
     assert!(bench.is_healthy());
 }
@@ -117,7 +117,7 @@ fn a_recovery_action_holds_until_the_driver_asks_for_nothing() {
     for value in [1, 2, 3, 4, 6, 7, 8, 1000] {
         let mut bench = Bench::after(well());
         bench.poll(&asks_for(RecoveryAction::from(value)), 3);
-        assert_eq!(bench.words(), ["recovery_action"], "{value}");
+        assert_eq!(bench.cause_names(), ["recovery_action"], "{value}");
         assert_eq!(bench.gpu.recovery_action(), Some(RecoveryAction::from(value)));
         bench.poll(&well(), 1);
         assert!(!bench.is_healthy(), "{value}");
@@ -129,20 +129,20 @@ fn a_recovery_action_holds_until_the_driver_asks_for_nothing() {
 #[test]
 fn a_recovery_of_the_imex_domain_leaves_the_gpu_as_it_is() {
     let mut bench = Bench::after(well());
-    bench.see(Observation::Poll(asks_for(RecoveryAction::RecoverImexDomain)));
+    bench.observe(Observation::Poll(asks_for(RecoveryAction::RecoverImexDomain)));
     assert!(bench.is_healthy());
     assert!(bench.gpu.degradations().contains_key(&Degradation::ImexDomain));
-    let change = bench.see(Observation::Poll(well()));
+    let change = bench.observe(Observation::Poll(well()));
     assert_eq!(change.notices, [HealthNotice::Restored(Degradation::ImexDomain)]);
 }
 
 #[test]
-fn peer_to_peer_work_may_be_borne_with() {
+fn a_drain_of_peer_to_peer_work_may_be_tolerated() {
     let policy = thresholds(|t| t.drain_p2p = Severity::Degraded);
     let mut bench = Bench::with(policy, asks_for(RecoveryAction::DrainP2p));
     assert!(bench.is_healthy());
     assert!(bench.gpu.degradations().contains_key(&Degradation::DrainP2p));
-    bench.see(xid(48));
+    bench.observe(xid(48));
     bench.poll(&asks_for(RecoveryAction::DrainP2p), 2);
     assert!(bench.is_healthy(), "and does not keep a GPU from recovering");
 }
@@ -152,14 +152,14 @@ fn contained_and_pending_memory_errors_keep_the_gpu() {
     let pending =
         Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
     let mut bench = Bench::after(well());
-    bench.see(xid(94));
-    bench.see(xid(63));
-    bench.see(Observation::Reading(pending.clone()));
+    bench.observe(xid(94));
+    bench.observe(xid(63));
+    bench.observe(Observation::Reading(pending.clone()));
     bench.poll(&pending, 3);
     assert!(bench.is_healthy());
     let degradations: Vec<_> = bench.gpu.degradations().keys().copied().collect();
     assert_eq!(degradations, [Degradation::RowRemapPending, Degradation::ContainedError]);
-    bench.see(Observation::Repaired(RepairEvidence::DriverReload));
+    bench.observe(Observation::Repaired(RepairEvidence::DriverReload));
     bench.poll(&well(), 1);
     assert!(bench.gpu.degradations().is_empty());
 }
@@ -170,7 +170,7 @@ fn a_pending_row_remap_makes_unhealthy_where_it_is_configured() {
         Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
     let policy = thresholds(|t| t.row_remap_pending = Severity::Unhealthy);
     let mut bench = Bench::with(policy, pending);
-    assert_eq!(bench.words(), ["row_remap_pending"]);
+    assert_eq!(bench.cause_names(), ["row_remap_pending"]);
     bench.poll(&Reading { remapped_rows: None, ..well() }, 5);
     assert!(!bench.is_healthy(), "rows that were not read prove nothing");
     bench.poll(&well(), 2);
@@ -183,14 +183,14 @@ fn a_row_remap_failure_and_a_corrupt_inforom_end_by_evidence_of_repair() {
         Reading { remapped_rows: Some(RemappedRows { pending: false, failure: true }), ..well() };
     for broken in [Observation::Poll(failure), Observation::Failed(error(14))] {
         let mut bench = Bench::after(well());
-        bench.see(broken.clone());
+        bench.observe(broken.clone());
         bench.poll(&well(), 100);
         assert!(!bench.is_healthy());
-        bench.see(Observation::Repaired(RepairEvidence::Manual));
-        bench.see(broken);
+        bench.observe(Observation::Repaired(RepairEvidence::Manual));
+        bench.observe(broken);
         bench.poll(&well(), 10);
-        assert!(!bench.is_healthy(), "a person's word does not stand against the GPU's own");
-        bench.see(Observation::Repaired(RepairEvidence::NewBoot));
+        assert!(!bench.is_healthy(), "the GPU contradicts the person");
+        bench.observe(Observation::Repaired(RepairEvidence::NewBoot));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
     }
@@ -199,12 +199,12 @@ fn a_row_remap_failure_and_a_corrupt_inforom_end_by_evidence_of_repair() {
 #[test]
 fn reset_required_holds_until_the_driver_asks_for_nothing() {
     let mut bench = Bench::after(well());
-    bench.see(Observation::Failed(error(16)));
-    assert_eq!(bench.words(), ["reset_required"]);
+    bench.observe(Observation::Failed(error(16)));
+    assert_eq!(bench.cause_names(), ["reset_required"]);
     bench.poll(&well(), 2);
     assert!(bench.is_healthy());
     let mut bench = Bench::after(well_without_field());
-    bench.see(Observation::Failed(error(16)));
+    bench.observe(Observation::Failed(error(16)));
     bench.poll(&well_without_field(), 100);
     assert!(!bench.is_healthy());
 }
@@ -220,7 +220,7 @@ fn the_fabric_recovers_by_itself() {
         ..well_without_field()
     };
     let mut bench = Bench::after(joining.clone());
-    assert_eq!(bench.words(), ["fabric"]);
+    assert_eq!(bench.cause_names(), ["fabric"]);
     bench.poll(&Reading { fabric: None, ..well() }, 5);
     assert!(!bench.is_healthy());
     bench.poll(&well_without_field(), 2);
@@ -232,27 +232,27 @@ fn the_fabric_recovers_by_itself() {
 }
 
 #[test]
-fn lifting_a_quarantine_lifts_that_and_nothing_else() {
+fn ending_a_quarantine_clears_that_and_nothing_else() {
     let mut bench = Bench::after(well_without_field());
-    bench.see(Observation::Quarantine(Some("fan".into())));
-    bench.see(xid(48));
+    bench.observe(Observation::Quarantine(Some("fan".into())));
+    bench.observe(xid(48));
     for evidence in [RepairEvidence::Reenumerated, RepairEvidence::NewBoot] {
-        bench.see(Observation::Repaired(evidence));
+        bench.observe(Observation::Repaired(evidence));
     }
     bench.poll(&well_without_field(), 2);
-    assert_eq!(bench.words(), ["external"]);
-    bench.see(xid(48));
-    let change = bench.see(Observation::Quarantine(None));
+    assert_eq!(bench.cause_names(), ["external"]);
+    bench.observe(xid(48));
+    let change = bench.observe(Observation::Quarantine(None));
     assert_eq!(change.cleared, [Cause::Quarantined("fan".into())]);
-    assert_eq!(bench.words(), ["xid"]);
-    assert!(bench.see(Observation::Quarantine(None)).is_empty());
+    assert_eq!(bench.cause_names(), ["xid"]);
+    assert!(bench.observe(Observation::Quarantine(None)).is_empty());
 }
 
 #[test]
 fn a_new_text_of_a_quarantine_is_a_change() {
     let mut bench = Bench::after(well());
-    bench.see(Observation::Quarantine(Some("fan".into())));
-    assert!(bench.see(Observation::Quarantine(Some("fan".into()))).is_empty());
-    let change = bench.see(Observation::Quarantine(Some("fan and dust".into())));
+    bench.observe(Observation::Quarantine(Some("fan".into())));
+    assert!(bench.observe(Observation::Quarantine(Some("fan".into()))).is_empty());
+    let change = bench.observe(Observation::Quarantine(Some("fan and dust".into())));
     assert_eq!(change.raised, [Cause::Quarantined("fan and dust".into())]);
 }
