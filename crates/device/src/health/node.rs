@@ -63,23 +63,23 @@ impl NodeHealth {
 
     /// Restores persisted causes, as far as they still apply in this boot and load of the driver and
     /// under this policy. To be called before the first enumeration.
-    pub fn restore(&mut self, now: Moment, remembered: &PersistedHealth) -> Vec<PolicyFinding> {
-        let evidence = self.epoch.evidence_since(&remembered.epoch);
-        if self.epoch.boot == remembered.epoch.boot && self.epoch.driver.is_none() {
-            self.epoch.driver.clone_from(&remembered.epoch.driver);
+    pub fn restore(&mut self, now: Moment, persisted: &PersistedHealth) -> Vec<PolicyFinding> {
+        let evidence = self.epoch.evidence_since(&persisted.epoch);
+        if self.epoch.boot == persisted.epoch.boot && self.epoch.driver.is_none() {
+            self.epoch.driver.clone_from(&persisted.epoch.driver);
         }
         let mut findings = Vec::new();
-        for (uuid, causes) in &remembered.gpus {
-            for remembered in causes {
-                match remembered.cause() {
+        for (uuid, causes) in &persisted.gpus {
+            for persisted in causes {
+                match persisted.cause() {
                     Some(cause) if outlives(&cause, evidence) => {
                         let gpu = self.gpus.entry(uuid.clone()).or_default();
-                        gpu.restore(now, cause, remembered.repaired, &self.policy);
+                        gpu.restore(now, cause, persisted.repaired, &self.policy);
                     }
                     Some(_) => {}
                     None => findings.push(PolicyFinding::UnknownCause {
                         uuid: uuid.to_string(),
-                        word: remembered.kind.clone(),
+                        word: persisted.kind.clone(),
                     }),
                 }
             }
