@@ -277,8 +277,8 @@ impl Causes {
         self.recovered |= had_failed && !self.has_failed();
     }
 
-    /// The causes that no source would state again after a restart, and whether there is evidence of
-    /// the repair of each.
+    /// The causes that no source would state again after a restart, and whether there is evidence
+    /// of the repair of each.
     pub(super) fn lasting(&self) -> impl Iterator<Item = (&Cause, bool)> {
         let lasting = self.active.values().filter(|active| is_gpu_failure(&active.cause));
         lasting.map(|active| (&active.cause, active.stage == Stage::Repaired))

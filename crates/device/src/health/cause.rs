@@ -1,5 +1,5 @@
-//! Why a device is Unhealthy: each cause with a label value, a summary and a remedy, ordered from the
-//! mildest to the worst.
+//! Why a device is Unhealthy: each cause with a label value, a summary and a remedy, ordered from
+//! the mildest to the worst.
 
 use std::fmt;
 use std::sync::Arc;

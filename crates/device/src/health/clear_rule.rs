@@ -116,9 +116,9 @@ impl ClearRule {
     }
 }
 
-/// Whether a cause is a failure of the GPU itself, not of its surroundings and not a quarantine. Only
-/// these count as relapses, and only these are kept over a restart: no later reading states them
-/// again.
+/// Whether a cause is a failure of the GPU itself, not of its surroundings and not a quarantine.
+/// Only these count as relapses, and only these are kept over a restart: no later reading states
+/// them again.
 pub(super) fn is_gpu_failure(cause: &Cause) -> bool {
     !matches!(ClearRule::of(cause), ClearRule::Source | ClearRule::CleanPolls)
 }

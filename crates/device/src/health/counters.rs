@@ -33,8 +33,8 @@ impl XidCounts {
     }
 }
 
-/// How often the health of one GPU changed since the plugin started. A GPU starts as Healthy, unless
-/// it was restored otherwise.
+/// How often the health of one GPU changed since the plugin started. A GPU starts as Healthy,
+/// unless it was restored otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Transitions {
     unhealthy: bool,

@@ -1,5 +1,5 @@
-//! Health of GPUs: observations with their time go in, and out comes whether each device is Healthy,
-//! and if not, every cause, since when, and what to do about it.
+//! Health of GPUs: observations with their time go in, and out comes whether each device is
+//! Healthy, and if not, every cause, since when, and what to do about it.
 //!
 //! ```text
 //!  Xid events, readings, return codes,            active causes, each cleared

@@ -61,8 +61,8 @@ impl NodeHealth {
         Self { policy, epoch, ..Self::default() }
     }
 
-    /// Restores persisted causes, as far as they still apply in this boot and load of the driver and
-    /// under this policy. To be called before the first enumeration.
+    /// Restores persisted causes, as far as they still apply in this boot and load of the driver
+    /// and under this policy. To be called before the first enumeration.
     pub fn restore(&mut self, now: Moment, persisted: &PersistedHealth) -> Vec<PolicyFinding> {
         let evidence = self.epoch.evidence_since(&persisted.epoch);
         if self.epoch.boot == persisted.epoch.boot && self.epoch.driver.is_none() {

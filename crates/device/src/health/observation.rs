@@ -81,7 +81,8 @@ pub enum HealthNotice {
         xid: Xid,
         /// The part of the GPU that it affects.
         scope: Scope,
-        /// Xids of this number on the GPU since the plugin started, for a limit on reports in a storm.
+        /// Xids of this number on the GPU since the plugin started, for a limit on reports in a
+        /// storm.
         times: u64,
     },
     /// A degradation began.

@@ -17,8 +17,8 @@ use crate::names::Uuid;
 pub struct Epoch {
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot: String,
-    /// Any text that changes when the driver is loaded again; `None` if it is unknown or no driver is
-    /// loaded.
+    /// Any text that changes when the driver is loaded again; `None` if it is unknown or no driver
+    /// is loaded.
     pub driver: Option<String>,
 }
 

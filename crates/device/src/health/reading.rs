@@ -119,8 +119,8 @@ pub struct Fabric {
     pub state: FabricState,
     /// The result of the registration, once the state is `Completed`.
     pub status: ReturnCode,
-    /// `healthMask` (nvml.h, `NVML_GPU_FABRIC_HEALTH_MASK_…`): two bits for each condition, four for
-    /// the configuration; 0 if the driver has none.
+    /// `healthMask` (nvml.h, `NVML_GPU_FABRIC_HEALTH_MASK_…`): two bits for each condition, four
+    /// for the configuration; 0 if the driver has none.
     pub health_mask: u32,
 }
 
@@ -139,8 +139,8 @@ pub enum FabricState {
     Unknown(u32),
 }
 
-/// Why CUDA does not start, or not reliably, on a GPU of a fabric. Each ends without a repair of the
-/// GPU.
+/// Why CUDA does not start, or not reliably, on a GPU of a fabric. Each ends without a repair of
+/// the GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FabricFault {
     /// The GPU has not joined, or not yet.
@@ -185,8 +185,8 @@ impl Fabric {
         }
     }
 
-    /// Whether the links run with less than their full bandwidth (health mask, bits 0 and 1). The GPU
-    /// keeps working.
+    /// Whether the links run with less than their full bandwidth (health mask, bits 0 and 1). The
+    /// GPU keeps working.
     pub(super) fn has_degraded_bandwidth(&self) -> bool {
         self.state == FabricState::Completed && self.condition(0)
     }

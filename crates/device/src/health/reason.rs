@@ -1,4 +1,5 @@
-//! The health of a device: Healthy or Unhealthy, with the reasons; degradations; and points in time.
+//! The health of a device: Healthy or Unhealthy, with the reasons; degradations; and points in
+//! time.
 
 use std::fmt;
 use std::time::Duration;
@@ -102,8 +103,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is wrong with a GPU that keeps working: shown in status, metrics and events, no reason to be
-/// Unhealthy.
+/// What is wrong with a GPU that keeps working: shown in status, metrics and events, no reason to
+/// be Unhealthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Degradation {
     /// A memory row waits for a reset to be remapped.
@@ -155,7 +156,7 @@ impl fmt::Display for Degradation {
                 "a memory error was contained to one application; reset the GPU when convenient"
             }
             Self::ImexDomain => {
-                "the driver asks for a recovery of the IMEX domain; work on this node alone continues"
+                "the driver asks for a recovery of the IMEX domain; work within this node continues"
             }
             Self::DrainP2p => "the driver asks for an end of peer-to-peer work",
             Self::FabricBandwidth => "the NVLink fabric runs with less than full bandwidth",

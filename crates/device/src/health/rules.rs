@@ -145,15 +145,15 @@ pub struct XidList {
 /// `DP_DISABLE_HEALTHCHECKS` and `DP_ENABLE_HEALTHCHECKS`, read as NVIDIA documents them. They
 /// override the configuration file.
 ///
-/// | `DP_DISABLE_HEALTHCHECKS` | `DP_ENABLE_HEALTHCHECKS` | what is watched                                    |
-/// |---------------------------|--------------------------|----------------------------------------------------|
-/// | empty                     | empty                    | everything, by the policy                          |
-/// | `48,64`                   | empty                    | everything, but those Xids are ignored             |
-/// | `48,64`                   | `48`                     | everything, 64 is ignored, 48 makes Unhealthy      |
-/// | empty                     | `109`                    | everything, 109 makes Unhealthy                    |
-/// | empty                     | `all`                    | everything, every Xid makes Unhealthy              |
-/// | `all`                     | empty                    | nothing                                            |
-/// | `all`                     | `48`                     | Xid 48 alone (NVIDIA's plugin then watches nothing) |
+/// | DISABLE | ENABLE | what is checked                                         |
+/// |---------|--------|---------------------------------------------------------|
+/// | empty   | empty  | everything, by the policy                               |
+/// | `48,64` | empty  | everything, but those Xids are ignored                  |
+/// | `48,64` | `48`   | everything, 64 is ignored, 48 makes Unhealthy           |
+/// | empty   | `109`  | everything, 109 makes Unhealthy                         |
+/// | empty   | `all`  | everything, every Xid makes Unhealthy                   |
+/// | `all`   | empty  | nothing                                                 |
+/// | `all`   | `48`   | Xid 48 alone (NVIDIA's plugin then checks nothing)      |
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `DP_DISABLE_HEALTHCHECKS`.
@@ -226,7 +226,8 @@ pub struct RelapseLimit {
 pub struct Thresholds {
     /// Clean polls in a row before a cause is cleared.
     pub recovery_polls: NonZeroU32,
-    /// Relapses after which the GPU stays Unhealthy until there is evidence of repair; `None`: never.
+    /// Relapses after which the GPU stays Unhealthy until there is evidence of repair; `None`:
+    /// never.
     pub relapses: Option<RelapseLimit>,
     /// Calls in a row that fail or pass their deadline before the GPU is Unhealthy by them.
     pub missed_calls: NonZeroU32,

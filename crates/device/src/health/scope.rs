@@ -24,8 +24,8 @@ pub enum GpuPart {
     MigDevice(Placement),
 }
 
-/// `gpuInstanceId` and `computeInstanceId` of `nvmlEventData_t` when the event is not of one instance
-/// (nvml.h).
+/// `gpuInstanceId` and `computeInstanceId` of `nvmlEventData_t` when the event is not of one
+/// instance (nvml.h).
 const ANY: u32 = 0xFFFF_FFFF;
 
 impl Scope {

@@ -33,9 +33,10 @@ use super::xid::{Xid, XidClass};
 /// causes is cleared; clearing one leaves the others as they are.
 ///
 /// Failures that are not certain are decided by the read that follows them at once: a fatal Xid
-/// makes the GPU Unhealthy immediately and clean polls clear it; an Xid that may be harmless changes
-/// nothing until the driver requires a recovery action or the read fails. Failed and timed out calls
-/// count after several in a row, and at once while the GPU is suspect or if it never answered.
+/// makes the GPU Unhealthy immediately and clean polls clear it; an Xid that may be harmless
+/// changes nothing until the driver requires a recovery action or the read fails. Failed and timed
+/// out calls count after several in a row, and at once while the GPU is suspect or if it never
+/// answered.
 #[derive(Debug, Clone, Default)]
 pub struct GpuHealth {
     causes: Causes,
