@@ -212,10 +212,7 @@ fn gpu(index: usize, numa_node: Option<NumaNode>) -> Gpu {
 
 fn linked(gpus: Vec<Gpu>, links: Links) -> Inventory {
     let mut inventory = sample::node(gpus, NodeLayout::default(), Policies::default());
-    let changes = inventory.apply(Moment::default(), Observation::Links(links));
-    for draft in changes.postponed {
-        inventory.finish(draft.finish());
-    }
+    inventory.apply(Moment::default(), Observation::Links(links));
     inventory
 }
 

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use device::allocation::{BuiltIndex, IndexBuild};
 use device::health::{Moment, NodeHealth, NodeObservation, PersistedHealth};
 use device::in_use::holders::Holders;
 use device::inventory::{Changes, Inventory, Observation};
@@ -187,54 +186,42 @@ async fn attend(
     reclaim: &mut ReclaimController,
 ) -> anyhow::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
-    // AllocationIndexes that take too long for this task, which the lists of devices wait for.
-    let mut postponed = JoinSet::<BuiltIndex>::new();
     let mut daemons = ControlDaemons::default();
     loop {
         daemons.ask(&writer.publish.borrow());
         tokio::select! {
             count = observations.recv_many(&mut batch, BATCH), if !observations.is_closed() => {
                 if count > 0 {
-                    let mut taken = writer.apply_batch(batch.drain(..).flatten());
+                    let taken = writer.apply_batch(batch.drain(..).flatten());
                     if taken.layout {
-                        taken.postponed.extend(reloader.look_at_host(&writer.publish));
+                        reloader.look_at_host(&writer.publish);
                         reclaim.settle(&writer.publish);
                     }
                     if taken.health {
                         reclaim.release(&writer.publish.borrow());
                     }
-                    finish_elsewhere(&mut postponed, taken.postponed);
                     plugins.serve_all(&writer.publish);
                 }
             }
             Some(ping) = pinged.recv() => drop(ping.send(())),
-            Some(finished) = postponed.join_next(), if !postponed.is_empty() => {
-                let finished = finished.context("a preferred allocation could not be prepared")?;
-                writer.publish.send_if_modified(|inventory| {
-                    Arc::make_mut(inventory).finish(finished);
-                    false
-                });
-            }
             () = reclaim.answered() => {
                 reclaim.settle(&writer.publish);
                 reclaim.release(&writer.publish.borrow());
             }
             answered = daemons.answered() => {
                 let observation = Observation::MpsAnswers(answered?);
-                let taken = writer.apply_batch([Seen { at: writer.clock.now(), observation }].into_iter());
-                finish_elsewhere(&mut postponed, taken.postponed);
+                let seen = Seen { at: writer.clock.now(), observation };
+                writer.apply_batch([seen].into_iter());
             }
             wake = reloader.next() => {
-                let left = match wake {
+                match wake {
                     Wake::Reload(loaded) => {
-                        let left = reloader.apply(*loaded, writer.clock.now(), &writer.publish);
+                        reloader.apply(*loaded, writer.clock.now(), &writer.publish);
                         writer.settle(reloader.running());
                         reclaim.release_for(translate::release_for_reset(reloader.running()));
-                        left
                     }
                     Wake::Look => reloader.look_at_host(&writer.publish),
-                };
-                finish_elsewhere(&mut postponed, left);
+                }
                 reclaim.settle(&writer.publish);
                 plugins.serve_all(&writer.publish);
             }
@@ -246,21 +233,12 @@ async fn attend(
     }
 }
 
-/// Has catalogues finished on threads that nobody waits for.
-fn finish_elsewhere(postponed: &mut JoinSet<BuiltIndex>, drafts: Vec<Arc<IndexBuild>>) {
-    for draft in drafts {
-        postponed.spawn_blocking(move || draft.finish());
-    }
-}
-
-/// What an observation leaves to be done elsewhere.
+/// What a batch of observations changed.
 struct Applied {
     /// Whether the layout changed by it.
     layout: bool,
     /// Whether the health of a GPU changed by it.
     health: bool,
-    /// AllocationIndexes to finish.
-    postponed: Vec<Arc<IndexBuild>>,
 }
 
 /// The inventory, and who has to hear of its changes.
@@ -311,7 +289,6 @@ impl InventoryWriter {
         Applied {
             layout: taken.iter().any(|(_, changes)| changes.layout),
             health: taken.iter().any(|(_, changes)| !changes.health.is_empty()),
-            postponed: taken.into_iter().flat_map(|(_, changes)| changes.postponed).collect(),
         }
     }
 

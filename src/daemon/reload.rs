@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use device::allocation::IndexBuild;
 use device::health::{HealthPolicy, Moment};
 use device::injection::HostNodes;
 use device::inventory::{Changes, Inventory};
@@ -144,14 +143,13 @@ impl Reloader {
         }
     }
 
-    /// Applies a configuration, or refuses it whole and leaves the one in force. The answer is what
-    /// is left to be done elsewhere.
+    /// Applies a configuration, or refuses it whole and leaves the one in force.
     pub(super) fn apply(
         &mut self,
         loaded: Loaded,
         now: Moment,
         publish: &watch::Sender<Arc<Inventory>>,
-    ) -> Vec<Arc<IndexBuild>> {
+    ) {
         let began = Instant::now();
         for warning in loaded.warnings() {
             warn!("{warning}");
@@ -160,23 +158,18 @@ impl Reloader {
         let changes = self.running.changes(&config);
         if changes.is_empty() {
             info!("the configuration is what it was");
-            return Vec::new();
+            return;
         }
         for setting in &changes.at_next_start {
             warn!(setting, "a change of this setting waits for the next start");
         }
         config.keep_process_of(&self.running);
         let policy = changes.health.then(|| translate::policy(&config));
-        let left = match self.put_in_force(&config, policy, now, publish) {
-            Ok(left) => left,
-            Err(error) => {
-                error!(
-                    "the new configuration is refused, the one before stays in force: {error:#}"
-                );
-                self.reload_history.refused(&format!("{error:#}"));
-                return Vec::new();
-            }
-        };
+        if let Err(error) = self.put_in_force(&config, policy, now, publish) {
+            error!("the new configuration is refused, the one before stays in force: {error:#}");
+            self.reload_history.refused(&format!("{error:#}"));
+            return;
+        }
         let took = began.elapsed().as_secs_f64() * 1e3;
         info!(
             layout = changes.layout,
@@ -190,7 +183,6 @@ impl Reloader {
         );
         self.reload_history.applied();
         self.running = config;
-        left
     }
 
     fn put_in_force(
@@ -199,7 +191,7 @@ impl Reloader {
         policy: Option<HealthPolicy>,
         now: Moment,
         publish: &watch::Sender<Arc<Inventory>>,
-    ) -> anyhow::Result<Vec<Arc<IndexBuild>>> {
+    ) -> anyhow::Result<()> {
         let layout = translate::layout(config);
         let injector = translate::injector(config, host(config, &self.roots)?);
         let before = publish.borrow().clone();
@@ -212,7 +204,7 @@ impl Reloader {
             bail!("the sharing of {resource} {why}");
         }
         let policies = translate::policies(config);
-        Ok(self.change(publish, |inventory| {
+        self.change(publish, |inventory| {
             let judged =
                 policy.map(|policy| inventory.set_health_policy(now, policy)).unwrap_or_default();
             [
@@ -221,31 +213,28 @@ impl Reloader {
                 inventory.set_injector(injector),
                 inventory.set_allocation_policy(policies),
             ]
-        }))
+        });
+        Ok(())
     }
 
-    /// Looks at the host again. The answer is what is left to be done elsewhere.
-    pub(super) fn look_at_host(
-        &self,
-        publish: &watch::Sender<Arc<Inventory>>,
-    ) -> Vec<Arc<IndexBuild>> {
+    /// Looks at the host again.
+    pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) {
         // A channel that goes is no reason to end: containers that are to have it are told by their
         // runtime.
         let host = self.roots.look(self.running.injection.pass_device_specs);
         let injector = translate::injector(&self.running, host);
         if *publish.borrow().injector() == injector {
-            return Vec::new();
+            return;
         }
-        self.change(publish, |inventory| [inventory.set_injector(injector)])
+        self.change(publish, |inventory| [inventory.set_injector(injector)]);
     }
 
-    /// The one place where a configuration changes the inventory. The answer is what it leaves to
-    /// be done elsewhere.
+    /// The one place where a configuration changes the inventory.
     fn change<const N: usize>(
         &self,
         publish: &watch::Sender<Arc<Inventory>>,
         how: impl FnOnce(&mut Inventory) -> [Changes; N],
-    ) -> Vec<Arc<IndexBuild>> {
+    ) {
         let mut next = publish.borrow().clone();
         let changes = how(Arc::make_mut(&mut next));
         publish.send_replace(next.clone());
@@ -254,7 +243,6 @@ impl Reloader {
             findings::log(changes);
             self.reload_history.journal().take(self.reload_history.now(), changes, &next);
         }
-        changes.into_iter().flat_map(|changes| changes.postponed).collect()
     }
 
     fn refuse(&self, refused: &Refused) {

@@ -1,18 +1,15 @@
 //! The whole GPUs of a resource as the search sees them: numbers in a matrix, sets as bit masks,
 //! and which GPUs are interchangeable.
 
-use super::residual_value::{Effort, ResidualValue};
+use std::sync::OnceLock;
+
+use super::gpu_set::{MOST_GPUS, Mask};
+use super::residual_value::ResidualValue;
 use crate::names::Uuid;
 use crate::topology::{Pair, Topology};
 
-/// Most GPUs of one machine: the bits of a mask.
-pub(super) const MOST_GPUS: usize = u64::BITS as usize;
-
 /// Bandwidths are capped here (GB/s), so that no sum over the pairs of a machine overflows 32 bits.
 const MOST_BANDWIDTH: u32 = 100_000;
-
-/// A set of GPUs, each a bit by its position.
-pub(super) type Mask = u64;
 
 /// Up to [`MOST_GPUS`] GPUs and what the search needs to know about them.
 pub(super) struct BandwidthMatrix {
@@ -23,13 +20,14 @@ pub(super) struct BandwidthMatrix {
     pub(super) nodes: Vec<Mask>,
     /// The GPUs that are interchangeable with each GPU, itself included.
     pub(super) twins: Vec<Mask>,
-    /// What free GPUs are worth to those who come later.
-    pub(super) leftover: ResidualValue,
+    /// What free GPUs are worth to later jobs: worked out for the first search, not for every
+    /// inventory change.
+    residual: OnceLock<ResidualValue>,
 }
 
 impl BandwidthMatrix {
     /// The machine of these GPUs, at their positions. `None` if they are too many.
-    pub(super) fn new(gpus: &[Uuid], topology: &Topology, effort: Effort) -> Option<Self> {
+    pub(super) fn new(gpus: &[Uuid], topology: &Topology) -> Option<Self> {
         let count = gpus.len();
         if count > MOST_GPUS {
             return None;
@@ -58,8 +56,7 @@ impl BandwidthMatrix {
         });
         nodes.sort_unstable();
         nodes.dedup();
-        let leftover = ResidualValue::new(&twins, &bandwidth, effort);
-        Some(Self { count, bandwidth, nodes, twins, leftover })
+        Some(Self { count, bandwidth, nodes, twins, residual: OnceLock::new() })
     }
 
     /// How many GPUs there are.
@@ -71,11 +68,9 @@ impl BandwidthMatrix {
     pub(super) fn row(&self, gpu: usize) -> &[u32] {
         &self.bandwidth[gpu * self.count..][..self.count]
     }
-}
 
-/// The positions in a mask, lowest first.
-pub(super) fn bits(mask: Mask) -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(mask), |mask| Some(mask & mask.wrapping_sub(1)))
-        .take_while(|mask| *mask != 0)
-        .map(|mask| mask.trailing_zeros() as usize)
+    /// What free GPUs are worth to later jobs. The first call works it out.
+    pub(super) fn residual(&self) -> &ResidualValue {
+        self.residual.get_or_init(|| ResidualValue::new(&self.twins, &self.bandwidth))
+    }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use super::bandwidth::BandwidthMatrix;
 use super::policy::{Policies, WholeGpuPolicy};
-use super::residual_value::Effort;
 use crate::names::{DeviceId, Uuid};
 use crate::topology::Topology;
 
@@ -86,17 +85,6 @@ impl AllocationIndex {
         topology: &Topology,
         policies: Policies,
     ) -> Self {
-        Self::with(entries, topology, policies, Effort::Whole)
-    }
-
-    /// The same with as much work as may be; [`AllocationIndex::is_postponed`] says whether some is left
-    /// to do.
-    pub(super) fn with(
-        entries: impl IntoIterator<Item = Entry>,
-        topology: &Topology,
-        policies: Policies,
-        effort: Effort,
-    ) -> Self {
         let entries: BTreeMap<DeviceId, (u32, Uuid)> =
             entries.into_iter().map(|entry| (entry.id, (entry.gpu_index, entry.gpu))).collect();
         // One index for each GPU, should the entries not agree: the order depends on it.
@@ -124,7 +112,7 @@ impl AllocationIndex {
             catalogue.push(id, gpu, same_gpu, same_carrier);
             last = Some(entry);
         }
-        catalogue.machine = catalogue.search_space(&order, topology, effort);
+        catalogue.machine = catalogue.search_space(&order, topology);
         catalogue
     }
 
@@ -153,7 +141,6 @@ impl AllocationIndex {
         &self,
         order: &[(u32, Uuid, DeviceId)],
         topology: &Topology,
-        effort: Effort,
     ) -> Option<BandwidthMatrix> {
         if !self.devices.iter().any(|device| device.whole) {
             return None;
@@ -162,14 +149,9 @@ impl AllocationIndex {
         gpus.dedup();
         match self.policies.whole {
             WholeGpuPolicy::Index => None,
-            WholeGpuPolicy::Numa => BandwidthMatrix::new(&gpus, &topology.without_links(), effort),
-            WholeGpuPolicy::Optimal => BandwidthMatrix::new(&gpus, topology, effort),
+            WholeGpuPolicy::Numa => BandwidthMatrix::new(&gpus, &topology.without_links()),
+            WholeGpuPolicy::Optimal => BandwidthMatrix::new(&gpus, topology),
         }
-    }
-
-    /// Whether the value of what stays behind is estimated, and could be known with more work.
-    pub(super) fn is_postponed(&self) -> bool {
-        self.machine.as_ref().is_some_and(|machine| machine.leftover.postponed)
     }
 
     /// Where the device with this id stands.

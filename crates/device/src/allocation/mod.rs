@@ -5,6 +5,7 @@
 //! that. What is odd about a request is answered as well as it can be and said in a [`Note`].
 
 mod bandwidth;
+mod gpu_set;
 mod index;
 mod indexes;
 mod note;
@@ -16,12 +17,12 @@ mod search;
 mod shared;
 
 pub use index::{AllocationIndex, Entry};
-pub use indexes::{AllocationIndexes, BuiltIndex, GpuLocation, IndexBuild};
+pub use indexes::{AllocationIndexes, GpuLocation};
 pub use note::Note;
 pub use policy::{Policies, PolicyError, SharedPolicy, WholeGpuPolicy};
 pub use request::Request;
 
-use bandwidth::Mask;
+use gpu_set::Mask;
 use request::Resolved;
 
 /// The answer to a request.

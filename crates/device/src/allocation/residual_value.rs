@@ -6,7 +6,7 @@
 //! is as good. On the hybrid cube mesh it is not: it sees no islands, and in
 //! `examples/placement.rs` it put 8.9 % of the jobs astray where this puts 5.2 %.
 
-use super::bandwidth::{Mask, bits};
+use super::gpu_set::{Mask, bits};
 
 /// The sizes of the jobs to come. Powers of two are what training asks for and what machines are
 /// built of; a size of 1 needs no link and 16 leaves nothing.
@@ -17,19 +17,6 @@ const SIZES: [u32; 3] = [2, 4, 8];
 /// NVSwitch or plain PCIe trees. Without a table the search takes the sum of all pairs that stay.
 const MOST_STATES: usize = 1 << 16;
 
-/// Most free sets that a table is made for at once: some hundred microseconds. All machines of ten
-/// GPUs and of more with NVSwitch are below.
-const QUICK_STATES: usize = 1 << 10;
-
-/// How much work a table may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effort {
-    /// As much as can be done while somebody waits.
-    Quick,
-    /// A tenth of a second on the most irregular machine.
-    Whole,
-}
-
 /// The value of every free set of a machine.
 ///
 /// The key of a free set is a number in a mixed base with one digit for each class of
@@ -39,14 +26,12 @@ pub(super) struct ResidualValue {
     weights: Vec<usize>,
     /// The value by key; empty if there would be too many.
     values: Vec<u32>,
-    /// Whether there are none only because there was no time for them.
-    pub(super) postponed: bool,
 }
 
 impl ResidualValue {
     /// The table for a machine: the interchangeable GPUs of each GPU, and the bandwidths row by
     /// row.
-    pub(super) fn new(twins: &[Mask], bandwidth: &[u32], effort: Effort) -> Self {
+    pub(super) fn new(twins: &[Mask], bandwidth: &[u32]) -> Self {
         let mut classes = twins.to_vec();
         classes.sort_unstable_by_key(|class| class.trailing_zeros());
         classes.dedup();
@@ -56,10 +41,8 @@ impl ResidualValue {
             bits(*class).for_each(|gpu| weights[gpu] = states);
             states = states.saturating_mul(class.count_ones() as usize + 1);
         }
-        let postponed =
-            effort == Effort::Quick && (QUICK_STATES + 1..=MOST_STATES).contains(&states);
-        if postponed || states > MOST_STATES {
-            return Self { weights: vec![0; twins.len()], values: Vec::new(), postponed };
+        if states > MOST_STATES {
+            return Self { weights: vec![0; twins.len()], values: Vec::new() };
         }
         let packing = Packing::new(&classes, &weights, bandwidth);
         let mut values = vec![0; states];
@@ -70,7 +53,7 @@ impl ResidualValue {
                 .zip(packing.best(size, states))
                 .for_each(|(value, more)| *value += more);
         }
-        Self { weights, values, postponed }
+        Self { weights, values }
     }
 
     /// What one GPU adds to the key of a set.

@@ -20,7 +20,8 @@
 
 use std::cmp::Reverse;
 
-use super::bandwidth::{BandwidthMatrix, Mask};
+use super::bandwidth::BandwidthMatrix;
+use super::gpu_set::Mask;
 use super::residual_value;
 
 /// What is compared first: points 1 to 3. It is at hand for every set that the search looks at.

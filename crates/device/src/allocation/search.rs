@@ -9,7 +9,9 @@
 
 use std::cmp::Reverse;
 
-use super::bandwidth::{BandwidthMatrix, MOST_GPUS, Mask, bits};
+use super::bandwidth::BandwidthMatrix;
+use super::gpu_set::{MOST_GPUS, Mask, bits};
+use super::residual_value::ResidualValue;
 use super::score::{Links, Places, Score};
 
 /// Most sets looked at, partial ones included. 16 GPUs have fewer subsets than this, so up to there
@@ -56,6 +58,7 @@ struct Reach {
 
 struct Search<'a> {
     machine: &'a BandwidthMatrix,
+    residual: &'a ResidualValue,
     free: Mask,
     /// Free and not chosen beforehand.
     open: Mask,
@@ -77,13 +80,15 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(machine: &'a BandwidthMatrix, free: Mask, must: Mask, size: usize) -> Self {
         let open = free & !must;
+        let residual = machine.residual();
         let lower = |gpu: usize| machine.twins[gpu] & open & ((1 << gpu) - 1);
         Self {
             machine,
+            residual,
             free,
             open,
             size,
-            key: bits(free).map(|gpu| machine.leftover.weight(gpu)).sum(),
+            key: bits(free).map(|gpu| residual.weight(gpu)).sum(),
             degree: (0..machine.count())
                 .map(|gpu| bits(free).map(|peer| machine.row(gpu)[peer]).sum())
                 .collect(),
@@ -123,7 +128,7 @@ impl<'a> Search<'a> {
             count: set.count + 1,
             worst: set.worst.min(reach.worst),
             sum: set.sum + reach.sum,
-            weight: set.weight + self.machine.leftover.weight(gpu),
+            weight: set.weight + self.residual.weight(gpu),
         }
     }
 
@@ -230,11 +235,8 @@ impl<'a> Search<'a> {
 
     /// Takes a full set if it is better than the best.
     fn consider(&mut self, set: Partial) {
-        let left = self
-            .machine
-            .leftover
-            .value(self.key - set.weight)
-            .unwrap_or_else(|| self.pairs_left(set));
+        let left =
+            self.residual.value(self.key - set.weight).unwrap_or_else(|| self.pairs_left(set));
         let links = Links { worst: set.worst, sum: set.sum, left };
         if self.best.is_some_and(|(best, _)| links < best.links) {
             return;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::allocation::{
-    self, AllocationIndexes, BuiltIndex, Entry, GpuLocation, Policies, Preferred, Request,
+    self, AllocationIndexes, Entry, GpuLocation, Policies, Preferred, Request,
 };
 use super::gpu::Gpu;
 use super::health::{
@@ -53,8 +53,8 @@ pub struct Inventory {
     findings: Vec<Finding>,
     /// Resources whose MPS control daemon has answered since they are shared by MPS.
     mps: BTreeSet<ResourceName>,
-    /// What the choice of preferred devices rests on.
-    catalogues: AllocationIndexes,
+    /// What preferred allocations are chosen by.
+    indexes: AllocationIndexes,
 }
 
 impl Inventory {
@@ -70,7 +70,7 @@ impl Inventory {
             reserved: BTreeMap::new(),
             findings: Vec::new(),
             mps: BTreeSet::new(),
-            catalogues: AllocationIndexes::new(policies),
+            indexes: AllocationIndexes::new(policies),
         }
     }
 
@@ -125,8 +125,8 @@ impl Inventory {
     /// Prefers devices by other policies. No list changes by it.
     pub fn set_allocation_policy(&mut self, policies: Policies) -> Changes {
         let mut changes = Changes::default();
-        if self.catalogues.choose_by(policies) {
-            self.refresh_catalogues(&mut changes);
+        if self.indexes.set_policy(policies) {
+            self.refresh_indexes(&mut changes);
         }
         changes
     }
@@ -186,8 +186,8 @@ impl Inventory {
             }
             Observation::Links(links) => {
                 let mut changes =
-                    Changes { links: self.catalogues.take(links), ..Changes::default() };
-                self.refresh_catalogues(&mut changes);
+                    Changes { links: self.indexes.set_links(links), ..Changes::default() };
+                self.refresh_indexes(&mut changes);
                 changes
             }
             Observation::MpsAnswers(resource) => {
@@ -225,19 +225,13 @@ impl Inventory {
         resource: &ResourceName,
         request: &Request<'a, S>,
     ) -> Option<Preferred<'a>> {
-        self.catalogues.of(resource).map(|catalogue| allocation::preferred(catalogue, request))
+        self.indexes.get(resource).map(|index| allocation::preferred(index, request))
     }
 
     /// How the GPUs are linked, as far as it is known.
     #[must_use]
     pub fn topology(&self) -> &Topology {
-        self.catalogues.topology()
-    }
-
-    /// Takes a catalogue that was postponed and is finished, unless what it rests on has changed
-    /// since.
-    pub fn finish(&mut self, finished: BuiltIndex) {
-        self.catalogues.finish(finished);
+        self.indexes.topology()
     }
 
     /// The physical GPUs by UUID.
@@ -308,14 +302,14 @@ impl Inventory {
         changes
     }
 
-    fn refresh_catalogues(&mut self, changes: &mut Changes) {
+    fn refresh_indexes(&mut self, changes: &mut Changes) {
         let gpus = self.gpus.iter().map(|(uuid, tracked)| GpuLocation {
             uuid: uuid.clone(),
             index: tracked.index,
             pci_bus_id: tracked.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
             numa_node: tracked.facts.as_ref().and_then(|gpu| gpu.numa_node),
         });
-        changes.misfits = self.catalogues.place(gpus.collect());
+        changes.misfits = self.indexes.set_locations(gpus.collect());
         for (resource, devices) in &self.resources {
             // What is withdrawn is not in use either.
             let offered = devices.values().filter(|device| !device.withdrawn);
@@ -324,7 +318,7 @@ impl Inventory {
                 gpu: device.gpu.clone(),
                 gpu_index: device.index,
             });
-            changes.postponed.extend(self.catalogues.offer(resource, entries.collect()));
+            self.indexes.update(resource, entries.collect());
         }
     }
 
@@ -362,7 +356,7 @@ impl Inventory {
         changes.found.extend(forgotten);
         changes.settled =
             before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
-        self.refresh_catalogues(changes);
+        self.refresh_indexes(changes);
     }
 
     /// Marks the devices whose MPS control daemon is to answer first. What is no longer shared by

@@ -1,9 +1,7 @@
 //! What the edges tell the inventory, and what it tells of that in turn.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::allocation::IndexBuild;
 use crate::gpu::Gpu;
 use crate::health::{self, NodeObservation, NvmlError};
 use crate::layout::Finding;
@@ -55,9 +53,6 @@ pub struct Changes {
     pub links: bool,
     /// What does not fit together in the topology and was not told before.
     pub misfits: Vec<topology::Finding>,
-    /// AllocationIndexes that are in use and can be made better elsewhere, for
-    /// [`finish`](super::Inventory::finish).
-    pub postponed: Vec<Arc<IndexBuild>>,
     /// Whether a resource has another list of devices, or a device other facts.
     pub layout: bool,
     /// What a person should hear and has not heard.
