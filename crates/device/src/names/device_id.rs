@@ -1,0 +1,160 @@
+//! Ids under which devices are advertised.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+
+use super::error::{NameError, Quoted};
+use super::uuid::{REPLICA, Uuid};
+
+/// The id under which a device is advertised to the kubelet: a UUID, and `::<n>` for the n-th
+/// replica of a shared device. The kubelet's checkpoint keeps it, so its form never changes.
+///
+/// Ordered by UUID, then by replica number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId {
+    uuid: Uuid,
+    replica: Option<u32>,
+}
+
+impl DeviceId {
+    /// The id of a device that is not shared.
+    #[must_use]
+    pub fn whole(uuid: Uuid) -> Self {
+        Self { uuid, replica: None }
+    }
+
+    /// The id of one replica of a shared device.
+    #[must_use]
+    pub fn replica(uuid: Uuid, replica: u32) -> Self {
+        Self { uuid, replica: Some(replica) }
+    }
+
+    /// The id as text, in one allocation: device lists have thousands of ids.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(self.uuid.as_str().len() + REPLICA.len() + 10);
+        text.push_str(self.uuid.as_str());
+        if let Some(replica) = self.replica {
+            let _ = write!(text, "{REPLICA}{replica}");
+        }
+        text
+    }
+
+    /// The UUID of the GPU or MIG device behind it.
+    #[must_use]
+    pub fn uuid(&self) -> &Uuid {
+        &self.uuid
+    }
+
+    /// The replica number, where the device is shared.
+    #[must_use]
+    pub fn replica_number(&self) -> Option<u32> {
+        self.replica
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let refuse = |why| NameError::DeviceId { text: Quoted::new(text), why };
+        let (uuid, replica) = match text.split_once(REPLICA) {
+            None => (text, None),
+            Some((uuid, number)) => {
+                let replica = replica_number(number);
+                (
+                    uuid,
+                    Some(
+                        replica
+                            .ok_or_else(|| refuse("what follows '::' is not a replica number"))?,
+                    ),
+                )
+            }
+        };
+        let uuid = uuid.parse().map_err(|error| match error {
+            NameError::Uuid { why, .. } => refuse(why),
+            other => other,
+        })?;
+        Ok(Self { uuid, replica })
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.replica {
+            None => write!(f, "{}", self.uuid),
+            Some(replica) => write!(f, "{}{REPLICA}{replica}", self.uuid),
+        }
+    }
+}
+
+/// Splits the text of an id into UUID and replica number, without a check of the UUID. `None` if
+/// what follows the last `::` is no replica number.
+pub(crate) fn split(id: &str) -> Option<(&str, Option<u32>)> {
+    // The search for one character is a good deal quicker than that for two.
+    let marked = id.rfind(':').and_then(|at| Some((id[..at].strip_suffix(':')?, &id[at + 1..])));
+    match marked {
+        None => Some((id, None)),
+        Some((uuid, number)) => Some((uuid, Some(replica_number(number)?))),
+    }
+}
+
+/// A number without sign and leading zeros.
+fn replica_number(text: &str) -> Option<u32> {
+    let canonical =
+        text == "0" || !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_ids_read_back_as_written() {
+        for text in
+            ["GPU-8dc1f1c9-28a3-4b2c-9d05-1e4f0a8b7c01", "GPU-1::0", "MIG-GPU-8dc1f1c9/3/0::12"]
+        {
+            let id = text.parse::<DeviceId>().unwrap();
+            assert_eq!((id.to_string().as_str(), id.text().as_str()), (text, text));
+        }
+    }
+
+    #[test]
+    fn malformed_device_ids_are_refused_by_name() {
+        for text in [
+            "",
+            "::1",
+            "GPU-1::",
+            "GPU-1::01",
+            "GPU-1::+1",
+            "GPU-1::x",
+            "GPU-1::1::2",
+            "GPU 1",
+            "a,b",
+            "ü",
+        ] {
+            let error = text.parse::<DeviceId>().unwrap_err();
+            assert!(
+                error.to_string().starts_with(&format!("{text:?} is not a device id")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_quoted_in_a_short_error() {
+        let error = "ü".repeat(100_000).parse::<DeviceId>().unwrap_err().to_string();
+        assert!(
+            error.contains("… (200000 bytes) is not a device id") && error.len() < 400,
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn replicas_are_ordered_by_number() {
+        let id = |text: &str| text.parse::<DeviceId>().unwrap();
+        assert!(id("GPU-1::9") < id("GPU-1::10"));
+        assert!(id("GPU-1::10") < id("GPU-2::0"));
+    }
+}
