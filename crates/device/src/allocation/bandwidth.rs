@@ -1,5 +1,4 @@
-//! The whole GPUs of a resource as the search sees them: numbers in a matrix, sets as bit masks,
-//! and which GPUs are interchangeable.
+//! The bandwidths between the whole GPUs of a resource, and which GPUs are interchangeable.
 
 use std::sync::OnceLock;
 
@@ -8,25 +7,23 @@ use super::residual_value::ResidualValue;
 use crate::names::Uuid;
 use crate::topology::{Pair, Topology};
 
-/// Bandwidths are capped here (GB/s), so that no sum over the pairs of a machine overflows 32 bits.
+/// Bandwidths are capped here (GB/s), so that no sum over the pairs of a node overflows 32 bits.
 const MOST_BANDWIDTH: u32 = 100_000;
 
-/// Up to [`MOST_GPUS`] GPUs and what the search needs to know about them.
+/// What the search needs to know about up to [`MOST_GPUS`] GPUs.
 pub(super) struct BandwidthMatrix {
     count: usize,
     bandwidth: Vec<u32>,
-    /// The GPUs of each NUMA node. Those of unknown node stand together, so that they cost a
-    /// request one node more.
+    /// The GPUs of each NUMA node. Those whose node is unknown count as one node.
     pub(super) nodes: Vec<Mask>,
     /// The GPUs that are interchangeable with each GPU, itself included.
     pub(super) twins: Vec<Mask>,
-    /// What free GPUs are worth to later jobs: worked out for the first search, not for every
-    /// inventory change.
+    /// Computed by the first search, not at every inventory change.
     residual: OnceLock<ResidualValue>,
 }
 
 impl BandwidthMatrix {
-    /// The machine of these GPUs, at their positions. `None` if they are too many.
+    /// The matrix of these GPUs, at their positions. `None` if there are more than [`MOST_GPUS`].
     pub(super) fn new(gpus: &[Uuid], topology: &Topology) -> Option<Self> {
         let count = gpus.len();
         if count > MOST_GPUS {
@@ -59,7 +56,7 @@ impl BandwidthMatrix {
         Some(Self { count, bandwidth, nodes, twins, residual: OnceLock::new() })
     }
 
-    /// How many GPUs there are.
+    /// The number of GPUs.
     pub(super) fn count(&self) -> usize {
         self.count
     }
@@ -69,7 +66,7 @@ impl BandwidthMatrix {
         &self.bandwidth[gpu * self.count..][..self.count]
     }
 
-    /// What free GPUs are worth to later jobs. The first call works it out.
+    /// The residual values of the node; the first call computes them.
     pub(super) fn residual(&self) -> &ResidualValue {
         self.residual.get_or_init(|| ResidualValue::new(&self.twins, &self.bandwidth))
     }

@@ -1,13 +1,14 @@
-//! Which of the devices that are free a request gets: the right ones together, for itself and for
-//! those after it.
+//! Preferred allocation: which of the free devices a container had best get, for itself and for
+//! later requests.
 //!
-//! Pure and never an error: an error would fail the pod's admission, and any answer is better than
-//! that. What is odd about a request is answered as well as it can be and said in a [`Note`].
+//! Never an error: that would fail the pod's admission, and any answer is better. An odd request is
+//! answered as well as possible, with a [`Note`].
 
 mod bandwidth;
 mod gpu_set;
 mod index;
 mod indexes;
+mod lookup;
 mod note;
 mod policy;
 mod request;
@@ -15,6 +16,8 @@ mod residual_value;
 mod score;
 mod search;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use index::{AllocationIndex, Entry};
 pub use indexes::{AllocationIndexes, GpuLocation};
@@ -25,24 +28,24 @@ pub use request::Request;
 use gpu_set::Mask;
 use request::Resolved;
 
-/// The answer to a request.
+/// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preferred<'a> {
-    /// The ids, as they were given, each once: first those that must be included, then the chosen
-    /// in the catalogue's order, then unknown ones if nothing else was left.
+    /// The ids as in the request, each once: first those that must be included, then the chosen
+    /// ones in the order of the index, then unknown ones if nothing else is left.
     pub ids: Vec<&'a str>,
-    /// What was odd.
+    /// What was odd about the request.
     pub notes: Vec<Note>,
 }
 
-/// The devices that a request had best get.
+/// The devices that the container of a request had best get.
 #[must_use]
 pub fn preferred<'a, S: AsRef<str>>(
-    catalogue: &'a AllocationIndex,
+    index: &'a AllocationIndex,
     request: &Request<'a, S>,
 ) -> Preferred<'a> {
     let mut notes = Vec::new();
-    let resolved = Resolved::of(catalogue, request, &mut notes);
+    let resolved = Resolved::of(index, request, &mut notes);
     let size = usize::try_from(request.size).unwrap_or(0);
     if request.size <= 0 {
         notes.push(Note::SizeNotPositive(request.size));
@@ -54,8 +57,8 @@ pub fn preferred<'a, S: AsRef<str>>(
 
     let wanted = size.saturating_sub(must).min(resolved.free.len());
     let chosen =
-        if wanted == 0 { Vec::new() } else { choose(catalogue, &resolved, wanted, &mut notes) };
-    let text = |at: &usize| &*catalogue.devices[*at].id;
+        if wanted == 0 { Vec::new() } else { choose(index, &resolved, wanted, &mut notes) };
+    let text = |at: &usize| &*index.devices[*at].id;
     let ids: Vec<&str> = (resolved.must.iter().map(text))
         .chain(resolved.unknown_must)
         .chain(chosen.iter().map(text))
@@ -68,34 +71,45 @@ pub fn preferred<'a, S: AsRef<str>>(
     Preferred { ids, notes }
 }
 
-/// Chooses `wanted` of the free devices, of which there are at least so many.
+/// Chooses `wanted` of the free devices, of which there are at least that many.
 fn choose(
-    catalogue: &AllocationIndex,
+    index: &AllocationIndex,
     resolved: &Resolved<'_>,
     wanted: usize,
     notes: &mut Vec<Note>,
 ) -> Vec<usize> {
     let Resolved { must, free, .. } = resolved;
-    if !must.iter().chain(free).all(|at| catalogue.devices[*at].whole) {
-        let policy = catalogue.policies.shared;
-        let picked = shared::pick(catalogue, must, free, wanted, policy);
-        if policy == SharedPolicy::Spread && picked.doubled > 0 {
-            notes.push(Note::SpreadDoubled { gpus: picked.doubled });
-        }
-        return picked.devices;
+    if must.iter().chain(free).all(|at| index.devices[*at].whole) {
+        return choose_whole(index, must, free, wanted, notes);
     }
-    let Some(machine) = &catalogue.machine else {
-        if catalogue.policies.whole != WholeGpuPolicy::Index {
+    let policy = index.policies.shared;
+    let picked = shared::pick(index, must, free, wanted, policy);
+    if policy == SharedPolicy::Spread && picked.doubled > 0 {
+        notes.push(Note::SpreadDoubled { gpus: picked.doubled });
+    }
+    picked.devices
+}
+
+fn choose_whole(
+    index: &AllocationIndex,
+    must: &[usize],
+    free: &[usize],
+    wanted: usize,
+    notes: &mut Vec<Note>,
+) -> Vec<usize> {
+    let Some(matrix) = &index.matrix else {
+        if index.policies.whole != WholeGpuPolicy::Index {
             notes.push(Note::TooManyGpus);
         }
         return free[..wanted].to_vec();
     };
     let mask = |devices: &[usize]| {
-        devices.iter().fold(0, |mask: Mask, at| mask | 1 << catalogue.devices[*at].gpu)
+        devices.iter().fold(0, |mask: Mask, at| mask | 1 << index.devices[*at].gpu)
     };
-    let found = search::best(machine, mask(must) | mask(free), mask(must), must.len() + wanted);
-    if !found.exact {
+    let best = search::best(matrix, mask(must) | mask(free), mask(must), must.len() + wanted);
+    if !best.exact {
         notes.push(Note::SearchCut);
     }
-    free.iter().copied().filter(|at| found.chosen >> catalogue.devices[*at].gpu & 1 == 1).collect()
+    let is_chosen = |at: &usize| best.chosen >> index.devices[*at].gpu & 1 == 1;
+    free.iter().copied().filter(is_chosen).collect()
 }

@@ -1,44 +1,44 @@
-//! What was odd about a request or its answer: for a counter and a log line, never an error.
+//! What was odd about a request or its answer: counted and logged, never an error.
 
 use std::fmt;
 
-/// One thing worth a count and a line in the log.
+/// One oddity of a request or its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// The size asked for is zero or less; the answer is empty.
+    /// The requested size is zero or less; the answer is empty.
     SizeNotPositive(i32),
-    /// Ids that this resource does not have. They are used only where nothing else is left, or if
-    /// they must be.
+    /// Ids that this resource does not have. They are answered only if they must be included or
+    /// nothing else is left.
     UnknownIds {
         /// How many.
         count: usize,
         /// The first of them in alphabetical order.
         first: String,
     },
-    /// Ids given more than once in one list.
+    /// Ids listed more than once in one list.
     RepeatedIds {
-        /// How many times too often.
+        /// How many times too many.
         count: usize,
     },
-    /// Ids that must be included but are not among those available. They are included.
+    /// Ids that must be included but are not available. They are included.
     MustIncludeUnavailable {
         /// How many.
         count: usize,
         /// The first of them.
         first: String,
     },
-    /// More ids must be included than the size allows; only so many were answered.
+    /// More ids must be included than the size allows; the answer has `size` of them.
     MustIncludeTooMany {
-        /// How many must be.
+        /// How many must be included.
         count: usize,
-        /// The size asked for.
+        /// The requested size.
         size: usize,
     },
-    /// Fewer ids were available than asked for; all of them were answered.
+    /// Fewer ids are available than requested; the answer has all of them.
     TooFew {
-        /// The size asked for.
+        /// The requested size.
         asked: usize,
-        /// How many were answered.
+        /// How many the answer has.
         answered: usize,
     },
     /// `spread` had to put more than one device of the request on one GPU.
@@ -46,15 +46,15 @@ pub enum Note {
         /// On how many GPUs.
         gpus: usize,
     },
-    /// The search ended at its bound (a machine with more than 16 GPUs); the answer is the best
+    /// The search reached its limit (on a node with more than 16 GPUs); the answer is the best
     /// found so far.
     SearchCut,
-    /// More whole GPUs than the search can hold; they were answered by index.
+    /// More whole GPUs than the search supports; they were chosen by index.
     TooManyGpus,
 }
 
 impl Note {
-    /// One word for it, for the label of a counter.
+    /// The value of the counter's `reason` label.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -75,12 +75,12 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SizeNotPositive(size) => {
-                write!(f, "a preferred allocation of {size} devices was asked for")
+                write!(f, "a preferred allocation of {size} devices was requested")
             }
             Self::UnknownIds { count, first } => {
                 write!(f, "{count} ids are not of this resource, the first is {first:?}")
             }
-            Self::RepeatedIds { count } => write!(f, "{count} ids were given more than once"),
+            Self::RepeatedIds { count } => write!(f, "{count} ids are listed more than once"),
             Self::MustIncludeUnavailable { count, first } => {
                 write!(
                     f,
@@ -91,10 +91,10 @@ impl fmt::Display for Note {
                 write!(f, "{count} ids must be included in an allocation of {size}")
             }
             Self::TooFew { asked, answered } => {
-                write!(f, "{asked} devices were asked for and {answered} are available")
+                write!(f, "{asked} devices were requested and {answered} are available")
             }
             Self::SpreadDoubled { gpus } => {
-                write!(f, "{gpus} GPUs serve the request with more than one device each")
+                write!(f, "on {gpus} GPUs the request gets more than one device")
             }
             Self::SearchCut => {
                 f.write_str("the search was cut short: the choice is good but may not be the best")

@@ -1,10 +1,9 @@
-//! The policies an operator can choose from, and the words for them on the command line and in the
-//! file.
+//! The allocation policies, and their names on the command line and in the config file.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A word that names no policy.
+/// A text that names no policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an allocation policy ({known} is)")]
 pub struct PolicyError {
@@ -15,16 +14,16 @@ pub struct PolicyError {
 /// How whole GPUs are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum WholeGpuPolicy {
-    /// By the links between them: best now, then best for those who come later.
+    /// By the links between them: best for the request, then best for later ones.
     #[default]
     Optimal,
-    /// By NUMA node alone, as if no link were known.
+    /// By NUMA node alone, as if no links were known.
     Numa,
     /// The lowest indices.
     Index,
 }
 
-/// How replicas and MIG devices are chosen. All of them count by physical GPU.
+/// How replicas and MIG devices are chosen, counted by physical GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SharedPolicy {
     /// The GPU with the least in use, one device at a time.
@@ -32,7 +31,7 @@ pub enum SharedPolicy {
     Distributed,
     /// The fullest GPU on which the request fits.
     Packed,
-    /// Never two of one request on one GPU while another can serve.
+    /// Never two of one request on one GPU while another has a free device.
     Spread,
 }
 
@@ -40,7 +39,7 @@ impl WholeGpuPolicy {
     /// All of them, the default first.
     pub const ALL: [Self; 3] = [Self::Optimal, Self::Numa, Self::Index];
 
-    /// The word for it.
+    /// Its name in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +54,7 @@ impl SharedPolicy {
     /// All of them, the default first.
     pub const ALL: [Self; 3] = [Self::Distributed, Self::Packed, Self::Spread];
 
-    /// The word for it.
+    /// Its name in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,7 +98,7 @@ impl fmt::Display for SharedPolicy {
     }
 }
 
-/// Both choices together.
+/// The policies for whole GPUs and for shared devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Policies {
     /// For whole GPUs.
@@ -113,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_read_back_as_written() {
+    fn names_parse_back() {
         for policy in WholeGpuPolicy::ALL {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn another_word_is_refused_with_the_ones_that_are_known() {
+    fn an_unknown_name_is_refused_with_the_known_ones() {
         let error = "best".parse::<WholeGpuPolicy>().unwrap_err();
         assert_eq!(
             error.to_string(),

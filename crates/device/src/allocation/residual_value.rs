@@ -1,23 +1,23 @@
-//! What the GPUs that stay free are worth to those who come later: for jobs of 2, 4 and 8 GPUs, the
-//! bandwidth that they would have if one size of job used up everything that is left. Worked out
-//! once for every free set there can be.
+//! The residual value: what the GPUs that stay free are worth to later jobs. For jobs of 2, 4 and 8
+//! GPUs it is the bandwidth that they would have if jobs of this size took all free GPUs. Computed
+//! once for every possible free set.
 //!
-//! The sum of bandwidths of all pairs that stay would be simpler, and on machines built as trees it
-//! is as good. On the hybrid cube mesh it is not: it sees no islands, and in
-//! `examples/placement.rs` it put 8.9 % of the jobs astray where this puts 5.2 %.
+//! The sum of bandwidths of all free pairs would be simpler, and as good on nodes whose links are a
+//! tree. On the hybrid cube mesh it does not see the islands: in `examples/placement.rs` 8.9 % of
+//! the jobs were on more NUMA nodes than needed with it, and 5.2 % with this.
 
 use super::gpu_set::{Mask, bits};
 
-/// The sizes of the jobs to come. Powers of two are what training asks for and what machines are
-/// built of; a size of 1 needs no link and 16 leaves nothing.
+/// The sizes of later jobs: powers of two, as training jobs mostly have. A size of 1 needs no link,
+/// and 16 leaves nothing free.
 const SIZES: [u32; 3] = [2, 4, 8];
 
-/// Most free sets that a table is made for. Interchangeable GPUs count by number, not by name, so
-/// this holds every machine of up to 16 GPUs (2 to the 16th sets) and, far beyond that, those with
-/// NVSwitch or plain PCIe trees. Without a table the search takes the sum of all pairs that stay.
+/// Most free sets for which values are computed. Of interchangeable GPUs only the number counts, so
+/// this covers every node of up to 16 GPUs (2 to the 16th sets) and far larger ones with NVSwitch or
+/// PCIe trees. Beyond it the search takes the sum of all free pairs.
 const MOST_STATES: usize = 1 << 16;
 
-/// The value of every free set of a machine.
+/// The value of every free set of a node.
 ///
 /// The key of a free set is a number in a mixed base with one digit for each class of
 /// interchangeable GPUs, so the key of a set without some of its GPUs is a subtraction.
@@ -29,7 +29,7 @@ pub(super) struct ResidualValue {
 }
 
 impl ResidualValue {
-    /// The table for a machine: the interchangeable GPUs of each GPU, and the bandwidths row by
+    /// The values for a node, from the interchangeable GPUs of each GPU and the bandwidths row by
     /// row.
     pub(super) fn new(twins: &[Mask], bandwidth: &[u32]) -> Self {
         let mut classes = twins.to_vec();
@@ -61,19 +61,19 @@ impl ResidualValue {
         self.weights[gpu]
     }
 
-    /// The value of a free set by its key; `None` if there is no table.
+    /// The value of a free set by its key; `None` if the values are not computed.
     pub(super) fn value(&self, key: usize) -> Option<u32> {
         self.values.get(key).copied()
     }
 }
 
-/// The value of a number of free GPUs on one NUMA node, by the same thought: how many of them stand
-/// in whole sets of 2, 4 and 8.
+/// The value of a number of free GPUs on one NUMA node, by the same rule: how many of them are in
+/// complete sets of 2, 4 and 8.
 pub(super) fn on_node(free: u32) -> u32 {
     SIZES.iter().map(|size| free / size * size).sum()
 }
 
-/// The classes of a machine, for cutting free sets into sets of one size.
+/// The classes of interchangeable GPUs, for dividing free sets into sets of one size.
 struct Packing {
     /// How many GPUs each class has.
     most: Vec<usize>,
@@ -92,9 +92,9 @@ struct Layer<'a> {
     known: &'a [u32],
     /// The values of this layer, as far as they are known.
     now: &'a mut [u32],
-    /// Where in `known` the free sets without the class's share of the set in hand begin.
+    /// Where in `known` the free sets without the class's share of the current set begin.
     without: usize,
-    /// The set in hand: how many it has of each class.
+    /// The current set: how many it has of each class.
     set: Vec<usize>,
 }
 
@@ -102,8 +102,8 @@ impl Packing {
     fn new(classes: &[Mask], weights: &[usize], bandwidth: &[u32]) -> Self {
         let first = |class: &Mask| class.trailing_zeros() as usize;
         let between = |a: &Mask, b: &Mask| {
-            // Inside a class, the first two stand for all; a class of one has no inside and is
-            // never asked.
+            // Inside a class, the first two stand for all; a class of one has no such pair, and
+            // its value is not used.
             let second = if a == b { bits(*b).nth(1).unwrap_or(first(b)) } else { first(b) };
             bandwidth[first(a) * weights.len() + second]
         };
@@ -124,9 +124,8 @@ impl Packing {
     /// For each key the most that sets of this size can be worth, each being its size times its
     /// worst bandwidth.
     ///
-    /// Of the last class that a free set has, one GPU either stays out of all sets, and the value
-    /// is that of the free set without it; or it is in one, and the value is that of this set and
-    /// of what is left after it.
+    /// One GPU of the last class in a free set is either in no set, and the value is that of the
+    /// free set without it; or it is in one, and the value is that of this set and of the rest.
     fn best(&self, size: usize, states: usize) -> Vec<u32> {
         let mut values = vec![0; states];
         for (class, weight) in self.weights.iter().enumerate() {
@@ -149,7 +148,7 @@ impl Packing {
 }
 
 impl Layer<'_> {
-    /// Fills the set up from the classes before this one, in every way.
+    /// Completes the set from the classes before this one, in every way.
     fn grow(&mut self, before: usize, missing: usize, size: usize, worst: u32) {
         if missing == 0 {
             let lowest = self.set.iter().position(|count| *count > 0).unwrap_or(0);
@@ -175,12 +174,12 @@ impl Layer<'_> {
         }
     }
 
-    /// Raises the value of every free set that has the set in hand: any GPUs of the classes before
-    /// `class` beside it.
+    /// Raises the value of every free set that contains the current set: with any GPUs of the
+    /// classes before `class` in addition.
     fn raise(&mut self, class: usize, lowest: usize, with: usize, without: usize, value: u32) {
         let weight = self.packing.weights[class];
         if class == lowest {
-            // The set has none of the classes before, so the keys that are left stand in a row.
+            // The set has none of the classes before, so the remaining keys are consecutive.
             let now = &mut self.now[with..with + weight];
             for (now, known) in now.iter_mut().zip(&self.known[without..]) {
                 *now = (*now).max(value + known);

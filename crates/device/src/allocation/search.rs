@@ -1,26 +1,25 @@
-//! The search for the best set of whole GPUs: every set is looked at, but for those that cannot
-//! win.
+//! The search for the best set of whole GPUs: branch and bound over all sets.
 //!
-//! Three things keep it short. The best set that grows from each GPU by its best next neighbour is
-//! taken first, and a set whose worst pair is worse, or whose sum cannot reach it any more, is left
-//! at once with all that contain it: no sum can grow by more than what the GPUs that bring most
-//! would bring if each had its best links to the others. Of interchangeable GPUs only the lowest
-//! free one is tried. And the worst pair and the sum are carried along.
+//! Three things keep it short. It starts from greedy sets, and prunes a partial set whose worst pair
+//! is worse than the best found, or whose sum can no longer reach it: the bound is what the GPUs
+//! with the most bandwidth would add if each had its best links to the others. Of interchangeable
+//! GPUs only the lowest free one is tried. And the worst pair and the sum are updated with each GPU,
+//! not computed for each set.
 
 use std::cmp::Reverse;
 
 use super::bandwidth::BandwidthMatrix;
 use super::gpu_set::{MOST_GPUS, Mask, bits};
 use super::residual_value::ResidualValue;
-use super::score::{Links, Places, Score};
+use super::score::{LinkQuality, Locality, Score};
 
-/// Most sets looked at, partial ones included. 16 GPUs have fewer subsets than this, so up to there
-/// the answer is exact; on larger machines it is exact if the search ends before, and else at least
-/// as good as every greedy choice.
+/// Most sets visited, partial ones included. 16 GPUs have fewer subsets than this, so up to there
+/// the answer is exact; on larger nodes it is exact if the search ends earlier, else at least as
+/// good as every greedy set.
 const MOST_STEPS: u32 = 1 << 16;
 
-/// The best choice and whether it is known to be the best.
-pub(super) struct Found {
+/// The best set found, and whether it is known to be the best.
+pub(super) struct SearchResult {
     pub(super) chosen: Mask,
     pub(super) exact: bool,
 }
@@ -28,28 +27,28 @@ pub(super) struct Found {
 /// The best `size` GPUs of `free`, among them all of `must`, which are free too.
 ///
 /// `size` is at least the number of `must` and at most that of `free`.
-pub(super) fn best(machine: &BandwidthMatrix, free: Mask, must: Mask, size: usize) -> Found {
-    let mut search = Search::new(machine, free, must, size);
+pub(super) fn best(matrix: &BandwidthMatrix, free: Mask, must: Mask, size: usize) -> SearchResult {
+    let mut search = Search::new(matrix, free, must, size);
     let start = search.start(must);
     search.greedy(start);
     search.descend(start, 0);
     let chosen = search.best.map_or(must, |(_, chosen)| chosen);
-    Found { chosen, exact: search.steps < MOST_STEPS }
+    SearchResult { chosen, exact: search.steps < MOST_STEPS }
 }
 
-/// A set that grows.
+/// A set that is being built.
 #[derive(Clone, Copy)]
 struct Partial {
     chosen: Mask,
-    /// How many are chosen, which is also the level of [`Search::reach`] that belongs to it.
+    /// How many are chosen, which is also its level in [`Search::reach`].
     count: usize,
     worst: u32,
     sum: u32,
-    /// What the chosen take from the key of the free set.
+    /// What the chosen subtract from the key of the free set.
     weight: usize,
 }
 
-/// What a GPU would bring to a set: its worst bandwidth to those in it, and the sum.
+/// What a GPU would add to a set: its worst bandwidth to those in it, and the sum.
 #[derive(Clone, Copy)]
 struct Reach {
     worst: u32,
@@ -57,52 +56,52 @@ struct Reach {
 }
 
 struct Search<'a> {
-    machine: &'a BandwidthMatrix,
+    matrix: &'a BandwidthMatrix,
     residual: &'a ResidualValue,
     free: Mask,
-    /// Free and not chosen beforehand.
+    /// Free, and not among those that must be included.
     open: Mask,
     size: usize,
     /// Key of the whole free set.
     key: usize,
-    /// Each GPU's sum of bandwidths to all free ones; for machines without a table of leftovers.
+    /// Each GPU's sum of bandwidths to all free ones, for nodes without residual values.
     degree: Vec<u32>,
-    /// For each GPU its nearest lower twin among the open: that one goes first.
+    /// For each GPU its nearest lower twin among the open, which is tried first.
     before: Vec<Mask>,
-    /// One row for each level of the partial set.
+    /// One row for each level of a partial set.
     reach: Vec<Reach>,
-    /// One row for each GPU: the sums of its greatest bandwidths to free ones, by their number.
+    /// One row for each GPU: the sums of its greatest bandwidths to free ones, by count.
     greatest: Vec<u32>,
     best: Option<(Score, Mask)>,
     steps: u32,
 }
 
 impl<'a> Search<'a> {
-    fn new(machine: &'a BandwidthMatrix, free: Mask, must: Mask, size: usize) -> Self {
+    fn new(matrix: &'a BandwidthMatrix, free: Mask, must: Mask, size: usize) -> Self {
         let open = free & !must;
-        let residual = machine.residual();
-        let lower = |gpu: usize| machine.twins[gpu] & open & ((1 << gpu) - 1);
+        let residual = matrix.residual();
+        let lower = |gpu: usize| matrix.twins[gpu] & open & ((1 << gpu) - 1);
         Self {
-            machine,
+            matrix,
             residual,
             free,
             open,
             size,
             key: bits(free).map(|gpu| residual.weight(gpu)).sum(),
-            degree: (0..machine.count())
-                .map(|gpu| bits(free).map(|peer| machine.row(gpu)[peer]).sum())
+            degree: (0..matrix.count())
+                .map(|gpu| bits(free).map(|peer| matrix.row(gpu)[peer]).sum())
                 .collect(),
-            before: (0..machine.count())
+            before: (0..matrix.count())
                 .map(|gpu| lower(gpu).checked_ilog2().map_or(0, |last| 1 << last))
                 .collect(),
-            reach: vec![Reach { worst: u32::MAX, sum: 0 }; machine.count() * (size + 1)],
-            greatest: greatest(machine, free, size),
+            reach: vec![Reach { worst: u32::MAX, sum: 0 }; matrix.count() * (size + 1)],
+            greatest: greatest(matrix, free, size),
             best: None,
             steps: 0,
         }
     }
 
-    /// The set of those that must be in it.
+    /// The set of the GPUs that must be included.
     fn start(&mut self, must: Mask) -> Partial {
         let none = Partial { chosen: 0, count: 0, worst: u32::MAX, sum: 0, weight: 0 };
         bits(must).fold(none, |set, gpu| self.with(set, gpu))
@@ -110,17 +109,17 @@ impl<'a> Search<'a> {
 
     /// A set with one GPU more.
     fn with(&mut self, set: Partial, gpu: usize) -> Partial {
-        let width = self.machine.count();
+        let width = self.matrix.count();
         let (done, next) = self.reach.split_at_mut((set.count + 1) * width);
         for ((next, from), bandwidth) in
-            next.iter_mut().zip(&done[set.count * width..]).zip(self.machine.row(gpu))
+            next.iter_mut().zip(&done[set.count * width..]).zip(self.matrix.row(gpu))
         {
             *next = Reach { worst: from.worst.min(*bandwidth), sum: from.sum + bandwidth };
         }
         self.grown(set, gpu)
     }
 
-    /// The same without the reach of the new set, for one that grows no more.
+    /// The same without the reach of the new set, for one that is complete.
     fn grown(&self, set: Partial, gpu: usize) -> Partial {
         let reach = self.reach(set, gpu);
         Partial {
@@ -133,11 +132,11 @@ impl<'a> Search<'a> {
     }
 
     fn reach(&self, set: Partial, gpu: usize) -> Reach {
-        self.reach[set.count * self.machine.count() + gpu]
+        self.reach[set.count * self.matrix.count() + gpu]
     }
 
-    /// Takes sets that are likely to be good, for the rest to be measured by: from each GPU, or
-    /// from those that must be in, always the neighbour that brings most.
+    /// Considers sets that are likely to be good, as a bound for the rest: from each GPU, or from
+    /// those that must be included, always with the neighbour that adds most.
     fn greedy(&mut self, start: Partial) {
         if start.count > 0 || self.size < 2 {
             return self.grow(start);
@@ -148,7 +147,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Adds the neighbour that brings most until the set is full.
+    /// Adds the neighbour that adds most until the set is complete.
     fn grow(&mut self, mut set: Partial) {
         while set.count < self.size {
             let value = |gpu: &usize| {
@@ -161,7 +160,7 @@ impl<'a> Search<'a> {
         self.consider(set);
     }
 
-    /// Looks at every set that adds GPUs from this position on.
+    /// Visits every set that adds GPUs from this position on.
     fn descend(&mut self, set: Partial, from: usize) {
         if set.count == self.size {
             return self.consider(set);
@@ -189,17 +188,15 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What is open from this position on and does not make the worst pair worse than that of the
-    /// best.
+    /// The open GPUs from this position on that keep the worst pair as good as that of the best set.
     fn promising(&self, set: Partial, from: usize) -> Mask {
         let least = self.best.map_or(0, |(best, _)| best.links.worst);
         let fits = |gpu: &usize| self.reach(set, *gpu).worst >= least;
         bits(self.open_from(from)).filter(fits).fold(0, |mask, gpu| mask | 1 << gpu)
     }
 
-    /// Twice the most that a GPU can add to the sum together with all that are missing beside it:
-    /// its links to the chosen in full, and half of those to its fellows, of which each pair has
-    /// two halves.
+    /// Twice the most that a GPU can add to the sum of a complete set: its links to the chosen in
+    /// full, and half of those to the other missing ones, since each pair has two halves.
     fn most(&self, set: Partial, gpu: usize) -> u32 {
         2 * self.reach(set, gpu).sum + self.greatest[gpu * self.size + self.size - set.count - 1]
     }
@@ -220,7 +217,7 @@ impl<'a> Search<'a> {
         most[..missing.min(count)].iter().sum()
     }
 
-    /// Whether no set with this GPU in it can be as good as the best.
+    /// Whether no set with this GPU can be as good as the best.
     fn hopeless(&self, set: Partial, gpu: usize, more: u32) -> bool {
         let Some((best, _)) = &self.best else { return false };
         let worst = set.worst.min(self.reach(set, gpu).worst);
@@ -228,46 +225,48 @@ impl<'a> Search<'a> {
         worst < best.links.worst || (worst == best.links.worst && sum < 2 * best.links.sum)
     }
 
-    /// What is open from this position on.
+    /// The open GPUs from this position on.
     fn open_from(&self, from: usize) -> Mask {
         self.open & Mask::MAX.checked_shl(from as u32).unwrap_or(0)
     }
 
-    /// Takes a full set if it is better than the best.
+    /// Takes a complete set if it is better than the best.
     fn consider(&mut self, set: Partial) {
         let left =
             self.residual.value(self.key - set.weight).unwrap_or_else(|| self.pairs_left(set));
-        let links = Links { worst: set.worst, sum: set.sum, left };
+        let links = LinkQuality { worst: set.worst, sum: set.sum, left };
         if self.best.is_some_and(|(best, _)| links < best.links) {
             return;
         }
-        let score =
-            Score { links, places: Places::of(self.machine, set.chosen, self.free & !set.chosen) };
+        let score = Score {
+            links,
+            locality: Locality::of(self.matrix, set.chosen, self.free & !set.chosen),
+        };
         if self.best.is_none_or(|(best, _)| score > best) {
             self.best = Some((score, set.chosen));
         }
     }
 
-    /// The plain stand-in for the value of what stays behind: the sum of bandwidths of all pairs
-    /// that stay whole.
+    /// What stands for the residual value where there is none: the sum of bandwidths of all pairs
+    /// that stay free.
     fn pairs_left(&self, set: Partial) -> u32 {
         let all: u64 = bits(self.free).map(|gpu| u64::from(self.degree[gpu])).sum();
         let gone: u64 = bits(set.chosen).map(|gpu| u64::from(self.degree[gpu])).sum();
-        // Each pair stands in the degrees of both of its GPUs, and the pairs inside the set were
-        // taken off twice.
+        // Each pair is in the degrees of both of its GPUs, so the pairs inside the set were
+        // subtracted twice.
         u32::try_from((all / 2 + u64::from(set.sum)).saturating_sub(gone)).unwrap_or(u32::MAX)
     }
 }
 
 /// For each GPU the sums of its greatest bandwidths to free ones: of none, of one, and so on up to
 /// one less than `size`.
-fn greatest(machine: &BandwidthMatrix, free: Mask, size: usize) -> Vec<u32> {
-    let mut sums = vec![0; machine.count() * size];
+fn greatest(matrix: &BandwidthMatrix, free: Mask, size: usize) -> Vec<u32> {
+    let mut sums = vec![0; matrix.count() * size];
     for gpu in bits(free) {
         let mut row = [0; MOST_GPUS];
         let mut count = 0;
         for peer in bits(free & !(1 << gpu)) {
-            row[count] = machine.row(gpu)[peer];
+            row[count] = matrix.row(gpu)[peer];
             count += 1;
         }
         row[..count].sort_unstable_by(|a, b| b.cmp(a));

@@ -1,60 +1,59 @@
 //! The choice of replicas and MIG devices: how many from each physical GPU, and then how many from
-//! each carrier on it (a MIG device, or the whole GPU, that replicas share), by the same rule.
+//! each device group on it (all replicas of one MIG device or GPU), by the same rule.
 //!
-//! - `distributed` takes one device at a time from where the fewest are in use, and among those
-//!   from where this request has the fewest.
-//! - `spread` turns the two around, so it doubles only where every other GPU is used up.
-//! - `packed` takes the fullest GPU on which all that is wanted fits, so that free room stays in
-//!   one piece. Where nothing fits, the GPU with the most room comes first, so that the request
-//!   lies on the fewest. A GPU that the request is on already is filled before another is begun.
+//! - `distributed` takes one device at a time from the GPU with the fewest in use, among equals
+//!   from the one with the fewest of this request.
+//! - `spread` compares these two in the opposite order, so it puts two on one GPU only where every
+//!   other GPU is used up.
+//! - `packed` takes the fullest GPU on which the request fits, so that free capacity stays in one
+//!   piece. Where it fits on none, the GPU with the most free devices comes first, so that the
+//!   request is on the fewest GPUs. A GPU that the request already uses is filled first.
 
 use super::index::AllocationIndex;
 use super::policy::SharedPolicy;
 
-/// The devices chosen beside those that must be.
+/// The devices chosen in addition to those that must be included.
 pub(super) struct Picked {
     pub(super) devices: Vec<usize>,
     /// On how many GPUs the request has more than one device.
     pub(super) doubled: usize,
 }
 
-/// The devices of one GPU, or of one carrier.
+/// How the devices of one GPU, or of one device group, are used.
 #[derive(Debug, Clone, Copy)]
-struct Group {
-    /// Those that can be had.
+struct Usage {
+    /// Free devices.
     free: usize,
-    /// Those in use, of this request or another.
+    /// Devices in use by this request or others.
     used: usize,
-    /// Those of this request.
+    /// Devices of this request.
     mine: usize,
 }
 
-/// Chooses `wanted` of the free devices, or all if there are fewer. Both lists are in the
-/// catalogue's order.
+/// Chooses `wanted` of the free devices, or all if there are fewer. Both lists are in the order of
+/// the index.
 pub(super) fn pick(
-    catalogue: &AllocationIndex,
+    index: &AllocationIndex,
     must: &[usize],
     free: &[usize],
     wanted: usize,
     policy: SharedPolicy,
 ) -> Picked {
-    let devices = &catalogue.devices;
+    let devices = &index.devices;
     let mut gpus =
-        groups(catalogue.gpus.iter().map(|gpu| gpu.devices), must, free, |at| devices[at].gpu);
-    let mut carriers =
-        groups(catalogue.carriers.iter().map(|carrier| carrier.devices), must, free, |at| {
-            devices[at].carrier
-        });
-    let (gpus_before, carriers_before) = (gpus.clone(), carriers.clone());
+        usage(index.gpus.iter().map(|gpu| gpu.devices), must, free, |at| devices[at].gpu);
+    let mut groups =
+        usage(index.groups.iter().map(|group| group.devices), must, free, |at| devices[at].group);
+    let (gpus_before, groups_before) = (gpus.clone(), groups.clone());
     share(&mut gpus, wanted, policy);
-    for (at, gpu) in catalogue.gpus.iter().enumerate() {
-        share(&mut carriers[gpu.carriers.clone()], gpus[at].mine - gpus_before[at].mine, policy);
+    for (at, gpu) in index.gpus.iter().enumerate() {
+        share(&mut groups[gpu.groups.clone()], gpus[at].mine - gpus_before[at].mine, policy);
     }
 
     let mut missing: Vec<usize> =
-        carriers.iter().zip(carriers_before).map(|(now, was)| now.mine - was.mine).collect();
+        groups.iter().zip(groups_before).map(|(now, was)| now.mine - was.mine).collect();
     let take = |device: &usize| {
-        let missing = &mut missing[devices[*device].carrier];
+        let missing = &mut missing[devices[*device].group];
         let take = *missing > 0;
         *missing -= usize::from(take);
         take
@@ -63,30 +62,30 @@ pub(super) fn pick(
     Picked { devices, doubled: gpus.iter().filter(|gpu| gpu.mine > 1).count() }
 }
 
-/// How the devices of each group stand. What is neither free nor this request's is another's.
-fn groups(
+/// The usage of each group. Devices that are neither free nor of this request are of others.
+fn usage(
     totals: impl Iterator<Item = usize>,
     must: &[usize],
     free: &[usize],
     group_of: impl Fn(usize) -> usize,
-) -> Vec<Group> {
-    let mut groups: Vec<Group> = totals.map(|used| Group { free: 0, used, mine: 0 }).collect();
+) -> Vec<Usage> {
+    let mut usage: Vec<Usage> = totals.map(|used| Usage { free: 0, used, mine: 0 }).collect();
     for device in must {
-        groups[group_of(*device)].mine += 1;
+        usage[group_of(*device)].mine += 1;
     }
     for device in free {
-        let group = &mut groups[group_of(*device)];
+        let group = &mut usage[group_of(*device)];
         group.free += 1;
         group.used -= 1;
     }
-    groups
+    usage
 }
 
 /// Takes `wanted` devices from the groups, or all if there are fewer.
-fn share(groups: &mut [Group], mut wanted: usize, policy: SharedPolicy) {
+fn share(groups: &mut [Usage], mut wanted: usize, policy: SharedPolicy) {
     while wanted > 0 {
         let open = groups.iter_mut().filter(|group| group.free > 0);
-        // Of equals, the first: groups stand in the order of the GPU indices.
+        // Of equals, the first: groups are in the order of the GPU indices.
         let next = match policy {
             SharedPolicy::Distributed => open.min_by_key(|group| (group.used, group.mine)),
             SharedPolicy::Spread => open.min_by_key(|group| (group.mine, group.used)),
@@ -101,9 +100,9 @@ fn share(groups: &mut [Group], mut wanted: usize, policy: SharedPolicy) {
     }
 }
 
-/// What `packed` looks for: the request's own, then one that fits and is full, else one with much
-/// room.
-fn fullness(group: &Group, wanted: usize) -> (bool, bool, usize, usize) {
+/// What `packed` prefers: the request's own, then the fullest that fits, else the one with the most
+/// free devices.
+fn fullness(group: &Usage, wanted: usize) -> (bool, bool, usize, usize) {
     let fits = group.free >= wanted;
     let (first, second) =
         if fits { (group.used, usize::MAX - group.free) } else { (group.free, group.used) };
