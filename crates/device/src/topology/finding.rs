@@ -1,36 +1,36 @@
-//! What did not fit together in an observation of the topology, in words for the operator.
+//! Contradictions in an observation of the topology, with their texts for the log.
 
 use std::fmt;
 
 use super::Bundle;
 use crate::names::{PciBusId, Uuid};
 
-/// What did not fit together, for the operator to read. None of it keeps a GPU from being served.
+/// A contradiction in what was read. None keeps a GPU from being offered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
-    /// A GPU was listed more than once; the first by index was taken.
+    /// A GPU was listed more than once; the lowest index counts.
     ListedTwice(Uuid),
-    /// Two GPUs claim one bus id; links to it lead nowhere.
+    /// Two GPUs report the same PCI bus id; NVLinks to it are ignored.
     SharedBusId(PciBusId),
-    /// Two GPUs see the NVLinks between them differently; the least of both views was taken.
+    /// Two GPUs report the NVLinks between them differently; the lesser of both reports counts.
     AsymmetricLinks {
         /// The GPU that comes first.
         a: Uuid,
         /// The other.
         b: Uuid,
-        /// What the first sees.
+        /// What the first reports.
         seen_by_a: Option<Bundle>,
-        /// What the other sees.
+        /// What the other reports.
         seen_by_b: Option<Bundle>,
     },
-    /// Active NVLinks that lead to no GPU of this node, to the GPU itself, or nobody knows where.
+    /// Active NVLinks that lead to no other GPU of this node, or to an unknown device.
     LinksToNowhere {
         /// The GPU.
         gpu: Uuid,
         /// How many of them.
         links: u32,
     },
-    /// The common ancestor on PCIe depends on which of the two is asked; the farther was taken.
+    /// The common PCIe ancestor depends on the order of the two; the farther counts.
     ContradictingAncestor {
         /// The GPU that comes first.
         a: Uuid,

@@ -1,11 +1,10 @@
-//! How two GPUs are linked, and what that is worth: PCIe level, NVLink, and the bandwidth estimated
-//! from both.
+//! How two GPUs are linked: PCIe level, NVLinks, and the bandwidth estimated from both.
 
-/// The nearest thing on PCIe that two GPUs have in common, from farthest to nearest: a greater
-/// level is a better one.
+/// The nearest common PCIe ancestor of two GPUs, from farthest to nearest: a greater level is a
+/// better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum PcieLevel {
-    /// Nobody said.
+    /// Not stated.
     #[default]
     Unknown,
     /// Only the link between CPUs, or between NUMA nodes.
@@ -88,39 +87,39 @@ impl NvLinkVersion {
     }
 }
 
-/// Some NVLinks that lead to the same place.
+/// NVLinks that lead to the same device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bundle {
     /// How many are active.
     pub links: u32,
-    /// The oldest generation among them; `None` if nobody said.
+    /// The oldest generation among them; `None` if not stated.
     pub version: Option<NvLinkVersion>,
 }
 
 impl Bundle {
-    /// GB/s in one direction. A link of unknown generation counts as the slowest one.
+    /// GB/s in one direction. A link of unknown generation counts as the slowest.
     #[must_use]
     pub fn bandwidth(self) -> u32 {
         self.links.saturating_mul(self.version.unwrap_or(NvLinkVersion::V1).bandwidth())
     }
 
-    /// What both bundles have: the lesser count and the older generation.
+    /// The lesser count and the older generation of both.
     #[must_use]
     pub fn least(self, other: Self) -> Self {
         Self { links: self.links.min(other.links), version: self.version.min(other.version) }
     }
 }
 
-/// What NVLink gives to a pair of GPUs.
+/// The NVLinks of a pair of GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum NvLink {
-    /// Nothing.
+    /// None.
     #[default]
     None,
-    /// Links straight from one to the other.
+    /// Links from one to the other.
     Direct(Bundle),
-    /// Both are attached to an NVSwitch: each can use all of its own links towards the other, so it
-    /// is the bundle of the one that has less.
+    /// Through NVSwitch: each GPU can use all of its own links, so the bundle is that of the GPU
+    /// with fewer.
     Switched(Bundle),
 }
 
@@ -145,8 +144,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Estimated GB/s in one direction over the better of both ways. Libraries use one of them, not
-    /// the sum.
+    /// Estimated GB/s in one direction over the better of PCIe and NVLink; libraries use one of
+    /// them, not the sum.
     #[must_use]
     pub fn bandwidth(self) -> u32 {
         self.nvlink.bandwidth().max(self.pcie.bandwidth())
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_without_sense_does_not_overflow() {
+    fn an_absurd_count_does_not_overflow() {
         assert_eq!(
             Bundle { links: u32::MAX, version: Some(NvLinkVersion::V5) }.bandwidth(),
             u32::MAX

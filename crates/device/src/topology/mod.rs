@@ -1,17 +1,19 @@
-//! Which GPUs the node has and how each pair of them is linked: facts, read once at discovery and
-//! on change.
+//! How each pair of GPUs is linked: facts that NVML and sysfs state, read at discovery and when
+//! the GPUs change.
 //!
-//! Missing or contradicting data lowers the detail and never fails; [`Topology::observed`] says
-//! what it found.
+//! Missing or contradictory data lowers the detail and is never an error; [`Topology::observed`]
+//! returns the contradictions.
 
 mod finding;
 mod link;
 mod observation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
-use super::gpu::NumaNode;
-use super::names::Uuid;
+use crate::gpu::NumaNode;
+use crate::names::Uuid;
 
 pub use finding::Finding;
 pub use link::{Bundle, NvLink, NvLinkVersion, Pair, PcieLevel};
@@ -20,7 +22,7 @@ pub use observation::{Links, Observation, ObservedGpu, ObservedLink, Remote};
 /// One GPU of a [`Topology`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its identity.
+    /// The GPU.
     pub uuid: Uuid,
     /// NVML's index.
     pub index: u32,
@@ -34,50 +36,31 @@ pub struct Member {
 pub struct Topology {
     gpus: Vec<Member>,
     positions: BTreeMap<Uuid, usize>,
-    /// Row by row, and the same on both sides of the diagonal.
+    /// Row by row; symmetric.
     pairs: Vec<Pair>,
 }
 
 impl Topology {
-    /// A topology of which nothing but the NUMA nodes is known.
-    #[must_use]
-    pub fn numa_only(gpus: impl IntoIterator<Item = Member>) -> Self {
-        let gpus = gpus.into_iter().map(|gpu| ObservedGpu {
-            uuid: gpu.uuid,
-            index: gpu.index,
-            pci_bus_id: None,
-            numa_node: gpu.numa_node,
-            links: None,
-        });
-        Self::observed(Observation { gpus: gpus.collect(), ancestors: BTreeMap::new() }).0
-    }
-
-    /// The same GPUs with nothing known but their NUMA nodes.
-    #[must_use]
-    pub fn without_links(&self) -> Self {
-        Self::numa_only(self.gpus.iter().cloned())
-    }
-
     /// The GPUs by NVML index, then UUID.
     #[must_use]
     pub fn gpus(&self) -> &[Member] {
         &self.gpus
     }
 
-    /// Where a GPU stands in [`Topology::gpus`].
+    /// The position of a GPU in [`Topology::gpus`].
     #[must_use]
     pub fn position(&self, uuid: &Uuid) -> Option<usize> {
         self.positions.get(uuid).copied()
     }
 
-    /// The link of the GPUs at two positions; nothing known where there is no such GPU.
+    /// The link between the GPUs at two positions; an unknown one where there is no such GPU.
     #[must_use]
     pub fn pair(&self, a: usize, b: usize) -> Pair {
         let count = self.gpus.len();
         if a < count && b < count { self.pairs[a * count + b] } else { Pair::default() }
     }
 
-    /// Takes the GPUs in the order that they keep, with pairs unknown.
+    /// The GPUs in this order, with all links unknown.
     fn of(gpus: Vec<Member>) -> Self {
         let positions =
             gpus.iter().enumerate().map(|(position, gpu)| (gpu.uuid.clone(), position)).collect();
