@@ -1,26 +1,27 @@
 //! Which GPUs are offered: terms that include and terms that exclude, by index, UUID, PCI bus id or
-//! model. What is excluded is reserved for the system.
+//! model. An excluded GPU is reserved for the system.
 
 use std::fmt;
 
 use crate::gpu::Gpu;
 use crate::names::{PciBusId, Uuid};
 
-/// A set of GPUs, by what tells them apart.
+/// A set of GPUs, by one of their facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Term {
     /// NVML's indices from the first to the last.
     Index(u32, u32),
     /// The GPU with this UUID.
     Uuid(Uuid),
-    /// The GPU in this place.
+    /// The GPU with this PCI bus id.
     PciBusId(PciBusId),
-    /// Every GPU whose model name fits.
+    /// Every GPU whose model name matches.
     Model(Pattern),
 }
 
 impl Term {
-    /// Whether `gpu` is meant. A GPU that does not tell its model or place fits no term about them.
+    /// Whether the term includes `gpu`. A GPU without model name or PCI bus id matches no term about
+    /// that.
     #[must_use]
     pub fn matches(&self, gpu: &Gpu) -> bool {
         match self {
@@ -44,7 +45,7 @@ impl fmt::Display for Term {
     }
 }
 
-/// What the filter says of one GPU.
+/// Whether a GPU is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict<'a> {
     /// It is offered.
@@ -53,17 +54,17 @@ pub enum Verdict<'a> {
     Reserved(Option<&'a Term>),
 }
 
-/// The terms of both kinds. Without any, every GPU is offered.
+/// Terms that include and terms that exclude. Without any, every GPU is offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceFilter {
-    /// A GPU has to fit one of these, if there is one.
+    /// A GPU has to match one of these, if there are any.
     pub include: Vec<Term>,
-    /// A GPU must fit none of these.
+    /// A GPU must match none of these.
     pub exclude: Vec<Term>,
 }
 
 impl DeviceFilter {
-    /// Whether `gpu` is offered, and which term says that it is not.
+    /// Whether `gpu` is offered, and if not, by which term.
     #[must_use]
     pub fn verdict(&self, gpu: &Gpu) -> Verdict<'_> {
         if let Some(term) = self.exclude.iter().find(|term| term.matches(gpu)) {
@@ -76,25 +77,25 @@ impl DeviceFilter {
     }
 }
 
-/// A pattern over GPU models or MIG profiles: `*` stands for anything, everything else for itself,
-/// and it has to match from the first character to the last.
+/// A pattern for GPU models or MIG profiles: `*` matches any text, everything else only itself, and
+/// the pattern has to match the whole text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// The pattern that `text` writes.
+    /// The pattern with this text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// As it was written.
+    /// The text of the pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether all of `text` fits.
+    /// Whether the whole of `text` matches.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else { return self.0 == text };
@@ -105,7 +106,7 @@ impl Pattern {
         };
         for part in middle.split('*') {
             match text.find(part) {
-                Some(place) => text = &text[place + part.len()..],
+                Some(at) => text = &text[at + part.len()..],
                 None => return false,
             }
         }

@@ -1,5 +1,4 @@
-//! What a person should hear about a layout: each is something that is not offered as one would
-//! expect.
+//! Devices that are not offered, or not as one would expect, with their texts for the log.
 
 use std::fmt;
 
@@ -8,27 +7,27 @@ use crate::layout::list_size::{KUBELET_LIMIT, TooLarge};
 use crate::layout::sharing::DeviceRef;
 use crate::names::{ResourceName, Uuid};
 
-/// One thing that keeps a device from being offered, or offers it otherwise than it looks. Where
-/// NVIDIA's plugin exits over it, the rest of the node is served here.
+/// A device that is not offered, or not as one would expect. Where NVIDIA's plugin exits because of
+/// it, the rest of the node is served here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// MIG mode is on, and nothing is made of the GPU.
+    /// MIG mode is on, and the GPU has no MIG devices.
     NoMigDevices {
-        /// Its index.
+        /// NVML's index of the GPU.
         index: u32,
-        /// Its identity.
+        /// The GPU.
         gpu: Uuid,
     },
-    /// MIG mode is on, and the strategy `none` does not look at it.
+    /// MIG mode is on, and the strategy `none` ignores it.
     MigNotLookedAt {
-        /// Its index.
+        /// NVML's index of the GPU.
         index: u32,
-        /// Its identity.
+        /// The GPU.
         gpu: Uuid,
     },
-    /// Devices of a kind that the strategy `single` does not offer beside the one that most are of.
+    /// Devices of another kind than the one that the strategy `single` offers.
     LeftOut {
-        /// The resource of both.
+        /// The resource of both kinds.
         resource: ResourceName,
         /// The kind that is offered.
         offered: String,
@@ -37,62 +36,61 @@ pub enum Finding {
         /// Indices of its devices: "3", "0:1".
         devices: Vec<String>,
     },
-    /// A MIG device whose profile NVML does not tell, so that it has no name.
+    /// A MIG device whose profile NVML does not state, so that its resource has no name.
     Undescribed {
-        /// Its index.
+        /// Its index: "0:1".
         index: String,
-        /// Its identity.
+        /// The MIG device.
         device: Uuid,
     },
-    /// A MIG device, or the list of them, that NVML answers about with an error.
+    /// A MIG device, or the list of them, for which NVML answers with an error.
     BrokenMigDevice {
         /// The index of its GPU.
         gpu: u32,
-        /// Its own; `None`: they cannot even be counted.
+        /// Its MIG index; `None`: they cannot even be counted.
         mig: Option<u32>,
-        /// NVML's answer.
+        /// The failed call and its return code.
         error: NvmlError,
     },
-    /// MIG devices of a resource that MPS is to share, which it cannot.
+    /// MIG devices of a resource that is shared by MPS, which does not support them.
     MigUnderMps {
         /// The resource.
         resource: ResourceName,
         /// How many.
         devices: usize,
     },
-    /// A device that the configuration shares and the node does not have.
+    /// A device that the configuration shares and that the resource does not have.
     NoSuchDevice {
-        /// The resource in which it is to be.
+        /// The resource.
         resource: ResourceName,
         /// How the configuration names it.
         named: DeviceRef,
     },
-    /// A resource whose list the kubelet would not receive.
+    /// A resource whose list is longer than the kubelet accepts.
     ListTooLarge {
         /// The resource.
         resource: ResourceName,
-        /// The arithmetic.
+        /// Its size, and how it comes about.
         why: TooLarge,
     },
-    /// Ids that are offered no more and for which the list has no room.
+    /// Withdrawn ids that the list would be too long with.
     Forgotten {
         /// The resource.
         resource: ResourceName,
         /// How many.
         ids: usize,
     },
-    /// A MIG device whose capability nodes the driver does not list, while device nodes are to be
-    /// passed.
+    /// A MIG device whose capability nodes are to be passed and that the driver does not list.
     NoCapability {
-        /// Its index.
+        /// Its index: "0:1".
         index: String,
-        /// Its identity.
+        /// The MIG device.
         device: Uuid,
     },
 }
 
 impl Finding {
-    /// Every word of [`Finding::as_str`].
+    /// Every value of [`Finding::as_str`].
     pub const WORDS: [&str; 10] = [
         "no_mig_devices",
         "mig_not_looked_at",
@@ -106,7 +104,7 @@ impl Finding {
         "no_capability",
     ];
 
-    /// A word for machines, one of a fixed set.
+    /// Its kind, one of a fixed set, as in `/status` and in the label of a metric.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -146,14 +144,14 @@ impl fmt::Display for Finding {
             ),
             Self::Undescribed { index, device } => write!(
                 f,
-                "MIG device {index} ({device}) is not offered: NVML tells neither its attributes \
+                "MIG device {index} ({device}) is not offered: NVML states neither its attributes \
                  nor a name with its profile; a newer driver may, and the strategy single needs no \
                  profile"
             ),
             Self::BrokenMigDevice { gpu, mig: Some(mig), error } => write!(
                 f,
                 "MIG device {gpu}:{mig} is not offered, the others are: {error}; nvidia-smi -L on \
-                    the node tells more"
+                 the node shows more"
             ),
             Self::BrokenMigDevice { gpu, mig: None, error } => {
                 write!(f, "no MIG device of GPU {gpu} is offered, they cannot be counted: {error}")
@@ -175,7 +173,7 @@ impl fmt::Display for Finding {
                 f,
                 "{ids} ids of {resource} that are offered no more are forgotten: with them its \
                  list would be longer than the {KUBELET_LIMIT} bytes that the kubelet receives; a \
-                 pod that still holds one has to be created anew"
+                 pod that still uses one has to be recreated"
             ),
             Self::NoCapability { index, device } => write!(
                 f,

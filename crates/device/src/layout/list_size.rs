@@ -1,14 +1,14 @@
-//! How large a device list may be: the kubelet receives at most 4 MiB in one message and ends the
+//! How large a device list may be: the kubelet accepts at most 4 MiB in one message and ends the
 //! stream at more.
 
 use std::fmt;
 
 use crate::names::DeviceId;
 
-/// The largest message that the kubelet receives (gRPC's default, which it does not change).
+/// The largest message that the kubelet accepts, in bytes (gRPC's default, which it keeps).
 pub const KUBELET_LIMIT: u64 = 4 * 1024 * 1024;
 
-/// Longest id of a device without its replica number: `GPU-` or `MIG-` and a UUID.
+/// Longest id of a device without its replica number, in bytes: `GPU-` or `MIG-` and a UUID.
 pub const UUID_LENGTH: u64 = 40;
 
 /// The bytes of one device in the list: its id of `id_length` bytes, `Unhealthy` (the longer word)
@@ -32,15 +32,14 @@ fn field(length: u64) -> u64 {
     prefix + length
 }
 
-/// Devices that are shared alike: how long their UUIDs are, and how many replicas each of them has
-/// (1: not shared).
+/// Devices with UUIDs of one length and the same number of replicas (1: not shared).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shared {
-    /// Characters of the UUID.
+    /// Bytes of the UUID.
     pub uuid_length: u64,
-    /// Replicas.
+    /// Replicas of each.
     pub replicas: u32,
-    /// Devices.
+    /// Number of devices.
     pub devices: u64,
 }
 
@@ -54,8 +53,7 @@ impl Shared {
     }
 }
 
-/// The length of the id of a device with `replicas` replicas, whose UUID has `uuid_length`
-/// characters.
+/// The longest id of a device with `replicas` replicas and a UUID of `uuid_length` bytes, in bytes.
 #[must_use]
 pub fn id_length(uuid_length: u64, replicas: u32) -> u64 {
     match replicas {
@@ -64,7 +62,7 @@ pub fn id_length(uuid_length: u64, replicas: u32) -> u64 {
     }
 }
 
-/// The most bytes of the entry of this id in a list.
+/// The most bytes that the entry of this id takes in a list.
 #[must_use]
 pub fn entry_bytes(id: &DeviceId) -> u64 {
     let replica = id
@@ -73,12 +71,12 @@ pub fn entry_bytes(id: &DeviceId) -> u64 {
     device_bytes(id.uuid().as_str().len() as u64 + replica)
 }
 
-/// A list that the kubelet would not receive.
+/// A list that is longer than the kubelet accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge {
     /// Devices before sharing.
     pub devices: u64,
-    /// Replicas of each; `None` if they have not all the same number.
+    /// Replicas of each; `None` if the numbers differ.
     pub replicas: Option<u32>,
     /// Entries of the list.
     pub ids: u64,
@@ -89,8 +87,7 @@ pub struct TooLarge {
 }
 
 impl TooLarge {
-    /// The most replicas of each device with which the list still fits, by the same size of an
-    /// entry.
+    /// The most replicas of each device that fit, with entries of the same size.
     #[must_use]
     pub fn most_replicas(&self) -> u64 {
         KUBELET_LIMIT / self.devices.max(1).saturating_mul(self.bytes_each.max(1)).max(1)
@@ -125,11 +122,11 @@ impl fmt::Display for TooLarge {
 
 impl std::error::Error for TooLarge {}
 
-/// Whether the kubelet receives the list of these devices. With the node's own it answers for the
-/// node; with one device, for every node.
+/// Checks that the kubelet accepts the list of these devices: with those of a node for that node,
+/// with one device for every node.
 ///
 /// # Errors
-/// It does not.
+/// The list is too long.
 pub fn check(shared: impl IntoIterator<Item = Shared>) -> Result<(), TooLarge> {
     let mut list = TooLarge { devices: 0, replicas: None, ids: 0, bytes_each: 0, bytes: 0 };
     for some in shared {
@@ -172,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_let_through_and_the_message_of_what_does_not_shows_its_arithmetic() {
+    fn a_list_that_fits_passes_and_the_error_of_one_that_does_not_shows_its_arithmetic() {
         assert_eq!(check([alike(16, 128)]), Ok(()));
         assert_eq!(check([alike(56, 10)]), Ok(()));
         assert_eq!(check([]), Ok(()));
@@ -187,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_that_are_not_shared_alike_are_counted_each_by_its_own() {
+    fn devices_with_different_numbers_of_replicas_are_counted_separately() {
         // On average an id would be two characters shorter, and the list would seem to fit.
         let error = check([alike(100, 1), alike(1, 62_000)]).unwrap_err();
         assert_eq!(

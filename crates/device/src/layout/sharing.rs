@@ -1,4 +1,4 @@
-//! Which devices are offered several times over, how often, and under which name.
+//! Which devices are shared, with how many replicas, and under which resource name.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,14 +9,14 @@ use crate::names::{ResourceName, Uuid};
 /// How devices are shared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Sharing {
-    /// They are not.
+    /// Not at all.
     #[default]
     None,
-    /// In turns, without isolation.
+    /// By time-slicing, without isolation.
     TimeSlicing(Replication),
-    /// At once, under the control of an MPS daemon.
+    /// Concurrently, under the control of an MPS daemon.
     Mps {
-        /// What is shared.
+        /// The shared resources.
         replication: Replication,
         /// The host's directory of the control daemon.
         root: PathBuf,
@@ -24,7 +24,7 @@ pub enum Sharing {
 }
 
 impl Sharing {
-    /// What is shared, where anything is.
+    /// The shared resources, if there are any.
     #[must_use]
     pub fn replication(&self) -> Option<&Replication> {
         match self {
@@ -39,7 +39,7 @@ impl Sharing {
 pub struct Replication {
     /// Whether shared resources are renamed to `<name>.shared`.
     pub rename_by_default: bool,
-    /// Whether a container may have more than one replica.
+    /// Whether a container may have one replica only.
     pub fail_requests_greater_than_one: bool,
     /// One entry for each.
     pub resources: Vec<SharedResource>,
@@ -54,7 +54,7 @@ pub struct SharedResource {
     pub offered_as: ResourceName,
     /// Replicas of each device, 2 or more.
     pub replicas: u32,
-    /// Which of its devices; the others stay whole under `name`.
+    /// Which of its devices are shared; the others stay unshared under `name`.
     pub devices: Selection,
 }
 
@@ -63,13 +63,13 @@ pub struct SharedResource {
 pub enum Selection {
     /// All.
     All,
-    /// The first so many.
+    /// The first ones, this many.
     Count(u32),
     /// These.
     List(BTreeSet<DeviceRef>),
 }
 
-/// A device, as a person names it.
+/// A device, as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeviceRef {
     /// The GPU with this index.

@@ -1,19 +1,20 @@
-//! The MIG strategy `single`: one resource, and one kind of device in it.
+//! The MIG strategy `single`: one resource with one kind of device.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Candidate, Finding};
+use super::candidate::Candidate;
+use super::finding::Finding;
 use crate::names::{ResourceName, Uuid};
 
-/// What stands for whole GPUs among the kinds.
+/// The kind of whole GPUs.
 const WHOLE: &str = "whole GPUs";
 
-/// Keeps, of the devices that no pattern named, those of one kind: the kind that most GPUs have,
-/// among equals the one with the most devices, then MIG devices before whole GPUs. So one GPU in
-/// the middle of a new layout does not take the others away.
+/// Keeps, of the devices without a custom name, those of one kind: the kind that most GPUs have,
+/// among equals the one with the most devices, then MIG devices before whole GPUs. So one GPU whose
+/// MIG layout is being changed does not remove the others.
 pub(super) fn unify(candidates: &mut Vec<Candidate>) -> Vec<Finding> {
     let mut kinds: BTreeMap<String, (BTreeSet<Uuid>, Vec<String>)> = BTreeMap::new();
-    for candidate in candidates.iter().filter(|candidate| !candidate.named) {
+    for candidate in candidates.iter().filter(|candidate| !candidate.custom) {
         let (gpus, devices) = kinds.entry(kind(candidate)).or_default();
         gpus.insert(candidate.device.gpu.clone());
         devices.push(candidate.device.place_name());
@@ -24,7 +25,7 @@ pub(super) fn unify(candidates: &mut Vec<Candidate>) -> Vec<Finding> {
     let Some(offered) = kinds.iter().max_by_key(rank).map(|(kind, _)| kind.clone()) else {
         return Vec::new();
     };
-    candidates.retain(|candidate| candidate.named || kind(candidate) == offered);
+    candidates.retain(|candidate| candidate.custom || kind(candidate) == offered);
     let left_out = kinds.into_iter().filter(|(kind, _)| *kind != offered);
     left_out
         .map(|(kind, (_, devices))| Finding::LeftOut {

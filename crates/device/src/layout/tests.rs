@@ -1,11 +1,11 @@
-//! Claims about layouts: NVIDIA's table of MIG strategies, names, sharing and the filter.
+//! Tests of layouts: NVIDIA's table of MIG strategies, names, sharing and the filter.
 
 use super::*;
 use crate::allocation::Policies;
-use crate::gpu::{MigFailure, NumaNode, Placement};
+use crate::gpu::{MigDevice, MigFailure, NumaNode, Placement};
 use crate::health::{NvmlError, ReturnCode};
-use crate::layout::filter::Term;
-use crate::layout::sharing::Replication;
+use crate::layout::filter::{Pattern, Term};
+use crate::layout::sharing::{DeviceRef, Replication, Selection, SharedResource};
 use crate::testing::gpu;
 
 fn sliced(index: u32, profiles: &[&str]) -> Gpu {
@@ -47,8 +47,7 @@ fn findings(laid_out: &LaidOut) -> String {
     laid_out.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// NVIDIA's plugin, "1.7 MIG strategies": each row, with what it makes fatal served as far as it is
-/// valid.
+/// NVIDIA's plugin, "1.7 MIG strategies": each row, with the valid part of what is fatal there.
 #[test]
 fn mig_strategies_follow_section_1_7() {
     use MigStrategy::{Mixed, None as Whole, Single};
@@ -117,7 +116,7 @@ fn mig_strategies_follow_section_1_7() {
 
 /// NVIDIA's plugin, "1.8 Device identity": Index; and what events and capability nodes need.
 #[test]
-fn a_mig_device_has_its_place_and_the_facts_of_its_gpu() {
+fn a_mig_device_has_its_index_and_the_facts_of_its_gpu() {
     let laid_out = lay_out(
         &by(MigStrategy::Mixed),
         &[Gpu { minor: Some(9), ..sliced(5, &["1g.10gb", "1g.10gb"]) }],
@@ -130,7 +129,7 @@ fn a_mig_device_has_its_place_and_the_facts_of_its_gpu() {
 }
 
 #[test]
-fn a_broken_mig_device_is_told_and_the_others_are_offered() {
+fn a_broken_mig_device_is_reported_and_the_others_are_offered() {
     let error = NvmlError { call: "nvmlDeviceGetUUID", code: ReturnCode::UNKNOWN };
     let broken =
         Gpu { mig_failures: vec![MigFailure { index: Some(1), error }], ..sliced(0, &["1g.10gb"]) };
@@ -282,7 +281,7 @@ fn mps_shares_no_mig_devices_and_says_so() {
 }
 
 #[test]
-fn a_list_that_the_kubelet_would_not_receive_is_refused_with_the_arithmetic() {
+fn a_list_that_is_too_long_for_the_kubelet_is_refused_with_the_arithmetic() {
     let long = |index: u32| Gpu { uuid: format!("GPU-{index:036}").parse().unwrap(), ..gpu(index) };
     let gpus: Vec<_> = (0..8).map(long).collect();
     let fits = sliced_in_time(vec![shared("gpu", "gpu", 7_825, Selection::All)]);
@@ -362,7 +361,7 @@ mod properties {
 
     proptest! {
         #[test]
-        fn every_device_is_offered_once_or_told_of_and_never_while_reserved(
+        fn every_device_is_offered_once_or_reported_and_never_while_reserved(
             kinds in vec(some_gpu(), 0..5),
             layout in some_layout(),
         ) {
@@ -378,7 +377,7 @@ mod properties {
             for gpu in &gpus {
                 let offered = laid_out.resources.values().flatten().any(|(_, device)| device.gpu == gpu.uuid);
                 let told = !laid_out.findings.is_empty() || laid_out.reserved.contains_key(&gpu.uuid);
-                prop_assert!(offered || told, "{} vanished without a word", gpu.uuid);
+                prop_assert!(offered || told, "{} is missing without a finding", gpu.uuid);
             }
             prop_assert_eq!(&laid_out, &lay_out(&layout, &gpus), "the same facts give the same \
                 layout");
