@@ -1,19 +1,19 @@
-//! Devices by their CDI names: in an annotation, or in the field of the kubelet's API.
+//! CDI device names: in an annotation of the container, or in the field of the kubelet's API.
 
 use super::{DeviceListStrategy, Injection, Injector};
 
-/// The vendor of every CDI kind of ours; it is NVIDIA's plugin's, so that its specification files
-/// serve too.
+/// The vendor of the CDI kinds. It is that of NVIDIA's plugin, so that its specification files
+/// can be used.
 const VENDOR: &str = "k8s.device-plugin.nvidia.com";
-/// What a random UUID stands behind in the key of the annotation; both together have 57 of 63
-/// characters allowed.
+/// What precedes the random UUID in the annotation's key. Both together have 57 characters, of
+/// which 63 are allowed.
 const KEY: &str = "nvidia-device-plugin_";
 
 impl Injector {
     pub(super) fn cdi(
         &self,
         ids: &[String],
-        chance: impl FnOnce() -> [u8; 16],
+        random: impl FnOnce() -> [u8; 16],
         injection: &mut Injection,
     ) {
         let (annotate, list) =
@@ -23,7 +23,7 @@ impl Injector {
         }
         let names = self.cdi_names(ids);
         if annotate && !names.is_empty() {
-            let key = format!("{}{KEY}{}", self.annotation_prefix, uuid_v4(chance()));
+            let key = format!("{}{KEY}{}", self.annotation_prefix, uuid_v4(random()));
             injection.annotations.insert(key, names.join(","));
         }
         if list {

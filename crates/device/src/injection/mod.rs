@@ -1,5 +1,5 @@
-//! What a container gets for the devices that are allocated to it: environment, mounts, device
-//! nodes, annotations and CDI names, as NVIDIA's container runtime and CDI know them.
+//! What a container gets for the devices allocated to it: environment variables, mounts, device
+//! nodes, annotations and CDI names, in the forms that NVIDIA's container runtime and CDI define.
 
 mod cdi;
 mod nodes;
@@ -8,18 +8,18 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layout::Finding;
-use super::names::ResourceName;
 use crate::Device;
+use crate::layout::Finding;
+use crate::names::ResourceName;
 pub use nodes::{CONTROL_NODES, Capability, DeviceNode, HostNodes, IMEX_CHANNEL};
 
-/// The variable by which NVIDIA's container runtime learns which GPUs to make visible.
+/// The variable that tells NVIDIA's container runtime which GPUs to make visible.
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
-/// Where the runtime looks for mounts whose names are devices; as the value of the variable it says
-/// to do so.
+/// Where the runtime looks for mounts named by device; as the value of [`VISIBLE_DEVICES`] it makes
+/// the runtime look there.
 const MOUNT_ROOT: &str = "/var/run/nvidia-container-devices";
 
-/// One way in which Allocate hands over devices to the container runtime.
+/// One way in which Allocate passes devices to the container runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceListStrategy {
     /// Environment variable `NVIDIA_VISIBLE_DEVICES`.
@@ -32,7 +32,7 @@ pub enum DeviceListStrategy {
     CdiCri,
 }
 
-/// How a device is named to the container runtime.
+/// How a device is identified to the container runtime.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceIdStrategy {
     /// By UUID.
@@ -42,32 +42,32 @@ pub enum DeviceIdStrategy {
     Index,
 }
 
-/// The rules by which devices are handed over, and what of the host they rest on.
+/// The rules by which devices are passed to containers, and the facts of the host they depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Injector {
-    /// The ways; at least one.
+    /// The strategies; at least one.
     pub strategies: BTreeSet<DeviceListStrategy>,
-    /// How a device is named.
+    /// How a device is identified.
     pub ids: DeviceIdStrategy,
-    /// Also list the device nodes.
+    /// Whether device nodes are listed too.
     pub pass_device_specs: bool,
     /// The root of the device nodes on the host.
     pub dev_root: String,
-    /// GPUDirect Storage.
+    /// Whether GPUDirect Storage is enabled for containers.
     pub gds: bool,
-    /// Mellanox devices.
+    /// Whether Mellanox devices (MOFED) are.
     pub mofed: bool,
-    /// GDRCopy.
+    /// Whether GDRCopy is.
     pub gdrcopy: bool,
     /// IMEX channel 0, where the host has it.
     pub imex: bool,
-    /// What stands before the name in the key of the annotation, `cdi.k8s.io/`.
+    /// Prefix of the annotation's key, `cdi.k8s.io/`.
     pub annotation_prefix: String,
     /// The host's directory of the MPS control daemon, where replicas are shared by MPS.
     pub mps_root: Option<String>,
-    /// Whether a container may have one replica at most.
+    /// Whether a container may have one replica only.
     pub one_replica_only: bool,
-    /// What the host has.
+    /// The device nodes of the host.
     pub host: HostNodes,
 }
 
@@ -90,7 +90,7 @@ impl Default for Injector {
     }
 }
 
-/// A mount.
+/// A bind mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// The path on the host.
@@ -101,14 +101,14 @@ pub struct Mount {
 
 /// Additions to one container.
 ///
-/// The kubelet keeps it for the life of the pod, so nothing in it may depend on this process.
+/// The kubelet keeps it for the lifetime of the pod, so nothing in it may depend on this process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Injection {
     /// Environment variables.
     pub envs: BTreeMap<String, String>,
-    /// Mounts; none is read-only.
+    /// Mounts, none read-only.
     pub mounts: Vec<Mount>,
-    /// Device nodes; all for reading and writing.
+    /// Device nodes, all for reading and writing.
     pub devices: Vec<DeviceNode>,
     /// Annotations of the container.
     pub annotations: BTreeMap<String, String>,
@@ -117,19 +117,43 @@ pub struct Injection {
 }
 
 impl Injector {
-    /// What a container gets for these devices of `resource`, in their order, each once. `chance`
-    /// is 16 random bytes, asked for where an annotation needs a key that no other has.
+    /// What a container gets for these devices of `resource`, in their order, each once. `random`
+    /// returns 16 random bytes; it is called where an annotation needs a unique key.
     #[must_use]
     pub fn inject(
         &self,
         resource: &ResourceName,
         devices: &[&Device],
-        chance: impl FnOnce() -> [u8; 16],
+        random: impl FnOnce() -> [u8; 16],
     ) -> Injection {
         let ids = self.ids_of(devices);
         let mut injection = Injection::default();
-        self.cdi(&ids, chance, &mut injection);
+        self.cdi(&ids, random, &mut injection);
         self.mps(resource, devices, &mut injection);
+        self.features(&mut injection);
+        self.visible_devices(ids, &mut injection);
+        if self.passes_nodes() {
+            injection.devices = self.host.nodes_for(devices, &self.dev_root, self.gives_imex());
+        }
+        injection
+    }
+
+    /// MIG devices whose capability nodes are to be passed and that the driver does not list.
+    pub fn findings<'a>(&self, devices: impl Iterator<Item = &'a Device>) -> Vec<Finding> {
+        if !self.passes_nodes() {
+            return Vec::new();
+        }
+        let is_first = |device: &&Device| device.id.replica_number().is_none_or(|n| n == 0);
+        let mig = devices.filter(|device| device.placement.is_some()).filter(is_first);
+        mig.filter(|device| self.host.capabilities_of(device).is_none())
+            .map(|device| Finding::NoCapability {
+                index: device.place_name(),
+                device: device.id.uuid().clone(),
+            })
+            .collect()
+    }
+
+    fn features(&self, injection: &mut Injection) {
         for (enabled, name) in [
             (self.gdrcopy, "NVIDIA_GDRCOPY"),
             (self.gds, "NVIDIA_GDS"),
@@ -139,6 +163,11 @@ impl Injector {
                 injection.envs.insert(name.to_owned(), "enabled".to_owned());
             }
         }
+    }
+
+    /// The strategies [`DeviceListStrategy::Envvar`] and [`DeviceListStrategy::VolumeMounts`]. With
+    /// both, the variable refers to the mounts.
+    fn visible_devices(&self, ids: Vec<String>, injection: &mut Injection) {
         if self.has(DeviceListStrategy::Envvar) {
             injection.envs.insert(VISIBLE_DEVICES.to_owned(), ids.join(","));
             if self.gives_imex() {
@@ -153,42 +182,23 @@ impl Injector {
                 container: format!("{MOUNT_ROOT}/{id}"),
             }));
         }
-        if self.pass_device_specs && !self.is_cdi_alone() {
-            injection.devices = self.nodes(devices);
-        }
-        injection
-    }
-
-    /// What is missing for handing over these devices as they are to be.
-    pub fn findings<'a>(&self, devices: impl Iterator<Item = &'a Device>) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if self.pass_device_specs && !self.is_cdi_alone() {
-            for device in devices.filter(|device| {
-                device.placement.is_some() && device.id.replica_number().is_none_or(|n| n == 0)
-            }) {
-                if self.host.capabilities_of(device).is_none() {
-                    let (index, device) = (device.place_name(), device.id.uuid().clone());
-                    findings.push(Finding::NoCapability { index, device });
-                }
-            }
-        }
-        findings
     }
 
     fn has(&self, strategy: DeviceListStrategy) -> bool {
         self.strategies.contains(&strategy)
     }
 
-    /// Whether the runtime gets CDI names and nothing else that lists devices.
-    fn is_cdi_alone(&self) -> bool {
-        !self.has(DeviceListStrategy::Envvar) && !self.has(DeviceListStrategy::VolumeMounts)
+    /// Whether device nodes are passed: never where the runtime gets CDI names alone.
+    fn passes_nodes(&self) -> bool {
+        let lists = [DeviceListStrategy::Envvar, DeviceListStrategy::VolumeMounts];
+        self.pass_device_specs && lists.into_iter().any(|strategy| self.has(strategy))
     }
 
     fn gives_imex(&self) -> bool {
         self.imex && self.host.imex_channel
     }
 
-    /// The names of the devices for the runtime, each once.
+    /// The ids of the devices for the runtime, each once.
     fn ids_of(&self, devices: &[&Device]) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let mut ids = Vec::with_capacity(devices.len());
@@ -201,19 +211,17 @@ impl Injector {
         ids
     }
 
-    /// A client of MPS finds its daemon by a directory, and shares its memory segments.
+    /// The directory of the MPS control daemon's pipes and its shared memory, which clients need.
     fn mps(&self, resource: &ResourceName, devices: &[&Device], injection: &mut Injection) {
         let Some(root) = &self.mps_root else { return };
         if !devices.iter().any(|device| device.id.replica_number().is_some()) {
             return;
         }
         let (pipe, root) = (mps_pipe(resource), root.trim_end_matches('/'));
-        injection
-            .mounts
-            .push(Mount { host: format!("{root}/{resource}/pipe"), container: pipe.clone() });
-        injection
-            .mounts
-            .push(Mount { host: format!("{root}/shm"), container: "/dev/shm".to_owned() });
+        injection.mounts.extend([
+            Mount { host: format!("{root}/{resource}/pipe"), container: pipe.clone() },
+            Mount { host: format!("{root}/shm"), container: "/dev/shm".to_owned() },
+        ]);
         injection.envs.insert("CUDA_MPS_PIPE_DIRECTORY".to_owned(), pipe);
     }
 }

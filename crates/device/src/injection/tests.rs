@@ -1,4 +1,4 @@
-//! Claims about what a container gets: NVIDIA's tables of Allocate, byte for byte.
+//! Tests of what a container gets: NVIDIA's tables of Allocate, byte for byte.
 
 use std::fmt::Write as _;
 
@@ -40,7 +40,7 @@ fn by(strategies: &[DeviceListStrategy]) -> Injector {
 }
 
 /// Everything that a container gets, a line each.
-fn given(injector: &Injector, devices: &[Device]) -> String {
+fn injected(injector: &Injector, devices: &[Device]) -> String {
     let devices: Vec<&Device> = devices.iter().collect();
     let injection = injector.inject(&ResourceName::gpu(), &devices, || [0xff; 16]);
     let mut text = String::new();
@@ -88,7 +88,7 @@ fn every_set_of_strategies_follows_section_1_9() {
         }
         expected.push_str(if has(CdiAnnotations) { ANNOTATION } else { "" });
         expected.push_str(if has(CdiCri) { CRI } else { "" });
-        assert_eq!(given(&by(&strategies), &[whole(0), whole(1)]), expected, "{strategies:?}");
+        assert_eq!(injected(&by(&strategies), &[whole(0), whole(1)]), expected, "{strategies:?}");
     }
 }
 
@@ -100,19 +100,19 @@ fn ids_are_uuids_or_indices_each_once_and_in_order() {
         devices.iter().flat_map(|device| [replica(device, 0), replica(device, 1)]).collect();
     for devices in [&devices[..], &shared] {
         assert_eq!(
-            given(&by(&[Envvar]), devices),
+            injected(&by(&[Envvar]), devices),
             "env NVIDIA_VISIBLE_DEVICES=GPU-2,MIG-3-0,MIG-3-1\n"
         );
         let by_index = Injector { ids: DeviceIdStrategy::Index, ..by(&[CdiCri]) };
         assert_eq!(
-            given(&by_index, devices),
+            injected(&by_index, devices),
             "cdi k8s.device-plugin.nvidia.com/gpu=2\ncdi k8s.device-plugin.nvidia.com/gpu=3:0\n\
              cdi k8s.device-plugin.nvidia.com/gpu=3:1\n"
         );
     }
     // NVIDIA's plugin, "1.18 Allocate error cases": an empty list is accepted.
-    assert_eq!(given(&by(&[Envvar]), &[]), "env NVIDIA_VISIBLE_DEVICES=\n");
-    assert_eq!(given(&by(&[CdiAnnotations, CdiCri]), &[]), "");
+    assert_eq!(injected(&by(&[Envvar]), &[]), "env NVIDIA_VISIBLE_DEVICES=\n");
+    assert_eq!(injected(&by(&[CdiAnnotations, CdiCri]), &[]), "");
 }
 
 /// NVIDIA's plugin, "1.11 GDS / MOFED / GDRCopy / IMEX", and the order of CDI names in 1.9.
@@ -130,7 +130,7 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
     };
     let enabled = "env NVIDIA_GDRCOPY=enabled\nenv NVIDIA_GDS=enabled\n";
     assert_eq!(
-        given(&with(&[Envvar]), &[whole(0)]),
+        injected(&with(&[Envvar]), &[whole(0)]),
         format!(
             "{enabled}env NVIDIA_IMEX_CHANNELS=0\nenv NVIDIA_MOFED=enabled\nenv \
                 NVIDIA_VISIBLE_DEVICES=GPU-0\n\
@@ -139,7 +139,7 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
         )
     );
     assert_eq!(
-        given(&Injector { pass_device_specs: false, ..with(&[VolumeMounts]) }, &[whole(0)]),
+        injected(&Injector { pass_device_specs: false, ..with(&[VolumeMounts]) }, &[whole(0)]),
         format!(
             "{enabled}env NVIDIA_MOFED=enabled\nenv \
                 NVIDIA_VISIBLE_DEVICES=/var/run/nvidia-container-devices\n\
@@ -149,7 +149,7 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
     );
     // CDI alone: no device nodes.
     assert_eq!(
-        given(&with(&[CdiCri]), &[whole(0)]),
+        injected(&with(&[CdiCri]), &[whole(0)]),
         format!(
             "{enabled}env NVIDIA_MOFED=enabled\n\
              cdi k8s.device-plugin.nvidia.com/gpu=GPU-0\ncdi \
@@ -160,7 +160,7 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
         )
     );
     let absent = Injector { host: HostNodes::default(), ..with(&[CdiCri]) };
-    assert!(!given(&absent, &[whole(0)]).contains("imex"), "a node without the channel");
+    assert!(!injected(&absent, &[whole(0)]).contains("imex"), "a node without the channel");
 }
 
 /// NVIDIA's plugin, "1.10 pass-device-specs"; here each node stands once.
@@ -186,9 +186,9 @@ fn device_nodes_follow_section_1_10() {
         ..by(&[Envvar])
     };
     let lines = |devices: &[Device]| {
-        let given = given(&injector, devices);
+        let injected = injected(&injector, devices);
         let nodes =
-            given.lines().filter_map(|line| line.strip_prefix("node /run/nvidia/driver/dev/"));
+            injected.lines().filter_map(|line| line.strip_prefix("node /run/nvidia/driver/dev/"));
         nodes.map(|node| node.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
     };
     let gpu = whole(3);
@@ -225,7 +225,7 @@ fn mps_follows_section_1_17() {
         ]
     );
     assert!(
-        !given(&injector, &[whole(0)]).contains("mps"),
+        !injected(&injector, &[whole(0)]).contains("mps"),
         "a GPU that is not shared is no client"
     );
 }
@@ -235,8 +235,8 @@ fn mps_follows_section_1_17() {
 fn the_annotation_key_is_legal_and_only_its_prefix_can_be_chosen() {
     let injector =
         Injector { annotation_prefix: "example.com/".to_owned(), ..by(&[CdiAnnotations]) };
-    for chance in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
-        let injection = injector.inject(&ResourceName::gpu(), &[&whole(0)], || chance);
+    for random in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
+        let injection = injector.inject(&ResourceName::gpu(), &[&whole(0)], || random);
         let key = injection.annotations.keys().next().unwrap();
         let uuid = key.strip_prefix("example.com/nvidia-device-plugin_").unwrap();
         assert_eq!((uuid.len(), &uuid[14..15]), (36, "4"));
