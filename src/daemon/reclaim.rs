@@ -75,10 +75,10 @@ impl ReclaimController {
     /// dropped before.
     pub(super) async fn answered(&mut self) {
         loop {
-            let waits = self.tracker.is_watching() || !self.wanting.is_empty();
+            let waits = self.tracker.has_withdrawn() || !self.wanting.is_empty();
             tokio::select! {
                 Some(Allocated { resource, ids }) = self.allocated.recv() => {
-                    self.tracker.given(self.clock.now(), &resource, ids);
+                    self.tracker.record_grant(self.clock.now(), &resource, ids);
                     self.refresh.request_now();
                 }
                 Ok(()) = self.holders.changed() => break,
@@ -92,23 +92,23 @@ impl ReclaimController {
         }
         self.again = Instant::now() + AGAIN;
         let answer = self.holders.borrow_and_update().clone();
-        self.tracker.answered(answer);
+        self.tracker.update(answer);
     }
 
     /// Does what follows for the inventory: after an answer, and after each change of what is
     /// offered.
     pub(super) fn settle(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
         self.adopt(publish);
-        let gone = self.tracker.review(self.clock.now(), &publish.borrow());
+        let gone = self.tracker.reclaimable(self.clock.now(), &publish.borrow());
         if !gone.is_empty() {
             publish.send_modify(|inventory| drop(Arc::make_mut(inventory).forget(&gone)));
             for (resource, device) in gone {
                 info!(%resource, %device, "a device that is offered no more and that no pod holds \
                     has left its list");
             }
-            self.tracker.review(self.clock.now(), &publish.borrow());
+            self.tracker.reclaimable(self.clock.now(), &publish.borrow());
         }
-        if self.tracker.is_waiting() {
+        if self.tracker.needs_answer() {
             self.refresh.request_now();
         }
     }

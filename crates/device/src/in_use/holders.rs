@@ -1,4 +1,4 @@
-//! Which container holds which device, as the kubelet has said at one moment.
+//! Which container uses which device, from one PodResources answer of the kubelet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,12 +6,12 @@ use std::fmt;
 use crate::health::Moment;
 use crate::names::{DeviceId, ResourceName};
 
-/// A container that holds a device.
+/// A container that uses a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder {
     /// The pod's namespace.
     pub namespace: String,
-    /// The pod's name. A pod that follows another of its name cannot be told from it.
+    /// The pod's name. Successive pods of one name cannot be told apart.
     pub pod: String,
     /// The container's name in the pod.
     pub container: String,
@@ -23,20 +23,20 @@ impl fmt::Display for Holder {
     }
 }
 
-/// A device that a container holds.
+/// A device and a container that uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceAssignment {
     /// Its resource.
     pub resource: ResourceName,
-    /// Its id as the kubelet has it: not always one that this plugin has given it.
+    /// Its id as the kubelet states it, which need not be one of this plugin's.
     pub id: String,
-    /// Who holds it.
+    /// The container.
     pub holder: Holder,
 }
 
-/// One answer of the kubelet: every device that a container holds, of all plugins.
+/// One PodResources `List` answer: every device that a container uses, of all plugins.
 ///
-/// A device that only an init container holds, one that ends before the others start, is not in it.
+/// The devices of an init container that ends before the others start are not in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders {
     asked: Moment,
@@ -46,8 +46,8 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// An answer that names these pods, each as namespace and name with a slash between, of the
-    /// `kubelet`-th kubelet process that was met, to a question of this moment.
+    /// The answer of the `kubelet`-th kubelet process seen, requested at `asked`, with these pods
+    /// (`namespace/name`).
     #[must_use]
     pub fn new(
         asked: Moment,
@@ -58,41 +58,41 @@ impl Holders {
         let mut holders = Self { asked, kubelet, pods, held: BTreeMap::new() };
         for DeviceAssignment { resource, id, holder } in held {
             let of_device = holders.held.entry(resource).or_default().entry(id).or_default();
-            // A device of several NUMA nodes can stand under each.
-            if let Err(place) = of_device.binary_search(&holder) {
-                of_device.insert(place, holder);
+            // A device of several NUMA nodes can be listed under each.
+            if let Err(position) = of_device.binary_search(&holder) {
+                of_device.insert(position, holder);
             }
         }
         holders
     }
 
-    /// When the question was asked: what happened later is not in it.
+    /// When the answer was requested: what happened later is not in it.
     #[must_use]
     pub fn asked(&self) -> Moment {
         self.asked
     }
 
-    /// Which kubelet process has answered: 1 for the first that was met.
+    /// Which kubelet process answered: 1 for the first seen.
     #[must_use]
     pub fn kubelet(&self) -> u64 {
         self.kubelet
     }
 
-    /// The pods that the kubelet knows, those that hold nothing included. A kubelet that has just
-    /// started knows none until it has heard from the API server.
+    /// All pods that the kubelet lists, with or without devices. A kubelet that has just started
+    /// lists none until it has got them from the API server.
     #[must_use]
     pub fn pods(&self) -> &BTreeSet<String> {
         &self.pods
     }
 
-    /// Who holds a device: nobody, one container, or several of one pod.
+    /// The containers that use a device: none, one, or several of one pod.
     #[must_use]
     pub fn of(&self, resource: &ResourceName, id: &DeviceId) -> &[Holder] {
         let of_device = self.held.get(resource).and_then(|held| held.get(id.to_string().as_str()));
         of_device.map_or(&[], Vec::as_slice)
     }
 
-    /// Every device that is held, with each of its holders: by resource, then by id.
+    /// Every device in use with each of its containers: by resource, then by id.
     pub fn iter(&self) -> impl Iterator<Item = (&ResourceName, &str, &Holder)> {
         self.held.iter().flat_map(|(resource, held)| {
             let of_each = held
@@ -102,7 +102,7 @@ impl Holders {
         })
     }
 
-    /// Whether both answers say the same, whenever they were given.
+    /// Whether both answers have the same content, whenever they were requested.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
         (self.kubelet, &self.pods, &self.held) == (other.kubelet, &other.pods, &other.held)
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_agree_whenever_they_were_given() {
+    fn answers_agree_whenever_they_were_requested() {
         let told = || [held("nvidia.com/gpu", "GPU-1", "b", "main")];
         let later = Moment(std::time::Duration::from_secs(10));
         let first = Holders::new(Moment::default(), 1, BTreeSet::new(), told());

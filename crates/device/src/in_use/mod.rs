@@ -1,4 +1,4 @@
-//! Which pods hold which devices, which devices may leave their lists, and which GPUs can be
+//! Which pods use which devices, which withdrawn devices can be reclaimed, and which GPUs can be
 //! reset.
 
 pub mod holders;

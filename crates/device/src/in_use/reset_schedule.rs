@@ -1,8 +1,8 @@
-//! When the plugin lets go of NVML by itself, so that a GPU can be reset.
+//! When the plugin releases NVML by itself, so that a GPU can be reset.
 //!
-//! It costs something: while NVML is let go, no GPU of the node is watched. So it is done for a GPU
-//! that wants a reset and that nothing holds, for a while, and then ever more rarely for as long as
-//! the reset does not come.
+//! While NVML is released no GPU of the node is monitored. So it is released only for a GPU that
+//! needs a reset and that no pod uses, for a limited time, and with growing pauses for as long as
+//! the reset does not happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,26 +12,27 @@ use crate::in_use::tracker::InUseTracker;
 use crate::inventory::Inventory;
 use crate::names::Uuid;
 
-/// The first pause between two times for one GPU.
+/// The first pause between two releases for one GPU.
 const FIRST_PAUSE: Duration = Duration::from_secs(120);
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(3600);
 
-/// For which GPUs it was done, and when it may be done again.
+/// The GPUs for which NVML was released, and when it may be released for them again.
 #[derive(Debug, Clone, Default)]
-pub struct ResetSchedule(BTreeMap<Uuid, Done>);
+pub struct ResetSchedule(BTreeMap<Uuid, LastRelease>);
 
 #[derive(Debug, Clone, Copy)]
-struct Done {
-    again: Moment,
+struct LastRelease {
+    /// From when on NVML may be released again.
+    next: Moment,
     pause: Duration,
 }
 
 impl ResetSchedule {
-    /// The GPUs for which to let go of NVML now, for `away`; empty: no reason to.
+    /// The GPUs for which to release NVML now, for the time `away`; empty: do not release it.
     ///
-    /// A GPU that is reset and wants another reset soon after goes on where it was: a reset that
-    /// does not help is no reason to stop watching the others every few minutes.
+    /// A GPU that needs another reset soon after one keeps its pause: a reset that does not help is
+    /// no reason to stop monitoring the other GPUs every few minutes.
     pub fn due(
         &mut self,
         now: Moment,
@@ -41,20 +42,20 @@ impl ResetSchedule {
     ) -> BTreeSet<Uuid> {
         let gpus = inventory.node_health().gpus();
         let wants = |uuid: &Uuid| gpus.get(uuid).is_some_and(GpuHealth::needs_reset);
-        self.0.retain(|uuid, done| wants(uuid) || now < done.again.after(LAST_PAUSE));
+        self.0.retain(|uuid, last| wants(uuid) || now < last.next.after(LAST_PAUSE));
         let due: BTreeSet<Uuid> = gpus
             .keys()
             .filter(|uuid| wants(uuid))
-            .filter(|uuid| self.0.get(*uuid).is_none_or(|done| done.again <= now))
-            .filter(|uuid| tracker.is_free(now, uuid, inventory))
+            .filter(|uuid| self.0.get(*uuid).is_none_or(|last| last.next <= now))
+            .filter(|uuid| tracker.is_unused(now, uuid, inventory))
             .cloned()
             .collect();
         for uuid in &due {
             let pause = self
                 .0
                 .get(uuid)
-                .map_or(FIRST_PAUSE, |done| done.pause.saturating_mul(2).min(LAST_PAUSE));
-            self.0.insert(uuid.clone(), Done { again: now.after(away).after(pause), pause });
+                .map_or(FIRST_PAUSE, |last| last.pause.saturating_mul(2).min(LAST_PAUSE));
+            self.0.insert(uuid.clone(), LastRelease { next: now.after(away).after(pause), pause });
         }
         due
     }
@@ -77,7 +78,7 @@ mod tests {
         Moment(Duration::from_secs(seconds))
     }
 
-    fn asks_for(inventory: &mut Inventory, now: u64, action: RecoveryAction) {
+    fn recommend(inventory: &mut Inventory, now: u64, action: RecoveryAction) {
         let reading = Reading { recovery_action: Some(Ok(action)), ..Reading::default() };
         let seen = NodeObservation::Gpu(gpu(1).uuid, Seen::Poll(reading));
         inventory.apply(at(now), Observation::Health(seen));
@@ -95,7 +96,7 @@ mod tests {
             holder: holder.clone(),
         });
         let mut tracker = InUseTracker::default();
-        tracker.answered(Some(Arc::new(Holders::new(
+        tracker.update(Some(Arc::new(Holders::new(
             at(now),
             1,
             ["default/p".to_owned()].into(),
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn only_for_a_gpu_that_wants_a_reset_and_that_nothing_holds() {
+    fn only_for_a_gpu_that_needs_a_reset_and_that_no_pod_uses() {
         for (action, held, due) in [
             (RecoveryAction::GpuReset, &["GPU-0"][..], true),
             (RecoveryAction::DrainAndReset, &[], true),
@@ -116,26 +117,26 @@ mod tests {
             (RecoveryAction::None, &[], false),
         ] {
             let mut inventory = node(2);
-            asks_for(&mut inventory, 5, action);
+            recommend(&mut inventory, 5, action);
             let due_now =
                 ResetSchedule::default().due(at(10), AWAY, &inventory, &tracker(10, held));
             assert_eq!(due_now == BTreeSet::from([gpu(1).uuid]), due, "{action:?} {held:?}");
             assert_eq!(due_now.is_empty(), !due);
         }
         let mut inventory = node(2);
-        asks_for(&mut inventory, 5, RecoveryAction::GpuReset);
+        recommend(&mut inventory, 5, RecoveryAction::GpuReset);
         assert!(
             ResetSchedule::default()
                 .due(at(10), AWAY, &inventory, &InUseTracker::default())
                 .is_empty(),
-            "nothing is known"
+            "no answer yet"
         );
     }
 
     #[test]
-    fn a_reset_that_does_not_come_is_waited_for_ever_more_rarely() {
+    fn pauses_grow_while_the_reset_does_not_happen() {
         let mut inventory = node(2);
-        asks_for(&mut inventory, 0, RecoveryAction::GpuReset);
+        recommend(&mut inventory, 0, RecoveryAction::GpuReset);
         let mut reset_schedule = ResetSchedule::default();
         let free = tracker(0, &[]);
         let times: Vec<u64> = (0..20_000)
@@ -144,28 +145,28 @@ mod tests {
         let pauses: Vec<u64> =
             times.windows(2).map(|pair| pair[1] - pair[0] - AWAY.as_secs()).collect();
         assert_eq!(pauses, [120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]);
-        // Well for a while, then the same again.
-        asks_for(&mut inventory, 20_000, RecoveryAction::None);
-        asks_for(&mut inventory, 20_010, RecoveryAction::None);
+        // Healthy for a while, then the same again.
+        recommend(&mut inventory, 20_000, RecoveryAction::None);
+        recommend(&mut inventory, 20_010, RecoveryAction::None);
         assert!(reset_schedule.due(at(20_020), AWAY, &inventory, &free).is_empty());
-        asks_for(&mut inventory, 20_030, RecoveryAction::GpuReset);
+        recommend(&mut inventory, 20_030, RecoveryAction::GpuReset);
         assert!(
             reset_schedule.due(at(20_040), AWAY, &inventory, &free).is_empty(),
-            "the pause goes on"
+            "the pause continues"
         );
-        // Well for an hour beyond the pause: forgotten.
+        // Healthy for an hour beyond the pause: forgotten.
         let after = times.last().unwrap() + 30 + 3600 + 3600;
-        asks_for(&mut inventory, 20_050, RecoveryAction::None);
-        asks_for(&mut inventory, 20_060, RecoveryAction::None);
+        recommend(&mut inventory, 20_050, RecoveryAction::None);
+        recommend(&mut inventory, 20_060, RecoveryAction::None);
         assert!(reset_schedule.due(at(after), AWAY, &inventory, &free).is_empty());
-        asks_for(&mut inventory, after, RecoveryAction::GpuReset);
+        recommend(&mut inventory, after, RecoveryAction::GpuReset);
         let due = |reset_schedule: &mut ResetSchedule, now| {
             !reset_schedule.due(at(now), AWAY, &inventory, &free).is_empty()
         };
         assert!(due(&mut reset_schedule, after + 1));
         assert!(
             !due(&mut reset_schedule, after + 150) && due(&mut reset_schedule, after + 151),
-            "it begins with the first pause"
+            "it starts with the first pause"
         );
     }
 }

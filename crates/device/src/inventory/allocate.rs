@@ -1,4 +1,4 @@
-//! Which devices an Allocate call means, and when it is refused.
+//! The devices of an Allocate call, and when it is refused.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use crate::names::{DeviceId, NameError, Quoted, ResourceName};
 /// Why an allocation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// No device has this id.
+    /// No device of this node has the id.
     #[error(
         "cannot allocate {id} of {resource}: no such device on this node (it has {known} of this \
-         resource; a pod that still names an old device has to be created anew)"
+         resource; a pod that was given an old device has to be recreated)"
     )]
     Unknown {
         /// The id as the kubelet sent it.
         id: Quoted,
-        /// The resource that was asked.
+        /// The resource of the call.
         resource: ResourceName,
         /// How many devices the resource has.
         known: usize,
@@ -27,9 +27,9 @@ pub enum Refused {
     OtherResource {
         /// The id as the kubelet sent it.
         id: Quoted,
-        /// The resource that was asked.
+        /// The resource of the call.
         resource: ResourceName,
-        /// The resource that has it.
+        /// The resource that has the device.
         owner: ResourceName,
     },
     /// The id is empty or not well formed.
@@ -37,34 +37,33 @@ pub enum Refused {
     Malformed {
         /// The id as the kubelet sent it.
         id: Quoted,
-        /// The resource that was asked.
+        /// The resource of the call.
         resource: ResourceName,
-        /// What is wrong with it.
+        /// Why it is not an id.
         why: String,
     },
-    /// More than one replica, and only one may be asked for. The words are those of NVIDIA's plugin
-    /// (internal/rm/rm.go:91), which people have alerts on.
+    /// More than one replica, where only one is allowed. The text is that of NVIDIA's plugin
+    /// (internal/rm/rm.go:91), on which people have alerts.
     #[error(
         "invalid allocation request for \"{resource}\": invalid request: maximum request size for \
          shared resources is 1; found {found}"
     )]
     MoreThanOne {
-        /// The resource that was asked.
+        /// The resource of the call.
         resource: ResourceName,
-        /// How many ids.
+        /// The number of ids.
         found: usize,
     },
 }
 
 impl Inventory {
-    /// The devices with these ids, each once, by the index of their GPU and on it.
+    /// The devices with these ids, each once, by GPU index and MIG index.
     ///
-    /// An Unhealthy device is allocated: the kubelet asks only for what it takes as healthy, or for
-    /// what the pod already holds.
+    /// Unhealthy devices are allocated too: the kubelet only allocates devices that were Healthy in
+    /// its last list, or that the pod has already.
     ///
     /// # Errors
-    /// An id that is not a device of this resource, which the error names; or several replicas
-    /// where one is allowed.
+    /// An id that is no device of this resource, or several replicas where one is allowed.
     pub fn allocate(
         &self,
         resource: &ResourceName,
@@ -88,7 +87,7 @@ impl Inventory {
             id: Quoted::new(id),
             resource: resource.clone(),
             why: match error {
-                NameError::DeviceId { why, .. } => format!("that is no device id: {why}"),
+                NameError::DeviceId { why, .. } => format!("it is not a device id: {why}"),
                 other => other.to_string(),
             },
         })?;
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_come_once_each_and_by_index_whatever_the_order_asked() {
+    fn devices_come_once_each_and_by_index_whatever_the_order_of_ids() {
         let node = node(12);
         let devices = node.allocate(&ResourceName::gpu(), &ids(&[10, 2, 10, 9])).unwrap();
         let ids: Vec<_> = devices.iter().map(|device| device.id.to_string()).collect();

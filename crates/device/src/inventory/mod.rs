@@ -1,8 +1,10 @@
-//! Every device of the node by resource and id, and what is known of the GPUs behind them.
+//! Every device of the node by resource and id, and what is known about its GPUs.
 //!
-//! One owner applies observations to it; everyone else reads snapshots.
+//! One owner applies observations; everyone else reads snapshots.
 
 pub mod allocate;
+mod devices;
+mod enumeration;
 mod observation;
 #[cfg(test)]
 mod tests;
@@ -10,35 +12,30 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::allocation::{
-    self, AllocationIndexes, Entry, GpuLocation, Policies, Preferred, Request,
-};
-use super::gpu::Gpu;
-use super::health::{
-    self, GpuPart, Health, HealthPolicy, Moment, NodeHealth, NodeObservation, NvmlError, ReturnCode,
-};
-use super::injection::Injector;
-use super::layout::{Finding, Known, LaidOut, Layout};
-use super::names::{DeviceId, ResourceName, Uuid};
-use super::topology::Topology;
 use crate::Device;
+use crate::allocation::{self, AllocationIndexes, Policies, Preferred, Request};
+use crate::gpu::Gpu;
+use crate::health::{GpuPart, Health, HealthPolicy, Moment, NodeHealth};
 use crate::in_use::holders::{Holder, Holders};
-use crate::layout::list_size;
+use crate::injection::Injector;
+use crate::layout::{Finding, LaidOut, Layout};
+use crate::names::{DeviceId, ResourceName, Uuid};
+use crate::topology::Topology;
 pub use observation::{Changes, Found, Observation};
 
-/// What is known of one physical GPU, beside its health.
+/// What is known about one physical GPU, except its health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracked {
     /// NVML's index when it was last enumerated.
     pub index: u32,
-    /// Its facts; `None` if it never answered with them.
+    /// Its facts; `None` if NVML never answered with them.
     pub facts: Option<Gpu>,
 }
 
 /// The devices of a node.
 ///
-/// An id that was once in it stays in it until somebody who knows that nothing holds it has it
-/// forgotten: the kubelet loses a pod's device, and up to 1.36 can panic, when an id that it has
+/// An id that was once in it stays, withdrawn at the least, until [`Inventory::forget`] removes it:
+/// the kubelet loses a pod's device, and up to at least 1.36 can panic, when an id that it has
 /// allocated is missing from a list (pkg/kubelet/cm/devicemanager/topology_hints.go:191,
 /// manager.go:923).
 #[derive(Debug, Clone)]
@@ -47,18 +44,18 @@ pub struct Inventory {
     injector: Arc<Injector>,
     health: NodeHealth,
     gpus: BTreeMap<Uuid, Tracked>,
-    /// Shared between snapshots: health moves often, lists of devices seldom.
+    /// Shared between snapshots: health changes often, lists of devices seldom.
     resources: BTreeMap<ResourceName, Arc<BTreeMap<DeviceId, Device>>>,
     reserved: BTreeMap<Uuid, String>,
     findings: Vec<Finding>,
-    /// Resources whose MPS control daemon has answered since they are shared by MPS.
+    /// Resources shared by MPS whose control daemon has answered.
     mps: BTreeSet<ResourceName>,
     /// What preferred allocations are chosen by.
     indexes: AllocationIndexes,
 }
 
 impl Inventory {
-    /// A node of whose GPUs nothing is known yet.
+    /// A node whose GPUs are not enumerated yet.
     #[must_use]
     pub fn new(layout: Layout, injector: Injector, health: NodeHealth, policies: Policies) -> Self {
         Self {
@@ -74,20 +71,19 @@ impl Inventory {
         }
     }
 
-    /// Lays the node out by other rules. An id that is offered no more stays, Unhealthy.
+    /// Sets the layout. An id that is no longer offered stays, Unhealthy.
     pub fn set_layout(&mut self, layout: Layout) -> Changes {
         let mut changes = Changes::default();
         self.layout = layout;
-        self.lay_out(&mut changes);
+        self.update_devices(&mut changes);
         changes
     }
 
-    /// Takes devices out of their lists that are offered no more: nothing holds them. A resource
-    /// whose last device goes stays, with an empty list: to a kubelet that is 0 of 0 at once, and
-    /// devices that come back need no new registration.
-    pub fn forget(&mut self, places: &[(ResourceName, DeviceId)]) -> Changes {
+    /// Removes withdrawn devices that no pod uses. A resource without devices stays, with an empty
+    /// list: the kubelet sees 0 of 0 at once, and devices that come back need no new registration.
+    pub fn forget(&mut self, keys: &[(ResourceName, DeviceId)]) -> Changes {
         let mut changes = Changes::default();
-        for (resource, id) in places {
+        for (resource, id) in keys {
             let Some(devices) = self.resources.get_mut(resource) else { continue };
             if devices.get(id).is_some_and(|device| device.withdrawn) {
                 Arc::make_mut(devices).remove(id);
@@ -97,69 +93,68 @@ impl Inventory {
         changes
     }
 
-    /// Whether a device is in a list, or can be in none: its resource is not served, or its id is
-    /// none of ours.
+    /// Whether a device is in a list, or cannot be in one: its resource is not served, or its id is
+    /// not one of this plugin's.
     #[must_use]
     pub fn has_or_cannot_have(&self, resource: &ResourceName, id: &str) -> bool {
         let Some(devices) = self.resources.get(resource) else { return true };
         id.parse::<DeviceId>().map_or(true, |id| devices.contains_key(&id))
     }
 
-    /// Takes devices into the lists that pods hold and that the node does not have: they were
-    /// offered before the plugin was started, and are offered no more. Gives those that were not
-    /// known.
+    /// Adds devices that pods use and that the node does not have, as withdrawn ones: they were
+    /// offered before the plugin started. Returns those that were added.
     pub fn adopt(&mut self, holders: &Holders) -> Vec<(ResourceName, DeviceId, Holder)> {
         let mut adopted = Vec::new();
-        let beyond = u32::try_from(self.gpus.len()).unwrap_or(u32::MAX);
+        let after_all = u32::try_from(self.gpus.len()).unwrap_or(u32::MAX);
         for (resource, id, holder) in holders.iter() {
             let Some(devices) = self.resources.get_mut(resource) else { continue };
             let Ok(id) = id.parse::<DeviceId>() else { continue };
             if !devices.contains_key(&id) {
-                Arc::make_mut(devices).insert(id.clone(), Device::missing(id.clone(), beyond));
+                Arc::make_mut(devices).insert(id.clone(), Device::missing(id.clone(), after_all));
                 adopted.push((resource.clone(), id, holder.clone()));
             }
         }
         adopted
     }
 
-    /// Prefers devices by other policies. No list changes by it.
+    /// Sets the policies of preferred allocation. It changes no list.
     pub fn set_allocation_policy(&mut self, policies: Policies) -> Changes {
         let mut changes = Changes::default();
         if self.indexes.set_policy(policies) {
-            self.refresh_indexes(&mut changes);
+            self.update_indexes(&mut changes);
         }
         changes
     }
 
-    /// Judges the health of the GPUs by another policy.
+    /// Sets the health policy.
     pub fn set_health_policy(&mut self, now: Moment, policy: HealthPolicy) -> Changes {
         Changes { health: self.health.set_health_policy(now, policy), ..Changes::default() }
     }
 
-    /// What other rules would make of the GPUs that are known.
+    /// What a layout would yield for the known GPUs, without applying it.
     #[must_use]
     pub fn trial(&self, layout: &Layout) -> LaidOut {
         layout.lay_out(self.known())
     }
 
-    /// Hands devices to containers by other rules. No list changes by it.
+    /// Sets the rules of injection. It changes no list.
     pub fn set_injector(&mut self, injector: Injector) -> Changes {
         let mut changes = Changes::default();
         if *self.injector != injector {
             self.injector = Arc::new(injector);
-            self.lay_out(&mut changes);
+            self.update_devices(&mut changes);
             changes.layout = true;
         }
         changes
     }
 
-    /// How devices are handed to containers.
+    /// The rules of injection.
     #[must_use]
     pub fn injector(&self) -> &Injector {
         &self.injector
     }
 
-    /// By what rules the node is laid out.
+    /// The layout.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -171,36 +166,36 @@ impl Inventory {
         &self.reserved
     }
 
-    /// What keeps devices from being offered as one would expect.
+    /// Devices that are not offered, or not as one would expect.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// Takes in what was seen, and tells what changed by it.
+    /// Applies an observation, and returns what it changed.
     pub fn apply(&mut self, now: Moment, observation: Observation) -> Changes {
         match observation {
-            Observation::Scan { session, found } => self.scan(now, session, found),
+            Observation::Scan { session, found } => self.enumerate(now, session, found),
             Observation::Health(observation) => {
                 Changes { health: self.health.apply(now, observation), ..Changes::default() }
             }
             Observation::Links(links) => {
                 let mut changes =
                     Changes { links: self.indexes.set_links(links), ..Changes::default() };
-                self.refresh_indexes(&mut changes);
+                self.update_indexes(&mut changes);
                 changes
             }
             Observation::MpsAnswers(resource) => {
                 let mut changes = Changes::default();
                 if self.mps.insert(resource) {
-                    self.lay_out(&mut changes);
+                    self.update_devices(&mut changes);
                 }
                 changes
             }
         }
     }
 
-    /// Names of the resources that have, or had, a device.
+    /// The resources that have, or had, a device.
     pub fn resources(&self) -> impl Iterator<Item = &ResourceName> {
         self.resources.keys()
     }
@@ -211,14 +206,14 @@ impl Inventory {
         self.resources.get(resource).map(Arc::as_ref)
     }
 
-    /// The resources that wait for the answer of their MPS control daemon.
+    /// The resources whose MPS control daemon has not answered.
     pub fn awaiting_mps(&self) -> impl Iterator<Item = &ResourceName> {
         let awaiting =
             |devices: &BTreeMap<_, Device>| devices.values().any(|device| device.awaits_mps);
         self.resources.iter().filter(move |(_, devices)| awaiting(devices)).map(|(name, _)| name)
     }
 
-    /// The best choice for a container; `None` for a resource that is not served.
+    /// The preferred devices for a container; `None` for a resource that is not served.
     #[must_use]
     pub fn preferred<'a, S: AsRef<str>>(
         &'a self,
@@ -253,155 +248,9 @@ impl Inventory {
             .health_of(&device.gpu, device.placement.map_or(GpuPart::Whole, GpuPart::MigDevice))
     }
 
-    /// Whether a device can be handed out.
+    /// Whether a device can be allocated.
     #[must_use]
     pub fn is_healthy(&self, device: &Device) -> bool {
         !device.withdrawn && !device.awaits_mps && self.health(device).is_healthy()
     }
-
-    fn scan(&mut self, now: Moment, session: u64, found: Vec<Found>) -> Changes {
-        let mut changes = Changes::default();
-        let mut failed = Vec::new();
-        let mut listed = BTreeSet::new();
-        for found in found {
-            let (uuid, index, facts) = match found {
-                Found::Gpu(gpu) => (gpu.uuid.clone(), gpu.index, Some(gpu)),
-                Found::Failed { uuid: Some(uuid), index, error } => {
-                    failed.push((uuid.clone(), error));
-                    (uuid, index, None)
-                }
-                // Without an identity there is nothing to advertise; the hardware edge has reported
-                // it.
-                Found::Failed { uuid: None, .. } => continue,
-            };
-            // One that is lost keeps its place in NVML's enumeration, and is no GPU that is there.
-            let lost = failed.last().is_some_and(|(failed, error): &(Uuid, NvmlError)| {
-                *failed == uuid && error.code == ReturnCode::GPU_IS_LOST
-            });
-            if !lost {
-                listed.insert(uuid.clone());
-            }
-            if !self.gpus.contains_key(&uuid) {
-                changes.appeared.push(uuid.clone());
-            }
-            let tracked = self.gpus.entry(uuid.clone()).or_insert(Tracked { index, facts: None });
-            tracked.index = index;
-            tracked.facts = facts.or_else(|| tracked.facts.take());
-        }
-        self.lay_out(&mut changes);
-        changes.health =
-            self.health.apply(now, NodeObservation::Enumeration { session, gpus: listed });
-        for (uuid, error) in failed {
-            let more = self
-                .health
-                .apply(now, NodeObservation::Gpu(uuid, health::Observation::Failed(error)));
-            for (uuid, change) in more {
-                changes.health.entry(uuid).or_default().merge(change);
-            }
-        }
-        changes
-    }
-
-    fn refresh_indexes(&mut self, changes: &mut Changes) {
-        let gpus = self.gpus.iter().map(|(uuid, tracked)| GpuLocation {
-            uuid: uuid.clone(),
-            index: tracked.index,
-            pci_bus_id: tracked.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
-            numa_node: tracked.facts.as_ref().and_then(|gpu| gpu.numa_node),
-        });
-        changes.misfits = self.indexes.set_locations(gpus.collect());
-        for (resource, devices) in &self.resources {
-            // What is withdrawn is not in use either.
-            let offered = devices.values().filter(|device| !device.withdrawn);
-            let entries = offered.map(|device| Entry {
-                id: device.id.clone(),
-                gpu: device.gpu.clone(),
-                gpu_index: device.index,
-            });
-            self.indexes.update(resource, entries.collect());
-        }
-    }
-
-    fn known(&self) -> impl Iterator<Item = Known<'_>> {
-        self.gpus.iter().map(|(uuid, gpu)| Known {
-            uuid,
-            index: gpu.index,
-            facts: gpu.facts.as_ref(),
-        })
-    }
-
-    /// Puts every device into its resource, or refreshes its facts there.
-    fn lay_out(&mut self, changes: &mut Changes) {
-        let mut laid_out = self.layout.lay_out(self.known());
-        laid_out
-            .findings
-            .extend(self.injector.findings(laid_out.resources.values().flat_map(BTreeMap::values)));
-        self.await_mps(&mut laid_out);
-        let mut forgotten = Vec::new();
-        for (name, before) in &self.resources {
-            let ids = keep(before, laid_out.resources.entry(name.clone()).or_default());
-            forgotten.extend((ids > 0).then(|| Finding::Forgotten { resource: name.clone(), ids }));
-        }
-        for (name, devices) in laid_out.resources {
-            if self.resources.get(&name).is_none_or(|before| **before != devices) {
-                self.resources.insert(name, Arc::new(devices));
-                changes.layout = true;
-            }
-        }
-        changes.layout |= self.reserved != laid_out.reserved;
-        self.reserved = laid_out.reserved;
-        let before = std::mem::replace(&mut self.findings, laid_out.findings);
-        changes.found =
-            self.findings.iter().filter(|finding| !before.contains(finding)).cloned().collect();
-        changes.found.extend(forgotten);
-        changes.settled =
-            before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
-        self.refresh_indexes(changes);
-    }
-
-    /// Marks the devices whose MPS control daemon is to answer first. What is no longer shared by
-    /// MPS begins anew.
-    fn await_mps(&mut self, laid_out: &mut LaidOut) {
-        if self.injector.mps_root.is_none() {
-            self.mps.clear();
-            return;
-        }
-        let resources = &mut laid_out.resources;
-        let is_shared = |devices: &BTreeMap<DeviceId, Device>| {
-            devices.keys().any(|id| id.replica_number().is_some())
-        };
-        self.mps.retain(|name| resources.get(name).is_some_and(is_shared));
-        for (_, devices) in resources.iter_mut().filter(|(name, _)| !self.mps.contains(*name)) {
-            for device in devices.values_mut() {
-                device.awaits_mps = device.id.replica_number().is_some();
-            }
-        }
-    }
-}
-
-/// Keeps the devices of before that are offered no more, as far as the kubelet receives the list
-/// with them: a list that is too long would take all devices away. Those that went last stay first.
-/// Says how many are forgotten.
-fn keep(before: &BTreeMap<DeviceId, Device>, now: &mut BTreeMap<DeviceId, Device>) -> usize {
-    let mut gone: Vec<&Device> =
-        before.values().filter(|device| !now.contains_key(&device.id)).collect();
-    if gone.is_empty() {
-        return 0;
-    }
-    gone.sort_by_key(|device| device.withdrawn);
-    let mut bytes: u64 = now.keys().map(list_size::entry_bytes).sum();
-    let mut forgotten = 0;
-    for device in gone {
-        let with_it = bytes + list_size::entry_bytes(&device.id);
-        if with_it > list_size::KUBELET_LIMIT {
-            forgotten += 1;
-            continue;
-        }
-        bytes = with_it;
-        now.insert(
-            device.id.clone(),
-            Device { withdrawn: true, awaits_mps: false, ..device.clone() },
-        );
-    }
-    forgotten
 }

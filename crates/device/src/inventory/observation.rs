@@ -1,4 +1,4 @@
-//! What the edges tell the inventory, and what it tells of that in turn.
+//! What the inventory takes in, and what that changes.
 
 use std::collections::BTreeMap;
 
@@ -8,55 +8,55 @@ use crate::layout::Finding;
 use crate::names::{ResourceName, Uuid};
 use crate::topology::{self, Links};
 
-/// What an edge has seen.
+/// What was observed at an edge (NVML, MPS).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// A whole enumeration.
     Scan {
-        /// Which initialisation of NVML it is of: a number that differs from the one before.
+        /// The NVML initialisation that it belongs to, each with its own number.
         session: u64,
-        /// The places, in NVML's index order.
+        /// Its entries, in NVML's index order.
         found: Vec<Found>,
     },
-    /// Something that bears on health alone.
+    /// An observation that concerns health alone.
     Health(NodeObservation),
-    /// How the GPUs are linked, as far as it could be read.
+    /// The links between the GPUs, as far as they could be read.
     Links(Links),
-    /// The MPS control daemon of a resource answers.
+    /// The MPS control daemon of this resource answers.
     MpsAnswers(ResourceName),
 }
 
-/// One place of an enumeration.
+/// One entry of an enumeration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// A GPU that answers.
+    /// A GPU for which NVML answers.
     Gpu(Gpu),
-    /// A GPU that answers with errors.
+    /// A GPU for which NVML answers with an error.
     Failed {
-        /// Its place.
+        /// NVML's index.
         index: u32,
-        /// Its identity, if it gave that.
+        /// Its UUID, if that could be read.
         uuid: Option<Uuid>,
         /// The call that failed and NVML's answer.
         error: NvmlError,
     },
 }
 
-/// What an observation has changed, for the log.
+/// What an observation or a setting changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// GPUs that were not known before.
     pub appeared: Vec<Uuid>,
-    /// What became of the health of which GPU.
+    /// Changes of health by GPU.
     pub health: BTreeMap<Uuid, health::HealthChange>,
-    /// Whether the links were read and are not what they were.
+    /// Whether the links differ from the previous ones.
     pub links: bool,
-    /// What does not fit together in the topology and was not told before.
+    /// New contradictions in the topology.
     pub misfits: Vec<topology::Finding>,
-    /// Whether a resource has another list of devices, or a device other facts.
+    /// Whether a list of devices, or a fact of a device in it, changed.
     pub layout: bool,
-    /// What a person should hear and has not heard.
+    /// New findings of the layout.
     pub found: Vec<Finding>,
-    /// What was said before and holds no more.
+    /// Findings of the layout that no longer apply.
     pub settled: Vec<Finding>,
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::gpu::{MigDevice, Placement};
-use crate::health::NvmlError;
-use crate::layout::MigStrategy;
+use crate::health::{NvmlError, ReturnCode};
 use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
+use crate::layout::{MigStrategy, list_size};
 use crate::testing::{gpu, node, scan};
 
 fn unhealthy(inventory: &Inventory) -> Vec<String> {
@@ -24,12 +24,12 @@ fn an_id_once_advertised_stays_unhealthy_while_its_gpu_is_gone() {
     assert_eq!(
         node.apply(Moment::default(), scan([0, 2])),
         Changes::default(),
-        "the same scan again is no news"
+        "the same enumeration again changes nothing"
     );
 }
 
 #[test]
-fn a_failed_gpu_is_served_unhealthy_if_its_uuid_is_known_and_never_harms_the_others() {
+fn a_failed_gpu_is_offered_unhealthy_if_its_uuid_is_known_and_never_harms_the_others() {
     let mut node = node(0);
     let failed = |index, uuid: Option<&str>| Found::Failed {
         index,
@@ -60,7 +60,7 @@ fn cut(uuids: std::ops::Range<u32>) -> Observation {
 }
 
 #[test]
-fn ids_that_are_offered_no_more_never_make_the_list_longer_than_the_kubelet_receives() {
+fn withdrawn_ids_never_make_the_list_longer_than_the_kubelet_receives() {
     const REPLICAS: u32 = 20_000;
     let resource = SharedResource {
         name: ResourceName::gpu(),

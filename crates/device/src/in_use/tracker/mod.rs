@@ -1,0 +1,179 @@
+//! Which devices pods may be using: when a withdrawn device can be reclaimed, and when a GPU can be
+//! reset.
+//!
+//! ```text
+//!           withdrawn                  not in an answer             nor in a later one
+//!   offered ─────────▶ maybe in use ────────────────────▶ absent once ────────▶ reclaimable
+//!                         ▲   ▲                               │
+//!                         │   └── listed, or kubelet restart ─┤
+//!                         └────────── granted again ──────────┘
+//! ```
+//!
+//! A withdrawn device is reclaimed (its id leaves the list) only when everything says that it is
+//! not in use: a kubelet up to at least 1.36 can panic when an id that a pod uses is missing from
+//! the list, at the end of an allocation and when it admits its pods after a restart
+//! (pkg/kubelet/cm/devicemanager/manager.go:923, topology_hints.go:191). So:
+//!
+//! - Two consecutive PodResources answers have to be without the id, both requested well after the
+//!   withdrawal: an admission may have chosen the device just before.
+//! - A device that was granted and not listed since counts as in use (`grants.rs`).
+//! - A restarted kubelet knows its pods from its checkpoint, but lists them only when it has got
+//!   them from the API server. Its answers count after five minutes, and never while they list no
+//!   pod at all.
+
+mod grants;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::health::Moment;
+use crate::in_use::holders::Holders;
+use crate::inventory::Inventory;
+use crate::names::{DeviceId, ResourceName, Uuid};
+pub use grants::DeviceKey;
+use grants::Grants;
+
+/// How long an admission that has chosen a device may take until PodResources lists it.
+const ADMISSION: Duration = Duration::from_secs(1);
+/// How long a granted device counts as in use without being listed, where an error does no harm.
+const GRANT_LIFETIME: Duration = Duration::from_secs(60);
+/// How long a restarted kubelet may take to learn its pods.
+const RESTART_GRACE: Duration = Duration::from_secs(300);
+
+/// The last PodResources answer, and what follows from it and its predecessors.
+#[derive(Debug, Clone, Default)]
+pub struct InUseTracker {
+    answer: Option<Arc<Holders>>,
+    /// The kubelet process that answered, and since when.
+    kubelet: Option<(u64, Moment)>,
+    /// Whether that process started while this one was running.
+    restarted: bool,
+    grants: Grants,
+    withdrawn: BTreeMap<DeviceKey, Withdrawn>,
+}
+
+/// A device that is no longer offered.
+#[derive(Debug, Clone, Copy)]
+struct Withdrawn {
+    since: Moment,
+    /// When the first of the consecutive answers without it was requested.
+    absent_since: Option<Moment>,
+}
+
+impl InUseTracker {
+    /// Records that Allocate granted these devices to a container.
+    pub fn record_grant(
+        &mut self,
+        now: Moment,
+        resource: &ResourceName,
+        ids: impl IntoIterator<Item = DeviceId>,
+    ) {
+        for id in ids {
+            let device = (resource.clone(), id);
+            if let Some(withdrawn) = self.withdrawn.get_mut(&device) {
+                withdrawn.absent_since = None;
+            }
+            self.grants.record(now, device);
+        }
+    }
+
+    /// Takes in a PodResources answer; `None` if the kubelet no longer answers.
+    pub fn update(&mut self, answer: Option<Arc<Holders>>) {
+        self.answer = answer;
+        let Some(holders) = self.answer.clone() else { return };
+        if self.kubelet.is_none_or(|(kubelet, _)| kubelet != holders.kubelet()) {
+            self.restarted = self.kubelet.is_some();
+            self.kubelet = Some((holders.kubelet(), holders.asked()));
+            self.reset_absences();
+        }
+        let credible = self.is_credible(&holders);
+        self.grants.update(&holders, credible);
+        if credible {
+            self.update_absences(&holders);
+        } else {
+            self.reset_absences();
+        }
+    }
+
+    fn reset_absences(&mut self) {
+        self.withdrawn.values_mut().for_each(|withdrawn| withdrawn.absent_since = None);
+    }
+
+    fn update_absences(&mut self, holders: &Holders) {
+        for ((resource, id), withdrawn) in &mut self.withdrawn {
+            if !holders.of(resource, id).is_empty() {
+                withdrawn.absent_since = None;
+            } else if withdrawn.since.after(ADMISSION) <= holders.asked() {
+                withdrawn.absent_since.get_or_insert(holders.asked());
+            }
+        }
+    }
+
+    /// Takes note of the devices that are withdrawn now. Returns those that can be reclaimed.
+    pub fn reclaimable(&mut self, now: Moment, inventory: &Inventory) -> Vec<DeviceKey> {
+        let withdrawn = inventory.resources().flat_map(|resource| {
+            let devices = inventory.devices(resource).into_iter().flat_map(BTreeMap::values);
+            let withdrawn = devices.filter(|device| device.withdrawn);
+            withdrawn.map(move |device| (resource.clone(), device.id.clone()))
+        });
+        let mut before = std::mem::take(&mut self.withdrawn);
+        let new = Withdrawn { since: now, absent_since: None };
+        self.withdrawn =
+            withdrawn.map(|device| before.remove_entry(&device).unwrap_or((device, new))).collect();
+        let Some(asked) = self.answer.as_ref().map(|answer| answer.asked()) else {
+            return Vec::new();
+        };
+        let is_reclaimable = |(device, withdrawn): &(&DeviceKey, &Withdrawn)| {
+            withdrawn.absent_since.is_some_and(|first| first < asked)
+                && !self.grants.contains(device)
+        };
+        let reclaimable = self.withdrawn.iter().filter(is_reclaimable);
+        reclaimable.map(|(device, _)| device.clone()).collect()
+    }
+
+    /// Whether any device is withdrawn: only then do answers and the passing of time matter.
+    #[must_use]
+    pub fn has_withdrawn(&self) -> bool {
+        !self.withdrawn.is_empty()
+    }
+
+    /// Whether the next answer may make a device reclaimable, so that it is worth requesting soon.
+    #[must_use]
+    pub fn needs_answer(&self) -> bool {
+        let asked = self.answer.as_ref().map(|answer| answer.asked());
+        let waits = |(device, withdrawn): (&DeviceKey, &Withdrawn)| {
+            let is_first = withdrawn.absent_since.is_none()
+                && asked.is_none_or(|asked| asked < withdrawn.since.after(ADMISSION));
+            (is_first || withdrawn.absent_since.is_some()) && !self.grants.contains(device)
+        };
+        self.withdrawn.iter().any(waits)
+    }
+
+    /// Whether the kubelet lists no container with a device of a GPU. A device granted in the last
+    /// minute counts as in use.
+    #[must_use]
+    pub fn is_unused(&self, now: Moment, gpu: &Uuid, inventory: &Inventory) -> bool {
+        let Some(holders) = self.answer.as_ref().filter(|holders| self.is_credible(holders)) else {
+            return false;
+        };
+        let is_recent = |granted: Moment| now.since(granted) < GRANT_LIFETIME;
+        inventory.resources().all(|resource| {
+            let devices = inventory.devices(resource).into_iter().flat_map(BTreeMap::values);
+            devices.filter(|device| device.gpu == *gpu).all(|device| {
+                let key = (resource.clone(), device.id.clone());
+                holders.of(resource, &device.id).is_empty()
+                    && !self.grants.granted_at(&key).is_some_and(is_recent)
+            })
+        })
+    }
+
+    /// Whether a device that is not in this answer is used by no pod.
+    fn is_credible(&self, holders: &Holders) -> bool {
+        let since = self.kubelet.map_or(holders.asked(), |(_, since)| since);
+        let settled = !self.restarted || holders.asked().since(since) >= RESTART_GRACE;
+        !holders.pods().is_empty() && settled
+    }
+}

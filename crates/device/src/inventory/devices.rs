@@ -1,0 +1,132 @@
+//! How the layout turns the known GPUs into the lists of devices, and these into the indexes for
+//! preferred allocation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Inventory;
+use super::observation::Changes;
+use crate::Device;
+use crate::allocation::{Entry, GpuLocation};
+use crate::layout::{Finding, Known, LaidOut, list_size};
+use crate::names::{DeviceId, ResourceName};
+
+impl Inventory {
+    /// Applies the layout to the known GPUs: puts every device into its resource, or updates its
+    /// facts there.
+    pub(super) fn update_devices(&mut self, changes: &mut Changes) {
+        let mut laid_out = self.layout.lay_out(self.known());
+        let devices = laid_out.resources.values().flat_map(BTreeMap::values);
+        laid_out.findings.extend(self.injector.findings(devices));
+        self.mark_awaiting_mps(&mut laid_out);
+        let mut dropped = Vec::new();
+        for (name, before) in &self.resources {
+            let ids = keep_withdrawn(before, laid_out.resources.entry(name.clone()).or_default());
+            dropped.extend((ids > 0).then(|| Finding::Forgotten { resource: name.clone(), ids }));
+        }
+        self.update_resources(laid_out.resources, changes);
+        changes.layout |= self.reserved != laid_out.reserved;
+        self.reserved = laid_out.reserved;
+        self.update_findings(laid_out.findings, changes);
+        changes.found.extend(dropped);
+        self.update_indexes(changes);
+    }
+
+    fn update_resources(
+        &mut self,
+        resources: BTreeMap<ResourceName, BTreeMap<DeviceId, Device>>,
+        changes: &mut Changes,
+    ) {
+        for (name, devices) in resources {
+            if self.resources.get(&name).is_none_or(|before| **before != devices) {
+                self.resources.insert(name, Arc::new(devices));
+                changes.layout = true;
+            }
+        }
+    }
+
+    fn update_findings(&mut self, findings: Vec<Finding>, changes: &mut Changes) {
+        let before = std::mem::replace(&mut self.findings, findings);
+        let new = self.findings.iter().filter(|finding| !before.contains(finding));
+        changes.found = new.cloned().collect();
+        changes.settled =
+            before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
+    }
+
+    pub(super) fn known(&self) -> impl Iterator<Item = Known<'_>> {
+        self.gpus.iter().map(|(uuid, gpu)| Known {
+            uuid,
+            index: gpu.index,
+            facts: gpu.facts.as_ref(),
+        })
+    }
+
+    pub(super) fn update_indexes(&mut self, changes: &mut Changes) {
+        let gpus = self.gpus.iter().map(|(uuid, record)| GpuLocation {
+            uuid: uuid.clone(),
+            index: record.index,
+            pci_bus_id: record.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
+            numa_node: record.facts.as_ref().and_then(|gpu| gpu.numa_node),
+        });
+        changes.misfits = self.indexes.set_locations(gpus.collect());
+        for (resource, devices) in &self.resources {
+            // A withdrawn device is not in use either.
+            let offered = devices.values().filter(|device| !device.withdrawn);
+            let entries = offered.map(|device| Entry {
+                id: device.id.clone(),
+                gpu: device.gpu.clone(),
+                gpu_index: device.index,
+            });
+            self.indexes.update(resource, entries.collect());
+        }
+    }
+
+    /// Marks the devices whose MPS control daemon has not answered. The answer for a resource that
+    /// is no longer shared by MPS is dropped.
+    fn mark_awaiting_mps(&mut self, laid_out: &mut LaidOut) {
+        if self.injector.mps_root.is_none() {
+            self.mps.clear();
+            return;
+        }
+        let resources = &mut laid_out.resources;
+        let is_shared = |devices: &BTreeMap<DeviceId, Device>| {
+            devices.keys().any(|id| id.replica_number().is_some())
+        };
+        self.mps.retain(|name| resources.get(name).is_some_and(is_shared));
+        for (_, devices) in resources.iter_mut().filter(|(name, _)| !self.mps.contains(*name)) {
+            for device in devices.values_mut() {
+                device.awaits_mps = device.id.replica_number().is_some();
+            }
+        }
+    }
+}
+
+/// Adds the previous devices that are no longer offered, as withdrawn ones, as far as the kubelet
+/// can receive the list with them: a list that is too long would lose all devices. Those withdrawn
+/// last have priority. Returns how many are dropped.
+fn keep_withdrawn(
+    before: &BTreeMap<DeviceId, Device>,
+    now: &mut BTreeMap<DeviceId, Device>,
+) -> usize {
+    let mut gone: Vec<&Device> =
+        before.values().filter(|device| !now.contains_key(&device.id)).collect();
+    if gone.is_empty() {
+        return 0;
+    }
+    gone.sort_by_key(|device| device.withdrawn);
+    let mut bytes: u64 = now.keys().map(list_size::entry_bytes).sum();
+    let mut dropped = 0;
+    for device in gone {
+        let with_it = bytes + list_size::entry_bytes(&device.id);
+        if with_it > list_size::KUBELET_LIMIT {
+            dropped += 1;
+            continue;
+        }
+        bytes = with_it;
+        now.insert(
+            device.id.clone(),
+            Device { withdrawn: true, awaits_mps: false, ..device.clone() },
+        );
+    }
+    dropped
+}
