@@ -1,34 +1,34 @@
-//! A device: what the kubelet is offered under one id.
+//! A device: what the plugin offers to the kubelet under one id.
 
 use crate::gpu::{Gpu, NumaNode, Placement};
 use crate::names::{DeviceId, Uuid};
 
-/// A device as it is offered to the kubelet.
+/// A device as offered to the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// The id that the kubelet knows.
+    /// Its id in the lists that the kubelet gets.
     pub id: DeviceId,
-    /// The physical GPU that it sits on.
+    /// The physical GPU that it is, or is a part of.
     pub gpu: Uuid,
-    /// NVML's index of that GPU when it was last enumerated.
+    /// NVML's index of that GPU at the last enumeration.
     pub index: u32,
-    /// Its index on that GPU, if it is a MIG device.
+    /// Its MIG index on that GPU; `None` for a whole GPU.
     pub mig_index: Option<u32>,
     /// The n of `/dev/nvidia<n>` of that GPU.
     pub minor: Option<u32>,
-    /// Its instances, if it is a MIG device.
+    /// Its GPU and compute instance; `None` for a whole GPU.
     pub placement: Option<Placement>,
     /// The NUMA node of its GPU.
     pub numa_node: Option<NumaNode>,
-    /// It was offered once and is no more: it stays in the list, Unhealthy.
+    /// Whether it was offered earlier and is not any more: it stays in the list, Unhealthy.
     pub withdrawn: bool,
-    /// It is shared by MPS and its control daemon has not answered yet: it is Unhealthy until then,
-    /// since a client that is started without the daemon hangs.
+    /// Whether it is shared by MPS and the control daemon has not answered yet: it is Unhealthy until
+    /// then, since a client that starts without the daemon hangs.
     pub awaits_mps: bool,
 }
 
 impl Device {
-    /// The device that a whole GPU is.
+    /// A GPU offered whole.
     #[must_use]
     pub fn whole(facts: &Gpu, index: u32) -> Self {
         Self {
@@ -44,9 +44,8 @@ impl Device {
         }
     }
 
-    /// A device of which nothing is known but that a pod holds it: it was offered once.
-    #[must_use]
-    pub(super) fn missing(id: DeviceId, index: u32) -> Self {
+    /// A withdrawn device that a pod uses and about which nothing else is known.
+    pub(crate) fn missing(id: DeviceId, index: u32) -> Self {
         Self {
             gpu: id.uuid().clone(),
             id,
@@ -60,7 +59,7 @@ impl Device {
         }
     }
 
-    /// Whether both are replicas of one device, or the same, and offered alike.
+    /// Whether both are replicas of one device, or the same device, in the same state.
     #[must_use]
     pub fn is_replica_of(&self, other: &Self) -> bool {
         self.id.uuid() == other.id.uuid()
@@ -68,7 +67,7 @@ impl Device {
             && (self.withdrawn, self.awaits_mps) == (other.withdrawn, other.awaits_mps)
     }
 
-    /// The order in which devices are told: by GPU, then by MIG device on it, then by replica.
+    /// The order of devices in answers and tables: by GPU, then MIG device, then replica.
     pub fn place(&self) -> impl Ord + '_ {
         (self.index, self.mig_index, &self.id)
     }

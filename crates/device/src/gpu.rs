@@ -1,21 +1,21 @@
-//! Facts about GPUs and MIG devices, as discovery states them. Nothing here is a judgement.
+//! Facts about GPUs and MIG devices, as NVML and sysfs state them. Health is not among them.
 
-use super::health::NvmlError;
-use super::names::{PciBusId, Uuid};
+use crate::health::NvmlError;
+use crate::names::{PciBusId, Uuid};
 
-/// One physical GPU. What NVML would not tell is `None`: no single fact but the UUID keeps a GPU
-/// from being served.
+/// One physical GPU. A fact that could not be read is `None`: only without a UUID is a GPU not
+/// offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpu {
-    /// Its identity.
+    /// The UUID, which identifies it.
     pub uuid: Uuid,
-    /// NVML's index; it can change from one enumeration to the next.
+    /// NVML's index, which can change between enumerations.
     pub index: u32,
     /// The n of `/dev/nvidia<n>`.
     pub minor: Option<u32>,
     /// Marketing name, e.g. "NVIDIA H100 80GB HBM3".
     pub name: Option<String>,
-    /// Place on the PCI bus.
+    /// PCI bus id.
     pub pci_bus_id: Option<PciBusId>,
     /// Frame buffer in bytes; `None` also where GPU and CPU share their memory (GB10).
     pub memory_bytes: Option<u64>,
@@ -27,12 +27,12 @@ pub struct Gpu {
     pub mig_enabled: bool,
     /// The MIG devices on it, by MIG index.
     pub mig_devices: Vec<MigDevice>,
-    /// MIG devices that would not say what they are.
+    /// MIG devices whose facts could not be read.
     pub mig_failures: Vec<MigFailure>,
 }
 
 impl Gpu {
-    /// A GPU that says no more than who it is.
+    /// A GPU about which nothing but UUID and index is known.
     #[must_use]
     pub fn unknown(uuid: Uuid, index: u32) -> Self {
         Self {
@@ -51,36 +51,36 @@ impl Gpu {
     }
 }
 
-/// A MIG device that answers with an error.
+/// A MIG device for which NVML answers with an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigFailure {
     /// Its index on its GPU; `None`: the MIG devices cannot even be counted.
     pub index: Option<u32>,
-    /// The call that failed and NVML's answer.
+    /// The failed call and its return code.
     pub error: NvmlError,
 }
 
 /// One MIG device: a compute instance on a GPU instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigDevice {
-    /// Its identity.
+    /// The UUID, which identifies it.
     pub uuid: Uuid,
     /// Its index on its GPU, the j of "i:j".
     pub index: u32,
-    /// Where it sits: the ids that events and capability nodes use.
+    /// Its instances, by which events and capability nodes refer to it.
     pub placement: Placement,
     /// GPU slices, the g of 1g.10gb.
     pub gpu_slices: u32,
     /// Compute slices; fewer than `gpu_slices` in a compute instance split.
     pub compute_slices: u32,
-    /// Memory in MiB, as NVML's attributes give it.
+    /// Memory in MiB, from NVML's attributes.
     pub memory_mib: u64,
     /// The profile, e.g. "1g.10gb", "1g.10gb+me", "1c.2g.20gb"; `None` if NVML does not describe
     /// it.
     pub profile: Option<String>,
 }
 
-/// The instances that a MIG device is made of.
+/// The GPU instance and the compute instance of a MIG device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Placement {
     /// GPU instance id.
@@ -94,13 +94,14 @@ pub struct Placement {
 pub struct NumaNode(u32);
 
 impl NumaNode {
-    /// The node with this number, unless it is negative: sysfs writes -1 where a device has none.
+    /// The node with this number; `None` for a negative one, which sysfs has where a device has no
+    /// node.
     #[must_use]
     pub fn from_sysfs(number: i64) -> Option<Self> {
         u32::try_from(number).ok().map(Self)
     }
 
-    /// Its number.
+    /// The number of the node, as in sysfs.
     #[must_use]
     pub fn number(self) -> u32 {
         self.0

@@ -1,7 +1,27 @@
-//! What the node has: GPUs, the devices they are offered as, their health, and what a container
-//! gets of them.
+//! The devices of a node: GPUs, the devices they are offered as, their health, and what containers
+//! get. Pure: the standard library and thiserror only; time and facts are parameters.
 //!
-//! Pure: standard library and thiserror only. Time and facts come in as values.
+//! In reading order:
+//!
+//! - [`names`]: UUIDs, device ids, PCI bus ids and resource names, valid by construction.
+//! - [`gpu`], [`mig_profile`]: the facts about GPUs and MIG devices. [`Device`]: what is offered
+//!   under one id.
+//! - [`layout`]: which device is offered under which resource name.
+//! - [`health`]: the health of GPUs from events and readings.
+//! - [`topology`], [`allocation`]: the links between GPUs, and preferred allocation by them.
+//! - [`injection`]: what a container gets for its devices.
+//! - [`inventory`]: all of this for one node. It takes in observations and settings, and answers
+//!   Allocate and GetPreferredAllocation.
+//! - [`in_use`]: which devices pods use, which withdrawn ones can be reclaimed, and when a GPU can be
+//!   reset.
+//!
+//! Invariants:
+//!
+//! - A GPU is identified by its UUID; index, minor number and PCI bus id are facts about it.
+//! - An id that was offered stays in its list, Unhealthy, until no pod can be using it.
+//! - The same observations and settings in the same order yield the same inventory.
+//! - Nothing in one GPU's data keeps another GPU from being offered.
+//! - Preferred allocation always has an answer.
 
 pub mod allocation;
 mod device;
@@ -13,8 +33,8 @@ pub mod inventory;
 pub mod layout;
 pub mod mig_profile;
 pub mod names;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topology;
 
 pub use device::Device;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;

@@ -9,7 +9,7 @@ use crate::injection::Injector;
 use crate::inventory::{Found, Inventory, Observation};
 use crate::layout::Layout;
 
-/// A GPU with facts that follow from its index: four to a NUMA node.
+/// A GPU whose facts follow from its index, with four GPUs to a NUMA node.
 #[must_use]
 pub fn gpu(index: u32) -> Gpu {
     Gpu {
@@ -31,7 +31,7 @@ pub fn node(count: u32) -> Inventory {
     inventory
 }
 
-/// An enumeration that found the GPUs at these indices.
+/// An enumeration of the GPUs with these indices.
 #[must_use]
 pub fn scan(indices: impl IntoIterator<Item = u32>) -> Observation {
     let found = indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect();
