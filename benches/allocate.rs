@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use device::allocation::Policies;
+use device::allocation::AllocationPolicy;
 use device::layout::Layout;
 use device::names::ResourceName;
 use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
@@ -25,7 +25,7 @@ fn bench(criterion: &mut Criterion) {
         .expect("a runtime");
     let directory = tempfile::tempdir().expect("a directory");
     let gpus = (0..8).map(|index| sample::gpu(index, 0));
-    let inventory = sample::node(gpus, Layout::default(), Policies::default());
+    let inventory = sample::node(gpus, Layout::default(), AllocationPolicy::default());
     let (_publish, snapshots) = watch::channel(Arc::new(inventory));
     let (server, client) = runtime.block_on(async {
         let server = Server::start(

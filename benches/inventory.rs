@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use device::allocation::Policies;
+use device::allocation::AllocationPolicy;
 use device::inventory::Inventory;
 use device::layout::sharing::SharedResource;
 use device::layout::{Layout, MigStrategy};
@@ -34,7 +34,7 @@ fn node(gpus: u32, slices: u32, name: &ResourceName, replicas: u32) -> Inventory
     sample::node(
         (0..gpus).map(|index| sample::gpu(index, slices)),
         mixed(resources),
-        Policies::default(),
+        AllocationPolicy::default(),
     )
 }
 
@@ -101,7 +101,7 @@ fn hundred(criterion: &mut Criterion) {
         ..Layout::default()
     };
     let gpus = (0..16).map(|index| sample::gpu(index, 0));
-    let inventory = sample::node(gpus, layout(10), Policies::default());
+    let inventory = sample::node(gpus, layout(10), AllocationPolicy::default());
     let new = layout(12);
     criterion.bench_function("100 resources applied", |bencher| {
         bencher.iter_batched(

@@ -15,13 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use device::allocation::{Policies, SharedPolicy};
+use device::allocation::{AllocationPolicy, SharedPolicy};
 use device::gpu::{Gpu, NumaNode};
 use device::health::Moment;
-use device::inventory::{Inventory, Observation};
+use device::inventory::{Inventory, InventoryEvent};
 use device::layout::{Layout as NodeLayout, MigStrategy};
 use device::names::ResourceName;
-use device::topology::{Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
+use device::topology::{
+    NodeLinks, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology,
+};
 use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
 use gpu_device_plugin::kubelet::device_plugin::telemetry::{Calls, Telemetry};
@@ -210,15 +212,15 @@ fn gpu(index: usize, numa_node: Option<NumaNode>) -> Gpu {
     Gpu { pci_bus_id, numa_node, ..Gpu::unknown(machines::uuid(index), index as u32) }
 }
 
-fn linked(gpus: Vec<Gpu>, links: Links) -> Inventory {
-    let mut inventory = sample::node(gpus, NodeLayout::default(), Policies::default());
-    inventory.apply(Moment::default(), Observation::Links(links));
+fn linked(gpus: Vec<Gpu>, links: NodeLinks) -> Inventory {
+    let mut inventory = sample::node(gpus, NodeLayout::default(), AllocationPolicy::default());
+    inventory.apply(Moment::default(), InventoryEvent::Links(links));
     inventory
 }
 
 /// An inventory of a machine, with the links that its topology says.
 fn whole(topology: &Topology) -> Inventory {
-    let mut links = Links::default();
+    let mut links = NodeLinks::default();
     let members = topology.gpus();
     for (a, member) in members.iter().enumerate() {
         let mut own = Vec::new();
@@ -253,7 +255,7 @@ fn irregular(gpus: usize) -> Inventory {
         let seed = (a.min(b) * 64 + a.max(b)) as u32;
         1 + (seed.wrapping_mul(0x9e37_79b9) >> 13) as usize % 3
     };
-    let mut links = Links::default();
+    let mut links = NodeLinks::default();
     for a in 0..gpus {
         let peers = (0..gpus).filter(|b| *b != a);
         let to = |b| machines::links(count(a, b), Remote::Gpu(machines::bus(b)), NvLinkVersion::V2);
@@ -277,5 +279,5 @@ fn shared(mig: bool, replicas: u32, policy: SharedPolicy) -> Inventory {
         numa_node: NumaNode::from_sysfs(i64::from(index / 4)),
         ..sample::gpu(index, if mig { 7 } else { 0 })
     });
-    sample::node(gpus, layout, Policies { shared: policy, ..Policies::default() })
+    sample::node(gpus, layout, AllocationPolicy { shared: policy, ..AllocationPolicy::default() })
 }

@@ -1,11 +1,11 @@
 //! Sample GPUs and nodes that the benchmarks share.
 #![allow(dead_code, reason = "each benchmark uses its own part of it")]
 
-use device::allocation::Policies;
+use device::allocation::AllocationPolicy;
 use device::gpu::{Gpu, MigDevice, Placement};
 use device::health::{Moment, NodeHealth};
 use device::injection::Injector;
-use device::inventory::{Found, Inventory, Observation};
+use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use device::layout::Layout;
 use device::layout::sharing::{Replication, Selection, SharedResource, Sharing};
 use device::names::ResourceName;
@@ -56,11 +56,11 @@ pub(crate) fn time_slicing(resources: Vec<SharedResource>) -> Sharing {
 pub(crate) fn node(
     gpus: impl IntoIterator<Item = Gpu>,
     layout: Layout,
-    policies: Policies,
+    policies: AllocationPolicy,
 ) -> Inventory {
     let mut inventory =
         Inventory::new(layout, Injector::default(), NodeHealth::default(), policies);
-    let found = gpus.into_iter().map(Found::Gpu).collect();
-    inventory.apply(Moment::default(), Observation::Scan { session: 1, found });
+    let found = gpus.into_iter().map(EnumerationEntry::Gpu).collect();
+    inventory.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, entries: found });
     inventory
 }

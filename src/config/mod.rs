@@ -50,6 +50,6 @@ pub use sources::Sources;
 pub use tree::yaml;
 
 pub use device::injection::{DeviceIdStrategy, DeviceListStrategy};
-pub use device::layout::filter::{DeviceFilter, Pattern, Term, Verdict};
+pub use device::layout::filter::{DeviceFilter, FilterDecision, Pattern, Term};
 pub use device::layout::sharing::{DeviceRef, Replication, Selection, SharedResource, Sharing};
 pub use device::layout::{MigStrategy, NamePattern};

@@ -253,7 +253,7 @@ fn overlap(a: &SharedResource, b: &SharedResource) -> bool {
 
 /// Even on one device the list must not pass what the kubelet receives.
 fn fits(replicas: u32, field: &Field<'_>, report: &mut Report) -> Option<u32> {
-    match list_size::check([list_size::Shared {
+    match list_size::check([list_size::ReplicatedDevices {
         uuid_length: list_size::UUID_LENGTH,
         replicas,
         devices: 1,

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::Context;
-use device::allocation::Policies;
+use device::allocation::AllocationPolicy;
 use device::health::{
     CriticalXids, HealthPolicy, HealthRules, Overrides, RelapseLimit, Thresholds, Xid,
 };
@@ -136,8 +136,8 @@ pub fn release_for_reset(config: &Config) -> Option<Duration> {
 }
 
 /// Which devices are preferred.
-pub fn policies(config: &Config) -> Policies {
-    Policies { whole: config.allocation.whole, shared: config.allocation.shared }
+pub fn policies(config: &Config) -> AllocationPolicy {
+    AllocationPolicy { whole: config.allocation.whole, shared: config.allocation.shared }
 }
 
 /// Numbers of Xids that `ignoredXIDs: all` covers: more than NVIDIA's catalogue has.

@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use device::health::{Moment, NodeHealth, NodeObservation, PersistedHealth};
 use device::in_use::holders::Holders;
-use device::inventory::{Changes, Inventory, Observation};
+use device::inventory::{Inventory, InventoryChanges, InventoryEvent};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -88,7 +88,7 @@ pub async fn run(
     let (links, observations, want) = Links::new(release.clone(), poll_settings);
     let observe = links.observe.clone();
     let say = async |quarantine| {
-        let observation = Observation::Health(NodeObservation::Quarantine(quarantine));
+        let observation = InventoryEvent::Health(NodeObservation::Quarantine(quarantine));
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
@@ -209,7 +209,7 @@ async fn attend(
                 reclaim.release(&writer.publish.borrow());
             }
             answered = daemons.answered() => {
-                let observation = Observation::MpsAnswers(answered?);
+                let observation = InventoryEvent::MpsAnswers(answered?);
                 let seen = Seen { at: writer.clock.now(), observation };
                 writer.apply_batch([seen].into_iter());
             }
@@ -264,16 +264,16 @@ impl InventoryWriter {
         let mut next = self.publish.borrow().clone();
         let inventory = Arc::make_mut(&mut next);
         let taken = seen.map(|Seen { at, observation }| (at, inventory.apply(at, observation)));
-        let mut taken: Vec<(Moment, Changes)> = taken.collect();
-        if taken.iter().any(|(_, change)| !change.appeared.is_empty()) {
+        let mut taken: Vec<(Moment, InventoryChanges)> = taken.collect();
+        if taken.iter().any(|(_, change)| !change.new_gpus.is_empty()) {
             // A GPU that is spoken against is never shown Healthy.
             let quarantine = NodeObservation::Quarantine(self.quarantine_dir.says(inventory));
             let now = self.clock.now();
-            taken.push((now, inventory.apply(now, Observation::Health(quarantine))));
+            taken.push((now, inventory.apply(now, InventoryEvent::Health(quarantine))));
         }
         self.publish.send_if_modified(|inventory| {
             *inventory = next.clone();
-            taken.iter().any(|(_, change)| *change != Changes::default())
+            taken.iter().any(|(_, change)| *change != InventoryChanges::default())
         });
         let holders = self.holders.borrow().clone();
         for (at, changes) in &taken {

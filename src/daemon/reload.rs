@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use device::health::{HealthPolicy, Moment};
 use device::injection::HostNodes;
-use device::inventory::{Changes, Inventory};
-use device::layout::Finding;
+use device::inventory::{Inventory, InventoryChanges};
+use device::layout::LayoutFinding;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
@@ -196,8 +196,8 @@ impl Reloader {
         let injector = translate::injector(config, host(config, &self.roots)?);
         let before = publish.borrow().clone();
         let too_large =
-            before.trial(&layout).findings.into_iter().find_map(|finding| match finding {
-                Finding::ListTooLarge { resource, why } => Some((resource, why)),
+            before.preview_layout(&layout).findings.into_iter().find_map(|finding| match finding {
+                LayoutFinding::ListTooLarge { resource, why } => Some((resource, why)),
                 _ => None,
             });
         if let Some((resource, why)) = too_large {
@@ -233,7 +233,7 @@ impl Reloader {
     fn change<const N: usize>(
         &self,
         publish: &watch::Sender<Arc<Inventory>>,
-        how: impl FnOnce(&mut Inventory) -> [Changes; N],
+        how: impl FnOnce(&mut Inventory) -> [InventoryChanges; N],
     ) {
         let mut next = publish.borrow().clone();
         let changes = how(Arc::make_mut(&mut next));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use device::gpu::{Gpu, NumaNode};
 use device::health::{NvmlError as CallError, ReturnCode};
-use device::inventory::Found;
+use device::inventory::EnumerationEntry;
 use device::names::{PciBusId, Uuid};
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
@@ -26,7 +26,7 @@ pub(super) fn identify(
     index: u32,
     known: Option<Uuid>,
     sysfs: &Path,
-) -> Found {
+) -> EnumerationEntry {
     mark_call("nvmlDeviceGetHandleByIndex_v2");
     let device = match session.nvml().device_by_index(index) {
         Ok(device) => device,
@@ -43,13 +43,13 @@ pub(super) fn identify(
     }
     mark_call("a call of the enumeration");
     match facts(session, &device, index, uuid.clone(), sysfs) {
-        Ok(gpu) => Found::Gpu(gpu),
+        Ok(gpu) => EnumerationEntry::Gpu(gpu),
         Err(error) => failed(index, Some(uuid), error),
     }
 }
 
-fn failed(index: u32, uuid: Option<Uuid>, error: CallError) -> Found {
-    Found::Failed { index, uuid, error }
+fn failed(index: u32, uuid: Option<Uuid>, error: CallError) -> EnumerationEntry {
+    EnumerationEntry::Failed { index, uuid, error }
 }
 
 /// The UUID of a device.

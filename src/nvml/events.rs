@@ -9,7 +9,7 @@ use std::time::Duration;
 use device::health::{
     self, EventType, Moment, NodeObservation, NvmlError as CallError, Scope, Xid,
 };
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use nvml_wrapper::Device;
 use tokio::sync::mpsc;
@@ -116,7 +116,7 @@ pub(super) fn attend(
                 let mut pause = Duration::ZERO;
                 if let Some(observation) = event.and_then(|event| registry.translate(event, nudge))
                 {
-                    let observation = Observation::Health(observation);
+                    let observation = InventoryEvent::Health(observation);
                     if observe.blocking_send(vec![Seen { at: clock.now(), observation }]).is_err() {
                         return;
                     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
-use device::inventory::Found;
+use device::inventory::EnumerationEntry;
 use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -115,12 +115,17 @@ impl NvmlHandle {
     }
 
     /// What is at a place of the enumeration.
-    pub(super) fn identify(&self, index: u32, known: Option<Uuid>, sysfs: &Path) -> Found {
+    pub(super) fn identify(
+        &self,
+        index: u32,
+        known: Option<Uuid>,
+        sysfs: &Path,
+    ) -> EnumerationEntry {
         match self.get() {
             Ok(Open { session, registry, .. }) => {
                 discovery::identify(&session, registry.as_deref(), index, known, sysfs)
             }
-            Err(error) => Found::Failed { index, uuid: known, error },
+            Err(error) => EnumerationEntry::Failed { index, uuid: known, error },
         }
     }
 

@@ -11,9 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use device::health::NvmlError as CallError;
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
-use device::topology::{Links, NvLinkVersion, ObservedLink, PcieLevel, Remote};
+use device::topology::{NodeLinks, NvLinkVersion, ObservedLink, PcieLevel, Remote};
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::TopologyLevel;
 use nvml_wrapper::error::NvmlError;
@@ -37,7 +37,7 @@ const MOST_LINKS: u32 = 36;
 /// What the thread has read, and what was said about it.
 #[derive(Default)]
 struct Desk {
-    links: Links,
+    links: NodeLinks,
     said: Vec<(Uuid, CallError)>,
 }
 
@@ -80,7 +80,7 @@ impl Reader {
                     // A full queue or a reader that is gone: the next reading is as good.
                     let _ = observe.try_send(vec![Seen {
                         at: clock.now(),
-                        observation: Observation::Links(links),
+                        observation: InventoryEvent::Links(links),
                     }]);
                 }
                 return;
@@ -96,8 +96,10 @@ impl Reader {
                 telemetry.on_this_thread();
                 let at = clock.now();
                 if let Some(links) = read(&session, &gpus, &desk) {
-                    let _ = observe
-                        .blocking_send(vec![Seen { at, observation: Observation::Links(links) }]);
+                    let _ = observe.blocking_send(vec![Seen {
+                        at,
+                        observation: InventoryEvent::Links(links),
+                    }]);
                 }
             }
         };
@@ -116,7 +118,11 @@ fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
 }
 
 /// Reads the links, first PCIe and then each GPU's NVLinks. `None` if nobody wants them any more.
-fn read(session: &Session, gpus: &BTreeMap<u32, Uuid>, desk: &Weak<Mutex<Desk>>) -> Option<Links> {
+fn read(
+    session: &Session,
+    gpus: &BTreeMap<u32, Uuid>,
+    desk: &Weak<Mutex<Desk>>,
+) -> Option<NodeLinks> {
     let nvml = session.nvml();
     // A GPU without a handle is reported by the enumeration.
     let devices: Vec<(&Uuid, Device<'_>)> = gpus

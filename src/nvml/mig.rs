@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use device::gpu::{MigDevice, MigFailure, Placement};
 use device::health::NvmlError as CallError;
-use device::mig_profile::{Attributes, MigProfile};
+use device::mig_profile::{MigAttributes, MigProfile};
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 
@@ -78,7 +78,7 @@ fn read(
     };
     let constant = raw::gpu_instance_profile_id(session, gpu, placement.gpu_instance).ok();
     let constant = constant.and_then(|id| profiles.get(&id)).copied();
-    let described = attributes.as_ref().map(|attributes| Attributes {
+    let described = attributes.as_ref().map(|attributes| MigAttributes {
         gpu_instance_profile: constant,
         gpu_slices: attributes.gpu_instance_slice_count,
         compute_slices: attributes.compute_instance_slice_count,

@@ -1,9 +1,9 @@
 //! The hardware edge: the only room that names nvml_wrapper, and the threads that call NVML.
 //!
-//! The `supervisor` says which question comes next, the `worker_pool` has a thread that asks it, and leaves
-//! that thread behind when a call does not return; another thread waits for events. All of them say
-//! what they see as [`Observation`]s and decide nothing about health: what that wants to know comes
-//! in as [`Wants`].
+//! The `supervisor` says which question comes next, the `worker_pool` has a thread that asks it,
+//! and leaves that thread behind when a call does not return; another thread waits for events. All
+//! of them say what they see as [`InventoryEvent`]s and decide nothing about health: what that
+//! wants to know comes in as [`Wants`].
 
 mod discovery;
 pub mod epoch;
@@ -31,7 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use device::health::{EventType, Moment, NodeHealth};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -168,7 +168,7 @@ pub struct Seen {
     /// When; for answers, when the asking began.
     pub at: Moment,
     /// What.
-    pub observation: Observation,
+    pub observation: InventoryEvent,
 }
 
 /// The clock of observations.

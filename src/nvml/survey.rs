@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use device::health::{NvmlError as CallError, Reading};
-use device::inventory::Found;
+use device::inventory::EnumerationEntry;
 use tokio::sync::oneshot;
 
 use super::handle::count;
@@ -49,7 +49,7 @@ pub enum Surveyed {
     /// It answered, if only with errors.
     Answered {
         /// What it is.
-        found: Box<Found>,
+        found: Box<EnumerationEntry>,
         /// How it is, if it said who it is.
         reading: Option<Result<Reading, CallError>>,
     },
@@ -134,8 +134,8 @@ async fn each(
     let job = move |index| {
         let found = discovery::identify(&session, None, index, None, &sysfs);
         let uuid = match &found {
-            Found::Gpu(gpu) => Some(&gpu.uuid),
-            Found::Failed { uuid, .. } => uuid.as_ref(),
+            EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
+            EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
         };
         let reading =
             uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));

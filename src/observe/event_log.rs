@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use device::health::{HealthChange, HealthNotice, Moment};
-use device::inventory::{Changes, Inventory};
+use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
 use status::{Event, EventKind, Timestamp};
 
@@ -77,7 +77,7 @@ impl Happened {
 
 impl EventLog {
     /// Takes in what an observation changed.
-    pub fn take(&self, at: Moment, changes: &Changes, inventory: &Inventory) {
+    pub fn take(&self, at: Moment, changes: &InventoryChanges, inventory: &Inventory) {
         let mut kept = self.lock();
         for event in events(at, changes, inventory) {
             kept.add(event);
@@ -132,13 +132,13 @@ impl Kept {
     }
 }
 
-fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Happened> {
+fn events(at: Moment, changes: &InventoryChanges, inventory: &Inventory) -> Vec<Happened> {
     let mut events = Vec::new();
     let of = |uuid: &Uuid, kind, message: String| Happened {
         gpu: Some((uuid.clone(), inventory.gpus().get(uuid).map(|gpu| gpu.index))),
         ..Happened::new(at, kind, message)
     };
-    for uuid in &changes.appeared {
+    for uuid in &changes.new_gpus {
         let model = inventory.gpus().get(uuid).and_then(|gpu| gpu.facts.as_ref()?.name.clone());
         events.push(of(
             uuid,
@@ -155,12 +155,20 @@ fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Happened>
         }
     }
     let finding = |kind, message| Happened::new(at, kind, message);
-    events.extend(changes.found.iter().map(|found| finding(EventKind::Finding, found.to_string())));
     events.extend(
-        changes.misfits.iter().map(|misfit| finding(EventKind::Finding, misfit.to_string())),
+        changes.new_findings.iter().map(|found| finding(EventKind::Finding, found.to_string())),
     );
     events.extend(
-        changes.settled.iter().map(|settled| finding(EventKind::FindingOver, settled.to_string())),
+        changes
+            .topology_findings
+            .iter()
+            .map(|misfit| finding(EventKind::Finding, misfit.to_string())),
+    );
+    events.extend(
+        changes
+            .resolved_findings
+            .iter()
+            .map(|settled| finding(EventKind::FindingOver, settled.to_string())),
     );
     events
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use device::gpu;
 use device::health::{Cause, CauseKind, Degradation, GpuHealth, GpuPart, Scope};
 use device::in_use::holders::{self, Holders};
-use device::inventory::{Inventory, Tracked};
+use device::inventory::{GpuRecord, Inventory};
 use device::names::{ResourceName, Uuid};
 use device::topology::{NvLink, Topology};
 use status::{
@@ -98,7 +98,7 @@ fn nvml(nvml: Nvml, inventory: &Inventory, wall: Wall) -> Nvml {
     Nvml { state, fault, ..nvml }
 }
 
-fn finding(finding: &device::layout::Finding) -> Finding {
+fn finding(finding: &device::layout::LayoutFinding) -> Finding {
     Finding { kind: finding.as_str().to_owned(), message: finding.to_string() }
 }
 
@@ -110,7 +110,7 @@ fn resource(
 ) -> Resource {
     let mut devices: Vec<&device::Device> =
         inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
-    devices.sort_by(|a, b| a.place().cmp(&b.place()));
+    devices.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     let mut before: Option<(&device::Device, bool, Vec<String>)> = None;
     let devices = devices.into_iter().map(|device| {
         // What is true of one replica of a device is true of all.
@@ -124,7 +124,7 @@ fn resource(
         Device {
             id: device.id.to_string(),
             uuid: device.id.uuid().to_string(),
-            index: device.place_name(),
+            index: device.index_label(),
             replica: device.id.replica_number(),
             gpu: device.gpu.to_string(),
             healthy,
@@ -179,7 +179,7 @@ fn offered(inventory: &Inventory) -> BTreeMap<Uuid, Vec<String>> {
     offered
 }
 
-fn gpu(uuid: &Uuid, tracked: &Tracked, inventory: &Inventory, wall: Wall) -> Gpu {
+fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall: Wall) -> Gpu {
     let facts = tracked.facts.as_ref();
     let node_health = inventory.node_health();
     let health = node_health.health_of(uuid, GpuPart::Whole);

@@ -1,11 +1,13 @@
 //! Which GPUs the kubelet is told to take: on whole machines as the pure search says, and as well
 //! as can be where NVML does not answer.
 
-use device::allocation::{AllocationIndex, Entry, Policies, Request, WholeGpuPolicy, preferred};
+use device::allocation::{
+    AllocationIndex, AllocationPolicy, IndexEntry, Request, WholeGpuPolicy, preferred,
+};
 use device::gpu::NumaNode;
 use device::names::{DeviceId, Uuid};
 use device::topology::{
-    NvLinkVersion, Observation, ObservedGpu, ObservedLink, PcieLevel, Remote, Topology,
+    NvLinkVersion, ObservedGpu, ObservedLink, PcieLevel, Remote, Topology, TopologyObservation,
 };
 use fake_nvml::profiles;
 use fake_nvml::state::{Gpu, State};
@@ -69,7 +71,7 @@ fn expected(state: &State, whole: WholeGpuPolicy) -> AllocationIndex {
         version: NvLinkVersion::from_nvml(link.version),
         active: link.active,
     };
-    let mut observation = Observation::default();
+    let mut observation = TopologyObservation::default();
     for (index, gpu) in (0..).zip(&state.gpus) {
         observation.gpus.push(ObservedGpu {
             uuid: uuid(gpu),
@@ -93,12 +95,15 @@ fn expected(state: &State, whole: WholeGpuPolicy) -> AllocationIndex {
     }
     let (topology, findings) = Topology::observed(observation);
     assert_eq!(findings, []);
-    let entry =
-        |(index, gpu)| Entry { id: DeviceId::whole(uuid(gpu)), gpu: uuid(gpu), gpu_index: index };
+    let entry = |(index, gpu)| IndexEntry {
+        id: DeviceId::whole(uuid(gpu)),
+        gpu: uuid(gpu),
+        gpu_index: index,
+    };
     AllocationIndex::new(
         (0..).zip(&state.gpus).map(entry),
         &topology,
-        Policies { whole, ..Policies::default() },
+        AllocationPolicy { whole, ..AllocationPolicy::default() },
     )
 }
 

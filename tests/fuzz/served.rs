@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use device::allocation::Policies;
+use device::allocation::AllocationPolicy;
 use device::inventory::Inventory;
 use device::layout::{Layout, MigStrategy};
 use device::names::ResourceName;
@@ -51,7 +51,11 @@ impl Node {
             sharing: sample::time_slicing(shared.into_iter().collect()),
             ..Layout::default()
         };
-        sample::node((0..gpus).map(|index| sample::gpu(index, slices)), layout, Policies::default())
+        sample::node(
+            (0..gpus).map(|index| sample::gpu(index, slices)),
+            layout,
+            AllocationPolicy::default(),
+        )
     }
 }
 
@@ -59,7 +63,7 @@ impl Node {
 pub(crate) fn known(inventory: &Inventory) -> Vec<(String, String)> {
     let devices = inventory.devices(&ResourceName::gpu()).unwrap().values();
     let mut devices: Vec<_> = devices.collect();
-    devices.sort_by(|a, b| a.place().cmp(&b.place()));
+    devices.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     devices
         .into_iter()
         .map(|device| (device.id.to_string(), device.id.uuid().to_string()))

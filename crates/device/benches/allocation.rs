@@ -8,7 +8,9 @@ mod machines;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use device::allocation::{AllocationIndex, Entry, Policies, Request, SharedPolicy, preferred};
+use device::allocation::{
+    AllocationIndex, AllocationPolicy, IndexEntry, Request, SharedPolicy, preferred,
+};
 use device::names::{DeviceId, Uuid};
 use device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
 
@@ -51,12 +53,12 @@ fn whole(criterion: &mut Criterion) {
     all.push(("32 irregular GPUs", irregular(32)));
     let mut group = criterion.benchmark_group("whole");
     for (name, topology) in &all {
-        let catalogue = machines::catalogue(topology, Policies::default());
+        let index = machines::index(topology, AllocationPolicy::default());
         let ids: Vec<String> = topology.gpus().iter().map(|gpu| gpu.uuid.to_string()).collect();
         for size in [1, 2, 4, 7, 8, 12].into_iter().filter(|size| *size < ids.len()) {
             let request = Request { available: &ids, must_include: &[], size: size as i32 };
             group.bench_function(BenchmarkId::new(*name, size), |bench| {
-                bench.iter(|| preferred(&catalogue, black_box(&request)));
+                bench.iter(|| preferred(&index, black_box(&request)));
             });
         }
     }
@@ -64,7 +66,7 @@ fn whole(criterion: &mut Criterion) {
 }
 
 /// Eight GPUs of `carriers` MIG devices each (one: the GPU itself), each with `replicas` replicas.
-fn shared_entries(carriers: usize, replicas: u32) -> Vec<Entry> {
+fn shared_entries(carriers: usize, replicas: u32) -> Vec<IndexEntry> {
     let mut entries = Vec::new();
     for gpu in 0..8 {
         for carrier in 0..carriers {
@@ -74,7 +76,7 @@ fn shared_entries(carriers: usize, replicas: u32) -> Vec<Entry> {
                     .parse()
                     .expect("it is well formed"),
             };
-            entries.extend((0..replicas).map(|replica| Entry {
+            entries.extend((0..replicas).map(|replica| IndexEntry {
                 id: DeviceId::replica(uuid.clone(), replica),
                 gpu: machines::uuid(gpu),
                 gpu_index: gpu as u32,
@@ -93,11 +95,11 @@ fn shared(criterion: &mut Criterion) {
     ] {
         let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
         for policy in SharedPolicy::ALL {
-            let policies = Policies { shared: policy, ..Policies::default() };
-            let catalogue = AllocationIndex::new(entries.clone(), &topology, policies);
+            let policies = AllocationPolicy { shared: policy, ..AllocationPolicy::default() };
+            let index = AllocationIndex::new(entries.clone(), &topology, policies);
             let request = Request { available: &ids, must_include: &[], size };
             group.bench_function(BenchmarkId::new(name, policy), |bench| {
-                bench.iter(|| preferred(&catalogue, black_box(&request)));
+                bench.iter(|| preferred(&index, black_box(&request)));
             });
         }
     }
@@ -115,13 +117,13 @@ fn index(criterion: &mut Criterion) {
     ] {
         group.sample_size(10);
         group.bench_function(BenchmarkId::new(name, "build"), |bench| {
-            bench.iter(|| machines::catalogue(black_box(&topology), Policies::default()))
+            bench.iter(|| machines::index(black_box(&topology), AllocationPolicy::default()))
         });
         let ids: Vec<String> = topology.gpus().iter().map(|gpu| gpu.uuid.to_string()).collect();
         let request = Request { available: &ids, must_include: &[], size: 1 };
         group.bench_function(BenchmarkId::new(name, "build and first search"), |bench| {
             bench.iter(|| {
-                let index = machines::catalogue(black_box(&topology), Policies::default());
+                let index = machines::index(black_box(&topology), AllocationPolicy::default());
                 preferred(&index, black_box(&request)).ids.len()
             })
         });

@@ -22,7 +22,7 @@ mod machines;
 
 use std::collections::BTreeMap;
 
-use device::allocation::{AllocationIndex, Policies, Request, preferred};
+use device::allocation::{AllocationIndex, AllocationPolicy, Request, preferred};
 use device::topology::{NvLink, PcieLevel, Topology};
 
 const DAYS: u64 = 50;
@@ -134,7 +134,7 @@ impl Placer {
 /// A machine with what the simulation asks of it again and again.
 struct Node<'a> {
     topology: &'a Topology,
-    catalogue: AllocationIndex,
+    index: AllocationIndex,
     ids: Vec<String>,
     /// Worst pair, sum and NUMA nodes of the best set of a size on the empty machine.
     possible: BTreeMap<usize, (u32, u32, usize)>,
@@ -142,9 +142,9 @@ struct Node<'a> {
 
 impl<'a> Node<'a> {
     fn new(topology: &'a Topology) -> Self {
-        let catalogue = machines::catalogue(topology, Policies::default());
+        let index = machines::index(topology, AllocationPolicy::default());
         let ids = topology.gpus().iter().map(|gpu| gpu.uuid.to_string()).collect();
-        let mut node = Self { topology, catalogue, ids, possible: BTreeMap::new() };
+        let mut node = Self { topology, index, ids, possible: BTreeMap::new() };
         let all: Vec<usize> = (0..topology.gpus().len()).collect();
         for size in [2, 4, 8].into_iter().filter(|size| *size <= all.len()) {
             let sets = subsets(&all, size);
@@ -187,7 +187,7 @@ impl<'a> Node<'a> {
                 let available: Vec<&str> = free.iter().map(|gpu| &*self.ids[*gpu]).collect();
                 let size = i32::try_from(size).unwrap_or(i32::MAX);
                 let answer = preferred(
-                    &self.catalogue,
+                    &self.index,
                     &Request { available: &available, must_include: &[], size },
                 );
                 let index =

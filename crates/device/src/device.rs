@@ -22,8 +22,8 @@ pub struct Device {
     pub numa_node: Option<NumaNode>,
     /// Whether it was offered earlier and is not any more: it stays in the list, Unhealthy.
     pub withdrawn: bool,
-    /// Whether it is shared by MPS and the control daemon has not answered yet: it is Unhealthy until
-    /// then, since a client that starts without the daemon hangs.
+    /// Whether it is shared by MPS and the control daemon has not answered yet: it is Unhealthy
+    /// until then, since a client that starts without the daemon hangs.
     pub awaits_mps: bool,
 }
 
@@ -68,13 +68,13 @@ impl Device {
     }
 
     /// The order of devices in answers and tables: by GPU, then MIG device, then replica.
-    pub fn place(&self) -> impl Ord + '_ {
+    pub fn sort_key(&self) -> impl Ord + '_ {
         (self.index, self.mig_index, &self.id)
     }
 
     /// Its index as NVIDIA's tools write it: "0", or "0:1" for a MIG device.
     #[must_use]
-    pub fn place_name(&self) -> String {
+    pub fn index_label(&self) -> String {
         self.mig_index.map_or_else(|| self.index.to_string(), |mig| format!("{}:{mig}", self.index))
     }
 }

@@ -12,8 +12,8 @@
 //! - [`injection`]: what a container gets for its devices.
 //! - [`inventory`]: all of this for one node. It takes in observations and settings, and answers
 //!   Allocate and GetPreferredAllocation.
-//! - [`in_use`]: which devices pods use, which withdrawn ones can be reclaimed, and when a GPU can be
-//!   reset.
+//! - [`in_use`]: which devices pods use, which withdrawn ones can be reclaimed, and when a GPU can
+//!   be reset.
 //!
 //! Invariants:
 //!

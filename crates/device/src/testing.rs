@@ -2,11 +2,11 @@
 // A fixture that cannot be made is a failed test.
 #![allow(clippy::unwrap_used)]
 
-use crate::allocation::Policies;
+use crate::allocation::AllocationPolicy;
 use crate::gpu::{Gpu, NumaNode};
 use crate::health::{Moment, NodeHealth};
 use crate::injection::Injector;
-use crate::inventory::{Found, Inventory, Observation};
+use crate::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use crate::layout::Layout;
 
 /// A GPU whose facts follow from its index, with four GPUs to a NUMA node.
@@ -26,14 +26,14 @@ pub fn gpu(index: u32) -> Gpu {
 pub fn node(count: u32) -> Inventory {
     let (layout, injector) = (Layout::default(), Injector::default());
     let mut inventory =
-        Inventory::new(layout, injector, NodeHealth::default(), Policies::default());
-    inventory.apply(Moment::default(), scan(0..count));
+        Inventory::new(layout, injector, NodeHealth::default(), AllocationPolicy::default());
+    inventory.apply(Moment::default(), enumeration(0..count));
     inventory
 }
 
 /// An enumeration of the GPUs with these indices.
 #[must_use]
-pub fn scan(indices: impl IntoIterator<Item = u32>) -> Observation {
-    let found = indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect();
-    Observation::Scan { session: 1, found }
+pub fn enumeration(indices: impl IntoIterator<Item = u32>) -> InventoryEvent {
+    let found = indices.into_iter().map(|index| EnumerationEntry::Gpu(gpu(index))).collect();
+    InventoryEvent::Enumeration { session: 1, entries: found }
 }

@@ -14,7 +14,7 @@ use device::health::{
     Reading,
 };
 use device::injection::DeviceIdStrategy;
-use device::inventory::{Found, Inventory, Observation};
+use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use device::names::Uuid;
 
 use crate::config::Config;
@@ -96,13 +96,13 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
             return;
         }
     };
-    let found: Vec<Found> = surveyed.iter().filter_map(found).collect();
+    let found: Vec<EnumerationEntry> = surveyed.iter().filter_map(found).collect();
     let now = Moment::default();
-    inventory.apply(now, Observation::Scan { session: 1, found });
+    inventory.apply(now, InventoryEvent::Enumeration { session: 1, entries: found });
     let mut degradations: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
     for (uuid, reading) in surveyed.iter().filter_map(reading) {
         let observation = NodeObservation::Gpu(uuid, OfGpu::Poll(reading));
-        for (uuid, change) in inventory.apply(now, Observation::Health(observation)).health {
+        for (uuid, change) in inventory.apply(now, InventoryEvent::Health(observation)).health {
             let degraded = change.notices.iter().filter_map(|notice| match notice {
                 HealthNotice::Degraded(degradation) => Some(degradation.to_string()),
                 _ => None,
@@ -112,7 +112,7 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
     }
     if let Some(directory) = &config.process.quarantine_dir {
         let words = NodeObservation::Quarantine(quarantine_dir::said(directory, &inventory));
-        inventory.apply(now, Observation::Health(words));
+        inventory.apply(now, InventoryEvent::Health(words));
     }
     survey.gpus = surveyed.iter().map(|place| gpu(place, &inventory, &degradations)).collect();
     survey.resources = inventory.resources().map(|name| offer(name, &inventory)).collect();
@@ -130,7 +130,7 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
     survey.findings = inventory.findings().iter().map(ToString::to_string).collect();
 }
 
-fn found(place: &Surveyed) -> Option<Found> {
+fn found(place: &Surveyed) -> Option<EnumerationEntry> {
     match place {
         Surveyed::Answered { found, .. } => Some(found.as_ref().clone()),
         Surveyed::Silent { .. } => None,
@@ -140,8 +140,8 @@ fn found(place: &Surveyed) -> Option<Found> {
 fn reading(place: &Surveyed) -> Option<(Uuid, Reading)> {
     let Surveyed::Answered { found, reading: Some(Ok(reading)) } = place else { return None };
     let uuid = match found.as_ref() {
-        Found::Gpu(gpu) => Some(&gpu.uuid),
-        Found::Failed { uuid, .. } => uuid.as_ref(),
+        EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
+        EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
     };
     Some((uuid?.clone(), reading.clone()))
 }
@@ -154,13 +154,13 @@ fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Ve
         Surveyed::Answered { found, reading } => (found.as_ref(), reading),
     };
     let mut gpu = match found {
-        Found::Failed { index, uuid, error } => Gpu {
+        EnumerationEntry::Failed { index, uuid, error } => Gpu {
             index: *index,
             uuid: uuid.as_ref().map(ToString::to_string),
             error: Some(error.to_string()),
             ..Gpu::default()
         },
-        Found::Gpu(facts) => Gpu {
+        EnumerationEntry::Gpu(facts) => Gpu {
             index: facts.index,
             uuid: Some(facts.uuid.to_string()),
             model: facts.name.clone(),
@@ -189,7 +189,7 @@ fn offer(name: &device::names::ResourceName, inventory: &Inventory) -> Offer {
         inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
     let id = |device: &&Device| match inventory.injector().ids {
         DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
-        DeviceIdStrategy::Index => device.place_name(),
+        DeviceIdStrategy::Index => device.index_label(),
     };
     let mut ids: Vec<String> = devices.iter().map(id).collect();
     ids.dedup();

@@ -10,7 +10,7 @@ use device::allocation::Request;
 use device::gpu::NumaNode;
 use device::injection::Injection;
 use device::inventory::Inventory;
-use device::inventory::allocate::Refused;
+use device::inventory::allocate::AllocateError;
 use device::names::{DeviceId, ResourceName};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -107,7 +107,7 @@ impl Service {
 
     /// What one container gets for these ids, or why it gets nothing: an id that is not a device of
     /// this resource. With it what is to be said of that, when the kubelet has its answer.
-    pub fn allocate(&self, ids: &[String]) -> (Result<Injection, Refused>, Report) {
+    pub fn allocate(&self, ids: &[String]) -> (Result<Injection, AllocateError>, Report) {
         let inventory = self.inventory.borrow().clone();
         let allocated = inventory.allocate(&self.resource, ids);
         self.telemetry.allocated(allocated.is_ok());
@@ -160,7 +160,7 @@ impl Service {
 pub struct Report {
     resource: ResourceName,
     telemetry: Telemetry,
-    said: Result<Given, Refused>,
+    said: Result<Given, AllocateError>,
 }
 
 /// What was given.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use device::health::{NvmlError as CallError, ReturnCode};
-use device::inventory::Found;
+use device::inventory::EnumerationEntry;
 use device::names::Uuid;
 use tracing::warn;
 
@@ -11,12 +11,12 @@ use crate::nvml::worker_pool::Subject;
 
 /// The places that NVML listed, by index.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Enumeration(Vec<Found>);
+pub(super) struct Enumeration(Vec<EnumerationEntry>);
 
 impl Enumeration {
     /// The roll of so many places: what answered now, and for a place that did not, what it was
     /// before.
-    pub(super) fn merge(&self, count: u32, mut answers: BTreeMap<u32, Found>) -> Self {
+    pub(super) fn merge(&self, count: u32, mut answers: BTreeMap<u32, EnumerationEntry>) -> Self {
         let before = |index| {
             self.0.iter().find(|found| place(found) == index).filter(|_| self.is_of(count)).cloned()
         };
@@ -27,15 +27,15 @@ impl Enumeration {
         )
     }
 
-    pub(super) fn found(&self) -> &[Found] {
+    pub(super) fn found(&self) -> &[EnumerationEntry] {
         &self.0
     }
 
     /// The GPUs by place, as far as they said who they are.
     pub(super) fn gpus(&self) -> BTreeMap<u32, Uuid> {
         let places = self.0.iter().filter_map(|found| match found {
-            Found::Gpu(gpu) => Some((gpu.index, gpu.uuid.clone())),
-            Found::Failed { index, uuid, .. } => Some((*index, uuid.clone()?)),
+            EnumerationEntry::Gpu(gpu) => Some((gpu.index, gpu.uuid.clone())),
+            EnumerationEntry::Failed { index, uuid, .. } => Some((*index, uuid.clone()?)),
         });
         places.collect()
     }
@@ -59,7 +59,9 @@ impl Enumeration {
     /// With what a GPU answered, if not with its facts.
     pub(super) fn failure(&self, uuid: &Uuid) -> Option<&CallError> {
         self.0.iter().find_map(|found| match found {
-            Found::Failed { uuid: Some(failed), error, .. } if failed == uuid => Some(error),
+            EnumerationEntry::Failed { uuid: Some(failed), error, .. } if failed == uuid => {
+                Some(error)
+            }
             _ => None,
         })
     }
@@ -67,7 +69,7 @@ impl Enumeration {
     /// Whether what a GPU answers speaks against the roll: it is gone, or back.
     pub(super) fn is_news(&self, uuid: &Uuid, probe: Option<&Result<(), CallError>>) -> bool {
         const NOT_FOUND: ReturnCode = ReturnCode(6);
-        let listed = |found: &Found| matches!(found, Found::Gpu(gpu) if gpu.uuid == *uuid);
+        let listed = |found: &EnumerationEntry| matches!(found, EnumerationEntry::Gpu(gpu) if gpu.uuid == *uuid);
         let was_well = self.0.iter().any(listed);
         match probe {
             Some(Ok(())) => !was_well,
@@ -81,7 +83,7 @@ impl Enumeration {
     /// Says which GPUs answer with errors that did not before.
     pub(super) fn report_failed(&self, before: &Self) {
         for failed in self.0.iter().filter(|found| !before.0.contains(found)) {
-            if let Found::Failed { index, uuid, error } = failed {
+            if let EnumerationEntry::Failed { index, uuid, error } = failed {
                 let served = if uuid.is_some() {
                     "it is served Unhealthy"
                 } else {
@@ -99,10 +101,10 @@ impl Enumeration {
     }
 }
 
-fn place(found: &Found) -> u32 {
+fn place(found: &EnumerationEntry) -> u32 {
     match found {
-        Found::Gpu(gpu) => gpu.index,
-        Found::Failed { index, .. } => *index,
+        EnumerationEntry::Gpu(gpu) => gpu.index,
+        EnumerationEntry::Failed { index, .. } => *index,
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
     use device::testing::gpu;
 
     fn roll(indices: impl IntoIterator<Item = u32>) -> Enumeration {
-        Enumeration(indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect())
+        Enumeration(indices.into_iter().map(|index| EnumerationEntry::Gpu(gpu(index))).collect())
     }
 
     fn lost() -> CallError {
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_place_that_does_not_answer_is_what_it_was_unless_there_are_more_or_fewer_places_now() {
-        let answered = || BTreeMap::from([(0, Found::Gpu(gpu(0)))]);
+        let answered = || BTreeMap::from([(0, EnumerationEntry::Gpu(gpu(0)))]);
         assert_eq!(roll([0, 1]).merge(2, answered()), roll([0, 1]));
         assert_eq!(roll([0, 1]).merge(3, answered()), roll([0]));
         assert_eq!(Enumeration::default().merge(2, answered()), roll([0]));
@@ -139,8 +141,11 @@ mod tests {
     #[test]
     fn news_is_a_gpu_that_is_gone_or_back() {
         let uuid = gpu(1).uuid;
-        let failed =
-            Enumeration(vec![Found::Failed { index: 1, uuid: Some(uuid.clone()), error: lost() }]);
+        let failed = Enumeration(vec![EnumerationEntry::Failed {
+            index: 1,
+            uuid: Some(uuid.clone()),
+            error: lost(),
+        }]);
         let busy = CallError { call: "nvmlDeviceGetPciInfo_v3", code: ReturnCode(999) };
         let table = [
             (roll([1]), Some(Ok(())), false),

@@ -23,7 +23,7 @@ use std::convert::Infallible;
 use std::time::Instant;
 
 use device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
@@ -169,7 +169,7 @@ impl Supervisor {
         self.wants_scan = false;
         self.bound = epoch::bound_gpus(&self.settings.sysfs_root);
         let epoch = NodeObservation::Epoch(epoch::read(&self.settings.sysfs_root));
-        let mut batch = vec![Seen { at, observation: Observation::Health(epoch) }];
+        let mut batch = vec![Seen { at, observation: InventoryEvent::Health(epoch) }];
         self.take_habits();
         self.prepare_events().await?;
         if let Err(error) = self.scan(&mut batch).await? {
@@ -180,7 +180,7 @@ impl Supervisor {
         {
             return Ok(Err(error));
         }
-        batch.push(Seen { at, observation: Observation::Health(NodeObservation::Fault(None)) });
+        batch.push(Seen { at, observation: InventoryEvent::Health(NodeObservation::Fault(None)) });
         self.tell(batch).await;
         self.listen().await?;
         self.see_links().await?;
@@ -327,7 +327,7 @@ impl Supervisor {
     async fn fault(&self, at: Moment, fault: Option<NodeFault>) {
         self.tell(vec![Seen {
             at,
-            observation: Observation::Health(NodeObservation::Fault(fault)),
+            observation: InventoryEvent::Health(NodeObservation::Fault(fault)),
         }])
         .await;
     }

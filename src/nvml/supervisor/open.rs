@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use device::health::{Moment, NodeFault, NodeObservation};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -66,8 +66,8 @@ impl Supervisor {
         if self.session > 0 {
             self.session += 1;
             self.roll = Enumeration::default();
-            let scan = Observation::Scan { session: self.session, found: Vec::new() };
-            let fault = Observation::Health(NodeObservation::Fault(None));
+            let scan = InventoryEvent::Enumeration { session: self.session, entries: Vec::new() };
+            let fault = InventoryEvent::Health(NodeObservation::Fault(None));
             self.tell(vec![Seen { at, observation: scan }, Seen { at, observation: fault }]).await;
         }
     }

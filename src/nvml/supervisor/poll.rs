@@ -1,10 +1,10 @@
-//! The questions: what is there, how each GPU is, how they are linked. The worker_pool asks; a call that
-//! does not return costs its own GPU alone.
+//! The questions: what is there, how each GPU is, how they are linked. The worker_pool asks; a call
+//! that does not return costs its own GPU alone.
 
 use std::collections::BTreeMap;
 
 use device::health::{self, Moment, NodeObservation};
-use device::inventory::{Found, Observation};
+use device::inventory::{EnumerationEntry, InventoryEvent};
 use device::names::Uuid;
 use tracing::{info, warn};
 
@@ -33,7 +33,7 @@ impl Supervisor {
             .worker_pool
             .each(asked, move |(index, known)| handle.identify(index, known, &sysfs))
             .await?;
-        let answers: BTreeMap<u32, Found> = indices
+        let answers: BTreeMap<u32, EnumerationEntry> = indices
             .into_iter()
             .zip(answers)
             .filter_map(|(index, (subject, answer))| {
@@ -47,7 +47,10 @@ impl Supervisor {
         roll.report_failed(&self.roll);
         if roll != self.roll || std::mem::take(&mut self.is_fresh) {
             // Before what was missed: a GPU has to be listed for anything to be known of it.
-            let scan = Observation::Scan { session: self.session, found: roll.found().to_vec() };
+            let scan = InventoryEvent::Enumeration {
+                session: self.session,
+                entries: roll.found().to_vec(),
+            };
             let first =
                 batch.iter().position(|seen| !is_epoch(&seen.observation)).unwrap_or(batch.len());
             batch.insert(first, Seen { at, observation: scan });
@@ -145,7 +148,10 @@ impl Supervisor {
             }
             let observation = NodeObservation::EveryGpu(health::Observation::TimedOut { call });
             let _ = observe
-                .send(vec![Seen { at: clock.now(), observation: Observation::Health(observation) }])
+                .send(vec![Seen {
+                    at: clock.now(),
+                    observation: InventoryEvent::Health(observation),
+                }])
                 .await;
         };
         self.worker_pool.node(job, missed).await
@@ -158,7 +164,7 @@ impl Supervisor {
 }
 
 fn about(at: Moment, uuid: Uuid, observation: health::Observation) -> Seen {
-    Seen { at, observation: Observation::Health(NodeObservation::Gpu(uuid, observation)) }
+    Seen { at, observation: InventoryEvent::Health(NodeObservation::Gpu(uuid, observation)) }
 }
 
 /// That a call about a GPU has not returned.
@@ -166,8 +172,8 @@ pub(super) fn missed(at: Moment, held_up: &StuckCall) -> Option<Seen> {
     Some(about(at, held_up.gpu()?.clone(), health::Observation::TimedOut { call: held_up.call }))
 }
 
-fn is_epoch(observation: &Observation) -> bool {
-    matches!(observation, Observation::Health(NodeObservation::Epoch(_)))
+fn is_epoch(observation: &InventoryEvent) -> bool {
+    matches!(observation, InventoryEvent::Health(NodeObservation::Epoch(_)))
 }
 
 /// Says that a call has returned at last.

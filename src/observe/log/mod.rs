@@ -5,7 +5,7 @@ mod table;
 
 use device::health::{Cause, HealthChange, HealthNotice};
 use device::in_use::holders::Holders;
-use device::inventory::{Changes, Inventory};
+use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
 use device::topology::{NvLink, Topology};
 pub use table::table;
@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 /// One line for each GPU that appeared, each cause that came or went, and each thing that is odd
 /// about the links. With the pods that hold the GPU, as far as `holders` knows them.
-pub fn changes(changes: &Changes, inventory: &Inventory, holders: Option<&Holders>) {
-    for uuid in &changes.appeared {
+pub fn changes(changes: &InventoryChanges, inventory: &Inventory, holders: Option<&Holders>) {
+    for uuid in &changes.new_gpus {
         appeared(uuid, inventory);
     }
     for (uuid, change) in &changes.health {
@@ -23,7 +23,7 @@ pub fn changes(changes: &Changes, inventory: &Inventory, holders: Option<&Holder
     if changes.links {
         links(inventory.topology());
     }
-    for finding in &changes.misfits {
+    for finding in &changes.topology_findings {
         warn!(%finding, "the links between GPUs do not fit together");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use device::health::GpuPart;
-use device::inventory::{Inventory, Tracked};
+use device::inventory::{GpuRecord, Inventory};
 use device::names::Uuid;
 
 const HEADINGS: [&str; 8] = ["GPU", "model", "memory", "NUMA", "PCI", "MIG", "health", "resource"];
@@ -11,7 +11,7 @@ const HEADINGS: [&str; 8] = ["GPU", "model", "memory", "NUMA", "PCI", "MIG", "he
 /// One line for each GPU, below a line of headings, in columns.
 #[must_use]
 pub fn table(inventory: &Inventory) -> String {
-    let mut gpus: Vec<(&Uuid, &Tracked)> = inventory.gpus().iter().collect();
+    let mut gpus: Vec<(&Uuid, &GpuRecord)> = inventory.gpus().iter().collect();
     gpus.sort_by_key(|(uuid, gpu)| (gpu.index, *uuid));
     let offered = offered(inventory);
     let mut rows = vec![HEADINGS.map(str::to_owned)];
@@ -28,7 +28,7 @@ pub fn table(inventory: &Inventory) -> String {
 
 fn row(
     uuid: &Uuid,
-    gpu: &Tracked,
+    gpu: &GpuRecord,
     inventory: &Inventory,
     resources: Option<&BTreeSet<String>>,
 ) -> [String; 8] {

@@ -85,7 +85,7 @@ fn devices(text: &mut Text, status: &Status) {
         "gpu_device_plugin_findings",
         "What keeps devices from being offered as one would expect.",
     );
-    for kind in device::layout::Finding::WORDS {
+    for kind in device::layout::LayoutFinding::KINDS {
         family.add(&[("kind", kind)], kinds.get(kind).copied().unwrap_or(0));
     }
 }

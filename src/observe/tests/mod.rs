@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use device::health::{Moment, NodeObservation, Observation as Told, Scope, Xid};
-use device::inventory::{Inventory, Observation};
+use device::inventory::{Inventory, InventoryEvent};
 use device::names::ResourceName;
-use device::testing::{gpu, node, scan};
+use device::testing::{enumeration, gpu, node};
 use status::*;
 
 use super::event_log::{EventLog, Happened};
@@ -68,7 +68,7 @@ pub(crate) fn xid(
     seconds: u64,
 ) {
     let observation = Told::Xid { xid: Xid(xid), scope: Scope::Gpu };
-    let observation = Observation::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
+    let observation = InventoryEvent::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
     let changes = inventory.apply(at(seconds), observation);
     event_log.take(at(seconds), &changes, inventory);
 }
@@ -133,7 +133,7 @@ fn the_journal_is_bounded() {
 #[test]
 fn a_gpu_that_is_gone_is_told_still() {
     let (mut inventory, event_log) = (node(2), EventLog::default());
-    let changes = inventory.apply(at(5), scan([0]));
+    let changes = inventory.apply(at(5), enumeration([0]));
     event_log.take(at(5), &changes, &inventory);
     let status = status_of(&inventory, &event_log);
     assert_eq!(status.gpus.len(), 2);

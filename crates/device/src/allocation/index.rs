@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use super::bandwidth::BandwidthMatrix;
 use super::lookup::ByUuid;
-use super::policy::{Policies, WholeGpuPolicy};
+use super::policy::{AllocationPolicy, WholeGpuPolicy};
 use crate::names::{DeviceId, Uuid, split};
 use crate::topology::Topology;
 
 /// One device of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct IndexEntry {
     /// The id under which it is advertised.
     pub id: DeviceId,
     /// The physical GPU that it is, or that it is a part of.
@@ -27,7 +27,7 @@ pub struct Entry {
 /// A device of the index that a request does not list as available counts as in use, so an index
 /// has the devices of one resource and no others.
 pub struct AllocationIndex {
-    pub(super) policies: Policies,
+    pub(super) policy: AllocationPolicy,
     pub(super) devices: Vec<IndexedDevice>,
     pub(super) gpus: Vec<IndexedGpu>,
     pub(super) groups: Vec<DeviceGroup>,
@@ -84,13 +84,13 @@ impl AllocationIndex {
     /// The index of these devices, in any order. Of two entries with the same id the last counts.
     #[must_use]
     pub fn new(
-        entries: impl IntoIterator<Item = Entry>,
+        entries: impl IntoIterator<Item = IndexEntry>,
         topology: &Topology,
-        policies: Policies,
+        policy: AllocationPolicy,
     ) -> Self {
         let order = sorted(entries);
         let mut index = Self {
-            policies,
+            policy,
             devices: Vec::with_capacity(order.len()),
             gpus: Vec::new(),
             groups: Vec::new(),
@@ -135,7 +135,7 @@ impl AllocationIndex {
         }
         let mut gpus: Vec<Uuid> = order.iter().map(|(_, gpu, _)| gpu.clone()).collect();
         gpus.dedup();
-        match self.policies.whole {
+        match self.policy.whole {
             WholeGpuPolicy::Index => None,
             WholeGpuPolicy::Numa => BandwidthMatrix::new(&gpus, &topology.without_links()),
             WholeGpuPolicy::Optimal => BandwidthMatrix::new(&gpus, topology),
@@ -170,7 +170,7 @@ impl AllocationIndex {
 }
 
 /// The devices in order, each once.
-fn sorted(entries: impl IntoIterator<Item = Entry>) -> Vec<SortKey> {
+fn sorted(entries: impl IntoIterator<Item = IndexEntry>) -> Vec<SortKey> {
     let entries: BTreeMap<DeviceId, (u32, Uuid)> =
         entries.into_iter().map(|entry| (entry.id, (entry.gpu_index, entry.gpu))).collect();
     // One index for each GPU, should the entries disagree: the order depends on it.

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::index::{AllocationIndex, Entry};
-use super::policy::Policies;
+use super::index::{AllocationIndex, IndexEntry};
+use super::policy::AllocationPolicy;
 use crate::gpu::NumaNode;
 use crate::names::{PciBusId, ResourceName, Uuid};
-use crate::topology::{Finding, Links, Observation, ObservedGpu, Topology};
+use crate::topology::{NodeLinks, ObservedGpu, Topology, TopologyFinding, TopologyObservation};
 
 /// Where a GPU is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +29,19 @@ pub struct GpuLocation {
 /// All that an index is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct IndexInputs {
-    entries: Vec<Entry>,
+    entries: Vec<IndexEntry>,
     topology: Arc<Topology>,
-    policies: Policies,
+    policy: AllocationPolicy,
 }
 
 /// The allocation indexes of a node and what they are built from.
 #[derive(Debug, Clone, Default)]
 pub struct AllocationIndexes {
-    policies: Policies,
+    policy: AllocationPolicy,
     locations: Vec<GpuLocation>,
-    links: Arc<Links>,
+    links: Arc<NodeLinks>,
     topology: Arc<Topology>,
-    findings: Vec<Finding>,
+    findings: Vec<TopologyFinding>,
     /// Whether the links have changed since the topology was built.
     stale: bool,
     by_resource: BTreeMap<ResourceName, (Arc<IndexInputs>, Arc<AllocationIndex>)>,
@@ -50,14 +50,14 @@ pub struct AllocationIndexes {
 impl AllocationIndexes {
     /// No index yet.
     #[must_use]
-    pub fn new(policies: Policies) -> Self {
-        Self { policies, ..Self::default() }
+    pub fn new(policy: AllocationPolicy) -> Self {
+        Self { policy, ..Self::default() }
     }
 
-    /// Sets the policies that count from the next [`AllocationIndexes::update`] on. Returns whether
-    /// they differ from the previous ones.
-    pub fn set_policy(&mut self, policies: Policies) -> bool {
-        std::mem::replace(&mut self.policies, policies) != policies
+    /// Sets the policy that counts from the next [`AllocationIndexes::update`] on. Returns whether
+    /// it differs from the previous one.
+    pub fn set_policy(&mut self, policy: AllocationPolicy) -> bool {
+        std::mem::replace(&mut self.policy, policy) != policy
     }
 
     /// The index of a resource.
@@ -74,7 +74,7 @@ impl AllocationIndexes {
 
     /// Sets the links, which the next [`AllocationIndexes::set_locations`] builds the topology
     /// from. Returns whether they differ from the previous ones.
-    pub fn set_links(&mut self, links: Links) -> bool {
+    pub fn set_links(&mut self, links: NodeLinks) -> bool {
         let changed = *self.links != links;
         if changed {
             self.links = Arc::new(links);
@@ -85,7 +85,7 @@ impl AllocationIndexes {
 
     /// Builds the topology from these locations and the links. Returns the contradictions in them
     /// that the previous topology did not have.
-    pub fn set_locations(&mut self, locations: Vec<GpuLocation>) -> Vec<Finding> {
+    pub fn set_locations(&mut self, locations: Vec<GpuLocation>) -> Vec<TopologyFinding> {
         if !self.stale && self.locations == locations {
             return Vec::new();
         }
@@ -97,7 +97,7 @@ impl AllocationIndexes {
             links: self.links.nvlinks.get(&location.uuid).cloned(),
         });
         let observation =
-            Observation { gpus: gpus.collect(), ancestors: self.links.ancestors.clone() };
+            TopologyObservation { gpus: gpus.collect(), ancestors: self.links.ancestors.clone() };
         let (topology, findings) = Topology::observed(observation);
         if *self.topology != topology {
             self.topology = Arc::new(topology);
@@ -108,15 +108,14 @@ impl AllocationIndexes {
     }
 
     /// Rebuilds the index of a resource, unless the current one has the same devices, topology and
-    /// policies.
-    pub fn update(&mut self, resource: &ResourceName, entries: Vec<Entry>) {
-        let (topology, policies) = (self.topology.clone(), self.policies);
-        let inputs = IndexInputs { entries, topology, policies };
+    /// policy.
+    pub fn update(&mut self, resource: &ResourceName, entries: Vec<IndexEntry>) {
+        let (topology, policy) = (self.topology.clone(), self.policy);
+        let inputs = IndexInputs { entries, topology, policy };
         if self.by_resource.get(resource).is_some_and(|(current, _)| **current == inputs) {
             return;
         }
-        let index =
-            AllocationIndex::new(inputs.entries.iter().cloned(), &inputs.topology, policies);
+        let index = AllocationIndex::new(inputs.entries.iter().cloned(), &inputs.topology, policy);
         self.by_resource.insert(resource.clone(), (Arc::new(inputs), Arc::new(index)));
     }
 }

@@ -19,10 +19,10 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use index::{AllocationIndex, Entry};
+pub use index::{AllocationIndex, IndexEntry};
 pub use indexes::{AllocationIndexes, GpuLocation};
 pub use note::Note;
-pub use policy::{Policies, PolicyError, SharedPolicy, WholeGpuPolicy};
+pub use policy::{AllocationPolicy, PolicyError, SharedPolicy, WholeGpuPolicy};
 pub use request::Request;
 
 use gpu_set::Mask;
@@ -30,7 +30,7 @@ use request::Resolved;
 
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preferred<'a> {
+pub struct PreferredAllocation<'a> {
     /// The ids as in the request, each once: first those that must be included, then the chosen
     /// ones in the order of the index, then unknown ones if nothing else is left.
     pub ids: Vec<&'a str>,
@@ -43,7 +43,7 @@ pub struct Preferred<'a> {
 pub fn preferred<'a, S: AsRef<str>>(
     index: &'a AllocationIndex,
     request: &Request<'a, S>,
-) -> Preferred<'a> {
+) -> PreferredAllocation<'a> {
     let mut notes = Vec::new();
     let resolved = Resolved::of(index, request, &mut notes);
     let size = usize::try_from(request.size).unwrap_or(0);
@@ -68,7 +68,7 @@ pub fn preferred<'a, S: AsRef<str>>(
     if ids.len() < size {
         notes.push(Note::TooFew { asked: size, answered: ids.len() });
     }
-    Preferred { ids, notes }
+    PreferredAllocation { ids, notes }
 }
 
 /// Chooses `wanted` of the free devices, of which there are at least that many.
@@ -82,7 +82,7 @@ fn choose(
     if must.iter().chain(free).all(|at| index.devices[*at].whole) {
         return choose_whole(index, must, free, wanted, notes);
     }
-    let policy = index.policies.shared;
+    let policy = index.policy.shared;
     let picked = shared::pick(index, must, free, wanted, policy);
     if policy == SharedPolicy::Spread && picked.doubled > 0 {
         notes.push(Note::SpreadDoubled { gpus: picked.doubled });
@@ -98,7 +98,7 @@ fn choose_whole(
     notes: &mut Vec<Note>,
 ) -> Vec<usize> {
     let Some(matrix) = &index.matrix else {
-        if index.policies.whole != WholeGpuPolicy::Index {
+        if index.policy.whole != WholeGpuPolicy::Index {
             notes.push(Note::TooManyGpus);
         }
         return free[..wanted].to_vec();

@@ -100,7 +100,7 @@ impl fmt::Display for SharedPolicy {
 
 /// The policies for whole GPUs and for shared devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Policies {
+pub struct AllocationPolicy {
     /// For whole GPUs.
     pub whole: WholeGpuPolicy,
     /// For replicas and MIG devices.

@@ -13,8 +13,8 @@ use super::gpu_set::{Mask, bits};
 const SIZES: [u32; 3] = [2, 4, 8];
 
 /// Most free sets for which values are computed. Of interchangeable GPUs only the number counts, so
-/// this covers every node of up to 16 GPUs (2 to the 16th sets) and far larger ones with NVSwitch or
-/// PCIe trees. Beyond it the search takes the sum of all free pairs.
+/// this covers every node of up to 16 GPUs (2 to the 16th sets) and far larger ones with NVSwitch
+/// or PCIe trees. Beyond it the search takes the sum of all free pairs.
 const MOST_STATES: usize = 1 << 16;
 
 /// The value of every free set of a node.

@@ -1,10 +1,10 @@
 //! The search for the best set of whole GPUs: branch and bound over all sets.
 //!
-//! Three things keep it short. It starts from greedy sets, and prunes a partial set whose worst pair
-//! is worse than the best found, or whose sum can no longer reach it: the bound is what the GPUs
-//! with the most bandwidth would add if each had its best links to the others. Of interchangeable
-//! GPUs only the lowest free one is tried. And the worst pair and the sum are updated with each GPU,
-//! not computed for each set.
+//! Three things keep it short. It starts from greedy sets, and prunes a partial set whose worst
+//! pair is worse than the best found, or whose sum can no longer reach it: the bound is what the
+//! GPUs with the most bandwidth would add if each had its best links to the others. Of
+//! interchangeable GPUs only the lowest free one is tried. And the worst pair and the sum are
+//! updated with each GPU, not computed for each set.
 
 use std::cmp::Reverse;
 
@@ -188,7 +188,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The open GPUs from this position on that keep the worst pair as good as that of the best set.
+    /// The open GPUs from this position on that keep the worst pair as good as that of the best
+    /// set.
     fn promising(&self, set: Partial, from: usize) -> Mask {
         let least = self.best.map_or(0, |(best, _)| best.links.worst);
         let fits = |gpu: &usize| self.reach(set, *gpu).worst >= least;

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::health::{NodeObservation, Observation as Seen, Reading, RecoveryAction};
     use crate::in_use::holders::{DeviceAssignment, Holder, Holders};
-    use crate::inventory::Observation;
+    use crate::inventory::InventoryEvent;
     use crate::names::ResourceName;
     use crate::testing::{gpu, node};
 
@@ -81,7 +81,7 @@ mod tests {
     fn recommend(inventory: &mut Inventory, now: u64, action: RecoveryAction) {
         let reading = Reading { recovery_action: Some(Ok(action)), ..Reading::default() };
         let seen = NodeObservation::Gpu(gpu(1).uuid, Seen::Poll(reading));
-        inventory.apply(at(now), Observation::Health(seen));
+        inventory.apply(at(now), InventoryEvent::Health(seen));
     }
 
     fn tracker(now: u64, held: &[&str]) -> InUseTracker {

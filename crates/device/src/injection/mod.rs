@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Device;
-use crate::layout::Finding;
+use crate::layout::LayoutFinding;
 use crate::names::ResourceName;
 pub use nodes::{CONTROL_NODES, Capability, DeviceNode, HostNodes, IMEX_CHANNEL};
 
@@ -139,15 +139,15 @@ impl Injector {
     }
 
     /// MIG devices whose capability nodes are to be passed and that the driver does not list.
-    pub fn findings<'a>(&self, devices: impl Iterator<Item = &'a Device>) -> Vec<Finding> {
+    pub fn findings<'a>(&self, devices: impl Iterator<Item = &'a Device>) -> Vec<LayoutFinding> {
         if !self.passes_nodes() {
             return Vec::new();
         }
         let is_first = |device: &&Device| device.id.replica_number().is_none_or(|n| n == 0);
         let mig = devices.filter(|device| device.placement.is_some()).filter(is_first);
         mig.filter(|device| self.host.capabilities_of(device).is_none())
-            .map(|device| Finding::NoCapability {
-                index: device.place_name(),
+            .map(|device| LayoutFinding::NoCapability {
+                index: device.index_label(),
                 device: device.id.uuid().clone(),
             })
             .collect()
@@ -205,7 +205,7 @@ impl Injector {
         for device in devices.iter().filter(|device| seen.insert(device.id.uuid())) {
             ids.push(match self.ids {
                 DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
-                DeviceIdStrategy::Index => device.place_name(),
+                DeviceIdStrategy::Index => device.index_label(),
             });
         }
         ids

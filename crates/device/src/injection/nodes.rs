@@ -1,5 +1,6 @@
 //! Device nodes in the Allocate response. They are needed where a device cgroup is rewritten from
-//! what the kubelet knows (the CPU manager does that), so that the runtime's own additions are lost.
+//! what the kubelet knows (the CPU manager does that), so that the runtime's own additions are
+//! lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 

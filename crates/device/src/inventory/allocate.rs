@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use crate::Device;
 use crate::inventory::Inventory;
-use crate::names::{DeviceId, NameError, Quoted, ResourceName};
+use crate::names::{DeviceId, NameError, QuotedText, ResourceName};
 
 /// Why an allocation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum AllocateError {
     /// No device of this node has the id.
     #[error(
         "cannot allocate {id} of {resource}: no such device on this node (it has {known} of this \
          resource; a pod that was given an old device has to be recreated)"
     )]
-    Unknown {
+    UnknownDevice {
         /// The id as the kubelet sent it.
-        id: Quoted,
+        id: QuotedText,
         /// The resource of the call.
         resource: ResourceName,
         /// How many devices the resource has.
@@ -26,7 +26,7 @@ pub enum Refused {
     #[error("cannot allocate {id} of {resource}: it is a device of {owner}")]
     OtherResource {
         /// The id as the kubelet sent it.
-        id: Quoted,
+        id: QuotedText,
         /// The resource of the call.
         resource: ResourceName,
         /// The resource that has the device.
@@ -34,9 +34,9 @@ pub enum Refused {
     },
     /// The id is empty or not well formed.
     #[error("cannot allocate {id} of {resource}: {why}")]
-    Malformed {
+    MalformedId {
         /// The id as the kubelet sent it.
-        id: Quoted,
+        id: QuotedText,
         /// The resource of the call.
         resource: ResourceName,
         /// Why it is not an id.
@@ -48,7 +48,7 @@ pub enum Refused {
         "invalid allocation request for \"{resource}\": invalid request: maximum request size for \
          shared resources is 1; found {found}"
     )]
-    MoreThanOne {
+    TooManyReplicas {
         /// The resource of the call.
         resource: ResourceName,
         /// The number of ids.
@@ -68,29 +68,33 @@ impl Inventory {
         &self,
         resource: &ResourceName,
         ids: &[String],
-    ) -> Result<Vec<&Device>, Refused> {
+    ) -> Result<Vec<&Device>, AllocateError> {
         let mut devices = Vec::with_capacity(ids.len());
         for id in ids {
             devices.push(self.device(resource, id)?);
         }
         let shared = devices.iter().any(|device| device.id.replica_number().is_some());
         if shared && ids.len() > 1 && self.injector().one_replica_only {
-            return Err(Refused::MoreThanOne { resource: resource.clone(), found: ids.len() });
+            return Err(AllocateError::TooManyReplicas {
+                resource: resource.clone(),
+                found: ids.len(),
+            });
         }
-        devices.sort_by(|a, b| a.place().cmp(&b.place()));
+        devices.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         devices.dedup_by(|a, b| a.id == b.id);
         Ok(devices)
     }
 
-    fn device(&self, resource: &ResourceName, id: &str) -> Result<&Device, Refused> {
-        let parsed: DeviceId = id.parse().map_err(|error: NameError| Refused::Malformed {
-            id: Quoted::new(id),
-            resource: resource.clone(),
-            why: match error {
-                NameError::DeviceId { why, .. } => format!("it is not a device id: {why}"),
-                other => other.to_string(),
-            },
-        })?;
+    fn device(&self, resource: &ResourceName, id: &str) -> Result<&Device, AllocateError> {
+        let parsed: DeviceId =
+            id.parse().map_err(|error: NameError| AllocateError::MalformedId {
+                id: QuotedText::new(id),
+                resource: resource.clone(),
+                why: match error {
+                    NameError::DeviceId { why, .. } => format!("it is not a device id: {why}"),
+                    other => other.to_string(),
+                },
+            })?;
         let devices = self.devices(resource);
         if let Some(device) = devices.and_then(|devices| devices.get(&parsed)) {
             return Ok(device);
@@ -99,13 +103,13 @@ impl Inventory {
             .resources()
             .find(|name| self.devices(name).is_some_and(|devices| devices.contains_key(&parsed)));
         Err(match owner {
-            Some(owner) => Refused::OtherResource {
-                id: Quoted::new(id),
+            Some(owner) => AllocateError::OtherResource {
+                id: QuotedText::new(id),
                 resource: resource.clone(),
                 owner: owner.clone(),
             },
-            None => Refused::Unknown {
-                id: Quoted::new(id),
+            None => AllocateError::UnknownDevice {
+                id: QuotedText::new(id),
                 resource: resource.clone(),
                 known: devices.map_or(0, BTreeMap::len),
             },

@@ -5,37 +5,39 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Inventory;
-use super::observation::Changes;
+use super::observation::InventoryChanges;
 use crate::Device;
-use crate::allocation::{Entry, GpuLocation};
-use crate::layout::{Finding, Known, LaidOut, list_size};
+use crate::allocation::{GpuLocation, IndexEntry};
+use crate::layout::{KnownGpu, LayoutFinding, LayoutResult, list_size};
 use crate::names::{DeviceId, ResourceName};
 
 impl Inventory {
     /// Applies the layout to the known GPUs: puts every device into its resource, or updates its
     /// facts there.
-    pub(super) fn update_devices(&mut self, changes: &mut Changes) {
-        let mut laid_out = self.layout.lay_out(self.known());
-        let devices = laid_out.resources.values().flat_map(BTreeMap::values);
-        laid_out.findings.extend(self.injector.findings(devices));
-        self.mark_awaiting_mps(&mut laid_out);
+    pub(super) fn update_devices(&mut self, changes: &mut InventoryChanges) {
+        let mut result = self.layout.apply(self.known());
+        let devices = result.resources.values().flat_map(BTreeMap::values);
+        result.findings.extend(self.injector.findings(devices));
+        self.mark_awaiting_mps(&mut result);
         let mut dropped = Vec::new();
         for (name, before) in &self.resources {
-            let ids = keep_withdrawn(before, laid_out.resources.entry(name.clone()).or_default());
-            dropped.extend((ids > 0).then(|| Finding::Forgotten { resource: name.clone(), ids }));
+            let ids = keep_withdrawn(before, result.resources.entry(name.clone()).or_default());
+            dropped.extend(
+                (ids > 0).then(|| LayoutFinding::Forgotten { resource: name.clone(), ids }),
+            );
         }
-        self.update_resources(laid_out.resources, changes);
-        changes.layout |= self.reserved != laid_out.reserved;
-        self.reserved = laid_out.reserved;
-        self.update_findings(laid_out.findings, changes);
-        changes.found.extend(dropped);
+        self.update_resources(result.resources, changes);
+        changes.layout |= self.reserved != result.reserved;
+        self.reserved = result.reserved;
+        self.update_findings(result.findings, changes);
+        changes.new_findings.extend(dropped);
         self.update_indexes(changes);
     }
 
     fn update_resources(
         &mut self,
         resources: BTreeMap<ResourceName, BTreeMap<DeviceId, Device>>,
-        changes: &mut Changes,
+        changes: &mut InventoryChanges,
     ) {
         for (name, devices) in resources {
             if self.resources.get(&name).is_none_or(|before| **before != devices) {
@@ -45,34 +47,34 @@ impl Inventory {
         }
     }
 
-    fn update_findings(&mut self, findings: Vec<Finding>, changes: &mut Changes) {
+    fn update_findings(&mut self, findings: Vec<LayoutFinding>, changes: &mut InventoryChanges) {
         let before = std::mem::replace(&mut self.findings, findings);
         let new = self.findings.iter().filter(|finding| !before.contains(finding));
-        changes.found = new.cloned().collect();
-        changes.settled =
+        changes.new_findings = new.cloned().collect();
+        changes.resolved_findings =
             before.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
     }
 
-    pub(super) fn known(&self) -> impl Iterator<Item = Known<'_>> {
-        self.gpus.iter().map(|(uuid, gpu)| Known {
+    pub(super) fn known(&self) -> impl Iterator<Item = KnownGpu<'_>> {
+        self.gpus.iter().map(|(uuid, gpu)| KnownGpu {
             uuid,
             index: gpu.index,
             facts: gpu.facts.as_ref(),
         })
     }
 
-    pub(super) fn update_indexes(&mut self, changes: &mut Changes) {
+    pub(super) fn update_indexes(&mut self, changes: &mut InventoryChanges) {
         let gpus = self.gpus.iter().map(|(uuid, record)| GpuLocation {
             uuid: uuid.clone(),
             index: record.index,
             pci_bus_id: record.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
             numa_node: record.facts.as_ref().and_then(|gpu| gpu.numa_node),
         });
-        changes.misfits = self.indexes.set_locations(gpus.collect());
+        changes.topology_findings = self.indexes.set_locations(gpus.collect());
         for (resource, devices) in &self.resources {
             // A withdrawn device is not in use either.
             let offered = devices.values().filter(|device| !device.withdrawn);
-            let entries = offered.map(|device| Entry {
+            let entries = offered.map(|device| IndexEntry {
                 id: device.id.clone(),
                 gpu: device.gpu.clone(),
                 gpu_index: device.index,
@@ -83,12 +85,12 @@ impl Inventory {
 
     /// Marks the devices whose MPS control daemon has not answered. The answer for a resource that
     /// is no longer shared by MPS is dropped.
-    fn mark_awaiting_mps(&mut self, laid_out: &mut LaidOut) {
+    fn mark_awaiting_mps(&mut self, result: &mut LayoutResult) {
         if self.injector.mps_root.is_none() {
             self.mps.clear();
             return;
         }
-        let resources = &mut laid_out.resources;
+        let resources = &mut result.resources;
         let is_shared = |devices: &BTreeMap<DeviceId, Device>| {
             devices.keys().any(|id| id.replica_number().is_some())
         };

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::observation::{Changes, Found};
-use super::{Inventory, Tracked};
+use super::observation::{EnumerationEntry, InventoryChanges};
+use super::{GpuRecord, Inventory};
 use crate::health::{self, Moment, NodeObservation, NvmlError, ReturnCode};
 use crate::names::Uuid;
 
 impl Inventory {
-    pub(super) fn enumerate(&mut self, now: Moment, session: u64, found: Vec<Found>) -> Changes {
-        let mut changes = Changes::default();
+    pub(super) fn enumerate(
+        &mut self,
+        now: Moment,
+        session: u64,
+        found: Vec<EnumerationEntry>,
+    ) -> InventoryChanges {
+        let mut changes = InventoryChanges::default();
         let mut failed = Vec::new();
         let mut listed = BTreeSet::new();
         for entry in found {
@@ -33,16 +38,20 @@ impl Inventory {
     }
 
     /// Records one entry. Returns its UUID, and the error if NVML answered with one.
-    fn record(&mut self, entry: Found, changes: &mut Changes) -> Option<(Uuid, Option<NvmlError>)> {
+    fn record(
+        &mut self,
+        entry: EnumerationEntry,
+        changes: &mut InventoryChanges,
+    ) -> Option<(Uuid, Option<NvmlError>)> {
         let (uuid, index, facts, error) = match entry {
-            Found::Gpu(gpu) => (gpu.uuid.clone(), gpu.index, Some(gpu), None),
+            EnumerationEntry::Gpu(gpu) => (gpu.uuid.clone(), gpu.index, Some(gpu), None),
             // Without a UUID there is no device to offer; the hardware edge has reported it.
-            Found::Failed { uuid, index, error } => (uuid?, index, None, Some(error)),
+            EnumerationEntry::Failed { uuid, index, error } => (uuid?, index, None, Some(error)),
         };
         if !self.gpus.contains_key(&uuid) {
-            changes.appeared.push(uuid.clone());
+            changes.new_gpus.push(uuid.clone());
         }
-        let record = self.gpus.entry(uuid.clone()).or_insert(Tracked { index, facts: None });
+        let record = self.gpus.entry(uuid.clone()).or_insert(GpuRecord { index, facts: None });
         record.index = index;
         record.facts = facts.or_else(|| record.facts.take());
         Some((uuid, error))

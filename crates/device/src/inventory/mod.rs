@@ -13,19 +13,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::Device;
-use crate::allocation::{self, AllocationIndexes, Policies, Preferred, Request};
+use crate::allocation::{self, AllocationIndexes, AllocationPolicy, PreferredAllocation, Request};
 use crate::gpu::Gpu;
 use crate::health::{GpuPart, Health, HealthPolicy, Moment, NodeHealth};
 use crate::in_use::holders::{Holder, Holders};
 use crate::injection::Injector;
-use crate::layout::{Finding, LaidOut, Layout};
+use crate::layout::{Layout, LayoutFinding, LayoutResult};
 use crate::names::{DeviceId, ResourceName, Uuid};
 use crate::topology::Topology;
-pub use observation::{Changes, Found, Observation};
+pub use observation::{EnumerationEntry, InventoryChanges, InventoryEvent};
 
 /// What is known about one physical GPU, except its health.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tracked {
+pub struct GpuRecord {
     /// NVML's index when it was last enumerated.
     pub index: u32,
     /// Its facts; `None` if NVML never answered with them.
@@ -43,11 +43,11 @@ pub struct Inventory {
     layout: Layout,
     injector: Arc<Injector>,
     health: NodeHealth,
-    gpus: BTreeMap<Uuid, Tracked>,
+    gpus: BTreeMap<Uuid, GpuRecord>,
     /// Shared between snapshots: health changes often, lists of devices seldom.
     resources: BTreeMap<ResourceName, Arc<BTreeMap<DeviceId, Device>>>,
     reserved: BTreeMap<Uuid, String>,
-    findings: Vec<Finding>,
+    findings: Vec<LayoutFinding>,
     /// Resources shared by MPS whose control daemon has answered.
     mps: BTreeSet<ResourceName>,
     /// What preferred allocations are chosen by.
@@ -57,7 +57,12 @@ pub struct Inventory {
 impl Inventory {
     /// A node whose GPUs are not enumerated yet.
     #[must_use]
-    pub fn new(layout: Layout, injector: Injector, health: NodeHealth, policies: Policies) -> Self {
+    pub fn new(
+        layout: Layout,
+        injector: Injector,
+        health: NodeHealth,
+        policy: AllocationPolicy,
+    ) -> Self {
         Self {
             layout,
             injector: Arc::new(injector),
@@ -67,13 +72,13 @@ impl Inventory {
             reserved: BTreeMap::new(),
             findings: Vec::new(),
             mps: BTreeSet::new(),
-            indexes: AllocationIndexes::new(policies),
+            indexes: AllocationIndexes::new(policy),
         }
     }
 
     /// Sets the layout. An id that is no longer offered stays, Unhealthy.
-    pub fn set_layout(&mut self, layout: Layout) -> Changes {
-        let mut changes = Changes::default();
+    pub fn set_layout(&mut self, layout: Layout) -> InventoryChanges {
+        let mut changes = InventoryChanges::default();
         self.layout = layout;
         self.update_devices(&mut changes);
         changes
@@ -81,8 +86,8 @@ impl Inventory {
 
     /// Removes withdrawn devices that no pod uses. A resource without devices stays, with an empty
     /// list: the kubelet sees 0 of 0 at once, and devices that come back need no new registration.
-    pub fn forget(&mut self, keys: &[(ResourceName, DeviceId)]) -> Changes {
-        let mut changes = Changes::default();
+    pub fn forget(&mut self, keys: &[(ResourceName, DeviceId)]) -> InventoryChanges {
+        let mut changes = InventoryChanges::default();
         for (resource, id) in keys {
             let Some(devices) = self.resources.get_mut(resource) else { continue };
             if devices.get(id).is_some_and(|device| device.withdrawn) {
@@ -117,29 +122,32 @@ impl Inventory {
         adopted
     }
 
-    /// Sets the policies of preferred allocation. It changes no list.
-    pub fn set_allocation_policy(&mut self, policies: Policies) -> Changes {
-        let mut changes = Changes::default();
-        if self.indexes.set_policy(policies) {
+    /// Sets the policy of preferred allocation. It changes no list.
+    pub fn set_allocation_policy(&mut self, policy: AllocationPolicy) -> InventoryChanges {
+        let mut changes = InventoryChanges::default();
+        if self.indexes.set_policy(policy) {
             self.update_indexes(&mut changes);
         }
         changes
     }
 
     /// Sets the health policy.
-    pub fn set_health_policy(&mut self, now: Moment, policy: HealthPolicy) -> Changes {
-        Changes { health: self.health.set_health_policy(now, policy), ..Changes::default() }
+    pub fn set_health_policy(&mut self, now: Moment, policy: HealthPolicy) -> InventoryChanges {
+        InventoryChanges {
+            health: self.health.set_health_policy(now, policy),
+            ..InventoryChanges::default()
+        }
     }
 
     /// What a layout would yield for the known GPUs, without applying it.
     #[must_use]
-    pub fn trial(&self, layout: &Layout) -> LaidOut {
-        layout.lay_out(self.known())
+    pub fn preview_layout(&self, layout: &Layout) -> LayoutResult {
+        layout.apply(self.known())
     }
 
     /// Sets the rules of injection. It changes no list.
-    pub fn set_injector(&mut self, injector: Injector) -> Changes {
-        let mut changes = Changes::default();
+    pub fn set_injector(&mut self, injector: Injector) -> InventoryChanges {
+        let mut changes = InventoryChanges::default();
         if *self.injector != injector {
             self.injector = Arc::new(injector);
             self.update_devices(&mut changes);
@@ -168,25 +176,30 @@ impl Inventory {
 
     /// Devices that are not offered, or not as one would expect.
     #[must_use]
-    pub fn findings(&self) -> &[Finding] {
+    pub fn findings(&self) -> &[LayoutFinding] {
         &self.findings
     }
 
     /// Applies an observation, and returns what it changed.
-    pub fn apply(&mut self, now: Moment, observation: Observation) -> Changes {
+    pub fn apply(&mut self, now: Moment, observation: InventoryEvent) -> InventoryChanges {
         match observation {
-            Observation::Scan { session, found } => self.enumerate(now, session, found),
-            Observation::Health(observation) => {
-                Changes { health: self.health.apply(now, observation), ..Changes::default() }
+            InventoryEvent::Enumeration { session, entries } => {
+                self.enumerate(now, session, entries)
             }
-            Observation::Links(links) => {
-                let mut changes =
-                    Changes { links: self.indexes.set_links(links), ..Changes::default() };
+            InventoryEvent::Health(observation) => InventoryChanges {
+                health: self.health.apply(now, observation),
+                ..InventoryChanges::default()
+            },
+            InventoryEvent::Links(links) => {
+                let mut changes = InventoryChanges {
+                    links: self.indexes.set_links(links),
+                    ..InventoryChanges::default()
+                };
                 self.update_indexes(&mut changes);
                 changes
             }
-            Observation::MpsAnswers(resource) => {
-                let mut changes = Changes::default();
+            InventoryEvent::MpsAnswers(resource) => {
+                let mut changes = InventoryChanges::default();
                 if self.mps.insert(resource) {
                     self.update_devices(&mut changes);
                 }
@@ -219,7 +232,7 @@ impl Inventory {
         &'a self,
         resource: &ResourceName,
         request: &Request<'a, S>,
-    ) -> Option<Preferred<'a>> {
+    ) -> Option<PreferredAllocation<'a>> {
         self.indexes.get(resource).map(|index| allocation::preferred(index, request))
     }
 
@@ -231,7 +244,7 @@ impl Inventory {
 
     /// The physical GPUs by UUID.
     #[must_use]
-    pub fn gpus(&self) -> &BTreeMap<Uuid, Tracked> {
+    pub fn gpus(&self) -> &BTreeMap<Uuid, GpuRecord> {
         &self.gpus
     }
 

@@ -4,31 +4,31 @@ use std::collections::BTreeMap;
 
 use crate::gpu::Gpu;
 use crate::health::{self, NodeObservation, NvmlError};
-use crate::layout::Finding;
+use crate::layout::LayoutFinding;
 use crate::names::{ResourceName, Uuid};
-use crate::topology::{self, Links};
+use crate::topology::{self, NodeLinks};
 
 /// What was observed at an edge (NVML, MPS).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observation {
+pub enum InventoryEvent {
     /// A whole enumeration.
-    Scan {
+    Enumeration {
         /// The NVML initialisation that it belongs to, each with its own number.
         session: u64,
         /// Its entries, in NVML's index order.
-        found: Vec<Found>,
+        entries: Vec<EnumerationEntry>,
     },
     /// An observation that concerns health alone.
     Health(NodeObservation),
     /// The links between the GPUs, as far as they could be read.
-    Links(Links),
+    Links(NodeLinks),
     /// The MPS control daemon of this resource answers.
     MpsAnswers(ResourceName),
 }
 
 /// One entry of an enumeration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum EnumerationEntry {
     /// A GPU for which NVML answers.
     Gpu(Gpu),
     /// A GPU for which NVML answers with an error.
@@ -44,19 +44,19 @@ pub enum Found {
 
 /// What an observation or a setting changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct InventoryChanges {
     /// GPUs that were not known before.
-    pub appeared: Vec<Uuid>,
-    /// Changes of health by GPU.
+    pub new_gpus: Vec<Uuid>,
+    /// Health changes by GPU.
     pub health: BTreeMap<Uuid, health::HealthChange>,
     /// Whether the links differ from the previous ones.
     pub links: bool,
     /// New contradictions in the topology.
-    pub misfits: Vec<topology::Finding>,
+    pub topology_findings: Vec<topology::TopologyFinding>,
     /// Whether a list of devices, or a fact of a device in it, changed.
     pub layout: bool,
     /// New findings of the layout.
-    pub found: Vec<Finding>,
+    pub new_findings: Vec<LayoutFinding>,
     /// Findings of the layout that no longer apply.
-    pub settled: Vec<Finding>,
+    pub resolved_findings: Vec<LayoutFinding>,
 }

@@ -5,7 +5,7 @@ use crate::gpu::{MigDevice, Placement};
 use crate::health::{NvmlError, ReturnCode};
 use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
 use crate::layout::{MigStrategy, list_size};
-use crate::testing::{gpu, node, scan};
+use crate::testing::{enumeration, gpu, node};
 
 fn unhealthy(inventory: &Inventory) -> Vec<String> {
     let devices = inventory.devices(&ResourceName::gpu()).unwrap().values();
@@ -18,12 +18,12 @@ fn unhealthy(inventory: &Inventory) -> Vec<String> {
 #[test]
 fn an_id_once_advertised_stays_unhealthy_while_its_gpu_is_gone() {
     let mut node = node(3);
-    let changes = node.apply(Moment::default(), scan([0, 2]));
+    let changes = node.apply(Moment::default(), enumeration([0, 2]));
     assert_eq!(changes.health.keys().collect::<Vec<_>>(), [&gpu(1).uuid]);
     assert_eq!(unhealthy(&node), ["GPU-1"]);
     assert_eq!(
-        node.apply(Moment::default(), scan([0, 2])),
-        Changes::default(),
+        node.apply(Moment::default(), enumeration([0, 2])),
+        InventoryChanges::default(),
         "the same enumeration again changes nothing"
     );
 }
@@ -31,21 +31,26 @@ fn an_id_once_advertised_stays_unhealthy_while_its_gpu_is_gone() {
 #[test]
 fn a_failed_gpu_is_offered_unhealthy_if_its_uuid_is_known_and_never_harms_the_others() {
     let mut node = node(0);
-    let failed = |index, uuid: Option<&str>| Found::Failed {
+    let failed = |index, uuid: Option<&str>| EnumerationEntry::Failed {
         index,
         uuid: uuid.map(|uuid| uuid.parse().unwrap()),
         error: NvmlError { call: "nvmlDeviceGetPciInfo_v3", code: ReturnCode::GPU_IS_LOST },
     };
-    let found =
-        vec![Found::Gpu(gpu(0)), failed(1, None), failed(2, Some("GPU-2")), Found::Gpu(gpu(3))];
-    let changes = node.apply(Moment::default(), Observation::Scan { session: 1, found });
-    assert_eq!(changes.appeared.len(), 3);
+    let found = vec![
+        EnumerationEntry::Gpu(gpu(0)),
+        failed(1, None),
+        failed(2, Some("GPU-2")),
+        EnumerationEntry::Gpu(gpu(3)),
+    ];
+    let changes =
+        node.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, entries: found });
+    assert_eq!(changes.new_gpus.len(), 3);
     assert_eq!(node.devices(&ResourceName::gpu()).unwrap().len(), 3);
     assert_eq!(unhealthy(&node), ["GPU-2"]);
 }
 
 /// A GPU cut into MIG devices with these UUIDs.
-fn cut(uuids: std::ops::Range<u32>) -> Observation {
+fn cut(uuids: std::ops::Range<u32>) -> InventoryEvent {
     let slice = |number: u32| MigDevice {
         uuid: format!("MIG-{number}").parse().unwrap(),
         index: number,
@@ -56,7 +61,7 @@ fn cut(uuids: std::ops::Range<u32>) -> Observation {
         profile: Some("1g.10gb".to_owned()),
     };
     let gpu = Gpu { mig_enabled: true, mig_devices: uuids.map(slice).collect(), ..gpu(0) };
-    Observation::Scan { session: 1, found: vec![Found::Gpu(gpu)] }
+    InventoryEvent::Enumeration { session: 1, entries: vec![EnumerationEntry::Gpu(gpu)] }
 }
 
 #[test]
@@ -75,14 +80,18 @@ fn withdrawn_ids_never_make_the_list_longer_than_the_kubelet_receives() {
         resources: vec![resource],
     });
     let layout = Layout { mig_strategy: MigStrategy::Single, sharing, ..Layout::default() };
-    let mut node =
-        Inventory::new(layout, Injector::default(), NodeHealth::default(), Policies::default());
+    let mut node = Inventory::new(
+        layout,
+        Injector::default(),
+        NodeHealth::default(),
+        AllocationPolicy::default(),
+    );
     // Four MIG devices, whose list the kubelet receives, and then four others in their places: not
     // both.
-    assert_eq!(node.apply(Moment::default(), cut(0..4)).found, []);
+    assert_eq!(node.apply(Moment::default(), cut(0..4)).new_findings, []);
     let changes = node.apply(Moment::default(), cut(4..8));
-    let [Finding::Forgotten { resource, ids: forgotten }] = &changes.found[..] else {
-        panic!("{:?}", changes.found)
+    let [LayoutFinding::Forgotten { resource, ids: forgotten }] = &changes.new_findings[..] else {
+        panic!("{:?}", changes.new_findings)
     };
     assert_eq!(*resource, ResourceName::gpu());
     let devices = node.devices(&ResourceName::gpu()).unwrap();

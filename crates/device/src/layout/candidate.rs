@@ -1,6 +1,6 @@
 //! The devices of the GPUs under their resource names, before sharing.
 
-use super::finding::Finding;
+use super::finding::LayoutFinding;
 use super::naming::{MigStrategy, NamePattern, custom_name, profile_name};
 use crate::Device;
 use crate::gpu::{Gpu, MigDevice};
@@ -31,13 +31,13 @@ impl Candidate {
     /// A MIG device: under the name for its profile, else as the strategy names it.
     ///
     /// # Errors
-    /// [`Finding::Undescribed`] where the strategy `mixed` has no profile to name it by.
+    /// [`LayoutFinding::Undescribed`] where the strategy `mixed` has no profile to name it by.
     pub(super) fn mig(
         mig: &MigDevice,
         whole: &Device,
         strategy: MigStrategy,
         names: &[NamePattern],
-    ) -> Result<Self, Finding> {
+    ) -> Result<Self, LayoutFinding> {
         let device = Device {
             id: DeviceId::whole(mig.uuid.clone()),
             mig_index: Some(mig.index),
@@ -51,8 +51,8 @@ impl Candidate {
         };
         let is_custom = custom.is_some();
         let Some(resource) = custom.or_else(by_strategy) else {
-            let index = device.place_name();
-            return Err(Finding::Undescribed { index, device: mig.uuid.clone() });
+            let index = device.index_label();
+            return Err(LayoutFinding::Undescribed { index, device: mig.uuid.clone() });
         };
         let profile = mig.profile.clone().unwrap_or_else(|| "unknown".to_owned());
         Ok(Self { device, resource, custom: is_custom, profile: Some(profile) })

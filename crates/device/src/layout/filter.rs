@@ -20,8 +20,8 @@ pub enum Term {
 }
 
 impl Term {
-    /// Whether the term includes `gpu`. A GPU without model name or PCI bus id matches no term about
-    /// that.
+    /// Whether the term includes `gpu`. A GPU without model name or PCI bus id matches no term
+    /// about that.
     #[must_use]
     pub fn matches(&self, gpu: &Gpu) -> bool {
         match self {
@@ -47,7 +47,7 @@ impl fmt::Display for Term {
 
 /// Whether a GPU is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict<'a> {
+pub enum FilterDecision<'a> {
     /// It is offered.
     Offered,
     /// It is reserved for the system by this term, or because no term includes it.
@@ -66,14 +66,14 @@ pub struct DeviceFilter {
 impl DeviceFilter {
     /// Whether `gpu` is offered, and if not, by which term.
     #[must_use]
-    pub fn verdict(&self, gpu: &Gpu) -> Verdict<'_> {
+    pub fn decide(&self, gpu: &Gpu) -> FilterDecision<'_> {
         if let Some(term) = self.exclude.iter().find(|term| term.matches(gpu)) {
-            return Verdict::Reserved(Some(term));
+            return FilterDecision::Reserved(Some(term));
         }
         if self.include.is_empty() || self.include.iter().any(|term| term.matches(gpu)) {
-            return Verdict::Offered;
+            return FilterDecision::Offered;
         }
-        Verdict::Reserved(None)
+        FilterDecision::Reserved(None)
     }
 }
 

@@ -3,14 +3,14 @@
 use std::fmt;
 
 use crate::health::NvmlError;
-use crate::layout::list_size::{KUBELET_LIMIT, TooLarge};
+use crate::layout::list_size::{KUBELET_LIMIT, ListTooLarge};
 use crate::layout::sharing::DeviceRef;
 use crate::names::{ResourceName, Uuid};
 
 /// A device that is not offered, or not as one would expect. Where NVIDIA's plugin exits because of
 /// it, the rest of the node is served here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum LayoutFinding {
     /// MIG mode is on, and the GPU has no MIG devices.
     NoMigDevices {
         /// NVML's index of the GPU.
@@ -71,7 +71,7 @@ pub enum Finding {
         /// The resource.
         resource: ResourceName,
         /// Its size, and how it comes about.
-        why: TooLarge,
+        why: ListTooLarge,
     },
     /// Withdrawn ids that the list would be too long with.
     Forgotten {
@@ -89,9 +89,9 @@ pub enum Finding {
     },
 }
 
-impl Finding {
-    /// Every value of [`Finding::as_str`].
-    pub const WORDS: [&str; 10] = [
+impl LayoutFinding {
+    /// Every value of [`LayoutFinding::as_str`].
+    pub const KINDS: [&str; 10] = [
         "no_mig_devices",
         "mig_not_looked_at",
         "left_out",
@@ -122,7 +122,7 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for LayoutFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoMigDevices { index, gpu } => write!(

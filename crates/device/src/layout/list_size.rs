@@ -34,7 +34,7 @@ fn field(length: u64) -> u64 {
 
 /// Devices with UUIDs of one length and the same number of replicas (1: not shared).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shared {
+pub struct ReplicatedDevices {
     /// Bytes of the UUID.
     pub uuid_length: u64,
     /// Replicas of each.
@@ -43,7 +43,7 @@ pub struct Shared {
     pub devices: u64,
 }
 
-impl Shared {
+impl ReplicatedDevices {
     fn bytes_each(&self) -> u64 {
         device_bytes(id_length(self.uuid_length, self.replicas))
     }
@@ -73,7 +73,7 @@ pub fn entry_bytes(id: &DeviceId) -> u64 {
 
 /// A list that is longer than the kubelet accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooLarge {
+pub struct ListTooLarge {
     /// Devices before sharing.
     pub devices: u64,
     /// Replicas of each; `None` if the numbers differ.
@@ -86,7 +86,7 @@ pub struct TooLarge {
     pub bytes: u64,
 }
 
-impl TooLarge {
+impl ListTooLarge {
     /// The most replicas of each device that fit, with entries of the same size.
     #[must_use]
     pub fn most_replicas(&self) -> u64 {
@@ -94,7 +94,7 @@ impl TooLarge {
     }
 }
 
-impl fmt::Display for TooLarge {
+impl fmt::Display for ListTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { devices, replicas, ids, bytes_each, bytes } = self;
         let plural = if *devices == 1 { "" } else { "s" };
@@ -120,15 +120,15 @@ impl fmt::Display for TooLarge {
     }
 }
 
-impl std::error::Error for TooLarge {}
+impl std::error::Error for ListTooLarge {}
 
 /// Checks that the kubelet accepts the list of these devices: with those of a node for that node,
 /// with one device for every node.
 ///
 /// # Errors
 /// The list is too long.
-pub fn check(shared: impl IntoIterator<Item = Shared>) -> Result<(), TooLarge> {
-    let mut list = TooLarge { devices: 0, replicas: None, ids: 0, bytes_each: 0, bytes: 0 };
+pub fn check(shared: impl IntoIterator<Item = ReplicatedDevices>) -> Result<(), ListTooLarge> {
+    let mut list = ListTooLarge { devices: 0, replicas: None, ids: 0, bytes_each: 0, bytes: 0 };
     for some in shared {
         let replicas = some.replicas.max(1);
         list.replicas = (list.ids == 0 || list.replicas == Some(replicas)).then_some(replicas);
@@ -164,8 +164,8 @@ mod tests {
         }
     }
 
-    fn alike(devices: u64, replicas: u32) -> Shared {
-        Shared { uuid_length: UUID_LENGTH, replicas, devices }
+    fn alike(devices: u64, replicas: u32) -> ReplicatedDevices {
+        ReplicatedDevices { uuid_length: UUID_LENGTH, replicas, devices }
     }
 
     #[test]

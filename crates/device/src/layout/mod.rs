@@ -3,7 +3,7 @@
 //!
 //! MIG strategies, names and their patterns are those of NVIDIA's plugin. Where that one exits (a
 //! partial MIG layout under `single`, a device that no pattern matches), the valid part is offered
-//! here and the rest is a [`Finding`].
+//! here and the rest is a [`LayoutFinding`].
 
 mod candidate;
 pub mod filter;
@@ -22,8 +22,8 @@ use crate::Device;
 use crate::gpu::Gpu;
 use crate::names::{DeviceId, ResourceName, Uuid};
 use candidate::Candidate;
-use filter::{DeviceFilter, Verdict};
-pub use finding::Finding;
+use filter::{DeviceFilter, FilterDecision};
+pub use finding::LayoutFinding;
 pub use naming::{MigStrategy, NamePattern};
 use sharing::Sharing;
 
@@ -49,7 +49,7 @@ pub struct Layout {
 
 /// A GPU and what is known about it.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct KnownGpu<'a> {
     /// The GPU.
     pub uuid: &'a Uuid,
     /// NVML's index.
@@ -61,38 +61,38 @@ pub struct Known<'a> {
 
 /// What the rules yield on one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LaidOut {
+pub struct LayoutResult {
     /// The devices of each resource.
     pub resources: BTreeMap<ResourceName, BTreeMap<DeviceId, Device>>,
     /// GPUs that are reserved for the system, with the reason.
     pub reserved: BTreeMap<Uuid, String>,
     /// Devices that are not offered, or not as one would expect.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<LayoutFinding>,
 }
 
 impl Layout {
     /// Applies the rules to the GPUs of a node.
     #[must_use]
-    pub fn lay_out<'a>(&self, gpus: impl IntoIterator<Item = Known<'a>>) -> LaidOut {
-        let mut out = LaidOut::default();
+    pub fn apply<'a>(&self, gpus: impl IntoIterator<Item = KnownGpu<'a>>) -> LayoutResult {
+        let mut out = LayoutResult::default();
         let mut candidates = Vec::new();
         for gpu in gpus {
             self.add_candidates(gpu, &mut candidates, &mut out);
         }
-        candidates.sort_by(|a, b| a.device.place().cmp(&b.device.place()));
+        candidates.sort_by(|a, b| a.device.sort_key().cmp(&b.device.sort_key()));
         if self.mig_strategy == MigStrategy::Single {
             out.findings.extend(single::unify(&mut candidates));
         }
         for (resource, devices) in replicas::plan(&self.sharing, candidates, &mut out.findings) {
             match replicas::check(&devices) {
                 Ok(()) => drop(out.resources.insert(resource, replicas::replicate(devices))),
-                Err(why) => out.findings.push(Finding::ListTooLarge { resource, why }),
+                Err(why) => out.findings.push(LayoutFinding::ListTooLarge { resource, why }),
             }
         }
         out
     }
 
-    fn add_candidates(&self, gpu: Known<'_>, to: &mut Vec<Candidate>, out: &mut LaidOut) {
+    fn add_candidates(&self, gpu: KnownGpu<'_>, to: &mut Vec<Candidate>, out: &mut LayoutResult) {
         let (index, uuid) = (gpu.index, gpu.uuid.clone());
         let no_facts = Gpu::unknown(uuid.clone(), index);
         let facts = gpu.facts.unwrap_or(&no_facts);
@@ -102,7 +102,7 @@ impl Layout {
             self.add_mig_devices(facts, index, to, &mut out.findings);
         } else {
             if facts.mig_enabled {
-                out.findings.push(Finding::MigNotLookedAt { index, gpu: uuid });
+                out.findings.push(LayoutFinding::MigNotLookedAt { index, gpu: uuid });
             }
             to.push(Candidate::whole(facts, index, &self.gpu_names));
         }
@@ -110,7 +110,7 @@ impl Layout {
 
     /// Why a GPU is not offered at all.
     fn reserved(&self, facts: &Gpu) -> Option<String> {
-        if let Verdict::Reserved(term) = self.devices.verdict(facts) {
+        if let FilterDecision::Reserved(term) = self.devices.decide(facts) {
             return Some(match term {
                 Some(term) => format!("excluded by {term}"),
                 None => "no term includes it".to_owned(),
@@ -125,15 +125,15 @@ impl Layout {
         facts: &Gpu,
         index: u32,
         to: &mut Vec<Candidate>,
-        findings: &mut Vec<Finding>,
+        findings: &mut Vec<LayoutFinding>,
     ) {
-        findings.extend(facts.mig_failures.iter().map(|failure| Finding::BrokenMigDevice {
+        findings.extend(facts.mig_failures.iter().map(|failure| LayoutFinding::BrokenMigDevice {
             gpu: index,
             mig: failure.index,
             error: failure.error.clone(),
         }));
         if facts.mig_devices.is_empty() && facts.mig_failures.is_empty() {
-            findings.push(Finding::NoMigDevices { index, gpu: facts.uuid.clone() });
+            findings.push(LayoutFinding::NoMigDevices { index, gpu: facts.uuid.clone() });
         }
         let whole = Device::whole(facts, index);
         for mig in &facts.mig_devices {

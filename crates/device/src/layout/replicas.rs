@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::candidate::Candidate;
-use super::finding::Finding;
-use super::list_size::{self, Shared, TooLarge};
+use super::finding::LayoutFinding;
+use super::list_size::{self, ListTooLarge, ReplicatedDevices};
 use super::sharing::{DeviceRef, Selection, SharedResource, Sharing};
 use crate::Device;
 use crate::names::{DeviceId, ResourceName};
@@ -16,7 +16,7 @@ pub(super) type Plan = BTreeMap<ResourceName, Vec<(Device, u32)>>;
 pub(super) fn plan(
     sharing: &Sharing,
     candidates: Vec<Candidate>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<LayoutFinding>,
 ) -> Plan {
     let mut by_name: BTreeMap<ResourceName, Vec<Device>> = BTreeMap::new();
     for candidate in candidates {
@@ -52,23 +52,26 @@ fn add(plan: &mut Plan, resource: ResourceName, devices: Vec<Device>, replicas: 
 fn without_mig(
     entry: &SharedResource,
     devices: Vec<Device>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<LayoutFinding>,
 ) -> Vec<Device> {
     let (mig, whole): (Vec<_>, Vec<_>) =
         devices.into_iter().partition(|device| device.placement.is_some());
     if !mig.is_empty() {
         let resource = entry.offered_as.clone();
-        findings.push(Finding::MigUnderMps { resource, devices: mig.len() });
+        findings.push(LayoutFinding::MigUnderMps { resource, devices: mig.len() });
     }
     whole
 }
 
 /// The devices that an entry lists and that the resource does not have.
-fn missing(entry: &SharedResource, devices: &[Device]) -> Vec<Finding> {
+fn missing(entry: &SharedResource, devices: &[Device]) -> Vec<LayoutFinding> {
     let Selection::List(refs) = &entry.devices else { return Vec::new() };
     let absent = refs.iter().filter(|named| !devices.iter().any(|device| is(device, named)));
     absent
-        .map(|named| Finding::NoSuchDevice { resource: entry.name.clone(), named: named.clone() })
+        .map(|named| LayoutFinding::NoSuchDevice {
+            resource: entry.name.clone(),
+            named: named.clone(),
+        })
         .collect()
 }
 
@@ -96,8 +99,8 @@ fn is(device: &Device, named: &DeviceRef) -> bool {
 }
 
 /// Whether the kubelet can receive the list of these devices.
-pub(super) fn check(devices: &[(Device, u32)]) -> Result<(), TooLarge> {
-    list_size::check(devices.iter().map(|(device, replicas)| Shared {
+pub(super) fn check(devices: &[(Device, u32)]) -> Result<(), ListTooLarge> {
+    list_size::check(devices.iter().map(|(device, replicas)| ReplicatedDevices {
         uuid_length: device.id.uuid().as_str().len() as u64,
         replicas: *replicas,
         devices: 1,

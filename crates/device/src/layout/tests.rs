@@ -1,7 +1,7 @@
 //! Tests of layouts: NVIDIA's table of MIG strategies, names, sharing and the filter.
 
 use super::*;
-use crate::allocation::Policies;
+use crate::allocation::AllocationPolicy;
 use crate::gpu::{MigDevice, MigFailure, NumaNode, Placement};
 use crate::health::{NvmlError, ReturnCode};
 use crate::layout::filter::{Pattern, Term};
@@ -26,8 +26,8 @@ fn by(strategy: MigStrategy) -> Layout {
     Layout { mig_strategy: strategy, ..Layout::default() }
 }
 
-fn lay_out(layout: &Layout, gpus: &[Gpu]) -> LaidOut {
-    layout.lay_out(gpus.iter().map(|gpu| Known {
+fn apply(layout: &Layout, gpus: &[Gpu]) -> LayoutResult {
+    layout.apply(gpus.iter().map(|gpu| KnownGpu {
         uuid: &gpu.uuid,
         index: gpu.index,
         facts: Some(gpu),
@@ -35,16 +35,16 @@ fn lay_out(layout: &Layout, gpus: &[Gpu]) -> LaidOut {
 }
 
 /// `gpu: GPU-0 GPU-1 | mig-1g.10gb: ...`, without the domain.
-fn offered(laid_out: &LaidOut) -> String {
+fn offered(result: &LayoutResult) -> String {
     let resource = |(name, devices): (&ResourceName, &BTreeMap<DeviceId, Device>)| {
         let ids: Vec<_> = devices.keys().map(ToString::to_string).collect();
         format!("{}: {}", name.base(), ids.join(" "))
     };
-    laid_out.resources.iter().map(resource).collect::<Vec<_>>().join(" | ")
+    result.resources.iter().map(resource).collect::<Vec<_>>().join(" | ")
 }
 
-fn findings(laid_out: &LaidOut) -> String {
-    laid_out.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+fn findings(result: &LayoutResult) -> String {
+    result.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// NVIDIA's plugin, "1.7 MIG strategies": each row, with the valid part of what is fatal there.
@@ -98,18 +98,14 @@ fn mig_strategies_follow_section_1_7() {
         (&undescribed, Mixed, "mig-1g.10gb: MIG-0-1", "MIG device 0:0 (MIG-0-0) is not offered"),
     ];
     for (gpus, strategy, expected, says) in rows {
-        let laid_out = lay_out(&by(*strategy), gpus);
-        assert_eq!(offered(&laid_out), *expected, "{strategy:?}");
-        assert!(
-            findings(&laid_out).contains(says),
-            "{strategy:?} {expected}: {}",
-            findings(&laid_out)
-        );
+        let result = apply(&by(*strategy), gpus);
+        assert_eq!(offered(&result), *expected, "{strategy:?}");
+        assert!(findings(&result).contains(says), "{strategy:?} {expected}: {}", findings(&result));
         assert_eq!(
-            laid_out.findings.is_empty(),
+            result.findings.is_empty(),
             says.is_empty(),
             "{strategy:?} {expected}: {}",
-            findings(&laid_out)
+            findings(&result)
         );
     }
 }
@@ -117,12 +113,12 @@ fn mig_strategies_follow_section_1_7() {
 /// NVIDIA's plugin, "1.8 Device identity": Index; and what events and capability nodes need.
 #[test]
 fn a_mig_device_has_its_index_and_the_facts_of_its_gpu() {
-    let laid_out = lay_out(
+    let result = apply(
         &by(MigStrategy::Mixed),
         &[Gpu { minor: Some(9), ..sliced(5, &["1g.10gb", "1g.10gb"]) }],
     );
-    let devices: Vec<_> = laid_out.resources.values().flat_map(BTreeMap::values).collect();
-    assert_eq!(devices[1].place_name(), "5:1");
+    let devices: Vec<_> = result.resources.values().flat_map(BTreeMap::values).collect();
+    assert_eq!(devices[1].index_label(), "5:1");
     assert_eq!((devices[1].gpu.as_str(), devices[1].minor), ("GPU-5", Some(9)));
     assert_eq!(devices[1].placement, Some(Placement { gpu_instance: 2, compute_instance: 0 }));
     assert_eq!(devices[1].numa_node.map(NumaNode::number), Some(1));
@@ -134,10 +130,10 @@ fn a_broken_mig_device_is_reported_and_the_others_are_offered() {
     let broken =
         Gpu { mig_failures: vec![MigFailure { index: Some(1), error }], ..sliced(0, &["1g.10gb"]) };
     for strategy in [MigStrategy::Single, MigStrategy::Mixed] {
-        let laid_out = lay_out(&by(strategy), std::slice::from_ref(&broken));
-        assert!(offered(&laid_out).ends_with(": MIG-0-0"));
+        let result = apply(&by(strategy), std::slice::from_ref(&broken));
+        assert!(offered(&result).ends_with(": MIG-0-0"));
         assert!(
-            findings(&laid_out)
+            findings(&result)
                 .contains("MIG device 0:1 is not offered, the others are: nvmlDeviceGetUUID")
         );
     }
@@ -161,10 +157,10 @@ fn reserved_gpus_are_shown_and_never_offered() {
         },
         ..Layout::default()
     };
-    let laid_out = lay_out(&layout, &gpus);
-    assert_eq!(offered(&laid_out), "gpu: GPU-0");
+    let result = apply(&layout, &gpus);
+    assert_eq!(offered(&result), "gpu: GPU-0");
     let reserved: Vec<_> =
-        laid_out.reserved.iter().map(|(uuid, why)| format!("{uuid} {why}")).collect();
+        result.reserved.iter().map(|(uuid, why)| format!("{uuid} {why}")).collect();
     assert_eq!(
         reserved,
         [
@@ -174,7 +170,7 @@ fn reserved_gpus_are_shown_and_never_offered() {
             "GPU-4 no term includes it"
         ]
     );
-    assert!(laid_out.findings.is_empty());
+    assert!(result.findings.is_empty());
 }
 
 fn shared(base: &str, offered_as: &str, replicas: u32, devices: Selection) -> SharedResource {
@@ -195,22 +191,22 @@ fn sliced_in_time(resources: Vec<SharedResource>) -> Layout {
 fn replicas_follow_section_1_17() {
     let two = [gpu(0), gpu(1)];
     let all = |name| sliced_in_time(vec![shared("gpu", name, 2, Selection::All)]);
-    assert_eq!(offered(&lay_out(&all("gpu"), &two)), "gpu: GPU-0::0 GPU-0::1 GPU-1::0 GPU-1::1");
+    assert_eq!(offered(&apply(&all("gpu"), &two)), "gpu: GPU-0::0 GPU-0::1 GPU-1::0 GPU-1::1");
     assert_eq!(
-        offered(&lay_out(&all("gpu.shared"), &two)),
+        offered(&apply(&all("gpu.shared"), &two)),
         "gpu.shared: GPU-0::0 GPU-0::1 GPU-1::0 GPU-1::1"
     );
     // A name that fits no device is passed over.
     let other = sliced_in_time(vec![shared("mig-1g.5gb", "mig-1g.5gb", 2, Selection::All)]);
-    assert_eq!(offered(&lay_out(&other, &two)), "gpu: GPU-0 GPU-1");
+    assert_eq!(offered(&apply(&other, &two)), "gpu: GPU-0 GPU-1");
     // MIG and time-slicing.
     let mig = sliced_in_time(vec![shared("mig-1g.10gb", "mig-1g.10gb.shared", 2, Selection::All)]);
     assert_eq!(
-        offered(&lay_out(&mig, &[gpu(0), sliced(1, &["1g.10gb"])])),
+        offered(&apply(&mig, &[gpu(0), sliced(1, &["1g.10gb"])])),
         "gpu: GPU-0 | mig-1g.10gb.shared: MIG-1-0::0 MIG-1-0::1"
     );
     let topology: Vec<_> =
-        lay_out(&all("gpu"), &[gpu(7)]).resources.into_values().flatten().collect();
+        apply(&all("gpu"), &[gpu(7)]).resources.into_values().flatten().collect();
     assert!(topology.iter().all(|(_, device)| device.numa_node.map(NumaNode::number) == Some(1)));
 }
 
@@ -227,8 +223,8 @@ fn one_gpu_can_be_shared_and_the_others_exclusive() {
         (Selection::Count(9), "one: GPU-0::0 GPU-0::1 GPU-1::0 GPU-1::1"),
     ];
     for (devices, expected) in table {
-        let laid_out = lay_out(&sliced_in_time(vec![shared("gpu", "one", 2, devices)]), &gpus);
-        assert_eq!((offered(&laid_out).as_str(), laid_out.findings.len()), (expected, 0));
+        let result = apply(&sliced_in_time(vec![shared("gpu", "one", 2, devices)]), &gpus);
+        assert_eq!((offered(&result).as_str(), result.findings.len()), (expected, 0));
     }
     let mig = sliced_in_time(vec![shared(
         "mig-1g.10gb",
@@ -236,9 +232,9 @@ fn one_gpu_can_be_shared_and_the_others_exclusive() {
         2,
         list(&[DeviceRef::Mig(0, 1), DeviceRef::Gpu(7)]),
     )]);
-    let laid_out = lay_out(&mig, &[sliced(0, &["1g.10gb", "1g.10gb"])]);
-    assert_eq!(offered(&laid_out), "mig-1g.10gb: MIG-0-0 | one: MIG-0-1::0 MIG-0-1::1");
-    assert!(findings(&laid_out).contains("names device 7, and no device of that resource is it"));
+    let result = apply(&mig, &[sliced(0, &["1g.10gb", "1g.10gb"])]);
+    assert_eq!(offered(&result), "mig-1g.10gb: MIG-0-0 | one: MIG-0-1::0 MIG-0-1::1");
+    assert!(findings(&result).contains("names device 7, and no device of that resource is it"));
 }
 
 #[test]
@@ -256,14 +252,14 @@ fn a_model_and_a_profile_can_have_names_of_their_own() {
     let t4 = Gpu { name: Some("Tesla T4".to_owned()), ..gpu(2) };
     let gpus = [a100, gpu(1), t4, sliced(3, &["1g.10gb", "1g.10gb+me", "2g.20gb"])];
     assert_eq!(
-        offered(&lay_out(&layout, &gpus)),
+        offered(&apply(&layout, &gpus)),
         "a100: GPU-0 | gpu: GPU-2 | h100: GPU-1 | mig-2g.20gb: MIG-3-2 | small: MIG-3-0 MIG-3-1"
     );
     // Under `single` the rule of one kind is for what the strategy names.
     let single = Layout { mig_strategy: MigStrategy::Single, ..layout };
-    let laid_out = lay_out(&single, &gpus);
+    let result = apply(&single, &gpus);
     assert_eq!(
-        offered(&laid_out),
+        offered(&result),
         "a100: GPU-0 | gpu: MIG-3-2 | h100: GPU-1 | small: MIG-3-0 MIG-3-1"
     );
 }
@@ -274,10 +270,10 @@ fn mps_shares_no_mig_devices_and_says_so() {
     let replication = replication(vec![shared("gpu", "gpu", 2, Selection::All)]);
     let sharing = Sharing::Mps { replication, root: "/run/nvidia/mps".into() };
     let layout = Layout { sharing, ..by(MigStrategy::Single) };
-    let laid_out = lay_out(&layout, &[sliced(0, &["1g.10gb"])]);
-    assert_eq!(offered(&laid_out), "");
-    assert!(findings(&laid_out).contains("sharing using MPS is not supported for MIG devices"));
-    assert_eq!(offered(&lay_out(&layout, &[gpu(0)])), "gpu: GPU-0::0 GPU-0::1");
+    let result = apply(&layout, &[sliced(0, &["1g.10gb"])]);
+    assert_eq!(offered(&result), "");
+    assert!(findings(&result).contains("sharing using MPS is not supported for MIG devices"));
+    assert_eq!(offered(&apply(&layout, &[gpu(0)])), "gpu: GPU-0::0 GPU-0::1");
 }
 
 #[test]
@@ -285,12 +281,12 @@ fn a_list_that_is_too_long_for_the_kubelet_is_refused_with_the_arithmetic() {
     let long = |index: u32| Gpu { uuid: format!("GPU-{index:036}").parse().unwrap(), ..gpu(index) };
     let gpus: Vec<_> = (0..8).map(long).collect();
     let fits = sliced_in_time(vec![shared("gpu", "gpu", 7_825, Selection::All)]);
-    assert_eq!(lay_out(&fits, &gpus).findings, []);
+    assert_eq!(apply(&fits, &gpus).findings, []);
     let layout = sliced_in_time(vec![shared("gpu", "gpu", 10_000, Selection::All)]);
-    let laid_out = lay_out(&layout, &gpus);
-    assert!(laid_out.resources.is_empty());
+    let result = apply(&layout, &gpus);
+    assert!(result.resources.is_empty());
     assert_eq!(
-        findings(&laid_out),
+        findings(&result),
         "nvidia.com/gpu is not offered: it makes a list of 8 devices x 10000 replicas x 67 bytes = \
          5360000 bytes, and the kubelet receives at most 4194304; at most 7825 replicas fit"
     );
@@ -303,7 +299,7 @@ mod properties {
     use super::*;
     use crate::health::{Moment, NodeHealth};
     use crate::injection::Injector;
-    use crate::inventory::{Found, Inventory, Observation};
+    use crate::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 
     fn some_gpu() -> impl Strategy<Value = Option<Vec<&'static str>>> {
         let profile = prop_oneof![
@@ -366,20 +362,20 @@ mod properties {
             layout in some_layout(),
         ) {
             let gpus = gpus(&kinds);
-            let laid_out = lay_out(&layout, &gpus);
+            let result = apply(&layout, &gpus);
             let mut ids = std::collections::BTreeSet::new();
-            for device in laid_out.resources.values().flat_map(BTreeMap::values) {
+            for device in result.resources.values().flat_map(BTreeMap::values) {
                 prop_assert!(ids.insert(&device.id), "{} is offered twice", device.id);
-                prop_assert!(!laid_out.reserved.contains_key(&device.gpu));
+                prop_assert!(!result.reserved.contains_key(&device.gpu));
                 let text = device.id.to_string();
                 prop_assert_eq!(text.parse::<DeviceId>(), Ok(device.id.clone()));
             }
             for gpu in &gpus {
-                let offered = laid_out.resources.values().flatten().any(|(_, device)| device.gpu == gpu.uuid);
-                let told = !laid_out.findings.is_empty() || laid_out.reserved.contains_key(&gpu.uuid);
+                let offered = result.resources.values().flatten().any(|(_, device)| device.gpu == gpu.uuid);
+                let told = !result.findings.is_empty() || result.reserved.contains_key(&gpu.uuid);
                 prop_assert!(offered || told, "{} is missing without a finding", gpu.uuid);
             }
-            prop_assert_eq!(&laid_out, &lay_out(&layout, &gpus), "the same facts give the same \
+            prop_assert_eq!(&result, &apply(&layout, &gpus), "the same facts give the same \
                 layout");
         }
 
@@ -387,12 +383,12 @@ mod properties {
         fn an_id_once_advertised_never_leaves_its_resource(
             steps in vec((vec(some_gpu(), 0..4), some_layout()), 1..5),
         ) {
-            let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), Policies::default());
+            let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), AllocationPolicy::default());
             let mut advertised: Vec<(ResourceName, DeviceId)> = Vec::new();
             for (kinds, layout) in steps {
                 node.set_layout(layout);
-                let found = gpus(&kinds).into_iter().map(Found::Gpu).collect();
-                node.apply(Moment::default(), Observation::Scan { session: 1, found });
+                let found = gpus(&kinds).into_iter().map(EnumerationEntry::Gpu).collect();
+                node.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, entries: found });
                 for (resource, id) in &advertised {
                     prop_assert!(node.devices(resource).is_some_and(|devices| devices.contains_key(id)));
                 }

@@ -20,11 +20,11 @@ pub struct MigProfile {
 /// A text that is not the name of a MIG profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a MIG profile (slices and memory, e.g. 1g.10gb, 1c.2g.20gb, 1g.10gb+me)")]
-pub struct NotAProfile(pub String);
+pub struct InvalidMigProfile(pub String);
 
 /// The attributes of a MIG device and its GPU, from NVML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attributes {
+pub struct MigAttributes {
     /// NVML's constant for its GPU instance profile; `None` if that could not be read.
     pub gpu_instance_profile: Option<u32>,
     /// GPU slices of its GPU instance.
@@ -38,12 +38,12 @@ pub struct Attributes {
 }
 
 impl MigProfile {
-    /// The profile that `attributes` describe. `None` where they contradict each other, or where the
-    /// GPU instance profile is unknown here: without its suffix the name would be that of another
-    /// profile.
+    /// The profile that `attributes` describe. `None` where they contradict each other, or where
+    /// the GPU instance profile is unknown here: without its suffix the name would be that of
+    /// another profile.
     #[must_use]
-    pub fn of(attributes: &Attributes) -> Option<Self> {
-        let &Attributes { gpu_slices, compute_slices, memory_mib, gpu_memory_bytes, .. } =
+    pub fn of(attributes: &MigAttributes) -> Option<Self> {
+        let &MigAttributes { gpu_slices, compute_slices, memory_mib, gpu_memory_bytes, .. } =
             attributes;
         if gpu_slices == 0 || compute_slices == 0 || compute_slices > gpu_slices {
             return None;
@@ -121,10 +121,10 @@ fn memory_gb(memory_mib: u64, gpu_memory_bytes: u64) -> Option<u32> {
 }
 
 impl FromStr for MigProfile {
-    type Err = NotAProfile;
+    type Err = InvalidMigProfile;
 
-    fn from_str(text: &str) -> Result<Self, NotAProfile> {
-        parse(text).ok_or_else(|| NotAProfile(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, InvalidMigProfile> {
+        parse(text).ok_or_else(|| InvalidMigProfile(text.to_owned()))
     }
 }
 

@@ -144,7 +144,7 @@ const MODELS: &[Model] = &[
 fn real_profiles_have_their_real_names() {
     for (model, gpu_mib, profiles) in MODELS {
         for &(constant, gpu_slices, compute_slices, memory_mib, name) in *profiles {
-            let profile = MigProfile::of(&Attributes {
+            let profile = MigProfile::of(&MigAttributes {
                 gpu_instance_profile: Some(constant),
                 gpu_slices,
                 compute_slices,
@@ -205,7 +205,7 @@ fn a_text_that_is_no_profile_is_refused() {
         "ü",
         "+me",
     ] {
-        assert_eq!(text.parse::<MigProfile>(), Err(NotAProfile(text.to_owned())));
+        assert_eq!(text.parse::<MigProfile>(), Err(InvalidMigProfile(text.to_owned())));
     }
     for name in ["", "NVIDIA H100 80GB HBM3", "MIG"] {
         assert_eq!(MigProfile::in_name(name), None);
@@ -214,7 +214,7 @@ fn a_text_that_is_no_profile_is_refused() {
 
 #[test]
 fn contradictory_attributes_have_no_name() {
-    let good = Attributes {
+    let good = MigAttributes {
         gpu_instance_profile: None,
         gpu_slices: 2,
         compute_slices: 1,
@@ -223,13 +223,13 @@ fn contradictory_attributes_have_no_name() {
     };
     assert_eq!(MigProfile::of(&good).unwrap().to_string(), "1c.2g.10gb");
     for bad in [
-        Attributes { gpu_slices: 0, ..good },
-        Attributes { compute_slices: 0, ..good },
-        Attributes { compute_slices: 3, ..good },
-        Attributes { memory_mib: 0, ..good },
-        Attributes { gpu_memory_bytes: 0, ..good },
-        Attributes { gpu_instance_profile: Some(99), ..good },
-        Attributes { memory_mib: u64::MAX, gpu_memory_bytes: 1, ..good },
+        MigAttributes { gpu_slices: 0, ..good },
+        MigAttributes { compute_slices: 0, ..good },
+        MigAttributes { compute_slices: 3, ..good },
+        MigAttributes { memory_mib: 0, ..good },
+        MigAttributes { gpu_memory_bytes: 0, ..good },
+        MigAttributes { gpu_instance_profile: Some(99), ..good },
+        MigAttributes { memory_mib: u64::MAX, gpu_memory_bytes: 1, ..good },
     ] {
         assert_eq!(MigProfile::of(&bad), None, "{bad:?}");
     }

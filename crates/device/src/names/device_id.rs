@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use super::error::{NameError, Quoted};
+use super::error::{NameError, QuotedText};
 use super::uuid::{REPLICA, Uuid};
 
 /// The id under which a device is advertised to the kubelet: a UUID, and `::<n>` for the n-th
@@ -57,7 +57,7 @@ impl FromStr for DeviceId {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let refuse = |why| NameError::DeviceId { text: Quoted::new(text), why };
+        let refuse = |why| NameError::DeviceId { text: QuotedText::new(text), why };
         let (uuid, replica) = match text.split_once(REPLICA) {
             None => (text, None),
             Some((uuid, number)) => {

@@ -9,7 +9,7 @@ pub enum NameError {
     #[error("{text} is not a device UUID: {why}")]
     Uuid {
         /// The text.
-        text: Quoted,
+        text: QuotedText,
         /// What is wrong with it.
         why: &'static str,
     },
@@ -17,7 +17,7 @@ pub enum NameError {
     #[error("{text} is not a device id: {why}")]
     DeviceId {
         /// The text.
-        text: Quoted,
+        text: QuotedText,
         /// What is wrong with it.
         why: &'static str,
     },
@@ -25,12 +25,12 @@ pub enum NameError {
     #[error(
         "{0} is not a PCI bus id (domain:bus:device.function in hexadecimal, e.g. 0000:1b:00.0)"
     )]
-    PciBusId(Quoted),
+    PciBusId(QuotedText),
     /// Not a name for an extended resource.
     #[error("{text} is not a resource name: {why}")]
     ResourceName {
         /// The text.
-        text: Quoted,
+        text: QuotedText,
         /// What is wrong with it.
         why: &'static str,
     },
@@ -39,9 +39,9 @@ pub enum NameError {
 /// A text as an error shows it: quoted, escaped, and cut where it is too long to be a name. A gRPC
 /// status is sent in a header, and one that is too long arrives as another error.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Quoted(String);
+pub struct QuotedText(String);
 
-impl Quoted {
+impl QuotedText {
     /// Most characters that are shown.
     const SHOWN: usize = 80;
 
@@ -55,13 +55,13 @@ impl Quoted {
     }
 }
 
-impl fmt::Display for Quoted {
+impl fmt::Display for QuotedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl fmt::Debug for Quoted {
+impl fmt::Debug for QuotedText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -9,7 +9,7 @@ mod uuid;
 
 pub use device_id::DeviceId;
 pub(crate) use device_id::split;
-pub use error::{NameError, Quoted};
+pub use error::{NameError, QuotedText};
 pub use pci::PciBusId;
 pub use resource::ResourceName;
 pub use uuid::Uuid;

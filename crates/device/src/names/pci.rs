@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::error::{NameError, Quoted};
+use super::error::{NameError, QuotedText};
 
 /// The PCI address of a device. Displayed in the form of sysfs: "0000:1b:00.0".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +44,7 @@ impl FromStr for PciBusId {
                 function: byte(function)?,
             })
         };
-        parse().ok_or_else(|| NameError::PciBusId(Quoted::new(text)))
+        parse().ok_or_else(|| NameError::PciBusId(QuotedText::new(text)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::error::{NameError, Quoted};
+use super::error::{NameError, QuotedText};
 
 /// Name of an extended resource, e.g. `nvidia.com/gpu`.
 ///
@@ -39,7 +39,7 @@ impl FromStr for ResourceName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let refuse = |why| Err(NameError::ResourceName { text: Quoted::new(text), why });
+        let refuse = |why| Err(NameError::ResourceName { text: QuotedText::new(text), why });
         let Some((domain, base)) = text.split_once('/') else {
             return refuse("it has no domain (domain/name is required)");
         };

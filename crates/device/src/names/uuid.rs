@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::error::{NameError, Quoted};
+use super::error::{NameError, QuotedText};
 
 /// The separator between the UUID and the replica number in the id of a shared device.
 pub(super) const REPLICA: &str = "::";
@@ -43,7 +43,7 @@ impl FromStr for Uuid {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let refuse = |why| Err(NameError::Uuid { text: Quoted::new(text), why });
+        let refuse = |why| Err(NameError::Uuid { text: QuotedText::new(text), why });
         if text.is_empty() {
             return refuse("it is empty");
         }

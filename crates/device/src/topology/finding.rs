@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::Bundle;
+use super::NvLinkBundle;
 use crate::names::{PciBusId, Uuid};
 
 /// A contradiction in what was read. None keeps a GPU from being offered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Finding {
+pub enum TopologyFinding {
     /// A GPU was listed more than once; the lowest index counts.
     ListedTwice(Uuid),
     /// Two GPUs report the same PCI bus id; NVLinks to it are ignored.
@@ -19,9 +19,9 @@ pub enum Finding {
         /// The other.
         b: Uuid,
         /// What the first reports.
-        seen_by_a: Option<Bundle>,
+        seen_by_a: Option<NvLinkBundle>,
         /// What the other reports.
-        seen_by_b: Option<Bundle>,
+        seen_by_b: Option<NvLinkBundle>,
     },
     /// Active NVLinks that lead to no other GPU of this node, or to an unknown device.
     LinksToNowhere {
@@ -39,9 +39,9 @@ pub enum Finding {
     },
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for TopologyFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |bundle: &Option<Bundle>| bundle.map_or(0, |bundle| bundle.links);
+        let count = |bundle: &Option<NvLinkBundle>| bundle.map_or(0, |bundle| bundle.links);
         match self {
             Self::ListedTwice(gpu) => {
                 write!(f, "NVML lists {gpu} more than once; the first is taken")

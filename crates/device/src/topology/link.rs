@@ -89,14 +89,14 @@ impl NvLinkVersion {
 
 /// NVLinks that lead to the same device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Bundle {
+pub struct NvLinkBundle {
     /// How many are active.
     pub links: u32,
     /// The oldest generation among them; `None` if not stated.
     pub version: Option<NvLinkVersion>,
 }
 
-impl Bundle {
+impl NvLinkBundle {
     /// GB/s in one direction. A link of unknown generation counts as the slowest.
     #[must_use]
     pub fn bandwidth(self) -> u32 {
@@ -117,10 +117,10 @@ pub enum NvLink {
     #[default]
     None,
     /// Links from one to the other.
-    Direct(Bundle),
+    Direct(NvLinkBundle),
     /// Through NVSwitch: each GPU can use all of its own links, so the bundle is that of the GPU
     /// with fewer.
-    Switched(Bundle),
+    Switched(NvLinkBundle),
 }
 
 impl NvLink {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn any_nvlink_is_worth_more_than_any_pcie_path() {
-        let slowest = Bundle { links: 1, version: None };
+        let slowest = NvLinkBundle { links: 1, version: None };
         assert!(slowest.bandwidth() > PcieLevel::SameBoard.bandwidth());
     }
 
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn an_absurd_count_does_not_overflow() {
         assert_eq!(
-            Bundle { links: u32::MAX, version: Some(NvLinkVersion::V5) }.bandwidth(),
+            NvLinkBundle { links: u32::MAX, version: Some(NvLinkVersion::V5) }.bandwidth(),
             u32::MAX
         );
     }

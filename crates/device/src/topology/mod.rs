@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 use crate::gpu::NumaNode;
 use crate::names::Uuid;
 
-pub use finding::Finding;
-pub use link::{Bundle, NvLink, NvLinkVersion, Pair, PcieLevel};
-pub use observation::{Links, Observation, ObservedGpu, ObservedLink, Remote};
+pub use finding::TopologyFinding;
+pub use link::{NvLink, NvLinkBundle, NvLinkVersion, Pair, PcieLevel};
+pub use observation::{NodeLinks, ObservedGpu, ObservedLink, Remote, TopologyObservation};
 
 /// One GPU of a [`Topology`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct TopologyGpu {
     /// The GPU.
     pub uuid: Uuid,
     /// NVML's index.
@@ -34,7 +34,7 @@ pub struct Member {
 /// [`Topology::gpus`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Topology {
-    gpus: Vec<Member>,
+    gpus: Vec<TopologyGpu>,
     positions: BTreeMap<Uuid, usize>,
     /// Row by row; symmetric.
     pairs: Vec<Pair>,
@@ -43,7 +43,7 @@ pub struct Topology {
 impl Topology {
     /// The GPUs by NVML index, then UUID.
     #[must_use]
-    pub fn gpus(&self) -> &[Member] {
+    pub fn gpus(&self) -> &[TopologyGpu] {
         &self.gpus
     }
 
@@ -61,7 +61,7 @@ impl Topology {
     }
 
     /// The GPUs in this order, with all links unknown.
-    fn of(gpus: Vec<Member>) -> Self {
+    fn of(gpus: Vec<TopologyGpu>) -> Self {
         let positions =
             gpus.iter().enumerate().map(|(position, gpu)| (gpu.uuid.clone(), position)).collect();
         let pairs = vec![Pair::default(); gpus.len() * gpus.len()];

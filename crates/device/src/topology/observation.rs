@@ -1,16 +1,16 @@
 //! Builds the topology from what was read of each GPU. Both ends of a link are compared; where they
-//! contradict each other the lesser value counts, and the contradiction is a [`Finding`].
+//! contradict each other the lesser value counts, and the contradiction is a [`TopologyFinding`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::finding::Finding;
-use super::{Bundle, Member, NvLink, NvLinkVersion, Pair, PcieLevel, Topology};
+use super::finding::TopologyFinding;
+use super::{NvLink, NvLinkBundle, NvLinkVersion, Pair, PcieLevel, Topology, TopologyGpu};
 use crate::gpu::NumaNode;
 use crate::names::{PciBusId, Uuid};
 
 /// What was read of all GPUs, with gaps where reading failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Observation {
+pub struct TopologyObservation {
     /// The GPUs, in any order.
     pub gpus: Vec<ObservedGpu>,
     /// The nearest common PCIe ancestor of pairs, under either order of the two, or both.
@@ -32,12 +32,13 @@ pub struct ObservedGpu {
     pub links: Option<Vec<ObservedLink>>,
 }
 
-/// What was read of the links alone. The rest of an [`Observation`] comes from the enumeration.
+/// What was read of the links alone. The rest of a [`TopologyObservation`] comes from the
+/// enumeration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Links {
+pub struct NodeLinks {
     /// The NVLinks of each GPU for which they could be read.
     pub nvlinks: BTreeMap<Uuid, Vec<ObservedLink>>,
-    /// As [`Observation::ancestors`].
+    /// As [`TopologyObservation::ancestors`].
     pub ancestors: BTreeMap<(Uuid, Uuid), PcieLevel>,
 }
 
@@ -69,14 +70,14 @@ impl Topology {
     /// An unknown PCIe level is derived from the NUMA nodes; where those are unknown too it stays
     /// [`PcieLevel::Unknown`].
     #[must_use]
-    pub fn observed(observation: Observation) -> (Self, Vec<Finding>) {
-        let Observation { gpus, ancestors } = observation;
+    pub fn observed(observation: TopologyObservation) -> (Self, Vec<TopologyFinding>) {
+        let TopologyObservation { gpus, ancestors } = observation;
         let mut findings = Vec::new();
         let gpus = sorted_once(gpus, &mut findings);
         let positions = positions_by_bus_id(&gpus, &mut findings);
         let views: Vec<View> =
             (0..gpus.len()).map(|at| View::of(at, &gpus, &positions, &mut findings)).collect();
-        let members = gpus.into_iter().map(|g| Member {
+        let members = gpus.into_iter().map(|g| TopologyGpu {
             uuid: g.uuid,
             index: g.index,
             numa_node: g.numa_node,
@@ -102,18 +103,21 @@ impl Topology {
             numa_node: gpu.numa_node,
             links: None,
         });
-        Self::observed(Observation { gpus: gpus.collect(), ancestors: BTreeMap::new() }).0
+        Self::observed(TopologyObservation { gpus: gpus.collect(), ancestors: BTreeMap::new() }).0
     }
 }
 
 /// The GPUs by NVML index, then UUID, each once.
-fn sorted_once(mut gpus: Vec<ObservedGpu>, findings: &mut Vec<Finding>) -> Vec<ObservedGpu> {
+fn sorted_once(
+    mut gpus: Vec<ObservedGpu>,
+    findings: &mut Vec<TopologyFinding>,
+) -> Vec<ObservedGpu> {
     gpus.sort_by(|a, b| (a.index, &a.uuid).cmp(&(b.index, &b.uuid)));
     let mut listed = BTreeSet::new();
     gpus.retain(|gpu| {
         let first = listed.insert(gpu.uuid.clone());
         if !first {
-            findings.push(Finding::ListedTwice(gpu.uuid.clone()));
+            findings.push(TopologyFinding::ListedTwice(gpu.uuid.clone()));
         }
         first
     });
@@ -123,7 +127,7 @@ fn sorted_once(mut gpus: Vec<ObservedGpu>, findings: &mut Vec<Finding>) -> Vec<O
 /// Which GPU has which PCI bus id. One that two GPUs report leads to neither.
 fn positions_by_bus_id(
     gpus: &[ObservedGpu],
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<TopologyFinding>,
 ) -> BTreeMap<PciBusId, usize> {
     let mut reported = BTreeMap::<PciBusId, Vec<usize>>::new();
     for (at, gpu) in gpus.iter().enumerate() {
@@ -136,7 +140,7 @@ fn positions_by_bus_id(
         if let [only] = by[..] {
             positions.insert(bus_id, only);
         } else {
-            findings.push(Finding::SharedBusId(bus_id));
+            findings.push(TopologyFinding::SharedBusId(bus_id));
         }
     }
     positions
@@ -147,8 +151,8 @@ fn positions_by_bus_id(
 struct View {
     /// False if they could not be read.
     known: bool,
-    direct: BTreeMap<usize, Bundle>,
-    switched: Option<Bundle>,
+    direct: BTreeMap<usize, NvLinkBundle>,
+    switched: Option<NvLinkBundle>,
 }
 
 impl View {
@@ -156,7 +160,7 @@ impl View {
         at: usize,
         gpus: &[ObservedGpu],
         positions: &BTreeMap<PciBusId, usize>,
-        findings: &mut Vec<Finding>,
+        findings: &mut Vec<TopologyFinding>,
     ) -> Self {
         let mut view = Self { known: gpus[at].links.is_some(), ..Self::default() };
         let mut nowhere = 0;
@@ -175,34 +179,42 @@ impl View {
             }
         }
         if nowhere > 0 {
-            findings.push(Finding::LinksToNowhere { gpu: gpus[at].uuid.clone(), links: nowhere });
+            findings.push(TopologyFinding::LinksToNowhere {
+                gpu: gpus[at].uuid.clone(),
+                links: nowhere,
+            });
         }
         view
     }
 }
 
 /// A bundle with one link more.
-fn with(bundle: Option<Bundle>, link: &ObservedLink) -> Bundle {
-    let Some(bundle) = bundle else { return Bundle { links: 1, version: link.version } };
-    Bundle { links: bundle.links.saturating_add(1), version: bundle.version.min(link.version) }
+fn with(bundle: Option<NvLinkBundle>, link: &ObservedLink) -> NvLinkBundle {
+    let Some(bundle) = bundle else { return NvLinkBundle { links: 1, version: link.version } };
+    NvLinkBundle {
+        links: bundle.links.saturating_add(1),
+        version: bundle.version.min(link.version),
+    }
 }
 
 /// The PCIe level of a pair: the farther of what was read for both orders of the two.
 fn pcie(
-    a: &Member,
-    b: &Member,
+    a: &TopologyGpu,
+    b: &TopologyGpu,
     ancestors: &BTreeMap<(Uuid, Uuid), PcieLevel>,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<TopologyFinding>,
 ) -> PcieLevel {
-    let level = |x: &Member, y: &Member| {
+    let level = |x: &TopologyGpu, y: &TopologyGpu| {
         let level = ancestors.get(&(x.uuid.clone(), y.uuid.clone())).copied();
         level.filter(|level| *level != PcieLevel::Unknown)
     };
     match (level(a, b), level(b, a)) {
         (Some(one), Some(other)) => {
             if one != other {
-                findings
-                    .push(Finding::ContradictingAncestor { a: a.uuid.clone(), b: b.uuid.clone() });
+                findings.push(TopologyFinding::ContradictingAncestor {
+                    a: a.uuid.clone(),
+                    b: b.uuid.clone(),
+                });
             }
             one.min(other)
         }
@@ -220,7 +232,7 @@ fn nvlink(
     topology: &Topology,
     views: &[View],
     (a, b): (usize, usize),
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<TopologyFinding>,
 ) -> NvLink {
     let seen = |by: usize, from: usize| views[by].direct.get(&from).copied();
     let (seen_by_a, seen_by_b) = match (views[a].known, views[b].known) {
@@ -230,9 +242,14 @@ fn nvlink(
     };
     if seen_by_a != seen_by_b {
         let uuid = |at: usize| topology.gpus[at].uuid.clone();
-        findings.push(Finding::AsymmetricLinks { a: uuid(a), b: uuid(b), seen_by_a, seen_by_b });
+        findings.push(TopologyFinding::AsymmetricLinks {
+            a: uuid(a),
+            b: uuid(b),
+            seen_by_a,
+            seen_by_b,
+        });
     }
-    let both = |one: Option<Bundle>, other: Option<Bundle>| Some(one?.least(other?));
+    let both = |one: Option<NvLinkBundle>, other: Option<NvLinkBundle>| Some(one?.least(other?));
     let direct = both(seen_by_a, seen_by_b).map_or(NvLink::None, NvLink::Direct);
     let switched =
         both(views[a].switched, views[b].switched).map_or(NvLink::None, NvLink::Switched);

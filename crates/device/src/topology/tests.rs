@@ -22,8 +22,8 @@ fn gpu(at: usize, numa: i64, remotes: &[Remote]) -> ObservedGpu {
     }
 }
 
-fn observed(gpus: Vec<ObservedGpu>) -> (Topology, Vec<Finding>) {
-    Topology::observed(Observation { gpus, ancestors: BTreeMap::new() })
+fn observed(gpus: Vec<ObservedGpu>) -> (Topology, Vec<TopologyFinding>) {
+    Topology::observed(TopologyObservation { gpus, ancestors: BTreeMap::new() })
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn asymmetric_links_count_at_their_least_and_are_reported() {
     let to = |at| Remote::Gpu(bus(at));
     let (topology, findings) = observed(vec![gpu(0, 0, &[to(1), to(1)]), gpu(1, 0, &[to(0)])]);
     assert_eq!(topology.pair(1, 0).bandwidth(), 25);
-    assert!(matches!(&findings[..], [Finding::AsymmetricLinks { .. }]), "{findings:?}");
+    assert!(matches!(&findings[..], [TopologyFinding::AsymmetricLinks { .. }]), "{findings:?}");
 }
 
 #[test]
@@ -77,10 +77,13 @@ fn contradictory_ancestors_count_at_the_farther_and_are_reported() {
         (key(2, 0), PcieLevel::SameBoard),
         (key(0, 2), PcieLevel::Unknown),
     ]);
-    let (topology, findings) = Topology::observed(Observation { gpus, ancestors });
+    let (topology, findings) = Topology::observed(TopologyObservation { gpus, ancestors });
     assert_eq!(topology.pair(0, 1).pcie, PcieLevel::HostBridge);
     assert_eq!(topology.pair(0, 2).pcie, PcieLevel::SameBoard);
-    assert!(matches!(&findings[..], [Finding::ContradictingAncestor { .. }]), "{findings:?}");
+    assert!(
+        matches!(&findings[..], [TopologyFinding::ContradictingAncestor { .. }]),
+        "{findings:?}"
+    );
 }
 
 #[test]
@@ -92,9 +95,9 @@ fn contradictory_data_is_reported_and_left_out() {
     assert_eq!(topology.gpus().len(), 2);
     let uuid = |at: usize| topology.gpus()[at].uuid.clone();
     let expected = [
-        Finding::ListedTwice(uuid(1)),
-        Finding::SharedBusId(bus(0)),
-        Finding::LinksToNowhere { gpu: uuid(0), links: 3 },
+        TopologyFinding::ListedTwice(uuid(1)),
+        TopologyFinding::SharedBusId(bus(0)),
+        TopologyFinding::LinksToNowhere { gpu: uuid(0), links: 3 },
     ];
     assert_eq!(findings, expected);
 }

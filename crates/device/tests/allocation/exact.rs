@@ -1,6 +1,6 @@
 //! The search against the oracle, on thousands of random machines.
 
-use device::allocation::Policies;
+use device::allocation::AllocationPolicy;
 use device::topology::{NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
 use proptest::prelude::*;
 
@@ -72,8 +72,8 @@ proptest! {
         let must: Vec<usize> = free.iter().copied().filter(|gpu| (must & few) >> gpu & 1 == 1).collect();
         let size = (must.len() + extra).min(free.len());
         prop_assume!(size > 0);
-        let catalogue = machines::catalogue(&topology, Policies::default());
-        let mut answer = ask(&catalogue, &free, &must, size);
+        let index = machines::index(&topology, AllocationPolicy::default());
+        let mut answer = ask(&index, &free, &must, size);
         prop_assert_eq!(&answer[..must.len()], &must[..]);
         answer.sort_unstable();
         let mut oracle = Oracle::new(&topology);

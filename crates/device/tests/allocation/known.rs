@@ -1,14 +1,14 @@
 //! What real machines are expected to choose, and why.
 
-use device::allocation::{Policies, WholeGpuPolicy};
+use device::allocation::{AllocationPolicy, WholeGpuPolicy};
 use device::topology::{NvLinkVersion, PcieLevel, Remote};
 
-use crate::machines::{self, BandwidthMatrix};
+use crate::machines::{self, Machine};
 use crate::oracle::Oracle;
 
 /// Asks a machine under the default policy.
-fn choose(machine: BandwidthMatrix, free: &[usize], size: usize) -> Vec<usize> {
-    crate::ask(&machines::catalogue(&machine.topology, Policies::default()), free, &[], size)
+fn choose(machine: Machine, free: &[usize], size: usize) -> Vec<usize> {
+    crate::ask(&machines::index(&machine.topology, AllocationPolicy::default()), free, &[], size)
 }
 
 const ALL: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
@@ -38,11 +38,11 @@ fn dgx1_takes_single_gpus_from_the_island_that_is_broken_already() {
 
 #[test]
 fn dgx1_completes_what_must_be_included() {
-    let catalogue = machines::catalogue(&machines::dgx1_v100().topology, Policies::default());
+    let index = machines::index(&machines::dgx1_v100().topology, AllocationPolicy::default());
     // 3 and 4 both have two links to 0, but 4 is on the other CPU's island.
-    assert_eq!(crate::ask(&catalogue, &ALL, &[0], 2), [0, 3]);
+    assert_eq!(crate::ask(&index, &ALL, &[0], 2), [0, 3]);
     // 1 and 6 are not linked. 2 and 5 are linked with both: 5 by two links each, 2 by two and one.
-    assert_eq!(crate::ask(&catalogue, &ALL, &[1, 6], 3), [1, 6, 5]);
+    assert_eq!(crate::ask(&index, &ALL, &[1, 6], 3), [1, 6, 5]);
 }
 
 #[test]
@@ -122,14 +122,14 @@ fn an_island_of_eight_is_kept_for_a_job_of_eight() {
     let all: Vec<usize> = (0..12).collect();
     // With either island broken, five pairs and two fours can still be made; an eight only with the
     // first one whole.
-    assert_eq!(choose(BandwidthMatrix { name: "eight and four", topology }, &all, 1), [8]);
+    assert_eq!(choose(Machine { name: "eight and four", topology }, &all, 1), [8]);
 }
 
 #[test]
 fn the_other_policies_see_less() {
     let ask = |whole, free: &[usize]| {
-        let policies = Policies { whole, ..Policies::default() };
-        crate::ask(&machines::catalogue(&machines::dgx1_v100().topology, policies), free, &[], 2)
+        let policies = AllocationPolicy { whole, ..AllocationPolicy::default() };
+        crate::ask(&machines::index(&machines::dgx1_v100().topology, policies), free, &[], 2)
     };
     // 0-4 has two links across the CPUs, 4-5 has one on one CPU.
     assert_eq!(ask(WholeGpuPolicy::Optimal, &[0, 4, 5]), [0, 4]);
@@ -145,12 +145,12 @@ fn the_other_policies_see_less() {
 fn every_machine_gives_what_the_oracle_gives_whatever_is_free() {
     for machine in machines::all().into_iter().filter(|machine| machine.topology.gpus().len() <= 8)
     {
-        let catalogue = machines::catalogue(&machine.topology, Policies::default());
+        let index = machines::index(&machine.topology, AllocationPolicy::default());
         let mut oracle = Oracle::new(&machine.topology);
         for bits in 1_usize..1 << machine.topology.gpus().len() {
             let free: Vec<usize> = ALL.into_iter().filter(|gpu| bits >> gpu & 1 == 1).collect();
             for size in 1..=free.len() {
-                let answer = crate::ask(&catalogue, &free, &[], size);
+                let answer = crate::ask(&index, &free, &[], size);
                 assert_eq!(
                     answer,
                     oracle.best(&free, &[], size),

@@ -13,7 +13,7 @@ mod oracle;
 mod requests;
 mod shared;
 
-use device::allocation::{AllocationIndex, Preferred, Request, preferred};
+use device::allocation::{AllocationIndex, PreferredAllocation, Request, preferred};
 
 /// The ids of GPUs by index.
 fn ids(gpus: &[usize]) -> Vec<String> {
@@ -21,17 +21,17 @@ fn ids(gpus: &[usize]) -> Vec<String> {
 }
 
 /// The indices of the GPUs in an answer.
-fn indices(answer: &Preferred<'_>) -> Vec<usize> {
+fn indices(answer: &PreferredAllocation<'_>) -> Vec<usize> {
     let index = |id: &&str| (0..64).find(|index| machines::uuid(*index).as_str() == *id).unwrap();
     answer.ids.iter().map(index).collect()
 }
 
 /// Asks for whole GPUs by index.
-fn ask(catalogue: &AllocationIndex, free: &[usize], must: &[usize], size: usize) -> Vec<usize> {
+fn ask(index: &AllocationIndex, free: &[usize], must: &[usize], size: usize) -> Vec<usize> {
     let (available, must_include) = (ids(free), ids(must));
     let size = i32::try_from(size).unwrap();
     let answer =
-        preferred(catalogue, &Request { available: &available, must_include: &must_include, size });
+        preferred(index, &Request { available: &available, must_include: &must_include, size });
     assert_eq!(answer.notes, []);
     indices(&answer)
 }

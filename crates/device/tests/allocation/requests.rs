@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use device::allocation::{
-    AllocationIndex, Entry, Note, Policies, Request, SharedPolicy, WholeGpuPolicy, preferred,
+    AllocationIndex, AllocationPolicy, IndexEntry, Note, Request, SharedPolicy, WholeGpuPolicy,
+    preferred,
 };
 use device::names::{DeviceId, Uuid};
 use device::topology::{NvLinkVersion, PcieLevel, Remote, Topology};
@@ -13,11 +14,11 @@ use crate::machines::{self, bus, links, uuid};
 
 /// What a resource may consist of: whole GPUs, replicas, MIG devices, their replicas, and whole
 /// GPUs beside replicas.
-fn entries(kind: usize, gpus: usize) -> Vec<Entry> {
+fn entries(kind: usize, gpus: usize) -> Vec<IndexEntry> {
     let mig = |gpu: usize, slice: usize| -> Uuid { format!("MIG-{gpu}-{slice}").parse().unwrap() };
     let entry =
-        |gpu: usize, id| Entry { id, gpu: uuid(gpu), gpu_index: u32::try_from(gpu).unwrap() };
-    let of = |gpu: usize| -> Vec<Entry> {
+        |gpu: usize, id| IndexEntry { id, gpu: uuid(gpu), gpu_index: u32::try_from(gpu).unwrap() };
+    let of = |gpu: usize| -> Vec<IndexEntry> {
         let ids: Vec<DeviceId> = match kind {
             0 => vec![DeviceId::whole(uuid(gpu))],
             1 => (0..3).map(|n| DeviceId::replica(uuid(gpu), n)).collect(),
@@ -32,7 +33,7 @@ fn entries(kind: usize, gpus: usize) -> Vec<Entry> {
 }
 
 /// An id by number: one of the resource, or else a stranger.
-fn id(entries: &[Entry], number: usize) -> String {
+fn id(entries: &[IndexEntry], number: usize) -> String {
     match (entries.get(number % 40), number % 4) {
         (Some(entry), _) => entry.id.to_string(),
         (None, 0) => String::new(),
@@ -57,13 +58,13 @@ proptest! {
         turn in any::<prop::sample::Index>(),
     ) {
         let entries = entries(kind, gpus);
-        let policies = Policies { whole: WholeGpuPolicy::ALL[whole], shared: SharedPolicy::ALL[shared] };
+        let policies = AllocationPolicy { whole: WholeGpuPolicy::ALL[whole], shared: SharedPolicy::ALL[shared] };
         let topology = &machines::all()[machine].topology;
-        let catalogue = AllocationIndex::new(entries.clone(), topology, policies);
+        let index = AllocationIndex::new(entries.clone(), topology, policies);
         let mut available: Vec<String> = available.into_iter().map(|number| id(&entries, number)).collect();
         let must: Vec<String> = must.into_iter().map(|number| id(&entries, number)).collect();
         let before = available.clone();
-        let answer = preferred(&catalogue, &Request { available: &before, must_include: &must, size });
+        let answer = preferred(&index, &Request { available: &before, must_include: &must, size });
 
         let wanted = usize::try_from(size).unwrap_or(0);
         let named = distinct(available.iter().chain(&must));
@@ -94,11 +95,11 @@ proptest! {
         kind in 1_usize..4, gpus in 1_usize..9, free in proptest::collection::vec(any::<bool>(), 40), size in 1_i32..9,
     ) {
         let entries = entries(kind, gpus);
-        let policies = Policies { shared: SharedPolicy::Spread, ..Policies::default() };
-        let catalogue = AllocationIndex::new(entries.clone(), &Topology::default(), policies);
-        let available: Vec<&Entry> = entries.iter().zip(free).filter(|(_, free)| *free).map(|(entry, _)| entry).collect();
+        let policies = AllocationPolicy { shared: SharedPolicy::Spread, ..AllocationPolicy::default() };
+        let index = AllocationIndex::new(entries.clone(), &Topology::default(), policies);
+        let available: Vec<&IndexEntry> = entries.iter().zip(free).filter(|(_, free)| *free).map(|(entry, _)| entry).collect();
         let ids: Vec<String> = available.iter().map(|entry| entry.id.to_string()).collect();
-        let answer = preferred(&catalogue, &Request { available: &ids, must_include: &[], size });
+        let answer = preferred(&index, &Request { available: &ids, must_include: &[], size });
         let gpus: BTreeSet<&Uuid> = available.iter().map(|entry| &entry.gpu).collect();
         let mine = answer.ids.iter().map(|id| &available.iter().find(|e| e.id.to_string() == *id).unwrap().gpu);
         let used: BTreeSet<&Uuid> = mine.collect();
@@ -127,12 +128,11 @@ fn irregular(gpus: usize) -> Topology {
 fn beyond_sixteen_gpus_the_search_ends_at_its_bound_with_a_good_answer() {
     for gpus in [17, 24, 64] {
         let topology = irregular(gpus);
-        let catalogue = machines::catalogue(&topology, Policies::default());
+        let index = machines::index(&topology, AllocationPolicy::default());
         let ids: Vec<String> = topology.gpus().iter().map(|gpu| gpu.uuid.to_string()).collect();
         for size in [1, 2, 8, gpus / 2, gpus - 1, gpus] {
             let size = i32::try_from(size).unwrap();
-            let answer =
-                preferred(&catalogue, &Request { available: &ids, must_include: &[], size });
+            let answer = preferred(&index, &Request { available: &ids, must_include: &[], size });
             assert_eq!(answer.ids.len(), usize::try_from(size).unwrap());
             assert!(answer.notes.iter().all(|note| *note == Note::SearchCut), "{:?}", answer.notes);
         }
@@ -142,10 +142,10 @@ fn beyond_sixteen_gpus_the_search_ends_at_its_bound_with_a_good_answer() {
 #[test]
 fn more_gpus_than_the_search_can_hold_are_given_by_index() {
     let entries = entries(0, 65);
-    let catalogue =
-        AllocationIndex::new(entries.clone(), &Topology::default(), Policies::default());
+    let index =
+        AllocationIndex::new(entries.clone(), &Topology::default(), AllocationPolicy::default());
     let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
-    let answer = preferred(&catalogue, &Request { available: &ids, must_include: &[], size: 2 });
+    let answer = preferred(&index, &Request { available: &ids, must_include: &[], size: 2 });
     assert_eq!(answer.ids, [&ids[0], &ids[1]]);
     assert_eq!(answer.notes, [Note::TooManyGpus]);
 }
@@ -153,15 +153,13 @@ fn more_gpus_than_the_search_can_hold_are_given_by_index() {
 #[test]
 fn what_is_odd_is_said() {
     let entries = entries(0, 2);
-    let catalogue =
-        AllocationIndex::new(entries.clone(), &Topology::default(), Policies::default());
+    let index =
+        AllocationIndex::new(entries.clone(), &Topology::default(), AllocationPolicy::default());
     let [a, b] = [&entries[0], &entries[1]].map(|entry| entry.id.to_string());
     let available = [a.clone(), a.clone(), "x".into(), "w".into()];
     let must_include = [b.clone()];
-    let answer = preferred(
-        &catalogue,
-        &Request { available: &available, must_include: &must_include, size: 5 },
-    );
+    let answer =
+        preferred(&index, &Request { available: &available, must_include: &must_include, size: 5 });
     assert_eq!(answer.ids, [&*b, &*a, "w", "x"]);
     let expected = [
         Note::RepeatedIds { count: 1 },
@@ -175,11 +173,10 @@ fn what_is_odd_is_said() {
 #[test]
 fn more_that_must_be_included_than_the_size_allows_is_cut() {
     let entries = entries(0, 3);
-    let catalogue =
-        AllocationIndex::new(entries.clone(), &Topology::default(), Policies::default());
+    let index =
+        AllocationIndex::new(entries.clone(), &Topology::default(), AllocationPolicy::default());
     let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
-    let answer =
-        preferred(&catalogue, &Request { available: &ids, must_include: &ids[1..], size: 1 });
+    let answer = preferred(&index, &Request { available: &ids, must_include: &ids[1..], size: 1 });
     assert_eq!(answer.ids, [&ids[1]]);
     assert_eq!(answer.notes, [Note::MustIncludeTooMany { count: 2, size: 1 }]);
 }

@@ -1,35 +1,43 @@
 //! Replicas and MIG devices: what each policy gives, counted by physical GPU.
 
 use device::allocation::{
-    AllocationIndex, Entry, Note, Policies, Request, SharedPolicy, preferred,
+    AllocationIndex, AllocationPolicy, IndexEntry, Note, Request, SharedPolicy, preferred,
 };
 use device::names::DeviceId;
 use device::topology::Topology;
 
 use crate::machines;
 
-/// A catalogue of replicas: so many of each GPU.
+/// A index of replicas: so many of each GPU.
 fn replicas(counts: &[u32], shared: SharedPolicy) -> AllocationIndex {
     let entries = counts.iter().enumerate().flat_map(|(gpu, count)| {
-        (0..*count).map(move |replica| Entry {
+        (0..*count).map(move |replica| IndexEntry {
             id: DeviceId::replica(machines::uuid(gpu), replica),
             gpu: machines::uuid(gpu),
             gpu_index: u32::try_from(gpu).unwrap(),
         })
     });
-    AllocationIndex::new(entries, &Topology::default(), Policies { shared, ..Policies::default() })
+    AllocationIndex::new(
+        entries,
+        &Topology::default(),
+        AllocationPolicy { shared, ..AllocationPolicy::default() },
+    )
 }
 
-/// A catalogue of MIG devices: seven of each of so many GPUs.
+/// A index of MIG devices: seven of each of so many GPUs.
 fn slices(gpus: usize, shared: SharedPolicy) -> AllocationIndex {
     let entries = (0..gpus).flat_map(|gpu| {
-        (0..7).map(move |slice| Entry {
+        (0..7).map(move |slice| IndexEntry {
             id: DeviceId::whole(format!("MIG-{gpu}-{slice}").parse().unwrap()),
             gpu: machines::uuid(gpu),
             gpu_index: u32::try_from(gpu).unwrap(),
         })
     });
-    AllocationIndex::new(entries, &Topology::default(), Policies { shared, ..Policies::default() })
+    AllocationIndex::new(
+        entries,
+        &Topology::default(),
+        AllocationPolicy { shared, ..AllocationPolicy::default() },
+    )
 }
 
 /// Replica `n` of a GPU.
@@ -39,7 +47,7 @@ fn replica(gpu: usize, n: u32) -> String {
 
 /// The GPUs of an answer in replicas, and its notes.
 fn ask(
-    catalogue: &AllocationIndex,
+    index: &AllocationIndex,
     free: &[(usize, u32)],
     must: &[(usize, u32)],
     size: i32,
@@ -49,7 +57,7 @@ fn ask(
     };
     let (available, must_include) = (text(&[free, must].concat()), text(must));
     let answer =
-        preferred(catalogue, &Request { available: &available, must_include: &must_include, size });
+        preferred(index, &Request { available: &available, must_include: &must_include, size });
     let gpu = |id: &&str| (0..9).find(|gpu| id.starts_with(machines::uuid(*gpu).as_str())).unwrap();
     (answer.ids.iter().map(gpu).collect(), answer.notes)
 }
@@ -61,80 +69,79 @@ fn free(from: &[u32], count: u32) -> Vec<(usize, u32)> {
 
 #[test]
 fn distributed_takes_from_where_the_fewest_are_in_use() {
-    let catalogue = replicas(&[4, 4, 4], SharedPolicy::Distributed);
+    let index = replicas(&[4, 4, 4], SharedPolicy::Distributed);
     // In use: two, none, one. The second gets two before the third gets one of its own.
-    let (gpus, notes) = ask(&catalogue, &free(&[2, 0, 1], 4), &[], 3);
+    let (gpus, notes) = ask(&index, &free(&[2, 0, 1], 4), &[], 3);
     assert_eq!((gpus, notes), (vec![1, 1, 2], vec![]));
 }
 
 #[test]
 fn distributed_counts_what_must_be_included_as_in_use() {
-    let catalogue = replicas(&[4, 4], SharedPolicy::Distributed);
-    let (gpus, _) = ask(&catalogue, &free(&[1, 0], 4), &[(0, 0)], 2);
+    let index = replicas(&[4, 4], SharedPolicy::Distributed);
+    let (gpus, _) = ask(&index, &free(&[1, 0], 4), &[(0, 0)], 2);
     assert_eq!(gpus, [0, 1]);
 }
 
 #[test]
 fn distributed_breaks_a_tie_by_what_the_request_has_already() {
-    let catalogue = replicas(&[4, 4], SharedPolicy::Distributed);
+    let index = replicas(&[4, 4], SharedPolicy::Distributed);
     // One is in use on each: on the first by this request, on the second by another.
-    assert_eq!(ask(&catalogue, &free(&[1, 1], 4), &[(0, 0)], 2).0, [0, 1]);
+    assert_eq!(ask(&index, &free(&[1, 1], 4), &[(0, 0)], 2).0, [0, 1]);
 }
 
 #[test]
 fn packed_breaks_a_tie_by_the_room_that_stays() {
-    let catalogue = replicas(&[5, 4], SharedPolicy::Packed);
+    let index = replicas(&[5, 4], SharedPolicy::Packed);
     let available = [&free(&[2], 5)[..], &[(1, 2), (1, 3)]].concat();
-    assert_eq!(ask(&catalogue, &available, &[], 2).0, [1, 1]);
+    assert_eq!(ask(&index, &available, &[], 2).0, [1, 1]);
 }
 
 #[test]
 fn packed_takes_the_fullest_gpu_on_which_the_request_fits() {
-    let catalogue = replicas(&[4, 4, 4], SharedPolicy::Packed);
+    let index = replicas(&[4, 4, 4], SharedPolicy::Packed);
     // In use: three, two, none. Two do not fit on the first, and half of the request there would
     // break the third.
-    assert_eq!(ask(&catalogue, &free(&[3, 2, 0], 4), &[], 2).0, [1, 1]);
-    assert_eq!(ask(&catalogue, &free(&[3, 2, 0], 4), &[], 1).0, [0]);
+    assert_eq!(ask(&index, &free(&[3, 2, 0], 4), &[], 2).0, [1, 1]);
+    assert_eq!(ask(&index, &free(&[3, 2, 0], 4), &[], 1).0, [0]);
     // Five fit nowhere: the whole third, and the rest where it fits best.
-    assert_eq!(ask(&catalogue, &free(&[3, 2, 0], 4), &[], 5).0, [0, 2, 2, 2, 2]);
+    assert_eq!(ask(&index, &free(&[3, 2, 0], 4), &[], 5).0, [0, 2, 2, 2, 2]);
 }
 
 #[test]
 fn packed_stays_where_the_request_is_already() {
-    let catalogue = replicas(&[4, 4], SharedPolicy::Packed);
-    assert_eq!(ask(&catalogue, &free(&[2, 1], 4), &[(1, 0)], 2).0, [1, 1]);
+    let index = replicas(&[4, 4], SharedPolicy::Packed);
+    assert_eq!(ask(&index, &free(&[2, 1], 4), &[(1, 0)], 2).0, [1, 1]);
 }
 
 #[test]
 fn packed_packs_mig_devices_by_physical_gpu() {
-    let catalogue = slices(2, SharedPolicy::Packed);
+    let index = slices(2, SharedPolicy::Packed);
     // One of the second GPU is in use, so the second is the fuller one.
     let available: Vec<String> =
         (0..7).map(|n| format!("MIG-0-{n}")).chain((1..7).map(|n| format!("MIG-1-{n}"))).collect();
-    let answer =
-        preferred(&catalogue, &Request { available: &available, must_include: &[], size: 3 });
+    let answer = preferred(&index, &Request { available: &available, must_include: &[], size: 3 });
     assert_eq!(answer.ids, ["MIG-1-1", "MIG-1-2", "MIG-1-3"]);
 }
 
 #[test]
 fn distributed_and_spread_take_mig_devices_from_different_physical_gpus() {
     for policy in [SharedPolicy::Distributed, SharedPolicy::Spread] {
-        let catalogue = slices(2, policy);
+        let index = slices(2, policy);
         let available: Vec<String> =
             (0..2).flat_map(|gpu| (0..7).map(move |n| format!("MIG-{gpu}-{n}"))).collect();
         let answer =
-            preferred(&catalogue, &Request { available: &available, must_include: &[], size: 2 });
+            preferred(&index, &Request { available: &available, must_include: &[], size: 2 });
         assert_eq!(answer.ids, ["MIG-0-0", "MIG-1-0"]);
     }
 }
 
 #[test]
 fn spread_doubles_only_where_no_other_gpu_can_serve_and_says_so() {
-    let catalogue = replicas(&[4, 4, 4], SharedPolicy::Spread);
+    let index = replicas(&[4, 4, 4], SharedPolicy::Spread);
     // In use: three, none, none. Distributed would take both from the empty ones too, but also a
     // third.
-    assert_eq!(ask(&catalogue, &free(&[3, 0, 0], 4), &[], 3), (vec![0, 1, 2], vec![]));
-    let (gpus, notes) = ask(&catalogue, &free(&[3, 0, 4], 4), &[], 3);
+    assert_eq!(ask(&index, &free(&[3, 0, 0], 4), &[], 3), (vec![0, 1, 2], vec![]));
+    let (gpus, notes) = ask(&index, &free(&[3, 0, 4], 4), &[], 3);
     assert_eq!((gpus, notes), (vec![0, 1, 1], vec![Note::SpreadDoubled { gpus: 1 }]));
 }
 
@@ -142,7 +149,7 @@ fn spread_doubles_only_where_no_other_gpu_can_serve_and_says_so() {
 fn replicas_of_mig_devices_spread_over_gpus_and_then_over_mig_devices() {
     let entries = (0..2).flat_map(|gpu| {
         (0..2).flat_map(move |slice| {
-            (0..2).map(move |n| Entry {
+            (0..2).map(move |n| IndexEntry {
                 id: DeviceId::replica(format!("MIG-{gpu}-{slice}").parse().unwrap(), n),
                 gpu: machines::uuid(gpu),
                 gpu_index: u32::try_from(gpu).unwrap(),
@@ -150,8 +157,9 @@ fn replicas_of_mig_devices_spread_over_gpus_and_then_over_mig_devices() {
         })
     });
     let ids: Vec<String> = entries.clone().map(|entry| entry.id.to_string()).collect();
-    let policies = Policies { shared: SharedPolicy::Distributed, ..Policies::default() };
-    let catalogue = AllocationIndex::new(entries, &Topology::default(), policies);
-    let answer = preferred(&catalogue, &Request { available: &ids, must_include: &[], size: 4 });
+    let policies =
+        AllocationPolicy { shared: SharedPolicy::Distributed, ..AllocationPolicy::default() };
+    let index = AllocationIndex::new(entries, &Topology::default(), policies);
+    let answer = preferred(&index, &Request { available: &ids, must_include: &[], size: 4 });
     assert_eq!(answer.ids, ["MIG-0-0::0", "MIG-0-1::0", "MIG-1-0::0", "MIG-1-1::0"]);
 }

@@ -1,16 +1,20 @@
 //! Tests of the lookup by id.
 
-use crate::allocation::Policies;
-use crate::allocation::index::{AllocationIndex, Entry};
+use crate::allocation::AllocationPolicy;
+use crate::allocation::index::{AllocationIndex, IndexEntry};
 use crate::names::DeviceId;
 use crate::topology::Topology;
 
 fn index(ids: &[&str]) -> AllocationIndex {
     let entries = ids.iter().map(|id| {
         let id: DeviceId = id.parse().unwrap();
-        Entry { gpu: id.uuid().clone(), gpu_index: u32::from(id.uuid().as_str().as_bytes()[4]), id }
+        IndexEntry {
+            gpu: id.uuid().clone(),
+            gpu_index: u32::from(id.uuid().as_str().as_bytes()[4]),
+            id,
+        }
     });
-    AllocationIndex::new(entries, &Topology::default(), Policies::default())
+    AllocationIndex::new(entries, &Topology::default(), AllocationPolicy::default())
 }
 
 #[test]

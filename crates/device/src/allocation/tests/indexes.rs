@@ -1,9 +1,9 @@
 //! Tests of when indexes are rebuilt, and of what they answer.
 
 use crate::allocation::indexes::{AllocationIndexes, GpuLocation};
-use crate::allocation::{Entry, Policies, Request, preferred};
+use crate::allocation::{AllocationPolicy, IndexEntry, Request, preferred};
 use crate::names::{DeviceId, PciBusId, ResourceName};
-use crate::topology::{Finding, Links, PcieLevel};
+use crate::topology::{NodeLinks, PcieLevel, TopologyFinding};
 
 fn locations(gpus: u32) -> Vec<GpuLocation> {
     let location = |index| GpuLocation {
@@ -15,8 +15,8 @@ fn locations(gpus: u32) -> Vec<GpuLocation> {
     (0..gpus).map(location).collect()
 }
 
-fn entries(locations: &[GpuLocation]) -> Vec<Entry> {
-    let entry = |location: &GpuLocation| Entry {
+fn entries(locations: &[GpuLocation]) -> Vec<IndexEntry> {
+    let entry = |location: &GpuLocation| IndexEntry {
         id: DeviceId::whole(location.uuid.clone()),
         gpu: location.uuid.clone(),
         gpu_index: location.index,
@@ -25,11 +25,11 @@ fn entries(locations: &[GpuLocation]) -> Vec<Entry> {
 }
 
 /// Links by which no two GPUs are interchangeable, and neighbours are best together.
-fn chain(locations: &[GpuLocation]) -> Links {
+fn chain(locations: &[GpuLocation]) -> NodeLinks {
     let pair = |at: usize| (locations[at].uuid.clone(), locations[at + 1].uuid.clone());
     let ancestors =
         (0..locations.len() - 1).map(|at| (pair(at), PcieLevel::SingleSwitch)).collect();
-    Links { ancestors, ..Links::default() }
+    NodeLinks { ancestors, ..NodeLinks::default() }
 }
 
 fn answer(indexes: &AllocationIndexes, gpus: u32, size: i32) -> Vec<String> {
@@ -42,7 +42,8 @@ fn answer(indexes: &AllocationIndexes, gpus: u32, size: i32) -> Vec<String> {
 
 #[test]
 fn an_index_is_rebuilt_only_when_its_inputs_change() {
-    let (mut indexes, gpu) = (AllocationIndexes::new(Policies::default()), ResourceName::gpu());
+    let (mut indexes, gpu) =
+        (AllocationIndexes::new(AllocationPolicy::default()), ResourceName::gpu());
     let built = |indexes: &AllocationIndexes| {
         std::ptr::from_ref(indexes.get(&ResourceName::gpu()).unwrap())
     };
@@ -69,7 +70,8 @@ fn an_index_is_rebuilt_only_when_its_inputs_change() {
 
 #[test]
 fn a_large_irregular_node_keeps_its_neighbours_together() {
-    let (mut indexes, gpu) = (AllocationIndexes::new(Policies::default()), ResourceName::gpu());
+    let (mut indexes, gpu) =
+        (AllocationIndexes::new(AllocationPolicy::default()), ResourceName::gpu());
     // No two of the twelve are interchangeable: 4,096 free sets.
     indexes.set_links(chain(&locations(12)));
     indexes.set_locations(locations(12));
@@ -83,11 +85,11 @@ fn a_large_irregular_node_keeps_its_neighbours_together() {
 
 #[test]
 fn a_finding_is_returned_once() {
-    let mut indexes = AllocationIndexes::new(Policies::default());
+    let mut indexes = AllocationIndexes::new(AllocationPolicy::default());
     let mut twins = locations(2);
     let bus: PciBusId = "0000:01:00.0".parse().unwrap();
     twins.iter_mut().for_each(|location| location.pci_bus_id = Some(bus));
-    assert_eq!(indexes.set_locations(twins.clone()), [Finding::SharedBusId(bus)]);
+    assert_eq!(indexes.set_locations(twins.clone()), [TopologyFinding::SharedBusId(bus)]);
     indexes.set_links(chain(&twins));
     assert_eq!(indexes.set_locations(twins), []);
 }
