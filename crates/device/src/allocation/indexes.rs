@@ -15,15 +15,15 @@ use crate::topology::{NodeLinks, ObservedGpu, Topology, TopologyFinding, Topolog
 
 /// Where a GPU is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GpuLocation {
+pub(crate) struct GpuLocation {
     /// The GPU.
-    pub uuid: Uuid,
+    pub(crate) uuid: Uuid,
     /// NVML's index.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Its PCI bus id, by which the NVLinks of other GPUs name it.
-    pub pci_bus_id: Option<PciBusId>,
+    pub(crate) pci_bus_id: Option<PciBusId>,
     /// Its NUMA node.
-    pub numa_node: Option<NumaNode>,
+    pub(crate) numa_node: Option<NumaNode>,
 }
 
 /// All that an index is built from.
@@ -36,7 +36,7 @@ struct IndexInputs {
 
 /// The allocation indexes of a node and what they are built from.
 #[derive(Debug, Clone, Default)]
-pub struct AllocationIndexes {
+pub(crate) struct AllocationIndexes {
     policy: AllocationPolicy,
     locations: Vec<GpuLocation>,
     links: Arc<NodeLinks>,
@@ -49,32 +49,29 @@ pub struct AllocationIndexes {
 
 impl AllocationIndexes {
     /// No index yet.
-    #[must_use]
-    pub fn new(policy: AllocationPolicy) -> Self {
+    pub(crate) fn new(policy: AllocationPolicy) -> Self {
         Self { policy, ..Self::default() }
     }
 
     /// Sets the policy that counts from the next [`AllocationIndexes::update`] on. Returns whether
     /// it differs from the previous one.
-    pub fn set_policy(&mut self, policy: AllocationPolicy) -> bool {
+    pub(crate) fn set_policy(&mut self, policy: AllocationPolicy) -> bool {
         std::mem::replace(&mut self.policy, policy) != policy
     }
 
     /// The index of a resource.
-    #[must_use]
-    pub fn get(&self, resource: &ResourceName) -> Option<&AllocationIndex> {
+    pub(crate) fn get(&self, resource: &ResourceName) -> Option<&AllocationIndex> {
         self.by_resource.get(resource).map(|(_, index)| &**index)
     }
 
     /// How the GPUs are linked, as far as it is known.
-    #[must_use]
-    pub fn topology(&self) -> &Topology {
+    pub(crate) fn topology(&self) -> &Topology {
         &self.topology
     }
 
     /// Sets the links, which the next [`AllocationIndexes::set_locations`] builds the topology
     /// from. Returns whether they differ from the previous ones.
-    pub fn set_links(&mut self, links: NodeLinks) -> bool {
+    pub(crate) fn set_links(&mut self, links: NodeLinks) -> bool {
         let changed = *self.links != links;
         if changed {
             self.links = Arc::new(links);
@@ -85,7 +82,7 @@ impl AllocationIndexes {
 
     /// Builds the topology from these locations and the links. Returns the contradictions in them
     /// that the previous topology did not have.
-    pub fn set_locations(&mut self, locations: Vec<GpuLocation>) -> Vec<TopologyFinding> {
+    pub(crate) fn set_locations(&mut self, locations: Vec<GpuLocation>) -> Vec<TopologyFinding> {
         if !self.stale && self.locations == locations {
             return Vec::new();
         }
@@ -109,7 +106,7 @@ impl AllocationIndexes {
 
     /// Rebuilds the index of a resource, unless the current one has the same devices, topology and
     /// policy.
-    pub fn update(&mut self, resource: &ResourceName, entries: Vec<IndexEntry>) {
+    pub(crate) fn update(&mut self, resource: &ResourceName, entries: Vec<IndexEntry>) {
         let (topology, policy) = (self.topology.clone(), self.policy);
         let inputs = IndexInputs { entries, topology, policy };
         if self.by_resource.get(resource).is_some_and(|(current, _)| **current == inputs) {

@@ -20,7 +20,7 @@ mod shared;
 mod tests;
 
 pub use index::{AllocationIndex, IndexEntry};
-pub use indexes::{AllocationIndexes, GpuLocation};
+pub(crate) use indexes::{AllocationIndexes, GpuLocation};
 pub use note::Note;
 pub use policy::{AllocationPolicy, PolicyError, SharedPolicy, WholeGpuPolicy};
 pub use request::Request;

@@ -49,8 +49,7 @@ pub struct HostNodes {
 impl HostNodes {
     /// The numbers of the two capability nodes that a MIG device needs: of its GPU instance and of
     /// its compute instance.
-    #[must_use]
-    pub fn capabilities_of(&self, device: &Device) -> Option<[u32; 2]> {
+    pub(super) fn capabilities_of(&self, device: &Device) -> Option<[u32; 2]> {
         let Placement { gpu_instance, compute_instance } = device.placement?;
         let of = |compute_instance| {
             self.capabilities

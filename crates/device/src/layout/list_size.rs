@@ -6,15 +6,14 @@ use std::fmt;
 use crate::names::DeviceId;
 
 /// The largest message that the kubelet accepts, in bytes (gRPC's default, which it keeps).
-pub const KUBELET_LIMIT: u64 = 4 * 1024 * 1024;
+pub(crate) const KUBELET_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Longest id of a device without its replica number, in bytes: `GPU-` or `MIG-` and a UUID.
 pub const UUID_LENGTH: u64 = 40;
 
 /// The bytes of one device in the list: its id of `id_length` bytes, `Unhealthy` (the longer word)
 /// and one NUMA node.
-#[must_use]
-pub fn device_bytes(id_length: u64) -> u64 {
+fn device_bytes(id_length: u64) -> u64 {
     const HEALTH: u64 = 2 + 9;
     const TOPOLOGY: u64 = 2 + 2 + 2;
     let body = field(id_length) + HEALTH + TOPOLOGY;
@@ -54,8 +53,7 @@ impl ReplicatedDevices {
 }
 
 /// The longest id of a device with `replicas` replicas and a UUID of `uuid_length` bytes, in bytes.
-#[must_use]
-pub fn id_length(uuid_length: u64, replicas: u32) -> u64 {
+fn id_length(uuid_length: u64, replicas: u32) -> u64 {
     match replicas {
         0 | 1 => uuid_length,
         more => uuid_length + 2 + u64::from((more - 1).ilog10()) + 1,
@@ -63,8 +61,7 @@ pub fn id_length(uuid_length: u64, replicas: u32) -> u64 {
 }
 
 /// The most bytes that the entry of this id takes in a list.
-#[must_use]
-pub fn entry_bytes(id: &DeviceId) -> u64 {
+pub(crate) fn entry_bytes(id: &DeviceId) -> u64 {
     let replica = id
         .replica_number()
         .map_or(0, |number| 2 + u64::from(number.checked_ilog10().unwrap_or(0)) + 1);
@@ -88,8 +85,7 @@ pub struct ListTooLarge {
 
 impl ListTooLarge {
     /// The most replicas of each device that fit, with entries of the same size.
-    #[must_use]
-    pub fn most_replicas(&self) -> u64 {
+    fn most_replicas(&self) -> u64 {
         KUBELET_LIMIT / self.devices.max(1).saturating_mul(self.bytes_each.max(1)).max(1)
     }
 }

@@ -49,14 +49,14 @@ pub struct Layout {
 
 /// A GPU and what is known about it.
 #[derive(Debug, Clone, Copy)]
-pub struct KnownGpu<'a> {
+pub(crate) struct KnownGpu<'a> {
     /// The GPU.
-    pub uuid: &'a Uuid,
+    pub(crate) uuid: &'a Uuid,
     /// NVML's index.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Its facts; `None` if NVML only ever answered with errors: then it is offered whole,
     /// Unhealthy.
-    pub facts: Option<&'a Gpu>,
+    pub(crate) facts: Option<&'a Gpu>,
 }
 
 /// What the rules yield on one node.
@@ -72,8 +72,7 @@ pub struct LayoutResult {
 
 impl Layout {
     /// Applies the rules to the GPUs of a node.
-    #[must_use]
-    pub fn apply<'a>(&self, gpus: impl IntoIterator<Item = KnownGpu<'a>>) -> LayoutResult {
+    pub(crate) fn apply<'a>(&self, gpus: impl IntoIterator<Item = KnownGpu<'a>>) -> LayoutResult {
         let mut out = LayoutResult::default();
         let mut candidates = Vec::new();
         for gpu in gpus {

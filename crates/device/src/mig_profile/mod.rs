@@ -60,33 +60,13 @@ impl MigProfile {
         name.split_whitespace().next_back()?.parse().ok()
     }
 
-    /// Compute slices of the compute instance.
-    #[must_use]
-    pub fn compute_slices(&self) -> u32 {
-        self.compute_slices
-    }
-
-    /// GPU slices of the GPU instance.
-    #[must_use]
-    pub fn gpu_slices(&self) -> u32 {
-        self.gpu_slices
-    }
-
-    /// Memory in GB, as the name rounds it.
-    #[must_use]
-    pub fn memory_gb(&self) -> u32 {
-        self.memory_gb
-    }
-
     /// Whether the compute instance is only a part of its GPU instance.
-    #[must_use]
-    pub fn is_split(&self) -> bool {
+    fn is_split(&self) -> bool {
         self.compute_slices < self.gpu_slices
     }
 
     /// The resource name without `nvidia.com/`: `mig-1g.10gb.me` for `1g.10gb+me`.
-    #[must_use]
-    pub fn resource_base(&self) -> String {
+    pub(crate) fn resource_base(&self) -> String {
         format!("mig-{self}").replace('+', ".")
     }
 }

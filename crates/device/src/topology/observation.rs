@@ -94,8 +94,7 @@ impl Topology {
     }
 
     /// The same GPUs with nothing known but their NUMA nodes.
-    #[must_use]
-    pub fn without_links(&self) -> Self {
+    pub(crate) fn without_links(&self) -> Self {
         let gpus = self.gpus.iter().map(|gpu| ObservedGpu {
             uuid: gpu.uuid.clone(),
             index: gpu.index,

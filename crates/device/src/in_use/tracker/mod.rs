@@ -154,8 +154,7 @@ impl InUseTracker {
 
     /// Whether the kubelet lists no container with a device of a GPU. A device granted in the last
     /// minute counts as in use.
-    #[must_use]
-    pub fn is_unused(&self, now: Moment, gpu: &Uuid, inventory: &Inventory) -> bool {
+    pub(crate) fn is_unused(&self, now: Moment, gpu: &Uuid, inventory: &Inventory) -> bool {
         let Some(holders) = self.answer.as_ref().filter(|holders| self.is_credible(holders)) else {
             return false;
         };
