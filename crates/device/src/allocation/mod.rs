@@ -66,7 +66,7 @@ pub fn preferred<'a, S: AsRef<str>>(
         .take(size)
         .collect();
     if ids.len() < size {
-        notes.push(Note::TooFew { asked: size, answered: ids.len() });
+        notes.push(Note::TooFew { requested: size, available: ids.len() });
     }
     PreferredAllocation { ids, notes }
 }

@@ -37,9 +37,9 @@ pub enum Note {
     /// Fewer ids are available than requested; the answer has all of them.
     TooFew {
         /// The requested size.
-        asked: usize,
+        requested: usize,
         /// How many the answer has.
-        answered: usize,
+        available: usize,
     },
     /// `spread` had to put more than one device of the request on one GPU.
     SpreadDoubled {
@@ -90,8 +90,8 @@ impl fmt::Display for Note {
             Self::MustIncludeTooMany { count, size } => {
                 write!(f, "{count} ids must be included in an allocation of {size}")
             }
-            Self::TooFew { asked, answered } => {
-                write!(f, "{asked} devices were requested and {answered} are available")
+            Self::TooFew { requested, available } => {
+                write!(f, "{requested} devices were requested and {available} are available")
             }
             Self::SpreadDoubled { gpus } => {
                 write!(f, "on {gpus} GPUs the request gets more than one device")

@@ -39,25 +39,25 @@ pub struct DeviceAssignment {
 /// The devices of an init container that ends before the others start are not in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders {
-    asked: Moment,
+    requested_at: Moment,
     kubelet: u64,
     pods: BTreeSet<String>,
-    held: BTreeMap<ResourceName, BTreeMap<String, Vec<Holder>>>,
+    assignments: BTreeMap<ResourceName, BTreeMap<String, Vec<Holder>>>,
 }
 
 impl Holders {
-    /// The answer of the `kubelet`-th kubelet process seen, requested at `asked`, with these pods
+    /// The answer of the `kubelet`-th kubelet process seen, requested at `requested_at`, with these pods
     /// (`namespace/name`).
     #[must_use]
     pub fn new(
-        asked: Moment,
+        requested_at: Moment,
         kubelet: u64,
         pods: BTreeSet<String>,
-        held: impl IntoIterator<Item = DeviceAssignment>,
+        assignments: impl IntoIterator<Item = DeviceAssignment>,
     ) -> Self {
-        let mut holders = Self { asked, kubelet, pods, held: BTreeMap::new() };
-        for DeviceAssignment { resource, id, holder } in held {
-            let of_device = holders.held.entry(resource).or_default().entry(id).or_default();
+        let mut holders = Self { requested_at, kubelet, pods, assignments: BTreeMap::new() };
+        for DeviceAssignment { resource, id, holder } in assignments {
+            let of_device = holders.assignments.entry(resource).or_default().entry(id).or_default();
             // A device of several NUMA nodes can be listed under each.
             if let Err(position) = of_device.binary_search(&holder) {
                 of_device.insert(position, holder);
@@ -68,8 +68,8 @@ impl Holders {
 
     /// When the answer was requested: what happened later is not in it.
     #[must_use]
-    pub fn asked(&self) -> Moment {
-        self.asked
+    pub fn requested_at(&self) -> Moment {
+        self.requested_at
     }
 
     /// Which kubelet process answered: 1 for the first seen.
@@ -88,14 +88,17 @@ impl Holders {
     /// The containers that use a device: none, one, or several of one pod.
     #[must_use]
     pub fn of(&self, resource: &ResourceName, id: &DeviceId) -> &[Holder] {
-        let of_device = self.held.get(resource).and_then(|held| held.get(id.to_string().as_str()));
+        let of_device = self
+            .assignments
+            .get(resource)
+            .and_then(|assignments| assignments.get(id.to_string().as_str()));
         of_device.map_or(&[], Vec::as_slice)
     }
 
     /// Every device in use with each of its containers: by resource, then by id.
     pub fn iter(&self) -> impl Iterator<Item = (&ResourceName, &str, &Holder)> {
-        self.held.iter().flat_map(|(resource, held)| {
-            let of_each = held
+        self.assignments.iter().flat_map(|(resource, assignments)| {
+            let of_each = assignments
                 .iter()
                 .flat_map(|(id, holders)| holders.iter().map(move |holder| (id.as_str(), holder)));
             of_each.map(move |(id, holder)| (resource, id, holder))
@@ -105,7 +108,8 @@ impl Holders {
     /// Whether both answers have the same content, whenever they were requested.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
-        (self.kubelet, &self.pods, &self.held) == (other.kubelet, &other.pods, &other.held)
+        (self.kubelet, &self.pods, &self.assignments)
+            == (other.kubelet, &other.pods, &other.assignments)
     }
 }
 
@@ -113,7 +117,7 @@ impl Holders {
 mod tests {
     use super::*;
 
-    fn held(resource: &str, id: &str, pod: &str, container: &str) -> DeviceAssignment {
+    fn assignment(resource: &str, id: &str, pod: &str, container: &str) -> DeviceAssignment {
         let holder = Holder {
             namespace: "default".to_owned(),
             pod: pod.to_owned(),
@@ -126,14 +130,14 @@ mod tests {
     fn each_device_has_its_holders_once() {
         let gpu = ResourceName::gpu();
         let id = |text: &str| text.parse::<DeviceId>().unwrap();
-        let told = [
-            held("nvidia.com/gpu", "GPU-1", "b", "main"),
-            held("nvidia.com/gpu", "GPU-1", "b", "main"),
-            held("nvidia.com/gpu", "GPU-1", "b", "a-sidecar"),
-            held("nvidia.com/gpu", "GPU-0::3", "a", "main"),
-            held("example.com/nic", "not one of ours", "a", "main"),
+        let assignments = [
+            assignment("nvidia.com/gpu", "GPU-1", "b", "main"),
+            assignment("nvidia.com/gpu", "GPU-1", "b", "main"),
+            assignment("nvidia.com/gpu", "GPU-1", "b", "a-sidecar"),
+            assignment("nvidia.com/gpu", "GPU-0::3", "a", "main"),
+            assignment("example.com/nic", "not one of ours", "a", "main"),
         ];
-        let holders = Holders::new(Moment::default(), 1, ["a/b".to_owned()].into(), told);
+        let holders = Holders::new(Moment::default(), 1, ["a/b".to_owned()].into(), assignments);
         let names = |id: &str| {
             holders
                 .of(&gpu, &id.parse().unwrap())
@@ -156,13 +160,13 @@ mod tests {
 
     #[test]
     fn answers_agree_whenever_they_were_requested() {
-        let told = || [held("nvidia.com/gpu", "GPU-1", "b", "main")];
+        let assignments = || [assignment("nvidia.com/gpu", "GPU-1", "b", "main")];
         let later = Moment(std::time::Duration::from_secs(10));
-        let first = Holders::new(Moment::default(), 1, BTreeSet::new(), told());
-        assert!(first.agrees_with(&Holders::new(later, 1, BTreeSet::new(), told())));
+        let first = Holders::new(Moment::default(), 1, BTreeSet::new(), assignments());
+        assert!(first.agrees_with(&Holders::new(later, 1, BTreeSet::new(), assignments())));
         for other in [
-            Holders::new(later, 2, BTreeSet::new(), told()),
-            Holders::new(later, 1, ["a/b".to_owned()].into(), told()),
+            Holders::new(later, 2, BTreeSet::new(), assignments()),
+            Holders::new(later, 1, ["a/b".to_owned()].into(), assignments()),
             Holders::new(later, 1, BTreeSet::new(), []),
         ] {
             assert!(!first.agrees_with(&other), "{other:?}");

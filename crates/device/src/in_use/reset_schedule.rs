@@ -84,13 +84,13 @@ mod tests {
         inventory.apply(at(now), InventoryEvent::Health(seen));
     }
 
-    fn tracker(now: u64, held: &[&str]) -> InUseTracker {
+    fn tracker(now: u64, in_use: &[&str]) -> InUseTracker {
         let holder = Holder {
             namespace: "default".to_owned(),
             pod: "p".to_owned(),
             container: "main".to_owned(),
         };
-        let held = held.iter().map(|id| DeviceAssignment {
+        let in_use = in_use.iter().map(|id| DeviceAssignment {
             resource: ResourceName::gpu(),
             id: (*id).to_owned(),
             holder: holder.clone(),
@@ -100,14 +100,14 @@ mod tests {
             at(now),
             1,
             ["default/p".to_owned()].into(),
-            held,
+            in_use,
         ))));
         tracker
     }
 
     #[test]
     fn only_for_a_gpu_that_needs_a_reset_and_that_no_pod_uses() {
-        for (action, held, due) in [
+        for (action, in_use, due) in [
             (RecoveryAction::GpuReset, &["GPU-0"][..], true),
             (RecoveryAction::DrainAndReset, &[], true),
             (RecoveryAction::BusReset, &[], true),
@@ -119,8 +119,8 @@ mod tests {
             let mut inventory = node(2);
             recommend(&mut inventory, 5, action);
             let due_now =
-                ResetSchedule::default().due(at(10), AWAY, &inventory, &tracker(10, held));
-            assert_eq!(due_now == BTreeSet::from([gpu(1).uuid]), due, "{action:?} {held:?}");
+                ResetSchedule::default().due(at(10), AWAY, &inventory, &tracker(10, in_use));
+            assert_eq!(due_now == BTreeSet::from([gpu(1).uuid]), due, "{action:?} {in_use:?}");
             assert_eq!(due_now.is_empty(), !due);
         }
         let mut inventory = node(2);

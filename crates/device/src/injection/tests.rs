@@ -92,7 +92,7 @@ fn every_set_of_strategies_follows_section_1_9() {
     }
 }
 
-/// NVIDIA's plugin, "1.9 Allocate response per strategy": ids handed to the runtime.
+/// NVIDIA's plugin, "1.9 Allocate response per strategy": ids for the runtime.
 #[test]
 fn ids_are_uuids_or_indices_each_once_and_in_order() {
     let devices = [whole(2), slice(3, 0), slice(3, 1)];
@@ -163,7 +163,7 @@ fn gds_mofed_gdrcopy_and_imex_follow_section_1_11() {
     assert!(!injected(&absent, &[whole(0)]).contains("imex"), "a node without the channel");
 }
 
-/// NVIDIA's plugin, "1.10 pass-device-specs"; here each node stands once.
+/// NVIDIA's plugin, "1.10 pass-device-specs"; here each node is listed once.
 #[test]
 fn device_nodes_follow_section_1_10() {
     let cap =
@@ -198,7 +198,7 @@ fn device_nodes_follow_section_1_10() {
         "nvidiactl nvidia-uvm nvidia3 nvidia-caps/nvidia-cap30 nvidia-caps/nvidia-cap31 \
          nvidia-caps/nvidia-cap39 nvidia-caps/nvidia-cap40"
     );
-    // A capability that the driver does not list is told, and the rest is passed.
+    // A capability that the driver does not list is a finding; the other nodes are passed.
     assert_eq!(lines(&[slice(4, 0)]), "nvidiactl nvidia-uvm nvidia4");
     let findings = injector.findings([slice(4, 0), slice(3, 0), whole(1)].iter());
     assert_eq!(findings.len(), 1);

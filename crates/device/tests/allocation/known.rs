@@ -1,4 +1,4 @@
-//! What real machines are expected to choose, and why.
+//! What is expected to be chosen on real machines, and why.
 
 use device::allocation::{AllocationPolicy, WholeGpuPolicy};
 use device::topology::{NvLinkVersion, PcieLevel, Remote};
@@ -6,7 +6,7 @@ use device::topology::{NvLinkVersion, PcieLevel, Remote};
 use crate::machines::{self, Machine};
 use crate::oracle::Oracle;
 
-/// Asks a machine under the default policy.
+/// The choice on a machine under the default policy.
 fn choose(machine: Machine, free: &[usize], size: usize) -> Vec<usize> {
     crate::ask(&machines::index(&machine.topology, AllocationPolicy::default()), free, &[], size)
 }
@@ -128,8 +128,8 @@ fn an_island_of_eight_is_kept_for_a_job_of_eight() {
 #[test]
 fn the_other_policies_see_less() {
     let ask = |whole, free: &[usize]| {
-        let policies = AllocationPolicy { whole, ..AllocationPolicy::default() };
-        crate::ask(&machines::index(&machines::dgx1_v100().topology, policies), free, &[], 2)
+        let policy = AllocationPolicy { whole, ..AllocationPolicy::default() };
+        crate::ask(&machines::index(&machines::dgx1_v100().topology, policy), free, &[], 2)
     };
     // 0-4 has two links across the CPUs, 4-5 has one on one CPU.
     assert_eq!(ask(WholeGpuPolicy::Optimal, &[0, 4, 5]), [0, 4]);

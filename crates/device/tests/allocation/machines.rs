@@ -41,13 +41,13 @@ pub(crate) fn bus(index: usize) -> PciBusId {
 }
 
 /// The index of a machine whose GPUs are offered whole.
-pub(crate) fn index(topology: &Topology, policies: AllocationPolicy) -> AllocationIndex {
+pub(crate) fn index(topology: &Topology, policy: AllocationPolicy) -> AllocationIndex {
     let entry = |gpu: &device::topology::TopologyGpu| IndexEntry {
         id: DeviceId::whole(gpu.uuid.clone()),
         gpu: gpu.uuid.clone(),
         gpu_index: gpu.index,
     };
-    AllocationIndex::new(topology.gpus().iter().map(entry), topology, policies)
+    AllocationIndex::new(topology.gpus().iter().map(entry), topology, policy)
 }
 
 /// A machine as a plan: NUMA nodes, PCIe level by pair, NVLinks by GPU.

@@ -1,5 +1,5 @@
-//! Preferred allocation from outside: against the oracle, on real machines, and on requests without
-//! sense.
+//! Preferred allocation through its public interface: against the oracle, on real machines, and
+//! with malformed requests.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ fn indices(answer: &PreferredAllocation<'_>) -> Vec<usize> {
     answer.ids.iter().map(index).collect()
 }
 
-/// Asks for whole GPUs by index.
+/// Requests whole GPUs by index.
 fn ask(index: &AllocationIndex, free: &[usize], must: &[usize], size: usize) -> Vec<usize> {
     let (available, must_include) = (ids(free), ids(must));
     let size = i32::try_from(size).unwrap();

@@ -1,16 +1,16 @@
-//! The scoring model for whole GPUs once more, slow and obvious: every set of the right size is
-//! scored from the topology alone, and the best is kept.
+//! The scoring model for whole GPUs, implemented again in a slow and obvious way: every set of the
+//! right size is scored from the topology alone.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use device::topology::Topology;
 
-/// In the order of the model: worst pair, sum, what stays behind in links, NUMA nodes, what stays
-/// behind in nodes, indices.
+/// In the order of the model: worst pair, sum, residual value of the links, NUMA nodes, residual
+/// value of the nodes, indices.
 pub(crate) type Score = (u32, u32, u32, Reverse<usize>, usize, Reverse<Vec<usize>>);
 
-/// Knows what it worked out before, or thousands of cases would take minutes.
+/// Keeps what it computed, or thousands of cases would take minutes.
 pub(crate) struct Oracle<'a> {
     topology: &'a Topology,
     packed: BTreeMap<(Vec<usize>, usize), u32>,

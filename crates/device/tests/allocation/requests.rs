@@ -1,4 +1,4 @@
-//! Requests of every kind, with and without sense: an answer always, and always the same.
+//! Requests of every kind, also malformed ones: always an answer, and always the same.
 
 use std::collections::BTreeSet;
 
@@ -58,9 +58,9 @@ proptest! {
         turn in any::<prop::sample::Index>(),
     ) {
         let entries = entries(kind, gpus);
-        let policies = AllocationPolicy { whole: WholeGpuPolicy::ALL[whole], shared: SharedPolicy::ALL[shared] };
+        let policy = AllocationPolicy { whole: WholeGpuPolicy::ALL[whole], shared: SharedPolicy::ALL[shared] };
         let topology = &machines::all()[machine].topology;
-        let index = AllocationIndex::new(entries.clone(), topology, policies);
+        let index = AllocationIndex::new(entries.clone(), topology, policy);
         let mut available: Vec<String> = available.into_iter().map(|number| id(&entries, number)).collect();
         let must: Vec<String> = must.into_iter().map(|number| id(&entries, number)).collect();
         let before = available.clone();
@@ -82,7 +82,7 @@ proptest! {
         prop_assert_eq!(size <= 0, answer.notes.iter().any(|note| matches!(note, Note::SizeNotPositive(_))));
         prop_assert_eq!(given.len() < wanted, answer.notes.iter().any(|note| matches!(note, Note::TooFew { .. })));
 
-        let again = AllocationIndex::new(entries.iter().rev().cloned(), topology, policies);
+        let again = AllocationIndex::new(entries.iter().rev().cloned(), topology, policy);
         available.reverse();
         let at = turn.index(available.len() + 1).min(available.len());
         available.rotate_left(at);
@@ -95,8 +95,8 @@ proptest! {
         kind in 1_usize..4, gpus in 1_usize..9, free in proptest::collection::vec(any::<bool>(), 40), size in 1_i32..9,
     ) {
         let entries = entries(kind, gpus);
-        let policies = AllocationPolicy { shared: SharedPolicy::Spread, ..AllocationPolicy::default() };
-        let index = AllocationIndex::new(entries.clone(), &Topology::default(), policies);
+        let policy = AllocationPolicy { shared: SharedPolicy::Spread, ..AllocationPolicy::default() };
+        let index = AllocationIndex::new(entries.clone(), &Topology::default(), policy);
         let available: Vec<&IndexEntry> = entries.iter().zip(free).filter(|(_, free)| *free).map(|(entry, _)| entry).collect();
         let ids: Vec<String> = available.iter().map(|entry| entry.id.to_string()).collect();
         let answer = preferred(&index, &Request { available: &ids, must_include: &[], size });
@@ -165,7 +165,7 @@ fn what_is_odd_is_said() {
         Note::RepeatedIds { count: 1 },
         Note::MustIncludeUnavailable { count: 1, first: b },
         Note::UnknownIds { count: 2, first: "w".into() },
-        Note::TooFew { asked: 5, answered: 4 },
+        Note::TooFew { requested: 5, available: 4 },
     ];
     assert_eq!(answer.notes, expected);
 }

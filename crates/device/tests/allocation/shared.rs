@@ -1,4 +1,4 @@
-//! Replicas and MIG devices: what each policy gives, counted by physical GPU.
+//! Replicas and MIG devices: what each policy chooses, counted by physical GPU.
 
 use device::allocation::{
     AllocationIndex, AllocationPolicy, IndexEntry, Note, Request, SharedPolicy, preferred,
@@ -157,9 +157,9 @@ fn replicas_of_mig_devices_spread_over_gpus_and_then_over_mig_devices() {
         })
     });
     let ids: Vec<String> = entries.clone().map(|entry| entry.id.to_string()).collect();
-    let policies =
+    let policy =
         AllocationPolicy { shared: SharedPolicy::Distributed, ..AllocationPolicy::default() };
-    let index = AllocationIndex::new(entries, &Topology::default(), policies);
+    let index = AllocationIndex::new(entries, &Topology::default(), policy);
     let answer = preferred(&index, &Request { available: &ids, must_include: &[], size: 4 });
     assert_eq!(answer.ids, ["MIG-0-0::0", "MIG-0-1::0", "MIG-1-0::0", "MIG-1-1::0"]);
 }

@@ -55,7 +55,7 @@ impl Grants {
         self.update_pods(holders);
         let pods = &self.pods;
         self.by_device.retain(|(resource, id), grant| {
-            if grant.at >= holders.asked() {
+            if grant.at >= holders.requested_at() {
                 return true;
             }
             if !holders.of(resource, id).is_empty() {
@@ -66,7 +66,7 @@ impl Grants {
     }
 
     fn update_pods(&mut self, holders: &Holders) {
-        let first = if self.pods.is_empty() { Moment::default() } else { holders.asked() };
+        let first = if self.pods.is_empty() { Moment::default() } else { holders.requested_at() };
         self.pods.retain(|pod, _| holders.pods().contains(pod));
         for pod in holders.pods() {
             if !self.pods.contains_key(pod) {

@@ -86,7 +86,7 @@ impl InUseTracker {
         let Some(holders) = self.answer.clone() else { return };
         if self.kubelet.is_none_or(|(kubelet, _)| kubelet != holders.kubelet()) {
             self.restarted = self.kubelet.is_some();
-            self.kubelet = Some((holders.kubelet(), holders.asked()));
+            self.kubelet = Some((holders.kubelet(), holders.requested_at()));
             self.reset_absences();
         }
         let credible = self.is_credible(&holders);
@@ -106,8 +106,8 @@ impl InUseTracker {
         for ((resource, id), withdrawn) in &mut self.withdrawn {
             if !holders.of(resource, id).is_empty() {
                 withdrawn.absent_since = None;
-            } else if withdrawn.since.after(ADMISSION) <= holders.asked() {
-                withdrawn.absent_since.get_or_insert(holders.asked());
+            } else if withdrawn.since.after(ADMISSION) <= holders.requested_at() {
+                withdrawn.absent_since.get_or_insert(holders.requested_at());
             }
         }
     }
@@ -123,11 +123,11 @@ impl InUseTracker {
         let new = Withdrawn { since: now, absent_since: None };
         self.withdrawn =
             withdrawn.map(|device| before.remove_entry(&device).unwrap_or((device, new))).collect();
-        let Some(asked) = self.answer.as_ref().map(|answer| answer.asked()) else {
+        let Some(requested_at) = self.answer.as_ref().map(|answer| answer.requested_at()) else {
             return Vec::new();
         };
         let is_reclaimable = |(device, withdrawn): &(&DeviceKey, &Withdrawn)| {
-            withdrawn.absent_since.is_some_and(|first| first < asked)
+            withdrawn.absent_since.is_some_and(|first| first < requested_at)
                 && !self.grants.contains(device)
         };
         let reclaimable = self.withdrawn.iter().filter(is_reclaimable);
@@ -143,10 +143,11 @@ impl InUseTracker {
     /// Whether the next answer may make a device reclaimable, so that it is worth requesting soon.
     #[must_use]
     pub fn needs_answer(&self) -> bool {
-        let asked = self.answer.as_ref().map(|answer| answer.asked());
+        let requested_at = self.answer.as_ref().map(|answer| answer.requested_at());
         let waits = |(device, withdrawn): (&DeviceKey, &Withdrawn)| {
             let is_first = withdrawn.absent_since.is_none()
-                && asked.is_none_or(|asked| asked < withdrawn.since.after(ADMISSION));
+                && requested_at
+                    .is_none_or(|requested_at| requested_at < withdrawn.since.after(ADMISSION));
             (is_first || withdrawn.absent_since.is_some()) && !self.grants.contains(device)
         };
         self.withdrawn.iter().any(waits)
@@ -171,8 +172,8 @@ impl InUseTracker {
 
     /// Whether a device that is not in this answer is used by no pod.
     fn is_credible(&self, holders: &Holders) -> bool {
-        let since = self.kubelet.map_or(holders.asked(), |(_, since)| since);
-        let settled = !self.restarted || holders.asked().since(since) >= RESTART_GRACE;
+        let since = self.kubelet.map_or(holders.requested_at(), |(_, since)| since);
+        let settled = !self.restarted || holders.requested_at().since(since) >= RESTART_GRACE;
         !holders.pods().is_empty() && settled
     }
 }

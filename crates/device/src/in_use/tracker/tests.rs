@@ -15,23 +15,23 @@ fn at(seconds: u64) -> Moment {
 }
 
 /// An answer of the n-th kubelet process: one pod, which uses these devices.
-fn answer(seconds: u64, kubelet: u64, held: &[&str]) -> Option<Arc<Holders>> {
-    answer_of(seconds, kubelet, &["p"], held)
+fn answer(seconds: u64, kubelet: u64, in_use: &[&str]) -> Option<Arc<Holders>> {
+    answer_of(seconds, kubelet, &["p"], in_use)
 }
 
-fn answer_of(seconds: u64, kubelet: u64, pods: &[&str], held: &[&str]) -> Option<Arc<Holders>> {
+fn answer_of(seconds: u64, kubelet: u64, pods: &[&str], in_use: &[&str]) -> Option<Arc<Holders>> {
     let pods = pods.iter().map(|pod| format!("default/{pod}")).collect();
     let holder = Holder {
         namespace: "default".to_owned(),
         pod: "p".to_owned(),
         container: "main".to_owned(),
     };
-    let held = held.iter().map(|id| DeviceAssignment {
+    let in_use = in_use.iter().map(|id| DeviceAssignment {
         resource: ResourceName::gpu(),
         id: (*id).to_owned(),
         holder: holder.clone(),
     });
-    Some(Arc::new(Holders::new(at(seconds), kubelet, pods, held)))
+    Some(Arc::new(Holders::new(at(seconds), kubelet, pods, in_use)))
 }
 
 fn without_the_second() -> Layout {
@@ -57,8 +57,8 @@ fn is_reclaimable(tracker: &mut InUseTracker, inventory: &Inventory, now: u64) -
 /// After which of these answers the device is reclaimable.
 fn reclaimable_at(answers: &[(u64, u64, &[&str])]) -> Option<u64> {
     let (mut tracker, inventory) = withdrawn();
-    answers.iter().find_map(|(asked, kubelet, held)| {
-        tracker.update(answer(*asked, *kubelet, held));
+    answers.iter().find_map(|(asked, kubelet, in_use)| {
+        tracker.update(answer(*asked, *kubelet, in_use));
         is_reclaimable(&mut tracker, &inventory, *asked).then_some(*asked)
     })
 }
@@ -66,13 +66,19 @@ fn reclaimable_at(answers: &[(u64, u64, &[&str])]) -> Option<u64> {
 #[test]
 fn an_id_is_reclaimable_after_two_answers_without_it_requested_after_its_withdrawal() {
     let free: &[&str] = &[];
-    let held: &[&str] = &["GPU-1"];
+    let in_use: &[&str] = &["GPU-1"];
     for (answers, expected) in [
         (vec![(90, 1, free), (100, 1, free), (110, 1, free), (120, 1, free)], Some(120)),
         (vec![(102, 1, free), (104, 1, free)], Some(104)),
         (vec![(102, 1, free), (102, 1, free)], None),
         (
-            vec![(102, 1, held), (110, 1, free), (120, 1, held), (130, 1, free), (140, 1, free)],
+            vec![
+                (102, 1, in_use),
+                (110, 1, free),
+                (120, 1, in_use),
+                (130, 1, free),
+                (140, 1, free),
+            ],
             Some(140),
         ),
         (vec![(102, 1, &["GPU-0"][..]), (110, 1, &["GPU-0"][..])], Some(110)),
@@ -80,7 +86,7 @@ fn an_id_is_reclaimable_after_two_answers_without_it_requested_after_its_withdra
         (vec![(110, 1, free), (120, 2, free), (130, 2, free), (419, 2, free)], None),
         (vec![(110, 1, free), (120, 2, free), (420, 2, free), (430, 2, free)], Some(430)),
         (
-            vec![(110, 1, held), (120, 2, free), (410, 2, free), (425, 3, free), (435, 3, free)],
+            vec![(110, 1, in_use), (120, 2, free), (410, 2, free), (425, 3, free), (435, 3, free)],
             None,
         ),
     ] {
@@ -174,7 +180,7 @@ fn an_answer_is_needed_soon_only_while_it_may_make_a_device_reclaimable() {
     let (mut tracker, inventory) = withdrawn();
     assert!(tracker.needs_answer(), "for the first answer");
     tracker.update(answer(110, 1, &["GPU-1"]));
-    assert!(!tracker.needs_answer(), "a pod uses it, for how long nobody knows");
+    assert!(!tracker.needs_answer(), "a pod uses it, for how long nobody lists");
     tracker.update(answer(120, 1, &[]));
     assert!(tracker.needs_answer(), "for the second answer");
     tracker.record_grant(at(121), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
@@ -187,7 +193,7 @@ fn an_answer_is_needed_soon_only_while_it_may_make_a_device_reclaimable() {
 enum Event {
     /// The kubelet answers: whether it has restarted, whether it lists the pod, and that with the
     /// device.
-    Answer { restarted: bool, knows: bool, holds: bool },
+    Answer { restarted: bool, lists: bool, uses: bool },
     /// The device is granted.
     Grant,
     /// The kubelet stops answering.
@@ -197,7 +203,7 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (prop::bool::weighted(0.1), prop::bool::weighted(0.9), any::<bool>())
-            .prop_map(|(restarted, knows, holds)| Event::Answer { restarted, knows, holds }),
+            .prop_map(|(restarted, lists, uses)| Event::Answer { restarted, lists, uses }),
         1 => Just(Event::Grant),
         1 => Just(Event::Silence),
     ]
@@ -215,16 +221,16 @@ proptest! {
         for (pause, event) in events {
             now += pause;
             match event {
-                Event::Answer { restarted, knows, holds } => {
+                Event::Answer { restarted, lists, uses } => {
                     if restarted || since.is_none() {
                         kubelet += u64::from(since.is_some());
                         since = Some(now);
                         without.clear();
                     }
-                    let pods: &[&str] = if knows { &["p"] } else { &[] };
-                    let held: &[&str] = if knows && holds { &["GPU-1"] } else { &[] };
-                    tracker.update(answer_of(now, kubelet, pods, held));
-                    match (knows, holds) {
+                    let pods: &[&str] = if lists { &["p"] } else { &[] };
+                    let in_use: &[&str] = if lists && uses { &["GPU-1"] } else { &[] };
+                    tracker.update(answer_of(now, kubelet, pods, in_use));
+                    match (lists, uses) {
                         (true, true) => without.clear(),
                         (true, false) => without.push(now),
                         (false, _) => {}
