@@ -1,15 +1,12 @@
 //! The thread that waits for NVML's events and says them in our words.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use device::health::{
-    self, EventType, Moment, NodeObservation, NvmlError as CallError, Scope, Xid,
-};
-use device::inventory::InventoryEvent;
+use device::health::{self, EventType, NodeObservation, NvmlError as CallError, Scope, Xid};
+use device::inventory::Observation;
 use device::names::Uuid;
 use nvml_wrapper::Device;
 use tokio::sync::mpsc;
@@ -20,6 +17,7 @@ use super::raw::{self, EventSet, RawEvent};
 use super::session::{Session, call_error, is_unsupported};
 use super::worker_pool::mark_call;
 use super::{Clock, Nudge, Seen};
+use crate::util::log_rate_limit::LogRateLimit;
 
 /// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is released no
 /// sooner.
@@ -98,8 +96,8 @@ pub(super) fn attend(
     stop: &Receiver<()>,
 ) {
     let mut failures: u32 = 0;
-    let mut throttle = LogRateLimit::default();
-    let mut said = false;
+    let limit = LogRateLimit::new();
+    let mut logged = false;
     let wait = WAIT.min(rhythm);
     let patient = Backoff::new(FIRST_PAUSE, LAST_EARLY_PAUSE);
     let mut early = patient;
@@ -108,7 +106,7 @@ pub(super) fn attend(
         match registry.set.wait(wait) {
             Ok(event) => {
                 if failures > 0 {
-                    if std::mem::take(&mut said) {
+                    if std::mem::take(&mut logged) {
                         info!(failures, "waiting for NVML's events works again");
                     }
                     failures = 0;
@@ -133,9 +131,9 @@ pub(super) fn attend(
             Err(error) => {
                 failures = failures.saturating_add(1);
                 let error = call_error("nvmlEventSetWait_v2", &error);
-                if throttle.allows(error.code.0, clock.now()) {
+                if limit.allow_key(error.code.0).is_some() {
                     warn!(%error, "cannot wait for NVML's events, trying on");
-                    said = true;
+                    logged = true;
                 }
                 // A nudge that finds another one waiting is not needed.
                 let _ = nudge.try_send(Nudge::Enumerate);
@@ -143,25 +141,6 @@ pub(super) fn attend(
                 if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
-            }
-        }
-    }
-}
-
-/// Lets the same thing be said no more than once a minute.
-#[derive(Default)]
-struct LogRateLimit(BTreeMap<u32, Moment>);
-
-impl LogRateLimit {
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn allows(&mut self, what: u32, now: Moment) -> bool {
-        self.0.retain(|_, said| now.since(*said) < Self::MINUTE);
-        match self.0.entry(what) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(entry) => {
-                entry.insert(now);
-                true
             }
         }
     }
@@ -193,20 +172,5 @@ impl Registry {
                 NodeObservation::EveryGpu(observation)
             }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_error_is_said_once_a_minute_and_another_at_once() {
-        let mut throttle = LogRateLimit::default();
-        let at = |seconds| Moment(Duration::from_secs(seconds));
-        let said = [(999, 0), (999, 1), (15, 2), (999, 59), (999, 60), (15, 61)];
-        let allowed: Vec<_> =
-            said.into_iter().filter(|(code, second)| throttle.allows(*code, at(*second))).collect();
-        assert_eq!(allowed, [(999, 0), (15, 2), (999, 60)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Small things that every edge may use: counters, timers, and log lines that would repeat.
+//! Small things that every edge may use: counters, timers, and limits on log lines.
 
 pub mod alarm;
 pub mod counters;

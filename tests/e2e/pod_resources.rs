@@ -63,7 +63,7 @@ async fn a_kubelet_that_answers_wrongly_is_said_and_nothing_is_lost() {
     assert!(line.contains("too large") && line.contains("16777216"), "{line}");
     rig.kubelet.trouble_pod_resources(Trouble::None);
     rig.kubelet.allocate("another", "main", GPU, 1).await.unwrap();
-    rig.logged("the kubelet says again which pod holds which device").await;
+    rig.logged("the kubelet answers again which pod holds which device").await;
     assert_eq!(rig.kubelet.view().allocatable(GPU), 8);
     assert_eq!(rig.registrations(), 1);
     rig.assert_flawless();

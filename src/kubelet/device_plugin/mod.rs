@@ -143,7 +143,7 @@ impl Plugin {
     /// why.
     fn identity(&self, path: &std::path::Path) -> Option<SocketId> {
         SocketId::of(path).unwrap_or_else(|error| {
-            if self.unreadable.is_due() {
+            if self.unreadable.allow() {
                 warn!(resource = %self.resource, path = %path.display(), %error, "cannot look at a \
                     socket");
             }

@@ -178,7 +178,7 @@ async fn accepted(connection: io::Result<UnixStream>) -> Option<UnixStream> {
         Ok(connection) => Some(connection),
         Err(error) => {
             static REFUSED: LogRateLimit = LogRateLimit::new();
-            if REFUSED.is_due() {
+            if REFUSED.allow() {
                 warn!(%error, "cannot accept a connection from the kubelet");
             }
             tokio::time::sleep(ACCEPT_PAUSE).await;

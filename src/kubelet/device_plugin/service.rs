@@ -148,7 +148,7 @@ impl Service {
             return Vec::new();
         };
         for note in &preferred.notes {
-            self.telemetry.notes().take(&self.resource, note);
+            self.telemetry.notes().record(&self.resource, note);
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }

@@ -4,7 +4,7 @@
 //! Nothing waits for it. Where it is not there, or fails, labels are missing and devices that might
 //! be held are taken to be held.
 
-mod news;
+mod outage;
 mod refresh;
 mod wire;
 
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::host::socket_id::SocketId;
-use news::{News, Said};
+use outage::{LogLine, Outage};
 pub use refresh::RefreshTrigger;
 use refresh::{LOOKED, QUIET};
 use wire::AskError;
@@ -39,12 +39,14 @@ pub async fn follow(
 ) -> Infallible {
     let Some(socket) = socket else { return std::future::pending().await };
     let mut kubelet = Kubelet::default();
-    let mut news = News::default();
+    let mut outage = Outage::default();
     let mut wanted = true;
     loop {
         let (asked, began) = (now(), Instant::now());
         let answer = kubelet.ask(socket, asked).await;
-        say(socket, &answer, news.of(asked, &answer));
+        if let Some(line) = outage.update(began.into_std(), &answer) {
+            log(socket, &answer, line);
+        }
         let pause = if answer.is_ok() { QUIET } else { LOOKED };
         match answer {
             Ok(holders) => {
@@ -53,7 +55,7 @@ pub async fn follow(
                     wanted || !agree(before.as_deref(), known.as_deref())
                 });
             }
-            Err(_) if news.failures() < FORGOTTEN_AFTER => {}
+            Err(_) if outage.failures() < FORGOTTEN_AFTER => {}
             Err(_) => drop(publish.send_if_modified(|known| known.take().is_some())),
         }
         wanted = refresh.due(began, pause).await;
@@ -89,20 +91,22 @@ impl Kubelet {
     }
 }
 
-fn say(socket: &Path, answer: &Result<Option<Holders>, AskError>, said: Said) {
+fn log(socket: &Path, answer: &Result<Option<Holders>, AskError>, line: LogLine) {
     let socket = socket.display();
-    match (said, answer) {
-        (Said::Absent, _) => {
+    match (line, answer) {
+        (LogLine::NoSocket, _) => {
             info!(%socket, "there is no podresources socket: which pod holds which device is not \
                 known");
         }
-        (Said::Failed { failures }, Err(error)) => {
+        (LogLine::Failed { failures }, Err(error)) => {
             let error = chain(error);
-            warn!(%socket, %error, failures, "cannot ask the kubelet which pod holds which device, \
-                trying on");
+            warn!(%socket, %error, failures, "cannot ask the kubelet which pod holds which \
+                device, will retry");
         }
-        (Said::Back, _) => info!(%socket, "the kubelet says again which pod holds which device"),
-        (Said::Nothing | Said::Failed { .. }, _) => {}
+        (LogLine::Recovered, _) => {
+            info!(%socket, "the kubelet answers again which pod holds which device");
+        }
+        (LogLine::Failed { .. }, Ok(_)) => {}
     }
 }
 

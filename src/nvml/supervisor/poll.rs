@@ -143,7 +143,7 @@ impl Supervisor {
         // One job, however many of its deadlines pass.
         let silent = LogRateLimit::new();
         let missed = async |call| {
-            if silent.is_due() {
+            if silent.allow() {
                 warn!(call, "NVML does not answer, waiting for it");
             }
             let observation = NodeObservation::EveryGpu(health::Observation::TimedOut { call });

@@ -142,7 +142,7 @@ async fn attend(listener: &Listener, shared: &Arc<Shared>) -> Infallible {
                 }));
             }
             Err(error) => {
-                if refused.is_due() {
+                if refused.allow() {
                     warn!(%error, "cannot accept a connection over HTTP");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
