@@ -10,6 +10,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tracing::{info, warn};
 
+use crate::util::backoff::Backoff;
+
 /// The daemon's client, which the container runtime puts into our container.
 const CONTROL: &str = "nvidia-cuda-mps-control";
 /// What it is asked: cheap, and answered only by a daemon that is up (NVIDIA's plugin asks the
@@ -44,7 +46,7 @@ pub enum NoAnswer {
 /// Comes back when the control daemon of this resource answers; says each new reason for waiting
 /// once.
 pub async fn ready(resource: &ResourceName) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
     let mut said = None;
     loop {
         match ask(resource).await {
@@ -59,8 +61,7 @@ pub async fn ready(resource: &ResourceName) {
                         resources are served");
                     said = Some(reason);
                 }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LAST_PAUSE);
+                tokio::time::sleep(backoff.next_delay()).await;
             }
         }
     }

@@ -12,11 +12,11 @@ use nvml_wrapper::Device;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::pace::Backoff;
 use super::raw::{self, EventSet, RawEvent};
 use super::session::{Session, call_error, is_unsupported};
 use super::worker_pool::mark_call;
 use super::{Clock, Nudge, Seen};
+use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
 
 /// The longest wait for one event, and with it the rhythm of an idle plugin: NVML is released no
@@ -95,22 +95,20 @@ pub(super) fn attend(
     nudge: &mpsc::Sender<Nudge>,
     stop: &Receiver<()>,
 ) {
-    let mut failures: u32 = 0;
+    let mut failures = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
     let limit = LogRateLimit::new();
     let mut logged = false;
     let wait = WAIT.min(rhythm);
-    let patient = Backoff::new(FIRST_PAUSE, LAST_EARLY_PAUSE);
-    let mut early = patient;
+    let mut early = Backoff::new(FIRST_PAUSE, LAST_EARLY_PAUSE);
     loop {
         let begun = clock.now();
         match registry.set.wait(wait) {
             Ok(event) => {
-                if failures > 0 {
-                    if std::mem::take(&mut logged) {
-                        info!(failures, "waiting for NVML's events works again");
-                    }
-                    failures = 0;
+                if std::mem::take(&mut logged) {
+                    let failures = failures.attempts();
+                    info!(failures, "waiting for NVML's events works again");
                 }
+                failures.reset();
                 let mut pause = Duration::ZERO;
                 if let Some(observation) = event.and_then(|event| registry.translate(event, nudge))
                 {
@@ -118,18 +116,17 @@ pub(super) fn attend(
                     if observe.blocking_send(vec![Seen { at: clock.now(), observation }]).is_err() {
                         return;
                     }
-                    early = patient;
+                    early.reset();
                 } else if clock.now().since(begun) < wait / 2 {
-                    pause = early.pause();
+                    pause = early.next_delay();
                 } else {
-                    early = patient;
+                    early.reset();
                 }
                 if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
             }
             Err(error) => {
-                failures = failures.saturating_add(1);
                 let error = call_error("nvmlEventSetWait_v2", &error);
                 if limit.allow_key(error.code.0).is_some() {
                     warn!(%error, "cannot wait for NVML's events, trying on");
@@ -137,8 +134,7 @@ pub(super) fn attend(
                 }
                 // A nudge that finds another one waiting is not needed.
                 let _ = nudge.try_send(Nudge::Enumerate);
-                let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE);
-                if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                if stop.recv_timeout(failures.next_delay()) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
             }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use device::health::Moment;
 
+use crate::util::backoff::Backoff;
+
 /// Polls of one interval, each a little early, so that the nodes of a cluster do not ask their
 /// drivers in step.
 #[derive(Debug, Clone, Copy)]
@@ -26,41 +28,33 @@ pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Tries that get rarer: each pause is twice as long as the one before, up to a last.
+/// When something is tried, as long as it is wanted: ever more rarely.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Backoff {
-    first: Duration,
-    last: Duration,
-    pause: Duration,
+pub(super) struct RetrySchedule {
+    backoff: Backoff,
     next: Option<Moment>,
 }
 
-impl Backoff {
-    pub(super) fn new(first: Duration, last: Duration) -> Self {
-        Self { first, last: last.max(first), pause: first, next: None }
+impl RetrySchedule {
+    pub(super) fn new(backoff: Backoff) -> Self {
+        Self { backoff, next: None }
     }
 
-    /// The pause before the next try.
-    pub(super) fn pause(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = self.pause.saturating_mul(2).min(self.last);
-        pause
-    }
-
-    /// When to try, as long as it is wanted: what is wanted no more begins again with the first
-    /// pause.
+    /// When to try, as long as it is wanted: what is no longer wanted begins again with the first
+    /// delay.
     pub(super) fn due(&mut self, now: Moment, wanted: bool) -> Option<Moment> {
         if !wanted {
-            *self = Self::new(self.first, self.last);
+            self.backoff.reset();
+            self.next = None;
         } else if self.next.is_none() {
-            self.next = Some(now.after(self.pause()));
+            self.tried(now);
         }
         self.next
     }
 
     /// It was tried.
     pub(super) fn tried(&mut self, now: Moment) {
-        self.next = Some(now.after(self.pause()));
+        self.next = Some(now.after(self.backoff.next_delay()));
     }
 }
 
@@ -80,17 +74,17 @@ mod tests {
     }
 
     #[test]
-    fn tries_get_rarer_up_to_a_last_pause_and_begin_anew_when_not_wanted() {
+    fn tries_get_rarer_and_begin_again_when_not_wanted() {
         let at = |seconds: u32| Moment(SECOND * seconds);
-        let mut backoff = Backoff::new(SECOND, 4 * SECOND);
-        assert_eq!(backoff.due(at(0), false), None);
-        assert_eq!(backoff.due(at(0), true), Some(at(1)));
-        assert_eq!(backoff.due(at(1), true), Some(at(1)), "until it is tried");
+        let mut schedule = RetrySchedule::new(Backoff::new(SECOND, 4 * SECOND));
+        assert_eq!(schedule.due(at(0), false), None);
+        assert_eq!(schedule.due(at(0), true), Some(at(1)));
+        assert_eq!(schedule.due(at(1), true), Some(at(1)), "until it is tried");
         for (now, next) in [(1, 3), (3, 7), (7, 11)] {
-            backoff.tried(at(now));
-            assert_eq!(backoff.due(at(now), true), Some(at(next)));
+            schedule.tried(at(now));
+            assert_eq!(schedule.due(at(now), true), Some(at(next)));
         }
-        backoff.due(at(12), false);
-        assert_eq!(backoff.due(at(20), true), Some(at(21)));
+        schedule.due(at(12), false);
+        assert_eq!(schedule.due(at(20), true), Some(at(21)));
     }
 }

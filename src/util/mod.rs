@@ -1,5 +1,6 @@
-//! Small things that every edge may use: counters, timers, and limits on log lines.
+//! Small things that every edge may use: counters, timers, back-off, and limits on log lines.
 
 pub mod alarm;
+pub mod backoff;
 pub mod counters;
 pub mod log_rate_limit;

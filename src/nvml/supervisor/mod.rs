@@ -29,11 +29,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::handle::{Listening, NvmlHandle};
-use super::pace::{Backoff, Polls, random};
+use super::pace::{Polls, RetrySchedule, random};
 use super::telemetry::Telemetry;
 use super::worker_pool::WorkerPool;
 use super::{EdgeError, Links, Nudge, PollSettings, Release, Seen, Settings, Wants, epoch};
 use crate::util::alarm::Alarm;
+use crate::util::backoff::Backoff;
 use enumeration::Enumeration;
 use poll::{missed, report_return};
 
@@ -85,7 +86,7 @@ pub(super) struct Supervisor {
     /// When the asking of the last reading of each GPU began.
     read: BTreeMap<Uuid, Moment>,
     fabricless: BTreeSet<Uuid>,
-    renewal: Backoff,
+    renewal: RetrySchedule,
     wants_scan: bool,
     alarm: Alarm,
 }
@@ -341,6 +342,6 @@ impl Supervisor {
 }
 
 /// When a GPU that is awaited is looked for.
-fn renewal(habits: &PollSettings) -> Backoff {
-    Backoff::new(habits.poll, habits.poll.saturating_mul(RAREST_RENEWAL))
+fn renewal(habits: &PollSettings) -> RetrySchedule {
+    RetrySchedule::new(Backoff::new(habits.poll, habits.poll.saturating_mul(RAREST_RENEWAL)))
 }

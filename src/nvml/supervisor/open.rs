@@ -11,8 +11,8 @@ use super::Supervisor;
 use super::enumeration::Enumeration;
 use crate::nvml::handle::NotOpen;
 use crate::nvml::library::OpenError;
-use crate::nvml::pace::Backoff;
 use crate::nvml::{EdgeError, Seen};
+use crate::util::backoff::Backoff;
 
 /// The first pause between two tries to open NVML, and the longest unless polls are rarer still.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -57,7 +57,7 @@ impl Supervisor {
                 warn!(%reason, "{what}, trying on");
                 said = reason;
             }
-            tokio::time::sleep(backoff.pause()).await;
+            tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 

@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
+use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
 use answer::answer;
 use listen::{Accepted, Listener};
@@ -87,11 +88,12 @@ struct Shared {
 /// GPUs are worth more than a look at them.
 pub async fn serve(address: Address, views: Arc<dyn Views>) -> Infallible {
     let shared = Arc::new(Shared { views, making: Semaphore::new(1) });
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
     let listener = loop {
         match Listener::bind(&address).await {
             Ok(listener) => break listener,
             Err(error) => {
+                let pause = backoff.next_delay();
                 let seconds = pause.as_secs();
                 if pause == FIRST_PAUSE || pause == LAST_PAUSE {
                     warn!(%address, %error, "cannot serve HTTP here, trying on; metrics and probes \
@@ -100,7 +102,6 @@ pub async fn serve(address: Address, views: Arc<dyn Views>) -> Infallible {
                     debug!(%address, %error, seconds, "cannot serve HTTP here, trying on");
                 }
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LAST_PAUSE);
             }
         }
     };

@@ -9,6 +9,7 @@ mod tests;
 use std::time::Duration;
 
 use super::socket::SocketId;
+use crate::util::backoff::Backoff;
 pub use retry::Retry;
 
 /// How long a registered server waits for a ListAndWatch stream before it registers anew. A kubelet
@@ -35,8 +36,8 @@ pub enum State {
     Down {
         /// When binding may be tried, and how often it has failed.
         retry: Retry,
-        /// Registrations in a row without a lasting stream.
-        relapses: u32,
+        /// How long to wait for a stream after the next registration.
+        grace: Backoff,
     },
     /// The server answers on its socket; the kubelet does not know it.
     Serving {
@@ -47,8 +48,8 @@ pub enum State {
         retry: Retry,
         /// The kubelet socket of the last try.
         tried: Option<SocketId>,
-        /// Registrations in a row without a lasting stream.
-        relapses: u32,
+        /// How long to wait for a stream after the next registration.
+        grace: Backoff,
     },
     /// The kubelet has accepted the registration.
     Registered {
@@ -56,8 +57,8 @@ pub enum State {
         own: SocketId,
         /// The kubelet socket that it was registered on.
         kubelet: SocketId,
-        /// Registrations in a row without a lasting stream before this one.
-        relapses: u32,
+        /// How long to wait for a stream.
+        grace: Backoff,
     },
 }
 
@@ -107,7 +108,7 @@ pub enum Why {
 
 impl Default for State {
     fn default() -> Self {
-        Self::Down { retry: Retry::default(), relapses: 0 }
+        Self::Down { retry: Retry::default(), grace: first_grace() }
     }
 }
 
@@ -130,12 +131,12 @@ impl State {
                 }
                 Some(_) => Step::Wait(Some(retry.at())),
             },
-            Self::Registered { kubelet, relapses, .. } => {
+            Self::Registered { kubelet, grace, .. } => {
                 if seen.kubelet.is_some_and(|there| there != *kubelet) {
                     return Step::Restart(Why::KubeletRestarted);
                 }
                 let Some(since) = seen.no_stream_since else { return Step::Wait(None) };
-                let grace = grace(*relapses);
+                let grace = grace.delay();
                 let due = since.saturating_add(grace);
                 if seen.now >= due {
                     Step::Restart(Why::NoStream(grace))
@@ -149,25 +150,25 @@ impl State {
     /// A fresh socket was bound and is served.
     #[must_use]
     pub fn bound(self, own: SocketId) -> Self {
-        Self::Serving { own, retry: Retry::default(), tried: None, relapses: self.relapses() }
+        Self::Serving { own, retry: Retry::default(), tried: None, grace: self.grace() }
     }
 
     /// Binding failed.
     #[must_use]
     pub fn bind_failed(self, now: Duration, jitter: f64) -> Self {
-        let relapses = self.relapses();
+        let grace = self.grace();
         let retry = match self {
             Self::Down { retry, .. } => retry,
             Self::Serving { .. } | Self::Registered { .. } => Retry::default(),
         };
-        Self::Down { retry: retry.failed(now, jitter), relapses }
+        Self::Down { retry: retry.failed(now, jitter), grace }
     }
 
     /// Register on this kubelet socket was accepted.
     #[must_use]
     pub fn registered(self, on: SocketId) -> Self {
         match self {
-            Self::Serving { own, relapses, .. } => Self::Registered { own, kubelet: on, relapses },
+            Self::Serving { own, grace, .. } => Self::Registered { own, kubelet: on, grace },
             other => other,
         }
     }
@@ -176,9 +177,9 @@ impl State {
     #[must_use]
     pub fn register_failed(self, on: SocketId, now: Duration, jitter: f64) -> Self {
         match self {
-            Self::Serving { own, retry, tried, relapses } => {
+            Self::Serving { own, retry, tried, grace } => {
                 let before = if tried == Some(on) { retry } else { Retry::default() };
-                Self::Serving { own, retry: before.failed(now, jitter), tried: Some(on), relapses }
+                Self::Serving { own, retry: before.failed(now, jitter), tried: Some(on), grace }
             }
             other => other,
         }
@@ -188,7 +189,9 @@ impl State {
     #[must_use]
     pub fn settled(self) -> Self {
         match self {
-            Self::Registered { own, kubelet, .. } => Self::Registered { own, kubelet, relapses: 0 },
+            Self::Registered { own, kubelet, .. } => {
+                Self::Registered { own, kubelet, grace: first_grace() }
+            }
             other => other,
         }
     }
@@ -196,24 +199,27 @@ impl State {
     /// Whether there is nothing to forget: no registration in a row without a lasting stream.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.relapses() == 0
+        self.grace().attempts() == 0
     }
 
     /// The server was ended for this reason.
     #[must_use]
     pub fn ended(self, why: Why) -> Self {
-        let relapses = match why {
-            Why::NoStream(_) => self.relapses().saturating_add(1),
-            Why::OwnSocketDeleted | Why::OwnSocketReplaced | Why::KubeletRestarted => 0,
-        };
-        Self::Down { retry: Retry::default(), relapses }
+        let mut grace = self.grace();
+        match why {
+            Why::NoStream(_) => {
+                grace.next_delay();
+            }
+            Why::OwnSocketDeleted | Why::OwnSocketReplaced | Why::KubeletRestarted => grace.reset(),
+        }
+        Self::Down { retry: Retry::default(), grace }
     }
 
-    fn relapses(&self) -> u32 {
+    fn grace(&self) -> Backoff {
         match self {
-            Self::Down { relapses, .. }
-            | Self::Serving { relapses, .. }
-            | Self::Registered { relapses, .. } => *relapses,
+            Self::Down { grace, .. }
+            | Self::Serving { grace, .. }
+            | Self::Registered { grace, .. } => *grace,
         }
     }
 
@@ -227,7 +233,6 @@ impl State {
     }
 }
 
-/// How long to wait for a stream after this many registrations that no stream lasted after.
-fn grace(relapses: u32) -> Duration {
-    FIRST_GRACE.saturating_mul(1 << relapses.min(10)).min(LAST_GRACE)
+fn first_grace() -> Backoff {
+    Backoff::new(FIRST_GRACE, LAST_GRACE)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::util::backoff::Backoff;
+
 /// Shortest pause before a step that failed is tried again. The kubelet creates its socket a moment
 /// before it listens on it, so the first tries come fast.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(2);
@@ -9,9 +11,9 @@ pub(super) const FIRST_RETRY: Duration = Duration::from_millis(2);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// When to try again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    failures: u32,
+    backoff: Backoff,
     at: Duration,
 }
 
@@ -19,21 +21,26 @@ impl Retry {
     /// How often in a row it has failed.
     #[must_use]
     pub fn failures(self) -> u32 {
-        self.failures
+        self.backoff.attempts()
     }
 
-    /// When.
+    /// The time of the next try.
     pub(super) fn at(self) -> Duration {
         self.at
     }
 
-    /// One more failure: the pause doubles from 2 ms to 10 s. Of each pause the upper half is
-    /// chance, `jitter` in 0 to 1, so that the plugins of many resources do not call in step.
+    /// One more failure. `jitter` from 0 to 1 keeps the plugins of many resources from calling at
+    /// the same time.
     #[must_use]
-    pub fn failed(self, now: Duration, jitter: f64) -> Self {
-        let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(20)).min(LAST_RETRY);
-        let at = now.saturating_add(pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0));
-        Self { failures: self.failures.saturating_add(1), at }
+    pub fn failed(mut self, now: Duration, jitter: f64) -> Self {
+        self.at = now.saturating_add(self.backoff.next_delay_with_jitter(jitter));
+        self
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(FIRST_RETRY, LAST_RETRY), at: Duration::ZERO }
     }
 }
 

@@ -81,7 +81,8 @@ fn a_kubelet_that_never_watches_is_asked_less_and_less_often() {
             .registered(KUBELET)
             .settled()
             .ended(Why::NoStream(FIRST_GRACE))
-            .relapses(),
+            .grace()
+            .attempts(),
         1
     );
 }
