@@ -1,6 +1,5 @@
 //! When what is done again: polls with jitter, tries with back-off. Pure.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use device::health::Moment;
@@ -17,15 +16,10 @@ impl Polls {
         Self(interval)
     }
 
-    /// The pause before the next poll; `random` is any number.
-    pub(super) fn pause(self, random: u64) -> Duration {
-        self.0 - (self.0 / 10).mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
+    /// The pause before the next poll; `jitter` is a random number from 0 to 1.
+    pub(super) fn pause(self, jitter: f64) -> Duration {
+        self.0 - (self.0 / 10).mul_f64(jitter)
     }
-}
-
-/// A number that differs from one process and call to the next.
-pub(super) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// When something is tried, as long as it is wanted: ever more rarely.
@@ -66,11 +60,11 @@ mod tests {
 
     #[test]
     fn a_poll_is_never_late_and_at_most_a_tenth_early() {
-        for random in [0, 1, u64::MAX / 3, u64::MAX] {
-            let pause = Polls::every(10 * SECOND).pause(random);
+        for jitter in [0.0, 0.3, 1.0] {
+            let pause = Polls::every(10 * SECOND).pause(jitter);
             assert!((9 * SECOND..=10 * SECOND).contains(&pause), "{pause:?}");
         }
-        assert_eq!(Polls::every(Duration::ZERO).pause(7), Duration::ZERO);
+        assert_eq!(Polls::every(Duration::ZERO).pause(0.7), Duration::ZERO);
     }
 
     #[test]

@@ -15,7 +15,6 @@ pub mod telemetry;
 pub mod wire;
 
 use std::convert::Infallible;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::util::log_rate_limit::LogRateLimit;
+use crate::util::random;
 use directory::Changes;
 use lifecycle::{Seen, State, Step, Why};
 use server::Server;
@@ -167,7 +167,7 @@ impl Plugin {
             }
             Err(error) => {
                 self.telemetry.failed(&error);
-                self.state = state.bind_failed(self.now(), chance());
+                self.state = state.bind_failed(self.now(), random::fraction());
                 if let State::Down { retry, .. } = &self.state
                     && retry.failures() == WORTH_A_WARNING
                 {
@@ -220,11 +220,11 @@ impl Plugin {
                 self.no_stream_since = self.no_stream_since.map(|_| self.now());
             }
             Some(Err(error)) => {
-                self.state = state.register_failed(kubelet, self.now(), chance());
+                self.state = state.register_failed(kubelet, self.now(), random::fraction());
                 self.report_failure(&anyhow::Error::from(error));
             }
             // One of the two sockets is not what it was: whatever the answer would be, it is void.
-            None => self.state = state.register_failed(kubelet, self.now(), chance()),
+            None => self.state = state.register_failed(kubelet, self.now(), random::fraction()),
         }
         Ok(())
     }
@@ -291,10 +291,4 @@ async fn sleep_until(origin: Instant, time: Option<Duration>) {
         Some(time) => tokio::time::sleep_until(origin + time).await,
         None => std::future::pending().await,
     }
-}
-
-/// A number in 0 to 1, by chance: for the jitter of retries.
-fn chance() -> f64 {
-    let number = RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(number >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }

@@ -2,7 +2,6 @@
 //! state of its own.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use device::Device;
@@ -20,6 +19,7 @@ use tracing::{info, warn};
 use super::allocations::Allocated;
 use super::count::Count;
 use super::telemetry::{Calls, Telemetry};
+use crate::util::random;
 
 /// One device as the kubelet is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,10 @@ impl Service {
                     unhealthy: unhealthy.map(|device| device.id.clone()),
                     ids: devices.iter().map(|device| device.id.clone()).collect(),
                 };
-                (Ok(inventory.injector().inject(&self.resource, &devices, random)), Ok(given))
+                (
+                    Ok(inventory.injector().inject(&self.resource, &devices, random::unique)),
+                    Ok(given),
+                )
             }
             Err(refused) => (Err(refused.clone()), Err(refused)),
         };
@@ -186,17 +189,4 @@ impl Report {
             Err(refused) => warn!(%resource, error = %refused, "refused to allocate"),
         }
     }
-}
-
-/// 16 bytes of the operating system's random numbers. Without any, which is next to impossible on a
-/// node that runs a kubelet, the standard library's seeds: a key has to be unlike others, not
-/// secret.
-fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    if getrandom::fill(&mut bytes).is_err() {
-        let number = || RandomState::new().build_hasher().finish().to_be_bytes();
-        bytes[..8].copy_from_slice(&number());
-        bytes[8..].copy_from_slice(&number());
-    }
-    bytes
 }

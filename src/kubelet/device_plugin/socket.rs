@@ -1,6 +1,5 @@
 //! Sockets as files: whose they are, how ours are named, and what becomes of old ones.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
@@ -9,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub use crate::host::socket_id::SocketId;
 use device::names::ResourceName;
 use tracing::{info, warn};
+
+use crate::util::random;
 
 /// Removes the file at this path if it still is the one meant.
 ///
@@ -37,9 +38,7 @@ const UNIQUE: usize = 8;
 /// path lives (kubernetes/kubernetes#135437), and an older one mixes the two up.
 #[must_use]
 pub fn fresh_name(resource: &ResourceName) -> String {
-    // The keys of a RandomState come from the operating system's random numbers and differ from
-    // call to call.
-    let mut number = RandomState::new().build_hasher().finish();
+    let mut number = random::number();
     let unique: String = std::iter::repeat_with(|| {
         let digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
         number /= 36;

@@ -29,12 +29,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::handle::{Listening, NvmlHandle};
-use super::pace::{Polls, RetrySchedule, random};
+use super::pace::{Polls, RetrySchedule};
 use super::telemetry::Telemetry;
 use super::worker_pool::WorkerPool;
 use super::{EdgeError, Links, Nudge, PollSettings, Release, Seen, Settings, Wants, epoch};
 use crate::util::alarm::Alarm;
 use crate::util::backoff::Backoff;
+use crate::util::random;
 use enumeration::Enumeration;
 use poll::{missed, report_return};
 
@@ -220,7 +221,7 @@ impl Supervisor {
     /// Polls, and reads and enumerates when there is a reason.
     async fn stay(&mut self) -> Result<Left, EdgeError> {
         let mut polls = Polls::every(self.habits.poll);
-        let mut next_poll = Instant::now() + polls.pause(random());
+        let mut next_poll = Instant::now() + polls.pause(random::fraction());
         let mut round: u32 = 0;
         loop {
             let due = self.next_due(next_poll);
@@ -252,7 +253,7 @@ impl Supervisor {
             let other_events = before.is_some_and(|before| before.events != self.habits.events);
             if other_poll {
                 polls = Polls::every(self.habits.poll);
-                next_poll = next_poll.min(Instant::now() + polls.pause(random()));
+                next_poll = next_poll.min(Instant::now() + polls.pause(random::fraction()));
             }
             if other_events {
                 // The enumeration that follows registers the GPUs, and only then are the events of
@@ -262,7 +263,7 @@ impl Supervisor {
             }
             let polling = next_poll <= Instant::now();
             if polling {
-                next_poll = Instant::now() + polls.pause(random());
+                next_poll = Instant::now() + polls.pause(random::fraction());
                 round = round.wrapping_add(1);
             }
             if let Err(error) = self.round(polling, round.is_multiple_of(SCAN_EVERY)).await? {

@@ -13,6 +13,7 @@ use std::fmt::Write;
 
 use status::{EventKind, Gpu, Nvml, NvmlState, Resource, Status};
 
+use crate::util::random;
 use gpu::card;
 use html::{Escaped, Since, duration, pill, plural};
 
@@ -29,13 +30,8 @@ impl Nonce {
     /// 16 random bytes. Without random numbers none: then the page has neither style nor script,
     /// and says all the same.
     pub(super) fn random() -> Self {
-        let mut bytes = [0; 16];
-        match getrandom::fill(&mut bytes) {
-            Ok(()) => {
-                Self(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
-            }
-            Err(_) => Self("none".to_owned()),
-        }
+        let hex = |bytes: [u8; 16]| format!("{:032x}", u128::from_be_bytes(bytes));
+        Self(random::secret().map_or_else(|| "none".to_owned(), hex))
     }
 }
 
