@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::util::error_chain::ErrorChain;
 use crate::util::log_rate_limit::LogRateLimit;
 use crate::util::random;
 use directory::Changes;
@@ -31,6 +32,7 @@ use lifecycle::{Seen, State, Step, Why};
 use server::Server;
 use socket::{PluginPaths, SocketId};
 use telemetry::Telemetry;
+use wire::RegisterError;
 
 /// From how many failures in a row on a failure is worth a warning: the first few are the kubelet
 /// starting.
@@ -171,7 +173,7 @@ impl Plugin {
                 if let State::Down { retry, .. } = &self.state
                     && retry.failures() == WORTH_A_WARNING
                 {
-                    let error = format!("{:#}", anyhow::Error::from(error));
+                    let error = ErrorChain(&error);
                     warn!(
                         resource = %self.resource, %error,
                         "cannot bind a socket, trying on; is the plugin directory mounted and \
@@ -221,7 +223,7 @@ impl Plugin {
             }
             Some(Err(error)) => {
                 self.state = state.register_failed(kubelet, self.now(), random::fraction());
-                self.report_failure(&anyhow::Error::from(error));
+                self.report_failure(&error);
             }
             // One of the two sockets is not what it was: whatever the answer would be, it is void.
             None => self.state = state.register_failed(kubelet, self.now(), random::fraction()),
@@ -231,14 +233,14 @@ impl Plugin {
 
     /// A kubelet that is starting refuses for a moment, so only what lasts is a warning, and each
     /// doubling of the count of failures says it once more.
-    fn report_failure(&self, error: &anyhow::Error) {
+    fn report_failure(&self, error: &RegisterError) {
         let State::Serving { retry, .. } = &self.state else { return };
         let failures = retry.failures();
         if failures >= WORTH_A_WARNING && failures.is_power_of_two() {
-            warn!(resource = %self.resource, error = format!("{error:#}"), failures, "cannot \
+            warn!(resource = %self.resource, error = %ErrorChain(error), failures, "cannot \
                 register, trying on");
         } else {
-            debug!(resource = %self.resource, error = format!("{error:#}"), failures, "cannot \
+            debug!(resource = %self.resource, error = %ErrorChain(error), failures, "cannot \
                 register, trying on");
         }
     }

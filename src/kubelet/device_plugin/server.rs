@@ -26,6 +26,7 @@ use super::service::Service;
 use super::socket::{self, SocketId};
 use super::telemetry::Telemetry;
 use super::wire::DevicePluginServer;
+use crate::util::error_chain::ErrorChain;
 use crate::util::log_rate_limit::LogRateLimit;
 
 /// How much of a request may be on its way unread. HTTP/2 has 64 KiB by default, and a request that
@@ -140,7 +141,7 @@ impl Server {
     pub async fn ended(&mut self) -> String {
         match (&mut self.task).await {
             Ok(Ok(())) => "it returned".to_owned(),
-            Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error)),
+            Ok(Err(error)) => ErrorChain(&error).to_string(),
             Err(error) => error.to_string(),
         }
     }

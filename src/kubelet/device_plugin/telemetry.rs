@@ -12,6 +12,7 @@ use super::lifecycle::{Seen, State};
 use super::notes::Notes;
 use super::wire::RegisterError;
 use crate::util::counters::{Counts, Distribution, Histogram};
+use crate::util::error_chain::ErrorChain;
 
 /// Upper bounds of the duration of a call.
 const BOUNDS: &[Duration] = &[
@@ -313,13 +314,7 @@ impl Telemetry {
 
     /// A step failed.
     pub(super) fn failed(&self, error: &dyn std::error::Error) {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text = format!("{text}: {error}");
-            source = error.source();
-        }
-        self.lock().failure = Some(text);
+        self.lock().failure = Some(ErrorChain(error).to_string());
     }
 
     pub(super) fn restarts(&self, now: Duration, why: &super::lifecycle::Why) {

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::service::{Advertised, Report, Service};
 use super::telemetry::Method;
+use crate::util::error_chain::ErrorChain;
 
 /// The generated code.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -90,19 +91,10 @@ pub const DEVICE_PLUGIN: &str = "/v1beta1.DevicePlugin/GetDevicePluginOptions";
 pub async fn probe(socket: &Path, method: &'static str) -> Result<(), String> {
     let address =
         format!("unix://{}", socket.to_str().ok_or("the path of the socket is not UTF-8")?);
-    let words = |error: &dyn std::error::Error| {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text = format!("{text}: {error}");
-            source = error.source();
-        }
-        text
-    };
-    let endpoint = Endpoint::from_shared(address).map_err(|error| words(&error))?;
-    let channel = endpoint.connect().await.map_err(|error| words(&error))?;
+    let text = |error| ErrorChain(&error).to_string();
+    let channel = Endpoint::from_shared(address).map_err(text)?.connect().await.map_err(text)?;
     let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.map_err(|error| words(&error))?;
+    client.ready().await.map_err(text)?;
     let codec = tonic_prost::ProstCodec::<api::Empty, api::Empty>::default();
     let path = tonic::codegen::http::uri::PathAndQuery::from_static(method);
     match client.unary(Request::new(api::Empty {}), path, codec).await {

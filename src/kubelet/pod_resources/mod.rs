@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::host::socket_id::SocketId;
+use crate::util::error_chain::ErrorChain;
 use outage::{LogLine, Outage};
 pub use refresh::RefreshTrigger;
 use refresh::{LOOKED, QUIET};
@@ -99,7 +100,7 @@ fn log(socket: &Path, answer: &Result<Option<Holders>, AskError>, line: LogLine)
                 known");
         }
         (LogLine::Failed { failures }, Err(error)) => {
-            let error = chain(error);
+            let error = ErrorChain(error);
             warn!(%socket, %error, failures, "cannot ask the kubelet which pod holds which \
                 device, will retry");
         }
@@ -108,10 +109,4 @@ fn log(socket: &Path, answer: &Result<Option<Holders>, AskError>, line: LogLine)
         }
         (LogLine::Failed { .. }, Ok(_)) => {}
     }
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
