@@ -10,9 +10,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use device::allocation::AllocationPolicy;
 use device::layout::Layout;
 use device::names::ResourceName;
-use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
+use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
+use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
-use gpu_device_plugin::kubelet::device_plugin::telemetry::{Calls, Telemetry};
+use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
 use simnode::kubelet::Kubelet;
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
 use tokio::sync::watch;
@@ -32,7 +33,7 @@ fn bench(criterion: &mut Criterion) {
             directory.path(),
             &ResourceName::gpu(),
             snapshots,
-            &Telemetry::new(Calls::default(), Allocations::default()),
+            &PluginTelemetry::new(CallDurations::default(), AllocationEvents::default()),
         )
         .expect("a server");
         let path: PathBuf = server.path().to_owned();

@@ -12,10 +12,12 @@ use device::inventory::Inventory;
 use device::layout::sharing::SharedResource;
 use device::layout::{Layout, MigStrategy};
 use device::names::ResourceName;
-use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
-use gpu_device_plugin::kubelet::device_plugin::count::Count;
+use gpu_device_plugin::kubelet::device_plugin::advertised_device::advertised_devices;
+use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
+use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
+use gpu_device_plugin::kubelet::device_plugin::open_count::OpenCount;
 use gpu_device_plugin::kubelet::device_plugin::service::Service;
-use gpu_device_plugin::kubelet::device_plugin::telemetry::{Calls, Telemetry};
+use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
 use gpu_device_plugin::kubelet::device_plugin::wire;
 use tokio::sync::watch;
 
@@ -56,12 +58,12 @@ fn lists(criterion: &mut Criterion) {
         assert_eq!(ids.len(), count);
         let (publish, snapshots) = watch::channel(Arc::new(inventory.clone()));
         let (_alive, end) = watch::channel(());
-        let telemetry = Telemetry::new(Calls::default(), Allocations::default());
-        let service = Service::new(name.clone(), snapshots, end, Count::default(), telemetry);
+        let telemetry = PluginTelemetry::new(CallDurations::default(), AllocationEvents::default());
+        let service = Service::new(name.clone(), snapshots, end, OpenCount::default(), telemetry);
         let mut group = criterion.benchmark_group(title);
         group.bench_function("list built and encoded", |bencher| {
             bencher.iter(|| {
-                wire::encoded_list(&Service::list(black_box(name), black_box(&inventory)))
+                wire::encoded_list(&advertised_devices(black_box(name), black_box(&inventory)))
             });
         });
         group.bench_function("allocate one", |bencher| {

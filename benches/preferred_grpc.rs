@@ -21,12 +21,11 @@ use device::health::Moment;
 use device::inventory::{Inventory, InventoryEvent};
 use device::layout::{Layout as NodeLayout, MigStrategy};
 use device::names::ResourceName;
-use device::topology::{
-    NodeLinks, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology,
-};
-use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
+use device::topology::{Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
+use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
+use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
-use gpu_device_plugin::kubelet::device_plugin::telemetry::{Calls, Telemetry};
+use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
 use simnode::proto::{ContainerPreferredAllocationRequest, PreferredAllocationRequest};
@@ -144,7 +143,7 @@ async fn measure_all(inventory: Inventory, cases: &[Case]) {
         directory.path(),
         &ResourceName::gpu(),
         snapshots,
-        &Telemetry::new(Calls::default(), Allocations::default()),
+        &PluginTelemetry::new(CallDurations::default(), AllocationEvents::default()),
     );
     let server = server.expect("a server");
     let client = Kubelet::dial(server.path().to_owned()).await.expect("a client");

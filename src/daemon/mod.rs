@@ -28,9 +28,9 @@ use crate::config::{Config, ConfigSource, LogFormat};
 use crate::host::dir_watch::Watches;
 use crate::host::quarantine_dir::{self, QuarantineDir};
 use crate::host::state_file::StateFile;
-use crate::kubelet::device_plugin::allocations::Allocations;
-use crate::kubelet::device_plugin::directory::{self, Changes as DirectoryChanges};
+use crate::kubelet::device_plugin::allocation_events::AllocationEvents;
 use crate::kubelet::device_plugin::socket;
+use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
 use crate::nvml::{self, Clock, Links, PollSettings, Release, Seen, Wants};
 use crate::observe::event_log::EventLog;
@@ -84,7 +84,7 @@ pub async fn run(
     let inventory =
         Inventory::new(translate::layout(&config), injector, health, translate::policies(&config));
     let (publish, _) = watch::channel(Arc::new(inventory));
-    let changes = DirectoryChanges::default();
+    let socket_events = SocketEvents::default();
     let (links, observations, want) = Links::new(release.clone(), poll_settings);
     let observe = links.observe.clone();
     let say = async |quarantine| {
@@ -92,7 +92,7 @@ pub async fn run(
         let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
     };
     let inventories = publish.subscribe();
-    let (allocations, allocated) = Allocations::channel();
+    let (allocation_events, allocated) = AllocationEvents::channel();
     let (holders, holders_now) = watch::channel(None);
     let refresh = Arc::new(RefreshTrigger::default());
     let release_for = translate::release_for_reset(&config);
@@ -108,8 +108,8 @@ pub async fn run(
     let mut serving = Serving::start().context("serving the kubelet")?;
     let mut plugins = Plugins::new(
         places.clone(),
-        changes.clone(),
-        allocations,
+        socket_events.clone(),
+        allocation_events,
         started,
         serving.handle().clone(),
     );
@@ -147,7 +147,7 @@ pub async fn run(
 
     let result = tokio::select! {
         () = stop => Ok(()),
-        ended = directory::watch(&places.directory, &changes, &watches) => {
+        ended = socket_events::watch(&places.directory, &socket_events, &watches) => {
             let Err(replaced) = ended;
             Err(replaced.into())
         }

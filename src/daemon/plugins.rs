@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::kubelet::device_plugin::allocations::Allocations;
-use crate::kubelet::device_plugin::directory::Changes;
+use crate::kubelet::device_plugin::allocation_events::AllocationEvents;
+use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::socket::PluginPaths;
-use crate::kubelet::device_plugin::telemetry::{Calls, Telemetry};
+use crate::kubelet::device_plugin::socket_events::SocketEvents;
+use crate::kubelet::device_plugin::telemetry::PluginTelemetry;
 use crate::kubelet::device_plugin::{self, PluginError};
 
 /// How long the resources get to end their streams and servers.
@@ -22,13 +23,13 @@ const STOPPING_GRACE: Duration = Duration::from_millis(1500);
 
 /// The resources that are served, a task each.
 pub(super) struct Plugins {
-    places: PluginPaths,
-    changes: Changes,
-    allocations: Allocations,
+    paths: PluginPaths,
+    socket_events: SocketEvents,
+    allocation_events: AllocationEvents,
     stopping: watch::Sender<bool>,
     pub(super) running: JoinSet<Result<(), PluginError>>,
-    known: Telemetries,
-    calls: Calls,
+    known: PluginTelemetries,
+    calls: CallDurations,
     started: Instant,
     /// Where their tasks run.
     serving: Handle,
@@ -37,18 +38,18 @@ pub(super) struct Plugins {
 impl Plugins {
     /// None yet.
     pub(super) fn new(
-        places: PluginPaths,
-        changes: Changes,
-        allocations: Allocations,
+        paths: PluginPaths,
+        socket_events: SocketEvents,
+        allocation_events: AllocationEvents,
         started: Instant,
         serving: Handle,
     ) -> Self {
         let (stopping, _) = watch::channel(false);
-        let (known, calls) = (Telemetries::default(), Calls::default());
+        let (known, calls) = (PluginTelemetries::default(), CallDurations::default());
         Self {
-            places,
-            changes,
-            allocations,
+            paths,
+            socket_events,
+            allocation_events,
             stopping,
             running: JoinSet::new(),
             known,
@@ -67,13 +68,14 @@ impl Plugins {
             .cloned()
             .collect::<Vec<_>>()
         {
-            let telemetry = Telemetry::new(self.calls.clone(), self.allocations.clone());
+            let telemetry =
+                PluginTelemetry::new(self.calls.clone(), self.allocation_events.clone());
             self.known.add(&resource, telemetry.clone());
             let task = device_plugin::run(
                 resource,
-                self.places.clone(),
+                self.paths.clone(),
                 publish.subscribe(),
-                self.changes.clone(),
+                self.socket_events.clone(),
                 self.started,
                 telemetry,
                 self.stopping.subscribe(),
@@ -83,12 +85,12 @@ impl Plugins {
     }
 
     /// What the resources tell of themselves.
-    pub(super) fn telemetries(&self) -> Telemetries {
+    pub(super) fn telemetries(&self) -> PluginTelemetries {
         self.known.clone()
     }
 
     /// How long calls take.
-    pub(super) fn calls(&self) -> Calls {
+    pub(super) fn calls(&self) -> CallDurations {
         self.calls.clone()
     }
 
@@ -104,23 +106,23 @@ impl Plugins {
 
 /// What the resources tell of themselves, by name. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Telemetries(Arc<Mutex<BTreeMap<ResourceName, Telemetry>>>);
+pub(super) struct PluginTelemetries(Arc<Mutex<BTreeMap<ResourceName, PluginTelemetry>>>);
 
-impl Telemetries {
+impl PluginTelemetries {
     /// All of them.
-    pub(super) fn all(&self) -> BTreeMap<ResourceName, Telemetry> {
+    pub(super) fn all(&self) -> BTreeMap<ResourceName, PluginTelemetry> {
         self.lock().clone()
     }
 
-    fn of(&self, resource: &ResourceName) -> Option<Telemetry> {
+    fn of(&self, resource: &ResourceName) -> Option<PluginTelemetry> {
         self.lock().get(resource).cloned()
     }
 
-    fn add(&self, resource: &ResourceName, telemetry: Telemetry) {
+    fn add(&self, resource: &ResourceName, telemetry: PluginTelemetry) {
         self.lock().insert(resource.clone(), telemetry);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ResourceName, Telemetry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ResourceName, PluginTelemetry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

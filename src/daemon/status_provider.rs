@@ -15,10 +15,12 @@ use device::names::ResourceName;
 use status::{EventKind, Nvml, NvmlState, Registration, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::plugins::Telemetries;
+use super::plugins::PluginTelemetries;
 use super::reload_history::ReloadHistory;
 use crate::config::{Config, HttpAddress, KubeletSocket};
-use crate::kubelet::device_plugin::telemetry::{Calls, RESULTS, Telemetry};
+use crate::kubelet::device_plugin::calls::CallDurations;
+use crate::kubelet::device_plugin::register_error::REGISTER_RESULTS;
+use crate::kubelet::device_plugin::telemetry::PluginTelemetry;
 use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
 use crate::nvml::{Clock, Release};
@@ -44,8 +46,8 @@ pub(super) struct StatusProvider {
     pub(super) nvml: NvmlTelemetry,
     pub(super) release: Release,
     pub(super) refresh: Arc<RefreshTrigger>,
-    pub(super) plugins: Telemetries,
-    pub(super) calls: Calls,
+    pub(super) plugins: PluginTelemetries,
+    pub(super) calls: CallDurations,
     pub(super) journal: EventLog,
     pub(super) reload_history: ReloadHistory,
     pub(super) clock: Clock,
@@ -131,7 +133,7 @@ impl StatusProvider {
         }
         let telemetries = self.plugins.all();
         for resource in inventory.resources() {
-            match telemetries.get(resource).map(Telemetry::standing) {
+            match telemetries.get(resource).map(PluginTelemetry::status) {
                 None => reasons.push(format!("{resource}: it is not served yet")),
                 Some(standing) if self.settings.registers && !standing.registered => {
                     let problem = standing.problem.as_deref().unwrap_or("it is not served yet");
@@ -147,8 +149,8 @@ impl StatusProvider {
     }
 
     fn registrations(&self, wall: Wall) -> BTreeMap<ResourceName, Registration> {
-        let of = |(resource, telemetry): (ResourceName, Telemetry)| {
-            let standing = telemetry.standing();
+        let of = |(resource, telemetry): (ResourceName, PluginTelemetry)| {
+            let standing = telemetry.status();
             let registration = Registration {
                 registered: standing.registered,
                 since: Some(wall.at(Moment(standing.since))),
@@ -165,7 +167,7 @@ impl StatusProvider {
     fn happened(&self) -> Vec<Happened> {
         let mut happened = Vec::new();
         for (resource, telemetry) in self.plugins.all() {
-            happened.extend(telemetry.happened().into_iter().map(|of| Happened {
+            happened.extend(telemetry.events().into_iter().map(|of| Happened {
                 resource: Some(resource.to_string()),
                 ..Happened::new(
                     Moment(of.at),
@@ -178,17 +180,17 @@ impl StatusProvider {
     }
 
     fn figures(&self) -> BTreeMap<String, ResourceFigures> {
-        let of = |(resource, telemetry): (ResourceName, Telemetry)| {
+        let of = |(resource, telemetry): (ResourceName, PluginTelemetry)| {
             let (allocated, refused) = telemetry.allocations();
             let came = telemetry.registrations();
             let figures = ResourceFigures {
-                registrations: RESULTS
+                registrations: REGISTER_RESULTS
                     .iter()
                     .map(|result| (*result, came.get(result).copied().unwrap_or(0)))
                     .collect(),
                 allocated,
                 refused,
-                updates: telemetry.updates(),
+                updates: telemetry.lists(),
                 notes: telemetry.notes().counts(),
             };
             (resource.to_string(), figures)

@@ -250,7 +250,7 @@ async fn without_inotify_it_warns_and_looks_instead() {
             .env("NVML_LIBRARY", node.nvml_library());
     let config = node.kubelet();
     let rig = Rig::on(node, config, &options, 8).await;
-    rig.logged("inotify cannot be had").await;
+    rig.logged("inotify is not available").await;
     let before = rig.plugin.cpu_ticks().unwrap();
     let began = std::time::Instant::now();
     for registrations in 2..6 {

@@ -8,9 +8,10 @@ use device::allocation::AllocationPolicy;
 use device::inventory::Inventory;
 use device::layout::{Layout, MigStrategy};
 use device::names::ResourceName;
-use gpu_device_plugin::kubelet::device_plugin::allocations::Allocations;
+use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
+use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
-use gpu_device_plugin::kubelet::device_plugin::telemetry::{Calls, Telemetry};
+use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
 use prost::bytes::{Buf, BufMut};
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
@@ -92,7 +93,7 @@ impl Served {
         let inventory = node.inventory();
         let known = known(&inventory);
         let (publish, snapshots) = watch::channel(Arc::new(inventory));
-        let telemetry = Telemetry::new(Calls::default(), Allocations::default());
+        let telemetry = PluginTelemetry::new(CallDurations::default(), AllocationEvents::default());
         let (server, client, raw) = runtime.block_on(async {
             let server =
                 Server::start(directory.path(), &ResourceName::gpu(), snapshots, &telemetry)

@@ -1,52 +1,47 @@
-//! One server start of one resource: a socket of its own, the gRPC server on it, and an end that
-//! cannot hang.
+//! The gRPC server of one resource, on a socket of its own, which stops in bounded time.
 
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use device::inventory::Inventory;
 use device::names::ResourceName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server as Grpc;
-use tonic::transport::server::Connected;
 use tracing::warn;
 
-use super::count::{Count, Counted};
+use super::connection::Connection;
+use super::open_count::OpenCount;
 use super::service::Service;
-use super::socket::{self, SocketId};
-use super::telemetry::Telemetry;
+use super::socket;
+use super::telemetry::PluginTelemetry;
 use super::wire::DevicePluginServer;
+use crate::host::socket_id::SocketId;
 use crate::util::error_chain::ErrorChain;
 use crate::util::log_rate_limit::LogRateLimit;
 
-/// How much of a request may be on its way unread. HTTP/2 has 64 KiB by default, and a request that
-/// names 2,048 replicas has a hundred: it would wait half-way for our leave to go on. None of it is
-/// reserved.
+/// The flow control window: bytes of a request that may be sent before they are read. The default
+/// of HTTP/2 is 64 KiB, and a request that names 2,048 replicas has about 100 KiB. No memory is
+/// reserved for it.
 const WINDOW: u32 = 1 << 20;
-/// How long clients get to close their side after the streams have ended, before their connections
-/// are cut.
+/// How long clients get to close their connections after the streams have ended.
 const CLOSING_GRACE: Duration = Duration::from_millis(300);
-/// Pause after a connection could not be accepted: out of descriptors, mostly.
+/// Pause after a connection could not be accepted, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A server that answers on a socket.
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
     endpoint: String,
     id: SocketId,
-    streams: Count,
-    connections: Count,
+    streams: OpenCount,
+    connections: OpenCount,
     /// Dropped to end the streams.
     alive: watch::Sender<()>,
     /// Sent on, or dropped, to end the server.
@@ -73,47 +68,39 @@ impl Server {
         directory: &Path,
         resource: &ResourceName,
         inventory: watch::Receiver<Arc<Inventory>>,
-        telemetry: &Telemetry,
+        telemetry: &PluginTelemetry,
     ) -> Result<Self, ServeError> {
         let endpoint = socket::fresh_name(resource);
         let path = directory.join(&endpoint);
-        let serve_error = |source| ServeError { path: path.clone(), source };
-        let listener = UnixListener::bind(&path).map_err(serve_error)?;
-        let id =
-            SocketId::of(&path).and_then(|id| id.ok_or_else(|| io::ErrorKind::NotFound.into()));
-        let id = id.map_err(serve_error)?;
-
-        let (streams, open) = (Count::default(), Count::default());
+        let (listener, id) =
+            bind(&path).map_err(|source| ServeError { path: path.clone(), source })?;
+        let (streams, connections) = (OpenCount::default(), OpenCount::default());
         let (alive, alive_watch) = watch::channel(());
         let (stop, stopped) = oneshot::channel();
         let (uncut, cut) = watch::channel(());
-        let service = Service::new(
-            resource.clone(),
-            inventory,
-            alive_watch,
-            streams.clone(),
-            telemetry.clone(),
-        );
-        let connections =
-            UnixListenerStream::new(listener).then(accepted).filter_map(|connection| connection);
-        let connections = connections.map({
-            let open = open.clone();
-            move |io| Ok::<_, io::Error>(Connection::new(io, cut.clone(), open.one_more()))
-        });
+        let (resource, telemetry) = (resource.clone(), telemetry.clone());
+        let service = Service::new(resource, inventory, alive_watch, streams.clone(), telemetry);
+        let incoming = {
+            let open = connections.clone();
+            UnixListenerStream::new(listener)
+                .then(accepted)
+                .filter_map(|connection| connection)
+                .map(move |io| Ok::<_, io::Error>(Connection::new(io, cut.clone(), open.open())))
+        };
         let serving = Grpc::builder()
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .serve_with_incoming_shutdown(
                 DevicePluginServer::new(service),
-                connections,
-                // Asked to stop, or the server's handle is gone: either way it is over.
+                incoming,
+                // Stopped, or the server's handle is dropped.
                 async { stopped.await.unwrap_or(()) },
             );
         let task = tokio::spawn(serving);
-        Ok(Self { path, endpoint, id, streams, connections: open, alive, stop, uncut, task })
+        Ok(Self { path, endpoint, id, streams, connections, alive, stop, uncut, task })
     }
 
-    /// The socket's base name, which the kubelet is told.
+    /// The socket's base name, for the registration.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
@@ -125,7 +112,7 @@ impl Server {
         &self.path
     }
 
-    /// Which file was bound.
+    /// The identity of the socket's file.
     #[must_use]
     pub fn id(&self) -> SocketId {
         self.id
@@ -137,7 +124,7 @@ impl Server {
         self.streams.watch()
     }
 
-    /// Comes back only if the server ends by itself, with the reason.
+    /// Returns only if the server ends by itself, with the reason.
     pub async fn ended(&mut self) -> String {
         match (&mut self.task).await {
             Ok(Ok(())) => "it returned".to_owned(),
@@ -148,17 +135,17 @@ impl Server {
 
     /// Ends the streams, then the server, then removes the socket if it still is ours.
     ///
-    /// Between the two it waits for the kubelet to close its connection: that it does when it has
-    /// dealt with the end of the stream. A registration that came before would be undone by it on a
-    /// kubelet up to 1.36, whose clients stand under the name of the resource alone
+    /// In between it waits for the kubelet to close its connection, which it does when it has
+    /// handled the end of the stream. A kubelet up to 1.36, which knows its clients by resource name
+    /// alone, would otherwise undo a registration that follows
     /// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/handler.go:122-134).
     ///
     /// It takes at most three times the closing grace: a client that does not close its side, or
-    /// never said a word of HTTP/2, would hold a graceful end for ever, so its connection is cut.
+    /// never spoke HTTP/2, would delay a graceful shutdown for ever, so its connection is cut.
     pub async fn stop(self) {
         let Self { path, id, alive, stop, uncut, mut task, connections, .. } = self;
         drop(alive);
-        let _ = tokio::time::timeout(CLOSING_GRACE, connections.none()).await;
+        let _ = tokio::time::timeout(CLOSING_GRACE, connections.all_closed()).await;
         drop(stop);
         if !task.is_finished() && tokio::time::timeout(CLOSING_GRACE, &mut task).await.is_err() {
             drop(uncut);
@@ -172,8 +159,13 @@ impl Server {
     }
 }
 
-/// A connection, or none after a pause: an error in accepting one must end neither the server nor
-/// the others.
+fn bind(path: &Path) -> io::Result<(UnixListener, SocketId)> {
+    let listener = UnixListener::bind(path)?;
+    let id = SocketId::of(path)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok((listener, id))
+}
+
+/// A connection, or none after a pause: an error in accepting one must not end the server.
 async fn accepted(connection: io::Result<UnixStream>) -> Option<UnixStream> {
     match connection {
         Ok(connection) => Some(connection),
@@ -186,73 +178,4 @@ async fn accepted(connection: io::Result<UnixStream>) -> Option<UnixStream> {
             None
         }
     }
-}
-
-/// A connection that can be cut from outside: then it reads as closed by its peer.
-struct Connection {
-    io: UnixStream,
-    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    _counted: Counted,
-}
-
-impl Connection {
-    fn new(io: UnixStream, mut uncut: watch::Receiver<()>, counted: Counted) -> Self {
-        let cut = async move { while uncut.changed().await.is_ok() {} };
-        Self { io, cut: Some(Box::pin(cut)), _counted: counted }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(cut) = &mut self.cut
-            && cut.as_mut().poll(cx).is_ready()
-        {
-            self.cut = None;
-        }
-        match self.cut {
-            Some(_) => Pin::new(&mut self.io).poll_read(cx, buf),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
 }

@@ -1,46 +1,33 @@
-//! What the kubelet asks of one resource, answered from a snapshot of the inventory. It has no
+//! The calls of the kubelet for one resource, answered from a snapshot of the inventory. It has no
 //! state of its own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use device::Device;
 use device::allocation::Request;
-use device::gpu::NumaNode;
 use device::injection::Injection;
 use device::inventory::Inventory;
-use device::inventory::allocate::AllocateError;
-use device::names::{DeviceId, ResourceName};
+use device::inventory::allocate::Refused;
+use device::names::ResourceName;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
-use tracing::{info, warn};
 
-use super::allocations::Allocated;
-use super::count::Count;
-use super::telemetry::{Calls, Telemetry};
+use super::advertised_device::{AdvertisedDevice, advertised_devices};
+use super::allocation_outcome::{AllocationOutcome, Grant};
+use super::calls::CallDurations;
+use super::open_count::OpenCount;
+use super::telemetry::PluginTelemetry;
 use crate::util::random;
-
-/// One device as the kubelet is told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advertised {
-    /// Its id.
-    pub id: DeviceId,
-    /// Whether it can be handed out.
-    pub healthy: bool,
-    /// Its NUMA node, where known.
-    pub numa_node: Option<NumaNode>,
-}
 
 /// The device plugin service of one resource.
 #[derive(Debug, Clone)]
 pub struct Service {
     resource: ResourceName,
     inventory: watch::Receiver<Arc<Inventory>>,
-    /// Its sender is dropped when the streams are to end.
+    /// Its sender is dropped to end the streams.
     alive: watch::Receiver<()>,
-    streams: Count,
-    telemetry: Telemetry,
+    streams: OpenCount,
+    telemetry: PluginTelemetry,
 }
 
 impl Service {
@@ -51,90 +38,58 @@ impl Service {
         resource: ResourceName,
         inventory: watch::Receiver<Arc<Inventory>>,
         alive: watch::Receiver<()>,
-        streams: Count,
-        telemetry: Telemetry,
+        streams: OpenCount,
+        telemetry: PluginTelemetry,
     ) -> Self {
         Self { resource, inventory, alive, streams, telemetry }
     }
 
-    /// Every device of the resource, sorted by id.
-    #[must_use]
-    pub fn list(resource: &ResourceName, inventory: &Inventory) -> Vec<Advertised> {
-        let devices = inventory.devices(resource).into_iter().flat_map(|devices| devices.values());
-        let mut advertised =
-            Vec::with_capacity(inventory.devices(resource).map_or(0, BTreeMap::len));
-        let mut before: Option<(&Device, bool)> = None;
-        for device in devices {
-            // The replicas of a device follow each other, and what is true of one is true of all.
-            let healthy = match before {
-                Some((other, healthy)) if other.is_replica_of(device) => healthy,
-                _ => inventory.is_healthy(device),
-            };
-            before = Some((device, healthy));
-            advertised.push(Advertised {
-                id: device.id.clone(),
-                healthy,
-                numa_node: device.numa_node,
-            });
-        }
-        advertised
+    /// The list now, and again after each change of it, until the server ends its streams.
+    pub fn watch(&self) -> impl Stream<Item = Arc<Vec<AdvertisedDevice>>> + Send + use<> {
+        let open = self.streams.open();
+        let (resource, telemetry) = (self.resource.clone(), self.telemetry.clone());
+        let mut last = None;
+        self.snapshots().filter_map(move |snapshot| {
+            // Held by the stream, and so dropped with it when the kubelet closes it.
+            let _open = &open;
+            let list = Arc::new(advertised_devices(&resource, &snapshot));
+            (last.as_ref() != Some(&list)).then(|| {
+                telemetry.count_list();
+                last.insert(list).clone()
+            })
+        })
     }
 
-    /// The list now, and again after each change of it, until the server ends its streams.
-    pub fn watch(&self) -> impl Stream<Item = Arc<Vec<Advertised>>> + Send + use<> {
-        let open = self.streams.one_more();
-        let resource = self.resource.clone();
-        let telemetry = self.telemetry.clone();
-        let mut last = None;
+    fn snapshots(&self) -> impl Stream<Item = Arc<Inventory>> + Send + use<> {
         let snapshots = WatchStream::new(self.inventory.clone()).map(Some);
-        // It never yields; what ends it is the sender being dropped, and then the one `None` behind
-        // it.
+        // It never yields; when the sender is dropped, the `None` behind it ends the merged stream.
         let end = WatchStream::from_changes(self.alive.clone())
             .filter_map(|()| None)
             .chain(tokio_stream::once(None));
-        snapshots.merge(end).map_while(|snapshot: Option<Arc<Inventory>>| snapshot).filter_map(
-            move |snapshot| {
-                // Held by the stream: when the kubelet goes and the stream is dropped, so is this.
-                let _held = &open;
-                let list = Arc::new(Self::list(&resource, &snapshot));
-                (last.as_ref() != Some(&list)).then(|| {
-                    telemetry.updated();
-                    last.insert(list).clone()
-                })
-            },
-        )
+        snapshots.merge(end).map_while(|snapshot: Option<Arc<Inventory>>| snapshot)
     }
 
-    /// What one container gets for these ids, or why it gets nothing: an id that is not a device of
-    /// this resource. With it what is to be said of that, when the kubelet has its answer.
-    pub fn allocate(&self, ids: &[String]) -> (Result<Injection, AllocateError>, Report) {
+    /// What one container gets for these ids, or the error that an id is not a device of this
+    /// resource; and the outcome, to be published when the kubelet has its answer.
+    pub fn allocate(&self, ids: &[String]) -> (Result<Injection, Refused>, AllocationOutcome) {
         let inventory = self.inventory.borrow().clone();
         let allocated = inventory.allocate(&self.resource, ids);
-        self.telemetry.allocated(allocated.is_ok());
-        let (result, said) = match allocated {
+        self.telemetry.count_allocation(allocated.is_ok());
+        let (answer, result) = match allocated {
             Ok(devices) => {
                 let unhealthy = devices.iter().find(|device| !inventory.is_healthy(device));
-                let given = Given {
-                    asked: ids.join(","),
+                let grant = Grant {
+                    requested: ids.join(","),
                     unhealthy: unhealthy.map(|device| device.id.clone()),
                     ids: devices.iter().map(|device| device.id.clone()).collect(),
                 };
-                (
-                    Ok(inventory.injector().inject(&self.resource, &devices, random::unique)),
-                    Ok(given),
-                )
+                let injector = inventory.injector();
+                (Ok(injector.inject(&self.resource, &devices, random::unique)), Ok(grant))
             }
             Err(refused) => (Err(refused.clone()), Err(refused)),
         };
-        (
-            result,
-            Report { resource: self.resource.clone(), telemetry: self.telemetry.clone(), said },
-        )
-    }
-
-    /// How long its calls take.
-    pub(super) fn calls(&self) -> &Calls {
-        self.telemetry.calls()
+        let (resource, telemetry) = (self.resource.clone(), self.telemetry.clone());
+        (answer, AllocationOutcome { resource, telemetry, result })
     }
 
     /// The best of the available ids. It never fails, since an error here fails the pod.
@@ -155,38 +110,8 @@ impl Service {
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }
-}
 
-/// What is to be said of an allocation: to the log, and to whoever hears of it on another thread.
-#[derive(Debug)]
-#[must_use = "it is said only by `make`"]
-pub struct Report {
-    resource: ResourceName,
-    telemetry: Telemetry,
-    said: Result<Given, AllocateError>,
-}
-
-/// What was given.
-#[derive(Debug)]
-struct Given {
-    asked: String,
-    unhealthy: Option<DeviceId>,
-    ids: Vec<DeviceId>,
-}
-
-impl Report {
-    /// Says it.
-    pub fn make(self) {
-        let Self { resource, telemetry, said } = self;
-        match said {
-            Ok(Given { asked, unhealthy, ids }) => {
-                if let Some(device) = unhealthy {
-                    warn!(%resource, %device, "allocating a device that is Unhealthy");
-                }
-                info!(%resource, devices = asked, "allocated");
-                telemetry.listener().tell(|| Allocated { resource, ids });
-            }
-            Err(refused) => warn!(%resource, error = %refused, "refused to allocate"),
-        }
+    pub(super) fn calls(&self) -> &CallDurations {
+        self.telemetry.calls()
     }
 }

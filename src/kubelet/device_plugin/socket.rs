@@ -1,20 +1,20 @@
-//! Sockets as files: whose they are, how ours are named, and what becomes of old ones.
+//! Sockets as files: the names of ours, and the removal of old ones.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-pub use crate::host::socket_id::SocketId;
+use crate::host::socket_id::SocketId;
 use device::names::ResourceName;
 use tracing::{info, warn};
 
 use crate::util::random;
 
-/// Removes the file at this path if it still is the one meant.
+/// Removes the file at this path, unless it is gone or another one.
 ///
 /// # Errors
-/// The file system's; that it is gone or another one is none.
+/// The file system's.
 pub fn remove(path: &Path, id: SocketId) -> io::Result<()> {
     if SocketId::of(path)? != Some(id) {
         return Ok(());
@@ -64,13 +64,12 @@ fn is_ours(name: &str) -> bool {
     resource_of(name).is_some()
 }
 
-/// Removes the sockets of ours that nobody answers on: what a killed plugin has left. Trouble is
-/// logged, and never in the way of serving.
+/// Removes the sockets that a killed plugin left. Errors are logged and do not prevent serving.
 pub fn remove_stale(directory: &Path) {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => {
-            warn!(directory = %directory.display(), %error, "cannot look for sockets that an \
+            warn!(directory = %directory.display(), %error, "cannot list the sockets that an \
                 earlier plugin left");
             return;
         }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::pin::Pin;
-use std::time::Duration;
 
 use device::injection::Injection;
 use device::names::ResourceName;
@@ -10,8 +9,11 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
-use super::service::{Advertised, Report, Service};
-use super::telemetry::Method;
+use super::advertised_device::AdvertisedDevice;
+use super::allocation_outcome::AllocationOutcome;
+use super::calls::Method;
+use super::register_error::{REGISTER_DEADLINE, RegisterError};
+use super::service::Service;
 use crate::util::error_chain::ErrorChain;
 
 /// The generated code.
@@ -25,27 +27,6 @@ use api::registration_client::RegistrationClient;
 
 /// The only version of the API (k8s.io/kubelet, pkg/apis/deviceplugin/v1beta1/constants.go:48).
 const VERSION: &str = "v1beta1";
-
-/// How long a Register call may take. The kubelet dials back for up to 10 s before it answers
-/// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/client.go:131) and then asks for the options.
-const REGISTER_DEADLINE: Duration = Duration::from_secs(15);
-
-/// Why a registration failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RegisterError {
-    /// The path of the kubelet's socket is not one that can be dialled.
-    #[error("the path of the kubelet's socket is not UTF-8")]
-    Path,
-    /// Nobody answers on the kubelet's socket.
-    #[error("cannot connect to the kubelet")]
-    Connect(#[source] tonic::transport::Error),
-    /// The kubelet refused.
-    #[error("the kubelet refused the registration: {} ({:?})", .0.message(), .0.code())]
-    Refused(Status),
-    /// The kubelet did not answer in time.
-    #[error("the kubelet did not answer Register within {} s", REGISTER_DEADLINE.as_secs())]
-    Deadline,
-}
 
 /// Registers a resource with the kubelet. The endpoint must be serving: the kubelet dials it before
 /// it answers.
@@ -75,19 +56,18 @@ pub async fn register(
         .map(|_| ())
 }
 
-/// Calls that change nothing, for [`probe`]: a method that neither of the kubelet's services has,
-/// and one that every device plugin answers.
+/// A method for [`probe`] that changes nothing: the kubelet's Registration service does not have it.
 pub const REGISTRATION: &str = "/v1beta1.Registration/Probe";
-/// As [`REGISTRATION`], of the service that tells who holds what.
+/// As [`REGISTRATION`], of the podresources service.
 pub const POD_RESOURCES: &str = "/v1.PodResourcesLister/Probe";
-/// The options of a device plugin.
+/// A method that every device plugin answers.
 pub const DEVICE_PLUGIN: &str = "/v1beta1.DevicePlugin/GetDevicePluginOptions";
 
-/// Whether somebody serves gRPC on a socket: a call of `method` is answered, if only by the word
-/// that there is no such method.
+/// Checks that somebody serves gRPC on a socket: a call of `method` is answered, if only by
+/// Unimplemented.
 ///
 /// # Errors
-/// Why there was no answer, in words.
+/// Why there was no answer.
 pub async fn probe(socket: &Path, method: &'static str) -> Result<(), String> {
     let address =
         format!("unix://{}", socket.to_str().ok_or("the path of the socket is not UTF-8")?);
@@ -109,7 +89,7 @@ fn options() -> api::DevicePluginOptions {
     api::DevicePluginOptions { pre_start_required: false, get_preferred_allocation_available: true }
 }
 
-fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
+fn list(devices: &[AdvertisedDevice]) -> api::ListAndWatchResponse {
     let devices = devices.iter().map(|device| api::Device {
         id: device.id.text(),
         // The kubelet takes exactly "Healthy" as healthy
@@ -124,9 +104,9 @@ fn list(devices: &[Advertised]) -> api::ListAndWatchResponse {
     api::ListAndWatchResponse { devices: devices.collect() }
 }
 
-/// The list as it goes over the wire, for measuring.
+/// The list as it goes over the wire, for benchmarks.
 #[must_use]
-pub fn encoded_list(devices: &[Advertised]) -> Vec<u8> {
+pub fn encoded_list(devices: &[AdvertisedDevice]) -> Vec<u8> {
     prost::Message::encode_to_vec(&list(devices))
 }
 
@@ -199,19 +179,18 @@ impl api::device_plugin_server::DevicePlugin for Service {
     ) -> Result<Response<api::AllocateResponse>, Status> {
         self.calls().time(Method::Allocate, || {
             let containers = request.into_inner().container_requests.into_iter();
-            let mut reports = Vec::with_capacity(containers.len());
+            let mut outcomes = Vec::with_capacity(containers.len());
             let container_responses = containers.map(|container| {
-                let (result, report) = self.allocate(&container.device_ids);
-                reports.push(report);
-                result.map(container_response)
+                let (answer, outcome) = self.allocate(&container.device_ids);
+                outcomes.push(outcome);
+                answer.map(container_response)
             });
             let container_responses = container_responses.collect::<Result<_, _>>();
-            // The kubelet, and with it every pod that is to start, waits neither for the log nor
-            // for another thread: the answer is written first, to which this thread comes before
-            // what has yielded.
+            // The kubelet, and with it every pod that starts, waits neither for the log nor for
+            // another thread: the answer is written before a task that has yielded continues.
             tokio::spawn(async {
                 tokio::task::yield_now().await;
-                reports.into_iter().for_each(Report::make);
+                outcomes.into_iter().for_each(AllocationOutcome::publish);
             });
             let container_responses = container_responses
                 .map_err(|refused| Status::invalid_argument(refused.to_string()))?;

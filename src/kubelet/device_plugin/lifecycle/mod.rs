@@ -1,6 +1,7 @@
-//! What the server of one resource does next: a pure function of what it holds and what it sees.
+//! The life cycle of one resource's server: its next step is a pure function of its state and of what
+//! is observed.
 //!
-//! It looks at levels, not at events, so a missed or doubled wake-up does no harm.
+//! It depends on levels, not on events, so a missed or doubled wake-up does no harm.
 
 mod retry;
 #[cfg(test)]
@@ -8,18 +9,18 @@ mod tests;
 
 use std::time::Duration;
 
-use super::socket::SocketId;
+use crate::host::socket_id::SocketId;
 use crate::util::backoff::Backoff;
 pub use retry::Retry;
 
-/// How long a registered server waits for a ListAndWatch stream before it registers anew. A kubelet
-/// up to 1.36 can end the new stream together with the old one and never dials again
-/// (kubernetes/kubernetes#121994).
+/// How long a registered server waits for a ListAndWatch stream before it registers again. A kubelet
+/// up to 1.36 can end the new stream together with the old one and does not dial
+/// again /// (kubernetes/kubernetes#121994).
 const FIRST_GRACE: Duration = Duration::from_secs(3);
-/// The grace doubles with each registration in a row that no stream lasted after, up to this.
+/// The longest wait: it doubles with each registration in a row without a lasting stream.
 const LAST_GRACE: Duration = Duration::from_secs(60);
 
-/// How the server of one resource stands.
+/// The state of one resource's server.
 ///
 /// ```text
 ///              bound                        registered
@@ -31,10 +32,10 @@ const LAST_GRACE: Duration = Duration::from_secs(60);
 ///                                            or no stream for the grace
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum PluginState {
     /// No socket, no server.
     Down {
-        /// When binding may be tried, and how often it has failed.
+        /// When to bind again, and how often it has failed.
         retry: Retry,
         /// How long to wait for a stream after the next registration.
         grace: Backoff,
@@ -43,11 +44,10 @@ pub enum State {
     Serving {
         /// The socket that was bound.
         own: SocketId,
-        /// When Register may be tried again on the same kubelet socket, and how often it has
-        /// failed.
+        /// When to call Register again on the same kubelet socket, and how often it has failed.
         retry: Retry,
-        /// The kubelet socket of the last try.
-        tried: Option<SocketId>,
+        /// The kubelet socket of the last attempt.
+        last_tried: Option<SocketId>,
         /// How long to wait for a stream after the next registration.
         grace: Backoff,
     },
@@ -62,10 +62,10 @@ pub enum State {
     },
 }
 
-/// What there is to see at one moment.
+/// What is observed at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// The time, since some origin.
+pub struct Observed {
+    /// The time since some origin.
     pub now: Duration,
     /// What is at the path of our socket.
     pub own: Option<SocketId>,
@@ -76,7 +76,7 @@ pub struct Seen {
     pub no_stream_since: Option<Duration>,
 }
 
-/// What to do.
+/// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Bind a fresh socket and serve on it.
@@ -84,14 +84,14 @@ pub enum Step {
     /// Call Register on this kubelet socket.
     Register(SocketId),
     /// End the streams, then the server, then remove its socket.
-    Restart(Why),
+    Restart(RestartReason),
     /// Nothing, until something changes or this time has come.
     Wait(Option<Duration>),
 }
 
-/// Why a server is ended.
+/// Why a server is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
+pub enum RestartReason {
     /// Nothing is at the path of our socket.
     #[error("our socket was deleted")]
     OwnSocketDeleted,
@@ -101,45 +101,44 @@ pub enum Why {
     /// The kubelet's socket is not the one that we registered on.
     #[error("the kubelet has restarted: its socket is a new one")]
     KubeletRestarted,
-    /// The kubelet does not watch.
+    /// The kubelet has no ListAndWatch stream open.
     #[error("the kubelet has no ListAndWatch stream open for {} s", .0.as_secs())]
     NoStream(Duration),
 }
 
-impl Default for State {
+impl Default for PluginState {
     fn default() -> Self {
         Self::Down { retry: Retry::default(), grace: first_grace() }
     }
 }
 
-impl State {
+impl PluginState {
     /// The next step.
     #[must_use]
-    pub fn next(&self, seen: &Seen) -> Step {
-        if let Some(why) = self.lost_socket(seen) {
+    pub fn next(&self, observed: &Observed) -> Step {
+        if let Some(why) = self.socket_lost(observed) {
             return Step::Restart(why);
         }
         match self {
-            Self::Down { retry, .. } if seen.now < retry.at() => Step::Wait(Some(retry.at())),
+            Self::Down { retry, .. } if observed.now < retry.at() => Step::Wait(Some(retry.at())),
             Self::Down { .. } => Step::Bind,
-            Self::Serving { retry, tried, .. } => match seen.kubelet {
+            Self::Serving { retry, last_tried, .. } => match observed.kubelet {
                 None => Step::Wait(None),
-                // A kubelet socket that was not tried yet owes nothing to failures on the one
-                // before.
-                Some(kubelet) if *tried != Some(kubelet) || seen.now >= retry.at() => {
+                // Failures on the socket of an earlier kubelet do not delay a new one.
+                Some(kubelet) if *last_tried != Some(kubelet) || observed.now >= retry.at() => {
                     Step::Register(kubelet)
                 }
                 Some(_) => Step::Wait(Some(retry.at())),
             },
             Self::Registered { kubelet, grace, .. } => {
-                if seen.kubelet.is_some_and(|there| there != *kubelet) {
-                    return Step::Restart(Why::KubeletRestarted);
+                if observed.kubelet.is_some_and(|there| there != *kubelet) {
+                    return Step::Restart(RestartReason::KubeletRestarted);
                 }
-                let Some(since) = seen.no_stream_since else { return Step::Wait(None) };
+                let Some(since) = observed.no_stream_since else { return Step::Wait(None) };
                 let grace = grace.delay();
                 let due = since.saturating_add(grace);
-                if seen.now >= due {
-                    Step::Restart(Why::NoStream(grace))
+                if observed.now >= due {
+                    Step::Restart(RestartReason::NoStream(grace))
                 } else {
                     Step::Wait(Some(due))
                 }
@@ -150,7 +149,7 @@ impl State {
     /// A fresh socket was bound and is served.
     #[must_use]
     pub fn bound(self, own: SocketId) -> Self {
-        Self::Serving { own, retry: Retry::default(), tried: None, grace: self.grace() }
+        Self::Serving { own, retry: Retry::default(), last_tried: None, grace: self.grace() }
     }
 
     /// Binding failed.
@@ -177,17 +176,22 @@ impl State {
     #[must_use]
     pub fn register_failed(self, on: SocketId, now: Duration, jitter: f64) -> Self {
         match self {
-            Self::Serving { own, retry, tried, grace } => {
-                let before = if tried == Some(on) { retry } else { Retry::default() };
-                Self::Serving { own, retry: before.failed(now, jitter), tried: Some(on), grace }
+            Self::Serving { own, retry, last_tried, grace } => {
+                let before = if last_tried == Some(on) { retry } else { Retry::default() };
+                Self::Serving {
+                    own,
+                    retry: before.failed(now, jitter),
+                    last_tried: Some(on),
+                    grace,
+                }
             }
             other => other,
         }
     }
 
-    /// A stream has been open for longer than the first grace: what came before is forgotten.
+    /// A stream has been open for longer than the first grace, which applies again from now on.
     #[must_use]
-    pub fn settled(self) -> Self {
+    pub fn stream_lasted(self) -> Self {
         match self {
             Self::Registered { own, kubelet, .. } => {
                 Self::Registered { own, kubelet, grace: first_grace() }
@@ -196,21 +200,23 @@ impl State {
         }
     }
 
-    /// Whether there is nothing to forget: no registration in a row without a lasting stream.
+    /// Whether the first grace applies: the last registration was followed by a lasting stream.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub fn is_stable(&self) -> bool {
         self.grace().attempts() == 0
     }
 
     /// The server was ended for this reason.
     #[must_use]
-    pub fn ended(self, why: Why) -> Self {
+    pub fn ended(self, why: RestartReason) -> Self {
         let mut grace = self.grace();
         match why {
-            Why::NoStream(_) => {
+            RestartReason::NoStream(_) => {
                 grace.next_delay();
             }
-            Why::OwnSocketDeleted | Why::OwnSocketReplaced | Why::KubeletRestarted => grace.reset(),
+            RestartReason::OwnSocketDeleted
+            | RestartReason::OwnSocketReplaced
+            | RestartReason::KubeletRestarted => grace.reset(),
         }
         Self::Down { retry: Retry::default(), grace }
     }
@@ -223,11 +229,11 @@ impl State {
         }
     }
 
-    fn lost_socket(&self, seen: &Seen) -> Option<Why> {
+    fn socket_lost(&self, observed: &Observed) -> Option<RestartReason> {
         let (Self::Serving { own, .. } | Self::Registered { own, .. }) = self else { return None };
-        match seen.own {
-            None => Some(Why::OwnSocketDeleted),
-            Some(there) if there != *own => Some(Why::OwnSocketReplaced),
+        match observed.own {
+            None => Some(RestartReason::OwnSocketDeleted),
+            Some(there) if there != *own => Some(RestartReason::OwnSocketReplaced),
             Some(_) => None,
         }
     }

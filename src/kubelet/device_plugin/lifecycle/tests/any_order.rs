@@ -33,7 +33,7 @@ fn happens() -> impl Strategy<Value = Happens> {
 /// A node on which the steps really are taken, with what a correct server would then hold.
 #[derive(Default)]
 struct World {
-    state: State,
+    state: PluginState,
     now: Duration,
     made: u64,
     own: Option<SocketId>,
@@ -76,16 +76,16 @@ impl World {
         }
     }
 
-    fn seen(&self) -> Seen {
+    fn observed(&self) -> Observed {
         let no_stream_since = self.stream.is_none().then_some(self.no_stream_since);
-        Seen { now: self.now, own: self.own, kubelet: self.kubelet, no_stream_since }
+        Observed { now: self.now, own: self.own, kubelet: self.kubelet, no_stream_since }
     }
 
     /// Takes steps until there is nothing to do at this moment; false if that never comes.
     fn settle(&mut self) -> bool {
         for _ in 0..20 {
             let state = self.state.clone();
-            match state.next(&self.seen()) {
+            match state.next(&self.observed()) {
                 Step::Bind if self.bind_fails => self.state = state.bind_failed(self.now, 0.5),
                 Step::Bind => {
                     let own = self.fresh();
@@ -103,7 +103,9 @@ impl World {
                 }
                 Step::Restart(why) => {
                     self.end_stream();
-                    if why == Why::KubeletRestarted || matches!(why, Why::NoStream(_)) {
+                    if why == RestartReason::KubeletRestarted
+                        || matches!(why, RestartReason::NoStream(_))
+                    {
                         self.own = None;
                     }
                     self.state = state.ended(why);
@@ -137,6 +139,6 @@ proptest! {
         }
         let stream = world.stream;
         prop_assert_eq!(stream, world.own.zip(world.kubelet));
-        prop_assert!(matches!(world.state, State::Registered { .. }), "{:?}", world.state);
+        prop_assert!(matches!(world.state, PluginState::Registered { .. }), "{:?}", world.state);
     }
 }

@@ -1,16 +1,16 @@
-//! Counts of what is open, to read and to wait on.
+//! How many streams or connections are open, to read and to wait on.
 
 use tokio::sync::watch;
 
-/// How many of something are open.
+/// A number of open things.
 #[derive(Debug, Clone, Default)]
-pub struct Count(watch::Sender<usize>);
+pub struct OpenCount(watch::Sender<usize>);
 
-/// One of them; it counts until it is dropped.
+/// Counts as one that is open until it is dropped.
 #[derive(Debug)]
-pub struct Counted(watch::Sender<usize>);
+pub struct OpenGuard(watch::Sender<usize>);
 
-impl Count {
+impl OpenCount {
     /// The number, to read and to wait on.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<usize> {
@@ -19,19 +19,19 @@ impl Count {
 
     /// Counts one more.
     #[must_use]
-    pub fn one_more(&self) -> Counted {
+    pub fn open(&self) -> OpenGuard {
         self.0.send_modify(|count| *count += 1);
-        Counted(self.0.clone())
+        OpenGuard(self.0.clone())
     }
 
-    /// Comes back as soon as none is open.
-    pub async fn none(&self) {
+    /// Waits until none is open.
+    pub async fn all_closed(&self) {
         // The sender is held here, so the wait cannot fail.
         let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }

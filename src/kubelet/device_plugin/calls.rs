@@ -1,0 +1,148 @@
+//! How long the gRPC calls between the kubelet and the plugin take.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Status};
+
+use crate::util::counters::{Distribution, Histogram};
+
+/// Upper bounds of the duration of a call.
+const BOUNDS: &[Duration] = &[
+    Duration::from_micros(50),
+    Duration::from_micros(250),
+    Duration::from_millis(1),
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+];
+/// gRPC's codes, from 0 to 16.
+const CODES: usize = 17;
+
+/// A unary call between the kubelet and the plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// From the plugin to the kubelet, until it answers; it dials back meanwhile.
+    Register,
+    /// From the kubelet: the time in the plugin, without the transport.
+    GetDevicePluginOptions,
+    /// As [`Self::GetDevicePluginOptions`].
+    GetPreferredAllocation,
+    /// As [`Self::GetDevicePluginOptions`].
+    Allocate,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Register,
+        Self::GetDevicePluginOptions,
+        Self::GetPreferredAllocation,
+        Self::Allocate,
+    ];
+
+    /// Its name in the protocol.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Register => "Register",
+            Self::GetDevicePluginOptions => "GetDevicePluginOptions",
+            Self::GetPreferredAllocation => "GetPreferredAllocation",
+            Self::Allocate => "Allocate",
+        }
+    }
+}
+
+/// Durations of calls, by method and code. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct CallDurations(Arc<[[OnceLock<Histogram>; CODES]; Method::ALL.len()]>);
+
+impl CallDurations {
+    /// The durations of each method and code that occurred, and of the code OK always.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Method, &'static str, Distribution)> {
+        let mut all = Vec::new();
+        for method in Method::ALL {
+            for code in (0..CODES).map(code_from) {
+                let distribution = match self.histogram(method, code).get() {
+                    Some(histogram) => histogram.distribution(),
+                    None if code == Code::Ok => Histogram::new(BOUNDS).distribution(),
+                    None => continue,
+                };
+                all.push((method, code_name(code), distribution));
+            }
+        }
+        all
+    }
+
+    /// Answers a call and counts how long that took.
+    pub(super) fn time<T>(
+        &self,
+        method: Method,
+        answer: impl FnOnce() -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let began = Instant::now();
+        let answer = answer();
+        let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        self.observe(method, code, began.elapsed());
+        answer
+    }
+
+    pub(super) fn observe(&self, method: Method, code: Code, took: Duration) {
+        self.histogram(method, code).get_or_init(|| Histogram::new(BOUNDS)).observe(took);
+    }
+
+    fn histogram(&self, method: Method, code: Code) -> &OnceLock<Histogram> {
+        &self.0[method as usize][code as usize]
+    }
+}
+
+fn code_from(number: usize) -> Code {
+    i32::try_from(number).map_or(Code::Unknown, Code::from_i32)
+}
+
+/// gRPC's own name of a code, as its libraries write it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_counted_under_its_method_and_code() {
+        let calls = CallDurations::default();
+        assert!(calls.time(Method::Allocate, || Ok(())).is_ok());
+        assert!(
+            calls.time(Method::Allocate, || Err::<(), _>(Status::invalid_argument("no"))).is_err()
+        );
+        let all = calls.all();
+        let seen: Vec<_> = all
+            .iter()
+            .filter(|(.., seen)| seen.count > 0)
+            .map(|(method, code, _)| (method.name(), *code))
+            .collect();
+        assert_eq!(seen, [("Allocate", "OK"), ("Allocate", "InvalidArgument")]);
+        assert_eq!(all.len(), Method::ALL.len() + 1, "OK is there from the start");
+    }
+}
