@@ -157,7 +157,7 @@ pub async fn run(
         }
         ended = serving.ended() => Err(ended),
         never = quarantine_dir::follow(&quarantine_dir, &watches, inventories, say) => match never {},
-        never = pod_resources::follow(pod_resources, &refresh, || clock.now(), &holders) => match never {},
+        never = pod_resources::run(pod_resources, &refresh, || clock.now(), &holders) => match never {},
         never = state_file.run(remembered) => match never {},
         () = async { while release_signal.recv().await.is_some() { release.ask(); } } => {
             Err(anyhow!("no signal can come any more"))

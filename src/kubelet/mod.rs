@@ -1,4 +1,4 @@
-//! The kubelet edge: the device plugin that it calls, and the pod resources that it is asked for.
+//! The kubelet: the device plugin API, which it calls, and the podresources API, which is called.
 
 pub mod device_plugin;
 pub mod pod_resources;

@@ -130,8 +130,8 @@ impl Plugin {
     fn socket_at(&self, path: &Path) -> Option<SocketId> {
         SocketId::of(path).unwrap_or_else(|error| {
             if self.unreadable.allow() {
-                let path = path.display();
-                warn!(resource = %self.resource, %path, %error, "cannot read the state of a socket");
+                let (resource, path) = (&self.resource, path.display());
+                warn!(%resource, %path, %error, "cannot read the state of a socket");
             }
             None
         })

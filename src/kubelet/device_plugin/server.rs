@@ -136,8 +136,8 @@ impl Server {
     /// Ends the streams, then the server, then removes the socket if it still is ours.
     ///
     /// In between it waits for the kubelet to close its connection, which it does when it has
-    /// handled the end of the stream. A kubelet up to 1.36, which knows its clients by resource name
-    /// alone, would otherwise undo a registration that follows
+    /// handled the end of the stream. A kubelet up to 1.36, which knows its clients by resource
+    /// name alone, would otherwise undo a registration that follows
     /// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/handler.go:122-134).
     ///
     /// It takes at most three times the closing grace: a client that does not close its side, or

@@ -56,7 +56,7 @@ pub async fn register(
         .map(|_| ())
 }
 
-/// A method for [`probe`] that changes nothing: the kubelet's Registration service does not have it.
+/// A method for [`probe`] that changes nothing: the kubelet's Registration service lacks it.
 pub const REGISTRATION: &str = "/v1beta1.Registration/Probe";
 /// As [`REGISTRATION`], of the podresources service.
 pub const POD_RESOURCES: &str = "/v1.PodResourcesLister/Probe";

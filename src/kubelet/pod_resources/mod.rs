@@ -1,9 +1,9 @@
-//! The kubelet's podresources edge: which container holds which device, asked of the kubelet now
-//! and then.
+//! The kubelet's podresources API: which container holds which device.
 //!
-//! Nothing waits for it. Where it is not there, or fails, labels are missing and devices that might
-//! be held are taken to be held.
+//! Nothing waits for it. Without it, labels are missing, and devices that might be held are treated
+//! as held.
 
+mod instances;
 mod outage;
 mod refresh;
 mod wire;
@@ -18,49 +18,55 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::host::socket_id::SocketId;
 use crate::util::error_chain::ErrorChain;
+use instances::KubeletInstances;
 use outage::{LogLine, Outage};
 pub use refresh::RefreshTrigger;
-use refresh::{LOOKED, QUIET};
-use wire::AskError;
+use refresh::{INTERVAL, RETRY_INTERVAL};
+use wire::ListError;
 
-/// After so many failures in a row what was known is known no more.
-const FORGOTTEN_AFTER: u32 = 3;
+/// After so many failures in a row, nothing counts as known.
+const MAX_FAILURES: u32 = 3;
 
-/// Asks the kubelet for as long as it is polled: once a minute, and as soon as the refresh wants it.
-/// Each answer is published; its readers are woken by one that says something new, and by one that
-/// was wanted. `None` is published where nothing is known: no socket, or no answer several times in
-/// a row.
-pub async fn follow(
+/// Calls the kubelet for as long as it is polled: once a minute, and sooner on request. Each answer
+/// is published. Receivers are woken by one that differs from the last one, and by one that was
+/// requested. `None` is published where nothing is known: there is no socket, or the call failed
+/// several times in a row.
+pub async fn run(
     socket: Option<&Path>,
     refresh: &RefreshTrigger,
     now: impl Fn() -> Moment,
-    publish: &watch::Sender<Option<Arc<Holders>>>,
+    holders: &watch::Sender<Option<Arc<Holders>>>,
 ) -> Infallible {
     let Some(socket) = socket else { return std::future::pending().await };
-    let mut kubelet = Kubelet::default();
+    let mut instances = KubeletInstances::default();
     let mut outage = Outage::default();
-    let mut wanted = true;
+    let mut requested = true;
     loop {
         let (asked, began) = (now(), Instant::now());
-        let answer = kubelet.ask(socket, asked).await;
+        let answer = instances.list(socket, asked).await;
         if let Some(line) = outage.update(began.into_std(), &answer) {
             log(socket, &answer, line);
         }
-        let pause = if answer.is_ok() { QUIET } else { LOOKED };
+        let interval = if answer.is_ok() { INTERVAL } else { RETRY_INTERVAL };
         match answer {
-            Ok(holders) => {
-                publish.send_if_modified(|known| {
-                    let before = std::mem::replace(known, holders.map(Arc::new));
-                    wanted || !agree(before.as_deref(), known.as_deref())
-                });
-            }
-            Err(_) if outage.failures() < FORGOTTEN_AFTER => {}
-            Err(_) => drop(publish.send_if_modified(|known| known.take().is_some())),
+            Ok(answer) => publish(holders, answer, requested),
+            Err(_) if outage.failures() < MAX_FAILURES => {}
+            Err(_) => drop(holders.send_if_modified(|known| known.take().is_some())),
         }
-        wanted = refresh.due(began, pause).await;
+        requested = refresh.wait(began, interval).await;
     }
+}
+
+fn publish(
+    holders: &watch::Sender<Option<Arc<Holders>>>,
+    answer: Option<Holders>,
+    requested: bool,
+) {
+    holders.send_if_modified(|known| {
+        let before = std::mem::replace(known, answer.map(Arc::new));
+        requested || !agree(before.as_deref(), known.as_deref())
+    });
 }
 
 fn agree(one: Option<&Holders>, other: Option<&Holders>) -> bool {
@@ -70,29 +76,7 @@ fn agree(one: Option<&Holders>, other: Option<&Holders>) -> bool {
     }
 }
 
-/// The kubelet processes that were met.
-#[derive(Debug, Default)]
-struct Kubelet {
-    socket: Option<SocketId>,
-    met: u64,
-}
-
-impl Kubelet {
-    /// Asks the one that is there; `None`: none is.
-    async fn ask(&mut self, path: &Path, asked: Moment) -> Result<Option<Holders>, AskError> {
-        let Some(socket) = SocketId::of(path).map_err(AskError::Look)? else { return Ok(None) };
-        let listed = wire::list(path).await?;
-        if SocketId::of(path).map_err(AskError::Look)? != Some(socket) {
-            return Err(AskError::Replaced);
-        }
-        if self.socket.replace(socket) != Some(socket) {
-            self.met += 1;
-        }
-        Ok(Some(Holders::new(asked, self.met, listed.pods, listed.held)))
-    }
-}
-
-fn log(socket: &Path, answer: &Result<Option<Holders>, AskError>, line: LogLine) {
+fn log(socket: &Path, answer: &Result<Option<Holders>, ListError>, line: LogLine) {
     let socket = socket.display();
     match (line, answer) {
         (LogLine::NoSocket, _) => {

@@ -1,52 +1,51 @@
-//! Who wants the kubelet to be asked before the time.
+//! Requests to call the kubelet before the interval is over.
 
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// The pause between two questions when nobody wants to know.
-pub(super) const QUIET: Duration = Duration::from_secs(60);
-/// The shortest pause when somebody looks, and when the last question had no answer.
-pub(super) const LOOKED: Duration = Duration::from_secs(10);
-/// The shortest pause when something has request_now.
-pub(super) const GAP: Duration = Duration::from_secs(2);
-/// How long the kubelet gets to enter what it has allocated before it is asked.
-const SETTLE: Duration = Duration::from_millis(500);
+/// Time between two calls without a request.
+pub(super) const INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two calls while somebody reads what is known, and after a failure.
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest time between two calls, when what pods hold has changed.
+pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the kubelet gets to record an allocation before it is called.
+const RECORDING: Duration = Duration::from_millis(500);
 
-/// A refresh with two sounds.
+/// Requests the next call to the kubelet.
 #[derive(Debug, Default)]
 pub struct RefreshTrigger {
-    request_now: Notify,
-    request_if_stale: Notify,
+    now: Notify,
+    if_stale: Notify,
 }
 
 impl RefreshTrigger {
-    /// Something has request_now to what pods hold: the kubelet is asked within two seconds or so.
+    /// What pods hold has changed: the kubelet is called within about two seconds.
     pub fn request_now(&self) {
-        self.request_now.notify_one();
+        self.now.notify_one();
     }
 
-    /// Somebody looks at what is known: the kubelet is asked if it was not within the last ten
-    /// seconds.
+    /// Somebody reads what is known: the kubelet is called if the last call is ten seconds old.
     pub fn request_if_stale(&self) {
-        self.request_if_stale.notify_one();
+        self.if_stale.notify_one();
     }
 
-    /// Comes back when the next question is due, after one that was asked at this moment: after so
-    /// long, or sooner if it rings. Says whether it rang.
-    pub(super) async fn due(&self, asked: Instant, pause: Duration) -> bool {
-        let (mut due, mut request_now, mut request_if_stale) = (asked + pause, false, false);
+    /// Waits until the next call is due: `interval` after the last one, or sooner on request.
+    /// Returns whether it was requested.
+    pub(super) async fn wait(&self, last: Instant, interval: Duration) -> bool {
+        let (mut due, mut now, mut if_stale) = (last + interval, false, false);
         loop {
             tokio::select! {
-                () = sleep_until(due) => return request_now || request_if_stale,
-                () = self.request_now.notified(), if !request_now => {
-                    request_now = true;
-                    due = due.min((asked + GAP).max(Instant::now() + SETTLE));
+                () = sleep_until(due) => return now || if_stale,
+                () = self.now.notified(), if !now => {
+                    now = true;
+                    due = due.min((last + MIN_INTERVAL).max(Instant::now() + RECORDING));
                 }
-                () = self.request_if_stale.notified(), if !request_if_stale => {
-                    request_if_stale = true;
-                    due = due.min(asked + LOOKED);
+                () = self.if_stale.notified(), if !if_stale => {
+                    if_stale = true;
+                    due = due.min(last + RETRY_INTERVAL);
                 }
             }
         }
@@ -57,27 +56,30 @@ impl RefreshTrigger {
 mod tests {
     use super::*;
 
-    /// A second, and what rings then.
-    type Ring = (u64, fn(&RefreshTrigger));
+    /// A second, and the request that is made then.
+    type Request = (u64, fn(&RefreshTrigger));
 
-    /// When the next question is due, by what rings at which second.
-    async fn due(rings: &[Ring]) -> (Duration, bool) {
+    /// When the next call is due with these requests.
+    async fn due(requests: &[Request]) -> (Duration, bool) {
         let refresh = RefreshTrigger::default();
-        let asked = Instant::now();
-        let ring = async {
-            for (at, ring) in rings {
-                sleep_until(asked + Duration::from_secs(*at)).await;
-                ring(&refresh);
+        let last = Instant::now();
+        let make = async {
+            for (at, request) in requests {
+                sleep_until(last + Duration::from_secs(*at)).await;
+                request(&refresh);
             }
             std::future::pending().await
         };
-        let rang = tokio::select! { rang = refresh.due(asked, QUIET) => rang, () = ring => unreachable!() };
-        (asked.elapsed(), rang)
+        let requested = tokio::select! {
+            requested = refresh.wait(last, INTERVAL) => requested,
+            () = make => unreachable!(),
+        };
+        (last.elapsed(), requested)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_kubelet_is_asked_sooner_the_more_there_is_to_know() {
-        let seconds = |seconds: f64, rang| (Duration::from_secs_f64(seconds), rang);
+    async fn the_kubelet_is_called_sooner_on_request() {
+        let seconds = |seconds: f64, requested| (Duration::from_secs_f64(seconds), requested);
         assert_eq!(due(&[]).await, seconds(60.0, false));
         assert_eq!(due(&[(0, RefreshTrigger::request_if_stale)]).await, seconds(10.0, true));
         assert_eq!(

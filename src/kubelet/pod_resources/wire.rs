@@ -1,4 +1,4 @@
-//! The protobuf of podresources: the only file that reads it, and the List call.
+//! The protobuf of podresources, which no other file reads, and the List call.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,16 +16,16 @@ mod api {
 
 use api::pod_resources_lister_client::PodResourcesListerClient;
 
-/// How long a question may take, from the dialling to the end of the answer.
+/// How long a call may take, from dialling to the end of the answer.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
-/// The longest answer that is read: what the kubelet's own clients take
+/// The longest answer that is read, as in the kubelet's own clients
 /// (pkg/kubelet/apis/podresources, 16 MiB).
 pub(super) const LONGEST_ANSWER: usize = 16 << 20;
 
-/// Why there is no answer.
+/// Why the call failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
-    /// The socket's path is not one that can be dialled.
+pub(super) enum ListError {
+    /// The socket's path cannot be dialled.
     #[error("the path of the podresources socket is not UTF-8")]
     Path,
     /// Nobody speaks HTTP/2 on the socket.
@@ -34,47 +34,47 @@ pub(super) enum AskError {
     /// The call failed, here or there.
     #[error("List of podresources failed: {} ({:?})", .0.message(), .0.code())]
     Failed(Status),
-    /// Another kubelet came while this one was asked.
+    /// The socket was replaced during the call, so that the answer is of another kubelet.
     #[error("the podresources socket was replaced during List")]
     Replaced,
-    /// The socket cannot be request_if_stale at.
-    #[error("cannot look at the podresources socket")]
-    Look(#[source] std::io::Error),
+    /// The file system's error.
+    #[error("cannot read the state of the podresources socket")]
+    Socket(#[source] std::io::Error),
     /// It took too long.
     #[error("List of podresources was not answered within {} s", DEADLINE.as_secs())]
     Deadline,
 }
 
-/// What the kubelet has answered.
-pub(super) struct Listed {
-    /// The pods that it knows, each as namespace and name.
+/// The kubelet's answer.
+pub(super) struct PodList {
+    /// The pods, each as namespace and name.
     pub(super) pods: BTreeSet<String>,
     /// The devices that they hold.
-    pub(super) held: Vec<DeviceAssignment>,
+    pub(super) assignments: Vec<DeviceAssignment>,
 }
 
-/// Asks which container holds which device.
+/// Lists which container holds which device.
 ///
-/// Each question has a connection of its own: a kubelet that has restarted is not asked on a dead
-/// one, and between the questions, which are rare, nothing is held open.
-pub(super) async fn list(socket: &Path) -> Result<Listed, AskError> {
-    let address = format!("unix://{}", socket.to_str().ok_or(AskError::Path)?);
+/// Each call, of which there are few, has a connection of its own, so that none is dead after a
+/// restart of the kubelet.
+pub(super) async fn list(socket: &Path) -> Result<PodList, ListError> {
+    let address = format!("unix://{}", socket.to_str().ok_or(ListError::Path)?);
     let call = async {
-        let kubelet = Endpoint::from_shared(address).map_err(AskError::Connect)?;
-        let channel = kubelet.connect().await.map_err(AskError::Connect)?;
+        let kubelet = Endpoint::from_shared(address).map_err(ListError::Connect)?;
+        let channel = kubelet.connect().await.map_err(ListError::Connect)?;
         let mut client =
             PodResourcesListerClient::new(channel).max_decoding_message_size(LONGEST_ANSWER);
-        client.list(api::ListPodResourcesRequest {}).await.map_err(AskError::Failed)
+        client.list(api::ListPodResourcesRequest {}).await.map_err(ListError::Failed)
     };
-    let answer = tokio::time::timeout(DEADLINE, call).await.map_err(|_| AskError::Deadline)??;
+    let answer = tokio::time::timeout(DEADLINE, call).await.map_err(|_| ListError::Deadline)??;
     Ok(read(answer.into_inner()))
 }
 
-/// Reads the answer. What is no device of a plugin by its resource's name is passed over.
-fn read(answer: api::ListPodResourcesResponse) -> Listed {
+/// Reads the answer. Devices whose resource has an invalid name are passed over.
+fn read(answer: api::ListPodResourcesResponse) -> PodList {
     let pods =
         answer.pod_resources.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
-    let mut held = Vec::new();
+    let mut assignments = Vec::new();
     for pod in answer.pod_resources {
         for container in pod.containers {
             for devices in container.devices {
@@ -89,11 +89,11 @@ fn read(answer: api::ListPodResourcesResponse) -> Listed {
                     id,
                     holder: holder.clone(),
                 };
-                held.extend(devices.device_ids.into_iter().map(each));
+                assignments.extend(devices.device_ids.into_iter().map(each));
             }
         }
     }
-    Listed { pods, held }
+    PodList { pods, assignments }
 }
 
 #[cfg(test)]
@@ -133,12 +133,12 @@ mod tests {
         ];
         let pod_resources =
             vec![pod("idle", vec![container("main", Vec::new())]), pod("train", trainer)];
-        let listed = read(api::ListPodResourcesResponse { pod_resources });
-        assert_eq!(listed.pods, BTreeSet::from(["jobs/idle".to_owned(), "jobs/train".to_owned()]));
-        let read: Vec<_> = listed
-            .held
+        let list = read(api::ListPodResourcesResponse { pod_resources });
+        assert_eq!(list.pods, BTreeSet::from(["jobs/idle".to_owned(), "jobs/train".to_owned()]));
+        let read: Vec<_> = list
+            .assignments
             .iter()
-            .map(|held| format!("{} {} {}", held.resource, held.id, held.holder))
+            .map(|device| format!("{} {} {}", device.resource, device.id, device.holder))
             .collect();
         assert_eq!(
             read,
@@ -152,12 +152,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_kubelet_that_does_not_speak_is_given_up() {
+    async fn a_kubelet_that_does_not_answer_is_given_up() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("kubelet.sock");
         let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let before = tokio::time::Instant::now();
-        assert!(matches!(list(&socket).await, Err(AskError::Deadline)));
+        assert!(matches!(list(&socket).await, Err(ListError::Deadline)));
         assert_eq!(before.elapsed(), DEADLINE);
     }
 
@@ -166,6 +166,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("kubelet.sock");
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        assert!(matches!(list(&socket).await, Err(AskError::Connect(_))));
+        assert!(matches!(list(&socket).await, Err(ListError::Connect(_))));
     }
 }

@@ -1,5 +1,5 @@
-//! The life cycle of one resource's server: its next step is a pure function of its state and of what
-//! is observed.
+//! The life cycle of one resource's server: its next step is a pure function of its state and of
+//! what is observed.
 //!
 //! It depends on levels, not on events, so a missed or doubled wake-up does no harm.
 
@@ -13,9 +13,9 @@ use crate::host::socket_id::SocketId;
 use crate::util::backoff::Backoff;
 pub use retry::Retry;
 
-/// How long a registered server waits for a ListAndWatch stream before it registers again. A kubelet
-/// up to 1.36 can end the new stream together with the old one and does not dial
-/// again /// (kubernetes/kubernetes#121994).
+/// How long a registered server waits for a ListAndWatch stream before it registers again. A
+/// kubelet up to 1.36 can end the new stream together with the old one and does not dial again
+/// (kubernetes/kubernetes#121994).
 const FIRST_GRACE: Duration = Duration::from_secs(3);
 /// The longest wait: it doubles with each registration in a row without a lasting stream.
 const LAST_GRACE: Duration = Duration::from_secs(60);

@@ -1,13 +1,13 @@
-//! When a step that failed is tried again.
+//! When a failed bind or registration is retried.
 
 use std::time::Duration;
 
 use crate::util::backoff::Backoff;
 
-/// Shortest pause before a step that failed is tried again. The kubelet creates its socket a moment
-/// before it listens on it, so the first tries come fast.
+/// The first pause. It is short because the kubelet creates its socket a moment before it listens
+/// on it.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(2);
-/// Longest pause before a step that failed is tried again.
+/// The longest pause.
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// When to try again.
