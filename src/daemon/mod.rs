@@ -267,7 +267,7 @@ impl InventoryWriter {
         let mut taken: Vec<(Moment, InventoryChanges)> = taken.collect();
         if taken.iter().any(|(_, change)| !change.new_gpus.is_empty()) {
             // A GPU that is spoken against is never shown Healthy.
-            let quarantine = NodeObservation::Quarantine(self.quarantine_dir.says(inventory));
+            let quarantine = NodeObservation::Quarantine(self.quarantine_dir.entries(inventory));
             let now = self.clock.now();
             taken.push((now, inventory.apply(now, InventoryEvent::Health(quarantine))));
         }

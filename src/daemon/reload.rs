@@ -24,7 +24,7 @@ use super::reload_history::ReloadHistory;
 use crate::config::translate;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
 use crate::host::device_nodes::Roots;
-use crate::host::dir_watch::{SLOW, Watch, Watches};
+use crate::host::dir_watch::{CHECK_INTERVAL, Watch, Watches};
 use crate::observe::log;
 
 /// Pause after a change, so that what is written in several steps is read once.
@@ -74,7 +74,7 @@ impl Reloader {
             hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
             changed: Arc::new(Notify::new()),
             due: None,
-            look_at: watches.next_look(),
+            look_at: watches.next_check(),
             watches,
             watched: BTreeMap::new(),
             reload_history,
@@ -124,7 +124,7 @@ impl Reloader {
                     }
                 }
                 () = tokio::time::sleep_until(self.look_at) => {
-                    self.look_at = self.watches.next_look();
+                    self.look_at = self.watches.next_check();
                     self.watch();
                     return self.look().map_or(Wake::Look, Wake::Reload);
                 }
@@ -221,7 +221,7 @@ impl Reloader {
     pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) {
         // A channel that goes is no reason to end: containers that are to have it are told by their
         // runtime.
-        let host = self.roots.look(self.running.injection.pass_device_specs);
+        let host = self.roots.read(self.running.injection.pass_device_specs);
         let injector = translate::injector(&self.running, host);
         if *publish.borrow().injector() == injector {
             return;
@@ -272,7 +272,7 @@ impl Reloader {
                 warn!(
                     directory = %unwatched.key().display(), %error,
                     "cannot watch for a change of the config file, looking at it every {} \
-                        s", SLOW.as_secs()
+                        s", CHECK_INTERVAL.as_secs()
                 );
             });
             unwatched.insert(watch.ok());
@@ -281,7 +281,7 @@ impl Reloader {
 }
 
 fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
-    let host = roots.look(config.injection.pass_device_specs);
+    let host = roots.read(config.injection.pass_device_specs);
     if config.injection.imex == Imex::Required && !host.imex_channel {
         bail!(
             "imex.required is set and the host has no IMEX channel 0: no character device {} in {} \

@@ -1,5 +1,4 @@
-//! The host's edge: which device nodes there are beside the GPUs' own, and the driver's capability
-//! numbers.
+//! The device nodes of the host other than those of the GPUs, and the driver's capability numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,20 +7,20 @@ use std::path::{Path, PathBuf};
 
 use device::injection::{CONTROL_NODES, Capability, HostNodes, IMEX_CHANNEL};
 
-/// Where the host is to be seen.
+/// Where the host's files are mounted in our container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roots {
-    /// Where the driver's root is mounted in our container.
+    /// The driver's root.
     pub driver: PathBuf,
-    /// Where procfs is mounted.
+    /// procfs.
     pub proc: PathBuf,
 }
 
 impl Roots {
-    /// What is there now. The capability numbers are thousands, and read only where they are
-    /// `wanted`.
+    /// Reads what is there now. There are thousands of capability numbers, so they are only read if
+    /// they are wanted.
     #[must_use]
-    pub fn look(&self, capabilities_wanted: bool) -> HostNodes {
+    pub fn read(&self, capabilities_wanted: bool) -> HostNodes {
         let dev = self.dev_root();
         HostNodes {
             control: CONTROL_NODES
@@ -55,8 +54,8 @@ fn is_char_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.file_type().is_char_device())
 }
 
-/// A line of mig-minors: `gpu0/gi1/access 12` or `gpu0/gi1/ci0/access 13`. The others, `config` and
-/// `monitor`, are no container's business.
+/// A line of mig-minors: `gpu0/gi1/access 12` or `gpu0/gi1/ci0/access 13`. The lines `config` and
+/// `monitor` are of no use to containers.
 fn capability(line: &str) -> Option<(Capability, u32)> {
     let (path, number) = line.trim().split_once(' ')?;
     let mut parts = path.strip_suffix("/access")?.split('/');
@@ -95,15 +94,15 @@ mod tests {
 
     /// NVIDIA's plugin, "1.16 Lifecycle, discovery, platforms": dev root.
     #[test]
-    fn nodes_are_looked_for_in_the_drivers_root_if_it_has_any() {
+    fn nodes_are_read_from_the_drivers_root_if_it_has_any() {
         let root = tempfile::tempdir().unwrap();
         let roots = Roots { driver: root.path().join("driver"), proc: root.path().join("proc") };
         assert_eq!(roots.dev_root(), Path::new("/"));
         let channel = roots.driver.join("dev/nvidia-caps-imex-channels");
         fs::create_dir_all(&channel).unwrap();
         fs::write(roots.driver.join("dev/nvidiactl"), "").unwrap();
-        assert_eq!(roots.look(true).control.into_iter().collect::<Vec<_>>(), ["/dev/nvidiactl"]);
+        assert_eq!(roots.read(true).control.into_iter().collect::<Vec<_>>(), ["/dev/nvidiactl"]);
         std::os::unix::fs::symlink("/dev/null", channel.join("channel0")).unwrap();
-        assert!(roots.look(true).imex_channel);
+        assert!(roots.read(true).imex_channel);
     }
 }

@@ -1,5 +1,5 @@
-//! Directories under watch: one inotify instance for all of them, since a node has few to give (128
-//! by default).
+//! Watches directories with one inotify instance for all of them, since a node has few (128 by
+//! default).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +10,19 @@ use std::time::Duration;
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::time::Instant;
 
-/// Pause between two looks beside the watches: nothing rests on inotify alone.
-pub const SLOW: Duration = Duration::from_secs(30);
+/// Time between two checks in addition to the watches, so that nothing depends on inotify alone.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-type Heard = Arc<dyn Fn(&Event) + Send + Sync>;
-type Listeners = Arc<Mutex<BTreeMap<u64, (PathBuf, Heard)>>>;
+type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
+type Listeners = Arc<Mutex<BTreeMap<u64, (PathBuf, Callback)>>>;
 
-/// The watcher that all share. It is there from the first watch on.
+/// The shared watcher, which is created with the first watch.
 #[derive(Clone)]
 pub struct Watches {
-    /// From which the slow looks are counted.
+    /// From which the checks are counted.
     origin: Instant,
-    /// Apart from the listeners: the watcher's own thread takes those while this one is held.
+    /// The number of the last watch, and the watcher. It has a lock of its own, since the watcher's
+    /// thread locks the listeners while this one is held.
     watcher: Arc<Mutex<(u64, Option<RecommendedWatcher>)>>,
     listeners: Listeners,
 }
@@ -52,24 +53,25 @@ impl Default for Watches {
 }
 
 impl Watches {
-    /// When to look next beside the watches. All that is watched has the same times, so that an
-    /// idle process wakes up once for all of it.
+    /// When to check next in addition to the watches. It is the same time for all of them, so that
+    /// an idle process wakes up once.
     #[must_use]
-    pub fn next_look(&self) -> Instant {
-        let passed = self.origin.elapsed().as_millis() / SLOW.as_millis();
+    pub fn next_check(&self) -> Instant {
+        let passed = self.origin.elapsed().as_millis() / CHECK_INTERVAL.as_millis();
         self.origin
-            + SLOW.saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1))
+            + CHECK_INTERVAL
+                .saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1))
     }
 
-    /// Has `heard` called, on the watcher's thread, for everything that happens to a directory and
-    /// the names in it.
+    /// Calls `callback`, on the watcher's thread, for every event of a directory and the names in
+    /// it.
     ///
     /// # Errors
-    /// inotify cannot be had, or the directory is not there.
+    /// inotify is not available, or the directory does not exist.
     pub fn watch(
         &self,
         directory: &Path,
-        heard: impl Fn(&Event) + Send + Sync + 'static,
+        callback: impl Fn(&Event) + Send + Sync + 'static,
     ) -> notify::Result<Watch> {
         let mut inner = lock(&self.watcher);
         let (next, watcher) = &mut *inner;
@@ -83,8 +85,8 @@ impl Watches {
         };
         *next += 1;
         let number = *next;
-        lock(&self.listeners).insert(number, (directory.to_owned(), Arc::new(heard)));
-        // From here on the watch is taken back, whatever happens.
+        lock(&self.listeners).insert(number, (directory.to_owned(), Arc::new(callback)));
+        // From here on the listener is removed on every error.
         let watch = Watch { watches: self.clone(), number, directory: directory.to_owned() };
         let watched = watcher.watch(directory, RecursiveMode::NonRecursive);
         drop(inner);
@@ -100,25 +102,25 @@ impl Drop for Watch {
         let shared = listeners.values().any(|(directory, _)| *directory == self.directory);
         drop(listeners);
         if let (false, Some(watcher)) = (shared, &mut inner.1) {
-            // It fails where the directory is gone, and its watch with it.
+            // It fails if the directory is gone, and with it its watch.
             let _ = watcher.unwatch(&self.directory);
         }
     }
 }
 
-/// An error, or an overflow of the queue, may hide anything: everybody hears of it.
+/// An error, or an overflow of the queue, may hide anything: every listener is called.
 fn dispatch(listeners: &Listeners, event: notify::Result<Event>) {
     let event = event.unwrap_or_else(|_| Event::default().set_flag(notify::event::Flag::Rescan));
     let concerns = |directory: &Path| {
         let within = |path: &PathBuf| path == directory || path.parent() == Some(directory);
         event.need_rescan() || event.paths.iter().any(within)
     };
-    let heard: Vec<Heard> = lock(listeners)
+    let callbacks: Vec<Callback> = lock(listeners)
         .values()
         .filter(|(directory, _)| concerns(directory))
-        .map(|(_, heard)| heard.clone())
+        .map(|(_, callback)| callback.clone())
         .collect();
-    heard.iter().for_each(|heard| heard(&event));
+    callbacks.iter().for_each(|callback| callback(&event));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,7 +137,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[test]
-    fn each_listener_hears_of_its_own_directory_until_it_is_dropped() {
+    fn each_listener_is_called_for_its_own_directory_until_it_is_dropped() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let watches = Watches::default();
         let listen = |directory: &Path| {

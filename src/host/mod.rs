@@ -1,5 +1,5 @@
-//! The host edge: device nodes, paths in a root that is not ours, the state file, the quarantine
-//! directory, and watches of directories.
+//! The host: device nodes, paths in another root, the state file, the quarantine directory, and
+//! watches of directories.
 
 pub mod device_nodes;
 pub mod dir_watch;

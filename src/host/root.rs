@@ -1,6 +1,6 @@
-//! Paths in a root that is not ours: a driver installation that is mounted somewhere in our
-//! container. Its symlinks mean places in that root (Debian's alternatives, NixOS's profiles), and
-//! followed by the system they would lead into our own.
+//! Paths in another root: that of a driver installation that is mounted in our container. Its
+//! symlinks are relative to that root (Debian's alternatives, NixOS's profiles); the system would
+//! follow them in ours.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -10,11 +10,11 @@ use std::{fs, io};
 /// Most symlinks on the way to one file (the kernel's own limit, path_resolution(7)).
 const LINKS: usize = 40;
 
-/// Where `path` of `root` lies for us, with every symlink followed as a process in that root would
-/// see it. Nothing leads out of the root: there, `..` of the top is the top.
+/// Our path of `path` in `root`, with every symlink followed as for a process in that root. Nothing
+/// leads out of it: `..` of the root is the root.
 ///
 /// # Errors
-/// There is nothing at the path, it cannot be looked at, or its symlinks lead on and on.
+/// Nothing is at the path, it cannot be read, or it has too many symlinks.
 pub fn resolve_in_root(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let mut left: VecDeque<OsString> = parts(path).collect();
     let mut at = PathBuf::new();

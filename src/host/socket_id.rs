@@ -1,13 +1,13 @@
-//! Which file is at a path: how an edge knows that a socket is another one than before.
+//! The identity of a socket's file, which tells when another one is at the same path.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Which file is at a path.
+/// The identity of the file at a path.
 ///
-/// The inode number alone does not tell: a socket removed and made again at the same path got the
-/// same one on ext4, four times of four.
+/// The inode number is not enough: on ext4, a socket that is removed and created again at the same
+/// path got the same one, four times of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketId {
     device: u64,
@@ -16,7 +16,7 @@ pub struct SocketId {
 }
 
 impl SocketId {
-    /// What is at this path; a symbolic link is followed. `None` if nothing is there.
+    /// The file at this path, with symlinks followed; `None` if there is none.
     ///
     /// # Errors
     /// The file system's, other than that nothing is there.

@@ -269,7 +269,7 @@ async fn a_state_file_that_is_lost_or_corrupt_is_never_in_the_way() {
         view.accepted(GPU).count() == 3 && view.allocatable(GPU) == 8
     })
     .await;
-    rig.logged("the state directory cannot be made").await;
+    rig.logged("the state directory cannot be created").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,7 +54,7 @@ pub async fn survey(config: &Config) -> Survey {
             }
             let injector = translate::injector(
                 config,
-                translate::roots(config).look(config.injection.pass_device_specs),
+                translate::roots(config).read(config.injection.pass_device_specs),
             );
             let inventory = Inventory::new(
                 translate::layout(config),
@@ -111,8 +111,8 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
         }
     }
     if let Some(directory) = &config.process.quarantine_dir {
-        let words = NodeObservation::Quarantine(quarantine_dir::said(directory, &inventory));
-        inventory.apply(now, InventoryEvent::Health(words));
+        let words = NodeObservation::Quarantine(quarantine_dir::entries(directory, &inventory));
+        inventory.apply(now, Observation::Health(words));
     }
     survey.gpus = surveyed.iter().map(|place| gpu(place, &inventory, &degradations)).collect();
     survey.resources = inventory.resources().map(|name| offer(name, &inventory)).collect();

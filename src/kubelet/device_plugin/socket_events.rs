@@ -100,7 +100,7 @@ impl Watcher<'_> {
             self.active = None;
             self.active = self.start(on);
         }
-        let next_check = self.watches.next_look();
+        let next_check = self.watches.next_check();
         Ok(if self.active.is_some() { next_check } else { Instant::now() + POLLING })
     }
 

@@ -1,74 +1,51 @@
-//! The state file: verdicts that no source would state again, kept over a restart of the plugin.
+//! The state file: causes of bad health that no later reading states again, kept over a restart of
+//! the plugin.
 //!
-//! One JSON document, written whole beside the old one, synced, and renamed into place. Losing it
-//! is never an error: what cannot be read is reported and set aside, and where nothing can be
+//! It is one JSON document, written beside the old one, synced, and renamed into place. Losing it
+//! is never an error: a file that cannot be read is logged and set aside, and where none can be
 //! written the plugin works without.
 
-use std::collections::BTreeMap;
+mod document;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use device::health::{Epoch, PersistedCause, PersistedHealth};
-use serde::{Deserialize, Serialize};
+use device::health::PersistedHealth;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use document::{Document, VERSION};
+
 /// The document's name in the state directory.
 const FILE: &str = "health.json";
-/// The form of the document.
-const VERSION: u32 = 1;
-/// Files that could not be read are kept up to this number, to be looked at.
+/// How many files that could not be read are kept for a person to inspect.
 const SET_ASIDE: u32 = 5;
-/// How long the last writing may hold up the end.
-const LAST_WORDS: Duration = Duration::from_millis(300);
-/// No document of ours is nearly as long.
-const LONGEST: u64 = 4 << 20;
+/// How long the last write may delay the exit.
+const FLUSH_DEADLINE: Duration = Duration::from_millis(300);
+/// The longest file that is read, in bytes: far longer than any document of ours.
+const MAX_LENGTH: u64 = 4 << 20;
 
-/// The file, or the lack of one.
+/// The state file, if there is a state directory.
 #[derive(Debug, Clone)]
 pub struct StateFile {
     directory: Option<PathBuf>,
-    /// What the file says, and that nobody else writes it meanwhile.
+    /// What was last read or written; locked while it is written.
     written: Arc<Mutex<Option<PersistedHealth>>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    version: u32,
-    /// The boot id of the node.
-    boot: String,
-    /// The load of the driver.
-    driver: Option<String>,
-    gpus: BTreeMap<String, Vec<Entry>>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    cause: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    number: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    gpu_instance: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    compute_instance: Option<u32>,
-    #[serde(default)]
-    repaired: bool,
-}
-
 impl StateFile {
-    /// A memory in this directory, which is made if it is not there. Without one nothing is kept.
+    /// The file in this directory, which is created if it is missing. Without one nothing is
+    /// kept.
     pub fn open(directory: Option<&Path>) -> Self {
         let usable = |directory: &&Path| match fs::create_dir_all(directory) {
             Ok(()) => true,
             Err(error) => {
                 warn!(
                     directory = %directory.display(), %error,
-                    "the state directory cannot be made: a restart of the plugin forgets what GPUs \
+                    "the state directory cannot be created: a restart of the plugin forgets what GPUs \
                      went through; mount a directory of the host there, or set --state-dir"
                 );
                 false
@@ -77,7 +54,7 @@ impl StateFile {
         Self { directory: directory.filter(usable).map(Path::to_owned), written: Arc::default() }
     }
 
-    /// What the file in this directory says, for those who only look.
+    /// The contents of the file in this directory, without changing anything.
     ///
     /// # Errors
     /// There is a file, and it cannot be read.
@@ -93,7 +70,7 @@ impl StateFile {
         }
     }
 
-    /// What was remembered; nothing if there is nothing, or nothing that can be read.
+    /// Reads the file; `None` if there is none, or none that can be read.
     pub fn load(&self) -> Option<PersistedHealth> {
         let file = self.directory.as_ref()?.join(FILE);
         let bytes = match read(&file) {
@@ -106,10 +83,9 @@ impl StateFile {
         };
         match serde_json::from_slice::<Document>(&bytes) {
             Ok(document) if document.version == VERSION => {
-                let remembered = PersistedHealth::from(document);
-                *self.written.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(remembered.clone());
-                Some(remembered)
+                let health = PersistedHealth::from(document);
+                *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
+                Some(health)
             }
             Ok(document) => {
                 set_aside(&file, &format!("it is of version {}, not {VERSION}", document.version));
@@ -122,23 +98,23 @@ impl StateFile {
         }
     }
 
-    /// Writes down what is to be remembered, each time it changes, for as long as it is polled.
+    /// Writes the file each time the value changes, for as long as it is polled.
     pub async fn run(
         &self,
-        mut remembered: watch::Receiver<PersistedHealth>,
+        mut health: watch::Receiver<PersistedHealth>,
     ) -> std::convert::Infallible {
         let mut failed = false;
-        while remembered.changed().await.is_ok() {
-            let now = remembered.borrow_and_update().clone();
-            let outcome = self.write_aside(now).await;
-            self.report(outcome, &mut failed);
+        while health.changed().await.is_ok() {
+            let now = health.borrow_and_update().clone();
+            let result = self.write_on_thread(now).await;
+            self.log(result, &mut failed);
         }
         std::future::pending().await
     }
 
-    /// Writes down what is to be remembered at the end, unless that takes long.
-    pub async fn flush(&self, remembered: PersistedHealth) {
-        if tokio::time::timeout(LAST_WORDS, self.write_aside(remembered)).await.is_err() {
+    /// Writes the file at the end, unless that takes too long.
+    pub async fn flush(&self, health: PersistedHealth) {
+        if tokio::time::timeout(FLUSH_DEADLINE, self.write_on_thread(health)).await.is_err() {
             warn!(
                 "the state file was not written in time: a restart may forget what GPUs went \
                     through"
@@ -146,16 +122,16 @@ impl StateFile {
         }
     }
 
-    /// A slow disk must hold up nothing that the kubelet waits for.
-    async fn write_aside(&self, remembered: PersistedHealth) -> io::Result<()> {
-        let memory = self.clone();
-        let written = tokio::task::spawn_blocking(move || memory.write(&remembered)).await;
+    /// On a thread of its own: a slow disk must not delay what the kubelet waits for.
+    async fn write_on_thread(&self, health: PersistedHealth) -> io::Result<()> {
+        let file = self.clone();
+        let written = tokio::task::spawn_blocking(move || file.write(&health)).await;
         written.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
-    fn report(&self, outcome: io::Result<()>, failed: &mut bool) {
+    fn log(&self, result: io::Result<()>, failed: &mut bool) {
         let directory = self.directory.as_deref().unwrap_or(Path::new("")).display();
-        match outcome {
+        match result {
             Ok(()) => {
                 if std::mem::take(failed) {
                     info!(%directory, "the state file can be written again");
@@ -169,91 +145,52 @@ impl StateFile {
         }
     }
 
-    /// Writes down what is to be remembered, if the file does not say so.
-    fn write(&self, remembered: &PersistedHealth) -> io::Result<()> {
+    /// Writes the file, unless this is what was last read or written.
+    fn write(&self, health: &PersistedHealth) -> io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if written.as_ref() == Some(remembered) {
+        if written.as_ref() == Some(health) {
             return Ok(());
         }
         let next = directory.join(format!("{FILE}.next"));
         let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(&Document::from(remembered))?)?;
+        file.write_all(&serde_json::to_vec_pretty(&Document::from(health))?)?;
         file.sync_all()?;
         fs::rename(&next, directory.join(FILE))?;
-        *written = Some(remembered.clone());
+        *written = Some(health.clone());
         File::open(directory)?.sync_all()
     }
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(file)?.len() > LONGEST {
+    if fs::metadata(file)?.len() > MAX_LENGTH {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long to be ours"));
     }
     fs::read(file)
 }
 
-/// Keeps a file that cannot be read out of the way, under the first name that is free, or the last.
+/// Renames a file that cannot be read to the first name that is free, or the last.
 fn set_aside(file: &Path, why: &str) {
     let name = |n| file.with_extension(format!("json.corrupt-{n}"));
     let aside =
         (1..SET_ASIDE).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(SET_ASIDE));
-    let outcome = fs::rename(file, &aside);
+    let renamed = fs::rename(file, &aside);
     warn!(
         file = %file.display(), why,
         "the state file cannot be read: what GPUs went through before this start is forgotten; {}",
-        match outcome {
+        match renamed {
             Ok(()) => format!("it was set aside as {}", aside.display()),
             Err(error) => format!("it cannot be set aside either: {error}"),
         }
     );
 }
 
-impl From<&PersistedHealth> for Document {
-    fn from(remembered: &PersistedHealth) -> Self {
-        let entry = |cause: &PersistedCause| Entry {
-            cause: cause.kind.clone(),
-            number: cause.number,
-            gpu_instance: cause.gpu_instance,
-            compute_instance: cause.compute_instance,
-            repaired: cause.repaired,
-        };
-        let gpus = remembered.gpus.iter();
-        Self {
-            version: VERSION,
-            boot: remembered.epoch.boot.clone(),
-            driver: remembered.epoch.driver.clone(),
-            gpus: gpus
-                .map(|(uuid, causes)| (uuid.to_string(), causes.iter().map(entry).collect()))
-                .collect(),
-        }
-    }
-}
-
-impl From<Document> for PersistedHealth {
-    /// A GPU whose name is no UUID is left out: nobody could have it.
-    fn from(document: Document) -> Self {
-        let cause = |entry: Entry| PersistedCause {
-            kind: entry.cause,
-            number: entry.number,
-            gpu_instance: entry.gpu_instance,
-            compute_instance: entry.compute_instance,
-            repaired: entry.repaired,
-        };
-        let gpus = document.gpus.into_iter();
-        Self {
-            epoch: Epoch { boot: document.boot, driver: document.driver },
-            gpus: gpus
-                .filter_map(|(uuid, causes)| {
-                    Some((uuid.parse().ok()?, causes.into_iter().map(cause).collect()))
-                })
-                .collect(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use device::health::{Epoch, RememberedCause};
+
     use super::*;
 
     fn remembered() -> PersistedHealth {
@@ -270,23 +207,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_recalled() {
+    fn what_is_written_is_read_again() {
         let place = tempfile::tempdir().unwrap();
-        let memory = StateFile::open(Some(&place.path().join("made/anew")));
+        let memory = StateFile::open(Some(&place.path().join("created/here")));
         assert_eq!(memory.load(), None);
         for remembered in [remembered(), PersistedHealth::default(), remembered()] {
             memory.write(&remembered).unwrap();
             assert_eq!(memory.load(), Some(remembered));
         }
         assert_eq!(
-            fs::read_dir(place.path().join("made/anew")).unwrap().count(),
+            fs::read_dir(place.path().join("created/here")).unwrap().count(),
             1,
             "nothing is left behind"
         );
     }
 
     #[test]
-    fn what_cannot_be_read_is_set_aside_and_never_stands_in_the_way() {
+    fn what_cannot_be_read_is_set_aside_and_does_no_harm() {
         let place = tempfile::tempdir().unwrap();
         let memory = StateFile::open(Some(place.path()));
         let whole = serde_json::to_vec(&Document::from(&remembered())).unwrap();
