@@ -1,7 +1,8 @@
-//! The edge to NVIDIA's MPS control daemon: whether the one of a resource answers. A client that is
-//! started without it hangs, so a resource that MPS shares is served once it does.
+//! NVIDIA's MPS control daemon: whether the one of a resource answers. A client that is started
+//! without it hangs, so the devices of a resource that MPS shares are Healthy only once it does.
 
-use std::process::Stdio;
+use std::io;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use device::injection::mps_pipe;
@@ -14,40 +15,38 @@ use crate::util::backoff::Backoff;
 
 /// The daemon's client, which the container runtime puts into our container.
 const CONTROL: &str = "nvidia-cuda-mps-control";
-/// What it is asked: cheap, and answered only by a daemon that is up (NVIDIA's plugin asks the
-/// same).
-const QUESTION: &[u8] = b"get_default_active_thread_percentage\n";
+/// A cheap command that only a running daemon answers, the same as in NVIDIA's plugin.
+const COMMAND: &[u8] = b"get_default_active_thread_percentage\n";
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Pauses between two tries: doubled from the first to the last.
+/// The first pause between two tries, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a control daemon cannot be counted on.
+/// Why a control daemon does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoAnswer {
-    /// The client cannot be started or talked to.
+pub enum MpsError {
+    /// The client cannot be started or written to.
     #[error(
         "cannot run {CONTROL}: {0}; the container needs the NVIDIA runtime with the capability \
             utility"
     )]
     Client(String),
-    /// It says that there is no daemon.
+    /// The client says that there is no daemon.
     #[error(
         "{CONTROL} says: {0}; does the MPS control daemon run on this node, and share its \
             directory as /mps?"
     )]
     Daemon(String),
-    /// It says nothing.
+    /// The client says nothing.
     #[error("{CONTROL} did not answer within {} s", DEADLINE.as_secs())]
     Deadline,
 }
 
-/// Comes back when the control daemon of this resource answers; says each new reason for waiting
-/// once.
+/// Waits until the control daemon of this resource answers, and logs each new error once.
 pub async fn ready(resource: &ResourceName) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
-    let mut said = None;
+    let mut last = None;
     loop {
         match ask(resource).await {
             Ok(percentage) => {
@@ -56,10 +55,10 @@ pub async fn ready(resource: &ResourceName) {
                 return;
             }
             Err(reason) => {
-                if said.as_ref() != Some(&reason) {
-                    warn!(%resource, %reason, "cannot share by MPS yet, trying on; the other \
+                if last.as_ref() != Some(&reason) {
+                    warn!(%resource, %reason, "cannot share by MPS yet, will retry; the other \
                         resources are served");
-                    said = Some(reason);
+                    last = Some(reason);
                 }
                 tokio::time::sleep(backoff.next_delay()).await;
             }
@@ -71,27 +70,11 @@ pub async fn ready(resource: &ResourceName) {
 ///
 /// # Errors
 /// Its client cannot be run, or says that no daemon answers.
-pub async fn ask(resource: &ResourceName) -> Result<String, NoAnswer> {
-    let client = |error: std::io::Error| NoAnswer::Client(error.to_string());
-    let mut child = Command::new(CONTROL)
-        .env("CUDA_MPS_PIPE_DIRECTORY", mps_pipe(resource))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(client)?;
-    let answer = async {
-        if let Some(mut input) = child.stdin.take() {
-            // One that ends without reading says why by its status and words.
-            let _ = input.write_all(QUESTION).await;
-        }
-        child.wait_with_output().await
-    };
-    let output = tokio::time::timeout(DEADLINE, answer)
+pub async fn ask(resource: &ResourceName) -> Result<String, MpsError> {
+    let output = tokio::time::timeout(DEADLINE, run_client(resource))
         .await
-        .map_err(|_| NoAnswer::Deadline)?
-        .map_err(client)?;
+        .map_err(|_| MpsError::Deadline)?
+        .map_err(|error| MpsError::Client(error.to_string()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     let (answer, complaint) = (text(&output.stdout), text(&output.stderr));
     if output.status.success() && answer.parse::<f64>().is_ok() {
@@ -99,5 +82,20 @@ pub async fn ask(resource: &ResourceName) -> Result<String, NoAnswer> {
     }
     let words: Vec<String> =
         [answer, complaint].into_iter().filter(|words| !words.is_empty()).collect();
-    Err(NoAnswer::Daemon(format!("{} ({})", words.join("; "), output.status)))
+    Err(MpsError::Daemon(format!("{} ({})", words.join("; "), output.status)))
+}
+
+async fn run_client(resource: &ResourceName) -> io::Result<Output> {
+    let mut child = Command::new(CONTROL)
+        .env("CUDA_MPS_PIPE_DIRECTORY", mps_pipe(resource))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // A client that exits without reading says why by its status and output.
+        let _ = input.write_all(COMMAND).await;
+    }
+    child.wait_with_output().await
 }
