@@ -1,4 +1,4 @@
-//! The MPS control daemons that are waited for: each is asked until it answers, as long as a
+//! Waits for the MPS control daemons: one task asks each of them until it answers, as long as a
 //! resource needs it.
 
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::mps;
 
-/// The tasks that ask, one for each resource that waits.
+/// The tasks, one for each resource that waits.
 #[derive(Default)]
 pub(super) struct ControlDaemons {
-    asking: JoinSet<ResourceName>,
+    tasks: JoinSet<ResourceName>,
     by_resource: BTreeMap<ResourceName, AbortHandle>,
 }
 
 impl ControlDaemons {
-    /// Asks for every resource that waits, and for no other.
-    pub(super) fn ask(&mut self, inventory: &Inventory) {
+    /// Starts a task for every resource that waits, and ends the others.
+    pub(super) fn update(&mut self, inventory: &Inventory) {
         if inventory.injector().mps_root.is_none() && self.by_resource.is_empty() {
             return;
         }
@@ -33,23 +33,23 @@ impl ControlDaemons {
         });
         for resource in waiting {
             if !self.by_resource.contains_key(resource) {
-                let asked = resource.clone();
-                let task = self.asking.spawn(async move {
-                    mps::ready(&asked).await;
-                    asked
+                let waiting = resource.clone();
+                let task = self.tasks.spawn(async move {
+                    mps::ready(&waiting).await;
+                    waiting
                 });
                 self.by_resource.insert(resource.clone(), task);
             }
         }
     }
 
-    /// Comes back when one answers. Nothing is lost when it is dropped before.
+    /// Waits until one answers. Nothing is lost when it is dropped before.
     ///
     /// # Errors
-    /// A task that asked has panicked.
-    pub(super) async fn answered(&mut self) -> anyhow::Result<ResourceName> {
+    /// A task has panicked.
+    pub(super) async fn ready(&mut self) -> anyhow::Result<ResourceName> {
         loop {
-            match self.asking.join_next().await {
+            match self.tasks.join_next().await {
                 None => return std::future::pending().await,
                 Some(Ok(resource)) => {
                     self.by_resource.remove(&resource);

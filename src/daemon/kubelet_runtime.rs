@@ -1,8 +1,8 @@
-//! The thread that serves the kubelet, with a runtime of its own: what the main thread does, a look
-//! at a file say, holds up no call.
+//! A thread with a runtime of its own, on which the kubelet is served: work of the main thread,
+//! such as reading a file, delays no call.
 //!
-//! Two runtimes of one thread each, and not one of two threads: each waits for its own timers and
-//! connections, so that nothing is handed over that the same thread goes on with.
+//! These are two runtimes of one thread each and not one of two threads, so that each waits for its
+//! own timers and connections and nothing moves between the threads.
 
 use std::convert::Infallible;
 use std::thread;
@@ -12,18 +12,18 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 /// The thread; it ends when this is dropped.
-pub(super) struct Serving {
+pub(super) struct KubeletRuntime {
     handle: Handle,
-    /// Its end is the thread's.
+    /// The thread ends when it is dropped.
     _stop: oneshot::Sender<Infallible>,
     ended: oneshot::Receiver<Infallible>,
 }
 
-impl Serving {
+impl KubeletRuntime {
     /// Starts it.
     ///
     /// # Errors
-    /// The operating system gives no thread, or no descriptors for it.
+    /// The operating system gives no thread, or no file descriptors for it.
     pub(super) fn start() -> anyhow::Result<Self> {
         let runtime =
             Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
@@ -32,9 +32,9 @@ impl Serving {
         let (ending, ended) = oneshot::channel();
         let serve = move || {
             let _ending = ending;
-            // An error: there is nobody any more to serve for.
+            // An error: the sender was dropped.
             let _: Result<Infallible, _> = runtime.block_on(stopped);
-            // A task that hangs must not hold up the exit.
+            // A task that hangs must not delay the exit.
             runtime.shutdown_background();
         };
         thread::Builder::new()
@@ -49,7 +49,7 @@ impl Serving {
         &self.handle
     }
 
-    /// Comes back only if the thread ends by itself, which it never should.
+    /// Returns only if the thread ends by itself, which it never should.
     pub(super) async fn ended(&mut self) -> anyhow::Error {
         let Err(_) = (&mut self.ended).await;
         anyhow!("the thread that serves the kubelet ended by itself")
@@ -62,15 +62,15 @@ mod tests {
 
     #[tokio::test]
     async fn its_tasks_run_on_the_thread_and_end_with_it() {
-        let serving = Serving::start().unwrap();
-        let name = serving.handle().spawn(async { thread::current().name().map(str::to_owned) });
+        let runtime = KubeletRuntime::start().unwrap();
+        let name = runtime.handle().spawn(async { thread::current().name().map(str::to_owned) });
         assert_eq!(name.await.unwrap().as_deref(), Some("kubelet"));
         let (held, dropped) = oneshot::channel::<Infallible>();
-        serving.handle().spawn(async move {
+        runtime.handle().spawn(async move {
             let _held = held;
             std::future::pending::<()>().await;
         });
-        drop(serving);
+        drop(runtime);
         dropped.await.unwrap_err();
     }
 }

@@ -1,16 +1,17 @@
-//! The resources that are served, a task each.
+//! A device plugin for each resource, on a task of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, anyhow};
 use device::inventory::Inventory;
 use device::names::ResourceName;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing::warn;
 
+use super::kubelet_runtime::KubeletRuntime;
 use crate::kubelet::device_plugin::allocation_events::AllocationEvents;
 use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::socket::PluginPaths;
@@ -18,75 +19,89 @@ use crate::kubelet::device_plugin::socket_events::SocketEvents;
 use crate::kubelet::device_plugin::telemetry::PluginTelemetry;
 use crate::kubelet::device_plugin::{self, PluginError};
 
-/// How long the resources get to end their streams and servers.
-const STOPPING_GRACE: Duration = Duration::from_millis(1500);
+/// How long the plugins get to end their streams and servers.
+const STOP_DEADLINE: Duration = Duration::from_millis(1500);
 
-/// The resources that are served, a task each.
+/// The plugins that run.
 pub(super) struct Plugins {
+    runtime: KubeletRuntime,
     paths: PluginPaths,
     socket_events: SocketEvents,
     allocation_events: AllocationEvents,
-    stopping: watch::Sender<bool>,
-    pub(super) running: JoinSet<Result<(), PluginError>>,
-    known: PluginTelemetries,
-    calls: CallDurations,
     started: Instant,
-    /// Where their tasks run.
-    serving: Handle,
+    stopping: watch::Sender<bool>,
+    running: JoinSet<Result<(), PluginError>>,
+    telemetry: TelemetryByResource,
+    calls: CallDurations,
 }
 
 impl Plugins {
     /// None yet.
+    ///
+    /// # Errors
+    /// The thread that they run on cannot be started.
     pub(super) fn new(
         paths: PluginPaths,
         socket_events: SocketEvents,
         allocation_events: AllocationEvents,
         started: Instant,
-        serving: Handle,
-    ) -> Self {
-        let (stopping, _) = watch::channel(false);
-        let (known, calls) = (PluginTelemetries::default(), CallDurations::default());
-        Self {
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            runtime: KubeletRuntime::start().context("serving the kubelet")?,
             paths,
             socket_events,
             allocation_events,
-            stopping,
-            running: JoinSet::new(),
-            known,
-            calls,
             started,
-            serving,
+            stopping: watch::Sender::new(false),
+            running: JoinSet::new(),
+            telemetry: TelemetryByResource::default(),
+            calls: CallDurations::default(),
+        })
+    }
+
+    /// Runs a plugin for each resource of the inventory, until one fails. Nothing is lost when it
+    /// is dropped before.
+    pub(super) async fn run(
+        &mut self,
+        mut inventory: watch::Receiver<Arc<Inventory>>,
+    ) -> anyhow::Error {
+        loop {
+            self.start_missing(&mut inventory);
+            tokio::select! {
+                Ok(()) = inventory.changed() => {}
+                Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
+                    return plugin_ended(ended);
+                }
+                error = self.runtime.ended() => return error,
+            }
         }
     }
 
-    /// Starts a task for each resource that has none.
-    pub(super) fn serve_all(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
-        let inventory = publish.borrow().clone();
-        for resource in inventory
-            .resources()
-            .filter(|resource| self.known.of(resource).is_none())
-            .cloned()
-            .collect::<Vec<_>>()
-        {
+    fn start_missing(&mut self, inventory: &mut watch::Receiver<Arc<Inventory>>) {
+        let snapshot = inventory.borrow_and_update().clone();
+        for resource in snapshot.resources() {
+            if self.telemetry.has(resource) {
+                continue;
+            }
             let telemetry =
                 PluginTelemetry::new(self.calls.clone(), self.allocation_events.clone());
-            self.known.add(&resource, telemetry.clone());
-            let task = device_plugin::run(
-                resource,
+            self.telemetry.add(resource, telemetry.clone());
+            let plugin = device_plugin::run(
+                resource.clone(),
                 self.paths.clone(),
-                publish.subscribe(),
+                inventory.clone(),
                 self.socket_events.clone(),
                 self.started,
                 telemetry,
                 self.stopping.subscribe(),
             );
-            self.running.spawn_on(task, &self.serving);
+            self.running.spawn_on(plugin, self.runtime.handle());
         }
     }
 
-    /// What the resources tell of themselves.
-    pub(super) fn telemetries(&self) -> PluginTelemetries {
-        self.known.clone()
+    /// The telemetry of each resource.
+    pub(super) fn telemetry(&self) -> TelemetryByResource {
+        self.telemetry.clone()
     }
 
     /// How long calls take.
@@ -94,28 +109,36 @@ impl Plugins {
         self.calls.clone()
     }
 
-    /// Ends the streams and servers and removes the sockets, within the grace.
+    /// Ends the streams and servers and removes the sockets, within the deadline.
     pub(super) async fn stop(mut self) {
         self.stopping.send_replace(true);
         let all = async { while self.running.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOPPING_GRACE, all).await.is_err() {
+        if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
             warn!("a resource did not stop in time");
         }
     }
 }
 
-/// What the resources tell of themselves, by name. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct PluginTelemetries(Arc<Mutex<BTreeMap<ResourceName, PluginTelemetry>>>);
+fn plugin_ended(ended: Result<Result<(), PluginError>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("the task of a resource ended by itself"),
+        Ok(Err(error)) => error.into(),
+        Err(panicked) => anyhow!(panicked).context("the task of a resource panicked"),
+    }
+}
 
-impl PluginTelemetries {
-    /// All of them.
+/// The telemetry of each resource that has a plugin. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TelemetryByResource(Arc<Mutex<BTreeMap<ResourceName, PluginTelemetry>>>);
+
+impl TelemetryByResource {
+    /// All of it.
     pub(super) fn all(&self) -> BTreeMap<ResourceName, PluginTelemetry> {
         self.lock().clone()
     }
 
-    fn of(&self, resource: &ResourceName) -> Option<PluginTelemetry> {
-        self.lock().get(resource).cloned()
+    fn has(&self, resource: &ResourceName) -> bool {
+        self.lock().contains_key(resource)
     }
 
     fn add(&self, resource: &ResourceName, telemetry: PluginTelemetry) {

@@ -1,5 +1,5 @@
-//! What follows from what pods hold: ids that may leave their lists, ids that have to come back
-//! into them, and GPUs that can be reset.
+//! What follows from what pods hold: devices that leave the lists or are listed again, and GPUs
+//! that can be reset.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,28 +18,28 @@ use crate::kubelet::device_plugin::allocation_events::Allocated;
 use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::{Clock, Release};
 
-/// The pause between two looks while something waits.
-const AGAIN: Duration = Duration::from_secs(10);
+/// Time between two reviews while a device or a GPU waits.
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is known of what pods hold, and who is told what follows from it.
+/// What pods hold, and what waits for them to release it.
 pub(super) struct ReclaimController {
     clock: Clock,
     tracker: InUseTracker,
     resets: ResetSchedule,
-    /// The GPUs that want a reset.
-    wanting: BTreeSet<Uuid>,
-    /// For how long NVML is let go by itself for a reset; `None`: never.
+    /// The GPUs that need a reset.
+    need_reset: BTreeSet<Uuid>,
+    /// For how long NVML is released for a reset; `None`: never.
     release_for: Option<Duration>,
     release: Release,
     allocated: mpsc::UnboundedReceiver<Allocated>,
     holders: watch::Receiver<Option<Arc<Holders>>>,
     refresh: Arc<RefreshTrigger>,
-    /// When to look again without an answer, while something waits.
-    again: Instant,
+    /// When the next review is due without an answer, while something waits.
+    next_review: Instant,
 }
 
 impl ReclaimController {
-    /// Nothing is known yet. The refresh has the kubelet asked before the time.
+    /// Nothing is known yet.
     pub(super) fn new(
         clock: Clock,
         release_for: Option<Duration>,
@@ -48,107 +48,104 @@ impl ReclaimController {
         holders: watch::Receiver<Option<Arc<Holders>>>,
         refresh: Arc<RefreshTrigger>,
     ) -> Self {
-        let (tracker, resets, wanting) =
+        let (tracker, resets, need_reset) =
             (InUseTracker::default(), ResetSchedule::default(), BTreeSet::new());
-        let again = Instant::now();
         Self {
             clock,
             tracker,
             resets,
-            wanting,
+            need_reset,
             release_for,
             release,
             allocated,
             holders,
             refresh,
-            again,
+            next_review: Instant::now(),
         }
     }
 
-    /// Lets go of NVML by itself from now on for so long; `None`: never.
-    pub(super) fn release_for(&mut self, away: Option<Duration>) {
-        self.release_for = away;
+    /// Sets for how long NVML is released for a reset; `None`: never.
+    pub(super) fn set_release_for(&mut self, release_for: Option<Duration>) {
+        self.release_for = release_for;
     }
 
-    /// Takes in what is handed out, and comes back when the kubelet has said what pods hold; while
-    /// a device or a GPU waits for that, also every now and then. Nothing is lost when it is
-    /// dropped before.
-    pub(super) async fn answered(&mut self) {
+    /// Records allocations, and waits until a review is due: the kubelet has answered what pods
+    /// hold, or a device or a GPU has waited for an interval. Nothing is lost when it is dropped
+    /// before.
+    pub(super) async fn due(&mut self) {
         loop {
-            let waits = self.tracker.has_withdrawn() || !self.wanting.is_empty();
+            let waits = self.tracker.is_watching() || !self.need_reset.is_empty();
             tokio::select! {
                 Some(Allocated { resource, ids }) = self.allocated.recv() => {
                     self.tracker.record_grant(self.clock.now(), &resource, ids);
                     self.refresh.request_now();
                 }
                 Ok(()) = self.holders.changed() => break,
-                () = tokio::time::sleep_until(self.again), if waits => {
+                () = tokio::time::sleep_until(self.next_review), if waits => {
                     self.refresh.request_if_stale();
                     break;
                 }
-                // Both are gone only when the daemon stops.
+                // The senders are gone only while the daemon stops.
                 else => std::future::pending().await,
             }
         }
-        self.again = Instant::now() + AGAIN;
+        self.next_review = Instant::now() + INTERVAL;
         let answer = self.holders.borrow_and_update().clone();
         self.tracker.update(answer);
     }
 
-    /// Does what follows for the inventory: after an answer, and after each change of what is
+    /// Changes the lists of the inventory: after each answer, and after each change of what is
     /// offered.
-    pub(super) fn settle(&mut self, publish: &watch::Sender<Arc<Inventory>>) {
-        self.adopt(publish);
-        let gone = self.tracker.reclaimable(self.clock.now(), &publish.borrow());
+    pub(super) fn review(&mut self, inventory_tx: &watch::Sender<Arc<Inventory>>) {
+        self.list_held(inventory_tx);
+        let gone = self.tracker.review(self.clock.now(), &inventory_tx.borrow());
         if !gone.is_empty() {
-            publish.send_modify(|inventory| drop(Arc::make_mut(inventory).forget(&gone)));
+            inventory_tx.send_modify(|inventory| drop(Arc::make_mut(inventory).forget(&gone)));
             for (resource, device) in gone {
-                info!(%resource, %device, "a device that is offered no more and that no pod holds \
-                    has left its list");
+                info!(%resource, %device, "a device that is no longer offered and that no pod \
+                    holds has left its list");
             }
-            self.tracker.reclaimable(self.clock.now(), &publish.borrow());
+            self.tracker.review(self.clock.now(), &inventory_tx.borrow());
         }
         if self.tracker.needs_answer() {
             self.refresh.request_now();
         }
     }
 
-    /// What a pod holds is listed, whether it is there or not.
-    fn adopt(&self, publish: &watch::Sender<Arc<Inventory>>) {
+    /// Lists every device that a pod holds, whether it is there or not.
+    fn list_held(&self, inventory_tx: &watch::Sender<Arc<Inventory>>) {
         let Some(holders) = self.holders.borrow().clone() else { return };
-        let mut adopted = Vec::new();
-        publish.send_if_modified(|inventory| {
-            // Most of the time there is nothing to adopt, and no reason to make an inventory for
-            // it.
+        let mut added = Vec::new();
+        inventory_tx.send_if_modified(|inventory| {
+            // Usually there is nothing to add, and no reason to copy the inventory.
             if holders.iter().all(|(resource, id, _)| inventory.has_or_cannot_have(resource, id)) {
                 return false;
             }
-            adopted = Arc::make_mut(inventory).adopt(&holders);
-            !adopted.is_empty()
+            added = Arc::make_mut(inventory).adopt(&holders);
+            !added.is_empty()
         });
-        for (resource, device, holder) in adopted {
+        for (resource, device, holder) in added {
             warn!(%resource, %device, %holder, "a pod holds a device that this node does not \
                 offer: it is listed, Unhealthy");
         }
     }
 
-    /// Lets go of NVML if that is wanted, for GPUs that wait for a reset and that nothing holds.
-    pub(super) fn release(&mut self, inventory: &Inventory) {
-        let Some(away) = self.release_for else { return };
-        let gpus = inventory.node_health().gpus().iter().filter(|(_, gpu)| gpu.needs_reset());
-        let wanting: BTreeSet<Uuid> = gpus.map(|(uuid, _)| uuid.clone()).collect();
-        if !wanting.is_subset(&self.wanting) {
-            // What the kubelet said last may be a minute old.
+    /// Releases NVML, if that is configured, for GPUs that need a reset and that no pod holds.
+    pub(super) fn release_for_reset(&mut self, inventory: &Inventory) {
+        let Some(release_for) = self.release_for else { return };
+        let gpus = inventory.node_health().gpus().iter().filter(|(_, gpu)| gpu.wants_reset());
+        let need_reset: BTreeSet<Uuid> = gpus.map(|(uuid, _)| uuid.clone()).collect();
+        if !need_reset.is_subset(&self.need_reset) {
+            // The last answer of the kubelet may be a minute old.
             self.refresh.request_now();
         }
-        self.wanting = wanting;
-        if self.wanting.is_empty() || !self.release.is_held() {
+        self.need_reset = need_reset;
+        if self.need_reset.is_empty() || !self.release.is_held() {
             return;
         }
-        let due = self.resets.due(self.clock.now(), away, inventory, &self.tracker);
+        let due = self.resets.due(self.clock.now(), release_for, inventory, &self.tracker);
         for uuid in &due {
-            info!(gpu.uuid = %uuid, "the GPU wants a reset and no pod holds it: letting go of \
-                NVML");
+            info!(gpu.uuid = %uuid, "the GPU needs a reset and no pod holds it: releasing NVML");
         }
         if !due.is_empty() {
             self.release.ask();

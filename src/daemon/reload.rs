@@ -1,66 +1,71 @@
-//! The configuration over time: the file when its content changes and on SIGHUP, applied with the
-//! least disturbance.
+//! Reloads the configuration when the content of its file changes and on SIGHUP, and applies it
+//! with the least disturbance.
 //!
-//! An inotify watch on every directory that the file's path goes through tells of a ConfigMap's
-//! symlink swap at once; a slow look beside it means that nothing rests on inotify alone.
+//! The file is watched by inotify, and checked from time to time, so that nothing depends on
+//! inotify alone.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use device::health::{HealthPolicy, Moment};
+use device::allocation::IndexBuild;
+use device::health::Moment;
 use device::injection::HostNodes;
-use device::inventory::{Inventory, InventoryChanges};
-use device::layout::LayoutFinding;
+use device::inventory::{Changes, Inventory};
+use device::layout::{Finding, Layout};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, watch};
-use tracing::{error, info, warn};
+use tokio::sync::watch;
+use tracing::{Span, error, error_span, info, warn};
 
+use super::config_watch::ConfigWatch;
 use super::findings;
 use super::reload_history::ReloadHistory;
 use crate::config::translate;
 use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
 use crate::host::device_nodes::Roots;
-use crate::host::dir_watch::{CHECK_INTERVAL, Watch, Watches};
+use crate::host::dir_watch::Watches;
 use crate::observe::log;
 
-/// Pause after a change, so that what is written in several steps is read once.
+/// Pause after a change, so that a file that is written in several steps is read once.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Most symlinks that are followed on the way to the file.
-const LINKS: usize = 8;
 
 /// What there is to do.
-pub(super) enum Wake {
-    /// A configuration to apply.
-    Reload(Box<Loaded>),
-    /// Nothing new in the configuration; the host may have changed.
-    Look,
+pub(super) enum ReloadEvent {
+    /// Apply a configuration.
+    Load(Box<Loaded>, Cause),
+    /// The configuration is the same; the host may have changed.
+    CheckHost,
 }
 
-/// The configuration in force, and where it comes from.
+/// Why the configuration was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The signal.
+    Sighup,
+    /// The content of the file is another one.
+    FileChanged,
+}
+
+/// The configuration in force, and its source.
 pub(super) struct Reloader {
     source: ConfigSource,
     running: Config,
     roots: Roots,
-    hangup: Signal,
-    changed: Arc<Notify>,
-    due: Option<tokio::time::Instant>,
+    sighup: Signal,
+    config_watch: ConfigWatch,
+    /// When to read the file after a change.
+    settled_at: Option<tokio::time::Instant>,
     watches: Watches,
-    /// When to look beside the watches.
-    look_at: tokio::time::Instant,
-    /// `None`: it cannot be watched.
-    watched: BTreeMap<PathBuf, Option<Watch>>,
+    /// When to check in addition to the watches.
+    next_check: tokio::time::Instant,
     reload_history: ReloadHistory,
 }
 
 impl Reloader {
-    /// Listens for SIGHUP from now on: before, the signal would end the process.
+    /// Handles SIGHUP from now on, which would otherwise end the process.
     ///
     /// # Errors
-    /// The signal cannot be listened for.
+    /// The signal cannot be handled.
     pub(super) fn new(
         source: ConfigSource,
         running: Config,
@@ -71,15 +76,14 @@ impl Reloader {
             roots: translate::roots(&running),
             source,
             running,
-            hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
-            changed: Arc::new(Notify::new()),
-            due: None,
-            look_at: watches.next_check(),
+            sighup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
+            config_watch: ConfigWatch::new(watches.clone()),
+            settled_at: None,
+            next_check: watches.next_check(),
             watches,
-            watched: BTreeMap::new(),
             reload_history,
         };
-        reloader.watch();
+        reloader.update_watch();
         Ok(reloader)
     }
 
@@ -96,60 +100,70 @@ impl Reloader {
         &self.running
     }
 
-    /// Comes back when there is something to do. Nothing is lost when it is dropped before.
-    pub(super) async fn next(&mut self) -> Wake {
+    /// Waits until there is something to do. Nothing is lost when it is dropped before.
+    pub(super) async fn next(&mut self) -> ReloadEvent {
         loop {
-            let due = self.due;
-            let settled = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                _ = self.hangup.recv() => {
-                    info!("SIGHUP: reading the configuration again");
-                    self.watch();
-                    match self.source.load(Purpose::Serve) {
-                        Ok(loaded) => return Wake::Reload(Box::new(loaded)),
-                        Err(refused) => self.refuse(&refused),
+                _ = self.sighup.recv() => {
+                    if let Some(event) = self.reload() {
+                        return event;
                     }
                 }
-                () = self.changed.notified() => self.due = Some(tokio::time::Instant::now() + SETTLE),
-                () = settled => {
-                    self.due = None;
-                    self.watch();
-                    if let Some(loaded) = self.look() {
-                        return Wake::Reload(loaded);
+                () = self.config_watch.changed() => {
+                    self.settled_at = Some(tokio::time::Instant::now() + SETTLE);
+                }
+                () = sleep_until(self.settled_at) => {
+                    self.settled_at = None;
+                    if let Some(event) = self.check() {
+                        return event;
                     }
                 }
-                () = tokio::time::sleep_until(self.look_at) => {
-                    self.look_at = self.watches.next_check();
-                    self.watch();
-                    return self.look().map_or(Wake::Look, Wake::Reload);
+                () = tokio::time::sleep_until(self.next_check) => {
+                    self.next_check = self.watches.next_check();
+                    return self.check().unwrap_or(ReloadEvent::CheckHost);
                 }
             }
         }
     }
 
-    fn look(&mut self) -> Option<Box<Loaded>> {
-        match self.source.reload() {
-            Reload::Unchanged => None,
-            Reload::Loaded(loaded) => Some(loaded),
-            Reload::Refused(refused) => {
+    /// Reads the configuration, whether it has changed or not.
+    fn reload(&mut self) -> Option<ReloadEvent> {
+        let _span = self.span(Cause::Sighup).entered();
+        info!("SIGHUP: reading the configuration again");
+        self.update_watch();
+        match self.source.load(Purpose::Serve) {
+            Ok(loaded) => Some(ReloadEvent::Load(Box::new(loaded), Cause::Sighup)),
+            Err(refused) => {
                 self.refuse(&refused);
                 None
             }
         }
     }
 
-    /// Applies a configuration, or refuses it whole and leaves the one in force.
+    /// Reads the configuration if it has changed.
+    fn check(&mut self) -> Option<ReloadEvent> {
+        self.update_watch();
+        match self.source.reload() {
+            Reload::Unchanged => None,
+            Reload::Loaded(loaded) => Some(ReloadEvent::Load(loaded, Cause::FileChanged)),
+            Reload::Refused(refused) => {
+                let _span = self.span(Cause::FileChanged).entered();
+                self.refuse(&refused);
+                None
+            }
+        }
+    }
+
+    /// Applies a configuration, or refuses it whole and keeps the one in force. Returns the
+    /// allocation indexes to finish on another thread.
     pub(super) fn apply(
         &mut self,
         loaded: Loaded,
+        cause: Cause,
         now: Moment,
-        publish: &watch::Sender<Arc<Inventory>>,
-    ) {
+        inventory_tx: &watch::Sender<Arc<Inventory>>,
+    ) -> Vec<Arc<IndexBuild>> {
+        let _span = self.span(cause).entered();
         let began = Instant::now();
         for warning in loaded.warnings() {
             warn!("{warning}");
@@ -157,24 +171,28 @@ impl Reloader {
         let mut config = loaded.config;
         let changes = self.running.changes(&config);
         if changes.is_empty() {
-            info!("the configuration is what it was");
-            return;
+            info!("the configuration has not changed");
+            return Vec::new();
         }
         for setting in &changes.at_next_start {
-            warn!(setting, "a change of this setting waits for the next start");
+            warn!(setting, "a change of this setting takes effect at the next start");
         }
         config.keep_process_of(&self.running);
-        let policy = changes.health.then(|| translate::policy(&config));
-        if let Err(error) = self.put_in_force(&config, policy, now, publish) {
-            error!("the new configuration is refused, the one before stays in force: {error:#}");
-            self.reload_history.refused(&format!("{error:#}"));
-            return;
-        }
+        let postponed = match self.put_in_force(&config, changes.health, now, inventory_tx) {
+            Ok(postponed) => postponed,
+            Err(error) => {
+                error!(
+                    "the new configuration is refused, the one before stays in force: {error:#}"
+                );
+                self.reload_history.refused(&format!("{error:#}"));
+                return Vec::new();
+            }
+        };
+        let resources: Vec<String> = changes.resources.iter().map(ToString::to_string).collect();
         let took = began.elapsed().as_secs_f64() * 1e3;
         info!(
             layout = changes.layout,
-            resources =
-                changes.resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            resources = resources.join(","),
             injection = changes.injection,
             allocation = changes.allocation,
             health = changes.health,
@@ -183,32 +201,25 @@ impl Reloader {
         );
         self.reload_history.applied();
         self.running = config;
+        postponed
     }
 
     fn put_in_force(
         &self,
         config: &Config,
-        policy: Option<HealthPolicy>,
+        health: bool,
         now: Moment,
-        publish: &watch::Sender<Arc<Inventory>>,
-    ) -> anyhow::Result<()> {
+        inventory_tx: &watch::Sender<Arc<Inventory>>,
+    ) -> anyhow::Result<Vec<Arc<IndexBuild>>> {
         let layout = translate::layout(config);
         let injector = translate::injector(config, host(config, &self.roots)?);
-        let before = publish.borrow().clone();
-        let too_large =
-            before.preview_layout(&layout).findings.into_iter().find_map(|finding| match finding {
-                LayoutFinding::ListTooLarge { resource, why } => Some((resource, why)),
-                _ => None,
-            });
-        if let Some((resource, why)) = too_large {
-            bail!("the sharing of {resource} {why}");
-        }
+        check_list_sizes(&inventory_tx.borrow(), &layout)?;
+        let policy = health.then(|| translate::policy(config));
         let policies = translate::policies(config);
-        self.change(publish, |inventory| {
-            let judged =
-                policy.map(|policy| inventory.set_health_policy(now, policy)).unwrap_or_default();
+        Ok(self.change(inventory_tx, |inventory| {
+            let health = policy.map(|policy| inventory.set_health_policy(now, policy));
             [
-                judged,
+                health.unwrap_or_default(),
                 inventory.set_layout(layout),
                 inventory.set_injector(injector),
                 inventory.set_allocation_policy(policies),
@@ -217,31 +228,36 @@ impl Reloader {
         Ok(())
     }
 
-    /// Looks at the host again.
-    pub(super) fn look_at_host(&self, publish: &watch::Sender<Arc<Inventory>>) {
-        // A channel that goes is no reason to end: containers that are to have it are told by their
-        // runtime.
+    /// Applies what has changed on the host. Returns the allocation indexes to finish on another
+    /// thread.
+    pub(super) fn refresh_host(
+        &self,
+        inventory_tx: &watch::Sender<Arc<Inventory>>,
+    ) -> Vec<Arc<IndexBuild>> {
+        // A required channel that disappears is no reason to exit: the runtime fails the containers
+        // that need it.
         let host = self.roots.read(self.running.injection.pass_device_specs);
         let injector = translate::injector(&self.running, host);
-        if *publish.borrow().injector() == injector {
-            return;
+        if *inventory_tx.borrow().injector() == injector {
+            return Vec::new();
         }
-        self.change(publish, |inventory| [inventory.set_injector(injector)]);
+        self.change(inventory_tx, |inventory| [inventory.set_injector(injector)])
     }
 
-    /// The one place where a configuration changes the inventory.
+    /// The one place where a configuration changes the inventory. Returns the allocation indexes to
+    /// finish on another thread.
     fn change<const N: usize>(
         &self,
-        publish: &watch::Sender<Arc<Inventory>>,
-        how: impl FnOnce(&mut Inventory) -> [InventoryChanges; N],
-    ) {
-        let mut next = publish.borrow().clone();
+        inventory_tx: &watch::Sender<Arc<Inventory>>,
+        how: impl FnOnce(&mut Inventory) -> [Changes; N],
+    ) -> Vec<Arc<IndexBuild>> {
+        let mut next = inventory_tx.borrow().clone();
         let changes = how(Arc::make_mut(&mut next));
-        publish.send_replace(next.clone());
+        inventory_tx.send_replace(next.clone());
         for changes in &changes {
             log::changes(changes, &next, None);
             findings::log(changes);
-            self.reload_history.journal().take(self.reload_history.now(), changes, &next);
+            self.reload_history.event_log().take(self.reload_history.now(), changes, &next);
         }
     }
 
@@ -254,30 +270,39 @@ impl Reloader {
         self.reload_history.refused(&text);
     }
 
-    /// Watches the directories on the way to the file, which change with its symlinks. Trouble is
-    /// no more than slowness.
-    fn watch(&mut self) {
-        let Some(path) = self.source.path() else { return };
-        let wanted = directories(path);
-        self.watched.retain(|directory, _| wanted.contains(directory));
-        for directory in wanted {
-            let Entry::Vacant(unwatched) = self.watched.entry(directory) else { continue };
-            let changed = self.changed.clone();
-            let heard = move |event: &notify::Event| {
-                if !event.kind.is_access() {
-                    changed.notify_one();
-                }
-            };
-            let watch = self.watches.watch(unwatched.key(), heard).map_err(|error| {
-                warn!(
-                    directory = %unwatched.key().display(), %error,
-                    "cannot watch for a change of the config file, looking at it every {} \
-                        s", CHECK_INTERVAL.as_secs()
-                );
-            });
-            unwatched.insert(watch.ok());
+    fn update_watch(&mut self) {
+        if let Some(path) = self.source.path() {
+            self.config_watch.update(path);
         }
     }
+
+    /// The span of a reload, at the level of errors, so that every line of it has its fields.
+    fn span(&self, cause: Cause) -> Span {
+        let path = self.source.path().map(|path| tracing::field::display(path.display()));
+        let cause = match cause {
+            Cause::Sighup => "SIGHUP",
+            Cause::FileChanged => "file changed",
+        };
+        error_span!("reload", cause, path)
+    }
+}
+
+/// Sleeps until a time; for ever without one.
+async fn sleep_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Refuses a layout with a list of devices that is too large for the kubelet.
+fn check_list_sizes(inventory: &Inventory, layout: &Layout) -> anyhow::Result<()> {
+    for finding in inventory.trial(layout).findings {
+        if let Finding::ListTooLarge { resource, why } = finding {
+            bail!("the sharing of {resource} {why}");
+        }
+    }
+    Ok(())
 }
 
 fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
@@ -285,55 +310,10 @@ fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
     if config.injection.imex == Imex::Required && !host.imex_channel {
         bail!(
             "imex.required is set and the host has no IMEX channel 0: no character device {} in {} \
-                nor in our own \
-             container; create it (nvidia-modprobe -c 0), or do not require it",
+             nor in our own container; create it (nvidia-modprobe -c 0), or do not require it",
             device::injection::IMEX_CHANNEL,
             roots.driver.display()
         );
     }
     Ok(host)
-}
-
-/// The directory of the file, and of everything that a symlink on the way to it leads through.
-fn directories(path: &Path) -> BTreeSet<PathBuf> {
-    let mut directories = BTreeSet::new();
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."))
-            .to_owned();
-        directories.insert(parent.clone());
-        // A ConfigMap's file leads through `..data`, which is the link that is swapped.
-        if let Some(above) = parent.parent().filter(|_| parent.is_symlink()) {
-            directories.insert(above.to_owned());
-        }
-        match std::fs::read_link(&path) {
-            Ok(target) => path = parent.join(target),
-            Err(_) => break,
-        }
-    }
-    directories.retain(|directory| directory.is_dir());
-    directories
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_directory_on_the_way_to_the_file_is_watched() {
-        let root = tempfile::tempdir().unwrap();
-        let at = |path: &str| root.path().join(path);
-        for directory in ["config", "available/..1"] {
-            std::fs::create_dir_all(at(directory)).unwrap();
-        }
-        std::fs::write(at("available/..1/a100"), "").unwrap();
-        std::os::unix::fs::symlink("..1", at("available/..data")).unwrap();
-        std::os::unix::fs::symlink("..data/a100", at("available/a100")).unwrap();
-        std::os::unix::fs::symlink(at("available/a100"), at("config/config.yaml")).unwrap();
-        let watched = directories(&at("config/config.yaml"));
-        assert_eq!(watched, [at("config"), at("available"), at("available/..data")].into());
-    }
 }

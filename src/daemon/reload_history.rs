@@ -1,4 +1,4 @@
-//! What became of changed configurations.
+//! The results of reloads of the configuration.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,25 +9,25 @@ use crate::nvml::Clock;
 use crate::observe::event_log::{EventLog, Happened};
 use crate::observe::wall::Wall;
 
-/// What became of changed configurations. Clones share it.
+/// The results of reloads. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct ReloadHistory {
     clock: Clock,
-    journal: EventLog,
-    kept: Arc<Mutex<Kept>>,
+    event_log: EventLog,
+    results: Arc<Mutex<Results>>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Results {
     applied: u64,
     refused: u64,
     last: Option<(Moment, Option<String>)>,
 }
 
 impl ReloadHistory {
-    /// None yet; each goes to the journal too.
-    pub(super) fn new(clock: Clock, journal: EventLog) -> Self {
-        Self { clock, journal, kept: Arc::default() }
+    /// None yet; each is an event too.
+    pub(super) fn new(clock: Clock, event_log: EventLog) -> Self {
+        Self { clock, event_log, results: Arc::default() }
     }
 
     /// A changed configuration is in force.
@@ -37,28 +37,28 @@ impl ReloadHistory {
 
     /// A changed configuration was refused.
     pub(super) fn refused(&self, why: &str) {
-        // The first line says it; the log has all.
+        // The log has all lines.
         let why = why.lines().next().unwrap_or_default();
         let message = format!("the changed configuration was refused: {why}");
         self.record(EventKind::ConfigurationRefused, &message, Some(why.to_owned()));
     }
 
-    /// As it is told.
-    pub(super) fn told(&self, file: Option<String>, wall: Wall) -> Configuration {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = kept.last.as_ref();
+    /// The part of the status about it.
+    pub(super) fn status(&self, file: Option<String>, wall: Wall) -> Configuration {
+        let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = results.last.as_ref();
         Configuration {
             file,
-            reloads_applied: kept.applied,
-            reloads_refused: kept.refused,
+            reloads_applied: results.applied,
+            reloads_refused: results.refused,
             last_reload: last
                 .map(|(at, refused)| LastReload { at: wall.at(*at), refused: refused.clone() }),
         }
     }
 
-    /// Where else what a changed configuration does is told.
-    pub(super) fn journal(&self) -> &EventLog {
-        &self.journal
+    /// The log of events that reloads add to.
+    pub(super) fn event_log(&self) -> &EventLog {
+        &self.event_log
     }
 
     /// The time.
@@ -68,10 +68,10 @@ impl ReloadHistory {
 
     fn record(&self, kind: EventKind, message: &str, refused: Option<String>) {
         let now = self.clock.now();
-        self.journal.add(Happened::new(now, kind, message));
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter = if refused.is_some() { &mut kept.refused } else { &mut kept.applied };
+        self.event_log.add(Happened::new(now, kind, message));
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = if refused.is_some() { &mut results.refused } else { &mut results.applied };
         *counter = counter.saturating_add(1);
-        kept.last = Some((now, refused));
+        results.last = Some((now, refused));
     }
 }

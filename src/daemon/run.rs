@@ -1,13 +1,4 @@
-//! The only room that knows all others: discover, wire, supervise, stop.
-
-mod findings;
-mod mps;
-mod plugins;
-mod reclaim;
-mod reload;
-mod reload_history;
-mod serving;
-mod status_provider;
+//! The daemon from start to stop.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,44 +6,43 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use device::health::{Moment, NodeHealth, NodeObservation, PersistedHealth};
-use device::in_use::holders::Holders;
-use device::inventory::{Inventory, InventoryChanges, InventoryEvent};
-use tokio::signal::unix::{SignalKind, signal};
+use device::health::{NodeHealth, NodeObservation, PersistedHealth};
+use device::injection::HostNodes;
+use device::inventory::{Inventory, Observation};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tokio::task::{JoinSet, LocalSet};
+use tracing::warn;
 
+use super::control_daemons::ControlDaemons;
+use super::inventory_task::InventoryTask;
+use super::inventory_writer::InventoryWriter;
+use super::liveness::Liveness;
+use super::plugins::Plugins;
+use super::reclaim_controller::ReclaimController;
+use super::reload::Reloader;
+use super::reload_history::ReloadHistory;
+use super::status_provider::{self, StatusProvider, StatusSettings};
+use super::tasks::Tasks;
 use crate::config::translate;
 use crate::config::{Config, ConfigSource, LogFormat};
 use crate::host::dir_watch::Watches;
 use crate::host::quarantine_dir::{self, QuarantineDir};
 use crate::host::state_file::StateFile;
 use crate::kubelet::device_plugin::allocation_events::AllocationEvents;
-use crate::kubelet::device_plugin::socket;
+use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
-use crate::nvml::{self, Clock, Links, PollSettings, Release, Seen, Wants};
+use crate::nvml::{self, Clock, Links, Release, Seen};
 use crate::observe::event_log::EventLog;
 use crate::observe::http;
-use crate::observe::log;
-use mps::ControlDaemons;
-use plugins::Plugins;
-use reclaim::ReclaimController;
-use reload::{Reloader, Wake};
-use reload_history::ReloadHistory;
-use serving::Serving;
-use status_provider::{Ping, StatusProvider};
 
-/// How many observations are taken in before the lists are sent: a storm becomes few lists.
-const BATCH: usize = 64;
-
-/// Serves the node's GPUs until `stop` comes back, by `config` and what `source` has later.
-/// `started` is when the process began.
+/// Serves the node's GPUs until `stop` returns, with `config` and later versions of it from
+/// `source`. `started` is when the process began.
 ///
 /// # Errors
-/// NVML cannot be opened at the start and that is an error by the configuration, the host lacks
-/// what the configuration requires, the plugin directory was replaced under our mount, or a part
+/// NVML cannot be opened at the start and the configuration makes that an error, the host lacks
+/// what the configuration requires, the plugin directory was replaced under our mount, or a task
 /// ended that never should.
 pub async fn run(
     config: Config,
@@ -60,258 +50,211 @@ pub async fn run(
     started: Instant,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    // Before anything else: without them the signals would end the process.
-    let watches = Watches::default();
-    let (clock, journal) = (Clock::from(started), EventLog::default());
-    let reload_history = ReloadHistory::new(clock, journal.clone());
-    let mut reloader =
-        Reloader::new(source, config.clone(), watches.clone(), reload_history.clone())?;
-    let release = Release::default();
-    let mut release_signal = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
-    let injector = translate::injector(&config, reloader.host()?);
-    let policy = translate::policy(&config);
-    let state_file = StateFile::open(config.process.state_dir.as_deref());
-    let quarantine_dir = QuarantineDir::new(config.process.quarantine_dir.as_deref());
-    let places = translate::places(&config)?;
-    socket::remove_stale(&places.directory);
-    let hardware = translate::hardware(&config);
-    let (settings_tx, poll_settings) = watch::channel(translate::poll_settings(&config, &policy));
-    let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
-    if let Some(remembered) = state_file.load() {
-        health.restore(clock.now(), &remembered).iter().for_each(|finding| warn!("{finding}"));
-    }
-    let (remember, remembered) = watch::channel(health.persist());
-    let inventory =
-        Inventory::new(translate::layout(&config), injector, health, translate::policies(&config));
-    let (publish, _) = watch::channel(Arc::new(inventory));
-    let socket_events = SocketEvents::default();
-    let (links, observations, want) = Links::new(release.clone(), poll_settings);
-    let observe = links.observe.clone();
-    let say = async |quarantine| {
-        let observation = InventoryEvent::Health(NodeObservation::Quarantine(quarantine));
-        let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
-    };
-    let inventories = publish.subscribe();
-    let (allocation_events, allocated) = AllocationEvents::channel();
-    let (holders, holders_now) = watch::channel(None);
-    let refresh = Arc::new(RefreshTrigger::default());
-    let release_for = translate::release_for_reset(&config);
-    let mut reclaim = ReclaimController::new(
-        clock,
-        release_for,
-        release.clone(),
-        allocated,
-        holders_now,
-        refresh.clone(),
-    );
-    let pod_resources = config.process.pod_resources_socket.as_deref();
-    let mut serving = Serving::start().context("serving the kubelet")?;
-    let mut plugins = Plugins::new(
-        places.clone(),
-        socket_events.clone(),
-        allocation_events,
-        started,
-        serving.handle().clone(),
-    );
-    let (pings, pinged) = status_provider::pings();
-    let status_provider = Arc::new(StatusProvider {
-        inventory: publish.subscribe(),
-        holders: holders.subscribe(),
-        nvml: links.telemetry.clone(),
-        release: release.clone(),
-        refresh: refresh.clone(),
-        plugins: plugins.telemetries(),
-        calls: plugins.calls(),
-        journal: journal.clone(),
-        reload_history,
-        clock,
-        settings: status_provider::Settings::of(&config),
-        pings,
-        stopping: AtomicBool::new(false),
-    });
-    let mut http = JoinSet::new();
-    if let Some(address) = status_provider::address(&config) {
-        http.spawn(http::serve(address, status_provider.clone()));
-    }
-    let mut writer = InventoryWriter {
-        journal,
-        holders: holders.subscribe(),
-        shows_table: config.process.log_format == LogFormat::Text,
-        publish,
-        want,
-        remember,
-        settings_tx,
-        clock,
-        quarantine_dir: quarantine_dir.clone(),
-    };
-
-    let result = tokio::select! {
-        () = stop => Ok(()),
-        ended = socket_events::watch(&places.directory, &socket_events, &watches) => {
-            let Err(replaced) = ended;
-            Err(replaced.into())
-        }
-        ended = nvml::run(hardware, clock, links) => {
-            let Err(error) = ended;
-            Err(error.into())
-        }
-        ended = serving.ended() => Err(ended),
-        never = quarantine_dir::follow(&quarantine_dir, &watches, inventories, say) => match never {},
-        never = pod_resources::run(pod_resources, &refresh, || clock.now(), &holders) => match never {},
-        never = state_file.run(remembered) => match never {},
-        () = async { while release_signal.recv().await.is_some() { release.ask(); } } => {
-            Err(anyhow!("no signal can come any more"))
-        }
-        Some(ended) = http.join_next(), if !http.is_empty() => {
-            let Err(panicked) = ended;
-            Err(anyhow!(panicked).context("the HTTP edge ended by itself"))
-        }
-        result = attend(observations, pinged, &mut writer, &mut plugins, &mut reloader, &mut reclaim) => result,
-    };
-    status_provider.stopping.store(true, Relaxed);
-    let remembered = writer.remember.borrow().clone();
-    tokio::join!(plugins.stop(), state_file.flush(remembered));
-    // The last to go: until then it says that the plugin is stopping.
-    http.shutdown().await;
-    result
+    // All tasks are on this thread. None has to be Send, which the compiler cannot show for those
+    // that take async closures.
+    let daemon = async { Daemon::start(config, source, started)?.serve(stop).await };
+    LocalSet::new().run_until(daemon).await
 }
 
-/// Takes observations into the inventory, publishes it, and sees that every resource is served.
-async fn attend(
-    mut observations: mpsc::Receiver<Vec<Seen>>,
-    mut pinged: mpsc::Receiver<Ping>,
-    writer: &mut InventoryWriter,
-    plugins: &mut Plugins,
-    reloader: &mut Reloader,
-    reclaim: &mut ReclaimController,
-) -> anyhow::Result<()> {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut daemons = ControlDaemons::default();
-    loop {
-        daemons.ask(&writer.publish.borrow());
-        tokio::select! {
-            count = observations.recv_many(&mut batch, BATCH), if !observations.is_closed() => {
-                if count > 0 {
-                    let taken = writer.apply_batch(batch.drain(..).flatten());
-                    if taken.layout {
-                        reloader.look_at_host(&writer.publish);
-                        reclaim.settle(&writer.publish);
-                    }
-                    if taken.health {
-                        reclaim.release(&writer.publish.borrow());
-                    }
-                    plugins.serve_all(&writer.publish);
-                }
-            }
-            Some(ping) = pinged.recv() => drop(ping.send(())),
-            () = reclaim.answered() => {
-                reclaim.settle(&writer.publish);
-                reclaim.release(&writer.publish.borrow());
-            }
-            answered = daemons.answered() => {
-                let observation = InventoryEvent::MpsAnswers(answered?);
-                let seen = Seen { at: writer.clock.now(), observation };
-                writer.apply_batch([seen].into_iter());
-            }
-            wake = reloader.next() => {
-                match wake {
-                    Wake::Reload(loaded) => {
-                        reloader.apply(*loaded, writer.clock.now(), &writer.publish);
-                        writer.settle(reloader.running());
-                        reclaim.release_for(translate::release_for_reset(reloader.running()));
-                    }
-                    Wake::Look => reloader.look_at_host(&writer.publish),
-                }
-                reclaim.settle(&writer.publish);
-                plugins.serve_all(&writer.publish);
-            }
-            Some(ended) = plugins.running.join_next(), if !plugins.running.is_empty() => {
-                ended.context("the task of a resource panicked")??;
-                return Err(anyhow!("the task of a resource ended by itself"));
-            }
-        }
-    }
+struct Daemon {
+    inventory: watch::Receiver<Arc<Inventory>>,
+    /// What is written to the state file.
+    health: watch::Receiver<PersistedHealth>,
+    state_file: StateFile,
+    plugins: Plugins,
+    tasks: Tasks,
+    status_provider: Arc<StatusProvider>,
+    /// Apart from the other tasks, since it is the last to stop.
+    http: Tasks,
 }
 
-/// What a batch of observations changed.
-struct Applied {
-    /// Whether the layout changed by it.
-    layout: bool,
-    /// Whether the health of a GPU changed by it.
-    health: bool,
-}
+impl Daemon {
+    /// Starts everything, in the order of the flow: health of before, inventory, NVML, the kubelet,
+    /// HTTP, which is not ready yet. The first observations come from NVML; the first resource in
+    /// the inventory starts the first plugin.
+    fn start(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result<Self> {
+        // The signals first, which would otherwise end the process.
+        let watches = Watches::default();
+        let (clock, event_log) = (Clock::from(started), EventLog::default());
+        let reload_history = ReloadHistory::new(clock, event_log.clone());
+        let reloader =
+            Reloader::new(source, config.clone(), watches.clone(), reload_history.clone())?;
+        let sigusr1 = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
 
-/// The inventory, and who has to hear of its changes.
-struct InventoryWriter {
-    journal: EventLog,
-    holders: watch::Receiver<Option<Arc<Holders>>>,
-    /// Whether the GPUs are still to be shown as a table: once, and not to a program.
-    shows_table: bool,
-    publish: watch::Sender<Arc<Inventory>>,
-    want: watch::Sender<Wants>,
-    remember: watch::Sender<PersistedHealth>,
-    settings_tx: watch::Sender<PollSettings>,
-    clock: Clock,
-    quarantine_dir: QuarantineDir,
-}
+        let paths = translate::places(&config)?;
+        socket::remove_stale(&paths.directory);
+        let state_file = StateFile::open(config.process.state_dir.as_deref());
+        let quarantine_dir = QuarantineDir::new(config.process.quarantine_dir.as_deref());
+        let inventory = empty_inventory(&config, reloader.host()?, &state_file, clock);
+        let settings = translate::poll_settings(&config, inventory.node_health().policy());
+        let (poll_settings, poll_settings_rx) = watch::channel(settings);
+        let (health, health_rx) = watch::channel(inventory.node_health().persist());
+        let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
 
-impl InventoryWriter {
-    /// The one place that takes observations into the inventory.
-    ///
-    /// The next inventory is made beside the one that is published, so that no reader waits
-    /// meanwhile.
-    fn apply_batch(&mut self, seen: impl Iterator<Item = Seen>) -> Applied {
-        let mut next = self.publish.borrow().clone();
-        let inventory = Arc::make_mut(&mut next);
-        let taken = seen.map(|Seen { at, observation }| (at, inventory.apply(at, observation)));
-        let mut taken: Vec<(Moment, InventoryChanges)> = taken.collect();
-        if taken.iter().any(|(_, change)| !change.new_gpus.is_empty()) {
-            // A GPU that is spoken against is never shown Healthy.
-            let quarantine = NodeObservation::Quarantine(self.quarantine_dir.entries(inventory));
-            let now = self.clock.now();
-            taken.push((now, inventory.apply(now, InventoryEvent::Health(quarantine))));
-        }
-        self.publish.send_if_modified(|inventory| {
-            *inventory = next.clone();
-            taken.iter().any(|(_, change)| *change != InventoryChanges::default())
+        let release = Release::default();
+        let (links, observations, wants) = Links::new(release.clone(), poll_settings_rx);
+        let (observe, nvml_telemetry) = (links.observe.clone(), links.telemetry.clone());
+
+        let (holders, holders_rx) = watch::channel(None);
+        let refresh = Arc::new(RefreshTrigger::default());
+        let (allocation_events, allocated) = AllocationEvents::channel();
+        let socket_events = SocketEvents::default();
+        let plugins =
+            Plugins::new(paths.clone(), socket_events.clone(), allocation_events, started)?;
+
+        let (liveness, pings) = Liveness::channel();
+        let status_provider = Arc::new(StatusProvider {
+            inventory: inventory_rx.clone(),
+            holders: holders_rx.clone(),
+            nvml: nvml_telemetry,
+            release: release.clone(),
+            refresh: refresh.clone(),
+            plugins: plugins.telemetry(),
+            calls: plugins.calls(),
+            event_log: event_log.clone(),
+            reload_history,
+            clock,
+            settings: StatusSettings::of(&config),
+            liveness,
+            stopping: AtomicBool::new(false),
         });
-        let holders = self.holders.borrow().clone();
-        for (at, changes) in &taken {
-            log::changes(changes, &next, holders.as_deref());
-            findings::log(changes);
-            self.journal.take(*at, changes, &next);
+        let mut http = Tasks::default();
+        if let Some(address) = status_provider::address(&config) {
+            http.spawn("HTTP", serve_http(address, status_provider.clone()));
         }
-        if self.shows_table && !next.gpus().is_empty() {
-            self.shows_table = false;
-            info!(gpus = next.gpus().len(), "the GPUs of this node\n{}", log::table(&next));
-        }
-        self.tell(&next);
-        Applied {
-            layout: taken.iter().any(|(_, changes)| changes.layout),
-            health: taken.iter().any(|(_, changes)| !changes.health.is_empty()),
-        }
+
+        let inventory_task = InventoryTask {
+            observations,
+            pings,
+            writer: InventoryWriter {
+                clock,
+                inventory,
+                quarantine_dir: quarantine_dir.clone(),
+                holders: holders_rx.clone(),
+                event_log,
+                wants,
+                poll_settings,
+                health,
+                logs_table: config.process.log_format == LogFormat::Text,
+            },
+            reloader,
+            reclaim: ReclaimController::new(
+                clock,
+                translate::release_for_reset(&config),
+                release.clone(),
+                allocated,
+                holders_rx,
+                refresh.clone(),
+            ),
+            control_daemons: ControlDaemons::default(),
+            postponed: JoinSet::new(),
+        };
+
+        let mut tasks = Tasks::default();
+        tasks.spawn("SIGUSR1", release_on(sigusr1, release));
+        tasks.spawn("inventory", inventory_task.run());
+        tasks.spawn("state file", write_state(state_file.clone(), health_rx.clone()));
+        tasks.spawn("NVML", run_nvml(translate::hardware(&config), clock, links));
+        tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
+        tasks.spawn("pod resources", {
+            let socket = config.process.pod_resources_socket;
+            async move {
+                let now = || clock.now();
+                match pod_resources::run(socket.as_deref(), &refresh, now, &holders).await {}
+            }
+        });
+        tasks.spawn("quarantine directory", {
+            let inventory = inventory_rx.clone();
+            async move {
+                let send = async |quarantine| send_quarantine(&observe, clock, quarantine).await;
+                match quarantine_dir::follow(&quarantine_dir, &watches, inventory, send).await {}
+            }
+        });
+        let (inventory, health) = (inventory_rx, health_rx);
+        Ok(Self { inventory, health, state_file, plugins, tasks, status_provider, http })
     }
 
-    /// Tells those that follow the verdict.
-    fn tell(&self, inventory: &Inventory) {
-        let health = inventory.node_health();
-        set(&self.want, Wants::of(health));
-        set(&self.remember, health.persist());
+    /// Serves until `stop` returns or a task ends, and stops.
+    async fn serve(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let result = tokio::select! {
+            () = stop => Ok(()),
+            error = self.tasks.ended() => Err(error),
+            error = self.http.ended() => Err(error),
+            error = self.plugins.run(self.inventory.clone()) => Err(error),
+        };
+        self.stop().await;
+        result
     }
 
-    /// Tells those that follow the configuration, when another one is in force.
-    fn settle(&self, config: &Config) {
-        let inventory = self.publish.borrow().clone();
-        self.tell(&inventory);
-        set(&self.settings_tx, translate::poll_settings(config, inventory.node_health().policy()));
+    /// Stops everything: first the tasks, so that nothing changes any more, then the streams and
+    /// servers while the state file is written, and last HTTP, which says until then that the
+    /// plugin is stopping. Nothing waits for NVML, which can hang.
+    async fn stop(self) {
+        self.status_provider.stopping.store(true, Relaxed);
+        self.tasks.abort().await;
+        let health = self.health.borrow().clone();
+        tokio::join!(self.plugins.stop(), self.state_file.flush(health));
+        self.http.abort().await;
     }
 }
 
-/// Sends a value if it is another one.
-fn set<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
-    sender.send_if_modified(|current| {
-        let differs = *current != value;
-        *current = value;
-        differs
-    });
+/// An inventory without GPUs, in which the health of before is restored.
+fn empty_inventory(
+    config: &Config,
+    host: HostNodes,
+    state_file: &StateFile,
+    clock: Clock,
+) -> Inventory {
+    let epoch = nvml::epoch::read(&config.process.sysfs_root);
+    let mut health = NodeHealth::new(translate::policy(config), epoch);
+    if let Some(persisted) = state_file.load() {
+        let findings = health.restore(clock.now(), &persisted);
+        findings.iter().for_each(|finding| warn!("{finding}"));
+    }
+    let injector = translate::injector(config, host);
+    Inventory::new(translate::layout(config), injector, health, translate::policies(config))
+}
+
+async fn serve_http(address: http::Address, views: Arc<StatusProvider>) -> anyhow::Error {
+    match http::serve(address, views).await {}
+}
+
+async fn run_nvml(settings: nvml::Settings, clock: Clock, links: Links) -> anyhow::Error {
+    let Err(error) = nvml::run(settings, clock, links).await;
+    error.into()
+}
+
+async fn watch_sockets(
+    paths: PluginPaths,
+    events: SocketEvents,
+    watches: Watches,
+) -> anyhow::Error {
+    let Err(error) = socket_events::watch(&paths.directory, &events, &watches).await;
+    error.into()
+}
+
+async fn write_state(
+    state_file: StateFile,
+    health: watch::Receiver<PersistedHealth>,
+) -> anyhow::Error {
+    match state_file.run(health).await {}
+}
+
+/// Sends what the quarantine directory says to the inventory.
+async fn send_quarantine(
+    observe: &mpsc::Sender<Vec<Seen>>,
+    clock: Clock,
+    quarantine: quarantine_dir::Quarantine,
+) {
+    let observation = Observation::Health(NodeObservation::Quarantine(quarantine));
+    // The receiver is gone only while the daemon stops.
+    let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
+}
+
+/// Releases NVML at each signal, and takes it up again at the next.
+async fn release_on(mut sigusr1: Signal, release: Release) -> anyhow::Error {
+    while sigusr1.recv().await.is_some() {
+        release.ask();
+    }
+    anyhow!("SIGUSR1 can no longer be received")
 }

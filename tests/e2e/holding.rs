@@ -81,7 +81,7 @@ async fn a_slice_that_is_gone_stays_unhealthy_while_a_pod_holds_it_and_no_longer
     rig.kubelet.allocate("new", "main", SMALL, 1).await.unwrap();
     rig.until("what no pod holds leaves the list", |view| view.capacity(SMALL) == 3).await;
     assert_eq!(rig.kubelet.view().healthy(SMALL, &held), Some(false));
-    rig.logged("a device that is offered no more and that no pod holds has left its list").await;
+    rig.logged("a device that is no longer offered and that no pod holds has left its list").await;
     rig.kubelet.release(&pod);
     rig.until("what the pod held leaves it too", |view| view.capacity(SMALL) == 2).await;
     assert_eq!(rig.kubelet.view().healthy(SMALL, &held), None);
@@ -185,7 +185,7 @@ async fn nvml_is_let_go_by_itself_for_a_gpu_that_wants_a_reset_and_that_no_pod_h
         "a pod works with it"
     );
     rig.kubelet.release(&holder.pod);
-    let line = rig.logged("the GPU wants a reset and no pod holds it: letting go of NVML").await;
+    let line = rig.logged("the GPU needs a reset and no pod holds it: releasing NVML").await;
     assert!(line.contains(&uuid), "{line}");
     rig.logged("NVML is released").await;
     // Somebody resets it meanwhile.

@@ -113,7 +113,7 @@ async fn hangup_reads_the_file_again_and_ends_nothing() {
     let options = plugin().env("CONFIG_FILE", config(&node, "version: v1"));
     let rig = rig(node, &options, GPU, 8).await;
     rig.plugin.signal(HANGUP).unwrap();
-    rig.logged("the configuration is what it was").await;
+    rig.logged("the configuration has not changed").await;
     write(&rig, SLICED);
     rig.plugin.signal(HANGUP).unwrap();
     rig.until("replicas", |view| view.allocatable(GPU) == 32).await;
@@ -125,7 +125,7 @@ async fn hangup_reads_the_file_again_and_ends_nothing() {
 async fn hangup_without_a_file_ends_nothing() {
     let rig = rig(eight_h100s(), &plugin(), GPU, 8).await;
     rig.plugin.signal(HANGUP).unwrap();
-    rig.logged("the configuration is what it was").await;
+    rig.logged("the configuration has not changed").await;
     rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
 }
 
@@ -203,7 +203,7 @@ async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
     rig.xid_until_heard(6, 48).await;
     let view = rig.kubelet.view();
     assert_eq!(view.accepted(GPU).count(), 1, "nobody had to register again");
-    assert!(!rig.plugin.log().iter().any(|line| line.contains("waits for the next start")));
+    assert!(!rig.plugin.log().iter().any(|line| line.contains("takes effect at the next start")));
     rig.assert_flawless();
 }
 

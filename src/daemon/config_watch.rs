@@ -1,0 +1,109 @@
+//! Watches the config file, with every directory that its path goes through: a ConfigMap is updated
+//! by a swap of symlinks.
+
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::host::dir_watch::{CHECK_INTERVAL, Watch, Watches};
+
+/// Most symlinks that are followed on the way to the file.
+const LINKS: usize = 8;
+
+/// The watches on the directories.
+pub(super) struct ConfigWatch {
+    watches: Watches,
+    changed: Arc<Notify>,
+    /// `None`: it cannot be watched.
+    directories: BTreeMap<PathBuf, Option<Watch>>,
+}
+
+impl ConfigWatch {
+    /// Nothing is watched yet.
+    pub(super) fn new(watches: Watches) -> Self {
+        Self { watches, changed: Arc::default(), directories: BTreeMap::new() }
+    }
+
+    /// Waits for a change in one of the directories. Nothing is lost when it is dropped before.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Watches the directories on the way to the file as they are now. One that cannot be watched
+    /// only delays the reload.
+    pub(super) fn update(&mut self, file: &Path) {
+        let wanted = directories(file);
+        self.directories.retain(|directory, _| wanted.contains(directory));
+        for directory in wanted {
+            let Entry::Vacant(unwatched) = self.directories.entry(directory) else { continue };
+            let watch = watch(&self.watches, unwatched.key(), self.changed.clone());
+            unwatched.insert(watch);
+        }
+    }
+}
+
+fn watch(watches: &Watches, directory: &Path, changed: Arc<Notify>) -> Option<Watch> {
+    let on_event = move |event: &notify::Event| {
+        if !event.kind.is_access() {
+            changed.notify_one();
+        }
+    };
+    watches
+        .watch(directory, on_event)
+        .inspect_err(|error| {
+            warn!(
+                directory = %directory.display(), %error,
+                "cannot watch for a change of the config file, checking it every {} s",
+                CHECK_INTERVAL.as_secs()
+            );
+        })
+        .ok()
+}
+
+/// The directory of the file, and of everything that a symlink on the way to it leads through.
+fn directories(path: &Path) -> BTreeSet<PathBuf> {
+    let mut directories = BTreeSet::new();
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+            .to_owned();
+        directories.insert(parent.clone());
+        // A ConfigMap's file leads through `..data`, which is the link that is swapped.
+        if let Some(above) = parent.parent().filter(|_| parent.is_symlink()) {
+            directories.insert(above.to_owned());
+        }
+        match std::fs::read_link(&path) {
+            Ok(target) => path = parent.join(target),
+            Err(_) => break,
+        }
+    }
+    directories.retain(|directory| directory.is_dir());
+    directories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directory_on_the_way_to_the_file_is_watched() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        for directory in ["config", "available/..1"] {
+            std::fs::create_dir_all(at(directory)).unwrap();
+        }
+        std::fs::write(at("available/..1/a100"), "").unwrap();
+        std::os::unix::fs::symlink("..1", at("available/..data")).unwrap();
+        std::os::unix::fs::symlink("..data/a100", at("available/a100")).unwrap();
+        std::os::unix::fs::symlink(at("available/a100"), at("config/config.yaml")).unwrap();
+        let watched = directories(&at("config/config.yaml"));
+        assert_eq!(watched, [at("config"), at("available"), at("available/..data")].into());
+    }
+}

@@ -1,0 +1,117 @@
+//! Applies observations to the inventory and publishes it.
+
+use std::sync::Arc;
+
+use device::allocation::IndexBuild;
+use device::health::{Moment, NodeObservation, PersistedHealth};
+use device::in_use::holders::Holders;
+use device::inventory::{Changes, Inventory, Observation};
+use tokio::sync::watch;
+use tracing::info;
+
+use super::findings;
+use crate::config::Config;
+use crate::config::translate;
+use crate::host::quarantine_dir::QuarantineDir;
+use crate::nvml::{Clock, PollSettings, Seen, Wants};
+use crate::observe::event_log::EventLog;
+use crate::observe::log;
+
+/// What follows from a batch of observations.
+pub(super) struct Applied {
+    /// Whether the layout changed.
+    pub(super) layout: bool,
+    /// Whether the health of a GPU changed.
+    pub(super) health: bool,
+    /// Allocation indexes to finish on another thread.
+    pub(super) postponed: Vec<Arc<IndexBuild>>,
+}
+
+/// The inventory, and the receivers of what follows from its changes.
+pub(super) struct InventoryWriter {
+    pub(super) clock: Clock,
+    pub(super) inventory: watch::Sender<Arc<Inventory>>,
+    pub(super) quarantine_dir: QuarantineDir,
+    pub(super) holders: watch::Receiver<Option<Arc<Holders>>>,
+    pub(super) event_log: EventLog,
+    /// For NVML: what to read next, and how.
+    pub(super) wants: watch::Sender<Wants>,
+    pub(super) poll_settings: watch::Sender<PollSettings>,
+    /// For the state file.
+    pub(super) health: watch::Sender<PersistedHealth>,
+    /// Whether the table of the GPUs is still to be logged, which is done once.
+    pub(super) logs_table: bool,
+}
+
+impl InventoryWriter {
+    /// Applies observations. No other function does.
+    ///
+    /// The next inventory is built beside the published one, so that no reader waits.
+    pub(super) fn apply(&mut self, batch: impl Iterator<Item = Seen>) -> Applied {
+        let mut next = self.inventory.borrow().clone();
+        let applied = self.apply_to(Arc::make_mut(&mut next), batch);
+        self.inventory.send_if_modified(|inventory| {
+            *inventory = next.clone();
+            applied.iter().any(|(_, changes)| *changes != Changes::default())
+        });
+        self.log(&applied, &next);
+        self.send_health(&next);
+        Applied {
+            layout: applied.iter().any(|(_, changes)| changes.layout),
+            health: applied.iter().any(|(_, changes)| !changes.health.is_empty()),
+            postponed: applied.into_iter().flat_map(|(_, changes)| changes.postponed).collect(),
+        }
+    }
+
+    fn apply_to(
+        &self,
+        inventory: &mut Inventory,
+        batch: impl Iterator<Item = Seen>,
+    ) -> Vec<(Moment, Changes)> {
+        let each = batch.map(|Seen { at, observation }| (at, inventory.apply(at, observation)));
+        let mut applied: Vec<(Moment, Changes)> = each.collect();
+        if applied.iter().any(|(_, changes)| !changes.appeared.is_empty()) {
+            // A new GPU that is quarantined is never published as Healthy.
+            let quarantine = NodeObservation::Quarantine(self.quarantine_dir.entries(inventory));
+            let now = self.clock.now();
+            applied.push((now, inventory.apply(now, Observation::Health(quarantine))));
+        }
+        applied
+    }
+
+    fn log(&mut self, applied: &[(Moment, Changes)], inventory: &Inventory) {
+        let holders = self.holders.borrow().clone();
+        for (at, changes) in applied {
+            log::changes(changes, inventory, holders.as_deref());
+            findings::log(changes);
+            self.event_log.take(*at, changes, inventory);
+        }
+        if self.logs_table && !inventory.gpus().is_empty() {
+            self.logs_table = false;
+            let (gpus, table) = (inventory.gpus().len(), log::table(inventory));
+            info!(gpus, "the GPUs of this node\n{table}");
+        }
+    }
+
+    fn send_health(&self, inventory: &Inventory) {
+        let health = inventory.node_health();
+        send_if_changed(&self.wants, Wants::of(health));
+        send_if_changed(&self.health, health.persist());
+    }
+
+    /// Sends what follows from another configuration, once it is in force.
+    pub(super) fn configured(&self, config: &Config) {
+        let inventory = self.inventory.borrow().clone();
+        self.send_health(&inventory);
+        let policy = inventory.node_health().policy();
+        send_if_changed(&self.poll_settings, translate::poll_settings(config, policy));
+    }
+}
+
+fn send_if_changed<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|current| {
+        let differs = *current != value;
+        *current = value;
+        differs
+    });
+}

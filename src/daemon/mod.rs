@@ -1,0 +1,19 @@
+//! Starts, connects and stops all parts of the plugin. No other module uses this one.
+
+mod config_watch;
+mod control_daemons;
+mod findings;
+mod inventory_task;
+mod inventory_writer;
+mod kubelet_runtime;
+mod liveness;
+mod plugins;
+mod readiness;
+mod reclaim_controller;
+mod reload;
+mod reload_history;
+mod run;
+mod status_provider;
+mod tasks;
+
+pub use run::run;
