@@ -35,9 +35,9 @@ impl Readiness<'_> {
     fn nvml_reason(&self) -> Option<String> {
         let nvml = self.nvml.standing();
         let reason = if !nvml.tried {
-            "NVML was not asked yet"
+            "NVML has not been opened yet"
         } else if nvml.gpus > 0 && self.inventory.gpus().is_empty() {
-            "the GPUs were not looked at yet"
+            "the GPUs have not been read yet"
         } else if !nvml.up && !nvml.release && !self.tolerates_no_nvml {
             "NVML is down, and the configuration requires it"
         } else {

@@ -1,7 +1,7 @@
-//! Waiting for a moment with one wake-up: for what an idle plugin does every few seconds for weeks.
+//! A timer with one wake-up, for what an idle plugin does every few seconds for weeks.
 //!
 //! tokio keeps a timer that is seconds away in a coarse slot, then in a finer one, and wakes its
-//! thread at each of them: a pause of 10 s costs three wake-ups. A timer of the kernel's costs one.
+//! thread at each of them: a pause of 10 s costs three wake-ups. A timerfd costs one.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -10,16 +10,16 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A timer of the kernel's; where it gives none, tokio's.
+/// A timerfd; where there is none, tokio's timer.
 #[derive(Debug)]
 pub struct Alarm(Option<AsyncFd<OwnedFd>>);
 
 impl Alarm {
-    /// One that is set to no moment yet. To be called in a runtime, which waits for it.
+    /// One that is not set yet. It must be created within a runtime.
     #[must_use]
     #[allow(
         deprecated,
-        reason = "what is deprecated is a descriptor that others may close; this one is owned here"
+        reason = "it is deprecated for descriptors that others may close; this one is owned here"
     )]
     pub fn new() -> Self {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
@@ -27,8 +27,8 @@ impl Alarm {
         Self(timer.ok().and_then(|timer| AsyncFd::with_interest(timer, Interest::READABLE).ok()))
     }
 
-    /// Comes back at the moment, or after it. Nothing is lost when it is dropped before; it waits
-    /// for one moment at a time.
+    /// Waits until `moment`, and for one moment at a time. Nothing is lost when it is dropped
+    /// before.
     pub async fn at(&self, moment: Instant) {
         if let Some(timer) = &self.0 {
             while let Some(pause) =
@@ -40,7 +40,7 @@ impl Alarm {
                 if rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &set).is_err() {
                     break;
                 }
-                // What was ready before is of a moment before, and so is looked at again.
+                // It may have been ready for an earlier moment, so the time is compared again.
                 let Ok(mut ready) = timer.readable().await else { break };
                 ready.clear_ready();
             }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_comes_back_at_its_moment_and_not_before_again_and_again() {
+    async fn it_returns_at_its_moment_and_not_before_several_times() {
         let alarm = Alarm::new();
         assert!(alarm.0.is_some());
         for pause in [0, 20, 1, 5] {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_moment_that_nobody_waited_for_does_not_end_the_next_wait() {
+    async fn an_abandoned_wait_does_not_end_the_next_one() {
         let alarm = Alarm::new();
         let soon = Instant::now() + Duration::from_millis(5);
         tokio::select! {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_timer_of_the_kernels_it_waits_all_the_same() {
+    async fn without_a_timerfd_it_waits_too() {
         let moment = Instant::now() + Duration::from_millis(5);
         Alarm(None).at(moment).await;
         assert!(Instant::now() >= moment);

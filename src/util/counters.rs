@@ -1,32 +1,32 @@
-//! Counters that the edges keep of what they do, to be read at any time without holding anybody up.
+//! Counters and histograms, which can be read at any time without delaying the one who counts.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Durations, counted by size. To count one takes some nanoseconds and no lock.
+/// A histogram of durations. Counting one takes some nanoseconds and no lock.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [Duration],
-    /// One for each bound, and one for what is beyond the last.
+    /// One for each bound, and one for durations beyond the last.
     counts: Box<[AtomicU64]>,
     nanoseconds: AtomicU64,
 }
 
-/// What a histogram has counted.
+/// The contents of a histogram.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Distribution {
-    /// How many were no longer than each bound, in seconds.
+    /// For each bound in seconds, how many were no longer.
     pub buckets: Vec<(f64, u64)>,
     /// The sum of all, in seconds.
     pub sum: f64,
-    /// How many there were.
+    /// The number of all.
     pub count: u64,
 }
 
 impl Histogram {
-    /// An empty one with these upper bounds, which rise.
+    /// An empty one with these upper bounds, in ascending order.
     #[must_use]
     pub fn new(bounds: &'static [Duration]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
@@ -40,7 +40,7 @@ impl Histogram {
         self.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// What it has counted.
+    /// Its contents.
     #[must_use]
     pub fn distribution(&self) -> Distribution {
         let mut count = 0;
@@ -60,7 +60,7 @@ impl Histogram {
     }
 }
 
-/// Counters by key, of which there is a bounded number.
+/// Counters by key, for a bounded number of keys.
 #[derive(Debug)]
 pub struct Counts<K> {
     most: usize,
@@ -68,7 +68,7 @@ pub struct Counts<K> {
 }
 
 impl<K: Ord + Clone> Counts<K> {
-    /// None yet, of at most this many keys: what comes under others after that is not counted.
+    /// No counters yet, and at most this many: further keys are not counted.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { most, each: Mutex::default() }

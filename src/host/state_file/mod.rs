@@ -45,8 +45,8 @@ impl StateFile {
             Err(error) => {
                 warn!(
                     directory = %directory.display(), %error,
-                    "the state directory cannot be created: a restart of the plugin forgets what GPUs \
-                     went through; mount a directory of the host there, or set --state-dir"
+                    "the state directory cannot be created: a restart of the plugin forgets what \
+                     GPUs went through; mount a directory of the host there, or set --state-dir"
                 );
                 false
             }
