@@ -106,7 +106,10 @@ fn start_log(process: &Process) {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     match process.log_format {
         LogFormat::Text => registry.with(layer.with_ansi(std::io::stderr().is_terminal())).init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
+        LogFormat::Json => {
+            // A line has the fields of its span; spans do not nest.
+            registry.with(layer.json().flatten_event(true).with_span_list(false)).init();
+        }
     }
 }
 

@@ -96,7 +96,8 @@ async fn an_invalid_change_is_refused_with_its_mistakes_and_the_old_one_stays() 
     );
     rig.logged("flags.migStrategy").await;
     rig.logged("replicas").await;
-    rig.logged("the configuration before stays in force").await;
+    let line = rig.logged("the configuration before stays in force").await;
+    assert!(line.contains("reload{cause=\"file changed\" path="), "{line}");
     // So many replicas that the kubelet would not receive the list: refused with the arithmetic.
     write(&rig, &renamed(10_000));
     let line = rig.logged("is refused, the one before stays in force").await;

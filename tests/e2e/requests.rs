@@ -7,7 +7,7 @@ use simnode::proto::{
 };
 use tonic::Code;
 
-use crate::rig::{GPU, Rig};
+use crate::rig::{GPU, Rig, eight_h100s, plugin};
 
 fn allocate(containers: &[&[&str]]) -> AllocateRequest {
     let container = |ids: &&[&str]| ContainerAllocateRequest {
@@ -79,6 +79,34 @@ async fn every_bad_id_is_refused_by_name() {
         assert!(error.message().len() < 2_000, "{} characters", error.message().len());
     }
     client.allocate(allocate(&[&[&good]])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_of_an_allocation_has_the_fields_of_its_span() {
+    let refuse = async |rig: &Rig| {
+        let mut client = rig.kubelet.client(GPU).await.unwrap();
+        let good = rig.node.uuid(0);
+        client.allocate(allocate(&[&[&good]])).await.unwrap();
+        client.allocate(allocate(&[&[&good], &[&good, "bad"]])).await.unwrap_err();
+        rig.logged("refused to allocate").await
+    };
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let line = refuse(&rig).await;
+    assert!(
+        line.contains("allocate{resource=nvidia.com/gpu ids=2 call=2}: refused to allocate"),
+        "{line}"
+    );
+    let line = rig.logged("registered with the kubelet").await;
+    assert!(line.contains("register{resource=nvidia.com/gpu socket=\"nvidia-gpu-"), "{line}");
+
+    let node = eight_h100s();
+    let config = node.kubelet().version(KubeletVersion::V1_36);
+    let rig = Rig::on(node, config, &plugin().env("LOG_FORMAT", "json"), 8).await;
+    let line: serde_json::Value = serde_json::from_str(&refuse(&rig).await).unwrap();
+    let span = serde_json::json!(
+        {"name": "allocate", "resource": "nvidia.com/gpu", "ids": 2, "call": 2}
+    );
+    assert_eq!((&line["span"], &line["spans"]), (&span, &serde_json::Value::Null));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use device::inventory::Inventory;
 use device::names::ResourceName;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, error_span, info, warn};
 
 use super::lifecycle::{Observed, PluginState, RestartReason, Step};
 use super::register_error::RegisterError;
@@ -169,16 +169,25 @@ impl Plugin {
     async fn register(&mut self, kubelet: SocketId) -> Result<(), PluginError> {
         let Some(server) = &self.server else { return Ok(()) };
         let endpoint = server.endpoint().to_owned();
+        // At the level of errors, so that every line has its fields.
+        let span = error_span!("register", resource = %self.resource, socket = endpoint);
+        self.register_endpoint(kubelet, &endpoint).instrument(span).await
+    }
+
+    async fn register_endpoint(
+        &mut self,
+        kubelet: SocketId,
+        endpoint: &str,
+    ) -> Result<(), PluginError> {
         let began = Instant::now();
-        let uptime_ms = milliseconds(self.now());
-        debug!(resource = %self.resource, %endpoint, uptime_ms, "registering");
-        let result = self.call_register(kubelet, &endpoint).await?;
+        debug!(uptime_ms = milliseconds(self.now()), "registering");
+        let result = self.call_register(kubelet, endpoint).await?;
         let took = began.elapsed();
-        self.telemetry.register_ended(result.as_ref(), took, self.now(), &endpoint);
+        self.telemetry.register_ended(result.as_ref(), took, self.now(), endpoint);
         let state = std::mem::take(&mut self.state);
         if let Some(Ok(())) = result {
             self.state = state.registered(kubelet);
-            self.registered(&endpoint, took);
+            self.registered(took);
             return Ok(());
         }
         self.state = state.register_failed(kubelet, self.now(), random::fraction());
@@ -216,11 +225,12 @@ impl Plugin {
         }
     }
 
-    fn registered(&mut self, endpoint: &str, took: Duration) {
+    fn registered(&mut self, took: Duration) {
         self.registrations += 1;
         info!(
-            resource = %self.resource, endpoint, took_ms = milliseconds(took),
-            uptime_ms = milliseconds(self.now()), registration = self.registrations,
+            took_ms = milliseconds(took),
+            uptime_ms = milliseconds(self.now()),
+            registration = self.registrations,
             "registered with the kubelet"
         );
         // The grace for the first stream begins with the kubelet's answer.
@@ -231,11 +241,11 @@ impl Plugin {
     /// for each doubling of their number.
     fn register_failed(&self, error: &RegisterError) {
         let PluginState::Serving { retry, .. } = &self.state else { return };
-        let (resource, error, failures) = (&self.resource, ErrorChain(error), retry.failures());
+        let (error, failures) = (ErrorChain(error), retry.failures());
         if failures >= WARN_FROM && failures.is_power_of_two() {
-            warn!(%resource, %error, failures, "cannot register, will retry");
+            warn!(%error, failures, "cannot register, will retry");
         } else {
-            debug!(%resource, %error, failures, "cannot register, will retry");
+            debug!(%error, failures, "cannot register, will retry");
         }
     }
 

@@ -79,7 +79,7 @@ impl Service {
             Ok(devices) => {
                 let unhealthy = devices.iter().find(|device| !inventory.is_healthy(device));
                 let grant = Grant {
-                    requested: ids.join(","),
+                    devices: ids.join(","),
                     unhealthy: unhealthy.map(|device| device.id.clone()),
                     ids: devices.iter().map(|device| device.id.clone()).collect(),
                 };
@@ -89,7 +89,7 @@ impl Service {
             Err(refused) => (Err(refused.clone()), Err(refused)),
         };
         let (resource, telemetry) = (self.resource.clone(), self.telemetry.clone());
-        (answer, AllocationOutcome { resource, telemetry, result })
+        (answer, AllocationOutcome { resource, requested: ids.len(), telemetry, result })
     }
 
     /// The best of the available ids. It never fails, since an error here fails the pod.

@@ -10,7 +10,7 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
 use super::advertised_device::AdvertisedDevice;
-use super::allocation_outcome::AllocationOutcome;
+use super::allocation_outcome::next_call;
 use super::calls::Method;
 use super::register_error::{REGISTER_DEADLINE, RegisterError};
 use super::service::Service;
@@ -188,9 +188,10 @@ impl api::device_plugin_server::DevicePlugin for Service {
             let container_responses = container_responses.collect::<Result<_, _>>();
             // The kubelet, and with it every pod that starts, waits neither for the log nor for
             // another thread: the answer is written before a task that has yielded continues.
-            tokio::spawn(async {
+            let call = next_call();
+            tokio::spawn(async move {
                 tokio::task::yield_now().await;
-                outcomes.into_iter().for_each(AllocationOutcome::publish);
+                outcomes.into_iter().for_each(|outcome| outcome.publish(call));
             });
             let container_responses = container_responses
                 .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
