@@ -21,7 +21,9 @@ use device::health::Moment;
 use device::inventory::{Inventory, InventoryEvent};
 use device::layout::{Layout as NodeLayout, MigStrategy};
 use device::names::ResourceName;
-use device::topology::{Links, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology};
+use device::topology::{
+    NodeLinks, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology,
+};
 use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;

@@ -1,12 +1,7 @@
 //! The task that owns the inventory: whatever changes it comes here.
 
-use std::sync::Arc;
-
-use anyhow::Context;
-use device::allocation::{BuiltIndex, IndexBuild};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
 
 use super::control_daemons::ControlDaemons;
 use super::inventory_writer::InventoryWriter;
@@ -27,8 +22,6 @@ pub(super) struct InventoryTask {
     pub(super) reloader: Reloader,
     pub(super) reclaim: ReclaimController,
     pub(super) control_daemons: ControlDaemons,
-    /// Allocation indexes that take too long for this task; the lists do not wait for them.
-    pub(super) postponed: JoinSet<BuiltIndex>,
 }
 
 impl InventoryTask {
@@ -50,16 +43,13 @@ impl InventoryTask {
                     let _ = ping.send(());
                     Ok(())
                 }
-                Some(built) = self.postponed.join_next(), if !self.postponed.is_empty() => {
-                    self.built(built)
-                }
                 () = self.reclaim.due() => {
                     self.reclaim.review(&self.writer.inventory);
                     self.reclaim.release_for_reset(&self.writer.inventory.borrow());
                     Ok(())
                 }
                 ready = self.control_daemons.ready() => ready.map(|resource| {
-                    self.apply(Observation::MpsAnswers(resource));
+                    self.apply(InventoryEvent::MpsAnswers(resource));
                 }),
                 event = self.reloader.next() => {
                     self.reloaded(event);
@@ -73,52 +63,32 @@ impl InventoryTask {
     }
 
     fn observed(&mut self, batch: impl Iterator<Item = Seen>) {
-        let mut applied = self.writer.apply(batch);
+        let applied = self.writer.apply(batch);
         if applied.layout {
-            applied.postponed.extend(self.reloader.refresh_host(&self.writer.inventory));
+            self.reloader.refresh_host(&self.writer.inventory);
             self.reclaim.review(&self.writer.inventory);
         }
         if applied.health {
             self.reclaim.release_for_reset(&self.writer.inventory.borrow());
         }
-        self.build(applied.postponed);
     }
 
-    fn apply(&mut self, observation: Observation) {
+    fn apply(&mut self, observation: InventoryEvent) {
         let at = self.writer.clock.now();
-        let applied = self.writer.apply([Seen { at, observation }].into_iter());
-        self.build(applied.postponed);
+        self.writer.apply([Seen { at, observation }].into_iter());
     }
 
     fn reloaded(&mut self, event: ReloadEvent) {
-        let postponed = match event {
+        match event {
             ReloadEvent::Load(loaded, cause) => {
                 let now = self.writer.clock.now();
-                let postponed = self.reloader.apply(*loaded, cause, now, &self.writer.inventory);
+                self.reloader.apply(*loaded, cause, now, &self.writer.inventory);
                 let config = self.reloader.running();
                 self.writer.configured(config);
                 self.reclaim.set_release_for(translate::release_for_reset(config));
-                postponed
             }
             ReloadEvent::CheckHost => self.reloader.refresh_host(&self.writer.inventory),
-        };
-        self.build(postponed);
-        self.reclaim.review(&self.writer.inventory);
-    }
-
-    /// Finishes indexes on threads of their own.
-    fn build(&mut self, postponed: Vec<Arc<IndexBuild>>) {
-        for build in postponed {
-            self.postponed.spawn_blocking(move || build.finish());
         }
-    }
-
-    fn built(&mut self, built: Result<BuiltIndex, JoinError>) -> anyhow::Result<()> {
-        let built = built.context("a preferred allocation could not be prepared")?;
-        self.writer.inventory.send_if_modified(|inventory| {
-            Arc::make_mut(inventory).finish(built);
-            false
-        });
-        Ok(())
+        self.reclaim.review(&self.writer.inventory);
     }
 }

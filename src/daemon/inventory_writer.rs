@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use device::allocation::IndexBuild;
 use device::health::{Moment, NodeObservation, PersistedHealth};
 use device::in_use::holders::Holders;
-use device::inventory::{Changes, Inventory, Observation};
+use device::inventory::{Inventory, InventoryChanges, InventoryEvent};
 use tokio::sync::watch;
 use tracing::info;
 
@@ -23,8 +22,6 @@ pub(super) struct Applied {
     pub(super) layout: bool,
     /// Whether the health of a GPU changed.
     pub(super) health: bool,
-    /// Allocation indexes to finish on another thread.
-    pub(super) postponed: Vec<Arc<IndexBuild>>,
 }
 
 /// The inventory, and the receivers of what follows from its changes.
@@ -52,14 +49,13 @@ impl InventoryWriter {
         let applied = self.apply_to(Arc::make_mut(&mut next), batch);
         self.inventory.send_if_modified(|inventory| {
             *inventory = next.clone();
-            applied.iter().any(|(_, changes)| *changes != Changes::default())
+            applied.iter().any(|(_, changes)| *changes != InventoryChanges::default())
         });
         self.log(&applied, &next);
         self.send_health(&next);
         Applied {
             layout: applied.iter().any(|(_, changes)| changes.layout),
             health: applied.iter().any(|(_, changes)| !changes.health.is_empty()),
-            postponed: applied.into_iter().flat_map(|(_, changes)| changes.postponed).collect(),
         }
     }
 
@@ -67,19 +63,19 @@ impl InventoryWriter {
         &self,
         inventory: &mut Inventory,
         batch: impl Iterator<Item = Seen>,
-    ) -> Vec<(Moment, Changes)> {
+    ) -> Vec<(Moment, InventoryChanges)> {
         let each = batch.map(|Seen { at, observation }| (at, inventory.apply(at, observation)));
-        let mut applied: Vec<(Moment, Changes)> = each.collect();
-        if applied.iter().any(|(_, changes)| !changes.appeared.is_empty()) {
+        let mut applied: Vec<(Moment, InventoryChanges)> = each.collect();
+        if applied.iter().any(|(_, changes)| !changes.new_gpus.is_empty()) {
             // A new GPU that is quarantined is never published as Healthy.
             let quarantine = NodeObservation::Quarantine(self.quarantine_dir.entries(inventory));
             let now = self.clock.now();
-            applied.push((now, inventory.apply(now, Observation::Health(quarantine))));
+            applied.push((now, inventory.apply(now, InventoryEvent::Health(quarantine))));
         }
         applied
     }
 
-    fn log(&mut self, applied: &[(Moment, Changes)], inventory: &Inventory) {
+    fn log(&mut self, applied: &[(Moment, InventoryChanges)], inventory: &Inventory) {
         let holders = self.holders.borrow().clone();
         for (at, changes) in applied {
             log::changes(changes, inventory, holders.as_deref());

@@ -74,7 +74,7 @@ impl ReclaimController {
     /// before.
     pub(super) async fn due(&mut self) {
         loop {
-            let waits = self.tracker.is_watching() || !self.need_reset.is_empty();
+            let waits = self.tracker.has_withdrawn() || !self.need_reset.is_empty();
             tokio::select! {
                 Some(Allocated { resource, ids }) = self.allocated.recv() => {
                     self.tracker.record_grant(self.clock.now(), &resource, ids);
@@ -98,14 +98,14 @@ impl ReclaimController {
     /// offered.
     pub(super) fn review(&mut self, inventory_tx: &watch::Sender<Arc<Inventory>>) {
         self.list_held(inventory_tx);
-        let gone = self.tracker.review(self.clock.now(), &inventory_tx.borrow());
+        let gone = self.tracker.reclaimable(self.clock.now(), &inventory_tx.borrow());
         if !gone.is_empty() {
             inventory_tx.send_modify(|inventory| drop(Arc::make_mut(inventory).forget(&gone)));
             for (resource, device) in gone {
                 info!(%resource, %device, "a device that is no longer offered and that no pod \
                     holds has left its list");
             }
-            self.tracker.review(self.clock.now(), &inventory_tx.borrow());
+            self.tracker.reclaimable(self.clock.now(), &inventory_tx.borrow());
         }
         if self.tracker.needs_answer() {
             self.refresh.request_now();
@@ -133,7 +133,7 @@ impl ReclaimController {
     /// Releases NVML, if that is configured, for GPUs that need a reset and that no pod holds.
     pub(super) fn release_for_reset(&mut self, inventory: &Inventory) {
         let Some(release_for) = self.release_for else { return };
-        let gpus = inventory.node_health().gpus().iter().filter(|(_, gpu)| gpu.wants_reset());
+        let gpus = inventory.node_health().gpus().iter().filter(|(_, gpu)| gpu.needs_reset());
         let need_reset: BTreeSet<Uuid> = gpus.map(|(uuid, _)| uuid.clone()).collect();
         if !need_reset.is_subset(&self.need_reset) {
             // The last answer of the kubelet may be a minute old.

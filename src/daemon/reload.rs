@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use device::allocation::IndexBuild;
 use device::health::Moment;
 use device::injection::HostNodes;
-use device::inventory::{Changes, Inventory};
-use device::layout::{Finding, Layout};
+use device::inventory::{Inventory, InventoryChanges};
+use device::layout::{Layout, LayoutFinding};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{Span, error, error_span, info, warn};
@@ -154,15 +153,14 @@ impl Reloader {
         }
     }
 
-    /// Applies a configuration, or refuses it whole and keeps the one in force. Returns the
-    /// allocation indexes to finish on another thread.
+    /// Applies a configuration, or refuses it whole and keeps the one in force.
     pub(super) fn apply(
         &mut self,
         loaded: Loaded,
         cause: Cause,
         now: Moment,
         inventory_tx: &watch::Sender<Arc<Inventory>>,
-    ) -> Vec<Arc<IndexBuild>> {
+    ) {
         let _span = self.span(cause).entered();
         let began = Instant::now();
         for warning in loaded.warnings() {
@@ -172,22 +170,17 @@ impl Reloader {
         let changes = self.running.changes(&config);
         if changes.is_empty() {
             info!("the configuration has not changed");
-            return Vec::new();
+            return;
         }
         for setting in &changes.at_next_start {
             warn!(setting, "a change of this setting takes effect at the next start");
         }
         config.keep_process_of(&self.running);
-        let postponed = match self.put_in_force(&config, changes.health, now, inventory_tx) {
-            Ok(postponed) => postponed,
-            Err(error) => {
-                error!(
-                    "the new configuration is refused, the one before stays in force: {error:#}"
-                );
-                self.reload_history.refused(&format!("{error:#}"));
-                return Vec::new();
-            }
-        };
+        if let Err(error) = self.put_in_force(&config, changes.health, now, inventory_tx) {
+            error!("the new configuration is refused, the one before stays in force: {error:#}");
+            self.reload_history.refused(&format!("{error:#}"));
+            return;
+        }
         let resources: Vec<String> = changes.resources.iter().map(ToString::to_string).collect();
         let took = began.elapsed().as_secs_f64() * 1e3;
         info!(
@@ -201,7 +194,6 @@ impl Reloader {
         );
         self.reload_history.applied();
         self.running = config;
-        postponed
     }
 
     fn put_in_force(
@@ -210,13 +202,13 @@ impl Reloader {
         health: bool,
         now: Moment,
         inventory_tx: &watch::Sender<Arc<Inventory>>,
-    ) -> anyhow::Result<Vec<Arc<IndexBuild>>> {
+    ) -> anyhow::Result<()> {
         let layout = translate::layout(config);
         let injector = translate::injector(config, host(config, &self.roots)?);
         check_list_sizes(&inventory_tx.borrow(), &layout)?;
         let policy = health.then(|| translate::policy(config));
         let policies = translate::policies(config);
-        Ok(self.change(inventory_tx, |inventory| {
+        self.change(inventory_tx, |inventory| {
             let health = policy.map(|policy| inventory.set_health_policy(now, policy));
             [
                 health.unwrap_or_default(),
@@ -228,29 +220,24 @@ impl Reloader {
         Ok(())
     }
 
-    /// Applies what has changed on the host. Returns the allocation indexes to finish on another
-    /// thread.
-    pub(super) fn refresh_host(
-        &self,
-        inventory_tx: &watch::Sender<Arc<Inventory>>,
-    ) -> Vec<Arc<IndexBuild>> {
+    /// Applies what has changed on the host.
+    pub(super) fn refresh_host(&self, inventory_tx: &watch::Sender<Arc<Inventory>>) {
         // A required channel that disappears is no reason to exit: the runtime fails the containers
         // that need it.
         let host = self.roots.read(self.running.injection.pass_device_specs);
         let injector = translate::injector(&self.running, host);
         if *inventory_tx.borrow().injector() == injector {
-            return Vec::new();
+            return;
         }
-        self.change(inventory_tx, |inventory| [inventory.set_injector(injector)])
+        self.change(inventory_tx, |inventory| [inventory.set_injector(injector)]);
     }
 
-    /// The one place where a configuration changes the inventory. Returns the allocation indexes to
-    /// finish on another thread.
+    /// The one place where a configuration changes the inventory.
     fn change<const N: usize>(
         &self,
         inventory_tx: &watch::Sender<Arc<Inventory>>,
-        how: impl FnOnce(&mut Inventory) -> [Changes; N],
-    ) -> Vec<Arc<IndexBuild>> {
+        how: impl FnOnce(&mut Inventory) -> [InventoryChanges; N],
+    ) {
         let mut next = inventory_tx.borrow().clone();
         let changes = how(Arc::make_mut(&mut next));
         inventory_tx.send_replace(next.clone());
@@ -297,8 +284,8 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
 
 /// Refuses a layout with a list of devices that is too large for the kubelet.
 fn check_list_sizes(inventory: &Inventory, layout: &Layout) -> anyhow::Result<()> {
-    for finding in inventory.trial(layout).findings {
-        if let Finding::ListTooLarge { resource, why } = finding {
+    for finding in inventory.preview_layout(layout).findings {
+        if let LayoutFinding::ListTooLarge { resource, why } = finding {
             bail!("the sharing of {resource} {why}");
         }
     }

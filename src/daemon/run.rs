@@ -8,10 +8,10 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use device::health::{NodeHealth, NodeObservation, PersistedHealth};
 use device::injection::HostNodes;
-use device::inventory::{Inventory, Observation};
+use device::inventory::{Inventory, InventoryEvent};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 use tracing::warn;
 
 use super::control_daemons::ControlDaemons;
@@ -147,7 +147,6 @@ impl Daemon {
                 refresh.clone(),
             ),
             control_daemons: ControlDaemons::default(),
-            postponed: JoinSet::new(),
         };
 
         let mut tasks = Tasks::default();
@@ -246,7 +245,7 @@ async fn send_quarantine(
     clock: Clock,
     quarantine: quarantine_dir::Quarantine,
 ) {
-    let observation = Observation::Health(NodeObservation::Quarantine(quarantine));
+    let observation = InventoryEvent::Health(NodeObservation::Quarantine(quarantine));
     // The receiver is gone only while the daemon stops.
     let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
 }

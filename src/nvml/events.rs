@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use device::health::{self, EventType, NodeObservation, NvmlError as CallError, Scope, Xid};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use nvml_wrapper::Device;
 use tokio::sync::mpsc;

@@ -112,7 +112,7 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
     }
     if let Some(directory) = &config.process.quarantine_dir {
         let words = NodeObservation::Quarantine(quarantine_dir::entries(directory, &inventory));
-        inventory.apply(now, Observation::Health(words));
+        inventory.apply(now, InventoryEvent::Health(words));
     }
     survey.gpus = surveyed.iter().map(|place| gpu(place, &inventory, &degradations)).collect();
     survey.resources = inventory.resources().map(|name| offer(name, &inventory)).collect();

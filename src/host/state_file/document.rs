@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use device::health::{Epoch, PersistedHealth, RememberedCause};
+use device::health::{Epoch, PersistedCause, PersistedHealth};
 use serde::{Deserialize, Serialize};
 
 /// The version of the document.
@@ -35,7 +35,7 @@ struct Entry {
 
 impl From<&PersistedHealth> for Document {
     fn from(remembered: &PersistedHealth) -> Self {
-        let entry = |cause: &RememberedCause| Entry {
+        let entry = |cause: &PersistedCause| Entry {
             cause: cause.kind.clone(),
             number: cause.number,
             gpu_instance: cause.gpu_instance,
@@ -57,7 +57,7 @@ impl From<&PersistedHealth> for Document {
 impl From<Document> for PersistedHealth {
     /// A GPU whose name is not a UUID is left out.
     fn from(document: Document) -> Self {
-        let cause = |entry: Entry| RememberedCause {
+        let cause = |entry: Entry| PersistedCause {
             kind: entry.cause,
             number: entry.number,
             gpu_instance: entry.gpu_instance,

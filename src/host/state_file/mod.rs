@@ -189,7 +189,7 @@ fn set_aside(file: &Path, why: &str) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use device::health::{Epoch, RememberedCause};
+    use device::health::{Epoch, PersistedCause};
 
     use super::*;
 

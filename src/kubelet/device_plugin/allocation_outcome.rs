@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use device::inventory::allocate::Refused;
+use device::inventory::allocate::AllocateError;
 use device::names::{DeviceId, ResourceName};
 use tracing::{error_span, info, warn};
 
@@ -23,7 +23,7 @@ pub struct AllocationOutcome {
     /// How many ids the container requested.
     pub(super) requested: usize,
     pub(super) telemetry: PluginTelemetry,
-    pub(super) result: Result<Grant, Refused>,
+    pub(super) result: Result<Grant, AllocateError>,
 }
 
 /// The devices of a container.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use device::allocation::Request;
 use device::injection::Injection;
 use device::inventory::Inventory;
-use device::inventory::allocate::Refused;
+use device::inventory::allocate::AllocateError;
 use device::names::ResourceName;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -71,7 +71,10 @@ impl Service {
 
     /// What one container gets for these ids, or the error that an id is not a device of this
     /// resource; and the outcome, to be published when the kubelet has its answer.
-    pub fn allocate(&self, ids: &[String]) -> (Result<Injection, Refused>, AllocationOutcome) {
+    pub fn allocate(
+        &self,
+        ids: &[String],
+    ) -> (Result<Injection, AllocateError>, AllocationOutcome) {
         let inventory = self.inventory.borrow().clone();
         let allocated = inventory.allocate(&self.resource, ids);
         self.telemetry.count_allocation(allocated.is_ok());

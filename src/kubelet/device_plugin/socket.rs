@@ -5,10 +5,10 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::host::socket_id::SocketId;
 use device::names::ResourceName;
 use tracing::{info, warn};
 
+use crate::host::socket_id::SocketId;
 use crate::util::random;
 
 /// Removes the file at this path, unless it is gone or another one.
