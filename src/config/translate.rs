@@ -36,8 +36,8 @@ pub fn places(config: &Config) -> anyhow::Result<PluginPaths> {
 }
 
 /// What the hardware edge needs of the configuration.
-pub fn hardware(config: &Config) -> nvml::Settings {
-    nvml::Settings {
+pub fn hardware(config: &Config) -> nvml::NvmlSettings {
+    nvml::NvmlSettings {
         library: config.process.nvml_library.clone(),
         driver_root: config.process.driver_root_ctr_path.clone(),
         sysfs_root: config.process.sysfs_root.clone(),

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::raw::{self, EventSet, RawEvent};
 use super::session::{Session, call_error, is_unsupported};
 use super::worker_pool::mark_call;
-use super::{Clock, Nudge, Seen};
+use super::{Clock, EventSignal, TimedObservation};
 use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
 
@@ -89,10 +89,10 @@ impl Registry {
 /// simulated ones do.
 pub(super) fn attend(
     registry: &Registry,
-    observe: &mpsc::Sender<Vec<Seen>>,
+    observe: &mpsc::Sender<Vec<TimedObservation>>,
     clock: Clock,
     rhythm: Duration,
-    nudge: &mpsc::Sender<Nudge>,
+    signals_tx: &mpsc::Sender<EventSignal>,
     stop: &Receiver<()>,
 ) {
     let mut failures = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
@@ -110,10 +110,14 @@ pub(super) fn attend(
                 }
                 failures.reset();
                 let mut pause = Duration::ZERO;
-                if let Some(observation) = event.and_then(|event| registry.translate(event, nudge))
+                if let Some(observation) =
+                    event.and_then(|event| registry.translate(event, signals_tx))
                 {
-                    let observation = InventoryEvent::Health(observation);
-                    if observe.blocking_send(vec![Seen { at: clock.now(), observation }]).is_err() {
+                    let observation = Observation::Health(observation);
+                    if observe
+                        .blocking_send(vec![TimedObservation { at: clock.now(), observation }])
+                        .is_err()
+                    {
                         return;
                     }
                     early.reset();
@@ -132,8 +136,8 @@ pub(super) fn attend(
                     warn!(%error, "cannot wait for NVML's events, trying on");
                     logged = true;
                 }
-                // A nudge that finds another one waiting is not needed.
-                let _ = nudge.try_send(Nudge::Enumerate);
+                // If the channel is full, a signal is waiting already.
+                let _ = signals_tx.try_send(EventSignal::EnumerateNow);
                 if stop.recv_timeout(failures.next_delay()) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
@@ -143,7 +147,11 @@ pub(super) fn attend(
 }
 
 impl Registry {
-    fn translate(&self, event: RawEvent, nudge: &mpsc::Sender<Nudge>) -> Option<NodeObservation> {
+    fn translate(
+        &self,
+        event: RawEvent,
+        signals_tx: &mpsc::Sender<EventSignal>,
+    ) -> Option<NodeObservation> {
         let observation = match EventType::from_bit(event.event_type)? {
             EventType::XidCriticalError => health::Observation::Xid {
                 // The catalogue's numbers are small; one that does not fit is as unknown as the
@@ -153,7 +161,7 @@ impl Registry {
             },
             other => {
                 if other == EventType::MigConfigChange {
-                    let _ = nudge.try_send(Nudge::Enumerate);
+                    let _ = signals_tx.try_send(EventSignal::EnumerateNow);
                 }
                 health::Observation::Event(other)
             }

@@ -16,12 +16,15 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::events::{self, Registry};
-use super::library::OpenError;
+use super::library::NvmlOpenError;
 use super::reading::{self, Answers};
 use super::session::{Session, call_error};
-use super::telemetry::Telemetry;
+use super::telemetry::NvmlTelemetry;
 use super::worker_pool::mark_call;
-use super::{Clock, Nudge, Seen, Settings, Versions, discovery, library, links, panic_text, spawn};
+use super::{
+    Clock, EventSignal, NvmlSettings, TimedObservation, Versions, discovery, library, links,
+    panic_text, spawn,
+};
 
 /// What is open in NVML. Its parts are dropped, and NVML shut down, on the thread that lets go of
 /// them last.
@@ -40,7 +43,7 @@ struct Open {
 pub(super) enum NotOpen {
     /// It cannot be loaded or initialised.
     #[error("{0}")]
-    Library(OpenError),
+    Library(NvmlOpenError),
     /// It is up and cannot even count the GPUs.
     #[error("{0}")]
     Count(CallError),
@@ -48,17 +51,17 @@ pub(super) enum NotOpen {
 
 /// What the thread that waits for events needs.
 pub(super) struct Listening {
-    pub(super) observe: mpsc::Sender<Vec<Seen>>,
+    pub(super) observe: mpsc::Sender<Vec<TimedObservation>>,
     pub(super) clock: Clock,
     pub(super) rhythm: Duration,
-    pub(super) nudge: mpsc::Sender<Nudge>,
+    pub(super) signals_tx: mpsc::Sender<EventSignal>,
 }
 
 impl NvmlHandle {
     /// Initialises NVML. `ended` is dropped when it is shut down again. Gives the number of GPUs.
     pub(super) fn open(
         &self,
-        settings: &Settings,
+        settings: &NvmlSettings,
         ended: oneshot::Sender<Infallible>,
     ) -> Result<u32, NotOpen> {
         mark_call("nvmlInit_v2");
@@ -92,18 +95,21 @@ impl NvmlHandle {
 
     /// Starts the thread that waits for events; it ends when the answer is dropped. `None`: there
     /// is nothing to wait for.
-    pub(super) fn listen(&self, to: Listening) -> Result<Option<Sender<()>>, super::EdgeError> {
+    pub(super) fn listen(
+        &self,
+        to: Listening,
+    ) -> Result<Option<Sender<()>>, super::SupervisorError> {
         let Ok(Open { registry: Some(registry), .. }) = self.get() else { return Ok(None) };
         let (alive, stop) = channel();
-        let telemetry = Telemetry::of_this_thread();
+        let telemetry = NvmlTelemetry::of_thread();
         spawn("nvml-events", move || {
-            telemetry.on_this_thread();
-            let Listening { observe, clock, rhythm, nudge } = to;
+            telemetry.bind_to_thread();
+            let Listening { observe, clock, rhythm, signals_tx } = to;
             let attended = AssertUnwindSafe(|| {
-                events::attend(&registry, &observe, clock, rhythm, &nudge, &stop)
+                events::attend(&registry, &observe, clock, rhythm, &signals_tx, &stop)
             });
             if let Err(panic) = catch_unwind(attended) {
-                let _ = nudge.blocking_send(Nudge::Died(panic_text(&*panic)));
+                let _ = signals_tx.blocking_send(EventSignal::Panicked(panic_text(&*panic)));
             }
         })?;
         Ok(Some(alive))
@@ -146,7 +152,7 @@ impl NvmlHandle {
         &self,
         gpus: &BTreeMap<u32, Uuid>,
         clock: Clock,
-        observe: &mpsc::Sender<Vec<Seen>>,
+        observe: &mpsc::Sender<Vec<TimedObservation>>,
     ) {
         let Ok(Open { session, links, .. }) = self.get() else { return };
         links.lock().unwrap_or_else(PoisonError::into_inner).see(&session, gpus, clock, observe);
@@ -187,5 +193,5 @@ fn see_versions(session: &Session) {
         cuda.version = text(cuda),
         "NVML is up"
     );
-    Telemetry::of_this_thread().versions(versions);
+    NvmlTelemetry::of_thread().set_versions(versions);
 }

@@ -34,7 +34,7 @@ const DIRECTORIES: [&str; 12] = [
 
 /// Why NVML cannot be used.
 #[derive(Debug, PartialEq, Eq)]
-pub enum OpenError {
+pub enum NvmlOpenError {
     /// No library could be loaded.
     NotFound {
         /// Each place that was tried, with what was there.
@@ -51,7 +51,7 @@ pub enum OpenError {
     },
 }
 
-impl fmt::Display for OpenError {
+impl fmt::Display for NvmlOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound { tried, driver_root: None } => {
@@ -100,7 +100,7 @@ impl fmt::Display for OpenError {
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for NvmlOpenError {}
 
 fn write_tried(f: &mut fmt::Formatter<'_>, tried: &[(String, String)]) -> fmt::Result {
     for (n, (place, outcome)) in tried.iter().enumerate() {
@@ -122,12 +122,12 @@ pub(super) struct Opened {
 ///
 /// # Errors
 /// None of them loads, or the one that does cannot be initialised.
-pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, OpenError> {
+pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, NvmlOpenError> {
     let mut tried = Vec::new();
     if let Some(library) = named {
         return match attempt(library.as_os_str(), &mut tried)? {
             Some(nvml) => Ok(Opened { nvml, library: library.display().to_string(), tried }),
-            None => Err(OpenError::NotFound { tried, driver_root: None }),
+            None => Err(NvmlOpenError::NotFound { tried, driver_root: None }),
         };
     }
     let mut absent = Vec::new();
@@ -174,14 +174,14 @@ pub(super) fn open(named: Option<&Path>, driver_root: &Path) -> Result<Opened, O
             }
         }
     }
-    Err(OpenError::NotFound { tried, driver_root: Some(driver_root.to_owned()) })
+    Err(NvmlOpenError::NotFound { tried, driver_root: Some(driver_root.to_owned()) })
 }
 
 /// Tries one library: `None`, and a word in `tried`, if it cannot be loaded as NVML.
 fn attempt(
     library: &OsStr,
     tried: &mut Vec<(String, String)>,
-) -> Result<Option<Box<Nvml>>, OpenError> {
+) -> Result<Option<Box<Nvml>>, NvmlOpenError> {
     let place = library.display().to_string();
     match initialise(library) {
         Ok(nvml) => Ok(Some(nvml)),
@@ -199,7 +199,7 @@ fn attempt(
             Ok(None)
         }
         Err(error) => {
-            Err(OpenError::Init { library: place, error: call_error("nvmlInit_v2", &error) })
+            Err(NvmlOpenError::Init { library: place, error: call_error("nvmlInit_v2", &error) })
         }
     }
 }

@@ -22,8 +22,8 @@ use tracing::warn;
 
 use super::raw;
 use super::session::{Session, call_error, is_unsupported};
-use super::telemetry::Telemetry;
-use super::{Clock, Seen};
+use super::telemetry::NvmlTelemetry;
+use super::{Clock, TimedObservation};
 
 /// Pause between two readings of the same GPUs: links go down and come back while a node is in use.
 const AGAIN: Duration = Duration::from_secs(5 * 60);
@@ -65,7 +65,7 @@ impl Reader {
         session: &Arc<Session>,
         gpus: &BTreeMap<u32, Uuid>,
         clock: Clock,
-        observe: &mpsc::Sender<Vec<Seen>>,
+        observe: &mpsc::Sender<Vec<TimedObservation>>,
     ) {
         if let Some(last) = &mut self.last {
             let age = last.began.elapsed();
@@ -78,7 +78,7 @@ impl Reader {
                     );
                     let links = lock(&self.desk).links.clone();
                     // A full queue or a reader that is gone: the next reading is as good.
-                    let _ = observe.try_send(vec![Seen {
+                    let _ = observe.try_send(vec![TimedObservation {
                         at: clock.now(),
                         observation: InventoryEvent::Links(links),
                     }]);
@@ -91,14 +91,14 @@ impl Reader {
         }
         let body = {
             let (session, gpus, observe) = (session.clone(), gpus.clone(), observe.clone());
-            let (desk, telemetry) = (Arc::downgrade(&self.desk), Telemetry::of_this_thread());
+            let (desk, telemetry) = (Arc::downgrade(&self.desk), NvmlTelemetry::of_thread());
             move || {
-                telemetry.on_this_thread();
+                telemetry.bind_to_thread();
                 let at = clock.now();
                 if let Some(links) = read(&session, &gpus, &desk) {
-                    let _ = observe.blocking_send(vec![Seen {
+                    let _ = observe.blocking_send(vec![TimedObservation {
                         at,
-                        observation: InventoryEvent::Links(links),
+                        observation: Observation::Links(links),
                     }]);
                 }
             }

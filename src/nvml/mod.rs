@@ -1,9 +1,9 @@
-//! The hardware edge: the only room that names nvml_wrapper, and the threads that call NVML.
+//! The NVML module: the only one that names nvml_wrapper, and the threads that call NVML.
 //!
-//! The `supervisor` says which question comes next, the `worker_pool` has a thread that asks it,
-//! and leaves that thread behind when a call does not return; another thread waits for events. All
-//! of them say what they see as [`InventoryEvent`]s and decide nothing about health: what that
-//! wants to know comes in as [`Wants`].
+//! The `supervisor` decides which calls come next, the `worker_pool` makes them on a thread, which
+//! it replaces when a call does not return; another thread waits for events. All of them report
+//! [`Observation`]s and decide nothing about health: what health wants to be read comes in as
+//! [`ReadRequests`].
 
 mod discovery;
 pub mod epoch;
@@ -35,19 +35,19 @@ use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tokio::sync::{Notify, mpsc, watch};
 
-pub use library::OpenError;
+pub use library::NvmlOpenError;
 use supervisor::Supervisor;
-use telemetry::Telemetry;
+use telemetry::NvmlTelemetry;
 pub use versions::Versions;
 
-/// Observations on their way to their reader. A storm of events fills it, and the thread that waits
-/// for events then waits here; NVML drops what does not fit its own queue.
-const QUEUE: usize = 256;
+/// Capacity of the channel of observations. A storm of events fills it, and the event thread then
+/// waits; NVML drops what does not fit its own queue.
+const OBSERVATIONS: usize = 256;
 
-/// What the edge needs to know.
+/// Where NVML is, and whether it must be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The library, if it is named.
+pub struct NvmlSettings {
+    /// Path of the library; `None`: it is searched for.
     pub library: Option<PathBuf>,
     /// Where the driver's root is mounted.
     pub driver_root: PathBuf,
@@ -57,7 +57,7 @@ pub struct Settings {
     pub fail_on_init_error: bool,
 }
 
-/// How NVML is attended to. It may change meanwhile.
+/// What to poll and to wait for. It may change while the daemon runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollSettings {
     /// The events to wait for.
@@ -70,105 +70,103 @@ pub struct PollSettings {
     pub release_for: Duration,
 }
 
-/// Why the hardware edge has ended.
+/// Why [`run`] has ended.
 #[derive(Debug, thiserror::Error)]
-pub enum EdgeError {
+pub enum SupervisorError {
     /// NVML cannot be opened at the start, and that is an error by the settings.
     #[error("{0}")]
-    Open(OpenError),
+    Open(NvmlOpenError),
     /// A thread cannot be started.
     #[error("cannot start a thread")]
-    Thread(#[source] std::io::Error),
+    ThreadStart(#[source] std::io::Error),
     /// A thread ended by itself.
     #[error("the thread {0} ended by itself: {1}")]
-    Ended(&'static str, String),
+    ThreadEnded(&'static str, String),
 }
 
-/// What joins the edge to the rest.
+/// The channels between [`run`] and the rest of the daemon.
 #[derive(Debug)]
-pub struct Links {
-    /// Where it says what it sees; what is in one message is to be taken in at once.
-    pub observe: mpsc::Sender<Vec<Seen>>,
-    /// What the verdict wants to know.
-    pub wants: watch::Receiver<Wants>,
-    /// Whether somebody wants NVML to be let go.
+pub struct NvmlChannels {
+    /// Observations; those of one message are to be applied together.
+    pub observations_tx: mpsc::Sender<Vec<TimedObservation>>,
+    /// What health wants to be read.
+    pub requests_rx: watch::Receiver<ReadRequests>,
+    /// Requests to release NVML.
     pub release: Release,
-    /// What it counts.
-    pub telemetry: Telemetry,
-    /// How it is attended to.
-    pub habits: watch::Receiver<PollSettings>,
+    /// Counters and the state of the session.
+    pub telemetry: NvmlTelemetry,
+    /// Receives updated settings.
+    pub settings_rx: watch::Receiver<PollSettings>,
 }
 
-impl Links {
-    /// New links, with the other ends of the first two.
+impl NvmlChannels {
+    /// New channels, with the other ends of the first two.
     #[must_use]
     pub fn new(
         release: Release,
-        habits: watch::Receiver<PollSettings>,
-    ) -> (Self, mpsc::Receiver<Vec<Seen>>, watch::Sender<Wants>) {
-        let (observe, observations) = mpsc::channel(QUEUE);
-        let (want, wants) = watch::channel(Wants::default());
-        (
-            Self { observe, wants, release, telemetry: Telemetry::default(), habits },
-            observations,
-            want,
-        )
+        settings_rx: watch::Receiver<PollSettings>,
+    ) -> (Self, mpsc::Receiver<Vec<TimedObservation>>, watch::Sender<ReadRequests>) {
+        let (observations_tx, observations_rx) = mpsc::channel(OBSERVATIONS);
+        let (requests_tx, requests_rx) = watch::channel(ReadRequests::default());
+        let telemetry = NvmlTelemetry::default();
+        let channels = Self { observations_tx, requests_rx, release, telemetry, settings_rx };
+        (channels, observations_rx, requests_tx)
     }
 }
 
-/// What the verdict wants to know beside what the polls tell it.
+/// What health wants to be read beside the polls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wants {
-    /// When which GPUs are to be read.
+pub struct ReadRequests {
+    /// When to read which GPUs.
     pub readings: BTreeMap<Uuid, Moment>,
-    /// Whether a GPU waits for a new initialisation that lists it.
+    /// Whether a GPU is missing that only a new initialisation of NVML can list.
     pub enumeration: bool,
 }
 
-impl Wants {
-    /// What this verdict wants.
+impl ReadRequests {
+    /// What this health wants to be read.
     #[must_use]
     pub fn of(health: &NodeHealth) -> Self {
         Self { readings: health.next_readings(), enumeration: health.needs_enumeration() }
     }
 }
 
-/// A bell: to let go of NVML, and rung once more, to take it up again before the time.
+/// Requests to release NVML; a second request takes it up again before the time.
 #[derive(Debug, Clone, Default)]
 pub struct Release {
-    bell: Arc<Notify>,
-    held: Arc<AtomicBool>,
+    request: Arc<Notify>,
+    possible: Arc<AtomicBool>,
 }
 
 impl Release {
-    /// Rings it.
-    pub fn ask(&self) {
-        self.bell.notify_one();
+    /// Requests that NVML is released, or taken up again if it is released.
+    pub fn request(&self) {
+        self.request.notify_one();
     }
 
-    /// Whether NVML is held, so that there is something to let go of: not while it is let go, nor
-    /// while it is not there.
+    /// Whether NVML is in use, so that it can be released: not while it is released already, nor
+    /// while it cannot be opened.
     #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.held.load(Ordering::Relaxed)
+    pub fn is_possible(&self) -> bool {
+        self.possible.load(Ordering::Relaxed)
     }
 
-    async fn asked(&self) {
-        self.bell.notified().await;
+    async fn requested(&self) {
+        self.request.notified().await;
     }
 
-    fn hold(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
+    fn set_possible(&self, possible: bool) {
+        self.possible.store(possible, Ordering::Relaxed);
     }
 }
 
-/// An observation, and when what it rests on was asked or heard.
+/// An observation with its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// When; for answers, when the asking began.
+pub struct TimedObservation {
+    /// When the event was received, or when the first call for the answer began.
     pub at: Moment,
-    /// What.
-    pub observation: InventoryEvent,
+    /// The observation.
+    pub observation: Observation,
 }
 
 /// The clock of observations.
@@ -176,13 +174,13 @@ pub struct Seen {
 pub struct Clock(Instant);
 
 impl Clock {
-    /// A clock that counts from this moment.
+    /// A clock that counts from this time on.
     #[must_use]
     pub fn from(origin: Instant) -> Self {
         Self(origin)
     }
 
-    /// The time.
+    /// The time now.
     #[must_use]
     pub fn now(self) -> Moment {
         Moment(self.0.elapsed())
@@ -193,30 +191,38 @@ impl Clock {
     }
 }
 
-/// What the thread that waits for events tells the supervisor.
-enum Nudge {
-    /// Something is wrong, or new: enumerate before the time.
-    Enumerate,
-    /// It has panicked, with this text.
-    Died(String),
+/// What the event thread tells the supervisor.
+enum EventSignal {
+    /// Waiting failed, or the MIG devices changed: enumerate now.
+    EnumerateNow,
+    /// The thread has panicked, with this text.
+    Panicked(String),
 }
 
-/// Attends to NVML for as long as it is polled. Its threads end by themselves after that, as soon
-/// as NVML lets them.
+/// Polls NVML and waits for its events until the future is dropped. The threads end by themselves
+/// after that, as soon as their calls return.
 ///
 /// # Errors
-/// NVML cannot be opened at the start and that is an error by the settings, or a thread ended that
-/// never should.
-pub async fn run(settings: Settings, clock: Clock, links: Links) -> Result<Infallible, EdgeError> {
-    Supervisor::new(settings, clock, links)?.run().await
+/// NVML cannot be opened at the start and that is an error by the settings, or a thread cannot be
+/// started or ended by itself.
+pub async fn run(
+    settings: NvmlSettings,
+    clock: Clock,
+    channels: NvmlChannels,
+) -> Result<Infallible, SupervisorError> {
+    Supervisor::new(settings, clock, channels)?.run().await
 }
 
-fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), EdgeError> {
-    thread::Builder::new().name(name.to_owned()).spawn(body).map(drop).map_err(EdgeError::Thread)
+fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), SupervisorError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(drop)
+        .map_err(SupervisorError::ThreadStart)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("it panicked: {}", text.as_deref().unwrap_or("without a word"))
+    format!("it panicked: {}", text.as_deref().unwrap_or("with no message"))
 }

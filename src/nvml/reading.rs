@@ -7,7 +7,7 @@ use nvml_wrapper::error::NvmlError;
 
 use super::raw;
 use super::session::{Session, call_error, is_unsupported, return_code};
-use super::telemetry::Telemetry;
+use super::telemetry::NvmlTelemetry;
 use super::worker_pool::mark_call;
 
 /// Fields of `nvmlDeviceGetFieldValues` (nvml.h): NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, driver 565
@@ -76,7 +76,7 @@ fn fields(session: &Session, device: &Device<'_>) -> Result<FieldAnswers, CallEr
         Ok(value) => Ok(RecoveryAction::from(value)),
         Err(code) => {
             let error = CallError { call: CALL, code: ReturnCode(code) };
-            Telemetry::failed(&error);
+            NvmlTelemetry::count_failure(&error);
             Err(of_a_gpu(error)?)
         }
     };

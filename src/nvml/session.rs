@@ -7,7 +7,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 use tokio::sync::oneshot;
 
-use super::telemetry::Telemetry;
+use super::telemetry::NvmlTelemetry;
 
 /// An initialised NVML. Shut down when the last owner drops it, which is to be a thread that may
 /// call NVML.
@@ -44,7 +44,7 @@ impl Drop for Session {
 /// no return code at all (a name that is not UTF-8, say) counts as an unknown error.
 pub(super) fn call_error(call: &'static str, error: &NvmlError) -> CallError {
     let error = CallError { call, code: return_code(error) };
-    Telemetry::failed(&error);
+    NvmlTelemetry::count_failure(&error);
     error
 }
 

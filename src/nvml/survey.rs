@@ -10,29 +10,29 @@ use device::inventory::EnumerationEntry;
 use tokio::sync::oneshot;
 
 use super::handle::count;
-use super::library::{self, OpenError, Opened};
+use super::library::{self, NvmlOpenError, Opened};
 use super::session::Session;
-use super::telemetry::Telemetry;
+use super::telemetry::NvmlTelemetry;
 use super::worker_pool::{Subject, WorkerPool, mark_call};
-use super::{EdgeError, Settings, Versions, discovery, reading};
+use super::{NvmlSettings, SupervisorError, Versions, discovery, reading};
 
 /// What came of opening NVML, and of all that was asked then.
 #[derive(Debug)]
-pub enum Survey {
+pub enum NvmlSurvey {
     /// It could not be opened.
-    Closed(OpenError),
+    NotOpened(NvmlOpenError),
     /// A call about no GPU in particular did not return in time.
-    Silent {
+    TimedOut {
         /// The call.
         call: &'static str,
     },
     /// It is up.
-    Up(Up),
+    Opened(OpenedNvml),
 }
 
 /// NVML when it is up.
 #[derive(Debug)]
-pub struct Up {
+pub struct OpenedNvml {
     /// The library that was loaded.
     pub library: String,
     /// The places that were tried before it, with what was there.
@@ -40,12 +40,12 @@ pub struct Up {
     /// What the versions are.
     pub versions: Versions,
     /// Each place of the enumeration; or why not even their number is known.
-    pub gpus: Result<Vec<Surveyed>, CallError>,
+    pub gpus: Result<Vec<SurveyedGpu>, CallError>,
 }
 
 /// One place of the enumeration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Surveyed {
+pub enum SurveyedGpu {
     /// It answered, if only with errors.
     Answered {
         /// What it is.
@@ -54,7 +54,7 @@ pub enum Surveyed {
         reading: Option<Result<Reading, CallError>>,
     },
     /// A call about it did not return in time.
-    Silent {
+    TimedOut {
         /// Its place.
         index: u32,
         /// The call.
@@ -70,8 +70,11 @@ const OPENING: u32 = 6;
 ///
 /// # Errors
 /// No thread can be had, or one panicked.
-pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, EdgeError> {
-    let mut worker_pool = WorkerPool::new(deadline, Telemetry::default())?;
+pub async fn survey(
+    settings: &NvmlSettings,
+    deadline: Duration,
+) -> Result<NvmlSurvey, SupervisorError> {
+    let mut worker_pool = WorkerPool::new(deadline, NvmlTelemetry::default())?;
     let (named, root) = (settings.library.clone(), settings.driver_root.clone());
     let open = move || {
         mark_call("nvmlInit_v2");
@@ -84,8 +87,8 @@ pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, E
     };
     let (count, session, library, tried, versions) =
         match ask(&mut worker_pool, OPENING, open).await? {
-            Err(call) => return Ok(Survey::Silent { call }),
-            Ok(Err(error)) => return Ok(Survey::Closed(error)),
+            Err(call) => return Ok(NvmlSurvey::TimedOut { call }),
+            Ok(Err(error)) => return Ok(NvmlSurvey::NotOpened(error)),
             Ok(Ok(opened)) => opened,
         };
     let gpus = match count {
@@ -97,7 +100,7 @@ pub async fn survey(settings: &Settings, deadline: Duration) -> Result<Survey, E
     // Shut down on a thread that may call NVML. If that hangs, it was told of the GPU that hangs
     // already.
     let _ = ask(&mut worker_pool, 1, move || drop(session)).await?;
-    Ok(Survey::Up(Up { library, tried, versions, gpus }))
+    Ok(NvmlSurvey::Opened(OpenedNvml { library, tried, versions, gpus }))
 }
 
 /// Has a job done that is about no GPU in particular. The error is the call that did not return
@@ -106,7 +109,7 @@ async fn ask<T: Send + 'static>(
     worker_pool: &mut WorkerPool,
     deadlines: u32,
     job: impl FnOnce() -> T + Send + 'static,
-) -> Result<Result<T, &'static str>, EdgeError> {
+) -> Result<Result<T, &'static str>, SupervisorError> {
     let (tell, told) = oneshot::channel();
     let (mut tell, mut passed) = (Some(tell), 0);
     let missed = async |call| {
@@ -128,8 +131,8 @@ async fn each(
     session: &Arc<Session>,
     count: u32,
     sysfs: PathBuf,
-) -> Result<Vec<Surveyed>, EdgeError> {
-    let places = (0..count).map(|index| (Subject::Place(index), index)).collect();
+) -> Result<Vec<SurveyedGpu>, SupervisorError> {
+    let places = (0..count).map(|index| (Subject::Index(index), index)).collect();
     let session = session.clone();
     let job = move |index| {
         let found = discovery::identify(&session, None, index, None, &sysfs);
@@ -139,7 +142,7 @@ async fn each(
         };
         let reading =
             uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));
-        Surveyed::Answered { found: Box::new(found), reading }
+        SurveyedGpu::Answered { found: Box::new(found), reading }
     };
     let answers = worker_pool.each(places, job).await?;
     let silent = |subject: &Subject| {
@@ -148,7 +151,7 @@ async fn each(
     };
     let told = answers.into_iter().zip(0..).map(|((subject, answer), index)| match answer {
         Some(answered) => answered,
-        None => Surveyed::Silent { index, call: silent(&subject) },
+        None => SurveyedGpu::TimedOut { index, call: silent(&subject) },
     });
     Ok(told.collect())
 }

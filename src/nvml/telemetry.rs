@@ -1,4 +1,4 @@
-//! What the hardware edge counts of its own work, and how NVML stands.
+//! Counters of the NVML module, and the state of its session.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,10 +11,10 @@ use device::health::{NvmlError as CallError, ReturnCode};
 use super::Versions;
 use crate::util::counters::{Counts, Distribution, Histogram};
 
-/// Different pairs of a call and a return code that are counted: a few dozen calls have a few codes
+/// The most pairs of a call and a return code that are counted: a few dozen calls have a few codes
 /// each.
 const MOST_ERRORS: usize = 256;
-/// Upper bounds of the duration of one round of polls over all GPUs.
+/// Upper bounds of the duration of one poll of all GPUs.
 const BOUNDS: &[Duration] = &[
     Duration::from_micros(500),
     Duration::from_millis(1),
@@ -29,131 +29,131 @@ const BOUNDS: &[Duration] = &[
 ];
 
 thread_local! {
-    static OWN: RefCell<Option<Telemetry>> = const { RefCell::new(None) };
+    static BOUND: RefCell<Option<NvmlTelemetry>> = const { RefCell::new(None) };
 }
 
-/// The counters of the hardware edge. Clones share them.
+/// The counters of the NVML module. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Telemetry(Arc<Counters>);
+pub struct NvmlTelemetry(Arc<Counters>);
 
 #[derive(Debug)]
 struct Counters {
     errors: Counts<(&'static str, ReturnCode)>,
-    rounds: Histogram,
-    /// Calls about one GPU that do not return.
-    held_up: AtomicU64,
-    /// Whether a call about no GPU in particular does not.
-    node_overdue: AtomicBool,
-    standing: Mutex<Standing>,
+    poll_durations: Histogram,
+    /// Calls about one GPU that are past their deadline.
+    stuck_calls: AtomicU64,
+    /// Whether a call about no GPU in particular is past its deadline.
+    node_call_overdue: AtomicBool,
+    state: Mutex<SessionState>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
         Self {
             errors: Counts::new(MOST_ERRORS),
-            rounds: Histogram::new(BOUNDS),
-            held_up: AtomicU64::new(0),
-            node_overdue: AtomicBool::new(false),
-            standing: Mutex::default(),
+            poll_durations: Histogram::new(BOUNDS),
+            stuck_calls: AtomicU64::new(0),
+            node_call_overdue: AtomicBool::new(false),
+            state: Mutex::default(),
         }
     }
 }
 
-/// How NVML stands.
+/// The state of the NVML session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Whether it was ever tried to open it, and what came of it is known.
+pub struct SessionState {
+    /// Whether an attempt to open NVML has completed since the start.
     pub tried: bool,
     /// Whether it is initialised.
     pub up: bool,
-    /// How many GPUs it listed when it was initialised.
+    /// How many GPUs it listed when it was last initialised.
     pub gpus: u32,
-    /// Whether it was let go for the reset of a GPU.
-    pub release: bool,
-    /// The versions of the driver and the library, when they were last asked.
+    /// Whether it is released, for the reset of a GPU.
+    pub released: bool,
+    /// The last known versions of the driver and the library.
     pub versions: Versions,
 }
 
-impl Telemetry {
-    /// Failed calls by call and return code. That something is not supported is no failure.
+impl NvmlTelemetry {
+    /// Failed calls by call and return code; "not supported" is no failure.
     #[must_use]
     pub fn errors(&self) -> BTreeMap<(&'static str, ReturnCode), u64> {
         self.0.errors.all()
     }
 
-    /// How long the rounds of polls took.
+    /// How long polls of all GPUs took.
     #[must_use]
-    pub fn rounds(&self) -> Distribution {
-        self.0.rounds.distribution()
+    pub fn poll_durations(&self) -> Distribution {
+        self.0.poll_durations.distribution()
     }
 
-    /// How many calls do not return now.
+    /// How many calls are past their deadline now.
     #[must_use]
     pub fn unanswered(&self) -> u64 {
-        self.0.held_up.load(Relaxed) + u64::from(self.0.node_overdue.load(Relaxed))
+        self.0.stuck_calls.load(Relaxed) + u64::from(self.0.node_call_overdue.load(Relaxed))
     }
 
-    /// How NVML stands.
+    /// The state of the NVML session.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn state(&self) -> SessionState {
         self.lock().clone()
     }
 
-    /// What is counted on this thread from now on is counted here.
-    pub(super) fn on_this_thread(self) {
-        OWN.set(Some(self));
+    /// Counts the failures of this thread from now on.
+    pub(super) fn bind_to_thread(self) {
+        BOUND.set(Some(self));
     }
 
-    /// The counters of this thread; ones that nobody reads if it has none.
-    pub(super) fn of_this_thread() -> Self {
-        OWN.with_borrow(|own| own.clone().unwrap_or_default())
+    /// The counters of this thread; ones that nobody reads if none are bound to it.
+    pub(super) fn of_thread() -> Self {
+        BOUND.with_borrow(|bound| bound.clone().unwrap_or_default())
     }
 
-    /// Counts a call of this thread that failed.
-    pub(super) fn failed(error: &CallError) {
+    /// Counts a failed call of this thread.
+    pub(super) fn count_failure(error: &CallError) {
         if !error.code.is_unsupported() {
-            OWN.with_borrow(|own| {
-                if let Some(Self(counters)) = own {
+            BOUND.with_borrow(|bound| {
+                if let Some(Self(counters)) = bound {
                     counters.errors.count((error.call, error.code));
                 }
             });
         }
     }
 
-    pub(super) fn round_took(&self, time: Duration) {
-        self.0.rounds.observe(time);
+    pub(super) fn poll_took(&self, time: Duration) {
+        self.0.poll_durations.observe(time);
     }
 
-    pub(super) fn held_up(&self, calls: usize) {
-        self.0.held_up.store(calls as u64, Relaxed);
+    pub(super) fn set_stuck_calls(&self, calls: usize) {
+        self.0.stuck_calls.store(calls as u64, Relaxed);
     }
 
-    pub(super) fn node_overdue(&self, overdue: bool) {
-        self.0.node_overdue.store(overdue, Relaxed);
+    pub(super) fn set_node_call_overdue(&self, overdue: bool) {
+        self.0.node_call_overdue.store(overdue, Relaxed);
     }
 
-    /// It is initialised, and lists so many GPUs.
-    pub(super) fn is_up(&self, gpus: u32) {
-        let mut standing = self.lock();
-        (standing.tried, standing.up, standing.gpus) = (true, true, gpus);
+    /// NVML is initialised, and lists this many GPUs.
+    pub(super) fn set_up(&self, gpus: u32) {
+        let mut state = self.lock();
+        (state.tried, state.up, state.gpus) = (true, true, gpus);
     }
 
-    /// It cannot be initialised, or fails.
-    pub(super) fn is_down(&self) {
-        let mut standing = self.lock();
-        (standing.tried, standing.up) = (true, false);
+    /// NVML cannot be initialised, or fails as a whole.
+    pub(super) fn set_down(&self) {
+        let mut state = self.lock();
+        (state.tried, state.up) = (true, false);
     }
 
-    pub(super) fn is_let_go(&self, release: bool) {
-        self.lock().release = release;
+    pub(super) fn set_released(&self, released: bool) {
+        self.lock().released = released;
     }
 
-    pub(super) fn versions(&self, versions: Versions) {
+    pub(super) fn set_versions(&self, versions: Versions) {
         self.lock().versions = versions;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.0.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SessionState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -162,13 +162,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_counted_where_their_thread_belongs_and_what_is_not_supported_is_none() {
-        let telemetry = Telemetry::default();
+    fn failures_are_counted_by_the_telemetry_bound_to_the_thread_and_not_supported_is_no_failure() {
+        let telemetry = NvmlTelemetry::default();
         let own = telemetry.clone();
-        let fail = |code| Telemetry::failed(&CallError { call: "nvmlDeviceGetMemoryInfo", code });
+        let fail = |code| {
+            NvmlTelemetry::count_failure(&CallError { call: "nvmlDeviceGetMemoryInfo", code })
+        };
         fail(ReturnCode::GPU_IS_LOST);
         std::thread::spawn(move || {
-            own.on_this_thread();
+            own.bind_to_thread();
             fail(ReturnCode::GPU_IS_LOST);
             fail(ReturnCode::NOT_SUPPORTED);
         })

@@ -21,14 +21,14 @@ use device::names::Uuid;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::telemetry::Telemetry;
-use super::{EdgeError, panic_text, spawn};
+use super::telemetry::NvmlTelemetry;
+use super::{SupervisorError, panic_text, spawn};
 
 /// What a job is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     /// A place of the enumeration whose GPU is not known yet.
-    Place(u32),
+    Index(u32),
     /// A GPU.
     Gpu(Uuid),
 }
@@ -82,8 +82,8 @@ pub(super) struct WorkerPool {
     jobs: Sender<Job>,
     board: CurrentCall,
     held_up: Vec<StuckCall>,
-    returns: JoinSet<(Subject, Result<(), EdgeError>)>,
-    telemetry: Telemetry,
+    returns: JoinSet<(Subject, Result<(), SupervisorError>)>,
+    telemetry: NvmlTelemetry,
 }
 
 /// The answers of one thread that works for several GPUs, until it is left behind.
@@ -134,7 +134,10 @@ enum Waited<T> {
 }
 
 impl WorkerPool {
-    pub(super) fn new(deadline: Duration, telemetry: Telemetry) -> Result<Self, EdgeError> {
+    pub(super) fn new(
+        deadline: Duration,
+        telemetry: NvmlTelemetry,
+    ) -> Result<Self, SupervisorError> {
         let (jobs, board) = worker(telemetry.clone())?;
         Ok(Self { deadline, jobs, board, held_up: Vec::new(), returns: JoinSet::new(), telemetry })
     }
@@ -150,7 +153,7 @@ impl WorkerPool {
         &mut self,
         items: Vec<(Subject, I)>,
         job: impl Fn(I) -> T + Clone + Send + 'static,
-    ) -> Result<Vec<(Subject, Option<T>)>, EdgeError> {
+    ) -> Result<Vec<(Subject, Option<T>)>, SupervisorError> {
         let mut answers = Vec::new();
         let mut left = items.into_iter();
         while !left.as_slice().is_empty() {
@@ -180,7 +183,7 @@ impl WorkerPool {
             };
             (self.jobs, self.board) = worker(self.telemetry.clone())?;
             self.held_up.push(StuckCall { subject: subject.clone(), call, since, missed: 1 });
-            self.telemetry.held_up(self.held_up.len());
+            self.telemetry.set_stuck_calls(self.held_up.len());
             answers.push((subject.clone(), None));
             self.returns.spawn(async move {
                 let came = match done.await {
@@ -199,17 +202,17 @@ impl WorkerPool {
         &mut self,
         job: impl FnOnce() -> T + Send + 'static,
         mut missed: impl AsyncFnMut(&'static str),
-    ) -> Result<T, EdgeError> {
+    ) -> Result<T, SupervisorError> {
         let mut answer = self.give(job)?;
         let mut deadlines = 1;
         loop {
             match self.wait(&mut answer, deadlines).await? {
                 Waited::Answered(answer) => {
-                    self.telemetry.node_overdue(false);
+                    self.telemetry.set_node_call_overdue(false);
                     return Ok(answer);
                 }
                 Waited::Overdue(call, _) => {
-                    self.telemetry.node_overdue(true);
+                    self.telemetry.set_node_call_overdue(true);
                     missed(call).await;
                     deadlines += 1;
                 }
@@ -246,12 +249,12 @@ impl WorkerPool {
     }
 
     /// A call that was held up, once it returns. Waits for ever if there is none.
-    pub(super) async fn returned(&mut self) -> Result<StuckCall, EdgeError> {
+    pub(super) async fn returned(&mut self) -> Result<StuckCall, SupervisorError> {
         if let Some(Ok((subject, came))) = self.returns.join_next().await {
             came?;
             if let Some(at) = self.held_up.iter().position(|held_up| held_up.subject == subject) {
                 let returned = self.held_up.remove(at);
-                self.telemetry.held_up(self.held_up.len());
+                self.telemetry.set_stuck_calls(self.held_up.len());
                 return Ok(returned);
             }
         }
@@ -261,7 +264,7 @@ impl WorkerPool {
     fn give<T: Send + 'static>(
         &mut self,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<oneshot::Receiver<Result<T, String>>, EdgeError> {
+    ) -> Result<oneshot::Receiver<Result<T, String>>, SupervisorError> {
         let (reply, answer) = oneshot::channel();
         self.board.set("nvml");
         let job = move || {
@@ -278,7 +281,7 @@ impl WorkerPool {
         &self,
         answer: &mut oneshot::Receiver<Result<T, String>>,
         deadlines: u32,
-    ) -> Result<Waited<T>, EdgeError> {
+    ) -> Result<Waited<T>, SupervisorError> {
         let mut answer = pin!(answer);
         loop {
             let (call, since) = self.board.get();
@@ -306,7 +309,7 @@ impl StuckCall {
     pub(super) fn gpu(&self) -> Option<&Uuid> {
         match &self.subject {
             Subject::Gpu(uuid) => Some(uuid),
-            Subject::Place(_) => None,
+            Subject::Index(_) => None,
         }
     }
 
@@ -315,18 +318,18 @@ impl StuckCall {
     }
 }
 
-fn ended(why: String) -> EdgeError {
-    EdgeError::Ended("nvml", why)
+fn ended(why: String) -> SupervisorError {
+    SupervisorError::ThreadEnded("nvml", why)
 }
 
 /// Starts a thread that does the jobs it is given; it ends when nobody can give it more.
-fn worker(telemetry: Telemetry) -> Result<(Sender<Job>, CurrentCall), EdgeError> {
+fn worker(telemetry: NvmlTelemetry) -> Result<(Sender<Job>, CurrentCall), SupervisorError> {
     let (jobs, received) = channel::<Job>();
     let board = CurrentCall::new();
     let own = board.clone();
     spawn("nvml", move || {
         BOARD.set(Some(own));
-        telemetry.on_this_thread();
+        telemetry.bind_to_thread();
         received.into_iter().for_each(|job| job());
     })?;
     Ok((jobs, board))
@@ -345,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_does_not_return_is_left_to_its_thread_and_work_goes_on() {
-        let mut worker_pool = WorkerPool::new(DEADLINE, Telemetry::default()).unwrap();
+        let mut worker_pool = WorkerPool::new(DEADLINE, NvmlTelemetry::default()).unwrap();
         let (release, hang) = channel::<()>();
         let hang = Arc::new(Mutex::new(hang));
         let stuck = move |n| {
@@ -374,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_call_of_a_job_has_a_deadline_of_its_own() {
-        let mut worker_pool = WorkerPool::new(DEADLINE, Telemetry::default()).unwrap();
+        let mut worker_pool = WorkerPool::new(DEADLINE, NvmlTelemetry::default()).unwrap();
         // Longer than one deadline together.
         let slow = |()| {
             for _ in 0..6 {
@@ -388,7 +391,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_about_the_node_is_waited_for_and_each_deadline_is_told() {
         let mut worker_pool =
-            WorkerPool::new(Duration::from_millis(20), Telemetry::default()).unwrap();
+            WorkerPool::new(Duration::from_millis(20), NvmlTelemetry::default()).unwrap();
         let (release, hang) = channel::<()>();
         let mut release = Some(release);
         let mut missed = 0;
@@ -414,7 +417,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_a_job_is_told_with_its_text() {
         let mut worker_pool =
-            WorkerPool::new(Duration::from_secs(30), Telemetry::default()).unwrap();
+            WorkerPool::new(Duration::from_secs(30), NvmlTelemetry::default()).unwrap();
         let unlucky = |()| -> u32 { panic!("out of luck") };
         let error = worker_pool.each(vec![(gpu(0), ())], unlucky).await.unwrap_err();
         assert!(error.to_string().contains("out of luck"), "{error}");

@@ -22,8 +22,8 @@ use crate::config::translate;
 use crate::doctor::facts::{DeviceNode, Gpu, Offer, Opening, Survey, Trouble};
 use crate::host::quarantine_dir;
 use crate::host::state_file::StateFile;
-use crate::nvml::survey::{Surveyed, Up};
-use crate::nvml::{self, OpenError};
+use crate::nvml::survey::{OpenedNvml, SurveyedGpu};
+use crate::nvml::{self, NvmlOpenError};
 
 /// Opens without waiting, and without ever becoming the controlling terminal (fcntl.h, Linux on all
 /// architectures that NVIDIA's driver is made for).
@@ -40,11 +40,11 @@ pub async fn survey(config: &Config) -> Survey {
     let mut survey = Survey::default();
     match nvml::survey::survey(&translate::hardware(config), deadline).await {
         Err(error) => survey.trouble = Some(Trouble::Failed(error.to_string())),
-        Ok(nvml::survey::Survey::Silent { call }) => {
+        Ok(nvml::survey::NvmlSurvey::TimedOut { call }) => {
             survey.trouble = Some(Trouble::Silent(call.to_owned()))
         }
-        Ok(nvml::survey::Survey::Closed(error)) => closed(&mut survey, error),
-        Ok(nvml::survey::Survey::Up(up)) => {
+        Ok(nvml::survey::NvmlSurvey::NotOpened(error)) => closed(&mut survey, error),
+        Ok(nvml::survey::NvmlSurvey::Opened(up)) => {
             let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
             // What cannot be read is told by the look at the directory.
             if let Some(remembered) =
@@ -70,20 +70,20 @@ pub async fn survey(config: &Config) -> Survey {
     survey
 }
 
-fn closed(survey: &mut Survey, error: OpenError) {
+fn closed(survey: &mut Survey, error: NvmlOpenError) {
     match error {
-        OpenError::NotFound { tried, driver_root } => {
+        NvmlOpenError::NotFound { tried, driver_root } => {
             survey.tried = tried;
             survey.trouble = Some(Trouble::NoLibrary(driver_root.is_none()));
         }
-        OpenError::Init { library, error } => {
+        NvmlOpenError::Init { library, error } => {
             survey.library = Some(library);
             survey.trouble = Some(Trouble::Code { code: error.code.0, text: error.to_string() });
         }
     }
 }
 
-fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: Up) {
+fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: OpenedNvml) {
     survey.tried = up.tried;
     survey.library = Some(up.library);
     survey.driver_version = up.versions.driver;
@@ -130,15 +130,15 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
     survey.findings = inventory.findings().iter().map(ToString::to_string).collect();
 }
 
-fn found(place: &Surveyed) -> Option<EnumerationEntry> {
+fn found(place: &SurveyedGpu) -> Option<Found> {
     match place {
-        Surveyed::Answered { found, .. } => Some(found.as_ref().clone()),
-        Surveyed::Silent { .. } => None,
+        SurveyedGpu::Answered { found, .. } => Some(found.as_ref().clone()),
+        SurveyedGpu::TimedOut { .. } => None,
     }
 }
 
-fn reading(place: &Surveyed) -> Option<(Uuid, Reading)> {
-    let Surveyed::Answered { found, reading: Some(Ok(reading)) } = place else { return None };
+fn reading(place: &SurveyedGpu) -> Option<(Uuid, Reading)> {
+    let SurveyedGpu::Answered { found, reading: Some(Ok(reading)) } = place else { return None };
     let uuid = match found.as_ref() {
         EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
         EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
@@ -146,12 +146,16 @@ fn reading(place: &Surveyed) -> Option<(Uuid, Reading)> {
     Some((uuid?.clone(), reading.clone()))
 }
 
-fn gpu(place: &Surveyed, inventory: &Inventory, degradations: &BTreeMap<Uuid, Vec<String>>) -> Gpu {
+fn gpu(
+    place: &SurveyedGpu,
+    inventory: &Inventory,
+    degradations: &BTreeMap<Uuid, Vec<String>>,
+) -> Gpu {
     let (found, reading) = match place {
-        Surveyed::Silent { index, call } => {
+        SurveyedGpu::TimedOut { index, call } => {
             return Gpu { index: *index, silent: Some((*call).to_owned()), ..Gpu::default() };
         }
-        Surveyed::Answered { found, reading } => (found.as_ref(), reading),
+        SurveyedGpu::Answered { found, reading } => (found.as_ref(), reading),
     };
     let mut gpu = match found {
         EnumerationEntry::Failed { index, uuid, error } => Gpu {

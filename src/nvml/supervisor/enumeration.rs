@@ -51,7 +51,7 @@ impl Enumeration {
         let mut known = if self.is_of(count) { self.gpus() } else { BTreeMap::new() };
         let subjects = (0..count).map(|index| {
             let known = known.remove(&index);
-            (known.clone().map_or(Subject::Place(index), Subject::Gpu), (index, known))
+            (known.clone().map_or(Subject::Index(index), Subject::Gpu), (index, known))
         });
         subjects.collect()
     }
@@ -135,7 +135,7 @@ mod tests {
             roll([0, 1]).subjects(count).into_iter().map(|(subject, _)| subject).collect::<Vec<_>>()
         };
         assert_eq!(of(2), [Subject::Gpu(gpu(0).uuid), Subject::Gpu(gpu(1).uuid)]);
-        assert_eq!(of(1), [Subject::Place(0)]);
+        assert_eq!(of(1), [Subject::Index(0)]);
     }
 
     #[test]

@@ -30,9 +30,12 @@ use tracing::{info, warn};
 
 use super::handle::{Listening, NvmlHandle};
 use super::pace::{Polls, RetrySchedule};
-use super::telemetry::Telemetry;
+use super::telemetry::NvmlTelemetry;
 use super::worker_pool::WorkerPool;
-use super::{EdgeError, Links, Nudge, PollSettings, Release, Seen, Settings, Wants, epoch};
+use super::{
+    EventSignal, NvmlChannels, NvmlSettings, PollSettings, ReadRequests, Release, SupervisorError,
+    TimedObservation, epoch,
+};
 use crate::util::alarm::Alarm;
 use crate::util::backoff::Backoff;
 use crate::util::random;
@@ -58,19 +61,19 @@ enum Left {
 type Asked<T> = Result<T, CallError>;
 
 pub(super) struct Supervisor {
-    settings: Settings,
-    habits: PollSettings,
-    /// The same as they are to be.
-    to_be: watch::Receiver<PollSettings>,
-    observe: mpsc::Sender<Vec<Seen>>,
-    wants: watch::Receiver<Wants>,
+    settings: NvmlSettings,
+    poll_settings: PollSettings,
+    /// Receives updated settings.
+    settings_rx: watch::Receiver<PollSettings>,
+    observations_tx: mpsc::Sender<Vec<TimedObservation>>,
+    requests_rx: watch::Receiver<ReadRequests>,
     release: Release,
     clock: super::Clock,
     worker_pool: WorkerPool,
-    telemetry: Telemetry,
+    telemetry: NvmlTelemetry,
     handle: NvmlHandle,
-    nudge: mpsc::Sender<Nudge>,
-    nudged: mpsc::Receiver<Nudge>,
+    signals_tx: mpsc::Sender<EventSignal>,
+    signals_rx: mpsc::Receiver<EventSignal>,
     /// Its end ends the thread that waits for events.
     listening: Option<std::sync::mpsc::Sender<()>>,
     /// Ends when NVML is shut down.
@@ -94,27 +97,27 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(
-        settings: Settings,
+        settings: NvmlSettings,
         clock: super::Clock,
-        links: Links,
-    ) -> Result<Self, EdgeError> {
-        let (nudge, nudged) = mpsc::channel(2);
-        let mut to_be = links.habits;
-        let habits = to_be.borrow_and_update().clone();
+        channels: NvmlChannels,
+    ) -> Result<Self, SupervisorError> {
+        let (signals_tx, signals_rx) = mpsc::channel(2);
+        let mut settings_rx = channels.settings_rx;
+        let poll_settings = settings_rx.borrow_and_update().clone();
         Ok(Self {
-            worker_pool: WorkerPool::new(habits.deadline, links.telemetry.clone())?,
-            renewal: renewal(&habits),
-            telemetry: links.telemetry,
+            worker_pool: WorkerPool::new(poll_settings.deadline, channels.telemetry.clone())?,
+            renewal: renewal(&poll_settings),
+            telemetry: channels.telemetry,
             settings,
-            habits,
-            to_be,
-            observe: links.observe,
-            wants: links.wants,
-            release: links.release,
+            poll_settings,
+            settings_rx,
+            observations_tx: channels.observations_tx,
+            requests_rx: channels.requests_rx,
+            release: channels.release,
             clock,
             handle: NvmlHandle::default(),
-            nudge,
-            nudged,
+            signals_tx,
+            signals_rx,
             listening: None,
             ended: None,
             session: 0,
@@ -129,7 +132,7 @@ impl Supervisor {
     }
 
     /// Attends to NVML for ever.
-    pub(super) async fn run(mut self) -> Result<Infallible, EdgeError> {
+    pub(super) async fn run(mut self) -> Result<Infallible, SupervisorError> {
         let mut patient = !self.settings.fail_on_init_error;
         loop {
             self.open(patient).await?;
@@ -138,16 +141,16 @@ impl Supervisor {
             patient = true;
             let left = match self.begin().await? {
                 Ok(()) => {
-                    self.release.hold(true);
+                    self.release.set_possible(true);
                     let left = self.stay().await?;
-                    self.release.hold(false);
+                    self.release.set_possible(false);
                     left
                 }
                 Err(error) => Left::Gone(error),
             };
             match left {
                 Left::Gone(error) => {
-                    self.telemetry.is_down();
+                    self.telemetry.set_down();
                     warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until \
                         it is back");
                     self.fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
@@ -164,15 +167,15 @@ impl Supervisor {
 
     /// The first round of a session, told all at once: no list shows a GPU before it has been asked
     /// how it is.
-    async fn begin(&mut self) -> Result<Asked<()>, EdgeError> {
+    async fn begin(&mut self) -> Result<Asked<()>, SupervisorError> {
         let at = self.clock.now();
         self.session += 1;
         self.is_fresh = true;
         self.wants_scan = false;
         self.bound = epoch::bound_gpus(&self.settings.sysfs_root);
         let epoch = NodeObservation::Epoch(epoch::read(&self.settings.sysfs_root));
-        let mut batch = vec![Seen { at, observation: InventoryEvent::Health(epoch) }];
-        self.take_habits();
+        let mut batch = vec![TimedObservation { at, observation: Observation::Health(epoch) }];
+        self.adopt_settings();
         self.prepare_events().await?;
         if let Err(error) = self.scan(&mut batch).await? {
             return Ok(Err(error));
@@ -182,45 +185,48 @@ impl Supervisor {
         {
             return Ok(Err(error));
         }
-        batch.push(Seen { at, observation: InventoryEvent::Health(NodeObservation::Fault(None)) });
+        batch.push(TimedObservation {
+            at,
+            observation: Observation::Health(NodeObservation::Fault(None)),
+        });
         self.tell(batch).await;
         self.listen().await?;
         self.see_links().await?;
         Ok(Ok(()))
     }
 
-    async fn prepare_events(&mut self) -> Result<(), EdgeError> {
-        let (handle, events) = (self.handle.clone(), self.habits.events.clone());
+    async fn prepare_events(&mut self) -> Result<(), SupervisorError> {
+        let (handle, events) = (self.handle.clone(), self.poll_settings.events.clone());
         self.node(move || handle.prepare_events(&events)).await
     }
 
     /// Waits for the events that are prepared, and for those of before no longer.
-    async fn listen(&mut self) -> Result<(), EdgeError> {
+    async fn listen(&mut self) -> Result<(), SupervisorError> {
         let to = Listening {
-            observe: self.observe.clone(),
+            observe: self.observations_tx.clone(),
             clock: self.clock,
-            rhythm: self.habits.poll,
-            nudge: self.nudge.clone(),
+            rhythm: self.poll_settings.poll,
+            signals_tx: self.signals_tx.clone(),
         };
         let handle = self.handle.clone();
         self.listening = self.node(move || handle.listen(to)).await??;
         Ok(())
     }
 
-    /// Takes over how NVML is to be attended to, and tells how it was.
-    fn take_habits(&mut self) -> PollSettings {
-        let habits = self.to_be.borrow_and_update().clone();
-        let before = std::mem::replace(&mut self.habits, habits);
-        self.worker_pool.allow(self.habits.deadline);
-        if before.poll != self.habits.poll {
-            self.renewal = renewal(&self.habits);
+    /// Adopts the latest settings; returns the previous ones.
+    fn adopt_settings(&mut self) -> PollSettings {
+        let settings = self.settings_rx.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.poll_settings, settings);
+        self.worker_pool.allow(self.poll_settings.deadline);
+        if before.poll != self.poll_settings.poll {
+            self.renewal = renewal(&self.poll_settings);
         }
         before
     }
 
     /// Polls, and reads and enumerates when there is a reason.
-    async fn stay(&mut self) -> Result<Left, EdgeError> {
-        let mut polls = Polls::every(self.habits.poll);
+    async fn stay(&mut self) -> Result<Left, SupervisorError> {
+        let mut polls = Polls::every(self.poll_settings.poll);
         let mut next_poll = Instant::now() + polls.pause(random::fraction());
         let mut round: u32 = 0;
         loop {
@@ -228,14 +234,14 @@ impl Supervisor {
             let mut before = None;
             tokio::select! {
                 () = self.alarm.at(due) => {}
-                changed = self.wants.changed() => {
+                changed = self.requests_rx.changed() => {
                     if changed.is_err() {
                         // Nobody listens: the daemon is stopping.
                         std::future::pending::<()>().await;
                     }
                 }
-                changed = self.to_be.changed() => match changed {
-                    Ok(()) => before = Some(self.take_habits()),
+                changed = self.settings_rx.changed() => match changed {
+                    Ok(()) => before = Some(self.adopt_settings()),
                     Err(_) => std::future::pending().await,
                 },
                 held_up = self.worker_pool.returned() => {
@@ -243,16 +249,18 @@ impl Supervisor {
                     self.wants_scan = true;
                     next_poll = Instant::now();
                 }
-                Some(nudge) = self.nudged.recv() => match nudge {
-                    Nudge::Enumerate => self.wants_scan = true,
-                    Nudge::Died(why) => return Err(EdgeError::Ended("nvml-events", why)),
+                Some(signal) = self.signals_rx.recv() => match signal {
+                    EventSignal::EnumerateNow => self.wants_scan = true,
+                    EventSignal::Panicked(why) => return Err(SupervisorError::ThreadEnded("nvml-events", why)),
                 },
-                () = self.release.asked() => return Ok(Left::Release),
+                () = self.release.requested() => return Ok(Left::Release),
             }
-            let other_poll = before.as_ref().is_some_and(|before| before.poll != self.habits.poll);
-            let other_events = before.is_some_and(|before| before.events != self.habits.events);
+            let other_poll =
+                before.as_ref().is_some_and(|before| before.poll != self.poll_settings.poll);
+            let other_events =
+                before.is_some_and(|before| before.events != self.poll_settings.events);
             if other_poll {
-                polls = Polls::every(self.habits.poll);
+                polls = Polls::every(self.poll_settings.poll);
                 next_poll = next_poll.min(Instant::now() + polls.pause(random::fraction()));
             }
             if other_events {
@@ -292,13 +300,13 @@ impl Supervisor {
     }
 
     /// One turn: what was missed, what is to be enumerated, polled and read.
-    async fn round(&mut self, polling: bool, scanning: bool) -> Result<Asked<()>, EdgeError> {
+    async fn round(&mut self, polling: bool, scanning: bool) -> Result<Asked<()>, SupervisorError> {
         let (at, began) = (self.clock.now(), Instant::now());
         let mut batch: Vec<_> =
             self.worker_pool.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
         let asked = self.ask(polling, scanning, &mut batch).await;
         if polling {
-            self.telemetry.round_took(began.elapsed());
+            self.telemetry.poll_took(began.elapsed());
         }
         self.tell(batch).await;
         asked
@@ -308,8 +316,8 @@ impl Supervisor {
         &mut self,
         polling: bool,
         scanning: bool,
-        batch: &mut Vec<Seen>,
-    ) -> Result<Asked<()>, EdgeError> {
+        batch: &mut Vec<TimedObservation>,
+    ) -> Result<Asked<()>, SupervisorError> {
         self.wants_scan |= polling && scanning;
         if std::mem::take(&mut self.wants_scan)
             && let Err(error) = self.scan(batch).await?
@@ -327,7 +335,7 @@ impl Supervisor {
 
     /// Tells what is wrong with NVML as a whole, or that nothing is.
     async fn fault(&self, at: Moment, fault: Option<NodeFault>) {
-        self.tell(vec![Seen {
+        self.tell(vec![TimedObservation {
             at,
             observation: InventoryEvent::Health(NodeObservation::Fault(fault)),
         }])
@@ -335,14 +343,14 @@ impl Supervisor {
     }
 
     /// Nobody listening is nothing to act on: the daemon is stopping.
-    async fn tell(&self, batch: Vec<Seen>) {
+    async fn tell(&self, batch: Vec<TimedObservation>) {
         if !batch.is_empty() {
-            let _ = self.observe.send(batch).await;
+            let _ = self.observations_tx.send(batch).await;
         }
     }
 }
 
 /// When a GPU that is awaited is looked for.
-fn renewal(habits: &PollSettings) -> RetrySchedule {
-    RetrySchedule::new(Backoff::new(habits.poll, habits.poll.saturating_mul(RAREST_RENEWAL)))
+fn renewal(settings: &PollSettings) -> RetrySchedule {
+    RetrySchedule::new(Backoff::new(settings.poll, settings.poll.saturating_mul(RAREST_RENEWAL)))
 }

@@ -10,8 +10,8 @@ use tracing::{info, warn};
 use super::Supervisor;
 use super::enumeration::Enumeration;
 use crate::nvml::handle::NotOpen;
-use crate::nvml::library::OpenError;
-use crate::nvml::{EdgeError, Seen};
+use crate::nvml::library::NvmlOpenError;
+use crate::nvml::{SupervisorError, TimedObservation};
 use crate::util::backoff::Backoff;
 
 /// The first pause between two tries to open NVML, and the longest unless polls are rarer still.
@@ -24,29 +24,31 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 impl Supervisor {
     /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it
     /// tries on, and says each new reason once.
-    pub(super) async fn open(&mut self, patient: bool) -> Result<(), EdgeError> {
-        let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE.min(self.habits.poll));
+    pub(super) async fn open(&mut self, patient: bool) -> Result<(), SupervisorError> {
+        let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE.min(self.poll_settings.poll));
         let mut said = String::new();
         loop {
-            self.take_habits();
+            self.adopt_settings();
             let at = self.clock.now();
             let (ending, ended) = oneshot::channel();
             self.ended = Some(ended);
             let (handle, settings) = (self.handle.clone(), self.settings.clone());
             let reason = match self.node(move || handle.open(&settings, ending)).await? {
                 Ok(0) => {
-                    self.telemetry.is_up(0);
+                    self.telemetry.set_up(0);
                     self.empty(at).await;
                     self.close().await?;
                     "NVML is up and sees no GPU".to_owned()
                 }
                 Ok(gpus) => {
-                    self.telemetry.is_up(gpus);
+                    self.telemetry.set_up(gpus);
                     return Ok(());
                 }
-                Err(NotOpen::Library(error)) if !patient => return Err(EdgeError::Open(error)),
+                Err(NotOpen::Library(error)) if !patient => {
+                    return Err(SupervisorError::Open(error));
+                }
                 Err(error) => {
-                    self.telemetry.is_down();
+                    self.telemetry.set_down();
                     self.fault(at, Some(fault(&error))).await;
                     error.to_string()
                 }
@@ -66,20 +68,24 @@ impl Supervisor {
         if self.session > 0 {
             self.session += 1;
             self.roll = Enumeration::default();
-            let scan = InventoryEvent::Enumeration { session: self.session, entries: Vec::new() };
-            let fault = InventoryEvent::Health(NodeObservation::Fault(None));
-            self.tell(vec![Seen { at, observation: scan }, Seen { at, observation: fault }]).await;
+            let scan = Observation::Scan { session: self.session, found: Vec::new() };
+            let fault = Observation::Health(NodeObservation::Fault(None));
+            self.tell(vec![
+                TimedObservation { at, observation: scan },
+                TimedObservation { at, observation: fault },
+            ])
+            .await;
         }
     }
 
     /// Shuts NVML down and waits until it is: what is not shut down everywhere is not initialised
     /// anew.
-    pub(super) async fn close(&mut self) -> Result<(), EdgeError> {
+    pub(super) async fn close(&mut self) -> Result<(), SupervisorError> {
         self.listening = None;
         let handle = self.handle.clone();
         self.node(move || handle.close()).await?;
         let Some(ended) = self.ended.take() else { return Ok(()) };
-        let patience = self.habits.deadline + SHUTDOWN_GRACE;
+        let patience = self.poll_settings.deadline + SHUTDOWN_GRACE;
         if tokio::time::timeout(patience, ended).await.is_err() {
             warn!("a call that does not return keeps NVML from being shut down, going on without");
         }
@@ -88,19 +94,19 @@ impl Supervisor {
 
     /// Keeps away from NVML for a while.
     pub(super) async fn stay_away(&mut self) {
-        self.take_habits();
-        let pause = self.habits.release_for;
+        self.adopt_settings();
+        let pause = self.poll_settings.release_for;
         info!(
             seconds = pause.as_secs(),
             "NVML is released, so that a GPU can be reset; serving from memory until it is taken \
              up again, by itself or at a second SIGUSR1"
         );
-        self.telemetry.is_let_go(true);
+        self.telemetry.set_released(true);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = self.release.asked() => {}
+            () = self.release.requested() => {}
         }
-        self.telemetry.is_let_go(false);
+        self.telemetry.set_released(false);
         info!("taking up NVML again");
     }
 }
@@ -108,8 +114,8 @@ impl Supervisor {
 /// What keeps NVML from being open, for the verdict.
 fn fault(error: &NotOpen) -> NodeFault {
     match error {
-        NotOpen::Library(OpenError::NotFound { .. }) => NodeFault::LibraryNotFound,
-        NotOpen::Library(OpenError::Init { error, .. }) | NotOpen::Count(error) => {
+        NotOpen::Library(NvmlOpenError::NotFound { .. }) => NodeFault::LibraryNotFound,
+        NotOpen::Library(NvmlOpenError::Init { error, .. }) | NotOpen::Count(error) => {
             NodeFault::from_error(error.clone())
         }
     }

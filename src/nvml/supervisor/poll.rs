@@ -11,12 +11,15 @@ use tracing::{info, warn};
 use super::{Asked, Supervisor};
 use crate::nvml::reading::Answers;
 use crate::nvml::worker_pool::{StuckCall, Subject};
-use crate::nvml::{EdgeError, Seen};
+use crate::nvml::{SupervisorError, TimedObservation};
 use crate::util::log_rate_limit::LogRateLimit;
 
 impl Supervisor {
     /// Enumerates the GPUs, each by a job of its own. Told is what differs from the last time.
-    pub(super) async fn scan(&mut self, batch: &mut Vec<Seen>) -> Result<Asked<()>, EdgeError> {
+    pub(super) async fn scan(
+        &mut self,
+        batch: &mut Vec<TimedObservation>,
+    ) -> Result<Asked<()>, SupervisorError> {
         let at = self.clock.now();
         let count = match self.count().await? {
             Ok(count) => count,
@@ -53,7 +56,7 @@ impl Supervisor {
             };
             let first =
                 batch.iter().position(|seen| !is_epoch(&seen.observation)).unwrap_or(batch.len());
-            batch.insert(first, Seen { at, observation: scan });
+            batch.insert(first, TimedObservation { at, observation: scan });
         }
         self.fabricless.clear();
         self.roll = roll;
@@ -65,8 +68,8 @@ impl Supervisor {
         &mut self,
         gpus: Vec<Uuid>,
         polling: bool,
-        batch: &mut Vec<Seen>,
-    ) -> Result<Asked<()>, EdgeError> {
+        batch: &mut Vec<TimedObservation>,
+    ) -> Result<Asked<()>, SupervisorError> {
         let subjects = gpus.into_iter().map(|uuid| (Subject::Gpu(uuid.clone()), uuid));
         let free = subjects.filter(|(subject, _)| !self.worker_pool.is_held_up(subject));
         let asked = free.map(|(subject, uuid)| {
@@ -94,7 +97,13 @@ impl Supervisor {
     }
 
     /// What a GPU has answered, as it is told.
-    fn taken(&mut self, uuid: Uuid, at: Moment, answers: Answers, polling: bool) -> Seen {
+    fn taken(
+        &mut self,
+        uuid: Uuid,
+        at: Moment,
+        answers: Answers,
+        polling: bool,
+    ) -> TimedObservation {
         if !answers.has_fabric {
             self.fabricless.insert(uuid.clone());
         }
@@ -113,7 +122,7 @@ impl Supervisor {
     }
 
     /// Says that a call about a GPU does not return.
-    fn report_held_up(&self, subject: &Subject, batch: &mut Vec<Seen>) {
+    fn report_held_up(&self, subject: &Subject, batch: &mut Vec<TimedObservation>) {
         let Some(held_up) =
             self.worker_pool.held_up().iter().find(|held_up| held_up.subject == *subject)
         else {
@@ -128,9 +137,9 @@ impl Supervisor {
     }
 
     /// How the GPUs are linked is read beside all this; nothing waits for it.
-    pub(super) async fn see_links(&mut self) -> Result<(), EdgeError> {
+    pub(super) async fn see_links(&mut self) -> Result<(), SupervisorError> {
         let (handle, gpus) = (self.handle.clone(), self.roll.gpus());
-        let (clock, observe) = (self.clock, self.observe.clone());
+        let (clock, observe) = (self.clock, self.observations_tx.clone());
         self.node(move || handle.see_links(&gpus, clock, &observe)).await
     }
 
@@ -138,8 +147,8 @@ impl Supervisor {
     pub(super) async fn node<T: Send + 'static>(
         &mut self,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, EdgeError> {
-        let (observe, clock) = (&self.observe, self.clock);
+    ) -> Result<T, SupervisorError> {
+        let (observe, clock) = (&self.observations_tx, self.clock);
         // One job, however many of its deadlines pass.
         let silent = LogRateLimit::new();
         let missed = async |call| {
@@ -148,28 +157,31 @@ impl Supervisor {
             }
             let observation = NodeObservation::EveryGpu(health::Observation::TimedOut { call });
             let _ = observe
-                .send(vec![Seen {
+                .send(vec![TimedObservation {
                     at: clock.now(),
-                    observation: InventoryEvent::Health(observation),
+                    observation: Observation::Health(observation),
                 }])
                 .await;
         };
         self.worker_pool.node(job, missed).await
     }
 
-    async fn count(&mut self) -> Result<Asked<u32>, EdgeError> {
+    async fn count(&mut self) -> Result<Asked<u32>, SupervisorError> {
         let handle = self.handle.clone();
         self.node(move || handle.count()).await
     }
 }
 
-fn about(at: Moment, uuid: Uuid, observation: health::Observation) -> Seen {
-    Seen { at, observation: InventoryEvent::Health(NodeObservation::Gpu(uuid, observation)) }
+fn about(at: Moment, uuid: Uuid, observation: health::Observation) -> TimedObservation {
+    TimedObservation {
+        at,
+        observation: Observation::Health(NodeObservation::Gpu(uuid, observation)),
+    }
 }
 
 /// That a call about a GPU has not returned.
-pub(super) fn missed(at: Moment, held_up: &StuckCall) -> Option<Seen> {
-    Some(about(at, held_up.gpu()?.clone(), health::Observation::TimedOut { call: held_up.call }))
+pub(super) fn missed(at: Moment, held_up: &StuckCall) -> Option<TimedObservation> {
+    Some(about(at, held_up.gpu()?.clone(), health::Observation::Missed { call: held_up.call }))
 }
 
 fn is_epoch(observation: &InventoryEvent) -> bool {

@@ -17,14 +17,14 @@ impl Supervisor {
     /// When a GPU is to be read beside the polls, unless that has been done and not been taken in
     /// yet.
     fn due_reading(&self, uuid: &Uuid) -> Option<Moment> {
-        let due = *self.wants.borrow().readings.get(uuid)?;
+        let due = *self.requests_rx.borrow().readings.get(uuid)?;
         self.read.get(uuid).is_none_or(|read| *read < due).then_some(due)
     }
 
     /// When NVML is to be initialised anew for a GPU that is awaited.
     pub(super) fn renewal_due(&mut self, now: Moment) -> Option<Moment> {
         // With a call that does not return NVML cannot be shut down.
-        let wanted = self.wants.borrow().enumeration && self.worker_pool.held_up().is_empty();
+        let wanted = self.requests_rx.borrow().enumeration && self.worker_pool.held_up().is_empty();
         self.renewal.due(now, wanted)
     }
 
