@@ -1,7 +1,6 @@
-//! Small things that every edge may use: counters, timers, back-off, random numbers, errors as
-//! text, and limits on log lines.
+//! Small things that every edge may use: counters, back-off, random numbers, and limits on
+//! log lines.
 
-pub mod alarm;
 pub mod backoff;
 pub mod counters;
 pub mod error_chain;

@@ -36,7 +36,6 @@ use super::{
     EventSignal, NvmlChannels, NvmlSettings, PollSettings, ReadRequests, Release, SupervisorError,
     TimedObservation, epoch,
 };
-use crate::util::alarm::Alarm;
 use crate::util::backoff::Backoff;
 use crate::util::random;
 use enumeration::Enumeration;
@@ -92,7 +91,6 @@ pub(super) struct Supervisor {
     fabricless: BTreeSet<Uuid>,
     renewal: RetrySchedule,
     wants_scan: bool,
-    alarm: Alarm,
 }
 
 impl Supervisor {
@@ -127,7 +125,6 @@ impl Supervisor {
             read: BTreeMap::new(),
             fabricless: BTreeSet::new(),
             wants_scan: false,
-            alarm: Alarm::new(),
         })
     }
 
@@ -233,7 +230,7 @@ impl Supervisor {
             let due = self.next_due(next_poll);
             let mut before = None;
             tokio::select! {
-                () = self.alarm.at(due) => {}
+                () = tokio::time::sleep_until(due.into()) => {}
                 changed = self.requests_rx.changed() => {
                     if changed.is_err() {
                         // Nobody listens: the daemon is stopping.
