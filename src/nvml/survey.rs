@@ -10,7 +10,7 @@ use device::inventory::EnumerationEntry;
 use tokio::sync::oneshot;
 
 use super::handle::count;
-use super::library::{self, NvmlOpenError, Opened};
+use super::library::{self, LoadedNvml, NvmlOpenError};
 use super::session::Session;
 use super::telemetry::NvmlTelemetry;
 use super::worker_pool::{Subject, WorkerPool, mark_call};
@@ -78,7 +78,7 @@ pub async fn survey(
     let (named, root) = (settings.library.clone(), settings.driver_root.clone());
     let open = move || {
         mark_call("nvmlInit_v2");
-        library::open(named.as_deref(), &root).map(|Opened { nvml, library, tried }| {
+        library::open(named.as_deref(), &root).map(|LoadedNvml { nvml, library, tried }| {
             // Nobody waits for the end: the process is about to end.
             let session = Arc::new(Session::new(nvml, oneshot::channel().0));
             let versions = Versions::ask(&session);

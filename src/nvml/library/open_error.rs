@@ -1,0 +1,85 @@
+//! Why NVML cannot be opened, with what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use device::health::{NvmlError as CallError, ReturnCode};
+
+use super::soname::SONAME;
+
+/// Why NVML cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NvmlOpenError {
+    /// No library could be loaded.
+    NotFound {
+        /// Each place that was tried, with what was there.
+        tried: Vec<(String, String)>,
+        /// The driver root that was searched; `None` if the library was named.
+        driver_root: Option<PathBuf>,
+    },
+    /// The library is there, and does not come up.
+    Init {
+        /// The library.
+        library: String,
+        /// Its answer.
+        error: CallError,
+    },
+}
+
+impl fmt::Display for NvmlOpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { tried, driver_root: None } => {
+                write!(f, "cannot load NVML from the library that --nvml-library names:")?;
+                write_tried(f, tried)?;
+                write!(
+                    f,
+                    "; name the {SONAME} of the driver that is loaded, or leave the option away"
+                )
+            }
+            Self::NotFound { tried, driver_root: Some(root) } => {
+                write!(f, "cannot load NVML ({SONAME}), tried:")?;
+                write_tried(f, tried)?;
+                write!(
+                    f,
+                    "; if this node has NVIDIA GPUs, install the driver on it, then mount its root \
+                     at {} or start this container with the NVIDIA runtime, or name the library \
+                     with --nvml-library; if it has none, keep the plugin off it with a node \
+                     selector, or let it wait with --fail-on-init-error=false",
+                    root.display()
+                )
+            }
+            Self::Init { library, error } => {
+                write!(f, "NVML does not come up: {error}; library {library}")?;
+                match error.code {
+                    ReturnCode::DRIVER_NOT_LOADED => write!(
+                        f,
+                        "; load the driver's kernel module (modprobe nvidia) and see \
+                         /dev/nvidiactl and /dev/nvidia0 in this container: it must be privileged \
+                         or have the NVIDIA runtime"
+                    ),
+                    ReturnCode::LIBRARY_MISMATCH => {
+                        write!(
+                            f,
+                            "; the driver was upgraded under a loaded module: reboot, or reload \
+                                the module"
+                        )
+                    }
+                    _ => write!(
+                        f,
+                        "; `nvidia-smi` on the node and the kernel log (dmesg, NVRM) tell more"
+                    ),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for NvmlOpenError {}
+
+fn write_tried(f: &mut fmt::Formatter<'_>, tried: &[(String, String)]) -> fmt::Result {
+    for (n, (place, outcome)) in tried.iter().enumerate() {
+        write!(f, "{} {place} ({outcome})", if n == 0 { "" } else { "," })?;
+    }
+    Ok(())
+}
