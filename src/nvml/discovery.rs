@@ -1,45 +1,44 @@
-//! What each GPU of an enumeration is, each on its own: what one answers never keeps the others
-//! from being read.
+//! Identifies the GPUs of an enumeration, each by itself: an error of one never keeps the others
+//! from being identified.
 
 use std::path::Path;
 
 use device::gpu::{Gpu, NumaNode};
-use device::health::{NvmlError as CallError, ReturnCode};
-use device::inventory::EnumerationEntry;
+use device::health::NvmlError as CallError;
+use device::inventory::Found;
 use device::names::{PciBusId, Uuid};
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
-use tracing::warn;
 
-use super::events::Registry;
+use super::device_uuid::device_uuid;
+use super::event_registry::EventRegistry;
 use super::mig;
 use super::session::{Session, call_error, is_unsupported};
 use super::worker_pool::mark_call;
 
-/// Reads the GPU at a place of NVML's enumeration, and has `registry` watch it.
+/// Reads the GPU at an index of NVML's enumeration, and registers it for events.
 ///
-/// `known` says which GPU was at that place in the last enumeration, if it was of the same length:
-/// a GPU that no longer gives its UUID is known by it.
+/// `known` is the GPU at that index in the last enumeration, if that had as many GPUs: it stands
+/// for a GPU that no longer answers with its UUID.
 pub(super) fn identify(
     session: &Session,
-    registry: Option<&Registry>,
+    registry: Option<&EventRegistry>,
     index: u32,
     known: Option<Uuid>,
     sysfs: &Path,
-) -> EnumerationEntry {
-    mark_call("nvmlDeviceGetHandleByIndex_v2");
+) -> Found {
+    const CALL: &str = "nvmlDeviceGetHandleByIndex_v2";
+    mark_call(CALL);
     let device = match session.nvml().device_by_index(index) {
         Ok(device) => device,
-        Err(error) => {
-            return failed(index, known, call_error("nvmlDeviceGetHandleByIndex_v2", &error));
-        }
+        Err(error) => return failed(index, known, call_error(CALL, &error)),
     };
-    let uuid = match uuid(&device) {
+    let uuid = match device_uuid(&device) {
         Ok(uuid) => uuid,
         Err(error) => return failed(index, known, error),
     };
     if let Some(registry) = registry {
-        registry.watch(session, &device, &uuid, index);
+        registry.register(session, &device, &uuid, index);
     }
     mark_call("a call of the enumeration");
     match facts(session, &device, index, uuid.clone(), sysfs) {
@@ -52,19 +51,8 @@ fn failed(index: u32, uuid: Option<Uuid>, error: CallError) -> EnumerationEntry 
     EnumerationEntry::Failed { index, uuid, error }
 }
 
-/// The UUID of a device.
-pub(super) fn uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
-    const CALL: &str = "nvmlDeviceGetUUID";
-    mark_call(CALL);
-    let text = device.uuid().map_err(|error| call_error(CALL, &error))?;
-    text.parse().map_err(|error| {
-        warn!(%error, "NVML gives a UUID that is none");
-        CallError { call: CALL, code: ReturnCode::UNKNOWN }
-    })
-}
-
-/// What a GPU says of itself. A function that it or the library does not have leaves a gap, any
-/// other error is the GPU's.
+/// Reads the facts of a GPU. A fact that it or the library does not support is missing; any other
+/// error is an error of the GPU.
 fn facts(
     session: &Session,
     device: &Device<'_>,
@@ -72,15 +60,15 @@ fn facts(
     uuid: Uuid,
     sysfs: &Path,
 ) -> Result<Gpu, CallError> {
-    let pci_bus_id: Option<PciBusId> =
-        ask("nvmlDeviceGetPciInfo_v3", device.pci_info())?.and_then(|pci| pci.bus_id.parse().ok());
+    let pci_bus_id: Option<PciBusId> = supported("nvmlDeviceGetPciInfo_v3", device.pci_info())?
+        .and_then(|pci| pci.bus_id.parse().ok());
     let compute_capability =
-        ask("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())?
+        supported("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())?
             .and_then(|at| Some((u32::try_from(at.major).ok()?, u32::try_from(at.minor).ok()?)));
     let memory_bytes =
-        ask("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|memory| memory.total);
+        supported("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|memory| memory.total);
     let mig_enabled =
-        ask("nvmlDeviceGetMigMode", device.mig_mode())?.is_some_and(|mode| mode.current == 1);
+        supported("nvmlDeviceGetMigMode", device.mig_mode())?.is_some_and(|mode| mode.current == 1);
     let (mig_devices, mig_failures) = if mig_enabled {
         mig::enumerate(session, device, memory_bytes)
     } else {
@@ -89,8 +77,8 @@ fn facts(
     Ok(Gpu {
         uuid,
         index,
-        minor: ask("nvmlDeviceGetMinorNumber", device.minor_number())?,
-        name: ask("nvmlDeviceGetName", device.name())?,
+        minor: supported("nvmlDeviceGetMinorNumber", device.minor_number())?,
+        name: supported("nvmlDeviceGetName", device.name())?,
         pci_bus_id,
         memory_bytes,
         compute_capability,
@@ -101,8 +89,8 @@ fn facts(
     })
 }
 
-/// The answer to a call; `None` if there is no such function.
-fn ask<T>(call: &'static str, answer: Result<T, NvmlError>) -> Result<Option<T>, CallError> {
+/// The answer to a call; `None` if the call is not supported.
+fn supported<T>(call: &'static str, answer: Result<T, NvmlError>) -> Result<Option<T>, CallError> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(error) if is_unsupported(&error) => Ok(None),
@@ -110,7 +98,7 @@ fn ask<T>(call: &'static str, answer: Result<T, NvmlError>) -> Result<Option<T>,
     }
 }
 
-/// The NUMA node of a PCI device from sysfs. nvmlDeviceGetNumaNodeId is another thing: it answers
+/// The NUMA node of a PCI device, from sysfs. nvmlDeviceGetNumaNodeId does not serve: it answers
 /// only where the GPU's own memory is a NUMA node.
 fn numa_node(sysfs: &Path, device: PciBusId) -> Option<NumaNode> {
     let file = sysfs.join("bus/pci/devices").join(device.to_string()).join("numa_node");

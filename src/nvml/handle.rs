@@ -1,5 +1,4 @@
-//! What is open in NVML, and the jobs that are done with it. All of it happens on the threads of
-//! the worker_pool.
+//! What is open in NVML, and the jobs that use it. All of them run on threads of the worker pool.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -7,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
 use device::inventory::EnumerationEntry;
@@ -15,27 +13,31 @@ use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use super::events::{self, Registry};
-use super::library::NvmlOpenError;
+use super::channels::TimedObservation;
+use super::clock::Clock;
+use super::error::SupervisorError;
+use super::event_registry::EventRegistry;
+use super::events::{EventListener, EventSignal};
+use super::library::{self, NvmlOpenError};
+use super::links::LinkReader;
 use super::reading::{self, Answers};
-use super::session::{Session, call_error};
+use super::session::Session;
+use super::settings::NvmlSettings;
 use super::telemetry::NvmlTelemetry;
+use super::thread::{panic_text, spawn};
+use super::versions::Versions;
 use super::worker_pool::mark_call;
-use super::{
-    Clock, EventSignal, NvmlSettings, TimedObservation, Versions, discovery, library, links,
-    panic_text, spawn,
-};
+use super::{discovery, system};
 
-/// What is open in NVML. Its parts are dropped, and NVML shut down, on the thread that lets go of
-/// them last.
+/// What is open in NVML. NVML is shut down on the thread that drops the last clone of the session.
 #[derive(Clone, Default)]
 pub(super) struct NvmlHandle(Arc<Mutex<Option<Open>>>);
 
 #[derive(Clone)]
 struct Open {
     session: Arc<Session>,
-    registry: Option<Arc<Registry>>,
-    links: Arc<Mutex<links::Reader>>,
+    registry: Option<Arc<EventRegistry>>,
+    links: Arc<Mutex<LinkReader>>,
 }
 
 /// Why NVML is not open.
@@ -44,48 +46,41 @@ pub(super) enum NotOpen {
     /// It cannot be loaded or initialised.
     #[error("{0}")]
     Library(NvmlOpenError),
-    /// It is up and cannot even count the GPUs.
+    /// It is initialised, and fails to count the GPUs.
     #[error("{0}")]
     Count(CallError),
 }
 
-/// What the thread that waits for events needs.
-pub(super) struct Listening {
-    pub(super) observe: mpsc::Sender<Vec<TimedObservation>>,
-    pub(super) clock: Clock,
-    pub(super) rhythm: Duration,
-    pub(super) signals_tx: mpsc::Sender<EventSignal>,
-}
-
 impl NvmlHandle {
-    /// Initialises NVML. `ended` is dropped when it is shut down again. Gives the number of GPUs.
+    /// Initialises NVML; returns the number of GPUs. `ended` is dropped when it is shut down again.
     pub(super) fn open(
         &self,
         settings: &NvmlSettings,
         ended: oneshot::Sender<Infallible>,
     ) -> Result<u32, NotOpen> {
         mark_call("nvmlInit_v2");
-        let opened = library::open(settings.library.as_deref(), &settings.driver_root)
+        let loaded = library::open(settings.library.as_deref(), &settings.driver_root)
             .map_err(NotOpen::Library)?;
-        let session = Arc::new(Session::new(opened.nvml, ended));
-        let count = count(&session).map_err(NotOpen::Count)?;
+        let session = Arc::new(Session::new(loaded.nvml, ended));
+        let count = system::count_gpus(&session).map_err(NotOpen::Count)?;
         if count > 0 {
-            see_versions(&session);
+            report_versions(system::versions(&session));
         }
         *self.lock() = Some(Open { session, registry: None, links: Arc::default() });
         Ok(count)
     }
 
-    /// Makes ready to watch for events. Before the enumeration: what happens after it is an event,
-    /// what was before it is seen by it.
+    /// Creates the registry of events. To be called before an enumeration: what happens after it is
+    /// an event, what happened before it is seen by it.
     pub(super) fn prepare_events(&self, types: &BTreeSet<EventType>) {
         let Ok(Open { session, .. }) = self.get() else { return };
-        let created = (!types.is_empty()).then(|| Registry::create(&session, types)).transpose();
+        let created =
+            (!types.is_empty()).then(|| EventRegistry::create(&session, types)).transpose();
         let registry = created.unwrap_or_else(|error| {
             warn!(%error, "cannot watch for events: the GPUs' health follows their answers alone");
             None
         });
-        // The registry of before ends outside the lock, with the last who uses it.
+        // The previous registry is dropped outside the lock, by its last user.
         let before = self
             .lock()
             .as_mut()
@@ -93,40 +88,33 @@ impl NvmlHandle {
         drop(before);
     }
 
-    /// Starts the thread that waits for events; it ends when the answer is dropped. `None`: there
-    /// is nothing to wait for.
+    /// Starts the event thread; it ends when the returned sender is dropped. `None`: there are no
+    /// events to wait for.
     pub(super) fn listen(
         &self,
-        to: Listening,
-    ) -> Result<Option<Sender<()>>, super::SupervisorError> {
+        listener: EventListener,
+    ) -> Result<Option<Sender<()>>, SupervisorError> {
         let Ok(Open { registry: Some(registry), .. }) = self.get() else { return Ok(None) };
         let (alive, stop) = channel();
         let telemetry = NvmlTelemetry::of_thread();
         spawn("nvml-events", move || {
             telemetry.bind_to_thread();
-            let Listening { observe, clock, rhythm, signals_tx } = to;
-            let attended = AssertUnwindSafe(|| {
-                events::attend(&registry, &observe, clock, rhythm, &signals_tx, &stop)
-            });
-            if let Err(panic) = catch_unwind(attended) {
-                let _ = signals_tx.blocking_send(EventSignal::Panicked(panic_text(&*panic)));
+            let run = AssertUnwindSafe(|| listener.run(&registry, &stop));
+            if let Err(panic) = catch_unwind(run) {
+                let signal = EventSignal::Panicked(panic_text(&*panic));
+                let _ = listener.signals_tx.blocking_send(signal);
             }
         })?;
         Ok(Some(alive))
     }
 
     /// How many GPUs NVML lists.
-    pub(super) fn count(&self) -> Result<u32, CallError> {
-        count(&self.get()?.session)
+    pub(super) fn count_gpus(&self) -> Result<u32, CallError> {
+        system::count_gpus(&self.get()?.session)
     }
 
-    /// What is at a place of the enumeration.
-    pub(super) fn identify(
-        &self,
-        index: u32,
-        known: Option<Uuid>,
-        sysfs: &Path,
-    ) -> EnumerationEntry {
+    /// What is at an index of the enumeration.
+    pub(super) fn identify(&self, index: u32, known: Option<Uuid>, sysfs: &Path) -> Found {
         match self.get() {
             Ok(Open { session, registry, .. }) => {
                 discovery::identify(&session, registry.as_deref(), index, known, sysfs)
@@ -135,7 +123,7 @@ impl NvmlHandle {
         }
     }
 
-    /// How a GPU is, and when the asking began.
+    /// Reads the health of a GPU; with the time when the first call began.
     pub(super) fn read(
         &self,
         clock: Clock,
@@ -148,17 +136,18 @@ impl NvmlHandle {
     }
 
     /// Has the links of these GPUs read, on a thread of its own, if it is time.
-    pub(super) fn see_links(
+    pub(super) fn read_links_if_due(
         &self,
         gpus: &BTreeMap<u32, Uuid>,
         clock: Clock,
-        observe: &mpsc::Sender<Vec<TimedObservation>>,
+        observations_tx: &mpsc::Sender<Vec<TimedObservation>>,
     ) {
         let Ok(Open { session, links, .. }) = self.get() else { return };
-        links.lock().unwrap_or_else(PoisonError::into_inner).see(&session, gpus, clock, observe);
+        let mut links = links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.read_if_due(&session, gpus, clock, observations_tx);
     }
 
-    /// Lets go of all of it.
+    /// Drops all of it.
     pub(super) fn close(&self) {
         mark_call("nvmlShutdown");
         let open = self.lock().take();
@@ -175,16 +164,8 @@ impl NvmlHandle {
     }
 }
 
-/// How many GPUs NVML lists.
-pub(super) fn count(session: &Session) -> Result<u32, CallError> {
-    const CALL: &str = "nvmlDeviceGetCount_v2";
-    mark_call(CALL);
-    session.nvml().device_count().map_err(|error| call_error(CALL, &error))
-}
-
-/// Asks for the versions and says them.
-fn see_versions(session: &Session) {
-    let versions = Versions::ask(session);
+/// Logs the versions, and publishes them.
+fn report_versions(versions: Versions) {
     let text = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
     let Versions { driver, library, cuda } = &versions;
     info!(

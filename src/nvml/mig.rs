@@ -1,5 +1,5 @@
-//! The MIG devices of a GPU, each on its own: what one answers never keeps the others from being
-//! read.
+//! Reads the MIG devices of a GPU, each by itself: an error of one never keeps the others from
+//! being read.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,17 @@ use device::health::NvmlError as CallError;
 use device::mig_profile::{MigAttributes, MigProfile};
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::struct_wrappers::device::DeviceAttributes;
 
+use super::device_uuid::device_uuid;
+use super::raw;
 use super::session::{Session, call_error, is_unsupported};
-use super::{discovery, raw};
 
 /// NVML's GPU instance profiles are numbered from 0; nvml.h has 18 of them, and this leaves room
 /// for those to come.
 const PROFILES: u32 = 32;
 
-/// What there is on a GPU: the devices that say who they are, and the failures of the others.
+/// The MIG devices of a GPU that could be read, and the failures of the others.
 pub(super) type Listed = (Vec<MigDevice>, Vec<MigFailure>);
 
 /// Reads the MIG devices of a GPU with MIG mode on, by their index. NVML leaves gaps between
@@ -55,7 +57,7 @@ pub(super) fn enumerate(
     (devices, failures)
 }
 
-/// Who it is and where it sits have to be known; what it is merge may be missing.
+/// Reads a MIG device. Its UUID and placement must be known; other facts may be missing.
 fn read(
     session: &Session,
     gpu: &Device<'_>,
@@ -64,48 +66,60 @@ fn read(
     profiles: &BTreeMap<u32, u32>,
     gpu_memory_bytes: Option<u64>,
 ) -> Result<MigDevice, CallError> {
-    let uuid = discovery::uuid(device)?;
-    let placement = Placement {
-        gpu_instance: raw::gpu_instance_id(session, device)
-            .map_err(|error| call_error("nvmlDeviceGetGpuInstanceId", &error))?,
-        compute_instance: raw::compute_instance_id(session, device)
-            .map_err(|error| call_error("nvmlDeviceGetComputeInstanceId", &error))?,
-    };
-    let attributes = match device.attributes() {
-        Ok(attributes) => Some(attributes),
-        Err(error) if is_unsupported(&error) => None,
-        Err(error) => return Err(call_error("nvmlDeviceGetAttributes_v2", &error)),
-    };
-    let constant = raw::gpu_instance_profile_id(session, gpu, placement.gpu_instance).ok();
-    let constant = constant.and_then(|id| profiles.get(&id)).copied();
-    let described = attributes.as_ref().map(|attributes| MigAttributes {
+    let uuid = device_uuid(device)?;
+    let placement = placement(session, device)?;
+    let attributes = attributes(device)?;
+    let profile_id = raw::gpu_instance_profile_id(session, gpu, placement.gpu_instance).ok();
+    let constant = profile_id.and_then(|id| profiles.get(&id)).copied();
+    let attributes = attributes.map(|attributes| Attributes {
         gpu_instance_profile: constant,
         gpu_slices: attributes.gpu_instance_slice_count,
         compute_slices: attributes.compute_instance_slice_count,
         memory_mib: attributes.memory_size_mb,
         gpu_memory_bytes: gpu_memory_bytes.unwrap_or(0),
     });
-    let computed = || described.as_ref().and_then(MigProfile::of);
-    let named = || device.name().ok().as_deref().and_then(MigProfile::in_name);
-    // Without its number a profile cannot be told from others of its size: then the driver's word
-    // comes first.
-    let profile = match constant {
-        Some(_) => computed().or_else(named),
-        None => named().or_else(computed),
-    };
     Ok(MigDevice {
         uuid,
         index,
         placement,
-        gpu_slices: described.map_or(0, |described| described.gpu_slices),
-        compute_slices: described.map_or(0, |described| described.compute_slices),
-        memory_mib: described.map_or(0, |described| described.memory_mib),
-        profile: profile.map(|profile| profile.to_string()),
+        gpu_slices: attributes.as_ref().map_or(0, |attributes| attributes.gpu_slices),
+        compute_slices: attributes.as_ref().map_or(0, |attributes| attributes.compute_slices),
+        memory_mib: attributes.as_ref().map_or(0, |attributes| attributes.memory_mib),
+        profile: profile(device, attributes.as_ref()).map(|profile| profile.to_string()),
     })
 }
 
-/// NVML's constant of each GPU instance profile that the GPU has, by the id that its instances
-/// carry. The ids are the model's own; only this table tells what they stand for.
+fn placement(session: &Session, device: &Device<'_>) -> Result<Placement, CallError> {
+    Ok(Placement {
+        gpu_instance: raw::gpu_instance_id(session, device)
+            .map_err(|error| call_error("nvmlDeviceGetGpuInstanceId", &error))?,
+        compute_instance: raw::compute_instance_id(session, device)
+            .map_err(|error| call_error("nvmlDeviceGetComputeInstanceId", &error))?,
+    })
+}
+
+fn attributes(device: &Device<'_>) -> Result<Option<DeviceAttributes>, CallError> {
+    match device.attributes() {
+        Ok(attributes) => Ok(Some(attributes)),
+        Err(error) if is_unsupported(&error) => Ok(None),
+        Err(error) => Err(call_error("nvmlDeviceGetAttributes_v2", &error)),
+    }
+}
+
+/// The profile of a MIG device, by its attributes and by the device's name. Without the constant of
+/// its GPU instance profile it cannot be told from others of its size by the attributes: then the
+/// name comes first.
+fn profile(device: &Device<'_>, attributes: Option<&Attributes>) -> Option<MigProfile> {
+    let computed = || attributes.and_then(MigProfile::of);
+    let named = || device.name().ok().as_deref().and_then(MigProfile::in_name);
+    match attributes.and_then(|attributes| attributes.gpu_instance_profile) {
+        Some(_) => computed().or_else(named),
+        None => named().or_else(computed),
+    }
+}
+
+/// NVML's constant of each GPU instance profile of a GPU, by profile id. The ids differ between GPU
+/// models; only this table maps them.
 fn profiles_by_id(session: &Session, gpu: &Device<'_>) -> BTreeMap<u32, u32> {
     let id = |constant| Some((raw::gpu_instance_profile(session, gpu, constant).ok()?, constant));
     (0..PROFILES).filter_map(id).collect()

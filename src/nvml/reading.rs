@@ -1,6 +1,8 @@
-//! One round of questions to one GPU: at most four calls of NVML, whatever the GPU answers.
+//! Reads the health of one GPU, with at most four NVML calls whatever the GPU answers.
 
-use device::health::{NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode};
+use device::health::{
+    Fabric, NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode,
+};
 use device::names::Uuid;
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
@@ -18,14 +20,14 @@ const FIELDS: [u32; 5] = [230, 142, 143, 144, 145];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answers {
     pub(super) reading: Reading,
-    /// Whether the GPU knows of an NVLink fabric, if it was asked.
+    /// Whether the GPU has an NVLink fabric, if it was asked.
     pub(super) has_fabric: bool,
 }
 
-/// Asks a GPU how it is. `with_fabric` says whether to ask about its NVLink fabric.
+/// Reads the health of a GPU; its NVLink fabric only `with_fabric`.
 ///
 /// # Errors
-/// NVML itself cannot be used.
+/// NVML as a whole cannot be used.
 pub(super) fn read(
     session: &Session,
     uuid: &Uuid,
@@ -41,24 +43,9 @@ pub(super) fn read(
         }
     };
     let (recovery_action, remapped_rows) = fields(session, &device)?;
-    mark_call("nvmlDeviceGetMemoryInfo");
-    let probe = match raw::probe_memory(session, &device) {
-        Ok(()) => Ok(()),
-        Err(error) => Err(of_a_gpu(call_error("nvmlDeviceGetMemoryInfo", &error))?),
-    };
-    let mut reading = Reading { recovery_action, remapped_rows, fabric: None, probe: Some(probe) };
-    let mut has_fabric = false;
-    if with_fabric {
-        mark_call("nvmlDeviceGetGpuFabricInfoV");
-        match raw::fabric(session, &device) {
-            Ok(fabric) => {
-                has_fabric = true;
-                reading.fabric = Some(fabric);
-            }
-            // An answer that fails is no answer; what is wrong with the GPU shows in the others.
-            Err(error) => has_fabric = !says_none(&error),
-        }
-    }
+    let probe = Some(probe(session, &device)?);
+    let (fabric, has_fabric) = if with_fabric { fabric(session, &device) } else { (None, false) };
+    let reading = Reading { recovery_action, remapped_rows, fabric, probe };
     Ok(Answers { reading, has_fabric })
 }
 
@@ -89,7 +76,26 @@ fn fields(session: &Session, device: &Device<'_>) -> Result<FieldAnswers, CallEr
     Ok((Some(action), rows))
 }
 
-/// An error of a call about a GPU, as the GPU's; or as an error of NVML, if it is about no GPU.
+fn probe(session: &Session, device: &Device<'_>) -> Result<Result<(), CallError>, CallError> {
+    const CALL: &str = "nvmlDeviceGetMemoryInfo";
+    mark_call(CALL);
+    match raw::probe_memory(session, device) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) => of_a_gpu(call_error(CALL, &error)).map(Err),
+    }
+}
+
+/// The fabric of a GPU, and whether it has one. An error is not reported: what is wrong with the
+/// GPU shows in the other answers.
+fn fabric(session: &Session, device: &Device<'_>) -> (Option<Fabric>, bool) {
+    mark_call("nvmlDeviceGetGpuFabricInfoV");
+    match raw::fabric(session, device) {
+        Ok(fabric) => (Some(fabric), true),
+        Err(error) => (None, !is_without_fabric(&error)),
+    }
+}
+
+/// An error of a call about a GPU, as the GPU's; as `Err` if it is one of NVML as a whole.
 fn of_a_gpu(error: CallError) -> Result<CallError, CallError> {
     const UNINITIALIZED: ReturnCode = ReturnCode(1);
     match error.code {
@@ -98,7 +104,7 @@ fn of_a_gpu(error: CallError) -> Result<CallError, CallError> {
     }
 }
 
-/// Whether an error says that there is no fabric to ask about, with this GPU and this driver.
-fn says_none(error: &NvmlError) -> bool {
+/// Whether an error says that there is no fabric, with this GPU and this driver.
+fn is_without_fabric(error: &NvmlError) -> bool {
     is_unsupported(error) || return_code(error).is_unsupported()
 }

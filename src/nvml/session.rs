@@ -1,4 +1,4 @@
-//! NVML from initialisation to shutdown, and its errors in the words of the health room.
+//! NVML from initialisation to shutdown, and its errors as those of `device::health`.
 
 use std::convert::Infallible;
 
@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 
 use super::telemetry::NvmlTelemetry;
 
-/// An initialised NVML. Shut down when the last owner drops it, which is to be a thread that may
+/// An initialised NVML. Shut down when the last owner drops it, which must be a thread that may
 /// call NVML.
 pub(super) struct Session {
-    /// Boxed: a table of some four hundred functions, which no stack of a thread that lives on is
-    /// to carry.
+    /// Boxed: a table of some four hundred functions, which no stack of a long-lived thread should
+    /// hold.
     nvml: Option<Box<Nvml>>,
-    /// Dropped after the shutdown: whoever holds the other end knows of it.
+    /// Dropped after the shutdown, so that the receiver learns of it.
     _ended: oneshot::Sender<Infallible>,
 }
 
@@ -40,20 +40,20 @@ impl Drop for Session {
     }
 }
 
-/// What NVML answered to a call, in the words of the health room; it is counted. An answer that is
-/// no return code at all (a name that is not UTF-8, say) counts as an unknown error.
+/// Converts the error of a call, and counts it. An error without a return code (a name that is not
+/// UTF-8, say) becomes an unknown error.
 pub(super) fn call_error(call: &'static str, error: &NvmlError) -> CallError {
     let error = CallError { call, code: return_code(error) };
     NvmlTelemetry::count_failure(&error);
     error
 }
 
-/// The return code behind an error; one that is none at all counts as unknown.
+/// The return code of an error; "unknown" if it has none.
 pub(super) fn return_code(error: &NvmlError) -> ReturnCode {
     ReturnCode(code(error).unwrap_or(ReturnCode::UNKNOWN.0))
 }
 
-/// Whether the library or the GPU just does not have this: never a failure.
+/// Whether the library or the GPU does not support the call, which is no failure.
 pub(super) fn is_unsupported(error: &NvmlError) -> bool {
     matches!(
         error,
@@ -61,7 +61,7 @@ pub(super) fn is_unsupported(error: &NvmlError) -> bool {
     )
 }
 
-/// The return code behind an error of the wrapper (nvmlReturn_t, nvml.h).
+/// The return code of an error of the wrapper (nvmlReturn_t, nvml.h).
 fn code(error: &NvmlError) -> Option<u32> {
     Some(match error {
         NvmlError::Uninitialized => 1,

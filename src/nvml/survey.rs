@@ -1,7 +1,7 @@
-//! One look at the hardware for a person who asks: all that NVML says of the node and of each GPU.
-//! Every call has a deadline, and one that does not return is told as such.
+//! Reads all that NVML says of the node and of each GPU, once, for a command. Every call has a
+//! deadline, and one that does not return is reported as such.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,149 +9,165 @@ use device::health::{NvmlError as CallError, Reading};
 use device::inventory::EnumerationEntry;
 use tokio::sync::oneshot;
 
-use super::handle::count;
-use super::library::{self, LoadedNvml, NvmlOpenError};
+use super::error::SupervisorError;
+use super::library::{self, NvmlOpenError};
 use super::session::Session;
+use super::settings::NvmlSettings;
 use super::telemetry::NvmlTelemetry;
+use super::versions::Versions;
 use super::worker_pool::{Subject, WorkerPool, mark_call};
-use super::{NvmlSettings, SupervisorError, Versions, discovery, reading};
+use super::{discovery, reading, system};
 
-/// What came of opening NVML, and of all that was asked then.
+/// What a survey has found.
 #[derive(Debug)]
 pub enum NvmlSurvey {
-    /// It could not be opened.
+    /// NVML could not be opened.
     NotOpened(NvmlOpenError),
     /// A call about no GPU in particular did not return in time.
     TimedOut {
         /// The call.
         call: &'static str,
     },
-    /// It is up.
+    /// NVML was opened.
     Opened(OpenedNvml),
 }
 
-/// NVML when it is up.
+/// What an opened NVML has answered.
 #[derive(Debug)]
 pub struct OpenedNvml {
     /// The library that was loaded.
     pub library: String,
-    /// The places that were tried before it, with what was there.
+    /// The paths that were tried before it, each with its error.
     pub tried: Vec<(String, String)>,
-    /// What the versions are.
+    /// The versions.
     pub versions: Versions,
-    /// Each place of the enumeration; or why not even their number is known.
+    /// Each index of the enumeration; or why not even their number is known.
     pub gpus: Result<Vec<SurveyedGpu>, CallError>,
 }
 
-/// One place of the enumeration.
+/// One index of the enumeration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SurveyedGpu {
-    /// It answered, if only with errors.
+    /// It answered, with errors perhaps.
     Answered {
-        /// What it is.
-        found: Box<EnumerationEntry>,
-        /// How it is, if it said who it is.
+        /// The GPU.
+        found: Box<Found>,
+        /// Its health, if its UUID is known.
         reading: Option<Result<Reading, CallError>>,
     },
     /// A call about it did not return in time.
     TimedOut {
-        /// Its place.
+        /// Its index.
         index: u32,
         /// The call.
         call: &'static str,
     },
 }
 
-/// How many deadlines the opening may take: without persistence mode it brings up every GPU of the
-/// node.
-const OPENING: u32 = 6;
+/// How many deadlines the opening may take: without persistence mode it initialises every GPU of
+/// the node.
+const OPEN_DEADLINES: u32 = 6;
 
-/// Looks once; a call may take as long as `deadline`, and the opening a few times as long.
+/// NVML, with what it has answered about the node.
+struct Open {
+    session: Arc<Session>,
+    library: String,
+    tried: Vec<(String, String)>,
+    versions: Versions,
+    count: Result<u32, CallError>,
+}
+
+/// Surveys the node; a call may take as long as `deadline`, and the opening a few times as long.
 ///
 /// # Errors
-/// No thread can be had, or one panicked.
+/// A thread cannot be started, or panicked.
 pub async fn survey(
     settings: &NvmlSettings,
     deadline: Duration,
 ) -> Result<NvmlSurvey, SupervisorError> {
     let mut worker_pool = WorkerPool::new(deadline, NvmlTelemetry::default())?;
-    let (named, root) = (settings.library.clone(), settings.driver_root.clone());
-    let open = move || {
-        mark_call("nvmlInit_v2");
-        library::open(named.as_deref(), &root).map(|LoadedNvml { nvml, library, tried }| {
-            // Nobody waits for the end: the process is about to end.
-            let session = Arc::new(Session::new(nvml, oneshot::channel().0));
-            let versions = Versions::ask(&session);
-            (count(&session), session, library, tried, versions)
-        })
+    let opening = settings.clone();
+    let opened = run_within(&mut worker_pool, OPEN_DEADLINES, move || open(&opening)).await?;
+    let Open { session, library, tried, versions, count } = match opened {
+        Err(call) => return Ok(NvmlSurvey::TimedOut { call }),
+        Ok(Err(error)) => return Ok(NvmlSurvey::NotOpened(error)),
+        Ok(Ok(open)) => open,
     };
-    let (count, session, library, tried, versions) =
-        match ask(&mut worker_pool, OPENING, open).await? {
-            Err(call) => return Ok(NvmlSurvey::TimedOut { call }),
-            Ok(Err(error)) => return Ok(NvmlSurvey::NotOpened(error)),
-            Ok(Ok(opened)) => opened,
-        };
     let gpus = match count {
         Ok(count) => {
-            Ok(each(&mut worker_pool, &session, count, settings.sysfs_root.clone()).await?)
+            let sysfs = settings.sysfs_root.clone();
+            Ok(survey_gpus(&mut worker_pool, &session, count, sysfs).await?)
         }
         Err(error) => Err(error),
     };
-    // Shut down on a thread that may call NVML. If that hangs, it was told of the GPU that hangs
+    // Shut down on a thread that may call NVML. If that hangs, a GPU that hangs was reported
     // already.
-    let _ = ask(&mut worker_pool, 1, move || drop(session)).await?;
+    let _ = run_within(&mut worker_pool, 1, move || drop(session)).await?;
     Ok(NvmlSurvey::Opened(OpenedNvml { library, tried, versions, gpus }))
 }
 
-/// Has a job done that is about no GPU in particular. The error is the call that did not return
-/// within so many deadlines.
-async fn ask<T: Send + 'static>(
+fn open(settings: &NvmlSettings) -> Result<Open, NvmlOpenError> {
+    mark_call("nvmlInit_v2");
+    let loaded = library::open(settings.library.as_deref(), &settings.driver_root)?;
+    // Nobody waits for the shutdown: the process is about to exit.
+    let session = Arc::new(Session::new(loaded.nvml, oneshot::channel().0));
+    let versions = system::versions(&session);
+    let count = system::count_gpus(&session);
+    Ok(Open { session, library: loaded.library, tried: loaded.tried, versions, count })
+}
+
+/// Does a job that is about no GPU in particular. The error is a call that did not return within
+/// this many deadlines.
+async fn run_within<T: Send + 'static>(
     worker_pool: &mut WorkerPool,
     deadlines: u32,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Result<T, &'static str>, SupervisorError> {
-    let (tell, told) = oneshot::channel();
-    let (mut tell, mut passed) = (Some(tell), 0);
+    let (timeout_tx, timeout) = oneshot::channel();
+    let (mut timeout_tx, mut passed) = (Some(timeout_tx), 0);
     let missed = async |call| {
         passed += 1;
         if passed >= deadlines
-            && let Some(tell) = tell.take()
+            && let Some(timeout_tx) = timeout_tx.take()
         {
-            let _ = tell.send(call);
+            let _ = timeout_tx.send(call);
         }
     };
     tokio::select! {
-        answer = worker_pool.node(job, missed) => answer.map(Ok),
-        Ok(call) = told => Ok(Err(call)),
+        answer = worker_pool.run(job, missed) => answer.map(Ok),
+        Ok(call) = timeout => Ok(Err(call)),
     }
 }
 
-async fn each(
+async fn survey_gpus(
     worker_pool: &mut WorkerPool,
     session: &Arc<Session>,
     count: u32,
     sysfs: PathBuf,
 ) -> Result<Vec<SurveyedGpu>, SupervisorError> {
-    let places = (0..count).map(|index| (Subject::Index(index), index)).collect();
+    let indices = (0..count).map(|index| (Subject::Index(index), index)).collect();
     let session = session.clone();
-    let job = move |index| {
-        let found = discovery::identify(&session, None, index, None, &sysfs);
-        let uuid = match &found {
-            EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
-            EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
-        };
-        let reading =
-            uuid.map(|uuid| reading::read(&session, uuid, true).map(|answers| answers.reading));
-        SurveyedGpu::Answered { found: Box::new(found), reading }
-    };
-    let answers = worker_pool.each(places, job).await?;
-    let silent = |subject: &Subject| {
-        let held_up = worker_pool.held_up().iter().find(|held_up| held_up.subject == *subject);
-        held_up.map_or("a call of NVML", |held_up| held_up.call)
-    };
-    let told = answers.into_iter().zip(0..).map(|((subject, answer), index)| match answer {
-        Some(answered) => answered,
-        None => SurveyedGpu::TimedOut { index, call: silent(&subject) },
+    let answers =
+        worker_pool.run_each(indices, move |index| survey_gpu(&session, index, &sysfs)).await?;
+    let surveyed = answers.into_iter().zip(0..).map(|((subject, answer), index)| {
+        answer.unwrap_or_else(|| {
+            let stuck = worker_pool.stuck_call(&subject);
+            SurveyedGpu::TimedOut {
+                index,
+                call: stuck.map_or("a call of NVML", |stuck| stuck.call),
+            }
+        })
     });
-    Ok(told.collect())
+    Ok(surveyed.collect())
+}
+
+fn survey_gpu(session: &Session, index: u32, sysfs: &Path) -> SurveyedGpu {
+    let found = discovery::identify(session, None, index, None, sysfs);
+    let uuid = match &found {
+        Found::Gpu(gpu) => Some(&gpu.uuid),
+        Found::Failed { uuid, .. } => uuid.as_ref(),
+    };
+    let reading =
+        uuid.map(|uuid| reading::read(session, uuid, true).map(|answers| answers.reading));
+    SurveyedGpu::Answered { found: Box::new(found), reading }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use device::health::{NvmlError as CallError, ReturnCode};
 
-use super::Versions;
+use super::versions::Versions;
 use crate::util::counters::{Counts, Distribution, Histogram};
 
 /// The most pairs of a call and a return code that are counted: a few dozen calls have a few codes

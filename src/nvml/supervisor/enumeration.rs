@@ -1,4 +1,4 @@
-//! The roll: what the last enumeration found, place by place. Pure but for what it says in the log.
+//! What the last enumeration has found, by index. Pure but for its log lines.
 
 use std::collections::BTreeMap;
 
@@ -9,54 +9,54 @@ use tracing::warn;
 
 use crate::nvml::worker_pool::Subject;
 
-/// The places that NVML listed, by index.
+/// What NVML listed, in the order of the indices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Enumeration(Vec<EnumerationEntry>);
 
 impl Enumeration {
-    /// The roll of so many places: what answered now, and for a place that did not, what it was
-    /// before.
-    pub(super) fn merge(&self, count: u32, mut answers: BTreeMap<u32, EnumerationEntry>) -> Self {
-        let before = |index| {
-            self.0.iter().find(|found| place(found) == index).filter(|_| self.is_of(count)).cloned()
+    /// An enumeration of `count` GPUs: the answers of now, and for an index without an answer what
+    /// was there before.
+    pub(super) fn merge(&self, count: u32, mut answers: BTreeMap<u32, Found>) -> Self {
+        let before = |at| {
+            self.0
+                .iter()
+                .find(|found| index(found) == at)
+                .filter(|_| self.has_length(count))
+                .cloned()
         };
-        Self(
-            (0..count)
-                .filter_map(|index| answers.remove(&index).or_else(|| before(index)))
-                .collect(),
-        )
+        Self((0..count).filter_map(|at| answers.remove(&at).or_else(|| before(at))).collect())
     }
 
     pub(super) fn found(&self) -> &[EnumerationEntry] {
         &self.0
     }
 
-    /// The GPUs by place, as far as they said who they are.
+    /// The GPUs by index, as far as their UUIDs are known.
     pub(super) fn gpus(&self) -> BTreeMap<u32, Uuid> {
-        let places = self.0.iter().filter_map(|found| match found {
-            EnumerationEntry::Gpu(gpu) => Some((gpu.index, gpu.uuid.clone())),
-            EnumerationEntry::Failed { index, uuid, .. } => Some((*index, uuid.clone()?)),
+        let gpus = self.0.iter().filter_map(|found| match found {
+            Found::Gpu(gpu) => Some((gpu.index, gpu.uuid.clone())),
+            Found::Failed { index, uuid, .. } => Some((*index, uuid.clone()?)),
         });
-        places.collect()
+        gpus.collect()
     }
 
-    /// Whether it has so many places. With another number of them a place may be another GPU's.
-    fn is_of(&self, count: u32) -> bool {
+    /// Whether it lists this many GPUs. If not, an index may be that of another GPU now.
+    fn has_length(&self, count: u32) -> bool {
         self.0.len() == count as usize
     }
 
-    /// What to ask in an enumeration of so many places: about each the GPU that was there, if it
-    /// still is by all that is known.
-    pub(super) fn subjects(&self, count: u32) -> Vec<(Subject, (u32, Option<Uuid>))> {
-        let mut known = if self.is_of(count) { self.gpus() } else { BTreeMap::new() };
-        let subjects = (0..count).map(|index| {
+    /// The jobs of an enumeration of `count` GPUs, each with its index and the GPU that was there
+    /// before, if the number of GPUs is the same.
+    pub(super) fn jobs(&self, count: u32) -> Vec<(Subject, (u32, Option<Uuid>))> {
+        let mut known = if self.has_length(count) { self.gpus() } else { BTreeMap::new() };
+        let jobs = (0..count).map(|index| {
             let known = known.remove(&index);
             (known.clone().map_or(Subject::Index(index), Subject::Gpu), (index, known))
         });
-        subjects.collect()
+        jobs.collect()
     }
 
-    /// With what a GPU answered, if not with its facts.
+    /// The error of a GPU that answered with one.
     pub(super) fn failure(&self, uuid: &Uuid) -> Option<&CallError> {
         self.0.iter().find_map(|found| match found {
             EnumerationEntry::Failed { uuid: Some(failed), error, .. } if failed == uuid => {
@@ -66,22 +66,26 @@ impl Enumeration {
         })
     }
 
-    /// Whether what a GPU answers speaks against the roll: it is gone, or back.
-    pub(super) fn is_news(&self, uuid: &Uuid, probe: Option<&Result<(), CallError>>) -> bool {
+    /// Whether the answer of a GPU contradicts the enumeration: the GPU is gone, or back.
+    pub(super) fn is_outdated_by(
+        &self,
+        uuid: &Uuid,
+        probe: Option<&Result<(), CallError>>,
+    ) -> bool {
         const NOT_FOUND: ReturnCode = ReturnCode(6);
-        let listed = |found: &EnumerationEntry| matches!(found, EnumerationEntry::Gpu(gpu) if gpu.uuid == *uuid);
-        let was_well = self.0.iter().any(listed);
+        let listed = |found: &Found| matches!(found, Found::Gpu(gpu) if gpu.uuid == *uuid);
+        let was_listed = self.0.iter().any(listed);
         match probe {
-            Some(Ok(())) => !was_well,
+            Some(Ok(())) => !was_listed,
             Some(Err(error)) => {
-                was_well && matches!(error.code, NOT_FOUND | ReturnCode::GPU_IS_LOST)
+                was_listed && matches!(error.code, NOT_FOUND | ReturnCode::GPU_IS_LOST)
             }
             None => false,
         }
     }
 
-    /// Says which GPUs answer with errors that did not before.
-    pub(super) fn report_failed(&self, before: &Self) {
+    /// Logs which GPUs answer with errors that did not before.
+    pub(super) fn log_failed(&self, before: &Self) {
         for failed in self.0.iter().filter(|found| !before.0.contains(found)) {
             if let EnumerationEntry::Failed { index, uuid, error } = failed {
                 let served = if uuid.is_some() {
@@ -101,7 +105,7 @@ impl Enumeration {
     }
 }
 
-fn place(found: &EnumerationEntry) -> u32 {
+fn index(found: &Found) -> u32 {
     match found {
         EnumerationEntry::Gpu(gpu) => gpu.index,
         EnumerationEntry::Failed { index, .. } => *index,
@@ -113,8 +117,8 @@ mod tests {
     use super::*;
     use device::testing::gpu;
 
-    fn roll(indices: impl IntoIterator<Item = u32>) -> Enumeration {
-        Enumeration(indices.into_iter().map(|index| EnumerationEntry::Gpu(gpu(index))).collect())
+    fn listed(indices: impl IntoIterator<Item = u32>) -> Enumeration {
+        Enumeration(indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect())
     }
 
     fn lost() -> CallError {
@@ -122,24 +126,24 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_does_not_answer_is_what_it_was_unless_there_are_more_or_fewer_places_now() {
-        let answered = || BTreeMap::from([(0, EnumerationEntry::Gpu(gpu(0)))]);
-        assert_eq!(roll([0, 1]).merge(2, answered()), roll([0, 1]));
-        assert_eq!(roll([0, 1]).merge(3, answered()), roll([0]));
-        assert_eq!(Enumeration::default().merge(2, answered()), roll([0]));
+    fn an_index_without_an_answer_is_what_it_was_unless_there_are_more_or_fewer_gpus_now() {
+        let answered = || BTreeMap::from([(0, Found::Gpu(gpu(0)))]);
+        assert_eq!(listed([0, 1]).merge(2, answered()), listed([0, 1]));
+        assert_eq!(listed([0, 1]).merge(3, answered()), listed([0]));
+        assert_eq!(Enumeration::default().merge(2, answered()), listed([0]));
     }
 
     #[test]
-    fn a_place_is_asked_about_by_its_gpu_only_while_the_number_of_places_is_the_same() {
+    fn an_index_is_asked_about_by_its_gpu_only_while_the_number_of_gpus_is_the_same() {
         let of = |count| {
-            roll([0, 1]).subjects(count).into_iter().map(|(subject, _)| subject).collect::<Vec<_>>()
+            listed([0, 1]).jobs(count).into_iter().map(|(subject, _)| subject).collect::<Vec<_>>()
         };
         assert_eq!(of(2), [Subject::Gpu(gpu(0).uuid), Subject::Gpu(gpu(1).uuid)]);
         assert_eq!(of(1), [Subject::Index(0)]);
     }
 
     #[test]
-    fn news_is_a_gpu_that_is_gone_or_back() {
+    fn an_enumeration_is_outdated_by_a_gpu_that_is_gone_or_back() {
         let uuid = gpu(1).uuid;
         let failed = Enumeration(vec![EnumerationEntry::Failed {
             index: 1,
@@ -148,16 +152,17 @@ mod tests {
         }]);
         let busy = CallError { call: "nvmlDeviceGetPciInfo_v3", code: ReturnCode(999) };
         let table = [
-            (roll([1]), Some(Ok(())), false),
-            (roll([1]), Some(Err(lost())), true),
-            (roll([1]), Some(Err(busy)), false),
-            (roll([1]), None, false),
+            (listed([1]), Some(Ok(())), false),
+            (listed([1]), Some(Err(lost())), true),
+            (listed([1]), Some(Err(busy)), false),
+            (listed([1]), None, false),
             (failed.clone(), Some(Ok(())), true),
             (failed.clone(), Some(Err(lost())), false),
-            (roll([0]), Some(Ok(())), true),
+            (listed([0]), Some(Ok(())), true),
         ];
-        for (roll, probe, expected) in table {
-            assert_eq!(roll.is_news(&uuid, probe.as_ref()), expected, "{roll:?} {probe:?}");
+        for (enumeration, probe, expected) in table {
+            let outdated = enumeration.is_outdated_by(&uuid, probe.as_ref());
+            assert_eq!(outdated, expected, "{enumeration:?} {probe:?}");
         }
         assert_eq!(failed.failure(&uuid), Some(&lost()));
         assert_eq!(failed.gpus(), BTreeMap::from([(1, uuid)]));

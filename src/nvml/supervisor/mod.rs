@@ -1,63 +1,69 @@
-//! The life of NVML, from the first try to open it: enumerate, watch, poll, open anew, let go. All
-//! calls are done by the worker_pool; what is decided here is only which one comes next.
+//! Runs NVML, from the first attempt to open it on. The worker pool makes all calls; the supervisor
+//! decides which one comes next.
+//!
+//! A session begins when NVML is initialised: the epoch, an enumeration and one reading of each GPU
+//! are sent together, and then that there is no fault. It goes on with polls, readings that health
+//! requests, and enumerations, until NVML fails, must be initialised again, or is to be released.
 //!
 //! ```text
 //!            ┌───────────────── back-off ◀── cannot be opened, or lists no GPU
 //!            ▼                                   ▲
 //!   ────▶ opening ───────────────────────────────┤
-//!            │ epoch, enumeration, polls,        │
+//!            │ epoch, enumeration, readings,     │
 //!            │ then: no fault                    │
 //!            ▼                                   │
-//!        attending ── driver gone, GPU awaited ──┤
+//!         serving ── NVML fails, GPU missing ────┤
 //!            │                                   │
-//!            └── asked to let go ──▶ away ───────┘ after a pause, or asked again
+//!            └── release requested ──▶ released ─┘ after a pause, or at a second request
 //! ```
 
+mod enumerate;
 mod enumeration;
 mod open;
-mod poll;
+mod poll_timer;
+mod read;
+mod report;
 mod schedule;
+mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::time::Instant;
 
 use device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
 use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::handle::{Listening, NvmlHandle};
-use super::pace::{Polls, RetrySchedule};
+use super::channels::{NvmlChannels, ReadRequests, TimedObservation};
+use super::clock::Clock;
+use super::error::SupervisorError;
+use super::events::EventSignal;
+use super::handle::NvmlHandle;
+use super::release::Release;
+use super::retry_schedule::RetrySchedule;
+use super::settings::{NvmlSettings, PollSettings};
 use super::telemetry::NvmlTelemetry;
 use super::worker_pool::WorkerPool;
-use super::{
-    EventSignal, NvmlChannels, NvmlSettings, PollSettings, ReadRequests, Release, SupervisorError,
-    TimedObservation, epoch,
-};
 use crate::util::backoff::Backoff;
-use crate::util::random;
 use enumeration::Enumeration;
-use poll::{missed, report_return};
 
-/// A GPU that is awaited is looked for by a new initialisation after one poll interval at first, at
-/// last after so many.
-const RAREST_RENEWAL: u32 = 6;
-/// Every so many polls the node is enumerated again without a reason: events and polls miss little.
-const SCAN_EVERY: u32 = 3;
-/// Why an NVML session was left.
-enum Left {
-    /// NVML itself fails.
-    Gone(CallError),
-    /// A GPU is awaited, which only a new initialisation can show.
-    Renew,
-    /// Somebody wants NVML to be let go.
+/// Maximum interval between two initialisations of NVML, in polls, while a GPU is missing. The
+/// first interval is one poll.
+const MAX_REINIT_INTERVAL: u32 = 6;
+
+/// The end of an NVML session.
+enum SessionEnd {
+    /// NVML as a whole fails.
+    Failed(CallError),
+    /// NVML must be initialised again, to list other GPUs.
+    Reinitialise,
+    /// NVML is to be released.
     Release,
 }
 
-/// What came of a round of questions: `Err`, NVML itself fails.
-type Asked<T> = Result<T, CallError>;
+/// `Err`: NVML as a whole fails.
+type CallResult<T> = Result<T, CallError>;
 
 pub(super) struct Supervisor {
     settings: NvmlSettings,
@@ -67,146 +73,101 @@ pub(super) struct Supervisor {
     observations_tx: mpsc::Sender<Vec<TimedObservation>>,
     requests_rx: watch::Receiver<ReadRequests>,
     release: Release,
-    clock: super::Clock,
+    clock: Clock,
     worker_pool: WorkerPool,
     telemetry: NvmlTelemetry,
     handle: NvmlHandle,
     signals_tx: mpsc::Sender<EventSignal>,
     signals_rx: mpsc::Receiver<EventSignal>,
-    /// Its end ends the thread that waits for events.
-    listening: Option<std::sync::mpsc::Sender<()>>,
-    /// Ends when NVML is shut down.
-    ended: Option<oneshot::Receiver<Infallible>>,
-    /// Which initialisation of NVML this is.
+    /// Dropping it ends the event thread.
+    event_thread: Option<std::sync::mpsc::Sender<()>>,
+    /// Closed when NVML is shut down.
+    shutdown: Option<oneshot::Receiver<Infallible>>,
+    /// The number of the NVML session.
     session: u64,
-    /// What the last enumeration found.
-    roll: Enumeration,
+    enumeration: Enumeration,
     /// Whether this session has not been enumerated yet.
-    is_fresh: bool,
-    /// The GPUs that the driver had when NVML was initialised: those that come later NVML does not
-    /// list.
-    bound: BTreeSet<String>,
-    /// When the asking of the last reading of each GPU began.
-    read: BTreeMap<Uuid, Moment>,
-    fabricless: BTreeSet<Uuid>,
-    renewal: RetrySchedule,
-    wants_scan: bool,
+    is_new_session: bool,
+    /// The GPUs that were bound to the driver when NVML was initialised. NVML does not list those
+    /// that are bound later.
+    bound_gpus: BTreeSet<String>,
+    /// When the last reading of each GPU began.
+    last_readings: BTreeMap<Uuid, Moment>,
+    /// GPUs that have no NVLink fabric, since the last enumeration.
+    without_fabric: BTreeSet<Uuid>,
+    reinit_schedule: RetrySchedule,
+    enumeration_due: bool,
 }
 
 impl Supervisor {
     pub(super) fn new(
         settings: NvmlSettings,
-        clock: super::Clock,
+        clock: Clock,
         channels: NvmlChannels,
     ) -> Result<Self, SupervisorError> {
+        let NvmlChannels { observations_tx, requests_rx, release, telemetry, mut settings_rx } =
+            channels;
         let (signals_tx, signals_rx) = mpsc::channel(2);
-        let mut settings_rx = channels.settings_rx;
         let poll_settings = settings_rx.borrow_and_update().clone();
         Ok(Self {
-            worker_pool: WorkerPool::new(poll_settings.deadline, channels.telemetry.clone())?,
-            renewal: renewal(&poll_settings),
-            telemetry: channels.telemetry,
+            worker_pool: WorkerPool::new(poll_settings.deadline, telemetry.clone())?,
+            reinit_schedule: reinit_schedule(&poll_settings),
             settings,
             poll_settings,
             settings_rx,
-            observations_tx: channels.observations_tx,
-            requests_rx: channels.requests_rx,
-            release: channels.release,
+            observations_tx,
+            requests_rx,
+            release,
             clock,
+            telemetry,
             handle: NvmlHandle::default(),
             signals_tx,
             signals_rx,
-            listening: None,
-            ended: None,
+            event_thread: None,
+            shutdown: None,
             session: 0,
-            roll: Enumeration::default(),
-            is_fresh: true,
-            bound: BTreeSet::new(),
-            read: BTreeMap::new(),
-            fabricless: BTreeSet::new(),
-            wants_scan: false,
+            enumeration: Enumeration::default(),
+            is_new_session: true,
+            bound_gpus: BTreeSet::new(),
+            last_readings: BTreeMap::new(),
+            without_fabric: BTreeSet::new(),
+            enumeration_due: false,
         })
     }
 
-    /// Attends to NVML for ever.
+    /// Runs sessions until the future is dropped.
     pub(super) async fn run(mut self) -> Result<Infallible, SupervisorError> {
-        let mut patient = !self.settings.fail_on_init_error;
+        let mut retry = !self.settings.fail_on_init_error;
         loop {
-            self.open(patient).await?;
-            // Once NVML was there, its absence is never an end: the driver is being upgraded,
-            // perhaps.
-            patient = true;
-            let left = match self.begin().await? {
+            self.open(retry).await?;
+            // Once NVML was open, its absence is no reason to exit: the driver may be being
+            // upgraded.
+            retry = true;
+            let end = match self.begin_session().await? {
                 Ok(()) => {
                     self.release.set_possible(true);
-                    let left = self.stay().await?;
+                    let end = self.serve().await?;
                     self.release.set_possible(false);
-                    left
+                    end
                 }
-                Err(error) => Left::Gone(error),
+                Err(error) => SessionEnd::Failed(error),
             };
-            match left {
-                Left::Gone(error) => {
-                    self.telemetry.set_down();
-                    warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until \
-                        it is back");
-                    self.fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
-                    self.close().await?;
-                }
-                Left::Renew => self.close().await?,
-                Left::Release => {
-                    self.close().await?;
-                    self.stay_away().await;
-                }
-            }
+            self.end_session(end).await?;
         }
     }
 
-    /// The first round of a session, told all at once: no list shows a GPU before it has been asked
-    /// how it is.
-    async fn begin(&mut self) -> Result<Asked<()>, SupervisorError> {
-        let at = self.clock.now();
-        self.session += 1;
-        self.is_fresh = true;
-        self.wants_scan = false;
-        self.bound = epoch::bound_gpus(&self.settings.sysfs_root);
-        let epoch = NodeObservation::Epoch(epoch::read(&self.settings.sysfs_root));
-        let mut batch = vec![TimedObservation { at, observation: Observation::Health(epoch) }];
-        self.adopt_settings();
-        self.prepare_events().await?;
-        if let Err(error) = self.scan(&mut batch).await? {
-            return Ok(Err(error));
+    async fn end_session(&mut self, end: SessionEnd) -> Result<(), SupervisorError> {
+        let release = matches!(end, SessionEnd::Release);
+        if let SessionEnd::Failed(error) = end {
+            self.telemetry.set_down();
+            warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is \
+                back");
+            self.send_fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
         }
-        if let Err(error) =
-            self.read(self.roll.gpus().into_values().collect(), true, &mut batch).await?
-        {
-            return Ok(Err(error));
+        self.close().await?;
+        if release {
+            self.stay_released().await;
         }
-        batch.push(TimedObservation {
-            at,
-            observation: Observation::Health(NodeObservation::Fault(None)),
-        });
-        self.tell(batch).await;
-        self.listen().await?;
-        self.see_links().await?;
-        Ok(Ok(()))
-    }
-
-    async fn prepare_events(&mut self) -> Result<(), SupervisorError> {
-        let (handle, events) = (self.handle.clone(), self.poll_settings.events.clone());
-        self.node(move || handle.prepare_events(&events)).await
-    }
-
-    /// Waits for the events that are prepared, and for those of before no longer.
-    async fn listen(&mut self) -> Result<(), SupervisorError> {
-        let to = Listening {
-            observe: self.observations_tx.clone(),
-            clock: self.clock,
-            rhythm: self.poll_settings.poll,
-            signals_tx: self.signals_tx.clone(),
-        };
-        let handle = self.handle.clone();
-        self.listening = self.node(move || handle.listen(to)).await??;
         Ok(())
     }
 
@@ -214,140 +175,29 @@ impl Supervisor {
     fn adopt_settings(&mut self) -> PollSettings {
         let settings = self.settings_rx.borrow_and_update().clone();
         let before = std::mem::replace(&mut self.poll_settings, settings);
-        self.worker_pool.allow(self.poll_settings.deadline);
+        self.worker_pool.set_deadline(self.poll_settings.deadline);
         if before.poll != self.poll_settings.poll {
-            self.renewal = renewal(&self.poll_settings);
+            self.reinit_schedule = reinit_schedule(&self.poll_settings);
         }
         before
     }
 
-    /// Polls, and reads and enumerates when there is a reason.
-    async fn stay(&mut self) -> Result<Left, SupervisorError> {
-        let mut polls = Polls::every(self.poll_settings.poll);
-        let mut next_poll = Instant::now() + polls.pause(random::fraction());
-        let mut round: u32 = 0;
-        loop {
-            let due = self.next_due(next_poll);
-            let mut before = None;
-            tokio::select! {
-                () = tokio::time::sleep_until(due.into()) => {}
-                changed = self.requests_rx.changed() => {
-                    if changed.is_err() {
-                        // Nobody listens: the daemon is stopping.
-                        std::future::pending::<()>().await;
-                    }
-                }
-                changed = self.settings_rx.changed() => match changed {
-                    Ok(()) => before = Some(self.adopt_settings()),
-                    Err(_) => std::future::pending().await,
-                },
-                held_up = self.worker_pool.returned() => {
-                    report_return(&held_up?);
-                    self.wants_scan = true;
-                    next_poll = Instant::now();
-                }
-                Some(signal) = self.signals_rx.recv() => match signal {
-                    EventSignal::EnumerateNow => self.wants_scan = true,
-                    EventSignal::Panicked(why) => return Err(SupervisorError::ThreadEnded("nvml-events", why)),
-                },
-                () = self.release.requested() => return Ok(Left::Release),
-            }
-            let other_poll =
-                before.as_ref().is_some_and(|before| before.poll != self.poll_settings.poll);
-            let other_events =
-                before.is_some_and(|before| before.events != self.poll_settings.events);
-            if other_poll {
-                polls = Polls::every(self.poll_settings.poll);
-                next_poll = next_poll.min(Instant::now() + polls.pause(random::fraction()));
-            }
-            if other_events {
-                // The enumeration that follows registers the GPUs, and only then are the events of
-                // before let go: one that comes between is heard twice rather than not at all.
-                self.prepare_events().await?;
-                self.wants_scan = true;
-            }
-            let polling = next_poll <= Instant::now();
-            if polling {
-                next_poll = Instant::now() + polls.pause(random::fraction());
-                round = round.wrapping_add(1);
-            }
-            if let Err(error) = self.round(polling, round.is_multiple_of(SCAN_EVERY)).await? {
-                return Ok(Left::Gone(error));
-            }
-            if other_poll || other_events {
-                self.listen().await?;
-            }
-            if polling && round.is_multiple_of(SCAN_EVERY) {
-                self.see_links().await?;
-                if self.worker_pool.held_up().is_empty()
-                    && self.bound != epoch::bound_gpus(&self.settings.sysfs_root)
-                {
-                    info!(
-                        "the driver has other GPUs than before, initialising NVML anew to see them"
-                    );
-                    return Ok(Left::Renew);
-                }
-            }
-            let now = self.clock.now();
-            if self.renewal_due(now).is_some_and(|due| due <= now) {
-                self.renewal.tried(now);
-                return Ok(Left::Renew);
-            }
-        }
+    /// Sends what is wrong with NVML as a whole, or that nothing is.
+    async fn send_fault(&self, at: Moment, fault: Option<NodeFault>) {
+        let observation = Observation::Health(NodeObservation::Fault(fault));
+        self.send(vec![TimedObservation { at, observation }]).await;
     }
 
-    /// One turn: what was missed, what is to be enumerated, polled and read.
-    async fn round(&mut self, polling: bool, scanning: bool) -> Result<Asked<()>, SupervisorError> {
-        let (at, began) = (self.clock.now(), Instant::now());
-        let mut batch: Vec<_> =
-            self.worker_pool.missed().iter().filter_map(|held_up| missed(at, held_up)).collect();
-        let asked = self.ask(polling, scanning, &mut batch).await;
-        if polling {
-            self.telemetry.poll_took(began.elapsed());
-        }
-        self.tell(batch).await;
-        asked
-    }
-
-    async fn ask(
-        &mut self,
-        polling: bool,
-        scanning: bool,
-        batch: &mut Vec<TimedObservation>,
-    ) -> Result<Asked<()>, SupervisorError> {
-        self.wants_scan |= polling && scanning;
-        if std::mem::take(&mut self.wants_scan)
-            && let Err(error) = self.scan(batch).await?
-        {
-            return Ok(Err(error));
-        }
-        let due = self
-            .roll
-            .gpus()
-            .into_values()
-            .filter(|uuid| polling || self.is_read_due(uuid))
-            .collect();
-        self.read(due, polling, batch).await
-    }
-
-    /// Tells what is wrong with NVML as a whole, or that nothing is.
-    async fn fault(&self, at: Moment, fault: Option<NodeFault>) {
-        self.tell(vec![TimedObservation {
-            at,
-            observation: InventoryEvent::Health(NodeObservation::Fault(fault)),
-        }])
-        .await;
-    }
-
-    /// Nobody listening is nothing to act on: the daemon is stopping.
-    async fn tell(&self, batch: Vec<TimedObservation>) {
+    /// Sends observations. If nobody receives them, the daemon is stopping.
+    async fn send(&self, batch: Vec<TimedObservation>) {
         if !batch.is_empty() {
             let _ = self.observations_tx.send(batch).await;
         }
     }
 }
 
-/// When a GPU that is awaited is looked for.
-fn renewal(settings: &PollSettings) -> RetrySchedule {
-    RetrySchedule::new(Backoff::new(settings.poll, settings.poll.saturating_mul(RAREST_RENEWAL)))
+/// When NVML is initialised again while a GPU is missing.
+fn reinit_schedule(settings: &PollSettings) -> RetrySchedule {
+    let longest = settings.poll.saturating_mul(MAX_REINIT_INTERVAL);
+    RetrySchedule::new(Backoff::new(settings.poll, longest))
 }

@@ -1,4 +1,4 @@
-//! NVML is opened, let go of, and kept away from.
+//! Opens, closes and releases NVML.
 
 use std::time::Duration;
 
@@ -9,91 +9,93 @@ use tracing::{info, warn};
 
 use super::Supervisor;
 use super::enumeration::Enumeration;
+use crate::nvml::channels::TimedObservation;
+use crate::nvml::error::SupervisorError;
 use crate::nvml::handle::NotOpen;
 use crate::nvml::library::NvmlOpenError;
-use crate::nvml::{SupervisorError, TimedObservation};
 use crate::util::backoff::Backoff;
 
-/// The first pause between two tries to open NVML, and the longest unless polls are rarer still.
+/// The first and the longest pause between two attempts to open NVML. The longest is no longer than
+/// the poll interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
-/// How long the last owner of NVML may take beyond the deadline of a call: longer than a wait for
+/// How long the shutdown of NVML may take beyond the deadline of a call: longer than a wait for
 /// events.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
 impl Supervisor {
-    /// Opens NVML with at least one GPU. Impatient, the first error is the answer; patient, it
-    /// tries on, and says each new reason once.
-    pub(super) async fn open(&mut self, patient: bool) -> Result<(), SupervisorError> {
+    /// Opens NVML with at least one GPU. Without `retry` it fails at the first error; otherwise it
+    /// tries again for ever, and logs each new reason once.
+    pub(super) async fn open(&mut self, retry: bool) -> Result<(), SupervisorError> {
         let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE.min(self.poll_settings.poll));
-        let mut said = String::new();
+        let mut logged = String::new();
         loop {
-            self.adopt_settings();
-            let at = self.clock.now();
-            let (ending, ended) = oneshot::channel();
-            self.ended = Some(ended);
-            let (handle, settings) = (self.handle.clone(), self.settings.clone());
-            let reason = match self.node(move || handle.open(&settings, ending)).await? {
-                Ok(0) => {
-                    self.telemetry.set_up(0);
-                    self.empty(at).await;
-                    self.close().await?;
-                    "NVML is up and sees no GPU".to_owned()
-                }
-                Ok(gpus) => {
-                    self.telemetry.set_up(gpus);
-                    return Ok(());
-                }
-                Err(NotOpen::Library(error)) if !patient => {
-                    return Err(SupervisorError::Open(error));
-                }
-                Err(error) => {
-                    self.telemetry.set_down();
-                    self.fault(at, Some(fault(&error))).await;
-                    error.to_string()
-                }
-            };
-            if said != reason {
+            let Some(reason) = self.try_open(retry).await? else { return Ok(()) };
+            if logged != reason {
                 let what =
                     if self.session > 0 { "NVML is not back yet" } else { "no GPUs to serve yet" };
                 warn!(%reason, "{what}, trying on");
-                said = reason;
+                logged = reason;
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 
-    /// Tells that the GPUs of before are gone, with NVML as such in order.
-    async fn empty(&mut self, at: Moment) {
-        if self.session > 0 {
-            self.session += 1;
-            self.roll = Enumeration::default();
-            let scan = Observation::Scan { session: self.session, found: Vec::new() };
-            let fault = Observation::Health(NodeObservation::Fault(None));
-            self.tell(vec![
-                TimedObservation { at, observation: scan },
-                TimedObservation { at, observation: fault },
-            ])
-            .await;
+    /// Why NVML is not open with at least one GPU; `None`: it is.
+    async fn try_open(&mut self, retry: bool) -> Result<Option<String>, SupervisorError> {
+        self.adopt_settings();
+        let at = self.clock.now();
+        let (shutdown_tx, shutdown) = oneshot::channel();
+        self.shutdown = Some(shutdown);
+        let (handle, settings) = (self.handle.clone(), self.settings.clone());
+        match self.run_job(move || handle.open(&settings, shutdown_tx)).await? {
+            Ok(0) => {
+                self.telemetry.set_up(0);
+                self.send_no_gpus(at).await;
+                self.close().await?;
+                Ok(Some("NVML is up and sees no GPU".to_owned()))
+            }
+            Ok(gpus) => {
+                self.telemetry.set_up(gpus);
+                Ok(None)
+            }
+            Err(NotOpen::Library(error)) if !retry => Err(SupervisorError::Open(error)),
+            Err(error) => {
+                self.telemetry.set_down();
+                self.send_fault(at, Some(fault(&error))).await;
+                Ok(Some(error.to_string()))
+            }
         }
     }
 
-    /// Shuts NVML down and waits until it is: what is not shut down everywhere is not initialised
-    /// anew.
+    /// Sends that there are no GPUs any more, and that NVML works.
+    async fn send_no_gpus(&mut self, at: Moment) {
+        if self.session > 0 {
+            self.session += 1;
+            self.enumeration = Enumeration::default();
+            let scan = Observation::Scan { session: self.session, found: Vec::new() };
+            let no_fault = Observation::Health(NodeObservation::Fault(None));
+            let batch = [scan, no_fault].map(|observation| TimedObservation { at, observation });
+            self.send(batch.into()).await;
+        }
+    }
+
+    /// Shuts NVML down and waits until it is: it is initialised again only after every user has
+    /// shut it down.
     pub(super) async fn close(&mut self) -> Result<(), SupervisorError> {
-        self.listening = None;
+        self.event_thread = None;
         let handle = self.handle.clone();
-        self.node(move || handle.close()).await?;
-        let Some(ended) = self.ended.take() else { return Ok(()) };
-        let patience = self.poll_settings.deadline + SHUTDOWN_GRACE;
-        if tokio::time::timeout(patience, ended).await.is_err() {
+        self.run_job(move || handle.close()).await?;
+        let Some(shutdown) = self.shutdown.take() else { return Ok(()) };
+        let timeout = self.poll_settings.deadline + SHUTDOWN_GRACE;
+        if tokio::time::timeout(timeout, shutdown).await.is_err() {
             warn!("a call that does not return keeps NVML from being shut down, going on without");
         }
         Ok(())
     }
 
-    /// Keeps away from NVML for a while.
-    pub(super) async fn stay_away(&mut self) {
+    /// Leaves NVML released, for a while or until it is requested again.
+    pub(super) async fn stay_released(&mut self) {
         self.adopt_settings();
         let pause = self.poll_settings.release_for;
         info!(
@@ -111,7 +113,7 @@ impl Supervisor {
     }
 }
 
-/// What keeps NVML from being open, for the verdict.
+/// What keeps NVML from being open, as health states it.
 fn fault(error: &NotOpen) -> NodeFault {
     match error {
         NotOpen::Library(NvmlOpenError::NotFound { .. }) => NodeFault::LibraryNotFound,

@@ -1,28 +1,10 @@
-//! When what is done again: polls with jitter, tries with back-off. Pure.
-
-use std::time::Duration;
+//! When to try something again that may not be wanted any more. Pure.
 
 use device::health::Moment;
 
 use crate::util::backoff::Backoff;
 
-/// Polls of one interval, each a little early, so that the nodes of a cluster do not ask their
-/// drivers in step.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Polls(Duration);
-
-impl Polls {
-    pub(super) fn every(interval: Duration) -> Self {
-        Self(interval)
-    }
-
-    /// The pause before the next poll; `jitter` is a random number from 0 to 1.
-    pub(super) fn pause(self, jitter: f64) -> Duration {
-        self.0 - (self.0 / 10).mul_f64(jitter)
-    }
-}
-
-/// When something is tried, as long as it is wanted: ever more rarely.
+/// Times of tries, with growing delays, for as long as something is wanted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetrySchedule {
     backoff: Backoff,
@@ -34,8 +16,8 @@ impl RetrySchedule {
         Self { backoff, next: None }
     }
 
-    /// When to try, as long as it is wanted: what is no longer wanted begins again with the first
-    /// delay.
+    /// When to try next; `None` while it is not `wanted`, after which the delays begin again with
+    /// the first.
     pub(super) fn due(&mut self, now: Moment, wanted: bool) -> Option<Moment> {
         if !wanted {
             self.backoff.reset();
@@ -46,7 +28,7 @@ impl RetrySchedule {
         self.next
     }
 
-    /// It was tried.
+    /// Schedules the next try, after one at this time.
     pub(super) fn tried(&mut self, now: Moment) {
         self.next = Some(now.after(self.backoff.next_delay()));
     }
@@ -54,18 +36,11 @@ impl RetrySchedule {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn a_poll_is_never_late_and_at_most_a_tenth_early() {
-        for jitter in [0.0, 0.3, 1.0] {
-            let pause = Polls::every(10 * SECOND).pause(jitter);
-            assert!((9 * SECOND..=10 * SECOND).contains(&pause), "{pause:?}");
-        }
-        assert_eq!(Polls::every(Duration::ZERO).pause(0.7), Duration::ZERO);
-    }
 
     #[test]
     fn tries_get_rarer_and_begin_again_when_not_wanted() {

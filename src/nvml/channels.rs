@@ -1,0 +1,72 @@
+//! What the module receives and sends.
+
+use std::collections::BTreeMap;
+
+use device::health::{Moment, NodeHealth};
+use device::inventory::Observation;
+use device::names::Uuid;
+use tokio::sync::{mpsc, watch};
+
+use super::release::Release;
+use super::settings::PollSettings;
+use super::telemetry::NvmlTelemetry;
+
+/// Capacity of the channel of observations. A storm of events fills it, and the event thread then
+/// waits; NVML drops what does not fit its own queue.
+const OBSERVATIONS: usize = 256;
+
+/// The channels between [`run`](super::run) and the rest of the daemon.
+#[derive(Debug)]
+pub struct NvmlChannels {
+    /// Observations; those of one message are to be applied together.
+    pub observations_tx: mpsc::Sender<Vec<TimedObservation>>,
+    /// What health wants to be read.
+    pub requests_rx: watch::Receiver<ReadRequests>,
+    /// Requests to release NVML.
+    pub release: Release,
+    /// Counters and the state of the session.
+    pub telemetry: NvmlTelemetry,
+    /// Receives updated settings.
+    pub settings_rx: watch::Receiver<PollSettings>,
+}
+
+impl NvmlChannels {
+    /// New channels, with the other ends of the first two.
+    #[must_use]
+    pub fn new(
+        release: Release,
+        settings_rx: watch::Receiver<PollSettings>,
+    ) -> (Self, mpsc::Receiver<Vec<TimedObservation>>, watch::Sender<ReadRequests>) {
+        let (observations_tx, observations_rx) = mpsc::channel(OBSERVATIONS);
+        let (requests_tx, requests_rx) = watch::channel(ReadRequests::default());
+        let telemetry = NvmlTelemetry::default();
+        let channels = Self { observations_tx, requests_rx, release, telemetry, settings_rx };
+        (channels, observations_rx, requests_tx)
+    }
+}
+
+/// What health wants to be read beside the polls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadRequests {
+    /// When to read which GPUs.
+    pub readings: BTreeMap<Uuid, Moment>,
+    /// Whether a GPU is missing that only a new initialisation of NVML can list.
+    pub enumeration: bool,
+}
+
+impl ReadRequests {
+    /// What this health wants to be read.
+    #[must_use]
+    pub fn of(health: &NodeHealth) -> Self {
+        Self { readings: health.next_readings(), enumeration: health.wants_enumeration() }
+    }
+}
+
+/// An observation with its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimedObservation {
+    /// When the event was received, or when the first call for the answer began.
+    pub at: Moment,
+    /// The observation.
+    pub observation: Observation,
+}
