@@ -11,7 +11,7 @@ use device::health::{EventType, Moment, NvmlError as CallError, ReturnCode};
 use device::inventory::EnumerationEntry;
 use device::names::Uuid;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{debug_span, info, warn};
 
 use super::channels::TimedObservation;
 use super::clock::Clock;
@@ -115,6 +115,8 @@ impl NvmlHandle {
 
     /// What is at an index of the enumeration.
     pub(super) fn identify(&self, index: u32, known: Option<Uuid>, sysfs: &Path) -> Found {
+        let uuid = known.as_ref().map(tracing::field::display);
+        let _span = debug_span!("identify_gpu", gpu.index = index, gpu.uuid = uuid).entered();
         match self.get() {
             Ok(Open { session, registry, .. }) => {
                 discovery::identify(&session, registry.as_deref(), index, known, sysfs)
@@ -127,9 +129,11 @@ impl NvmlHandle {
     pub(super) fn read(
         &self,
         clock: Clock,
+        index: u32,
         uuid: &Uuid,
         with_fabric: bool,
     ) -> Result<(Moment, Answers), CallError> {
+        let _span = debug_span!("read_gpu", gpu.index = index, gpu.uuid = %uuid).entered();
         let session = self.get()?.session;
         let at = clock.now();
         reading::read(&session, uuid, with_fabric).map(|answers| (at, answers))

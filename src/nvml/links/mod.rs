@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use device::inventory::Observation;
 use device::names::Uuid;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{debug_span, warn};
 
 use super::channels::TimedObservation;
 use super::clock::Clock;
@@ -84,11 +84,11 @@ impl LinkReader {
         observations_tx: mpsc::Sender<Vec<TimedObservation>>,
     ) {
         let (updates, telemetry) = (self.progress.updates(), NvmlTelemetry::of_thread());
-        let to_read = gpus.clone();
+        let (to_read, span) = (gpus.clone(), debug_span!("read_links", gpus = gpus.len()));
         let body = move || {
             telemetry.bind_to_thread();
             let at = clock.now();
-            if let Some(links) = read(&session, &to_read, &updates) {
+            if let Some(links) = span.in_scope(|| read(&session, &to_read, &updates)) {
                 let observation = TimedObservation { at, observation: Observation::Links(links) };
                 let _ = observations_tx.blocking_send(vec![observation]);
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use device::health::{Moment, NodeObservation};
 use device::inventory::{Found, Observation};
+use tracing::{Instrument, debug_span};
 
 use super::enumeration::Enumeration;
 use super::{CallResult, Supervisor};
@@ -17,8 +18,9 @@ impl Supervisor {
         &mut self,
         batch: &mut Vec<TimedObservation>,
     ) -> Result<CallResult<()>, SupervisorError> {
+        let span = debug_span!("enumeration", session = self.session);
         let at = self.clock.now();
-        let found = self.identify_gpus(batch).await?;
+        let found = self.identify_gpus(batch).instrument(span).await?;
         Ok(found.map(|(count, found)| self.adopt_enumeration(at, count, found, batch)))
     }
 

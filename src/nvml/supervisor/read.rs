@@ -31,8 +31,8 @@ impl Supervisor {
         let jobs = jobs.filter(|(subject, _)| self.worker_pool.stuck_call(subject).is_none());
         let jobs: Vec<_> = jobs.collect();
         let (handle, clock) = (self.handle.clone(), self.clock);
-        let read = move |(_, uuid, with_fabric): (u32, Uuid, bool)| {
-            handle.read(clock, &uuid, with_fabric)
+        let read = move |(index, uuid, with_fabric): (u32, Uuid, bool)| {
+            handle.read(clock, index, &uuid, with_fabric)
         };
         let mut result = Ok(());
         for (subject, answer) in self.worker_pool.run_each(jobs, read).await? {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use device::health::NodeObservation;
 use device::inventory::Observation;
-use tracing::info;
+use tracing::{Instrument, debug_span, info};
 
 use super::poll_timer::PollTimer;
 use super::report::{log_returned, missed_deadline};
@@ -143,7 +143,8 @@ impl Supervisor {
         let (at, began) = (self.clock.now(), Instant::now());
         let missed = self.worker_pool.missed_deadlines();
         let mut batch = missed.iter().filter_map(|stuck| missed_deadline(at, stuck)).collect();
-        let result = self.enumerate_and_read(poll, &mut batch).await;
+        let span = if poll { debug_span!("poll") } else { debug_span!("read") };
+        let result = self.enumerate_and_read(poll, &mut batch).instrument(span).await;
         if poll {
             self.telemetry.poll_took(began.elapsed());
         }

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::current_call::CurrentCall;
 use crate::nvml::error::SupervisorError;
@@ -34,15 +35,16 @@ impl Worker {
         Ok(Self { jobs, current_call })
     }
 
-    /// Gives it a job.
+    /// Gives it a job, which runs in the current span.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Answer<T>, SupervisorError> {
         let (reply, answer) = oneshot::channel();
         self.current_call.set("nvml");
+        let span = Span::current();
         let job = move || {
-            let result = catch_unwind(AssertUnwindSafe(job));
+            let result = catch_unwind(AssertUnwindSafe(|| span.in_scope(job)));
             let _ = reply.send(result.map_err(|panic| panic_text(&*panic)));
         };
         self.jobs.send(Box::new(job)).map_err(|_| ended("its thread is gone".to_owned()))?;
