@@ -14,7 +14,7 @@ pub(super) fn device_uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
     mark_call(CALL);
     let text = device.uuid().map_err(|error| call_error(CALL, &error))?;
     text.parse().map_err(|error| {
-        warn!(%error, "NVML gives a UUID that is none");
+        warn!(%error, "NVML returns an invalid UUID");
         CallError { call: CALL, code: ReturnCode::UNKNOWN }
     })
 }

@@ -1,4 +1,4 @@
-//! Which boot of the node and which load of the driver this is.
+//! The boot of the node and the load of the driver.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -7,11 +7,11 @@ use std::path::Path;
 use device::health::Epoch;
 use device::names::PciBusId;
 
-/// A number that the kernel draws at each boot (proc_sys_kernel(5)).
+/// A random id of each boot (proc_sys_kernel(5)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The epoch now. The directory of a kernel module in sysfs is made anew each time the module is
-/// loaded, and sysfs does not soon give an inode number a second time.
+/// The epoch now. The directory of a kernel module in sysfs is created again each time the module
+/// is loaded, and sysfs does not soon use an inode number again.
 #[must_use]
 pub fn read(sysfs: &Path) -> Epoch {
     let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
@@ -19,7 +19,7 @@ pub fn read(sysfs: &Path) -> Epoch {
     Epoch { boot, driver: module.ok().map(|there| format!("{}:{}", there.dev(), there.ino())) }
 }
 
-/// The PCI devices that the driver has, by their names in sysfs.
+/// The PCI devices that are bound to the driver, by their names in sysfs.
 pub(super) fn bound_gpus(sysfs: &Path) -> BTreeSet<String> {
     let Ok(entries) = std::fs::read_dir(sysfs.join("bus/pci/drivers/nvidia")) else {
         return BTreeSet::new();

@@ -43,7 +43,7 @@ impl EventRegistry {
         mark_call("nvmlDeviceRegisterEvents");
         if supported == 0 {
             warn!(gpu.uuid = %uuid, gpu.index = index, "this GPU reports no events: its health \
-                follows its answers alone");
+                depends on polls alone");
         } else if let Err(error) = self.set.register(device, supported) {
             let error = call_error("nvmlDeviceRegisterEvents", &error);
             warn!(gpu.uuid = %uuid, gpu.index = index, %error, "cannot watch for events of this \
@@ -84,7 +84,7 @@ impl EventRegistry {
     }
 }
 
-/// The types of events that a GPU supports, as a bit mask; none if that cannot be learnt.
+/// The types of events that a GPU supports, as a bit mask; none if they cannot be read.
 fn supported_types(session: &Session, device: &Device<'_>, uuid: &Uuid) -> u64 {
     const CALL: &str = "nvmlDeviceGetSupportedEventTypes";
     mark_call(CALL);
@@ -93,7 +93,7 @@ fn supported_types(session: &Session, device: &Device<'_>, uuid: &Uuid) -> u64 {
         Err(error) if is_unsupported(&error) => 0,
         Err(error) => {
             let error = call_error(CALL, &error);
-            warn!(gpu.uuid = %uuid, %error, "cannot learn which events the GPU reports");
+            warn!(gpu.uuid = %uuid, %error, "cannot read which events the GPU supports");
             0
         }
     }

@@ -111,7 +111,7 @@ impl Failures {
     /// Counts a failure; how long to pause after it.
     fn add(&mut self, error: &CallError) -> Duration {
         if self.limit.allow_key(error.code.0).is_some() {
-            warn!(%error, "cannot wait for NVML's events, trying on");
+            warn!(%error, "cannot wait for NVML's events, will retry");
             self.logged = true;
         }
         self.backoff.next_delay()

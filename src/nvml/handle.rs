@@ -77,7 +77,7 @@ impl NvmlHandle {
         let created =
             (!types.is_empty()).then(|| EventRegistry::create(&session, types)).transpose();
         let registry = created.unwrap_or_else(|error| {
-            warn!(%error, "cannot watch for events: the GPUs' health follows their answers alone");
+            warn!(%error, "cannot watch for events: the GPUs' health depends on polls alone");
             None
         });
         // The previous registry is dropped outside the lock, by its last user.

@@ -198,10 +198,10 @@ async fn errors_and_gaps_in_what_nvml_tells_lower_the_detail_and_fail_nothing() 
         rig.kubelet.allocate("pod", "main", GPU, 8).await.unwrap();
         // The type is not needed where the bus id says who is at the other end.
         if code == 999 {
-            let line = rig.logged("cannot learn all about the links").await;
+            let line = rig.logged("cannot read all links").await;
             assert!(line.contains(function) && line.contains(&asking.uuids[5]), "{line}");
             assert_eq!(
-                rig.plugin.log().iter().filter(|line| line.contains("cannot learn all")).count(),
+                rig.plugin.log().iter().filter(|line| line.contains("cannot read all")).count(),
                 1
             );
         }
@@ -241,7 +241,7 @@ async fn a_question_about_links_that_hangs_holds_up_nothing() {
     rig.node.xid(7, 79).unwrap();
     rig.until_healthy(7, false).await;
     // What is read of GPUs 0 to 4 is used meanwhile, and of the links of the others what these see.
-    rig.logged("NVML hangs in a question about the links").await;
+    rig.logged("NVML hangs in a call about the links").await;
     rig.logged(KNOWN).await;
     assert_eq!(asking.ask(&[0, 1, 3], &[], 2).await, [0, 3]);
     assert_eq!(asking.ask(&[1, 4, 5], &[], 2).await, [1, 5]);

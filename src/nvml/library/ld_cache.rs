@@ -52,18 +52,13 @@ mod tests {
         let mut entries = Vec::new();
         let first = HEADER + libraries.len() * ENTRY;
         for (flags, name, path) in libraries {
-            let mut place = |text: &str| {
+            let mut add = |text: &str| {
                 let at = first + strings.len();
                 strings.extend(text.bytes().chain([0]));
                 u32::try_from(at).unwrap().to_ne_bytes()
             };
             entries.extend(
-                flags
-                    .to_ne_bytes()
-                    .into_iter()
-                    .chain(place(name))
-                    .chain(place(path))
-                    .chain([0; 12]),
+                flags.to_ne_bytes().into_iter().chain(add(name)).chain(add(path)).chain([0; 12]),
             );
         }
         let mut cache = b"ld.so-1.7.0\0an older part".to_vec();

@@ -18,7 +18,7 @@ pub use open_error::NvmlOpenError;
 use soname::SONAME;
 
 /// Directories of a driver root, most usual first: distributions, then images made for containers,
-/// then Talos (/usr/local/glibc), NixOS (/run/opengl-driver) and vendors' own places.
+/// then Talos (/usr/local/glibc), NixOS (/run/opengl-driver) and vendors' own directories.
 const DIRECTORIES: [&str; 12] = [
     "usr/lib64",
     "usr/lib/x86_64-linux-gnu",
@@ -49,7 +49,7 @@ type Tried = Vec<(String, String)>;
 /// A library that could be loaded, as it was given to the loader.
 type Loaded = (Box<Nvml>, String);
 
-/// Loads and initialises NVML: the named library, or the first of the usual places that loads.
+/// Loads and initialises NVML: the named library, or the first that loads of the usual ones.
 ///
 /// # Errors
 /// None of them loads, or the one that does cannot be initialised.
@@ -93,7 +93,7 @@ fn search_directories(
             }
             Err(error) if driver_root.join(&library).is_symlink() => {
                 let path = driver_root.join(&library).display().to_string();
-                tried.push((path, format!("a symlink that leads nowhere in that root: {error}")));
+                tried.push((path, format!("a broken symlink in that root: {error}")));
             }
             Err(_) => absent.push(directory),
         }
@@ -116,7 +116,7 @@ fn search_cache(driver_root: &Path, tried: &mut Tried) -> Result<Option<Loaded>,
         }
     };
     if entries.is_empty() {
-        tried.push((cache, "does not name it".to_owned()));
+        tried.push((cache, "has no entry for it".to_owned()));
     }
     for entry in entries {
         // The paths in the cache are relative to the root that it was made for.
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_with_every_place_that_was_tried() {
+    fn a_missing_library_is_reported_with_every_path_that_was_tried() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("usr/lib64")).unwrap();
         std::fs::write(root.path().join("usr/lib64").join(SONAME), "not a library").unwrap();
@@ -185,8 +185,8 @@ mod tests {
         let text = error.to_string();
         for part in [
             "usr/lib64/libnvidia-ml.so.1 (",
-            "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 (a symlink that leads nowhere in that \
-                root: No such file",
+            "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 (a broken symlink in that root: No \
+                such file",
             "lib64,lib/x86_64",
             "etc/ld.so.cache (",
             "--nvml-library",

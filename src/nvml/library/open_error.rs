@@ -12,16 +12,16 @@ use super::soname::SONAME;
 pub enum NvmlOpenError {
     /// No library could be loaded.
     NotFound {
-        /// Each place that was tried, with what was there.
+        /// Each path that was tried, with its error.
         tried: Vec<(String, String)>,
         /// The driver root that was searched; `None` if the library was named.
         driver_root: Option<PathBuf>,
     },
-    /// The library is there, and does not come up.
+    /// The library is there, and cannot be initialised.
     Init {
         /// The library.
         library: String,
-        /// Its answer.
+        /// Its error.
         error: CallError,
     },
 }
@@ -32,10 +32,7 @@ impl fmt::Display for NvmlOpenError {
             Self::NotFound { tried, driver_root: None } => {
                 write!(f, "cannot load NVML from the library that --nvml-library names:")?;
                 write_tried(f, tried)?;
-                write!(
-                    f,
-                    "; name the {SONAME} of the driver that is loaded, or leave the option away"
-                )
+                write!(f, "; name the {SONAME} of the driver that is loaded, or omit the option")
             }
             Self::NotFound { tried, driver_root: Some(root) } => {
                 write!(f, "cannot load NVML ({SONAME}), tried:")?;
@@ -50,7 +47,7 @@ impl fmt::Display for NvmlOpenError {
                 )
             }
             Self::Init { library, error } => {
-                write!(f, "NVML does not come up: {error}; library {library}")?;
+                write!(f, "cannot initialise NVML: {error}; library {library}")?;
                 match error.code {
                     ReturnCode::DRIVER_NOT_LOADED => write!(
                         f,
@@ -65,10 +62,9 @@ impl fmt::Display for NvmlOpenError {
                                 the module"
                         )
                     }
-                    _ => write!(
-                        f,
-                        "; `nvidia-smi` on the node and the kernel log (dmesg, NVRM) tell more"
-                    ),
+                    _ => {
+                        write!(f, "; see `nvidia-smi` on the node and the kernel log (dmesg, NVRM)")
+                    }
                 }
             }
         }
@@ -78,8 +74,8 @@ impl fmt::Display for NvmlOpenError {
 impl std::error::Error for NvmlOpenError {}
 
 fn write_tried(f: &mut fmt::Formatter<'_>, tried: &[(String, String)]) -> fmt::Result {
-    for (n, (place, outcome)) in tried.iter().enumerate() {
-        write!(f, "{} {place} ({outcome})", if n == 0 { "" } else { "," })?;
+    for (n, (path, outcome)) in tried.iter().enumerate() {
+        write!(f, "{} {path} ({outcome})", if n == 0 { "" } else { "," })?;
     }
     Ok(())
 }

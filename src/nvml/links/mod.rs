@@ -62,7 +62,7 @@ impl LinkReader {
             Some(last) if !last.thread.is_finished() => {
                 if last.is_newly_overdue() {
                     warn!(
-                        "NVML hangs in a question about the links between GPUs: what is known so \
+                        "NVML hangs in a call about the links between GPUs: what is known so \
                             far is used"
                     );
                     let observation = Observation::Links(self.progress.links());
@@ -104,7 +104,7 @@ impl LinkReader {
 }
 
 impl LinkReading {
-    /// Whether it is past its deadline; said once.
+    /// Whether it is past its deadline; `true` only once.
     fn is_newly_overdue(&mut self) -> bool {
         let newly = !self.overdue && self.began.elapsed() > DEADLINE;
         self.overdue |= newly;

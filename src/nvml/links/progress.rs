@@ -50,8 +50,8 @@ impl LinkUpdates {
         let logged = &mut lock(&known).logged;
         let failure = (gpu.clone(), call_error(call, error));
         if !logged.contains(&failure) {
-            warn!(gpu.uuid = %gpu, error = %failure.1, "cannot learn all about the links of this \
-                GPU: it is placed by what is known");
+            warn!(gpu.uuid = %gpu, error = %failure.1, "cannot read all links of this GPU: \
+                placement uses those that are known");
             logged.push(failure);
         }
         Some(())

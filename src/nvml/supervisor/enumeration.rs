@@ -98,7 +98,7 @@ impl Enumeration {
                     gpu.index = index,
                     gpu.uuid = uuid,
                     %error,
-                    "a GPU answers with an error; {served}, the others are not concerned"
+                    "a GPU answers with an error; {served}, the others are not affected"
                 );
             }
         }

@@ -34,7 +34,7 @@ impl Supervisor {
             if logged != reason {
                 let what =
                     if self.session > 0 { "NVML is not back yet" } else { "no GPUs to serve yet" };
-                warn!(%reason, "{what}, trying on");
+                warn!(%reason, "{what}, will retry");
                 logged = reason;
             }
             tokio::time::sleep(backoff.next_delay()).await;

@@ -29,7 +29,7 @@ pub(super) fn log_stuck(stuck: &StuckCall) {
     warn!(
         gpu.uuid = stuck.gpu().map_or("unknown", Uuid::as_str),
         call = stuck.call,
-        "NVML does not answer about a GPU; the others are not concerned"
+        "NVML does not answer about a GPU; the others are not affected"
     );
 }
 

@@ -191,7 +191,7 @@ impl Supervisor {
         let other = self.worker_pool.stuck_calls().is_empty()
             && self.bound_gpus != epoch::bound_gpus(&self.settings.sysfs_root);
         if other {
-            info!("the driver has other GPUs than before, initialising NVML anew to see them");
+            info!("the driver has other GPUs than before, initialising NVML again to list them");
         }
         other
     }
