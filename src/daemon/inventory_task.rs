@@ -9,14 +9,14 @@ use super::liveness::Ping;
 use super::reclaim_controller::ReclaimController;
 use super::reload::{ReloadEvent, Reloader};
 use crate::config::translate;
-use crate::nvml::Seen;
+use crate::nvml::TimedObservation;
 
 /// How many observations are applied before the lists are sent: a storm becomes few lists.
 const BATCH: usize = 64;
 
 /// The only task that changes the inventory.
 pub(super) struct InventoryTask {
-    pub(super) observations: mpsc::Receiver<Vec<Seen>>,
+    pub(super) observations: mpsc::Receiver<Vec<TimedObservation>>,
     pub(super) pings: mpsc::Receiver<Ping>,
     pub(super) writer: InventoryWriter,
     pub(super) reloader: Reloader,
@@ -62,7 +62,7 @@ impl InventoryTask {
         }
     }
 
-    fn observed(&mut self, batch: impl Iterator<Item = Seen>) {
+    fn observed(&mut self, batch: impl Iterator<Item = TimedObservation>) {
         let applied = self.writer.apply(batch);
         if applied.layout {
             self.reloader.refresh_host(&self.writer.inventory);
@@ -75,7 +75,7 @@ impl InventoryTask {
 
     fn apply(&mut self, observation: InventoryEvent) {
         let at = self.writer.clock.now();
-        self.writer.apply([Seen { at, observation }].into_iter());
+        self.writer.apply([TimedObservation { at, observation }].into_iter());
     }
 
     fn reloaded(&mut self, event: ReloadEvent) {

@@ -12,7 +12,7 @@ use super::findings;
 use crate::config::Config;
 use crate::config::translate;
 use crate::host::quarantine_dir::QuarantineDir;
-use crate::nvml::{Clock, PollSettings, Seen, Wants};
+use crate::nvml::{Clock, PollSettings, ReadRequests, TimedObservation};
 use crate::observe::event_log::EventLog;
 use crate::observe::log;
 
@@ -32,7 +32,7 @@ pub(super) struct InventoryWriter {
     pub(super) holders: watch::Receiver<Option<Arc<Holders>>>,
     pub(super) event_log: EventLog,
     /// For NVML: what to read next, and how.
-    pub(super) wants: watch::Sender<Wants>,
+    pub(super) wants: watch::Sender<ReadRequests>,
     pub(super) poll_settings: watch::Sender<PollSettings>,
     /// For the state file.
     pub(super) health: watch::Sender<PersistedHealth>,
@@ -44,7 +44,7 @@ impl InventoryWriter {
     /// Applies observations. No other function does.
     ///
     /// The next inventory is built beside the published one, so that no reader waits.
-    pub(super) fn apply(&mut self, batch: impl Iterator<Item = Seen>) -> Applied {
+    pub(super) fn apply(&mut self, batch: impl Iterator<Item = TimedObservation>) -> Applied {
         let mut next = self.inventory.borrow().clone();
         let applied = self.apply_to(Arc::make_mut(&mut next), batch);
         self.inventory.send_if_modified(|inventory| {
@@ -62,9 +62,10 @@ impl InventoryWriter {
     fn apply_to(
         &self,
         inventory: &mut Inventory,
-        batch: impl Iterator<Item = Seen>,
+        batch: impl Iterator<Item = TimedObservation>,
     ) -> Vec<(Moment, InventoryChanges)> {
-        let each = batch.map(|Seen { at, observation }| (at, inventory.apply(at, observation)));
+        let each = batch
+            .map(|TimedObservation { at, observation }| (at, inventory.apply(at, observation)));
         let mut applied: Vec<(Moment, InventoryChanges)> = each.collect();
         if applied.iter().any(|(_, changes)| !changes.new_gpus.is_empty()) {
             // A new GPU that is quarantined is never published as Healthy.
@@ -91,7 +92,7 @@ impl InventoryWriter {
 
     fn send_health(&self, inventory: &Inventory) {
         let health = inventory.node_health();
-        send_if_changed(&self.wants, Wants::of(health));
+        send_if_changed(&self.wants, ReadRequests::of(health));
         send_if_changed(&self.health, health.persist());
     }
 

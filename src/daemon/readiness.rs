@@ -6,7 +6,7 @@ use device::inventory::Inventory;
 use device::names::ResourceName;
 
 use crate::kubelet::device_plugin::telemetry::PluginTelemetry;
-use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
+use crate::nvml::telemetry::NvmlTelemetry;
 
 /// What readiness depends on.
 pub(super) struct Readiness<'a> {
@@ -33,12 +33,12 @@ impl Readiness<'_> {
     }
 
     fn nvml_reason(&self) -> Option<String> {
-        let nvml = self.nvml.standing();
+        let nvml = self.nvml.state();
         let reason = if !nvml.tried {
             "NVML has not been opened yet"
         } else if nvml.gpus > 0 && self.inventory.gpus().is_empty() {
             "the GPUs have not been read yet"
-        } else if !nvml.up && !nvml.release && !self.tolerates_no_nvml {
+        } else if !nvml.up && !nvml.released && !self.tolerates_no_nvml {
             "NVML is down, and the configuration requires it"
         } else {
             return None;

@@ -140,7 +140,7 @@ impl ReclaimController {
             self.refresh.request_now();
         }
         self.need_reset = need_reset;
-        if self.need_reset.is_empty() || !self.release.is_held() {
+        if self.need_reset.is_empty() || !self.release.is_possible() {
             return;
         }
         let due = self.resets.due(self.clock.now(), release_for, inventory, &self.tracker);
@@ -148,7 +148,7 @@ impl ReclaimController {
             info!(gpu.uuid = %uuid, "the GPU needs a reset and no pod holds it: releasing NVML");
         }
         if !due.is_empty() {
-            self.release.ask();
+            self.release.request();
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::kubelet::device_plugin::allocation_events::AllocationEvents;
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
-use crate::nvml::{self, Clock, Links, Release, Seen};
+use crate::nvml::{self, Clock, NvmlChannels, Release, TimedObservation};
 use crate::observe::event_log::EventLog;
 use crate::observe::http;
 
@@ -92,8 +92,8 @@ impl Daemon {
         let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
 
         let release = Release::default();
-        let (links, observations, wants) = Links::new(release.clone(), poll_settings_rx);
-        let (observe, nvml_telemetry) = (links.observe.clone(), links.telemetry.clone());
+        let (links, observations, wants) = NvmlChannels::new(release.clone(), poll_settings_rx);
+        let (observe, nvml_telemetry) = (links.observations_tx.clone(), links.telemetry.clone());
 
         let (holders, holders_rx) = watch::channel(None);
         let refresh = Arc::new(RefreshTrigger::default());
@@ -218,7 +218,11 @@ async fn serve_http(address: http::Address, views: Arc<StatusProvider>) -> anyho
     match http::serve(address, views).await {}
 }
 
-async fn run_nvml(settings: nvml::Settings, clock: Clock, links: Links) -> anyhow::Error {
+async fn run_nvml(
+    settings: nvml::NvmlSettings,
+    clock: Clock,
+    links: NvmlChannels,
+) -> anyhow::Error {
     let Err(error) = nvml::run(settings, clock, links).await;
     error.into()
 }
@@ -241,19 +245,19 @@ async fn write_state(
 
 /// Sends what the quarantine directory says to the inventory.
 async fn send_quarantine(
-    observe: &mpsc::Sender<Vec<Seen>>,
+    observe: &mpsc::Sender<Vec<TimedObservation>>,
     clock: Clock,
     quarantine: quarantine_dir::Quarantine,
 ) {
     let observation = InventoryEvent::Health(NodeObservation::Quarantine(quarantine));
     // The receiver is gone only while the daemon stops.
-    let _ = observe.send(vec![Seen { at: clock.now(), observation }]).await;
+    let _ = observe.send(vec![TimedObservation { at: clock.now(), observation }]).await;
 }
 
 /// Releases NVML at each signal, and takes it up again at the next.
 async fn release_on(mut sigusr1: Signal, release: Release) -> anyhow::Error {
     while sigusr1.recv().await.is_some() {
-        release.ask();
+        release.request();
     }
     anyhow!("SIGUSR1 can no longer be received")
 }

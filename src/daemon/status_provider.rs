@@ -24,7 +24,7 @@ use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::register_error::REGISTER_RESULTS;
 use crate::kubelet::device_plugin::telemetry::{PluginTelemetry, RegistrationEvent};
 use crate::kubelet::pod_resources::RefreshTrigger;
-use crate::nvml::telemetry::Telemetry as NvmlTelemetry;
+use crate::nvml::telemetry::NvmlTelemetry;
 use crate::nvml::{Clock, Release};
 use crate::observe::event_log::{EventLog, Happened};
 use crate::observe::http::{Address, Views};
@@ -90,17 +90,17 @@ impl StatusProvider {
     }
 
     fn nvml(&self) -> Nvml {
-        let standing = self.nvml.standing();
+        let state = self.nvml.state();
         Nvml {
-            state: match (standing.release, standing.up) {
+            state: match (state.released, state.up) {
                 (true, _) => NvmlState::Released,
                 (false, true) => NvmlState::Up,
                 (false, false) => NvmlState::Down,
             },
             fault: None,
-            driver_version: standing.versions.driver,
-            cuda_version: standing.versions.cuda,
-            nvml_version: standing.versions.library,
+            driver_version: state.versions.driver,
+            cuda_version: state.versions.cuda,
+            nvml_version: state.versions.library,
             unanswered_calls: self.nvml.unanswered(),
         }
     }
@@ -194,7 +194,7 @@ impl Views for StatusProvider {
             calls: calls
                 .map(|(method, code, distribution)| (method.name(), code, distribution))
                 .collect(),
-            rounds: self.nvml.rounds(),
+            rounds: self.nvml.poll_durations(),
             nvml_errors: errors
                 .map(|((call, code), count)| (call, code.name().into_owned(), count))
                 .collect(),
@@ -221,6 +221,6 @@ impl Views for StatusProvider {
     }
 
     fn release(&self) {
-        self.release.ask();
+        self.release.request();
     }
 }

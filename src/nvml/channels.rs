@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use device::health::{Moment, NodeHealth};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tokio::sync::{mpsc, watch};
 
@@ -58,7 +58,7 @@ impl ReadRequests {
     /// What this health wants to be read.
     #[must_use]
     pub fn of(health: &NodeHealth) -> Self {
-        Self { readings: health.next_readings(), enumeration: health.wants_enumeration() }
+        Self { readings: health.next_readings(), enumeration: health.needs_enumeration() }
     }
 }
 
@@ -68,5 +68,5 @@ pub struct TimedObservation {
     /// When the event was received, or when the first call for the answer began.
     pub at: Moment,
     /// The observation.
-    pub observation: Observation,
+    pub observation: InventoryEvent,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use device::gpu::{Gpu, NumaNode};
 use device::health::NvmlError as CallError;
-use device::inventory::Found;
+use device::inventory::EnumerationEntry;
 use device::names::{PciBusId, Uuid};
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
@@ -26,7 +26,7 @@ pub(super) fn identify(
     index: u32,
     known: Option<Uuid>,
     sysfs: &Path,
-) -> Found {
+) -> EnumerationEntry {
     const CALL: &str = "nvmlDeviceGetHandleByIndex_v2";
     mark_call(CALL);
     let device = match session.nvml().device_by_index(index) {

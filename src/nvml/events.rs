@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use device::health::{self, EventType, NodeObservation, NvmlError as CallError};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -84,7 +84,7 @@ impl EventListener {
         {
             self.request_enumeration();
         }
-        let observation = Observation::Health(observation);
+        let observation = InventoryEvent::Health(observation);
         let observation = TimedObservation { at: self.clock.now(), observation };
         self.observations_tx.blocking_send(vec![observation]).is_ok()
     }

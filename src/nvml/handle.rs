@@ -114,7 +114,12 @@ impl NvmlHandle {
     }
 
     /// What is at an index of the enumeration.
-    pub(super) fn identify(&self, index: u32, known: Option<Uuid>, sysfs: &Path) -> Found {
+    pub(super) fn identify(
+        &self,
+        index: u32,
+        known: Option<Uuid>,
+        sysfs: &Path,
+    ) -> EnumerationEntry {
         let uuid = known.as_ref().map(tracing::field::display);
         let _span = debug_span!("identify_gpu", gpu.index = index, gpu.uuid = uuid).entered();
         match self.get() {

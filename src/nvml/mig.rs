@@ -71,7 +71,7 @@ fn read(
     let attributes = attributes(device)?;
     let profile_id = raw::gpu_instance_profile_id(session, gpu, placement.gpu_instance).ok();
     let constant = profile_id.and_then(|id| profiles.get(&id)).copied();
-    let attributes = attributes.map(|attributes| Attributes {
+    let attributes = attributes.map(|attributes| MigAttributes {
         gpu_instance_profile: constant,
         gpu_slices: attributes.gpu_instance_slice_count,
         compute_slices: attributes.compute_instance_slice_count,
@@ -109,7 +109,7 @@ fn attributes(device: &Device<'_>) -> Result<Option<DeviceAttributes>, CallError
 /// The profile of a MIG device, by its attributes and by the device's name. Without the constant of
 /// its GPU instance profile it cannot be told from others of its size by the attributes: then the
 /// name comes first.
-fn profile(device: &Device<'_>, attributes: Option<&Attributes>) -> Option<MigProfile> {
+fn profile(device: &Device<'_>, attributes: Option<&MigAttributes>) -> Option<MigProfile> {
     let computed = || attributes.and_then(MigProfile::of);
     let named = || device.name().ok().as_deref().and_then(MigProfile::in_name);
     match attributes.and_then(|attributes| attributes.gpu_instance_profile) {

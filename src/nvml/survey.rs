@@ -51,7 +51,7 @@ pub enum SurveyedGpu {
     /// It answered, with errors perhaps.
     Answered {
         /// The GPU.
-        found: Box<Found>,
+        found: Box<EnumerationEntry>,
         /// Its health, if its UUID is known.
         reading: Option<Result<Reading, CallError>>,
     },
@@ -164,8 +164,8 @@ async fn survey_gpus(
 fn survey_gpu(session: &Session, index: u32, sysfs: &Path) -> SurveyedGpu {
     let found = discovery::identify(session, None, index, None, sysfs);
     let uuid = match &found {
-        Found::Gpu(gpu) => Some(&gpu.uuid),
-        Found::Failed { uuid, .. } => uuid.as_ref(),
+        EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
+        EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
     };
     let reading =
         uuid.map(|uuid| reading::read(session, uuid, true).map(|answers| answers.reading));

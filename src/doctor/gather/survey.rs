@@ -130,7 +130,7 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
     survey.findings = inventory.findings().iter().map(ToString::to_string).collect();
 }
 
-fn found(place: &SurveyedGpu) -> Option<Found> {
+fn found(place: &SurveyedGpu) -> Option<EnumerationEntry> {
     match place {
         SurveyedGpu::Answered { found, .. } => Some(found.as_ref().clone()),
         SurveyedGpu::TimedOut { .. } => None,

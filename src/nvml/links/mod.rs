@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tokio::sync::mpsc;
 use tracing::{debug_span, warn};
@@ -65,7 +65,7 @@ impl LinkReader {
                         "NVML hangs in a call about the links between GPUs: what is known so \
                             far is used"
                     );
-                    let observation = Observation::Links(self.progress.links());
+                    let observation = InventoryEvent::Links(self.progress.links());
                     let observation = TimedObservation { at: clock.now(), observation };
                     // If the channel is full or closed, the next reading will do.
                     let _ = observations_tx.try_send(vec![observation]);
@@ -89,7 +89,8 @@ impl LinkReader {
             telemetry.bind_to_thread();
             let at = clock.now();
             if let Some(links) = span.in_scope(|| read(&session, &to_read, &updates)) {
-                let observation = TimedObservation { at, observation: Observation::Links(links) };
+                let observation =
+                    TimedObservation { at, observation: InventoryEvent::Links(links) };
                 let _ = observations_tx.blocking_send(vec![observation]);
             }
         };

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use device::health::NvmlError as CallError;
 use device::names::Uuid;
-use device::topology::Links;
+use device::topology::NodeLinks;
 use nvml_wrapper::error::NvmlError;
 use tracing::warn;
 
@@ -19,13 +19,13 @@ pub(super) struct LinkUpdates(Weak<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
-    links: Links,
+    links: NodeLinks,
     /// Errors that are logged already.
     logged: Vec<(Uuid, CallError)>,
 }
 
 impl LinkProgress {
-    pub(super) fn links(&self) -> Links {
+    pub(super) fn links(&self) -> NodeLinks {
         lock(&self.0).links.clone()
     }
 
@@ -36,7 +36,7 @@ impl LinkProgress {
 
 impl LinkUpdates {
     /// Changes the links; `None` if nobody wants them any more.
-    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Links) -> T) -> Option<T> {
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut NodeLinks) -> T) -> Option<T> {
         let known = self.0.upgrade()?;
         Some(change(&mut lock(&known).links))
     }

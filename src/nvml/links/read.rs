@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use device::names::Uuid;
-use device::topology::{Links, NvLinkVersion, ObservedLink, PcieLevel, Remote};
+use device::topology::{NodeLinks, NvLinkVersion, ObservedLink, PcieLevel, Remote};
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::TopologyLevel;
 use nvml_wrapper::error::NvmlError;
@@ -22,7 +22,7 @@ pub(super) fn read(
     session: &Session,
     gpus: &BTreeMap<u32, Uuid>,
     updates: &LinkUpdates,
-) -> Option<Links> {
+) -> Option<NodeLinks> {
     let nvml = session.nvml();
     // A GPU without a handle is reported by the enumeration.
     let devices: Vec<(&Uuid, Device<'_>)> = gpus

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use device::health::{Moment, NodeObservation};
-use device::inventory::{Found, Observation};
+use device::inventory::{EnumerationEntry, InventoryEvent};
 use tracing::{Instrument, debug_span};
 
 use super::enumeration::Enumeration;
@@ -28,7 +28,7 @@ impl Supervisor {
     async fn identify_gpus(
         &mut self,
         batch: &mut Vec<TimedObservation>,
-    ) -> Result<CallResult<(u32, BTreeMap<u32, Found>)>, SupervisorError> {
+    ) -> Result<CallResult<(u32, BTreeMap<u32, EnumerationEntry>)>, SupervisorError> {
         let handle = self.handle.clone();
         let count = match self.run_job(move || handle.count_gpus()).await? {
             Ok(count) => count,
@@ -54,7 +54,7 @@ impl Supervisor {
         &mut self,
         at: Moment,
         count: u32,
-        found: BTreeMap<u32, Found>,
+        found: BTreeMap<u32, EnumerationEntry>,
         batch: &mut Vec<TimedObservation>,
     ) {
         let enumeration = self.enumeration.merge(count, found);
@@ -67,8 +67,11 @@ impl Supervisor {
     }
 
     fn scan(&self, at: Moment, enumeration: &Enumeration) -> TimedObservation {
-        let found = enumeration.found().to_vec();
-        TimedObservation { at, observation: Observation::Scan { session: self.session, found } }
+        let entries = enumeration.entries().to_vec();
+        TimedObservation {
+            at,
+            observation: InventoryEvent::Enumeration { session: self.session, entries },
+        }
     }
 }
 
@@ -76,7 +79,7 @@ impl Supervisor {
 /// be known of it.
 fn enumeration_position(batch: &[TimedObservation]) -> usize {
     let is_epoch = |timed: &TimedObservation| {
-        matches!(timed.observation, Observation::Health(NodeObservation::Epoch(_)))
+        matches!(timed.observation, InventoryEvent::Health(NodeObservation::Epoch(_)))
     };
     batch.iter().position(|timed| !is_epoch(timed)).unwrap_or(batch.len())
 }

@@ -16,7 +16,7 @@ pub(super) struct Enumeration(Vec<EnumerationEntry>);
 impl Enumeration {
     /// An enumeration of `count` GPUs: the answers of now, and for an index without an answer what
     /// was there before.
-    pub(super) fn merge(&self, count: u32, mut answers: BTreeMap<u32, Found>) -> Self {
+    pub(super) fn merge(&self, count: u32, mut answers: BTreeMap<u32, EnumerationEntry>) -> Self {
         let before = |at| {
             self.0
                 .iter()
@@ -27,15 +27,15 @@ impl Enumeration {
         Self((0..count).filter_map(|at| answers.remove(&at).or_else(|| before(at))).collect())
     }
 
-    pub(super) fn found(&self) -> &[EnumerationEntry] {
+    pub(super) fn entries(&self) -> &[EnumerationEntry] {
         &self.0
     }
 
     /// The GPUs by index, as far as their UUIDs are known.
     pub(super) fn gpus(&self) -> BTreeMap<u32, Uuid> {
         let gpus = self.0.iter().filter_map(|found| match found {
-            Found::Gpu(gpu) => Some((gpu.index, gpu.uuid.clone())),
-            Found::Failed { index, uuid, .. } => Some((*index, uuid.clone()?)),
+            EnumerationEntry::Gpu(gpu) => Some((gpu.index, gpu.uuid.clone())),
+            EnumerationEntry::Failed { index, uuid, .. } => Some((*index, uuid.clone()?)),
         });
         gpus.collect()
     }
@@ -73,7 +73,7 @@ impl Enumeration {
         probe: Option<&Result<(), CallError>>,
     ) -> bool {
         const NOT_FOUND: ReturnCode = ReturnCode(6);
-        let listed = |found: &Found| matches!(found, Found::Gpu(gpu) if gpu.uuid == *uuid);
+        let listed = |found: &EnumerationEntry| matches!(found, EnumerationEntry::Gpu(gpu) if gpu.uuid == *uuid);
         let was_listed = self.0.iter().any(listed);
         match probe {
             Some(Ok(())) => !was_listed,
@@ -105,7 +105,7 @@ impl Enumeration {
     }
 }
 
-fn index(found: &Found) -> u32 {
+fn index(found: &EnumerationEntry) -> u32 {
     match found {
         EnumerationEntry::Gpu(gpu) => gpu.index,
         EnumerationEntry::Failed { index, .. } => *index,
@@ -118,7 +118,7 @@ mod tests {
     use device::testing::gpu;
 
     fn listed(indices: impl IntoIterator<Item = u32>) -> Enumeration {
-        Enumeration(indices.into_iter().map(|index| Found::Gpu(gpu(index))).collect())
+        Enumeration(indices.into_iter().map(|index| EnumerationEntry::Gpu(gpu(index))).collect())
     }
 
     fn lost() -> CallError {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_index_without_an_answer_is_what_it_was_unless_there_are_more_or_fewer_gpus_now() {
-        let answered = || BTreeMap::from([(0, Found::Gpu(gpu(0)))]);
+        let answered = || BTreeMap::from([(0, EnumerationEntry::Gpu(gpu(0)))]);
         assert_eq!(listed([0, 1]).merge(2, answered()), listed([0, 1]));
         assert_eq!(listed([0, 1]).merge(3, answered()), listed([0]));
         assert_eq!(Enumeration::default().merge(2, answered()), listed([0]));

@@ -184,7 +184,7 @@ impl Supervisor {
 
     /// Sends what is wrong with NVML as a whole, or that nothing is.
     async fn send_fault(&self, at: Moment, fault: Option<NodeFault>) {
-        let observation = Observation::Health(NodeObservation::Fault(fault));
+        let observation = InventoryEvent::Health(NodeObservation::Fault(fault));
         self.send(vec![TimedObservation { at, observation }]).await;
     }
 

@@ -73,9 +73,11 @@ impl Supervisor {
         if self.session > 0 {
             self.session += 1;
             self.enumeration = Enumeration::default();
-            let scan = Observation::Scan { session: self.session, found: Vec::new() };
-            let no_fault = Observation::Health(NodeObservation::Fault(None));
-            let batch = [scan, no_fault].map(|observation| TimedObservation { at, observation });
+            let enumeration =
+                InventoryEvent::Enumeration { session: self.session, entries: Vec::new() };
+            let no_fault = InventoryEvent::Health(NodeObservation::Fault(None));
+            let batch =
+                [enumeration, no_fault].map(|observation| TimedObservation { at, observation });
             self.send(batch.into()).await;
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use device::health::{self, Moment, NodeObservation, Reading};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tracing::warn;
 
@@ -96,8 +96,8 @@ impl Supervisor {
             if limit.allow() {
                 warn!(call, "NVML does not answer, waiting for it");
             }
-            let missed = NodeObservation::EveryGpu(health::Observation::Missed { call });
-            let observation = Observation::Health(missed);
+            let missed = NodeObservation::EveryGpu(health::Observation::TimedOut { call });
+            let observation = InventoryEvent::Health(missed);
             let _ =
                 observations_tx.send(vec![TimedObservation { at: clock.now(), observation }]).await;
         };

@@ -1,7 +1,7 @@
 //! Observations and log lines about calls to one GPU.
 
 use device::health::{self, Moment, NodeObservation};
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tracing::{info, warn};
 
@@ -14,13 +14,13 @@ pub(super) fn about_gpu(
     uuid: Uuid,
     observation: health::Observation,
 ) -> TimedObservation {
-    let observation = Observation::Health(NodeObservation::Gpu(uuid, observation));
+    let observation = InventoryEvent::Health(NodeObservation::Gpu(uuid, observation));
     TimedObservation { at, observation }
 }
 
 /// That a call has missed a deadline; nothing, if it is not known to which GPU it was.
 pub(super) fn missed_deadline(at: Moment, stuck: &StuckCall) -> Option<TimedObservation> {
-    let missed = health::Observation::Missed { call: stuck.call };
+    let missed = health::Observation::TimedOut { call: stuck.call };
     Some(about_gpu(at, stuck.gpu()?.clone(), missed))
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use device::health::NodeObservation;
-use device::inventory::Observation;
+use device::inventory::InventoryEvent;
 use tracing::{Instrument, debug_span, info};
 
 use super::poll_timer::PollTimer;
@@ -40,7 +40,7 @@ impl Supervisor {
         self.enumeration_due = false;
         self.bound_gpus = epoch::bound_gpus(&self.settings.sysfs_root);
         let epoch = NodeObservation::Epoch(epoch::read(&self.settings.sysfs_root));
-        let mut batch = vec![TimedObservation { at, observation: Observation::Health(epoch) }];
+        let mut batch = vec![TimedObservation { at, observation: InventoryEvent::Health(epoch) }];
         self.adopt_settings();
         self.prepare_events().await?;
         if let Err(error) = self.enumerate(&mut batch).await? {
@@ -49,7 +49,7 @@ impl Supervisor {
         if let Err(error) = self.read(self.enumeration.gpus(), true, &mut batch).await? {
             return Ok(Err(error));
         }
-        let no_fault = Observation::Health(NodeObservation::Fault(None));
+        let no_fault = InventoryEvent::Health(NodeObservation::Fault(None));
         batch.push(TimedObservation { at, observation: no_fault });
         self.send(batch).await;
         self.listen().await?;
