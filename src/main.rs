@@ -1,19 +1,15 @@
 //! The door: arguments, log, configuration, run, exit code.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use gpu_device_plugin::cli::args::{Action, Invocation};
 use gpu_device_plugin::cli::commands;
-use gpu_device_plugin::config::{Config, ConfigSource, Loaded, LogFormat, Process, Purpose, show};
+use gpu_device_plugin::config::{Config, ConfigSource, Loaded, Purpose, show};
 use gpu_device_plugin::daemon;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{Level, error, info, warn};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing::{error, info, warn};
 
 /// For how long after the first signal another one is the same request: `timeout` and shells signal
 /// a process and its group.
@@ -85,7 +81,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
 }
 
 fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
-    start_log(&loaded.config.process);
+    loaded.config.process.log.start();
     for warning in loaded.warnings() {
         warn!("{warning}");
     }
@@ -94,21 +90,6 @@ fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
         Err(error) => {
             error!("{error:#}");
             ExitCode::FAILURE
-        }
-    }
-}
-
-fn start_log(process: &Process) {
-    // The configuration has parsed it already: it is one of ours or one that was checked.
-    let filter: Targets =
-        process.log_filter.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    match process.log_format {
-        LogFormat::Text => registry.with(layer.with_ansi(std::io::stderr().is_terminal())).init(),
-        LogFormat::Json => {
-            // A line has the fields of its span; spans do not nest.
-            registry.with(layer.json().flatten_event(true).with_span_list(false)).init();
         }
     }
 }

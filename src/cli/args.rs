@@ -103,7 +103,7 @@ impl Invocation {
     /// which it runs. What is no command line of ours has none.
     pub fn fall_back_on(&mut self, arguments: impl IntoIterator<Item = OsString>) {
         if let Ok(other) = Self::parse(arguments, |_| None) {
-            self.sources.fall_back_on(other.sources);
+            self.sources.add_missing_flags(other.sources);
         }
     }
 
@@ -180,10 +180,8 @@ impl Doctor {
 fn of_config(mut config: ArgMatches, sources: &mut Sources) -> Action {
     let Some((name, mut command)) = config.remove_subcommand() else { return Action::ConfigShow };
     take_flags(&mut command, sources);
-    if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE")
-        && let Some(flag) = settings::CONFIG_FILE.flag
-    {
-        sources.set_flag(flag, vec![file.to_string_lossy().into_owned()]);
+    if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE") {
+        sources.set_config_file(file.to_string_lossy().into_owned());
     }
     if name == "check" { Action::ConfigCheck } else { Action::ConfigShow }
 }
@@ -249,7 +247,7 @@ pub fn command() -> Command {
                 .action(ArgAction::Version)
                 .help("Print the version and the git commit"),
         )
-        .args(settings::ALL.iter().filter_map(|setting| Some(arg(setting, setting.flag?))))
+        .args(settings::all().filter_map(|setting| Some(arg(setting, setting.flag?))))
         .subcommands([config, status(), doctor(), self::check()])
 }
 
@@ -287,7 +285,8 @@ fn help(setting: &Setting) -> String {
 /// What can be set, but by no flag.
 fn unflagged() -> String {
     let mut text = String::from("Environment and file only:\n");
-    for setting in settings::ALL.iter().filter(|setting| setting.flag.is_none()) {
+    for setting in settings::all().filter(|setting| setting.flag.is_none() && setting.is_in_help())
+    {
         text.push_str(&format!("  {}\n          {}\n", setting.name(), setting.help));
     }
     text.push_str(
@@ -298,7 +297,7 @@ fn unflagged() -> String {
 }
 
 fn take_flags(matches: &mut ArgMatches, sources: &mut Sources) {
-    for flag in settings::ALL.iter().filter_map(|setting| setting.flag) {
+    for flag in settings::all().filter_map(|setting| setting.flag) {
         if let Ok(Some(values)) = matches.try_remove_many::<String>(flag) {
             sources.set_flag(flag, values.collect());
         }
@@ -309,9 +308,7 @@ fn take_flags(matches: &mut ArgMatches, sources: &mut Sources) {
 fn dashed(argument: OsString) -> OsString {
     let long = |text: &str| {
         let name = text.split('=').next().unwrap_or(text);
-        settings::ALL
-            .iter()
-            .any(|setting| setting.flag == Some(name) || setting.aliases.contains(&name))
+        settings::all().any(|setting| setting.flag == Some(name) || setting.aliases.contains(&name))
     };
     match argument.to_str().and_then(|text| text.strip_prefix('-')) {
         Some(text) if long(text) => OsString::from(format!("--{text}")),

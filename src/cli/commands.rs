@@ -11,7 +11,6 @@ use status::{SCHEMA_VERSION, Status, table, yaml};
 
 use super::args::{Check, Doctor, Form, Invocation, SURVEY};
 use crate::config::ConfigSource;
-use crate::config::translate;
 use crate::doctor;
 use crate::doctor::check::{self, Outside, State};
 use crate::doctor::gather::{self, Look};
@@ -41,8 +40,8 @@ pub fn take_flags_of_the_daemon(invocation: &mut Invocation) {
 
 /// Prints what the daemon knows.
 pub fn status(form: Form, source: &mut ConfigSource) -> ExitCode {
-    let (config, _) = source.read_leniently();
-    let places = translate::asked_at(&config);
+    let (config, _) = source.load_lossy();
+    let places = config.process.http_endpoints();
     let answer = in_runtime(async {
         client::get(&places, "/status", PATIENCE).await.map_err(|error| error.to_string())
     });
@@ -101,8 +100,8 @@ fn parsed(body: &str) -> Result<Status, String> {
 
 /// Answers one question.
 pub fn check(asked: Check, source: &mut ConfigSource) -> ExitCode {
-    let (config, _) = source.read_leniently();
-    let places = translate::asked_at(&config);
+    let (config, _) = source.load_lossy();
+    let places = config.process.http_endpoints();
     let seen = in_runtime(async {
         let unheard = match client::get(&places, "/status", IMPATIENCE).await {
             Ok(answer) if answer.code == 200 => match parsed(&answer.body) {
@@ -132,7 +131,7 @@ pub fn doctor(
     mut arguments: Vec<OsString>,
     colour: bool,
 ) -> ExitCode {
-    let (config, report) = source.read_leniently();
+    let (config, report) = source.load_lossy();
     let told = in_runtime(async {
         if asked.survey {
             let survey = serde_json::to_string(&gather::survey(&config).await)

@@ -1,9 +1,11 @@
-//! Enumerations that are written as words: what a word means, and which words are allowed.
+//! Enumerations that are written as words.
 
-pub use device::allocation::{SharedPolicy, WholeGpuPolicy};
-use device::health::{EventType, Severity, XidAction};
+use device::allocation::{SharedPolicy, WholeGpuPolicy};
+use device::health::{Action, EventType, Weight};
 use device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use device::layout::MigStrategy;
+
+use crate::observe::log::LogFormat;
 
 /// A set of words, each with its meaning.
 pub trait Choice: Copy + Eq + 'static {
@@ -26,18 +28,8 @@ pub(super) fn words<C: Choice>() -> Vec<&'static str> {
     C::WORDS.iter().map(|&(word, _)| word).collect()
 }
 
-/// A text that is none of the words allowed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not one of {}", allowed.join(", "))]
-pub struct UnknownWord {
-    /// The text.
-    pub text: String,
-    /// What would be understood.
-    pub allowed: Vec<&'static str>,
-}
-
 /// How the variants of an enumeration are written.
-macro_rules! written {
+macro_rules! choice {
     ($name:ident { $($variant:ident = $word:literal,)+ }) => {
         impl Choice for $name {
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant),)+];
@@ -45,63 +37,37 @@ macro_rules! written {
     };
 }
 
-/// Declares an enumeration whose variants are written as words.
-macro_rules! choices {
-    ($($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)+ })+) => {$(
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $($(#[$meaning])* $variant,)+
-        }
-
-        written!($name { $($variant = $word,)+ });
-    )+};
+/// How the node's devices are found. They are always found through NVML.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DiscoveryStrategy {
+    /// By what the node has.
+    #[default]
+    Auto,
+    /// By NVML.
+    Nvml,
+    /// As a Tegra system on chip.
+    Tegra,
 }
 
-written!(MigStrategy { None = "none", Single = "single", Mixed = "mixed", });
-written!(DeviceListStrategy {
+choice!(DiscoveryStrategy { Auto = "auto", Nvml = "nvml", Tegra = "tegra", });
+choice!(LogFormat { Text = "text", Json = "json", });
+choice!(MigStrategy { None = "none", Single = "single", Mixed = "mixed", });
+choice!(DeviceListStrategy {
     Envvar = "envvar",
     VolumeMounts = "volume-mounts",
     CdiAnnotations = "cdi-annotations",
     CdiCri = "cdi-cri",
 });
-written!(DeviceIdStrategy { Uuid = "uuid", Index = "index", });
-
-choices! {
-    /// How the node's devices are found.
-    DiscoveryStrategy {
-        /// By what the node has.
-        Auto = "auto",
-        /// By NVML.
-        Nvml = "nvml",
-        /// As a Tegra system on chip.
-        Tegra = "tegra",
-    }
-
-    /// How log lines are written.
-    LogFormat {
-        /// For a terminal.
-        Text = "text",
-        /// For a collector: one JSON object a line.
-        Json = "json",
-    }
-
-    /// An optional behaviour of CDI specification files.
-    CdiFeature {
-        /// Name each driver library that is asked for.
-        ExplicitDriverLibraries = "enable-explicit-driver-libraries",
-        /// Do not ask the sandbox utils library.
-        NoSandboxUtils = "disable-nvsandboxutils",
-        /// Annotate devices of coherent memory systems.
-        CoherentAnnotations = "enable-coherent-annotations",
-        /// Offer one device from CSV files.
-        NoMultipleCsvDevices = "disable-multiple-csv-devices",
-        /// Leave out the additional group ids of device nodes.
-        NoAdditionalGids = "no-additional-gids-for-device-nodes",
-        /// Leave out the sockets of the driver's daemons.
-        NoIpcDiscoverer = "disable-ipc-discoverer",
-    }
-}
+choice!(DeviceIdStrategy { Uuid = "uuid", Index = "index", });
+choice!(WholeGpuPolicy { Optimal = "optimal", Numa = "numa", Index = "index", });
+choice!(SharedPolicy { Distributed = "distributed", Packed = "packed", Spread = "spread", });
+choice!(Weight { Degraded = "event", Unhealthy = "unhealthy", });
+choice!(Action {
+    Ignore = "ignore",
+    Event = "event",
+    RecoveryAction = "recovery-action",
+    Unhealthy = "unhealthy",
+});
 
 impl Choice for EventType {
     const WORDS: &'static [(&'static str, Self)] = &[
@@ -122,28 +88,4 @@ impl Choice for EventType {
     fn from_word(word: &str) -> Option<Self> {
         word.parse().ok()
     }
-}
-
-impl Choice for XidAction {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("ignore", Self::Ignore),
-        ("event", Self::Event),
-        ("recovery-action", Self::RecoveryAction),
-        ("unhealthy", Self::Unhealthy),
-    ];
-}
-
-impl Choice for Severity {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("event", Self::Degraded), ("unhealthy", Self::Unhealthy)];
-}
-
-impl Choice for WholeGpuPolicy {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("optimal", Self::Optimal), ("numa", Self::Numa), ("index", Self::Index)];
-}
-
-impl Choice for SharedPolicy {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("distributed", Self::Distributed), ("packed", Self::Packed), ("spread", Self::Spread)];
 }

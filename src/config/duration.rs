@@ -53,7 +53,7 @@ fn scaled(digits: &str, unit: u64) -> Option<u64> {
 }
 
 /// `duration` in Go's syntax, so that it reads back the same.
-pub(super) fn written(duration: Duration) -> String {
+pub(super) fn format(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     if rest == 0 {
         return "0s".to_owned();
@@ -98,8 +98,8 @@ mod tests {
             [0, 1, 999, 1_000_000, 10_000_000_000, 3_661_001_001_001, 86_400_000_000_000]
         {
             let duration = Duration::from_nanos(nanoseconds);
-            assert_eq!(parse(&written(duration)), Some(duration));
+            assert_eq!(parse(&format(duration)), Some(duration));
         }
-        assert_eq!(written(Duration::from_secs(90)), "1m30s");
+        assert_eq!(format(Duration::from_secs(90)), "1m30s");
     }
 }

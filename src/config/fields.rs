@@ -1,9 +1,10 @@
-//! The keys of one mapping in a config file: each is taken by name, whatever its case, and what
-//! nobody took is told.
+//! The keys of one mapping in a config file: each is taken by name, whatever its case, and for each
+//! that is left over there is a warning.
 
 use super::nearest::nearest;
-use super::report::{Origin, Report};
+use super::report::{Context, Origin};
 use super::tree::{Key, Node, Value};
+use super::value::Parsed;
 
 /// A mapping whose keys are being taken.
 pub(super) struct Fields<'a> {
@@ -19,34 +20,50 @@ pub(super) struct Field<'a> {
     pub(super) node: &'a Node,
 }
 
-impl Field<'_> {
-    /// Where it stands.
+impl<'a> Field<'a> {
+    /// Its line.
     pub(super) fn origin(&self) -> Origin {
         Origin::File { line: self.node.line }
+    }
+
+    /// The value that `parse` finds, with its origin; every error is a mistake.
+    pub(super) fn parse<T>(
+        &self,
+        parse: impl FnOnce(&'a Node) -> Parsed<T>,
+        context: &mut Context,
+    ) -> Option<T> {
+        match parse(self.node) {
+            Ok(value) => {
+                context.origins.insert(self.path.clone(), self.origin());
+                Some(value)
+            }
+            Err(errors) => {
+                for error in errors {
+                    let line = error.line.unwrap_or(self.node.line);
+                    let path = format!("{}{}", self.path, error.at);
+                    context.mistake(Origin::File { line }, path, error.value, error.problem);
+                }
+                None
+            }
+        }
     }
 }
 
 impl<'a> Fields<'a> {
     /// The keys of `node`; anything but a mapping is a mistake.
-    pub(super) fn open(path: &str, node: &'a Node, report: &mut Report) -> Option<Self> {
+    pub(super) fn open(path: &str, node: &'a Node, context: &mut Context) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            let known = if path.is_empty() { "the document" } else { "it" };
-            let problem = format!("{known} has to be a mapping (key: value)");
-            report.mistake(
-                Origin::File { line: node.line },
-                path,
-                node.shown(),
-                format!("is not understood: {problem}"),
-            );
+            let origin = Origin::File { line: node.line };
+            context.mistake(origin, path, node.shown(), "is not a mapping (key: value)");
             return None;
         };
         let entries = entries.iter().map(|(key, node)| (key, node, false)).collect();
         Some(Self { path: path.to_owned(), entries, known: Vec::new() })
     }
 
-    /// The value of `name`, if it is there and says something. Written twice, the last one counts,
-    /// with a warning.
-    pub(super) fn take(&mut self, name: &'static str, report: &mut Report) -> Option<Field<'a>> {
+    /// The value of `name`, unless it is missing or null. If it is there twice, the last one is
+    /// used, with a warning.
+    pub(super) fn take(&mut self, name: &'static str, context: &mut Context) -> Option<Field<'a>> {
         self.known.push(name);
         let path = joined(&self.path, name);
         let mut found: Option<(&Key, &'a Node)> = None;
@@ -58,41 +75,46 @@ impl<'a> Fields<'a> {
             if let Some((earlier, _)) = found.replace((key, node)) {
                 let problem =
                     format!("is written again on line {}, and only that one counts", key.line);
-                report.warning(Origin::File { line: earlier.line }, path.as_str(), "", problem);
+                context.warning(Origin::File { line: earlier.line }, path.as_str(), "", problem);
             }
         }
         found.filter(|(_, node)| !node.is_null()).map(|(_, node)| Field { path, node })
     }
 
-    /// What nobody took, as numbers or words of a mapping whose keys are not fixed.
-    pub(super) fn rest(self) -> impl Iterator<Item = (&'a Key, Field<'a>)> {
-        let path = self.path;
-        let rest = self.entries.into_iter().filter(|(_, _, taken)| !taken);
-        rest.map(move |(key, node, _)| (key, Field { path: joined(&path, &key.name), node }))
+    /// Warns of every key that was not taken.
+    pub(super) fn finish(self, context: &mut Context) {
+        for (key, ..) in self.entries.iter().filter(|(_, _, taken)| !taken) {
+            let hint = match nearest(&key.name, self.known.iter().copied()) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("known here: {}", self.known.join(", ")),
+            };
+            let problem = format!("unknown key, ignored; {hint}");
+            let origin = Origin::File { line: key.line };
+            context.warning(origin, joined(&self.path, &key.name), "", problem);
+        }
     }
 
-    /// Warns of every key that nobody took.
-    pub(super) fn finish(self, report: &mut Report) {
-        let known = self.known.clone();
-        for (key, field) in self.rest() {
-            let hint = match nearest(&key.name, known.iter().copied()) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("known here: {}", known.join(", ")),
-            };
-            report.warning(
-                Origin::File { line: key.line },
-                field.path,
-                "",
-                format!("unknown key, ignored; {hint}"),
-            );
+    /// The value of `name`; if it is missing, that is a mistake in `entry`.
+    pub(super) fn require(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        entry: &Field<'_>,
+        context: &mut Context,
+    ) -> Option<Field<'a>> {
+        let field = self.take(name, context);
+        if field.is_none() {
+            let path = joined(&self.path, name);
+            context.mistake(entry.origin(), path, "", format!("is missing: {expected}"));
         }
+        field
     }
 }
 
 /// The items of a list; anything else is a mistake.
-pub(super) fn items<'a>(field: &Field<'a>, report: &mut Report) -> Vec<Field<'a>> {
+pub(super) fn items<'a>(field: &Field<'a>, context: &mut Context) -> Vec<Field<'a>> {
     let Value::List(items) = &field.node.value else {
-        report.mistake(
+        context.mistake(
             field.origin(),
             field.path.as_str(),
             field.node.shown(),

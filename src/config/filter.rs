@@ -3,28 +3,29 @@
 //!
 //! One syntax for the flag `--devices`, the variable `DEVICES` and the file's key `devices`: a list
 //! of terms, each `3`, `0-3`, `GPU-<uuid>`, `0000:1b:00.0` or `model=PATTERN` with `*` for anything
-//! (`index=`, `uuid=` and `pci=` may stand before the others), and a `!` before a term that takes
-//! away. In a file also `devices: {include: [...], exclude: [...]}`.
+//! (`index=`, `uuid=` and `pci=` are optional), and a `!` before a term that
+//! excludes. In a file also `devices: {include: [...], exclude: [...]}`.
 
 use device::layout::filter::{DeviceFilter, Pattern, Term};
 use device::layout::sharing::DeviceRef;
 
 use super::nearest::nearest;
-use super::raw::{self, Item, Raw, Read, text_number};
+use super::print;
 use super::tree::{Key, Node, Value};
+use super::value::{self, Item, Parsed, RawValue, text_number};
 
-/// A text that is no term.
+/// A text is no term.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is not a GPU: an index (3), a range (0-3), a UUID (GPU-...), a PCI bus id (0000:1b:00.0) or \
-        model=PATTERN is asked for{hint}"
+    "is not a GPU: expected an index (3), a range (0-3), a UUID (GPU-...), a PCI bus id \
+     (0000:1b:00.0) or model=PATTERN{hint}"
 )]
-pub struct NotATerm {
+pub(super) struct InvalidTerm {
     hint: String,
 }
 
-/// Reads one term, without the mark that takes away.
-pub(super) fn term(text: &str) -> Result<Term, NotATerm> {
+/// Reads one term, without the mark that excludes.
+pub(super) fn term(text: &str) -> Result<Term, InvalidTerm> {
     let (kind, value) = text
         .split_once('=')
         .map_or((None, text), |(kind, value)| (Some(kind.trim()), value.trim()));
@@ -38,7 +39,7 @@ pub(super) fn term(text: &str) -> Result<Term, NotATerm> {
             index(value).or_else(|| uuid(value)).or_else(|| value.parse().ok().map(Term::PciBusId))
         }
     };
-    term.ok_or_else(|| NotATerm { hint: hint(kind, value) })
+    term.ok_or_else(|| InvalidTerm { hint: hint(kind, value) })
 }
 
 fn index(text: &str) -> Option<Term> {
@@ -70,13 +71,11 @@ fn hint(kind: Option<&str>, value: &str) -> String {
 }
 
 /// The filter that a flag, a variable or the file's key `devices` states.
-pub(super) fn filter(raw: Raw<'_>) -> Read<DeviceFilter> {
+pub(super) fn device_filter(raw: RawValue<'_>) -> Parsed<DeviceFilter> {
     let terms = match raw {
-        Raw::Node(Node { value: Value::Map(entries), .. }) => {
-            raw::all(entries.iter().map(|(key, node)| side(key, node)))?
-                .into_iter()
-                .flatten()
-                .collect()
+        RawValue::Node(Node { value: Value::Map(entries), .. }) => {
+            let lists = entries.iter().map(|(key, node)| list(key, node));
+            value::collect(lists)?.into_iter().flatten().collect()
         }
         raw => items(raw)?,
     };
@@ -87,22 +86,28 @@ pub(super) fn filter(raw: Raw<'_>) -> Read<DeviceFilter> {
             None => (&mut filter.include, item.text.as_str()),
         };
         let term = self::term(text);
-        item.read(|whole| match term {
+        item.parse(|whole| match term {
             Ok(term) => {
                 list.push(term);
                 Ok(())
             }
-            Err(error) => raw::wrong_text(whole, error.to_string()),
+            Err(error) => value::invalid_text(whole, error.to_string()),
         })
     });
-    raw::all(added).map(|_| filter)
+    value::collect(added).map(|_| filter)
 }
 
-/// The terms of `include` or `exclude`, the latter with the mark that takes away.
-fn side(key: &Key, node: &Node) -> Read<Vec<Item>> {
+/// The terms of a filter as a list.
+pub(super) fn print_filter(filter: &DeviceFilter) -> String {
+    let excluded = filter.exclude.iter().map(|term| format!("!{term}"));
+    print::flow(filter.include.iter().map(Term::to_string).chain(excluded))
+}
+
+/// The terms of `include` or `exclude`, the latter with the mark that excludes.
+fn list(key: &Key, node: &Node) -> Parsed<Vec<Item>> {
     let exclude = key.name.eq_ignore_ascii_case("exclude");
     if !exclude && !key.name.eq_ignore_ascii_case("include") {
-        return raw::wrong(format!("key {:?}", key.name), "is not include or exclude");
+        return value::invalid(format!("key {:?}", key.name), "is not include or exclude");
     }
     let mark = |mut item: Item| {
         if exclude && !item.text.starts_with('!') {
@@ -110,32 +115,35 @@ fn side(key: &Key, node: &Node) -> Read<Vec<Item>> {
         }
         item.under(if exclude { "exclude" } else { "include" })
     };
-    Ok(items(Raw::Node(node))?.into_iter().map(mark).collect())
+    Ok(items(RawValue::Node(node))?.into_iter().map(mark).collect())
 }
 
 /// The terms of a list. A single text is split at commas, in a file too.
-fn items(raw: Raw<'_>) -> Read<Vec<Item>> {
+fn items(raw: RawValue<'_>) -> Parsed<Vec<Item>> {
     let mut items = match raw {
-        Raw::Node(node) if !matches!(node.value, Value::List(_)) => {
-            raw::split(raw::node_text(node)?).collect::<Vec<_>>()
+        RawValue::Node(node) if !matches!(node.value, Value::List(_)) => {
+            value::split(value::node_text(node)?).collect::<Vec<_>>()
         }
-        raw => raw::list(raw)?,
+        raw => value::list(raw)?,
     };
     items.retain(|item| !item.text.is_empty());
     Ok(items)
 }
 
 /// Reads a device as the file's key `devices` of a shared resource names it.
-pub(super) fn device_ref(text: &str) -> Result<DeviceRef, &'static str> {
-    const ASKED: &str = "is not a GPU index (0), a MIG index (0:1) or a UUID (GPU-..., MIG-...)";
-    if text.starts_with("GPU-") || text.starts_with("MIG-") {
-        return text.parse().map(DeviceRef::Uuid).map_err(|_| ASKED);
+pub(super) fn device_ref(text: &str) -> Parsed<DeviceRef> {
+    let device = if text.starts_with("GPU-") || text.starts_with("MIG-") {
+        text.parse().ok().map(DeviceRef::Uuid)
+    } else if let Some((gpu, mig)) = text.split_once(':') {
+        text_number(gpu).zip(text_number(mig)).map(|(gpu, mig)| DeviceRef::Mig(gpu, mig))
+    } else {
+        text_number(text).map(DeviceRef::Gpu)
+    };
+    match device {
+        Some(device) => Ok(device),
+        None => value::invalid_text(
+            text,
+            "is not a GPU index (0), a MIG index (0:1) or a UUID (GPU-..., MIG-...)",
+        ),
     }
-    match text.split_once(':') {
-        Some((gpu, mig)) => {
-            text_number(gpu).zip(text_number(mig)).map(|(gpu, mig)| DeviceRef::Mig(gpu, mig))
-        }
-        None => text_number(text).map(DeviceRef::Gpu),
-    }
-    .ok_or(ASKED)
 }

@@ -1,24 +1,23 @@
-//! Configuration, in two storeys: what may be written (command line, environment, file) and the
-//! [`Config`] that the daemon runs on. Every mistake in all sources is told at once, each with its
-//! place.
+//! Configuration: command line, environment and file in, the [`Config`] that the daemon runs on out.
+//! Every mistake in all sources is reported at once, each with its place.
 //!
-//! Reading order: [`settings`] is the table of everything that can be set; `args` and `file` find
-//! what was written; `load` weighs it (flag before environment before file before default) and
-//! checks it; `model` is the result. Beside them `show` prints a configuration, `changes` compares
-//! two, and `source` follows the file over time.
+//! Reading order: [`settings`] is the table of everything that can be set; `model` has the fields
+//! that they set; `file` and [`Sources`] find the values, and `load` puts them together and checks
+//! them. Beside them `show` prints a configuration, `changes` compares two, and `source` follows the
+//! file over time.
 
 mod changes;
+mod checks;
 mod choice;
 mod duration;
 mod fields;
 mod file;
 mod filter;
-mod health;
 mod load;
 mod model;
 mod names;
 mod nearest;
-mod raw;
+mod print;
 mod report;
 mod resources;
 mod scalar;
@@ -29,27 +28,17 @@ mod source;
 mod sources;
 #[cfg(test)]
 mod tests;
-pub mod translate;
 mod tree;
+mod value;
+mod yaml;
 
-pub use changes::Changes;
-pub use choice::{
-    CdiFeature, Choice, DiscoveryStrategy, LogFormat, SharedPolicy, UnknownWord, WholeGpuPolicy,
-};
+pub use changes::ConfigChanges;
+pub use choice::{Choice, DiscoveryStrategy};
 pub use file::FileText;
-pub use filter::NotATerm;
 pub use load::{Loaded, Purpose, load};
-pub use model::{
-    Allocation, Cdi, Config, DisabledHooks, Health, HttpAddress, Imex, Injection, KubeletSocket,
-    Layout, Process, Xids,
-};
-pub use report::{Origin, Origins, Refused, Remark, Report};
+pub use model::{CdiConfig, Config, HealthConfig, ProcessConfig};
+pub use report::{ConfigError, ConfigReport, Diagnostic, Origin, Origins};
 pub use show::show;
 pub use source::{ConfigSource, Reload};
 pub use sources::Sources;
-pub use tree::yaml;
-
-pub use device::injection::{DeviceIdStrategy, DeviceListStrategy};
-pub use device::layout::filter::{DeviceFilter, FilterDecision, Pattern, Term};
-pub use device::layout::sharing::{DeviceRef, Replication, Selection, SharedResource, Sharing};
-pub use device::layout::{MigStrategy, NamePattern};
+pub use yaml::yaml;

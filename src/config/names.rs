@@ -3,17 +3,20 @@
 
 use device::names::ResourceName;
 
+use super::tree::Node;
+use super::value::{self, Parsed};
+
 /// The domain of every resource that this plugin offers.
-pub(super) const DOMAIN: &str = "nvidia.com/";
+const DOMAIN: &str = "nvidia.com/";
 /// What `renameByDefault` appends.
-pub(super) const SHARED: &str = ".shared";
+const SHARED: &str = ".shared";
 /// Longest name with its domain: NVIDIA's rule, and the longest label value.
 const LONGEST: usize = 63;
 
 /// The resource that `text` names. A text without the domain gets it.
-pub(super) fn resource_name(text: &str) -> Result<ResourceName, String> {
+fn resource_name(text: &str) -> Result<ResourceName, String> {
     if text.is_empty() {
-        return Err("is empty; a resource name such as nvidia.com/gpu is asked for".to_owned());
+        return Err("is empty; expected a resource name such as nvidia.com/gpu".to_owned());
     }
     let name = if text.starts_with(DOMAIN) { text.to_owned() } else { format!("{DOMAIN}{text}") };
     let base = &name[DOMAIN.len()..];
@@ -39,6 +42,12 @@ pub(super) fn resource_name(text: &str) -> Result<ResourceName, String> {
         );
     }
     name.parse().map_err(|error: device::names::NameError| format!("cannot be used: {error}"))
+}
+
+/// The resource name in a config file.
+pub(super) fn parse_name(node: &Node) -> Parsed<ResourceName> {
+    let text = value::node_text(node)?;
+    resource_name(text).or_else(|problem| value::invalid_text(text, problem))
 }
 
 /// The name under which replicas of `name` are offered with `renameByDefault`.

@@ -1,5 +1,5 @@
-//! What is said about a configuration: where each value comes from, every mistake, every warning,
-//! and the report that an operator reads.
+//! Where each value comes from, every mistake and every warning, and the report that an operator
+//! reads.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ pub enum Origin {
         /// The line, from 1.
         line: u32,
     },
-    /// Nobody set it.
+    /// It is not set.
     Default,
 }
 
@@ -36,31 +36,38 @@ impl fmt::Display for Origin {
 /// or, for what a file cannot hold, by flag.
 pub type Origins = BTreeMap<String, Origin>;
 
-/// Something to be said about one value.
+/// A mistake or a warning.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Remark {
-    /// Where the value stands.
+pub struct Diagnostic {
+    /// Where the value comes from.
     pub origin: Origin,
     /// Its key path; empty where it has none.
     pub key: String,
-    /// The value, as a message shows it; empty where the remark is not about a value.
+    /// The value as a message shows it; empty where it is not about a value.
     pub value: String,
-    /// What is wrong, and what is allowed.
+    /// What is wrong, and what is expected.
     pub problem: String,
 }
 
-/// Everything that was found in one reading of all sources.
+/// Every mistake and warning in all sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct ConfigReport {
     /// The config file, where there is one.
     pub file: Option<PathBuf>,
     /// What keeps the configuration from being used.
-    pub mistakes: Vec<Remark>,
+    pub mistakes: Vec<Diagnostic>,
     /// What is ignored or does not do what it seems to.
-    pub warnings: Vec<Remark>,
+    pub warnings: Vec<Diagnostic>,
 }
 
-impl Report {
+/// What is collected while the sources are read.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    pub(super) report: ConfigReport,
+    pub(super) origins: Origins,
+}
+
+impl Context {
     pub(super) fn mistake(
         &mut self,
         origin: Origin,
@@ -68,7 +75,7 @@ impl Report {
         value: impl Into<String>,
         problem: impl Into<String>,
     ) {
-        self.mistakes.push(Remark::new(origin, key, value, problem));
+        self.report.mistakes.push(Diagnostic::new(origin, key, value, problem));
     }
 
     pub(super) fn warning(
@@ -78,50 +85,55 @@ impl Report {
         value: impl Into<String>,
         problem: impl Into<String>,
     ) {
-        self.warnings.push(Remark::new(origin, key, value, problem));
+        self.report.warnings.push(Diagnostic::new(origin, key, value, problem));
     }
 
+    /// The origin of `key`.
+    pub(super) fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+}
+
+impl ConfigReport {
     /// File first and by line, then flags and environment: the order in which a person corrects
     /// them.
     pub(super) fn sort(&mut self) {
-        let rank = |remark: &Remark| match remark.origin {
+        let rank = |diagnostic: &Diagnostic| match diagnostic.origin {
             Origin::File { .. } => 0,
             Origin::Flag(_) => 1,
             Origin::Environment(_) => 2,
             Origin::Default => 3,
         };
-        for remarks in [&mut self.mistakes, &mut self.warnings] {
-            remarks.sort_by(|a, b| (rank(a), a).cmp(&(rank(b), b)));
-            remarks.dedup();
+        for diagnostics in [&mut self.mistakes, &mut self.warnings] {
+            diagnostics.sort_by(|a, b| (rank(a), a).cmp(&(rank(b), b)));
+            diagnostics.dedup();
         }
     }
 
-    /// One line for `remark`, beginning with its place.
+    /// One line for `diagnostic`, beginning with its place.
     #[must_use]
-    pub fn line(&self, remark: &Remark) -> String {
-        remark.line(self.file.as_deref())
+    pub fn line(&self, diagnostic: &Diagnostic) -> String {
+        diagnostic.line(self.file.as_deref())
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ConfigReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (remarks, one, many) in
-            [(&self.mistakes, "mistake", "mistakes"), (&self.warnings, "warning", "warnings")]
-        {
-            match remarks.len() {
+        for (diagnostics, kind) in [(&self.mistakes, "mistake"), (&self.warnings, "warning")] {
+            match diagnostics.len() {
                 0 => continue,
-                1 => writeln!(f, "1 {one}:")?,
-                count => writeln!(f, "{count} {many}:")?,
+                1 => writeln!(f, "1 {kind}:")?,
+                count => writeln!(f, "{count} {kind}s:")?,
             }
-            for remark in remarks {
-                writeln!(f, "  {}", self.line(remark))?;
+            for diagnostic in diagnostics {
+                writeln!(f, "  {}", self.line(diagnostic))?;
             }
         }
         Ok(())
     }
 }
 
-impl Remark {
+impl Diagnostic {
     fn new(
         origin: Origin,
         key: impl Into<String>,
@@ -155,7 +167,7 @@ impl Remark {
     }
 }
 
-/// Long enough for any honest value, short enough for a log line; control characters do not reach a
+/// Long enough for any real value, short enough for a log line; control characters do not reach a
 /// terminal.
 fn clipped(text: &str) -> String {
     const LONGEST: usize = 100;
@@ -168,16 +180,16 @@ fn clipped(text: &str) -> String {
 
 /// A configuration that cannot be used, with everything that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused(pub Report);
+pub struct ConfigError(pub ConfigReport);
 
-impl fmt::Display for Refused {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the configuration was refused and nothing of it is in force: {}", self.0)?;
         f.write_str(
             "correct them all and try again; `gpu-device-plugin config check FILE` checks a file \
-                and starts nothing",
+             and starts nothing",
         )
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ConfigError {}

@@ -1,79 +1,46 @@
-//! The file's key `resources`: names of one's own for GPU models and MIG profiles.
+//! The file's key `resources`: names for GPU models and MIG profiles.
 
-use device::layout::NamePattern;
 use device::layout::filter::Pattern;
+use device::layout::{Layout, NamePattern};
 
 use super::fields::{self, Field, Fields};
-use super::raw;
-use super::report::{Origins, Report};
-use super::sharing::{name_of, told};
+use super::names::parse_name;
+use super::report::Context;
+use super::value;
 
-/// What `resources` says: names by GPU model, and by MIG profile.
-#[derive(Debug, Default)]
-pub(super) struct Stated {
-    pub(super) gpus: Vec<NamePattern>,
-    pub(super) mig: Vec<NamePattern>,
-}
-
-/// Reads `resources`. Without `custom` it is checked and then ignored.
-pub(super) fn resources(
-    field: &Field<'_>,
-    custom: bool,
-    report: &mut Report,
-    origins: &mut Origins,
-) -> Stated {
-    let mut stated = Stated::default();
-    let Some(mut fields) = Fields::open(&field.path, field.node, report) else { return stated };
-    for (name, names) in [("gpus", &mut stated.gpus), ("mig", &mut stated.mig)] {
-        if let Some(list) = fields.take(name, report) {
-            *names = patterns(&list, report, origins);
-        }
-    }
-    fields.finish(report);
+/// Reads `resources` into `layout`. Without `custom` it is checked and then ignored.
+pub(super) fn read(field: &Field<'_>, custom: bool, layout: &mut Layout, context: &mut Context) {
+    let Some(mut fields) = Fields::open(&field.path, field.node, context) else { return };
+    let mut list =
+        |name| fields.take(name, context).map(|list| patterns(&list, context)).unwrap_or_default();
+    let (gpu_names, mig_names) = (list("gpus"), list("mig"));
+    fields.finish(context);
     if custom {
-        return stated;
+        (layout.gpu_names, layout.mig_names) = (gpu_names, mig_names);
+        return;
     }
-    let problem = "is ignored, as NVIDIA's plugin ignores it; flags.plugin.customResources: true \
-        makes it count";
-    report.warning(field.origin(), field.path.as_str(), "", problem);
-    origins.retain(|key, _| !key.starts_with("resources."));
-    Stated::default()
+    let problem = "is ignored, as NVIDIA's plugin ignores it, without \
+                   flags.plugin.customResources: true";
+    context.warning(field.origin(), field.path.as_str(), "", problem);
+    context.origins.retain(|key, _| !key.starts_with("resources."));
 }
 
-fn patterns(list: &Field<'_>, report: &mut Report, origins: &mut Origins) -> Vec<NamePattern> {
+fn patterns(list: &Field<'_>, context: &mut Context) -> Vec<NamePattern> {
     let mut names: Vec<NamePattern> = Vec::new();
-    for entry in fields::items(list, report) {
-        let Some(mut fields) = Fields::open(&entry.path, entry.node, report) else { continue };
-        let (pattern, name) = (fields.take("pattern", report), fields.take("name", report));
-        fields.finish(report);
-        for (key, field, asked) in [
-            ("pattern", &pattern, "a GPU model or MIG profile, * for anything"),
-            ("name", &name, "the resource name"),
-        ] {
-            if field.is_none() {
-                report.mistake(
-                    entry.origin(),
-                    format!("{}.{key}", entry.path),
-                    "",
-                    format!("is missing: {asked}"),
-                );
-            }
-        }
-        let pattern =
-            pattern.and_then(|field| told(raw::node_text(field.node), &field, report, origins));
-        let name = name.and_then(|field| told(name_of(field.node), &field, report, origins));
+    for entry in fields::items(list, context) {
+        let Some(mut fields) = Fields::open(&entry.path, entry.node, context) else { continue };
+        let expected = "a GPU model or MIG profile, * for anything";
+        let pattern = fields.require("pattern", expected, &entry, context);
+        let name = fields.require("name", "the resource name", &entry, context);
+        fields.finish(context);
+        let pattern = pattern.and_then(|field| field.parse(value::node_text, context));
+        let name = name.and_then(|field| field.parse(parse_name, context));
         let (Some(pattern), Some(name)) = (pattern, name) else { continue };
-        if names
-            .iter()
-            .any(|earlier| earlier.pattern.as_str() == "*" || earlier.pattern.as_str() == pattern)
-        {
-            let problem = "is never reached: a pattern before it takes all that it fits";
-            report.warning(
-                entry.origin(),
-                format!("{}.pattern", entry.path),
-                format!("{pattern:?}"),
-                problem,
-            );
+        let earlier = |earlier: &NamePattern| ["*", pattern].contains(&earlier.pattern.as_str());
+        if names.iter().any(earlier) {
+            let problem = "is never reached: a pattern before it matches the same devices";
+            let path = format!("{}.pattern", entry.path);
+            context.warning(entry.origin(), path, format!("{pattern:?}"), problem);
         }
         names.push(NamePattern { pattern: Pattern::new(pattern), name });
     }

@@ -1,103 +1,79 @@
 //! The file's key `sharing`: which resources are offered several times over, how often and under
 //! which name.
 
-use std::collections::BTreeSet;
-
-use device::layout::MigStrategy;
 use device::layout::list_size;
-use device::layout::sharing::{Replication, Selection, SharedResource};
-use device::names::ResourceName;
+use device::layout::sharing::{Replication, Selection, SharedResource, Sharing};
 
-use super::choice::Choice;
 use super::fields::{self, Field, Fields};
 use super::filter::device_ref;
-use super::model::Layout;
-use super::names::{resource_name, shared_name};
-use super::raw::{self, Raw, Read};
-use super::report::{Origin, Origins, Report};
+use super::names::{parse_name, shared_name};
+use super::report::{Context, Origins};
 use super::tree::{Node, Scalar, Value};
+use super::value::{self, Parsed, RawValue};
 
-/// What `sharing` says; with both keys MPS counts, as it does for NVIDIA's plugin.
-#[derive(Debug, Default)]
-pub(super) struct Stated {
-    pub(super) time_slicing: Option<Replication>,
-    pub(super) mps: Option<(Replication, u32)>,
-}
-
-/// Reads `sharing`. Without `custom` the keys `rename` and `devices` are checked and then ignored.
-pub(super) fn sharing(
-    field: &Field<'_>,
-    custom: bool,
-    report: &mut Report,
-    origins: &mut Origins,
-) -> Stated {
-    let mut stated = Stated::default();
-    let Some(mut fields) = Fields::open(&field.path, field.node, report) else { return stated };
-    let time_slicing = fields.take("timeSlicing", report);
-    let mps = fields.take("mps", report);
-    fields.finish(report);
+/// Reads `sharing`; with both keys MPS is used, as by NVIDIA's plugin. Without `custom` the keys
+/// `rename` and `devices` are checked and then ignored.
+pub(super) fn read(field: &Field<'_>, custom: bool, context: &mut Context) -> Sharing {
+    let Some(mut fields) = Fields::open(&field.path, field.node, context) else {
+        return Sharing::None;
+    };
+    let time_slicing = fields.take("timeSlicing", context);
+    let mps = fields.take("mps", context);
+    fields.finish(context);
     if let (Some(slicing), Some(_)) = (&time_slicing, &mps) {
         let problem = "sharing.mps is there too and counts alone; this is ignored";
-        report.warning(slicing.origin(), slicing.path.as_str(), "", problem);
+        context.warning(slicing.origin(), slicing.path.as_str(), "", problem);
     }
-    stated.time_slicing = time_slicing
-        .and_then(|field| Kind { custom, mps: false }.replication(&field, report, origins));
-    stated.mps = mps.and_then(|field| {
-        let line = field.node.line;
-        Kind { custom, mps: true }
-            .replication(&field, report, origins)
-            .map(|replication| (replication, line))
+    let time_slicing = time_slicing
+        .and_then(|field| Reader { custom, fails_by_default: false }.replication(&field, context));
+    let mps = mps.and_then(|field| {
+        context.origins.insert(field.path.clone(), field.origin());
+        Reader { custom, fails_by_default: true }.replication(&field, context)
     });
-    stated
+    match (mps, time_slicing) {
+        // The root is a setting of its own.
+        (Some(replication), _) => Sharing::Mps { replication, root: Default::default() },
+        (None, Some(replication)) => Sharing::TimeSlicing(replication),
+        (None, None) => Sharing::None,
+    }
 }
 
 #[derive(Clone, Copy)]
-struct Kind {
+struct Reader {
     custom: bool,
-    mps: bool,
+    fails_by_default: bool,
 }
 
-impl Kind {
-    fn replication(
-        self,
-        field: &Field<'_>,
-        report: &mut Report,
-        origins: &mut Origins,
-    ) -> Option<Replication> {
-        let mut fields = Fields::open(&field.path, field.node, report)?;
-        let rename = fields.take("renameByDefault", report);
-        let rename_by_default = switch(rename, false, report, origins);
-        let fail = fields.take("failRequestsGreaterThanOne", report);
-        let fail_requests_greater_than_one = switch(fail, self.mps, report, origins);
-        let list = fields.take("resources", report);
-        fields.finish(report);
-        let entries = list.as_ref().map(|list| fields::items(list, report)).unwrap_or_default();
-        if entries.is_empty()
-            && !list.as_ref().is_some_and(|list| !matches!(list.node.value, Value::List(_)))
-        {
-            let (path, origin) =
-                (format!("{}.resources", field.path), list.unwrap_or(field.clone()).origin());
-            report.mistake(
-                origin,
-                path,
-                "",
-                "names no resource; at least one with name and replicas is asked for",
-            );
+impl Reader {
+    fn replication(self, field: &Field<'_>, context: &mut Context) -> Option<Replication> {
+        let mut fields = Fields::open(&field.path, field.node, context)?;
+        let mut switch = |name, default| {
+            let value = fields.take(name, context);
+            value.and_then(|value| value.parse(boolean, context)).unwrap_or(default)
+        };
+        let rename_by_default = switch("renameByDefault", false);
+        let fail_requests_greater_than_one =
+            switch("failRequestsGreaterThanOne", self.fails_by_default);
+        let list = fields.take("resources", context);
+        fields.finish(context);
+        let entries = list.as_ref().map(|list| fields::items(list, context)).unwrap_or_default();
+        if list.as_ref().is_none_or(|list| list.node.is_empty_list()) {
+            let origin = list.as_ref().unwrap_or(field).origin();
+            let problem = "names no resource; expected at least one with name and replicas";
+            context.mistake(origin, format!("{}.resources", field.path), "", problem);
         }
         let mut resources: Vec<SharedResource> = Vec::new();
         for entry in &entries {
-            let mut own = Origins::new();
             let before = resources.len();
-            if let Some(resource) = self.resource(entry, rename_by_default, report, &mut own) {
-                self.join(resource, &mut resources, entry, report);
+            let others = std::mem::take(&mut context.origins);
+            if let Some(resource) = self.resource(entry, rename_by_default, context) {
+                self.add(resource, &mut resources, entry, context);
             }
-            // An entry that was joined to one before it has no place of its own.
+            let own = std::mem::replace(&mut context.origins, others);
+            // An entry that was merged into one before it has no place of its own.
             if resources.len() > before {
-                let place = format!("{}.resources[{before}]", field.path);
-                origins.extend(
-                    own.into_iter()
-                        .map(|(key, origin)| (key.replacen(&entry.path, &place, 1), origin)),
-                );
+                let path = format!("{}.resources[{before}]", field.path);
+                context.origins.extend(moved(own, &entry.path, &path));
             }
         }
         Some(Replication { rename_by_default, fail_requests_greater_than_one, resources })
@@ -107,53 +83,31 @@ impl Kind {
         self,
         entry: &Field<'_>,
         rename_by_default: bool,
-        report: &mut Report,
-        origins: &mut Origins,
+        context: &mut Context,
     ) -> Option<SharedResource> {
-        origins.insert(entry.path.clone(), entry.origin());
-        let mut fields = Fields::open(&entry.path, entry.node, report)?;
-        let name = required(
-            &mut fields,
-            "name",
-            "is missing: the resource to share, e.g. nvidia.com/gpu",
-            entry,
-            report,
-        )
-        .and_then(|field| told(name_of(field.node), &field, report, origins));
-        let replicas = required(
-            &mut fields,
-            "replicas",
-            "is missing: how many replicas each device has, 2 or more",
-            entry,
-            report,
-        )
-        .and_then(|field| {
-            let read = raw::number(
-                field.node,
-                2..=u32::MAX,
-                "is not a whole number of at least 2 (number of replicas)",
-            );
-            told(read, &field, report, origins).and_then(|replicas| fits(replicas, &field, report))
-        });
-        let rename = fields.take("rename", report);
-        let devices = fields.take("devices", report);
-        fields.finish(report);
-        let rename = rename
-            .and_then(|field| Some((told(name_of(field.node), &field, report, origins)?, field)));
-        let devices = devices
-            .and_then(|field| Some((told(selection(field.node), &field, report, origins)?, field)));
+        context.origins.insert(entry.path.clone(), entry.origin());
+        let mut fields = Fields::open(&entry.path, entry.node, context)?;
+        let expected = "the resource to share, e.g. nvidia.com/gpu";
+        let name = fields
+            .require("name", expected, entry, context)
+            .and_then(|field| field.parse(parse_name, context));
+        let expected = "how many replicas each device has, 2 or more";
+        let replicas = fields
+            .require("replicas", expected, entry, context)
+            .and_then(|field| field.parse(replicas, context));
+        let rename = fields.take("rename", context);
+        let devices = fields.take("devices", context);
+        fields.finish(context);
+        let rename = rename.and_then(|field| Some((field.parse(parse_name, context)?, field)));
+        let devices = devices.and_then(|field| Some((field.parse(selection, context)?, field)));
         let name = name?;
         let default = if rename_by_default {
             match shared_name(&name) {
                 Ok(shared) => shared,
                 Err(problem) => {
                     let problem = format!("{problem} (renameByDefault is on)");
-                    report.mistake(
-                        entry.origin(),
-                        format!("{}.name", entry.path),
-                        name.to_string(),
-                        problem,
-                    );
+                    let path = format!("{}.name", entry.path);
+                    context.mistake(entry.origin(), path, name.to_string(), problem);
                     return None;
                 }
             }
@@ -163,7 +117,7 @@ impl Kind {
         let offered_as = match rename {
             Some((rename, _)) if self.custom => rename,
             Some((rename, field)) if rename != default => {
-                self.ignored(&field, &format!("the replicas are offered as {default}"), report);
+                ignored(&field, &format!("the replicas are offered as {default}"), context);
                 default
             }
             _ => default,
@@ -172,29 +126,21 @@ impl Kind {
             Some((selection, _)) if self.custom => selection,
             Some((Selection::All, _)) | None => Selection::All,
             Some((_, field)) => {
-                self.ignored(&field, "all devices of the resource are shared", report);
+                ignored(&field, "all devices of the resource are shared", context);
                 Selection::All
             }
         };
         Some(SharedResource { name, offered_as, replicas: replicas?, devices })
     }
 
-    fn ignored(self, field: &Field<'_>, instead: &str, report: &mut Report) {
-        let problem = format!(
-            "is ignored as NVIDIA's plugin ignores it: {instead}; flags.plugin.customResources: \
-                true makes it count"
-        );
-        report.warning(field.origin(), field.path.as_str(), field.node.shown(), problem);
-    }
-
     /// Adds a resource to those before it. Entries for the same one have to name devices that do
     /// not overlap; NVIDIA's plugin offers the larger number of replicas.
-    fn join(
+    fn add(
         self,
         resource: SharedResource,
         to: &mut Vec<SharedResource>,
         entry: &Field<'_>,
-        report: &mut Report,
+        context: &mut Context,
     ) {
         let Some(earlier) = to.iter_mut().find(|earlier| overlap(earlier, &resource)) else {
             return to.push(resource);
@@ -203,44 +149,27 @@ impl Kind {
         if self.custom {
             let problem = "is shared by an entry before it; entries for one resource need lists of \
                 devices that do not overlap";
-            report.mistake(entry.origin(), path, resource.name.to_string(), problem);
+            context.mistake(entry.origin(), path, resource.name.to_string(), problem);
         } else {
             earlier.replicas = earlier.replicas.max(resource.replicas);
             let problem =
                 format!("is shared by an entry before it; {} replicas count", earlier.replicas);
-            report.warning(entry.origin(), path, resource.name.to_string(), problem);
+            context.warning(entry.origin(), path, resource.name.to_string(), problem);
         }
     }
 }
 
-/// Tells of shared resources that no device of any node can be in: NVIDIA's plugin passes over them
-/// in silence.
-pub(super) fn without_devices(
-    kind: &str,
-    replication: &Replication,
-    layout: &Layout,
-    report: &mut Report,
-    origins: &Origins,
-) {
-    let custom: Vec<_> =
-        layout.gpu_names.iter().chain(&layout.mig_names).map(|named| &named.name).collect();
-    for (number, SharedResource { name, .. }) in replication.resources.iter().enumerate() {
-        let mig = name.base().starts_with("mig-");
-        let problem = match layout.mig_strategy {
-            _ if name.base() == "gpu" || custom.contains(&name) => continue,
-            MigStrategy::Mixed if mig => continue,
-            other if mig => format!(
-                "has no devices with the MIG strategy {}: only mixed names MIG profiles",
-                other.as_str()
-            ),
-            _ => "has no devices: there are nvidia.com/gpu and, with the MIG strategy mixed, \
-                nvidia.com/mig-<profile>"
-                .to_owned(),
-        };
-        let key = format!("sharing.{kind}.resources[{number}].name");
-        let origin = origins.get(&key).unwrap_or(&Origin::Default).clone();
-        report.warning(origin, key, name.to_string(), problem);
-    }
+fn ignored(field: &Field<'_>, instead: &str, context: &mut Context) {
+    let problem = format!(
+        "is ignored, as NVIDIA's plugin ignores it, without flags.plugin.customResources: true: \
+         {instead}"
+    );
+    context.warning(field.origin(), field.path.as_str(), field.node.shown(), problem);
+}
+
+/// The origins of what is below `from`, below `to`.
+fn moved(origins: Origins, from: &str, to: &str) -> Origins {
+    origins.into_iter().map(|(key, origin)| (key.replacen(from, to, 1), origin)).collect()
 }
 
 fn overlap(a: &SharedResource, b: &SharedResource) -> bool {
@@ -251,92 +180,32 @@ fn overlap(a: &SharedResource, b: &SharedResource) -> bool {
         }
 }
 
-/// Even on one device the list must not pass what the kubelet receives.
-fn fits(replicas: u32, field: &Field<'_>, report: &mut Report) -> Option<u32> {
-    match list_size::check([list_size::ReplicatedDevices {
-        uuid_length: list_size::UUID_LENGTH,
-        replicas,
-        devices: 1,
-    }]) {
-        Ok(()) => Some(replicas),
-        Err(too_large) => {
-            report.mistake(
-                field.origin(),
-                field.path.as_str(),
-                replicas.to_string(),
-                too_large.to_string(),
-            );
-            None
-        }
+fn boolean(node: &Node) -> Parsed<bool> {
+    value::boolean(RawValue::Node(node))
+}
+
+/// Even on one device the list must not exceed what the kubelet receives.
+fn replicas(node: &Node) -> Parsed<u32> {
+    let problem = "is not a whole number of at least 2 (number of replicas)";
+    let replicas = value::number(RawValue::Node(node), 2..=u32::MAX, problem)?;
+    let uuid_length = list_size::UUID_LENGTH;
+    match list_size::check([list_size::Shared { uuid_length, replicas, devices: 1 }]) {
+        Ok(()) => Ok(replicas),
+        Err(too_large) => value::invalid(replicas.to_string(), too_large.to_string()),
     }
 }
 
-fn required<'a>(
-    fields: &mut Fields<'a>,
-    name: &'static str,
-    problem: &str,
-    entry: &Field<'_>,
-    report: &mut Report,
-) -> Option<Field<'a>> {
-    let field = fields.take(name, report);
-    if field.is_none() {
-        report.mistake(entry.origin(), format!("{}.{name}", entry.path), "", problem);
-    }
-    field
-}
-
-/// The value, its origin noted; or its mistakes told.
-pub(super) fn told<T>(
-    read: Read<T>,
-    field: &Field<'_>,
-    report: &mut Report,
-    origins: &mut Origins,
-) -> Option<T> {
-    match read {
-        Ok(value) => {
-            origins.insert(field.path.clone(), field.origin());
-            Some(value)
-        }
-        Err(wrongs) => {
-            for wrong in wrongs {
-                let line = wrong.line.unwrap_or(field.node.line);
-                let path = format!("{}{}", field.path, wrong.at);
-                report.mistake(Origin::File { line }, path, wrong.value, wrong.problem);
-            }
-            None
-        }
-    }
-}
-
-fn switch(
-    field: Option<Field<'_>>,
-    default: bool,
-    report: &mut Report,
-    origins: &mut Origins,
-) -> bool {
-    field
-        .and_then(|field| told(raw::boolean(Raw::Node(field.node)), &field, report, origins))
-        .unwrap_or(default)
-}
-
-/// A resource name.
-pub(super) fn name_of(node: &Node) -> Read<ResourceName> {
-    let text = raw::node_text(node)?;
-    resource_name(text).or_else(|problem| raw::wrong_text(text, problem))
-}
-
-fn selection(node: &Node) -> Read<Selection> {
-    const ALLOWED: &str =
+fn selection(node: &Node) -> Parsed<Selection> {
+    const PROBLEM: &str =
         "is not all, a number of devices, or a list of indices (0, 0:1) and UUIDs";
+    let raw = RawValue::Node(node);
     match &node.value {
         Value::Scalar(Scalar { text, .. }) if text == "all" => Ok(Selection::All),
-        Value::Scalar(_) => raw::number(node, 1..=u32::MAX, ALLOWED).map(Selection::Count),
+        Value::Scalar(_) => value::number(raw, 1..=u32::MAX, PROBLEM).map(Selection::Count),
         Value::List(items) if !items.is_empty() => {
-            let refs = raw::list(Raw::Node(node))?.into_iter().map(|item| {
-                item.read(|text| device_ref(text).or_else(|problem| raw::wrong_text(text, problem)))
-            });
-            raw::all(refs).map(|refs| Selection::List(refs.into_iter().collect::<BTreeSet<_>>()))
+            let refs = value::list(raw)?.into_iter().map(|item| item.parse(device_ref));
+            Ok(Selection::List(value::collect(refs)?.into_iter().collect()))
         }
-        _ => raw::wrong(node.shown(), ALLOWED),
+        _ => value::invalid(node.shown(), PROBLEM),
     }
 }

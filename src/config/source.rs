@@ -1,14 +1,14 @@
-//! The config file over time: read by its content, so that a ConfigMap's symlink swap is one change
-//! and a touched file is none.
+//! The config file over time: compared by its content, so that a ConfigMap's symlink swap is one
+//! change and a touched file is none.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::file::{FileText, LARGEST};
-use super::load::{Loaded, Purpose, load};
+use super::load::{Loaded, Purpose, load, load_lossy};
 use super::model::Config;
-use super::report::{Refused, Report};
+use super::report::{ConfigError, ConfigReport};
 use super::sources::Sources;
 
 /// Command line and environment, which never change, and the file, which may.
@@ -19,15 +19,15 @@ pub struct ConfigSource {
     seen: Option<FileText>,
 }
 
-/// What became of a look at the file.
+/// What reading the file again gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
-    /// Its content is what it was.
+    /// Its content is the same.
     Unchanged,
-    /// It has a new configuration.
+    /// It has another content.
     Loaded(Box<Loaded>),
-    /// It cannot be used; what is in force stays.
-    Refused(Refused),
+    /// It cannot be used; the configuration in force stays.
+    Refused(ConfigError),
 }
 
 impl ConfigSource {
@@ -45,20 +45,25 @@ impl ConfigSource {
     }
 
     /// Reads all sources, changed or not: at the start, and on SIGHUP.
-    pub fn load(&mut self, purpose: Purpose) -> Result<Loaded, Refused> {
+    ///
+    /// # Errors
+    /// Every mistake in any of them.
+    pub fn load(&mut self, purpose: Purpose) -> Result<Loaded, ConfigError> {
         self.seen = self.path.as_deref().map(read);
         load(&self.sources, self.seen.as_ref(), purpose)
     }
 
-    /// Reads all sources, with the default wherever there is a mistake, for a look around that must
-    /// not stop at one.
-    pub fn read_leniently(&mut self) -> (Config, Report) {
+    /// Reads all sources, with the default wherever there is a mistake, to examine a node by.
+    pub fn load_lossy(&mut self) -> (Config, ConfigReport) {
         self.seen = self.path.as_deref().map(read);
-        super::load::read(&self.sources, self.seen.as_ref(), Purpose::Serve)
+        load_lossy(&self.sources, self.seen.as_ref(), Purpose::Serve)
     }
 
-    /// Reads all sources to tell what is to be said about them, for `config check`.
-    pub fn check(&mut self) -> Result<String, Refused> {
+    /// Reads all sources for `config check`: the warnings, or every mistake.
+    ///
+    /// # Errors
+    /// Every mistake in any of them.
+    pub fn check(&mut self) -> Result<String, ConfigError> {
         let loaded = self.load(Purpose::Check)?;
         let path = self
             .path
@@ -67,8 +72,7 @@ impl ConfigSource {
         Ok(format!("{path}: no mistakes\n{}", loaded.report))
     }
 
-    /// Reads the file, and all sources if its content is not what it was at the last look. A
-    /// refusal is told once for each content.
+    /// Reads the file, and all sources if its content has changed. Each content is refused once.
     pub fn reload(&mut self) -> Reload {
         let now = self.path.as_deref().map(read);
         if now == self.seen {

@@ -1,14 +1,15 @@
-//! The command line and the environment as they were written, and one value out of all sources:
-//! flag before environment before file before default.
+//! The command line and the environment as they were written, and which source of a setting takes
+//! precedence: flag before environment before file before default.
 
 use std::collections::BTreeMap;
 
-use super::file::Layer;
-use super::raw::{Raw, Read, Wrong};
-use super::report::{Origin, Origins, Report};
+use super::fields::Field;
+use super::model::Config;
+use super::report::{Context, Origin};
 use super::settings::{self, Setting};
+use super::value::{RawValue, ValueError};
 
-/// What the command line and the environment say, by setting.
+/// The values of the command line and the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     flags: BTreeMap<&'static str, Vec<String>>,
@@ -16,25 +17,32 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Takes the variables that mean something here out of `environment`.
+    /// Takes the variables that set something out of `environment`.
     pub fn set_environment(&mut self, environment: impl Fn(&str) -> Option<String>) {
-        let names = settings::ALL.iter().flat_map(|setting| setting.env);
+        let names = settings::all().flat_map(|setting| setting.env);
         self.environment = names.filter_map(|&name| Some((name, environment(name)?))).collect();
     }
 
-    /// Notes the values of a flag, as often as it was given.
+    /// Adds the values of a flag, as often as it was given.
     pub fn set_flag(&mut self, flag: &'static str, values: Vec<String>) {
         self.flags.insert(flag, values);
     }
 
+    /// Sets the path of the config file as its flag would.
+    pub fn set_config_file(&mut self, path: String) {
+        if let Some(flag) = settings::CONFIG_FILE.flag {
+            self.set_flag(flag, vec![path]);
+        }
+    }
+
     /// Takes the flags of `other` that are not given here.
-    pub fn fall_back_on(&mut self, other: Self) {
+    pub fn add_missing_flags(&mut self, other: Self) {
         for (flag, values) in other.flags {
             self.flags.entry(flag).or_insert(values);
         }
     }
 
-    /// The values of `setting` here, the one that counts first.
+    /// The values of `setting`, the one that takes precedence first.
     fn of<'s>(
         &'s self,
         setting: &Setting,
@@ -48,88 +56,59 @@ impl Sources {
         flag.into_iter().chain(setting.env.iter().filter_map(variable))
     }
 
-    /// The config file that is asked for, and who asks.
+    /// The path of the config file, if any, and what names it.
     #[must_use]
     pub fn config_file(&self) -> Option<(&str, Origin)> {
         let (origin, values) = self.of(&settings::CONFIG_FILE).next()?;
         values.last().filter(|path| !path.is_empty()).map(|path| (path.as_str(), origin))
     }
-}
 
-/// Reads settings out of all sources and notes where each comes from.
-pub(super) struct Reader<'a> {
-    pub(super) sources: &'a Sources,
-    pub(super) layer: Layer<'a>,
-    pub(super) report: Report,
-    pub(super) origins: Origins,
-}
-
-impl Reader<'_> {
-    /// The value in force. A mistake in it is told; one in a value that is overridden is a warning.
-    pub(super) fn read<T>(&mut self, setting: &Setting, read: fn(Raw<'_>) -> Read<T>) -> T {
-        self.read_from(setting, read).0
-    }
-
-    /// The value in force and its origin.
-    pub(super) fn read_from<T>(
-        &mut self,
+    /// Sets `setting` in `config` by the source that takes precedence, or to its default where
+    /// that value has an error. An error in a value that is overridden is a warning.
+    pub(super) fn apply(
+        &self,
         setting: &Setting,
-        read: fn(Raw<'_>) -> Read<T>,
-    ) -> (T, Origin) {
-        let file = setting.key.and_then(|key| self.layer.settings.get(key)).cloned();
-        let written = self.sources.of(setting).map(|(origin, texts)| (origin, Raw::Texts(texts)));
-        let written =
-            written.chain(file.iter().map(|field| (field.origin(), Raw::Node(field.node))));
-        let mut in_force: Option<(Origin, Option<T>)> = None;
-        for (origin, raw) in written {
-            let value = match read(raw) {
-                Ok(value) => Some(value),
-                Err(wrongs) => {
-                    for wrong in wrongs {
-                        tell(
-                            &mut self.report,
-                            setting,
-                            &origin,
-                            wrong,
-                            in_force.as_ref().map(|(by, _)| by),
-                        );
-                    }
-                    None
-                }
-            };
-            in_force.get_or_insert((origin, value));
+        file: Option<&Field<'_>>,
+        config: &mut Config,
+        context: &mut Context,
+    ) {
+        let texts = self.of(setting).map(|(origin, texts)| (origin, RawValue::Texts(texts)));
+        let node = file.map(|field| (field.origin(), RawValue::Node(field.node)));
+        let values: Vec<_> = texts.chain(node).collect();
+        let in_force = values.first().map_or(Origin::Default, |(origin, _)| origin.clone());
+        let default = [setting.default.to_owned()];
+        // The value in force is set last.
+        for (origin, raw) in
+            values.into_iter().chain([(Origin::Default, RawValue::Texts(&default))]).rev()
+        {
+            let Err(errors) = (setting.field.set)(config, raw) else { continue };
+            let overridden_by = (origin != in_force).then_some(&in_force);
+            let _ = (setting.field.set)(config, RawValue::Texts(&default));
+            errors
+                .into_iter()
+                .for_each(|error| add(context, setting, &origin, error, overridden_by));
         }
-        let (origin, value) = in_force.unwrap_or((Origin::Default, None));
-        self.origins.insert(setting.name().to_owned(), origin.clone());
-        (value.unwrap_or_else(|| default(setting, read)), origin)
+        context.origins.insert(setting.name().to_owned(), in_force);
     }
 }
 
-fn tell(
-    report: &mut Report,
+fn add(
+    context: &mut Context,
     setting: &Setting,
     origin: &Origin,
-    wrong: Wrong,
+    error: ValueError,
     overridden_by: Option<&Origin>,
 ) {
-    let key = format!("{}{}", setting.name(), wrong.at);
-    let origin = match (origin, wrong.line) {
+    let key = format!("{}{}", setting.name(), error.at);
+    let origin = match (origin, error.line) {
         (Origin::File { .. }, Some(line)) => Origin::File { line },
         (origin, _) => origin.clone(),
     };
     match overridden_by {
-        None => report.mistake(origin, key, wrong.value, wrong.problem),
-        Some(by) => report.warning(
-            origin,
-            key,
-            wrong.value,
-            format!("{} (overridden by {by})", wrong.problem),
-        ),
+        None => context.mistake(origin, key, error.value, error.problem),
+        Some(by) => {
+            let problem = format!("{} (overridden by {by})", error.problem);
+            context.warning(origin, key, error.value, problem);
+        }
     }
-}
-
-fn default<T>(setting: &Setting, read: fn(Raw<'_>) -> Read<T>) -> T {
-    let text = [setting.default.to_owned()];
-    #[expect(clippy::expect_used, reason = "a test reads every default")]
-    read(Raw::Texts(&text)).expect("the default of a setting can be read")
 }

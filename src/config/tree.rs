@@ -28,7 +28,7 @@ pub(super) enum Value {
     Map(Vec<(Key, Node)>),
 }
 
-/// A scalar as it was written, and what it means.
+/// A scalar as it was written, with its meaning.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scalar {
     pub(super) text: String,
@@ -43,9 +43,14 @@ pub(super) struct Key {
 }
 
 impl Node {
-    /// Whether it says nothing: `key:`, `key: ~` or `key: null`.
+    /// Whether it is null: `key:`, `key: ~` or `key: null`.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.meaning == Meaning::Null)
+    }
+
+    /// Whether it is a list without items.
+    pub(super) fn is_empty_list(&self) -> bool {
+        matches!(&self.value, Value::List(items) if items.is_empty())
     }
 
     /// How a message shows it.
@@ -74,57 +79,37 @@ impl Node {
     }
 }
 
-/// Why a text is no tree.
+/// Why a text is neither YAML nor JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NotATree {
+pub(super) struct SyntaxError {
     pub(super) line: u32,
     pub(super) problem: String,
 }
 
-/// A document, and what is to be said about its form.
+/// A document.
 #[derive(Debug)]
 pub(super) struct Document {
     /// `None`: the text holds nothing but comments.
     pub(super) root: Option<Node>,
-    /// The line on which a second document begins, which nobody reads.
+    /// The line on which a second document begins, which is ignored.
     pub(super) second_document: Option<u32>,
 }
 
-/// A YAML or JSON document of others as a plain value: what is no text, whole number or truth value
-/// is text as it is written.
-///
-/// # Errors
-/// It is neither; the text says where.
-pub fn yaml(text: &str) -> Result<serde_json::Value, String> {
-    let document = read(text).map_err(|error| format!("line {}: {}", error.line, error.problem))?;
-    Ok(document.root.map_or(serde_json::Value::Null, plain))
-}
-
-fn plain(node: Node) -> serde_json::Value {
-    match node.value {
-        Value::Scalar(Scalar { meaning: Meaning::Null, .. }) => serde_json::Value::Null,
-        Value::Scalar(Scalar { meaning: Meaning::Bool(value), .. }) => value.into(),
-        Value::Scalar(Scalar { meaning: Meaning::Int(value), .. }) => value.into(),
-        Value::Scalar(Scalar { text, .. }) => text.into(),
-        Value::List(items) => items.into_iter().map(plain).collect(),
-        Value::Map(entries) => {
-            entries.into_iter().map(|(key, node)| (key.name, plain(node))).collect()
-        }
-    }
-}
-
 /// Reads the first document of `text`.
-pub(super) fn read(text: &str) -> Result<Document, NotATree> {
+pub(super) fn read(text: &str) -> Result<Document, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder = Builder::default();
     let mut ended = false;
     for event in Parser::new_from_str(text) {
         let (event, span) = match event {
             Ok(event) => event,
-            // The first document is whole: what follows it is not ours to judge.
+            // The first document is complete, and what follows it is ignored.
             Err(_) if ended => break,
             Err(error) => {
-                return Err(NotATree { line: line(error.marker().line()), problem: error.info() });
+                return Err(SyntaxError {
+                    line: line(error.marker().line()),
+                    problem: error.info(),
+                });
             }
         };
         match event {
@@ -162,7 +147,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), NotATree> {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
         let line = line(span.start.line());
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -180,24 +165,24 @@ impl Builder {
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();
                 let node = node.ok_or_else(|| {
-                    refuse(line, "an alias (*) stands inside the node that it names")
+                    syntax_error(line, "an alias (*) stands inside the node that it names")
                 })?;
-                self.spend(&node)?;
+                self.count_copy(&node)?;
                 self.add(node, 0)
             }
             _ => Ok(()),
         }
     }
 
-    fn begin(&mut self, line: u32, anchor: usize, content: Content) -> Result<(), NotATree> {
+    fn begin(&mut self, line: u32, anchor: usize, content: Content) -> Result<(), SyntaxError> {
         if self.open.len() >= DEEPEST {
-            return Err(refuse(line, "collections are nested more than 64 deep"));
+            return Err(syntax_error(line, "collections are nested more than 64 deep"));
         }
         self.open.push(Open { line, anchor, content });
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), NotATree> {
+    fn end(&mut self) -> Result<(), SyntaxError> {
         let Some(Open { line, anchor, content }) = self.open.pop() else { return Ok(()) };
         let value = match content {
             Content::List(items) => Value::List(items),
@@ -206,12 +191,12 @@ impl Builder {
         self.add(Node { line, value }, anchor)
     }
 
-    /// Accounts for a copy of `node`: a few aliases of aliases can stand for billions of nodes.
-    fn spend(&mut self, node: &Node) -> Result<(), NotATree> {
+    /// Counts a copy of `node`: a few aliases of aliases can stand for billions of nodes.
+    fn count_copy(&mut self, node: &Node) -> Result<(), SyntaxError> {
         let (count, depth) = node.extent();
         self.nodes += count;
         if self.nodes > MOST_NODES || self.open.len() + depth > DEEPEST {
-            return Err(refuse(
+            return Err(syntax_error(
                 node.line,
                 "its aliases (*) expand to more than a configuration can hold",
             ));
@@ -221,13 +206,13 @@ impl Builder {
 
     /// Puts a finished node where the document has it: the root, an item, a key, or the value of
     /// the last key.
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), NotATree> {
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
         self.nodes += 1;
         if self.nodes > MOST_NODES {
-            return Err(refuse(node.line, "the document has more than 200000 nodes"));
+            return Err(syntax_error(node.line, "the document has more than 200000 nodes"));
         }
         if anchor != 0 {
-            self.spend(&node)?;
+            self.count_copy(&node)?;
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut().map(|open| &mut open.content) {
@@ -242,10 +227,10 @@ impl Builder {
     }
 }
 
-fn key(node: Node) -> Result<Key, NotATree> {
+fn key(node: Node) -> Result<Key, SyntaxError> {
     match node.value {
         Value::Scalar(scalar) => Ok(Key { line: node.line, name: scalar.text }),
-        _ => Err(refuse(node.line, "a key is a list or a mapping; keys are words")),
+        _ => Err(syntax_error(node.line, "a key is a list or a mapping; keys are words")),
     }
 }
 
@@ -254,14 +239,14 @@ fn meaning(
     style: ScalarStyle,
     tag: Option<&Tag>,
     line: u32,
-) -> Result<Meaning, NotATree> {
+) -> Result<Meaning, SyntaxError> {
     match tag {
         None if style == ScalarStyle::Plain => Ok(resolve(text)),
         None => Ok(Meaning::Text),
         Some(tag) => match tag.core_suffix() {
             Some("str") => Ok(Meaning::Text),
             Some("bool" | "int" | "float" | "null") => Ok(resolve(text)),
-            _ => Err(refuse(
+            _ => Err(syntax_error(
                 line,
                 &format!(
                     "{:?} begins with '!', which marks a YAML tag: put the value in quotes",
@@ -274,7 +259,7 @@ fn meaning(
 
 /// The entries with those of `<<` merge keys, which an entry of the same name in the mapping itself
 /// overrides.
-fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, NotATree> {
+fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
     if entries.iter().all(|(key, _)| key.name != "<<") {
         return Ok(entries);
     }
@@ -287,7 +272,7 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, NotATree> {
         };
         for source in sources {
             let Value::Map(entries) = source.value else {
-                return Err(refuse(
+                return Err(syntax_error(
                     key.line,
                     "a merge key (<<) takes a mapping or a list of mappings",
                 ));
@@ -302,8 +287,8 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, NotATree> {
     Ok(own)
 }
 
-fn refuse(line: u32, problem: &str) -> NotATree {
-    NotATree { line, problem: problem.to_owned() }
+fn syntax_error(line: u32, problem: &str) -> SyntaxError {
+    SyntaxError { line, problem: problem.to_owned() }
 }
 
 /// A line number as messages write it. The parser counts from 1, and 0 stands for an input without

@@ -10,7 +10,15 @@ mod schema;
 mod section_1_1;
 mod yaml;
 
+use device::allocation::{Policies, SharedPolicy, WholeGpuPolicy};
+use device::injection::DeviceListStrategy;
+use device::layout::MigStrategy;
+use device::layout::filter::{DeviceFilter, Term, Verdict};
+use device::layout::sharing::{DeviceRef, Replication, Selection, Sharing};
+
 use super::*;
+use crate::observe::http::Address;
+use crate::observe::log::LogFormat;
 
 /// What was written where.
 #[derive(Default)]
@@ -21,7 +29,7 @@ struct Written<'a> {
 }
 
 impl Written<'_> {
-    fn load(&self) -> Result<Loaded, Refused> {
+    fn load(&self) -> Result<Loaded, ConfigError> {
         let arguments =
             std::iter::once("gpu-device-plugin").chain(self.flags.iter().copied()).map(Into::into);
         let environment = |name: &str| {

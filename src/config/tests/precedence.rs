@@ -31,7 +31,7 @@ fn of_two_variables_the_first_in_the_table_counts() {
         ..Written::default()
     }
     .config();
-    assert_eq!(config.injection.cdi.hook_path, std::path::Path::new("/a"));
+    assert_eq!(config.cdi.hook_path, "/a");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn an_empty_key_leaves_the_default_and_an_empty_switch_is_off() {
     );
     let config =
         Written { environment: &[("FAIL_ON_INIT_ERROR", "")], ..Written::default() }.config();
-    assert!(!config.process.fail_on_init_error);
+    assert!(!config.process.nvml.fail_on_init_error);
 }
 
 #[test]
@@ -60,5 +60,5 @@ fn a_list_of_a_flag_takes_the_place_of_the_whole_list_of_the_file() {
         flags: &["--device-list-strategy=cdi-cri"],
         ..with_file("flags: {plugin: {deviceListStrategy: envvar}}")
     };
-    assert_eq!(written.config().injection.list_strategies, [DeviceListStrategy::CdiCri].into());
+    assert_eq!(written.config().injector.strategies, [DeviceListStrategy::CdiCri].into());
 }

@@ -208,7 +208,8 @@ proptest! {
 
     #[test]
     fn any_flag_and_variable_is_taken_or_told(value in "\\PC{0,30}", which in any::<prop::sample::Index>()) {
-        let setting = super::settings::ALL[which.index(super::settings::ALL.len())];
+        let settings: Vec<_> = super::settings::all().collect();
+        let setting = settings[which.index(settings.len())];
         let flag = setting.flag.filter(|flag| *flag != "config-file").map(|flag| format!("--{flag}={value}"));
         let flags: Vec<&str> = flag.iter().map(String::as_str).collect();
         let environment: Vec<_> = setting.env.iter().filter(|name| **name != "CONFIG_FILE").map(|name| (*name, value.as_str())).collect();

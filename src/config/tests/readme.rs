@@ -29,10 +29,10 @@ fn every_flag_of_the_example_with_gpu_feature_discovery_is_understood() {
          /sys/class/dmi/id/product_name\n",
     );
     assert_eq!(config.layout.mig_strategy, MigStrategy::Mixed);
-    assert!(!config.process.fail_on_init_error && config.injection.pass_device_specs);
-    assert!(config.injection.gds && config.injection.mofed && !config.injection.gdrcopy);
-    assert_eq!(config.injection.list_strategies, [DeviceListStrategy::VolumeMounts].into());
-    assert_eq!(config.injection.dev_root, std::path::Path::new("/run/nvidia/driver"));
+    assert!(!config.process.nvml.fail_on_init_error && config.injector.pass_device_specs);
+    assert!(config.injector.gds && config.injector.mofed && !config.injector.gdrcopy);
+    assert_eq!(config.injector.strategies, [DeviceListStrategy::VolumeMounts].into());
+    assert_eq!(config.injector.dev_root, "/run/nvidia/driver");
 }
 
 #[test]
@@ -41,7 +41,9 @@ fn time_slicing_of_all_gpus() {
         "version: v1\nsharing:\n  timeSlicing:\n    resources:\n    - name: nvidia.com/gpu\n      \
             replicas: 10\n",
     );
-    let Sharing::TimeSlicing(replication) = config.sharing else { panic!("not time-slicing") };
+    let Sharing::TimeSlicing(replication) = config.layout.sharing else {
+        panic!("not time-slicing")
+    };
     assert!(!replication.rename_by_default && !replication.fail_requests_greater_than_one);
     let resource = &replication.resources[0];
     assert_eq!(
@@ -61,7 +63,9 @@ fn time_slicing_with_all_its_keys_and_mig_resources() {
          nvidia.com/mig-1g.5gb\n      replicas: 2\n    - name: nvidia.com/mig-3g.20gb.me\n      \
          replicas: 4\n",
     );
-    let Sharing::TimeSlicing(replication) = config.sharing else { panic!("not time-slicing") };
+    let Sharing::TimeSlicing(replication) = config.layout.sharing else {
+        panic!("not time-slicing")
+    };
     assert!(replication.fail_requests_greater_than_one);
     let offered: Vec<_> =
         replication.resources.iter().map(|resource| resource.offered_as.as_str()).collect();
@@ -82,7 +86,7 @@ fn mps_of_all_gpus() {
         ..with_file("version: v1\nsharing:\n  mps:\n    resources:\n    - name: nvidia.com/gpu\n      replicas: 10\n")
     }
     .config();
-    let Sharing::Mps { replication, root } = config.sharing else { panic!("not MPS") };
+    let Sharing::Mps { replication, root } = config.layout.sharing else { panic!("not MPS") };
     assert!(replication.fail_requests_greater_than_one);
     assert_eq!(root, std::path::Path::new("/run/nvidia/mps"));
 }
@@ -102,5 +106,5 @@ fn several_files_for_several_nodes() {
 #[test]
 fn an_imex_channel_for_every_container() {
     let config = quiet("version: v1\nimex:\n  channelIDs: [0]\n  required: true\n");
-    assert_eq!(config.injection.imex, Imex::Required);
+    assert!(config.requires_imex_channel());
 }

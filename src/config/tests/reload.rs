@@ -97,9 +97,9 @@ fn only_what_differs_is_affected() {
     let layout = changes(&sliced(2, "flags: {migStrategy: mixed}"));
     assert!(layout.layout && layout.affect(&mig));
     let injection = changes(&sliced(2, "flags: {plugin: {passDeviceSpecs: true}}"));
-    assert_eq!(injection, Changes { injection: true, ..Changes::default() });
+    assert_eq!(injection, ConfigChanges { injection: true, ..ConfigChanges::default() });
     let health = changes(&sliced(2, "health: {pollInterval: 5s}"));
-    assert_eq!(health, Changes { health: true, ..Changes::default() });
+    assert_eq!(health, ConfigChanges { health: true, ..ConfigChanges::default() });
     let start = changes(&sliced(2, "flags: {failOnInitError: false}"));
     assert_eq!(start.at_next_start, ["flags.failOnInitError"]);
     assert!(changes(&sliced(2, "flags: {plugin: {allocationPolicy: index}}")).allocation);
@@ -110,7 +110,7 @@ fn what_is_fixed_stays_as_it_runs() {
     let old = with_file("").config();
     let mut new = with_file("flags: {failOnInitError: false, migStrategy: mixed}").config();
     new.keep_process_of(&old);
-    assert!(new.process.fail_on_init_error);
+    assert!(new.process.nvml.fail_on_init_error);
     assert_eq!(new.origin("flags.failOnInitError"), &Origin::Default);
-    assert_eq!(old.changes(&new), Changes { layout: true, ..Changes::default() });
+    assert_eq!(old.changes(&new), ConfigChanges { layout: true, ..ConfigChanges::default() });
 }

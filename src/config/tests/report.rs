@@ -39,10 +39,10 @@ fn every_mistake_in_all_sources_is_told_at_once() {
   /config/config.yaml:13: sharing.timeSlicing.resources[0].name: "NVIDIA.com/gpu" names another domain; every resource is nvidia.com/<name>
   /config/config.yaml:14: sharing.timeSlicing.resources[0].replicas: 1 is not a whole number of at least 2 (number of replicas)
   /config/config.yaml:15: sharing.timeSlicing.resources[1].name: is missing: the resource to share, e.g. nvidia.com/gpu
-  /config/config.yaml:16: devices[1]: "GPU 3" is not a GPU: an index (3), a range (0-3), a UUID (GPU-...), a PCI bus id (0000:1b:00.0) or model=PATTERN is asked for; is model=... meant?
+  /config/config.yaml:16: devices[1]: "GPU 3" is not a GPU: expected an index (3), a range (0-3), a UUID (GPU-...), a PCI bus id (0000:1b:00.0) or model=PATTERN; is model=... meant?
   /config/config.yaml:18: health.ignoredXIDs[1]: "seven" is not an Xid (a whole number)
   flag --device-id-strategy: "name" is not one of uuid, index
-  flag --imex-channel-ids: "3" is not an IMEX channel that can be given to containers; allowed are none, or 0
+  flag --imex-channel-ids: "3" is not an IMEX channel that can be given to containers; expected none, or 0
   environment FAIL_ON_INIT_ERROR: "perhaps" is not true or false
   environment NVIDIA_DRIVER_ROOT: "driver" is not an absolute path (beginning with /)
 1 warning:

@@ -1,11 +1,13 @@
 //! NVIDIA's plugin, "Config file, remaining schema (`api/config/v1`)".
 
-use device::health::{EventType, Severity, XidAction};
+use std::num::NonZeroU32;
+
+use device::health::{Action, Critical, EventType, Weight, Xid};
 
 use super::*;
 
 fn replication(text: &str) -> Replication {
-    quiet(text).sharing.replication().cloned().expect("sharing")
+    quiet(text).layout.sharing.replication().cloned().expect("sharing")
 }
 
 #[test]
@@ -13,7 +15,11 @@ fn the_version_may_be_left_out_and_so_may_everything() {
     for text in ["", "---\n", "# nothing\n", "{}", "version: v1", "version:", "~"] {
         let mut config = quiet(text);
         config.process.config_file = None;
-        assert_eq!(config.changes(&Written::default().config()), Changes::default(), "{text:?}");
+        assert_eq!(
+            config.changes(&Written::default().config()),
+            ConfigChanges::default(),
+            "{text:?}"
+        );
     }
 }
 
@@ -130,7 +136,7 @@ fn a_request_for_more_than_one_fails_by_default_only_with_mps() {
     ] {
         let text = text(kind, more);
         let config = Written { flags: &["--mps-root=/m"], ..with_file(&text) }.config();
-        let replication = config.sharing.replication().unwrap();
+        let replication = config.layout.sharing.replication().unwrap();
         assert_eq!(replication.fail_requests_greater_than_one, expected, "{text}");
     }
 }
@@ -165,7 +171,8 @@ fn rename_and_devices_are_ignored_unless_custom_resources_are_on() {
     assert!(warnings.iter().any(|text| {
         text.contains(":6: sharing.timeSlicing.resources[0].devices: a list is ignored")
     }));
-    let resource = with_file(sharing).config().sharing.replication().unwrap().resources[0].clone();
+    let resource =
+        with_file(sharing).config().layout.sharing.replication().unwrap().resources[0].clone();
     assert_eq!(
         (resource.offered_as.as_str(), resource.devices),
         ("nvidia.com/gpu", Selection::All)
@@ -211,7 +218,9 @@ fn with_mps_and_time_slicing_mps_counts_and_it_is_told() {
     let one = "{resources: [{name: gpu, replicas: 2}]}";
     let text = format!("flags: {{mpsRoot: /m}}\nsharing: {{timeSlicing: {one}, mps: {one}}}");
     assert!(warnings(&text)[0].contains("sharing.mps is there too and counts alone"));
-    let Sharing::Mps { root, .. } = with_file(&text).config().sharing else { panic!("not MPS") };
+    let Sharing::Mps { root, .. } = with_file(&text).config().layout.sharing else {
+        panic!("not MPS")
+    };
     assert_eq!(root, std::path::Path::new("/m"));
 }
 
@@ -251,7 +260,7 @@ fn a_resource_shared_twice_counts_once() {
         "resources[1].name: nvidia.com/gpu is shared by an entry before it; 4 replicas count"
     ));
     let config = with_file(twice).config();
-    assert_eq!(config.sharing.replication().unwrap().resources[0].replicas, 4);
+    assert_eq!(config.layout.sharing.replication().unwrap().resources[0].replicas, 4);
     assert_eq!(config.origin("sharing.timeSlicing.resources[1].name"), &Origin::File { line: 6 });
     let custom = format!("flags: {{plugin: {{customResources: true}}}}\n{twice}");
     assert!(with_file(&custom).mistakes()[0].contains("lists of devices that do not overlap"));
@@ -286,23 +295,25 @@ fn health_has_the_draft_keys_and_more() {
          2s\n  releaseFor: 1m\n",
     )
     .health;
-    assert!(health.enabled && health.release_for_reset);
-    assert_eq!(health.event_types, [EventType::XidCriticalError].into());
-    assert_eq!(health.ignored_xids, Xids::These([13, 31].into()));
-    assert_eq!(health.critical_xids, Xids::All);
+    assert!(!health.rules.disabled && health.release_for_reset);
+    assert_eq!(health.rules.event_types, [EventType::XidCriticalError].into());
+    assert_eq!(health.rules.ignored, Some([Xid(13), Xid(31)].into()));
+    assert_eq!(health.rules.critical, Critical::All);
+    let thresholds = &health.rules.thresholds;
     assert_eq!(
-        (health.row_remap_pending, health.drain_p2p),
-        (Severity::Unhealthy, Severity::Degraded)
+        (thresholds.row_remap_pending, thresholds.drain_p2p),
+        (Weight::Unhealthy, Weight::Degraded)
     );
-    assert_eq!(health.quiet_period, Some(std::time::Duration::from_secs(3600)));
-    assert_eq!(health.xids[&94], XidAction::Event);
-    assert_eq!(health.poll_interval, std::time::Duration::from_secs(30));
-    assert_eq!((health.recovery_polls, health.relapses, health.missed_calls), (3, 5, 4));
+    assert_eq!(thresholds.quiet, Some(std::time::Duration::from_secs(3600)));
+    assert_eq!(health.rules.actions[&Xid(94)], Action::Event);
+    assert_eq!(health.poll.poll, std::time::Duration::from_secs(30));
+    let counts = [thresholds.recovery_polls, health.relapses.count, thresholds.misses];
+    assert_eq!(counts.map(NonZeroU32::get), [3, 5, 4]);
     let flag = Written {
         flags: &["--health-poll-interval=5s"],
         ..with_file("health: {pollInterval: 30s}")
     };
-    assert_eq!(flag.config().health.poll_interval, std::time::Duration::from_secs(5));
+    assert_eq!(flag.config().health.poll.poll, std::time::Duration::from_secs(5));
 }
 
 #[test]

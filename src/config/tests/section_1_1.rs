@@ -1,5 +1,6 @@
-use super::settings::{self as table, ALL};
+use super::settings as table;
 use super::*;
+use crate::kubelet::device_plugin::socket::PluginPaths;
 
 /// One row of the table: what it is set by, its default, another value, and how the effect of a
 /// value is seen.
@@ -32,7 +33,7 @@ const ROWS: &[Row] = &[
         "flags.failOnInitError",
         "true",
         "false",
-        |c| shown(c.process.fail_on_init_error),
+        |c| shown(c.process.nvml.fail_on_init_error),
     ),
     (
         &["driver-root", "nvidia-driver-root"],
@@ -40,7 +41,7 @@ const ROWS: &[Row] = &[
         "flags.nvidiaDriverRoot",
         "/",
         "/run/nvidia/driver",
-        |c| path(&c.injection.driver_root),
+        |c| c.driver_root.clone(),
     ),
     (
         &["dev-root", "nvidia-dev-root"],
@@ -48,7 +49,7 @@ const ROWS: &[Row] = &[
         "flags.nvidiaDevRoot",
         "/",
         "/host",
-        |c| path(&c.injection.dev_root),
+        |c| c.injector.dev_root.clone(),
     ),
     (
         &["pass-device-specs"],
@@ -56,7 +57,7 @@ const ROWS: &[Row] = &[
         "flags.plugin.passDeviceSpecs",
         "false",
         "true",
-        |c| shown(c.injection.pass_device_specs),
+        |c| shown(c.injector.pass_device_specs),
     ),
     (
         &["device-list-strategy"],
@@ -65,7 +66,7 @@ const ROWS: &[Row] = &[
         "{envvar}",
         "volume-mounts",
         |c| {
-            shown(&c.injection.list_strategies)
+            shown(&c.injector.strategies)
                 .replace("volumemounts", "volume-mounts")
                 .replace(['{', '}'], "")
                 .replace("envvar", "{envvar}")
@@ -77,16 +78,16 @@ const ROWS: &[Row] = &[
         "flags.plugin.deviceIDStrategy",
         "uuid",
         "index",
-        |c| c.injection.id_strategy.as_str().to_owned(),
+        |c| c.injector.ids.as_str().to_owned(),
     ),
     (&["gdrcopy-enabled"], &["GDRCOPY_ENABLED"], "flags.gdrcopyEnabled", "false", "true", |c| {
-        shown(c.injection.gdrcopy)
+        shown(c.injector.gdrcopy)
     }),
     (&["gds-enabled"], &["GDS_ENABLED"], "flags.gdsEnabled", "false", "true", |c| {
-        shown(c.injection.gds)
+        shown(c.injector.gds)
     }),
     (&["mofed-enabled"], &["MOFED_ENABLED"], "flags.mofedEnabled", "false", "true", |c| {
-        shown(c.injection.mofed)
+        shown(c.injector.mofed)
     }),
     (
         &["cdi-annotation-prefix"],
@@ -94,7 +95,7 @@ const ROWS: &[Row] = &[
         "flags.plugin.cdiAnnotationPrefix",
         "cdi.k8s.io/",
         "my.io/",
-        |c| c.injection.cdi.annotation_prefix.clone(),
+        |c| c.injector.annotation_prefix.clone(),
     ),
     (
         &["nvidia-cdi-hook-path", "nvidia-ctk-path"],
@@ -102,7 +103,7 @@ const ROWS: &[Row] = &[
         "flags.plugin.nvidiaCTKPath",
         "/usr/bin/nvidia-ctk",
         "/opt/nvidia-cdi-hook",
-        |c| path(&c.injection.cdi.hook_path),
+        |c| c.cdi.hook_path.clone(),
     ),
     (
         &["driver-root-ctr-path", "container-driver-root"],
@@ -110,7 +111,7 @@ const ROWS: &[Row] = &[
         "flags.plugin.containerDriverRoot",
         "/driver-root",
         "/driver",
-        |c| path(&c.process.driver_root_ctr_path),
+        |c| path(&c.process.nvml.driver_root),
     ),
     (
         &["shared-devices-allocation-policy"],
@@ -121,7 +122,7 @@ const ROWS: &[Row] = &[
         |c| c.allocation.shared.to_string(),
     ),
     (&["imex-channel-ids"], &["IMEX_CHANNEL_IDS"], "imex.channelIDs", "off", "0", |c| {
-        shown(c.injection.imex).replace("ifpresent", "0")
+        shown(c.injector.imex).replace("true", "0").replace("false", "off")
     }),
     (
         &["kubelet-socket"],
@@ -129,16 +130,13 @@ const ROWS: &[Row] = &[
         "",
         "/var/lib/kubelet/device-plugins/kubelet.sock",
         "/k/kubelet.sock",
-        |c| match &c.process.kubelet_socket {
-            KubeletSocket::At(socket) => path(socket),
-            KubeletSocket::NeverRegister(_) => "never".to_owned(),
-        },
+        |c| path(c.process.plugin.kubelet.as_ref().unwrap()),
     ),
     (&["cdi-feature-flags"], &["CDI_FEATURE_FLAGS"], "", "{}", "disable-nvsandboxutils", |c| {
-        shown(&c.injection.cdi.features).replace("{nosandboxutils}", "disable-nvsandboxutils")
+        shown(&c.cdi.features).replace("{disable-nvsandboxutils}", "disable-nvsandboxutils")
     }),
-    (&["cdi-disable-hooks"], &["CDI_DISABLE_HOOKS"], "", "these({})", "all", |c| {
-        shown(&c.injection.cdi.disabled_hooks)
+    (&["cdi-disable-hooks"], &["CDI_DISABLE_HOOKS"], "", "{}", "all", |c| {
+        shown(&c.cdi.disabled_hooks).replace("{all}", "all")
     }),
     (&[], &["DP_DISABLE_HEALTHCHECKS"], "", "", "xids", |c| c.health.disable_healthchecks.clone()),
     (&[], &["DP_ENABLE_HEALTHCHECKS"], "", "", "48", |c| c.health.enable_healthchecks.clone()),
@@ -183,7 +181,10 @@ fn every_row_of_section_1_1_holds() {
 fn rows_of_section_1_1_with_rules_of_their_own() {
     // mps-root: needed with MPS, and nothing without it.
     assert_eq!(
-        Written { flags: &["--mps-root=/run/nvidia/mps"], ..Written::default() }.config().sharing,
+        Written { flags: &["--mps-root=/run/nvidia/mps"], ..Written::default() }
+            .config()
+            .layout
+            .sharing,
         Sharing::None
     );
     // imex-required.
@@ -195,20 +196,21 @@ fn rows_of_section_1_1_with_rules_of_their_own() {
         },
         with_file("imex: {channelIDs: [0], required: true}"),
     ] {
-        assert_eq!(written.config().injection.imex, Imex::Required);
+        assert!(written.config().requires_imex_channel());
     }
     // kubelet-socket: empty means to serve and never register.
     for written in [
         Written { flags: &["--kubelet-socket="], ..Written::default() },
         Written { environment: &[("KUBELET_SOCKET", "")], ..Written::default() },
     ] {
-        let expected = KubeletSocket::NeverRegister("/var/lib/kubelet/device-plugins".into());
-        assert_eq!(written.config().process.kubelet_socket, expected);
+        let expected =
+            PluginPaths { directory: "/var/lib/kubelet/device-plugins".into(), kubelet: None };
+        assert_eq!(written.config().process.plugin, expected);
     }
     // dev-root: empty means the driver root.
     let config =
         Written { flags: &["--driver-root=/d", "--dev-root="], ..Written::default() }.config();
-    assert_eq!(config.injection.dev_root, std::path::Path::new("/d"));
+    assert_eq!(config.injector.dev_root, "/d");
     // device-discovery-strategy: nvml is what happens anyway, tegra is told to do nothing.
     assert_eq!(warnings("flags: {deviceDiscoveryStrategy: nvml}"), Vec::<String>::new());
     let loaded = Written { flags: &["--device-discovery-strategy=tegra"], ..Written::default() }
@@ -220,7 +222,7 @@ fn rows_of_section_1_1_with_rules_of_their_own() {
         Written { flags: &["--cdi-feature-flags=x,disable-ipc-discoverer"], ..Written::default() }
             .load()
             .unwrap();
-    assert_eq!(loaded.config.injection.cdi.features, [CdiFeature::NoIpcDiscoverer].into());
+    assert_eq!(loaded.config.cdi.features, ["disable-ipc-discoverer".to_owned()].into());
     assert!(loaded.warnings().next().unwrap().contains("\"x\" is unknown and ignored"));
 }
 
@@ -242,10 +244,10 @@ fn a_comma_list_is_split_on_the_command_line_and_in_the_environment_and_not_in_t
         with_file("flags: {plugin: {deviceListStrategy: [envvar, cdi-cri]}}"),
         with_file("flags:\n  plugin:\n    deviceListStrategy:\n    - cdi-cri\n    - envvar\n"),
     ] {
-        assert_eq!(written.config().injection.list_strategies, both);
+        assert_eq!(written.config().injector.strategies, both);
     }
     let one = with_file("flags: {plugin: {deviceListStrategy: volume-mounts}}").config();
-    assert_eq!(one.injection.list_strategies, [DeviceListStrategy::VolumeMounts].into());
+    assert_eq!(one.injector.strategies, [DeviceListStrategy::VolumeMounts].into());
     let mistakes =
         with_file("flags: {plugin: {deviceListStrategy: \"envvar,cdi-cri\"}}").mistakes();
     assert!(mistakes[0].contains("\"envvar,cdi-cri\" is not one of envvar,"), "{mistakes:?}");
@@ -269,10 +271,7 @@ fn what_section_1_1_refuses_is_refused_here() {
             Written { flags: &["--fail-on-init-error=maybe"], ..Written::default() },
             "\"maybe\" is not true or false",
         ),
-        (
-            Written { flags: &["--imex-channel-ids=1"], ..Written::default() },
-            "allowed are none, or 0",
-        ),
+        (Written { flags: &["--imex-channel-ids=1"], ..Written::default() }, "expected none, or 0"),
         (Written { flags: &["--imex-channel-ids=0,0"], ..Written::default() }, "0 once"),
         (
             Written { flags: &["--device-discovery-strategy=vfio"], ..Written::default() },
@@ -288,7 +287,7 @@ fn what_section_1_1_refuses_is_refused_here() {
         ),
         (
             Written { flags: &["--kubelet-socket=/"], ..Written::default() },
-            "the path of a socket is asked for",
+            "expected the path of a socket",
         ),
         (with_file("flags: {failOnInitError: \"true\"}"), "write true or false without quotes"),
         (with_file("version: v2"), "config.yaml:1: version: \"v2\" is not v1"),
@@ -321,11 +320,11 @@ fn a_file_that_is_checked_elsewhere_may_leave_the_mps_root_to_flags_and_environm
 #[test]
 fn the_settings_of_our_own_hold() {
     let config = Written::default().config();
-    assert_eq!(config.process.http_address, HttpAddress::AnyAddress(19400));
-    assert_eq!(config.process.log_filter, "info");
-    assert_eq!(config.health.poll_interval, std::time::Duration::from_secs(10));
+    assert_eq!(config.process.http_address, Some(Address::AnyAddress(19400)));
+    assert_eq!(config.process.log.filter, "info");
+    assert_eq!(config.health.poll.poll, std::time::Duration::from_secs(10));
     assert_eq!(config.allocation.whole, WholeGpuPolicy::Optimal);
-    assert_eq!(config.process.nvml_library, None);
+    assert_eq!(config.process.nvml.library, None);
     let config = Written {
         flags: &[
             "--http-address=unix:/run/x.sock",
@@ -344,29 +343,30 @@ fn the_settings_of_our_own_hold() {
         ..Written::default()
     }
     .config();
-    assert_eq!(config.process.http_address, HttpAddress::Unix("/run/x.sock".into()));
+    assert_eq!(config.process.http_address, Some(Address::Unix("/run/x.sock".into())));
     assert_eq!(
-        (config.process.log_filter.as_str(), config.process.log_format),
+        (config.process.log.filter.as_str(), config.process.log.format),
         ("debug", LogFormat::Json)
     );
     assert_eq!(
         config.allocation,
-        Allocation { whole: WholeGpuPolicy::Numa, shared: SharedPolicy::Spread }
+        Policies { whole: WholeGpuPolicy::Numa, shared: SharedPolicy::Spread }
     );
-    assert_eq!(config.health.poll_interval, std::time::Duration::from_secs(60));
+    assert_eq!(config.health.poll.poll, std::time::Duration::from_secs(60));
     assert_eq!((config.process.state_dir, config.process.pod_resources_socket), (None, None));
     assert_eq!(
         Written { environment: &[("RUST_LOG", "warn")], ..Written::default() }
             .config()
             .process
-            .log_filter,
+            .log
+            .filter,
         "warn"
     );
     for (address, expected) in [
-        ("", HttpAddress::Off),
-        ("127.0.0.1:80", HttpAddress::Tcp(([127, 0, 0, 1], 80).into())),
-        ("localhost:80", HttpAddress::Tcp(([127, 0, 0, 1], 80).into())),
-        (":80", HttpAddress::AnyAddress(80)),
+        ("", None),
+        ("127.0.0.1:80", Some(Address::Tcp(([127, 0, 0, 1], 80).into()))),
+        ("localhost:80", Some(Address::Tcp(([127, 0, 0, 1], 80).into()))),
+        (":80", Some(Address::AnyAddress(80))),
     ] {
         let config =
             Written { environment: &[("HTTP_ADDRESS", address)], ..Written::default() }.config();
@@ -408,7 +408,7 @@ fn a_log_filter_of_levels_and_targets_holds_and_an_empty_one_says_nothing() {
         ("warn, h2=trace", "warn, h2=trace"),
     ] {
         let config = Written { environment: &[("LOG_LEVEL", text)], ..Written::default() }.config();
-        assert_eq!(config.process.log_filter, expected);
+        assert_eq!(config.process.log.filter, expected);
     }
 }
 
@@ -443,7 +443,7 @@ fn names_of_settings_are_used_once() {
         let flags = setting.flag.iter().chain(setting.aliases);
         flags.chain(setting.env).chain(setting.key.iter()).copied().collect::<Vec<_>>()
     };
-    let mut all: Vec<_> = ALL.iter().flat_map(|setting| words(setting)).collect();
+    let mut all: Vec<_> = table::all().flat_map(words).collect();
     all.sort_unstable();
     let count = all.len();
     all.dedup();

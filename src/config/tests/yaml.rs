@@ -4,7 +4,7 @@ const SLICED: &str = "version: v1\nsharing:\n  timeSlicing:\n    resources:\n   
     nvidia.com/gpu\n        replicas: 10\n";
 
 fn replicas(text: &str) -> u32 {
-    quiet(text).sharing.replication().unwrap().resources[0].replicas
+    quiet(text).layout.sharing.replication().unwrap().resources[0].replicas
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn anchors_aliases_and_merge_keys_are_followed() {
     let text = "version: v1\nflags: {migStrategy: mixed}\nsharing:\n  timeSlicing:\n    \
         resources:\n    - &one {name: gpu, replicas: 10}\n    - {<<: *one, name: mig-1g.5gb}\n    \
         - {<<: [*one], name: mig-2g.10gb, replicas: 4}\n";
-    let resources = quiet(text).sharing.replication().unwrap().resources.clone();
+    let resources = quiet(text).layout.sharing.replication().unwrap().resources.clone();
     let seen: Vec<_> =
         resources.iter().map(|resource| (resource.name.base(), resource.replicas)).collect();
     assert_eq!(seen, [("gpu", 10), ("mig-1g.5gb", 10), ("mig-2g.10gb", 4)]);
@@ -64,9 +64,9 @@ fn what_is_no_document_is_refused_with_its_line() {
         ("flags:\n\tmigStrategy: none\n", "not YAML or JSON"),
         ("a: b: c", "config.yaml:1: not YAML or JSON"),
         ("devices: [0, !2]", "begins with '!', which marks a YAML tag: put the value in quotes"),
-        ("- a\n- b\n", "the document has to be a mapping"),
-        ("flags: [1]", "config.yaml:1: flags: a list is not understood"),
-        ("text", "\"text\" is not understood: the document has to be a mapping"),
+        ("- a\n- b\n", "a list is not a mapping"),
+        ("flags: [1]", "config.yaml:1: flags: a list is not a mapping"),
+        ("text", "\"text\" is not a mapping"),
         ("? [a]\n: b\n", "a key is a list or a mapping"),
         ("a: &a [*a]", "stands inside the node that it names"),
         ("<<: 3", "a merge key (<<) takes a mapping"),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use super::{host, places};
+use super::host;
 use crate::config::Config;
 use crate::doctor::facts::{Answer, Endpoint, Kubelet};
 use crate::host::root::resolve_in_root;
@@ -37,7 +37,7 @@ const PROGRAMS: [&str; 5] = [
 ];
 
 pub(super) async fn look(config: &Config, host_root: &Path) -> Kubelet {
-    let (directory, socket) = places(config);
+    let socket::PluginPaths { directory, kubelet: socket } = config.process.plugin.clone();
     let pod_resources = config.process.pod_resources_socket.clone();
     let (others, kubelet, holders, version) = tokio::join!(
         endpoints(&directory, socket.as_deref(), DEADLINE),

@@ -13,13 +13,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use device::layout::sharing::Sharing;
 use status::Status;
 
 use super::facts::{Answer, Facts, Node, Runtimes, Settings};
-use crate::config::translate;
-use crate::config::{Choice, Config, Report, Sharing};
+use crate::config::{Choice, Config, ConfigReport, Diagnostic};
 use crate::doctor::check::Outside;
 use crate::host::state_file::StateFile;
+use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::mps;
 use crate::observe::client;
 pub use survey::survey;
@@ -35,9 +36,8 @@ pub struct Look {
 
 /// Looks at the node. `config` is what the plugin would run on, with a default wherever `report`
 /// has a mistake.
-pub async fn facts(config: &Config, report: &Report, look: Look) -> Facts {
-    let host_root =
-        look.host_root.unwrap_or_else(|| host::root(&config.process.driver_root_ctr_path));
+pub async fn facts(config: &Config, report: &ConfigReport, look: Look) -> Facts {
+    let host_root = look.host_root.unwrap_or_else(|| host::root(&config.process.nvml.driver_root));
     let (driver, kubelet, plugin, mps) = tokio::join!(
         child::ask(look.survey),
         kubelet::look(config, &host_root),
@@ -45,8 +45,8 @@ pub async fn facts(config: &Config, report: &Report, look: Look) -> Facts {
         mps(config)
     );
     Facts {
-        bus: host::bus(&config.process.sysfs_root),
-        module: host::module(&config.process.proc_root, &config.process.sysfs_root),
+        bus: host::bus(&config.process.nvml.sysfs_root),
+        module: host::module(&config.process.roots.proc, &config.process.nvml.sysfs_root),
         driver,
         plugin,
         node: node(config, &kubelet.directory),
@@ -58,7 +58,7 @@ pub async fn facts(config: &Config, report: &Report, look: Look) -> Facts {
 
 /// What the running plugin says.
 async fn plugin(config: &Config) -> Result<Box<Status>, String> {
-    let answer = client::get(&translate::asked_at(config), "/status", PATIENCE)
+    let answer = client::get(&config.process.http_endpoints(), "/status", PATIENCE)
         .await
         .map_err(|error| error.to_string())?;
     serde_json::from_str(&answer.body)
@@ -71,7 +71,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether the control daemon of each resource that MPS shares answers.
 async fn mps(config: &Config) -> Vec<(String, Result<String, String>)> {
-    let Sharing::Mps { replication, .. } = &config.sharing else { return Vec::new() };
+    let Sharing::Mps { replication, .. } = &config.layout.sharing else { return Vec::new() };
     let mut answers = Vec::new();
     for shared in &replication.resources {
         let answer = mps::ask(&shared.offered_as).await.map_err(|error| error.to_string());
@@ -82,13 +82,13 @@ async fn mps(config: &Config) -> Vec<(String, Result<String, String>)> {
 
 /// What can be seen of the plugin without asking it, for a check that has to be over soon.
 pub async fn outside(config: &Config) -> Outside {
-    let (directory, kubelet) = places(config);
-    let endpoints = kubelet::endpoints(&directory, kubelet.as_deref(), SOON).await;
+    let PluginPaths { directory, kubelet } = &config.process.plugin;
+    let endpoints = kubelet::endpoints(directory, kubelet.as_deref(), SOON).await;
     let known = kubelet::checkpoint(&directory.join(kubelet::CHECKPOINT)).ok();
     let nvidia = |(name, _): &(&String, &usize)| name.starts_with("nvidia.com/");
     Outside {
         unheard: String::new(),
-        module: host::module(&config.process.proc_root, &config.process.sysfs_root)
+        module: host::module(&config.process.roots.proc, &config.process.nvml.sysfs_root)
             .version
             .is_some(),
         served: endpoints
@@ -102,18 +102,18 @@ pub async fn outside(config: &Config) -> Outside {
 /// How long a socket may take to answer when there is little time.
 const SOON: Duration = Duration::from_millis(100);
 
-fn settings(config: &Config, report: &Report, host_root: PathBuf) -> Settings {
-    let lines = |remarks: &[crate::config::Remark]| {
-        remarks.iter().map(|remark| report.line(remark)).collect()
+fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> Settings {
+    let lines = |diagnostics: &[Diagnostic]| {
+        diagnostics.iter().map(|diagnostic| report.line(diagnostic)).collect()
     };
     Settings {
         file: config.process.config_file.as_ref().map(|file| file.display().to_string()),
         mistakes: lines(&report.mistakes),
         warnings: lines(&report.warnings),
-        strategies: config.injection.list_strategies.clone(),
-        ids: config.injection.id_strategy,
+        strategies: config.injector.strategies.clone(),
+        ids: config.injector.ids,
         mig_strategy: config.layout.mig_strategy.as_str().to_owned(),
-        driver_root: config.process.driver_root_ctr_path.clone(),
+        driver_root: config.process.nvml.driver_root.clone(),
         host_root,
     }
 }
@@ -132,20 +132,11 @@ fn node(config: &Config, kubelet: &Path) -> Node {
         .filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file)))
         .collect();
     Node {
-        inotify: host::inotify(&process.proc_root, kubelet),
+        inotify: host::inotify(&process.roots.proc, kubelet),
         now: SystemTime::now(),
         newest: changed.into_iter().next_back().map(|(at, file)| (file, at)),
         state: directory(&process.state_dir),
         unreadable: unreadable.map(|error| error.to_string()),
         quarantine: directory(&process.quarantine_dir),
-    }
-}
-
-/// The plugin directory, and the kubelet's socket if there is to be one.
-fn places(config: &Config) -> (PathBuf, Option<PathBuf>) {
-    match translate::places(config) {
-        Ok(places) => (places.directory, places.kubelet),
-        // A socket in no directory; the kubelet's part says so by what it finds.
-        Err(_) => (PathBuf::from("/"), None),
     }
 }

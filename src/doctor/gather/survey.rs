@@ -18,7 +18,6 @@ use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use device::names::Uuid;
 
 use crate::config::Config;
-use crate::config::translate;
 use crate::doctor::facts::{DeviceNode, Gpu, Offer, Opening, Survey, Trouble};
 use crate::host::quarantine_dir;
 use crate::host::state_file::StateFile;
@@ -35,37 +34,35 @@ const OPENING: Duration = Duration::from_secs(15);
 
 /// Asks the driver, with the deadline of the configuration for each call.
 pub async fn survey(config: &Config) -> Survey {
-    let policy = translate::policy(config);
-    let deadline = config.health.call_deadline;
+    let policy = config.policy();
+    let deadline = config.health.poll.deadline;
     let mut survey = Survey::default();
-    match nvml::survey::survey(&translate::hardware(config), deadline).await {
+    match nvml::survey::survey(&config.process.nvml, deadline).await {
         Err(error) => survey.trouble = Some(Trouble::Failed(error.to_string())),
         Ok(nvml::survey::NvmlSurvey::TimedOut { call }) => {
             survey.trouble = Some(Trouble::Silent(call.to_owned()))
         }
-        Ok(nvml::survey::NvmlSurvey::NotOpened(error)) => closed(&mut survey, error),
-        Ok(nvml::survey::NvmlSurvey::Opened(up)) => {
-            let mut health = NodeHealth::new(policy, nvml::epoch::read(&config.process.sysfs_root));
+        Ok(nvml::survey::Survey::Closed(error)) => closed(&mut survey, error),
+        Ok(nvml::survey::Survey::Up(up)) => {
+            let mut health =
+                NodeHealth::new(policy, nvml::epoch::read(&config.process.nvml.sysfs_root));
             // What cannot be read is told by the look at the directory.
             if let Some(remembered) =
                 config.process.state_dir.as_deref().and_then(|there| StateFile::peek(there).ok()?)
             {
                 health.restore(Moment::default(), &remembered);
             }
-            let injector = translate::injector(
-                config,
-                translate::roots(config).read(config.injection.pass_device_specs),
-            );
+            let host = config.process.roots.look(config.injector.pass_device_specs);
             let inventory = Inventory::new(
-                translate::layout(config),
-                injector,
+                config.layout.clone(),
+                config.injector_on(host),
                 health,
-                translate::policies(config),
+                config.allocation,
             );
             describe(&mut survey, config, inventory, up);
         }
     }
-    survey.nodes = nodes(translate::roots(config).dev_root(), &survey.gpus, deadline.max(OPENING));
+    survey.nodes = nodes(config.process.roots.dev_root(), &survey.gpus, deadline.max(OPENING));
     survey.sees_control_node = Path::new("/dev/nvidiactl").exists();
     survey
 }

@@ -5,6 +5,7 @@
 //! than those that dawdle, and no more than one answer is made at a time, so that the other thread
 //! is the kubelet's.
 
+mod address;
 mod answer;
 mod listen;
 mod page;
@@ -12,8 +13,6 @@ mod route;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +28,7 @@ use tracing::{debug, info, warn};
 
 use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
+pub use address::{Address, AddressError};
 use answer::answer;
 use listen::{Accepted, Listener};
 use route::Peer;
@@ -47,17 +47,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// Pause after a connection could not be accepted: out of descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// On this port of every address.
-    AnyAddress(u16),
-    /// On a port of one address.
-    Tcp(SocketAddr),
-    /// On a unix socket that is for our own user alone.
-    Unix(PathBuf),
-}
 
 /// What there is to see.
 pub trait Views: Send + Sync + 'static {
@@ -173,16 +162,6 @@ async fn converse(
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "a client over HTTP failed"),
         Err(_) => debug!("a client over HTTP took too long"),
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::AnyAddress(port) => write!(f, ":{port}"),
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The server as clients see it, with views that a test makes up.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use device::testing::node;

@@ -1,6 +1,7 @@
 //! What the log says of the inventory's changes: one line for each thing that happened, with the
 //! field's identifiers.
 
+mod subscriber;
 mod table;
 
 use device::health::{Cause, HealthChange, HealthNotice};
@@ -8,6 +9,7 @@ use device::in_use::holders::Holders;
 use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
 use device::topology::{NvLink, Topology};
+pub use subscriber::{LogConfig, LogFormat};
 pub use table::table;
 use tracing::{info, warn};
 

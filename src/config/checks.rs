@@ -1,0 +1,170 @@
+//! What several settings say together: mistakes and warnings about it, and the fields that follow
+//! from other ones.
+
+use std::path::PathBuf;
+
+use device::health::{Critical, Finding};
+use device::injection::DeviceListStrategy;
+use device::layout::sharing::{Replication, Sharing};
+use device::layout::{Layout, MigStrategy};
+use device::names::ResourceName;
+
+use super::choice::{Choice, DiscoveryStrategy};
+use super::load::Purpose;
+use super::model::Config;
+use super::report::Context;
+use super::settings;
+
+/// Completes `config`, and checks it.
+pub(super) fn check(config: &mut Config, purpose: Purpose, context: &mut Context) {
+    config.process.roots.driver = config.process.nvml.driver_root.clone();
+    if config.injector.dev_root.is_empty() {
+        config.injector.dev_root = config.driver_root.clone();
+    }
+    sharing(config, purpose, context);
+    discovery(config, context);
+    cdi_specifications(config, context);
+    cdi_features(config, context);
+    health(config, context);
+}
+
+fn sharing(config: &mut Config, purpose: Purpose, context: &mut Context) {
+    let replication = config.layout.sharing.replication();
+    config.injector.one_replica_only =
+        replication.is_some_and(|replication| replication.fail_requests_greater_than_one);
+    match &config.layout.sharing {
+        Sharing::None => {}
+        Sharing::TimeSlicing(replication) => {
+            without_devices("timeSlicing", replication, &config.layout, context);
+        }
+        Sharing::Mps { replication, .. } => {
+            without_devices("mps", replication, &config.layout, context);
+            mps(config, purpose, context);
+        }
+    }
+    match &mut config.layout.sharing {
+        Sharing::Mps { root, .. } => {
+            *root = config.injector.mps_root.as_deref().map(PathBuf::from).unwrap_or_default();
+        }
+        _ => config.injector.mps_root = None,
+    }
+}
+
+fn mps(config: &Config, purpose: Purpose, context: &mut Context) {
+    let origin = context.origin("sharing.mps");
+    if config.layout.mig_strategy == MigStrategy::Mixed {
+        let by = context.origin(settings::MIG_STRATEGY.name());
+        let problem = format!(
+            "cannot be combined with the MIG strategy mixed (from {by}); use timeSlicing, or the \
+             strategy none or single"
+        );
+        context.mistake(origin.clone(), "sharing.mps", "", problem);
+    }
+    if config.injector.mps_root.is_none() {
+        let problem = "needs the MPS root, the host's directory of the control daemon: flag \
+            --mps-root, environment MPS_ROOT or flags.mpsRoot (usually /run/nvidia/mps)";
+        match purpose {
+            Purpose::Serve => context.mistake(origin, "sharing.mps", "", problem),
+            Purpose::Check => context.warning(origin, "sharing.mps", "", problem),
+        }
+    }
+}
+
+/// Warns of shared resources that no device of any node can be in: NVIDIA's plugin ignores them in
+/// silence.
+fn without_devices(kind: &str, replication: &Replication, layout: &Layout, context: &mut Context) {
+    let custom = |name: &ResourceName| {
+        layout.gpu_names.iter().chain(&layout.mig_names).any(|pattern| pattern.name == *name)
+    };
+    for (number, resource) in replication.resources.iter().enumerate() {
+        let name = &resource.name;
+        let mig = name.base().starts_with("mig-");
+        let problem = match layout.mig_strategy {
+            _ if name.base() == "gpu" || custom(name) => continue,
+            MigStrategy::Mixed if mig => continue,
+            other if mig => format!(
+                "has no devices with the MIG strategy {}: only mixed names MIG profiles",
+                other.as_str()
+            ),
+            _ => "has no devices: there are nvidia.com/gpu and, with the MIG strategy mixed, \
+                nvidia.com/mig-<profile>"
+                .to_owned(),
+        };
+        let key = format!("sharing.{kind}.resources[{number}].name");
+        context.warning(context.origin(&key), key, name.to_string(), problem);
+    }
+}
+
+fn discovery(config: &Config, context: &mut Context) {
+    if config.process.discovery == DiscoveryStrategy::Tegra {
+        let problem = "has no effect: devices are found through NVML, and Tegra systems without it \
+            have none";
+        let key = settings::DISCOVERY_STRATEGY.name();
+        context.warning(context.origin(key), key, "\"tegra\"", problem);
+    }
+}
+
+/// Names alone make no device: without a specification the runtime refuses the container.
+fn cdi_specifications(config: &Config, context: &mut Context) {
+    const CDI: [DeviceListStrategy; 2] =
+        [DeviceListStrategy::CdiAnnotations, DeviceListStrategy::CdiCri];
+    let strategies = config.injector.strategies.iter().filter(|strategy| CDI.contains(strategy));
+    let words: Vec<_> = strategies.map(|strategy| strategy.as_str()).collect();
+    if !words.is_empty() {
+        let problem = "hands out names of CDI devices alone: this version does not write their \
+            specifications, so something else has to write those of the kind \
+            k8s.device-plugin.nvidia.com/gpu on the host, or containers do not start (nvidia-ctk \
+            cdi generate --vendor=k8s.device-plugin.nvidia.com --device-name-strategy=uuid writes \
+            them)";
+        let key = settings::DEVICE_LIST_STRATEGY.name();
+        context.warning(context.origin(key), key, words.join(","), problem);
+    }
+}
+
+/// The optional behaviours of CDI specifications that NVIDIA's plugin has.
+const CDI_FEATURES: [&str; 6] = [
+    "enable-explicit-driver-libraries",
+    "disable-nvsandboxutils",
+    "enable-coherent-annotations",
+    "disable-multiple-csv-devices",
+    "no-additional-gids-for-device-nodes",
+    "disable-ipc-discoverer",
+];
+
+fn cdi_features(config: &mut Config, context: &mut Context) {
+    config.cdi.features.retain(|feature| {
+        let known = CDI_FEATURES.contains(&feature.as_str());
+        if !known {
+            let problem = format!("is unknown and ignored; known: {}", CDI_FEATURES.join(", "));
+            let key = settings::CDI_FEATURE_FLAGS.name();
+            context.warning(context.origin(key), key, format!("{feature:?}"), problem);
+        }
+        known
+    });
+}
+
+fn health(config: &Config, context: &mut Context) {
+    let rules = &config.health.rules;
+    if let (Some(ignored), Critical::Only(critical)) = (&rules.ignored, &rules.critical)
+        && !settings::is_every_xid(ignored)
+    {
+        let key = settings::CRITICAL_XIDS.name();
+        let both = ignored.intersection(critical);
+        for xid in both.filter(|xid| !rules.actions.contains_key(xid)) {
+            let problem = "is in ignoredXIDs and in criticalXIDs; leave it in one of them";
+            context.mistake(context.origin(key), key, xid.0.to_string(), problem);
+        }
+    }
+    for finding in config.policy_and_findings().1 {
+        match &finding {
+            Finding::Malformed { variable, token } => {
+                let problem = "is not an Xid, \"all\" or \"xids\"; it is ignored";
+                context.warning(context.origin(variable), *variable, format!("{token:?}"), problem);
+            }
+            finding => {
+                let key = settings::EVENT_TYPES.name();
+                context.warning(context.origin(key), key, "", finding.to_string());
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What a container gets, and what CDI specifications hold.
+
+use std::collections::BTreeSet;
+
+use device::injection::DeviceListStrategy;
+
+use super::setting::{Accessors, Effect, Setting, Shape, settings};
+use crate::config::choice::words;
+use crate::config::print;
+use crate::config::value::{self, Parsed, RawValue};
+
+const INJECTION: Setting =
+    Setting { heading: "What a container receives", effect: Effect::Injection, ..Setting::BASE };
+const SWITCH: Setting =
+    Setting { shape: Shape::Switch, value: "BOOL", default: "false", ..INJECTION };
+const CDI: Setting = Setting { heading: "CDI", ..INJECTION };
+
+settings! {
+    DEVICE_LIST_STRATEGY: injector.strategies = list_strategies, print::choices; {
+        flag: Some("device-list-strategy"), env: &["DEVICE_LIST_STRATEGY"],
+        key: Some("flags.plugin.deviceListStrategy"),
+        shape: Shape::List, value: "STRATEGIES", default: "envvar",
+        help: "How devices are handed to the container runtime: any of envvar, volume-mounts, \
+            cdi-annotations, cdi-cri.",
+        ..INJECTION
+    }
+    DEVICE_ID_STRATEGY: injector.ids = value::choice, print::choice; {
+        flag: Some("device-id-strategy"), env: &["DEVICE_ID_STRATEGY"],
+        key: Some("flags.plugin.deviceIDStrategy"), value: "STRATEGY", default: "uuid",
+        help: "How the runtime is told which device is meant: uuid or index.",
+        ..INJECTION
+    }
+    PASS_DEVICE_SPECS: injector.pass_device_specs = value::boolean, print::display; {
+        flag: Some("pass-device-specs"), env: &["PASS_DEVICE_SPECS"],
+        key: Some("flags.plugin.passDeviceSpecs"),
+        help: "Also list the device nodes, so that the CPU manager's cgroup updates do not take \
+            them away.",
+        ..SWITCH
+    }
+    DRIVER_ROOT: driver_root = host_root, print::quoted; {
+        flag: Some("driver-root"), aliases: &["nvidia-driver-root"], env: &["NVIDIA_DRIVER_ROOT"],
+        key: Some("flags.nvidiaDriverRoot"), value: "DIR", default: "/",
+        help: "The root of the driver installation on the host.",
+        ..INJECTION
+    }
+    DEV_ROOT: injector.dev_root = value::absolute_text, print::quoted; {
+        flag: Some("dev-root"), aliases: &["nvidia-dev-root"], env: &["NVIDIA_DEV_ROOT"],
+        key: Some("flags.nvidiaDevRoot"), value: "DIR",
+        help: "The root under which the host has its /dev nodes; empty: the driver root.",
+        ..INJECTION
+    }
+    GDS_ENABLED: injector.gds = value::boolean, print::display; {
+        flag: Some("gds-enabled"), env: &["GDS_ENABLED"], key: Some("flags.gdsEnabled"),
+        help: "Give containers GPUDirect Storage.",
+        ..SWITCH
+    }
+    MOFED_ENABLED: injector.mofed = value::boolean, print::display; {
+        flag: Some("mofed-enabled"), env: &["MOFED_ENABLED"], key: Some("flags.mofedEnabled"),
+        help: "Give containers the Mellanox (InfiniBand) devices.",
+        ..SWITCH
+    }
+    GDRCOPY_ENABLED: injector.gdrcopy = value::boolean, print::display; {
+        flag: Some("gdrcopy-enabled"), env: &["GDRCOPY_ENABLED"], key: Some("flags.gdrcopyEnabled"),
+        help: "Give containers GDRCopy.",
+        ..SWITCH
+    }
+    IMEX_CHANNEL_IDS: injector.imex = imex_channels, print_imex_channels; {
+        flag: Some("imex-channel-ids"), env: &["IMEX_CHANNEL_IDS"], key: Some("imex.channelIDs"),
+        shape: Shape::List, value: "IDS",
+        help: "The IMEX channels to give to containers: none, or 0.",
+        ..INJECTION
+    }
+    IMEX_REQUIRED: imex_required = value::boolean, print::display; {
+        flag: Some("imex-required"), env: &["IMEX_REQUIRED"], key: Some("imex.required"),
+        help: "Whether a missing IMEX channel node is a failure.",
+        ..SWITCH
+    }
+    MPS_ROOT: injector.mps_root = mps_root, print_mps_root; {
+        flag: Some("mps-root"), env: &["MPS_ROOT"], key: Some("flags.mpsRoot"), value: "DIR",
+        help: "The host's directory of the MPS control daemon; needed with sharing.mps.",
+        ..INJECTION
+    }
+    CDI_ANNOTATION_PREFIX: injector.annotation_prefix = annotation_prefix, print::quoted; {
+        flag: Some("cdi-annotation-prefix"), env: &["CDI_ANNOTATION_PREFIX"],
+        key: Some("flags.plugin.cdiAnnotationPrefix"), value: "PREFIX", default: "cdi.k8s.io/",
+        help: "The prefix of the annotation key of the strategy cdi-annotations.",
+        ..CDI
+    }
+    CDI_HOOK_PATH: cdi.hook_path = value::text, print::quoted; {
+        flag: Some("nvidia-cdi-hook-path"), aliases: &["nvidia-ctk-path"],
+        env: &["NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"], key: Some("flags.plugin.nvidiaCTKPath"),
+        value: "FILE", default: "/usr/bin/nvidia-ctk",
+        help: "The hook program on the host that CDI specifications name. No effect: none are \
+            written.",
+        ..CDI
+    }
+    CDI_FEATURE_FLAGS: cdi.features = word_set, print::flow; {
+        flag: Some("cdi-feature-flags"), env: &["CDI_FEATURE_FLAGS"],
+        shape: Shape::List, value: "FLAGS",
+        help: "Optional behaviours of CDI specifications. No effect: none are written.",
+        ..CDI
+    }
+    CDI_DISABLE_HOOKS: cdi.disabled_hooks = word_set, print::flow; {
+        flag: Some("cdi-disable-hooks"), env: &["CDI_DISABLE_HOOKS"],
+        shape: Shape::List, value: "HOOKS",
+        help: "Hooks that CDI specifications leave out, by name, or all. No effect: none are \
+            written.",
+        ..CDI
+    }
+}
+
+fn list_strategies(raw: RawValue<'_>) -> Parsed<BTreeSet<DeviceListStrategy>> {
+    let items = value::list(raw)?;
+    if items.is_empty() {
+        let allowed = words::<DeviceListStrategy>().join(", ");
+        return value::invalid(
+            "an empty list",
+            format!("hands over nothing; expected any of {allowed}"),
+        );
+    }
+    Ok(value::collect(items.iter().map(|item| item.parse(value::word)))?.into_iter().collect())
+}
+
+/// The root, where it is empty.
+fn host_root(raw: RawValue<'_>) -> Parsed<String> {
+    let root = value::absolute_text(raw)?;
+    Ok(if root.is_empty() { "/".to_owned() } else { root })
+}
+
+fn mps_root(raw: RawValue<'_>) -> Parsed<Option<String>> {
+    Ok(Some(value::absolute_text(raw)?).filter(|root| !root.is_empty()))
+}
+
+/// Without MPS the setting is left out.
+fn print_mps_root(root: &Option<String>) -> String {
+    root.as_deref().map(print::quoted).unwrap_or_default()
+}
+
+/// Whether channel 0 is listed.
+fn imex_channels(raw: RawValue<'_>) -> Parsed<bool> {
+    let zero = |text: &str| match value::text_number(text) {
+        Some(0) => Ok(()),
+        _ => value::invalid_text(
+            text,
+            "is not an IMEX channel that can be given to containers; expected none, or 0",
+        ),
+    };
+    let items = value::list(raw)?;
+    let channels = value::collect(items.iter().map(|item| item.parse(zero)))?;
+    match channels.len() {
+        0 | 1 => Ok(!channels.is_empty()),
+        _ => {
+            value::invalid("a list of several channels", "cannot be used; expected none, or 0 once")
+        }
+    }
+}
+
+fn print_imex_channels(channel_0: &bool) -> String {
+    if *channel_0 { "[0]" } else { "[]" }.to_owned()
+}
+
+/// What a container runtime accepts as the prefix of an annotation's key: nothing, or a DNS
+/// subdomain and a slash. It refuses containers with another key.
+fn annotation_prefix(raw: RawValue<'_>) -> Parsed<String> {
+    let text = value::text(raw)?;
+    let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.first().is_some_and(is_end)
+            && bytes.last().is_some_and(is_end)
+            && bytes.iter().all(|byte| is_end(byte) || *byte == b'-')
+    };
+    let is_domain = |domain: &str| domain.len() <= 253 && domain.split('.').all(is_label);
+    if text.is_empty() || text.strip_suffix('/').is_some_and(is_domain) {
+        return Ok(text);
+    }
+    let problem = "is not a DNS subdomain and a slash (such as cdi.k8s.io/), nor empty";
+    value::invalid_text(&text, problem)
+}
+
+fn word_set(raw: RawValue<'_>) -> Parsed<BTreeSet<String>> {
+    let items = value::list(raw)?;
+    Ok(items.into_iter().map(|item| item.text).filter(|text| !text.is_empty()).collect())
+}
