@@ -1,12 +1,12 @@
-//! The door: arguments, log, configuration, run, exit code.
+//! Arguments, configuration, log, run, exit code.
 
 use std::process::ExitCode;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use gpu_device_plugin::cli::args::{Action, Invocation};
-use gpu_device_plugin::cli::commands;
-use gpu_device_plugin::config::{Config, ConfigSource, Loaded, Purpose, show};
+use gpu_device_plugin::cli::{self, USAGE};
+use gpu_device_plugin::config::{Config, ConfigSource, Loaded, Purpose};
 use gpu_device_plugin::daemon;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -14,10 +14,6 @@ use tracing::{error, info, warn};
 /// For how long after the first signal another one is the same request: `timeout` and shells signal
 /// a process and its group.
 const ECHO: Duration = Duration::from_millis(250);
-
-/// What the exit code says when the command line or the configuration has mistakes (EX_USAGE of
-/// sysexits.h).
-const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let started = Instant::now();
@@ -27,57 +23,48 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does it on a thread that ends with it, for the sake of memory: what a stack has once touched
-/// stays resident, and to parse a command line takes more of it than all that comes later.
+/// Runs it on a thread that ends with it, for the sake of memory: what a stack has once touched stays
+/// resident, and parsing a command line needs more of it than all that comes later.
 fn on_scratch_thread<T: Send>(what: fn() -> T) -> T {
     thread::scope(|scope| {
         match thread::Builder::new().spawn_scoped(scope, what).map(ScopedJoinHandle::join) {
             Ok(Ok(done)) => done,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            // Without another thread it takes more memory, and no more than that.
+            // Without another thread it needs more memory, and that is all.
             Err(_) => what(),
         }
     })
 }
 
-/// What to serve by; or, where something else was asked or there is a mistake, the exit code after
-/// that was done.
+/// The configuration to serve by; or the exit code of another subcommand, or after a mistake.
 fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
     let mut invocation = Invocation::of_process().map_err(|error| {
-        // Help and version come this way too. That they cannot be printed is nothing to act on.
+        // Help and version are such errors too. Nothing can be done if they cannot be printed.
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
     })?;
-    if matches!(invocation.action, Action::Doctor(_) | Action::Status(_) | Action::Check(_)) {
-        commands::take_flags_of_the_daemon(&mut invocation);
+    if !matches!(invocation.action, Action::Serve | Action::Config(_)) {
+        invocation.add_flags_of_daemon();
     }
     let mut source = ConfigSource::new(invocation.sources);
-    let said = match invocation.action {
-        Action::ConfigCheck => source.check().map(|text| print!("{text}")),
-        Action::ConfigShow => source.load(Purpose::Serve).map(|loaded| {
-            loaded.warnings().for_each(|warning| eprintln!("{warning}"));
-            print!("{}", show(&loaded.config));
-        }),
-        Action::Doctor(asked) => {
+    Err(match invocation.action {
+        Action::Serve => match source.load(Purpose::Serve) {
+            Ok(loaded) => return Ok((loaded, source)),
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(USAGE)
+            }
+        },
+        Action::Config(action) => cli::config(action, &mut source),
+        Action::Status(format) => cli::status(format, &mut source),
+        Action::Check(args) => cli::check(args, &mut source),
+        Action::Doctor(args) => {
             let arguments = std::env::args_os().skip(1).collect();
             // https://no-color.org
             let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            return Err(commands::doctor(asked, &mut source, arguments, colour));
+            cli::doctor(args, &mut source, arguments, colour)
         }
-        Action::Status(form) => return Err(commands::status(form, &mut source)),
-        Action::Check(asked) => return Err(commands::check(asked, &mut source)),
-        Action::Serve => match source.load(Purpose::Serve) {
-            Ok(loaded) => return Ok((loaded, source)),
-            Err(refused) => Err(refused),
-        },
-    };
-    Err(said.map_or_else(
-        |refused| {
-            eprintln!("{refused}");
-            ExitCode::from(USAGE)
-        },
-        |()| ExitCode::SUCCESS,
-    ))
+    })
 }
 
 fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
@@ -110,7 +97,7 @@ fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result
     result
 }
 
-/// Comes back at the first signal that asks to stop; a second one aborts the process.
+/// Returns at the first signal to stop; a second one aborts the process.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,7 +1,8 @@
-//! What the command line may say: flags out of the table of settings, and the subcommands. Values
-//! are taken as they stand, so that a mistake in one is told together with all others.
+//! The command line: flags from the table of settings, and the subcommands. Values are taken as they
+//! stand, so that a mistake in one is reported together with all others.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -10,26 +11,33 @@ use crate::config::Sources;
 use crate::config::settings::{self, Setting, Shape};
 use crate::doctor::check::Rule;
 
-/// What the program is asked to do.
+/// What the program is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Serve the kubelet.
     Serve,
-    /// `config check FILE`: tell every mistake in a file.
-    ConfigCheck,
-    /// `config show`: print the configuration in force.
-    ConfigShow,
+    /// `config`: check or print the configuration.
+    Config(ConfigAction),
     /// `status`: print what a running daemon knows.
-    Status(Form),
+    Status(OutputFormat),
     /// `check`: answer one question in one line.
-    Check(Check),
-    /// `doctor`: tell why pods do not get GPUs.
-    Doctor(Doctor),
+    Check(CheckArgs),
+    /// `doctor`: find why pods do not get GPUs.
+    Doctor(DoctorArgs),
+}
+
+/// What `config` is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigAction {
+    /// `config check FILE`: report every mistake in a file.
+    Check,
+    /// `config show`: print the configuration in force.
+    Show,
 }
 
 /// How `status` prints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum OutputFormat {
     /// A table.
     #[default]
     Table,
@@ -41,30 +49,30 @@ pub enum Form {
     Yaml,
 }
 
-/// What `check` is asked.
+/// The arguments of `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Check {
+pub struct CheckArgs {
     /// The question.
     pub rule: Rule,
     /// The most bytes of the answer.
-    pub longest: usize,
+    pub max_output: usize,
 }
 
-/// What `doctor` is asked for.
+/// The arguments of `doctor`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Doctor {
-    /// As JSON, in place of text.
+pub struct DoctorArgs {
+    /// Print JSON instead of text.
     pub json: bool,
     /// Where the host's root is mounted; `None`: it is found.
     pub host_root: Option<PathBuf>,
-    /// Check the driver and nothing else, for the doctor that has started this process.
+    /// Ask the driver and nothing else, for the doctor that has started this process.
     pub survey: bool,
 }
 
-/// The flag that makes a [`Doctor`] survey: no person types it.
+/// The hidden flag that sets [`DoctorArgs::survey`].
 pub const SURVEY: &str = "ask-driver";
 
-/// A command line that was understood.
+/// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// What to do.
@@ -74,8 +82,11 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Understands `arguments`, the first being the program's name, in `environment`. The error
-    /// prints itself: it may be a mistake, the help or the version.
+    /// Parses `arguments`, the first being the program's name, and takes the variables of
+    /// `environment`.
+    ///
+    /// # Errors
+    /// A mistake, the help or the version: what clap prints.
     pub fn parse(
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl Fn(&str) -> Option<String>,
@@ -89,25 +100,20 @@ impl Invocation {
             Some((name, mut command)) => {
                 take_flags(&mut command, &mut sources);
                 match name.as_str() {
-                    "doctor" => Action::Doctor(Doctor::of(&mut command)),
-                    "status" => Action::Status(Form::of(&mut command)),
-                    "check" => Action::Check(Check::of(&mut command)),
-                    _ => of_config(command, &mut sources),
+                    "doctor" => Action::Doctor(DoctorArgs::new(&mut command)),
+                    "status" => Action::Status(OutputFormat::new(&mut command)),
+                    "check" => Action::Check(CheckArgs::new(&mut command)),
+                    _ => Action::Config(ConfigAction::new(command, &mut sources)),
                 }
             }
         };
         Ok(Self { action, sources })
     }
 
-    /// Takes the flags of another command line where this one has none: those of the daemon beside
-    /// which it runs. What is no command line of ours has none.
-    pub fn fall_back_on(&mut self, arguments: impl IntoIterator<Item = OsString>) {
-        if let Ok(other) = Self::parse(arguments, |_| None) {
-            self.sources.add_missing_flags(other.sources);
-        }
-    }
-
     /// The command line and environment of this process.
+    ///
+    /// # Errors
+    /// As of [`Invocation::parse`].
     pub fn of_process() -> Result<Self, clap::Error> {
         let variable =
             |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
@@ -115,26 +121,51 @@ impl Invocation {
     }
 }
 
-impl Form {
+impl Invocation {
+    /// In a container the daemon is the first process. Its flags hold for the subcommands that look
+    /// at it too, so that they need no arguments.
+    pub fn add_flags_of_daemon(&mut self) {
+        let same = |a: &str, b: &str| {
+            std::fs::read_link(a).is_ok_and(|a| std::fs::read_link(b).is_ok_and(|b| a == b))
+        };
+        if !same("/proc/1/exe", "/proc/self/exe") {
+            return;
+        }
+        if let Ok(line) = std::fs::read("/proc/1/cmdline") {
+            let words = line.strip_suffix(b"\0").unwrap_or(&line).split(|byte| *byte == 0);
+            self.add_missing_flags(words.map(|word| OsStr::from_bytes(word).to_owned()));
+        }
+    }
+
+    /// Adds the flags of another command line that are not in this one. Arguments that are no
+    /// command line of this program have none.
+    pub fn add_missing_flags(&mut self, arguments: impl IntoIterator<Item = OsString>) {
+        if let Ok(other) = Self::parse(arguments, |_| None) {
+            self.sources.add_missing_flags(other.sources);
+        }
+    }
+}
+
+impl OutputFormat {
     const WORDS: [(&'static str, Self); 4] =
         [("table", Self::Table), ("wide", Self::Wide), ("json", Self::Json), ("yaml", Self::Yaml)];
 
-    fn of(matches: &mut ArgMatches) -> Self {
+    fn new(matches: &mut ArgMatches) -> Self {
         chosen(&Self::WORDS, matches.remove_one("output"))
     }
 }
 
-impl Check {
-    /// What node problem detector keeps of a line unless it is told otherwise (max_output_length).
-    const LONGEST: &'static str = "80";
+impl CheckArgs {
+    /// What node problem detector keeps of a line by default (max_output_length).
+    const MAX_OUTPUT: &'static str = "80";
 
-    fn of(matches: &mut ArgMatches) -> Self {
-        let longest = matches.remove_one::<u16>("max-output").map_or(usize::MAX, usize::from);
-        Self { rule: chosen(&Rule::WORDS, matches.remove_one("RULE")), longest }
+    fn new(matches: &mut ArgMatches) -> Self {
+        let max_output = matches.remove_one::<u16>("max-output").map_or(usize::MAX, usize::from);
+        Self { rule: chosen(&Rule::WORDS, matches.remove_one("RULE")), max_output }
     }
 }
 
-/// What a word stands for; clap has let none but these pass.
+/// The meaning of a word; clap has refused all others.
 fn chosen<T: Copy + Default>(words: &[(&str, T)], word: Option<String>) -> T {
     let word = words.iter().find(|(known, _)| Some(*known) == word.as_deref());
     word.map(|(_, meaning)| *meaning).unwrap_or_default()
@@ -146,14 +177,16 @@ fn status() -> Command {
     Command::new("status")
         .about("Print what the running plugin knows: devices, health with reason, who holds them")
         .after_help("It asks at --http-address. Exit code: 0 it answered, 1 it did not.")
-        .arg(output.value_parser(Form::WORDS.map(|(word, _)| word)).help("How it is told"))
+        .arg(output.value_parser(OutputFormat::WORDS.map(|(word, _)| word)).help("The format"))
 }
 
 fn check() -> Command {
     let rule =
         Arg::new("RULE").default_value("all").value_parser(Rule::WORDS.map(|(word, _)| word));
-    let longest =
-        Arg::new("max-output").long("max-output").value_name("BYTES").default_value(Check::LONGEST);
+    let max_output = Arg::new("max-output")
+        .long("max-output")
+        .value_name("BYTES")
+        .default_value(CheckArgs::MAX_OUTPUT);
     Command::new("check")
         .about("Answer one question in one line, for node problem detector's custom plugin monitor")
         .after_help(
@@ -164,11 +197,11 @@ fn check() -> Command {
             "Is every GPU Healthy, every resource registered with the kubelet, does NVML answer; \
             or all",
         ))
-        .arg(longest.value_parser(clap::value_parser!(u16)).help("The most bytes of the line"))
+        .arg(max_output.value_parser(clap::value_parser!(u16)).help("The most bytes of the line"))
 }
 
-impl Doctor {
-    fn of(matches: &mut ArgMatches) -> Self {
+impl DoctorArgs {
+    fn new(matches: &mut ArgMatches) -> Self {
         Self {
             json: matches.remove_one::<String>("output").is_some_and(|format| format == "json"),
             host_root: matches.remove_one("host-root"),
@@ -177,13 +210,15 @@ impl Doctor {
     }
 }
 
-fn of_config(mut config: ArgMatches, sources: &mut Sources) -> Action {
-    let Some((name, mut command)) = config.remove_subcommand() else { return Action::ConfigShow };
-    take_flags(&mut command, sources);
-    if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE") {
-        sources.set_config_file(file.to_string_lossy().into_owned());
+impl ConfigAction {
+    fn new(mut config: ArgMatches, sources: &mut Sources) -> Self {
+        let Some((name, mut command)) = config.remove_subcommand() else { return Self::Show };
+        take_flags(&mut command, sources);
+        if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE") {
+            sources.set_config_file(file.to_string_lossy().into_owned());
+        }
+        if name == "check" { Self::Check } else { Self::Show }
     }
-    if name == "check" { Action::ConfigCheck } else { Action::ConfigShow }
 }
 
 fn doctor() -> Command {
@@ -197,15 +232,15 @@ fn doctor() -> Command {
         .value_name("DIR")
         .value_parser(clap::value_parser!(PathBuf));
     Command::new("doctor")
-        .about("Tell why pods on this node do not get GPUs, and what mends it; nothing is changed")
+        .about("Find why pods on this node do not get GPUs, and how to correct it; changes nothing")
         .after_help(
-            "Exit code: 0 all is well, 1 something keeps GPUs from pods, 2 not all could be \
-            checked.",
+            "Exit code: 0 nothing is wrong, 1 something keeps GPUs from pods, 2 not all could be \
+             checked.",
         )
-        .arg(output.default_value("text").help("How the findings are told"))
+        .arg(output.default_value("text").help("The format"))
         .arg(root.help(
-            "Where the root of the host is mounted; found by itself where the driver root is at or \
-                below it",
+            "Where the root of the host is mounted; found automatically where the driver root is \
+             at or below it",
         ))
         .arg(Arg::new(SURVEY).long(SURVEY).hide(true).action(ArgAction::SetTrue))
 }
@@ -215,7 +250,7 @@ fn doctor() -> Command {
 pub fn command() -> Command {
     let version = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GIT_COMMIT"));
     let check = Command::new("check")
-        .about("Tell every mistake and warning in a config file, and start nothing")
+        .about("Report every mistake and warning in a config file, and start nothing")
         .arg(
             Arg::new("FILE")
                 .required(true)
@@ -266,7 +301,7 @@ fn arg(setting: &Setting, flag: &'static str) -> Arg {
     }
 }
 
-/// What `--help` says: the meaning, and below it every other way to set it.
+/// The description in `--help`, and below it every other way to set it.
 fn help(setting: &Setting) -> String {
     let aliases: Vec<_> = setting.aliases.iter().map(|alias| format!("--{alias}")).collect();
     let notes = [
@@ -282,7 +317,7 @@ fn help(setting: &Setting) -> String {
     format!("{}\n{}", setting.help, notes.collect::<Vec<_>>().join(" "))
 }
 
-/// What can be set, but by no flag.
+/// The settings that have no flag.
 fn unflagged() -> String {
     let mut text = String::from("Environment and file only:\n");
     for setting in settings::all().filter(|setting| setting.flag.is_none() && setting.is_in_help())
@@ -290,8 +325,8 @@ fn unflagged() -> String {
         text.push_str(&format!("  {}\n          {}\n", setting.name(), setting.help));
     }
     text.push_str(
-        "\nA flag counts before the environment, the environment before the file, the file before \
-            the default.",
+        "\nA flag takes precedence over the environment, the environment over the file, and the \
+         file over the default.",
     );
     text
 }
@@ -304,7 +339,7 @@ fn take_flags(matches: &mut ArgMatches, sources: &mut Sources) {
     }
 }
 
-/// `-flag` as `--flag`: the command line that this one takes the place of knows no difference.
+/// `-flag` as `--flag`: NVIDIA's plugin takes both.
 fn dashed(argument: OsString) -> OsString {
     let long = |text: &str| {
         let name = text.split('=').next().unwrap_or(text);

@@ -1,4 +1,13 @@
-//! The command line: what it may say, and the subcommands that look at a node and its daemon.
+//! The command line and the subcommands that do not serve.
 
 pub mod args;
-pub mod commands;
+mod check;
+mod config;
+mod doctor;
+mod output;
+mod status;
+
+pub use check::check;
+pub use config::{USAGE, config};
+pub use doctor::doctor;
+pub use status::status;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::args::{Action, Invocation, command};
+use crate::cli::args::{Action, ConfigAction, Invocation, command};
 
 fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
     let arguments =
@@ -15,9 +15,9 @@ fn the_command_line_is_consistent() {
 #[test]
 fn without_a_subcommand_it_serves() {
     assert_eq!(parse(&[]).unwrap().action, Action::Serve);
-    assert_eq!(parse(&["config", "show"]).unwrap().action, Action::ConfigShow);
+    assert_eq!(parse(&["config", "show"]).unwrap().action, Action::Config(ConfigAction::Show));
     let check = parse(&["config", "check", "a.yaml"]).unwrap();
-    assert_eq!(check.action, Action::ConfigCheck);
+    assert_eq!(check.action, Action::Config(ConfigAction::Check));
     assert_eq!(check.sources.config_file(), Some(("a.yaml", Origin::Flag("config-file"))));
 }
 
@@ -82,11 +82,11 @@ fn an_unknown_flag_is_an_error_with_the_nearest() {
 fn flags_of_the_daemon_hold_where_none_is_given() {
     let words = |text: &str| text.split(' ').map(std::ffi::OsString::from).collect::<Vec<_>>();
     let mut own = Invocation::parse(words("x --mig-strategy mixed status"), |_| None).unwrap();
-    own.fall_back_on(words("x --mig-strategy single --http-address :1234"));
+    own.add_missing_flags(words("x --mig-strategy single --http-address :1234"));
     let (config, _) = crate::config::ConfigSource::new(own.sources.clone()).load_lossy();
     assert_eq!(config.layout.mig_strategy, MigStrategy::Mixed);
     assert_eq!(config.process.http_address, Some(Address::AnyAddress(1234)));
     let before = own.clone();
-    own.fall_back_on(words("sleep 1000"));
+    own.add_missing_flags(words("sleep 1000"));
     assert_eq!(own, before, "what is no command line of ours");
 }
