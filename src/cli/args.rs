@@ -33,6 +33,8 @@ pub enum ConfigAction {
     Check,
     /// `config show`: print the configuration in force.
     Show,
+    /// `config reference`: print the table of settings in Markdown.
+    Reference,
 }
 
 /// How `status` prints.
@@ -217,7 +219,11 @@ impl ConfigAction {
         if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE") {
             sources.set_config_file(file.to_string_lossy().into_owned());
         }
-        if name == "check" { Self::Check } else { Self::Show }
+        match name.as_str() {
+            "check" => Self::Check,
+            "reference" => Self::Reference,
+            _ => Self::Show,
+        }
     }
 }
 
@@ -259,11 +265,14 @@ pub fn command() -> Command {
         );
     let show = Command::new("show")
         .about("Print the configuration in force as YAML, with the origin of each value");
+    let reference = Command::new("reference")
+        .about("Print the table of settings in Markdown, for the documentation")
+        .hide(true);
     let config = Command::new("config")
         .about("Check or show the configuration")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([check, show]);
+        .subcommands([check, show, reference]);
     Command::new("gpu-device-plugin")
         .about(
             "Offers a node's NVIDIA GPUs to the kubelet. Without a subcommand it serves until it \

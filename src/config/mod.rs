@@ -3,8 +3,8 @@
 //!
 //! Reading order: [`settings`] is the table of everything that can be set; `model` has the fields
 //! that they set; `file` and [`Sources`] find the values, and `load` puts them together and checks
-//! them. Beside them `show` prints a configuration, `changes` compares two, and `source` follows the
-//! file over time.
+//! them. Beside them `show` prints a configuration, `changes` compares two, `reference` documents
+//! the table, and `source` follows the file over time.
 
 mod changes;
 mod checks;
@@ -18,6 +18,7 @@ mod model;
 mod names;
 mod nearest;
 mod print;
+mod reference;
 mod report;
 mod resources;
 mod scalar;
@@ -37,6 +38,7 @@ pub use choice::{Choice, DiscoveryStrategy};
 pub use file::FileText;
 pub use load::{Loaded, Purpose, load};
 pub use model::{CdiConfig, Config, HealthConfig, ProcessConfig};
+pub use reference::reference;
 pub use report::{ConfigError, ConfigReport, Diagnostic, Origin, Origins};
 pub use show::show;
 pub use source::{ConfigSource, Reload};

@@ -4,6 +4,7 @@ mod command_line;
 mod precedence;
 mod properties;
 mod readme;
+mod reference;
 mod reload;
 mod report;
 mod schema;
