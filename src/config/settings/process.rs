@@ -76,6 +76,13 @@ settings! {
         help: "How log lines are written: text or json.",
         ..DAEMON
     }
+    LOG_TIMESTAMPS: process.log.timestamps = value::boolean, print::display; {
+        flag: Some("log-timestamps"), env: &["LOG_TIMESTAMPS"],
+        shape: Shape::Switch, value: "BOOL", default: "true",
+        help: "Whether log lines begin with the time. Without it, journald and container runtimes \
+            add theirs.",
+        ..DAEMON
+    }
     LOG_LEVEL: process.log.filter = log_filter, print::quoted; {
         flag: Some("log-level"), env: &["LOG_LEVEL", "RUST_LOG"], value: "FILTER", default: "info",
         help: "Which log lines are written: error, warn, info, debug, trace, or a filter such as \

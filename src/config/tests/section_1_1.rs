@@ -322,6 +322,7 @@ fn the_settings_of_our_own_hold() {
     let config = Written::default().config();
     assert_eq!(config.process.http_address, Some(Address::AnyAddress(19400)));
     assert_eq!(config.process.log.filter, "info");
+    assert!(config.process.log.timestamps);
     assert_eq!(config.health.poll.poll, std::time::Duration::from_secs(10));
     assert_eq!(config.allocation.whole, WholeGpuPolicy::Optimal);
     assert_eq!(config.process.nvml.library, None);
@@ -330,6 +331,7 @@ fn the_settings_of_our_own_hold() {
             "--http-address=unix:/run/x.sock",
             "--log-level=debug",
             "--log-format=json",
+            "--log-timestamps=false",
             "--allocation-policy=numa",
             "--shared-devices-allocation-policy=spread",
             "--health-poll-interval=1m",
@@ -353,6 +355,7 @@ fn the_settings_of_our_own_hold() {
         Policies { whole: WholeGpuPolicy::Numa, shared: SharedPolicy::Spread }
     );
     assert_eq!(config.health.poll.poll, std::time::Duration::from_secs(60));
+    assert!(!config.process.log.timestamps);
     assert_eq!((config.process.state_dir, config.process.pod_resources_socket), (None, None));
     assert_eq!(
         Written { environment: &[("RUST_LOG", "warn")], ..Written::default() }
