@@ -10,10 +10,19 @@ use device::layout::{Layout, MigStrategy};
 use device::names::ResourceName;
 
 use super::choice::{Choice, DiscoveryStrategy};
-use super::load::Purpose;
 use super::model::Config;
 use super::report::Context;
 use super::settings;
+
+/// What the configuration is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run on it.
+    Serve,
+    /// To check a file here that will be used elsewhere: what flags and environment have to add
+    /// there is a warning.
+    Check,
+}
 
 /// Completes `config`, and checks it.
 pub(super) fn check(config: &mut Config, purpose: Purpose, context: &mut Context) {

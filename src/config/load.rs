@@ -1,22 +1,12 @@
 //! From all sources to the [`Config`] in force, or to every mistake in all of them.
 
-use super::checks;
+use super::checks::{self, Purpose};
 use super::file::{self, FileText, FileValues};
 use super::model::Config;
 use super::report::{ConfigError, ConfigReport, Context, Origin};
 use super::settings;
 use super::sources::Sources;
 use super::{resources, sharing};
-
-/// What the configuration is read for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// To run on it.
-    Serve,
-    /// To check a file here that will be used elsewhere: what flags and environment have to add
-    /// there is a warning.
-    Check,
-}
 
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]

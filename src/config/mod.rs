@@ -34,9 +34,10 @@ mod value;
 mod yaml;
 
 pub use changes::ConfigChanges;
+pub use checks::Purpose;
 pub use choice::{Choice, DiscoveryStrategy};
 pub use file::FileText;
-pub use load::{Loaded, Purpose, load};
+pub use load::{Loaded, load};
 pub use model::{CdiConfig, Config, HealthConfig, ProcessConfig};
 pub use reference::reference;
 pub use report::{ConfigError, ConfigReport, Diagnostic, Origin, Origins};

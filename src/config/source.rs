@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::checks::Purpose;
 use super::file::{FileText, LARGEST};
-use super::load::{Loaded, Purpose, load, load_lossy};
+use super::load::{Loaded, load, load_lossy};
 use super::model::Config;
 use super::report::{ConfigError, ConfigReport};
 use super::sources::Sources;
