@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use gpu_device_plugin::cli::args::{Action, Invocation};
-use gpu_device_plugin::cli::{self, USAGE};
+use gpu_device_plugin::cli::args::Action;
+use gpu_device_plugin::cli::{self, Invocation, USAGE};
 use gpu_device_plugin::config::{Config, ConfigSource, Loaded, Purpose};
 use gpu_device_plugin::daemon;
 use tokio::signal::unix::{SignalKind, signal};

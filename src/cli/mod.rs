@@ -2,12 +2,16 @@
 
 pub mod args;
 mod check;
+mod command;
 mod config;
 mod doctor;
+mod invocation;
 mod output;
 mod status;
 
 pub use check::check;
+pub use command::command;
 pub use config::{USAGE, config};
 pub use doctor::doctor;
+pub use invocation::Invocation;
 pub use status::status;

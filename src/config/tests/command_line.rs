@@ -1,5 +1,6 @@
 use super::*;
-use crate::cli::args::{Action, ConfigAction, Invocation, command};
+use crate::cli::args::{Action, ConfigAction};
+use crate::cli::{Invocation, command};
 
 fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
     let arguments =

@@ -39,7 +39,7 @@ impl Written<'_> {
                 .find(|(known, _)| *known == name)
                 .map(|(_, value)| (*value).to_owned())
         };
-        let sources = crate::cli::args::Invocation::parse(arguments, environment).unwrap().sources;
+        let sources = crate::cli::Invocation::parse(arguments, environment).unwrap().sources;
         let file = self.file.map(|text| FileText {
             path: "/config/config.yaml".into(),
             content: Ok(text.as_bytes().to_vec()),

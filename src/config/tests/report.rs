@@ -53,7 +53,7 @@ correct them all and try again; `gpu-device-plugin config check FILE` checks a f
 
 #[test]
 fn a_file_that_cannot_be_read_is_told_with_who_asked_for_it() {
-    let sources = crate::cli::args::Invocation::parse(["x".into()], |name| {
+    let sources = crate::cli::Invocation::parse(["x".into()], |name| {
         (name == "CONFIG_FILE").then(|| "/none/c.yaml".into())
     });
     let refused = ConfigSource::new(sources.unwrap().sources).load(Purpose::Serve).unwrap_err();
