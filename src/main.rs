@@ -23,8 +23,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs it on a thread that ends with it, for the sake of memory: what a stack has once touched stays
-/// resident, and parsing a command line needs more of it than all that comes later.
+/// Runs it on a thread that ends with it, for the sake of memory: what a stack has once touched
+/// stays resident, and parsing a command line needs more of it than all that comes later.
 fn on_scratch_thread<T: Send>(what: fn() -> T) -> T {
     thread::scope(|scope| {
         match thread::Builder::new().spawn_scoped(scope, what).map(ScopedJoinHandle::join) {

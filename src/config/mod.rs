@@ -1,5 +1,5 @@
-//! Configuration: command line, environment and file in, the [`Config`] that the daemon runs on out.
-//! Every mistake in all sources is reported at once, each with its place.
+//! The configuration: command line, environment and file in, the [`Config`] in force out. Every
+//! mistake in all sources is reported at once, each with its place.
 //!
 //! Reading order: [`settings`] is the table of everything that can be set; `model` has the fields
 //! that they set; `file` and [`Sources`] find the values, and `load` puts them together and checks
