@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use device::health::{Critical, Finding};
+use device::health::{CriticalXids, PolicyFinding};
 use device::injection::DeviceListStrategy;
 use device::layout::sharing::{Replication, Sharing};
 use device::layout::{Layout, MigStrategy};
@@ -154,7 +154,7 @@ fn cdi_features(config: &mut Config, context: &mut Context) {
 
 fn health(config: &Config, context: &mut Context) {
     let rules = &config.health.rules;
-    if let (Some(ignored), Critical::Only(critical)) = (&rules.ignored, &rules.critical)
+    if let (Some(ignored), CriticalXids::Only(critical)) = (&rules.ignored, &rules.critical)
         && !settings::is_every_xid(ignored)
     {
         let key = settings::CRITICAL_XIDS.name();
@@ -166,7 +166,7 @@ fn health(config: &Config, context: &mut Context) {
     }
     for finding in config.policy_and_findings().1 {
         match &finding {
-            Finding::Malformed { variable, token } => {
+            PolicyFinding::Malformed { variable, token } => {
                 let problem = "is not an Xid, \"all\" or \"xids\"; it is ignored";
                 context.warning(context.origin(variable), *variable, format!("{token:?}"), problem);
             }

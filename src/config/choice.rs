@@ -1,7 +1,7 @@
 //! Enumerations that are written as words.
 
 use device::allocation::{SharedPolicy, WholeGpuPolicy};
-use device::health::{Action, EventType, Weight};
+use device::health::{EventType, Severity, XidAction};
 use device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use device::layout::MigStrategy;
 
@@ -61,8 +61,8 @@ choice!(DeviceListStrategy {
 choice!(DeviceIdStrategy { Uuid = "uuid", Index = "index", });
 choice!(WholeGpuPolicy { Optimal = "optimal", Numa = "numa", Index = "index", });
 choice!(SharedPolicy { Distributed = "distributed", Packed = "packed", Spread = "spread", });
-choice!(Weight { Degraded = "event", Unhealthy = "unhealthy", });
-choice!(Action {
+choice!(Severity { Degraded = "event", Unhealthy = "unhealthy", });
+choice!(XidAction {
     Ignore = "ignore",
     Event = "event",
     RecoveryAction = "recovery-action",

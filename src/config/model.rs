@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use device::allocation::Policies;
-use device::health::{Finding, Overrides, Policy, Relapses, Rules};
+use device::allocation::AllocationPolicy;
+use device::health::{HealthPolicy, HealthRules, Overrides, PolicyFinding, RelapseLimit};
 use device::injection::{HostNodes, Injector};
 use device::layout::Layout;
 
@@ -36,7 +36,7 @@ pub struct Config {
     /// What CDI specifications would hold.
     pub cdi: CdiConfig,
     /// Which devices are preferred.
-    pub allocation: Policies,
+    pub allocation: AllocationPolicy,
     /// What makes a GPU Unhealthy, and how NVML is polled.
     pub health: HealthConfig,
     /// Where each value comes from. No part of the comparison of two configurations: see
@@ -58,7 +58,7 @@ pub struct ProcessConfig {
     /// How log lines are written, and which.
     pub log: LogConfig,
     /// Where NVML is.
-    pub nvml: nvml::Settings,
+    pub nvml: nvml::NvmlSettings,
     /// Where device nodes and the driver's capability numbers are.
     pub roots: Roots,
     /// How devices are found. No effect.
@@ -84,9 +84,9 @@ pub struct CdiConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HealthConfig {
     /// The file's rules, without the number of relapses.
-    pub rules: Rules,
+    pub rules: HealthRules,
     /// How many relapses in how long a time are too many.
-    pub relapses: Relapses,
+    pub relapses: RelapseLimit,
     /// The text of `DP_DISABLE_HEALTHCHECKS`.
     pub disable_healthchecks: String,
     /// The text of `DP_ENABLE_HEALTHCHECKS`.
@@ -126,24 +126,24 @@ impl Config {
 
     /// What each Xid does.
     #[must_use]
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> HealthPolicy {
         self.policy_and_findings().0
     }
 
     /// What each Xid does, and what is odd about it: warnings of the report.
-    pub(super) fn policy_and_findings(&self) -> (Policy, Vec<Finding>) {
+    pub(super) fn policy_and_findings(&self) -> (HealthPolicy, Vec<PolicyFinding>) {
         let HealthConfig { disable_healthchecks, enable_healthchecks, .. } = &self.health;
         let (overrides, mut findings) = Overrides::parse(disable_healthchecks, enable_healthchecks);
         let mut rules = self.health.rules.clone();
         rules.thresholds.relapses = Some(self.health.relapses);
-        let (policy, more) = Policy::new(rules, overrides);
+        let (policy, more) = HealthPolicy::new(rules, overrides);
         findings.extend(more);
         (policy, findings)
     }
 
     /// How NVML is polled under `policy`.
     #[must_use]
-    pub fn poll_settings(&self, policy: &Policy) -> nvml::PollSettings {
+    pub fn poll_settings(&self, policy: &HealthPolicy) -> nvml::PollSettings {
         let events = if policy.is_off() { BTreeSet::new() } else { policy.event_types() };
         nvml::PollSettings { events, ..self.health.poll.clone() }
     }

@@ -189,7 +189,7 @@ fn replicas(node: &Node) -> Parsed<u32> {
     let problem = "is not a whole number of at least 2 (number of replicas)";
     let replicas = value::number(RawValue::Node(node), 2..=u32::MAX, problem)?;
     let uuid_length = list_size::UUID_LENGTH;
-    match list_size::check([list_size::Shared { uuid_length, replicas, devices: 1 }]) {
+    match list_size::check([list_size::ReplicatedDevices { uuid_length, replicas, devices: 1 }]) {
         Ok(()) => Ok(replicas),
         Err(too_large) => value::invalid(replicas.to_string(), too_large.to_string()),
     }

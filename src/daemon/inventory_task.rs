@@ -8,7 +8,6 @@ use super::inventory_writer::InventoryWriter;
 use super::liveness::Ping;
 use super::reclaim_controller::ReclaimController;
 use super::reload::{ReloadEvent, Reloader};
-use crate::config::translate;
 use crate::nvml::TimedObservation;
 
 /// How many observations are applied before the lists are sent: a storm becomes few lists.
@@ -85,7 +84,7 @@ impl InventoryTask {
                 self.reloader.apply(*loaded, cause, now, &self.writer.inventory);
                 let config = self.reloader.running();
                 self.writer.configured(config);
-                self.reclaim.set_release_for(translate::release_for_reset(config));
+                self.reclaim.set_release_for(config.release_for_reset());
             }
             ReloadEvent::CheckHost => self.reloader.refresh_host(&self.writer.inventory),
         }

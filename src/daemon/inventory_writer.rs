@@ -10,7 +10,6 @@ use tracing::info;
 
 use super::findings;
 use crate::config::Config;
-use crate::config::translate;
 use crate::host::quarantine_dir::QuarantineDir;
 use crate::nvml::{Clock, PollSettings, ReadRequests, TimedObservation};
 use crate::observe::event_log::EventLog;
@@ -101,7 +100,7 @@ impl InventoryWriter {
         let inventory = self.inventory.borrow().clone();
         self.send_health(&inventory);
         let policy = inventory.node_health().policy();
-        send_if_changed(&self.poll_settings, translate::poll_settings(config, policy));
+        send_if_changed(&self.poll_settings, config.poll_settings(policy));
     }
 }
 

@@ -19,8 +19,7 @@ use tracing::{Span, error, error_span, info, warn};
 use super::config_watch::ConfigWatch;
 use super::findings;
 use super::reload_history::ReloadHistory;
-use crate::config::translate;
-use crate::config::{Config, ConfigSource, Imex, Loaded, Purpose, Refused, Reload};
+use crate::config::{Config, ConfigError, ConfigSource, Loaded, Purpose, Reload};
 use crate::host::device_nodes::Roots;
 use crate::host::dir_watch::Watches;
 use crate::observe::log;
@@ -72,7 +71,7 @@ impl Reloader {
         reload_history: ReloadHistory,
     ) -> anyhow::Result<Self> {
         let mut reloader = Self {
-            roots: translate::roots(&running),
+            roots: running.process.roots.clone(),
             source,
             running,
             sighup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
@@ -203,18 +202,17 @@ impl Reloader {
         now: Moment,
         inventory_tx: &watch::Sender<Arc<Inventory>>,
     ) -> anyhow::Result<()> {
-        let layout = translate::layout(config);
-        let injector = translate::injector(config, host(config, &self.roots)?);
+        let layout = config.layout.clone();
+        let injector = config.injector_on(host(config, &self.roots)?);
         check_list_sizes(&inventory_tx.borrow(), &layout)?;
-        let policy = health.then(|| translate::policy(config));
-        let policies = translate::policies(config);
+        let policy = health.then(|| config.policy());
         self.change(inventory_tx, |inventory| {
             let health = policy.map(|policy| inventory.set_health_policy(now, policy));
             [
                 health.unwrap_or_default(),
                 inventory.set_layout(layout),
                 inventory.set_injector(injector),
-                inventory.set_allocation_policy(policies),
+                inventory.set_allocation_policy(config.allocation),
             ]
         });
         Ok(())
@@ -224,8 +222,8 @@ impl Reloader {
     pub(super) fn refresh_host(&self, inventory_tx: &watch::Sender<Arc<Inventory>>) {
         // A required channel that disappears is no reason to exit: the runtime fails the containers
         // that need it.
-        let host = self.roots.read(self.running.injection.pass_device_specs);
-        let injector = translate::injector(&self.running, host);
+        let host = self.roots.read(self.running.injector.pass_device_specs);
+        let injector = self.running.injector_on(host);
         if *inventory_tx.borrow().injector() == injector {
             return;
         }
@@ -248,7 +246,7 @@ impl Reloader {
         }
     }
 
-    fn refuse(&self, refused: &Refused) {
+    fn refuse(&self, refused: &ConfigError) {
         let text = refused.to_string();
         for line in text.lines() {
             error!("{line}");
@@ -293,8 +291,8 @@ fn check_list_sizes(inventory: &Inventory, layout: &Layout) -> anyhow::Result<()
 }
 
 fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
-    let host = roots.read(config.injection.pass_device_specs);
-    if config.injection.imex == Imex::Required && !host.imex_channel {
+    let host = roots.read(config.injector.pass_device_specs);
+    if config.requires_imex_channel() && !host.imex_channel {
         bail!(
             "imex.required is set and the host has no IMEX channel 0: no character device {} in {} \
              nor in our own container; create it (nvidia-modprobe -c 0), or do not require it",

@@ -22,10 +22,9 @@ use super::plugins::Plugins;
 use super::reclaim_controller::ReclaimController;
 use super::reload::Reloader;
 use super::reload_history::ReloadHistory;
-use super::status_provider::{self, StatusProvider, StatusSettings};
+use super::status_provider::{StatusProvider, StatusSettings};
 use super::tasks::Tasks;
-use crate::config::translate;
-use crate::config::{Config, ConfigSource, LogFormat};
+use crate::config::{Config, ConfigSource};
 use crate::host::dir_watch::Watches;
 use crate::host::quarantine_dir::{self, QuarantineDir};
 use crate::host::state_file::StateFile;
@@ -36,6 +35,7 @@ use crate::kubelet::pod_resources::{self, RefreshTrigger};
 use crate::nvml::{self, Clock, NvmlChannels, Release, TimedObservation};
 use crate::observe::event_log::EventLog;
 use crate::observe::http;
+use crate::observe::log::LogFormat;
 
 /// Serves the node's GPUs until `stop` returns, with `config` and later versions of it from
 /// `source`. `started` is when the process began.
@@ -81,12 +81,12 @@ impl Daemon {
             Reloader::new(source, config.clone(), watches.clone(), reload_history.clone())?;
         let sigusr1 = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
 
-        let paths = translate::places(&config)?;
+        let paths = config.process.plugin.clone();
         socket::remove_stale(&paths.directory);
         let state_file = StateFile::open(config.process.state_dir.as_deref());
         let quarantine_dir = QuarantineDir::new(config.process.quarantine_dir.as_deref());
         let inventory = empty_inventory(&config, reloader.host()?, &state_file, clock);
-        let settings = translate::poll_settings(&config, inventory.node_health().policy());
+        let settings = config.poll_settings(inventory.node_health().policy());
         let (poll_settings, poll_settings_rx) = watch::channel(settings);
         let (health, health_rx) = watch::channel(inventory.node_health().persist());
         let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
@@ -119,7 +119,7 @@ impl Daemon {
             stopping: AtomicBool::new(false),
         });
         let mut http = Tasks::default();
-        if let Some(address) = status_provider::address(&config) {
+        if let Some(address) = config.process.http_address.clone() {
             http.spawn("HTTP", serve_http(address, status_provider.clone()));
         }
 
@@ -135,12 +135,12 @@ impl Daemon {
                 wants,
                 poll_settings,
                 health,
-                logs_table: config.process.log_format == LogFormat::Text,
+                logs_table: config.process.log.format == LogFormat::Text,
             },
             reloader,
             reclaim: ReclaimController::new(
                 clock,
-                translate::release_for_reset(&config),
+                config.release_for_reset(),
                 release.clone(),
                 allocated,
                 holders_rx,
@@ -153,7 +153,7 @@ impl Daemon {
         tasks.spawn("SIGUSR1", release_on(sigusr1, release));
         tasks.spawn("inventory", inventory_task.run());
         tasks.spawn("state file", write_state(state_file.clone(), health_rx.clone()));
-        tasks.spawn("NVML", run_nvml(translate::hardware(&config), clock, links));
+        tasks.spawn("NVML", run_nvml(config.process.nvml.clone(), clock, links));
         tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
         tasks.spawn("pod resources", {
             let socket = config.process.pod_resources_socket;
@@ -204,14 +204,14 @@ fn empty_inventory(
     state_file: &StateFile,
     clock: Clock,
 ) -> Inventory {
-    let epoch = nvml::epoch::read(&config.process.sysfs_root);
-    let mut health = NodeHealth::new(translate::policy(config), epoch);
+    let epoch = nvml::epoch::read(&config.process.nvml.sysfs_root);
+    let mut health = NodeHealth::new(config.policy(), epoch);
     if let Some(persisted) = state_file.load() {
         let findings = health.restore(clock.now(), &persisted);
         findings.iter().for_each(|finding| warn!("{finding}"));
     }
-    let injector = translate::injector(config, host);
-    Inventory::new(translate::layout(config), injector, health, translate::policies(config))
+    let injector = config.injector_on(host);
+    Inventory::new(config.layout.clone(), injector, health, config.allocation)
 }
 
 async fn serve_http(address: http::Address, views: Arc<StatusProvider>) -> anyhow::Error {

@@ -19,7 +19,7 @@ use super::liveness::Liveness;
 use super::plugins::TelemetryByResource;
 use super::readiness::Readiness;
 use super::reload_history::ReloadHistory;
-use crate::config::{Config, HttpAddress, KubeletSocket};
+use crate::config::Config;
 use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::register_error::REGISTER_RESULTS;
 use crate::kubelet::device_plugin::telemetry::{PluginTelemetry, RegistrationEvent};
@@ -27,7 +27,7 @@ use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::telemetry::NvmlTelemetry;
 use crate::nvml::{Clock, Release};
 use crate::observe::event_log::{EventLog, Happened};
-use crate::observe::http::{Address, Views};
+use crate::observe::http::Views;
 use crate::observe::metrics::{MetricsSnapshot, ProcessFigures, ResourceFigures, exposition};
 use crate::observe::status::{Facts, build};
 use crate::observe::wall::Wall;
@@ -64,23 +64,13 @@ impl StatusSettings {
     pub(super) fn of(config: &Config) -> Self {
         let process = &config.process;
         // gethostname would give the pod's name.
-        let hostname = std::fs::read_to_string(process.proc_root.join("sys/kernel/hostname")).ok();
+        let hostname = std::fs::read_to_string(process.roots.proc.join("sys/kernel/hostname")).ok();
         Self {
             file: process.config_file.as_ref().map(|file| file.display().to_string()),
-            tolerates_no_nvml: !process.fail_on_init_error,
-            registers: matches!(process.kubelet_socket, KubeletSocket::At(_)),
+            tolerates_no_nvml: !process.nvml.fail_on_init_error,
+            registers: process.plugin.kubelet.is_some(),
             hostname: hostname.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()),
         }
-    }
-}
-
-/// Where to serve HTTP, if anywhere.
-pub(super) fn address(config: &Config) -> Option<Address> {
-    match &config.process.http_address {
-        HttpAddress::Off => None,
-        HttpAddress::AnyAddress(port) => Some(Address::AnyAddress(*port)),
-        HttpAddress::Tcp(address) => Some(Address::Tcp(*address)),
-        HttpAddress::Unix(path) => Some(Address::Unix(path.clone())),
     }
 }
 

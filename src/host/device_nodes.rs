@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use device::injection::{CONTROL_NODES, Capability, HostNodes, IMEX_CHANNEL};
 
 /// Where the host's files are mounted in our container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roots {
     /// The driver's root.
     pub driver: PathBuf,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use device::health::EventType;
 
 /// Where NVML is, and whether it must be there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NvmlSettings {
     /// Path of the library; `None`: it is searched for.
     pub library: Option<PathBuf>,
@@ -20,7 +20,7 @@ pub struct NvmlSettings {
 }
 
 /// What to poll and to wait for. It may change while the daemon runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PollSettings {
     /// The events to wait for.
     pub events: BTreeSet<EventType>,

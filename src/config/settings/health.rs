@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use device::health::{Action, Critical, EventType, Xid};
+use device::health::{CriticalXids, EventType, Xid, XidAction};
 
 use super::setting::{Accessors, Effect, HEALTH_POLICY, Setting, Shape, settings};
 use crate::config::duration;
@@ -83,7 +83,7 @@ settings! {
     }
     RELAPSES: health.relapses.count = count, print::display; {
         key: Some("health.relapses"), default: "3",
-        help: "Relapses within relapseWindow after which a GPU stays Unhealthy.",
+        help: "RelapseLimit within relapseWindow after which a GPU stays Unhealthy.",
         ..POLICY
     }
     RELAPSE_WINDOW: health.relapses.window = value::duration, print::duration; {
@@ -91,7 +91,7 @@ settings! {
         help: "The time in which relapses are counted.",
         ..POLICY
     }
-    MISSED_CALLS: health.rules.thresholds.misses = count, print::display; {
+    MISSED_CALLS: health.rules.thresholds.missed_calls = count, print::display; {
         key: Some("health.missedCalls"), default: "3",
         help: "NVML calls in a row that fail or do not return before the GPU is Unhealthy.",
         ..POLICY
@@ -106,7 +106,7 @@ settings! {
         help: "How long after an event the recovery action is read again and no Xid clears.",
         ..POLICY
     }
-    QUIET_PERIOD: health.rules.thresholds.quiet = quiet_period, print_quiet_period; {
+    QUIET_PERIOD: health.rules.thresholds.quiet_period = quiet_period, print_quiet_period; {
         key: Some("health.quietPeriod"), default: "0s",
         help: "On drivers without a recovery action, the quiet time after which an Xid clears; 0s: \
             never by time alone.",
@@ -174,8 +174,8 @@ fn quiet_period(raw: RawValue<'_>) -> Parsed<Option<Duration>> {
     Ok(Some(value::duration(raw)?).filter(|quiet| !quiet.is_zero()))
 }
 
-fn print_quiet_period(quiet: &Option<Duration>) -> String {
-    print::duration(&quiet.unwrap_or_default())
+fn print_quiet_period(quiet_period: &Option<Duration>) -> String {
+    print::duration(&quiet_period.unwrap_or_default())
 }
 
 /// A list of Xids; `None`: `all`. A text is split at commas.
@@ -216,23 +216,23 @@ fn print_ignored(ignored: &Option<BTreeSet<Xid>>) -> String {
     }
 }
 
-fn critical_xids(raw: RawValue<'_>) -> Parsed<Critical> {
+fn critical_xids(raw: RawValue<'_>) -> Parsed<CriticalXids> {
     Ok(match xids(raw)? {
-        None => Critical::All,
-        Some(critical) if critical.is_empty() => Critical::ByClass,
-        Some(critical) => Critical::Only(critical),
+        None => CriticalXids::All,
+        Some(critical) if critical.is_empty() => CriticalXids::ByClass,
+        Some(critical) => CriticalXids::Only(critical),
     })
 }
 
-fn print_critical(critical: &Critical) -> String {
+fn print_critical(critical: &CriticalXids) -> String {
     match critical {
-        Critical::All => "all".to_owned(),
-        Critical::ByClass => print_xids([]),
-        Critical::Only(critical) => print_xids(critical),
+        CriticalXids::All => "all".to_owned(),
+        CriticalXids::ByClass => print_xids([]),
+        CriticalXids::Only(critical) => print_xids(critical),
     }
 }
 
-fn xid_actions(raw: RawValue<'_>) -> Parsed<BTreeMap<Xid, Action>> {
+fn xid_actions(raw: RawValue<'_>) -> Parsed<BTreeMap<Xid, XidAction>> {
     let entries = value::entries(raw)?.iter().map(|(key, node)| {
         let xid = value::at("", Some(key.line), xid(&key.name))?;
         let action = value::choice(RawValue::Node(node));
@@ -241,7 +241,7 @@ fn xid_actions(raw: RawValue<'_>) -> Parsed<BTreeMap<Xid, Action>> {
     Ok(value::collect(entries)?.into_iter().collect())
 }
 
-fn print_actions(actions: &BTreeMap<Xid, Action>) -> String {
+fn print_actions(actions: &BTreeMap<Xid, XidAction>) -> String {
     let entries: Vec<_> =
         actions.iter().map(|(xid, action)| format!("{}: {action}", xid.0)).collect();
     if entries.is_empty() { String::new() } else { format!("{{{}}}", entries.join(", ")) }

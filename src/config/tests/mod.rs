@@ -11,7 +11,7 @@ mod schema;
 mod section_1_1;
 mod yaml;
 
-use device::allocation::{Policies, SharedPolicy, WholeGpuPolicy};
+use device::allocation::{AllocationPolicy, SharedPolicy, WholeGpuPolicy};
 use device::injection::DeviceListStrategy;
 use device::layout::MigStrategy;
 use device::layout::filter::{DeviceFilter, Term, Verdict};

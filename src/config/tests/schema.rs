@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use device::health::{Action, Critical, EventType, Weight, Xid};
+use device::health::{CriticalXids, EventType, Severity, Xid, XidAction};
 
 use super::*;
 
@@ -298,16 +298,16 @@ fn health_has_the_draft_keys_and_more() {
     assert!(!health.rules.disabled && health.release_for_reset);
     assert_eq!(health.rules.event_types, [EventType::XidCriticalError].into());
     assert_eq!(health.rules.ignored, Some([Xid(13), Xid(31)].into()));
-    assert_eq!(health.rules.critical, Critical::All);
+    assert_eq!(health.rules.critical, CriticalXids::All);
     let thresholds = &health.rules.thresholds;
     assert_eq!(
         (thresholds.row_remap_pending, thresholds.drain_p2p),
-        (Weight::Unhealthy, Weight::Degraded)
+        (Severity::Unhealthy, Severity::Degraded)
     );
-    assert_eq!(thresholds.quiet, Some(std::time::Duration::from_secs(3600)));
-    assert_eq!(health.rules.actions[&Xid(94)], Action::Event);
+    assert_eq!(thresholds.quiet_period, Some(std::time::Duration::from_secs(3600)));
+    assert_eq!(health.rules.actions[&Xid(94)], XidAction::Event);
     assert_eq!(health.poll.poll, std::time::Duration::from_secs(30));
-    let counts = [thresholds.recovery_polls, health.relapses.count, thresholds.misses];
+    let counts = [thresholds.recovery_polls, health.relapses.count, thresholds.missed_calls];
     assert_eq!(counts.map(NonZeroU32::get), [3, 5, 4]);
     let flag = Written {
         flags: &["--health-poll-interval=5s"],

@@ -352,7 +352,7 @@ fn the_settings_of_our_own_hold() {
     );
     assert_eq!(
         config.allocation,
-        Policies { whole: WholeGpuPolicy::Numa, shared: SharedPolicy::Spread }
+        AllocationPolicy { whole: WholeGpuPolicy::Numa, shared: SharedPolicy::Spread }
     );
     assert_eq!(config.health.poll.poll, std::time::Duration::from_secs(60));
     assert!(!config.process.log.timestamps);

@@ -42,8 +42,8 @@ pub async fn survey(config: &Config) -> Survey {
         Ok(nvml::survey::NvmlSurvey::TimedOut { call }) => {
             survey.trouble = Some(Trouble::Silent(call.to_owned()))
         }
-        Ok(nvml::survey::Survey::Closed(error)) => closed(&mut survey, error),
-        Ok(nvml::survey::Survey::Up(up)) => {
+        Ok(nvml::survey::NvmlSurvey::NotOpened(error)) => closed(&mut survey, error),
+        Ok(nvml::survey::NvmlSurvey::Opened(up)) => {
             let mut health =
                 NodeHealth::new(policy, nvml::epoch::read(&config.process.nvml.sysfs_root));
             // What cannot be read is told by the look at the directory.
@@ -52,7 +52,7 @@ pub async fn survey(config: &Config) -> Survey {
             {
                 health.restore(Moment::default(), &remembered);
             }
-            let host = config.process.roots.look(config.injector.pass_device_specs);
+            let host = config.process.roots.read(config.injector.pass_device_specs);
             let inventory = Inventory::new(
                 config.layout.clone(),
                 config.injector_on(host),

@@ -105,7 +105,7 @@ fn remove_if_dead(path: &Path) -> io::Result<bool> {
 }
 
 /// The directory of the kubelet's socket, in which ours live too, and the kubelet's socket itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PluginPaths {
     /// Where our sockets live.
     pub directory: PathBuf,

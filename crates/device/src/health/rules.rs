@@ -258,13 +258,20 @@ impl Thresholds {
     }
 }
 
+const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+const THREE: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
+
+impl Default for RelapseLimit {
+    fn default() -> Self {
+        Self { count: THREE, window: Duration::from_secs(3600) }
+    }
+}
+
 impl Default for Thresholds {
     fn default() -> Self {
-        const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
-        const THREE: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
         Self {
             recovery_polls: TWO,
-            relapses: Some(RelapseLimit { count: THREE, window: Duration::from_secs(3600) }),
+            relapses: Some(RelapseLimit::default()),
             missed_calls: THREE,
             suspicion: Duration::from_secs(5),
             quiet_period: None,
