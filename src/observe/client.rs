@@ -37,7 +37,7 @@ impl fmt::Display for Endpoint {
 
 /// What was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpResponse {
     /// The status code of HTTP.
     pub code: u16,
     /// The body.
@@ -46,12 +46,12 @@ pub struct Answer {
 
 /// Nobody answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoAnswer {
+pub struct RequestError {
     /// Each place that was tried, with what came of it; none where HTTP is turned off.
     pub tried: Vec<(Endpoint, String)>,
 }
 
-impl fmt::Display for NoAnswer {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.tried.is_empty() {
             return f.write_str(
@@ -66,13 +66,17 @@ impl fmt::Display for NoAnswer {
     }
 }
 
-impl std::error::Error for NoAnswer {}
+impl std::error::Error for RequestError {}
 
 /// Asks for `path` at the first place that answers, all within `deadline`.
 ///
 /// # Errors
 /// None of them answers.
-pub async fn get(places: &[Endpoint], path: &str, deadline: Duration) -> Result<Answer, NoAnswer> {
+pub async fn get(
+    places: &[Endpoint],
+    path: &str,
+    deadline: Duration,
+) -> Result<HttpResponse, RequestError> {
     let end = tokio::time::Instant::now() + deadline;
     let mut tried = Vec::new();
     for place in places {
@@ -83,10 +87,10 @@ pub async fn get(places: &[Endpoint], path: &str, deadline: Duration) -> Result<
         };
         tried.push((place.clone(), why));
     }
-    Err(NoAnswer { tried })
+    Err(RequestError { tried })
 }
 
-async fn ask(place: &Endpoint, path: &str) -> Result<Answer, String> {
+async fn ask(place: &Endpoint, path: &str) -> Result<HttpResponse, String> {
     // The system's own words say what is the matter, without its number.
     let words = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
@@ -109,7 +113,7 @@ async fn converse(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     host: &str,
     path: &str,
-) -> Result<Answer, String> {
+) -> Result<HttpResponse, String> {
     let words = |error: hyper::Error| format!("it does not speak HTTP: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
     // It ends with the answer, or is dropped with it.
@@ -125,7 +129,7 @@ async fn converse(
             .collect()
             .await
             .map_err(|error| error.to_string())?;
-        Ok(Answer { code, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
+        Ok(HttpResponse { code, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
     };
     let answer = answer.await;
     connection.abort();
@@ -162,7 +166,7 @@ mod tests {
         });
         let answer =
             get(&[absent.clone(), Endpoint::Unix(there)], "/healthz", PATIENCE).await.unwrap();
-        assert_eq!(answer, Answer { code: 200, body: "ok".to_owned() });
+        assert_eq!(answer, HttpResponse { code: 200, body: "ok".to_owned() });
         assert!(served.await.unwrap().contains("host: localhost"));
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = tcp.local_addr().unwrap();
@@ -171,7 +175,7 @@ mod tests {
             reply(tcp.accept().await.unwrap().0, text).await
         });
         let answer = get(&[Endpoint::Tcp(at)], "/readyz", PATIENCE).await.unwrap();
-        assert_eq!(answer, Answer { code: 503, body: "not yet".to_owned() });
+        assert_eq!(answer, HttpResponse { code: 503, body: "not yet".to_owned() });
         let request = served.await.unwrap();
         assert!(
             request.starts_with("GET /readyz HTTP/1.1\r\n")

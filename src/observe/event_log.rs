@@ -3,61 +3,61 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use device::health::{HealthChange, HealthNotice, Moment};
-use device::inventory::{Inventory, InventoryChanges};
+use device::health::{GpuPart, HealthChange, HealthNotice, Moment};
+use device::inventory::{Changes, Inventory};
 use device::names::Uuid;
-use status::{Event, EventKind, Timestamp};
+use status::{EventKind, Timestamp};
 
-use super::wall::Wall;
+use super::wall_clock::WallClock;
 
-/// Events that are kept.
-const KEPT: usize = 256;
-/// GPUs of which the time of the last event is kept: more than any node has.
-const GPUS: usize = 1024;
-/// How far back an equal event is looked for, to count one more of it.
-const NEAR: usize = 16;
+/// The most events that are kept.
+const MAX_EVENTS: usize = 256;
+/// The most GPUs whose last event is remembered: more than any node has.
+const MAX_GPUS: usize = 1024;
+/// An event that equals one of the last few is counted with it. A storm of Xids must not push
+/// everything else out.
+const MERGE_WINDOW: usize = 16;
 
 /// The last events. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct EventLog(Arc<Mutex<Kept>>);
+pub struct EventLog(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct State {
     /// The oldest first.
-    events: VecDeque<Happened>,
-    last: BTreeMap<Uuid, Moment>,
+    events: VecDeque<Event>,
+    last_of_gpu: BTreeMap<Uuid, Moment>,
 }
 
-/// An event as it is kept: by the process's own clock.
+/// An event, dated by the process's own clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happened {
-    /// When.
+pub struct Event {
+    /// When it happened; of several equal ones, the last.
     pub at: Moment,
     /// What kind of event it is.
     pub kind: EventKind,
     /// The physical GPU that it is about, and NVML's index of it.
     pub gpu: Option<(Uuid, Option<u32>)>,
-    /// The Xid, where it is one.
+    /// The number of the Xid, if it is one.
     pub xid: Option<u32>,
     /// The resource that it is about.
     pub resource: Option<String>,
     /// What happened.
     pub message: String,
-    /// How many equal ones were taken together.
+    /// How many equal ones this stands for.
     pub times: u64,
 }
 
-impl Happened {
+impl Event {
     /// An event about no GPU in particular.
     #[must_use]
     pub fn new(at: Moment, kind: EventKind, message: impl Into<String>) -> Self {
         Self { at, kind, gpu: None, xid: None, resource: None, message: message.into(), times: 1 }
     }
 
-    /// As it is told.
-    #[must_use]
-    pub fn told(&self, wall: Wall) -> Event {
-        Event {
+    /// The event for the status.
+    fn to_status(&self, wall: WallClock) -> status::Event {
+        status::Event {
             at: wall.at(self.at),
             kind: self.kind,
             gpu: self.gpu.as_ref().map(|(uuid, _)| uuid.to_string()),
@@ -69,125 +69,122 @@ impl Happened {
         }
     }
 
-    fn is_another(&self, other: &Self) -> bool {
+    fn is_repeat_of(&self, other: &Self) -> bool {
         (self.kind, &self.gpu, self.xid, &self.resource, &self.message)
             == (other.kind, &other.gpu, other.xid, &other.resource, &other.message)
     }
 }
 
 impl EventLog {
-    /// Takes in what an observation changed.
-    pub fn take(&self, at: Moment, changes: &InventoryChanges, inventory: &Inventory) {
-        let mut kept = self.lock();
+    /// Adds the events of a change of the inventory.
+    pub fn record(&self, at: Moment, changes: &Changes, inventory: &Inventory) {
+        let mut state = self.lock();
         for event in events(at, changes, inventory) {
-            kept.add(event);
+            state.add(event);
         }
     }
 
     /// Adds an event.
-    pub fn add(&self, event: Happened) {
+    pub fn add(&self, event: Event) {
         self.lock().add(event);
     }
 
-    /// The events with others merged into them, the newest first.
+    /// The events with `others` merged in by time, newest first.
     #[must_use]
-    pub fn told(&self, wall: Wall, others: impl IntoIterator<Item = Happened>) -> Vec<Event> {
-        let mut all: Vec<Happened> = self.lock().events.iter().cloned().chain(others).collect();
-        // Stable: of what was at one moment, the order of happening is kept.
+    pub fn events(
+        &self,
+        wall: WallClock,
+        others: impl IntoIterator<Item = Event>,
+    ) -> Vec<status::Event> {
+        let mut all: Vec<Event> = self.lock().events.iter().cloned().chain(others).collect();
+        // Stable: events of one moment keep their order.
         all.sort_by_key(|event| event.at);
-        all.iter().rev().take(KEPT).map(|event| event.told(wall)).collect()
+        all.iter().rev().take(MAX_EVENTS).map(|event| event.to_status(wall)).collect()
     }
 
-    /// When the last event was about each GPU.
+    /// The time of the last event of each GPU.
     #[must_use]
-    pub fn last_events(&self, wall: Wall) -> BTreeMap<Uuid, Timestamp> {
-        self.lock().last.iter().map(|(uuid, at)| (uuid.clone(), wall.at(*at))).collect()
+    pub fn last_events(&self, wall: WallClock) -> BTreeMap<Uuid, Timestamp> {
+        self.lock().last_of_gpu.iter().map(|(uuid, at)| (uuid.clone(), wall.at(*at))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    fn add(&mut self, event: Happened) {
-        if let Some((uuid, _)) = &event.gpu
-            && event.kind != EventKind::GpuFound
-            && (self.last.len() < GPUS || self.last.contains_key(uuid))
+impl State {
+    fn add(&mut self, mut event: Event) {
+        self.note_last(&event);
+        let mut recent = self.events.iter().rev().take(MERGE_WINDOW);
+        if let Some(back) = recent.position(|other| event.is_repeat_of(other))
+            && let Some(earlier) = self.events.remove(self.events.len() - 1 - back)
         {
-            self.last.insert(uuid.clone(), event.at);
+            event.times = event.times.saturating_add(earlier.times);
         }
-        let equal = self.events.iter().rev().take(NEAR).position(|other| other.is_another(&event));
-        let times = match equal {
-            // A storm must not push everything else out.
-            Some(back) => {
-                self.events.remove(self.events.len() - 1 - back).map_or(0, |equal| equal.times)
-            }
-            None => 0,
-        };
-        if self.events.len() == KEPT {
+        if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
         }
-        self.events.push_back(Happened { times: event.times.saturating_add(times), ..event });
+        self.events.push_back(event);
     }
-}
 
-fn events(at: Moment, changes: &InventoryChanges, inventory: &Inventory) -> Vec<Happened> {
-    let mut events = Vec::new();
-    let of = |uuid: &Uuid, kind, message: String| Happened {
-        gpu: Some((uuid.clone(), inventory.gpus().get(uuid).map(|gpu| gpu.index))),
-        ..Happened::new(at, kind, message)
-    };
-    for uuid in &changes.new_gpus {
-        let model = inventory.gpus().get(uuid).and_then(|gpu| gpu.facts.as_ref()?.name.clone());
-        events.push(of(
-            uuid,
-            EventKind::GpuFound,
-            model.unwrap_or_else(|| "a GPU of unknown model".to_owned()),
-        ));
-    }
-    for (uuid, change) in &changes.health {
-        let of = |kind, message| of(uuid, kind, message);
-        events.extend(health(change, of));
-        let health = inventory.node_health().health_of(uuid, device::health::GpuPart::Whole);
-        if !change.cleared.is_empty() && health.is_healthy() {
-            events.push(of(EventKind::GpuHealthy, "the GPU is Healthy again".to_owned()));
+    fn note_last(&mut self, event: &Event) {
+        if let Some((uuid, _)) = &event.gpu
+            && event.kind != EventKind::GpuFound
+            && (self.last_of_gpu.len() < MAX_GPUS || self.last_of_gpu.contains_key(uuid))
+        {
+            self.last_of_gpu.insert(uuid.clone(), event.at);
         }
     }
-    let finding = |kind, message| Happened::new(at, kind, message);
-    events.extend(
-        changes.new_findings.iter().map(|found| finding(EventKind::Finding, found.to_string())),
-    );
-    events.extend(
-        changes
-            .topology_findings
-            .iter()
-            .map(|misfit| finding(EventKind::Finding, misfit.to_string())),
-    );
-    events.extend(
-        changes
-            .resolved_findings
-            .iter()
-            .map(|settled| finding(EventKind::FindingOver, settled.to_string())),
-    );
+}
+
+fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Event> {
+    let mut events = Vec::new();
+    for uuid in &changes.appeared {
+        let model = inventory.gpus().get(uuid).and_then(|gpu| gpu.facts.as_ref()?.name.clone());
+        let model = model.unwrap_or_else(|| "a GPU of unknown model".to_owned());
+        events.push(of_gpu(at, uuid, inventory, EventKind::GpuFound, model));
+    }
+    for (uuid, change) in &changes.health {
+        events.extend(health(at, uuid, change, inventory));
+    }
+    let finding = |message: &dyn ToString| Event::new(at, EventKind::Finding, message.to_string());
+    events.extend(changes.found.iter().map(|found| finding(found)));
+    events.extend(changes.misfits.iter().map(|misfit| finding(misfit)));
+    let over = |message: &dyn ToString| Event::new(at, EventKind::FindingOver, message.to_string());
+    events.extend(changes.settled.iter().map(|settled| over(settled)));
     events
 }
 
-fn health(change: &HealthChange, of: impl Fn(EventKind, String) -> Happened) -> Vec<Happened> {
-    let mut events = Vec::new();
-    for notice in &change.notices {
-        events.push(match notice {
-            HealthNotice::Xid { xid, scope, .. } => Happened {
-                xid: Some(xid.0),
-                ..of(EventKind::Xid, format!("{xid} ({}) on {scope}", xid.meaning()))
-            },
-            HealthNotice::Degraded(which) => of(EventKind::GpuDegraded, which.to_string()),
-            HealthNotice::Restored(which) => of(EventKind::GpuRestored, which.to_string()),
-        });
+fn health(at: Moment, uuid: &Uuid, change: &HealthChange, inventory: &Inventory) -> Vec<Event> {
+    let event = |kind, message| of_gpu(at, uuid, inventory, kind, message);
+    let notice = |notice: &HealthNotice| match notice {
+        HealthNotice::Xid { xid, scope, .. } => Event {
+            xid: Some(xid.0),
+            ..event(EventKind::Xid, format!("{xid} ({}) on {scope}", xid.meaning()))
+        },
+        HealthNotice::Degraded(which) => event(EventKind::GpuDegraded, which.to_string()),
+        HealthNotice::Restored(which) => event(EventKind::GpuRestored, which.to_string()),
+    };
+    let mut events: Vec<Event> = change.notices.iter().map(notice).collect();
+    let raised = change.raised.iter();
+    events.extend(raised.map(|cause| event(EventKind::GpuUnhealthy, cause.to_string())));
+    let cleared = change.cleared.iter();
+    events.extend(cleared.map(|cause| event(EventKind::CauseOver, cause.summary().to_string())));
+    let healthy = inventory.node_health().health_of(uuid, GpuPart::Whole).is_healthy();
+    if healthy && !change.cleared.is_empty() {
+        events.push(event(EventKind::GpuHealthy, "the GPU is Healthy again".to_owned()));
     }
-    events.extend(change.raised.iter().map(|cause| of(EventKind::GpuUnhealthy, cause.to_string())));
-    events.extend(
-        change.cleared.iter().map(|cause| of(EventKind::CauseOver, cause.summary().to_string())),
-    );
     events
+}
+
+fn of_gpu(
+    at: Moment,
+    uuid: &Uuid,
+    inventory: &Inventory,
+    kind: EventKind,
+    message: String,
+) -> Event {
+    let index = inventory.gpus().get(uuid).map(|gpu| gpu.index);
+    Event { gpu: Some((uuid.clone(), index)), ..Event::new(at, kind, message) }
 }

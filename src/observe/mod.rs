@@ -9,4 +9,4 @@ pub mod metrics;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod wall;
+pub mod wall_clock;

@@ -11,9 +11,9 @@ use device::names::ResourceName;
 use device::testing::{enumeration, gpu, node};
 use status::*;
 
-use super::event_log::{EventLog, Happened};
-use super::status::{Facts, build};
-use super::wall::Wall;
+use super::event_log::{Event, EventLog};
+use super::status::{StatusInputs, build};
+use super::wall_clock::WallClock;
 
 pub(crate) fn nvml() -> Nvml {
     Nvml {
@@ -28,7 +28,7 @@ pub(crate) fn nvml() -> Nvml {
 
 /// The status of an inventory, 100 seconds after the start and at a fixed time of day.
 pub(crate) fn status_of(inventory: &Inventory, event_log: &EventLog) -> Status {
-    let wall = Wall::new(at(100), SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_784_617));
+    let wall = WallClock::new(at(100), SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_784_617));
     let registration = Registration {
         registered: true,
         since: Some(wall.at(at(1))),
@@ -37,7 +37,7 @@ pub(crate) fn status_of(inventory: &Inventory, event_log: &EventLog) -> Status {
         registrations: 1,
         problem: None,
     };
-    build(Facts {
+    build(StatusInputs {
         wall,
         version: ("0.1.0", "abcdef"),
         hostname: Some("node-a"),
@@ -50,7 +50,7 @@ pub(crate) fn status_of(inventory: &Inventory, event_log: &EventLog) -> Status {
             .collect(),
         holders: None,
         configuration: Configuration::default(),
-        events: event_log.told(wall, []),
+        events: event_log.events(wall, []),
         last_events: event_log.last_events(wall),
     })
 }
@@ -70,7 +70,7 @@ pub(crate) fn xid(
     let observation = Told::Xid { xid: Xid(xid), scope: Scope::Gpu };
     let observation = InventoryEvent::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
     let changes = inventory.apply(at(seconds), observation);
-    event_log.take(at(seconds), &changes, inventory);
+    event_log.record(at(seconds), &changes, inventory);
 }
 
 #[test]
@@ -124,17 +124,17 @@ fn a_storm_of_xids_is_one_event_and_pushes_nothing_out() {
 fn the_journal_is_bounded() {
     let event_log = EventLog::default();
     for n in 0..1_000 {
-        event_log.add(Happened::new(at(n), EventKind::Finding, format!("finding {n}")));
+        event_log.add(Event::new(at(n), EventKind::Finding, format!("finding {n}")));
     }
-    let told = event_log.told(Wall::new(at(1_000), SystemTime::UNIX_EPOCH), []);
+    let told = event_log.events(WallClock::new(at(1_000), SystemTime::UNIX_EPOCH), []);
     assert_eq!((told.len(), told[0].message.as_str()), (256, "finding 999"));
 }
 
 #[test]
 fn a_gpu_that_is_gone_is_told_still() {
     let (mut inventory, event_log) = (node(2), EventLog::default());
-    let changes = inventory.apply(at(5), enumeration([0]));
-    event_log.take(at(5), &changes, &inventory);
+    let changes = inventory.apply(at(5), scan([0]));
+    event_log.record(at(5), &changes, &inventory);
     let status = status_of(&inventory, &event_log);
     assert_eq!(status.gpus.len(), 2);
     assert_eq!(status.gpus[1].reasons[0].kind, "not_enumerated");

@@ -1,0 +1,111 @@
+//! Builds the status from a snapshot of the inventory and what the edges report. Pure.
+
+mod gpu;
+mod islands;
+mod reason;
+mod resource;
+
+use std::collections::BTreeMap;
+
+use device::health::{Cause, Moment};
+use device::in_use::holders::Holders;
+use device::inventory::Inventory;
+use device::names::{ResourceName, Uuid};
+use status::{
+    Configuration, Event, Finding, Gpu, Nvml, NvmlState, Plugin, Registration, SCHEMA_VERSION,
+    Status, Timestamp,
+};
+
+use super::wall_clock::WallClock;
+
+/// What a status is built from.
+#[derive(Debug)]
+pub struct StatusInputs<'a> {
+    /// The time.
+    pub wall: WallClock,
+    /// The plugin's version and git commit.
+    pub version: (&'a str, &'a str),
+    /// The name of the host, or of the pod, that it runs in.
+    pub hostname: Option<&'a str>,
+    /// Why the plugin is not ready.
+    pub not_ready: Vec<String>,
+    /// The devices.
+    pub inventory: &'a Inventory,
+    /// The state of NVML; its fault is taken from the inventory.
+    pub nvml: Nvml,
+    /// Whether each resource is registered with the kubelet.
+    pub registrations: BTreeMap<ResourceName, Registration>,
+    /// The containers that hold devices; `None`: not known.
+    pub holders: Option<&'a Holders>,
+    /// The config file and the outcome of reloads.
+    pub configuration: Configuration,
+    /// The last events, newest first.
+    pub events: Vec<Event>,
+    /// The time of the last event of each GPU.
+    pub last_events: BTreeMap<Uuid, Timestamp>,
+}
+
+/// The status.
+#[must_use]
+pub fn build(mut inputs: StatusInputs<'_>) -> Status {
+    Status {
+        schema_version: SCHEMA_VERSION,
+        generated_at: inputs.wall.now(),
+        plugin: plugin(&inputs),
+        resources: resources(&mut inputs),
+        gpus: gpus(&inputs),
+        nvml: nvml(inputs.nvml, inputs.inventory, inputs.wall),
+        configuration: inputs.configuration,
+        findings: inputs.inventory.findings().iter().map(finding).collect(),
+        events: inputs.events,
+        holders_known: inputs.holders.is_some(),
+    }
+}
+
+fn plugin(inputs: &StatusInputs<'_>) -> Plugin {
+    Plugin {
+        version: inputs.version.0.to_owned(),
+        commit: inputs.version.1.to_owned(),
+        hostname: inputs.hostname.map(str::to_owned),
+        started_at: inputs.wall.at(Moment::default()),
+        uptime_seconds: inputs.wall.uptime().as_secs_f64(),
+        ready: inputs.not_ready.is_empty(),
+        not_ready: inputs.not_ready.clone(),
+    }
+}
+
+fn resources(inputs: &mut StatusInputs<'_>) -> Vec<status::Resource> {
+    let (inventory, holders) = (inputs.inventory, inputs.holders);
+    let resource = |name| {
+        let registration = inputs.registrations.remove(name).unwrap_or_default();
+        resource::resource(name, registration, inventory, holders)
+    };
+    inventory.resources().map(resource).collect()
+}
+
+fn gpus(inputs: &StatusInputs<'_>) -> Vec<Gpu> {
+    let islands = islands::islands(inputs.inventory.topology());
+    let offered = resource::offered(inputs.inventory);
+    let gpu = |(uuid, tracked)| Gpu {
+        nvlink_island: islands.get(uuid).copied(),
+        resources: offered.get(uuid).cloned().unwrap_or_default(),
+        last_event: inputs.last_events.get(uuid).copied(),
+        ..gpu::gpu(uuid, tracked, inputs.inventory, inputs.wall)
+    };
+    let mut gpus: Vec<Gpu> = inputs.inventory.gpus().iter().map(gpu).collect();
+    gpus.sort_by(|a, b| (a.index, &a.uuid).cmp(&(b.index, &b.uuid)));
+    gpus
+}
+
+fn nvml(nvml: Nvml, inventory: &Inventory, wall: WallClock) -> Nvml {
+    let Some((fault, since)) = inventory.node_health().fault() else { return nvml };
+    let cause = Cause::Node(fault.clone());
+    let fault = Some(reason::of_cause(&cause, wall.at(*since), false));
+    let state =
+        if nvml.state == NvmlState::Released { NvmlState::Released } else { NvmlState::Down };
+    Nvml { state, fault, ..nvml }
+}
+
+fn finding(finding: &device::layout::Finding) -> Finding {
+    Finding { kind: finding.as_str().to_owned(), message: finding.to_string() }
+}

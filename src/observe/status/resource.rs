@@ -1,0 +1,101 @@
+//! A resource of the status: its devices, their health and their holders.
+
+use std::collections::BTreeMap;
+
+use device::in_use::holders::{self, Holders};
+use device::inventory::Inventory;
+use device::names::{ResourceName, Uuid};
+use status::{Device, Holder, Registration, Resource};
+
+/// A resource with its devices in the order of their GPUs, MIG devices and replicas.
+pub(super) fn resource(
+    name: &ResourceName,
+    kubelet: Registration,
+    inventory: &Inventory,
+    holders: Option<&Holders>,
+) -> Resource {
+    let devices = devices(name, inventory, holders);
+    Resource {
+        name: name.to_string(),
+        kubelet,
+        healthy: devices.iter().filter(|device| device.healthy).count(),
+        allocated: holders
+            .map(|_| devices.iter().filter(|device| !device.holders.is_empty()).count()),
+        devices,
+    }
+}
+
+fn devices(name: &ResourceName, inventory: &Inventory, holders: Option<&Holders>) -> Vec<Device> {
+    let mut devices: Vec<&device::Device> =
+        inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
+    devices.sort_by(|a, b| a.place().cmp(&b.place()));
+    // Replicas of one device share their health: it is worked out once.
+    devices
+        .chunk_by(|a, b| a.is_replica_of(b))
+        .filter_map(|replicas| Some((replicas, replicas.first()?)))
+        .flat_map(|(replicas, first)| {
+            let health = (inventory.is_healthy(first), reasons(inventory, first));
+            let held_by = |device: &device::Device| held_by(name, device, holders);
+            replicas.iter().map(move |replica| device(replica, &health, held_by(replica)))
+        })
+        .collect()
+}
+
+fn device(
+    device: &device::Device,
+    (healthy, reasons): &(bool, Vec<String>),
+    holders: Vec<Holder>,
+) -> Device {
+    Device {
+        id: device.id.to_string(),
+        uuid: device.id.uuid().to_string(),
+        index: device.place_name(),
+        replica: device.id.replica_number(),
+        gpu: device.gpu.to_string(),
+        healthy: *healthy,
+        withdrawn: device.withdrawn,
+        reasons: reasons.clone(),
+        holders,
+    }
+}
+
+fn held_by(
+    resource: &ResourceName,
+    device: &device::Device,
+    holders: Option<&Holders>,
+) -> Vec<Holder> {
+    let of_device = holders.into_iter().flat_map(|holders| holders.of(resource, &device.id));
+    of_device.map(holder).collect()
+}
+
+fn holder(holder: &holders::Holder) -> Holder {
+    let holders::Holder { namespace, pod, container } = holder.clone();
+    Holder { namespace, pod, container }
+}
+
+/// The kinds of the causes that make a device Unhealthy.
+fn reasons(inventory: &Inventory, device: &device::Device) -> Vec<String> {
+    let health = inventory.health(device);
+    let mut kinds: Vec<String> =
+        health.reasons().iter().map(|reason| reason.cause.as_str().to_owned()).collect();
+    kinds.dedup();
+    if device.awaits_mps {
+        kinds.push("awaits_mps".to_owned());
+    }
+    kinds
+}
+
+/// The resources in which each GPU is offered.
+pub(super) fn offered(inventory: &Inventory) -> BTreeMap<Uuid, Vec<String>> {
+    let mut offered = BTreeMap::<Uuid, Vec<String>>::new();
+    for name in inventory.resources() {
+        let devices = inventory.devices(name).into_iter().flat_map(BTreeMap::values);
+        for device in devices.filter(|device| !device.withdrawn) {
+            let resources = offered.entry(device.gpu.clone()).or_default();
+            if resources.last().map(String::as_str) != Some(name.as_str()) {
+                resources.push(name.to_string());
+            }
+        }
+    }
+    offered
+}

@@ -1,0 +1,58 @@
+//! From the process's own clock to points in time.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use device::health::Moment;
+use status::Timestamp;
+
+/// The system clock beside the process's own, to turn moments into points in time. It is read for
+/// each view, so that after the system clock was set past moments are right too.
+#[derive(Debug, Clone, Copy)]
+pub struct WallClock {
+    now: Moment,
+    system: SystemTime,
+}
+
+impl WallClock {
+    /// The system clock shows `system` at the moment `now`.
+    #[must_use]
+    pub fn new(now: Moment, system: SystemTime) -> Self {
+        Self { now, system }
+    }
+
+    /// The point in time that the system clock shows.
+    #[must_use]
+    pub fn now(self) -> Timestamp {
+        Timestamp::of(self.system)
+    }
+
+    /// The time since the process started.
+    #[must_use]
+    pub fn uptime(self) -> Duration {
+        self.now.0
+    }
+
+    /// The point in time of a moment.
+    #[must_use]
+    pub fn at(self, moment: Moment) -> Timestamp {
+        let age = self.now.since(moment);
+        Timestamp::of(self.system.checked_sub(age).unwrap_or(UNIX_EPOCH))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_as_long_ago_on_the_system_clock_as_on_the_process_clock() {
+        let shows = UNIX_EPOCH + Duration::from_secs(1_000);
+        let wall = WallClock::new(Moment(Duration::from_secs(100)), shows);
+        assert_eq!(wall.at(Moment(Duration::from_secs(40))).unix_seconds(), 940.0);
+        assert_eq!(
+            wall.at(Moment(Duration::from_secs(140))),
+            wall.now(),
+            "a moment in the future counts as now"
+        );
+    }
+}
