@@ -1,9 +1,9 @@
 //! Which request gets which answer. Pure.
 
-/// Most bytes of a request's target: ours are short.
-const LONGEST_TARGET: usize = 2048;
+/// The longest target of a request, in bytes: ours are short.
+const MAX_TARGET: usize = 2048;
 
-/// What is answered.
+/// What a request gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     /// The page for people.
@@ -16,7 +16,7 @@ pub(super) enum Route {
     Readyz,
     /// The status as JSON.
     Status,
-    /// NVML is let go.
+    /// NVML is released.
     Release,
 }
 
@@ -33,18 +33,18 @@ pub(super) enum Refusal {
     Forbidden(&'static str),
 }
 
-/// From where a request comes.
+/// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
     /// From our own host, or our own pod: a unix socket or the loopback address.
-    Here,
+    Local,
     /// From anywhere else.
-    Elsewhere,
+    Remote,
 }
 
-/// The parts of a request that decide.
+/// The parts of a request that decide on its answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct RequestParts<'a> {
     pub(super) method: &'a str,
     /// The path, without the query.
     pub(super) path: &'a str,
@@ -56,26 +56,26 @@ pub(super) struct Asked<'a> {
 }
 
 /// The answer to a request.
-pub(super) fn route(asked: Asked<'_>) -> Result<Route, Refusal> {
-    if asked.target_length > LONGEST_TARGET {
+pub(super) fn route(request: RequestParts<'_>) -> Result<Route, Refusal> {
+    if request.target_length > MAX_TARGET {
         return Err(Refusal::TargetTooLong);
     }
-    let route = match asked.path {
+    let route = match request.path {
         "/" => Route::Page,
         "/metrics" => Route::Metrics,
         "/healthz" => Route::Healthz,
         "/readyz" => Route::Readyz,
         "/status" => Route::Status,
-        // The name that it had first.
+        // The earlier name is still accepted.
         "/release" | "/let-go" => Route::Release,
         _ => return Err(Refusal::NotFound),
     };
-    match (route, asked.method) {
-        (Route::Release, "POST") if asked.peer == Peer::Elsewhere => Err(Refusal::Forbidden(
+    match (route, request.method) {
+        (Route::Release, "POST") if request.peer == Peer::Remote => Err(Refusal::Forbidden(
             "only from this host: over the loopback address or the unix socket",
         )),
-        // A page from elsewhere can make a browser on this host send a request.
-        (Route::Release, "POST") if asked.from_page => {
+        // A page from another site can make a browser on this host send a request.
+        (Route::Release, "POST") if request.from_page => {
             Err(Refusal::Forbidden("not from a page in a browser"))
         }
         (Route::Release, "POST") => Ok(route),
@@ -89,8 +89,14 @@ pub(super) fn route(asked: Asked<'_>) -> Result<Route, Refusal> {
 mod tests {
     use super::*;
 
-    fn asked<'a>(method: &'a str, path: &'a str) -> Asked<'a> {
-        Asked { method, path, target_length: path.len(), peer: Peer::Elsewhere, from_page: false }
+    fn request<'a>(method: &'a str, path: &'a str) -> RequestParts<'a> {
+        RequestParts {
+            method,
+            path,
+            target_length: path.len(),
+            peer: Peer::Remote,
+            from_page: false,
+        }
     }
 
     #[test]
@@ -110,17 +116,20 @@ mod tests {
             ("GET", "/let-go", Err(Refusal::MethodNotAllowed("POST"))),
         ];
         for (method, path, expected) in table {
-            assert_eq!(route(asked(method, path)), expected, "{method} {path}");
+            assert_eq!(route(request(method, path)), expected, "{method} {path}");
         }
-        let long = Asked { target_length: 2049, ..asked("GET", "/metrics") };
+        let long = RequestParts { target_length: 2049, ..request("GET", "/metrics") };
         assert_eq!(route(long), Err(Refusal::TargetTooLong));
     }
 
     #[test]
-    fn nvml_is_let_go_only_for_somebody_on_this_host_who_is_no_page() {
-        let here = Asked { peer: Peer::Here, ..asked("POST", "/let-go") };
-        assert_eq!(route(here), Ok(Route::Release));
-        assert!(matches!(route(Asked { from_page: true, ..here }), Err(Refusal::Forbidden(_))));
-        assert!(matches!(route(asked("POST", "/let-go")), Err(Refusal::Forbidden(_))));
+    fn nvml_is_released_only_for_a_program_on_this_host() {
+        let local = RequestParts { peer: Peer::Local, ..request("POST", "/let-go") };
+        assert_eq!(route(local), Ok(Route::Release));
+        assert!(matches!(
+            route(RequestParts { from_page: true, ..local }),
+            Err(Refusal::Forbidden(_))
+        ));
+        assert!(matches!(route(request("POST", "/let-go")), Err(Refusal::Forbidden(_))));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use status::Timestamp;
 
-/// A text as it may stand in HTML, in an element or in an attribute's quotes.
+/// A text escaped for HTML, in an element or in a quoted attribute.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl Display for Escaped<'_> {
@@ -23,7 +23,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// How long before the first the second was: "4 min ago", with the full time for whoever asks.
+/// How long the second is before the first: "4 min ago", with the full time as a tooltip.
 pub(super) struct Since(pub(super) Timestamp, pub(super) Timestamp);
 
 impl Display for Since {
@@ -49,7 +49,7 @@ pub(super) fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A word in a coloured frame. The word alone says all, the colour only helps to find it.
+/// A word in a coloured frame. The word says it; the colour only helps to find it.
 pub(super) fn pill(html: &mut String, tone: &str, word: &str) -> fmt::Result {
     write!(html, "<span class=\"pill {tone}\">{}</span>", Escaped(word))
 }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_told_in_the_largest_unit_that_says_something() {
+    fn a_duration_has_the_largest_unit_that_fits() {
         let table = [
             (0.4, "0 s"),
             (119.0, "119 s"),

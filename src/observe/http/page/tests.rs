@@ -1,14 +1,14 @@
 //! What the page shows.
 
 use device::testing::node;
-use status::{Event, Holder, Registration};
+use status::{Event, EventKind, Holder, Registration};
 
 use super::*;
 use crate::observe::event_log::EventLog;
 use crate::observe::tests::{status_of, xid};
 
 fn shown(status: &Status) -> String {
-    page(status, &Nonce("n0nce".to_owned()))
+    page(status, &Nonce::example())
 }
 
 fn failed() -> Status {
@@ -70,7 +70,7 @@ fn nothing_from_outside_becomes_markup() {
 }
 
 #[test]
-fn only_what_bears_the_nonce_may_run_and_nothing_is_from_elsewhere() {
+fn only_what_carries_the_nonce_may_run_and_nothing_is_loaded_from_elsewhere() {
     let html = shown(&failed());
     assert_eq!(html.matches("<script").count(), 1);
     assert_eq!(html.matches("<style").count(), 1);
@@ -79,12 +79,12 @@ fn only_what_bears_the_nonce_may_run_and_nothing_is_from_elsewhere() {
     for elsewhere in ["src=\"http", "href=\"http", "url(", "@import"] {
         assert!(!html.contains(elsewhere), "{elsewhere}");
     }
-    let policy = policy(&Nonce("n0nce".to_owned()));
+    let policy = Nonce::example().policy();
     assert!(
         policy.contains("default-src 'none'") && policy.contains("script-src 'nonce-n0nce'"),
         "{policy}"
     );
-    assert_ne!(Nonce::random().0, Nonce::random().0);
+    assert_ne!(Nonce::random().as_str().to_owned(), Nonce::random().as_str().to_owned());
 }
 
 #[test]

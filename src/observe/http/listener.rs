@@ -1,4 +1,4 @@
-//! Where connections come from: a port, or a unix socket.
+//! Listens on a port or on a unix socket.
 
 use std::fs;
 use std::io;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::Address;
+use super::address::Address;
 use crate::host::socket_id::SocketId;
 
-/// Where connections come from.
+/// A port or a unix socket that is listened on.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, Bound),
+    Unix(UnixListener, BoundSocket),
 }
 
 /// A connection.
@@ -23,8 +23,8 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// Our socket in the file system, removed with it if it still is ours.
-pub(super) struct Bound {
+/// Our socket in the file system, removed on drop if it still is ours.
+pub(super) struct BoundSocket {
     path: PathBuf,
     id: Option<SocketId>,
 }
@@ -43,8 +43,8 @@ impl Listener {
         }
     }
 
-    /// Where it is, as one would dial it.
-    pub(super) fn place(&self) -> String {
+    /// Where it listens, as one would dial it.
+    pub(super) fn address(&self) -> String {
         match self {
             Self::Tcp(listener) => {
                 listener.local_addr().map_or_else(|_| "unknown".to_owned(), |at| at.to_string())
@@ -65,33 +65,33 @@ impl Listener {
     }
 }
 
-/// Binds beside the path and moves the socket there: it is never there with other permissions than
-/// its own, and one that an earlier process left is replaced.
+/// Binds under a temporary name and renames: the socket never has other permissions than its own, and
+/// one that an earlier process left is replaced.
 fn bind_unix(path: &Path) -> io::Result<Listener> {
-    if let Ok(there) = fs::symlink_metadata(path)
-        && !there.file_type().is_socket()
+    if let Ok(found) = fs::symlink_metadata(path)
+        && !found.file_type().is_socket()
     {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "there is a file that is no socket",
+            "there is a file that is not a socket",
         ));
     }
-    let beside = path.with_extension("next");
-    match fs::remove_file(&beside) {
+    let temporary = path.with_extension("next");
+    match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&beside)?;
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&beside, path)?;
+    let listener = UnixListener::bind(&temporary)?;
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&temporary, path)?;
     let id = SocketId::of(path).ok().flatten();
-    Ok(Listener::Unix(listener, Bound { path: path.to_owned(), id }))
+    Ok(Listener::Unix(listener, BoundSocket { path: path.to_owned(), id }))
 }
 
-impl Drop for Bound {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
-        if self.id.is_some() && SocketId::of(&self.path).is_ok_and(|there| there == self.id) {
-            // At the end of the process: one that stays is replaced by the next.
+        if self.id.is_some() && SocketId::of(&self.path).is_ok_and(|found| found == self.id) {
+            // Best effort: the next process replaces one that stays.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -103,8 +103,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_unix_socket_is_for_us_alone_replaces_a_stale_one_and_goes_with_us() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("http.sock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("http.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let address = Address::Unix(path.clone());
         let listener = Listener::bind(&address).await.unwrap();

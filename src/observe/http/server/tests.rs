@@ -1,4 +1,4 @@
-//! The server as clients see it, with views that a test makes up.
+//! The server as clients see it, with fake views.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -7,18 +7,23 @@ use device::testing::node;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use status::Status;
+
 use super::*;
 use crate::observe::event_log::EventLog;
 use crate::observe::tests::status_of;
 
 #[derive(Default)]
-struct Made {
+struct FakeViews {
     stuck: Option<String>,
     not_ready: Vec<String>,
     release: AtomicUsize,
 }
 
-impl Views for Made {
+impl Views for FakeViews {
     fn status(&self) -> Status {
         status_of(&node(8), &EventLog::default())
     }
@@ -41,15 +46,15 @@ impl Views for Made {
 }
 
 /// A server on a port of its own, which ends with the test's runtime.
-async fn serve_on_port(views: Arc<Made>) -> SocketAddr {
+async fn serve_on_port(views: Arc<FakeViews>) -> SocketAddr {
     let listener = Listener::bind(&Address::Tcp(([127, 0, 0, 1], 0).into())).await.unwrap();
-    let address = listener.place().parse().unwrap();
-    let shared = Arc::new(Shared { views, making: Semaphore::new(1) });
-    tokio::spawn(async move { attend(&listener, &shared).await });
+    let address = listener.address().parse().unwrap();
+    let responder = Arc::new(Responder::new(views));
+    tokio::spawn(async move { accept_all(&listener, &responder).await });
     address
 }
 
-async fn ask(address: SocketAddr, request: &str) -> String {
+async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut io = TcpStream::connect(address).await.unwrap();
     let _ = io.write_all(request.as_bytes()).await;
     let mut answer = Vec::new();
@@ -58,11 +63,11 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await
+    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await
 }
 
 #[tokio::test]
-async fn each_path_has_its_content_type_and_no_answer_is_kept() {
+async fn each_path_has_its_content_type_and_no_answer_is_cached() {
     let address = serve_on_port(Arc::default()).await;
     let table = [
         ("/", "text/html; charset=utf-8", "<!doctype html>"),
@@ -83,7 +88,7 @@ async fn each_path_has_its_content_type_and_no_answer_is_kept() {
             assert!(head.contains(header), "{header} in {head}");
         }
         assert!(body.starts_with(begins), "{path}: {body}");
-        let of_head = ask(address, &format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let of_head = exchange(address, &format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
         let length = format!("content-length: {}", body.len());
         assert!(
             of_head.ends_with("\r\n\r\n") && (path == "/status" || of_head.contains(&length)),
@@ -93,7 +98,7 @@ async fn each_path_has_its_content_type_and_no_answer_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_not_to_be_had_is_refused_by_its_code() {
+async fn refusals_have_their_status_codes() {
     let address = serve_on_port(Arc::default()).await;
     let long_path = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(4_000));
     let large_head = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "a".repeat(40_000));
@@ -108,19 +113,19 @@ async fn what_is_not_to_be_had_is_refused_by_its_code() {
         ("nonsense\r\n\r\n", "400"),
     ];
     for (request, code) in table {
-        let answer = ask(address, request).await;
+        let answer = exchange(address, request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{code}: {answer}");
     }
-    let answer = ask(address, "DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = exchange(address, "DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.contains("allow: GET, HEAD"), "{answer}");
 }
 
 #[tokio::test]
 async fn the_probes_say_why_they_fail() {
-    let views = Made {
+    let views = FakeViews {
         stuck: Some("the writer sleeps".to_owned()),
         not_ready: vec!["a: no".to_owned(), "b: no".to_owned()],
-        ..Made::default()
+        ..FakeViews::default()
     };
     let address = serve_on_port(Arc::new(views)).await;
     let health = get(address, "/healthz").await;
@@ -136,41 +141,41 @@ async fn the_probes_say_why_they_fail() {
 }
 
 #[tokio::test]
-async fn nvml_is_let_go_over_the_loopback_and_never_for_a_page() {
-    let views = Arc::<Made>::default();
+async fn nvml_is_released_over_the_loopback_and_never_for_a_page() {
+    let views = Arc::<FakeViews>::default();
     let address = serve_on_port(views.clone()).await;
     let post =
         |more: &str| format!("POST /let-go HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n{more}\r\n");
     for header in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
-        assert!(ask(address, &post(header)).await.starts_with("HTTP/1.1 403 "));
+        assert!(exchange(address, &post(header)).await.starts_with("HTTP/1.1 403 "));
     }
     assert_eq!(views.release.load(SeqCst), 0);
-    assert!(ask(address, &post("")).await.starts_with("HTTP/1.1 202 "));
+    assert!(exchange(address, &post("")).await.starts_with("HTTP/1.1 202 "));
     assert_eq!(views.release.load(SeqCst), 1);
 }
 
 #[tokio::test]
-async fn clients_that_dawdle_keep_nobody_out_and_the_oldest_go_first() {
+async fn slow_clients_keep_nobody_out_and_the_oldest_are_closed_first() {
     let address = serve_on_port(Arc::default()).await;
     let mut slow = Vec::new();
-    for _ in 0..3 * CONNECTIONS {
+    for _ in 0..3 * MAX_CONNECTIONS {
         let mut io = TcpStream::connect(address).await.unwrap();
         io.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n").await.unwrap();
         slow.push(io);
     }
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
-    // The first was cut, so that it can be read to its end.
+    // The first was closed, so that it can be read to its end.
     let mut rest = Vec::new();
     let _ = slow[0].read_to_end(&mut rest).await;
     assert!(rest.is_empty());
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_had_as_soon_as_it_is_free() {
+async fn a_taken_address_is_bound_as_soon_as_it_is_free() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let serving = tokio::spawn(serve(Address::Tcp(address), Arc::new(Made::default())));
-    // It has met the taken address once it sleeps; the clock is the runtime's own.
+    let serving = tokio::spawn(serve(Address::Tcp(address), Arc::new(FakeViews::default())));
+    // It has found the address taken once it sleeps; the clock is the runtime's.
     tokio::task::yield_now().await;
     drop(taken);
     loop {
