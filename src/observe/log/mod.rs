@@ -1,10 +1,9 @@
-//! What the log says of the inventory's changes: one line for each thing that happened, with the
-//! field's identifiers.
+//! Logs changes of the inventory: a line for each event, with the identifiers of the GPU.
 
 mod subscriber;
 mod table;
 
-use device::health::{Cause, HealthChange, HealthNotice};
+use device::health::{Cause, GpuPart, HealthChange, HealthNotice};
 use device::in_use::holders::Holders;
 use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
@@ -13,10 +12,10 @@ pub use subscriber::{LogConfig, LogFormat};
 pub use table::table;
 use tracing::{info, warn};
 
-/// One line for each GPU that appeared, each cause that came or went, and each thing that is odd
-/// about the links. With the pods that hold the GPU, as far as `holders` knows them.
-pub fn changes(changes: &InventoryChanges, inventory: &Inventory, holders: Option<&Holders>) {
-    for uuid in &changes.new_gpus {
+/// A line for each GPU that appeared, each cause that began or is over, and each misfit between the
+/// links of two GPUs. With the pods that hold the GPU, as far as `holders` has them.
+pub fn changes(changes: &Changes, inventory: &Inventory, holders: Option<&Holders>) {
+    for uuid in &changes.appeared {
         appeared(uuid, inventory);
     }
     for (uuid, change) in &changes.health {
@@ -90,26 +89,34 @@ fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Op
         warn!(gpu.index = index, gpu.uuid = %uuid, kind, xid, pod, %cause, "GPU is Unhealthy");
     }
     for cause in &change.cleared {
-        info!(gpu.index = index, gpu.uuid = %uuid, kind = cause.as_str(), %cause, "a cause is over");
+        let kind = cause.as_str();
+        info!(gpu.index = index, gpu.uuid = %uuid, kind, %cause, "a cause is over");
     }
-    let health = inventory.node_health().health_of(uuid, device::health::GpuPart::Whole);
+    let health = inventory.node_health().health_of(uuid, GpuPart::Whole);
     if !change.cleared.is_empty() && health.is_healthy() {
         info!(gpu.index = index, gpu.uuid = %uuid, "GPU is Healthy again");
     }
     for notice in &change.notices {
-        match notice {
-            // In a storm the first few, and then each doubling.
-            HealthNotice::Xid { xid, scope, times } if *times <= 4 || times.is_power_of_two() => {
-                warn!(gpu.index = index, gpu.uuid = %uuid, xid = xid.0, %scope, times, "the driver \
-                    reports an Xid");
-            }
-            HealthNotice::Xid { .. } => {}
-            HealthNotice::Degraded(degradation) => {
-                warn!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.as_str(), %degradation, "GPU is degraded");
-            }
-            HealthNotice::Restored(degradation) => {
-                info!(gpu.index = index, gpu.uuid = %uuid, kind = degradation.as_str(), %degradation, "no longer degraded");
-            }
+        log_notice(uuid, index, notice);
+    }
+}
+
+fn log_notice(uuid: &Uuid, index: Option<u32>, notice: &HealthNotice) {
+    match notice {
+        // In a storm the first few, and then each doubling.
+        HealthNotice::Xid { xid, scope, times } if *times <= 4 || times.is_power_of_two() => {
+            let xid = xid.0;
+            warn!(gpu.index = index, gpu.uuid = %uuid, xid, %scope, times, "the driver reports an \
+                Xid");
+        }
+        HealthNotice::Xid { .. } => {}
+        HealthNotice::Degraded(degradation) => {
+            let kind = degradation.as_str();
+            warn!(gpu.index = index, gpu.uuid = %uuid, kind, %degradation, "GPU is degraded");
+        }
+        HealthNotice::Restored(degradation) => {
+            let kind = degradation.as_str();
+            info!(gpu.index = index, gpu.uuid = %uuid, kind, %degradation, "no longer degraded");
         }
     }
 }

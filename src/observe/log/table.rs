@@ -1,14 +1,14 @@
-//! The node's GPUs as a table, for who reads the log of a start.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! The node's GPUs as a table, for the log of a start.
 
 use device::health::GpuPart;
 use device::inventory::{GpuRecord, Inventory};
 use device::names::Uuid;
 
+use crate::observe::status::offered;
+
 const HEADINGS: [&str; 8] = ["GPU", "model", "memory", "NUMA", "PCI", "MIG", "health", "resource"];
 
-/// One line for each GPU, below a line of headings, in columns.
+/// A line of headings, and one for each GPU, in columns.
 #[must_use]
 pub fn table(inventory: &Inventory) -> String {
     let mut gpus: Vec<(&Uuid, &GpuRecord)> = inventory.gpus().iter().collect();
@@ -30,16 +30,14 @@ fn row(
     uuid: &Uuid,
     gpu: &GpuRecord,
     inventory: &Inventory,
-    resources: Option<&BTreeSet<String>>,
+    resources: Option<&Vec<String>>,
 ) -> [String; 8] {
     let facts = gpu.facts.as_ref();
     let dash = || "-".to_owned();
     let health = inventory.node_health().health_of(uuid, GpuPart::Whole);
     let resource = match inventory.reserved().get(uuid) {
         Some(_) => "(reserved)".to_owned(),
-        None => {
-            resources.map_or_else(dash, |all| all.iter().cloned().collect::<Vec<_>>().join(", "))
-        }
+        None => resources.map_or_else(dash, |all| all.join(", ")),
     };
     [
         gpu.index.to_string(),
@@ -57,35 +55,18 @@ fn row(
     ]
 }
 
-/// In which resources each GPU is offered.
-fn offered(inventory: &Inventory) -> BTreeMap<Uuid, BTreeSet<String>> {
-    let mut offered = BTreeMap::<Uuid, BTreeSet<String>>::new();
-    for resource in inventory.resources() {
-        for device in inventory
-            .devices(resource)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .filter(|of| !of.withdrawn)
-        {
-            if !offered.get(&device.gpu).is_some_and(|all| all.contains(resource.as_str())) {
-                offered.entry(device.gpu.clone()).or_default().insert(resource.to_string());
-            }
-        }
-    }
-    offered
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use device::testing::node;
+    use expect_test::expect;
 
     #[test]
     fn each_gpu_is_a_line_in_columns() {
-        let expected = "\
+        let expected = expect![[r#"
 GPU  model                  memory  NUMA  PCI  MIG  health   resource
 0    NVIDIA H100 80GB HBM3  -       0     -    -    Healthy  nvidia.com/gpu
-1    NVIDIA H100 80GB HBM3  -       0     -    -    Healthy  nvidia.com/gpu";
-        assert_eq!(table(&node(2)), expected);
+1    NVIDIA H100 80GB HBM3  -       0     -    -    Healthy  nvidia.com/gpu"#]];
+        expected.assert_eq(&table(&node(2)));
     }
 }

@@ -1,7 +1,6 @@
-//! The text that Prometheus scrapes: read from the state at the moment of the scrape, with nothing
-//! counted here.
+//! The text that Prometheus scrapes, rendered from the state at the moment of the scrape.
 //!
-//! Heavy labels stand on `_device_info` alone; every other series about a device has its `uuid`, by
+//! The attributes of a device are labels of `_device_info` alone; every other series about a device has its `uuid`, by
 //! which it joins with that one and with dcgm-exporter's `UUID`. Every label has a bounded number
 //! of values.
 

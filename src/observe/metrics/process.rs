@@ -1,5 +1,5 @@
-//! The process as Linux sees it, under the names that Prometheus's client libraries gave these
-//! figures.
+//! The process as Linux sees it, under the metric names of Prometheus's client
+//! libraries.
 
 use std::fs;
 use std::path::Path;
@@ -32,12 +32,12 @@ impl ProcessFigures {
         let text = |name: &str| fs::read_to_string(directory.join(name)).ok();
         let open_fds = fs::read_dir(directory.join("fd")).ok()?.count() as u64;
         let limits = text("limits").unwrap_or_default();
-        // The listing itself holds one.
+        // The listing itself has one open.
         Self::parse(&text("stat")?, &text("status")?, &limits, open_fds.saturating_sub(1))
     }
 
     fn parse(stat: &str, status: &str, limits: &str, open_fds: u64) -> Option<Self> {
-        // The name in parentheses may hold anything, so what counts begins behind the last one
+        // The name in parentheses may contain anything, so the fields are read from the last one on
         // (proc_pid_stat(5)).
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();

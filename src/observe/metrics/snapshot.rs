@@ -1,4 +1,4 @@
-//! What the metrics are made of.
+//! What the metrics are rendered from.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,36 @@ use status::Status;
 use super::process::ProcessFigures;
 use crate::util::counters::Distribution;
 
-/// All that is told to Prometheus.
+/// All that Prometheus scrapes, at one moment.
 #[derive(Debug, Clone)]
 pub struct MetricsSnapshot {
     /// What the daemon knows.
     pub status: Status,
     /// The compiler that the plugin was built with.
     pub rustc: &'static str,
-    /// How long calls between the kubelet and us took, by method and gRPC code.
+    /// Durations of calls between the kubelet and us, by method and gRPC code.
     pub calls: Vec<(&'static str, &'static str, Distribution)>,
-    /// How long the rounds of polls over all GPUs took.
+    /// Durations of rounds of polls of all GPUs.
     pub rounds: Distribution,
     /// Failed calls of NVML by call and return code.
     pub nvml_errors: Vec<(&'static str, String, u64)>,
-    /// What is counted by resource.
+    /// The counters of each resource.
     pub resources: BTreeMap<String, ResourceFigures>,
-    /// Of the process; `None`: procfs could not be read.
+    /// The process; `None`: procfs could not be read.
     pub process: Option<ProcessFigures>,
 }
 
-/// What is counted of one resource.
+/// The counters of one resource.
 #[derive(Debug, Clone, Default)]
 pub struct ResourceFigures {
-    /// Registrations by result, those that never came up with 0.
+    /// Registrations by result, 0 for a result that did not occur.
     pub registrations: BTreeMap<&'static str, u64>,
-    /// Containers that were given their devices.
+    /// Containers that devices were allocated for.
     pub allocated: u64,
-    /// Containers that were refused.
+    /// Containers that were refused devices.
     pub refused: u64,
-    /// Lists of devices that were sent.
+    /// Device lists that were sent.
     pub updates: u64,
-    /// What was odd about preferred allocations, by reason.
+    /// Preferred allocations that could not be answered as requested, by reason.
     pub notes: BTreeMap<&'static str, u64>,
 }

@@ -1,8 +1,9 @@
-//! What a scrape says, and how large and how quick it is.
+//! What a scrape contains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use device::testing::node;
+use expect_test::expect_file;
 use status::{Holder, Status};
 
 use super::*;
@@ -54,14 +55,13 @@ fn one_failed() -> Status {
 }
 
 #[test]
-fn a_scrape_says_all_of_a_node_with_a_failed_gpu() {
+fn a_scrape_of_a_node_with_a_failed_gpu() {
     let text = exposition(&figures(one_failed()));
-    let expected = include_str!("tests.txt");
-    assert!(text == expected, "the scrape is not tests.txt but\n{text}");
+    expect_file!["tests.txt"].assert_eq(&text);
 }
 
 #[test]
-fn every_series_stands_once_and_under_its_own_metric() {
+fn every_series_occurs_once_and_under_its_own_metric() {
     let text = exposition(&figures(one_failed()));
     let (mut seen, mut current) = (BTreeSet::new(), "");
     for line in text.lines() {

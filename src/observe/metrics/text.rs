@@ -1,7 +1,7 @@
 //! Prometheus's text format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
 //!
-//! Written here in place of a library's OpenMetrics, which `promtool check metrics` does not read:
-//! it finds each counter without its `_total`.
+//! Not a library: prometheus-client writes OpenMetrics, in which `promtool check metrics` finds each
+//! counter without its `_total`.
 
 use std::fmt::{Display, Write};
 
@@ -10,7 +10,7 @@ use crate::util::counters::Distribution;
 /// The content type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A text in the making.
+/// The text, as far as it is written.
 #[derive(Debug, Default)]
 pub(super) struct Text(String);
 
@@ -42,7 +42,7 @@ impl Text {
 }
 
 impl Family<'_> {
-    /// One value. A label with an empty value is as one that is not there, and is left out.
+    /// One value. A label with an empty value equals one that is absent, and is left out.
     pub(super) fn add(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.begin();
         self.series("", labels, None, value);

@@ -16,6 +16,7 @@ use status::{
     Status, Timestamp,
 };
 
+pub(super) use self::resource::offered;
 use super::wall_clock::WallClock;
 
 /// What a status is built from.
@@ -85,7 +86,7 @@ fn resources(inputs: &mut StatusInputs<'_>) -> Vec<status::Resource> {
 
 fn gpus(inputs: &StatusInputs<'_>) -> Vec<Gpu> {
     let islands = islands::islands(inputs.inventory.topology());
-    let offered = resource::offered(inputs.inventory);
+    let offered = offered(inputs.inventory);
     let gpu = |(uuid, tracked)| Gpu {
         nvlink_island: islands.get(uuid).copied(),
         resources: offered.get(uuid).cloned().unwrap_or_default(),

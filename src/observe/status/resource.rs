@@ -86,7 +86,7 @@ fn reasons(inventory: &Inventory, device: &device::Device) -> Vec<String> {
 }
 
 /// The resources in which each GPU is offered.
-pub(super) fn offered(inventory: &Inventory) -> BTreeMap<Uuid, Vec<String>> {
+pub(in crate::observe) fn offered(inventory: &Inventory) -> BTreeMap<Uuid, Vec<String>> {
     let mut offered = BTreeMap::<Uuid, Vec<String>>::new();
     for name in inventory.resources() {
         let devices = inventory.devices(name).into_iter().flat_map(BTreeMap::values);

@@ -1,12 +1,12 @@
-//! What a status says of an inventory.
+//! The status of an inventory.
 
 mod table;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use device::health::{Moment, NodeObservation, Observation as Told, Scope, Xid};
-use device::inventory::{Inventory, InventoryEvent};
+use device::health::{Moment, NodeObservation, Observation as GpuObservation, Scope, Xid};
+use device::inventory::{Inventory, Observation};
 use device::names::ResourceName;
 use device::testing::{enumeration, gpu, node};
 use status::*;
@@ -59,7 +59,7 @@ pub(crate) fn at(seconds: u64) -> Moment {
     Moment(Duration::from_secs(seconds))
 }
 
-/// An Xid on the GPU at this index, taken in by the inventory and the event_log.
+/// An Xid on the GPU at this index, applied to the inventory and recorded in the event log.
 pub(crate) fn xid(
     inventory: &mut Inventory,
     event_log: &EventLog,
@@ -67,14 +67,14 @@ pub(crate) fn xid(
     xid: u32,
     seconds: u64,
 ) {
-    let observation = Told::Xid { xid: Xid(xid), scope: Scope::Gpu };
-    let observation = InventoryEvent::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
+    let observation = GpuObservation::Xid { xid: Xid(xid), scope: Scope::Gpu };
+    let observation = Observation::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
     let changes = inventory.apply(at(seconds), observation);
     event_log.record(at(seconds), &changes, inventory);
 }
 
 #[test]
-fn a_failed_gpu_is_told_with_its_reason_since_when_and_what_to_do() {
+fn a_failed_gpu_has_its_reason_since_when_and_what_to_do() {
     let (mut inventory, event_log) = (node(2), EventLog::default());
     xid(&mut inventory, &event_log, 1, 79, 40);
     let status = status_of(&inventory, &event_log);
@@ -121,17 +121,17 @@ fn a_storm_of_xids_is_one_event_and_pushes_nothing_out() {
 }
 
 #[test]
-fn the_journal_is_bounded() {
+fn the_event_log_is_bounded() {
     let event_log = EventLog::default();
     for n in 0..1_000 {
         event_log.add(Event::new(at(n), EventKind::Finding, format!("finding {n}")));
     }
-    let told = event_log.events(WallClock::new(at(1_000), SystemTime::UNIX_EPOCH), []);
-    assert_eq!((told.len(), told[0].message.as_str()), (256, "finding 999"));
+    let events = event_log.events(WallClock::new(at(1_000), SystemTime::UNIX_EPOCH), []);
+    assert_eq!((events.len(), events[0].message.as_str()), (256, "finding 999"));
 }
 
 #[test]
-fn a_gpu_that_is_gone_is_told_still() {
+fn a_gpu_that_is_gone_is_still_in_the_status() {
     let (mut inventory, event_log) = (node(2), EventLog::default());
     let changes = inventory.apply(at(5), scan([0]));
     event_log.record(at(5), &changes, &inventory);

@@ -1,6 +1,7 @@
-//! The table of what a node reports.
+//! The status as a table.
 
 use device::testing::node;
+use expect_test::expect;
 use status::{Device, Finding, Holder, Status, table};
 
 use super::{status_of, xid};
@@ -25,7 +26,7 @@ fn the_table_reads_like_this() {
         vec![Finding { kind: "x".into(), message: "GPU 2 has MIG mode on; do something".into() }];
     status.resources[0].kubelet.registered = false;
     status.resources[0].kubelet.problem = Some("the kubelet is not there".into());
-    let expected = "\
+    let expected = expect![[r#"
 gpu-device-plugin 0.1.0, up 100 s, ready
 driver 570.86.15, CUDA 12.8, NVML is up
 
@@ -37,8 +38,8 @@ GPU  MODEL           NUMA  HEALTH             RESOURCE        HOLDER
 GPU 1 Unhealthy for 60 s: Xid 79 (the GPU has fallen off the bus) on the whole GPU; reboot the node; if it comes again, reseat or replace the GPU
 nvidia.com/gpu is not registered with the kubelet: the kubelet is not there
 GPU 2 has MIG mode on; do something
-";
-    assert_eq!(table(&status, false), expected, "{}", table(&status, false));
+"#]];
+    expected.assert_eq(&table(&status, false));
 }
 
 #[test]
