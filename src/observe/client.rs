@@ -1,4 +1,4 @@
-//! The one who asks a running daemon over HTTP, at its port or its unix socket.
+//! An HTTP client for a running daemon, at its port or its unix socket.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// The largest answer that is taken: the status of 2,048 devices is a tenth of it.
-const LARGEST: usize = 16 << 20;
+/// The largest body that is read, in bytes: ten times the status of 2,048 devices.
+const MAX_BODY: usize = 16 << 20;
 
 /// Where a daemon may listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,19 +35,19 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What was answered.
+/// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpResponse {
-    /// The status code of HTTP.
+    /// The HTTP status code.
     pub code: u16,
     /// The body.
     pub body: String,
 }
 
-/// Nobody answered.
+/// No endpoint answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestError {
-    /// Each place that was tried, with what came of it; none where HTTP is turned off.
+    /// Each endpoint that was tried, with the error; empty where HTTP is turned off.
     pub tried: Vec<(Endpoint, String)>,
 }
 
@@ -59,8 +59,8 @@ impl fmt::Display for RequestError {
             );
         }
         f.write_str("the plugin does not answer:")?;
-        for (n, (place, why)) in self.tried.iter().enumerate() {
-            write!(f, "{} {place} ({why})", if n == 0 { "" } else { "," })?;
+        for (n, (endpoint, error)) in self.tried.iter().enumerate() {
+            write!(f, "{} {endpoint} ({error})", if n == 0 { "" } else { "," })?;
         }
         Ok(())
     }
@@ -68,72 +68,72 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// Asks for `path` at the first place that answers, all within `deadline`.
+/// Requests `path` from the first endpoint that answers, all within `deadline`.
 ///
 /// # Errors
 /// None of them answers.
 pub async fn get(
-    places: &[Endpoint],
+    endpoints: &[Endpoint],
     path: &str,
     deadline: Duration,
 ) -> Result<HttpResponse, RequestError> {
     let end = tokio::time::Instant::now() + deadline;
     let mut tried = Vec::new();
-    for place in places {
-        let why = match tokio::time::timeout_at(end, ask(place, path)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(why)) => why,
+    for endpoint in endpoints {
+        let error = match tokio::time::timeout_at(end, request(endpoint, path)).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => error,
             Err(_) => format!("no answer within {} ms", deadline.as_millis()),
         };
-        tried.push((place.clone(), why));
+        tried.push((endpoint.clone(), error));
     }
     Err(RequestError { tried })
 }
 
-async fn ask(place: &Endpoint, path: &str) -> Result<HttpResponse, String> {
-    // The system's own words say what is the matter, without its number.
-    let words = |error: std::io::Error| match error.kind() {
+async fn request(endpoint: &Endpoint, path: &str) -> Result<HttpResponse, String> {
+    // Without the number of the error.
+    let text = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         std::io::ErrorKind::NotFound => "not there".to_owned(),
         _ => error.to_string(),
     };
-    match place {
+    match endpoint {
         Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(words)?;
-            converse(stream, &address.to_string(), path).await
+            let stream = TcpStream::connect(address).await.map_err(text)?;
+            exchange(stream, &address.to_string(), path).await
         }
         Endpoint::Unix(socket) => {
-            let stream = UnixStream::connect(socket).await.map_err(words)?;
-            converse(stream, "localhost", path).await
+            let stream = UnixStream::connect(socket).await.map_err(text)?;
+            exchange(stream, "localhost", path).await
         }
     }
 }
 
-async fn converse(
+async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     host: &str,
     path: &str,
 ) -> Result<HttpResponse, String> {
     let words = |error: hyper::Error| format!("it does not speak HTTP: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
-    // It ends with the answer, or is dropped with it.
+    // It ends with the response, or is aborted after it.
     let connection = tokio::spawn(connection);
     let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new());
-    let answer = async {
+    let response = async {
         let response = sender
             .send_request(request.map_err(|error| error.to_string())?)
             .await
             .map_err(words)?;
         let code = response.status().as_u16();
-        let body = Limited::new(response.into_body(), LARGEST)
+        let body = Limited::new(response.into_body(), MAX_BODY)
             .collect()
             .await
             .map_err(|error| error.to_string())?;
         Ok(HttpResponse { code, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
     };
-    let answer = answer.await;
+    let response = response.await;
     connection.abort();
-    answer
+    response
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_place_that_answers_counts_whatever_it_is() {
+    async fn the_first_endpoint_that_answers_counts_whatever_it_is() {
         let place = tempfile::tempdir().unwrap();
         let (absent, there) =
             (Endpoint::Unix(place.path().join("absent")), place.path().join("there"));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_listens_and_says_nothing_is_not_waited_for() {
+    async fn an_endpoint_that_listens_and_never_answers_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let place = Endpoint::Tcp(listener.local_addr().unwrap());
         let error = get(&[place], "/status", Duration::from_millis(50)).await.unwrap_err();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_an_address_there_is_nobody_to_ask() {
+    async fn without_an_address_nothing_is_requested() {
         let error = get(&[], "/status", PATIENCE).await.unwrap_err();
         assert!(error.to_string().contains("--http-address"), "{error}");
     }
