@@ -1,18 +1,19 @@
-//! The report as people and as programs read it.
+//! The report as text and as JSON.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::finding::{Finding, Group, Level, Report, Verdict};
+use super::finding::{Finding, Group, Level};
+use super::report::{Report, Verdict};
 
-/// The form of the JSON document.
+/// The version of the JSON document's schema.
 const SCHEMA_VERSION: u32 = 1;
-/// Columns of a line of text.
+/// The longest line of text, in columns.
 const WIDTH: usize = 110;
-/// Before the problem that others may only follow from.
+/// Before the problem to begin with.
 const BEGIN: &str = "Begin with: ";
-/// Where the text of a finding begins.
+/// The column at which the text of a finding begins.
 const INDENT: usize = 11;
 
 #[derive(Serialize)]
@@ -27,7 +28,7 @@ struct Document<'r> {
     findings: &'r [Finding],
 }
 
-/// The report as JSON, with a version of its form.
+/// The report as JSON, with the version of its schema.
 #[must_use]
 pub fn json(report: &Report) -> String {
     let counts = report.counts();
@@ -46,7 +47,7 @@ pub fn json(report: &Report) -> String {
     text
 }
 
-/// The report as a person reads it, with colour or without.
+/// The report as text, with colour or without.
 #[must_use]
 pub fn text(report: &Report, colour: bool) -> String {
     let mut text = String::new();
@@ -84,7 +85,7 @@ fn one(text: &mut String, finding: &Finding, colour: bool) {
     }
 }
 
-/// Words after a beginning of so many columns, broken into lines below each other.
+/// `words` after `begin`, broken into lines that begin at column `indent`.
 fn paragraph(text: &mut String, begin: &str, indent: usize, words: &str) {
     text.push_str(begin);
     let mut column = indent;
@@ -105,26 +106,27 @@ fn paragraph(text: &mut String, begin: &str, indent: usize, words: &str) {
 
 fn summary(text: &mut String, report: &Report, colour: bool) {
     let counts = report.counts();
-    let told = [
+    let levels = [
         (Level::Problem, "problem", "problems"),
         (Level::Unknown, "not checked", "not checked"),
         (Level::Warning, "warning", "warnings"),
         (Level::Ok, "fine", "fine"),
     ];
-    let told: Vec<String> = told
+    let counted: Vec<String> = levels
         .into_iter()
         .filter_map(|(level, one, many)| {
             let count = counts.get(&level).copied()?;
             Some(format!("{count} {}", if count == 1 { one } else { many }))
         })
         .collect();
-    let _ = writeln!(text, "\n{}", painted(&told.join(", "), "1", colour));
+    let _ = writeln!(text, "\n{}", painted(&counted.join(", "), "1", colour));
     match (report.verdict(), report.first_problem()) {
         (Verdict::Problems, Some(first)) => {
             paragraph(text, BEGIN, BEGIN.len(), &format!("{}: {}", first.checked, first.seen));
         }
-        (Verdict::Unchecked, _) => text
-            .push_str("Nothing was found that keeps GPUs from pods; not all could be checked.\n"),
+        (Verdict::Unchecked, _) => text.push_str(
+            "Nothing was found that keeps GPUs from pods; not everything could be checked.\n",
+        ),
         _ => text.push_str("Nothing was found that keeps GPUs from pods.\n"),
     }
 }

@@ -1,111 +1,115 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use device::injection::DeviceListStrategy;
+use expect_test::expect;
 
 use super::facts::*;
 use super::*;
 
 /// One H100 on a node in good order.
 fn facts() -> Facts {
-    let survey = Survey {
+    let survey = DriverAnswer {
         library: Some("/driver-root/usr/lib64/libnvidia-ml.so.1".to_owned()),
         driver_version: Some("580.95.05".to_owned()),
         library_version: Some("13.580.95.05".to_owned()),
         cuda: Some("13.0".to_owned()),
-        gpus: vec![super::facts::Gpu {
+        gpus: vec![GpuFacts {
             uuid: Some("GPU-1".to_owned()),
             model: Some("NVIDIA H100 80GB HBM3".to_owned()),
             bus: Some("0000:1b:00.0".to_owned()),
             minor: Some(0),
-            ..super::facts::Gpu::default()
+            ..GpuFacts::default()
         }],
-        resources: vec![Offer {
+        resources: vec![OfferedResource {
             name: "nvidia.com/gpu".to_owned(),
             devices: 1,
             healthy: 1,
             ids: vec!["GPU-1".to_owned()],
         }],
-        nodes: vec![DeviceNode { path: "/dev/nvidiactl".to_owned(), opening: Opening::Open }],
+        nodes: vec![DeviceNode { path: "/dev/nvidiactl".to_owned(), opened: OpenResult::Opened }],
         sees_control_node: true,
-        ..Survey::default()
+        ..DriverAnswer::default()
     };
-    let nvidia = Program { path: Some("/usr/bin/nvidia-container-runtime".into()), exists: true };
+    let nvidia =
+        HandlerProgram { path: Some("/usr/bin/nvidia-container-runtime".into()), exists: true };
     Facts {
-        settings: Settings {
+        settings: EffectiveSettings {
             strategies: [DeviceListStrategy::Envvar].into(),
             mig_strategy: "none".to_owned(),
             driver_root: "/driver-root".into(),
             host_root: "/driver-root".into(),
-            ..Settings::default()
+            ..EffectiveSettings::default()
         },
         bus: Ok(BTreeMap::from([(
             "0000:1b:00.0".to_owned(),
             PciGpu { device: "0x2330".to_owned(), driver: Some("nvidia".to_owned()) },
         )])),
-        module: Module {
+        module: KernelModule {
             version: Some("580.95.05".to_owned()),
             nvidia: true,
             nouveau: false,
             uvm: true,
-            ..Module::default()
+            ..KernelModule::default()
         },
-        driver: Asked::Answered(Box::new(survey)),
+        driver: DriverProbe::Answered(Box::new(survey)),
         plugin: Err("HTTP is off".to_owned()),
-        kubelet: Kubelet {
+        kubelet: KubeletFacts {
             directory: "/var/lib/kubelet/device-plugins".into(),
-            state: Directory::Writable,
-            socket: Some(("/var/lib/kubelet/device-plugins/kubelet.sock".into(), Answer::Answers)),
-            others: vec![Endpoint {
+            state: DirectoryState::Writable,
+            socket: Some((
+                "/var/lib/kubelet/device-plugins/kubelet.sock".into(),
+                SocketProbe::Answers,
+            )),
+            others: vec![PluginSocket {
                 name: "nvidia-gpu-ju1vfhy7.sock".to_owned(),
                 ours: Some("gpu".to_owned()),
-                answer: Answer::Answers,
+                probe: SocketProbe::Answers,
                 process: None,
             }],
             checkpoint: Ok(BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)])),
             version: Some((1, 36)),
             pod_resources: Some((
                 "/var/lib/kubelet/pod-resources/kubelet.sock".into(),
-                Answer::Answers,
+                SocketProbe::Answers,
             )),
         },
-        runtimes: Runtimes {
-            runtimes: vec![Runtime {
+        runtimes: ContainerRuntimes {
+            runtimes: vec![ContainerRuntime {
                 name: "containerd",
                 socket: true,
                 default: Some("nvidia".to_owned()),
                 nvidia: BTreeMap::from([("nvidia".to_owned(), nvidia)]),
-                ..Runtime::default()
+                ..ContainerRuntime::default()
             }],
-            ..Runtimes::default()
+            ..ContainerRuntimes::default()
         },
-        node: Node {
-            inotify: Inotify {
+        node: NodeFacts {
+            inotify: InotifyFacts {
                 instances: Some(8192),
                 watches: Some(524_288),
                 used: 12,
-                ..Inotify::default()
+                ..InotifyFacts::default()
             },
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000),
             newest: None,
-            state: Some(("/var/lib/gpu-device-plugin".into(), Directory::Writable)),
+            state: Some(("/var/lib/gpu-device-plugin".into(), DirectoryState::Writable)),
             unreadable: None,
             quarantine: None,
         },
     }
 }
 
-fn survey(facts: &mut Facts) -> &mut Survey {
+fn survey(facts: &mut Facts) -> &mut DriverAnswer {
     match &mut facts.driver {
-        Asked::Answered(survey) => survey,
+        DriverProbe::Answered(survey) => survey,
         _ => panic!("the driver has answered"),
     }
 }
 
-/// What is said of facts with this change, beside what is as it should be: level, id, and all the
-/// words.
-fn told(change: impl FnOnce(&mut Facts)) -> Vec<(Level, &'static str, String)> {
+/// The findings of facts with this change, except those that are OK: level, id, and all the words.
+fn reported(change: impl FnOnce(&mut Facts)) -> Vec<(Level, &'static str, String)> {
     let mut facts = facts();
     change(&mut facts);
     let findings =
@@ -117,13 +121,13 @@ fn told(change: impl FnOnce(&mut Facts)) -> Vec<(Level, &'static str, String)> {
         .collect()
 }
 
-/// The one thing that is said.
+/// There is one such finding.
 #[track_caller]
 fn one(change: impl FnOnce(&mut Facts), level: Level, id: &str, words: &str) {
-    let told = told(change);
+    let reported = reported(change);
     assert!(
-        matches!(told.as_slice(), [(l, i, text)] if *l == level && *i == id && text.contains(words)),
-        "{level:?} {id} {words:?}: {told:#?}"
+        matches!(reported.as_slice(), [(l, i, text)] if *l == level && *i == id && text.contains(words)),
+        "{level:?} {id} {words:?}: {reported:#?}"
     );
 }
 
@@ -134,55 +138,55 @@ fn the_report_reads_like_this() {
         vec![("the driver asks for a reset of the GPU".into(), Some("do so".into()))];
     facts.kubelet.pod_resources = None;
     facts.runtimes.runtimes[0].default = None;
-    let expected = "\
-Configuration
-  ok       flags, environment and config file: no mistakes (from flags and environment, no config file)
+    let expected = expect![[r#"
+        Configuration
+          ok       flags, environment and config file: no mistakes (from flags and environment, no config file)
 
-Driver
-  ok       GPUs on the PCI bus: 1 GPU
-  ok       NVIDIA's kernel module: loaded, version 580.95.05
-  ok       the NVML library (libnvidia-ml.so.1): loaded from /driver-root/usr/lib64/libnvidia-ml.so.1
-  ok       NVML: answers: driver 580.95.05, library 13.580.95.05, CUDA up to 13.0
-  ok       one version of module and library: 580.95.05 and 580.95.05
-  ok       device nodes: 1 node can be opened
+        Driver
+          ok       GPUs on the PCI bus: 1 GPU
+          ok       NVIDIA's kernel module: loaded, version 580.95.05
+          ok       the NVML library (libnvidia-ml.so.1): loaded from /driver-root/usr/lib64/libnvidia-ml.so.1
+          ok       NVML: answers: driver 580.95.05, library 13.580.95.05, CUDA up to 13.0
+          ok       one version of module and library: 580.95.05 and 580.95.05
+          ok       device nodes: 1 node can be opened
 
-GPUs
-  ok       GPUs that NVML lists: 1 GPU of 1 on the PCI bus
-  PROBLEM  GPU 0: NVIDIA H100 80GB HBM3, GPU-1, 0000:1b:00.0: Unhealthy: the driver asks for a reset of the
-           GPU
-           why no new pod gets an Unhealthy GPU
-           fix do so
-  ok       what the kubelet is offered: nvidia.com/gpu: 1 (1 Healthy)
+        GPUs
+          ok       GPUs that NVML lists: 1 GPU of 1 on the PCI bus
+          PROBLEM  GPU 0: NVIDIA H100 80GB HBM3, GPU-1, 0000:1b:00.0: Unhealthy: the driver asks for a reset of the
+                   GPU
+                   why no new pod gets an Unhealthy GPU
+                   fix do so
+          ok       what the kubelet is offered: nvidia.com/gpu: 1 (1 Healthy)
 
-Kubelet
-  ok       the plugin directory: /var/lib/kubelet/device-plugins is there and writable
-  ok       the kubelet's registration socket: /var/lib/kubelet/device-plugins/kubelet.sock answers
-  ok       the kubelet's version: 1.36
-  ok       other plugins for the same resources: none
-  ok       this plugin: serves nvidia-gpu-ju1vfhy7.sock
-  ok       the running plugin's own word: not heard: HTTP is off
-  ok       what the kubelet knows: by its checkpoint nvidia.com/gpu: 1 Healthy device
+        Kubelet
+          ok       the plugin directory: /var/lib/kubelet/device-plugins is there and writable
+          ok       the kubelet's registration socket: /var/lib/kubelet/device-plugins/kubelet.sock answers
+          ok       the kubelet's version: 1.36
+          ok       other plugins for the same resources: none
+          ok       this plugin: serves nvidia-gpu-ju1vfhy7.sock
+          ok       the running plugin's status: not available: HTTP is off
+          ok       what the kubelet knows: by its checkpoint nvidia.com/gpu: 1 Healthy device
 
-Container runtime
-  warning  NVIDIA's container runtime: containerd knows it as nvidia, and not as the default runtime (none is
-           set)
-           why a container that another runtime starts does not see its GPU: nobody reads
-               NVIDIA_VISIBLE_DEVICES
-           fix set runtimeClassName: nvidia in each pod that wants GPUs (with a RuntimeClass whose handler is
-               nvidia), or make it the default: nvidia-ctk runtime configure --runtime=containerd
-               --set-as-default && systemctl restart containerd
+        Container runtime
+          warning  NVIDIA's container runtime: containerd knows it as nvidia, and not as the default runtime (none is
+                   set)
+                   why a container that another runtime starts does not see its GPU: nothing reads
+                       NVIDIA_VISIBLE_DEVICES
+                   fix set runtimeClassName: nvidia in each pod that wants GPUs (with a RuntimeClass whose handler is
+                       nvidia), or make it the default: nvidia-ctk runtime configure --runtime=containerd
+                       --set-as-default && systemctl restart containerd
 
-Node
-  ok       inotify: max_user_instances 8192 (12 in use, as far as can be seen), max_user_watches 524288
-  ok       the clock: not before anything that has happened
-  ok       the state directory: /var/lib/gpu-device-plugin is writable
+        Node
+          ok       inotify: max_user_instances 8192 (12 in use, as far as can be seen), max_user_watches 524288
+          ok       the clock: not before 2026, nor before the last file change
+          ok       the state directory: /var/lib/gpu-device-plugin is writable
 
-1 problem, 1 warning, 19 fine
-Begin with: GPU 0: NVIDIA H100 80GB HBM3, GPU-1, 0000:1b:00.0: Unhealthy: the driver asks for a reset of the
-            GPU
-";
+        1 problem, 1 warning, 19 fine
+        Begin with: GPU 0: NVIDIA H100 80GB HBM3, GPU-1, 0000:1b:00.0: Unhealthy: the driver asks for a reset of the
+                    GPU
+    "#]];
     let report = examine(&facts);
-    assert_eq!(text(&report, false), expected, "{}", text(&report, false));
+    expected.assert_eq(&text(&report, false));
     let coloured = text(&report, true);
     assert!(coloured.contains("\u{1b}[31;1mPROBLEM\u{1b}[0m"), "{coloured}");
 }
@@ -190,7 +194,7 @@ Begin with: GPU 0: NVIDIA H100 80GB HBM3, GPU-1, 0000:1b:00.0: Unhealthy: the dr
 #[test]
 fn the_json_form_says_its_version_and_names_each_finding() {
     let mut facts = facts();
-    facts.kubelet.socket.as_mut().unwrap().1 = Answer::Dead;
+    facts.kubelet.socket.as_mut().unwrap().1 = SocketProbe::Refused;
     let document: serde_json::Value = serde_json::from_str(&json(&examine(&facts))).unwrap();
     assert_eq!(document["schemaVersion"], 1);
     assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
@@ -224,7 +228,7 @@ fn the_exit_code_is_of_the_worst_and_a_problem_is_worse_than_what_could_not_be_c
     assert_eq!(
         code(|facts| {
             facts.bus = Err("no".into());
-            facts.kubelet.state = Directory::Missing;
+            facts.kubelet.state = DirectoryState::Missing;
         }),
         1
     );
@@ -232,45 +236,40 @@ fn the_exit_code_is_of_the_worst_and_a_problem_is_worse_than_what_could_not_be_c
 
 #[test]
 fn a_device_node_that_cannot_be_opened_says_what_that_means() {
-    let refused = |code, text: &str| Opening::Refused { code, text: text.to_owned() };
-    for (opening, words) in [
+    let refused = |code, text: &str| OpenResult::Refused { code, text: text.to_owned() };
+    for (opened, words) in [
         (refused(1, "Operation not permitted"), "systemctl daemon-reload"),
         (refused(13, "Permission denied"), "privileged"),
         (refused(5, "Input/output error"), "RmInitAdapter"),
         (refused(6, "No such device or address"), "no driver behind it"),
         (refused(19, "No such device"), "no driver behind it"),
         (refused(40, "Too many levels of symbolic links"), "ls -l /dev/nvidia*"),
-        (Opening::Silent, "does not return"),
-        (Opening::Missing, "nvidia-modprobe"),
+        (OpenResult::TimedOut, "does not return"),
+        (OpenResult::Missing, "nvidia-modprobe"),
     ] {
-        one(
-            |facts| survey(facts).nodes[0].opening = opening,
-            Level::Problem,
-            "driver.nodes",
-            words,
-        );
+        one(|facts| survey(facts).nodes[0].opened = opened, Level::Problem, "driver.nodes", words);
     }
 }
 
 #[test]
-fn an_asking_that_fails_is_told() {
-    let silent = |facts: &mut Facts| facts.driver = Asked::Silent(Duration::from_secs(120));
+fn an_asking_that_fails_is_reported() {
+    let silent = |facts: &mut Facts| facts.driver = DriverProbe::TimedOut(Duration::from_secs(120));
     one(silent, Level::Problem, "driver.nvml", "no answer within 120 s");
     let died = |facts: &mut Facts| {
         facts.driver =
-            Asked::Died { how: "signal: 11 (SIGSEGV)".into(), words: "\u{1b}[2Jbad".into() };
+            DriverProbe::Died { how: "signal: 11 (SIGSEGV)".into(), stderr: "\u{1b}[2Jbad".into() };
     };
     one(died, Level::Problem, "driver.nvml", "SIGSEGV) \u{fffd}[2Jbad");
-    let not_started = |facts: &mut Facts| facts.driver = Asked::NotStarted("no /proc".into());
+    let not_started = |facts: &mut Facts| facts.driver = DriverProbe::NotStarted("no /proc".into());
     one(not_started, Level::Unknown, "driver.nvml", "no /proc");
     let failed =
-        |facts: &mut Facts| survey(facts).trouble = Some(Trouble::Failed("no thread".into()));
-    assert_eq!(told(failed)[0].0, Level::Unknown);
+        |facts: &mut Facts| survey(facts).problem = Some(NvmlProblem::Failed("no thread".into()));
+    assert_eq!(reported(failed)[0].0, Level::Unknown);
 }
 
 #[test]
-fn a_version_that_is_not_told_is_no_mismatch() {
-    assert_eq!(told(|facts| facts.module.version = Some("unknown".to_owned())), []);
+fn an_unknown_version_is_no_mismatch() {
+    assert_eq!(reported(|facts| facts.module.version = Some("unknown".to_owned())), []);
     one(
         |facts| facts.module.version = Some("1.2.3".to_owned()),
         Level::Problem,
@@ -280,11 +279,11 @@ fn a_version_that_is_not_told_is_no_mismatch() {
 }
 
 #[test]
-fn a_container_without_the_control_node_is_told_apart_from_a_driver_that_is_not_loaded() {
+fn a_missing_control_node_is_distinguished_from_a_driver_that_is_not_loaded() {
     let hidden = |sees: bool| {
         move |facts: &mut Facts| {
             let survey = survey(facts);
-            survey.trouble = Some(Trouble::Code {
+            survey.problem = Some(NvmlProblem::ReturnCode {
                 code: 9,
                 text: "nvmlInit_v2: the driver is not loaded".into(),
             });
@@ -296,12 +295,15 @@ fn a_container_without_the_control_node_is_told_apart_from_a_driver_that_is_not_
 }
 
 #[test]
-fn a_directory_that_is_of_no_use_says_why() {
+fn a_directory_that_cannot_be_used_says_why() {
     for (state, words) in [
-        (Directory::NotWritable("Read-only file system (os error 30)".into()), "without readOnly"),
-        (Directory::Deleted, "delete the plugin's pod"),
-        (Directory::NotADirectory, "--kubelet-socket"),
-        (Directory::Missing, "mount the host's"),
+        (
+            DirectoryState::NotWritable("Read-only file system (os error 30)".into()),
+            "without readOnly",
+        ),
+        (DirectoryState::Deleted, "delete the plugin's pod"),
+        (DirectoryState::NotADirectory, "--kubelet-socket"),
+        (DirectoryState::Missing, "mount the host's"),
     ] {
         one(|facts| facts.kubelet.state = state, Level::Problem, "kubelet.directory", words);
     }
@@ -310,7 +312,7 @@ fn a_directory_that_is_of_no_use_says_why() {
     one(long, Level::Problem, "kubelet.directory", "too long");
     let read_only = |facts: &mut Facts| {
         facts.node.state =
-            Some(("/state".into(), Directory::NotWritable("Read-only file system".into())));
+            Some(("/state".into(), DirectoryState::NotWritable("Read-only file system".into())));
     };
     one(read_only, Level::Warning, "node.state", "--state-dir");
     let unreadable =
@@ -329,14 +331,14 @@ fn a_clock_before_2026_is_wrong() {
         }
     };
     one(ahead(3600), Level::Problem, "node.clock", "3600 s behind the last change of /x");
-    assert!(told(ahead(30)).is_empty());
+    assert!(reported(ahead(30)).is_empty());
 }
 
 #[test]
-fn a_gpu_on_the_bus_that_answers_with_errors_is_told_once() {
+fn a_gpu_on_the_bus_that_answers_with_errors_is_reported_once() {
     let nameless = |facts: &mut Facts| {
         let gpu = &mut survey(facts).gpus[0];
-        *gpu = super::facts::Gpu {
+        *gpu = GpuFacts {
             error: Some("nvmlDeviceGetUUID: an unknown error".into()),
             ..Default::default()
         };
@@ -346,20 +348,20 @@ fn a_gpu_on_the_bus_that_answers_with_errors_is_told_once() {
         survey(facts).gpus.clear();
         survey(facts).resources.clear();
     };
-    let ids: Vec<_> = told(gone).into_iter().map(|(_, id, _)| id).collect();
+    let ids: Vec<_> = reported(gone).into_iter().map(|(_, id, _)| id).collect();
     assert_eq!(ids, ["gpus.enumeration", "gpus.offered"]);
 }
 
 #[test]
-fn what_only_the_running_plugin_knows_is_told_by_its_word() {
+fn causes_that_only_the_running_plugin_has_are_reported() {
     use crate::observe::event_log::EventLog;
     use crate::observe::tests as observed;
     use device::testing::node;
     let heard = |change: fn(&mut status::Status)| {
         move |facts: &mut Facts| {
-            let (mut inventory, journal) = (node(1), EventLog::default());
-            observed::xid(&mut inventory, &journal, 0, 79, 40);
-            let mut status = observed::status_of(&inventory, &journal);
+            let (mut inventory, event_log) = (node(1), EventLog::default());
+            observed::xid(&mut inventory, &event_log, 0, 79, 40);
+            let mut status = observed::status_of(&inventory, &event_log);
             status.plugin.ready = true;
             change(&mut status);
             facts.plugin = Ok(Box::new(status));
@@ -386,7 +388,7 @@ fn what_only_the_running_plugin_knows_is_told_by_its_word() {
 }
 
 #[test]
-fn a_container_that_is_let_near_some_gpus_only_is_told_so() {
+fn a_container_with_access_to_some_gpus_only_is_reported() {
     let hidden = |facts: &mut Facts| {
         let other = facts.bus.as_ref().unwrap()["0000:1b:00.0"].clone();
         facts.bus.as_mut().unwrap().insert("0000:c8:00.0".to_owned(), other);
@@ -401,20 +403,22 @@ fn a_container_that_is_let_near_some_gpus_only_is_told_so() {
 }
 
 #[test]
-fn cdi_names_need_a_kubelet_that_takes_them_and_mps_its_daemon() {
+fn cdi_names_need_a_kubelet_that_supports_them_and_mps_its_daemon() {
     let old = |facts: &mut Facts| {
         facts.kubelet.version = Some((1, 28));
         facts.settings.strategies.insert(DeviceListStrategy::CdiCri);
     };
     assert!(
-        told(old).iter().any(|(level, id, _)| (*level, *id) == (Level::Warning, "runtime.kubelet"))
+        reported(old)
+            .iter()
+            .any(|(level, id, _)| (*level, *id) == (Level::Warning, "runtime.kubelet"))
     );
     let alone = |facts: &mut Facts| {
         old(facts);
         facts.settings.strategies.remove(&DeviceListStrategy::Envvar);
     };
     assert!(
-        told(alone)
+        reported(alone)
             .iter()
             .any(|(level, id, _)| (*level, *id) == (Level::Problem, "runtime.kubelet"))
     );
@@ -423,7 +427,7 @@ fn cdi_names_need_a_kubelet_that_takes_them_and_mps_its_daemon() {
             facts.runtimes.mps = vec![("nvidia.com/gpu.shared".to_owned(), answer)]
         }
     };
-    assert_eq!(told(mps(Ok("25.0".to_owned()))), []);
+    assert_eq!(reported(mps(Ok("25.0".to_owned()))), []);
     one(
         mps(Err("no daemon".to_owned())),
         Level::Problem,
@@ -438,7 +442,7 @@ fn a_gpu_that_is_no_pci_device_is_no_problem() {
         facts.bus = Ok(BTreeMap::new());
         survey(facts).gpus[0].bus = None;
     };
-    assert_eq!(told(tegra), []);
+    assert_eq!(reported(tegra), []);
 }
 
 #[test]
@@ -446,20 +450,27 @@ fn every_finding_is_documented() {
     let document = include_str!("../../docs/doctor.md");
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let documented: std::collections::BTreeSet<&str> = rows.filter(|id| id.contains('.')).collect();
-    let sources = [
-        include_str!("mod.rs"),
-        include_str!("driver.rs"),
-        include_str!("gpus.rs"),
-        include_str!("kubelet.rs"),
-        include_str!("node.rs"),
-        include_str!("runtime.rs"),
-    ];
+    let mut sources = Vec::new();
+    read_sources(
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctor/checks")),
+        &mut sources,
+    );
     let groups = ["configuration.", "driver.", "gpus.", "kubelet.", "runtime.", "node."];
     let literals = sources.iter().flat_map(|source| source.split('"'));
     let is_id = |text: &&str| {
         groups.iter().any(|group| text.starts_with(group))
             && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'.')
     };
-    let said: std::collections::BTreeSet<&str> = literals.filter(is_id).collect();
-    assert_eq!(said, documented);
+    let reported: std::collections::BTreeSet<&str> = literals.filter(is_id).collect();
+    assert_eq!(reported, documented);
+}
+
+fn read_sources(directory: &Path, sources: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => read_sources(&path, sources),
+            false => sources.push(std::fs::read_to_string(&path).unwrap()),
+        }
+    }
 }

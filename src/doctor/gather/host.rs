@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::doctor::facts::{Directory, Inotify, Module, PciGpu};
+use crate::doctor::facts::{DirectoryState, InotifyFacts, KernelModule, PciGpu};
 use crate::host::dir_watch::Watches;
 
 /// NVIDIA's PCI vendor id, and the class of display controllers (pci_ids.h).
@@ -46,10 +46,10 @@ pub(super) fn bus(sysfs: &Path) -> Result<BTreeMap<String, PciGpu>, String> {
     Ok(entries.flatten().filter_map(gpu).collect())
 }
 
-pub(super) fn module(proc: &Path, sysfs: &Path) -> Module {
+pub(super) fn module(proc: &Path, sysfs: &Path) -> KernelModule {
     let loaded = |name: &str| sysfs.join("module").join(name).is_dir();
     let text = fs::read_to_string(proc.join("driver/nvidia/version")).ok();
-    Module {
+    KernelModule {
         version: text.map(|text| version(&text).unwrap_or("unknown").to_owned()),
         nvidia: loaded("nvidia"),
         nouveau: loaded("nouveau"),
@@ -63,7 +63,7 @@ pub(super) fn module(proc: &Path, sysfs: &Path) -> Module {
     }
 }
 
-/// The version in a text such as "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64 580.95.05
+/// The version in a text such as "NVRM version: NVIDIA UNIX Open Kernel KernelModule for x86_64 580.95.05
 /// Release Build".
 fn version(text: &str) -> Option<&str> {
     let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
@@ -73,40 +73,40 @@ fn version(text: &str) -> Option<&str> {
 }
 
 /// A directory that others make.
-pub(super) fn directory(path: &Path) -> Directory {
+pub(super) fn directory(path: &Path) -> DirectoryState {
     match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Directory::Missing,
-        Err(error) => Directory::NotWritable(error.to_string()),
-        Ok(there) if !there.is_dir() => Directory::NotADirectory,
-        Ok(there) if there.nlink() == 0 => Directory::Deleted,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => DirectoryState::Missing,
+        Err(error) => DirectoryState::NotWritable(error.to_string()),
+        Ok(there) if !there.is_dir() => DirectoryState::NotADirectory,
+        Ok(there) if there.nlink() == 0 => DirectoryState::Deleted,
         Ok(_) => match access(path, Access::WRITE_OK | Access::EXEC_OK) {
-            Ok(()) => Directory::Writable,
-            Err(error) => Directory::NotWritable(io::Error::from(error).to_string()),
+            Ok(()) => DirectoryState::Writable,
+            Err(error) => DirectoryState::NotWritable(io::Error::from(error).to_string()),
         },
     }
 }
 
 /// A directory that the plugin makes itself, with those above it.
-pub(super) fn own_directory(path: &Path) -> Directory {
+pub(super) fn own_directory(path: &Path) -> DirectoryState {
     match directory(path) {
-        Directory::Missing => {
+        DirectoryState::Missing => {
             match path.ancestors().skip(1).find(|above| above.exists()).map(directory) {
-                Some(Directory::Writable) => Directory::WouldBeMade,
-                _ => Directory::Missing,
+                Some(DirectoryState::Writable) => DirectoryState::CanBeCreated,
+                _ => DirectoryState::Missing,
             }
         }
         state => state,
     }
 }
 
-pub(super) fn inotify(proc: &Path, directory: &Path) -> Inotify {
+pub(super) fn inotify(proc: &Path, directory: &Path) -> InotifyFacts {
     let limit = |name: &str| {
         let text = fs::read_to_string(proc.join("sys/fs/inotify").join(name)).ok()?;
         text.trim().parse().ok()
     };
     let directory = if directory.is_dir() { directory } else { Path::new("/") };
     let watch = Watches::default().watch(directory, |_| {});
-    Inotify {
+    InotifyFacts {
         refused: watch.err().map(|error| error.to_string()),
         instances: limit("max_user_instances"),
         watches: limit("max_user_watches"),
@@ -138,12 +138,12 @@ mod tests {
     fn the_modules_version_is_found_in_the_text_of_either_kind_of_module() {
         for (text, expected) in [
             (
-                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 \
+                "NVRM version: NVIDIA UNIX x86_64 Kernel KernelModule  535.129.03  Thu Oct 19 18:56:32 \
                  UTC 2023\nGCC version:  gcc version 12.2.0\n",
                 Some("535.129.03"),
             ),
             (
-                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (root@host)  Tue\n",
+                "NVRM version: NVIDIA UNIX Open Kernel KernelModule for x86_64  580.95.05  Release Build  (root@host)  Tue\n",
                 Some("580.95.05"),
             ),
             ("GCC version:  12.2.0\n", None),
@@ -172,9 +172,9 @@ mod tests {
     fn a_directory_of_our_own_may_be_made() {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("file"), "").unwrap();
-        assert_eq!(own_directory(place.path()), Directory::Writable);
-        assert_eq!(own_directory(&place.path().join("a/b/c")), Directory::WouldBeMade);
-        assert_eq!(own_directory(&place.path().join("file")), Directory::NotADirectory);
-        assert_eq!(directory(&place.path().join("a")), Directory::Missing);
+        assert_eq!(own_directory(place.path()), DirectoryState::Writable);
+        assert_eq!(own_directory(&place.path().join("a/b/c")), DirectoryState::CanBeCreated);
+        assert_eq!(own_directory(&place.path().join("file")), DirectoryState::NotADirectory);
+        assert_eq!(directory(&place.path().join("a")), DirectoryState::Missing);
     }
 }

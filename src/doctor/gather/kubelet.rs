@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::host;
 use crate::config::Config;
-use crate::doctor::facts::{Answer, Endpoint, Kubelet};
+use crate::doctor::facts::{KubeletFacts, PluginSocket, SocketProbe};
 use crate::host::root::resolve_in_root;
 use crate::kubelet::device_plugin::{socket, wire};
 
@@ -36,8 +36,8 @@ const PROGRAMS: [&str; 5] = [
     "var/lib/k0s/bin/kubelet",
 ];
 
-pub(super) async fn look(config: &Config, host_root: &Path) -> Kubelet {
-    let socket::PluginPaths { directory, kubelet: socket } = config.process.plugin.clone();
+pub(super) async fn look(config: &Config, host_root: &Path) -> KubeletFacts {
+    let (directory, socket) = places(config);
     let pod_resources = config.process.pod_resources_socket.clone();
     let (others, kubelet, holders, version) = tokio::join!(
         endpoints(&directory, socket.as_deref(), DEADLINE),
@@ -45,7 +45,7 @@ pub(super) async fn look(config: &Config, host_root: &Path) -> Kubelet {
         asked(pod_resources.as_deref(), wire::POD_RESOURCES),
         version(host_root),
     );
-    Kubelet {
+    KubeletFacts {
         state: host::directory(&directory),
         socket: socket.zip(kubelet),
         others,
@@ -56,7 +56,7 @@ pub(super) async fn look(config: &Config, host_root: &Path) -> Kubelet {
     }
 }
 
-async fn asked(socket: Option<&Path>, method: &'static str) -> Option<Answer> {
+async fn asked(socket: Option<&Path>, method: &'static str) -> Option<SocketProbe> {
     match socket {
         Some(socket) => Some(answer(socket, method, DEADLINE).await.0),
         None => None,
@@ -64,25 +64,31 @@ async fn asked(socket: Option<&Path>, method: &'static str) -> Option<Answer> {
 }
 
 /// What a socket says to a call that changes nothing, and the process that listens on it.
-async fn answer(socket: &Path, method: &'static str, deadline: Duration) -> (Answer, Option<u32>) {
+async fn answer(
+    socket: &Path,
+    method: &'static str,
+    deadline: Duration,
+) -> (SocketProbe, Option<u32>) {
     match fs::metadata(socket) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Answer::Missing, None),
-        Err(error) => return (Answer::Failed(error.to_string()), None),
-        Ok(there) if !there.file_type().is_socket() => return (Answer::NotASocket, None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return (SocketProbe::Missing, None);
+        }
+        Err(error) => return (SocketProbe::Failed(error.to_string()), None),
+        Ok(there) if !there.file_type().is_socket() => return (SocketProbe::NotASocket, None),
         Ok(_) => {}
     }
     let listener = match tokio::time::timeout(deadline, UnixStream::connect(socket)).await {
-        Err(_) => return (Answer::Silent, None),
+        Err(_) => return (SocketProbe::TimedOut, None),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return (Answer::Dead, None);
+            return (SocketProbe::Refused, None);
         }
-        Ok(Err(error)) => return (Answer::Failed(error.to_string()), None),
+        Ok(Err(error)) => return (SocketProbe::Failed(error.to_string()), None),
         Ok(Ok(stream)) => stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok()),
     };
     let answer = match tokio::time::timeout(deadline, wire::probe(socket, method)).await {
-        Err(_) => Answer::Silent,
-        Ok(Ok(())) => Answer::Answers,
-        Ok(Err(error)) => Answer::Failed(error),
+        Err(_) => SocketProbe::TimedOut,
+        Ok(Ok(())) => SocketProbe::Answers,
+        Ok(Err(error)) => SocketProbe::Failed(error),
     };
     (answer, listener)
 }
@@ -92,7 +98,7 @@ pub(super) async fn endpoints(
     directory: &Path,
     kubelet: Option<&Path>,
     deadline: Duration,
-) -> Vec<Endpoint> {
+) -> Vec<PluginSocket> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(MOST);
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -104,7 +110,12 @@ pub(super) async fn endpoints(
         let (answer, listener) =
             answer(&directory.join(&name), wire::DEVICE_PLUGIN, deadline).await;
         let ours = socket::resource_of(&name).map(ToOwned::to_owned);
-        endpoints.push(Endpoint { ours, answer, process: listener.and_then(program), name });
+        endpoints.push(PluginSocket {
+            ours,
+            probe: answer,
+            process: listener.and_then(program),
+            name,
+        });
     }
     endpoints
 }

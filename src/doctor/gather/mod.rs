@@ -16,9 +16,10 @@ use std::time::{Duration, SystemTime};
 use device::layout::sharing::Sharing;
 use status::Status;
 
-use super::facts::{Answer, Facts, Node, Runtimes, Settings};
-use crate::config::{Choice, Config, ConfigReport, Diagnostic};
-use crate::doctor::check::Outside;
+use super::facts::{ContainerRuntimes, EffectiveSettings, Facts, NodeFacts, SocketProbe};
+use crate::config::translate;
+use crate::config::{Choice, Config, Report, Sharing};
+use crate::doctor::check::FallbackFacts;
 use crate::host::state_file::StateFile;
 use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::mps;
@@ -51,7 +52,7 @@ pub async fn facts(config: &Config, report: &ConfigReport, look: Look) -> Facts 
         plugin,
         node: node(config, &kubelet.directory),
         kubelet,
-        runtimes: Runtimes { mps, ..runtime::look(&host_root) },
+        runtimes: ContainerRuntimes { mps, ..runtime::look(&host_root) },
         settings: settings(config, report, host_root),
     }
 }
@@ -81,19 +82,19 @@ async fn mps(config: &Config) -> Vec<(String, Result<String, String>)> {
 }
 
 /// What can be seen of the plugin without asking it, for a check that has to be over soon.
-pub async fn outside(config: &Config) -> Outside {
-    let PluginPaths { directory, kubelet } = &config.process.plugin;
-    let endpoints = kubelet::endpoints(directory, kubelet.as_deref(), SOON).await;
+pub async fn outside(config: &Config) -> FallbackFacts {
+    let (directory, kubelet) = places(config);
+    let endpoints = kubelet::endpoints(&directory, kubelet.as_deref(), SOON).await;
     let known = kubelet::checkpoint(&directory.join(kubelet::CHECKPOINT)).ok();
     let nvidia = |(name, _): &(&String, &usize)| name.starts_with("nvidia.com/");
-    Outside {
-        unheard: String::new(),
-        module: host::module(&config.process.roots.proc, &config.process.nvml.sysfs_root)
+    FallbackFacts {
+        error: String::new(),
+        module: host::module(&config.process.proc_root, &config.process.sysfs_root)
             .version
             .is_some(),
         served: endpoints
             .iter()
-            .filter(|end| end.ours.is_some() && end.answer == Answer::Answers)
+            .filter(|end| end.ours.is_some() && end.probe == SocketProbe::Answers)
             .count(),
         known: known.map(|known| known.iter().filter(nvidia).map(|(_, devices)| devices).sum()),
     }
@@ -102,11 +103,11 @@ pub async fn outside(config: &Config) -> Outside {
 /// How long a socket may take to answer when there is little time.
 const SOON: Duration = Duration::from_millis(100);
 
-fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> Settings {
-    let lines = |diagnostics: &[Diagnostic]| {
-        diagnostics.iter().map(|diagnostic| report.line(diagnostic)).collect()
+fn settings(config: &Config, report: &Report, host_root: PathBuf) -> EffectiveSettings {
+    let lines = |remarks: &[crate::config::Remark]| {
+        remarks.iter().map(|remark| report.line(remark)).collect()
     };
-    Settings {
+    EffectiveSettings {
         file: config.process.config_file.as_ref().map(|file| file.display().to_string()),
         mistakes: lines(&report.mistakes),
         warnings: lines(&report.warnings),
@@ -118,7 +119,7 @@ fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> Setti
     }
 }
 
-fn node(config: &Config, kubelet: &Path) -> Node {
+fn node(config: &Config, kubelet: &Path) -> NodeFacts {
     let process = &config.process;
     let directory = |path: &Option<PathBuf>| {
         path.clone().map(|path| (path.clone(), host::own_directory(&path)))
@@ -131,8 +132,8 @@ fn node(config: &Config, kubelet: &Path) -> Node {
         .into_iter()
         .filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file)))
         .collect();
-    Node {
-        inotify: host::inotify(&process.roots.proc, kubelet),
+    NodeFacts {
+        inotify: host::inotify(&process.proc_root, kubelet),
         now: SystemTime::now(),
         newest: changed.into_iter().next_back().map(|(at, file)| (file, at)),
         state: directory(&process.state_dir),

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::config::yaml;
-use crate::doctor::facts::{Program, Runtime, Runtimes, Spec, Toolkit};
+use crate::doctor::facts::{
+    CdiSpec, ContainerRuntime, ContainerRuntimes, HandlerProgram, ToolkitConfig,
+};
 use crate::host::root::resolve_in_root;
 
 /// containerd's configuration, its own and those of distributions of Kubernetes.
@@ -45,14 +47,15 @@ const PROGRAMS: [&str; 5] =
 /// As much of a file as is read.
 const LARGEST: u64 = 4 << 20;
 
-pub(super) fn look(root: &Path) -> Runtimes {
-    let mut runtimes: Vec<Runtime> = [containerd(root), crio(root)].into_iter().flatten().collect();
+pub(super) fn look(root: &Path) -> ContainerRuntimes {
+    let mut runtimes: Vec<ContainerRuntime> =
+        [containerd(root), crio(root)].into_iter().flatten().collect();
     let dockerd = within(root, DOCKER_SOCKET).exists();
     if dockerd || runtimes.is_empty() {
         runtimes.extend(docker(root, dockerd));
     }
     let directories: Vec<PathBuf> = SPECS.iter().map(|place| within(root, place)).collect();
-    Runtimes {
+    ContainerRuntimes {
         runtimes,
         toolkit: TOOLKIT
             .iter()
@@ -65,10 +68,11 @@ pub(super) fn look(root: &Path) -> Runtimes {
     }
 }
 
-fn containerd(root: &Path) -> Option<Runtime> {
+fn containerd(root: &Path) -> Option<ContainerRuntime> {
     let socket = CONTAINERD_SOCKETS.iter().any(|place| within(root, place).exists());
     let file = CONTAINERD.iter().map(|place| within(root, place)).find(|file| file.is_file());
-    let mut runtime = Runtime { name: "containerd", socket, ..Runtime::default() };
+    let mut runtime =
+        ContainerRuntime { name: "containerd", socket, ..ContainerRuntime::default() };
     let Some(file) = file else { return socket.then_some(runtime) };
     let main = take(&mut runtime, file, toml);
     let imports = main.iter().filter_map(|main| main.get("imports")?.as_array()).flatten();
@@ -121,7 +125,7 @@ fn imported(root: &Path, pattern: &str) -> Vec<PathBuf> {
     }
 }
 
-fn crio(root: &Path) -> Option<Runtime> {
+fn crio(root: &Path) -> Option<ContainerRuntime> {
     let socket = within(root, CRIO_SOCKET).exists();
     let main = Some(within(root, CRIO)).filter(|file| file.is_file());
     let found: Vec<PathBuf> =
@@ -129,7 +133,8 @@ fn crio(root: &Path) -> Option<Runtime> {
     if found.is_empty() && !socket {
         return None;
     }
-    let mut runtime = Runtime { name: "CRI-O", socket, cdi: Some(true), ..Runtime::default() };
+    let mut runtime =
+        ContainerRuntime { name: "CRI-O", socket, cdi: Some(true), ..ContainerRuntime::default() };
     for file in found {
         let Some(document) = take(&mut runtime, file, toml) else { continue };
         let Some(table) = document.get("crio").and_then(|crio| crio.get("runtime")) else {
@@ -146,15 +151,15 @@ fn crio(root: &Path) -> Option<Runtime> {
         .into_iter()
         .any(|hook| hook.file_name().is_some_and(|name| name.to_string_lossy().contains("nvidia")))
     {
-        runtime.nvidia.insert("NVIDIA's OCI hook".to_owned(), Program::default());
+        runtime.nvidia.insert("NVIDIA's OCI hook".to_owned(), HandlerProgram::default());
         runtime.default = Some("NVIDIA's OCI hook".to_owned());
     }
     Some(runtime)
 }
 
-fn docker(root: &Path, socket: bool) -> Option<Runtime> {
+fn docker(root: &Path, socket: bool) -> Option<ContainerRuntime> {
     let file = within(root, DOCKER);
-    let mut runtime = Runtime { name: "docker", socket, ..Runtime::default() };
+    let mut runtime = ContainerRuntime { name: "docker", socket, ..ContainerRuntime::default() };
     if !file.is_file() {
         return socket.then_some(runtime);
     }
@@ -176,7 +181,7 @@ fn handlers(
     root: &Path,
     table: Option<&Value>,
     program: impl Fn(&Value) -> Option<String>,
-    to: &mut BTreeMap<String, Program>,
+    to: &mut BTreeMap<String, HandlerProgram>,
 ) {
     for (name, handler) in table.and_then(Value::as_object).into_iter().flatten() {
         let path = program(handler);
@@ -188,34 +193,34 @@ fn handlers(
     }
 }
 
-fn located(root: &Path, path: Option<String>) -> Program {
-    let Some(path) = path.filter(|path| !path.is_empty()) else { return Program::default() };
+fn located(root: &Path, path: Option<String>) -> HandlerProgram {
+    let Some(path) = path.filter(|path| !path.is_empty()) else { return HandlerProgram::default() };
     let exists = match path.contains('/') {
         true => within(root, &path).exists(),
         false => PROGRAMS.iter().any(|place| within(root, &format!("{place}/{path}")).exists()),
     };
-    Program { path: Some(PathBuf::from(path)), exists }
+    HandlerProgram { path: Some(PathBuf::from(path)), exists }
 }
 
-fn toolkit(file: PathBuf) -> Toolkit {
+fn toolkit(file: PathBuf) -> ToolkitConfig {
     let document = text(&file).and_then(|text| toml(&text));
     let setting =
         |name: &str| document.as_ref().ok().and_then(|document| document.get(name)?.as_bool());
-    Toolkit {
+    ToolkitConfig {
         volume_mounts: setting("accept-nvidia-visible-devices-as-volume-mounts"),
         envvar: setting("accept-nvidia-visible-devices-envvar-when-unprivileged"),
-        trouble: document.as_ref().err().cloned(),
+        problem: document.as_ref().err().cloned(),
         file,
     }
 }
 
-fn specs(directory: &Path) -> Vec<Spec> {
+fn specs(directory: &Path) -> Vec<CdiSpec> {
     let mut found: Vec<PathBuf> =
         [".json", ".yaml", ".yml"].iter().flat_map(|end| files(directory, end)).collect();
     found.sort();
     found
         .into_iter()
-        .map(|file| Spec { content: text(&file).and_then(|text| spec(&text)), file })
+        .map(|file| CdiSpec { content: text(&file).and_then(|text| spec(&text)), file })
         .collect()
 }
 
@@ -235,7 +240,7 @@ fn spec(text: &str) -> Result<(String, BTreeSet<String>), String> {
 
 /// Reads a file of a runtime, and notes it, or what is wrong with it.
 fn take(
-    runtime: &mut Runtime,
+    runtime: &mut ContainerRuntime,
     file: PathBuf,
     parse: impl Fn(&str) -> Result<Value, String>,
 ) -> Option<Value> {
@@ -246,7 +251,7 @@ fn take(
     match read {
         Ok(value) => Some(value),
         Err(error) => {
-            runtime.trouble.get_or_insert(error);
+            runtime.problem.get_or_insert(error);
             None
         }
     }

@@ -18,7 +18,10 @@ use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use device::names::Uuid;
 
 use crate::config::Config;
-use crate::doctor::facts::{DeviceNode, Gpu, Offer, Opening, Survey, Trouble};
+use crate::config::translate;
+use crate::doctor::facts::{
+    DeviceNode, DriverAnswer, GpuFacts, NvmlProblem, OfferedResource, OpenResult,
+};
 use crate::host::quarantine_dir;
 use crate::host::state_file::StateFile;
 use crate::nvml::survey::{OpenedNvml, SurveyedGpu};
@@ -28,19 +31,19 @@ use crate::nvml::{self, NvmlOpenError};
 /// architectures that NVIDIA's driver is made for).
 const O_NONBLOCK: i32 = 0o4000;
 
-/// Opening a GPU's node brings the GPU up, if no other process has it open and persistence mode is
+/// OpenResult a GPU's node brings the GPU up, if no other process has it open and persistence mode is
 /// off.
 const OPENING: Duration = Duration::from_secs(15);
 
 /// Asks the driver, with the deadline of the configuration for each call.
-pub async fn survey(config: &Config) -> Survey {
-    let policy = config.policy();
-    let deadline = config.health.poll.deadline;
-    let mut survey = Survey::default();
-    match nvml::survey::survey(&config.process.nvml, deadline).await {
-        Err(error) => survey.trouble = Some(Trouble::Failed(error.to_string())),
-        Ok(nvml::survey::NvmlSurvey::TimedOut { call }) => {
-            survey.trouble = Some(Trouble::Silent(call.to_owned()))
+pub async fn survey(config: &Config) -> DriverAnswer {
+    let policy = translate::policy(config);
+    let deadline = config.health.call_deadline;
+    let mut survey = DriverAnswer::default();
+    match nvml::survey::survey(&translate::hardware(config), deadline).await {
+        Err(error) => survey.problem = Some(NvmlProblem::Failed(error.to_string())),
+        Ok(nvml::survey::Survey::Silent { call }) => {
+            survey.problem = Some(NvmlProblem::TimedOut(call.to_owned()))
         }
         Ok(nvml::survey::NvmlSurvey::NotOpened(error)) => closed(&mut survey, error),
         Ok(nvml::survey::NvmlSurvey::Opened(up)) => {
@@ -67,20 +70,21 @@ pub async fn survey(config: &Config) -> Survey {
     survey
 }
 
-fn closed(survey: &mut Survey, error: NvmlOpenError) {
+fn closed(survey: &mut DriverAnswer, error: OpenError) {
     match error {
         NvmlOpenError::NotFound { tried, driver_root } => {
             survey.tried = tried;
-            survey.trouble = Some(Trouble::NoLibrary(driver_root.is_none()));
+            survey.problem = Some(NvmlProblem::NoLibrary { named: driver_root.is_none() });
         }
         NvmlOpenError::Init { library, error } => {
             survey.library = Some(library);
-            survey.trouble = Some(Trouble::Code { code: error.code.0, text: error.to_string() });
+            survey.problem =
+                Some(NvmlProblem::ReturnCode { code: error.code.0, text: error.to_string() });
         }
     }
 }
 
-fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: OpenedNvml) {
+fn describe(survey: &mut DriverAnswer, config: &Config, mut inventory: Inventory, up: Up) {
     survey.tried = up.tried;
     survey.library = Some(up.library);
     survey.driver_version = up.versions.driver;
@@ -89,7 +93,8 @@ fn describe(survey: &mut Survey, config: &Config, mut inventory: Inventory, up: 
     let surveyed = match up.gpus {
         Ok(surveyed) => surveyed,
         Err(error) => {
-            survey.trouble = Some(Trouble::Code { code: error.code.0, text: error.to_string() });
+            survey.problem =
+                Some(NvmlProblem::ReturnCode { code: error.code.0, text: error.to_string() });
             return;
         }
     };
@@ -144,31 +149,35 @@ fn reading(place: &SurveyedGpu) -> Option<(Uuid, Reading)> {
 }
 
 fn gpu(
-    place: &SurveyedGpu,
+    place: &Surveyed,
     inventory: &Inventory,
     degradations: &BTreeMap<Uuid, Vec<String>>,
-) -> Gpu {
+) -> GpuFacts {
     let (found, reading) = match place {
-        SurveyedGpu::TimedOut { index, call } => {
-            return Gpu { index: *index, silent: Some((*call).to_owned()), ..Gpu::default() };
+        Surveyed::Silent { index, call } => {
+            return GpuFacts {
+                index: *index,
+                unanswered_call: Some((*call).to_owned()),
+                ..GpuFacts::default()
+            };
         }
         SurveyedGpu::Answered { found, reading } => (found.as_ref(), reading),
     };
     let mut gpu = match found {
-        EnumerationEntry::Failed { index, uuid, error } => Gpu {
+        Found::Failed { index, uuid, error } => GpuFacts {
             index: *index,
             uuid: uuid.as_ref().map(ToString::to_string),
             error: Some(error.to_string()),
-            ..Gpu::default()
+            ..GpuFacts::default()
         },
-        EnumerationEntry::Gpu(facts) => Gpu {
+        Found::Gpu(facts) => GpuFacts {
             index: facts.index,
             uuid: Some(facts.uuid.to_string()),
             model: facts.name.clone(),
             bus: facts.pci_bus_id.map(|bus| bus.to_string()),
             minor: facts.minor,
             mig: facts.mig_enabled.then_some(facts.mig_devices.len()),
-            ..Gpu::default()
+            ..GpuFacts::default()
         },
     };
     if let Some(Err(error)) = reading {
@@ -185,7 +194,7 @@ fn gpu(
     gpu
 }
 
-fn offer(name: &device::names::ResourceName, inventory: &Inventory) -> Offer {
+fn offer(name: &device::names::ResourceName, inventory: &Inventory) -> OfferedResource {
     let devices: Vec<&Device> =
         inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
     let id = |device: &&Device| match inventory.injector().ids {
@@ -194,7 +203,7 @@ fn offer(name: &device::names::ResourceName, inventory: &Inventory) -> Offer {
     };
     let mut ids: Vec<String> = devices.iter().map(id).collect();
     ids.dedup();
-    Offer {
+    OfferedResource {
         name: name.to_string(),
         devices: devices.len(),
         healthy: devices.iter().filter(|device| inventory.is_healthy(device)).count(),
@@ -204,7 +213,7 @@ fn offer(name: &device::names::ResourceName, inventory: &Inventory) -> Offer {
 
 /// Opens the device nodes that NVML and containers need. Where no GPU is known, those that are
 /// there.
-fn nodes(dev_root: &Path, gpus: &[Gpu], deadline: Duration) -> Vec<DeviceNode> {
+fn nodes(dev_root: &Path, gpus: &[GpuFacts], deadline: Duration) -> Vec<DeviceNode> {
     let dev = dev_root.join("dev");
     let mut minors: Vec<u32> = gpus.iter().filter_map(|gpu| gpu.minor).collect();
     if minors.is_empty() {
@@ -221,31 +230,31 @@ fn nodes(dev_root: &Path, gpus: &[Gpu], deadline: Duration) -> Vec<DeviceNode> {
     paths
         .map(|path| DeviceNode {
             path: path.display().to_string(),
-            opening: open_within(path, deadline),
+            opened: open_within(path, deadline),
         })
         .collect()
 }
 
 /// Opens on a thread of its own, which is left behind if it does not come back.
-fn open_within(path: PathBuf, deadline: Duration) -> Opening {
+fn open_within(path: PathBuf, deadline: Duration) -> OpenResult {
     let (tell, told) = mpsc::channel();
     let opened = std::thread::Builder::new().name("open".to_owned()).spawn(move || {
         let _ = tell.send(open(&path));
     });
     match opened {
-        Ok(_) => told.recv_timeout(deadline).unwrap_or(Opening::Silent),
+        Ok(_) => told.recv_timeout(deadline).unwrap_or(OpenResult::TimedOut),
         Err(error) => refused(&error),
     }
 }
 
-fn open(path: &Path) -> Opening {
+fn open(path: &Path) -> OpenResult {
     match OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(path) {
-        Ok(_) => Opening::Open,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Opening::Missing,
+        Ok(_) => OpenResult::Opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => OpenResult::Missing,
         Err(error) => refused(&error),
     }
 }
 
-fn refused(error: &io::Error) -> Opening {
-    Opening::Refused { code: error.raw_os_error().unwrap_or_default(), text: error.to_string() }
+fn refused(error: &io::Error) -> OpenResult {
+    OpenResult::Refused { code: error.raw_os_error().unwrap_or_default(), text: error.to_string() }
 }

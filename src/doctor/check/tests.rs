@@ -1,0 +1,119 @@
+//! The answers of each rule, with a running plugin and without.
+
+use super::*;
+use crate::observe::event_log::EventLog;
+use crate::observe::tests::{status_of, xid};
+use device::testing::node;
+use status::{NvmlState, Reason, Status, Timestamp};
+
+fn status(xids: &[(u32, u32)]) -> Status {
+    let (mut inventory, event_log) = (node(8), EventLog::default());
+    for (index, number) in xids {
+        xid(&mut inventory, &event_log, *index, *number, 40);
+    }
+    status_of(&inventory, &event_log)
+}
+
+#[track_caller]
+fn says(rule: Rule, status: Status, state: CheckState, line: &str) {
+    assert_eq!(evaluate(rule, &Ok(status)), CheckResult { state, line: line.to_owned() });
+}
+
+#[test]
+fn gpus_that_are_not_healthy_are_named_with_their_reason() {
+    says(Rule::Gpus, status(&[]), CheckState::Ok, "8 GPUs Healthy");
+    says(Rule::Gpus, status(&[(3, 79)]), CheckState::NonOk, "1/8 GPUs Unhealthy: 3 Xid 79");
+    says(
+        Rule::Gpus,
+        status(&[(3, 79), (5, 95)]),
+        CheckState::NonOk,
+        "2/8 GPUs Unhealthy: 3 Xid 79, 5 Xid 95",
+    );
+    let mut reserved = status(&[(3, 79)]);
+    reserved.gpus[3].reserved = Some("excluded".to_owned());
+    says(Rule::Gpus, reserved, CheckState::Ok, "7 GPUs Healthy");
+    let mut lost = status(&[(3, 79)]);
+    lost.gpus[3].reasons[0].xid = None;
+    lost.gpus[3].reasons[0].kind = "not_enumerated".to_owned();
+    says(Rule::Gpus, lost, CheckState::NonOk, "1/8 GPUs Unhealthy: 3 not enumerated");
+    let mut none = status(&[]);
+    none.gpus.clear();
+    assert_eq!(evaluate(Rule::Gpus, &Ok(none.clone())).state, CheckState::NonOk);
+    none.nvml.state = NvmlState::Down;
+    assert_eq!(evaluate(Rule::Gpus, &Ok(none)).state, CheckState::Unknown);
+}
+
+#[test]
+fn a_resource_that_is_not_registered_is_named() {
+    says(Rule::Registration, status(&[]), CheckState::Ok, "registered: nvidia.com/gpu");
+    let mut lost = status(&[]);
+    lost.resources[0].kubelet.registered = false;
+    lost.resources[0].kubelet.problem = Some("the kubelet is not there".to_owned());
+    says(
+        Rule::Registration,
+        lost.clone(),
+        CheckState::NonOk,
+        "nvidia.com/gpu: the kubelet is not there",
+    );
+    lost.resources.clear();
+    assert_eq!(evaluate(Rule::Registration, &Ok(lost)).state, CheckState::NonOk);
+}
+
+#[test]
+fn nvml_that_is_down_or_hangs_is_not_ok() {
+    says(Rule::Nvml, status(&[]), CheckState::Ok, "NVML answers, driver 570.86.15");
+    let mut hangs = status(&[]);
+    hangs.nvml.unanswered_calls = 1;
+    says(Rule::Nvml, hangs, CheckState::NonOk, "NVML hangs: 1 call does not return");
+    let mut down = status(&[]);
+    down.nvml.state = NvmlState::Down;
+    down.nvml.fault = Some(Reason {
+        kind: "driver_not_loaded".to_owned(),
+        xid: None,
+        message: "the NVIDIA driver is not loaded".to_owned(),
+        remedy: None,
+        since: Timestamp::of(std::time::SystemTime::UNIX_EPOCH),
+        part: None,
+        remembered: false,
+    });
+    says(Rule::Nvml, down, CheckState::NonOk, "NVML: the NVIDIA driver is not loaded");
+    let mut release = status(&[]);
+    release.nvml.state = NvmlState::Released;
+    assert_eq!(evaluate(Rule::Nvml, &Ok(release)).state, CheckState::Ok);
+}
+
+#[test]
+fn all_of_them_is_the_worst_of_them() {
+    let all = "NVML answers, driver 570.86.15; 8 GPUs Healthy; registered: nvidia.com/gpu";
+    says(Rule::All, status(&[]), CheckState::Ok, all);
+    says(Rule::All, status(&[(3, 79)]), CheckState::NonOk, "1/8 GPUs Unhealthy: 3 Xid 79");
+}
+
+#[test]
+fn without_the_daemon_only_what_is_visible_counts() {
+    let facts =
+        FallbackFacts { error: "no answer".to_owned(), module: true, served: 1, known: Some(8) };
+    let says = |rule, facts: &FallbackFacts| evaluate(rule, &Err(facts.clone())).state;
+    assert_eq!(says(Rule::Registration, &facts), CheckState::Ok);
+    assert_eq!(says(Rule::Gpus, &facts), CheckState::Unknown);
+    assert_eq!(says(Rule::Nvml, &facts), CheckState::Unknown);
+    assert_eq!(says(Rule::All, &facts), CheckState::Unknown);
+    let gone = FallbackFacts { served: 0, module: false, ..facts.clone() };
+    assert_eq!(says(Rule::Registration, &gone), CheckState::NonOk);
+    assert_eq!(says(Rule::Nvml, &gone), CheckState::NonOk);
+    assert_eq!(
+        says(Rule::Registration, &FallbackFacts { known: None, ..facts }),
+        CheckState::Unknown
+    );
+}
+
+#[test]
+fn a_line_has_whole_characters_and_no_more_bytes_than_allowed() {
+    assert_eq!(truncate("8 GPUs Healthy", 80), "8 GPUs Healthy");
+    assert_eq!(truncate("a\nb", 80), "a b");
+    assert_eq!(truncate(&"x".repeat(81), 80), format!("{}...", "x".repeat(77)));
+    assert_eq!(truncate("ééééé", 8), "éé...");
+    for longest in 0..12 {
+        assert!(truncate("ééééééé", longest).len() <= longest);
+    }
+}

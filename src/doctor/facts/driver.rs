@@ -1,0 +1,164 @@
+//! The PCI bus, the kernel module, and what a process of its own got from the driver.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// An NVIDIA PCI device that is a GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PciGpu {
+    /// The PCI device id.
+    pub device: String,
+    /// The kernel driver that is bound to it.
+    pub driver: Option<String>,
+}
+
+/// The driver's kernel module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelModule {
+    /// The version in `/proc/driver/nvidia/version`; `None`: there is no such file.
+    pub version: Option<String>,
+    /// Whether sysfs has the module `nvidia`.
+    pub nvidia: bool,
+    /// Whether sysfs has the module `nouveau`.
+    pub nouveau: bool,
+    /// Whether sysfs has the module `nvidia_uvm`.
+    pub uvm: bool,
+    /// The GPUs in `/proc/driver/nvidia/gpus`, by address: in a container, those that the runtime
+    /// gives access to.
+    pub gpus: BTreeSet<String>,
+}
+
+/// The outcome of the process that asks the driver.
+#[derive(Debug, Clone)]
+pub enum DriverProbe {
+    /// It answered.
+    Answered(Box<DriverAnswer>),
+    /// It ended without an answer.
+    Died {
+        /// A signal or an exit code.
+        how: String,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+    /// It did not answer in time.
+    TimedOut(Duration),
+    /// It could not be started, for this reason.
+    NotStarted(String),
+}
+
+/// What the driver answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverAnswer {
+    /// The places where the library was not found, with what was there.
+    pub tried: Vec<(String, String)>,
+    /// The library that was loaded.
+    pub library: Option<String>,
+    /// What keeps NVML from being used.
+    pub problem: Option<NvmlProblem>,
+    /// Version of the kernel driver, by NVML.
+    pub driver_version: Option<String>,
+    /// Version of the library.
+    pub library_version: Option<String>,
+    /// The newest CUDA that the driver supports, such as "13.0".
+    pub cuda: Option<String>,
+    /// Each index of NVML's enumeration.
+    pub gpus: Vec<GpuFacts>,
+    /// What would be offered.
+    pub resources: Vec<OfferedResource>,
+    /// GPUs that the configuration reserves, with the reason.
+    pub reserved: Vec<(String, String)>,
+    /// What is not offered as one would expect.
+    pub findings: Vec<String>,
+    /// The device nodes.
+    pub nodes: Vec<DeviceNode>,
+    /// Whether this container has `/dev/nvidiactl` itself.
+    pub sees_control_node: bool,
+}
+
+/// What keeps NVML from being used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NvmlProblem {
+    /// No library could be loaded.
+    NoLibrary {
+        /// Whether the configuration names one.
+        named: bool,
+    },
+    /// The library answers with an error.
+    ReturnCode {
+        /// The return code.
+        code: u32,
+        /// In words, with the call.
+        text: String,
+    },
+    /// This call did not return in time.
+    TimedOut(String),
+    /// The survey itself failed.
+    Failed(String),
+}
+
+/// A GPU at one index of NVML's enumeration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuFacts {
+    /// NVML's index.
+    pub index: u32,
+    /// Its UUID, if it gave that.
+    pub uuid: Option<String>,
+    /// Its model.
+    pub model: Option<String>,
+    /// Its PCI address, as sysfs writes it.
+    pub bus: Option<String>,
+    /// The n of `/dev/nvidia<n>`.
+    pub minor: Option<u32>,
+    /// An error with which it answered.
+    pub error: Option<String>,
+    /// A call about it that did not return.
+    pub unanswered_call: Option<String>,
+    /// Its causes, each with its remedy.
+    pub causes: Vec<(String, Option<String>)>,
+    /// Why it is degraded.
+    pub degradations: Vec<String>,
+    /// The number of MIG devices, if MIG mode is on.
+    pub mig: Option<usize>,
+}
+
+/// A resource that would be offered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedResource {
+    /// Its name.
+    pub name: String,
+    /// How many devices it has.
+    pub devices: usize,
+    /// How many of them are Healthy.
+    pub healthy: usize,
+    /// What the devices are called to the container runtime.
+    pub ids: Vec<String>,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceNode {
+    /// Its path, as it is seen from here.
+    pub path: String,
+    /// Whether it could be opened.
+    pub opened: OpenResult,
+}
+
+/// Whether a device node could be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpenResult {
+    /// It could be opened.
+    Opened,
+    /// It is not there.
+    Missing,
+    /// The operating system refused.
+    Refused {
+        /// errno.
+        code: i32,
+        /// In words.
+        text: String,
+    },
+    /// The call did not return in time.
+    TimedOut,
+}

@@ -1,0 +1,76 @@
+//! What brings GPUs into containers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// What brings GPUs into containers.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerRuntimes {
+    /// The container runtimes that there are signs of.
+    pub runtimes: Vec<ContainerRuntime>,
+    /// The configuration of NVIDIA's runtime.
+    pub toolkit: Option<ToolkitConfig>,
+    /// Files with CDI specifications.
+    pub specs: Vec<CdiSpec>,
+    /// The directories in which they were looked for.
+    pub spec_directories: Vec<PathBuf>,
+    /// Resources that are shared by MPS, and what its control daemon answers.
+    pub mps: Vec<(String, Result<String, String>)>,
+}
+
+/// A container runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerRuntime {
+    /// containerd, CRI-O or docker.
+    pub name: &'static str,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    /// What is wrong with one of them.
+    pub problem: Option<String>,
+    /// Whether its socket is there.
+    pub socket: bool,
+    /// The name of its default runtime.
+    pub default: Option<String>,
+    /// Runtimes that are NVIDIA's, by name, with their program.
+    pub nvidia: BTreeMap<String, HandlerProgram>,
+    /// Whether it supports CDI; `None`: that depends on its version.
+    pub cdi: Option<bool>,
+}
+
+/// The program of a runtime handler.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HandlerProgram {
+    /// Its path on the host, if it is named.
+    pub path: Option<PathBuf>,
+    /// Whether it is there.
+    pub exists: bool,
+}
+
+impl HandlerProgram {
+    /// Its path, if it is named and not there.
+    pub(in crate::doctor) fn missing(&self) -> Option<&Path> {
+        self.path.as_deref().filter(|_| !self.exists)
+    }
+}
+
+/// The configuration of NVIDIA's container runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToolkitConfig {
+    /// Its file.
+    pub file: PathBuf,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
+    /// `accept-nvidia-visible-devices-as-volume-mounts`.
+    pub volume_mounts: Option<bool>,
+    /// `accept-nvidia-visible-devices-envvar-when-unprivileged`.
+    pub envvar: Option<bool>,
+}
+
+/// A file with a CDI specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CdiSpec {
+    /// Its path.
+    pub file: PathBuf,
+    /// The kind and the names of the devices; or why it cannot be read.
+    pub content: Result<(String, BTreeSet<String>), String>,
+}
