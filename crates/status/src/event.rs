@@ -1,14 +1,14 @@
-//! What happened, for people.
+//! Events of the status.
 
 use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
 
-/// Something that happened.
+/// An event, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    /// When; of several that were taken together, the last.
+    /// When it happened; of several equal ones, the last.
     pub at: Timestamp,
     /// What kind of event it is.
     pub kind: EventKind,
@@ -18,7 +18,7 @@ pub struct Event {
     /// NVML's index of that GPU.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gpu_index: Option<u32>,
-    /// The Xid, where it is one.
+    /// The number of the Xid, if it is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub xid: Option<u32>,
     /// The resource that it is about.
@@ -26,35 +26,35 @@ pub struct Event {
     pub resource: Option<String>,
     /// What happened.
     pub message: String,
-    /// How many equal ones were taken together.
+    /// How many equal ones this stands for.
     pub times: u64,
 }
 
-/// What kind of event it is.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EventKind {
     /// A GPU was seen for the first time.
     GpuFound,
-    /// Something is held against a GPU that was not before.
+    /// A GPU has a new cause.
     GpuUnhealthy,
-    /// Something is not held against it any more.
+    /// A cause is over.
     CauseOver,
-    /// Nothing is held against it any more.
+    /// A GPU has no cause any more.
     GpuHealthy,
     /// The driver reported an Xid.
     Xid,
-    /// A GPU works, and not as it should.
+    /// A GPU is degraded.
     GpuDegraded,
-    /// It works as it should again.
+    /// A GPU is no longer degraded.
     GpuRestored,
     /// Devices are not offered as one would expect.
     Finding,
-    /// A finding holds no more.
+    /// A finding is over.
     FindingOver,
     /// The kubelet accepted a registration.
     Registered,
-    /// A resource's server was ended, to begin anew.
+    /// The server of a resource was restarted.
     ServerRestarted,
     /// A changed configuration is in force.
     ConfigurationApplied,

@@ -1,13 +1,15 @@
-//! The status of a node's GPUs as one value with a versioned JSON form: served at `/status`, shown
-//! on the page, read back by the subcommand `status`, and its rendering as a table and as YAML.
+//! The status of a node's GPUs with a versioned JSON schema: served at `/status`, shown on the
+//! page, read by the subcommand `status`. And its rendering as a table and as YAML.
 
 mod event;
+mod gpu;
 mod schema;
 mod table;
 mod time;
 mod yaml;
 
 pub use event::{Event, EventKind};
+pub use gpu::{Gpu, MigDevice, Reason, RecoveryAction, XidCount};
 pub use schema::*;
 pub use table::table;
 pub use time::Timestamp;

@@ -1,12 +1,13 @@
-//! The JSON form. Field names are what other programs rely on: within one version they are added to
-//! and never changed.
+//! The JSON schema. Other programs rely on its field names: within one version fields are added and
+//! never changed.
 
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
+use super::gpu::{Gpu, Reason};
 use super::time::Timestamp;
 
-/// The version of the form.
+/// The version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// All that the daemon knows of its node.
@@ -15,11 +16,11 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Status {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// When this was made.
+    /// When this was generated.
     pub generated_at: Timestamp,
     /// The plugin itself.
     pub plugin: Plugin,
-    /// The driver's library.
+    /// NVML.
     pub nvml: Nvml,
     /// The configuration in force.
     pub configuration: Configuration,
@@ -27,9 +28,9 @@ pub struct Status {
     pub resources: Vec<Resource>,
     /// The physical GPUs, by index.
     pub gpus: Vec<Gpu>,
-    /// What keeps devices from being offered as one would expect.
+    /// What is not offered as one would expect.
     pub findings: Vec<Finding>,
-    /// What happened last, the newest first.
+    /// The last events, newest first.
     pub events: Vec<Event>,
     /// Whether it is known which pod holds which device.
     pub holders_known: bool,
@@ -56,11 +57,11 @@ pub struct Plugin {
     pub not_ready: Vec<String>,
 }
 
-/// The driver's library.
+/// NVML, the driver's library.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Nvml {
-    /// How it stands.
+    /// Its state.
     pub state: NvmlState,
     /// Why it is down.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -74,11 +75,11 @@ pub struct Nvml {
     /// The library's version.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nvml_version: Option<String>,
-    /// Calls that do not return now.
+    /// Calls that currently do not return.
     pub unanswered_calls: u64,
 }
 
-/// How NVML stands.
+/// The state of NVML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NvmlState {
@@ -98,22 +99,22 @@ pub struct Configuration {
     /// The config file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub file: Option<String>,
-    /// How often a changed configuration was put in force.
+    /// How often a changed configuration was applied.
     pub reloads_applied: u64,
-    /// How often one was refused.
+    /// How often a changed configuration was refused.
     pub reloads_refused: u64,
     /// The last reload.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_reload: Option<LastReload>,
 }
 
-/// What became of a reload.
+/// The outcome of a reload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastReload {
     /// When.
     pub at: Timestamp,
-    /// Why it was refused; without it, it is in force.
+    /// Why it was refused; absent if it is in force.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,
 }
@@ -124,7 +125,7 @@ pub struct LastReload {
 pub struct Resource {
     /// Its name, such as nvidia.com/gpu.
     pub name: String,
-    /// How it stands with the kubelet.
+    /// Its registration with the kubelet.
     pub kubelet: Registration,
     /// How many of its devices are Healthy.
     pub healthy: usize,
@@ -135,13 +136,13 @@ pub struct Resource {
     pub devices: Vec<Device>,
 }
 
-/// How a resource stands with the kubelet.
+/// The registration of a resource with the kubelet.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Registration {
     /// Whether the kubelet accepted the registration and watches the devices.
     pub registered: bool,
-    /// Since when that is so, or not so.
+    /// Since when it is, or is not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<Timestamp>,
     /// What is missing.
@@ -171,12 +172,12 @@ pub struct Device {
     pub replica: Option<u32>,
     /// The UUID of the physical GPU.
     pub gpu: String,
-    /// Whether it can be handed out.
+    /// Whether it is Healthy, so that it can be allocated.
     pub healthy: bool,
-    /// It was offered once and is no more.
+    /// Whether it was offered earlier and is no longer.
     #[serde(skip_serializing_if = "is_false", default)]
     pub withdrawn: bool,
-    /// The kinds of what is held against it, the worst first. The details stand with its GPU.
+    /// The kinds of its causes, the worst first. The details are with its GPU.
     /// `awaits_mps`: its MPS control daemon has not answered yet.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reasons: Vec<String>,
@@ -197,154 +198,16 @@ pub struct Holder {
     pub container: String,
 }
 
-/// One physical GPU.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Gpu {
-    /// Its identity.
-    pub uuid: String,
-    /// NVML's index.
-    pub index: u32,
-    /// The n of `/dev/nvidia<n>`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub minor: Option<u32>,
-    /// Its place on the PCI bus, as NVML writes it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub pci_bus_id: Option<String>,
-    /// Its marketing name.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub model: Option<String>,
-    /// Its frame buffer in bytes.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub memory_bytes: Option<u64>,
-    /// CUDA compute capability, such as "9.0".
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub compute_capability: Option<String>,
-    /// Its NUMA node.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub numa_node: Option<u32>,
-    /// The group of GPUs that NVLink joins it to, numbered from 0 by the lowest index in each; none
-    /// without NVLink.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub nvlink_island: Option<u32>,
-    /// Whether MIG mode is on.
-    pub mig_enabled: bool,
-    /// The MIG devices on it.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub mig_devices: Vec<MigDevice>,
-    /// The resources in which it, or a part of it, is offered.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub resources: Vec<String>,
-    /// Why it is not offered: it is reserved for the system.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reserved: Option<String>,
-    /// Whether nothing is held against any part of it.
-    pub healthy: bool,
-    /// What is held against it, the worst first.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub reasons: Vec<Reason>,
-    /// What is wrong with it without making it Unhealthy.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub degradations: Vec<Reason>,
-    /// What the driver asks for; absent if it has no recovery action or was not asked yet.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub recovery_action: Option<RecoveryAction>,
-    /// Whether a memory row waits for a reset to be remapped.
-    pub row_remap_pending: bool,
-    /// Whether a memory row could not be remapped.
-    pub row_remap_failed: bool,
-    /// Xids since the plugin started, by number.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub xids: Vec<XidCount>,
-    /// Xids of numbers beyond those that are counted one by one.
-    #[serde(skip_serializing_if = "is_zero", default)]
-    pub other_xids: u64,
-    /// How often it became Unhealthy since the plugin started.
-    pub became_unhealthy: u64,
-    /// How often it became Healthy again.
-    pub became_healthy: u64,
-    /// When the last event was about it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub last_event: Option<Timestamp>,
-}
-
-/// One MIG device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MigDevice {
-    /// Its identity.
-    pub uuid: String,
-    /// Its index on its GPU.
-    pub index: u32,
-    /// Its profile, such as "1g.10gb".
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub profile: Option<String>,
-    /// Its GPU instance.
-    pub gpu_instance: u32,
-    /// Its compute instance.
-    pub compute_instance: u32,
-    /// Its memory in bytes.
-    pub memory_bytes: u64,
-}
-
-/// One reason for a device's being Unhealthy or degraded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Reason {
-    /// A word for machines, one of a fixed set.
-    pub kind: String,
-    /// The Xid, where it is one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub xid: Option<u32>,
-    /// What is so.
-    pub message: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub remedy: Option<String>,
-    /// Since when.
-    pub since: Timestamp,
-    /// Which part of the GPU it is in, unless it is all of it: "GPU instance 3".
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub part: Option<String>,
-    /// Whether it is known from before the plugin started; `since` is then when it was recalled.
-    #[serde(skip_serializing_if = "is_false", default)]
-    pub remembered: bool,
-}
-
-/// What the driver asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecoveryAction {
-    /// The value of NVML's field 230; 0 is nothing.
-    pub value: u32,
-    /// The same in words.
-    pub meaning: String,
-}
-
-/// How many Xids of one number there were.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct XidCount {
-    /// The number.
-    pub xid: u32,
-    /// How many.
-    pub count: u64,
-}
-
 /// Something that is not offered as one would expect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// A word for machines, one of a fixed set.
+    /// One of a fixed set of words, for programs.
     pub kind: String,
-    /// What is so, and what to do about it.
+    /// What is wrong, and what to do about it.
     pub message: String,
 }
 
 fn is_false(value: &bool) -> bool {
     !value
-}
-
-fn is_zero(value: &u64) -> bool {
-    *value == 0
 }

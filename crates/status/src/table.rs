@@ -1,15 +1,15 @@
-//! The status as a table for people: a line for each device of each resource, and above and below
-//! it what else there is to know.
+//! The status as a table: a line for each device of each resource, below a summary and above notes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::schema::{Device, Gpu, NvmlState, Reason, Resource, Status};
+use super::gpu::{Gpu, Reason};
+use super::schema::{Device, Nvml, NvmlState, Resource, Status};
 
-/// Holders that are told of one device; the others are counted.
-const HOLDERS: usize = 2;
-/// Events that are told.
-const EVENTS: usize = 10;
+/// The most holders of a device that are listed; the others are counted.
+const MAX_HOLDERS: usize = 2;
+/// The most events that are listed.
+const MAX_EVENTS: usize = 10;
 
 /// The status as a table. A `wide` one has more columns, every holder, and the last events.
 #[must_use]
@@ -27,7 +27,7 @@ pub fn table(status: &Status, wide: bool) -> String {
     }
     if wide && !status.events.is_empty() {
         text.push_str("\nLast events\n");
-        for event in status.events.iter().take(EVENTS) {
+        for event in status.events.iter().take(MAX_EVENTS) {
             let gpu = event.gpu_index.map_or_else(String::new, |index| format!("GPU {index}: "));
             let times =
                 if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
@@ -44,11 +44,21 @@ fn head(status: &Status) -> String {
     } else {
         format!("not ready: {}", plugin.not_ready.join("; "))
     };
-    let up = lasted(Duration::from_secs_f64(plugin.uptime_seconds.clamp(0.0, 1e12)));
+    let up = duration(Duration::from_secs_f64(plugin.uptime_seconds.clamp(0.0, 1e12)));
     let nvml = &status.nvml;
     let version =
         |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
-    let state = match nvml.state {
+    format!(
+        "gpu-device-plugin {}, up {up}, {ready}\ndriver {}, CUDA {}, {}\n\n",
+        plugin.version,
+        version(&nvml.driver_version),
+        version(&nvml.cuda_version),
+        nvml_state(nvml)
+    )
+}
+
+fn nvml_state(nvml: &Nvml) -> String {
+    match nvml.state {
         NvmlState::Up if nvml.unanswered_calls > 0 => {
             format!("{} calls of NVML do not return", nvml.unanswered_calls)
         }
@@ -59,13 +69,7 @@ fn head(status: &Status) -> String {
                 nvml.fault.as_ref().map_or("no reason is known", |fault| fault.message.as_str());
             format!("NVML is down: {why}")
         }
-    };
-    format!(
-        "gpu-device-plugin {}, up {up}, {ready}\ndriver {}, CUDA {}, {state}\n\n",
-        plugin.version,
-        version(&nvml.driver_version),
-        version(&nvml.cuda_version)
-    )
+    }
 }
 
 fn columns(wide: bool) -> Vec<&'static str> {
@@ -81,7 +85,7 @@ fn rows(status: &Status, wide: bool) -> Vec<Vec<String>> {
         status.gpus.iter().map(|gpu| (gpu.uuid.as_str(), gpu)).collect();
     let mut rows = Vec::new();
     for resource in &status.resources {
-        // Replicas of one device are neighbours: they are one line.
+        // Replicas of one device are adjacent: they are one line.
         for replicas in resource.devices.chunk_by(|a, b| a.uuid == b.uuid) {
             let Some(device) = replicas.first() else { continue };
             let gpu = gpus.get(device.gpu.as_str()).copied();
@@ -90,7 +94,7 @@ fn rows(status: &Status, wide: bool) -> Vec<Vec<String>> {
         }
     }
     for gpu in status.gpus.iter().filter(|gpu| gpu.resources.is_empty()) {
-        rows.push(((gpu.index, None), left_out(gpu, status, wide)));
+        rows.push(((gpu.index, None), not_offered(gpu, status, wide)));
     }
     rows.sort_by_key(|(order, _)| *order);
     rows.into_iter().map(|(_, row)| row).collect()
@@ -126,12 +130,12 @@ fn row(
         holders(status, replicas, wide),
     ];
     if wide {
-        row.extend(more(gpu, status, &device.uuid));
+        row.extend(wide_columns(gpu, status, &device.uuid));
     }
     row
 }
 
-fn left_out(gpu: &Gpu, status: &Status, wide: bool) -> Vec<String> {
+fn not_offered(gpu: &Gpu, status: &Status, wide: bool) -> Vec<String> {
     let why =
         gpu.reserved.as_ref().map_or_else(|| "-".to_owned(), |why| format!("reserved: {why}"));
     let health = if gpu.healthy { "Healthy".to_owned() } else { unhealthy(gpu.reasons.first()) };
@@ -144,25 +148,24 @@ fn left_out(gpu: &Gpu, status: &Status, wide: bool) -> Vec<String> {
         "-".to_owned(),
     ];
     if wide {
-        row.extend(more(Some(gpu), status, &gpu.uuid));
+        row.extend(wide_columns(Some(gpu), status, &gpu.uuid));
     }
     row
 }
 
-/// What only a wide table has: since when it is Unhealthy, the NVLink island, the place on the bus,
-/// the identity.
-fn more(gpu: Option<&Gpu>, status: &Status, uuid: &str) -> [String; 4] {
+/// The columns of a wide table: for how long it is Unhealthy, NVLink island, PCI bus id, UUID.
+fn wide_columns(gpu: Option<&Gpu>, status: &Status, uuid: &str) -> [String; 4] {
     let none = || "-".to_owned();
     let since = gpu.and_then(|gpu| gpu.reasons.iter().map(|reason| reason.since).min());
     [
-        since.map_or_else(none, |since| lasted(status.generated_at.since(since))),
+        since.map_or_else(none, |since| duration(status.generated_at.since(since))),
         gpu.and_then(|gpu| gpu.nvlink_island).map_or_else(none, |island| island.to_string()),
         gpu.and_then(|gpu| gpu.pci_bus_id.clone()).unwrap_or_else(none),
         uuid.to_owned(),
     ]
 }
 
-/// The model without the maker, which is the same for all.
+/// The model without the manufacturer, which is the same for all.
 fn short(model: &str) -> &str {
     model.strip_prefix("NVIDIA ").unwrap_or(model)
 }
@@ -206,33 +209,24 @@ fn holders(status: &Status, replicas: &[Device], wide: bool) -> String {
         .collect();
     names.sort();
     names.dedup();
-    let more = names.len().saturating_sub(HOLDERS);
+    let more = names.len().saturating_sub(MAX_HOLDERS);
     if !wide && more > 0 {
-        names.truncate(HOLDERS);
+        names.truncate(MAX_HOLDERS);
         names.push(format!("{more} more"));
     }
     if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }
 
-/// What is not in the table: each GPU that is not well, with what to do, findings, and resources
-/// that the kubelet does not have.
+/// The notes below the table: each GPU that is Unhealthy or degraded, with the remedy; resources
+/// that are not registered; and findings.
 fn notes(status: &Status) -> String {
     let mut notes = String::new();
     for gpu in &status.gpus {
-        for (reason, word) in gpu
-            .reasons
-            .iter()
-            .map(|reason| (reason, "Unhealthy"))
-            .chain(gpu.degradations.iter().map(|reason| (reason, "degraded")))
-        {
-            let since = lasted(status.generated_at.since(reason.since));
-            let part = reason.part.as_ref().map_or_else(String::new, |part| format!(" ({part})"));
-            let remedy =
-                reason.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
-            notes.push_str(&format!(
-                "GPU {}{part} {word} for {since}: {}{remedy}\n",
-                gpu.index, reason.message
-            ));
+        for reason in &gpu.reasons {
+            notes.push_str(&note(gpu, reason, "Unhealthy", status));
+        }
+        for degradation in &gpu.degradations {
+            notes.push_str(&note(gpu, degradation, "degraded", status));
         }
     }
     for resource in status.resources.iter().filter(|resource| !resource.kubelet.registered) {
@@ -251,8 +245,15 @@ fn notes(status: &Status) -> String {
     notes
 }
 
+fn note(gpu: &Gpu, reason: &Reason, state: &str, status: &Status) -> String {
+    let since = duration(status.generated_at.since(reason.since));
+    let part = reason.part.as_ref().map_or_else(String::new, |part| format!(" ({part})"));
+    let remedy = reason.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
+    format!("GPU {}{part} {state} for {since}: {}{remedy}\n", gpu.index, reason.message)
+}
+
 /// "5 s", "12 min", "3 h", "40 d": the largest unit of which there are two, or the smallest.
-fn lasted(time: Duration) -> String {
+fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -262,11 +263,11 @@ fn lasted(time: Duration) -> String {
     }
 }
 
-/// Rows below their heads, each column as wide as it has to be.
-fn aligned(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
-    let all: Vec<&Vec<String>> = std::iter::once(&heads).chain(rows).collect();
-    let widths: Vec<usize> = (0..heads.len())
+/// Rows below their headings, each column as wide as its widest cell.
+fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let headings: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    let all: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
+    let widths: Vec<usize> = (0..headings.len())
         .map(|column| {
             all.iter()
                 .map(|row| row.get(column).map_or(0, |cell| cell.chars().count()))
@@ -289,11 +290,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_told_in_a_unit_that_fits() {
+    fn a_duration_has_a_unit_that_fits() {
         for (seconds, expected) in
             [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
         {
-            assert_eq!(lasted(Duration::from_secs(seconds)), expected);
+            assert_eq!(duration(Duration::from_secs(seconds)), expected);
         }
     }
 }

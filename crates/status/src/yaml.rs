@@ -1,5 +1,4 @@
-//! The status as YAML: as the JSON form, with its keys and its values, for people who would rather
-//! read that.
+//! The status as YAML, with the keys and values of the JSON schema.
 
 use std::fmt::Write as _;
 
@@ -22,7 +21,7 @@ fn block(text: &mut String, value: &Value, indent: usize) {
     match value {
         Value::Object(entries) if !entries.is_empty() => {
             for (n, (key, value)) in entries.iter().enumerate() {
-                // The first one stands where a "- " has brought it.
+                // The first one is on the line that "- " begins.
                 let gap = if n == 0 && text.ends_with("- ") { 0 } else { indent };
                 let _ = write!(text, "{:gap$}{}:", "", quoted(key));
                 item(text, value, indent + 2, " ");
@@ -61,7 +60,7 @@ fn item(text: &mut String, value: &Value, indent: usize, gap: &str) {
     }
 }
 
-/// A text that no parser of YAML takes for anything else; most of them need no quotes.
+/// A string that every YAML parser reads as a string; most need no quotes.
 fn quoted(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))

@@ -1,0 +1,147 @@
+//! A physical GPU in the schema.
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Timestamp;
+
+/// One physical GPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gpu {
+    /// Its identity.
+    pub uuid: String,
+    /// NVML's index.
+    pub index: u32,
+    /// The n of `/dev/nvidia<n>`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub minor: Option<u32>,
+    /// Its PCI bus id, as NVML writes it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pci_bus_id: Option<String>,
+    /// Its marketing name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub model: Option<String>,
+    /// Its frame buffer in bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory_bytes: Option<u64>,
+    /// CUDA compute capability, such as "9.0".
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub compute_capability: Option<String>,
+    /// Its NUMA node.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub numa_node: Option<u32>,
+    /// The group of GPUs that NVLink joins it to, numbered from 0 by the lowest index in each; none
+    /// without NVLink.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nvlink_island: Option<u32>,
+    /// Whether MIG mode is on.
+    pub mig_enabled: bool,
+    /// The MIG devices on it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub mig_devices: Vec<MigDevice>,
+    /// The resources in which it, or a part of it, is offered.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub resources: Vec<String>,
+    /// Why it is not offered: it is reserved for the system.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reserved: Option<String>,
+    /// Whether no part of it has a cause.
+    pub healthy: bool,
+    /// Its causes, the worst first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reasons: Vec<Reason>,
+    /// Why it is degraded: what is wrong with it without making it Unhealthy.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub degradations: Vec<Reason>,
+    /// The recovery action that the driver asks for; absent if it reports none or was not polled yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub recovery_action: Option<RecoveryAction>,
+    /// Whether a memory row waits for a reset to be remapped.
+    pub row_remap_pending: bool,
+    /// Whether a memory row could not be remapped.
+    pub row_remap_failed: bool,
+    /// Xids since the plugin started, by number.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub xids: Vec<XidCount>,
+    /// Xids of numbers that are not counted one by one.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub other_xids: u64,
+    /// How often it became Unhealthy since the plugin started.
+    pub became_unhealthy: u64,
+    /// How often it became Healthy again.
+    pub became_healthy: u64,
+    /// The time of its last event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_event: Option<Timestamp>,
+}
+
+/// One MIG device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigDevice {
+    /// Its identity.
+    pub uuid: String,
+    /// Its index on its GPU.
+    pub index: u32,
+    /// Its profile, such as "1g.10gb".
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub profile: Option<String>,
+    /// Its GPU instance.
+    pub gpu_instance: u32,
+    /// Its compute instance.
+    pub compute_instance: u32,
+    /// Its memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// A reason why a GPU, or NVML, is Unhealthy or degraded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reason {
+    /// One of a fixed set of words, for programs.
+    pub kind: String,
+    /// The number of the Xid, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub xid: Option<u32>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub remedy: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Which part of the GPU it is in, unless it is all of it: "GPU instance 3".
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub part: Option<String>,
+    /// Whether it was restored from the state file; `since` is then the time of that.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub remembered: bool,
+}
+
+/// The recovery action that the driver asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryAction {
+    /// The value of NVML's field 230; 0 is nothing.
+    pub value: u32,
+    /// Its meaning.
+    pub meaning: String,
+}
+
+/// How many Xids of one number there were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct XidCount {
+    /// The number.
+    pub xid: u32,
+    /// How many.
+    pub count: u64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
