@@ -65,8 +65,8 @@ impl Listener {
     }
 }
 
-/// Binds under a temporary name and renames: the socket never has other permissions than its own, and
-/// one that an earlier process left is replaced.
+/// Binds under a temporary name and renames: the socket never has other permissions than its own,
+/// and one that an earlier process left is replaced.
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     if let Ok(found) = fs::symlink_metadata(path)
         && !found.file_type().is_socket()

@@ -53,7 +53,8 @@ async fn bind(address: &Address) -> Listener {
             warn!(%address, %error, "cannot serve HTTP here, will retry; metrics and probes are \
                 missing until then");
         } else {
-            debug!(%address, %error, seconds = pause.as_secs(), "cannot serve HTTP here, will retry");
+            let seconds = pause.as_secs();
+            debug!(%address, %error, seconds, "cannot serve HTTP here, will retry");
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);

@@ -1,8 +1,8 @@
 //! The text that Prometheus scrapes, rendered from the state at the moment of the scrape.
 //!
-//! The attributes of a device are labels of `_device_info` alone; every other series about a device has its `uuid`, by
-//! which it joins with that one and with dcgm-exporter's `UUID`. Every label has a bounded number
-//! of values.
+//! The attributes of a device are labels of `_device_info` alone; every other series about a device
+//! has its `uuid`, by which it joins with that one and with dcgm-exporter's `UUID`. Every label has
+//! a bounded number of values.
 
 mod exposition;
 mod process;

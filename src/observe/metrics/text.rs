@@ -1,7 +1,7 @@
 //! Prometheus's text format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
 //!
-//! Not a library: prometheus-client writes OpenMetrics, in which `promtool check metrics` finds each
-//! counter without its `_total`.
+//! Not a library: prometheus-client writes OpenMetrics, in which `promtool check metrics` finds
+//! each counter without its `_total`.
 
 use std::fmt::{Display, Write};
 
