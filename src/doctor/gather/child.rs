@@ -1,5 +1,5 @@
-//! The process that asks the driver: this program once more. A process that is held in the kernel
-//! by a driver cannot end, and whoever waits for it waits for good.
+//! The process that surveys the driver: this program again. A process that a driver holds in the
+//! kernel cannot end, so it must not be the one that reports.
 
 use std::ffi::OsString;
 use std::process::Stdio;
@@ -12,16 +12,16 @@ use crate::doctor::facts::{DriverAnswer, DriverProbe};
 
 /// This program, whatever its name is.
 const OURSELVES: &str = "/proc/self/exe";
-/// How long all the asking may take: each call has a deadline of its own, and this is for what
+/// How long the survey may take: each call has a deadline of its own, and this one is for what
 /// holds the whole process.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// How long a process that has closed its output may take to end.
 const END: Duration = Duration::from_secs(2);
-/// As much of its last words as is told.
+/// How much of its standard error is reported, in bytes.
 const MAX_STDERR: u64 = 2000;
 
-/// Has the driver asked.
-pub(super) async fn ask(arguments: Vec<OsString>) -> DriverProbe {
+/// Surveys the driver in a process of its own.
+pub(super) async fn survey(arguments: Vec<OsString>) -> DriverProbe {
     let child = Command::new(OURSELVES)
         .args(arguments)
         .stdin(Stdio::null())
@@ -33,7 +33,7 @@ pub(super) async fn ask(arguments: Vec<OsString>) -> DriverProbe {
         Err(error) => return DriverProbe::NotStarted(error.to_string()),
     };
     let answer = tokio::time::timeout(DEADLINE, answer(&mut child)).await;
-    // Not waited for after that: it may never end.
+    // It is not waited for after that: it may never end.
     let _ = child.start_kill();
     match answer {
         Ok(answer) => answer,
@@ -44,7 +44,7 @@ pub(super) async fn ask(arguments: Vec<OsString>) -> DriverProbe {
 async fn answer(child: &mut Child) -> DriverProbe {
     let mut line = String::new();
     if let Some(output) = child.stdout.take() {
-        // What cannot be read is no answer.
+        // An error of reading is no answer.
         let _ = BufReader::new(output).read_line(&mut line).await;
     }
     if let Ok(survey) = serde_json::from_str::<DriverAnswer>(&line) {

@@ -1,4 +1,4 @@
-//! What the file systems of the host tell.
+//! What procfs, sysfs and other file systems of the host have.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,8 +15,8 @@ use crate::host::dir_watch::Watches;
 const VENDOR: &str = "0x10de";
 const DISPLAY: &str = "0x03";
 
-/// Where the host's root is, as the driver's root tells: a container has it mounted there or above.
-/// Without a container it is our own.
+/// The host's root: in a container the driver's root or a directory above it, without a container
+/// our own.
 pub(super) fn root(driver_root: &Path) -> PathBuf {
     let mut above: Vec<&Path> =
         driver_root.ancestors().filter(|path| path.parent().is_some()).collect();
@@ -63,7 +63,7 @@ pub(super) fn module(proc: &Path, sysfs: &Path) -> KernelModule {
     }
 }
 
-/// The version in a text such as "NVRM version: NVIDIA UNIX Open Kernel KernelModule for x86_64 580.95.05
+/// The version in a text such as "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64 580.95.05
 /// Release Build".
 fn version(text: &str) -> Option<&str> {
     let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
@@ -72,13 +72,13 @@ fn version(text: &str) -> Option<&str> {
     line.split_whitespace().find(is_version)
 }
 
-/// A directory that others make.
+/// The state of a directory that others create.
 pub(super) fn directory(path: &Path) -> DirectoryState {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => DirectoryState::Missing,
         Err(error) => DirectoryState::NotWritable(error.to_string()),
-        Ok(there) if !there.is_dir() => DirectoryState::NotADirectory,
-        Ok(there) if there.nlink() == 0 => DirectoryState::Deleted,
+        Ok(found) if !found.is_dir() => DirectoryState::NotADirectory,
+        Ok(found) if found.nlink() == 0 => DirectoryState::Deleted,
         Ok(_) => match access(path, Access::WRITE_OK | Access::EXEC_OK) {
             Ok(()) => DirectoryState::Writable,
             Err(error) => DirectoryState::NotWritable(io::Error::from(error).to_string()),
@@ -86,7 +86,7 @@ pub(super) fn directory(path: &Path) -> DirectoryState {
     }
 }
 
-/// A directory that the plugin makes itself, with those above it.
+/// The state of a directory that the plugin creates itself, with those above it.
 pub(super) fn own_directory(path: &Path) -> DirectoryState {
     match directory(path) {
         DirectoryState::Missing => {
@@ -121,7 +121,7 @@ fn instances(proc: &Path) -> Option<u64> {
     let processes = fs::read_dir(proc).ok()?.flatten().filter(|entry| {
         let is_process =
             entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
-        is_process && entry.metadata().is_ok_and(|there| there.uid() == own)
+        is_process && entry.metadata().is_ok_and(|found| found.uid() == own)
     });
     let descriptors =
         processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
@@ -135,15 +135,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_modules_version_is_found_in_the_text_of_either_kind_of_module() {
+    fn the_version_of_either_kind_of_module_is_parsed() {
         for (text, expected) in [
             (
-                "NVRM version: NVIDIA UNIX x86_64 Kernel KernelModule  535.129.03  Thu Oct 19 18:56:32 \
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 \
                  UTC 2023\nGCC version:  gcc version 12.2.0\n",
                 Some("535.129.03"),
             ),
             (
-                "NVRM version: NVIDIA UNIX Open Kernel KernelModule for x86_64  580.95.05  Release Build  (root@host)  Tue\n",
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (root@host)  Tue\n",
                 Some("580.95.05"),
             ),
             ("GCC version:  12.2.0\n", None),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_our_own_may_be_made() {
+    fn a_directory_of_our_own_can_be_created() {
         let place = tempfile::tempdir().unwrap();
         fs::write(place.path().join("file"), "").unwrap();
         assert_eq!(own_directory(place.path()), DirectoryState::Writable);

@@ -32,8 +32,13 @@ fn hangs(gpu: &GpuFacts) -> Option<Finding> {
     let seen = format!("{} does not return", gpu.unanswered_call.as_ref()?);
     Some(
         Finding::problem(GROUP, ID, &checked(gpu), seen)
-            .why("the driver hangs in this GPU; the plugin marks it Unhealthy and serves the others")
-            .fix("look for NVRM and Xid in the kernel log (dmesg); reset the GPU, or reboot the node"),
+            .why(
+                "the driver hangs in this GPU; the plugin marks it Unhealthy and serves the others",
+            )
+            .fix(
+                "look for NVRM and Xid in the kernel log (dmesg); reset the GPU, or reboot the \
+                 node",
+            ),
     )
 }
 

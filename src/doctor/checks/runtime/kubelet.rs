@@ -1,5 +1,5 @@
-//! Whether the kubelet supports CDI names from plugins: since 1.28, behind a feature gate that is on
-//! from 1.29 on (KEP-4009).
+//! Whether the kubelet supports CDI names from plugins: since 1.28, behind a feature gate that is
+//! on from 1.29 on (KEP-4009).
 
 use device::injection::DeviceListStrategy;
 

@@ -1,5 +1,5 @@
-//! Whether what Allocate answers becomes a GPU in the container: through NVIDIA's container runtime,
-//! or CDI.
+//! Whether what Allocate answers becomes a GPU in the container: through NVIDIA's container
+//! runtime, or CDI.
 
 mod cdi;
 mod config;

@@ -1,0 +1,78 @@
+//! What NVML answers for each index of its enumeration.
+
+use std::collections::BTreeMap;
+
+use device::health::{Cause, GpuPart, Reading};
+use device::inventory::{Found, Inventory};
+use device::names::Uuid;
+
+use crate::doctor::facts::GpuFacts;
+use crate::nvml::survey::Surveyed;
+
+/// What the enumeration has at an index, if all calls returned.
+pub(super) fn found(surveyed: &Surveyed) -> Option<Found> {
+    match surveyed {
+        Surveyed::Answered { found, .. } => Some(found.as_ref().clone()),
+        Surveyed::Silent { .. } => None,
+    }
+}
+
+/// The reading of a GPU, if there is one.
+pub(super) fn reading(surveyed: &Surveyed) -> Option<(Uuid, Reading)> {
+    let Surveyed::Answered { found, reading: Some(Ok(reading)) } = surveyed else { return None };
+    let uuid = match found.as_ref() {
+        Found::Gpu(gpu) => Some(&gpu.uuid),
+        Found::Failed { uuid, .. } => uuid.as_ref(),
+    };
+    Some((uuid?.clone(), reading.clone()))
+}
+
+/// All that is known of a GPU.
+pub(super) fn gpu(
+    surveyed: &Surveyed,
+    inventory: &Inventory,
+    degradations: &BTreeMap<Uuid, Vec<String>>,
+) -> GpuFacts {
+    let (found, reading) = match surveyed {
+        Surveyed::Silent { index, call } => {
+            let unanswered_call = Some((*call).to_owned());
+            return GpuFacts { index: *index, unanswered_call, ..GpuFacts::default() };
+        }
+        Surveyed::Answered { found, reading } => (found.as_ref(), reading),
+    };
+    let mut gpu = of_found(found);
+    if let Some(Err(error)) = reading {
+        gpu.error.get_or_insert(error.to_string());
+    }
+    let uuid = gpu.uuid.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok());
+    if let Some(uuid) = uuid {
+        let health = inventory.node_health().health_of(&uuid, GpuPart::Whole);
+        gpu.causes = health.reasons().iter().map(|reason| with_remedy(&reason.cause)).collect();
+        gpu.degradations = degradations.get(&uuid).cloned().unwrap_or_default();
+    }
+    gpu
+}
+
+fn of_found(found: &Found) -> GpuFacts {
+    match found {
+        Found::Failed { index, uuid, error } => GpuFacts {
+            index: *index,
+            uuid: uuid.as_ref().map(ToString::to_string),
+            error: Some(error.to_string()),
+            ..GpuFacts::default()
+        },
+        Found::Gpu(facts) => GpuFacts {
+            index: facts.index,
+            uuid: Some(facts.uuid.to_string()),
+            model: facts.name.clone(),
+            bus: facts.pci_bus_id.map(|bus| bus.to_string()),
+            minor: facts.minor,
+            mig: facts.mig_enabled.then_some(facts.mig_devices.len()),
+            ..GpuFacts::default()
+        },
+    }
+}
+
+fn with_remedy(cause: &Cause) -> (String, Option<String>) {
+    (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned))
+}

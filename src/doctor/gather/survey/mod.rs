@@ -1,0 +1,81 @@
+//! What the driver answers: NVML, each GPU, what the plugin would offer, and the device nodes.
+
+mod gpu;
+mod inventory;
+mod nodes;
+
+use std::path::Path;
+
+use device::health::{Moment, NodeHealth};
+use device::inventory::Inventory;
+
+use crate::config::Config;
+use crate::config::translate;
+use crate::doctor::facts::{DriverAnswer, NvmlProblem};
+use crate::host::state_file::StateFile;
+use crate::nvml::survey::Up;
+use crate::nvml::{self, OpenError};
+
+/// Surveys the driver, with the configured deadline for each call.
+pub async fn survey(config: &Config) -> DriverAnswer {
+    let deadline = config.health.call_deadline;
+    let mut answer = DriverAnswer::default();
+    match nvml::survey::survey(&translate::hardware(config), deadline).await {
+        Err(error) => answer.problem = Some(NvmlProblem::Failed(error.to_string())),
+        Ok(nvml::survey::Survey::Silent { call }) => {
+            answer.problem = Some(NvmlProblem::TimedOut(call.to_owned()));
+        }
+        Ok(nvml::survey::Survey::Closed(error)) => not_opened(&mut answer, error),
+        Ok(nvml::survey::Survey::Up(up)) => opened(&mut answer, config, up),
+    }
+    answer.nodes = nodes::nodes(translate::roots(config).dev_root(), &answer.gpus, deadline);
+    answer.sees_control_node = Path::new("/dev/nvidiactl").exists();
+    answer
+}
+
+fn not_opened(answer: &mut DriverAnswer, error: OpenError) {
+    match error {
+        OpenError::NotFound { tried, driver_root } => {
+            answer.tried = tried;
+            answer.problem = Some(NvmlProblem::NoLibrary { named: driver_root.is_none() });
+        }
+        OpenError::Init { library, error } => {
+            answer.library = Some(library);
+            let (code, text) = (error.code.0, error.to_string());
+            answer.problem = Some(NvmlProblem::ReturnCode { code, text });
+        }
+    }
+}
+
+fn opened(answer: &mut DriverAnswer, config: &Config, up: Up) {
+    answer.tried = up.tried;
+    answer.library = Some(up.library);
+    answer.driver_version = up.versions.driver;
+    answer.library_version = up.versions.library;
+    answer.cuda = up.versions.cuda;
+    match up.gpus {
+        Ok(surveyed) => inventory::describe(answer, config, empty_inventory(config), &surveyed),
+        Err(error) => {
+            let (code, text) = (error.code.0, error.to_string());
+            answer.problem = Some(NvmlProblem::ReturnCode { code, text });
+        }
+    }
+}
+
+/// The inventory as the plugin would start with it, with the causes of the state file.
+fn empty_inventory(config: &Config) -> Inventory {
+    let boot = nvml::epoch::read(&config.process.sysfs_root);
+    let mut health = NodeHealth::new(translate::policy(config), boot);
+    // A file that cannot be read is reported with its directory.
+    let persisted = config
+        .process
+        .state_dir
+        .as_deref()
+        .and_then(|directory| StateFile::peek(directory).ok()?);
+    if let Some(persisted) = persisted {
+        health.restore(Moment::default(), &persisted);
+    }
+    let roots = translate::roots(config);
+    let injector = translate::injector(config, roots.look(config.injection.pass_device_specs));
+    Inventory::new(translate::layout(config), injector, health, translate::policies(config))
+}
