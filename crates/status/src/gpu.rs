@@ -53,7 +53,7 @@ pub struct Gpu {
     /// Why it is degraded: what is wrong with it without making it Unhealthy.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub degradations: Vec<Reason>,
-    /// The recovery action that the driver asks for; absent if it reports none or was not polled yet.
+    /// The recovery action that the driver asks for; absent if it has none or was not polled yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub recovery_action: Option<RecoveryAction>,
     /// Whether a memory row waits for a reset to be remapped.

@@ -1,10 +1,10 @@
-//! What the server shows, and the one thing that it can be told to do.
+//! What the server shows, and the one thing that clients can make it do.
 
 use std::pin::Pin;
 
 use status::Status;
 
-/// What the server shows, and the one thing that it can be told to do.
+/// What the server shows, and the one thing that clients can make it do.
 pub trait Views: Send + Sync + 'static {
     /// All that the daemon knows.
     fn status(&self) -> Status;

@@ -10,8 +10,8 @@ mod snapshot;
 mod text;
 
 pub use exposition::exposition;
-pub use process::ProcessFigures;
-pub use snapshot::{MetricsSnapshot, ResourceFigures};
+pub use process::ProcessMetrics;
+pub use snapshot::{MetricsSnapshot, ResourceCounters};
 pub use text::CONTENT_TYPE;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ const TICKS: f64 = 100.0;
 
 /// The process as procfs shows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct ProcessFigures {
+pub struct ProcessMetrics {
     /// Processor time in seconds, user and system.
     pub cpu_seconds: f64,
     /// Resident memory in bytes.
@@ -25,7 +25,7 @@ pub struct ProcessFigures {
     pub max_fds: Option<u64>,
 }
 
-impl ProcessFigures {
+impl ProcessMetrics {
     /// Reads them from a process's directory in procfs.
     #[must_use]
     pub fn read(directory: &Path) -> Option<Self> {
@@ -65,14 +65,14 @@ mod tests {
 
     #[test]
     fn our_own_process_is_read() {
-        let figures = ProcessFigures::read(Path::new("/proc/self")).unwrap();
+        let process = ProcessMetrics::read(Path::new("/proc/self")).unwrap();
         assert!(
-            figures.resident_bytes > 100_000 && figures.virtual_bytes >= figures.resident_bytes,
-            "{figures:?}"
+            process.resident_bytes > 100_000 && process.virtual_bytes >= process.resident_bytes,
+            "{process:?}"
         );
-        assert!(figures.threads >= 1 && figures.open_fds >= 3, "{figures:?}");
-        assert!(figures.max_fds.is_none_or(|most| most >= figures.open_fds), "{figures:?}");
-        assert_eq!(ProcessFigures::read(Path::new("/nowhere")), None);
+        assert!(process.threads >= 1 && process.open_fds >= 3, "{process:?}");
+        assert!(process.max_fds.is_none_or(|most| most >= process.open_fds), "{process:?}");
+        assert_eq!(ProcessMetrics::read(Path::new("/nowhere")), None);
     }
 
     #[test]
@@ -81,8 +81,8 @@ mod tests {
         let status = "Name:\ta\nVmSize:\t   2000 kB\nVmRSS:\t   1000 kB\nThreads:\t6\n";
         let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
                       Max open files            1024                 524288               files\n";
-        let figures = ProcessFigures::parse(stat, status, limits, 9).unwrap();
-        let expected = ProcessFigures {
+        let process = ProcessMetrics::parse(stat, status, limits, 9).unwrap();
+        let expected = ProcessMetrics {
             cpu_seconds: 3.0,
             resident_bytes: 1_024_000,
             virtual_bytes: 2_048_000,
@@ -90,6 +90,6 @@ mod tests {
             open_fds: 9,
             max_fds: Some(1024),
         };
-        assert_eq!(figures, expected);
+        assert_eq!(process, expected);
     }
 }

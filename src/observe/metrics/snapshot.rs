@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use status::Status;
 
-use super::process::ProcessFigures;
+use super::process::ProcessMetrics;
 use crate::util::counters::Distribution;
 
 /// All that Prometheus scrapes, at one moment.
@@ -21,14 +21,14 @@ pub struct MetricsSnapshot {
     /// Failed calls of NVML by call and return code.
     pub nvml_errors: Vec<(&'static str, String, u64)>,
     /// The counters of each resource.
-    pub resources: BTreeMap<String, ResourceFigures>,
+    pub resources: BTreeMap<String, ResourceCounters>,
     /// The process; `None`: procfs could not be read.
-    pub process: Option<ProcessFigures>,
+    pub process: Option<ProcessMetrics>,
 }
 
 /// The counters of one resource.
 #[derive(Debug, Clone, Default)]
-pub struct ResourceFigures {
+pub struct ResourceCounters {
     /// Registrations by result, 0 for a result that did not occur.
     pub registrations: BTreeMap<&'static str, u64>,
     /// Containers that devices were allocated for.

@@ -14,9 +14,9 @@ use crate::util::counters::Histogram;
 const BOUNDS: &[std::time::Duration] =
     &[std::time::Duration::from_millis(1), std::time::Duration::from_secs(1)];
 
-fn figures(status: Status) -> MetricsSnapshot {
+fn snapshot(status: Status) -> MetricsSnapshot {
     let distribution = Histogram::new(BOUNDS).distribution();
-    let of = ResourceFigures {
+    let of = ResourceCounters {
         registrations: BTreeMap::from([("ok", 1), ("refused", 0)]),
         allocated: 3,
         refused: 1,
@@ -56,13 +56,13 @@ fn one_failed() -> Status {
 
 #[test]
 fn a_scrape_of_a_node_with_a_failed_gpu() {
-    let text = exposition(&figures(one_failed()));
+    let text = exposition(&snapshot(one_failed()));
     expect_file!["tests.txt"].assert_eq(&text);
 }
 
 #[test]
 fn every_series_occurs_once_and_under_its_own_metric() {
-    let text = exposition(&figures(one_failed()));
+    let text = exposition(&snapshot(one_failed()));
     let (mut seen, mut current) = (BTreeSet::new(), "");
     for line in text.lines() {
         if let Some(metric) = line.strip_prefix("# TYPE ") {
@@ -91,6 +91,6 @@ fn replicas_add_devices_and_no_series() {
         })
     });
     *devices = replicas.collect();
-    let count = |status| exposition(&figures(status)).lines().count();
+    let count = |status| exposition(&snapshot(status)).lines().count();
     assert_eq!(count(shared), count(status));
 }

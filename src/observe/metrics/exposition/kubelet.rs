@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use status::Resource;
 
-use crate::observe::metrics::snapshot::{MetricsSnapshot, ResourceFigures};
+use crate::observe::metrics::snapshot::{MetricsSnapshot, ResourceCounters};
 use crate::observe::metrics::text::Text;
 
 pub(super) fn kubelet(
     text: &mut Text,
     resources: &[Resource],
-    figures: &BTreeMap<String, ResourceFigures>,
+    counters: &BTreeMap<String, ResourceCounters>,
 ) {
     registration(text, resources);
-    registrations(text, figures);
-    updates(text, figures);
-    allocations(text, figures);
+    registrations(text, counters);
+    updates(text, counters);
+    allocations(text, counters);
 }
 
 fn registration(text: &mut Text, resources: &[Resource]) {
@@ -33,43 +33,43 @@ fn registration(text: &mut Text, resources: &[Resource]) {
     }
 }
 
-fn registrations(text: &mut Text, figures: &BTreeMap<String, ResourceFigures>) {
+fn registrations(text: &mut Text, counters: &BTreeMap<String, ResourceCounters>) {
     let mut family = text.counter(
         "gpu_device_plugin_kubelet_registrations_total",
         "Attempts to register with the kubelet, by result.",
     );
-    for (resource, figures) in figures {
-        for (result, count) in &figures.registrations {
+    for (resource, counters) in counters {
+        for (result, count) in &counters.registrations {
             family.add(&[("resource", resource), ("result", result)], count);
         }
     }
 }
 
-fn updates(text: &mut Text, figures: &BTreeMap<String, ResourceFigures>) {
+fn updates(text: &mut Text, counters: &BTreeMap<String, ResourceCounters>) {
     let mut family = text.counter(
         "gpu_device_plugin_listandwatch_updates_sent_total",
         "Device lists that were sent on ListAndWatch streams.",
     );
-    for (resource, figures) in figures {
-        family.add(&[("resource", resource)], figures.updates);
+    for (resource, counters) in counters {
+        family.add(&[("resource", resource)], counters.updates);
     }
 }
 
-fn allocations(text: &mut Text, figures: &BTreeMap<String, ResourceFigures>) {
+fn allocations(text: &mut Text, counters: &BTreeMap<String, ResourceCounters>) {
     let mut family = text.counter(
         "gpu_device_plugin_allocations_total",
         "Containers that devices were allocated for, by result.",
     );
-    for (resource, figures) in figures {
-        family.add(&[("resource", resource), ("result", "ok")], figures.allocated);
-        family.add(&[("resource", resource), ("result", "refused")], figures.refused);
+    for (resource, counters) in counters {
+        family.add(&[("resource", resource), ("result", "ok")], counters.allocated);
+        family.add(&[("resource", resource), ("result", "refused")], counters.refused);
     }
     let mut family = text.counter(
         "gpu_device_plugin_preferred_allocation_notes_total",
         "Preferred allocations that could not be answered as requested, by reason.",
     );
-    for (resource, figures) in figures {
-        for (reason, count) in &figures.notes {
+    for (resource, counters) in counters {
+        for (reason, count) in &counters.notes {
             family.add(&[("resource", resource), ("reason", reason)], count);
         }
     }
