@@ -7,7 +7,7 @@ use super::args::CheckArgs;
 use super::output::{print, run};
 use super::status;
 use crate::config::ConfigSource;
-use crate::doctor::check::{self, Outside, State};
+use crate::doctor::check::{self, CheckResult, FallbackFacts};
 use crate::doctor::gather;
 use crate::observe::client;
 
@@ -29,15 +29,15 @@ pub fn check(args: CheckArgs, source: &mut ConfigSource) -> ExitCode {
             Ok(answer) => format!("the plugin answered with HTTP status {}", answer.code),
             Err(error) => error.to_string(),
         };
-        match tokio::time::timeout(OUTSIDE_TIMEOUT, gather::outside(&config)).await {
-            Ok(outside) => Ok(Err(Outside { unheard, ..outside })),
+        match tokio::time::timeout(OUTSIDE_TIMEOUT, gather::fallback_facts(&config)).await {
+            Ok(outside) => Ok(Err(FallbackFacts { error: unheard, ..outside })),
             Err(_) => Err(unheard),
         }
     });
     let outcome = match seen {
-        Ok(seen) => check::judge(args.rule, &seen),
-        Err(line) => check::Outcome { state: State::Unknown, line },
+        Ok(seen) => check::evaluate(args.rule, &seen),
+        Err(line) => CheckResult::unknown(line),
     };
-    let line = check::cut(&outcome.line, args.max_output);
+    let line = check::truncate(&outcome.line, args.max_output);
     print(&format!("{line}\n"), outcome.state.exit_code())
 }

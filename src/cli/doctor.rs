@@ -8,7 +8,7 @@ use super::args::{DoctorArgs, SURVEY};
 use super::output::{print, run};
 use crate::config::ConfigSource;
 use crate::doctor;
-use crate::doctor::gather::{self, Look};
+use crate::doctor::gather::{self, GatherOptions};
 
 /// Finds why pods do not get GPUs. `arguments` are those of this process, to start it once more
 /// with. Without `colour` there is none on a terminal either.
@@ -26,7 +26,7 @@ pub fn doctor(
             return Ok((survey + "\n", 0));
         }
         arguments.push(format!("--{SURVEY}").into());
-        let look = Look { host_root: args.host_root, survey: arguments };
+        let look = GatherOptions { host_root: args.host_root, survey: arguments };
         let report = doctor::examine(&gather::facts(&config, &report, look).await);
         let text = match args.json {
             true => doctor::json(&report),

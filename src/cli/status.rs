@@ -8,7 +8,7 @@ use status::{SCHEMA_VERSION, Status, table, yaml};
 use super::args::OutputFormat;
 use super::output::{print, run};
 use crate::config::ConfigSource;
-use crate::observe::client::{self, Answer};
+use crate::observe::client::{self, HttpResponse};
 
 /// How long the daemon may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub fn status(format: OutputFormat, source: &mut ConfigSource) -> ExitCode {
     }
 }
 
-fn render(answer: &Answer, format: OutputFormat) -> Result<String, String> {
+fn render(answer: &HttpResponse, format: OutputFormat) -> Result<String, String> {
     if answer.code != 200 {
         let (code, body) = (answer.code, answer.body.trim());
         return Err(format!("the plugin answered with HTTP status {code}: {body}"));

@@ -80,7 +80,7 @@ impl InventoryWriter {
         for (at, changes) in applied {
             log::changes(changes, inventory, holders.as_deref());
             findings::log(changes);
-            self.event_log.take(*at, changes, inventory);
+            self.event_log.record(*at, changes, inventory);
         }
         if self.logs_table && !inventory.gpus().is_empty() {
             self.logs_table = false;

@@ -242,7 +242,7 @@ impl Reloader {
         for changes in &changes {
             log::changes(changes, &next, None);
             findings::log(changes);
-            self.reload_history.event_log().take(self.reload_history.now(), changes, &next);
+            self.reload_history.event_log().record(self.reload_history.now(), changes, &next);
         }
     }
 

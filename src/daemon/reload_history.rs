@@ -6,8 +6,8 @@ use device::health::Moment;
 use status::{Configuration, EventKind, LastReload};
 
 use crate::nvml::Clock;
-use crate::observe::event_log::{EventLog, Happened};
-use crate::observe::wall::Wall;
+use crate::observe::event_log::{Event, EventLog};
+use crate::observe::wall_clock::WallClock;
 
 /// The results of reloads. Clones share them.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl ReloadHistory {
     }
 
     /// The part of the status about it.
-    pub(super) fn status(&self, file: Option<String>, wall: Wall) -> Configuration {
+    pub(super) fn status(&self, file: Option<String>, wall: WallClock) -> Configuration {
         let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         let last = results.last.as_ref();
         Configuration {
@@ -68,7 +68,7 @@ impl ReloadHistory {
 
     fn record(&self, kind: EventKind, message: &str, refused: Option<String>) {
         let now = self.clock.now();
-        self.event_log.add(Happened::new(now, kind, message));
+        self.event_log.add(Event::new(now, kind, message));
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         let counter = if refused.is_some() { &mut results.refused } else { &mut results.applied };
         *counter = counter.saturating_add(1);

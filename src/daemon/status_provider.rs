@@ -26,11 +26,11 @@ use crate::kubelet::device_plugin::telemetry::{PluginTelemetry, RegistrationEven
 use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::telemetry::NvmlTelemetry;
 use crate::nvml::{Clock, Release};
-use crate::observe::event_log::{EventLog, Happened};
+use crate::observe::event_log::{Event, EventLog};
 use crate::observe::http::Views;
-use crate::observe::metrics::{MetricsSnapshot, ProcessFigures, ResourceFigures, exposition};
-use crate::observe::status::{Facts, build};
-use crate::observe::wall::Wall;
+use crate::observe::metrics::{MetricsSnapshot, ProcessMetrics, ResourceCounters, exposition};
+use crate::observe::status::{StatusInputs, build};
+use crate::observe::wall_clock::WallClock;
 
 /// The parts that the status is made of.
 pub(super) struct StatusProvider {
@@ -75,8 +75,8 @@ impl StatusSettings {
 }
 
 impl StatusProvider {
-    fn wall(&self) -> Wall {
-        Wall::new(self.clock.now(), SystemTime::now())
+    fn wall(&self) -> WallClock {
+        WallClock::new(self.clock.now(), SystemTime::now())
     }
 
     fn nvml(&self) -> Nvml {
@@ -107,7 +107,7 @@ impl StatusProvider {
         readiness.reasons()
     }
 
-    fn registrations(&self, wall: Wall) -> BTreeMap<ResourceName, Registration> {
+    fn registrations(&self, wall: WallClock) -> BTreeMap<ResourceName, Registration> {
         let registration = |telemetry: PluginTelemetry| {
             let status = telemetry.status();
             Registration {
@@ -123,14 +123,14 @@ impl StatusProvider {
         plugins.map(|(resource, telemetry)| (resource, registration(telemetry))).collect()
     }
 
-    fn registration_events(&self) -> Vec<Happened> {
+    fn registration_events(&self) -> Vec<Event> {
         let event = |resource: &ResourceName, event: RegistrationEvent| {
             let kind = match event.registered {
                 true => EventKind::Registered,
                 false => EventKind::ServerRestarted,
             };
             let resource = Some(resource.to_string());
-            Happened { resource, ..Happened::new(Moment(event.at), kind, event.message) }
+            Event { resource, ..Event::new(Moment(event.at), kind, event.message) }
         };
         let plugins = self.plugins.all();
         let of = |(resource, telemetry): (&ResourceName, &PluginTelemetry)| {
@@ -140,11 +140,11 @@ impl StatusProvider {
     }
 }
 
-fn figures(telemetry: &PluginTelemetry) -> ResourceFigures {
+fn figures(telemetry: &PluginTelemetry) -> ResourceCounters {
     let (allocated, refused) = telemetry.allocations();
     let registrations = telemetry.registrations();
     let count = |result| registrations.get(result).copied().unwrap_or(0);
-    ResourceFigures {
+    ResourceCounters {
         registrations: REGISTER_RESULTS.iter().map(|result| (*result, count(*result))).collect(),
         allocated,
         refused,
@@ -160,7 +160,7 @@ impl Views for StatusProvider {
         let wall = self.wall();
         let inventory = self.inventory.borrow().clone();
         let holders = self.holders.borrow().clone();
-        build(Facts {
+        build(StatusInputs {
             wall,
             version: (env!("CARGO_PKG_VERSION"), env!("GIT_COMMIT")),
             hostname: self.settings.hostname.as_deref(),
@@ -170,7 +170,7 @@ impl Views for StatusProvider {
             registrations: self.registrations(wall),
             holders: holders.as_deref(),
             configuration: self.reload_history.status(self.settings.file.clone(), wall),
-            events: self.event_log.told(wall, self.registration_events()),
+            events: self.event_log.events(wall, self.registration_events()),
             last_events: self.event_log.last_events(wall),
         })
     }
@@ -195,7 +195,7 @@ impl Views for StatusProvider {
                 .map(|(resource, telemetry)| (resource.to_string(), figures(telemetry)))
                 .collect(),
             // Our own process, wherever the host's procfs is mounted.
-            process: ProcessFigures::read(Path::new("/proc/self")),
+            process: ProcessMetrics::read(Path::new("/proc/self")),
         })
     }
 

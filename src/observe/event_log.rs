@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use device::health::{GpuPart, HealthChange, HealthNotice, Moment};
-use device::inventory::{Changes, Inventory};
+use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
 use status::{EventKind, Timestamp};
 
@@ -77,7 +77,7 @@ impl Event {
 
 impl EventLog {
     /// Adds the events of a change of the inventory.
-    pub fn record(&self, at: Moment, changes: &Changes, inventory: &Inventory) {
+    pub fn record(&self, at: Moment, changes: &InventoryChanges, inventory: &Inventory) {
         let mut state = self.lock();
         for event in events(at, changes, inventory) {
             state.add(event);
@@ -138,9 +138,9 @@ impl State {
     }
 }
 
-fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Event> {
+fn events(at: Moment, changes: &InventoryChanges, inventory: &Inventory) -> Vec<Event> {
     let mut events = Vec::new();
-    for uuid in &changes.appeared {
+    for uuid in &changes.new_gpus {
         let model = inventory.gpus().get(uuid).and_then(|gpu| gpu.facts.as_ref()?.name.clone());
         let model = model.unwrap_or_else(|| "a GPU of unknown model".to_owned());
         events.push(of_gpu(at, uuid, inventory, EventKind::GpuFound, model));
@@ -149,10 +149,10 @@ fn events(at: Moment, changes: &Changes, inventory: &Inventory) -> Vec<Event> {
         events.extend(health(at, uuid, change, inventory));
     }
     let finding = |message: &dyn ToString| Event::new(at, EventKind::Finding, message.to_string());
-    events.extend(changes.found.iter().map(|found| finding(found)));
-    events.extend(changes.misfits.iter().map(|misfit| finding(misfit)));
+    events.extend(changes.new_findings.iter().map(|found| finding(found)));
+    events.extend(changes.topology_findings.iter().map(|misfit| finding(misfit)));
     let over = |message: &dyn ToString| Event::new(at, EventKind::FindingOver, message.to_string());
-    events.extend(changes.settled.iter().map(|settled| over(settled)));
+    events.extend(changes.resolved_findings.iter().map(|settled| over(settled)));
     events
 }
 

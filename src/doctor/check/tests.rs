@@ -1,10 +1,11 @@
 //! The answers of each rule, with a running plugin and without.
 
+use device::testing::node;
+use status::{NvmlState, Reason, Status, Timestamp};
+
 use super::*;
 use crate::observe::event_log::EventLog;
 use crate::observe::tests::{status_of, xid};
-use device::testing::node;
-use status::{NvmlState, Reason, Status, Timestamp};
 
 fn status(xids: &[(u32, u32)]) -> Status {
     let (mut inventory, event_log) = (node(8), EventLog::default());

@@ -22,6 +22,6 @@ pub async fn fallback_facts(config: &Config) -> FallbackFacts {
         let nvidia = resources.iter().filter(|(name, _)| name.starts_with("nvidia.com/"));
         nvidia.map(|(_, devices)| devices).sum()
     });
-    let module = host::module(&process.proc_root, &process.sysfs_root).version.is_some();
+    let module = host::module(&process.roots.proc, &process.nvml.sysfs_root).version.is_some();
     FallbackFacts { error: String::new(), module, served, known }
 }

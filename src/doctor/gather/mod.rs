@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::facts::{ContainerRuntimes, Facts};
-use crate::config::{Config, Report};
+use crate::config::{Config, ConfigReport};
 pub use fallback::fallback_facts;
 pub use survey::survey;
 
@@ -34,9 +34,9 @@ pub struct GatherOptions {
 
 /// Gathers the facts. `config` is what the plugin would run with, with a default wherever `report`
 /// has a mistake.
-pub async fn facts(config: &Config, report: &Report, options: GatherOptions) -> Facts {
+pub async fn facts(config: &Config, report: &ConfigReport, options: GatherOptions) -> Facts {
     let process = &config.process;
-    let host_root = options.host_root.unwrap_or_else(|| host::root(&process.driver_root_ctr_path));
+    let host_root = options.host_root.unwrap_or_else(|| host::root(&process.roots.driver));
     let (driver, kubelet, plugin, mps) = tokio::join!(
         child::survey(options.survey),
         kubelet::kubelet(config, &host_root),
@@ -44,8 +44,8 @@ pub async fn facts(config: &Config, report: &Report, options: GatherOptions) -> 
         mps::daemons(config)
     );
     Facts {
-        bus: host::bus(&process.sysfs_root),
-        module: host::module(&process.proc_root, &process.sysfs_root),
+        bus: host::bus(&process.nvml.sysfs_root),
+        module: host::module(&process.roots.proc, &process.nvml.sysfs_root),
         driver,
         plugin,
         node: node::node(config, &kubelet.directory),

@@ -15,7 +15,7 @@ pub(super) fn node(config: &Config, plugin_directory: &Path) -> NodeFacts {
     let state_dir = process.state_dir.as_deref();
     let unreadable = state_dir.and_then(|directory| StateFile::peek(directory).err());
     NodeFacts {
-        inotify: host::inotify(&process.proc_root, plugin_directory),
+        inotify: host::inotify(&process.roots.proc, plugin_directory),
         now: SystemTime::now(),
         newest: last_change(plugin_directory, state_dir),
         state: state_dir.map(own_directory),

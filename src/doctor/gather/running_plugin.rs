@@ -5,14 +5,13 @@ use std::time::Duration;
 use status::Status;
 
 use crate::config::Config;
-use crate::config::translate;
 use crate::observe::client;
 
 /// How long the running plugin may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 pub(super) async fn status(config: &Config) -> Result<Box<Status>, String> {
-    let response = client::get(&translate::asked_at(config), "/status", DEADLINE)
+    let response = client::get(&config.process.http_endpoints(), "/status", DEADLINE)
         .await
         .map_err(|error| error.to_string())?;
     serde_json::from_str(&response.body)

@@ -2,19 +2,25 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Choice, Config, Remark, Report};
+use crate::config::{Choice, Config, ConfigReport, Diagnostic};
 use crate::doctor::facts::EffectiveSettings;
 
-pub(super) fn settings(config: &Config, report: &Report, host_root: PathBuf) -> EffectiveSettings {
-    let lines = |remarks: &[Remark]| remarks.iter().map(|remark| report.line(remark)).collect();
+pub(super) fn settings(
+    config: &Config,
+    report: &ConfigReport,
+    host_root: PathBuf,
+) -> EffectiveSettings {
+    let lines = |diagnostics: &[Diagnostic]| {
+        diagnostics.iter().map(|diagnostic| report.line(diagnostic)).collect()
+    };
     EffectiveSettings {
         file: config.process.config_file.as_ref().map(|file| file.display().to_string()),
         mistakes: lines(&report.mistakes),
         warnings: lines(&report.warnings),
-        strategies: config.injection.list_strategies.clone(),
-        ids: config.injection.id_strategy,
+        strategies: config.injector.strategies.clone(),
+        ids: config.injector.ids,
         mig_strategy: config.layout.mig_strategy.as_str().to_owned(),
-        driver_root: config.process.driver_root_ctr_path.clone(),
+        driver_root: config.process.nvml.driver_root.clone(),
         host_root,
     }
 }

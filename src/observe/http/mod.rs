@@ -12,6 +12,6 @@ mod route;
 mod server;
 mod views;
 
-pub use address::Address;
+pub use address::{Address, AddressError};
 pub use server::serve;
 pub use views::Views;

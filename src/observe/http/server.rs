@@ -17,6 +17,7 @@ use super::listener::{Accepted, Listener};
 use super::responder::Responder;
 use super::route::Peer;
 use super::views::Views;
+use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
 
 /// The most connections at a time. One more, and the oldest is closed: slow clients cannot keep a
@@ -43,12 +44,13 @@ pub async fn serve(address: Address, views: Arc<dyn Views>) -> Infallible {
 }
 
 async fn bind(address: &Address) -> Listener {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
     loop {
         let error = match Listener::bind(address).await {
             Ok(listener) => return listener,
             Err(error) => error,
         };
+        let pause = backoff.next_delay();
         if pause == FIRST_PAUSE || pause == LAST_PAUSE {
             warn!(%address, %error, "cannot serve HTTP here, will retry; metrics and probes are \
                 missing until then");
@@ -57,7 +59,6 @@ async fn bind(address: &Address) -> Listener {
             debug!(%address, %error, seconds, "cannot serve HTTP here, will retry");
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LAST_PAUSE);
     }
 }
 
@@ -72,7 +73,7 @@ async fn accept_all(listener: &Listener, responder: &Arc<Responder>) -> Infallib
         match accepted {
             Ok(accepted) => connections.spawn(serve_connection(accepted, responder.clone())),
             Err(error) => {
-                if failed.is_due() {
+                if failed.allow() {
                     warn!(%error, "cannot accept a connection over HTTP");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -14,8 +14,8 @@ use tracing::{info, warn};
 
 /// A line for each GPU that appeared, each cause that began or is over, and each misfit between the
 /// links of two GPUs. With the pods that hold the GPU, as far as `holders` has them.
-pub fn changes(changes: &Changes, inventory: &Inventory, holders: Option<&Holders>) {
-    for uuid in &changes.appeared {
+pub fn changes(changes: &InventoryChanges, inventory: &Inventory, holders: Option<&Holders>) {
+    for uuid in &changes.new_gpus {
         appeared(uuid, inventory);
     }
     for (uuid, change) in &changes.health {

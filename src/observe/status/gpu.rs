@@ -2,7 +2,7 @@
 
 use device::gpu::{self, NumaNode};
 use device::health::{CauseKind, Degradation, GpuHealth, GpuPart};
-use device::inventory::{Inventory, Tracked};
+use device::inventory::{GpuRecord, Inventory};
 use device::names::Uuid;
 use status::{Gpu, MigDevice, Reason, RecoveryAction, XidCount};
 
@@ -10,7 +10,7 @@ use super::reason;
 use crate::observe::wall_clock::WallClock;
 
 /// A GPU without what depends on others: its NVLink island, its resources and its last event.
-pub(super) fn gpu(uuid: &Uuid, tracked: &Tracked, inventory: &Inventory, wall: WallClock) -> Gpu {
+pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall: WallClock) -> Gpu {
     let facts = tracked.facts.as_ref();
     let node_health = inventory.node_health();
     let health = node_health.health_of(uuid, GpuPart::Whole);

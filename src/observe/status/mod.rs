@@ -107,6 +107,6 @@ fn nvml(nvml: Nvml, inventory: &Inventory, wall: WallClock) -> Nvml {
     Nvml { state, fault, ..nvml }
 }
 
-fn finding(finding: &device::layout::Finding) -> Finding {
+fn finding(finding: &device::layout::LayoutFinding) -> Finding {
     Finding { kind: finding.as_str().to_owned(), message: finding.to_string() }
 }

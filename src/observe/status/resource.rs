@@ -28,7 +28,7 @@ pub(super) fn resource(
 fn devices(name: &ResourceName, inventory: &Inventory, holders: Option<&Holders>) -> Vec<Device> {
     let mut devices: Vec<&device::Device> =
         inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
-    devices.sort_by(|a, b| a.place().cmp(&b.place()));
+    devices.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     // Replicas of one device share their health: it is worked out once.
     devices
         .chunk_by(|a, b| a.is_replica_of(b))
@@ -49,7 +49,7 @@ fn device(
     Device {
         id: device.id.to_string(),
         uuid: device.id.uuid().to_string(),
-        index: device.place_name(),
+        index: device.index_label(),
         replica: device.id.replica_number(),
         gpu: device.gpu.to_string(),
         healthy: *healthy,

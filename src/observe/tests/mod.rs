@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use device::health::{Moment, NodeObservation, Observation as GpuObservation, Scope, Xid};
-use device::inventory::{Inventory, Observation};
+use device::inventory::{Inventory, InventoryEvent};
 use device::names::ResourceName;
 use device::testing::{enumeration, gpu, node};
 use status::*;
@@ -68,7 +68,7 @@ pub(crate) fn xid(
     seconds: u64,
 ) {
     let observation = GpuObservation::Xid { xid: Xid(xid), scope: Scope::Gpu };
-    let observation = Observation::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
+    let observation = InventoryEvent::Health(NodeObservation::Gpu(gpu(index).uuid, observation));
     let changes = inventory.apply(at(seconds), observation);
     event_log.record(at(seconds), &changes, inventory);
 }

@@ -3,42 +3,42 @@
 use std::collections::BTreeMap;
 
 use device::health::{Cause, GpuPart, Reading};
-use device::inventory::{Found, Inventory};
+use device::inventory::{EnumerationEntry, Inventory};
 use device::names::Uuid;
 
 use crate::doctor::facts::GpuFacts;
-use crate::nvml::survey::Surveyed;
+use crate::nvml::survey::SurveyedGpu;
 
 /// What the enumeration has at an index, if all calls returned.
-pub(super) fn found(surveyed: &Surveyed) -> Option<Found> {
+pub(super) fn found(surveyed: &SurveyedGpu) -> Option<EnumerationEntry> {
     match surveyed {
-        Surveyed::Answered { found, .. } => Some(found.as_ref().clone()),
-        Surveyed::Silent { .. } => None,
+        SurveyedGpu::Answered { found, .. } => Some(found.as_ref().clone()),
+        SurveyedGpu::TimedOut { .. } => None,
     }
 }
 
 /// The reading of a GPU, if there is one.
-pub(super) fn reading(surveyed: &Surveyed) -> Option<(Uuid, Reading)> {
-    let Surveyed::Answered { found, reading: Some(Ok(reading)) } = surveyed else { return None };
+pub(super) fn reading(surveyed: &SurveyedGpu) -> Option<(Uuid, Reading)> {
+    let SurveyedGpu::Answered { found, reading: Some(Ok(reading)) } = surveyed else { return None };
     let uuid = match found.as_ref() {
-        Found::Gpu(gpu) => Some(&gpu.uuid),
-        Found::Failed { uuid, .. } => uuid.as_ref(),
+        EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
+        EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
     };
     Some((uuid?.clone(), reading.clone()))
 }
 
 /// All that is known of a GPU.
 pub(super) fn gpu(
-    surveyed: &Surveyed,
+    surveyed: &SurveyedGpu,
     inventory: &Inventory,
     degradations: &BTreeMap<Uuid, Vec<String>>,
 ) -> GpuFacts {
     let (found, reading) = match surveyed {
-        Surveyed::Silent { index, call } => {
+        SurveyedGpu::TimedOut { index, call } => {
             let unanswered_call = Some((*call).to_owned());
             return GpuFacts { index: *index, unanswered_call, ..GpuFacts::default() };
         }
-        Surveyed::Answered { found, reading } => (found.as_ref(), reading),
+        SurveyedGpu::Answered { found, reading } => (found.as_ref(), reading),
     };
     let mut gpu = of_found(found);
     if let Some(Err(error)) = reading {
@@ -53,15 +53,15 @@ pub(super) fn gpu(
     gpu
 }
 
-fn of_found(found: &Found) -> GpuFacts {
+fn of_found(found: &EnumerationEntry) -> GpuFacts {
     match found {
-        Found::Failed { index, uuid, error } => GpuFacts {
+        EnumerationEntry::Failed { index, uuid, error } => GpuFacts {
             index: *index,
             uuid: uuid.as_ref().map(ToString::to_string),
             error: Some(error.to_string()),
             ..GpuFacts::default()
         },
-        Found::Gpu(facts) => GpuFacts {
+        EnumerationEntry::Gpu(facts) => GpuFacts {
             index: facts.index,
             uuid: Some(facts.uuid.to_string()),
             model: facts.name.clone(),

@@ -7,29 +7,29 @@ use device::health::{
     HealthNotice, Moment, NodeObservation, Observation as GpuObservation, Reading,
 };
 use device::injection::DeviceIdStrategy;
-use device::inventory::{Found, Inventory, Observation};
+use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use device::names::{ResourceName, Uuid};
 
 use super::gpu;
 use crate::config::Config;
 use crate::doctor::facts::{DriverAnswer, OfferedResource};
 use crate::host::quarantine_dir;
-use crate::nvml::survey::Surveyed;
+use crate::nvml::survey::SurveyedGpu;
 
 /// Adds the GPUs, with their health, and the resources that would be offered.
 pub(super) fn describe(
     answer: &mut DriverAnswer,
     config: &Config,
     mut inventory: Inventory,
-    surveyed: &[Surveyed],
+    surveyed: &[SurveyedGpu],
 ) {
     let now = Moment::default();
-    let found: Vec<Found> = surveyed.iter().filter_map(gpu::found).collect();
-    inventory.apply(now, Observation::Scan { session: 1, found });
+    let found: Vec<EnumerationEntry> = surveyed.iter().filter_map(gpu::found).collect();
+    inventory.apply(now, InventoryEvent::Enumeration { session: 1, entries: found });
     let degradations = apply_readings(&mut inventory, surveyed.iter().filter_map(gpu::reading));
     if let Some(directory) = &config.process.quarantine_dir {
-        let entries = NodeObservation::Quarantine(quarantine_dir::said(directory, &inventory));
-        inventory.apply(now, Observation::Health(entries));
+        let entries = NodeObservation::Quarantine(quarantine_dir::entries(directory, &inventory));
+        inventory.apply(now, InventoryEvent::Health(entries));
     }
     answer.gpus = surveyed.iter().map(|of| gpu::gpu(of, &inventory, &degradations)).collect();
     answer.resources = inventory.resources().map(|name| resource(name, &inventory)).collect();
@@ -45,7 +45,7 @@ fn apply_readings(
     let mut degradations = BTreeMap::<Uuid, Vec<String>>::new();
     for (uuid, reading) in readings {
         let observation = NodeObservation::Gpu(uuid, GpuObservation::Poll(reading));
-        let changes = inventory.apply(Moment::default(), Observation::Health(observation));
+        let changes = inventory.apply(Moment::default(), InventoryEvent::Health(observation));
         for (uuid, change) in changes.health {
             let degraded = change.notices.iter().filter_map(|notice| match notice {
                 HealthNotice::Degraded(degradation) => Some(degradation.to_string()),

@@ -10,36 +10,35 @@ use device::health::{Moment, NodeHealth};
 use device::inventory::Inventory;
 
 use crate::config::Config;
-use crate::config::translate;
 use crate::doctor::facts::{DriverAnswer, NvmlProblem};
 use crate::host::state_file::StateFile;
-use crate::nvml::survey::Up;
-use crate::nvml::{self, OpenError};
+use crate::nvml::survey::OpenedNvml;
+use crate::nvml::{self, NvmlOpenError};
 
 /// Surveys the driver, with the configured deadline for each call.
 pub async fn survey(config: &Config) -> DriverAnswer {
-    let deadline = config.health.call_deadline;
+    let deadline = config.health.poll.deadline;
     let mut answer = DriverAnswer::default();
-    match nvml::survey::survey(&translate::hardware(config), deadline).await {
+    match nvml::survey::survey(&config.process.nvml, deadline).await {
         Err(error) => answer.problem = Some(NvmlProblem::Failed(error.to_string())),
-        Ok(nvml::survey::Survey::Silent { call }) => {
+        Ok(nvml::survey::NvmlSurvey::TimedOut { call }) => {
             answer.problem = Some(NvmlProblem::TimedOut(call.to_owned()));
         }
-        Ok(nvml::survey::Survey::Closed(error)) => not_opened(&mut answer, error),
-        Ok(nvml::survey::Survey::Up(up)) => opened(&mut answer, config, up),
+        Ok(nvml::survey::NvmlSurvey::NotOpened(error)) => not_opened(&mut answer, error),
+        Ok(nvml::survey::NvmlSurvey::Opened(up)) => opened(&mut answer, config, up),
     }
-    answer.nodes = nodes::nodes(translate::roots(config).dev_root(), &answer.gpus, deadline);
+    answer.nodes = nodes::nodes(config.process.roots.dev_root(), &answer.gpus, deadline);
     answer.sees_control_node = Path::new("/dev/nvidiactl").exists();
     answer
 }
 
-fn not_opened(answer: &mut DriverAnswer, error: OpenError) {
+fn not_opened(answer: &mut DriverAnswer, error: NvmlOpenError) {
     match error {
-        OpenError::NotFound { tried, driver_root } => {
+        NvmlOpenError::NotFound { tried, driver_root } => {
             answer.tried = tried;
             answer.problem = Some(NvmlProblem::NoLibrary { named: driver_root.is_none() });
         }
-        OpenError::Init { library, error } => {
+        NvmlOpenError::Init { library, error } => {
             answer.library = Some(library);
             let (code, text) = (error.code.0, error.to_string());
             answer.problem = Some(NvmlProblem::ReturnCode { code, text });
@@ -47,7 +46,7 @@ fn not_opened(answer: &mut DriverAnswer, error: OpenError) {
     }
 }
 
-fn opened(answer: &mut DriverAnswer, config: &Config, up: Up) {
+fn opened(answer: &mut DriverAnswer, config: &Config, up: OpenedNvml) {
     answer.tried = up.tried;
     answer.library = Some(up.library);
     answer.driver_version = up.versions.driver;
@@ -64,8 +63,8 @@ fn opened(answer: &mut DriverAnswer, config: &Config, up: Up) {
 
 /// The inventory as the plugin would start with it, with the causes of the state file.
 fn empty_inventory(config: &Config) -> Inventory {
-    let boot = nvml::epoch::read(&config.process.sysfs_root);
-    let mut health = NodeHealth::new(translate::policy(config), boot);
+    let boot = nvml::epoch::read(&config.process.nvml.sysfs_root);
+    let mut health = NodeHealth::new(config.policy(), boot);
     // A file that cannot be read is reported with its directory.
     let persisted = config
         .process
@@ -75,7 +74,7 @@ fn empty_inventory(config: &Config) -> Inventory {
     if let Some(persisted) = persisted {
         health.restore(Moment::default(), &persisted);
     }
-    let roots = translate::roots(config);
-    let injector = translate::injector(config, roots.look(config.injection.pass_device_specs));
-    Inventory::new(translate::layout(config), injector, health, translate::policies(config))
+    let host = config.process.roots.read(config.injector.pass_device_specs);
+    let injector = config.injector_on(host);
+    Inventory::new(config.layout.clone(), injector, health, config.allocation)
 }

@@ -1,16 +1,14 @@
 //! The server as clients see it, with fake views.
 
 use std::net::SocketAddr;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use device::testing::node;
+use status::Status;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use std::net::SocketAddr;
-use std::pin::Pin;
-
-use status::Status;
 
 use super::*;
 use crate::observe::event_log::EventLog;

@@ -74,7 +74,7 @@ fn findings(text: &mut Text, status: &Status) {
         "gpu_device_plugin_findings",
         "What keeps devices from being offered as one would expect, by kind.",
     );
-    for kind in device::layout::Finding::WORDS {
+    for kind in device::layout::LayoutFinding::KINDS {
         family.add(&[("kind", kind)], kinds.get(kind).copied().unwrap_or(0));
     }
 }
