@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::args::{ConfigAction, XidAction};
+use crate::cli::args::{ConfigAction, Action};
 use crate::cli::{Invocation, command};
 
 fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
@@ -15,10 +15,10 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn without_a_subcommand_it_serves() {
-    assert_eq!(parse(&[]).unwrap().action, XidAction::Serve);
-    assert_eq!(parse(&["config", "show"]).unwrap().action, XidAction::Config(ConfigAction::Show));
+    assert_eq!(parse(&[]).unwrap().action, Action::Serve);
+    assert_eq!(parse(&["config", "show"]).unwrap().action, Action::Config(ConfigAction::Show));
     let check = parse(&["config", "check", "a.yaml"]).unwrap();
-    assert_eq!(check.action, XidAction::Config(ConfigAction::Check));
+    assert_eq!(check.action, Action::Config(ConfigAction::Check));
     assert_eq!(check.sources.config_file(), Some(("a.yaml", Origin::Flag("config-file"))));
 }
 

@@ -133,7 +133,7 @@ fn the_event_log_is_bounded() {
 #[test]
 fn a_gpu_that_is_gone_is_still_in_the_status() {
     let (mut inventory, event_log) = (node(2), EventLog::default());
-    let changes = inventory.apply(at(5), scan([0]));
+    let changes = inventory.apply(at(5), enumeration([0]));
     event_log.record(at(5), &changes, &inventory);
     let status = status_of(&inventory, &event_log);
     assert_eq!(status.gpus.len(), 2);

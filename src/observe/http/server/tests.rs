@@ -1,7 +1,6 @@
 //! The server as clients see it, with fake views.
 
 use std::net::SocketAddr;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
