@@ -23,6 +23,7 @@ FROM gcr.io/distroless/cc-debian12
 ARG GIT_COMMIT=""
 LABEL org.opencontainers.image.title="gpu-device-plugin" \
       org.opencontainers.image.description="A Kubernetes device plugin for NVIDIA GPUs that keeps its device list true" \
+      org.opencontainers.image.source="https://example.com/gpu-device-plugin" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.revision="${GIT_COMMIT}" \
       org.opencontainers.image.licenses="Apache-2.0"

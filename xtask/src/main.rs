@@ -1,6 +1,8 @@
 //! Tasks of the repository that are more than a line of shell.
 
+mod docs;
 mod figures;
+mod project;
 
 use std::path::{Path, PathBuf};
 
@@ -27,12 +29,24 @@ enum Task {
         #[arg(long)]
         names: bool,
     },
+
+    /// Writes what is generated in documents and other files
+    Docs {
+        /// Changes nothing, and fails with a diff where a file is not up to date
+        #[arg(long)]
+        check: bool,
+    },
+
+    /// Prints the project's address, image and contact, and fails where a file states others
+    Project,
 }
 
 fn main() -> anyhow::Result<()> {
     let root = root()?;
     match Args::parse().task {
         Task::Figures { against, names } => figures::print(&root, against.as_deref(), names),
+        Task::Docs { check } => docs::generate(&root, check),
+        Task::Project => project::check(&root),
     }
 }
 
