@@ -10,6 +10,7 @@ enough for a telephone, has a dark form, and says when the plugin does not answe
 import argparse
 from pathlib import Path
 
+import picture
 import simulated
 from simulated import until
 from webdriver import Browser
@@ -77,6 +78,7 @@ def check(browser, node, shot):
     assert browser.title().startswith("7/8 "), browser.title()
     assert browser.script("return window.same"), "it refreshes itself without a reload"
     shot("failed")
+    assert picture.pictured() == picture.outline(browser), "the page has changed: run cargo xtask picture"
     check_forms(browser, shot)
     node.command("restore %d" % FAILED)
     check_quiet(browser, node.address)

@@ -2,11 +2,13 @@
 
 mod docs;
 mod figures;
+mod picture;
 mod project;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 
 /// Tasks of the repository that are more than a line of shell
@@ -37,6 +39,9 @@ enum Task {
         check: bool,
     },
 
+    /// Takes docs/images/page.png, a picture of the page with one broken GPU; it needs Chromium
+    Picture,
+
     /// Prints the project's address, image and contact, and fails where a file states others
     Project,
 }
@@ -46,6 +51,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::Figures { against, names } => figures::print(&root, against.as_deref(), names),
         Task::Docs { check } => docs::generate(&root, check),
+        Task::Picture => picture::take(&root),
         Task::Project => project::check(&root),
     }
 }
@@ -54,4 +60,13 @@ fn main() -> anyhow::Result<()> {
 fn root() -> anyhow::Result<PathBuf> {
     let member = std::env::var_os("CARGO_MANIFEST_DIR").context("start it as `cargo xtask`")?;
     Ok(Path::new(&member).parent().context("xtask is not in a repository")?.to_owned())
+}
+
+/// Runs a command in the repository to its end, and says first what it runs.
+fn run(root: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    println!("$ {program} {}", arguments.join(" "));
+    let status = Command::new(program).args(arguments).current_dir(root).status();
+    let status = status.with_context(|| format!("cannot run {program}"))?;
+    ensure!(status.success(), "{program} failed: {status}");
+    Ok(())
 }
