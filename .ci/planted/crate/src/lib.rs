@@ -1,0 +1,1 @@
+//! Empty: .ci/run asks cargo-deny about its manifest.
