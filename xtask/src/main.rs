@@ -4,6 +4,7 @@ mod docs;
 mod figures;
 mod picture;
 mod project;
+mod reproducible;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +45,9 @@ enum Task {
 
     /// Prints the project's address, image and contact, and fails where a file states others
     Project,
+
+    /// Builds the release executable twice, at two paths, and fails where the bytes differ
+    Reproducible,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -53,6 +57,7 @@ fn main() -> anyhow::Result<()> {
         Task::Docs { check } => docs::generate(&root, check),
         Task::Picture => picture::take(&root),
         Task::Project => project::check(&root),
+        Task::Reproducible => reproducible::check(&root, &target(&root).join("xtask/reproducible")),
     }
 }
 
@@ -60,6 +65,11 @@ fn main() -> anyhow::Result<()> {
 fn root() -> anyhow::Result<PathBuf> {
     let member = std::env::var_os("CARGO_MANIFEST_DIR").context("start it as `cargo xtask`")?;
     Ok(Path::new(&member).parent().context("xtask is not in a repository")?.to_owned())
+}
+
+/// Where cargo puts what it builds.
+fn target(root: &Path) -> PathBuf {
+    root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// Runs a command in the repository to its end, and says first what it runs.

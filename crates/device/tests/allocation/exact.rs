@@ -61,7 +61,7 @@ fn some(count: usize, bits: u16) -> Vec<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::cases(3000))]
 
     #[test]
     fn the_search_finds_what_the_oracle_finds(

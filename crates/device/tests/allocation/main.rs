@@ -14,6 +14,15 @@ mod requests;
 mod shared;
 
 use device::allocation::{AllocationIndex, PreferredAllocation, Request, preferred};
+use proptest::test_runner::Config as ProptestConfig;
+
+/// So many cases unless the environment asks for others. No file keeps failures: the minimal case
+/// is printed.
+fn cases(number: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    let cases = asked.unwrap_or(number);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 /// The ids of GPUs by index.
 fn ids(gpus: &[usize]) -> Vec<String> {

@@ -47,7 +47,7 @@ fn distinct<'a>(ids: impl IntoIterator<Item = &'a String>) -> BTreeSet<&'a str> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::cases(2000))]
 
     #[test]
     fn any_request_is_answered_as_well_as_it_can_be(

@@ -140,7 +140,7 @@ fn causes(gpu: &GpuHealth) -> BTreeSet<(CauseKind, Scope, Option<Xid>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn within_an_incident_causes_only_grow(
