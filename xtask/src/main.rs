@@ -7,7 +7,7 @@ mod project;
 mod reproducible;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
@@ -50,9 +50,19 @@ enum Task {
     Reproducible,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match perform(Args::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> anyhow::Result<()> {
     let root = root()?;
-    match Args::parse().task {
+    match task {
         Task::Figures { against, names } => figures::print(&root, against.as_deref(), names),
         Task::Docs { check } => docs::generate(&root, check),
         Task::Picture => picture::take(&root),
