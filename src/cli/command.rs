@@ -114,7 +114,7 @@ fn check() -> Command {
         .value_name("BYTES")
         .default_value(CheckArgs::MAX_OUTPUT);
     Command::new("check")
-        .about("HttpResponse one question in one line, for node problem detector's custom plugin monitor")
+        .about("Answer one question in one line, for node problem detector's custom plugin monitor")
         .after_help(
             "It asks the running plugin at --http-address for less than a second; without it, it \
              says what can be seen from outside. Exit code: 0 OK, 1 NonOK, 2 Unknown.",

@@ -20,8 +20,18 @@ struct Part {
     make: fn(&Path) -> anyhow::Result<String>,
 }
 
-const PARTS: &[Part] =
-    &[Part { file: "SECURITY.md", name: "contact", make: project::security_contact }];
+const PARTS: &[Part] = &[
+    Part { file: "SECURITY.md", name: "contact", make: project::security_contact },
+    Part { file: "docs/configuration.md", name: "settings", make: settings },
+];
+
+/// The settings as Markdown, by the program that takes them.
+fn settings(root: &Path) -> anyhow::Result<String> {
+    let reference = ["run", "--quiet", "--package", "gpu-device-plugin", "--", "config", "reference"];
+    let output = Command::new(env!("CARGO")).current_dir(root).args(reference).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
 
 /// Writes every part, or fails with a diff where `check` is set and a file has another text.
 pub(crate) fn generate(root: &Path, check: bool) -> anyhow::Result<()> {

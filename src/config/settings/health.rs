@@ -83,7 +83,7 @@ settings! {
     }
     RELAPSES: health.relapses.count = count, print::display; {
         key: Some("health.relapses"), default: "3",
-        help: "RelapseLimit within relapseWindow after which a GPU stays Unhealthy.",
+        help: "Relapses within relapseWindow after which a GPU stays Unhealthy.",
         ..POLICY
     }
     RELAPSE_WINDOW: health.relapses.window = value::duration, print::duration; {

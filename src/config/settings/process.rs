@@ -11,7 +11,7 @@ use crate::config::value::{self, Parsed, RawValue};
 use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::observe::http::{Address, AddressError};
 
-const DRIVER: Setting = Setting { heading: "PolicyFinding the driver", ..Setting::BASE };
+const DRIVER: Setting = Setting { heading: "Finding the driver", ..Setting::BASE };
 const DAEMON: Setting = Setting { heading: "The daemon itself", ..Setting::BASE };
 
 settings! {
