@@ -228,9 +228,9 @@ def xids(texts):
     source = sources()
     entries = re.findall(r"^ +([\d |.=]+|_) => \((\w+), \"(.*)\"\)", source, re.MULTILINE)
     actions = {}
-    for arm, action in re.findall(r"((?:Class::\w+ \| )*Class::\w+) => Self::(\w+),", source):
+    for arm, action in re.findall(r"((?:XidClass::\w+\s*\|\s*)*XidClass::\w+)\s*=>\s*(?:\{\s*)?Self::(\w+)", source):
         word = re.search(r'Self::%s => "([a-z-]+)"' % action, source)
-        actions.update((one.removeprefix("Class::"), word.group(1)) for one in arm.split(" | ") if word)
+        actions.update((one.removeprefix("XidClass::"), word.group(1)) for one in re.split(r"\s*\|\s*", arm) if word)
     catalogue = {
         arm.replace("..=", "-").replace(" | ", ", ").replace("_", "any other"): (meaning, actions.get(group))
         for arm, group, meaning in entries

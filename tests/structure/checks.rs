@@ -12,6 +12,11 @@ pub(crate) type Found<What, Place = String> = BTreeMap<What, BTreeSet<Place>>;
 pub(crate) fn forbidden_uses(tree: &Tree, links: &[Link<'_>]) -> Found<(String, String)> {
     let mut found = Found::new();
     for link in links {
+        // A single word in code is a variable, even if a crate or a module has that name too.
+        let is_word = link.mention.kind == Kind::Inline && link.mention.path.len() == 1;
+        if is_word && matches!(link.target, Target::Module(_)) {
+            continue;
+        }
         let from = rules::place(tree.file(link.mention.module));
         let defined = match link.target {
             Target::Module(module) | Target::Item(module, _) => Some(module),

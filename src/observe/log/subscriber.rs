@@ -55,9 +55,10 @@ impl LogConfig {
         match (self.format, self.timestamps) {
             (LogFormat::Text, true) => layer.boxed(),
             (LogFormat::Text, false) => layer.without_time().boxed(),
-            (LogFormat::Json, true) => layer.with_ansi(false).json().flatten_event(true).boxed(),
-            (LogFormat::Json, false) => {
-                layer.with_ansi(false).json().flatten_event(true).without_time().boxed()
+            (LogFormat::Json, timestamps) => {
+                // A line has the fields of its span; spans do not nest.
+                let json = layer.with_ansi(false).json().flatten_event(true).with_span_list(false);
+                if timestamps { json.boxed() } else { json.without_time().boxed() }
             }
         }
     }
