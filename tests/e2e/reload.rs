@@ -209,8 +209,7 @@ async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mps_that_is_turned_on_for_a_resource_that_is_served_holds_its_replicas_until_the_daemon_answers()
- {
+async fn mps_turned_on_for_a_served_resource_keeps_its_replicas_back_until_the_daemon_answers() {
     let node = eight_h100s();
     let daemon = MpsDaemon::on(&node, GPU);
     let options = daemon

@@ -94,14 +94,19 @@ proptest! {
     #![proptest_config(cases(192))]
 
     #[test]
-    fn any_bytes_come_to_an_answer_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_come_to_an_answer_or_an_error(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
         holds(&SERVED, &bytes)?;
     }
 
     #[test]
     fn a_mutated_message_comes_to_an_answer_or_an_error(
         which in any::<prop::sample::Index>(),
-        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6),
+        changes in proptest::collection::vec(
+            (any::<prop::sample::Index>(), any::<u8>(), 0..4_u8),
+            1..6,
+        ),
     ) {
         let mut messages: Vec<Vec<u8>> = seeds().into_iter().map(|(_, bytes)| bytes).collect();
         messages.push(sound());

@@ -32,7 +32,8 @@ fn id() -> impl Strategy<Value = String> {
         1 => real.clone().prop_map(|id| id.to_lowercase()),
         1 => (real.clone(), 0..5_u64).prop_map(|(id, replica)| format!("{id}::{replica}")),
         1 => (real.clone(), any::<u64>()).prop_map(|(id, replica)| format!("{id}::{replica}")),
-        1 => (real.clone(), any::<prop::sample::Index>()).prop_map(|(id, at)| id[..at.index(id.len())].to_owned()),
+        1 => (real.clone(), any::<prop::sample::Index>())
+            .prop_map(|(id, at)| id[..at.index(id.len())].to_owned()),
         1 => real.prop_map(|id| format!(" {id}")),
         1 => "\\PC{0,40}",
         1 => "[:A-Z0-9-]{0,80}",
@@ -53,14 +54,19 @@ proptest! {
         containers in proptest::collection::vec(ids(), 0..3),
     ) {
         let served = &SERVED[which];
-        let requests = containers.iter().cloned().map(|device_ids| ContainerAllocateRequest { device_ids });
+        let requests =
+            containers.iter().cloned().map(|device_ids| ContainerAllocateRequest { device_ids });
         let request = AllocateRequest { container_requests: requests.collect() };
         let answer = served.wait(served.client.clone().allocate(request));
-        let expected: Result<Vec<String>, String> = containers.iter().map(|ids| served.expected(ids)).collect();
+        let expected: Result<Vec<String>, String> =
+            containers.iter().map(|ids| served.expected(ids)).collect();
         match (expected, answer) {
             (Ok(expected), Ok(answer)) => {
                 let answer = answer.into_inner().container_responses;
-                let visible: Vec<_> = answer.iter().map(|container| container.envs["NVIDIA_VISIBLE_DEVICES"].clone()).collect();
+                let visible: Vec<_> = answer
+                    .iter()
+                    .map(|container| container.envs["NVIDIA_VISIBLE_DEVICES"].clone())
+                    .collect();
                 prop_assert_eq!(visible, expected);
             }
             (Err(stranger), Err(status)) => {
@@ -69,8 +75,8 @@ proptest! {
                 let begins = format!("cannot allocate {}", &shown[..shown.len() - 1]);
                 let text = status.message();
                 prop_assert!(text.starts_with(&begins), "{} in {}", begins, text);
-                prop_assert!(text.contains(" of nvidia.com/gpu: \
-                    ") && text.len() < LONGEST_ERROR, "{}", text);
+                prop_assert!(text.contains(" of nvidia.com/gpu: "), "{}", text);
+                prop_assert!(text.len() < LONGEST_ERROR, "{}", text);
             }
             (expected, answer) => {
                 return Err(TestCaseError::fail(format!("expected {expected:?}, got {answer:?}")));
@@ -86,11 +92,18 @@ proptest! {
         allocation_size in prop_oneof![-2..12_i32, any::<i32>()],
     ) {
         let served = &SERVED[which];
-        let named: Vec<String> = available_device_ids.iter().chain(&must_include_device_ids).cloned().collect();
-        let container =
-            ContainerPreferredAllocationRequest { available_device_ids, must_include_device_ids, allocation_size };
+        let named: Vec<String> =
+            available_device_ids.iter().chain(&must_include_device_ids).cloned().collect();
+        let container = ContainerPreferredAllocationRequest {
+            available_device_ids,
+            must_include_device_ids,
+            allocation_size,
+        };
         let request = PreferredAllocationRequest { container_requests: vec![container] };
-        let answer = served.wait(served.client.clone().get_preferred_allocation(request)).unwrap().into_inner();
+        let answer = served
+            .wait(served.client.clone().get_preferred_allocation(request))
+            .unwrap()
+            .into_inner();
         let ids = &answer.container_responses[0].device_ids;
         prop_assert!(ids.iter().all(|id| named.contains(id)));
         let size = usize::try_from(allocation_size).unwrap_or(0);

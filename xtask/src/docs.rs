@@ -27,8 +27,12 @@ const PARTS: &[Part] = &[
 
 /// The settings as Markdown, by the program that takes them.
 fn settings(root: &Path) -> anyhow::Result<String> {
-    let reference = ["run", "--quiet", "--package", "gpu-device-plugin", "--", "config", "reference"];
-    let output = Command::new(env!("CARGO")).current_dir(root).args(reference).output()?;
+    let run = ["run", "--quiet", "--package", "gpu-device-plugin", "--"];
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root)
+        .args(run)
+        .args(["config", "reference"])
+        .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }

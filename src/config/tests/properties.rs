@@ -2,6 +2,7 @@
 //! `properties.regressions` beside this file.
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 
@@ -115,7 +116,10 @@ fn key() -> impl Strategy<Value = String> {
         "commandLine",
         "<<",
     ];
-    prop_oneof![20 => proptest::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => "[a-zA-Z]{1,8}"]
+    prop_oneof![
+        20 => proptest::sample::select(known.to_vec()).prop_map(str::to_owned),
+        1 => "[a-zA-Z]{1,8}",
+    ]
 }
 
 /// A document in flow style, which is JSON but for the missing quotes.
@@ -135,7 +139,12 @@ fn document() -> impl Strategy<Value = String> {
 
 /// A document that is right in most places, and may be wrong in a few.
 fn likely() -> impl Strategy<Value = String> {
-    let mostly = |right: &'static [&'static str]| prop_oneof![9 => proptest::sample::select(right.to_vec()).prop_map(str::to_owned), 1 => scalar()];
+    let mostly = |right: &'static [&'static str]| {
+        prop_oneof![
+            9 => proptest::sample::select(right.to_vec()).prop_map(str::to_owned),
+            1 => scalar(),
+        ]
+    };
     let resource = (
         mostly(&["gpu", "nvidia.com/gpu", "mig-1g.5gb", "a100"]),
         mostly(&["2", "10", "128"]),
@@ -164,8 +173,10 @@ fn likely() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: Some(Box::new(
-        proptest::test_runner::FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_document_parses_or_is_refused(text in document()) {
@@ -183,15 +194,19 @@ proptest! {
     }
 
     #[test]
-    fn any_text_of_yaml_characters_parses_or_is_refused(text in "[a-c0-9:{}\\[\\],&*!|>'\"%@`#?<~ \
-        \\n\\t-]{0,120}") {
+    fn any_text_of_yaml_characters_parses_or_is_refused(
+        text in "[a-c0-9:{}\\[\\],&*!|>'\"%@`#?<~ \\n\\t-]{0,120}",
+    ) {
         holds(text.into_bytes())?;
     }
 
     #[test]
     fn a_mutation_of_a_kept_file_parses_or_is_refused(
         seed in proptest::sample::select(SEEDS),
-        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..5),
+        changes in proptest::collection::vec(
+            (any::<prop::sample::Index>(), any::<u8>(), 0..4_u8),
+            1..5,
+        ),
     ) {
         let mut bytes = seed.to_vec();
         for (at, byte, how) in changes {
@@ -207,15 +222,28 @@ proptest! {
     }
 
     #[test]
-    fn any_flag_and_variable_is_taken_or_told(value in "\\PC{0,30}", which in any::<prop::sample::Index>()) {
+    fn any_flag_and_variable_is_taken_or_told(
+        value in "\\PC{0,30}",
+        which in any::<prop::sample::Index>(),
+    ) {
         let settings: Vec<_> = super::settings::all().collect();
         let setting = settings[which.index(settings.len())];
-        let flag = setting.flag.filter(|flag| *flag != "config-file").map(|flag| format!("--{flag}={value}"));
+        let flag = setting
+            .flag
+            .filter(|flag| *flag != "config-file")
+            .map(|flag| format!("--{flag}={value}"));
         let flags: Vec<&str> = flag.iter().map(String::as_str).collect();
-        let environment: Vec<_> = setting.env.iter().filter(|name| **name != "CONFIG_FILE").map(|name| (*name, value.as_str())).collect();
+        let environment: Vec<_> = setting
+            .env
+            .iter()
+            .filter(|name| **name != "CONFIG_FILE")
+            .map(|name| (*name, value.as_str()))
+            .collect();
         let written = Written { flags: &flags, environment: &environment, file: None };
         if let Err(refused) = written.load() {
-            prop_assert!(refused.0.mistakes.iter().all(|mistake| mistake.origin != Origin::Default));
+            prop_assert!(
+                refused.0.mistakes.iter().all(|mistake| mistake.origin != Origin::Default)
+            );
         }
     }
 }

@@ -83,7 +83,10 @@ fn time_slicing_with_all_its_keys_and_mig_resources() {
 fn mps_of_all_gpus() {
     let config = Written {
         environment: &[("MPS_ROOT", "/run/nvidia/mps")],
-        ..with_file("version: v1\nsharing:\n  mps:\n    resources:\n    - name: nvidia.com/gpu\n      replicas: 10\n")
+        ..with_file(
+            "version: v1\nsharing:\n  mps:\n    resources:\n    - name: nvidia.com/gpu\n      \
+             replicas: 10\n",
+        )
     }
     .config();
     let Sharing::Mps { replication, root } = config.layout.sharing else { panic!("not MPS") };

@@ -1,3 +1,5 @@
+use expect_test::expect_file;
+
 use super::*;
 
 const MANY: &str = "\
@@ -30,25 +32,7 @@ fn every_mistake_in_all_sources_is_told_at_once() {
     }
     .load()
     .unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        r#"the configuration was refused and nothing of it is in force: 12 mistakes:
-  /config/config.yaml:3: flags.migStrategy: "singel" is not one of none, single, mixed; did you mean single?
-  /config/config.yaml:6: flags.plugin.passDeviceSpecs: "true" is a text; write true or false without quotes
-  /config/config.yaml:9: flags.plugin.deviceListStrategy[1]: "cdi-cry" is not one of envvar, volume-mounts, cdi-annotations, cdi-cri; did you mean cdi-cri?
-  /config/config.yaml:13: sharing.timeSlicing.resources[0].name: "NVIDIA.com/gpu" names another domain; every resource is nvidia.com/<name>
-  /config/config.yaml:14: sharing.timeSlicing.resources[0].replicas: 1 is not a whole number of at least 2 (number of replicas)
-  /config/config.yaml:15: sharing.timeSlicing.resources[1].name: is missing: the resource to share, e.g. nvidia.com/gpu
-  /config/config.yaml:16: devices[1]: "GPU 3" is not a GPU: expected an index (3), a range (0-3), a UUID (GPU-...), a PCI bus id (0000:1b:00.0) or model=PATTERN; is model=... meant?
-  /config/config.yaml:18: health.ignoredXIDs[1]: "seven" is not an Xid (a whole number)
-  flag --device-id-strategy: "name" is not one of uuid, index
-  flag --imex-channel-ids: "3" is not an IMEX channel that can be given to containers; expected none, or 0
-  environment FAIL_ON_INIT_ERROR: "perhaps" is not true or false
-  environment NVIDIA_DRIVER_ROOT: "driver" is not an absolute path (beginning with /)
-1 warning:
-  /config/config.yaml:4: flags.failOnInitErorr: unknown key, ignored; did you mean failOnInitError?
-correct them all and try again; `gpu-device-plugin config check FILE` checks a file and starts nothing"#
-    );
+    expect_file!["report.txt"].assert_eq(&format!("{refused}\n"));
 }
 
 #[test]

@@ -287,8 +287,9 @@ fn a_list_that_the_kubelet_would_not_receive_is_refused_with_its_arithmetic() {
 fn health_has_the_draft_keys_and_more() {
     let health = quiet(
         "health:\n  disabled: false\n  eventTypes: [XidCriticalError]\n  ignoredXIDs: [13, 31]\n  \
-            criticalXIDs: all\n  \
-         xids: {94: event, 119: unhealthy, 48: recovery-action, 63: ignore}\n  pollInterval: 30s\n  recoveryPolls: 3\n  \
+         criticalXIDs: all\n  \
+         xids: {94: event, 119: unhealthy, 48: recovery-action, 63: ignore}\n  \
+         pollInterval: 30s\n  recoveryPolls: 3\n  \
          relapses: 5\n  relapseWindow: 2h\n  missedCalls: 4\n  rowRemapPending: unhealthy\n  \
          releaseForReset: true\n  \
          drainP2P: event\n  fabric: event\n  suspicion: 1s\n  quietPeriod: 1h\n  callDeadline: \

@@ -11,9 +11,10 @@ fn replicas(text: &str) -> u32 {
 fn yaml_and_json_say_the_same() {
     assert_eq!(replicas(SLICED), 10);
     assert_eq!(
-        replicas(
-            r#"{"version":"v1","sharing":{"timeSlicing":{"resources":[{"name":"nvidia.com\/gpu","replicas":10}]}}}"#
-        ),
+        replicas(concat!(
+            r#"{"version":"v1","sharing":{"timeSlicing":{"#,
+            r#""resources":[{"name":"nvidia.com\/gpu","replicas":10}]}}}"#
+        )),
         10
     );
     assert_eq!(

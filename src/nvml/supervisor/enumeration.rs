@@ -73,7 +73,10 @@ impl Enumeration {
         probe: Option<&Result<(), CallError>>,
     ) -> bool {
         const NOT_FOUND: ReturnCode = ReturnCode(6);
-        let listed = |found: &EnumerationEntry| matches!(found, EnumerationEntry::Gpu(gpu) if gpu.uuid == *uuid);
+        let listed = |found: &EnumerationEntry| match found {
+            EnumerationEntry::Gpu(gpu) => gpu.uuid == *uuid,
+            _ => false,
+        };
         let was_listed = self.0.iter().any(listed);
         match probe {
             Some(Ok(())) => !was_listed,

@@ -1,7 +1,7 @@
 //! The status as a table.
 
 use device::testing::node;
-use expect_test::expect;
+use expect_test::expect_file;
 use status::{Device, Finding, Holder, Status, table};
 
 use super::{status_of, xid};
@@ -26,20 +26,7 @@ fn the_table_reads_like_this() {
         vec![Finding { kind: "x".into(), message: "GPU 2 has MIG mode on; do something".into() }];
     status.resources[0].kubelet.registered = false;
     status.resources[0].kubelet.problem = Some("the kubelet is not there".into());
-    let expected = expect![[r#"
-gpu-device-plugin 0.1.0, up 100 s, ready
-driver 570.86.15, CUDA 12.8, NVML is up
-
-GPU  MODEL           NUMA  HEALTH             RESOURCE        HOLDER
-0    H100 80GB HBM3  0     Healthy            nvidia.com/gpu  ml/train-0/main
-1    H100 80GB HBM3  0     Unhealthy: Xid 79  nvidia.com/gpu  -
-2    H100 80GB HBM3  0     Healthy            nvidia.com/gpu  ml/a/main, ml/b/main, 1 more
-
-GPU 1 Unhealthy for 60 s: Xid 79 (the GPU has fallen off the bus) on the whole GPU; reboot the node; if it comes again, reseat or replace the GPU
-nvidia.com/gpu is not registered with the kubelet: the kubelet is not there
-GPU 2 has MIG mode on; do something
-"#]];
-    expected.assert_eq(&table(&status, false));
+    expect_file!["table.txt"].assert_eq(&table(&status, false));
 }
 
 #[test]

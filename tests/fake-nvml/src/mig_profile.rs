@@ -27,19 +27,19 @@ struct Row {
     /// How many fit on a GPU.
     instances: u32,
     suffix: &'static str,
-    /// Multiprocessors on Hopper and on Ampere.
-    multiprocessors: (u32, u32),
+    /// Streaming multiprocessors on Hopper and on Ampere.
+    sms: (u32, u32),
 }
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
-    Row { number: 0, id: 19, slices: 1, eighths: 1, instances: 7, suffix: "",    multiprocessors: (16, 14) },
-    Row { number: 7, id: 20, slices: 1, eighths: 1, instances: 1, suffix: "+me", multiprocessors: (16, 14) },
-    Row { number: 9, id: 15, slices: 1, eighths: 2, instances: 4, suffix: "",    multiprocessors: (26, 14) },
-    Row { number: 1, id: 14, slices: 2, eighths: 2, instances: 3, suffix: "",    multiprocessors: (32, 28) },
-    Row { number: 2, id: 9,  slices: 3, eighths: 4, instances: 2, suffix: "",    multiprocessors: (60, 42) },
-    Row { number: 3, id: 5,  slices: 4, eighths: 4, instances: 1, suffix: "",    multiprocessors: (64, 56) },
-    Row { number: 4, id: 0,  slices: 7, eighths: 8, instances: 1, suffix: "",    multiprocessors: (132, 98) },
+    Row { number: 0, id: 19, slices: 1, eighths: 1, instances: 7, suffix: "",    sms: (16, 14) },
+    Row { number: 7, id: 20, slices: 1, eighths: 1, instances: 1, suffix: "+me", sms: (16, 14) },
+    Row { number: 9, id: 15, slices: 1, eighths: 2, instances: 4, suffix: "",    sms: (26, 14) },
+    Row { number: 1, id: 14, slices: 2, eighths: 2, instances: 3, suffix: "",    sms: (32, 28) },
+    Row { number: 2, id: 9,  slices: 3, eighths: 4, instances: 2, suffix: "",    sms: (60, 42) },
+    Row { number: 3, id: 5,  slices: 4, eighths: 4, instances: 1, suffix: "",    sms: (64, 56) },
+    Row { number: 4, id: 0,  slices: 7, eighths: 8, instances: 1, suffix: "",    sms: (132, 98) },
 ];
 
 impl MigProfile {
@@ -55,7 +55,7 @@ impl MigProfile {
         Some(Self {
             name: format!("{}g.{gigabytes}gb{}", row.slices, row.suffix),
             row,
-            multiprocessors: if hopper { row.multiprocessors.0 } else { row.multiprocessors.1 },
+            multiprocessors: if hopper { row.sms.0 } else { row.sms.1 },
             memory_mib: memory_mib(gpu.memory_mib, row.eighths),
         })
     }

@@ -46,8 +46,8 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// The answer of the `kubelet`-th kubelet process seen, requested at `requested_at`, with these pods
-    /// (`namespace/name`).
+    /// The answer of the `kubelet`-th kubelet process seen, requested at `requested_at`, with these
+    /// pods (`namespace/name`).
     #[must_use]
     pub fn new(
         requested_at: Moment,

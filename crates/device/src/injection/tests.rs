@@ -68,7 +68,7 @@ const MOUNTS: &str = "env NVIDIA_VISIBLE_DEVICES=/var/run/nvidia-container-devic
                       mount /dev/null /var/run/nvidia-container-devices/GPU-1\n";
 const ANNOTATION: &str = "annotation \
     cdi.k8s.io/nvidia-device-plugin_ffffffff-ffff-4fff-bfff-ffffffffffff=\
-                          k8s.device-plugin.nvidia.com/gpu=GPU-0,k8s.device-plugin.nvidia.com/gpu=GPU-1\n";
+    k8s.device-plugin.nvidia.com/gpu=GPU-0,k8s.device-plugin.nvidia.com/gpu=GPU-1\n";
 const CRI: &str =
     "cdi k8s.device-plugin.nvidia.com/gpu=GPU-0\ncdi k8s.device-plugin.nvidia.com/gpu=GPU-1\n";
 

@@ -371,26 +371,37 @@ mod properties {
                 prop_assert_eq!(text.parse::<DeviceId>(), Ok(device.id.clone()));
             }
             for gpu in &gpus {
-                let offered = result.resources.values().flatten().any(|(_, device)| device.gpu == gpu.uuid);
+                let offered =
+                    result.resources.values().flatten().any(|(_, device)| device.gpu == gpu.uuid);
                 let told = !result.findings.is_empty() || result.reserved.contains_key(&gpu.uuid);
                 prop_assert!(offered || told, "{} is missing without a finding", gpu.uuid);
             }
-            prop_assert_eq!(&result, &apply(&layout, &gpus), "the same facts give the same \
-                layout");
+            let again = apply(&layout, &gpus);
+            prop_assert_eq!(&result, &again, "the same facts give the same layout");
         }
 
         #[test]
         fn an_id_once_advertised_never_leaves_its_resource(
             steps in vec((vec(some_gpu(), 0..4), some_layout()), 1..5),
         ) {
-            let mut node = Inventory::new(Layout::default(), Injector::default(), NodeHealth::default(), AllocationPolicy::default());
+            let mut node = Inventory::new(
+                Layout::default(),
+                Injector::default(),
+                NodeHealth::default(),
+                AllocationPolicy::default(),
+            );
             let mut advertised: Vec<(ResourceName, DeviceId)> = Vec::new();
             for (kinds, layout) in steps {
                 node.set_layout(layout);
                 let found = gpus(&kinds).into_iter().map(EnumerationEntry::Gpu).collect();
-                node.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, entries: found });
+                node.apply(
+                    Moment::default(),
+                    InventoryEvent::Enumeration { session: 1, entries: found },
+                );
                 for (resource, id) in &advertised {
-                    prop_assert!(node.devices(resource).is_some_and(|devices| devices.contains_key(id)));
+                    prop_assert!(
+                        node.devices(resource).is_some_and(|devices| devices.contains_key(id))
+                    );
                 }
                 for resource in node.resources().cloned().collect::<Vec<_>>() {
                     let ids = node.devices(&resource).into_iter().flat_map(BTreeMap::keys);

@@ -65,11 +65,16 @@ proptest! {
 
     #[test]
     fn the_search_finds_what_the_oracle_finds(
-        topology in machine(), free in any::<u16>(), more in any::<u16>(), must in any::<u16>(), few in any::<u16>(),
+        topology in machine(),
+        free in any::<u16>(),
+        more in any::<u16>(),
+        must in any::<u16>(),
+        few in any::<u16>(),
         extra in 0_usize..10,
     ) {
         let free = some(topology.gpus().len(), free | more);
-        let must: Vec<usize> = free.iter().copied().filter(|gpu| (must & few) >> gpu & 1 == 1).collect();
+        let must: Vec<usize> =
+            free.iter().copied().filter(|gpu| (must & few) >> gpu & 1 == 1).collect();
         let size = (must.len() + extra).min(free.len());
         prop_assume!(size > 0);
         let index = machines::index(&topology, AllocationPolicy::default());

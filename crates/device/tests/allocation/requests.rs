@@ -51,17 +51,25 @@ proptest! {
 
     #[test]
     fn any_request_is_answered_as_well_as_it_can_be(
-        kind in 0_usize..5, gpus in 0_usize..9, whole in 0_usize..3, shared in 0_usize..3, machine in 0_usize..8,
+        kind in 0_usize..5,
+        gpus in 0_usize..9,
+        whole in 0_usize..3,
+        shared in 0_usize..3,
+        machine in 0_usize..8,
         available in proptest::collection::vec(0_usize..48, 0..40),
         must in proptest::collection::vec(0_usize..48, 0..4),
         size in prop_oneof![Just(i32::MIN), -1..3_i32, 0..45_i32, Just(i32::MAX)],
         turn in any::<prop::sample::Index>(),
     ) {
         let entries = entries(kind, gpus);
-        let policy = AllocationPolicy { whole: WholeGpuPolicy::ALL[whole], shared: SharedPolicy::ALL[shared] };
+        let policy = AllocationPolicy {
+            whole: WholeGpuPolicy::ALL[whole],
+            shared: SharedPolicy::ALL[shared],
+        };
         let topology = &machines::all()[machine].topology;
         let index = AllocationIndex::new(entries.clone(), topology, policy);
-        let mut available: Vec<String> = available.into_iter().map(|number| id(&entries, number)).collect();
+        let mut available: Vec<String> =
+            available.into_iter().map(|number| id(&entries, number)).collect();
         let must: Vec<String> = must.into_iter().map(|number| id(&entries, number)).collect();
         let before = available.clone();
         let answer = preferred(&index, &Request { available: &before, must_include: &must, size });
@@ -79,29 +87,44 @@ proptest! {
         let known = |id: &str| entries.iter().any(|entry| entry.id.to_string() == id);
         let stranger = answer.ids.iter().any(|id| !known(id) && !required.contains(id));
         prop_assert!(!stranger || named.iter().all(|id| !known(id) || given.contains(id)));
-        prop_assert_eq!(size <= 0, answer.notes.iter().any(|note| matches!(note, Note::SizeNotPositive(_))));
-        prop_assert_eq!(given.len() < wanted, answer.notes.iter().any(|note| matches!(note, Note::TooFew { .. })));
+        prop_assert_eq!(
+            size <= 0,
+            answer.notes.iter().any(|note| matches!(note, Note::SizeNotPositive(_)))
+        );
+        prop_assert_eq!(
+            given.len() < wanted,
+            answer.notes.iter().any(|note| matches!(note, Note::TooFew { .. }))
+        );
 
         let again = AllocationIndex::new(entries.iter().rev().cloned(), topology, policy);
         available.reverse();
         let at = turn.index(available.len() + 1).min(available.len());
         available.rotate_left(at);
-        let other = preferred(&again, &Request { available: &available, must_include: &must, size });
+        let other =
+            preferred(&again, &Request { available: &available, must_include: &must, size });
         prop_assert_eq!(answer, other);
     }
 
     #[test]
     fn spread_never_doubles_while_another_gpu_can_serve(
-        kind in 1_usize..4, gpus in 1_usize..9, free in proptest::collection::vec(any::<bool>(), 40), size in 1_i32..9,
+        kind in 1_usize..4,
+        gpus in 1_usize..9,
+        free in proptest::collection::vec(any::<bool>(), 40),
+        size in 1_i32..9,
     ) {
         let entries = entries(kind, gpus);
-        let policy = AllocationPolicy { shared: SharedPolicy::Spread, ..AllocationPolicy::default() };
+        let policy =
+            AllocationPolicy { shared: SharedPolicy::Spread, ..AllocationPolicy::default() };
         let index = AllocationIndex::new(entries.clone(), &Topology::default(), policy);
-        let available: Vec<&IndexEntry> = entries.iter().zip(free).filter(|(_, free)| *free).map(|(entry, _)| entry).collect();
+        let available: Vec<&IndexEntry> =
+            entries.iter().zip(free).filter(|(_, free)| *free).map(|(entry, _)| entry).collect();
         let ids: Vec<String> = available.iter().map(|entry| entry.id.to_string()).collect();
         let answer = preferred(&index, &Request { available: &ids, must_include: &[], size });
         let gpus: BTreeSet<&Uuid> = available.iter().map(|entry| &entry.gpu).collect();
-        let mine = answer.ids.iter().map(|id| &available.iter().find(|e| e.id.to_string() == *id).unwrap().gpu);
+        let mine = answer
+            .ids
+            .iter()
+            .map(|id| &available.iter().find(|e| e.id.to_string() == *id).unwrap().gpu);
         let used: BTreeSet<&Uuid> = mine.collect();
         prop_assert_eq!(used.len(), gpus.len().min(answer.ids.len()));
         let doubled = answer.notes.iter().any(|note| matches!(note, Note::SpreadDoubled { .. }));

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use fake_nvml::profiles;
 use simnode::kubelet::{Kubelet, View};
 use simnode::node::{HttpAddress, Mapped, Node, Plugin, PluginOptions};
@@ -76,12 +76,12 @@ struct Args {
     idle: u64,
 
     /// Only these parts
-    #[arg(long, value_delimiter = ',', default_values = ["start", "calls", "xids", "recoveries", "restarts", "http", "memory", "idle", "many"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::value_variants())]
     only: Vec<Part>,
 }
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Start,
     Calls,

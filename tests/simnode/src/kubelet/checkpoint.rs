@@ -232,7 +232,14 @@ mod tests {
     fn files_of_real_kubelets_pass() {
         // One GPU on a Jetson, as a kubelet wrote it with NVIDIA's plugin, and a kubelet without
         // any pod.
-        let one = r#"{"Data":{"PodDeviceEntries":[{"PodUID":"bf52b2cd-b611-4e79-86b1-280b283185c3","ContainerName":"check","ResourceName":"nvidia.com/gpu","DeviceIDs":{"-1":["tegra"]},"AllocResp":"Ch8KFk5WSURJQV9WSVNJQkxFX0RFVklDRVMSBXRlZ3Jh"}],"RegisteredDevices":{"nvidia.com/gpu":["tegra"]}},"Checksum":3660592824}"#;
+        let one = concat!(
+            r#"{"Data":{"PodDeviceEntries":[{"PodUID":"bf52b2cd-b611-4e79-86b1-280b283185c3","#,
+            r#""ContainerName":"check","ResourceName":"nvidia.com/gpu","#,
+            r#""DeviceIDs":{"-1":["tegra"]},"#,
+            r#""AllocResp":"Ch8KFk5WSURJQV9WSVNJQkxFX0RFVklDRVMSBXRlZ3Jh"}],"#,
+            r#""RegisteredDevices":{"nvidia.com/gpu":["tegra"]}},"#,
+            r#""Checksum":3660592824}"#,
+        );
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::write(directory.path().join(CHECKPOINT), one).expect("written");
         let restored = read(directory.path());

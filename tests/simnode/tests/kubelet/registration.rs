@@ -27,7 +27,10 @@ async fn refused(version: &str, resource: &str) -> (Status, Kubelet) {
 async fn another_version_is_refused_in_the_kubelets_words() {
     let (error, kubelet) = refused("v1beta2", GPU).await;
     assert_eq!(error.code(), Code::Unknown);
-    let text = r#"requested API version "v1beta2" is not supported by kubelet. Supported version is ["v1beta1"]"#;
+    let text = concat!(
+        r#"requested API version "v1beta2" is not supported by kubelet. "#,
+        r#"Supported version is ["v1beta1"]"#
+    );
     assert_eq!(error.message(), text);
     assert_eq!(kubelet.view().registrations[0].outcome, Outcome::Refused(text.to_owned()));
 }

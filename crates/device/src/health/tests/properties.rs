@@ -21,7 +21,11 @@ fn answer<T: std::fmt::Debug + Clone + 'static>(
     ok: impl Strategy<Value = T> + 'static,
 ) -> impl Strategy<Value = Option<Result<T, NvmlError>>> {
     let code = prop_oneof![0..30_u32, Just(999)];
-    prop_oneof![6 => ok.prop_map(|ok| Some(Ok(ok))), 2 => code.prop_map(|code| Some(Err(error(code)))), 1 => Just(None)]
+    prop_oneof![
+        6 => ok.prop_map(|ok| Some(Ok(ok))),
+        2 => code.prop_map(|code| Some(Err(error(code)))),
+        1 => Just(None),
+    ]
 }
 
 fn reading() -> impl Strategy<Value = Reading> {
@@ -57,7 +61,8 @@ fn evidence() -> impl Strategy<Value = RepairEvidence> {
 fn fault() -> impl Strategy<Value = Observation> {
     prop_oneof![
         5 => (any_xid(), scope()).prop_map(|(xid, scope)| Observation::Xid { xid, scope }),
-        1 => prop_oneof![Just(14), Just(15), Just(16)].prop_map(|code| Observation::Failed(error(code))),
+        1 => prop_oneof![Just(14), Just(15), Just(16)]
+            .prop_map(|code| Observation::Failed(error(code))),
         1 => Just(Observation::NotEnumerated),
         1 => Just(Observation::Quarantine(Some("out".into()))),
     ]
@@ -162,7 +167,10 @@ proptest! {
     }
 
     #[test]
-    fn a_fault_hits_every_device_in_its_scope_and_no_other(history in history(), policy in any_policy()) {
+    fn a_fault_hits_every_device_in_its_scope_and_no_other(
+        history in history(),
+        policy in any_policy(),
+    ) {
         let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
         for (time, observation) in history {
             now = now.after(ms(time).0);
@@ -176,7 +184,10 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_healthy_again_faster_than_the_polls_allow(history in history(), policy in any_policy()) {
+    fn nothing_is_healthy_again_faster_than_the_polls_allow(
+        history in history(),
+        policy in any_policy(),
+    ) {
         let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
         // Polls since the last observation that raised anything but a quarantine.
         let mut polls = u32::MAX;
@@ -201,7 +212,8 @@ proptest! {
 
     #[test]
     fn the_order_of_faults_does_not_matter(
-        faults in prop::collection::vec(fault(), 1..20).prop_flat_map(|faults| (Just(faults.clone()), Just(faults).prop_shuffle())),
+        faults in prop::collection::vec(fault(), 1..20)
+            .prop_flat_map(|faults| (Just(faults.clone()), Just(faults).prop_shuffle())),
         first in prop::sample::select(vec![well(), well_without_field()]),
     ) {
         let run = |faults: Vec<Observation>| {
@@ -209,7 +221,11 @@ proptest! {
             for fault in faults {
                 bench.observe(fault);
             }
-            (causes(&bench.gpu), bench.gpu.xids().clone(), bench.gpu.degradations().keys().copied().collect::<Vec<_>>())
+            (
+                causes(&bench.gpu),
+                bench.gpu.xids().clone(),
+                bench.gpu.degradations().keys().copied().collect::<Vec<_>>(),
+            )
         };
         prop_assert_eq!(run(faults.0), run(faults.1));
     }
@@ -229,23 +245,35 @@ proptest! {
     }
 
     #[test]
-    fn every_change_of_health_is_in_the_returned_changes(history in history(), policy in any_policy()) {
+    fn every_change_of_health_is_in_the_returned_changes(
+        history in history(),
+        policy in any_policy(),
+    ) {
         let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
         for (time, observation) in history {
             now = now.after(ms(time).0);
             let before = gpu.health_of(GpuPart::Whole);
             let change = gpu.apply(now, observation, &policy);
             let after = gpu.health_of(GpuPart::Whole);
-            prop_assert_eq!(before != after, !(change.raised.is_empty() && change.cleared.is_empty()));
+            prop_assert_eq!(
+                before != after,
+                !(change.raised.is_empty() && change.cleared.is_empty())
+            );
         }
     }
 
     #[test]
-    fn the_same_history_gives_the_same_health_and_a_restart_keeps_it(history in history(), policy in any_policy()) {
+    fn the_same_history_gives_the_same_health_and_a_restart_keeps_it(
+        history in history(),
+        policy in any_policy(),
+    ) {
         let uuid: crate::names::Uuid = "GPU-a".parse().unwrap();
         let new = || {
             let mut node = NodeHealth::new(policy.clone(), Epoch::default());
-            node.apply(ms(0), NodeObservation::Enumeration { session: 9, gpus: [uuid.clone()].into() });
+            node.apply(
+                ms(0),
+                NodeObservation::Enumeration { session: 9, gpus: [uuid.clone()].into() },
+            );
             node
         };
         let (mut one, mut two, mut now) = (new(), new(), ms(0));

@@ -237,14 +237,19 @@ proptest! {
                     }
                 }
                 Event::Grant => {
-                    tracker.record_grant(at(now), &ResourceName::gpu(), [DeviceId::whole(gpu(1).uuid)]);
+                    tracker.record_grant(
+                        at(now),
+                        &ResourceName::gpu(),
+                        [DeviceId::whole(gpu(1).uuid)],
+                    );
                     without.clear();
                 }
                 Event::Silence => tracker.update(None),
             }
             if is_reclaimable(&mut tracker, &inventory, now) {
                 prop_assert!(without.len() >= 2, "{without:?} at {now}");
-                let settled = kubelet == 1 || without[without.len() - 2] >= since.unwrap_or(0) + 300;
+                let settled =
+                    kubelet == 1 || without[without.len() - 2] >= since.unwrap_or(0) + 300;
                 prop_assert!(settled, "{without:?} since {since:?} at {now}");
             }
         }
