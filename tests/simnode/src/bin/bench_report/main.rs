@@ -3,7 +3,6 @@
 //! `benches/figures` builds what it needs and runs it. Times are medians of one run on one machine;
 //! where a figure hangs on the machine, a yardstick taken in the same run stands beside it.
 
-#[path = "figures/many.rs"]
 mod many;
 
 use std::collections::BTreeMap;
