@@ -1,7 +1,8 @@
 //! Measures the plugin from outside, on a simulated node of eight H100s, and prints what it takes.
 //!
-//! `benches/figures` builds what it needs and runs it. Times are medians of one run on one machine;
-//! where a figure hangs on the machine, a yardstick taken in the same run stands beside it.
+//! `benches/bench_report` builds what it needs and runs it. Times are medians of one run on one
+//! machine; where a figure depends on the machine, a reference taken in the same run stands beside
+//! it.
 
 mod many;
 
