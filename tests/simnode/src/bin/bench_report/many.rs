@@ -12,7 +12,11 @@ use simnode::proto::{
     PreferredAllocationRequest,
 };
 
-use super::{Args, GPU, PATIENCE, Times, field, print_memory};
+use super::args::Args;
+use super::bench::field;
+use super::memory::print_memory;
+use super::times::Times;
+use super::{GPU, PATIENCE};
 
 /// A node whose devices are shared, and how many there are then.
 struct Many {
@@ -87,7 +91,7 @@ async fn measure(args: &Args, many: Many) -> anyhow::Result<()> {
     for round in 0..args.recoveries as u64 * 4 {
         let received = kubelet.view().resource(GPU).map_or(0, |resource| resource.lists_received);
         let before = Instant::now();
-        // A word from outside, which counts at once: the whole list is sent anew each time.
+        // A quarantine takes effect at once, and each change of health sends the whole list again.
         let file = node.quarantine_directory().join("0");
         if round % 2 == 0 {
             std::fs::write(&file, "measured")?

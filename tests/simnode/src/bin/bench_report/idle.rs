@@ -1,0 +1,29 @@
+//! The plugin when nothing happens.
+
+use std::time::Duration;
+
+use super::args::Args;
+use super::bench::Bench;
+
+/// What the plugin does when nothing happens.
+pub(super) async fn idle(args: &Args) -> anyhow::Result<()> {
+    let bench = Bench::start(args, |_, options| options).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = bench.plugin.figures()?;
+    tokio::time::sleep(Duration::from_secs(args.idle)).await;
+    let after = bench.plugin.figures()?;
+    let seconds = args.idle as f64;
+    let wakeups = (after.voluntary_switches - before.voluntary_switches) as f64 / seconds;
+    let processor = (after.cpu_ticks - before.cpu_ticks) as f64 / seconds;
+    println!("{:<58}{wakeups:>10.2} /s", format!("idle for {} s: wake-ups", args.idle));
+    println!("{:<58}{processor:>10.2} %", "idle: of one core");
+    for (thread, switches) in &after.switches_by_thread {
+        let switches = switches - before.switches_by_thread.get(thread).unwrap_or(&0);
+        println!(
+            "{:<58}{:>10.2} /s",
+            format!("  of them the thread {thread}"),
+            switches as f64 / seconds
+        );
+    }
+    Ok(())
+}
