@@ -1,5 +1,5 @@
-//! The demonstration: a stage with node, kubelet and plugin, a story that is told on it, and
-//! commands to play on it.
+//! The demonstration: a simulated node and kubelet with a real plugin, a scenario that runs on
+//! them, and commands for them.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::Args;
 
 mod build;
 mod interactive;
+mod scenario;
 mod screen;
-mod stage;
-mod story;
+mod setup;
 
 pub(crate) use screen::Screen;
-use stage::Stage;
+use setup::Setup;
 
 /// Long enough for each step on a busy machine; a step that needs this long has failed.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: &Args, screen: &Screen) -> anyhow::Result<()> {
         profiles::by_name(&args.profile).with_context(|| format!("no profile {}", args.profile))?;
     if state.gpus.is_empty() && !args.interactive {
         bail!(
-            "the profile {} has no GPUs to tell a story with; it can be used with --interactive",
+            "the profile {} has no GPUs for the scenario; use it with --interactive",
             args.profile
         );
     }
@@ -56,14 +56,14 @@ pub(crate) async fn run(args: &Args, screen: &Screen) -> anyhow::Result<()> {
         let screen = screen.clone();
         plugin.follow_log(move |line| screen.log(line));
     }
-    let mut stage = Stage { node, kubelet, plugin, screen: screen.clone() };
+    let mut setup = Setup { node, kubelet, plugin, screen: screen.clone() };
     let failed = match args.interactive {
-        true => interactive::run(&mut stage).await,
-        false => story::tell(&mut stage).await.map(|()| 0),
+        true => interactive::run(&mut setup).await,
+        false => scenario::run(&mut setup).await.map(|()| 0),
     };
     let failed =
         failed.map_err(
-            |error| if args.verbose { error } else { with_log(&error, &stage.plugin.log()) },
+            |error| if args.verbose { error } else { with_log(&error, &setup.plugin.log()) },
         )?;
     // A failed command fails a script, and nobody who types.
     ensure!(failed == 0 || io::stdin().is_terminal(), "{failed} of the commands");

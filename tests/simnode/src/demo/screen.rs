@@ -38,7 +38,7 @@ impl Screen {
         self.line(&self.paint(Style::Strong, text));
     }
 
-    /// A line beside the story.
+    /// A line that is no step of the scenario.
     pub(super) fn note(&self, text: &str) {
         self.line(&self.paint(Style::Faint, text));
     }

@@ -1,5 +1,5 @@
-//! The story: a plugin's life on a node, step by step; each step waits until it has really
-//! happened.
+//! The scenario: what happens to a plugin on a node, step by step; each step waits until it has
+//! really happened.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -11,48 +11,48 @@ use simnode::kubelet::Method;
 use simnode::proto::ContainerAllocateResponse;
 
 use super::PATIENCE;
-use super::stage::Stage;
+use super::setup::Setup;
 
 const POD: &str = "train-0";
 const CONTAINER: &str = "main";
 /// "GPU has fallen off the bus."
 const XID: u64 = 79;
 
-/// Tells it from the start to the end.
-pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
-    arrives(stage).await?;
-    let answer = allocates(stage).await?;
-    loses_a_gpu(stage).await?;
-    outlives_the_kubelet(stage, &answer).await?;
-    outlives_its_socket(stage).await?;
-    stops(stage).await?;
-    kept_the_contract(stage)
+/// Runs every step.
+pub(super) async fn run(setup: &mut Setup) -> anyhow::Result<()> {
+    arrives(setup).await?;
+    let answer = allocates(setup).await?;
+    loses_a_gpu(setup).await?;
+    outlives_the_kubelet(setup, &answer).await?;
+    outlives_its_socket(setup).await?;
+    stops(setup).await?;
+    kept_the_contract(setup)
 }
 
 /// Registration and the first list.
-pub(super) async fn arrives(stage: &mut Stage) -> anyhow::Result<()> {
-    let view = stage.wait_ready().await?;
-    let started = stage.plugin.started_at();
+pub(super) async fn arrives(setup: &mut Setup) -> anyhow::Result<()> {
+    let view = setup.wait_ready().await?;
+    let started = setup.plugin.started_at();
     let answered = view.registrations.iter().filter_map(|call| call.answered).max();
-    stage.screen.step(
+    setup.screen.step(
         "The plugin registers (from exec)",
         answered.map(|at| at.saturating_duration_since(started)),
     );
-    stage.show_registrations(&view.registrations);
+    setup.show_registrations(&view.registrations);
 
     let listed = view.resources.values().filter_map(|resource| resource.last_list_at).max();
-    stage.screen.step(
+    setup.screen.step(
         "The kubelet has its devices (from exec)",
         listed.map(|at| at.saturating_duration_since(started)),
     );
-    stage.show_devices(None);
+    setup.show_devices(None);
     Ok(())
 }
 
-async fn allocates(stage: &Stage) -> anyhow::Result<ContainerAllocateResponse> {
-    let resource = stage.largest_resource()?;
-    let count = stage.kubelet.view().allocatable(&resource).min(2);
-    let answer = stage.kubelet.allocate(POD, CONTAINER, &resource, count).await;
+async fn allocates(setup: &Setup) -> anyhow::Result<ContainerAllocateResponse> {
+    let resource = setup.largest_resource()?;
+    let count = setup.kubelet.view().allocatable(&resource).min(2);
+    let answer = setup.kubelet.allocate(POD, CONTAINER, &resource, count).await;
     let answer = answer.map_err(|error| {
         anyhow::anyhow!("a pod that asks for {count} {resource} is admitted: {error}")
     })?;
@@ -60,31 +60,31 @@ async fn allocates(stage: &Stage) -> anyhow::Result<ContainerAllocateResponse> {
         answer != ContainerAllocateResponse::default(),
         "the container of {count} {resource} receives nothing"
     );
-    let took = stage
+    let took = setup
         .kubelet
         .calls()
         .iter()
         .rfind(|call| call.method == Method::Allocate)
         .map(|call| call.took);
-    stage.screen.step(&format!("A pod asks for {count} {resource}; its container gets"), took);
-    stage.show_answer(&answer);
+    setup.screen.step(&format!("A pod asks for {count} {resource}; its container gets"), took);
+    setup.show_answer(&answer);
     Ok(answer)
 }
 
-async fn loses_a_gpu(stage: &mut Stage) -> anyhow::Result<()> {
+async fn loses_a_gpu(setup: &mut Setup) -> anyhow::Result<()> {
     let held: BTreeSet<String> =
-        stage.kubelet.pod_devices().into_iter().map(|device| device.id).collect();
-    let gpus = stage.node.state().gpus.len();
-    let usable = |gpu: &usize| !stage.devices_of(*gpu).is_empty();
-    let free = |gpu: &usize| usable(gpu) && stage.devices_of(*gpu).is_disjoint(&held);
+        setup.kubelet.pod_devices().into_iter().map(|device| device.id).collect();
+    let gpus = setup.node.state().gpus.len();
+    let usable = |gpu: &usize| !setup.devices_of(*gpu).is_empty();
+    let free = |gpu: &usize| usable(gpu) && setup.devices_of(*gpu).is_disjoint(&held);
     let Some(gpu) = (0..gpus).rev().find(free).or_else(|| (0..gpus).rev().find(usable)) else {
         bail!("no GPU has a device");
     };
-    let devices = stage.devices_of(gpu);
-    let before = stage.kubelet.view();
+    let devices = setup.devices_of(gpu);
+    let before = setup.kubelet.view();
 
     let begun = Instant::now();
-    stage.node.edit(|state| {
+    setup.node.edit(|state| {
         state.gpus[gpu].lost = true;
         let gpu = state.gpus[gpu].uuid.clone();
         let event_type = event_type::XID;
@@ -108,92 +108,92 @@ async fn loses_a_gpu(stage: &mut Stage) -> anyhow::Result<()> {
             })
         })
     };
-    let view = stage.wait_until(&what, lost).await?;
+    let view = setup.wait_until(&what, lost).await?;
     let listed = view.resources.values().filter_map(|resource| resource.last_list_at).max();
     let took = listed.map(|at| at.saturating_duration_since(begun));
-    stage
+    setup
         .screen
         .step(&format!("GPU {gpu} falls off the bus (Xid {XID}); the kubelet's list"), took);
-    stage.show_devices(Some(&devices));
-    stage.show_totals();
+    setup.show_devices(Some(&devices));
+    setup.show_totals();
     Ok(())
 }
 
 async fn outlives_the_kubelet(
-    stage: &mut Stage,
+    setup: &mut Setup,
     answer: &ContainerAllocateResponse,
 ) -> anyhow::Result<()> {
-    let (took, registrations) = stage.restart_kubelet().await?;
-    stage
+    let (took, registrations) = setup.restart_kubelet().await?;
+    setup
         .screen
         .step("The kubelet restarts; the plugin registers again (from its start)", Some(took));
-    stage.show_registrations(&registrations);
-    stage.show_totals();
+    setup.show_registrations(&registrations);
+    setup.show_totals();
 
-    let calls = stage.kubelet.calls().len();
-    let held = stage.kubelet.pod_devices();
+    let calls = setup.kubelet.calls().len();
+    let held = setup.kubelet.pod_devices();
     let Some(resource) = held.first().map(|device| device.resource.clone()) else {
         bail!("the pod of before still holds its devices");
     };
-    let view = stage.kubelet.view();
+    let view = setup.kubelet.view();
     if held.iter().any(|device| view.healthy(&device.resource, &device.id) != Some(true)) {
-        stage
+        setup
             .screen
             .detail(&format!("{POD} holds the GPU that is lost, so it could not start once more"));
         return Ok(());
     }
-    let again = stage.kubelet.allocate(POD, CONTAINER, &resource, held.len()).await;
+    let again = setup.kubelet.allocate(POD, CONTAINER, &resource, held.len()).await;
     ensure!(
         again.as_ref() == Ok(answer),
         "the pod of before is still admitted as it was: {again:?}"
     );
     ensure!(
-        stage.kubelet.calls().len() == calls,
+        setup.kubelet.calls().len() == calls,
         "the kubelet asked again for devices that the pod has"
     );
-    stage
+    setup
         .screen
         .detail(&format!("{POD} still holds its {} devices, and they are valid", held.len()));
     Ok(())
 }
 
-async fn outlives_its_socket(stage: &mut Stage) -> anyhow::Result<()> {
-    let (took, registrations) = stage.delete_sockets().await?;
-    stage.screen.step("The plugin's socket is deleted; it registers again", Some(took));
-    stage.show_registrations(&registrations);
-    stage.show_totals();
+async fn outlives_its_socket(setup: &mut Setup) -> anyhow::Result<()> {
+    let (took, registrations) = setup.delete_sockets().await?;
+    setup.screen.step("The plugin's socket is deleted; it registers again", Some(took));
+    setup.show_registrations(&registrations);
+    setup.show_totals();
     Ok(())
 }
 
 /// SIGTERM.
-pub(super) async fn stops(stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) async fn stops(setup: &mut Setup) -> anyhow::Result<()> {
     let begun = Instant::now();
-    stage.plugin.terminate()?;
-    let status = stage.plugin.wait_exit(PATIENCE).await?;
+    setup.plugin.terminate()?;
+    let status = setup.plugin.wait_exit(PATIENCE).await?;
     let took = begun.elapsed();
     ensure!(status.success(), "the plugin exits with code 0 after SIGTERM: {status}");
-    let left = stage.node.plugin_sockets();
+    let left = setup.node.plugin_sockets();
     ensure!(left.is_empty(), "the plugin removes its socket: {left:?} is left");
-    stage
+    setup
         .kubelet
         .wait_until("nothing is allocatable without the plugin", PATIENCE, |view| {
             view.resources.values().all(|resource| resource.allocatable == 0)
         })
         .await?;
-    stage.screen.step("SIGTERM; the plugin stops", Some(took));
-    stage
+    setup.screen.step("SIGTERM; the plugin stops", Some(took));
+    setup
         .screen
         .detail("exit code 0, its socket is gone, the kubelet counts nothing as allocatable");
     Ok(())
 }
 
 /// The last step: nothing that the real kubelet would have tolerated.
-pub(super) fn kept_the_contract(stage: &Stage) -> anyhow::Result<()> {
-    let violations = stage.kubelet.violations();
+pub(super) fn kept_the_contract(setup: &Setup) -> anyhow::Result<()> {
+    let violations = setup.kubelet.violations();
     if !violations.is_empty() {
         let list: String = violations.iter().map(|violation| format!("\n  {violation}")).collect();
         bail!("the plugin keeps to the device plugin contract:{list}");
     }
-    stage.screen.step("The plugin kept to the device plugin contract throughout", None);
+    setup.screen.step("The plugin kept to the device plugin contract throughout", None);
     Ok(())
 }

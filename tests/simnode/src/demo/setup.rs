@@ -1,4 +1,4 @@
-//! Node, kubelet and plugin together, and what both the story and the commands do with them.
+//! Node, kubelet and plugin together, and what both the scenario and the commands do with them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use simnode::{Kubelet, Node, Plugin, View};
 use super::{PATIENCE, Screen};
 
 /// All that plays.
-pub(super) struct Stage {
+pub(super) struct Setup {
     pub(super) node: Node,
     pub(super) kubelet: Kubelet,
     pub(super) plugin: Plugin,
@@ -28,7 +28,7 @@ struct GpuLocation {
     model: String,
 }
 
-impl Stage {
+impl Setup {
     /// Waits for the kubelet, and for no longer than the plugin lives.
     pub(super) async fn wait_until(
         &mut self,
