@@ -34,38 +34,38 @@ runtime_type = "io.containerd.runc.v2"
 BinaryName = "/usr/bin/nvidia-container-runtime"
 "#;
 
-/// A node with a host around it, and what the doctor is given beside that.
-struct Clinic {
+/// A node with the files of its host, and the options of `doctor`.
+struct Machine {
     node: Node,
     options: PluginOptions,
 }
 
-/// What the doctor said.
+/// What `doctor` printed, and its exit status.
 #[derive(Debug)]
-struct Diagnosis {
+struct Report {
     code: Option<i32>,
     document: Value,
 }
 
-impl Clinic {
+impl Machine {
     /// A node in good order, without kubelet or plugin.
     fn new(state: State) -> Self {
         let node = node(state);
         let options = plugin()
             .env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()));
-        let clinic = Self { node, options };
+        let machine = Self { node, options };
         for directory in ["etc", "usr", "var/lib/kubelet", "run/containerd"] {
-            fs::create_dir_all(clinic.host(directory)).unwrap();
+            fs::create_dir_all(machine.host(directory)).unwrap();
         }
-        fs::write(clinic.host("run/containerd/containerd.sock"), "").unwrap();
-        clinic.write(CONTAINERD, CONFIGURED);
-        clinic.write(RUNTIME, "");
-        clinic.write(
+        fs::write(machine.host("run/containerd/containerd.sock"), "").unwrap();
+        machine.write(CONTAINERD, CONFIGURED);
+        machine.write(RUNTIME, "");
+        machine.write(
             TOOLKIT,
             "disable-require = false\n[nvidia-container-runtime]\nmode = \"auto\"\n",
         );
-        clinic.script("usr/bin/kubelet", "echo Kubernetes v1.36.2");
-        clinic
+        machine.script("usr/bin/kubelet", "echo Kubernetes v1.36.2");
+        machine
     }
 
     fn host(&self, path: &str) -> PathBuf {
@@ -109,15 +109,15 @@ impl Clinic {
         (status.code(), doctor.log().join("\n"))
     }
 
-    async fn examine(&self) -> Diagnosis {
+    async fn report(&self) -> Report {
         let (code, text) = self.run(&["-o", "json"]).await;
         let document =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        Diagnosis { code, document }
+        Report { code, document }
     }
 }
 
-impl Diagnosis {
+impl Report {
     fn findings(&self) -> impl Iterator<Item = &Value> {
         self.document["findings"].as_array().unwrap().iter()
     }
@@ -163,64 +163,64 @@ impl Diagnosis {
 /// texts.
 async fn with_kubelet(
     what: &str,
-    make: impl FnOnce(Clinic) -> Clinic,
+    make: impl FnOnce(Machine) -> Machine,
     level: &str,
     id: &str,
     texts: &[&str],
-) -> Diagnosis {
+) -> Report {
     println!("{what}");
-    let clinic = Clinic::new(profiles::h100x8());
-    let kubelet = kubelet(clinic.node.kubelet()).await;
-    let clinic = make(clinic);
-    let diagnosis = clinic.examine().await;
-    diagnosis.has(level, id, texts);
+    let machine = Machine::new(profiles::h100x8());
+    let kubelet = kubelet(machine.node.kubelet()).await;
+    let machine = make(machine);
+    let report = machine.report().await;
+    report.has(level, id, texts);
     let violations = kubelet.violations();
     assert!(violations.is_empty(), "{what}: {violations:?}");
-    diagnosis
+    report
 }
 
 /// As [`with_kubelet`], where the cause is the only problem.
-async fn problem(what: &str, make: impl FnOnce(Clinic) -> Clinic, id: &str, texts: &[&str]) {
+async fn problem(what: &str, make: impl FnOnce(Machine) -> Machine, id: &str, texts: &[&str]) {
     with_kubelet(what, make, "problem", id, texts).await.problems(&[id]);
 }
 
-async fn warning(what: &str, make: impl FnOnce(Clinic) -> Clinic, id: &str, texts: &[&str]) {
+async fn warning(what: &str, make: impl FnOnce(Machine) -> Machine, id: &str, texts: &[&str]) {
     with_kubelet(what, make, "warning", id, texts).await.problems(&[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothing_is_changed() {
-    let clinic = Clinic::new(profiles::h100x8()).env("API_TOKEN", "opensesame");
-    let kubelet = kubelet(clinic.node.kubelet()).await;
-    let plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
-    let Clinic { node, options } = clinic;
+    let machine = Machine::new(profiles::h100x8()).env("API_TOKEN", "opensesame");
+    let kubelet = kubelet(machine.node.kubelet()).await;
+    let plugin = Plugin::start(&machine.node, &machine.options).unwrap();
+    let Machine { node, options } = machine;
     let rig = Rig { kubelet, plugin, node };
     rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
     let http = rig.plugin.http(PATIENCE).await.unwrap();
     until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
     let before = files(rig.node.root());
-    let clinic = Clinic { node: rig.node, options };
-    let diagnosis = clinic.examine().await;
-    assert_eq!(diagnosis.code, Some(0), "{:#}", diagnosis.document);
-    assert_eq!(diagnosis.document["verdict"], "fine");
-    assert_eq!(diagnosis.document["schemaVersion"], 1);
+    let machine = Machine { node: rig.node, options };
+    let report = machine.report().await;
+    assert_eq!(report.code, Some(0), "{:#}", report.document);
+    assert_eq!(report.document["verdict"], "fine");
+    assert_eq!(report.document["schemaVersion"], 1);
     let not_ok: Vec<&Value> =
-        diagnosis.findings().filter(|finding| finding["level"] != "ok").collect();
+        report.findings().filter(|finding| finding["level"] != "ok").collect();
     assert!(not_ok.is_empty(), "{not_ok:#?}");
-    diagnosis.has("ok", "gpus.offered", &["nvidia.com/gpu: 8 (8 Healthy)"]);
-    diagnosis.has("ok", "kubelet.plugin", &["serves nvidia-gpu-"]);
-    diagnosis.has("ok", "kubelet.known", &["nvidia.com/gpu: 8 Healthy devices"]);
-    diagnosis.has("ok", "kubelet.ready", &["ready: nvidia.com/gpu"]);
-    diagnosis.has("ok", "driver.versions", &["580.95.05"]);
+    report.has("ok", "gpus.offered", &["nvidia.com/gpu: 8 (8 Healthy)"]);
+    report.has("ok", "kubelet.plugin", &["serves nvidia-gpu-"]);
+    report.has("ok", "kubelet.known", &["nvidia.com/gpu: 8 Healthy devices"]);
+    report.has("ok", "kubelet.ready", &["ready: nvidia.com/gpu"]);
+    report.has("ok", "driver.versions", &["580.95.05"]);
     let changed: Vec<_> =
-        files(clinic.node.root()).symmetric_difference(&before).cloned().collect();
+        files(machine.node.root()).symmetric_difference(&before).cloned().collect();
     assert!(changed.is_empty(), "{changed:?}");
     assert!(rig.kubelet.violations().is_empty(), "{:?}", rig.kubelet.violations());
-    let (code, text) = clinic.run(&[]).await;
+    let (code, text) = machine.run(&[]).await;
     assert_eq!(code, Some(0));
     assert!(text.contains("Nothing was found that keeps GPUs from pods."), "{text}");
     assert!(!text.contains('\x1b'), "colour is for terminals");
-    assert!(!text.contains("opensesame") && !diagnosis.document.to_string().contains("opensesame"));
+    assert!(!text.contains("opensesame") && !report.document.to_string().contains("opensesame"));
 }
 
 /// Every file below a directory, but the checkpoint that the kubelet writes by and by.
@@ -241,39 +241,40 @@ fn files(directory: &Path) -> BTreeSet<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
-    let clinic = Clinic::new(profiles::h100x8());
-    let kubelet = kubelet(clinic.node.kubelet()).await;
-    let mut plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    let machine = Machine::new(profiles::h100x8());
+    let kubelet = kubelet(machine.node.kubelet()).await;
+    let mut plugin = Plugin::start(&machine.node, &machine.options).unwrap();
     kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
-    clinic.node.xid(3, 95).unwrap();
+    machine.node.xid(3, 95).unwrap();
     kubelet.wait_allocatable(GPU, 7, PATIENCE).await.unwrap();
     let http = plugin.http(PATIENCE).await.unwrap();
     until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
     // A doctor that does not see the state file hears it of the plugin.
-    let remembering = clinic.options.clone();
-    let mut clinic = Clinic { options: remembering.clone().arg("--state-dir="), ..clinic };
-    let diagnosis = clinic.examine().await;
-    diagnosis.has("ok", "gpus.gpu", &["GPU 3"]);
-    diagnosis.has(
+    let remembering = machine.options.clone();
+    let mut machine = Machine { options: remembering.clone().arg("--state-dir="), ..machine };
+    let report = machine.report().await;
+    report.has("ok", "gpus.gpu", &["GPU 3"]);
+    report.has(
         "problem",
         "gpus.plugin",
         &["GPU 3, by the running plugin", "Xid 95", "drain the GPU and reset it"],
     );
-    diagnosis.problems(&["gpus.plugin"]);
+    report.problems(&["gpus.plugin"]);
     // Once the plugin is gone, what it wrote down speaks.
-    clinic.options = remembering;
+    machine.options = remembering;
     plugin.terminate().unwrap();
     plugin.wait_exit(PATIENCE).await.unwrap();
-    let diagnosis = clinic.examine().await;
-    diagnosis.has("problem", "gpus.gpu", &["GPU 3", "Xid 95", "drain the GPU and reset it"]);
-    diagnosis.problems(&["gpus.gpu"]);
+    let report = machine.report().await;
+    report.has("problem", "gpus.gpu", &["GPU 3", "Xid 95", "drain the GPU and reset it"]);
+    report.problems(&["gpus.gpu"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_in_the_configuration_are_all_told() {
-    let make =
-        |clinic: Clinic| clinic.env("MIG_STRATEGY", "sometimes").env("DEVICE_ID_STRATEGY", "name");
-    let diagnosis = with_kubelet(
+    let make = |machine: Machine| {
+        machine.env("MIG_STRATEGY", "sometimes").env("DEVICE_ID_STRATEGY", "name")
+    };
+    let report = with_kubelet(
         "two",
         make,
         "problem",
@@ -281,41 +282,39 @@ async fn mistakes_in_the_configuration_are_all_told() {
         &["sometimes", "config check"],
     )
     .await;
-    diagnosis.has("problem", "configuration.mistake", &["DEVICE_ID_STRATEGY"]);
-    diagnosis.problems(&["configuration.mistake"]);
-    let make = |clinic: Clinic| clinic.env("CONFIG_FILE", "/nowhere/config.yaml");
+    report.has("problem", "configuration.mistake", &["DEVICE_ID_STRATEGY"]);
+    report.problems(&["configuration.mistake"]);
+    let make = |machine: Machine| machine.env("CONFIG_FILE", "/nowhere/config.yaml");
     problem("no file", make, "configuration.mistake", &["/nowhere/config.yaml", "cannot be read"])
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_the_gpus_on_the_bus_is_told() {
-    let devices = |clinic: &Clinic| clinic.node.sysfs().join("bus/pci/devices");
-    let empty = |clinic: Clinic| {
-        fs::remove_dir_all(devices(&clinic)).unwrap();
-        fs::create_dir(devices(&clinic)).unwrap();
-        clinic.node.edit(|state| state.gpus.clear()).unwrap();
-        clinic
+    let devices = |machine: &Machine| machine.node.sysfs().join("bus/pci/devices");
+    let empty = |machine: Machine| {
+        fs::remove_dir_all(devices(&machine)).unwrap();
+        fs::create_dir(devices(&machine)).unwrap();
+        machine.node.edit(|state| state.gpus.clear()).unwrap();
+        machine
     };
-    let diagnosis =
-        with_kubelet("no GPU", empty, "problem", "driver.bus", &["vendor 0x10de"]).await;
-    diagnosis.problems(&["driver.bus", "gpus.offered"]);
-    let unseen = |clinic: Clinic| {
-        fs::remove_dir_all(devices(&clinic)).unwrap();
-        clinic
+    let report = with_kubelet("no GPU", empty, "problem", "driver.bus", &["vendor 0x10de"]).await;
+    report.problems(&["driver.bus", "gpus.offered"]);
+    let unseen = |machine: Machine| {
+        fs::remove_dir_all(devices(&machine)).unwrap();
+        machine
     };
-    let diagnosis =
-        with_kubelet("no sysfs", unseen, "unknown", "driver.bus", &["--sysfs-root"]).await;
-    assert_eq!(diagnosis.code, Some(2));
+    let report = with_kubelet("no sysfs", unseen, "unknown", "driver.bus", &["--sysfs-root"]).await;
+    assert_eq!(report.code, Some(2));
     let taken = |driver: &'static str, all: bool| {
-        move |clinic: Clinic| {
-            let gpus = clinic.node.state().gpus;
+        move |machine: Machine| {
+            let gpus = machine.node.state().gpus;
             let count = if all { gpus.len() } else { 1 };
             gpus.iter()
                 .take(count)
-                .for_each(|gpu| clinic.node.write_pci(gpu, Some(driver)).unwrap());
-            clinic.node.edit(|state| state.gpus.drain(..count).count()).unwrap();
-            clinic
+                .for_each(|gpu| machine.node.write_pci(gpu, Some(driver)).unwrap());
+            machine.node.edit(|state| state.gpus.drain(..count).count()).unwrap();
+            machine
         }
     };
     warning(
@@ -325,7 +324,7 @@ async fn what_is_wrong_with_the_gpus_on_the_bus_is_told() {
         &["by vfio-pci", "virtual machines"],
     )
     .await;
-    let diagnosis = with_kubelet(
+    let report = with_kubelet(
         "nouveau",
         taken("nouveau", true),
         "problem",
@@ -333,28 +332,28 @@ async fn what_is_wrong_with_the_gpus_on_the_bus_is_told() {
         &["blacklist nouveau"],
     )
     .await;
-    diagnosis.problems(&["driver.bus", "gpus.offered"]);
-    let dead = |clinic: Clinic| {
-        clinic.node.edit_gpu(2, |gpu| gpu.present = false).unwrap();
-        clinic
+    report.problems(&["driver.bus", "gpus.offered"]);
+    let dead = |machine: Machine| {
+        machine.node.edit_gpu(2, |gpu| gpu.present = false).unwrap();
+        machine
     };
     problem("not initialised", dead, "gpus.enumeration", &["7 GPUs of 8", "RmInitAdapter"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_told() {
-    let unloaded = |clinic: Clinic| {
-        clinic.node.write_module(None).unwrap();
-        clinic.node.edit(|state| state.driver.loaded = false).unwrap();
-        clinic
+    let unloaded = |machine: Machine| {
+        machine.node.write_module(None).unwrap();
+        machine.node.edit(|state| state.driver.loaded = false).unwrap();
+        machine
     };
-    let diagnosis =
+    let report =
         with_kubelet("unloaded", unloaded, "problem", "driver.module", &["modprobe nvidia"]).await;
-    diagnosis.has("problem", "driver.nvml", &["return code 9"]);
-    diagnosis.problems(&["driver.module", "driver.nvml"]);
-    let nouveau = |clinic: Clinic| {
-        fs::create_dir_all(clinic.node.sysfs().join("module/nouveau")).unwrap();
-        unloaded(clinic)
+    report.has("problem", "driver.nvml", &["return code 9"]);
+    report.problems(&["driver.module", "driver.nvml"]);
+    let nouveau = |machine: Machine| {
+        fs::create_dir_all(machine.node.sysfs().join("module/nouveau")).unwrap();
+        unloaded(machine)
     };
     with_kubelet(
         "nouveau",
@@ -364,14 +363,14 @@ async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_told() {
         &["nouveau is loaded in its place"],
     )
     .await;
-    let mismatch = |clinic: Clinic| {
-        clinic.node.edit(|state| state.driver.mismatch = true).unwrap();
-        clinic
+    let mismatch = |machine: Machine| {
+        machine.node.edit(|state| state.driver.mismatch = true).unwrap();
+        machine
     };
     problem("18", mismatch, "driver.nvml", &["return code 18", "reboot the node"]).await;
-    let two = |clinic: Clinic| {
-        clinic.node.write_module(Some("570.86.15")).unwrap();
-        clinic
+    let two = |machine: Machine| {
+        machine.node.write_module(Some("570.86.15")).unwrap();
+        machine
     };
     problem(
         "two versions",
@@ -380,53 +379,56 @@ async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_told() {
         &["the module is 570.86.15, the library 580.95.05"],
     )
     .await;
-    let no_uvm = |clinic: Clinic| {
-        fs::create_dir_all(clinic.node.sysfs().join("module/nvidia")).unwrap();
-        clinic
+    let no_uvm = |machine: Machine| {
+        fs::create_dir_all(machine.node.sysfs().join("module/nvidia")).unwrap();
+        machine
     };
     warning("no uvm", no_uvm, "driver.module", &["modprobe nvidia-uvm"]).await;
-    let refuses = |clinic: Clinic| {
-        clinic.node.edit(|state| state.errors.insert("nvmlDeviceGetCount_v2".into(), 999)).unwrap();
-        clinic
+    let refuses = |machine: Machine| {
+        machine
+            .node
+            .edit(|state| state.errors.insert("nvmlDeviceGetCount_v2".into(), 999))
+            .unwrap();
+        machine
     };
     problem("999", refuses, "driver.nvml", &["nvmlDeviceGetCount_v2", "return code 999"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_library_that_is_missing_or_none_is_told_with_every_place_that_was_tried() {
-    let named = |clinic: Clinic| {
-        fs::remove_file(clinic.node.nvml_library()).unwrap();
-        clinic
+    let named = |machine: Machine| {
+        fs::remove_file(machine.node.nvml_library()).unwrap();
+        machine
     };
     problem("named", named, "driver.library", &["--nvml-library", "No such file"]).await;
-    let broken = |clinic: Clinic| {
-        fs::write(clinic.node.nvml_library(), "no library").unwrap();
-        clinic
+    let broken = |machine: Machine| {
+        fs::write(machine.node.nvml_library(), "no library").unwrap();
+        machine
     };
     problem("broken", broken, "driver.library", &["libnvidia-ml.so.1 ("]).await;
     // No library is named, and the driver's root has none.
-    let searched = |clinic: Clinic| {
-        let elsewhere = clinic.node.root().join("elsewhere");
+    let searched = |machine: Machine| {
+        let elsewhere = machine.node.root().join("elsewhere");
         fs::create_dir_all(&elsewhere).unwrap();
-        let clinic = clinic.env("NVML_LIBRARY", "").env("DRIVER_ROOT_CTR_PATH", elsewhere);
-        Clinic { options: placed(&clinic), ..clinic }
+        let machine = machine.env("NVML_LIBRARY", "").env("DRIVER_ROOT_CTR_PATH", elsewhere);
+        Machine { options: placed(&machine), ..machine }
     };
     let texts = ["usr/lib64, usr/lib/x86_64-linux-gnu", "etc/ld.so.cache", "DRIVER_ROOT_CTR_PATH"];
     with_kubelet("searched", searched, "problem", "driver.library", &texts).await;
-    let found = |clinic: Clinic| {
-        let clinic = clinic.env("DRIVER_ROOT_CTR_PATH", "");
-        let root = clinic.node.driver_root();
-        let clinic = clinic.env("DRIVER_ROOT_CTR_PATH", root);
-        Clinic { options: placed(&clinic), ..clinic }
+    let found = |machine: Machine| {
+        let machine = machine.env("DRIVER_ROOT_CTR_PATH", "");
+        let root = machine.node.driver_root();
+        let machine = machine.env("DRIVER_ROOT_CTR_PATH", root);
+        Machine { options: placed(&machine), ..machine }
     };
     with_kubelet("found", found, "ok", "driver.library", &["driver/usr/lib64/libnvidia-ml.so.1"])
         .await;
 }
 
 /// The options that place the plugin on the node, without the library and the driver's root.
-fn placed(clinic: &Clinic) -> PluginOptions {
-    let node = &clinic.node;
-    let options = clinic.options.clone().bare();
+fn placed(machine: &Machine) -> PluginOptions {
+    let node = &machine.node;
+    let options = machine.options.clone().bare();
     options
         .env("KUBELET_SOCKET", node.kubelet_socket())
         .env("POD_RESOURCES_SOCKET", node.pod_resources_socket())
@@ -438,16 +440,16 @@ fn placed(clinic: &Clinic) -> PluginOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
-    let init = |clinic: Clinic| {
-        clinic.node.edit(|state| state.hangs.push("nvmlInit_v2".into())).unwrap();
-        clinic.impatient()
+    let init = |machine: Machine| {
+        machine.node.edit(|state| state.hangs.push("nvmlInit_v2".into())).unwrap();
+        machine.impatient()
     };
     problem("init", init, "driver.nvml", &["nvmlInit_v2 does not return"]).await;
-    let gpu = |clinic: Clinic| {
-        clinic.node.edit_gpu(3, |gpu| gpu.hangs.push("nvmlDeviceGetFieldValues".into())).unwrap();
-        clinic.impatient()
+    let gpu = |machine: Machine| {
+        machine.node.edit_gpu(3, |gpu| gpu.hangs.push("nvmlDeviceGetFieldValues".into())).unwrap();
+        machine.impatient()
     };
-    let diagnosis = with_kubelet(
+    let report = with_kubelet(
         "GPU 3",
         gpu,
         "problem",
@@ -455,11 +457,11 @@ async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
         &["GPU 3", "nvmlDeviceGetFieldValues does not return"],
     )
     .await;
-    diagnosis.has("ok", "gpus.gpu", &["GPU 4"]);
-    diagnosis.problems(&["gpus.gpu"]);
-    let dies = |clinic: Clinic| {
-        clinic.node.edit(|state| state.aborts.push("nvmlInit_v2".into())).unwrap();
-        clinic
+    report.has("ok", "gpus.gpu", &["GPU 4"]);
+    report.problems(&["gpus.gpu"]);
+    let dies = |machine: Machine| {
+        machine.node.edit(|state| state.aborts.push("nvmlInit_v2".into())).unwrap();
+        machine
     };
     problem("abort", dies, "driver.nvml", &["the process that asked it ended", "signal: 6"]).await;
 }
@@ -467,9 +469,9 @@ async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
 #[tokio::test(flavor = "multi_thread")]
 async fn device_nodes_that_are_missing_or_lead_nowhere_are_told() {
     let missing = |name: &'static str| {
-        move |clinic: Clinic| {
-            fs::remove_file(clinic.node.dev().join(name)).unwrap();
-            clinic
+        move |machine: Machine| {
+            fs::remove_file(machine.node.dev().join(name)).unwrap();
+            machine
         }
     };
     problem(
@@ -489,11 +491,11 @@ async fn device_nodes_that_are_missing_or_lead_nowhere_are_told() {
     )
     .await;
     // Opening a socket has the same answer as opening a node without a driver behind it.
-    let no_driver = |clinic: Clinic| {
-        let node = clinic.node.dev().join("nvidia5");
+    let no_driver = |machine: Machine| {
+        let node = machine.node.dev().join("nvidia5");
         fs::remove_file(&node).unwrap();
         std::mem::forget(UnixListener::bind(&node).unwrap());
-        clinic
+        machine
     };
     problem("ENXIO", no_driver, "driver.nodes", &["nvidia5", "no driver behind it"]).await;
 }
@@ -501,9 +503,9 @@ async fn device_nodes_that_are_missing_or_lead_nowhere_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_gpu_that_is_not_well_is_told_with_what_to_do() {
     let edit = |change: fn(&mut fake_nvml::state::Gpu)| {
-        move |clinic: Clinic| {
-            clinic.node.edit_gpu(5, change).unwrap();
-            clinic
+        move |machine: Machine| {
+            machine.node.edit_gpu(5, change).unwrap();
+            machine
         }
     };
     let lost = edit(|gpu| gpu.lost = true);
@@ -523,10 +525,10 @@ async fn each_gpu_that_is_not_well_is_told_with_what_to_do() {
         &["waits to be remapped", "reset the GPU when convenient"],
     )
     .await;
-    let quarantined = |clinic: Clinic| {
-        fs::create_dir_all(clinic.node.quarantine_directory()).unwrap();
-        fs::write(clinic.node.quarantine_directory().join("5"), "dcgm: bad memory\n").unwrap();
-        clinic
+    let quarantined = |machine: Machine| {
+        fs::create_dir_all(machine.node.quarantine_directory()).unwrap();
+        fs::write(machine.node.quarantine_directory().join("5"), "dcgm: bad memory\n").unwrap();
+        machine
     };
     problem(
         "quarantine",
@@ -535,13 +537,13 @@ async fn each_gpu_that_is_not_well_is_told_with_what_to_do() {
         &["GPU 5", "dcgm: bad memory", "--quarantine-dir"],
     )
     .await;
-    let all = |clinic: Clinic| {
+    let all = |machine: Machine| {
         (0..8)
-            .for_each(|index| clinic.node.edit_gpu(index, |gpu| gpu.recovery_action = 2).unwrap());
-        clinic
+            .for_each(|index| machine.node.edit_gpu(index, |gpu| gpu.recovery_action = 2).unwrap());
+        machine
     };
-    let diagnosis = with_kubelet("all", all, "problem", "gpus.offered", &["8 (0 Healthy)"]).await;
-    diagnosis.problems(&["gpus.gpu", "gpus.offered"]);
+    let report = with_kubelet("all", all, "problem", "gpus.offered", &["8 (0 Healthy)"]).await;
+    report.problems(&["gpus.gpu", "gpus.offered"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -555,63 +557,63 @@ async fn a_mig_layout_that_does_not_fit_the_strategy_is_told() {
             "make the GPUs alike, or set the strategy mixed",
         ),
     ] {
-        let clinic = Clinic::new(state).env("MIG_STRATEGY", strategy);
-        let _kubelet = kubelet(clinic.node.kubelet()).await;
-        let diagnosis = clinic.examine().await;
-        diagnosis.has("problem", id, &[text]);
+        let machine = Machine::new(state).env("MIG_STRATEGY", strategy);
+        let _kubelet = kubelet(machine.node.kubelet()).await;
+        let report = machine.report().await;
+        report.has("problem", id, &[text]);
     }
-    let clinic = Clinic::new(profiles::h100x8_mig_single()).env("MIG_STRATEGY", "single");
-    let _kubelet = kubelet(clinic.node.kubelet()).await;
-    let diagnosis = clinic.examine().await;
-    diagnosis.problems(&[]);
-    diagnosis.has("ok", "gpus.gpu", &["MIG mode on, 7 MIG devices"]);
-    let reserved = |clinic: Clinic| clinic.env("DEVICES", "!0");
+    let machine = Machine::new(profiles::h100x8_mig_single()).env("MIG_STRATEGY", "single");
+    let _kubelet = kubelet(machine.node.kubelet()).await;
+    let report = machine.report().await;
+    report.problems(&[]);
+    report.has("ok", "gpus.gpu", &["MIG mode on, 7 MIG devices"]);
+    let reserved = |machine: Machine| machine.env("DEVICES", "!0");
     warning("reserved", reserved, "gpus.reserved", &["GPU 0", "--devices"]).await;
-    let all = |clinic: Clinic| clinic.env("DEVICES", "!0-7");
+    let all = |machine: Machine| machine.env("DEVICES", "!0-7");
     problem("all reserved", all, "gpus.offered", &["nothing", "--devices"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubelet_that_is_not_there_is_told() {
-    let clinic = Clinic::new(profiles::h100x8());
-    clinic.examine().await.has(
+    let machine = Machine::new(profiles::h100x8());
+    machine.report().await.has(
         "problem",
         "kubelet.socket",
         &["is not there", "systemctl status kubelet"],
     );
-    let dead = UnixListener::bind(clinic.node.kubelet_socket()).unwrap();
-    let diagnosis = clinic.examine().await;
-    diagnosis.has(
+    let dead = UnixListener::bind(machine.node.kubelet_socket()).unwrap();
+    let report = machine.report().await;
+    report.has(
         "problem",
         "kubelet.socket",
         &["somebody listens, and does not answer", "journalctl"],
     );
     drop(dead);
-    clinic.examine().await.has("problem", "kubelet.socket", &["nobody listens"]);
-    fs::remove_dir_all(clinic.node.kubelet_directory()).unwrap();
-    let diagnosis = clinic.examine().await;
-    diagnosis.has(
+    machine.report().await.has("problem", "kubelet.socket", &["nobody listens"]);
+    fs::remove_dir_all(machine.node.kubelet_directory()).unwrap();
+    let report = machine.report().await;
+    report.has(
         "problem",
         "kubelet.directory",
         &["is not there", "/var/lib/kubelet/device-plugins"],
     );
-    fs::write(clinic.node.kubelet_directory(), "").unwrap();
-    clinic.examine().await.has("problem", "kubelet.directory", &["is no directory"]);
-    let clinic = clinic.env("KUBELET_SOCKET", "");
-    let clinic = Clinic { options: clinic.options.clone().arg("--kubelet-socket="), ..clinic };
-    clinic.examine().await.has("warning", "kubelet.socket", &["never to register"]);
+    fs::write(machine.node.kubelet_directory(), "").unwrap();
+    machine.report().await.has("problem", "kubelet.directory", &["is no directory"]);
+    let machine = machine.env("KUBELET_SOCKET", "");
+    let machine = Machine { options: machine.options.clone().arg("--kubelet-socket="), ..machine };
+    machine.report().await.has("warning", "kubelet.socket", &["never to register"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_kubelet_and_one_that_does_not_tell_who_holds_what_are_told() {
-    let old = |clinic: Clinic| {
-        clinic.script("usr/bin/kubelet", "echo Kubernetes v1.25.16");
-        clinic
+    let old = |machine: Machine| {
+        machine.script("usr/bin/kubelet", "echo Kubernetes v1.25.16");
+        machine
     };
     problem("1.25", old, "kubelet.version", &["1.25", "1.26 or later"]).await;
-    let silent = |clinic: Clinic| Clinic {
-        options: clinic.options.clone().arg("--pod-resources-socket").arg("/nowhere/kubelet.sock"),
-        ..clinic
+    let silent = |machine: Machine| Machine {
+        options: machine.options.clone().arg("--pod-resources-socket").arg("/nowhere/kubelet.sock"),
+        ..machine
     };
     warning(
         "podresources",
@@ -624,33 +626,33 @@ async fn an_old_kubelet_and_one_that_does_not_tell_who_holds_what_are_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_plugin_for_the_same_resource_is_told() {
-    let clinic = Clinic::new(profiles::h100x8());
-    let kubelet = kubelet(clinic.node.kubelet()).await;
-    let plugin = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    let machine = Machine::new(profiles::h100x8());
+    let kubelet = kubelet(machine.node.kubelet()).await;
+    let plugin = Plugin::start(&machine.node, &machine.options).unwrap();
     kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
     // Our own stands in for NVIDIA's, which has this name and answers the same call.
-    let own = clinic.node.plugin_sockets().remove(0);
-    symlink(&own, clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
-    let diagnosis = clinic.examine().await;
+    let own = machine.node.plugin_sockets().remove(0);
+    symlink(&own, machine.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
+    let report = machine.report().await;
     let process = format!("by gpu-device-plugin (process {})", plugin.pid());
-    diagnosis.has(
+    report.has(
         "problem",
         "kubelet.rival",
         &["nvidia-gpu.sock is served", &process, "delete daemonset"],
     );
-    diagnosis.problems(&["kubelet.rival"]);
-    fs::remove_file(clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
-    let _second = Plugin::start(&clinic.node, &clinic.options).unwrap();
+    report.problems(&["kubelet.rival"]);
+    fs::remove_file(machine.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
+    let _second = Plugin::start(&machine.node, &machine.options).unwrap();
     kubelet.wait_until("both", PATIENCE, |view| view.accepted(GPU).count() > 1).await.unwrap();
-    clinic.examine().await.has("problem", "kubelet.rival", &["more than once on this node"]);
+    machine.report().await.has("problem", "kubelet.rival", &["more than once on this node"]);
     // A dead socket does no harm, one that is silent does.
-    let clinic = Clinic::new(profiles::h100x8());
-    drop(UnixListener::bind(clinic.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap());
-    clinic.examine().await.has("ok", "kubelet.rival", &["1 dead socket"]);
+    let machine = Machine::new(profiles::h100x8());
+    drop(UnixListener::bind(machine.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap());
+    machine.report().await.has("ok", "kubelet.rival", &["1 dead socket"]);
     let _silent =
-        UnixListener::bind(clinic.node.kubelet_directory().join("nvidia-gpu-aaaaaaaa.sock"))
+        UnixListener::bind(machine.node.kubelet_directory().join("nvidia-gpu-aaaaaaaa.sock"))
             .unwrap();
-    clinic.examine().await.has(
+    machine.report().await.has(
         "problem",
         "kubelet.plugin",
         &["does not answer on nvidia-gpu-aaaaaaaa.sock"],
@@ -660,9 +662,9 @@ async fn another_plugin_for_the_same_resource_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_containerd_that_is_not_ready_is_told() {
     let containerd = |text: &'static str| {
-        move |clinic: Clinic| {
-            clinic.write(CONTAINERD, text);
-            clinic
+        move |machine: Machine| {
+            machine.write(CONTAINERD, text);
+            machine
         }
     };
     let id = "runtime.handler";
@@ -678,16 +680,16 @@ async fn a_containerd_that_is_not_ready_is_told() {
         .leak();
     warning("not default", containerd(other), id, &["that is runc", "runtimeClassName: nvidia"])
         .await;
-    let no_program = |clinic: Clinic| {
-        fs::remove_file(clinic.host(RUNTIME)).unwrap();
-        clinic
+    let no_program = |machine: Machine| {
+        fs::remove_file(machine.host(RUNTIME)).unwrap();
+        machine
     };
     problem("no program", no_program, id, &["/usr/bin/nvidia-container-runtime is not there"])
         .await;
-    let imported = |clinic: Clinic| {
-        clinic.write(CONTAINERD, "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n");
-        clinic.write("etc/containerd/conf.d/99-nvidia.toml", CONFIGURED);
-        clinic
+    let imported = |machine: Machine| {
+        machine.write(CONTAINERD, "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n");
+        machine.write("etc/containerd/conf.d/99-nvidia.toml", CONFIGURED);
+        machine
     };
     with_kubelet("imports", imported, "ok", id, &["nvidia is the default runtime of containerd"])
         .await
@@ -701,10 +703,10 @@ async fn a_containerd_that_is_not_ready_is_told() {
     )
     .await;
     assert_eq!(broken.code, Some(2));
-    let none = |clinic: Clinic| {
-        fs::remove_dir_all(clinic.host("etc/containerd")).unwrap();
-        fs::remove_dir_all(clinic.host("run")).unwrap();
-        clinic
+    let none = |machine: Machine| {
+        fs::remove_dir_all(machine.host("etc/containerd")).unwrap();
+        fs::remove_dir_all(machine.host("run")).unwrap();
+        machine
     };
     let none = with_kubelet("none", none, "unknown", "runtime.found", &["--host-root"]).await;
     assert_eq!(none.code, Some(2));
@@ -713,11 +715,11 @@ async fn a_containerd_that_is_not_ready_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_runtimes_are_known_too() {
     let instead = |files: &'static [(&'static str, &'static str)]| {
-        move |clinic: Clinic| {
-            fs::remove_dir_all(clinic.host("etc/containerd")).unwrap();
-            fs::remove_dir_all(clinic.host("run")).unwrap();
-            files.iter().for_each(|(path, text)| clinic.write(path, text));
-            clinic
+        move |machine: Machine| {
+            fs::remove_dir_all(machine.host("etc/containerd")).unwrap();
+            fs::remove_dir_all(machine.host("run")).unwrap();
+            files.iter().for_each(|(path, text)| machine.write(path, text));
+            machine
         }
     };
     let id = "runtime.handler";
@@ -754,9 +756,9 @@ async fn other_runtimes_are_known_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_of_nvidias_runtime_that_break_the_strategy_are_told() {
     let strategy = |strategy: &'static str, toolkit: &'static str| {
-        move |clinic: Clinic| {
-            clinic.write(TOOLKIT, toolkit);
-            clinic.env("DEVICE_LIST_STRATEGY", strategy)
+        move |machine: Machine| {
+            machine.write(TOOLKIT, toolkit);
+            machine.env("DEVICE_LIST_STRATEGY", strategy)
         }
     };
     let (id, mounts) = ("runtime.toolkit", "accept-nvidia-visible-devices-as-volume-mounts");
@@ -781,27 +783,27 @@ async fn settings_of_nvidias_runtime_that_break_the_strategy_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_told() {
     let id = "runtime.specs";
-    let cdi = |clinic: Clinic, left_out: usize| {
-        clinic.write(CONTAINERD, "version = 3\n");
+    let cdi = |machine: Machine, left_out: usize| {
+        machine.write(CONTAINERD, "version = 3\n");
         let names = (left_out..8).map(|index| {
-            format!("  - name: {}\n    containerEdits: {{}}\n", clinic.node.uuid(index))
+            format!("  - name: {}\n    containerEdits: {{}}\n", machine.node.uuid(index))
         });
         let names: String = names.collect();
-        clinic.write(
+        machine.write(
             "etc/cdi/gpu.yaml",
             &format!(
                 "cdiVersion: 0.5.0\nkind: k8s.device-plugin.nvidia.com/gpu\ndevices:\n{names}"
             ),
         );
-        clinic.env("DEVICE_LIST_STRATEGY", "cdi-cri")
+        machine.env("DEVICE_LIST_STRATEGY", "cdi-cri")
     };
-    let complete = |clinic| cdi(clinic, 0);
+    let complete = |machine| cdi(machine, 0);
     with_kubelet("complete", complete, "ok", id, &["8 devices"]).await.problems(&[]);
-    let lacks = |clinic: Clinic| {
-        let first = clinic.node.uuid(0);
-        let clinic = cdi(clinic, 1);
-        assert!(!fs::read_to_string(clinic.host("etc/cdi/gpu.yaml")).unwrap().contains(&first));
-        clinic
+    let lacks = |machine: Machine| {
+        let first = machine.node.uuid(0);
+        let machine = cdi(machine, 1);
+        assert!(!fs::read_to_string(machine.host("etc/cdi/gpu.yaml")).unwrap().contains(&first));
+        machine
     };
     problem(
         "lacks one",
@@ -810,61 +812,61 @@ async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_told() {
         &["not in the specifications: GPU-", "nvidia-ctk cdi generate"],
     )
     .await;
-    let none = |clinic: Clinic| {
-        let clinic = cdi(clinic, 0);
-        fs::remove_dir_all(clinic.host("etc/cdi")).unwrap();
-        clinic
+    let none = |machine: Machine| {
+        let machine = cdi(machine, 0);
+        fs::remove_dir_all(machine.host("etc/cdi")).unwrap();
+        machine
     };
     problem("none", none, id, &["none of the kind k8s.device-plugin.nvidia.com/gpu", "/etc/cdi"])
         .await;
-    let broken = |clinic: Clinic| {
-        let clinic = cdi(clinic, 0);
-        clinic.write("run/cdi/other.json", "{\"kind\": ");
-        clinic
+    let broken = |machine: Machine| {
+        let machine = cdi(machine, 0);
+        machine.write("run/cdi/other.json", "{\"kind\": ");
+        machine
     };
     problem("broken", broken, "runtime.spec", &["other.json"]).await;
-    let off = |clinic: Clinic| {
-        let clinic = cdi(clinic, 0);
-        clinic.write(
+    let off = |machine: Machine| {
+        let machine = cdi(machine, 0);
+        machine.write(
             CONTAINERD,
             "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nenable_cdi = false\n",
         );
-        clinic
+        machine
     };
     problem("off", off, "runtime.cdi", &["CDI is off in containerd", "enable_cdi = true"]).await;
-    let unset = |clinic: Clinic| {
-        let clinic = cdi(clinic, 0);
-        clinic.write(CONTAINERD, "version = 2\n");
-        clinic
+    let unset = |machine: Machine| {
+        let machine = cdi(machine, 0);
+        machine.write(CONTAINERD, "version = 2\n");
+        machine
     };
     warning("unset", unset, "runtime.cdi", &["its version decides"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rest_of_the_node_is_looked_at() {
-    let few = |clinic: Clinic| {
-        let directory = clinic.node.proc().join("sys/fs/inotify");
+    let few = |machine: Machine| {
+        let directory = machine.node.proc().join("sys/fs/inotify");
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("max_user_instances"), "4\n").unwrap();
         fs::write(directory.join("max_user_watches"), "8192\n").unwrap();
-        clinic
+        machine
     };
     warning("few inotify instances", few, "node.inotify", &["max_user_instances 4", "sysctl -w"])
         .await;
-    let behind = |clinic: Clinic| {
-        let file = fs::File::create(clinic.node.kubelet_directory().join(CHECKPOINT)).unwrap();
+    let behind = |machine: Machine| {
+        let file = fs::File::create(machine.node.kubelet_directory().join(CHECKPOINT)).unwrap();
         file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(86_400))
             .unwrap();
-        clinic
+        machine
     };
     problem("the clock went back", behind, "node.clock", &["behind the last change of", "set-ntp"])
         .await;
-    let in_the_way = |clinic: Clinic| {
-        fs::write(clinic.node.state_directory(), "").unwrap();
-        fs::write(clinic.node.quarantine_directory(), "").unwrap();
-        clinic
+    let in_the_way = |machine: Machine| {
+        fs::write(machine.node.state_directory(), "").unwrap();
+        fs::write(machine.node.quarantine_directory(), "").unwrap();
+        machine
     };
-    let diagnosis = with_kubelet(
+    let report = with_kubelet(
         "files",
         in_the_way,
         "warning",
@@ -872,8 +874,8 @@ async fn the_rest_of_the_node_is_looked_at() {
         &["is no directory", "--state-dir"],
     )
     .await;
-    diagnosis.has("warning", "node.quarantine", &["is no directory"]);
-    diagnosis.problems(&[]);
+    report.has("warning", "node.quarantine", &["is no directory"]);
+    report.problems(&[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -886,8 +888,8 @@ async fn a_node_without_a_free_inotify_instance_is_told() {
         println!("not tested: this machine allows no user namespace to take inotify away in");
         return;
     }
-    let clinic = Clinic::new(profiles::h100x8());
-    let _kubelet = kubelet(clinic.node.kubelet()).await;
+    let machine = Machine::new(profiles::h100x8());
+    let _kubelet = kubelet(machine.node.kubelet()).await;
     let bare = [
         "--user",
         "--map-root-user",
@@ -902,15 +904,15 @@ async fn a_node_without_a_free_inotify_instance_is_told() {
     let options = bare.into_iter().fold(PluginOptions::new("unshare"), PluginOptions::arg);
     let options = options
         .arg("--host-root")
-        .arg(clinic.host(""))
-        .env("NVML_LIBRARY", clinic.node.nvml_library());
-    let inner = Clinic { options, node: clinic.node };
+        .arg(machine.host(""))
+        .env("NVML_LIBRARY", machine.node.nvml_library());
+    let inner = Machine { options, node: machine.node };
     let options = placed(&inner).env("DRIVER_ROOT_CTR_PATH", inner.node.driver_root());
     let mut doctor = Plugin::start(&inner.node, &options).unwrap();
     doctor.wait_exit(PATIENCE).await.unwrap();
     let text = doctor.log().join("\n");
     let document = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    Diagnosis { code: None, document }.has(
+    Report { code: None, document }.has(
         "warning",
         "node.inotify",
         &["no watch can be had", "max_user_instances"],
@@ -919,10 +921,10 @@ async fn a_node_without_a_free_inotify_instance_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_problem_is_the_one_to_begin_with() {
-    let clinic = Clinic::new(profiles::h100x8());
-    clinic.node.write_module(None).unwrap();
-    clinic.node.edit(|state| state.driver.loaded = false).unwrap();
-    let (code, text) = clinic.run(&["--output=text"]).await;
+    let machine = Machine::new(profiles::h100x8());
+    machine.node.write_module(None).unwrap();
+    machine.node.edit(|state| state.driver.loaded = false).unwrap();
+    let (code, text) = machine.run(&["--output=text"]).await;
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("Begin with: NVIDIA's kernel module: not loaded"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
