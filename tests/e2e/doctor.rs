@@ -91,7 +91,7 @@ impl Machine {
     }
 
     /// With a short deadline for each call of NVML.
-    fn impatient(self) -> Self {
+    fn with_short_deadline(self) -> Self {
         let file = self.node.root().join("config.yaml");
         fs::write(&file, "version: v1\nhealth:\n  callDeadline: 500ms\n").unwrap();
         self.env("CONFIG_FILE", file)
@@ -240,7 +240,7 @@ fn files(directory: &Path) -> BTreeSet<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
+async fn what_only_the_running_plugin_has_seen_is_reported_from_its_status() {
     let machine = Machine::new(profiles::h100x8());
     let kubelet = kubelet(machine.node.kubelet()).await;
     let mut plugin = Plugin::start(&machine.node, &machine.options).unwrap();
@@ -249,9 +249,9 @@ async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
     kubelet.wait_allocatable(GPU, 7, PATIENCE).await.unwrap();
     let http = plugin.http(PATIENCE).await.unwrap();
     until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
-    // A doctor that does not see the state file hears it of the plugin.
-    let remembering = machine.options.clone();
-    let mut machine = Machine { options: remembering.clone().arg("--state-dir="), ..machine };
+    // Without access to the state file, `doctor` learns it from the running plugin.
+    let with_state = machine.options.clone();
+    let mut machine = Machine { options: with_state.clone().arg("--state-dir="), ..machine };
     let report = machine.report().await;
     report.has("ok", "gpus.gpu", &["GPU 3"]);
     report.has(
@@ -260,8 +260,8 @@ async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
         &["GPU 3, by the running plugin", "Xid 95", "drain the GPU and reset it"],
     );
     report.problems(&["gpus.plugin"]);
-    // Once the plugin is gone, what it wrote down speaks.
-    machine.options = remembering;
+    // Once the plugin has stopped, its state file is read.
+    machine.options = with_state;
     plugin.terminate().unwrap();
     plugin.wait_exit(PATIENCE).await.unwrap();
     let report = machine.report().await;
@@ -270,7 +270,7 @@ async fn what_only_the_running_plugin_has_seen_is_told_by_its_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mistakes_in_the_configuration_are_all_told() {
+async fn mistakes_in_the_configuration_are_all_reported() {
     let make = |machine: Machine| {
         machine.env("MIG_STRATEGY", "sometimes").env("DEVICE_ID_STRATEGY", "name")
     };
@@ -290,7 +290,7 @@ async fn mistakes_in_the_configuration_are_all_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_the_gpus_on_the_bus_is_told() {
+async fn what_is_wrong_with_the_gpus_on_the_bus_is_reported() {
     let devices = |machine: &Machine| machine.node.sysfs().join("bus/pci/devices");
     let empty = |machine: Machine| {
         fs::remove_dir_all(devices(&machine)).unwrap();
@@ -341,7 +341,7 @@ async fn what_is_wrong_with_the_gpus_on_the_bus_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_told() {
+async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_reported() {
     let unloaded = |machine: Machine| {
         machine.node.write_module(None).unwrap();
         machine.node.edit(|state| state.driver.loaded = false).unwrap();
@@ -395,7 +395,7 @@ async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_library_that_is_missing_or_none_is_told_with_every_place_that_was_tried() {
+async fn a_library_that_is_missing_or_none_is_reported_with_every_place_that_was_tried() {
     let named = |machine: Machine| {
         fs::remove_file(machine.node.nvml_library()).unwrap();
         machine
@@ -442,12 +442,12 @@ fn placed(machine: &Machine) -> PluginOptions {
 async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
     let init = |machine: Machine| {
         machine.node.edit(|state| state.hangs.push("nvmlInit_v2".into())).unwrap();
-        machine.impatient()
+        machine.with_short_deadline()
     };
     problem("init", init, "driver.nvml", &["nvmlInit_v2 does not return"]).await;
     let gpu = |machine: Machine| {
         machine.node.edit_gpu(3, |gpu| gpu.hangs.push("nvmlDeviceGetFieldValues".into())).unwrap();
-        machine.impatient()
+        machine.with_short_deadline()
     };
     let report = with_kubelet(
         "GPU 3",
@@ -467,7 +467,7 @@ async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn device_nodes_that_are_missing_or_lead_nowhere_are_told() {
+async fn device_nodes_that_are_missing_or_lead_nowhere_are_reported() {
     let missing = |name: &'static str| {
         move |machine: Machine| {
             fs::remove_file(machine.node.dev().join(name)).unwrap();
@@ -501,7 +501,7 @@ async fn device_nodes_that_are_missing_or_lead_nowhere_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_gpu_that_is_not_well_is_told_with_what_to_do() {
+async fn each_gpu_that_is_not_well_is_reported_with_what_to_do() {
     let edit = |change: fn(&mut fake_nvml::state::Gpu)| {
         move |machine: Machine| {
             machine.node.edit_gpu(5, change).unwrap();
@@ -547,7 +547,7 @@ async fn each_gpu_that_is_not_well_is_told_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mig_layout_that_does_not_fit_the_strategy_is_told() {
+async fn a_mig_layout_that_does_not_fit_the_strategy_is_reported() {
     for (state, strategy, id, text) in [
         (profiles::h100x8_mig_single(), "none", "gpus.layout", "MIG strategy is none"),
         (
@@ -574,7 +574,7 @@ async fn a_mig_layout_that_does_not_fit_the_strategy_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kubelet_that_is_not_there_is_told() {
+async fn a_kubelet_that_is_not_there_is_reported() {
     let machine = Machine::new(profiles::h100x8());
     machine.report().await.has(
         "problem",
@@ -605,7 +605,7 @@ async fn a_kubelet_that_is_not_there_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_kubelet_and_one_that_does_not_tell_who_holds_what_are_told() {
+async fn an_old_kubelet_and_one_that_does_not_tell_who_holds_what_are_reported() {
     let old = |machine: Machine| {
         machine.script("usr/bin/kubelet", "echo Kubernetes v1.25.16");
         machine
@@ -625,7 +625,7 @@ async fn an_old_kubelet_and_one_that_does_not_tell_who_holds_what_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_plugin_for_the_same_resource_is_told() {
+async fn another_plugin_for_the_same_resource_is_reported() {
     let machine = Machine::new(profiles::h100x8());
     let kubelet = kubelet(machine.node.kubelet()).await;
     let plugin = Plugin::start(&machine.node, &machine.options).unwrap();
@@ -645,7 +645,7 @@ async fn another_plugin_for_the_same_resource_is_told() {
     let _second = Plugin::start(&machine.node, &machine.options).unwrap();
     kubelet.wait_until("both", PATIENCE, |view| view.accepted(GPU).count() > 1).await.unwrap();
     machine.report().await.has("problem", "kubelet.rival", &["more than once on this node"]);
-    // A dead socket does no harm, one that is silent does.
+    // A socket on which nobody listens does no harm; one that accepts and does not answer does.
     let machine = Machine::new(profiles::h100x8());
     drop(UnixListener::bind(machine.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap());
     machine.report().await.has("ok", "kubelet.rival", &["1 dead socket"]);
@@ -660,7 +660,7 @@ async fn another_plugin_for_the_same_resource_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_containerd_that_is_not_ready_is_told() {
+async fn a_containerd_that_is_not_ready_is_reported() {
     let containerd = |text: &'static str| {
         move |machine: Machine| {
             machine.write(CONTAINERD, text);
@@ -754,7 +754,7 @@ async fn other_runtimes_are_known_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_of_nvidias_runtime_that_break_the_strategy_are_told() {
+async fn settings_of_nvidias_runtime_that_break_the_strategy_are_reported() {
     let strategy = |strategy: &'static str, toolkit: &'static str| {
         move |machine: Machine| {
             machine.write(TOOLKIT, toolkit);
@@ -781,7 +781,7 @@ async fn settings_of_nvidias_runtime_that_break_the_strategy_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_told() {
+async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_reported() {
     let id = "runtime.specs";
     let cdi = |machine: Machine, left_out: usize| {
         machine.write(CONTAINERD, "version = 3\n");
@@ -879,7 +879,7 @@ async fn the_rest_of_the_node_is_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_a_free_inotify_instance_is_told() {
+async fn a_node_without_a_free_inotify_instance_is_reported() {
     // A user namespace of its own has a limit of its own; that of the machine is everybody's.
     const NONE: &str = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\"";
     let mut alone = std::process::Command::new("unshare");

@@ -170,7 +170,7 @@ async fn gpus_that_come_later_are_served_beside_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nvml_is_initialised_anew_when_the_driver_has_other_gpus() {
+async fn nvml_is_initialised_again_when_the_driver_has_other_gpus() {
     let rig = quick().await;
     fs::create_dir_all(rig.node.sysfs().join("bus/pci/drivers/nvidia/0000:1b:00.0")).unwrap();
     rig.logged("the driver has other GPUs than before").await;
@@ -332,7 +332,7 @@ async fn a_driver_that_hangs_whole_makes_every_gpu_unhealthy_and_is_believed_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nvml_is_let_go_for_a_reset_and_taken_up_again() {
+async fn nvml_is_released_for_a_reset_and_initialised_again() {
     let node = node(profiles::h100x8());
     let journal = Journal::of(&node);
     let config = node.kubelet();

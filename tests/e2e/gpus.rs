@@ -1,4 +1,4 @@
-//! GPUs that fail, come late or are gone, and what the kubelet is told.
+//! GPUs that fail, come late or are gone, and what is reported to the kubelet.
 
 use fake_nvml::profiles;
 use simnode::kubelet::KubeletVersion;

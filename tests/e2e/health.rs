@@ -50,7 +50,7 @@ impl Rig {
     }
 
     /// Waits until the plugin has written to its state file what `part` is a part of.
-    async fn remembers(&self, part: &str) {
+    async fn state_file_has(&self, part: &str) {
         let file = self.node.state_directory().join("health.json");
         let written = || fs::read_to_string(&file).is_ok_and(|text| text.contains(part));
         self.eventually(part, async || written().then_some(())).await;
@@ -188,7 +188,7 @@ async fn without_a_recovery_action_an_xid_is_over_after_the_quiet_period_alone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gpu_off_the_bus_is_unhealthy_until_nvml_lists_it_anew() {
+async fn a_gpu_off_the_bus_is_unhealthy_until_nvml_lists_it_again() {
     let rig = quick().await;
     rig.node.lose(2).unwrap();
     rig.node.xid(2, 79).unwrap();
@@ -227,7 +227,7 @@ async fn a_broken_gpu_is_unhealthy_in_the_first_list_of_the_next_plugin() {
         let rig = rig_of(old_driver(), QUICK, 8).await;
         rig.node.xid(4, 48).unwrap();
         rig.until_healthy(4, false).await;
-        rig.remembers("\"xid\"").await;
+        rig.state_file_has("\"xid\"").await;
         let options = configured(&rig.node, QUICK);
         let rig = rig.restarted(&options, signal).await;
         rig.until("the next plugin", |view| {
@@ -251,7 +251,7 @@ async fn a_state_file_that_is_lost_or_corrupt_is_never_in_the_way() {
     let rig = rig_of(old_driver(), QUICK, 8).await;
     rig.node.xid(4, 48).unwrap();
     rig.until_healthy(4, false).await;
-    rig.remembers("\"xid\"").await;
+    rig.state_file_has("\"xid\"").await;
     let options = configured(&rig.node, QUICK);
     let file = rig.node.state_directory().join("health.json");
     fs::write(&file, "{\"version\": 1, \"boot").unwrap();

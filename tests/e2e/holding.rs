@@ -29,8 +29,8 @@ async fn sliced() -> Rig {
 }
 
 impl Rig {
-    /// Cuts the GPU as the second profile has it: of the seven slices the first two stay.
-    fn cut_anew(&self) {
+    /// Gives the GPU the second profile's MIG layout: of the seven slices the first two stay.
+    fn change_layout(&self) {
         let mixed = profiles::h100x8_mig_mixed();
         self.node.edit_gpu(0, |gpu| gpu.mig.clone_from(&mixed.gpus[0].mig)).unwrap();
     }
@@ -67,7 +67,7 @@ async fn a_slice_that_is_gone_stays_unhealthy_while_a_pod_holds_it_and_no_longer
     let rig = sliced().await;
     let held = rig.slice(6);
     let pod = rig.held_by_one_pod(&held).await;
-    rig.cut_anew();
+    rig.change_layout();
     rig.until("the new profile", |view| {
         view.allocatable(LARGE) == 1 && view.allocatable(SMALL) == 2
     })
@@ -98,7 +98,7 @@ async fn a_kubelet_that_has_not_heard_of_its_pods_is_not_believed() {
     rig.kubelet.reach_api_server(false);
     rig.kubelet.restart().await.unwrap();
     rig.until("the next life", |view| view.life == 2 && view.allocatable(SMALL) == 7).await;
-    rig.cut_anew();
+    rig.change_layout();
     rig.until("the new profile", |view| {
         view.allocatable(LARGE) == 1 && view.allocatable(SMALL) == 2
     })
@@ -164,7 +164,7 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nvml_is_let_go_by_itself_for_a_gpu_that_wants_a_reset_and_that_no_pod_holds() {
+async fn nvml_is_released_by_itself_for_a_gpu_that_needs_a_reset_and_that_no_pod_holds() {
     let node = node(profiles::h100x8());
     let journal = Journal::of(&node);
     let config = node.kubelet();
@@ -192,7 +192,7 @@ async fn nvml_is_let_go_by_itself_for_a_gpu_that_wants_a_reset_and_that_no_pod_h
     rig.node.restore(2).unwrap();
     rig.logged("taking up NVML again").await;
     rig.until_healthy(2, true).await;
-    let (shutdown, next) = journal.shutdown_and_next().expect("it was let go");
+    let (shutdown, next) = journal.shutdown_and_next().expect("it was released");
     assert!(next.at - shutdown.at > Duration::from_millis(900), "{shutdown:?} {next:?}");
     let release = rig.plugin.log().iter().filter(|line| line.contains("NVML is released")).count();
     assert_eq!(release, 1);

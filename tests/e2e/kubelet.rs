@@ -83,7 +83,7 @@ async fn a_restarted_kubelet_has_its_devices_again_and_pods_keep_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_socket_is_made_anew_and_registered() {
+async fn a_deleted_socket_is_created_again_and_registered() {
     for version in VERSIONS {
         let rig = Rig::of(version).await;
         for registrations in 2..6 {
@@ -291,7 +291,7 @@ async fn a_directory_deleted_under_its_mount_ends_the_plugin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_made_anew_in_plain_sight_is_watched_again() {
+async fn a_directory_deleted_and_created_again_is_watched_again() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     rig.kubelet.stop().await;
     remove_directory(&rig.node.kubelet_directory());

@@ -80,7 +80,7 @@ fn label_values(metrics: &str) -> BTreeMap<(String, String), BTreeSet<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_well_is_told_so_everywhere() {
+async fn a_node_without_problems_is_reported_as_such_everywhere() {
     let (rig, http) = rig().await;
     until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
     assert_eq!(http.get("/healthz").await.unwrap().status, 200);
@@ -181,7 +181,7 @@ async fn without_a_kubelet_it_is_alive_and_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_is_told_whether_it_is_applied_or_refused() {
+async fn a_reload_is_reported_whether_it_is_applied_or_refused() {
     let (rig, http) = rig().await;
     let file = rig.node.root().join("config.yaml");
     std::fs::write(&file, format!("{QUICK}flags: {{migStrategy: sideways}}\n")).unwrap();
@@ -205,7 +205,7 @@ async fn a_reload_is_told_whether_it_is_applied_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_holder_is_told_by_pod_namespace_and_container() {
+async fn a_holder_is_reported_by_pod_namespace_and_container() {
     let node = eight_h100s();
     let config = node.kubelet().version(KubeletVersion::V1_36);
     let options = with_http(configured(&node, QUICK));
@@ -232,7 +232,7 @@ async fn a_holder_is_told_by_pod_namespace_and_container() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_driver_that_is_not_there_is_told_and_is_no_reason_to_restart() {
+async fn a_driver_that_is_not_there_is_reported_and_is_no_reason_to_restart() {
     let mut state = profiles::h100x8();
     state.driver.loaded = false;
     let node = node(state);
@@ -262,11 +262,11 @@ async fn a_driver_that_is_not_there_is_told_and_is_no_reason_to_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nvml_is_let_go_and_taken_up_again_over_http() {
+async fn nvml_is_released_and_initialised_again_over_http() {
     let (_rig, http) = rig().await;
     let ask = "POST /let-go HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(http.ask(ask).await.unwrap().status, 202);
-    until(&http, "/status", "let go", |answer| json(answer)["nvml"]["state"] == "letGo").await;
+    until(&http, "/status", "released", |answer| json(answer)["nvml"]["state"] == "letGo").await;
     assert_eq!(http.get("/readyz").await.unwrap().status, 200);
     assert_eq!(http.ask(ask).await.unwrap().status, 202);
     until(&http, "/status", "up", |answer| json(answer)["nvml"]["state"] == "up").await;

@@ -1,4 +1,4 @@
-//! Which GPUs the kubelet is told to take: on whole machines as the pure search says, and as well
+//! Which GPUs the plugin prefers: on whole machines as the pure search says, and as well
 //! as can be where NVML does not answer.
 
 use device::allocation::{

@@ -32,7 +32,7 @@ async fn change(rig: &Rig, text: &str) {
         .unwrap();
 }
 
-/// The plugin's sockets: a server that was started anew has another.
+/// The plugin's sockets: a server that was started again has another.
 fn sockets(rig: &Rig) -> Vec<std::path::PathBuf> {
     rig.node.plugin_sockets()
 }
@@ -167,7 +167,7 @@ async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
     let options =
         plugin().env("CONFIG_FILE", config(&node, "version: v1\nhealth: {suspicion: 300ms}\n"));
     let rig = rig(node, &options, GPU, 8).await;
-    // Xid 94 is told and makes no GPU Unhealthy, until it is to.
+    // Xid 94 is logged and makes no GPU Unhealthy until the configuration says so.
     rig.node.xid(1, 94).unwrap();
     rig.logged("xid=94").await;
     assert_eq!(rig.kubelet.view().allocatable(GPU), 8);
@@ -181,7 +181,7 @@ async fn keys_under_health_are_in_force_at_once_and_no_resource_is_disturbed() {
     assert_eq!(
         rig.kubelet.view().allocatable(GPU),
         7,
-        "what was let pass is not held against GPU 1 now"
+        "the Xid of GPU 1 came before the change and does not count"
     );
     // The polls that lift it come by the new interval: by the old one they would take 20 s.
     let began = Instant::now();

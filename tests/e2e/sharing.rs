@@ -1,4 +1,4 @@
-//! Which replicas and MIG devices the kubelet is told to take, under each policy, and which whole
+//! Which replicas and MIG devices the plugin prefers, under each policy, and which whole
 //! GPUs with the search turned off.
 
 use fake_nvml::profiles;

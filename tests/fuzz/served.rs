@@ -60,7 +60,7 @@ impl Node {
     }
 }
 
-/// The ids of an inventory, each with the UUID that a container is told, in the order of an answer.
+/// The ids of an inventory, each with the UUID that a container gets, in the order of an answer.
 pub(crate) fn known(inventory: &Inventory) -> Vec<(String, String)> {
     let devices = inventory.devices(&ResourceName::gpu()).unwrap().values();
     let mut devices: Vec<_> = devices.collect();
@@ -130,7 +130,7 @@ impl Served {
             .expect("an answer in time")
     }
 
-    /// What a container is told of these ids, if all are known: each device once, in order.
+    /// What a container gets for these ids, if all are known: each device once, in order.
     pub(crate) fn expected(&self, ids: &[String]) -> Result<String, String> {
         let places: BTreeMap<&str, usize> =
             self.known.iter().enumerate().map(|(n, (id, _))| (id.as_str(), n)).collect();

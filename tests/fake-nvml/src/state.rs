@@ -306,7 +306,7 @@ pub struct Event {
     /// Compute instance id; absent: 0xFFFFFFFF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_instance: Option<u32>,
-    /// How many times in a row it is delivered (a storm); 1 unless told.
+    /// How many times in a row it is delivered (a storm); 1 by default.
     #[serde(default = "once")]
     pub count: u32,
 }

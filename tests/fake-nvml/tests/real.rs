@@ -153,9 +153,9 @@ fn a_gpu_says_how_it_is_as_a_real_one_does() {
         raw.fill("nvmlDeviceGetGpuFabricInfoV", gpu, info)
     };
     for (version, expected) in [(0x0200_0024, real.fabric_v2), (0x0300_0028, real.fabric_v3)] {
-        let told = fabric(version).map(|info| info[5..].to_vec());
+        let answer = fabric(version).map(|info| info[5..].to_vec());
         let Fabric { status, clique_id, state, health_mask, health_summary } = expected;
-        assert_eq!(told, Ok(vec![status, clique_id, state, health_mask, health_summary]));
+        assert_eq!(answer, Ok(vec![status, clique_id, state, health_mask, health_summary]));
     }
 }
 
@@ -166,17 +166,17 @@ fn field_values_have_the_codes_and_types_of_real_ones() {
         // SAFETY: the struct is plain numbers.
         let mut asked: sys::nvmlFieldValue_t = unsafe { std::mem::zeroed() };
         asked.fieldId = expected.field;
-        let told = raw.field(gpu, asked);
-        assert_eq!(told.nvmlReturn, expected.code, "field {}", expected.field);
+        let answer = raw.field(gpu, asked);
+        assert_eq!(answer.nvmlReturn, expected.code, "field {}", expected.field);
         if expected.code == SUCCESS {
-            assert_eq!(told.valueType, expected.value_type, "field {}", expected.field);
-            let value = match told.valueType {
+            assert_eq!(answer.valueType, expected.value_type, "field {}", expected.field);
+            let value = match answer.valueType {
                 // SAFETY: every bit pattern is a number.
-                1 => u64::from(unsafe { told.value.uiVal }),
+                1 => u64::from(unsafe { answer.value.uiVal }),
                 // SAFETY: as above.
-                _ => unsafe { told.value.ullVal },
+                _ => unsafe { answer.value.ullVal },
             };
-            // What counts something of that machine's life is its own.
+            // Counters differ between machines and are left out.
             let counts = expected.field == sys::field_id::NVML_FI_DEV_PCIE_REPLAY_COUNTER;
             assert!(counts || value == expected.value, "field {}", expected.field);
         }
@@ -202,14 +202,14 @@ fn what_is_refused_is_refused_with_the_same_codes() {
     for (link, codes) in real.nvlinks {
         let asked = |name| raw.nth::<[u32; 24]>(name, gpu, link).err().unwrap_or(SUCCESS);
         for (question, expected) in codes {
-            let told = match question.as_str() {
+            let answer = match question.as_str() {
                 "state" => asked("nvmlDeviceGetNvLinkState"),
                 "version" => asked("nvmlDeviceGetNvLinkVersion"),
                 "remote_pci" => asked("nvmlDeviceGetNvLinkRemotePciInfo_v2"),
                 "remote_type" => asked("nvmlDeviceGetNvLinkRemoteDeviceType"),
                 _ => raw.capability(gpu, link, 0).err().unwrap_or(SUCCESS),
             };
-            assert_eq!(told, expected, "{question} of link {link}");
+            assert_eq!(answer, expected, "{question} of link {link}");
         }
     }
     let types = real.supported_event_types;
@@ -228,9 +228,9 @@ fn gpu_instance_profiles_are_those_of_a_real_gpu() {
     for (number, expected) in real.gpu_instance_profiles {
         let mut asked = [0_u32; 39];
         asked[0] = size_of::<sys::nvmlGpuInstanceProfileInfo_v2_t>() as u32 | 2 << 24;
-        let told = raw.nth_fill("nvmlDeviceGetGpuInstanceProfileInfoV", gpu, number, asked);
-        assert_eq!(told.err().unwrap_or(SUCCESS), expected.code, "profile {number}");
-        assert_eq!(told.ok().map(info), expected.value, "profile {number}");
+        let answer = raw.nth_fill("nvmlDeviceGetGpuInstanceProfileInfoV", gpu, number, asked);
+        assert_eq!(answer.err().unwrap_or(SUCCESS), expected.code, "profile {number}");
+        assert_eq!(answer.ok().map(info), expected.value, "profile {number}");
     }
 }
 

@@ -128,7 +128,7 @@ impl Node {
         self.root().join("state")
     }
 
-    /// The door for an outside word on health; the plugin makes the directory itself.
+    /// Where an administrator quarantines GPUs; the plugin creates the directory itself.
     #[must_use]
     pub fn quarantine_directory(&self) -> PathBuf {
         self.root().join("quarantine")
@@ -219,7 +219,7 @@ impl Node {
         self.edit(|state| state.push_event(event)).map(drop)
     }
 
-    /// A GPU falls off the bus, without a word.
+    /// A GPU falls off the bus, without an Xid.
     ///
     /// # Errors
     /// There is no such GPU, or the file system's.
@@ -245,7 +245,7 @@ impl Node {
         })
     }
 
-    /// Installs the library anew, without these symbols, as an older driver's would be. A process
+    /// Installs the library again, without these symbols, as an older driver's would be. A process
     /// that has loaded the one before keeps it.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ const HELP: &[(&str, &str)] = &[
     ("allocate N [RESOURCE]", "admit a pod with N devices"),
     ("release POD", "end a pod"),
     ("xid GPU N", "the driver reports Xid N on a GPU"),
-    ("lose GPU", "a GPU falls off the bus without a word"),
+    ("lose GPU", "a GPU falls off the bus without an Xid"),
     ("restore GPU", "a GPU is as new"),
     ("restart-kubelet", "kill the kubelet and start it again"),
     ("delete-socket", "delete the plugin's socket"),

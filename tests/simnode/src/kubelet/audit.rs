@@ -1,4 +1,4 @@
-//! Reads each device list with stricter eyes than the kubelet's own.
+//! Checks each device list more strictly than the kubelet does.
 
 use std::collections::{BTreeMap, BTreeSet};
 

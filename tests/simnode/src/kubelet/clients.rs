@@ -91,7 +91,7 @@ impl Clients {
         Ok(self.clients.insert(key, Arc::clone(client)))
     }
 
-    /// Removes and returns what stands under this client's key. Up to 1.36 that can be another
+    /// Removes and returns the entry with this client's key. Up to 1.36 that can be another
     /// client.
     pub(crate) fn remove(&mut self, client: &PluginClient) -> Option<Arc<PluginClient>> {
         let key = self.key(client);

@@ -46,7 +46,7 @@ pub(crate) async fn connect(path: &Path) -> io::Result<Channel> {
     match server_spoke.await {
         Ok(()) => Ok(channel),
         Err(_) => {
-            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before a word of HTTP/2"))
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before it sent any HTTP/2"))
         }
     }
 }

@@ -98,7 +98,7 @@ pub(crate) struct Manager {
     pub(crate) endpoints: BTreeMap<String, Endpoint>,
     pub(crate) devices: BTreeMap<String, Devices>,
     pub(crate) pods: Vec<PodDevices>,
-    /// What the API server has told of pods, in this life.
+    /// What the API server has reported of pods, in this life.
     pub(super) known_pods: BTreeMap<String, KnownPod>,
     /// What the API server knows, in all lives.
     api_pods: BTreeMap<String, KnownPod>,
@@ -174,7 +174,7 @@ impl Manager {
         });
     }
 
-    /// The process is gone; what it knew is shown until the next one is born.
+    /// The process is gone; what it knew is shown until the next one starts.
     pub(crate) fn died(&mut self) {
         self.leaked.clear();
         self.view.send_modify(|view| {

@@ -225,7 +225,7 @@ fn device(resource: &str, id: &str, nodes: Vec<i64>) -> ContainerDevices {
     }
 }
 
-/// A pod as the API server has told the kubelet of it.
+/// A pod as the API server has reported it to the kubelet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KnownPod {
     /// The containers that podresources shows: those of the pod, and init containers that stay.

@@ -1,4 +1,4 @@
-//! GetPreferredAllocation: when it is asked, what it is told, and how far its answer is trusted.
+//! GetPreferredAllocation: when it is called, with what, and how far its answer is trusted.
 
 use std::sync::Arc;
 

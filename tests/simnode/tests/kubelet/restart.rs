@@ -55,8 +55,11 @@ async fn an_admission_ends_with_the_kubelet() {
     };
     let (registered, ()) = tokio::join!(plugin.register(), died);
     let cut = registered.expect_err("cut");
-    assert!(!cut.message().contains("device plugin"), "the dead do not speak: {cut}");
-    // The dial-back and the call die together: a kubelet that is dead notices neither, and refuses
+    assert!(
+        !cut.message().contains("device plugin"),
+        "a kubelet that has ended sends no error: {cut}"
+    );
+    // The dial-back and the call end together: a kubelet that has ended sees neither, and refuses
     // nothing.
     assert_eq!(home.kubelet.view().registrations[0].outcome, Outcome::Abandoned);
 }

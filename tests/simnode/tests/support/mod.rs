@@ -1,4 +1,4 @@
-//! A small plugin that keeps the contract unless it is told to break it, to test the fake kubelet
+//! A small plugin that keeps the contract unless it is set to break it, to test the fake kubelet
 //! against.
 
 use std::path::PathBuf;
@@ -322,7 +322,7 @@ impl DevicePlugin for Service {
         &self,
         _: Request<Empty>,
     ) -> Result<Response<DevicePluginOptions>, Status> {
-        // A gate whose keeper has gone counts as open.
+        // A gate whose sender was dropped counts as open.
         let _ = self.behaviour.options_gate.clone().wait_for(|open| *open).await;
         self.behaviour.options.clone().map(Response::new)
     }
