@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::args::{ConfigAction, Action};
+use crate::cli::args::{Action, ConfigAction};
 use crate::cli::{Invocation, command};
 
 fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
