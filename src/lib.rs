@@ -3,32 +3,24 @@
 //!
 //! # Modules, in reading order
 //!
-//! - [`device`]: what the node has. Pure: facts, names, health, allocation, and what a container
-//!   gets. Start with [`device::inventory`].
-//! - [`plugin`]: the kubelet edge, one resource from bind to unlink. Start with
-//!   [`plugin::lifecycle`].
-//! - [`podresources`]: which container holds which device, asked of the kubelet.
-//! - [`nvml`]: the hardware edge, the only room that names nvml_wrapper, with the threads that call
-//!   it.
-//! - [`host`]: which device nodes the host has, and the driver's capability numbers.
-//! - [`mps`]: whether an MPS control daemon answers.
-//! - [`socket_id`]: which file is at a path.
-//! - [`watch`]: one inotify instance for all directories that are watched.
-//! - [`alarm`]: waiting for a moment with one wake-up.
-//! - [`rooted`]: paths in a root that is not ours.
-//! - [`memory`]: what GPUs went through, kept in a file over a restart.
-//! - [`quarantine`]: the directory in which files speak against GPUs.
-//! - [`config`]: what may be written, and what the daemon runs on.
-//! - [`counters`]: counters that the edges keep of their own work.
-//! - [`status`]: what the daemon knows, as one value with a versioned JSON form.
-//! - [`http`]: the operator's edge: metrics, probes, status and a page for people.
-//! - [`metrics`]: the text that Prometheus scrapes. A view.
-//! - [`log`]: what the log says of the inventory's changes.
-//! - [`client`]: the one who asks a running daemon over HTTP.
-//! - [`check`]: one question about the node in one line, for node problem detector.
-//! - [`doctor`]: why pods do not get GPUs: facts in, findings out, and beside it the one who
-//!   gathers the facts.
-//! - [`daemon`]: the only room that knows all others: discover, wire, supervise, stop.
+//! - the crate `device`: what the node has. Pure: names, GPUs, layout, health, topology,
+//!   allocation, and what a container gets. Start with `device::inventory`.
+//! - [`kubelet`]: the kubelet edge. `device_plugin` serves one resource from bind to unlink (start
+//!   with [`kubelet::device_plugin::lifecycle`]); `pod_resources` asks which container holds which
+//!   device.
+//! - [`nvml`]: the hardware edge, the only module that names nvml_wrapper, with the threads that
+//!   call it.
+//! - [`host`]: the host edge: device nodes, paths in a root that is not ours, the state file, the
+//!   quarantine directory, watches of directories.
+//! - [`mps`]: the MPS edge: whether a control daemon answers.
+//! - [`observe`]: what people and programs see: the status, metrics, HTTP with the page, events of
+//!   the log. The crate `status` has the schema of the status and its rendering as a table.
+//! - [`config`]: the settings, where they come from, and the settings of each module that they
+//!   become.
+//! - [`doctor`]: why pods do not get GPUs: facts in, findings out; `gather` finds the facts.
+//! - [`daemon`]: the only module that knows all edges: discover, connect, supervise, stop.
+//! - [`cli`]: the command line and the subcommands that are not the daemon.
+//! - [`util`]: small things that every edge may use.
 //!
 //! # Who may use whom
 //!
@@ -69,7 +61,7 @@
 //!
 //! The kubelet restarts, our socket is deleted, a stream is lost: each only wakes
 //! [`kubelet::device_plugin::run`], which looks at what is there and asks
-//! [`kubelet::device_plugin::lifecycle::State::next`].
+//! [`kubelet::device_plugin::lifecycle::PluginState::next`].
 //!
 //! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it
 //! never waits for NVML, which can hang for good on a sick GPU.
