@@ -41,8 +41,8 @@ async fn a_thousand_kubelet_restarts_leak_nothing() {
     let last =
         rig.settled(&format!("no more threads and descriptors than in {warm:?}"), no_more).await;
     assert_eq!(rig.node.plugin_sockets().len(), 1);
-    // What the allocator keeps settles; 150 bytes lost at each restart would be more than this. In a
-    // longer run 32 bytes lost at each further restart would be.
+    // What the allocator keeps settles; 150 bytes lost at each restart would be more than this. In
+    // a longer run 32 bytes lost at each further restart would be.
     let allowed = 128 + restarts.saturating_sub(RESTARTS) * 32 / 1024;
     assert!(last.anonymous_kib <= warm.anonymous_kib + allowed, "from {warm:?} to {last:?}");
     rig.assert_flawless();
