@@ -15,21 +15,25 @@ use crate::run;
 
 const NAME: &str = "gpu-device-plugin";
 
-/// Builds the commit that is checked out twice below `scratch`, and fails where the bytes differ.
+/// Builds the commit that is checked out, twice below `scratch`, and fails where the bytes differ.
 pub(crate) fn check(root: &Path, scratch: &Path) -> anyhow::Result<()> {
     if scratch.exists() {
         fs::remove_dir_all(scratch).with_context(|| scratch.display().to_string())?;
     }
     let builds = [
-        Build { clone: scratch.join("one"), home: scratch.join("home") },
+        Build { repository: scratch.join("one"), home: scratch.join("home") },
         // Longer paths, since a length could shift what follows.
-        Build { clone: scratch.join("another/place/two"), home: scratch.join("another/home") },
+        Build { repository: scratch.join("another/place/two"), home: scratch.join("another/home") },
     ];
-    let (first, second) = (builds[0].run(root)?, builds[1].run(root)?);
+    // Both before the first build, which takes minutes: a commit may come meanwhile.
+    for build in &builds {
+        build.check_out(root)?;
+    }
+    let (first, second) = (builds[0].run()?, builds[1].run()?);
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
     let (one, two) = (read(&first)?, read(&second)?);
     for build in &builds {
-        for path in [&build.clone, &build.home] {
+        for path in [&build.repository, &build.home] {
             ensure!(!contains(&one, path) && !contains(&two, path), "{} is in it", path.display());
         }
     }
@@ -49,16 +53,19 @@ pub(crate) fn check(root: &Path, scratch: &Path) -> anyhow::Result<()> {
 /// One of the two builds.
 struct Build {
     /// Where the repository is cloned to.
-    clone: PathBuf,
+    repository: PathBuf,
     /// Takes the place of `~/.cargo`.
     home: PathBuf,
 }
 
 impl Build {
-    /// Clones, builds, and returns where the executable is.
-    fn run(&self, root: &Path) -> anyhow::Result<PathBuf> {
-        let cloned = [root, &self.clone].map(|path| path.display().to_string());
-        run(root, "git", &["clone", "--quiet", &cloned[0], &cloned[1]])?;
+    fn check_out(&self, root: &Path) -> anyhow::Result<()> {
+        let paths = [root, &self.repository].map(|path| path.display().to_string());
+        run(root, "git", &["clone", "--quiet", &paths[0], &paths[1]])
+    }
+
+    /// Builds, and returns where the executable is.
+    fn run(&self) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(&self.home).with_context(|| self.home.display().to_string())?;
         // What is downloaded is shared; its path is not.
         let registry = self.home.join("registry");
@@ -66,12 +73,12 @@ impl Build {
             .with_context(|| registry.display().to_string())?;
         let mut cargo = Command::new("cargo");
         cargo.args(["build", "--quiet", "--release", "--locked", "--package", NAME, "--bin", NAME]);
-        cargo.current_dir(&self.clone).env("CARGO_HOME", &self.home);
-        cargo.env("CARGO_TARGET_DIR", self.clone.join("target")).env_remove("RUSTFLAGS");
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", remapped(&self.clone, &self.home));
+        cargo.current_dir(&self.repository).env("CARGO_HOME", &self.home);
+        cargo.env("CARGO_TARGET_DIR", self.repository.join("target")).env_remove("RUSTFLAGS");
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", remapped(&self.repository, &self.home));
         let status = cargo.status().context("cannot run cargo")?;
-        ensure!(status.success(), "the build in {} failed: {status}", self.clone.display());
-        Ok(self.clone.join("target/release").join(NAME))
+        ensure!(status.success(), "the build in {} failed: {status}", self.repository.display());
+        Ok(self.repository.join("target/release").join(NAME))
     }
 }
 
