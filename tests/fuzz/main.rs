@@ -12,6 +12,8 @@
 
 mod bytes;
 mod ids;
+#[path = "../e2e/recorded/raw.rs"]
+mod raw;
 #[path = "../../benches/sample/mod.rs"]
 mod sample;
 mod served;

@@ -12,15 +12,14 @@ use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEven
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
-use prost::bytes::{Buf, BufMut};
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use crate::raw::Raw;
 use crate::sample;
 
 /// How long an answer may take on a machine that does much else.
@@ -142,44 +141,5 @@ impl Served {
         let mut uuids: Vec<&str> = asked.into_iter().map(|at| self.known[at].1.as_str()).collect();
         uuids.dedup();
         Ok(uuids.join(","))
-    }
-}
-
-/// Messages as they are.
-#[derive(Debug, Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let length = from.remaining();
-        Ok(Some(from.copy_to_bytes(length).to_vec()))
     }
 }
