@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each benchmark uses its own part of it")]
 
 use device::allocation::AllocationPolicy;
-use device::gpu::{Gpu, MigDevice, Placement};
+use device::gpu::{Gpu, MigDevice, MigMode, Placement};
 use device::health::{Moment, NodeHealth};
 use device::injection::Injector;
 use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
@@ -24,7 +24,7 @@ pub(crate) fn gpu(index: u32, slices: u32) -> Gpu {
     Gpu {
         minor: Some(index),
         name: Some(format!("NVIDIA Model {index} 80GB")),
-        mig_enabled: slices > 0,
+        mig_mode: if slices > 0 { MigMode::On } else { MigMode::Off },
         mig_devices: (0..slices).map(slice).collect(),
         ..Gpu::unknown(
             format!("GPU-{index:08x}-5ca1-ab1e-0000-000000000000").parse().expect("a UUID"),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use device::gpu::{Gpu, NumaNode};
+use device::gpu::{Gpu, MigMode, NumaNode};
 use device::health::NvmlError as CallError;
 use device::inventory::EnumerationEntry;
 use device::names::{PciBusId, Uuid};
@@ -12,9 +12,9 @@ use nvml_wrapper::error::NvmlError;
 
 use super::device_uuid::device_uuid;
 use super::event_registry::EventRegistry;
-use super::mig;
 use super::session::{Session, call_error, is_unsupported};
 use super::worker_pool::mark_call;
+use super::{mig, raw};
 
 /// Reads the GPU at an index of NVML's enumeration, and registers it for events.
 ///
@@ -41,60 +41,66 @@ pub(super) fn identify(
         registry.register(session, &device, &uuid, index);
     }
     mark_call("a call of the enumeration");
-    match facts(session, &device, index, uuid.clone(), sysfs) {
-        Ok(gpu) => EnumerationEntry::Gpu(gpu),
-        Err(error) => failed(index, Some(uuid), error),
-    }
+    EnumerationEntry::Gpu(facts(session, &device, index, uuid, sysfs))
 }
 
 fn failed(index: u32, uuid: Option<Uuid>, error: CallError) -> EnumerationEntry {
     EnumerationEntry::Failed { index, uuid, error }
 }
 
-/// Reads the facts of a GPU. A fact that it or the library does not support is missing; any other
-/// error is an error of the GPU.
-fn facts(
-    session: &Session,
-    device: &Device<'_>,
-    index: u32,
-    uuid: Uuid,
-    sysfs: &Path,
-) -> Result<Gpu, CallError> {
-    let pci_bus_id: Option<PciBusId> = supported("nvmlDeviceGetPciInfo_v3", device.pci_info())?
+/// Reads the facts of a GPU, each by itself: one that is refused or fails is a gap.
+fn facts(session: &Session, device: &Device<'_>, index: u32, uuid: Uuid, sysfs: &Path) -> Gpu {
+    let mut gaps = Vec::new();
+    let mut fact = Facts(&mut gaps);
+    let pci_bus_id: Option<PciBusId> = fact
+        .read("nvmlDeviceGetPciInfo_v3", device.pci_info())
         .and_then(|pci| pci.bus_id.parse().ok());
-    let compute_capability =
-        supported("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())?
-            .and_then(|at| Some((u32::try_from(at.major).ok()?, u32::try_from(at.minor).ok()?)));
-    let memory_bytes =
-        supported("nvmlDeviceGetMemoryInfo_v2", device.memory_info())?.map(|memory| memory.total);
-    let mig_enabled =
-        supported("nvmlDeviceGetMigMode", device.mig_mode())?.is_some_and(|mode| mode.current == 1);
-    let (mig_devices, mig_failures) = if mig_enabled {
-        mig::enumerate(session, device, memory_bytes)
-    } else {
-        Default::default()
+    let compute_capability = fact
+        .read("nvmlDeviceGetCudaComputeCapability", device.cuda_compute_capability())
+        .and_then(|at| Some((u32::try_from(at.major).ok()?, u32::try_from(at.minor).ok()?)));
+    let memory_bytes = fact.read("nvmlDeviceGetMemoryInfo", raw::memory_bytes(session, device));
+    let mig_mode = match device.mig_mode() {
+        Ok(mode) if mode.current == 1 => MigMode::On,
+        Ok(_) => MigMode::Off,
+        Err(error) if is_unsupported(&error) => MigMode::Off,
+        Err(error) => {
+            fact.failed("nvmlDeviceGetMigMode", &error);
+            MigMode::Unknown
+        }
     };
-    Ok(Gpu {
+    let (mig_devices, mig_failures) = match mig_mode {
+        MigMode::On => mig::enumerate(session, device, memory_bytes),
+        MigMode::Off | MigMode::Unknown => Default::default(),
+    };
+    Gpu {
         uuid,
         index,
-        minor: supported("nvmlDeviceGetMinorNumber", device.minor_number())?,
-        name: supported("nvmlDeviceGetName", device.name())?,
+        minor: fact.read("nvmlDeviceGetMinorNumber", device.minor_number()),
+        name: fact.read("nvmlDeviceGetName", device.name()),
         pci_bus_id,
         memory_bytes,
         compute_capability,
         numa_node: pci_bus_id.and_then(|id| numa_node(sysfs, id)),
-        mig_enabled,
+        mig_mode,
         mig_devices,
         mig_failures,
-    })
+        gaps,
+    }
 }
 
-/// The answer to a call; `None` if the call is not supported.
-fn supported<T>(call: &'static str, answer: Result<T, NvmlError>) -> Result<Option<T>, CallError> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if is_unsupported(&error) => Ok(None),
-        Err(error) => Err(call_error(call, &error)),
+/// Collects the gaps among the facts of one GPU.
+struct Facts<'a>(&'a mut Vec<CallError>);
+
+impl Facts<'_> {
+    /// The answer to a call; `None` if it is not supported, or a gap.
+    fn read<T>(&mut self, call: &'static str, answer: Result<T, NvmlError>) -> Option<T> {
+        answer.map_err(|error| self.failed(call, &error)).ok()
+    }
+
+    fn failed(&mut self, call: &'static str, error: &NvmlError) {
+        if !is_unsupported(error) {
+            self.0.push(call_error(call, error));
+        }
     }
 }
 

@@ -96,12 +96,13 @@ pub(super) fn field_values<const N: usize>(
     }))
 }
 
-/// Whether a device answers about its memory (nvmlDeviceGetMemoryInfo, which every driver has).
-pub(super) fn probe_memory(session: &Session, device: &Device<'_>) -> Result<(), NvmlError> {
+/// The frame buffer of a device in bytes (nvmlDeviceGetMemoryInfo, which every driver has).
+pub(super) fn memory_bytes(session: &Session, device: &Device<'_>) -> Result<u64, NvmlError> {
     let call = nvml_sym(session.nvml().lib().nvmlDeviceGetMemoryInfo.as_ref())?;
     let mut memory = nvmlMemory_t { total: 0, free: 0, used: 0 };
     // SAFETY: the handle is alive, `memory` is a place for the answer.
-    nvml_try(unsafe { call(device.handle(), &mut memory) })
+    nvml_try(unsafe { call(device.handle(), &mut memory) })?;
+    Ok(memory.total)
 }
 
 /// How a device is in its NVLink fabric (nvmlDeviceGetGpuFabricInfoV, driver 545 and later; before

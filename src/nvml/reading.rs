@@ -79,8 +79,8 @@ fn fields(session: &Session, device: &Device<'_>) -> Result<FieldAnswers, CallEr
 fn probe(session: &Session, device: &Device<'_>) -> Result<Result<(), CallError>, CallError> {
     const CALL: &str = "nvmlDeviceGetMemoryInfo";
     mark_call(CALL);
-    match raw::probe_memory(session, device) {
-        Ok(()) => Ok(Ok(())),
+    match raw::memory_bytes(session, device) {
+        Ok(_) => Ok(Ok(())),
         Err(error) => of_a_gpu(call_error(CALL, &error)).map(Err),
     }
 }

@@ -23,16 +23,31 @@ pub struct Gpu {
     pub compute_capability: Option<(u32, u32)>,
     /// The NUMA node, from sysfs.
     pub numa_node: Option<NumaNode>,
-    /// Whether MIG mode is on.
-    pub mig_enabled: bool,
+    /// The MIG mode at present.
+    pub mig_mode: MigMode,
     /// The MIG devices on it, by MIG index.
     pub mig_devices: Vec<MigDevice>,
     /// MIG devices whose facts could not be read.
     pub mig_failures: Vec<MigFailure>,
+    /// Calls for facts that were refused (code 4) or failed. A fact that the GPU or the driver does
+    /// not support is missing without being here.
+    pub gaps: Vec<NvmlError>,
+}
+
+/// The current MIG mode (`nvmlDeviceGetMigMode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MigMode {
+    /// MIG is off, or the GPU or the driver has none.
+    Off,
+    /// MIG is on.
+    On,
+    /// It could not be read, so that the GPU may be partitioned.
+    #[default]
+    Unknown,
 }
 
 impl Gpu {
-    /// A GPU about which nothing but UUID and index is known.
+    /// A GPU about which nothing but UUID and index is known, not even its MIG mode.
     #[must_use]
     pub fn unknown(uuid: Uuid, index: u32) -> Self {
         Self {
@@ -44,9 +59,10 @@ impl Gpu {
             memory_bytes: None,
             compute_capability: None,
             numa_node: None,
-            mig_enabled: false,
+            mig_mode: MigMode::Unknown,
             mig_devices: Vec::new(),
             mig_failures: Vec::new(),
+            gaps: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::allocation::AllocationPolicy;
-use crate::gpu::{Gpu, NumaNode};
+use crate::gpu::{Gpu, MigMode, NumaNode};
 use crate::health::{Moment, NodeHealth};
 use crate::injection::Injector;
 use crate::inventory::{EnumerationEntry, Inventory, InventoryEvent};
@@ -16,6 +16,7 @@ pub fn gpu(index: u32) -> Gpu {
         minor: Some(index),
         name: Some("NVIDIA H100 80GB HBM3".to_owned()),
         compute_capability: Some((9, 0)),
+        mig_mode: MigMode::Off,
         numa_node: NumaNode::from_sysfs(i64::from(index / 4)),
         ..Gpu::unknown(format!("GPU-{index}").parse().unwrap(), index)
     }

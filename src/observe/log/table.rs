@@ -48,7 +48,7 @@ fn row(
         facts.and_then(|gpu| gpu.numa_node).map_or_else(dash, |node| node.number().to_string()),
         facts.and_then(|gpu| gpu.pci_bus_id).map_or_else(dash, |id| id.to_string()),
         facts
-            .filter(|gpu| gpu.mig_enabled)
+            .filter(|gpu| gpu.mig_mode == device::gpu::MigMode::On)
             .map_or_else(dash, |gpu| gpu.mig_devices.len().to_string()),
         if health.is_healthy() { "Healthy" } else { "Unhealthy" }.to_owned(),
         resource,

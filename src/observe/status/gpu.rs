@@ -1,6 +1,6 @@
 //! A physical GPU of the status.
 
-use device::gpu::{self, NumaNode};
+use device::gpu::{self, MigMode, NumaNode};
 use device::health::{CauseKind, Degradation, GpuHealth, GpuPart};
 use device::inventory::{GpuRecord, Inventory};
 use device::names::Uuid;
@@ -28,7 +28,7 @@ pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall:
         compute_capability: facts.and_then(compute_capability),
         numa_node: facts.and_then(|gpu| gpu.numa_node).map(NumaNode::number),
         nvlink_island: None,
-        mig_enabled: facts.is_some_and(|gpu| gpu.mig_enabled),
+        mig_enabled: facts.is_some_and(|gpu| gpu.mig_mode == MigMode::On),
         mig_devices: facts.map(mig_devices).unwrap_or_default(),
         resources: Vec::new(),
         reserved: inventory.reserved().get(uuid).cloned(),

@@ -1,7 +1,7 @@
 //! Tests of the inventory.
 
 use super::*;
-use crate::gpu::{MigDevice, Placement};
+use crate::gpu::{MigDevice, MigMode, Placement};
 use crate::health::{NvmlError, ReturnCode};
 use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
 use crate::layout::{MigStrategy, list_size};
@@ -60,7 +60,7 @@ fn cut(uuids: std::ops::Range<u32>) -> InventoryEvent {
         memory_mib: 9_984,
         profile: Some("1g.10gb".to_owned()),
     };
-    let gpu = Gpu { mig_enabled: true, mig_devices: uuids.map(slice).collect(), ..gpu(0) };
+    let gpu = Gpu { mig_mode: MigMode::On, mig_devices: uuids.map(slice).collect(), ..gpu(0) };
     InventoryEvent::Enumeration { session: 1, entries: vec![EnumerationEntry::Gpu(gpu)] }
 }
 

@@ -19,7 +19,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::Device;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, MigMode};
 use crate::names::{DeviceId, ResourceName, Uuid};
 use candidate::Candidate;
 use filter::{DeviceFilter, FilterDecision};
@@ -97,10 +97,10 @@ impl Layout {
         let facts = gpu.facts.unwrap_or(&no_facts);
         if let Some(reason) = self.reserved(facts) {
             out.reserved.insert(uuid, reason);
-        } else if facts.mig_enabled && self.mig_strategy != MigStrategy::None {
+        } else if facts.mig_mode == MigMode::On && self.mig_strategy != MigStrategy::None {
             self.add_mig_devices(facts, index, to, &mut out.findings);
         } else {
-            if facts.mig_enabled {
+            if facts.mig_mode == MigMode::On {
                 out.findings.push(LayoutFinding::MigNotLookedAt { index, gpu: uuid });
             }
             to.push(Candidate::whole(facts, index, &self.gpu_names));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::allocation::AllocationPolicy;
-use crate::gpu::{MigDevice, MigFailure, NumaNode, Placement};
+use crate::gpu::{MigDevice, MigFailure, MigMode, NumaNode, Placement};
 use crate::health::{NvmlError, ReturnCode};
 use crate::layout::filter::{Pattern, Term};
 use crate::layout::sharing::{DeviceRef, Replication, Selection, SharedResource};
@@ -19,7 +19,7 @@ fn sliced(index: u32, profiles: &[&str]) -> Gpu {
         profile: (!profile.is_empty()).then(|| (*profile).to_owned()),
     };
     let mig_devices = profiles.iter().enumerate().map(slice).collect();
-    Gpu { mig_enabled: true, mig_devices, ..gpu(index) }
+    Gpu { mig_mode: MigMode::On, mig_devices, ..gpu(index) }
 }
 
 fn by(strategy: MigStrategy) -> Layout {

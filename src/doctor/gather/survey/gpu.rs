@@ -67,7 +67,7 @@ fn of_found(found: &EnumerationEntry) -> GpuFacts {
             model: facts.name.clone(),
             bus: facts.pci_bus_id.map(|bus| bus.to_string()),
             minor: facts.minor,
-            mig: facts.mig_enabled.then_some(facts.mig_devices.len()),
+            mig: (facts.mig_mode == device::gpu::MigMode::On).then_some(facts.mig_devices.len()),
             ..GpuFacts::default()
         },
     }
