@@ -43,7 +43,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
     })?;
-    if !matches!(invocation.action, Action::Serve | Action::Config(_)) {
+    if !matches!(invocation.action, Action::Serve | Action::Config(_) | Action::ListGpus { .. }) {
         invocation.add_flags_of_daemon();
     }
     let mut source = ConfigSource::new(invocation.sources);
@@ -56,6 +56,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             }
         },
         Action::Config(action) => cli::config(action, &mut source),
+        Action::ListGpus { driver_root, library } => cli::list_gpus(&driver_root, library),
         Action::Status(format) => cli::status(format, &mut source),
         Action::Check(args) => cli::check(args, &mut source),
         Action::Doctor(args) => {

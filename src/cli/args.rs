@@ -19,6 +19,13 @@ pub enum Action {
     Check(CheckArgs),
     /// `doctor`: find why pods do not get GPUs.
     Doctor(DoctorArgs),
+    /// `list-gpus`: print the GPUs that answer a new initialisation of NVML.
+    ListGpus {
+        /// Where the driver's root is mounted.
+        driver_root: PathBuf,
+        /// The library, if it is named.
+        library: Option<PathBuf>,
+    },
 }
 
 /// What `config` is to do.

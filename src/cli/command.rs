@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, Command};
 use super::args::{CheckArgs, OutputFormat, SURVEY};
 use crate::config::settings::{self, Setting, Shape};
 use crate::doctor::check::Rule;
+use crate::nvml;
 
 /// The command line as clap knows it.
 #[must_use]
@@ -49,7 +50,7 @@ pub fn command() -> Command {
                 .help("Print the version and the git commit"),
         )
         .args(settings::all().filter_map(|setting| Some(arg(setting, setting.flag?))))
-        .subcommands([config, status(), doctor(), self::check()])
+        .subcommands([config, status(), doctor(), self::check(), list_gpus()])
 }
 
 fn arg(setting: &Setting, flag: &'static str) -> Arg {
@@ -124,6 +125,14 @@ fn check() -> Command {
             or all",
         ))
         .arg(max_output.value_parser(clap::value_parser!(u16)).help("The most bytes of the line"))
+}
+
+/// What the daemon runs to see whether a new initialisation of NVML lists more GPUs.
+fn list_gpus() -> Command {
+    let path = |name| Arg::new(name).value_parser(clap::value_parser!(PathBuf));
+    Command::new(nvml::look::SUBCOMMAND)
+        .hide(true)
+        .args([path("driver-root").required(true), path("library")])
 }
 
 fn doctor() -> Command {

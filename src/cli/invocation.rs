@@ -10,6 +10,7 @@ use clap::ArgMatches;
 use super::args::{Action, CheckArgs, ConfigAction, DoctorArgs, OutputFormat};
 use super::command::command;
 use crate::config::{Sources, settings};
+use crate::nvml;
 
 /// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,7 @@ impl Invocation {
                     "doctor" => Action::Doctor(DoctorArgs::new(&mut command)),
                     "status" => Action::Status(OutputFormat::new(&mut command)),
                     "check" => Action::Check(CheckArgs::new(&mut command)),
+                    nvml::look::SUBCOMMAND => list_gpus(&mut command),
                     _ => Action::Config(config(command, &mut sources)),
                 }
             }
@@ -82,6 +84,14 @@ impl Invocation {
         if let Ok(other) = Self::parse(arguments, |_| None) {
             self.sources.add_missing_flags(other.sources);
         }
+    }
+}
+
+fn list_gpus(matches: &mut ArgMatches) -> Action {
+    let mut path = |name| matches.remove_one::<PathBuf>(name);
+    Action::ListGpus {
+        driver_root: path("driver-root").unwrap_or_default(),
+        library: path("library"),
     }
 }
 

@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod doctor;
 mod invocation;
+mod list_gpus;
 mod output;
 mod status;
 
@@ -14,4 +15,5 @@ pub use command::command;
 pub use config::{USAGE, config};
 pub use doctor::doctor;
 pub use invocation::Invocation;
+pub use list_gpus::list_gpus;
 pub use status::status;

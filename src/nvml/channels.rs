@@ -1,6 +1,7 @@
 //! What the module receives and sends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use device::health::{Moment, NodeHealth};
 use device::inventory::InventoryEvent;
@@ -11,8 +12,8 @@ use super::release::Release;
 use super::settings::PollSettings;
 use super::telemetry::NvmlTelemetry;
 
-/// Capacity of the channel of observations. A storm of events fills it, and the event thread then
-/// waits; NVML drops what does not fit its own queue.
+/// Capacity of the channel of observations, in batches. While it is full the supervisor waits, and
+/// NVML drops the events that do not fit its own queue.
 const OBSERVATIONS: usize = 256;
 
 /// The channels between [`run`](super::run) and the rest of the daemon.
@@ -50,15 +51,15 @@ impl NvmlChannels {
 pub struct ReadRequests {
     /// When to read which GPUs.
     pub readings: BTreeMap<Uuid, Moment>,
-    /// Whether a GPU is missing that only a new initialisation of NVML can list.
-    pub enumeration: bool,
+    /// GPUs that only a new initialisation of NVML can list.
+    pub missing: BTreeSet<Uuid>,
 }
 
 impl ReadRequests {
     /// What this health wants to be read.
     #[must_use]
     pub fn of(health: &NodeHealth) -> Self {
-        Self { readings: health.next_readings(), enumeration: health.needs_enumeration() }
+        Self { readings: health.next_readings(), missing: health.missing() }
     }
 }
 
@@ -69,4 +70,26 @@ pub struct TimedObservation {
     pub at: Moment,
     /// The observation.
     pub observation: InventoryEvent,
+}
+
+/// The clock of observations: the time since the daemon started.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// A clock that counts from this time on.
+    #[must_use]
+    pub fn from(origin: Instant) -> Self {
+        Self(origin)
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(self) -> Moment {
+        Moment(self.0.elapsed())
+    }
+
+    pub(super) fn instant(self, moment: Moment) -> Instant {
+        self.0.checked_add(moment.0).unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
 }

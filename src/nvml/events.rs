@@ -1,128 +1,131 @@
-//! The thread that waits for NVML's events.
+//! NVML's events: registering GPUs for them, and waiting.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use device::health::{self, EventType, NodeObservation, NvmlError as CallError};
-use device::inventory::InventoryEvent;
-use tokio::sync::mpsc;
-use tracing::{info, warn};
+use device::health::{self, EventType, NodeObservation, NvmlError as CallError, Scope, Xid};
+use device::names::Uuid;
+use tracing::warn;
 
-use super::channels::TimedObservation;
-use super::clock::Clock;
-use super::event_registry::EventRegistry;
+use super::current_call::mark_wait;
+use super::event_set::{EventSet, Registration};
+use super::raw::{self, RawEvent};
+use super::session::{Session, device_uuid};
+use super::shared_session::{Open, SharedSession};
 use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
 
 /// The longest wait for one event. NVML is released at the earliest when a wait ends.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// Pauses after a wait that failed.
+/// Pauses after a wait that ended early without an event: a library that returns at once, as
+/// simulated ones do, is polled for its events.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
-/// The longest pause after a wait that ended early without an event: such a library is polled for
-/// its events.
-const LAST_EARLY_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the event thread tells the supervisor.
-pub(super) enum EventSignal {
-    /// Waiting failed, or the MIG devices changed: enumerate now.
-    EnumerateNow,
-    /// The thread has panicked, with this text.
-    Panicked(String),
+/// Registers GPUs for events of these types, those of the present set included. A GPU that breaks
+/// the set is left out of it.
+pub(super) fn register(
+    shared: &SharedSession,
+    types: &BTreeSet<EventType>,
+    gpus: &BTreeSet<Uuid>,
+    renew: bool,
+) -> Result<BTreeMap<Uuid, Registration>, CallError> {
+    let open = shared.get()?;
+    let session = &open.session;
+    let present = open.events.filter(|set| !renew && set.types == *types);
+    let mut set = match present {
+        Some(set) => set,
+        None => Arc::new(EventSet::create(session, types)?),
+    };
+    let mut broken = BTreeMap::new();
+    let mut waiting: Vec<Uuid> = gpus.iter().cloned().collect();
+    while let Some(uuid) = waiting.pop() {
+        if matches!(set.gpus().get(&uuid), Some(Registration::Registered)) {
+            continue;
+        }
+        if let Err(error) = set.add(session, &uuid) {
+            broken.insert(uuid, Registration::Failed(error));
+            let members: Vec<_> = set.gpus().keys().cloned().collect();
+            set = Arc::new(EventSet::create(session, types)?);
+            waiting.extend(members.into_iter().filter(|uuid| !broken.contains_key(uuid)));
+        }
+    }
+    let mut all = set.gpus().clone();
+    all.extend(broken);
+    shared.set_events(set);
+    Ok(all)
 }
 
-/// What the event thread needs.
-pub(super) struct EventListener {
-    pub(super) observations_tx: mpsc::Sender<Vec<TimedObservation>>,
-    pub(super) signals_tx: mpsc::Sender<EventSignal>,
-    pub(super) clock: Clock,
-    /// A wait is no longer than this.
-    pub(super) poll_interval: Duration,
-}
-
-impl EventListener {
-    /// Waits for events until `stop` is disconnected, or nobody receives observations any more.
-    ///
-    /// After an error it pauses, so that it never spins, and asks for an enumeration. It does not
-    /// spin either with a library that returns from waits at once, as simulated ones do.
-    pub(super) fn run(&self, registry: &EventRegistry, stop: &Receiver<()>) {
-        let wait = LONGEST_WAIT.min(self.poll_interval);
-        let mut failures = Failures::new();
-        let mut early = Backoff::new(FIRST_PAUSE, LAST_EARLY_PAUSE);
-        loop {
-            let began = self.clock.now();
-            let mut pause = Duration::ZERO;
-            match registry.wait(wait) {
-                Ok(event) => {
-                    failures.end();
-                    let is_early = event.is_none() && self.clock.now().since(began) < wait / 2;
-                    if event.is_some_and(|event| !self.report(event)) {
-                        return;
-                    }
-                    if is_early {
-                        pause = early.next_delay();
-                    } else {
-                        early.reset();
-                    }
-                }
-                Err(error) => {
-                    pause = failures.add(&error);
-                    self.request_enumeration();
+/// Waits for events until NVML is closed. Gives each to `report`, and `None` after the first wait
+/// that did not fail.
+///
+/// # Errors
+/// Waiting fails.
+pub(super) fn listen(
+    shared: &SharedSession,
+    poll: Duration,
+    report: impl Fn(Option<NodeObservation>),
+) -> Result<(), CallError> {
+    let at_most = LONGEST_WAIT.min(poll);
+    let mut early = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
+    let (unknown, mut is_first) = (LogRateLimit::new(), true);
+    while let Ok(Open { session, events: Some(set) }) = shared.get() {
+        let began = Instant::now();
+        let event = set.wait(at_most)?;
+        if std::mem::take(&mut is_first) {
+            report(None);
+        }
+        match event {
+            Some(event) => {
+                early.reset();
+                if let Some(observation) = observation(&session, &event, &unknown) {
+                    report(Some(observation));
                 }
             }
-            if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
-                return;
+            None if began.elapsed() < at_most / 2 => {
+                drop((session, set));
+                mark_wait("a pause between two waits for events", LAST_PAUSE);
+                std::thread::sleep(early.next_delay());
             }
+            None => early.reset(),
         }
     }
-
-    /// Sends an observation; `false` if nobody receives it.
-    fn report(&self, observation: NodeObservation) -> bool {
-        let mig_changed = health::Observation::Event(EventType::MigConfigChange);
-        if let NodeObservation::Gpu(_, of_gpu) | NodeObservation::EveryGpu(of_gpu) = &observation
-            && *of_gpu == mig_changed
-        {
-            self.request_enumeration();
-        }
-        let observation = InventoryEvent::Health(observation);
-        let observation = TimedObservation { at: self.clock.now(), observation };
-        self.observations_tx.blocking_send(vec![observation]).is_ok()
-    }
-
-    fn request_enumeration(&self) {
-        // If the channel is full, a signal is waiting already.
-        let _ = self.signals_tx.try_send(EventSignal::EnumerateNow);
-    }
+    Ok(())
 }
 
-/// Failed waits in a row. The same error is logged at most once a minute.
-struct Failures {
-    backoff: Backoff,
-    limit: LogRateLimit<u32>,
-    logged: bool,
-}
-
-impl Failures {
-    fn new() -> Self {
-        let backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
-        Self { backoff, limit: LogRateLimit::new(), logged: false }
-    }
-
-    /// Counts a failure; how long to pause after it.
-    fn add(&mut self, error: &CallError) -> Duration {
-        if self.limit.allow_key(error.code.0).is_some() {
-            warn!(%error, "cannot wait for NVML's events, will retry");
-            self.logged = true;
+/// What an event means; `None` if its type is not known.
+fn observation(
+    session: &Session,
+    event: &RawEvent,
+    unknown: &LogRateLimit,
+) -> Option<NodeObservation> {
+    let observation = match EventType::from_bit(event.event_type)? {
+        EventType::XidCriticalError => health::Observation::Xid {
+            // Known Xids are small; one that does not fit is as unknown as the largest.
+            xid: Xid(u32::try_from(event.data).unwrap_or(u32::MAX)),
+            scope: Scope::from_event(event.gpu_instance, event.compute_instance),
+        },
+        other => health::Observation::Event(other),
+    };
+    let Some(handle) = event.device else {
+        if unknown.allow() {
+            warn!(?observation, "NVML reported an event without a GPU: it counts for all");
         }
-        self.backoff.next_delay()
-    }
-
-    /// A wait did not fail.
-    fn end(&mut self) {
-        if std::mem::take(&mut self.logged) {
-            let failures = self.backoff.attempts();
-            info!(failures, "waiting for NVML's events works again");
+        return Some(NodeObservation::EveryGpu(observation));
+    };
+    // A GPU that was lost at the start and is back: its event is its own.
+    let uuid = session
+        .uuid_of(handle)
+        .map_or_else(|| device_uuid(&raw::device(session.nvml(), handle)), Ok);
+    match uuid {
+        Ok(uuid) => Some(NodeObservation::Gpu(uuid, observation)),
+        Err(error) => {
+            if unknown.allow() {
+                warn!(?observation, %error, "NVML reported an event of a GPU that does not say \
+                    which it is: it counts for none");
+            }
+            None
         }
-        self.backoff.reset();
     }
 }

@@ -9,35 +9,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use device::health::{Fabric, FabricState, ReturnCode};
-use nvml_wrapper::Device;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
+use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{
-    nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t,
-    nvmlGpuFabricInfo_v3_t, nvmlGpuInstanceInfo_t, nvmlGpuInstanceProfileInfo_t,
-    nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU,
+    NvmlLib, nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t,
+    nvmlGpuFabricInfo_v2_t, nvmlGpuFabricInfo_v3_t, nvmlGpuInstanceInfo_t,
+    nvmlGpuInstanceProfileInfo_t, nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU,
     nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH, nvmlMemory_t,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG,
 };
 
-use super::session::Session;
+/// The handle of a GPU, valid until NVML is shut down. A number: only [`device`] turns it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DeviceHandle(usize);
 
-/// A set of events to wait for. Freed when dropped, before NVML is shut down.
-pub(super) struct EventSet {
-    session: Arc<Session>,
-    set: nvmlEventSet_t,
+/// The handle of a device.
+pub(super) fn handle(device: &Device<'_>) -> DeviceHandle {
+    // SAFETY: the handle is used again only by `device`, with the session that it is of.
+    DeviceHandle(unsafe { device.handle() } as usize)
 }
 
-// SAFETY: the handle is not tied to a thread: nvml.h names no such rule for event sets.
-unsafe impl Send for EventSet {}
-// SAFETY: NVML is thread-safe (NVML API reference, "Known issues and features of the API"): one
-// thread may register a GPU while another waits. The set is freed only by its last owner.
-unsafe impl Sync for EventSet {}
+/// The device of a handle that this initialisation of NVML gave.
+pub(super) fn device(nvml: &Nvml, handle: DeviceHandle) -> Device<'_> {
+    // SAFETY: handles are kept in the session that gave them, or come in its events, and are valid
+    // until it is shut down, which the result does not outlive.
+    unsafe { Device::new(handle.0 as nvmlDevice_t, nvml) }
+}
 
 /// One event as the driver gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RawEvent {
-    /// The handle of the device, as [`handle`] gives it.
-    pub(super) device: usize,
+    /// The handle of the device; `None`: it names none.
+    pub(super) device: Option<DeviceHandle>,
     /// One bit of `nvmlEventType*`.
     pub(super) event_type: u64,
     /// The number of the Xid, for an Xid.
@@ -48,19 +51,10 @@ pub(super) struct RawEvent {
     pub(super) compute_instance: u32,
 }
 
-/// The handle of a device as a number: to know it again in an event, without another call to NVML.
-pub(super) fn handle(device: &Device<'_>) -> usize {
-    // SAFETY: the handle is only compared, never used after its library is gone.
-    unsafe { device.handle() as usize }
-}
-
 /// The event types that can be registered for a device, as a bit mask
 /// (nvmlDeviceGetSupportedEventTypes).
-pub(super) fn supported_event_types(
-    session: &Session,
-    device: &Device<'_>,
-) -> Result<u64, NvmlError> {
-    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetSupportedEventTypes.as_ref())?;
+pub(super) fn supported_event_types(nvml: &Nvml, device: &Device<'_>) -> Result<u64, NvmlError> {
+    let call = nvml_sym(nvml.lib().nvmlDeviceGetSupportedEventTypes.as_ref())?;
     let mut types = 0;
     // SAFETY: the handle is the library's own and alive as long as `device`; `types` is a place for
     // the answer.
@@ -70,11 +64,11 @@ pub(super) fn supported_event_types(
 
 /// The values of fields of a device, each with a return code of its own (nvmlDeviceGetFieldValues).
 pub(super) fn field_values<const N: usize>(
-    session: &Session,
+    nvml: &Nvml,
     device: &Device<'_>,
     fields: [u32; N],
 ) -> Result<[Result<u32, u32>; N], NvmlError> {
-    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetFieldValues.as_ref())?;
+    let call = nvml_sym(nvml.lib().nvmlDeviceGetFieldValues.as_ref())?;
     let mut values = fields.map(|field| {
         // SAFETY: all fields are numbers or a union of numbers, for which zero is a value.
         let value: nvmlFieldValue_t = unsafe { std::mem::zeroed() };
@@ -97,18 +91,27 @@ pub(super) fn field_values<const N: usize>(
 }
 
 /// The frame buffer of a device in bytes (nvmlDeviceGetMemoryInfo, which every driver has).
-pub(super) fn memory_bytes(session: &Session, device: &Device<'_>) -> Result<u64, NvmlError> {
-    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetMemoryInfo.as_ref())?;
+pub(super) fn memory_bytes(nvml: &Nvml, device: &Device<'_>) -> Result<u64, NvmlError> {
+    let call = nvml_sym(nvml.lib().nvmlDeviceGetMemoryInfo.as_ref())?;
     let mut memory = nvmlMemory_t { total: 0, free: 0, used: 0 };
     // SAFETY: the handle is alive, `memory` is a place for the answer.
     nvml_try(unsafe { call(device.handle(), &mut memory) })?;
     Ok(memory.total)
 }
 
+/// Whether a device answers at all; that it refuses to state its memory, or has none of its own, is
+/// an answer.
+pub(super) fn answers(nvml: &Nvml, device: &Device<'_>) -> bool {
+    matches!(
+        memory_bytes(nvml, device),
+        Ok(_) | Err(NvmlError::NoPermission | NvmlError::NotSupported)
+    )
+}
+
 /// How a device is in its NVLink fabric (nvmlDeviceGetGpuFabricInfoV, driver 545 and later; before
 /// that nvmlDeviceGetGpuFabricInfo, which knows of no health mask).
-pub(super) fn fabric(session: &Session, device: &Device<'_>) -> Result<Fabric, NvmlError> {
-    let library = session.nvml().lib();
+pub(super) fn fabric(nvml: &Nvml, device: &Device<'_>) -> Result<Fabric, NvmlError> {
+    let library = nvml.lib();
     let Ok(call) = nvml_sym(library.nvmlDeviceGetGpuFabricInfoV.as_ref()) else {
         let call = nvml_sym(library.nvmlDeviceGetGpuFabricInfo.as_ref())?;
         // SAFETY: all fields are numbers, for which zero is a value.
@@ -137,11 +140,11 @@ pub(super) const NVLINK_TO_CPU: u32 = nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_D
 /// What is at the other end of an NVLink (nvmlDeviceGetNvLinkRemoteDeviceType). The wrapper's own
 /// call has the answer written into a temporary and always says "unknown".
 pub(super) fn remote_device_type(
-    session: &Session,
+    nvml: &Nvml,
     device: &Device<'_>,
     link: u32,
 ) -> Result<u32, NvmlError> {
-    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetNvLinkRemoteDeviceType.as_ref())?;
+    let call = nvml_sym(nvml.lib().nvmlDeviceGetNvLinkRemoteDeviceType.as_ref())?;
     let mut remote = 0;
     // SAFETY: the handle is the library's own and alive as long as `device`; `remote` is a place
     // for the answer.
@@ -150,8 +153,8 @@ pub(super) fn remote_device_type(
 }
 
 /// The GPU instance that a MIG device is on (nvmlDeviceGetGpuInstanceId).
-pub(super) fn gpu_instance_id(session: &Session, device: &Device<'_>) -> Result<u32, NvmlError> {
-    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetGpuInstanceId.as_ref())?;
+pub(super) fn gpu_instance_id(nvml: &Nvml, device: &Device<'_>) -> Result<u32, NvmlError> {
+    let call = nvml_sym(nvml.lib().nvmlDeviceGetGpuInstanceId.as_ref())?;
     let mut id = 0;
     // SAFETY: the handle is the library's own and alive as long as `device`; `id` is a place for
     // the answer.
@@ -160,11 +163,8 @@ pub(super) fn gpu_instance_id(session: &Session, device: &Device<'_>) -> Result<
 }
 
 /// The compute instance that a MIG device is (nvmlDeviceGetComputeInstanceId).
-pub(super) fn compute_instance_id(
-    session: &Session,
-    device: &Device<'_>,
-) -> Result<u32, NvmlError> {
-    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetComputeInstanceId.as_ref())?;
+pub(super) fn compute_instance_id(nvml: &Nvml, device: &Device<'_>) -> Result<u32, NvmlError> {
+    let call = nvml_sym(nvml.lib().nvmlDeviceGetComputeInstanceId.as_ref())?;
     let mut id = 0;
     // SAFETY: the handle is the library's own and alive as long as `device`; `id` is a place for
     // the answer.
@@ -174,11 +174,11 @@ pub(super) fn compute_instance_id(
 
 /// The id of the profile of a GPU instance (nvmlDeviceGetGpuInstanceById, nvmlGpuInstanceGetInfo).
 pub(super) fn gpu_instance_profile_id(
-    session: &Session,
+    nvml: &Nvml,
     gpu: &Device<'_>,
     instance: u32,
 ) -> Result<u32, NvmlError> {
-    let library = session.nvml().lib();
+    let library = nvml.lib();
     let by_id = nvml_sym(library.nvmlDeviceGetGpuInstanceById.as_ref())?;
     let get_info = nvml_sym(library.nvmlGpuInstanceGetInfo.as_ref())?;
     let mut handle = std::ptr::null_mut();
@@ -195,11 +195,11 @@ pub(super) fn gpu_instance_profile_id(
 /// The id of the GPU instance profile with this constant on a GPU
 /// (nvmlDeviceGetGpuInstanceProfileInfo).
 pub(super) fn gpu_instance_profile(
-    session: &Session,
+    nvml: &Nvml,
     gpu: &Device<'_>,
     constant: u32,
 ) -> Result<u32, NvmlError> {
-    let call = nvml_sym(session.nvml().lib().nvmlDeviceGetGpuInstanceProfileInfo.as_ref())?;
+    let call = nvml_sym(nvml.lib().nvmlDeviceGetGpuInstanceProfileInfo.as_ref())?;
     // SAFETY: all fields are numbers, for which zero is a value.
     let mut info: nvmlGpuInstanceProfileInfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: the handle is the library's own and alive as long as `gpu`; `info` is a place for the
@@ -208,30 +208,46 @@ pub(super) fn gpu_instance_profile(
     Ok(info.id)
 }
 
-impl EventSet {
+/// A set of events to wait for. Freed when dropped, before NVML is shut down.
+pub(super) struct RawEventSet {
+    nvml: Arc<dyn AsRef<Nvml> + Send + Sync>,
+    set: nvmlEventSet_t,
+}
+
+// SAFETY: the handle is not tied to a thread: nvml.h names no such rule for event sets.
+unsafe impl Send for RawEventSet {}
+// SAFETY: NVML is thread-safe (NVML API reference, "Known issues and features of the API"): one
+// thread may register a GPU while another waits. The set is freed only by its last owner.
+unsafe impl Sync for RawEventSet {}
+
+impl RawEventSet {
     /// An empty set (nvmlEventSetCreate).
-    pub(super) fn create(session: Arc<Session>) -> Result<Self, NvmlError> {
+    pub(super) fn create(nvml: Arc<dyn AsRef<Nvml> + Send + Sync>) -> Result<Self, NvmlError> {
         let mut set = std::ptr::null_mut();
-        let library = session.nvml().lib();
+        let library = (*nvml).as_ref().lib();
         let create = nvml_sym(library.nvmlEventSetCreate.as_ref())?;
         // Without a way to free it there is no set to have.
         nvml_sym(library.nvmlEventSetFree.as_ref())?;
         // SAFETY: `set` is a place for the answer.
         nvml_try(unsafe { create(&mut set) })?;
-        Ok(Self { session, set })
+        Ok(Self { nvml, set })
+    }
+
+    fn lib(&self) -> &NvmlLib {
+        (*self.nvml).as_ref().lib()
     }
 
     /// Adds event types of a device (nvmlDeviceRegisterEvents). One unsupported bit registers none
     /// of them (nvml.h:9897), so mask with [`supported_event_types`] first.
     pub(super) fn register(&self, device: &Device<'_>, types: u64) -> Result<(), NvmlError> {
-        let call = nvml_sym(self.session.nvml().lib().nvmlDeviceRegisterEvents.as_ref())?;
+        let call = nvml_sym(self.lib().nvmlDeviceRegisterEvents.as_ref())?;
         // SAFETY: both handles are the same library's and alive.
         nvml_try(unsafe { call(device.handle(), types, self.set) })
     }
 
     /// Waits for the next event (nvmlEventSetWait_v2); `None` if none came in time.
     pub(super) fn wait(&self, at_most: Duration) -> Result<Option<RawEvent>, NvmlError> {
-        let call = nvml_sym(self.session.nvml().lib().nvmlEventSetWait_v2.as_ref())?;
+        let call = nvml_sym(self.lib().nvmlEventSetWait_v2.as_ref())?;
         let milliseconds = u32::try_from(at_most.as_millis()).unwrap_or(u32::MAX);
         // SAFETY: all fields are numbers or a pointer, for which zero is a value.
         let mut data: nvmlEventData_t = unsafe { std::mem::zeroed() };
@@ -240,7 +256,7 @@ impl EventSet {
             Err(NvmlError::Timeout) => Ok(None),
             Err(error) => Err(error),
             Ok(()) => Ok(Some(RawEvent {
-                device: data.device as usize,
+                device: (!data.device.is_null()).then_some(DeviceHandle(data.device as usize)),
                 event_type: data.eventType,
                 data: data.eventData,
                 gpu_instance: data.gpuInstanceId,
@@ -250,9 +266,9 @@ impl EventSet {
     }
 }
 
-impl Drop for EventSet {
+impl Drop for RawEventSet {
     fn drop(&mut self) {
-        if let Ok(free) = &self.session.nvml().lib().nvmlEventSetFree {
+        if let Ok(free) = &self.lib().nvmlEventSetFree {
             // SAFETY: the set is alive and nobody has it any more. There is nothing to do about an
             // error.
             unsafe { free(self.set) };

@@ -1,4 +1,4 @@
-//! Reads the health of one GPU, with at most four NVML calls whatever the GPU answers.
+//! Reads the health of one GPU, with at most three NVML calls whatever the GPU answers.
 
 use device::health::{
     Fabric, NvmlError as CallError, Reading, RecoveryAction, RemappedRows, ReturnCode,
@@ -7,10 +7,11 @@ use device::names::Uuid;
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 
+use super::current_call::mark_call;
 use super::raw;
-use super::session::{Session, call_error, is_unsupported, return_code};
+use super::session::{NOT_FOUND, Session, call_error, is_unsupported, return_code};
+use super::shared_session::SharedSession;
 use super::telemetry::NvmlTelemetry;
-use super::worker_pool::mark_call;
 
 /// Fields of `nvmlDeviceGetFieldValues` (nvml.h): NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, driver 565
 /// and later; NVML_FI_DEV_REMAPPED_COR, _UNC, _PENDING and _FAILURE, Ampere and later.
@@ -25,82 +26,66 @@ pub(super) struct Answers {
 }
 
 /// Reads the health of a GPU; its NVLink fabric only `with_fabric`.
-///
-/// # Errors
-/// NVML as a whole cannot be used.
-pub(super) fn read(
-    session: &Session,
-    uuid: &Uuid,
-    with_fabric: bool,
-) -> Result<Answers, CallError> {
-    mark_call("nvmlDeviceGetHandleByUUID");
-    let device = match session.nvml().device_by_uuid(uuid.as_str()) {
-        Ok(device) => device,
-        Err(error) => {
-            let error = of_a_gpu(call_error("nvmlDeviceGetHandleByUUID", &error))?;
-            let reading = Reading { probe: Some(Err(error)), ..Reading::default() };
-            return Ok(Answers { reading, has_fabric: with_fabric });
-        }
+pub(super) fn read(shared: &SharedSession, gpu: &Uuid, with_fabric: bool) -> Answers {
+    let failed = |error| Answers {
+        reading: Reading { probe: Some(Err(error)), ..Reading::default() },
+        has_fabric: with_fabric,
     };
-    let (recovery_action, remapped_rows) = fields(session, &device)?;
-    let probe = Some(probe(session, &device)?);
-    let (fabric, has_fabric) = if with_fabric { fabric(session, &device) } else { (None, false) };
+    let session = match shared.get() {
+        Ok(open) => open.session,
+        Err(error) => return failed(error),
+    };
+    match session.device(gpu) {
+        Some(device) => answers(&session, &device, with_fabric),
+        None => failed(CallError { call: "nvmlDeviceGetHandleByIndex_v2", code: NOT_FOUND }),
+    }
+}
+
+/// Reads the health of a GPU that has a handle.
+pub(super) fn answers(session: &Session, device: &Device<'_>, with_fabric: bool) -> Answers {
+    let (recovery_action, remapped_rows) = fields(session, device);
+    let probe = Some(probe(session, device));
+    let (fabric, has_fabric) = if with_fabric { fabric(session, device) } else { (None, false) };
     let reading = Reading { recovery_action, remapped_rows, fabric, probe };
-    Ok(Answers { reading, has_fabric })
+    Answers { reading, has_fabric }
 }
 
 type FieldAnswers = (Option<Result<RecoveryAction, CallError>>, Option<RemappedRows>);
 
-fn fields(session: &Session, device: &Device<'_>) -> Result<FieldAnswers, CallError> {
+fn fields(session: &Session, device: &Device<'_>) -> FieldAnswers {
     const CALL: &str = "nvmlDeviceGetFieldValues";
     mark_call(CALL);
-    let values = match raw::field_values(session, device, FIELDS) {
+    let [action, _, _, pending, failure] = match raw::field_values(session.nvml(), device, FIELDS) {
         Ok(values) => values,
-        Err(error) => return Ok((Some(Err(of_a_gpu(call_error(CALL, &error))?)), None)),
+        Err(error) => return (Some(Err(call_error(CALL, &error))), None),
     };
-    let [action, _, _, pending, failure] = values;
-    let action = match action {
-        Ok(value) => Ok(RecoveryAction::from(value)),
-        Err(code) => {
-            let error = CallError { call: CALL, code: ReturnCode(code) };
-            NvmlTelemetry::count_failure(&error);
-            Err(of_a_gpu(error)?)
-        }
-    };
+    let action = action.map(RecoveryAction::from).map_err(|code| {
+        let error = CallError { call: CALL, code: ReturnCode(code) };
+        NvmlTelemetry::count_failure(&error);
+        error
+    });
     let rows = match (pending, failure) {
         (Ok(pending), Ok(failure)) => {
             Some(RemappedRows { pending: pending != 0, failure: failure != 0 })
         }
         _ => None,
     };
-    Ok((Some(action), rows))
+    (Some(action), rows)
 }
 
-fn probe(session: &Session, device: &Device<'_>) -> Result<Result<(), CallError>, CallError> {
+fn probe(session: &Session, device: &Device<'_>) -> Result<(), CallError> {
     const CALL: &str = "nvmlDeviceGetMemoryInfo";
     mark_call(CALL);
-    match raw::memory_bytes(session, device) {
-        Ok(_) => Ok(Ok(())),
-        Err(error) => of_a_gpu(call_error(CALL, &error)).map(Err),
-    }
+    raw::memory_bytes(session.nvml(), device).map(drop).map_err(|error| call_error(CALL, &error))
 }
 
 /// The fabric of a GPU, and whether it has one. An error is not reported: what is wrong with the
 /// GPU shows in the other answers.
 fn fabric(session: &Session, device: &Device<'_>) -> (Option<Fabric>, bool) {
     mark_call("nvmlDeviceGetGpuFabricInfoV");
-    match raw::fabric(session, device) {
+    match raw::fabric(session.nvml(), device) {
         Ok(fabric) => (Some(fabric), true),
         Err(error) => (None, !is_without_fabric(&error)),
-    }
-}
-
-/// An error of a call about a GPU, as the GPU's; as `Err` if it is one of NVML as a whole.
-fn of_a_gpu(error: CallError) -> Result<CallError, CallError> {
-    const UNINITIALIZED: ReturnCode = ReturnCode(1);
-    match error.code {
-        UNINITIALIZED | ReturnCode::DRIVER_NOT_LOADED | ReturnCode::LIBRARY_MISMATCH => Err(error),
-        _ => Ok(error),
     }
 }
 

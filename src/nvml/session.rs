@@ -1,13 +1,23 @@
-//! NVML from initialisation to shutdown, and its errors as those of `device::health`.
+//! NVML from initialisation to shutdown: the handles of its GPUs, and its errors as those of
+//! `device::health`.
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use device::health::{NvmlError as CallError, ReturnCode};
-use nvml_wrapper::Nvml;
+use device::names::Uuid;
 use nvml_wrapper::error::NvmlError;
-use tokio::sync::oneshot;
+use nvml_wrapper::{Device, Nvml};
+use tracing::warn;
 
-use super::telemetry::NvmlTelemetry;
+use super::current_call::mark_call;
+use super::raw::{self, DeviceHandle};
+use super::telemetry::{NvmlTelemetry, Versions};
+
+/// `NVML_ERROR_UNINITIALIZED`.
+pub(super) const UNINITIALIZED: ReturnCode = ReturnCode(1);
+/// `NVML_ERROR_NOT_FOUND`.
+pub(super) const NOT_FOUND: ReturnCode = ReturnCode(6);
 
 /// An initialised NVML. Shut down when the last owner drops it, which must be a thread that may
 /// call NVML.
@@ -15,29 +25,101 @@ pub(super) struct Session {
     /// Boxed: a table of some four hundred functions, which no stack of a long-lived thread should
     /// hold.
     nvml: Option<Box<Nvml>>,
-    /// Dropped after the shutdown, so that the receiver learns of it.
-    _ended: oneshot::Sender<Infallible>,
+    /// The GPUs whose UUIDs were read. A handle is valid until the shutdown, and stays that of its
+    /// GPU when NVML numbers the GPUs differently.
+    handles: Mutex<BTreeMap<DeviceHandle, Uuid>>,
+    /// Called after the shutdown.
+    ended: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Session {
-    pub(super) fn new(nvml: Box<Nvml>, ended: oneshot::Sender<Infallible>) -> Self {
-        Self { nvml: Some(nvml), _ended: ended }
+    pub(super) fn new(nvml: Box<Nvml>, ended: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { nvml: Some(nvml), handles: Mutex::default(), ended: Some(Box::new(ended)) }
     }
 
     pub(super) fn nvml(&self) -> &Nvml {
         self.nvml.as_ref().expect("it is taken only in drop")
     }
+
+    /// The UUID of a GPU, which is read once for each handle.
+    pub(super) fn identify(&self, device: &Device<'_>) -> Result<Uuid, CallError> {
+        let handle = raw::handle(device);
+        if let Some(uuid) = self.handles().get(&handle) {
+            return Ok(uuid.clone());
+        }
+        let uuid = device_uuid(device)?;
+        self.handles().insert(handle, uuid.clone());
+        Ok(uuid)
+    }
+
+    /// The GPU with this UUID, if it was identified in this session. No call to NVML:
+    /// nvmlDeviceGetHandleByUUID touches other GPUs and fails by any that is lost (nvml.h).
+    pub(super) fn device(&self, uuid: &Uuid) -> Option<Device<'_>> {
+        let handles = self.handles();
+        let (handle, _) = handles.iter().find(|(_, known)| *known == uuid)?;
+        Some(raw::device(self.nvml(), *handle))
+    }
+
+    /// The GPU of a handle, if it was identified in this session.
+    pub(super) fn uuid_of(&self, handle: DeviceHandle) -> Option<Uuid> {
+        self.handles().get(&handle).cloned()
+    }
+
+    fn handles(&self) -> MutexGuard<'_, BTreeMap<DeviceHandle, Uuid>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(nvml) = self.nvml.take()
-            && nvml.lib().nvmlShutdown.is_err()
-        {
+        mark_call("nvmlShutdown");
+        match self.nvml.take() {
             // The wrapper's drop panics where the library has no nvmlShutdown.
-            std::mem::forget(nvml);
+            Some(nvml) if nvml.lib().nvmlShutdown.is_err() => std::mem::forget(nvml),
+            nvml => drop(nvml),
+        }
+        if let Some(ended) = self.ended.take() {
+            ended();
         }
     }
+}
+
+impl AsRef<Nvml> for Session {
+    fn as_ref(&self) -> &Nvml {
+        self.nvml()
+    }
+}
+
+/// Reads the UUID of a GPU or MIG device. One that cannot be parsed is an unknown error.
+pub(super) fn device_uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
+    const CALL: &str = "nvmlDeviceGetUUID";
+    mark_call(CALL);
+    let text = device.uuid().map_err(|error| call_error(CALL, &error))?;
+    text.parse().map_err(|error| {
+        warn!(%error, "NVML returns an invalid UUID");
+        CallError { call: CALL, code: ReturnCode::UNKNOWN }
+    })
+}
+
+/// How many GPUs NVML lists.
+pub(super) fn count_gpus(session: &Session) -> Result<u32, CallError> {
+    const CALL: &str = "nvmlDeviceGetCount_v2";
+    mark_call(CALL);
+    session.nvml().device_count().map_err(|error| call_error(CALL, &error))
+}
+
+/// The versions of the driver, the library and CUDA.
+pub(super) fn versions(session: &Session) -> Versions {
+    let nvml = session.nvml();
+    mark_call("nvmlSystemGetDriverVersion");
+    let driver = nvml.sys_driver_version().ok();
+    mark_call("nvmlSystemGetNVMLVersion");
+    let library = nvml.sys_nvml_version().ok();
+    mark_call("nvmlSystemGetCudaDriverVersion_v2");
+    let cuda = nvml.sys_cuda_driver_version().ok();
+    // 12080 is 12.8 (nvml.h, NVML_CUDA_DRIVER_VERSION_MAJOR).
+    let cuda = cuda.map(|version| format!("{}.{}", version / 1000, version % 1000 / 10));
+    Versions { driver, library, cuda }
 }
 
 /// Converts the error of a call, and counts it. An error without a return code (a name that is not

@@ -1,22 +1,23 @@
 //! Reads all that NVML says of the node and of each GPU, once, for a command. Every call has a
 //! deadline, and one that does not return is reported as such.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use device::health::{NvmlError as CallError, Reading};
 use device::inventory::EnumerationEntry;
-use tokio::sync::oneshot;
+use device::names::Uuid;
+use tokio::sync::mpsc::unbounded_channel;
 
+use super::channels::Clock;
 use super::error::SupervisorError;
-use super::library::{self, NvmlOpenError};
-use super::session::Session;
+use super::job::{Context, Job, Opened, Outcome, Task};
+use super::library::NvmlOpenError;
 use super::settings::NvmlSettings;
+use super::shared_session::SharedSession;
 use super::telemetry::NvmlTelemetry;
-use super::versions::Versions;
-use super::worker_pool::{Subject, WorkerPool, mark_call};
-use super::{discovery, reading, system};
+use super::telemetry::Versions;
+use super::threads::Threads;
 
 /// What a survey has found.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ pub enum SurveyedGpu {
         /// The GPU.
         found: Box<EnumerationEntry>,
         /// Its health, if its UUID is known.
-        reading: Option<Result<Reading, CallError>>,
+        reading: Option<Reading>,
     },
     /// A call about it did not return in time.
     TimedOut {
@@ -68,106 +69,131 @@ pub enum SurveyedGpu {
 /// the node.
 const OPEN_DEADLINES: u32 = 6;
 
-/// NVML, with what it has answered about the node.
-struct Open {
-    session: Arc<Session>,
-    library: String,
-    tried: Vec<(String, String)>,
-    versions: Versions,
-    count: Result<u32, CallError>,
-}
+/// The most GPUs that are asked about.
+const MOST_GPUS: u32 = 1024;
 
 /// Surveys the node; a call may take as long as `deadline`, and the opening a few times as long.
 ///
 /// # Errors
-/// A thread cannot be started, or panicked.
+/// A thread panicked.
 pub async fn survey(
     settings: &NvmlSettings,
     deadline: Duration,
 ) -> Result<NvmlSurvey, SupervisorError> {
-    let mut worker_pool = WorkerPool::new(deadline, NvmlTelemetry::default())?;
-    let opening = settings.clone();
-    let opened = run_within(&mut worker_pool, OPEN_DEADLINES, move || open(&opening)).await?;
-    let Open { session, library, tried, versions, count } = match opened {
+    let clock = Clock::from(Instant::now());
+    let context = context(settings);
+    let do_job = move |job: &Job, report: &dyn Fn(_)| job.run(&context, report);
+    let threads = Threads::new(clock, NvmlTelemetry::default(), do_job);
+    let ask = Survey { threads, clock, deadline };
+    let opened = ask.one(Task::Open, OPEN_DEADLINES).await?;
+    let Opened { library, tried, versions, count } = match opened {
+        Ok(Outcome::Opened(Ok(opened))) => opened,
+        Ok(Outcome::Opened(Err(error))) => return Ok(NvmlSurvey::NotOpened(error)),
+        Ok(_) => return Ok(NvmlSurvey::TimedOut { call: "nvmlInit_v2" }),
         Err(call) => return Ok(NvmlSurvey::TimedOut { call }),
-        Ok(Err(error)) => return Ok(NvmlSurvey::NotOpened(error)),
-        Ok(Ok(open)) => open,
     };
     let gpus = match count {
-        Ok(count) => {
-            let sysfs = settings.sysfs_root.clone();
-            Ok(survey_gpus(&mut worker_pool, &session, count, sysfs).await?)
-        }
+        Ok(count) => Ok(ask.gpus(count.min(MOST_GPUS)).await?),
         Err(error) => Err(error),
     };
-    // Shut down on a thread that may call NVML. If that hangs, a GPU that hangs was reported
-    // already.
-    let _ = run_within(&mut worker_pool, 1, move || drop(session)).await?;
+    // If that hangs, a GPU that hangs was reported already.
+    let _ = ask.one(Task::Close, 1).await?;
     Ok(NvmlSurvey::Opened(OpenedNvml { library, tried, versions, gpus }))
 }
 
-fn open(settings: &NvmlSettings) -> Result<Open, NvmlOpenError> {
-    mark_call("nvmlInit_v2");
-    let loaded = library::open(settings.library.as_deref(), &settings.driver_root)?;
-    // Nobody waits for the shutdown: the process is about to exit.
-    let session = Arc::new(Session::new(loaded.nvml, oneshot::channel().0));
-    let versions = system::versions(&session);
-    let count = system::count_gpus(&session);
-    Ok(Open { session, library: loaded.library, tried: loaded.tried, versions, count })
-}
-
-/// Does a job that is about no GPU in particular. The error is a call that did not return within
-/// this many deadlines.
-async fn run_within<T: Send + 'static>(
-    worker_pool: &mut WorkerPool,
-    deadlines: u32,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Result<Result<T, &'static str>, SupervisorError> {
-    let (timeout_tx, timeout) = oneshot::channel();
-    let (mut timeout_tx, mut passed) = (Some(timeout_tx), 0);
-    let missed = async |call| {
-        passed += 1;
-        if passed >= deadlines
-            && let Some(timeout_tx) = timeout_tx.take()
-        {
-            let _ = timeout_tx.send(call);
-        }
-    };
-    tokio::select! {
-        answer = worker_pool.run(job, missed) => answer.map(Ok),
-        Ok(call) = timeout => Ok(Err(call)),
+fn context(settings: &NvmlSettings) -> Context {
+    Context {
+        settings: settings.clone(),
+        shared: SharedSession::default(),
+        // Nobody waits for the shutdown: the process is about to exit.
+        shut_down: unbounded_channel().0,
     }
 }
 
-async fn survey_gpus(
-    worker_pool: &mut WorkerPool,
-    session: &Arc<Session>,
-    count: u32,
-    sysfs: PathBuf,
-) -> Result<Vec<SurveyedGpu>, SupervisorError> {
-    let indices = (0..count).map(|index| (Subject::Index(index), index)).collect();
-    let session = session.clone();
-    let answers =
-        worker_pool.run_each(indices, move |index| survey_gpu(&session, index, &sysfs)).await?;
-    let surveyed = answers.into_iter().zip(0..).map(|((subject, answer), index)| {
-        answer.unwrap_or_else(|| {
-            let stuck = worker_pool.stuck_call(&subject);
-            SurveyedGpu::TimedOut {
-                index,
-                call: stuck.map_or("a call of NVML", |stuck| stuck.call),
-            }
-        })
-    });
-    Ok(surveyed.collect())
+/// Has jobs done, and waits for them.
+struct Survey {
+    threads: Threads,
+    clock: Clock,
+    deadline: Duration,
 }
 
-fn survey_gpu(session: &Session, index: u32, sysfs: &Path) -> SurveyedGpu {
-    let found = discovery::identify(session, None, index, None, sysfs);
-    let uuid = match &found {
-        EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
-        EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
-    };
-    let reading =
-        uuid.map(|uuid| reading::read(session, uuid, true).map(|answers| answers.reading));
-    SurveyedGpu::Answered { found: Box::new(found), reading }
+/// The answer of a job; or the call of it that did not return in time.
+type Asked = Result<Outcome, &'static str>;
+
+impl Survey {
+    async fn one(&self, task: Task, deadlines: u32) -> Result<Asked, SupervisorError> {
+        let asked = self.all(vec![task], deadlines).await?;
+        Ok(asked.into_iter().next().unwrap_or(Err("a call of NVML")))
+    }
+
+    /// The answers of these jobs, in their order.
+    async fn all(&self, tasks: Vec<Task>, deadlines: u32) -> Result<Vec<Asked>, SupervisorError> {
+        let jobs: Vec<Job> = tasks.into_iter().map(|task| Job { session: 1, task }).collect();
+        jobs.iter().for_each(|job| self.threads.submit(job.clone()));
+        let mut asked: BTreeMap<usize, Asked> = BTreeMap::new();
+        let position = |job: &Job| jobs.iter().position(|other| other == job);
+        while asked.len() < jobs.len() {
+            self.wait().await;
+            for answer in self.threads.answers() {
+                if let Outcome::Panicked(text) = answer.outcome {
+                    return Err(SupervisorError::ThreadEnded("nvml", text));
+                }
+                asked.extend(position(&answer.job).map(|at| (at, Ok(answer.outcome))));
+            }
+            for overdue in self.threads.overdue(self.deadline) {
+                if overdue.missed >= deadlines {
+                    asked.extend(position(&overdue.job).map(|at| (at, Err(overdue.call))));
+                }
+            }
+            self.threads.tick();
+        }
+        Ok(asked.into_values().collect())
+    }
+
+    async fn wait(&self) {
+        let due = self
+            .threads
+            .next_tick(self.deadline)
+            .unwrap_or_else(|| self.clock.now().after(self.deadline));
+        let due = tokio::time::sleep_until(self.clock.instant(due).into());
+        tokio::select! {
+            () = due => {}
+            () = self.threads.answered() => {}
+        }
+    }
+
+    async fn gpus(&self, count: u32) -> Result<Vec<SurveyedGpu>, SupervisorError> {
+        let identify = (0..count).map(|index| Task::Identify { index }).collect();
+        let mut gpus = Vec::new();
+        for (index, identified) in (0..).zip(self.all(identify, 1).await?) {
+            gpus.push(match identified {
+                Err(call) => SurveyedGpu::TimedOut { index, call },
+                Ok(Outcome::Identified(Ok(gpu))) => self.gpu(index, gpu).await?,
+                Ok(Outcome::Identified(Err(error))) => {
+                    let found = EnumerationEntry::Failed { index, uuid: None, error };
+                    SurveyedGpu::Answered { found: Box::new(found), reading: None }
+                }
+                Ok(_) => continue,
+            });
+        }
+        Ok(gpus)
+    }
+
+    /// Reads the facts and the health of a GPU.
+    async fn gpu(&self, index: u32, gpu: Uuid) -> Result<SurveyedGpu, SupervisorError> {
+        let describe = Task::Describe { index, gpu: gpu.clone() };
+        let found = match self.one(describe, 1).await? {
+            Ok(Outcome::Described(found)) => Box::new(found),
+            Ok(_) => return Ok(SurveyedGpu::TimedOut { index, call: "a call of NVML" }),
+            Err(call) => return Ok(SurveyedGpu::TimedOut { index, call }),
+        };
+        let read = Task::Read { gpu, with_fabric: true, poll: false };
+        Ok(match self.one(read, 1).await? {
+            Err(call) => SurveyedGpu::TimedOut { index, call },
+            Ok(Outcome::Read(answers)) => {
+                SurveyedGpu::Answered { found, reading: Some(answers.reading) }
+            }
+            Ok(_) => SurveyedGpu::Answered { found, reading: None },
+        })
+    }
 }

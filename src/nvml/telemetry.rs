@@ -2,13 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use device::health::{NvmlError as CallError, ReturnCode};
 
-use super::versions::Versions;
 use crate::util::counters::{Counts, Distribution, Histogram};
 
 /// The most pairs of a call and a return code that are counted: a few dozen calls have a few codes
@@ -40,10 +39,8 @@ pub struct NvmlTelemetry(Arc<Counters>);
 struct Counters {
     errors: Counts<(&'static str, ReturnCode)>,
     poll_durations: Histogram,
-    /// Calls about one GPU that are past their deadline.
-    stuck_calls: AtomicU64,
-    /// Whether a call about no GPU in particular is past its deadline.
-    node_call_overdue: AtomicBool,
+    /// Calls that are past their deadline.
+    unanswered: AtomicU64,
     state: Mutex<SessionState>,
 }
 
@@ -52,11 +49,21 @@ impl Default for Counters {
         Self {
             errors: Counts::new(MOST_ERRORS),
             poll_durations: Histogram::new(BOUNDS),
-            stuck_calls: AtomicU64::new(0),
-            node_call_overdue: AtomicBool::new(false),
+            unanswered: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
+}
+
+/// Versions, as NVML states them; `None` for those that it does not state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// Of the kernel driver, such as "580.95.05".
+    pub driver: Option<String>,
+    /// Of the library, such as "13.580.95.05".
+    pub library: Option<String>,
+    /// The newest CUDA version that the driver supports, such as "13.0".
+    pub cuda: Option<String>,
 }
 
 /// The state of the NVML session.
@@ -90,7 +97,7 @@ impl NvmlTelemetry {
     /// How many calls are past their deadline now.
     #[must_use]
     pub fn unanswered(&self) -> u64 {
-        self.0.stuck_calls.load(Relaxed) + u64::from(self.0.node_call_overdue.load(Relaxed))
+        self.0.unanswered.load(Relaxed)
     }
 
     /// The state of the NVML session.
@@ -102,11 +109,6 @@ impl NvmlTelemetry {
     /// Counts the failures of this thread from now on.
     pub(super) fn bind_to_thread(self) {
         BOUND.set(Some(self));
-    }
-
-    /// The counters of this thread; ones that nobody reads if none are bound to it.
-    pub(super) fn of_thread() -> Self {
-        BOUND.with_borrow(|bound| bound.clone().unwrap_or_default())
     }
 
     /// Counts a failed call of this thread.
@@ -124,12 +126,13 @@ impl NvmlTelemetry {
         self.0.poll_durations.observe(time);
     }
 
-    pub(super) fn set_stuck_calls(&self, calls: usize) {
-        self.0.stuck_calls.store(calls as u64, Relaxed);
+    pub(super) fn set_unanswered(&self, calls: usize) {
+        self.0.unanswered.store(calls as u64, Relaxed);
     }
 
-    pub(super) fn set_node_call_overdue(&self, overdue: bool) {
-        self.0.node_call_overdue.store(overdue, Relaxed);
+    /// Whether NVML was ever initialised.
+    pub(super) fn was_up(&self) -> bool {
+        self.lock().versions != Versions::default()
     }
 
     /// NVML is initialised, and lists this many GPUs.

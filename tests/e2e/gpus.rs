@@ -48,17 +48,26 @@ async fn one_xid_alone_is_watched_with_all_others_disabled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_gpu_that_answers_with_errors_does_not_keep_seven_from_being_served() {
-    for function in ["nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetName", "nvmlDeviceGetMemoryInfo_v2"] {
+async fn one_gpu_without_a_handle_does_not_keep_seven_from_being_served() {
+    let mut state = profiles::h100x8();
+    state.gpus[4].errors.insert("nvmlDeviceGetHandleByIndex_v2".to_owned(), 999);
+    let node = node(state);
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &plugin().env("HEALTH_POLL_INTERVAL", "100ms"), 7).await;
+    let line = rig.logged("a GPU answers with an error").await;
+    assert!(line.contains("nvmlDeviceGetHandleByIndex_v2") && line.contains("999"), "{line}");
+    rig.assert_flawless();
+}
+
+#[tokio::test]
+async fn a_fact_that_cannot_be_read_leaves_its_gpu_and_its_other_facts_as_they_are() {
+    for function in ["nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetName", "nvmlDeviceGetMinorNumber"] {
         let mut state = profiles::h100x8();
         state.gpus[4].errors.insert(function.to_owned(), 999);
         let node = node(state);
         let config = node.kubelet();
-        let rig = Rig::on(node, config, &plugin().env("HEALTH_POLL_INTERVAL", "100ms"), 7).await;
+        let rig = Rig::on(node, config, &plugin().env("HEALTH_POLL_INTERVAL", "100ms"), 8).await;
         assert_eq!(rig.kubelet.view().capacity(GPU), 8);
-        assert_eq!(rig.kubelet.view().healthy(GPU, &rig.node.uuid(4)), Some(false));
-        let line = rig.logged("a GPU answers with an error").await;
-        assert!(line.contains(function) && line.contains("999"), "{line}");
         rig.assert_flawless();
     }
 }

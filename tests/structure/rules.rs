@@ -24,7 +24,7 @@ const MODULES: &[(&str, &str)] = &[
     ("doctor", "crates"),
     ("doctor/gather", "doctor config host observe nvml kubelet mps crates"),
     ("daemon", "config nvml kubelet host observe mps util crates"),
-    ("cli", "config doctor observe host kubelet crates"),
+    ("cli", "config doctor observe host kubelet nvml crates"),
     ("main", "cli daemon config observe"),
     ("lib", ""),
 ];

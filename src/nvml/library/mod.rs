@@ -3,7 +3,6 @@
 
 mod ld_cache;
 mod open_error;
-mod soname;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -15,7 +14,7 @@ use super::session::call_error;
 use crate::host::root::resolve_in_root;
 use ld_cache::cached;
 pub use open_error::NvmlOpenError;
-use soname::SONAME;
+use open_error::SONAME;
 
 /// Directories of a driver root, most usual first: distributions, then images made for containers,
 /// then Talos (/usr/local/glibc), NixOS (/run/opengl-driver) and vendors' own directories.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use device::health::{NvmlError as CallError, ReturnCode};
 
-use super::soname::SONAME;
+/// The name of the library, with the only version that there has ever been.
+pub(super) const SONAME: &str = "libnvidia-ml.so.1";
 
 /// Why NVML cannot be used.
 #[derive(Debug, PartialEq, Eq)]

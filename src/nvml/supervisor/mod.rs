@@ -1,203 +1,369 @@
-//! Runs NVML, from the first attempt to open it on. The worker pool makes all calls; the supervisor
-//! decides which one comes next.
+//! Decides what is done next in NVML: answers, missed deadlines and the time go in, jobs and
+//! observations come out. It makes no call and has no clock; threads carry its jobs out.
 //!
-//! A session begins when NVML is initialised: the epoch, an enumeration and one reading of each GPU
-//! are sent together, and then that there is no fault. It goes on with polls, readings that health
-//! requests, and enumerations, until NVML fails, must be initialised again, or is to be released.
+//! A session begins when NVML is initialised. The epoch, an enumeration and one reading of each GPU
+//! are sent together, so that no list shows a GPU before its health was read. It goes on with
+//! polls, readings that health requests, and enumerations, until NVML fails, is initialised again,
+//! or is released.
 //!
 //! ```text
-//!            ┌───────────────── back-off ◀── cannot be opened, or lists no GPU
-//!            ▼                                   ▲
-//!   ────▶ opening ───────────────────────────────┤
-//!            │ epoch, enumeration, readings,     │
-//!            │ then: no fault                    │
-//!            ▼                                   │
-//!         serving ── NVML fails, GPU missing ────┤
-//!            │                                   │
-//!            └── release requested ──▶ released ─┘ after a pause, or at a second request
+//!            ┌────────────── back-off ◀── cannot be opened
+//!            ▼                                 ▲
+//!   ────▶ Opening ─────────────────────────────┤
+//!            │ initialised                     │
+//!            ▼                                 │
+//!         Starting ── NVML fails ──────────────┤
+//!            │ each GPU was read, or missed    │
+//!            │ a first deadline                │
+//!            ▼                                 │
+//!         Serving ── NVML fails, or a child ───┤ (Closing before)
+//!            │       process sees more GPUs    │
+//!            └── release ──▶ Released ─────────┘ after a pause, or at a second request
 //! ```
 
-mod enumerate;
+mod answers;
 mod enumeration;
-mod open;
-mod poll_timer;
-mod read;
-mod report;
-mod schedule;
-mod serve;
+mod event_watch;
+mod link_watch;
+mod phases;
+mod polls;
+mod renewal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
+use std::time::Duration;
 
-use device::health::{Moment, NodeFault, NodeObservation, NvmlError as CallError};
+use device::health::{self, Epoch, Moment, NodeFault, NodeObservation, NvmlError as CallError};
 use device::inventory::InventoryEvent;
-use device::names::Uuid;
-use tokio::sync::{mpsc, oneshot, watch};
-use tracing::warn;
+use device::names::{PciBusId, Uuid};
+use tracing::{info, warn};
 
-use super::channels::{NvmlChannels, ReadRequests, TimedObservation};
-use super::clock::Clock;
+use super::bus::BusScan;
+use super::channels::{ReadRequests, TimedObservation};
 use super::error::SupervisorError;
-use super::events::EventSignal;
-use super::handle::NvmlHandle;
-use super::release::Release;
-use super::retry_schedule::RetrySchedule;
-use super::settings::{NvmlSettings, PollSettings};
+use super::job::{Job, Subject, Task};
+use super::settings::PollSettings;
 use super::telemetry::NvmlTelemetry;
-use super::worker_pool::WorkerPool;
+use super::threads::Overdue;
 use crate::util::backoff::Backoff;
 use enumeration::Enumeration;
+use event_watch::EventWatch;
+use link_watch::LinkWatch;
+use renewal::Renewal;
 
-/// Maximum interval between two initialisations of NVML, in polls, while a GPU is missing. The
-/// first interval is one poll.
-const MAX_REINIT_INTERVAL: u32 = 6;
+/// The first and the longest pause between two attempts to open NVML. The longest is no longer than
+/// the poll interval.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the first round waits for a GPU that does not answer.
+const FIRST_DEADLINE: Duration = Duration::from_secs(3);
+/// How long the initialisation of NVML may take until every GPU is Unhealthy by it, in deadlines.
+/// Without persistence mode it initialises each GPU, one after the other.
+const OPEN_DEADLINES: u32 = 12;
+/// How long the shutdown of NVML may take beyond the deadline of a call: longer than a wait for
+/// events.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
-/// The end of an NVML session.
-enum SessionEnd {
-    /// NVML as a whole fails.
-    Failed(CallError),
-    /// NVML must be initialised again, to list other GPUs.
-    Reinitialise,
-    /// NVML is to be released.
+/// What NVML is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// It is not open, and is tried again at this time.
+    Closed { retry_at: Moment },
+    /// It is being initialised.
+    Opening { since: Moment },
+    /// The GPUs are enumerated and read for the first time.
+    Starting { since: Moment },
+    /// The GPUs are polled.
+    Serving,
+    /// It is being shut down.
+    Closing { next: AfterClosing, give_up: Moment },
+    /// It is released, so that a GPU can be reset.
+    Released { until: Moment },
+}
+
+/// What follows when NVML is shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterClosing {
+    /// It is opened again, to list other GPUs.
+    Reopen,
+    /// It has failed, and is tried again after a pause.
+    Retry,
+    /// It is released.
     Release,
 }
 
-/// `Err`: NVML as a whole fails.
-type CallResult<T> = Result<T, CallError>;
+/// A GPU that this session has identified.
+#[derive(Debug, Clone, Default)]
+struct SessionGpu {
+    /// When its last reading began.
+    last_reading: Option<Moment>,
+    /// Whether it has no NVLink fabric, since the last enumeration.
+    without_fabric: bool,
+    /// Whether its last reading says that it is lost.
+    lost: bool,
+}
 
 pub(super) struct Supervisor {
-    settings: NvmlSettings,
-    poll_settings: PollSettings,
-    /// Receives updated settings.
-    settings_rx: watch::Receiver<PollSettings>,
-    observations_tx: mpsc::Sender<Vec<TimedObservation>>,
-    requests_rx: watch::Receiver<ReadRequests>,
-    release: Release,
-    clock: Clock,
-    worker_pool: WorkerPool,
+    settings: PollSettings,
+    requests: ReadRequests,
     telemetry: NvmlTelemetry,
-    handle: NvmlHandle,
-    signals_tx: mpsc::Sender<EventSignal>,
-    signals_rx: mpsc::Receiver<EventSignal>,
-    /// Dropping it ends the event thread.
-    event_thread: Option<std::sync::mpsc::Sender<()>>,
-    /// Closed when NVML is shut down.
-    shutdown: Option<oneshot::Receiver<Infallible>>,
+    /// A random number from 0 to 1: the nodes of a cluster do not poll at the same time.
+    jitter: fn() -> f64,
+    /// Whether it is no error that NVML cannot be opened.
+    retries: bool,
+    phase: Phase,
     /// The number of the NVML session.
     session: u64,
+    /// Attempts to open NVML and to read its GPUs since that last succeeded.
+    attempts: Backoff,
+    /// The last reason that was logged for not being open.
+    logged: String,
+    epoch: Epoch,
+    bus: BusScan,
     enumeration: Enumeration,
-    /// Whether this session has not been enumerated yet.
-    is_new_session: bool,
-    /// The GPUs that were bound to the driver when NVML was initialised. NVML does not list those
-    /// that are bound later.
-    bound_gpus: BTreeSet<String>,
-    /// When the last reading of each GPU began.
-    last_readings: BTreeMap<Uuid, Moment>,
-    /// GPUs that have no NVLink fabric, since the last enumeration.
-    without_fabric: BTreeSet<Uuid>,
-    reinit_schedule: RetrySchedule,
-    enumeration_due: bool,
+    scan_due: bool,
+    gpus: BTreeMap<Uuid, SessionGpu>,
+    /// Where GPUs are on the bus, those of earlier sessions that are missing included.
+    addresses: BTreeMap<Uuid, PciBusId>,
+    events: EventWatch,
+    links: LinkWatch,
+    renewal: Renewal,
+    poll_at: Moment,
+    polls: u32,
+    /// When the poll that is being made began, and the GPUs that have not answered it.
+    poll: Option<(Moment, BTreeSet<Uuid>)>,
+    /// Jobs that are not done, and when each was given.
+    in_flight: BTreeMap<Subject, (Job, Moment)>,
+    /// Those with a call that is past its deadline.
+    overdue: BTreeSet<Subject>,
+    jobs: Vec<Job>,
+    batch: Vec<TimedObservation>,
+    /// A child process is to look which GPUs answer.
+    look_due: bool,
+    error: Option<SupervisorError>,
 }
 
 impl Supervisor {
     pub(super) fn new(
-        settings: NvmlSettings,
-        clock: Clock,
-        channels: NvmlChannels,
-    ) -> Result<Self, SupervisorError> {
-        let NvmlChannels { observations_tx, requests_rx, release, telemetry, mut settings_rx } =
-            channels;
-        let (signals_tx, signals_rx) = mpsc::channel(2);
-        let poll_settings = settings_rx.borrow_and_update().clone();
-        Ok(Self {
-            worker_pool: WorkerPool::new(poll_settings.deadline, telemetry.clone())?,
-            reinit_schedule: reinit_schedule(&poll_settings),
+        settings: PollSettings,
+        retries: bool,
+        telemetry: NvmlTelemetry,
+        jitter: fn() -> f64,
+    ) -> Self {
+        Self {
+            attempts: Backoff::new(FIRST_PAUSE, LAST_PAUSE.min(settings.poll)),
+            renewal: Renewal::new(settings.poll),
             settings,
-            poll_settings,
-            settings_rx,
-            observations_tx,
-            requests_rx,
-            release,
-            clock,
+            requests: ReadRequests::default(),
             telemetry,
-            handle: NvmlHandle::default(),
-            signals_tx,
-            signals_rx,
-            event_thread: None,
-            shutdown: None,
+            jitter,
+            retries,
+            phase: Phase::Closed { retry_at: Moment::default() },
             session: 0,
+            logged: String::new(),
+            epoch: Epoch::default(),
+            bus: None,
             enumeration: Enumeration::default(),
-            is_new_session: true,
-            bound_gpus: BTreeSet::new(),
-            last_readings: BTreeMap::new(),
-            without_fabric: BTreeSet::new(),
-            enumeration_due: false,
-        })
-    }
-
-    /// Runs sessions until the future is dropped.
-    pub(super) async fn run(mut self) -> Result<Infallible, SupervisorError> {
-        let mut retry = !self.settings.fail_on_init_error;
-        loop {
-            self.open(retry).await?;
-            // Once NVML was open, its absence is no reason to exit: the driver may be being
-            // upgraded.
-            retry = true;
-            let end = match self.begin_session().await? {
-                Ok(()) => {
-                    self.release.set_possible(true);
-                    let end = self.serve().await?;
-                    self.release.set_possible(false);
-                    end
-                }
-                Err(error) => SessionEnd::Failed(error),
-            };
-            self.end_session(end).await?;
+            scan_due: false,
+            gpus: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            events: EventWatch::new(),
+            links: LinkWatch::default(),
+            poll_at: Moment::default(),
+            polls: 0,
+            poll: None,
+            in_flight: BTreeMap::new(),
+            overdue: BTreeSet::new(),
+            jobs: Vec::new(),
+            batch: Vec::new(),
+            look_due: false,
+            error: None,
         }
     }
 
-    async fn end_session(&mut self, end: SessionEnd) -> Result<(), SupervisorError> {
-        let release = matches!(end, SessionEnd::Release);
-        if let SessionEnd::Failed(error) = end {
-            self.telemetry.set_down();
-            warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is \
-                back");
-            self.send_fault(self.clock.now(), Some(NodeFault::from_error(error))).await;
+    /// Decides what is done now.
+    pub(super) fn step(&mut self, now: Moment) {
+        match self.phase {
+            Phase::Closed { retry_at } if retry_at <= now => self.open(now),
+            Phase::Opening { since } => self.check_opening(now, since),
+            Phase::Starting { since } => self.check_first_round(now, since),
+            Phase::Serving => self.serve(now),
+            Phase::Closing { next, give_up } if give_up <= now => self.not_shut_down(now, next),
+            Phase::Released { until } if until <= now => self.take_up(now),
+            _ => {}
         }
-        self.close().await?;
-        if release {
-            self.stay_released().await;
-        }
-        Ok(())
     }
 
-    /// Adopts the latest settings; returns the previous ones.
-    fn adopt_settings(&mut self) -> PollSettings {
-        let settings = self.settings_rx.borrow_and_update().clone();
-        let before = std::mem::replace(&mut self.poll_settings, settings);
-        self.worker_pool.set_deadline(self.poll_settings.deadline);
-        if before.poll != self.poll_settings.poll {
-            self.reinit_schedule = reinit_schedule(&self.poll_settings);
+    /// When [`Supervisor::step`] has something to do, if nothing happens before.
+    pub(super) fn wake_at(&self, now: Moment) -> Option<Moment> {
+        match self.phase {
+            Phase::Closed { retry_at } => Some(retry_at),
+            Phase::Opening { since } => {
+                let due = since.after(self.open_deadline());
+                (due > now).then_some(due)
+            }
+            Phase::Starting { .. } => self.next_late(now),
+            Phase::Serving => Some(self.next_due(now)),
+            Phase::Closing { give_up, .. } => Some(give_up),
+            Phase::Released { until } => Some(until),
         }
-        before
     }
 
-    /// Sends what is wrong with NVML as a whole, or that nothing is.
-    async fn send_fault(&self, at: Moment, fault: Option<NodeFault>) {
-        let observation = InventoryEvent::Health(NodeObservation::Fault(fault));
-        self.send(vec![TimedObservation { at, observation }]).await;
+    /// The jobs that were decided on.
+    pub(super) fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.jobs)
     }
 
-    /// Sends observations. If nobody receives them, the daemon is stopping.
-    async fn send(&self, batch: Vec<TimedObservation>) {
-        if !batch.is_empty() {
-            let _ = self.observations_tx.send(batch).await;
+    /// The observations to be applied together; none before the first round is done.
+    pub(super) fn take_batch(&mut self) -> Vec<TimedObservation> {
+        match self.phase {
+            Phase::Starting { .. } => Vec::new(),
+            _ => std::mem::take(&mut self.batch),
         }
+    }
+
+    /// Whether a child process is to look which GPUs answer, from now on.
+    pub(super) fn take_look(&mut self) -> bool {
+        std::mem::take(&mut self.look_due)
+    }
+
+    /// Why the daemon cannot go on.
+    pub(super) fn take_error(&mut self) -> Option<SupervisorError> {
+        self.error.take()
+    }
+
+    /// How long a call may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.settings.deadline
+    }
+
+    /// Adopts what health wants to be read.
+    pub(super) fn set_requests(&mut self, requests: ReadRequests) {
+        self.requests = requests;
+    }
+
+    /// Adopts settings.
+    pub(super) fn set_settings(&mut self, now: Moment, settings: PollSettings) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        if before.poll != self.settings.poll {
+            self.renewal.set_poll(self.settings.poll);
+            self.poll_at = self.poll_at.min(now.after(self.pause()));
+        }
+        if before.events != self.settings.events {
+            self.events.renew = true;
+            self.register(now);
+            info!("waiting for other events of the GPUs, by the new configuration");
+        }
+    }
+
+    /// A call has missed a deadline. Every further one is told too.
+    pub(super) fn overdue(&mut self, now: Moment, overdue: &Overdue) {
+        let subject = overdue.job.task.subject();
+        let is_first = self.overdue.insert(subject.clone());
+        self.give_up(&overdue.job.task, overdue.call);
+        if is_first {
+            log_overdue(&subject, overdue.call);
+        }
+        match subject {
+            Subject::Gpu(gpu) => {
+                self.answered_poll(now, &gpu);
+                self.observe_gpu(now, gpu, health::Observation::TimedOut { call: overdue.call });
+            }
+            Subject::Links(gpu) => self.links_read(now, &gpu),
+            Subject::Index(_) | Subject::Node(_) => {}
+        }
+    }
+
+    /// The scan waits no longer for a job that hangs.
+    fn give_up(&mut self, task: &Task, call: &'static str) {
+        match task {
+            Task::Identify { index } => self.enumeration.give_up(*index),
+            Task::Describe { index, gpu } => self.enumeration.hangs(*index, gpu, call),
+            _ => {}
+        }
+    }
+
+    /// The last call in a session has returned, and NVML is shut down.
+    pub(super) fn shut_down(&mut self, now: Moment, session: u64) {
+        if let Phase::Closing { next, .. } = self.phase
+            && session == self.session
+        {
+            self.closed(now, next);
+        }
+    }
+
+    /// Has a job done, unless one about the same is not done yet.
+    fn submit(&mut self, now: Moment, task: Task) {
+        let subject = task.subject();
+        if !self.in_flight.contains_key(&subject) {
+            let job = Job { session: self.session, task };
+            self.in_flight.insert(subject, (job.clone(), now));
+            self.jobs.push(job);
+        }
+    }
+
+    /// Whether the first round and polls still wait for a job.
+    fn is_awaited(&self, now: Moment, subject: &Subject) -> bool {
+        let Some((job, given)) = self.in_flight.get(subject) else { return false };
+        let first = matches!(
+            job.task,
+            Task::Identify { .. }
+                | Task::Describe { .. }
+                | Task::Register { .. }
+                | Task::Read { .. }
+        );
+        first
+            && job.session == self.session
+            && !self.overdue.contains(subject)
+            && now.since(*given) < FIRST_DEADLINE
+    }
+
+    fn observe(&mut self, at: Moment, observation: InventoryEvent) {
+        self.batch.push(TimedObservation { at, observation });
+    }
+
+    fn observe_gpu(&mut self, at: Moment, gpu: Uuid, observation: health::Observation) {
+        self.observe(at, InventoryEvent::Health(NodeObservation::Gpu(gpu, observation)));
+    }
+
+    fn observe_fault(&mut self, at: Moment, fault: Option<NodeFault>) {
+        self.observe(at, InventoryEvent::Health(NodeObservation::Fault(fault)));
+    }
+
+    /// NVML as a whole fails.
+    fn fail(&mut self, now: Moment, error: CallError) {
+        self.telemetry.set_down();
+        warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
+        self.batch.clear();
+        self.close(now, AfterClosing::Retry);
+        self.observe_fault(now, Some(NodeFault::from_error(error)));
+    }
+
+    /// The pause before the next poll, up to a tenth early.
+    fn pause(&self) -> Duration {
+        let poll = self.settings.poll;
+        poll - (poll / 10).mul_f64((self.jitter)().clamp(0.0, 1.0))
     }
 }
 
-/// When NVML is initialised again while a GPU is missing.
-fn reinit_schedule(settings: &PollSettings) -> RetrySchedule {
-    let longest = settings.poll.saturating_mul(MAX_REINIT_INTERVAL);
-    RetrySchedule::new(Backoff::new(settings.poll, longest))
+fn log_overdue(subject: &Subject, call: &'static str) {
+    match subject {
+        Subject::Gpu(gpu) => warn!(gpu.uuid = %gpu, call,
+            "NVML does not answer about a GPU; the others are not affected"),
+        Subject::Index(index) => warn!(
+            gpu.uuid = "unknown",
+            gpu.index = index,
+            call,
+            "NVML does not answer about a GPU; the others are not affected"
+        ),
+        Subject::Links(gpu) => warn!(gpu.uuid = %gpu, call,
+            "NVML hangs in a call about the links between GPUs: what is known so far is used"),
+        Subject::Node("listen") => warn!(
+            call,
+            "waiting for NVML's events does not return: Xids are not noticed until it does, and \
+             health depends on polls alone"
+        ),
+        Subject::Node(_) => warn!(call, "NVML does not answer, waiting for it"),
+    }
 }

@@ -187,6 +187,13 @@ impl NodeHealth {
         self.gpus.values().any(GpuHealth::needs_enumeration)
     }
 
+    /// The GPUs that wait for a new initialisation of NVML that lists them.
+    #[must_use]
+    pub fn missing(&self) -> BTreeSet<Uuid> {
+        let missing = self.gpus.iter().filter(|(_, gpu)| gpu.needs_enumeration());
+        missing.map(|(uuid, _)| uuid.clone()).collect()
+    }
+
     /// Applies one observation. Returns the changes by physical GPU, without GPUs that did not
     /// change.
     pub fn apply(

@@ -126,6 +126,11 @@ pub enum NodeFault {
     LibraryNotFound,
     /// `NVML_ERROR_UNKNOWN`: a process that lost its access to the device nodes gets it.
     Unknown,
+    /// A call that is not about one GPU does not return.
+    Unresponsive {
+        /// The call.
+        call: &'static str,
+    },
     /// Any other error of a call that is not about one GPU.
     Other(NvmlError),
 }
@@ -151,6 +156,7 @@ impl NodeFault {
             Self::LibraryMismatch => "library_mismatch",
             Self::LibraryNotFound => "library_not_found",
             Self::Unknown => "nvml_unknown",
+            Self::Unresponsive { .. } => "nvml_hangs",
             Self::Other(_) => "nvml_unusable",
         }
     }
@@ -167,6 +173,7 @@ impl NodeFault {
             Self::Unknown => {
                 Some("the plugin may have lost access to the device nodes; restart its pod")
             }
+            Self::Unresponsive { .. } => Some("see the kernel log (dmesg, NVRM)"),
             Self::Other(_) => None,
         }
     }
@@ -179,6 +186,7 @@ impl NodeFault {
             }
             Self::LibraryNotFound => f.write_str("the NVML library was not found"),
             Self::Unknown => f.write_str("NVML fails with an unknown error"),
+            Self::Unresponsive { call } => write!(f, "NVML does not return from {call}"),
             Self::Other(error) => write!(f, "NVML cannot be used: {error}"),
         }
     }

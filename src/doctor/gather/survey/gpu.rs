@@ -19,7 +19,7 @@ pub(super) fn found(surveyed: &SurveyedGpu) -> Option<EnumerationEntry> {
 
 /// The reading of a GPU, if there is one.
 pub(super) fn reading(surveyed: &SurveyedGpu) -> Option<(Uuid, Reading)> {
-    let SurveyedGpu::Answered { found, reading: Some(Ok(reading)) } = surveyed else { return None };
+    let SurveyedGpu::Answered { found, reading: Some(reading) } = surveyed else { return None };
     let uuid = match found.as_ref() {
         EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
         EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
@@ -33,17 +33,14 @@ pub(super) fn gpu(
     inventory: &Inventory,
     degradations: &BTreeMap<Uuid, Vec<String>>,
 ) -> GpuFacts {
-    let (found, reading) = match surveyed {
+    let found = match surveyed {
         SurveyedGpu::TimedOut { index, call } => {
             let unanswered_call = Some((*call).to_owned());
             return GpuFacts { index: *index, unanswered_call, ..GpuFacts::default() };
         }
-        SurveyedGpu::Answered { found, reading } => (found.as_ref(), reading),
+        SurveyedGpu::Answered { found, .. } => found.as_ref(),
     };
     let mut gpu = of_found(found);
-    if let Some(Err(error)) = reading {
-        gpu.error.get_or_insert(error.to_string());
-    }
     let uuid = gpu.uuid.as_deref().and_then(|uuid| uuid.parse::<Uuid>().ok());
     if let Some(uuid) = uuid {
         let health = inventory.node_health().health_of(&uuid, GpuPart::Whole);

@@ -1,0 +1,17 @@
+//! `list-gpus`: prints the GPUs that answer a new initialisation of NVML, for the daemon.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::nvml::look;
+
+/// Prints the UUIDs of the GPUs that answer, one a line.
+pub fn list_gpus(driver_root: &Path, library: Option<PathBuf>) -> ExitCode {
+    match look::list(driver_root, library) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

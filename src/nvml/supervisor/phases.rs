@@ -1,0 +1,201 @@
+//! From the first attempt to open NVML to its release.
+
+use device::health::{Moment, NodeFault, NodeObservation};
+use device::inventory::InventoryEvent;
+use tracing::{info, warn};
+
+use super::{
+    AfterClosing, Enumeration, EventWatch, FIRST_DEADLINE, LinkWatch, OPEN_DEADLINES, Phase,
+    SHUTDOWN_GRACE, Supervisor, SupervisorError,
+};
+use crate::nvml::job::{Opened, Task};
+use crate::nvml::library::NvmlOpenError;
+use crate::nvml::telemetry::NvmlTelemetry;
+use crate::nvml::telemetry::Versions;
+
+impl Supervisor {
+    /// NVML is to be released, or taken up again if it is released.
+    pub(in crate::nvml) fn toggle_release(&mut self, now: Moment) {
+        match self.phase {
+            Phase::Serving => self.close(now, AfterClosing::Release),
+            Phase::Released { .. } => self.take_up(now),
+            _ => {}
+        }
+    }
+
+    /// Whether NVML is in use, so that it can be released.
+    pub(in crate::nvml) fn can_release(&self) -> bool {
+        self.phase == Phase::Serving
+    }
+
+    pub(super) fn open(&mut self, now: Moment) {
+        self.session += 1;
+        self.enumeration = Enumeration::of_session();
+        self.events = EventWatch::new();
+        self.links = LinkWatch::default();
+        self.gpus.clear();
+        self.poll = None;
+        self.phase = Phase::Opening { since: now };
+        // Sysfs first: a GPU that is bound during the initialisation is noticed as newly bound.
+        self.submit(now, Task::Bus);
+        self.submit(now, Task::Open);
+    }
+
+    /// After this time of opening, every GPU is Unhealthy by it.
+    pub(super) fn open_deadline(&self) -> std::time::Duration {
+        self.settings.deadline.saturating_mul(OPEN_DEADLINES)
+    }
+
+    pub(super) fn check_opening(&mut self, now: Moment, since: Moment) {
+        let fault = NodeFault::Unresponsive { call: "nvmlInit_v2" };
+        if now >= since.after(self.open_deadline()) && self.logged != fault.as_str() {
+            self.logged = fault.as_str().to_owned();
+            self.telemetry.set_down();
+            self.observe_fault(now, Some(fault));
+        }
+    }
+
+    pub(super) fn opened(&mut self, now: Moment, result: Result<Opened, NvmlOpenError>) {
+        match result {
+            Ok(Opened { count: Ok(count), versions, .. }) => {
+                report_versions(&self.telemetry, versions);
+                self.telemetry.set_up(count);
+                self.logged.clear();
+                self.retries = true;
+                self.phase = Phase::Starting { since: now };
+                self.renewal.began(now, self.bus.as_ref());
+                self.begin_scan(now, count);
+            }
+            Ok(Opened { count: Err(error), .. }) => {
+                let reason = error.to_string();
+                self.not_open(now, NodeFault::from_error(error), &reason);
+            }
+            Err(error) if !self.retries => self.error = Some(SupervisorError::Open(error)),
+            Err(error) => {
+                let reason = error.to_string();
+                self.not_open(now, fault(error), &reason);
+            }
+        }
+    }
+
+    /// Tries again after a pause; each new reason is logged once.
+    fn not_open(&mut self, now: Moment, fault: NodeFault, reason: &str) {
+        self.telemetry.set_down();
+        self.observe_fault(now, Some(fault));
+        self.phase = Phase::Closed { retry_at: now.after(self.attempts.next_delay()) };
+        if self.logged != reason {
+            let what = if self.telemetry.was_up() {
+                "NVML is not back yet"
+            } else {
+                "no GPUs to serve yet"
+            };
+            warn!(%reason, "{what}, will retry");
+            reason.clone_into(&mut self.logged);
+        }
+    }
+
+    /// Sends what the first round has found, once nothing is to be waited for.
+    pub(super) fn check_first_round(&mut self, now: Moment, since: Moment) {
+        if now.since(since) >= FIRST_DEADLINE {
+            self.give_up_scan();
+        }
+        self.finish_scan(now);
+        let awaited = self.in_flight.keys().any(|subject| self.is_awaited(now, subject));
+        if self.enumeration.is_scanning() || awaited {
+            return;
+        }
+        self.attempts.reset();
+        self.phase = Phase::Serving;
+        self.poll_at = now.after(self.pause());
+        let epoch = InventoryEvent::Health(NodeObservation::Epoch(self.epoch.clone()));
+        let later = std::mem::take(&mut self.batch);
+        self.observe(since, epoch);
+        self.batch.extend(later);
+        self.observe_fault(since, None);
+        if self.enumeration.count() == 0 {
+            warn!("NVML is up and sees no GPU; waiting for one");
+        }
+        self.renewal_round_done(now);
+        self.listen(now);
+        self.read_links(now);
+    }
+
+    /// Finishes the first scan without the GPUs that have not answered.
+    fn give_up_scan(&mut self) {
+        let late: Vec<Task> = self.in_flight.values().map(|(job, _)| job.task.clone()).collect();
+        late.iter().for_each(|task| self.give_up(task, "a call of the enumeration"));
+        for index in self.enumeration.waiting() {
+            self.enumeration.give_up(index);
+        }
+    }
+
+    /// When a job of the first round is no longer waited for.
+    pub(super) fn next_late(&self, now: Moment) -> Option<Moment> {
+        let given = self.in_flight.iter().filter(|(subject, _)| self.is_awaited(now, subject));
+        given.map(|(_, (_, given))| given.after(FIRST_DEADLINE)).min()
+    }
+
+    pub(super) fn close(&mut self, now: Moment, next: AfterClosing) {
+        let give_up = now.after(self.settings.deadline).after(SHUTDOWN_GRACE);
+        self.phase = Phase::Closing { next, give_up };
+        self.submit(now, Task::Close);
+    }
+
+    pub(super) fn not_shut_down(&mut self, now: Moment, next: AfterClosing) {
+        warn!("a call that does not return keeps NVML from being shut down, going on without");
+        let next = match next {
+            AfterClosing::Release => {
+                warn!("NVML is not released: its files stay open, and no GPU can be reset");
+                AfterClosing::Reopen
+            }
+            next => next,
+        };
+        self.closed(now, next);
+    }
+
+    pub(super) fn closed(&mut self, now: Moment, next: AfterClosing) {
+        self.phase = match next {
+            AfterClosing::Reopen => Phase::Closed { retry_at: now },
+            AfterClosing::Retry => {
+                Phase::Closed { retry_at: now.after(self.attempts.next_delay()) }
+            }
+            AfterClosing::Release => {
+                let pause = self.settings.release_for;
+                self.telemetry.set_released(true);
+                info!(
+                    seconds = pause.as_secs(),
+                    "NVML is released, so that a GPU can be reset; serving from memory until it \
+                     is taken up again, by itself or at a second SIGUSR1"
+                );
+                Phase::Released { until: now.after(pause) }
+            }
+        };
+    }
+
+    pub(super) fn take_up(&mut self, now: Moment) {
+        self.telemetry.set_released(false);
+        info!("taking up NVML again");
+        self.phase = Phase::Closed { retry_at: now };
+    }
+}
+
+/// What keeps NVML from being open, as health states it.
+fn fault(error: NvmlOpenError) -> NodeFault {
+    match error {
+        NvmlOpenError::NotFound { .. } => NodeFault::LibraryNotFound,
+        NvmlOpenError::Init { error, .. } => NodeFault::from_error(error),
+    }
+}
+
+/// Logs the versions, and publishes them.
+fn report_versions(telemetry: &NvmlTelemetry, versions: Versions) {
+    let text = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
+    let Versions { driver, library, cuda } = &versions;
+    info!(
+        driver.version = text(driver),
+        nvml.version = text(library),
+        cuda.version = text(cuda),
+        "NVML is up"
+    );
+    telemetry.set_versions(versions);
+}

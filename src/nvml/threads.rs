@@ -1,0 +1,280 @@
+//! Every thread that is in a call to NVML: what it is in, about which GPU, and since when.
+//!
+//! ```text
+//!            a job has taken longer than SLOW, and others wait
+//!  worker ──────────────────────────────────────────────────▶ a second worker takes the next job
+//!     ▲                                                                  │
+//!     └── of two workers without a job, one ends ◀────────────────────────┘
+//! ```
+//!
+//! A call that does not return keeps its own thread and nothing else. The supervisor gives a GPU
+//! one job at a time, so that there are never more threads than GPUs, and a few.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use device::health::{Moment, NodeObservation};
+use tokio::sync::Notify;
+use tracing::{Span, warn};
+
+use super::channels::Clock;
+use super::current_call::CurrentCall;
+use super::job::{Answer, Job, Outcome, Task};
+use super::telemetry::NvmlTelemetry;
+use crate::util::log_rate_limit::LogRateLimit;
+
+/// After this time a job no longer delays those that wait behind it.
+const SLOW: Duration = Duration::from_millis(100);
+/// While so many answers wait to be taken, events do.
+const MOST_ANSWERS: usize = 1024;
+/// How long to wait before a thread that could not be started is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The threads. Dropping this lets each end after its job; NVML is not shut down then, since that
+/// may hang and the process is about to exit.
+pub(super) struct Threads(Arc<Registry>);
+
+/// What the threads share.
+struct Registry {
+    state: Mutex<State>,
+    work: Condvar,
+    answered: Notify,
+    /// The answers were taken.
+    taken: Condvar,
+    do_job: Box<DoJob>,
+    telemetry: NvmlTelemetry,
+    clock: Clock,
+    spawn_failed: LogRateLimit,
+}
+
+/// Does a job on the calling thread, and reports its events.
+type DoJob = dyn Fn(&Job, &dyn Fn(Option<NodeObservation>)) -> Outcome + Send + Sync;
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<(Job, Span)>,
+    calls: BTreeMap<u64, InCall>,
+    answers: Vec<Answer>,
+    next_id: u64,
+    /// Workers that wait for a job, or have not begun to.
+    idle: u32,
+    closed: bool,
+}
+
+/// A thread that does a job.
+struct InCall {
+    job: Job,
+    began: Moment,
+    call: CurrentCall,
+    /// Whether it takes its jobs from the queue.
+    is_worker: bool,
+}
+
+/// A call that has missed one more deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Overdue {
+    pub(super) job: Job,
+    pub(super) call: &'static str,
+    /// How many deadlines it has missed.
+    pub(super) missed: u32,
+}
+
+impl Threads {
+    pub(super) fn new(
+        clock: Clock,
+        telemetry: NvmlTelemetry,
+        do_job: impl Fn(&Job, &dyn Fn(Option<NodeObservation>)) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Registry {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            answered: Notify::new(),
+            taken: Condvar::new(),
+            do_job: Box::new(do_job),
+            telemetry,
+            clock,
+            spawn_failed: LogRateLimit::new(),
+        }))
+    }
+
+    /// Has a job done. Never waits.
+    pub(super) fn submit(&self, job: Job) {
+        let span = Span::current();
+        if matches!(job.task, Task::Listen { .. }) {
+            return self.start(Some((job, span)));
+        }
+        self.0.lock().queue.push_back((job, span));
+        self.0.work.notify_one();
+        self.tick();
+    }
+
+    /// Starts another worker if jobs wait for one that is slow.
+    pub(super) fn tick(&self) {
+        let now = self.0.clock.now();
+        let mut state = self.0.lock();
+        let workers = state.calls.values().filter(|call| call.is_worker);
+        let all_slow = workers.into_iter().all(|call| now.since(call.began) >= SLOW);
+        if !state.queue.is_empty() && state.idle == 0 && all_slow {
+            state.idle += 1;
+            drop(state);
+            self.start(None);
+        }
+    }
+
+    /// When to look next: jobs wait behind a slow one, or a call misses a deadline.
+    pub(super) fn next_tick(&self, deadline: Duration) -> Option<Moment> {
+        let now = self.0.clock.now();
+        let state = self.0.lock();
+        let slow = state.calls.values().filter(|call| call.is_worker);
+        let slow = slow.map(|call| call.began.after(SLOW)).min().unwrap_or(now.after(RETRY));
+        let slow = (!state.queue.is_empty() && state.idle == 0).then(|| slow.max(now));
+        let deadlines = state.calls.values().map(|thread| {
+            let due = thread.call.get().next_deadline(deadline);
+            now.after(due.saturating_duration_since(Instant::now()))
+        });
+        deadlines.chain(slow).min()
+    }
+
+    /// The calls that have missed one more deadline since this was last called.
+    pub(super) fn overdue(&self, deadline: Duration) -> Vec<Overdue> {
+        let state = self.0.lock();
+        let missed = state.calls.values().filter_map(|InCall { job, call, .. }| {
+            let call = call.miss(deadline)?;
+            Some(Overdue { job: job.clone(), call: call.name, missed: call.missed })
+        });
+        missed.collect()
+    }
+
+    /// How many calls are past a deadline now.
+    pub(super) fn unanswered(&self) -> usize {
+        self.0.lock().calls.values().filter(|call| call.call.get().missed > 0).count()
+    }
+
+    /// The answers since this was last called.
+    pub(super) fn answers(&self) -> Vec<Answer> {
+        let answers = std::mem::take(&mut self.0.lock().answers);
+        self.0.taken.notify_all();
+        answers
+    }
+
+    /// Returns once there are answers, and no job waits or is quick to be done.
+    pub(super) async fn answered(&self) {
+        self.0.answered.notified().await;
+    }
+
+    fn start(&self, own_job: Option<(Job, Span)>) {
+        let registry = self.0.clone();
+        let (name, is_worker) = match &own_job {
+            Some(_) => ("nvml-events", false),
+            None => ("nvml", true),
+        };
+        let failed = own_job.as_ref().map(|(job, _)| job.clone());
+        let body = move || match own_job {
+            Some((job, span)) => registry.run(job, &span, false),
+            None => registry.work(),
+        };
+        if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
+            if self.0.spawn_failed.allow() {
+                warn!(%error, "cannot start a thread to call NVML, will retry; see the pids limit \
+                    of the container");
+            }
+            let mut state = self.0.lock();
+            if is_worker {
+                state.idle -= 1;
+            }
+            let now = self.0.clock.now();
+            state.answers.extend(failed.map(|job| Answer::not_started(job, now)));
+            self.0.answered.notify_one();
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.work.notify_all();
+        self.0.taken.notify_all();
+        // The session is left to the end of the process.
+        std::mem::forget(self.0.clone());
+    }
+}
+
+impl Registry {
+    /// Does jobs until another worker waits for them, or the registry is closed.
+    fn work(self: &Arc<Self>) {
+        while let Some((job, span)) = self.take() {
+            self.run(job, &span, true);
+            let mut state = self.lock();
+            if state.idle > 0 {
+                return;
+            }
+            state.idle += 1;
+        }
+    }
+
+    /// Waits for a job. The worker is counted as idle when this is called.
+    fn take(&self) -> Option<(Job, Span)> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(job) = state.queue.pop_front() {
+                state.idle -= 1;
+                return Some(job);
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn run(self: &Arc<Self>, job: Job, span: &Span, is_worker: bool) {
+        let began = self.clock.now();
+        let id = {
+            let mut state = self.lock();
+            state.next_id += 1;
+            let id = state.next_id;
+            let call = CurrentCall::of_thread();
+            state.calls.insert(id, InCall { job: job.clone(), began, call, is_worker });
+            id
+        };
+        self.telemetry.clone().bind_to_thread();
+        let report = |observation| self.report(&job, observation);
+        let run = || span.in_scope(|| (self.do_job)(&job, &report));
+        let outcome = catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Outcome::Panicked(panic_text(&*panic)));
+        let mut state = self.lock();
+        state.calls.remove(&id);
+        state.answers.push(Answer { job, began, outcome });
+        if state.queue.is_empty() {
+            self.answered.notify_one();
+        }
+    }
+
+    /// An event, while the job goes on. In a storm it waits: NVML drops what its queue cannot hold.
+    fn report(&self, job: &Job, observation: Option<NodeObservation>) {
+        let (began, outcome) = (self.clock.now(), Outcome::Event(observation));
+        let full = |state: &mut State| state.answers.len() >= MOST_ANSWERS && !state.closed;
+        let state = self.taken.wait_while(self.lock(), full);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.answers.push(Answer { job: job.clone(), began, outcome });
+        drop(state);
+        self.answered.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The message of a panic.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("it panicked: {}", text.as_deref().unwrap_or("with no message"))
+}
