@@ -118,7 +118,7 @@ fn main() {
                     wanted,
                 };
                 let cases = [
-                    case(format!("{name}, {policy}"), size),
+                    case(format!("{name}, {policy:?}"), size),
                     case("    the same ids, none wanted".to_owned(), 0),
                 ];
                 measure_all(inventory, &cases).await;

@@ -126,7 +126,8 @@ async fn on_whole_machines_the_answers_are_those_of_the_pure_search_under_every_
     for policy in WholeGpuPolicy::ALL {
         for state in machines.clone() {
             let catalogue = expected(&state, policy);
-            let options = plugin().arg("--allocation-policy").arg(policy.as_str());
+            let options =
+                plugin().arg("--allocation-policy").arg(format!("{policy:?}").to_lowercase());
             let (rig, mut asking) = serving(state, &options).await;
             rig.logged(KNOWN).await;
             let mut seed = 7;
@@ -140,7 +141,7 @@ async fn on_whole_machines_the_answers_are_those_of_the_pure_search_under_every_
                 let pure =
                     preferred(&catalogue, &Request { available: &free, must_include: &must, size });
                 let answer = asking.ask_for(free.clone(), must.clone(), size).await;
-                assert_eq!(answer, pure.ids, "{size} of {free:?} with {must:?} under {policy}");
+                assert_eq!(answer, pure.ids, "{size} of {free:?} with {must:?} under {policy:?}");
             }
             rig.assert_flawless();
         }

@@ -98,9 +98,12 @@ fn shared(criterion: &mut Criterion) {
             let policies = AllocationPolicy { shared: policy, ..AllocationPolicy::default() };
             let index = AllocationIndex::new(entries.clone(), &topology, policies);
             let request = Request { available: &ids, must_include: &[], size };
-            group.bench_function(BenchmarkId::new(name, policy), |bench| {
-                bench.iter(|| preferred(&index, black_box(&request)));
-            });
+            group.bench_function(
+                BenchmarkId::new(name, format!("{policy:?}").to_lowercase()),
+                |bench| {
+                    bench.iter(|| preferred(&index, black_box(&request)));
+                },
+            );
         }
     }
     group.finish();

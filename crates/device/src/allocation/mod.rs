@@ -22,7 +22,7 @@ mod tests;
 pub use index::{AllocationIndex, IndexEntry};
 pub(crate) use indexes::{AllocationIndexes, GpuLocation};
 pub use note::Note;
-pub use policy::{AllocationPolicy, PolicyError, SharedPolicy, WholeGpuPolicy};
+pub use policy::{AllocationPolicy, SharedPolicy, WholeGpuPolicy};
 pub use request::Request;
 
 use gpu_set::Mask;

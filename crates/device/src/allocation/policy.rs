@@ -1,15 +1,4 @@
-//! The allocation policies, and their names on the command line and in the config file.
-
-use std::fmt;
-use std::str::FromStr;
-
-/// A text that names no policy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an allocation policy ({known} is)")]
-pub struct PolicyError {
-    text: String,
-    known: &'static str,
-}
+//! The allocation policies.
 
 /// How whole GPUs are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -38,64 +27,11 @@ pub enum SharedPolicy {
 impl WholeGpuPolicy {
     /// All of them, the default first.
     pub const ALL: [Self; 3] = [Self::Optimal, Self::Numa, Self::Index];
-
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Optimal => "optimal",
-            Self::Numa => "numa",
-            Self::Index => "index",
-        }
-    }
 }
 
 impl SharedPolicy {
     /// All of them, the default first.
     pub const ALL: [Self; 3] = [Self::Distributed, Self::Packed, Self::Spread];
-
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Distributed => "distributed",
-            Self::Packed => "packed",
-            Self::Spread => "spread",
-        }
-    }
-}
-
-impl FromStr for WholeGpuPolicy {
-    type Err = PolicyError;
-
-    fn from_str(text: &str) -> Result<Self, PolicyError> {
-        let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
-        found.ok_or_else(|| PolicyError { text: text.to_owned(), known: "optimal, numa or index" })
-    }
-}
-
-impl FromStr for SharedPolicy {
-    type Err = PolicyError;
-
-    fn from_str(text: &str) -> Result<Self, PolicyError> {
-        let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
-        found.ok_or_else(|| PolicyError {
-            text: text.to_owned(),
-            known: "distributed, packed or spread",
-        })
-    }
-}
-
-impl fmt::Display for WholeGpuPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for SharedPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// The policies for whole GPUs and for shared devices.
@@ -105,29 +41,4 @@ pub struct AllocationPolicy {
     pub whole: WholeGpuPolicy,
     /// For replicas and MIG devices.
     pub shared: SharedPolicy,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_parse_back() {
-        for policy in WholeGpuPolicy::ALL {
-            assert_eq!(policy.to_string().parse(), Ok(policy));
-        }
-        for policy in SharedPolicy::ALL {
-            assert_eq!(policy.to_string().parse(), Ok(policy));
-        }
-    }
-
-    #[test]
-    fn an_unknown_name_is_refused_with_the_known_ones() {
-        let error = "best".parse::<WholeGpuPolicy>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            r#""best" is not an allocation policy (optimal, numa or index is)"#
-        );
-        assert!("Packed".parse::<SharedPolicy>().is_err());
-    }
 }
