@@ -90,10 +90,7 @@ impl Inventory {
             id.parse().map_err(|error: NameError| AllocateError::MalformedId {
                 id: QuotedText::new(id),
                 resource: resource.clone(),
-                why: match error {
-                    NameError::DeviceId { why, .. } => format!("it is not a device id: {why}"),
-                    other => other.to_string(),
-                },
+                why: format!("it {}", error.problem),
             })?;
         let devices = self.devices(resource);
         if let Some(device) = devices.and_then(|devices| devices.get(&parsed)) {

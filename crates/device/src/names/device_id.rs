@@ -1,10 +1,84 @@
-//! Ids under which devices are advertised.
+//! UUIDs of GPUs and MIG devices, and the ids under which devices are advertised.
 
+use std::borrow::Borrow;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use super::error::{NameError, QuotedText};
-use super::uuid::{REPLICA, Uuid};
+use super::NameError;
+
+/// The separator between the UUID and the replica number in the id of a shared device.
+const REPLICA: &str = "::";
+
+/// Longest device id in bytes: the kubelet's API states 63 characters (api.proto, Device.ID).
+const LONGEST_ID: usize = 63;
+
+/// UUID of a physical GPU ("GPU-…") or of a MIG device ("MIG-…"), as NVML gives it.
+///
+/// Cheap to clone: lists and snapshots have many of them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uuid(Arc<str>);
+
+impl Uuid {
+    /// The text as NVML gives it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it names a MIG device, not a whole GPU.
+    #[must_use]
+    pub fn is_mig(&self) -> bool {
+        self.0.starts_with("MIG-")
+    }
+
+    /// The UUID with this text, or what is wrong with it.
+    fn checked(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            return Err("it is empty");
+        }
+        if text.len() > LONGEST_ID {
+            return Err("it is longer than 63 characters");
+        }
+        // A comma would split NVIDIA_VISIBLE_DEVICES, "::" marks a replica. Drivers before 470 have
+        // slashes in MIG UUIDs: MIG-GPU-<uuid>/<gi>/<ci>.
+        if text.contains(REPLICA)
+            || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:".contains(&b))
+        {
+            return Err(
+                "it has a character other than letters, digits, '-', '_', '.', ':' and '/'",
+            );
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl Borrow<str> for Uuid {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Uuid {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::checked(text)
+            .map_err(|why| NameError::new(text, format!("is not a device UUID: {why}")))
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The id under which a device is advertised to the kubelet: a UUID, and `::<n>` for the n-th
 /// replica of a shared device. The kubelet's checkpoint keeps it, so its form never changes.
@@ -57,25 +131,15 @@ impl FromStr for DeviceId {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let refuse = |why| NameError::DeviceId { text: QuotedText::new(text), why };
-        let (uuid, replica) = match text.split_once(REPLICA) {
-            None => (text, None),
-            Some((uuid, number)) => {
-                let replica = replica_number(number);
-                (
-                    uuid,
-                    Some(
-                        replica
-                            .ok_or_else(|| refuse("what follows '::' is not a replica number"))?,
-                    ),
-                )
-            }
+        let parse = || {
+            let Some((uuid, number)) = text.split_once(REPLICA) else {
+                return Ok(Self::whole(Uuid::checked(text)?));
+            };
+            let number =
+                replica_number(number).ok_or("what follows '::' is not a replica number")?;
+            Ok(Self::replica(Uuid::checked(uuid)?, number))
         };
-        let uuid = uuid.parse().map_err(|error| match error {
-            NameError::Uuid { why, .. } => refuse(why),
-            other => other,
-        })?;
-        Ok(Self { uuid, replica })
+        parse().map_err(|why: &str| NameError::new(text, format!("is not a device id: {why}")))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::error::{NameError, QuotedText};
+use super::NameError;
 
 /// The PCI address of a device. Displayed in the form of sysfs: "0000:1b:00.0".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,24 +35,20 @@ impl FromStr for PciBusId {
             let bus = hexadecimal(parts.next()?, 2)?;
             let domain = parts.next().map_or(Some(0), |domain| hexadecimal(domain, 8))?;
             let function = hexadecimal(function, 1)?;
-            let whole = parts.next().is_none() && device < 32 && function < 8;
-            let byte = |number| u8::try_from(number).ok();
-            whole.then_some(Self {
-                domain,
-                bus: byte(bus)?,
-                device: byte(device)?,
-                function: byte(function)?,
-            })
+            let id = Self { domain, bus, device, function };
+            (parts.next().is_none() && id.device < 32 && id.function < 8).then_some(id)
         };
-        parse().ok_or_else(|| NameError::PciBusId(QuotedText::new(text)))
+        let problem =
+            "is not a PCI bus id (domain:bus:device.function in hexadecimal, e.g. 0000:1b:00.0)";
+        parse().ok_or_else(|| NameError::new(text, problem))
     }
 }
 
 /// A number of 1 to `most` hexadecimal digits and nothing else (no sign, which the standard parser
 /// allows).
-fn hexadecimal(text: &str, most: usize) -> Option<u32> {
+fn hexadecimal<T: TryFrom<u32>>(text: &str, most: usize) -> Option<T> {
     let digits = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
+    digits.then(|| u32::from_str_radix(text, 16).ok()?.try_into().ok()).flatten()
 }
 
 impl fmt::Display for PciBusId {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::error::{NameError, QuotedText};
+use super::NameError;
 
 /// Name of an extended resource, e.g. `nvidia.com/gpu`.
 ///
@@ -39,32 +39,37 @@ impl FromStr for ResourceName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let refuse = |why| Err(NameError::ResourceName { text: QuotedText::new(text), why });
-        let Some((domain, base)) = text.split_once('/') else {
-            return refuse("it has no domain (domain/name is required)");
-        };
-        if text.contains("kubernetes.io/") {
-            return refuse("kubernetes.io is reserved for Kubernetes itself");
+        match problem(text) {
+            None => Ok(Self(text.into())),
+            Some(why) => Err(NameError::new(text, format!("is not a resource name: {why}"))),
         }
-        if text.starts_with("requests.") {
-            return refuse("it begins with \"requests.\", which resource quotas use");
-        }
-        if "requests.".len() + domain.len() > 253 || !is_dns_subdomain(domain) {
-            return refuse("its domain is not a DNS subdomain of at most 244 characters");
-        }
-        if base.len() > 63 || !is_qualified(base) {
-            return refuse(
-                "its name part is not 1 to 63 letters, digits, '-', '_' and '.' with a letter or \
-                    digit at both ends",
-            );
-        }
-        Ok(Self(text.into()))
     }
 }
 
 impl fmt::Display for ResourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not a resource name, if so.
+fn problem(text: &str) -> Option<&'static str> {
+    let Some((domain, base)) = text.split_once('/') else {
+        return Some("it has no domain (domain/name is required)");
+    };
+    if text.contains("kubernetes.io/") {
+        Some("kubernetes.io is reserved for Kubernetes itself")
+    } else if text.starts_with("requests.") {
+        Some("it begins with \"requests.\", which resource quotas use")
+    } else if "requests.".len() + domain.len() > 253 || !is_dns_subdomain(domain) {
+        Some("its domain is not a DNS subdomain of at most 244 characters")
+    } else if base.len() > 63 || !is_qualified(base) {
+        Some(
+            "its name part is not 1 to 63 letters, digits, '-', '_' and '.' with a letter or digit \
+             at both ends",
+        )
+    } else {
+        None
     }
 }
 
