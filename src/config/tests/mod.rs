@@ -14,7 +14,7 @@ mod yaml;
 use device::allocation::{AllocationPolicy, SharedPolicy, WholeGpuPolicy};
 use device::injection::DeviceListStrategy;
 use device::layout::MigStrategy;
-use device::layout::filter::{DeviceFilter, FilterDecision, Term};
+use device::layout::filter::{DeviceFilter, Term};
 use device::layout::sharing::{DeviceRef, Replication, Selection, Sharing};
 
 use super::*;

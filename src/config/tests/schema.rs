@@ -396,7 +396,7 @@ fn the_device_filter_offers_what_fits_and_reserves_the_rest() {
             .devices;
         let gpus = [gpu(0, Some("NVIDIA H100")), gpu(1, Some("NVIDIA T400")), gpu(2, None)];
         gpus.iter()
-            .filter(|gpu| filter.decide(gpu) == FilterDecision::Offered)
+            .filter(|gpu| filter.reserves(gpu).is_none())
             .map(|gpu| gpu.index)
             .collect::<Vec<_>>()
     };

@@ -1,10 +1,38 @@
 //! The devices of the GPUs under their resource names, before sharing.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::filter::Pattern;
 use super::finding::LayoutFinding;
-use super::naming::{MigStrategy, NamePattern, custom_name, profile_name};
 use crate::Device;
 use crate::gpu::{Gpu, MigDevice};
-use crate::names::{DeviceId, ResourceName};
+use crate::mig_profile::MigProfile;
+use crate::names::{DeviceId, ResourceName, Uuid};
+
+/// The kind of whole GPUs.
+const WHOLE: &str = "whole GPUs";
+
+/// Under which resource names MIG devices are offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MigStrategy {
+    /// MIG mode is ignored: every GPU is offered whole.
+    #[default]
+    None,
+    /// MIG devices take the place of whole GPUs, under the same resource name.
+    Single,
+    /// Each MIG profile has its own resource name.
+    Mixed,
+}
+
+/// A resource name for every device that matches a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamePattern {
+    /// Matched against the model of a GPU or the profile of a MIG device.
+    pub pattern: Pattern,
+    /// The resource name.
+    pub name: ResourceName,
+}
 
 /// A device with the resource it belongs to before sharing.
 pub(super) struct Candidate {
@@ -12,8 +40,8 @@ pub(super) struct Candidate {
     pub(super) resource: ResourceName,
     /// Whether a pattern of the configuration gave the name.
     pub(super) custom: bool,
-    /// Its MIG profile; `None` for a whole GPU.
-    pub(super) profile: Option<String>,
+    /// "MIG 1g.10gb", or [`WHOLE`].
+    kind: String,
 }
 
 impl Candidate {
@@ -24,7 +52,7 @@ impl Candidate {
             device: Device::whole(facts, index),
             custom: name.is_some(),
             resource: name.unwrap_or_else(ResourceName::gpu),
-            profile: None,
+            kind: WHOLE.to_owned(),
         }
     }
 
@@ -44,17 +72,57 @@ impl Candidate {
             placement: Some(mig.placement),
             ..whole.clone()
         };
-        let custom = mig.profile.as_deref().and_then(|profile| custom_name(names, profile));
+        let profile = mig.profile.as_deref();
+        let name = profile.and_then(|profile| custom_name(names, profile));
+        let custom = name.is_some();
         let by_strategy = || match strategy {
-            MigStrategy::Mixed => mig.profile.as_deref().and_then(profile_name),
+            MigStrategy::Mixed => profile.and_then(profile_name),
             _ => Some(ResourceName::gpu()),
         };
-        let is_custom = custom.is_some();
-        let Some(resource) = custom.or_else(by_strategy) else {
+        let Some(resource) = name.or_else(by_strategy) else {
             let index = device.index_label();
             return Err(LayoutFinding::Undescribed { index, device: mig.uuid.clone() });
         };
-        let profile = mig.profile.clone().unwrap_or_else(|| "unknown".to_owned());
-        Ok(Self { device, resource, custom: is_custom, profile: Some(profile) })
+        let kind = format!("MIG {}", profile.unwrap_or("unknown"));
+        Ok(Self { device, resource, custom, kind })
     }
+}
+
+/// The name of the first pattern that matches.
+fn custom_name(names: &[NamePattern], text: &str) -> Option<ResourceName> {
+    names.iter().find(|named| named.pattern.matches(text)).map(|named| named.name.clone())
+}
+
+/// `nvidia.com/mig-1g.10gb` for "1g.10gb".
+fn profile_name(profile: &str) -> Option<ResourceName> {
+    let profile: MigProfile = profile.parse().ok()?;
+    format!("nvidia.com/{}", profile.resource_base()).parse().ok()
+}
+
+/// Keeps, of the devices without a custom name, those of one kind: the kind that most GPUs have,
+/// among equals the one with the most devices, then MIG devices before whole GPUs. So one GPU whose
+/// MIG layout is being changed does not remove the others.
+pub(super) fn unify(candidates: &mut Vec<Candidate>) -> Vec<LayoutFinding> {
+    let mut kinds: BTreeMap<String, (BTreeSet<Uuid>, Vec<String>)> = BTreeMap::new();
+    for candidate in candidates.iter().filter(|candidate| !candidate.custom) {
+        let (gpus, devices) = kinds.entry(candidate.kind.clone()).or_default();
+        gpus.insert(candidate.device.gpu.clone());
+        devices.push(candidate.device.index_label());
+    }
+    let rank = |(kind, (gpus, devices)): &(&String, &(BTreeSet<Uuid>, Vec<String>))| {
+        (gpus.len(), devices.len(), kind.as_str() != WHOLE, Reverse((*kind).clone()))
+    };
+    let Some(offered) = kinds.iter().max_by_key(rank).map(|(kind, _)| kind.clone()) else {
+        return Vec::new();
+    };
+    candidates.retain(|candidate| candidate.custom || candidate.kind == offered);
+    let left_out = kinds.into_iter().filter(|(kind, _)| *kind != offered);
+    left_out
+        .map(|(kind, (_, devices))| LayoutFinding::LeftOut {
+            resource: ResourceName::gpu(),
+            offered: offered.clone(),
+            kind,
+            devices,
+        })
+        .collect()
 }

@@ -45,15 +45,6 @@ impl fmt::Display for Term {
     }
 }
 
-/// Whether a GPU is offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FilterDecision<'a> {
-    /// It is offered.
-    Offered,
-    /// It is reserved for the system by this term, or because no term includes it.
-    Reserved(Option<&'a Term>),
-}
-
 /// Terms that include and terms that exclude. Without any, every GPU is offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceFilter {
@@ -64,16 +55,14 @@ pub struct DeviceFilter {
 }
 
 impl DeviceFilter {
-    /// Whether `gpu` is offered, and if not, by which term.
+    /// Why `gpu` is not offered, if so.
     #[must_use]
-    pub fn decide(&self, gpu: &Gpu) -> FilterDecision<'_> {
+    pub fn reserves(&self, gpu: &Gpu) -> Option<String> {
         if let Some(term) = self.exclude.iter().find(|term| term.matches(gpu)) {
-            return FilterDecision::Reserved(Some(term));
+            return Some(format!("excluded by {term}"));
         }
-        if self.include.is_empty() || self.include.iter().any(|term| term.matches(gpu)) {
-            return FilterDecision::Offered;
-        }
-        FilterDecision::Reserved(None)
+        let included = self.include.is_empty() || self.include.iter().any(|term| term.matches(gpu));
+        (!included).then(|| "no term includes it".to_owned())
     }
 }
 

@@ -1,17 +1,18 @@
 //! Devices that are not offered, or not as one would expect, with their texts for the log.
 
-use std::fmt;
-
 use crate::health::NvmlError;
 use crate::layout::list_size::{KUBELET_LIMIT, ListTooLarge};
-use crate::layout::sharing::DeviceRef;
 use crate::names::{ResourceName, Uuid};
 
 /// A device that is not offered, or not as one would expect. Where NVIDIA's plugin exits because of
 /// it, the rest of the node is served here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutFinding {
     /// MIG mode is on, and the GPU has no MIG devices.
+    #[error(
+        "GPU {index} ({gpu}) has MIG mode on and no MIG devices, so nothing of it is offered; \
+         create some (nvidia-smi mig -cgi ... -C) or turn MIG mode off"
+    )]
     NoMigDevices {
         /// NVML's index of the GPU.
         index: u32,
@@ -19,6 +20,11 @@ pub enum LayoutFinding {
         gpu: Uuid,
     },
     /// MIG mode is on, and the strategy `none` ignores it.
+    #[error(
+        "GPU {index} ({gpu}) has MIG mode on and is offered whole, since the MIG strategy is none; \
+         CUDA programs see none of it but one MIG device: set the strategy single or mixed, or \
+         turn MIG mode off"
+    )]
     MigNotLookedAt {
         /// NVML's index of the GPU.
         index: u32,
@@ -26,6 +32,11 @@ pub enum LayoutFinding {
         gpu: Uuid,
     },
     /// Devices of another kind than the one that the strategy `single` offers.
+    #[error(
+        "the MIG strategy single has one kind of device in {resource}: {offered} is offered, and \
+         {kind} ({}) is not; make the GPUs alike, or set the strategy mixed",
+        .devices.join(", ")
+    )]
     LeftOut {
         /// The resource of both kinds.
         resource: ResourceName,
@@ -37,6 +48,10 @@ pub enum LayoutFinding {
         devices: Vec<String>,
     },
     /// A MIG device whose profile NVML does not state, so that its resource has no name.
+    #[error(
+        "MIG device {index} ({device}) is not offered: NVML states neither its attributes nor a \
+         name with its profile; a newer driver may, and the strategy single needs no profile"
+    )]
     Undescribed {
         /// Its index: "0:1".
         index: String,
@@ -44,6 +59,7 @@ pub enum LayoutFinding {
         device: Uuid,
     },
     /// A MIG device, or the list of them, for which NVML answers with an error.
+    #[error("{}", broken_mig_device(*.gpu, *.mig, .error))]
     BrokenMigDevice {
         /// The index of its GPU.
         gpu: u32,
@@ -53,6 +69,10 @@ pub enum LayoutFinding {
         error: NvmlError,
     },
     /// MIG devices of a resource that is shared by MPS, which does not support them.
+    #[error(
+        "{devices} MIG devices of {resource} are not offered: sharing using MPS is not supported \
+         for MIG devices; use sharing.timeSlicing, or turn MIG mode off"
+    )]
     MigUnderMps {
         /// The resource.
         resource: ResourceName,
@@ -60,13 +80,18 @@ pub enum LayoutFinding {
         devices: usize,
     },
     /// A device that the configuration shares and that the resource does not have.
+    #[error(
+        "the sharing of {resource} names device {named}, and no device of that resource is it; the \
+         node's devices are in the log and in nvidia-smi -L"
+    )]
     NoSuchDevice {
         /// The resource.
         resource: ResourceName,
         /// How the configuration names it.
-        named: DeviceRef,
+        named: String,
     },
     /// A resource whose list is longer than the kubelet accepts.
+    #[error("{resource} is not offered: it {why}")]
     ListTooLarge {
         /// The resource.
         resource: ResourceName,
@@ -74,6 +99,11 @@ pub enum LayoutFinding {
         why: ListTooLarge,
     },
     /// Withdrawn ids that the list would be too long with.
+    #[error(
+        "{ids} ids of {resource} that are offered no more are forgotten: with them its list would \
+         be longer than the {KUBELET_LIMIT} bytes that the kubelet receives; a pod that still uses \
+         one has to be recreated"
+    )]
     Forgotten {
         /// The resource.
         resource: ResourceName,
@@ -81,6 +111,10 @@ pub enum LayoutFinding {
         ids: usize,
     },
     /// A MIG device whose capability nodes are to be passed and that the driver does not list.
+    #[error(
+        "no capability nodes of MIG device {index} ({device}) are passed: the driver's mig-minors \
+         does not list them; is /proc/driver/nvidia-caps visible here?"
+    )]
     NoCapability {
         /// Its index: "0:1".
         index: String,
@@ -122,64 +156,14 @@ impl LayoutFinding {
     }
 }
 
-impl fmt::Display for LayoutFinding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoMigDevices { index, gpu } => write!(
-                f,
-                "GPU {index} ({gpu}) has MIG mode on and no MIG devices, so nothing of it is \
-                 offered; create some (nvidia-smi mig -cgi ... -C) or turn MIG mode off"
-            ),
-            Self::MigNotLookedAt { index, gpu } => write!(
-                f,
-                "GPU {index} ({gpu}) has MIG mode on and is offered whole, since the MIG strategy \
-                 is none; CUDA programs see none of it but one MIG device: set the strategy single \
-                 or mixed, or turn MIG mode off"
-            ),
-            Self::LeftOut { resource, offered, kind, devices } => write!(
-                f,
-                "the MIG strategy single has one kind of device in {resource}: {offered} is \
-                 offered, and {kind} ({}) is not; make the GPUs alike, or set the strategy mixed",
-                devices.join(", ")
-            ),
-            Self::Undescribed { index, device } => write!(
-                f,
-                "MIG device {index} ({device}) is not offered: NVML states neither its attributes \
-                 nor a name with its profile; a newer driver may, and the strategy single needs no \
-                 profile"
-            ),
-            Self::BrokenMigDevice { gpu, mig: Some(mig), error } => write!(
-                f,
-                "MIG device {gpu}:{mig} is not offered, the others are: {error}; nvidia-smi -L on \
-                 the node shows more"
-            ),
-            Self::BrokenMigDevice { gpu, mig: None, error } => {
-                write!(f, "no MIG device of GPU {gpu} is offered, they cannot be counted: {error}")
-            }
-            Self::MigUnderMps { resource, devices } => write!(
-                f,
-                "{devices} MIG devices of {resource} are not offered: sharing using MPS is not \
-                 supported for MIG devices; use sharing.timeSlicing, or turn MIG mode off"
-            ),
-            Self::NoSuchDevice { resource, named } => write!(
-                f,
-                "the sharing of {resource} names device {named}, and no device of that resource is \
-                 it; the node's devices are in the log and in nvidia-smi -L"
-            ),
-            Self::ListTooLarge { resource, why } => {
-                write!(f, "{resource} is not offered: it {why}")
-            }
-            Self::Forgotten { resource, ids } => write!(
-                f,
-                "{ids} ids of {resource} that are offered no more are forgotten: with them its \
-                 list would be longer than the {KUBELET_LIMIT} bytes that the kubelet receives; a \
-                 pod that still uses one has to be recreated"
-            ),
-            Self::NoCapability { index, device } => write!(
-                f,
-                "no capability nodes of MIG device {index} ({device}) are passed: the driver's \
-                 mig-minors does not list them; is /proc/driver/nvidia-caps visible here?"
-            ),
+fn broken_mig_device(gpu: u32, mig: Option<u32>, error: &NvmlError) -> String {
+    match mig {
+        Some(mig) => format!(
+            "MIG device {gpu}:{mig} is not offered, the others are: {error}; nvidia-smi -L on the \
+             node shows more"
+        ),
+        None => {
+            format!("no MIG device of GPU {gpu} is offered, they cannot be counted: {error}")
         }
     }
 }

@@ -94,24 +94,18 @@ impl fmt::Display for ListTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { devices, replicas, ids, bytes_each, bytes } = self;
         let plural = if *devices == 1 { "" } else { "s" };
-        match replicas {
-            Some(replicas) => write!(
-                f,
-                "makes a list of {devices} device{plural} x {replicas} replicas x {bytes_each} \
-                    bytes = {bytes} bytes"
-            )?,
-            None => write!(
-                f,
-                "makes a list of {ids} replicas of {devices} device{plural} of up to {bytes_each} \
-                    bytes = {bytes} bytes"
-            )?,
-        }
+        let (list, of_each) = match replicas {
+            Some(n) => (format!("{devices} device{plural} x {n} replicas x {bytes_each}"), ""),
+            None => (
+                format!("{ids} replicas of {devices} device{plural} of up to {bytes_each}"),
+                " of each",
+            ),
+        };
         let most = self.most_replicas();
-        let of_each = if replicas.is_some() { "" } else { " of each" };
         write!(
             f,
-            ", and the kubelet receives at most {KUBELET_LIMIT}; at most {most} replicas{of_each} \
-                fit"
+            "makes a list of {list} bytes = {bytes} bytes, and the kubelet receives at most \
+             {KUBELET_LIMIT}; at most {most} replicas{of_each} fit"
         )
     }
 }

@@ -9,10 +9,7 @@ mod candidate;
 pub mod filter;
 mod finding;
 pub mod list_size;
-mod naming;
-mod replicas;
 pub mod sharing;
-mod single;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +19,9 @@ use crate::Device;
 use crate::gpu::{Gpu, MigMode};
 use crate::names::{DeviceId, ResourceName, Uuid};
 use candidate::Candidate;
-use filter::{DeviceFilter, FilterDecision};
+pub use candidate::{MigStrategy, NamePattern};
+use filter::DeviceFilter;
 pub use finding::LayoutFinding;
-pub use naming::{MigStrategy, NamePattern};
 use sharing::Sharing;
 
 /// GPUs that drive a display and nothing else (go-nvlib, pkg/nvlib/device/api.go:64).
@@ -80,11 +77,11 @@ impl Layout {
         }
         candidates.sort_by(|a, b| a.device.sort_key().cmp(&b.device.sort_key()));
         if self.mig_strategy == MigStrategy::Single {
-            out.findings.extend(single::unify(&mut candidates));
+            out.findings.extend(candidate::unify(&mut candidates));
         }
-        for (resource, devices) in replicas::plan(&self.sharing, candidates, &mut out.findings) {
-            match replicas::check(&devices) {
-                Ok(()) => drop(out.resources.insert(resource, replicas::replicate(devices))),
+        for (resource, devices) in self.sharing.plan(candidates, &mut out.findings) {
+            match sharing::check(&devices) {
+                Ok(()) => drop(out.resources.insert(resource, sharing::replicate(devices))),
                 Err(why) => out.findings.push(LayoutFinding::ListTooLarge { resource, why }),
             }
         }
@@ -109,14 +106,10 @@ impl Layout {
 
     /// Why a GPU is not offered at all.
     fn reserved(&self, facts: &Gpu) -> Option<String> {
-        if let FilterDecision::Reserved(term) = self.devices.decide(facts) {
-            return Some(match term {
-                Some(term) => format!("excluded by {term}"),
-                None => "no term includes it".to_owned(),
-            });
-        }
-        let display = facts.name.as_deref().filter(|name| DISPLAYS.contains(name))?;
-        Some(format!("a {display} computes nothing"))
+        self.devices.reserves(facts).or_else(|| {
+            let display = facts.name.as_deref().filter(|name| DISPLAYS.contains(name))?;
+            Some(format!("a {display} computes nothing"))
+        })
     }
 
     fn add_mig_devices(

@@ -1,10 +1,14 @@
-//! Which devices are shared, with how many replicas, and under which resource name.
+//! Sharing: which devices move to which resource, and with how many replicas.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::names::{ResourceName, Uuid};
+use super::candidate::Candidate;
+use super::finding::LayoutFinding;
+use super::list_size::{self, ListTooLarge, ReplicatedDevices};
+use crate::Device;
+use crate::names::{DeviceId, ResourceName, Uuid};
 
 /// How devices are shared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +36,45 @@ impl Sharing {
             Self::TimeSlicing(replication) | Self::Mps { replication, .. } => Some(replication),
         }
     }
+
+    /// Puts each device into its resource, with the number of replicas that it has there; 1: not
+    /// shared.
+    pub(super) fn plan(
+        &self,
+        candidates: Vec<Candidate>,
+        findings: &mut Vec<LayoutFinding>,
+    ) -> BTreeMap<ResourceName, Vec<(Device, u32)>> {
+        let mut by_name: BTreeMap<ResourceName, Vec<Device>> = BTreeMap::new();
+        for candidate in candidates {
+            by_name.entry(candidate.resource).or_default().push(candidate.device);
+        }
+        let mut plan = BTreeMap::<_, Vec<_>>::new();
+        let mut add = |resource, devices: Vec<Device>, replicas| {
+            if !devices.is_empty() {
+                let devices = devices.into_iter().map(|device| (device, replicas));
+                plan.entry(resource).or_default().extend(devices);
+            }
+        };
+        for (name, mut devices) in by_name {
+            let entries = self.replication().into_iter().flat_map(|shared| &shared.resources);
+            for entry in entries.filter(|entry| entry.name == name) {
+                findings.extend(entry.missing(&devices));
+                let mut shared;
+                (shared, devices) = entry.devices.split(devices);
+                if matches!(self, Self::Mps { .. }) {
+                    let before = shared.len();
+                    shared.retain(|device| device.placement.is_none());
+                    let (resource, devices) = (entry.offered_as.clone(), before - shared.len());
+                    findings.extend(
+                        (devices > 0).then_some(LayoutFinding::MigUnderMps { resource, devices }),
+                    );
+                }
+                add(entry.offered_as.clone(), shared, entry.replicas);
+            }
+            add(name, devices, 1);
+        }
+        plan
+    }
 }
 
 /// The resources that are shared.
@@ -58,6 +101,20 @@ pub struct SharedResource {
     pub devices: Selection,
 }
 
+impl SharedResource {
+    /// The devices that are listed and that the resource does not have.
+    fn missing(&self, devices: &[Device]) -> Vec<LayoutFinding> {
+        let Selection::List(refs) = &self.devices else { return Vec::new() };
+        let absent = refs.iter().filter(|named| !devices.iter().any(|device| named.is(device)));
+        absent
+            .map(|named| LayoutFinding::NoSuchDevice {
+                resource: self.name.clone(),
+                named: named.to_string(),
+            })
+            .collect()
+    }
+}
+
 /// Which devices of a resource are shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
@@ -67,6 +124,22 @@ pub enum Selection {
     Count(u32),
     /// These.
     List(BTreeSet<DeviceRef>),
+}
+
+impl Selection {
+    /// The selected devices, and the others.
+    fn split(&self, mut devices: Vec<Device>) -> (Vec<Device>, Vec<Device>) {
+        match self {
+            Self::All => (devices, Vec::new()),
+            Self::Count(count) => {
+                let rest = devices.split_off(devices.len().min(*count as usize));
+                (devices, rest)
+            }
+            Self::List(refs) => {
+                devices.into_iter().partition(|device| refs.iter().any(|named| named.is(device)))
+            }
+        }
+    }
 }
 
 /// A device, as the configuration names it.
@@ -80,6 +153,16 @@ pub enum DeviceRef {
     Uuid(Uuid),
 }
 
+impl DeviceRef {
+    fn is(&self, device: &Device) -> bool {
+        match self {
+            Self::Gpu(index) => device.mig_index.is_none() && device.index == *index,
+            Self::Mig(index, mig) => device.mig_index == Some(*mig) && device.index == *index,
+            Self::Uuid(uuid) => device.id.uuid() == uuid,
+        }
+    }
+}
+
 impl fmt::Display for DeviceRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -88,4 +171,28 @@ impl fmt::Display for DeviceRef {
             Self::Uuid(uuid) => write!(f, "{uuid}"),
         }
     }
+}
+
+/// Whether the kubelet can receive the list of these devices.
+pub(super) fn check(devices: &[(Device, u32)]) -> Result<(), ListTooLarge> {
+    list_size::check(devices.iter().map(|(device, replicas)| ReplicatedDevices {
+        uuid_length: device.id.uuid().as_str().len() as u64,
+        replicas: *replicas,
+        devices: 1,
+    }))
+}
+
+/// The devices by id, each as often as it has replicas.
+pub(super) fn replicate(devices: Vec<(Device, u32)>) -> BTreeMap<DeviceId, Device> {
+    let mut replicated = Vec::new();
+    for (device, replicas) in devices {
+        match replicas {
+            0 | 1 => replicated.push(device),
+            more => replicated.extend((0..more).map(|replica| Device {
+                id: DeviceId::replica(device.id.uuid().clone(), replica),
+                ..device.clone()
+            })),
+        }
+    }
+    replicated.into_iter().map(|device| (device.id.clone(), device)).collect()
 }
