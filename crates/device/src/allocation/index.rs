@@ -1,12 +1,12 @@
 //! The devices of one resource in the form that a preferred allocation needs. Built when the
 //! inventory changes, so that a call only looks things up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::bandwidth::BandwidthMatrix;
-use super::lookup::ByUuid;
 use super::policy::{AllocationPolicy, WholeGpuPolicy};
 use crate::names::{DeviceId, Uuid, split};
 use crate::topology::Topology;
@@ -29,13 +29,17 @@ pub struct IndexEntry {
 pub struct AllocationIndex {
     pub(super) policy: AllocationPolicy,
     pub(super) devices: Vec<IndexedDevice>,
-    pub(super) gpus: Vec<IndexedGpu>,
-    pub(super) groups: Vec<DeviceGroup>,
+    /// For each physical GPU the positions of its groups in [`AllocationIndex::groups`].
+    pub(super) gpus: Vec<Range<usize>>,
+    /// For each UUID (of a GPU or MIG device, or of all replicas of one) the positions of its
+    /// devices, which follow each other by replica number.
+    pub(super) groups: Vec<Range<usize>>,
     /// The bandwidths between whole GPUs; `None` if the policy needs no search or the GPUs are too
     /// many for one.
     pub(super) matrix: Option<BandwidthMatrix>,
-    /// Positions in [`AllocationIndex::groups`].
-    by_uuid: ByUuid,
+    /// Positions in [`AllocationIndex::groups`]. A request names every free device, thousands of
+    /// them where GPUs are shared, so a lookup neither parses a [`DeviceId`] nor allocates.
+    by_uuid: HashMap<Uuid, usize, BuildHasherDefault<WordHasher>>,
 }
 
 impl std::fmt::Debug for AllocationIndex {
@@ -61,22 +65,6 @@ pub(super) struct IndexedDevice {
     pub(super) whole: bool,
 }
 
-/// The devices with one UUID: a GPU or MIG device, or all replicas of one.
-pub(super) struct DeviceGroup {
-    /// Position of the first of its devices, which follow each other by replica number.
-    first: usize,
-    /// How many there are.
-    pub(super) devices: usize,
-}
-
-/// One physical GPU.
-pub(super) struct IndexedGpu {
-    /// How many devices are on it.
-    pub(super) devices: usize,
-    /// Positions of its groups in [`AllocationIndex::groups`].
-    pub(super) groups: Range<usize>,
-}
-
 /// What devices are sorted by: index and UUID of the GPU, then id.
 type SortKey = (u32, Uuid, DeviceId);
 
@@ -95,37 +83,30 @@ impl AllocationIndex {
             gpus: Vec::new(),
             groups: Vec::new(),
             matrix: None,
-            by_uuid: ByUuid::default(),
+            by_uuid: HashMap::default(),
         };
-        let mut last: Option<&SortKey> = None;
-        for key @ (gpu_index, gpu, id) in &order {
-            let same_gpu = last.is_some_and(|(i, g, _)| (i, g) == (gpu_index, gpu));
-            let same_group = same_gpu && last.is_some_and(|(_, _, last)| last.uuid() == id.uuid());
-            index.push(id, gpu, same_gpu, same_group);
-            last = Some(key);
+        for of_gpu in order.chunk_by(|(_, a, _), (_, b, _)| a == b) {
+            let first = index.groups.len();
+            for group in of_gpu.chunk_by(|(_, _, a), (_, _, b)| a.uuid() == b.uuid()) {
+                index.push_group(group);
+            }
+            index.gpus.push(first..index.groups.len());
         }
         index.matrix = index.bandwidths(&order, topology);
         index
     }
 
-    /// Appends a device, on the same GPU and in the same group as the last one or in new ones.
-    fn push(&mut self, id: &DeviceId, gpu: &Uuid, same_gpu: bool, same_group: bool) {
-        if !same_group {
-            self.groups.push(DeviceGroup { first: self.devices.len(), devices: 0 });
-            self.by_uuid.insert(id.uuid().clone(), self.groups.len() - 1);
+    /// Appends the devices with one UUID.
+    fn push_group(&mut self, devices: &[SortKey]) {
+        let (first, group, gpu_at) = (self.devices.len(), self.groups.len(), self.gpus.len());
+        for (_, gpu, id) in devices {
+            let replica = id.replica_number();
+            let whole = replica.is_none() && id.uuid() == gpu;
+            let id = id.text().into();
+            self.devices.push(IndexedDevice { id, replica, gpu: gpu_at, group, whole });
         }
-        let (group, groups) = (self.groups.len() - 1, self.groups.len());
-        self.groups[group].devices += 1;
-        if !same_gpu {
-            self.gpus.push(IndexedGpu { devices: 0, groups: group..groups });
-        }
-        let at = self.gpus.len() - 1;
-        self.gpus[at].devices += 1;
-        self.gpus[at].groups.end = groups;
-
-        let replica = id.replica_number();
-        let whole = replica.is_none() && id.uuid() == gpu;
-        self.devices.push(IndexedDevice { id: id.text().into(), replica, gpu: at, group, whole });
+        self.groups.push(first..self.devices.len());
+        self.by_uuid.extend(devices.first().map(|(_, _, id)| (id.uuid().clone(), group)));
     }
 
     /// The bandwidths between all GPUs, at their positions, if any device is a whole GPU.
@@ -145,8 +126,8 @@ impl AllocationIndex {
     /// The position of the device with this id.
     pub(super) fn find(&self, id: &str) -> Option<usize> {
         let (uuid, replica) = split(id)?;
-        let DeviceGroup { first, devices } = *self.groups.get(*self.by_uuid.get(uuid)?)?;
-        let group = &self.devices[first..first + devices];
+        let devices = self.groups.get(*self.by_uuid.get(uuid)?)?.clone();
+        let (first, group) = (devices.start, &self.devices[devices]);
         // Replicas are numbered from 0 on, so nearly always it is there.
         let likely = replica.unwrap_or(0) as usize;
         if group.get(likely).is_some_and(|device| device.replica == replica) {
@@ -154,18 +135,6 @@ impl AllocationIndex {
         }
         let found = group.binary_search_by_key(&replica, |device| device.replica);
         found.ok().map(|at| first + at)
-    }
-
-    /// The number of devices.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.devices.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.devices.is_empty()
     }
 }
 
@@ -182,4 +151,28 @@ fn sorted(entries: impl IntoIterator<Item = IndexEntry>) -> Vec<SortKey> {
         entries.iter().map(|(id, (_, gpu))| (indices[gpu], gpu.clone(), id.clone())).collect();
     order.sort();
     order
+}
+
+/// A hash of eight bytes at a time. Only the kubelet makes requests, so ids that collide on purpose
+/// are no concern.
+#[derive(Default)]
+struct WordHasher(u64);
+
+impl Hasher for WordHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        for word in words.iter().chain([&last]) {
+            // The fractional part of the golden ratio: an odd number whose multiples lie far apart.
+            self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(*word))
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        // The table takes the slot from the low bits and a tag from the high ones; a product has
+        // its best bits in the upper half.
+        self.0 ^ self.0 >> 32
+    }
 }

@@ -9,22 +9,8 @@ use std::sync::Arc;
 
 use super::index::{AllocationIndex, IndexEntry};
 use super::policy::AllocationPolicy;
-use crate::gpu::NumaNode;
-use crate::names::{PciBusId, ResourceName, Uuid};
+use crate::names::ResourceName;
 use crate::topology::{NodeLinks, ObservedGpu, Topology, TopologyFinding, TopologyObservation};
-
-/// Where a GPU is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GpuLocation {
-    /// The GPU.
-    pub(crate) uuid: Uuid,
-    /// NVML's index.
-    pub(crate) index: u32,
-    /// Its PCI bus id, by which the NVLinks of other GPUs name it.
-    pub(crate) pci_bus_id: Option<PciBusId>,
-    /// Its NUMA node.
-    pub(crate) numa_node: Option<NumaNode>,
-}
 
 /// All that an index is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +24,8 @@ struct IndexInputs {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AllocationIndexes {
     policy: AllocationPolicy,
-    locations: Vec<GpuLocation>,
+    /// The GPUs without their links.
+    locations: Vec<ObservedGpu>,
     links: Arc<NodeLinks>,
     topology: Arc<Topology>,
     findings: Vec<TopologyFinding>,
@@ -80,18 +67,15 @@ impl AllocationIndexes {
         changed
     }
 
-    /// Builds the topology from these locations and the links. Returns the contradictions in them
-    /// that the previous topology did not have.
-    pub(crate) fn set_locations(&mut self, locations: Vec<GpuLocation>) -> Vec<TopologyFinding> {
+    /// Builds the topology from the locations of the GPUs, which have no links, and the links.
+    /// Returns the contradictions in them that the previous topology did not have.
+    pub(crate) fn set_locations(&mut self, locations: Vec<ObservedGpu>) -> Vec<TopologyFinding> {
         if !self.stale && self.locations == locations {
             return Vec::new();
         }
-        let gpus = locations.iter().map(|location| ObservedGpu {
-            uuid: location.uuid.clone(),
-            index: location.index,
-            pci_bus_id: location.pci_bus_id,
-            numa_node: location.numa_node,
-            links: self.links.nvlinks.get(&location.uuid).cloned(),
+        let gpus = locations.iter().map(|gpu| ObservedGpu {
+            links: self.links.nvlinks.get(&gpu.uuid).cloned(),
+            ..gpu.clone()
         });
         let observation =
             TopologyObservation { gpus: gpus.collect(), ancestors: self.links.ancestors.clone() };

@@ -8,10 +8,8 @@ mod bandwidth;
 mod gpu_set;
 mod index;
 mod indexes;
-mod lookup;
 mod note;
 mod policy;
-mod request;
 mod residual_value;
 mod score;
 mod search;
@@ -20,13 +18,22 @@ mod shared;
 mod tests;
 
 pub use index::{AllocationIndex, IndexEntry};
-pub(crate) use indexes::{AllocationIndexes, GpuLocation};
+pub(crate) use indexes::AllocationIndexes;
 pub use note::Note;
 pub use policy::{AllocationPolicy, SharedPolicy, WholeGpuPolicy};
-pub use request::Request;
 
 use gpu_set::Mask;
-use request::Resolved;
+
+/// A request for preferred devices. Ids are texts, since even malformed ones get an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a, S> {
+    /// Ids that are free.
+    pub available: &'a [S],
+    /// Ids that the container has already, and that must be in the answer.
+    pub must_include: &'a [S],
+    /// The number of ids that the answer should have, those included.
+    pub size: i32,
+}
 
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,11 +90,11 @@ fn choose(
         return choose_whole(index, must, free, wanted, notes);
     }
     let policy = index.policy.shared;
-    let picked = shared::pick(index, must, free, wanted, policy);
-    if policy == SharedPolicy::Spread && picked.doubled > 0 {
-        notes.push(Note::SpreadDoubled { gpus: picked.doubled });
+    let (chosen, gpus) = shared::pick(index, must, free, wanted, policy);
+    if policy == SharedPolicy::Spread && gpus > 0 {
+        notes.push(Note::SpreadDoubled { gpus });
     }
-    picked.devices
+    chosen
 }
 
 fn choose_whole(
@@ -106,10 +113,82 @@ fn choose_whole(
     let mask = |devices: &[usize]| {
         devices.iter().fold(0, |mask: Mask, at| mask | 1 << index.devices[*at].gpu)
     };
-    let best = search::best(matrix, mask(must) | mask(free), mask(must), must.len() + wanted);
-    if !best.exact {
+    let (chosen, is_exact) =
+        search::best(matrix, mask(must) | mask(free), mask(must), must.len() + wanted);
+    if !is_exact {
         notes.push(Note::SearchCut);
     }
-    let is_chosen = |at: &usize| best.chosen >> index.devices[*at].gpu & 1 == 1;
+    let is_chosen = |at: &usize| chosen >> index.devices[*at].gpu & 1 == 1;
     free.iter().copied().filter(is_chosen).collect()
+}
+
+/// The ids of a request, each once: known ones as positions in the order of the index, unknown ones
+/// in alphabetical order.
+struct Resolved<'a> {
+    /// Known devices that must be in the answer.
+    must: Vec<usize>,
+    /// Known devices that may be in it.
+    free: Vec<usize>,
+    /// Unknown ids that must be in it.
+    unknown_must: Vec<&'a str>,
+    /// Unknown ids that may be in it.
+    unknown_free: Vec<&'a str>,
+}
+
+impl<'a> Resolved<'a> {
+    /// Looks up all ids, and notes what is odd about them.
+    fn of<S: AsRef<str>>(
+        index: &AllocationIndex,
+        request: &Request<'a, S>,
+        notes: &mut Vec<Note>,
+    ) -> Self {
+        let count = index.devices.len();
+        let (mut available, mut must) = (vec![false; count], vec![false; count]);
+        let mut repeated = 0;
+        let mut unknown_free = look_up(index, request.available, &mut available, &mut repeated);
+        let unknown_must = look_up(index, request.must_include, &mut must, &mut repeated);
+        if repeated > 0 {
+            notes.push(Note::RepeatedIds { count: repeated });
+        }
+        let unavailable = (0..count).filter(|at| must[*at] && !available[*at]);
+        let unknown = unknown_must.iter().filter(|id| unknown_free.binary_search(id).is_err());
+        let mut unavailable = unavailable.map(|at| &*index.devices[at].id).chain(unknown.copied());
+        if let Some(first) = unavailable.next() {
+            let (first, count) = (first.to_owned(), 1 + unavailable.count());
+            notes.push(Note::MustIncludeUnavailable { first, count });
+        }
+        unknown_free.retain(|id| unknown_must.binary_search(id).is_err());
+        let unknown = unknown_must.iter().chain(&unknown_free);
+        if let Some(first) = unknown.clone().min() {
+            notes.push(Note::UnknownIds { count: unknown.count(), first: (*first).to_owned() });
+        }
+        Self {
+            must: (0..count).filter(|at| must[*at]).collect(),
+            free: (0..count).filter(|at| available[*at] && !must[*at]).collect(),
+            unknown_must,
+            unknown_free,
+        }
+    }
+}
+
+/// Marks the known ids of a list as `listed` and counts those listed again. Returns the unknown
+/// ids, sorted and each once.
+fn look_up<'a, S: AsRef<str>>(
+    index: &AllocationIndex,
+    ids: &'a [S],
+    listed: &mut [bool],
+    repeated: &mut usize,
+) -> Vec<&'a str> {
+    let mut unknown = Vec::new();
+    for id in ids.iter().map(AsRef::as_ref) {
+        match index.find(id) {
+            Some(at) => *repeated += usize::from(std::mem::replace(&mut listed[at], true)),
+            None => unknown.push(id),
+        }
+    }
+    let count = unknown.len();
+    unknown.sort_unstable();
+    unknown.dedup();
+    *repeated += count - unknown.len();
+    unknown
 }

@@ -18,22 +18,18 @@ use super::score::{LinkQuality, Locality, Score};
 /// good as every greedy set.
 const MOST_STEPS: u32 = 1 << 16;
 
-/// The best set found, and whether it is known to be the best.
-pub(super) struct SearchResult {
-    pub(super) chosen: Mask,
-    pub(super) exact: bool,
-}
-
-/// The best `size` GPUs of `free`, among them all of `must`, which are free too.
+/// The best `size` GPUs of `free`, among them all of `must`, which are free too, and whether they
+/// are known to be the best.
 ///
 /// `size` is at least the number of `must` and at most that of `free`.
-pub(super) fn best(matrix: &BandwidthMatrix, free: Mask, must: Mask, size: usize) -> SearchResult {
+pub(super) fn best(matrix: &BandwidthMatrix, free: Mask, must: Mask, size: usize) -> (Mask, bool) {
     let mut search = Search::new(matrix, free, must, size);
-    let start = search.start(must);
+    let none = Partial { chosen: 0, count: 0, worst: u32::MAX, sum: 0, weight: 0 };
+    let start = bits(must).fold(none, |set, gpu| search.with(set, gpu));
     search.greedy(start);
     search.descend(start, 0);
     let chosen = search.best.map_or(must, |(_, chosen)| chosen);
-    SearchResult { chosen, exact: search.steps < MOST_STEPS }
+    (chosen, search.steps < MOST_STEPS)
 }
 
 /// A set that is being built.
@@ -99,12 +95,6 @@ impl<'a> Search<'a> {
             best: None,
             steps: 0,
         }
-    }
-
-    /// The set of the GPUs that must be included.
-    fn start(&mut self, must: Mask) -> Partial {
-        let none = Partial { chosen: 0, count: 0, worst: u32::MAX, sum: 0, weight: 0 };
-        bits(must).fold(none, |set, gpu| self.with(set, gpu))
     }
 
     /// A set with one GPU more.
@@ -193,7 +183,8 @@ impl<'a> Search<'a> {
     fn promising(&self, set: Partial, from: usize) -> Mask {
         let least = self.best.map_or(0, |(best, _)| best.links.worst);
         let fits = |gpu: &usize| self.reach(set, *gpu).worst >= least;
-        bits(self.open_from(from)).filter(fits).fold(0, |mask, gpu| mask | 1 << gpu)
+        let open = self.open & Mask::MAX.checked_shl(from as u32).unwrap_or(0);
+        bits(open).filter(fits).fold(0, |mask, gpu| mask | 1 << gpu)
     }
 
     /// Twice the most that a GPU can add to the sum of a complete set: its links to the chosen in
@@ -208,14 +199,7 @@ impl<'a> Search<'a> {
         if missing == 0 {
             return 0;
         }
-        let mut most = [0; MOST_GPUS];
-        let mut count = 0;
-        for gpu in bits(rest) {
-            most[count] = self.most(set, gpu);
-            count += 1;
-        }
-        most[..count].sort_unstable_by(|a, b| b.cmp(a));
-        most[..missing.min(count)].iter().sum()
+        greatest_first(bits(rest).map(|gpu| self.most(set, gpu))).take(missing).sum()
     }
 
     /// Whether no set with this GPU can be as good as the best.
@@ -224,11 +208,6 @@ impl<'a> Search<'a> {
         let worst = set.worst.min(self.reach(set, gpu).worst);
         let sum = 2 * set.sum + self.most(set, gpu) + more;
         worst < best.links.worst || (worst == best.links.worst && sum < 2 * best.links.sum)
-    }
-
-    /// The open GPUs from this position on.
-    fn open_from(&self, from: usize) -> Mask {
-        self.open & Mask::MAX.checked_shl(from as u32).unwrap_or(0)
     }
 
     /// Takes a complete set if it is better than the best.
@@ -264,16 +243,21 @@ impl<'a> Search<'a> {
 fn greatest(matrix: &BandwidthMatrix, free: Mask, size: usize) -> Vec<u32> {
     let mut sums = vec![0; matrix.count() * size];
     for gpu in bits(free) {
-        let mut row = [0; MOST_GPUS];
-        let mut count = 0;
-        for peer in bits(free & !(1 << gpu)) {
-            row[count] = matrix.row(gpu)[peer];
-            count += 1;
-        }
-        row[..count].sort_unstable_by(|a, b| b.cmp(a));
-        for number in 1..size {
-            sums[gpu * size + number] = sums[gpu * size + number - 1] + row[number - 1];
+        let peers = bits(free & !(1 << gpu)).map(|peer| matrix.row(gpu)[peer]);
+        for (number, bandwidth) in (1..size).zip(greatest_first(peers)) {
+            sums[gpu * size + number] = sums[gpu * size + number - 1] + bandwidth;
         }
     }
     sums
+}
+
+/// Up to one number for each GPU in descending order, without an allocation.
+fn greatest_first(numbers: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+    let (mut sorted, mut count) = ([0; MOST_GPUS], 0);
+    for (place, number) in sorted.iter_mut().zip(numbers) {
+        *place = number;
+        count += 1;
+    }
+    sorted[..count].sort_unstable_by(|a, b| b.cmp(a));
+    sorted.into_iter().take(count)
 }

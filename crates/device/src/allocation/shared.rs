@@ -9,15 +9,10 @@
 //!   piece. Where it fits on none, the GPU with the most free devices comes first, so that the
 //!   request is on the fewest GPUs. A GPU that the request already uses is filled first.
 
+use std::ops::Range;
+
 use super::index::AllocationIndex;
 use super::policy::SharedPolicy;
-
-/// The devices chosen in addition to those that must be included.
-pub(super) struct Picked {
-    pub(super) devices: Vec<usize>,
-    /// On how many GPUs the request has more than one device.
-    pub(super) doubled: usize,
-}
 
 /// How the devices of one GPU, or of one device group, are used.
 #[derive(Debug, Clone, Copy)]
@@ -31,23 +26,22 @@ struct Usage {
 }
 
 /// Chooses `wanted` of the free devices, or all if there are fewer. Both lists are in the order of
-/// the index.
+/// the index. Returns the chosen, and on how many GPUs the request has more than one device.
 pub(super) fn pick(
     index: &AllocationIndex,
     must: &[usize],
     free: &[usize],
     wanted: usize,
     policy: SharedPolicy,
-) -> Picked {
+) -> (Vec<usize>, usize) {
     let devices = &index.devices;
-    let mut gpus =
-        usage(index.gpus.iter().map(|gpu| gpu.devices), must, free, |at| devices[at].gpu);
-    let mut groups =
-        usage(index.groups.iter().map(|group| group.devices), must, free, |at| devices[at].group);
+    let on_gpu = |gpu: &Range<usize>| index.groups[gpu.clone()].iter().map(Range::len).sum();
+    let mut gpus = usage(index.gpus.iter().map(on_gpu), must, free, |at| devices[at].gpu);
+    let mut groups = usage(index.groups.iter().map(Range::len), must, free, |at| devices[at].group);
     let (gpus_before, groups_before) = (gpus.clone(), groups.clone());
     share(&mut gpus, wanted, policy);
     for (at, gpu) in index.gpus.iter().enumerate() {
-        share(&mut groups[gpu.groups.clone()], gpus[at].mine - gpus_before[at].mine, policy);
+        share(&mut groups[gpu.clone()], gpus[at].mine - gpus_before[at].mine, policy);
     }
 
     let mut missing: Vec<usize> =
@@ -58,8 +52,8 @@ pub(super) fn pick(
         *missing -= usize::from(take);
         take
     };
-    let devices = free.iter().copied().filter(take).collect();
-    Picked { devices, doubled: gpus.iter().filter(|gpu| gpu.mine > 1).count() }
+    let chosen = free.iter().copied().filter(take).collect();
+    (chosen, gpus.iter().filter(|gpu| gpu.mine > 1).count())
 }
 
 /// The usage of each group. Devices that are neither free nor of this request are of others.

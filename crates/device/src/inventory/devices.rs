@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::Inventory;
 use super::observation::InventoryChanges;
 use crate::Device;
-use crate::allocation::{GpuLocation, IndexEntry};
+use crate::allocation::IndexEntry;
 use crate::layout::{KnownGpu, LayoutFinding, LayoutResult, list_size};
 use crate::names::{DeviceId, ResourceName};
+use crate::topology::ObservedGpu;
 
 impl Inventory {
     /// Applies the layout to the known GPUs: puts every device into its resource, or updates its
@@ -64,11 +65,12 @@ impl Inventory {
     }
 
     pub(super) fn update_indexes(&mut self, changes: &mut InventoryChanges) {
-        let gpus = self.gpus.iter().map(|(uuid, record)| GpuLocation {
+        let gpus = self.gpus.iter().map(|(uuid, record)| ObservedGpu {
             uuid: uuid.clone(),
             index: record.index,
             pci_bus_id: record.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
             numa_node: record.facts.as_ref().and_then(|gpu| gpu.numa_node),
+            links: None,
         });
         changes.topology_findings = self.indexes.set_locations(gpus.collect());
         for (resource, devices) in &self.resources {

@@ -1,22 +1,23 @@
 //! Tests of when indexes are rebuilt, and of what they answer.
 
-use crate::allocation::indexes::{AllocationIndexes, GpuLocation};
+use crate::allocation::indexes::AllocationIndexes;
 use crate::allocation::{AllocationPolicy, IndexEntry, Request, preferred};
 use crate::names::{DeviceId, PciBusId, ResourceName};
-use crate::topology::{NodeLinks, PcieLevel, TopologyFinding};
+use crate::topology::{NodeLinks, ObservedGpu, PcieLevel, TopologyFinding};
 
-fn locations(gpus: u32) -> Vec<GpuLocation> {
-    let location = |index| GpuLocation {
+fn locations(gpus: u32) -> Vec<ObservedGpu> {
+    let location = |index| ObservedGpu {
         uuid: format!("GPU-{index}").parse().unwrap(),
         index,
         pci_bus_id: None,
         numa_node: None,
+        links: None,
     };
     (0..gpus).map(location).collect()
 }
 
-fn entries(locations: &[GpuLocation]) -> Vec<IndexEntry> {
-    let entry = |location: &GpuLocation| IndexEntry {
+fn entries(locations: &[ObservedGpu]) -> Vec<IndexEntry> {
+    let entry = |location: &ObservedGpu| IndexEntry {
         id: DeviceId::whole(location.uuid.clone()),
         gpu: location.uuid.clone(),
         gpu_index: location.index,
@@ -25,7 +26,7 @@ fn entries(locations: &[GpuLocation]) -> Vec<IndexEntry> {
 }
 
 /// Links by which no two GPUs are interchangeable, and neighbours are best together.
-fn chain(locations: &[GpuLocation]) -> NodeLinks {
+fn chain(locations: &[ObservedGpu]) -> NodeLinks {
     let pair = |at: usize| (locations[at].uuid.clone(), locations[at + 1].uuid.clone());
     let ancestors =
         (0..locations.len() - 1).map(|at| (pair(at), PcieLevel::SingleSwitch)).collect();
@@ -79,7 +80,7 @@ fn a_large_irregular_node_keeps_its_neighbours_together() {
     assert_eq!(answer(&indexes, 12, 2), ["GPU-0", "GPU-1"]);
     indexes.set_locations(locations(13));
     indexes.update(&gpu, entries(&locations(13)));
-    assert_eq!(indexes.get(&gpu).unwrap().len(), 13);
+    assert_eq!(indexes.get(&gpu).unwrap().devices.len(), 13);
     assert_eq!(answer(&indexes, 13, 2).len(), 2);
 }
 
