@@ -1,7 +1,6 @@
 //! What a container gets for the devices allocated to it: environment variables, mounts, device
 //! nodes, annotations and CDI names, in the forms that NVIDIA's container runtime and CDI define.
 
-mod cdi;
 mod nodes;
 #[cfg(test)]
 mod tests;
@@ -18,6 +17,12 @@ const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Where the runtime looks for mounts named by device; as the value of [`VISIBLE_DEVICES`] it makes
 /// the runtime look there.
 const MOUNT_ROOT: &str = "/var/run/nvidia-container-devices";
+/// The vendor of the CDI kinds. It is that of NVIDIA's plugin, so that its specification files
+/// can be used.
+const CDI_VENDOR: &str = "k8s.device-plugin.nvidia.com";
+/// What precedes the random UUID in the CDI annotation's key. Both together have 57 characters, of
+/// which 63 are allowed.
+const CDI_KEY: &str = "nvidia-device-plugin_";
 
 /// One way in which Allocate passes devices to the container runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,7 +135,10 @@ impl Injector {
         let mut injection = Injection::default();
         self.cdi(&ids, random, &mut injection);
         self.mps(resource, devices, &mut injection);
-        self.features(&mut injection);
+        for feature in self.features() {
+            let name = format!("NVIDIA_{}", feature.to_uppercase());
+            injection.envs.insert(name, "enabled".to_owned());
+        }
         self.visible_devices(ids, &mut injection);
         if self.passes_nodes() {
             injection.devices = self.host.nodes_for(devices, &self.dev_root, self.gives_imex());
@@ -153,16 +161,28 @@ impl Injector {
             .collect()
     }
 
-    fn features(&self, injection: &mut Injection) {
-        for (enabled, name) in [
-            (self.gdrcopy, "NVIDIA_GDRCOPY"),
-            (self.gds, "NVIDIA_GDS"),
-            (self.mofed, "NVIDIA_MOFED"),
-        ] {
-            if enabled {
-                injection.envs.insert(name.to_owned(), "enabled".to_owned());
-            }
+    /// CDI device names: in an annotation of the container, or in the field of the kubelet's API.
+    fn cdi(&self, ids: &[String], random: impl FnOnce() -> [u8; 16], injection: &mut Injection) {
+        if !self.has(DeviceListStrategy::CdiAnnotations) && !self.has(DeviceListStrategy::CdiCri) {
+            return;
         }
+        let name = |class: &str, device: &str| format!("{CDI_VENDOR}/{class}={device}");
+        let mut names: Vec<String> = ids.iter().map(|id| name("gpu", id)).collect();
+        names.extend(self.gives_imex().then(|| name("imex-channel", "0")));
+        names.extend(self.features().map(|feature| name(feature, "all")));
+        if self.has(DeviceListStrategy::CdiAnnotations) && !names.is_empty() {
+            let key = format!("{}{CDI_KEY}{}", self.annotation_prefix, uuid_v4(random()));
+            injection.annotations.insert(key, names.join(","));
+        }
+        if self.has(DeviceListStrategy::CdiCri) {
+            injection.cdi_devices = names;
+        }
+    }
+
+    /// What is enabled for containers, as CDI calls it.
+    fn features(&self) -> impl Iterator<Item = &'static str> {
+        let features = [(self.gdrcopy, "gdrcopy"), (self.gds, "gds"), (self.mofed, "mofed")];
+        features.into_iter().filter(|(enabled, _)| *enabled).map(|(_, name)| name)
     }
 
     /// The strategies [`DeviceListStrategy::Envvar`] and [`DeviceListStrategy::VolumeMounts`]. With
@@ -201,14 +221,12 @@ impl Injector {
     /// The ids of the devices for the runtime, each once.
     fn ids_of(&self, devices: &[&Device]) -> Vec<String> {
         let mut seen = BTreeSet::new();
-        let mut ids = Vec::with_capacity(devices.len());
-        for device in devices.iter().filter(|device| seen.insert(device.id.uuid())) {
-            ids.push(match self.ids {
-                DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
-                DeviceIdStrategy::Index => device.index_label(),
-            });
-        }
-        ids
+        let once = devices.iter().filter(|device| seen.insert(device.id.uuid()));
+        once.map(|device| match self.ids {
+            DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
+            DeviceIdStrategy::Index => device.index_label(),
+        })
+        .collect()
     }
 
     /// The directory of the MPS control daemon's pipes and its shared memory, which clients need.
@@ -231,4 +249,18 @@ impl Injector {
 #[must_use]
 pub fn mps_pipe(resource: &ResourceName) -> String {
     format!("/mps/{resource}/pipe")
+}
+
+/// A random UUID (RFC 9562, version 4) from 16 random bytes.
+fn uuid_v4(mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = String::with_capacity(36);
+    for (place, byte) in bytes.iter().enumerate() {
+        if [4, 6, 8, 10].contains(&place) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }

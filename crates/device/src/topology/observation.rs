@@ -189,11 +189,8 @@ impl View {
 
 /// A bundle with one link more.
 fn with(bundle: Option<NvLinkBundle>, link: &ObservedLink) -> NvLinkBundle {
-    let Some(bundle) = bundle else { return NvLinkBundle { links: 1, version: link.version } };
-    NvLinkBundle {
-        links: bundle.links.saturating_add(1),
-        version: bundle.version.min(link.version),
-    }
+    let (links, version) = bundle.map_or((0, link.version), |all| (all.links, all.version));
+    NvLinkBundle { links: links.saturating_add(1), version: version.min(link.version) }
 }
 
 /// The PCIe level of a pair: the farther of what was read for both orders of the two.
