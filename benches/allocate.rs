@@ -10,7 +10,6 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use device::allocation::AllocationPolicy;
 use device::layout::Layout;
 use device::names::ResourceName;
-use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
@@ -33,10 +32,10 @@ fn bench(criterion: &mut Criterion) {
             directory.path(),
             &ResourceName::gpu(),
             snapshots,
-            &PluginTelemetry::new(CallDurations::default(), AllocationEvents::default()),
+            &PluginTelemetry::new(CallDurations::default(), None),
         )
         .expect("a server");
-        let path: PathBuf = server.path().to_owned();
+        let path: PathBuf = server.path.clone();
         (server, Kubelet::dial(path).await.expect("a client"))
     });
     criterion.bench_function("empty call (GetDevicePluginOptions)", |bencher| {

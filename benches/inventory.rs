@@ -12,11 +12,8 @@ use device::inventory::Inventory;
 use device::layout::sharing::SharedResource;
 use device::layout::{Layout, MigStrategy};
 use device::names::ResourceName;
-use gpu_device_plugin::kubelet::device_plugin::advertised_device::advertised_devices;
-use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
-use gpu_device_plugin::kubelet::device_plugin::open_count::OpenCount;
-use gpu_device_plugin::kubelet::device_plugin::service::Service;
+use gpu_device_plugin::kubelet::device_plugin::service::{Service, advertised_devices};
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
 use gpu_device_plugin::kubelet::device_plugin::wire;
 use tokio::sync::watch;
@@ -58,8 +55,14 @@ fn lists(criterion: &mut Criterion) {
         assert_eq!(ids.len(), count);
         let (publish, snapshots) = watch::channel(Arc::new(inventory.clone()));
         let (_alive, end) = watch::channel(());
-        let telemetry = PluginTelemetry::new(CallDurations::default(), AllocationEvents::default());
-        let service = Service::new(name.clone(), snapshots, end, OpenCount::default(), telemetry);
+        let telemetry = PluginTelemetry::new(CallDurations::default(), None);
+        let service = Service {
+            resource: name.clone(),
+            inventory: snapshots,
+            alive: end,
+            streams: watch::Sender::default(),
+            telemetry,
+        };
         let mut group = criterion.benchmark_group(title);
         group.bench_function("list built and encoded", |bencher| {
             bencher.iter(|| {

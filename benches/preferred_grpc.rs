@@ -24,7 +24,6 @@ use device::names::ResourceName;
 use device::topology::{
     NodeLinks, NvLink, NvLinkVersion, ObservedLink, PcieLevel, Remote, Topology,
 };
-use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
@@ -145,10 +144,10 @@ async fn measure_all(inventory: Inventory, cases: &[Case]) {
         directory.path(),
         &ResourceName::gpu(),
         snapshots,
-        &PluginTelemetry::new(CallDurations::default(), AllocationEvents::default()),
+        &PluginTelemetry::new(CallDurations::default(), None),
     );
     let server = server.expect("a server");
-    let client = Kubelet::dial(server.path().to_owned()).await.expect("a client");
+    let client = Kubelet::dial(server.path.clone()).await.expect("a client");
     for case in cases {
         measure(&client, case).await;
     }

@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use device::inventory::Inventory;
 use device::names::ResourceName;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tracing::warn;
 
 use super::kubelet_runtime::KubeletRuntime;
-use crate::kubelet::device_plugin::allocation_events::AllocationEvents;
 use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::kubelet::device_plugin::socket_events::SocketEvents;
-use crate::kubelet::device_plugin::telemetry::PluginTelemetry;
+use crate::kubelet::device_plugin::telemetry::{Allocated, PluginTelemetry};
 use crate::kubelet::device_plugin::{self, PluginError};
 
 /// How long the plugins get to end their streams and servers.
@@ -27,7 +26,7 @@ pub(super) struct Plugins {
     runtime: KubeletRuntime,
     paths: PluginPaths,
     socket_events: SocketEvents,
-    allocation_events: AllocationEvents,
+    allocated: mpsc::UnboundedSender<Allocated>,
     started: Instant,
     stopping: watch::Sender<bool>,
     running: JoinSet<Result<(), PluginError>>,
@@ -43,14 +42,14 @@ impl Plugins {
     pub(super) fn new(
         paths: PluginPaths,
         socket_events: SocketEvents,
-        allocation_events: AllocationEvents,
+        allocated: mpsc::UnboundedSender<Allocated>,
         started: Instant,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             runtime: KubeletRuntime::start().context("serving the kubelet")?,
             paths,
             socket_events,
-            allocation_events,
+            allocated,
             started,
             stopping: watch::Sender::new(false),
             running: JoinSet::new(),
@@ -83,8 +82,7 @@ impl Plugins {
             if self.telemetry.has(resource) {
                 continue;
             }
-            let telemetry =
-                PluginTelemetry::new(self.calls.clone(), self.allocation_events.clone());
+            let telemetry = PluginTelemetry::new(self.calls.clone(), Some(self.allocated.clone()));
             self.telemetry.add(resource, telemetry.clone());
             let plugin = device_plugin::run(
                 resource.clone(),

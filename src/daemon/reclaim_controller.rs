@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::kubelet::device_plugin::allocation_events::Allocated;
+use crate::kubelet::device_plugin::telemetry::Allocated;
 use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::{Clock, Release};
 

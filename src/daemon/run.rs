@@ -28,7 +28,6 @@ use crate::config::{Config, ConfigSource};
 use crate::host::dir_watch::Watches;
 use crate::host::quarantine_dir::{self, QuarantineDir};
 use crate::host::state_file::StateFile;
-use crate::kubelet::device_plugin::allocation_events::AllocationEvents;
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
@@ -97,10 +96,9 @@ impl Daemon {
 
         let (holders, holders_rx) = watch::channel(None);
         let refresh = Arc::new(RefreshTrigger::default());
-        let (allocation_events, allocated) = AllocationEvents::channel();
+        let (allocated_tx, allocated) = mpsc::unbounded_channel();
         let socket_events = SocketEvents::default();
-        let plugins =
-            Plugins::new(paths.clone(), socket_events.clone(), allocation_events, started)?;
+        let plugins = Plugins::new(paths.clone(), socket_events.clone(), allocated_tx, started)?;
 
         let (liveness, pings) = Liveness::channel();
         let status_provider = Arc::new(StatusProvider {

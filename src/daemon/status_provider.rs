@@ -21,7 +21,7 @@ use super::readiness::Readiness;
 use super::reload_history::ReloadHistory;
 use crate::config::Config;
 use crate::kubelet::device_plugin::calls::CallDurations;
-use crate::kubelet::device_plugin::register_error::REGISTER_RESULTS;
+use crate::kubelet::device_plugin::registration::REGISTER_RESULTS;
 use crate::kubelet::device_plugin::telemetry::{PluginTelemetry, RegistrationEvent};
 use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::telemetry::NvmlTelemetry;
@@ -149,7 +149,7 @@ fn figures(telemetry: &PluginTelemetry) -> ResourceCounters {
         allocated,
         refused,
         updates: telemetry.lists(),
-        notes: telemetry.notes().counts(),
+        notes: telemetry.notes(),
     }
 }
 
@@ -176,14 +176,11 @@ impl Views for StatusProvider {
     }
 
     fn metrics(&self) -> String {
-        let calls = self.calls.all().into_iter();
         let errors = self.nvml.errors().into_iter();
         exposition(&MetricsSnapshot {
             status: self.status(),
             rustc: env!("RUSTC_VERSION"),
-            calls: calls
-                .map(|(method, code, distribution)| (method.name(), code, distribution))
-                .collect(),
+            calls: self.calls.all(),
             rounds: self.nvml.poll_durations(),
             nvml_errors: errors
                 .map(|((call, code), count)| (call, code.name().into_owned(), count))

@@ -8,7 +8,6 @@ use device::allocation::AllocationPolicy;
 use device::inventory::Inventory;
 use device::layout::{Layout, MigStrategy};
 use device::names::ResourceName;
-use gpu_device_plugin::kubelet::device_plugin::allocation_events::AllocationEvents;
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
@@ -92,13 +91,13 @@ impl Served {
         let inventory = node.inventory();
         let known = known(&inventory);
         let (publish, snapshots) = watch::channel(Arc::new(inventory));
-        let telemetry = PluginTelemetry::new(CallDurations::default(), AllocationEvents::default());
+        let telemetry = PluginTelemetry::new(CallDurations::default(), None);
         let (server, client, raw) = runtime.block_on(async {
             let server =
                 Server::start(directory.path(), &ResourceName::gpu(), snapshots, &telemetry)
                     .unwrap();
-            let client = Kubelet::dial(server.path().to_owned()).await.unwrap();
-            let address = format!("unix://{}", server.path().display());
+            let client = Kubelet::dial(server.path.clone()).await.unwrap();
+            let address = format!("unix://{}", server.path.display());
             (server, client, Endpoint::from_shared(address).unwrap().connect().await.unwrap())
         });
         Self {

@@ -119,7 +119,7 @@ const ROWS: &[Row] = &[
         "flags.plugin.sharedDevicesAllocationPolicy",
         "distributed",
         "packed",
-        |c| c.allocation.shared.to_string(),
+        |c| c.allocation.shared.as_str().to_owned(),
     ),
     (&["imex-channel-ids"], &["IMEX_CHANNEL_IDS"], "imex.channelIDs", "off", "0", |c| {
         shown(c.injector.imex).replace("true", "0").replace("false", "off")

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, error_span, info, warn};
 
-use super::lifecycle::{Observed, PluginState, RestartReason, Step};
-use super::register_error::RegisterError;
-use super::server::{ServeError, Server};
+use super::lifecycle::{Observed, PluginState, RestartReason, Stage, Step};
+use super::registration::RegisterError;
+use super::server::{PluginError, ServeError, Server};
 use super::socket::PluginPaths;
 use super::socket_events::SocketEvents;
 use super::telemetry::PluginTelemetry;
@@ -27,19 +27,6 @@ use crate::util::random;
 const WARN_FROM: u32 = 8;
 /// A stream that has been open for this long counts as lasting.
 const LASTING: Duration = Duration::from_secs(3);
-
-/// Why a resource is no longer served.
-#[derive(Debug, thiserror::Error)]
-pub enum PluginError {
-    /// The server ended by itself.
-    #[error("the gRPC server of {resource} ended by itself: {why}")]
-    ServerEnded {
-        /// Its resource.
-        resource: ResourceName,
-        /// Why it ended.
-        why: String,
-    },
-}
 
 /// Serves one resource and keeps it registered, until `stop` becomes true or its sender is gone.
 /// `started` is when the process began, from which the log counts.
@@ -82,7 +69,7 @@ struct Plugin {
     resource: ResourceName,
     paths: PluginPaths,
     inventory: watch::Receiver<Arc<Inventory>>,
-    socket_event: watch::Receiver<u64>,
+    socket_event: watch::Receiver<()>,
     origin: Instant,
     state: PluginState,
     server: Option<Server>,
@@ -114,13 +101,13 @@ impl Plugin {
     }
 
     fn observe(&mut self) -> Observed {
-        let own = self.server.as_ref().and_then(|server| self.socket_at(server.path()));
+        let own = self.server.as_ref().and_then(|server| self.socket_at(&server.path));
         let kubelet = self.paths.kubelet.as_ref().and_then(|path| self.socket_at(path));
         let now = self.now();
-        let streams = self.server.as_ref().map_or(0, |server| *server.streams().borrow());
+        let streams = self.server.as_ref().map_or(0, |server| *server.streams.borrow());
         self.no_stream_since = if streams > 0 { None } else { self.no_stream_since.or(Some(now)) };
         let observed = Observed { now, own, kubelet, no_stream_since: self.no_stream_since };
-        let endpoint = self.server.as_ref().map(Server::endpoint);
+        let endpoint = self.server.as_ref().map(|server| server.endpoint.as_str());
         self.telemetry.update(&self.state, &observed, endpoint, streams);
         observed
     }
@@ -138,17 +125,16 @@ impl Plugin {
     }
 
     fn bind(&mut self) {
-        let state = std::mem::take(&mut self.state);
         let (directory, inventory) = (&self.paths.directory, self.inventory.clone());
         match Server::start(directory, &self.resource, inventory, &self.telemetry) {
             Ok(server) => {
-                info!(resource = %self.resource, socket = %server.path().display(), "serving");
-                self.state = state.bound(server.id());
+                info!(resource = %self.resource, socket = %server.path.display(), "serving");
+                self.state = self.state.bound(server.id);
                 self.no_stream_since = Some(self.now());
                 self.server = Some(server);
             }
             Err(error) => {
-                self.state = state.bind_failed(self.now(), random::fraction());
+                self.state = self.state.bind_failed(self.now(), random::fraction());
                 self.bind_failed(&error);
             }
         }
@@ -156,7 +142,7 @@ impl Plugin {
 
     fn bind_failed(&self, error: &ServeError) {
         self.telemetry.failed(error);
-        if let PluginState::Down { retry, .. } = &self.state
+        if let Stage::Down { retry } = self.state.stage
             && retry.failures() == WARN_FROM
         {
             warn!(
@@ -168,33 +154,27 @@ impl Plugin {
 
     async fn register(&mut self, kubelet: SocketId) -> Result<(), PluginError> {
         let Some(server) = &self.server else { return Ok(()) };
-        let endpoint = server.endpoint().to_owned();
+        let endpoint = server.endpoint.clone();
         // At the level of errors, so that every line has its fields.
         let span = error_span!("register", resource = %self.resource, socket = endpoint);
-        self.register_endpoint(kubelet, &endpoint).instrument(span).await
-    }
-
-    async fn register_endpoint(
-        &mut self,
-        kubelet: SocketId,
-        endpoint: &str,
-    ) -> Result<(), PluginError> {
-        let began = Instant::now();
-        debug!(uptime_ms = milliseconds(self.now()), "registering");
-        let result = self.call_register(kubelet, endpoint).await?;
-        let took = began.elapsed();
-        self.telemetry.register_ended(result.as_ref(), took, self.now(), endpoint);
-        let state = std::mem::take(&mut self.state);
-        if let Some(Ok(())) = result {
-            self.state = state.registered(kubelet);
-            self.registered(took);
-            return Ok(());
-        }
-        self.state = state.register_failed(kubelet, self.now(), random::fraction());
-        if let Some(Err(error)) = result {
-            self.register_failed(&error);
-        }
-        Ok(())
+        let register = async {
+            let began = Instant::now();
+            debug!(uptime_ms = milliseconds(self.now()), "registering");
+            let result = self.call_register(kubelet, &endpoint).await?;
+            let took = began.elapsed();
+            self.telemetry.register_ended(result.as_ref(), took, self.now(), &endpoint);
+            if let Some(Ok(())) = result {
+                self.state = self.state.registered(kubelet);
+                self.registered(took);
+                return Ok(());
+            }
+            self.state = self.state.register_failed(kubelet, self.now(), random::fraction());
+            if let Some(Err(error)) = result {
+                self.register_failed(&error);
+            }
+            Ok(())
+        };
+        register.instrument(span).await
     }
 
     /// Calls Register. `None`: our socket or the kubelet's was replaced meanwhile, so that the
@@ -213,11 +193,9 @@ impl Plugin {
         loop {
             tokio::select! {
                 result = &mut call => return Ok(Some(result)),
-                why = server.ended() => {
-                    return Err(PluginError::ServerEnded { resource: self.resource.clone(), why });
-                }
+                error = server.ended() => return Err(error),
                 _ = self.socket_event.changed() => {
-                    if !is_at(server.path(), server.id()) || !is_at(path, kubelet) {
+                    if !is_at(&server.path, server.id) || !is_at(path, kubelet) {
                         return Ok(None);
                     }
                 }
@@ -240,7 +218,7 @@ impl Plugin {
     /// A kubelet that starts refuses for a moment, so only failures that last are a warning, once
     /// for each doubling of their number.
     fn register_failed(&self, error: &RegisterError) {
-        let PluginState::Serving { retry, .. } = &self.state else { return };
+        let Stage::Serving { retry, .. } = self.state.stage else { return };
         let (error, failures) = (ErrorChain(error), retry.failures());
         if failures >= WARN_FROM && failures.is_power_of_two() {
             warn!(%error, failures, "cannot register, will retry");
@@ -255,7 +233,7 @@ impl Plugin {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
-        self.state = std::mem::take(&mut self.state).ended(reason);
+        self.state = self.state.ended(reason);
     }
 
     /// Waits for any event, or until a time.
@@ -267,7 +245,7 @@ impl Plugin {
             }
             return Ok(());
         };
-        let mut streams = server.streams();
+        let mut streams = server.streams.subscribe();
         let open = *streams.borrow_and_update() > 0;
         if open != self.no_stream_since.is_none() {
             // A stream opened or ended since the observation.
@@ -279,11 +257,9 @@ impl Plugin {
             _ = streams.changed() => {}
             () = sleep_until(self.origin, until) => {}
             () = tokio::time::sleep(LASTING), if open && !stable => {
-                self.state = std::mem::take(&mut self.state).stream_lasted();
+                self.state = self.state.stream_lasted();
             }
-            why = server.ended() => {
-                return Err(PluginError::ServerEnded { resource: self.resource.clone(), why });
-            }
+            error = server.ended() => return Err(error),
         }
         Ok(())
     }

@@ -1,22 +1,25 @@
 //! The gRPC server of one resource, on a socket of its own, which stops in bounded time.
 
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use device::inventory::Inventory;
 use device::names::ResourceName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server as Grpc;
+use tonic::transport::server::Connected;
 use tracing::warn;
 
-use super::connection::Connection;
-use super::open_count::OpenCount;
 use super::service::Service;
 use super::socket;
 use super::telemetry::PluginTelemetry;
@@ -37,17 +40,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    path: PathBuf,
-    endpoint: String,
-    id: SocketId,
-    streams: OpenCount,
-    connections: OpenCount,
+    /// The socket's path.
+    pub path: PathBuf,
+    /// The socket's base name, for the registration.
+    pub endpoint: String,
+    /// The identity of the socket's file.
+    pub id: SocketId,
+    /// How many ListAndWatch streams are open.
+    pub streams: watch::Sender<usize>,
+    resource: ResourceName,
     /// Dropped to end the streams.
     alive: watch::Sender<()>,
     /// Sent on, or dropped, to end the server.
     stop: oneshot::Sender<()>,
-    /// Dropped to cut the connections.
-    uncut: watch::Sender<()>,
+    /// Each connection has a receiver, and is cut when something is sent.
+    cut: watch::Sender<()>,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
@@ -57,6 +64,14 @@ pub struct Server {
 pub struct ServeError {
     path: PathBuf,
     source: io::Error,
+}
+
+/// The server ended by itself, which it never should.
+#[derive(Debug, thiserror::Error)]
+#[error("the gRPC server of {resource} ended by itself: {why}")]
+pub struct PluginError {
+    resource: ResourceName,
+    why: String,
 }
 
 impl Server {
@@ -74,18 +89,22 @@ impl Server {
         let path = directory.join(&endpoint);
         let (listener, id) =
             bind(&path).map_err(|source| ServeError { path: path.clone(), source })?;
-        let (streams, connections) = (OpenCount::default(), OpenCount::default());
         let (alive, alive_watch) = watch::channel(());
         let (stop, stopped) = oneshot::channel();
-        let (uncut, cut) = watch::channel(());
-        let (resource, telemetry) = (resource.clone(), telemetry.clone());
-        let service = Service::new(resource, inventory, alive_watch, streams.clone(), telemetry);
+        let (streams, cut) = (watch::Sender::default(), watch::Sender::default());
+        let service = Service {
+            resource: resource.clone(),
+            inventory,
+            alive: alive_watch,
+            streams: streams.clone(),
+            telemetry: telemetry.clone(),
+        };
         let incoming = {
-            let open = connections.clone();
+            let cut = cut.clone();
             UnixListenerStream::new(listener)
                 .then(accepted)
                 .filter_map(|connection| connection)
-                .map(move |io| Ok::<_, io::Error>(Connection::new(io, cut.clone(), open.open())))
+                .map(move |io| Ok::<_, io::Error>(Connection::new(io, cut.subscribe())))
         };
         let serving = Grpc::builder()
             .initial_stream_window_size(WINDOW)
@@ -97,40 +116,18 @@ impl Server {
                 async { stopped.await.unwrap_or(()) },
             );
         let task = tokio::spawn(serving);
-        Ok(Self { path, endpoint, id, streams, connections, alive, stop, uncut, task })
+        let resource = resource.clone();
+        Ok(Self { path, endpoint, id, streams, resource, alive, stop, cut, task })
     }
 
-    /// The socket's base name, for the registration.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// The socket's path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The identity of the socket's file.
-    #[must_use]
-    pub fn id(&self) -> SocketId {
-        self.id
-    }
-
-    /// How many ListAndWatch streams are open.
-    #[must_use]
-    pub fn streams(&self) -> watch::Receiver<usize> {
-        self.streams.watch()
-    }
-
-    /// Returns only if the server ends by itself, with the reason.
-    pub async fn ended(&mut self) -> String {
-        match (&mut self.task).await {
+    /// Returns only if the server ends by itself.
+    pub async fn ended(&mut self) -> PluginError {
+        let why = match (&mut self.task).await {
             Ok(Ok(())) => "it returned".to_owned(),
             Ok(Err(error)) => ErrorChain(&error).to_string(),
             Err(error) => error.to_string(),
-        }
+        };
+        PluginError { resource: self.resource.clone(), why }
     }
 
     /// Ends the streams, then the server, then removes the socket if it still is ours.
@@ -143,12 +140,12 @@ impl Server {
     /// It takes at most three times the closing grace: a client that does not close its side, or
     /// never spoke HTTP/2, would delay a graceful shutdown for ever, so its connection is cut.
     pub async fn stop(self) {
-        let Self { path, id, alive, stop, uncut, mut task, connections, .. } = self;
+        let Self { path, id, alive, stop, cut, mut task, .. } = self;
         drop(alive);
-        let _ = tokio::time::timeout(CLOSING_GRACE, connections.all_closed()).await;
+        let _ = tokio::time::timeout(CLOSING_GRACE, cut.closed()).await;
         drop(stop);
         if !task.is_finished() && tokio::time::timeout(CLOSING_GRACE, &mut task).await.is_err() {
-            drop(uncut);
+            cut.send_replace(());
             if tokio::time::timeout(CLOSING_GRACE, &mut task).await.is_err() {
                 task.abort();
             }
@@ -178,4 +175,72 @@ async fn accepted(connection: io::Result<UnixStream>) -> Option<UnixStream> {
             None
         }
     }
+}
+
+/// A connection that can be cut: then it reads as closed by its peer.
+struct Connection {
+    io: UnixStream,
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Connection {
+    /// A connection that is cut when something is sent to `cut`, or its senders are gone.
+    fn new(io: UnixStream, mut cut: watch::Receiver<()>) -> Self {
+        let cut = async move { drop(cut.changed().await) };
+        Self { io, cut: Some(Box::pin(cut)) }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(cut) = &mut self.cut
+            && cut.as_mut().poll(cx).is_ready()
+        {
+            self.cut = None;
+        }
+        match self.cut {
+            Some(_) => Pin::new(&mut self.io).poll_read(cx, buf),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
 }

@@ -1,52 +1,53 @@
 //! The calls of the kubelet for one resource, answered from a snapshot of the inventory. It has no
 //! state of its own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use device::Device;
 use device::allocation::Request;
+use device::gpu::NumaNode;
 use device::injection::Injection;
 use device::inventory::Inventory;
 use device::inventory::allocate::AllocateError;
-use device::names::ResourceName;
+use device::names::{DeviceId, ResourceName};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
+use tracing::{error_span, info, warn};
 
-use super::advertised_device::{AdvertisedDevice, advertised_devices};
-use super::allocation_outcome::{AllocationOutcome, Grant};
-use super::calls::CallDurations;
-use super::open_count::OpenCount;
-use super::telemetry::PluginTelemetry;
+use super::telemetry::{Allocated, PluginTelemetry};
 use crate::util::random;
 
 /// The device plugin service of one resource.
 #[derive(Debug, Clone)]
 pub struct Service {
-    resource: ResourceName,
-    inventory: watch::Receiver<Arc<Inventory>>,
+    /// The resource.
+    pub resource: ResourceName,
+    /// What it answers from.
+    pub inventory: watch::Receiver<Arc<Inventory>>,
     /// Its sender is dropped to end the streams.
-    alive: watch::Receiver<()>,
-    streams: OpenCount,
-    telemetry: PluginTelemetry,
+    pub alive: watch::Receiver<()>,
+    /// How many streams are open.
+    pub streams: watch::Sender<usize>,
+    /// What counts its calls.
+    pub telemetry: PluginTelemetry,
+}
+
+/// Counts as one open stream until it is dropped.
+struct OpenStream(watch::Sender<usize>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Service {
-    /// A service that answers from `inventory`, and whose streams end when the sender of `alive` is
-    /// dropped.
-    #[must_use]
-    pub fn new(
-        resource: ResourceName,
-        inventory: watch::Receiver<Arc<Inventory>>,
-        alive: watch::Receiver<()>,
-        streams: OpenCount,
-        telemetry: PluginTelemetry,
-    ) -> Self {
-        Self { resource, inventory, alive, streams, telemetry }
-    }
-
     /// The list now, and again after each change of it, until the server ends its streams.
     pub fn watch(&self) -> impl Stream<Item = Arc<Vec<AdvertisedDevice>>> + Send + use<> {
-        let open = self.streams.open();
+        self.streams.send_modify(|count| *count += 1);
+        let open = OpenStream(self.streams.clone());
         let (resource, telemetry) = (self.resource.clone(), self.telemetry.clone());
         let mut last = None;
         self.snapshots().filter_map(move |snapshot| {
@@ -109,12 +110,82 @@ impl Service {
             return Vec::new();
         };
         for note in &preferred.notes {
-            self.telemetry.notes().record(&self.resource, note);
+            self.telemetry.note(&self.resource, note);
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
     }
+}
 
-    pub(super) fn calls(&self) -> &CallDurations {
-        self.telemetry.calls()
+/// One device as the kubelet sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdvertisedDevice {
+    /// Its id.
+    pub id: DeviceId,
+    /// Whether it can be allocated.
+    pub healthy: bool,
+    /// Its NUMA node, where known.
+    pub numa_node: Option<NumaNode>,
+}
+
+/// Every device of the resource, sorted by id.
+#[must_use]
+pub fn advertised_devices(resource: &ResourceName, inventory: &Inventory) -> Vec<AdvertisedDevice> {
+    let devices = inventory.devices(resource);
+    let mut advertised = Vec::with_capacity(devices.map_or(0, BTreeMap::len));
+    let mut before: Option<(&Device, bool)> = None;
+    for device in devices.into_iter().flat_map(BTreeMap::values) {
+        // The replicas of a device follow each other and share its health.
+        let healthy = match before {
+            Some((other, healthy)) if other.is_replica_of(device) => healthy,
+            _ => inventory.is_healthy(device),
+        };
+        before = Some((device, healthy));
+        let (id, numa_node) = (device.id.clone(), device.numa_node);
+        advertised.push(AdvertisedDevice { id, healthy, numa_node });
+    }
+    advertised
+}
+
+/// What came of the allocation for one container.
+#[derive(Debug)]
+#[must_use = "it is logged by `publish` alone"]
+pub struct AllocationOutcome {
+    resource: ResourceName,
+    /// How many ids the container requested.
+    requested: usize,
+    telemetry: PluginTelemetry,
+    result: Result<Grant, AllocateError>,
+}
+
+/// The devices of a container.
+#[derive(Debug)]
+struct Grant {
+    /// The ids of the request, separated by commas.
+    devices: String,
+    /// A device among them that is Unhealthy.
+    unhealthy: Option<DeviceId>,
+    /// The devices that were given.
+    ids: Vec<DeviceId>,
+}
+
+impl AllocationOutcome {
+    /// Logs it, and sends a grant to the listener of allocations. `call` is the number of the call
+    /// that the container came with.
+    ///
+    /// The span is made here and not around the call, which it would make longer. Its level is that
+    /// of errors, so that every line has its fields.
+    pub fn publish(self, call: u64) {
+        let Self { resource, requested, telemetry, result } = self;
+        let _span = error_span!("allocate", %resource, ids = requested, call).entered();
+        match result {
+            Ok(Grant { devices, unhealthy, ids }) => {
+                if let Some(device) = unhealthy {
+                    warn!(%device, "allocating a device that is Unhealthy");
+                }
+                info!(devices, "allocated");
+                telemetry.send(Allocated { resource, ids });
+            }
+            Err(refused) => warn!(error = %refused, "refused to allocate"),
+        }
     }
 }

@@ -26,33 +26,8 @@ const MISSING: Duration = Duration::from_millis(500);
 )]
 pub struct DirectoryReplaced(PathBuf);
 
-/// A counter that rises with every change of a socket, and from time to time without one.
-#[derive(Debug, Clone)]
-pub struct SocketEvents(watch::Sender<u64>);
-
-impl Default for SocketEvents {
-    fn default() -> Self {
-        Self(watch::Sender::new(0))
-    }
-}
-
-impl SocketEvents {
-    /// The counter, to wait on.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
-    }
-
-    fn notify(&self) {
-        self.0.send_modify(|count| *count += 1);
-    }
-}
-
-/// An inotify watch, and the device and inode number of its directory.
-struct ActiveWatch {
-    _watch: Watch,
-    on: (u64, u64),
-}
+/// Sent on at every change of a socket, and from time to time without one.
+pub type SocketEvents = watch::Sender<()>;
 
 /// Watches for as long as it is polled.
 ///
@@ -70,7 +45,7 @@ pub async fn watch(
         let next_check = watcher.check()?;
         tokio::select! {
             _ = changed.changed() => {}
-            () = tokio::time::sleep_until(next_check) => events.notify(),
+            () = tokio::time::sleep_until(next_check) => drop(events.send_replace(())),
         }
     }
 }
@@ -79,7 +54,8 @@ struct Watcher<'a> {
     directory: &'a Path,
     events: &'a SocketEvents,
     watches: &'a Watches,
-    active: Option<ActiveWatch>,
+    /// The inotify watch, and the device and inode number of its directory.
+    active: Option<(Watch, (u64, u64))>,
     warned: bool,
 }
 
@@ -95,50 +71,47 @@ impl Watcher<'_> {
             return Err(DirectoryReplaced(self.directory.to_owned()));
         }
         let on = (there.dev(), there.ino());
-        if self.active.as_ref().is_none_or(|active| active.on != on) {
+        if self.active.as_ref().is_none_or(|(_, active)| *active != on) {
             // The old watch goes before the new one comes: they have one name.
             self.active = None;
-            self.active = self.start(on);
+            self.active = self.start().map(|watch| (watch, on));
         }
         let next_check = self.watches.next_check();
         Ok(if self.active.is_some() { next_check } else { Instant::now() + POLLING })
     }
 
     /// Starts a watch. Without one the plugin works, but notices changes later.
-    fn start(&mut self, on: (u64, u64)) -> Option<ActiveWatch> {
+    fn start(&mut self) -> Option<Watch> {
         let on_event = {
             let (events, directory) = (self.events.clone(), self.directory.to_owned());
             move |event: &notify::Event| {
                 if concerns_a_socket(event, &directory) {
-                    events.notify();
+                    events.send_replace(());
                 }
             }
         };
         match self.watches.watch(self.directory, on_event) {
             Ok(watch) => {
                 // For what happened before the watch.
-                self.events.notify();
+                self.events.send_replace(());
                 if std::mem::take(&mut self.warned) {
                     let directory = self.directory.display();
                     info!(%directory, "watching with inotify again");
                 }
-                Some(ActiveWatch { _watch: watch, on })
+                Some(watch)
             }
             Err(error) => {
-                self.warn_once(&error);
+                if !std::mem::replace(&mut self.warned, true) {
+                    warn!(
+                        directory = %self.directory.display(), %error,
+                        "inotify is not available, checking the directory every {} s instead; \
+                         raise fs.inotify.max_user_instances or fs.inotify.max_user_watches on \
+                         the node",
+                        POLLING.as_secs(),
+                    );
+                }
                 None
             }
-        }
-    }
-
-    fn warn_once(&mut self, error: &notify::Error) {
-        if !std::mem::replace(&mut self.warned, true) {
-            warn!(
-                directory = %self.directory.display(), %error,
-                "inotify is not available, checking the directory every {} s instead; raise \
-                 fs.inotify.max_user_instances or fs.inotify.max_user_watches on the node",
-                POLLING.as_secs(),
-            );
         }
     }
 }

@@ -1,23 +1,36 @@
-//! What a resource counts of its work with the kubelet, its status, and its last events.
+//! What a resource counts and sends of its work with the kubelet, its status, and its last events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use device::allocation::Note;
+use device::names::{DeviceId, ResourceName};
+use tokio::sync::mpsc;
 use tonic::Code;
+use tracing::{info, warn};
 
-use super::allocation_events::AllocationEvents;
 use super::calls::{CallDurations, Method};
 use super::lifecycle::{Observed, PluginState, RestartReason};
-use super::notes::Notes;
-use super::register_error::{REGISTER_RESULTS, RegisterError};
-use super::registration_status::RegistrationStatus;
+use super::registration::{REGISTER_RESULTS, RegisterError, RegistrationStatus};
 use crate::util::counters::Counts;
 use crate::util::error_chain::ErrorChain;
+use crate::util::log_rate_limit::LogRateLimit;
 
 /// How many events of one resource are kept.
 const EVENTS: usize = 32;
+/// Reasons of notes that are counted: more than there are.
+const REASONS: usize = 64;
+
+/// Devices that a container was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allocated {
+    /// Their resource.
+    pub resource: ResourceName,
+    /// Their ids.
+    pub ids: Vec<DeviceId>,
+}
 
 /// The telemetry of one resource. Clones share it.
 #[derive(Debug, Clone)]
@@ -26,8 +39,11 @@ pub struct PluginTelemetry(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     calls: CallDurations,
-    allocation_events: AllocationEvents,
-    notes: Notes,
+    /// Where allocations are sent. The channel has no bound: the kubelet admits one pod after the
+    /// other, which is slow beside what a listener can take.
+    allocations: Option<mpsc::UnboundedSender<Allocated>>,
+    notes: Counts<&'static str>,
+    note_limit: LogRateLimit<&'static str>,
     registrations: Counts<&'static str>,
     allocated: AtomicU64,
     refused: AtomicU64,
@@ -56,13 +72,18 @@ pub struct RegistrationEvent {
 }
 
 impl PluginTelemetry {
-    /// The telemetry of a resource that counts its calls in `calls` and sends its allocations.
+    /// The telemetry of a resource that counts its calls in `calls` and sends its allocations, if
+    /// there is a listener.
     #[must_use]
-    pub fn new(calls: CallDurations, allocation_events: AllocationEvents) -> Self {
+    pub fn new(
+        calls: CallDurations,
+        allocations: Option<mpsc::UnboundedSender<Allocated>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             calls,
-            allocation_events,
-            notes: Notes::default(),
+            allocations,
+            notes: Counts::new(REASONS),
+            note_limit: LogRateLimit::new(),
             registrations: Counts::new(REGISTER_RESULTS.len()),
             allocated: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -89,10 +110,10 @@ impl PluginTelemetry {
         self.0.lists.load(Relaxed)
     }
 
-    /// Unusual preferred allocations.
+    /// Unusual preferred allocations by reason.
     #[must_use]
-    pub fn notes(&self) -> &Notes {
-        &self.0.notes
+    pub fn notes(&self) -> BTreeMap<&'static str, u64> {
+        self.0.notes.all()
     }
 
     /// How the resource stands with the kubelet.
@@ -111,8 +132,26 @@ impl PluginTelemetry {
         &self.0.calls
     }
 
-    pub(super) fn allocation_events(&self) -> &AllocationEvents {
-        &self.0.allocation_events
+    /// Sends an allocation to the listener. It never waits.
+    pub(super) fn send(&self, allocated: Allocated) {
+        if let Some(sender) = &self.0.allocations {
+            // The listener is gone while the daemon stops.
+            let _ = sender.send(allocated);
+        }
+    }
+
+    /// Counts an unusual preferred allocation and logs it, unless its reason was logged within the
+    /// last minute.
+    pub(super) fn note(&self, resource: &ResourceName, note: &Note) {
+        let reason = note.reason();
+        self.0.notes.count(reason);
+        let Some(suppressed) = self.0.note_limit.allow_key(reason) else { return };
+        if matches!(note, Note::SpreadDoubled { .. }) {
+            warn!(%resource, reason, suppressed, "a request could not be spread: {note}");
+        } else {
+            info!(%resource, reason, suppressed, "the kubelet was answered as well as could be: \
+                {note}");
+        }
     }
 
     pub(super) fn count_allocation(&self, granted: bool) {
@@ -146,7 +185,7 @@ impl PluginTelemetry {
     ) {
         let (label, code) = match result {
             Some(Ok(())) => ("ok", Code::Ok),
-            Some(Err(error)) => (error.result(), error.code()),
+            Some(Err(error)) => error.result(),
             None => ("void", Code::Cancelled),
         };
         self.0.registrations.count(label);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use device::injection::Injection;
 use device::names::ResourceName;
@@ -9,11 +10,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
-use super::advertised_device::AdvertisedDevice;
-use super::allocation_outcome::next_call;
 use super::calls::Method;
-use super::register_error::{REGISTER_DEADLINE, RegisterError};
-use super::service::Service;
+use super::registration::{REGISTER_DEADLINE, RegisterError};
+use super::service::{AdvertisedDevice, Service};
 use crate::util::error_chain::ErrorChain;
 
 /// The generated code.
@@ -27,6 +26,8 @@ use api::registration_client::RegistrationClient;
 
 /// The only version of the API (k8s.io/kubelet, pkg/apis/deviceplugin/v1beta1/constants.go:48).
 const VERSION: &str = "v1beta1";
+/// The number of the next Allocate call of this process, for the log.
+static CALLS: AtomicU64 = AtomicU64::new(1);
 
 /// Registers a resource with the kubelet. The endpoint must be serving: the kubelet dials it before
 /// it answers.
@@ -40,8 +41,8 @@ pub async fn register(
 ) -> Result<(), RegisterError> {
     let address = format!("unix://{}", kubelet.to_str().ok_or(RegisterError::Path)?);
     let call = async {
-        let endpoint_of_kubelet = Endpoint::from_shared(address).map_err(RegisterError::Connect)?;
-        let channel = endpoint_of_kubelet.connect().await.map_err(RegisterError::Connect)?;
+        let kubelet = Endpoint::from_shared(address).map_err(RegisterError::Connect)?;
+        let channel = kubelet.connect().await.map_err(RegisterError::Connect)?;
         let request = api::RegisterRequest {
             version: VERSION.to_owned(),
             endpoint: endpoint.to_owned(),
@@ -140,7 +141,7 @@ impl api::device_plugin_server::DevicePlugin for Service {
         &self,
         _: Request<api::Empty>,
     ) -> Result<Response<api::DevicePluginOptions>, Status> {
-        self.calls().time(Method::GetDevicePluginOptions, || Ok(Response::new(options())))
+        self.telemetry.calls().time(Method::GetDevicePluginOptions, || Ok(Response::new(options())))
     }
 
     type ListAndWatchStream =
@@ -157,7 +158,7 @@ impl api::device_plugin_server::DevicePlugin for Service {
         &self,
         request: Request<api::PreferredAllocationRequest>,
     ) -> Result<Response<api::PreferredAllocationResponse>, Status> {
-        self.calls().time(Method::GetPreferredAllocation, || {
+        self.telemetry.calls().time(Method::GetPreferredAllocation, || {
             let container_responses =
                 request.into_inner().container_requests.into_iter().map(|container| {
                     let device_ids = self.preferred(
@@ -177,7 +178,7 @@ impl api::device_plugin_server::DevicePlugin for Service {
         &self,
         request: Request<api::AllocateRequest>,
     ) -> Result<Response<api::AllocateResponse>, Status> {
-        self.calls().time(Method::Allocate, || {
+        self.telemetry.calls().time(Method::Allocate, || {
             let containers = request.into_inner().container_requests.into_iter();
             let mut outcomes = Vec::with_capacity(containers.len());
             let container_responses = containers.map(|container| {
@@ -188,7 +189,7 @@ impl api::device_plugin_server::DevicePlugin for Service {
             let container_responses = container_responses.collect::<Result<_, _>>();
             // The kubelet, and with it every pod that starts, waits neither for the log nor for
             // another thread: the answer is written before a task that has yielded continues.
-            let call = next_call();
+            let call = CALLS.fetch_add(1, Relaxed);
             tokio::spawn(async move {
                 tokio::task::yield_now().await;
                 outcomes.into_iter().for_each(|outcome| outcome.publish(call));

@@ -3,7 +3,6 @@
 //!
 //! It depends on levels, not on events, so a missed or doubled wake-up does no harm.
 
-mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +10,6 @@ use std::time::Duration;
 
 use crate::host::socket_id::SocketId;
 use crate::util::backoff::Backoff;
-pub use retry::Retry;
 
 /// How long a registered server waits for a ListAndWatch stream before it registers again. A
 /// kubelet up to 1.36 can end the new stream together with the old one and does not dial again
@@ -19,6 +17,11 @@ pub use retry::Retry;
 const FIRST_GRACE: Duration = Duration::from_secs(3);
 /// The longest wait: it doubles with each registration in a row without a lasting stream.
 const LAST_GRACE: Duration = Duration::from_secs(60);
+/// The first pause. It is short because the kubelet creates its socket a moment before it listens
+/// on it.
+const FIRST_RETRY: Duration = Duration::from_millis(2);
+/// The longest pause.
+const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// The state of one resource's server.
 ///
@@ -31,14 +34,21 @@ const LAST_GRACE: Duration = Duration::from_secs(60);
 ///     own socket gone or replaced            the same, or kubelet.sock replaced,
 ///                                            or no stream for the grace
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PluginState {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PluginState {
+    /// How far it is.
+    pub stage: Stage,
+    /// How long to wait for a stream after a registration.
+    grace: Backoff,
+}
+
+/// How far a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
     /// No socket, no server.
     Down {
         /// When to bind again, and how often it has failed.
         retry: Retry,
-        /// How long to wait for a stream after the next registration.
-        grace: Backoff,
     },
     /// The server answers on its socket; the kubelet does not know it.
     Serving {
@@ -48,8 +58,6 @@ pub enum PluginState {
         retry: Retry,
         /// The kubelet socket of the last attempt.
         last_tried: Option<SocketId>,
-        /// How long to wait for a stream after the next registration.
-        grace: Backoff,
     },
     /// The kubelet has accepted the registration.
     Registered {
@@ -57,9 +65,36 @@ pub enum PluginState {
         own: SocketId,
         /// The kubelet socket that it was registered on.
         kubelet: SocketId,
-        /// How long to wait for a stream.
-        grace: Backoff,
     },
+}
+
+/// When to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    backoff: Backoff,
+    at: Duration,
+}
+
+impl Retry {
+    /// How often in a row it has failed.
+    #[must_use]
+    pub fn failures(self) -> u32 {
+        self.backoff.attempts()
+    }
+
+    /// One more failure. `jitter` from 0 to 1 keeps the plugins of many resources from calling at
+    /// the same time.
+    #[must_use]
+    pub fn failed(mut self, now: Duration, jitter: f64) -> Self {
+        self.at = now.saturating_add(self.backoff.next_delay_with_jitter(jitter));
+        self
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(FIRST_RETRY, LAST_RETRY), at: Duration::ZERO }
+    }
 }
 
 /// What is observed at one moment.
@@ -108,7 +143,8 @@ pub enum RestartReason {
 
 impl Default for PluginState {
     fn default() -> Self {
-        Self::Down { retry: Retry::default(), grace: first_grace() }
+        let stage = Stage::Down { retry: Retry::default() };
+        Self { stage, grace: Backoff::new(FIRST_GRACE, LAST_GRACE) }
     }
 }
 
@@ -119,23 +155,23 @@ impl PluginState {
         if let Some(why) = self.socket_lost(observed) {
             return Step::Restart(why);
         }
-        match self {
-            Self::Down { retry, .. } if observed.now < retry.at() => Step::Wait(Some(retry.at())),
-            Self::Down { .. } => Step::Bind,
-            Self::Serving { retry, last_tried, .. } => match observed.kubelet {
+        match self.stage {
+            Stage::Down { retry } if observed.now < retry.at => Step::Wait(Some(retry.at)),
+            Stage::Down { .. } => Step::Bind,
+            Stage::Serving { retry, last_tried, .. } => match observed.kubelet {
                 None => Step::Wait(None),
                 // Failures on the socket of an earlier kubelet do not delay a new one.
-                Some(kubelet) if *last_tried != Some(kubelet) || observed.now >= retry.at() => {
+                Some(kubelet) if last_tried != Some(kubelet) || observed.now >= retry.at => {
                     Step::Register(kubelet)
                 }
-                Some(_) => Step::Wait(Some(retry.at())),
+                Some(_) => Step::Wait(Some(retry.at)),
             },
-            Self::Registered { kubelet, grace, .. } => {
-                if observed.kubelet.is_some_and(|there| there != *kubelet) {
+            Stage::Registered { kubelet, .. } => {
+                if observed.kubelet.is_some_and(|there| there != kubelet) {
                     return Step::Restart(RestartReason::KubeletRestarted);
                 }
                 let Some(since) = observed.no_stream_since else { return Step::Wait(None) };
-                let grace = grace.delay();
+                let grace = self.grace.delay();
                 let due = since.saturating_add(grace);
                 if observed.now >= due {
                     Step::Restart(RestartReason::NoStream(grace))
@@ -149,96 +185,75 @@ impl PluginState {
     /// A fresh socket was bound and is served.
     #[must_use]
     pub fn bound(self, own: SocketId) -> Self {
-        Self::Serving { own, retry: Retry::default(), last_tried: None, grace: self.grace() }
+        let stage = Stage::Serving { own, retry: Retry::default(), last_tried: None };
+        Self { stage, ..self }
     }
 
     /// Binding failed.
     #[must_use]
     pub fn bind_failed(self, now: Duration, jitter: f64) -> Self {
-        let grace = self.grace();
-        let retry = match self {
-            Self::Down { retry, .. } => retry,
-            Self::Serving { .. } | Self::Registered { .. } => Retry::default(),
+        let retry = match self.stage {
+            Stage::Down { retry } => retry,
+            Stage::Serving { .. } | Stage::Registered { .. } => Retry::default(),
         };
-        Self::Down { retry: retry.failed(now, jitter), grace }
+        Self { stage: Stage::Down { retry: retry.failed(now, jitter) }, ..self }
     }
 
     /// Register on this kubelet socket was accepted.
     #[must_use]
-    pub fn registered(self, on: SocketId) -> Self {
-        match self {
-            Self::Serving { own, grace, .. } => Self::Registered { own, kubelet: on, grace },
-            other => other,
+    pub fn registered(mut self, on: SocketId) -> Self {
+        if let Stage::Serving { own, .. } = self.stage {
+            self.stage = Stage::Registered { own, kubelet: on };
         }
+        self
     }
 
     /// Register on this kubelet socket failed.
     #[must_use]
-    pub fn register_failed(self, on: SocketId, now: Duration, jitter: f64) -> Self {
-        match self {
-            Self::Serving { own, retry, last_tried, grace } => {
-                let before = if last_tried == Some(on) { retry } else { Retry::default() };
-                Self::Serving {
-                    own,
-                    retry: before.failed(now, jitter),
-                    last_tried: Some(on),
-                    grace,
-                }
-            }
-            other => other,
+    pub fn register_failed(mut self, on: SocketId, now: Duration, jitter: f64) -> Self {
+        if let Stage::Serving { retry, last_tried, .. } = &mut self.stage {
+            let before = if *last_tried == Some(on) { *retry } else { Retry::default() };
+            *retry = before.failed(now, jitter);
+            *last_tried = Some(on);
         }
+        self
     }
 
     /// A stream has been open for longer than the first grace, which applies again from now on.
     #[must_use]
-    pub fn stream_lasted(self) -> Self {
-        match self {
-            Self::Registered { own, kubelet, .. } => {
-                Self::Registered { own, kubelet, grace: first_grace() }
-            }
-            other => other,
+    pub fn stream_lasted(mut self) -> Self {
+        if matches!(self.stage, Stage::Registered { .. }) {
+            self.grace.reset();
         }
+        self
     }
 
     /// Whether the first grace applies: the last registration was followed by a lasting stream.
     #[must_use]
     pub fn is_stable(&self) -> bool {
-        self.grace().attempts() == 0
+        self.grace.attempts() == 0
     }
 
     /// The server was ended for this reason.
     #[must_use]
-    pub fn ended(self, why: RestartReason) -> Self {
-        let mut grace = self.grace();
+    pub fn ended(mut self, why: RestartReason) -> Self {
         match why {
-            RestartReason::NoStream(_) => {
-                grace.next_delay();
-            }
+            RestartReason::NoStream(_) => drop(self.grace.next_delay()),
             RestartReason::OwnSocketDeleted
             | RestartReason::OwnSocketReplaced
-            | RestartReason::KubeletRestarted => grace.reset(),
+            | RestartReason::KubeletRestarted => self.grace.reset(),
         }
-        Self::Down { retry: Retry::default(), grace }
-    }
-
-    fn grace(&self) -> Backoff {
-        match self {
-            Self::Down { grace, .. }
-            | Self::Serving { grace, .. }
-            | Self::Registered { grace, .. } => *grace,
-        }
+        Self { stage: Stage::Down { retry: Retry::default() }, ..self }
     }
 
     fn socket_lost(&self, observed: &Observed) -> Option<RestartReason> {
-        let (Self::Serving { own, .. } | Self::Registered { own, .. }) = self else { return None };
+        let (Stage::Serving { own, .. } | Stage::Registered { own, .. }) = self.stage else {
+            return None;
+        };
         match observed.own {
             None => Some(RestartReason::OwnSocketDeleted),
-            Some(there) if there != *own => Some(RestartReason::OwnSocketReplaced),
+            Some(there) if there != own => Some(RestartReason::OwnSocketReplaced),
             Some(_) => None,
         }
     }
-}
-
-fn first_grace() -> Backoff {
-    Backoff::new(FIRST_GRACE, LAST_GRACE)
 }

@@ -84,7 +84,7 @@ impl World {
     /// Takes steps until there is nothing to do at this moment; false if that never comes.
     fn settle(&mut self) -> bool {
         for _ in 0..20 {
-            let state = self.state.clone();
+            let state = self.state;
             match state.next(&self.observed()) {
                 Step::Bind if self.bind_fails => self.state = state.bind_failed(self.now, 0.5),
                 Step::Bind => {
@@ -139,6 +139,6 @@ proptest! {
         }
         let stream = world.stream;
         prop_assert_eq!(stream, world.own.zip(world.kubelet));
-        prop_assert!(matches!(world.state, PluginState::Registered { .. }), "{:?}", world.state);
+        prop_assert!(matches!(world.state.stage, Stage::Registered { .. }), "{:?}", world.state);
     }
 }

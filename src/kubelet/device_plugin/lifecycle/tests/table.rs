@@ -1,6 +1,5 @@
 //! Each state, each thing observed, each step.
 
-use super::super::retry::FIRST_RETRY;
 use super::super::*;
 
 const OURS: SocketId = SocketId::example(1);
@@ -20,8 +19,8 @@ fn observed(own: Option<SocketId>, kubelet: Option<SocketId>) -> Observed {
 fn each_state_takes_its_step() {
     let down = PluginState::default();
     let serving = PluginState::default().bound(OURS);
-    let refused = serving.clone().register_failed(KUBELET, seconds(100), 1.0);
-    let registered = serving.clone().registered(KUBELET);
+    let refused = serving.register_failed(KUBELET, seconds(100), 1.0);
+    let registered = serving.registered(KUBELET);
     let quiet = |since| Observed {
         no_stream_since: Some(seconds(since)),
         ..observed(Some(OURS), Some(KUBELET))
@@ -105,8 +104,21 @@ fn a_kubelet_that_never_watches_is_asked_less_and_less_often() {
             .registered(KUBELET)
             .stream_lasted()
             .ended(RestartReason::NoStream(FIRST_GRACE))
-            .grace()
+            .grace
             .attempts(),
         1
     );
+}
+
+#[test]
+fn pauses_grow_to_ten_seconds_and_never_beyond() {
+    let mut retry = Retry::default();
+    let mut last = Duration::ZERO;
+    for _ in 0..100 {
+        retry = retry.failed(Duration::ZERO, 1.0);
+        assert!(retry.at >= last && retry.at <= LAST_RETRY);
+        last = retry.at;
+    }
+    assert_eq!(last, LAST_RETRY);
+    assert_eq!(Retry::default().failed(Duration::ZERO, 0.0).at, FIRST_RETRY / 2);
 }

@@ -1,8 +1,46 @@
-//! How a resource stands with the kubelet, derived from the state of its life cycle.
+//! How a resource stands with the kubelet, and the results of its registrations.
 
 use std::time::Duration;
 
-use super::lifecycle::{Observed, PluginState};
+use tonic::{Code, Status};
+
+use super::lifecycle::{Observed, PluginState, Stage};
+
+/// How long a Register call may take. The kubelet dials back for up to 10 s before it answers
+/// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/client.go:131) and then asks for the options.
+pub(super) const REGISTER_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The results of a registration, as a metric has them. "void" is one that was given up because a
+/// socket was replaced.
+pub const REGISTER_RESULTS: [&str; 5] = ["ok", "refused", "unreachable", "deadline", "void"];
+
+/// Why a registration failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The path of the kubelet's socket cannot be dialled.
+    #[error("the path of the kubelet's socket is not UTF-8")]
+    Path,
+    /// Nobody answers on the kubelet's socket.
+    #[error("cannot connect to the kubelet")]
+    Connect(#[source] tonic::transport::Error),
+    /// The kubelet refused.
+    #[error("the kubelet refused the registration: {} ({:?})", .0.message(), .0.code())]
+    Refused(Status),
+    /// The kubelet did not answer in time.
+    #[error("the kubelet did not answer Register within {} s", REGISTER_DEADLINE.as_secs())]
+    Deadline,
+}
+
+impl RegisterError {
+    /// Its result, one of [`REGISTER_RESULTS`], and the gRPC code that the call is counted under.
+    pub(super) fn result(&self) -> (&'static str, Code) {
+        match self {
+            Self::Refused(status) => ("refused", status.code()),
+            Self::Deadline => ("deadline", Code::DeadlineExceeded),
+            Self::Path | Self::Connect(_) => ("unreachable", Code::Unavailable),
+        }
+    }
+}
 
 /// How a resource stands with the kubelet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +69,7 @@ impl RegistrationStatus {
         streams: usize,
     ) {
         let registered =
-            matches!(state, PluginState::Registered { .. }) && observed.no_stream_since.is_none();
+            matches!(state.stage, Stage::Registered { .. }) && observed.no_stream_since.is_none();
         *self = Self {
             registered,
             since: if registered == self.registered { self.since } else { observed.now },
@@ -50,15 +88,15 @@ impl RegistrationStatus {
 
 fn problem(state: &PluginState, observed: &Observed, failure: Option<&str>) -> String {
     let because = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
-    match state {
-        PluginState::Down { .. } => format!("no socket is bound{because}"),
-        PluginState::Serving { .. } if observed.kubelet.is_none() => {
+    match state.stage {
+        Stage::Down { .. } => format!("no socket is bound{because}"),
+        Stage::Serving { .. } if observed.kubelet.is_none() => {
             "the kubelet's socket is not there".to_owned()
         }
-        PluginState::Serving { .. } => {
+        Stage::Serving { .. } => {
             format!("the kubelet has not accepted the registration{because}")
         }
-        PluginState::Registered { .. } => {
+        Stage::Registered { .. } => {
             "the kubelet accepted the registration and does not watch".to_owned()
         }
     }
@@ -87,7 +125,7 @@ mod tests {
             status.problem.is_some_and(|problem| problem.contains(text))
         };
         let serving = PluginState::default().bound(OURS);
-        let registered = serving.clone().registered(KUBELET);
+        let registered = serving.registered(KUBELET);
         assert!(has(update(&serving, 1, 1), "not accepted"));
         assert!(has(update(&registered, 2, 0), "does not watch"));
         let status = update(&registered, 3, 1);
