@@ -2,7 +2,6 @@
 //! default).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,18 +31,6 @@ pub struct Watch {
     watches: Watches,
     number: u64,
     directory: PathBuf,
-}
-
-impl fmt::Debug for Watches {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watches").field("listeners", &lock(&self.listeners).len()).finish()
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("directory", &self.directory).finish()
-    }
 }
 
 impl Default for Watches {

@@ -6,10 +6,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use device::names::Uuid;
+use device::inventory::Inventory;
+use device::names::{PciBusId, Uuid};
 use tracing::warn;
-
-use super::gpu_names::GpuNames;
 
 /// How much of a file's text is read.
 const TEXT: u64 = 4096;
@@ -25,7 +24,7 @@ type Reasons = BTreeMap<String, String>;
 /// What was last read from the directory, and what was logged of it.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     reasons: Reasons,
     /// Names of no GPU that were logged.
     logged: BTreeSet<String>,
@@ -38,12 +37,8 @@ impl Contents {
         Self { directory: directory.to_owned(), ..Self::default() }
     }
 
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Reads the directory. One that cannot be read, unlike one that is missing, releases no GPU.
-    pub(super) fn read(&mut self) {
+    pub(super) fn read(&mut self) -> &mut Self {
         match read(&self.directory) {
             Ok(reasons) => {
                 self.reasons = reasons;
@@ -56,6 +51,7 @@ impl Contents {
             }
             Err(_) => {}
         }
+        self
     }
 
     /// The GPUs that the files mean. A name of no GPU is logged once, as soon as there are GPUs.
@@ -71,20 +67,16 @@ impl Contents {
             let gap = if reason.is_empty() || text.is_empty() { "" } else { "; " };
             *reason = format!("{reason}{gap}{text}");
         }
-        if !gpus.is_empty() {
-            self.log_unknown(unknown);
+        if !gpus.0.is_empty() {
+            for name in unknown.difference(&self.logged) {
+                warn!(
+                    name,
+                    "a file in the quarantine directory is named after no GPU: it has no effect"
+                );
+            }
+            self.logged = unknown;
         }
         quarantine.into_iter().map(|(uuid, reason)| (uuid, Arc::from(reason))).collect()
-    }
-
-    fn log_unknown(&mut self, unknown: BTreeSet<String>) {
-        for name in unknown.difference(&self.logged) {
-            warn!(
-                name,
-                "a file in the quarantine directory is named after no GPU: it has no effect"
-            );
-        }
-        self.logged = unknown;
     }
 }
 
@@ -113,13 +105,53 @@ fn reason(file: &Path) -> String {
     line.chars().filter(|c| !c.is_control()).collect()
 }
 
+/// The index and the PCI bus id of each GPU.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct GpuNames(BTreeMap<Uuid, (u32, Option<PciBusId>)>);
+
+impl GpuNames {
+    /// The names of this inventory's GPUs.
+    pub(super) fn of(inventory: &Inventory) -> Self {
+        let names = inventory.gpus().iter().map(|(uuid, gpu)| {
+            let pci_bus_id = gpu.facts.as_ref().and_then(|facts| facts.pci_bus_id);
+            (uuid.clone(), (gpu.index, pci_bus_id))
+        });
+        Self(names.collect())
+    }
+
+    /// Takes over this inventory; returns whether any name has changed.
+    pub(super) fn update(&mut self, inventory: &Inventory) -> bool {
+        std::mem::replace(self, Self::of(inventory)) != *self
+    }
+
+    /// The GPU with this name.
+    fn find(&self, name: &str) -> Option<&Uuid> {
+        let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+        let index = digits.then(|| name.parse::<u32>().ok()).flatten();
+        let pci = name.parse::<PciBusId>().ok();
+        let fits = |uuid: &Uuid, (at, bus): &(u32, Option<PciBusId>)| {
+            uuid.as_str() == name || index == Some(*at) || (pci.is_some() && pci == *bus)
+        };
+        self.0.iter().find(|(uuid, names)| fits(uuid, names)).map(|(uuid, _)| uuid)
+    }
+
+    /// Four GPUs, for tests.
+    #[cfg(test)]
+    fn example() -> Self {
+        let gpu = |n: u32| {
+            (format!("GPU-{n}").parse().unwrap(), (n, Some(format!("1{n}:00.0").parse().unwrap())))
+        };
+        Self((0..4).map(gpu).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn entries(contents: &mut Contents) -> Vec<(String, String)> {
-        contents.read();
         contents
+            .read()
             .quarantine(&GpuNames::example())
             .into_iter()
             .map(|(uuid, text)| (uuid.to_string(), text.to_string()))

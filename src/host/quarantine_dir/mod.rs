@@ -5,7 +5,6 @@
 //! written first and then renamed into place.
 
 mod contents;
-mod gpu_names;
 
 use std::convert::Infallible;
 use std::fs;
@@ -20,9 +19,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::host::dir_watch::{Watch, Watches};
-use contents::Contents;
 pub use contents::Quarantine;
-use gpu_names::GpuNames;
+use contents::{Contents, GpuNames};
 
 /// Time between two reads of the directory without inotify.
 const POLLING: Duration = Duration::from_secs(2);
@@ -50,12 +48,6 @@ impl QuarantineDir {
         self.lock().quarantine(&GpuNames::of(inventory))
     }
 
-    fn read(&self, gpus: &GpuNames) -> Quarantine {
-        let mut contents = self.lock();
-        contents.read();
-        contents.quarantine(gpus)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,9 +56,7 @@ impl QuarantineDir {
 /// The GPUs of this inventory that are quarantined now. The directory is only read.
 #[must_use]
 pub fn entries(directory: &Path, inventory: &Inventory) -> Quarantine {
-    let mut contents = Contents::of(directory);
-    contents.read();
-    contents.quarantine(&GpuNames::of(inventory))
+    Contents::of(directory).read().quarantine(&GpuNames::of(inventory))
 }
 
 /// Follows the directory for as long as it is polled, and passes each change of the quarantined
@@ -77,7 +67,7 @@ pub async fn follow(
     mut inventory: watch::Receiver<Arc<Inventory>>,
     mut send: impl AsyncFnMut(Quarantine),
 ) -> Infallible {
-    let directory = quarantine_dir.lock().directory().to_owned();
+    let directory = quarantine_dir.lock().directory.clone();
     if directory.as_os_str().is_empty() {
         return std::future::pending().await;
     }
@@ -88,7 +78,7 @@ pub async fn follow(
     loop {
         watch_directory(&directory, watches, &changed, &mut watch);
         gpus.update(&inventory.borrow_and_update());
-        let quarantine = quarantine_dir.read(&gpus);
+        let quarantine = quarantine_dir.lock().read().quarantine(&gpus);
         if last.as_ref() != Some(&quarantine) {
             last = Some(quarantine.clone());
             send(quarantine).await;

@@ -5,20 +5,23 @@
 //! is never an error: a file that cannot be read is logged and set aside, and where none can be
 //! written the plugin works without.
 
-mod document;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use device::health::PersistedHealth;
+use device::health::{Epoch, PersistedCause, PersistedHealth};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use document::{Document, VERSION};
-
+/// The version of the document.
+const VERSION: u32 = 1;
 /// The document's name in the state directory.
 const FILE: &str = "health.json";
 /// How many files that could not be read are kept for a person to inspect.
@@ -59,43 +62,21 @@ impl StateFile {
     /// # Errors
     /// There is a file, and it cannot be read.
     pub fn peek(directory: &Path) -> io::Result<Option<PersistedHealth>> {
-        let bytes = match read(&directory.join(FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes?,
-        };
-        let document: Document = serde_json::from_slice(&bytes)?;
-        match document.version {
-            VERSION => Ok(Some(document.into())),
-            other => Err(io::Error::other(format!("it is of version {other}, not {VERSION}"))),
+        match read(&directory.join(FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            health => health.map(Some),
         }
     }
 
     /// Reads the file; `None` if there is none, or none that can be read.
     pub fn load(&self) -> Option<PersistedHealth> {
-        let file = self.directory.as_ref()?.join(FILE);
-        let bytes = match read(&file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                set_aside(&file, &error.to_string());
-                return None;
-            }
-        };
-        match serde_json::from_slice::<Document>(&bytes) {
-            Ok(document) if document.version == VERSION => {
-                let health = PersistedHealth::from(document);
-                *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
-                Some(health)
-            }
-            Ok(document) => {
-                set_aside(&file, &format!("it is of version {}, not {VERSION}", document.version));
-                None
-            }
-            Err(error) => {
-                set_aside(&file, &error.to_string());
-                None
-            }
-        }
+        let directory = self.directory.as_ref()?;
+        let health = Self::peek(directory).unwrap_or_else(|error| {
+            set_aside(&directory.join(FILE), &error.to_string());
+            None
+        })?;
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
+        Some(health)
     }
 
     /// Writes the file each time the value changes, for as long as it is polled.
@@ -103,11 +84,20 @@ impl StateFile {
         &self,
         mut health: watch::Receiver<PersistedHealth>,
     ) -> std::convert::Infallible {
+        let directory = self.directory.as_deref().unwrap_or(Path::new("")).display();
         let mut failed = false;
         while health.changed().await.is_ok() {
             let now = health.borrow_and_update().clone();
-            let result = self.write_on_thread(now).await;
-            self.log(result, &mut failed);
+            match self.write_on_thread(now).await {
+                Ok(()) if std::mem::take(&mut failed) => {
+                    info!(%directory, "the state file can be written again");
+                }
+                Err(error) if !std::mem::replace(&mut failed, true) => {
+                    warn!(%directory, %error, "the state file cannot be written: a restart forgets \
+                        what GPUs went through");
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
         std::future::pending().await
     }
@@ -129,22 +119,6 @@ impl StateFile {
         written.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
-    fn log(&self, result: io::Result<()>, failed: &mut bool) {
-        let directory = self.directory.as_deref().unwrap_or(Path::new("")).display();
-        match result {
-            Ok(()) => {
-                if std::mem::take(failed) {
-                    info!(%directory, "the state file can be written again");
-                }
-            }
-            Err(error) if !std::mem::replace(failed, true) => {
-                warn!(%directory, %error, "the state file cannot be written: a restart forgets \
-                    what GPUs went through");
-            }
-            Err(_) => {}
-        }
-    }
-
     /// Writes the file, unless this is what was last read or written.
     fn write(&self, health: &PersistedHealth) -> io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
@@ -162,11 +136,15 @@ impl StateFile {
     }
 }
 
-fn read(file: &Path) -> io::Result<Vec<u8>> {
+fn read(file: &Path) -> io::Result<PersistedHealth> {
     if fs::metadata(file)?.len() > MAX_LENGTH {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long to be ours"));
     }
-    fs::read(file)
+    let document: Document = serde_json::from_slice(&fs::read(file)?)?;
+    match document.version {
+        VERSION => Ok(document.into()),
+        other => Err(io::Error::other(format!("it is of version {other}, not {VERSION}"))),
+    }
 }
 
 /// Renames a file that cannot be read to the first name that is free, or the last.
@@ -185,78 +163,71 @@ fn set_aside(file: &Path, why: &str) {
     );
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
+/// What of [`PersistedHealth`] is written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    version: u32,
+    /// The boot id of the node.
+    boot: String,
+    /// Which loading of the driver it is.
+    driver: Option<String>,
+    gpus: BTreeMap<String, Vec<Entry>>,
+}
 
-    use device::health::{Epoch, PersistedCause};
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    cause: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gpu_instance: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compute_instance: Option<u32>,
+    #[serde(default)]
+    repaired: bool,
+}
 
-    use super::*;
-
-    fn remembered() -> PersistedHealth {
-        let cause = PersistedCause {
-            kind: "xid".to_owned(),
-            number: Some(79),
-            ..PersistedCause::default()
+impl From<&PersistedHealth> for Document {
+    fn from(remembered: &PersistedHealth) -> Self {
+        let entry = |cause: &PersistedCause| Entry {
+            cause: cause.kind.clone(),
+            number: cause.number,
+            gpu_instance: cause.gpu_instance,
+            compute_instance: cause.compute_instance,
+            repaired: cause.repaired,
         };
-        let slice = PersistedCause { gpu_instance: Some(3), repaired: true, ..cause.clone() };
-        PersistedHealth {
-            epoch: Epoch { boot: "a".to_owned(), driver: Some("8:1".to_owned()) },
-            gpus: BTreeMap::from([("GPU-1".parse().unwrap(), vec![cause, slice])]),
+        let gpus = remembered.gpus.iter();
+        Self {
+            version: VERSION,
+            boot: remembered.epoch.boot.clone(),
+            driver: remembered.epoch.driver.clone(),
+            gpus: gpus
+                .map(|(uuid, causes)| (uuid.to_string(), causes.iter().map(entry).collect()))
+                .collect(),
         }
     }
+}
 
-    #[test]
-    fn what_is_written_is_read_again() {
-        let place = tempfile::tempdir().unwrap();
-        let memory = StateFile::open(Some(&place.path().join("created/here")));
-        assert_eq!(memory.load(), None);
-        for remembered in [remembered(), PersistedHealth::default(), remembered()] {
-            memory.write(&remembered).unwrap();
-            assert_eq!(memory.load(), Some(remembered));
-        }
-        assert_eq!(
-            fs::read_dir(place.path().join("created/here")).unwrap().count(),
-            1,
-            "nothing is left behind"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_set_aside_and_does_no_harm() {
-        let place = tempfile::tempdir().unwrap();
-        let memory = StateFile::open(Some(place.path()));
-        let whole = serde_json::to_vec(&Document::from(&remembered())).unwrap();
-        let mut texts: Vec<Vec<u8>> =
-            (0..whole.len()).step_by(7).map(|cut| whole[..cut].to_vec()).collect();
-        texts.push(b"{\"version\": 2, \"boot\": \"\", \"driver\": null, \"gpus\": {}}".to_vec());
-        texts.push(b"\xff\xfe\x00".to_vec());
-        for text in texts {
-            fs::write(place.path().join(FILE), text).unwrap();
-            assert_eq!(memory.load(), None);
-            assert!(!place.path().join(FILE).exists());
-        }
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), SET_ASIDE as usize);
-    }
-
-    #[test]
-    fn a_directory_in_its_place_is_set_aside() {
-        let place = tempfile::tempdir().unwrap();
-        let memory = StateFile::open(Some(place.path()));
-        fs::create_dir(place.path().join(FILE)).unwrap();
-        assert_eq!(memory.load(), None);
-        memory.write(&remembered()).unwrap();
-        assert_eq!(memory.load(), Some(remembered()));
-    }
-
-    #[test]
-    fn without_a_directory_nothing_is_kept_and_nothing_fails() {
-        let place = tempfile::tempdir().unwrap();
-        fs::write(place.path().join("file"), "").unwrap();
-        for directory in [None, Some(place.path().join("file/below"))] {
-            let memory = StateFile::open(directory.as_deref());
-            memory.write(&remembered()).unwrap();
-            assert_eq!(memory.load(), None);
+impl From<Document> for PersistedHealth {
+    /// A GPU whose name is not a UUID is left out.
+    fn from(document: Document) -> Self {
+        let cause = |entry: Entry| PersistedCause {
+            kind: entry.cause,
+            number: entry.number,
+            gpu_instance: entry.gpu_instance,
+            compute_instance: entry.compute_instance,
+            repaired: entry.repaired,
+        };
+        let gpus = document.gpus.into_iter();
+        Self {
+            epoch: Epoch { boot: document.boot, driver: document.driver },
+            gpus: gpus
+                .filter_map(|(uuid, causes)| {
+                    Some((uuid.parse().ok()?, causes.into_iter().map(cause).collect()))
+                })
+                .collect(),
         }
     }
 }

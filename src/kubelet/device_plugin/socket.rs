@@ -59,9 +59,8 @@ pub fn resource_of(name: &str) -> Option<&str> {
     (is_unique && !resource.is_empty()).then_some(resource)
 }
 
-/// Whether a file name is one that [`fresh_name`] gives.
-fn is_ours(name: &str) -> bool {
-    resource_of(name).is_some()
+fn is_ours(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).and_then(resource_of).is_some()
 }
 
 /// Removes the sockets that a killed plugin left. Errors are logged and do not prevent serving.
@@ -74,11 +73,7 @@ pub fn remove_stale(directory: &Path) {
             return;
         }
     };
-    for path in entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_ours))
-    {
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| is_ours(path)) {
         match remove_if_dead(&path) {
             Ok(true) => {
                 info!(socket = %path.display(), "removed a socket that an earlier plugin left")
@@ -148,15 +143,12 @@ mod tests {
         let names: std::collections::BTreeSet<_> =
             (0..1000).map(|_| fresh_name(&resource)).collect();
         assert_eq!(names.len(), 1000);
-        assert!(
-            names
-                .iter()
-                .all(|name| is_ours(name) && name.starts_with("nvidia-mig-1g.10gb.me.all.shared-"))
-        );
+        assert!(names.iter().all(|name| resource_of(name).is_some()
+            && name.starts_with("nvidia-mig-1g.10gb.me.all.shared-")));
         for name in
             ["kubelet.sock", "nvidia-gpu.sock", "nvidia-gpu-ABCDEFGH.sock", "nvidia--abcdefgh.sock"]
         {
-            assert!(!is_ours(name), "{name}");
+            assert_eq!(resource_of(name), None, "{name}");
         }
     }
 

@@ -3,7 +3,6 @@
 //! Nothing waits for it. Without it, labels are missing, and devices that might be held are treated
 //! as held.
 
-mod instances;
 mod outage;
 mod refresh;
 mod wire;
@@ -18,8 +17,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::host::socket_id::SocketId;
 use crate::util::error_chain::ErrorChain;
-use instances::KubeletInstances;
 use outage::{LogLine, Outage};
 pub use refresh::RefreshTrigger;
 use refresh::{INTERVAL, RETRY_INTERVAL};
@@ -50,7 +49,10 @@ pub async fn run(
         }
         let interval = if answer.is_ok() { INTERVAL } else { RETRY_INTERVAL };
         match answer {
-            Ok(answer) => publish(holders, answer, requested),
+            Ok(answer) => drop(holders.send_if_modified(|known| {
+                let before = std::mem::replace(known, answer.map(Arc::new));
+                requested || !agree(before.as_deref(), known.as_deref())
+            })),
             Err(_) if outage.failures() < MAX_FAILURES => {}
             Err(_) => drop(holders.send_if_modified(|known| known.take().is_some())),
         }
@@ -58,15 +60,27 @@ pub async fn run(
     }
 }
 
-fn publish(
-    holders: &watch::Sender<Option<Arc<Holders>>>,
-    answer: Option<Holders>,
-    requested: bool,
-) {
-    holders.send_if_modified(|known| {
-        let before = std::mem::replace(known, answer.map(Arc::new));
-        requested || !agree(before.as_deref(), known.as_deref())
-    });
+/// The kubelet processes that answered so far, told apart by their socket.
+#[derive(Debug, Default)]
+struct KubeletInstances {
+    socket: Option<SocketId>,
+    /// How many there were.
+    count: u64,
+}
+
+impl KubeletInstances {
+    /// Lists what pods hold; `None` if there is no socket.
+    async fn list(&mut self, path: &Path, asked: Moment) -> Result<Option<Holders>, ListError> {
+        let Some(socket) = SocketId::of(path).map_err(ListError::Socket)? else { return Ok(None) };
+        let list = wire::list(path).await?;
+        if SocketId::of(path).map_err(ListError::Socket)? != Some(socket) {
+            return Err(ListError::Replaced);
+        }
+        if self.socket.replace(socket) != Some(socket) {
+            self.count += 1;
+        }
+        Ok(Some(Holders::new(asked, self.count, list.pods, list.assignments)))
+    }
 }
 
 fn agree(one: Option<&Holders>, other: Option<&Holders>) -> bool {
