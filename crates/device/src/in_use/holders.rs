@@ -88,11 +88,8 @@ impl Holders {
     /// The containers that use a device: none, one, or several of one pod.
     #[must_use]
     pub fn of(&self, resource: &ResourceName, id: &DeviceId) -> &[Holder] {
-        let of_device = self
-            .assignments
-            .get(resource)
-            .and_then(|assignments| assignments.get(id.to_string().as_str()));
-        of_device.map_or(&[], Vec::as_slice)
+        let of_resource = self.assignments.get(resource);
+        of_resource.and_then(|assigned| assigned.get(&id.text())).map_or(&[], Vec::as_slice)
     }
 
     /// Every device in use with each of its containers: by resource, then by id.

@@ -145,10 +145,7 @@ impl FromStr for DeviceId {
 
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.replica {
-            None => write!(f, "{}", self.uuid),
-            Some(replica) => write!(f, "{}{REPLICA}{replica}", self.uuid),
-        }
+        f.write_str(&self.text())
     }
 }
 

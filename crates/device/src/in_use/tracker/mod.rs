@@ -16,16 +16,15 @@
 //!
 //! - Two consecutive PodResources answers have to be without the id, both requested well after the
 //!   withdrawal: an admission may have chosen the device just before.
-//! - A device that was granted and not listed since counts as in use (`grants.rs`).
+//! - A device that was granted and not listed since counts as in use (`Grants`).
 //! - A restarted kubelet knows its pods from its checkpoint, but lists them only when it has got
 //!   them from the API server. Its answers count after five minutes, and never while they list no
 //!   pod at all.
 
-mod grants;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +32,6 @@ use crate::health::Moment;
 use crate::in_use::holders::Holders;
 use crate::inventory::Inventory;
 use crate::names::{DeviceId, ResourceName, Uuid};
-pub use grants::DeviceKey;
-use grants::Grants;
 
 /// How long an admission that has chosen a device may take until PodResources lists it.
 const ADMISSION: Duration = Duration::from_secs(1);
@@ -42,6 +39,12 @@ const ADMISSION: Duration = Duration::from_secs(1);
 const GRANT_LIFETIME: Duration = Duration::from_secs(60);
 /// How long a restarted kubelet may take to learn its pods.
 const RESTART_GRACE: Duration = Duration::from_secs(300);
+/// How long after a pod is first listed it may still be granted devices: the Allocate call of
+/// another plugin can hang before this plugin's.
+const ADMISSION_LIMIT: Duration = Duration::from_secs(60);
+
+/// A device of a resource.
+pub type DeviceKey = (ResourceName, DeviceId);
 
 /// The last PodResources answer, and what follows from it and its predecessors.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +79,7 @@ impl InUseTracker {
             if let Some(withdrawn) = self.withdrawn.get_mut(&device) {
                 withdrawn.absent_since = None;
             }
-            self.grants.record(now, device);
+            self.grants.by_device.insert(device, Grant { at: now, candidates: None });
         }
     }
 
@@ -128,7 +131,7 @@ impl InUseTracker {
         };
         let is_reclaimable = |(device, withdrawn): &(&DeviceKey, &Withdrawn)| {
             withdrawn.absent_since.is_some_and(|first| first < requested_at)
-                && !self.grants.contains(device)
+                && !self.grants.by_device.contains_key(device)
         };
         let reclaimable = self.withdrawn.iter().filter(is_reclaimable);
         reclaimable.map(|(device, _)| device.clone()).collect()
@@ -148,7 +151,8 @@ impl InUseTracker {
             let is_first = withdrawn.absent_since.is_none()
                 && requested_at
                     .is_none_or(|requested_at| requested_at < withdrawn.since.after(ADMISSION));
-            (is_first || withdrawn.absent_since.is_some()) && !self.grants.contains(device)
+            (is_first || withdrawn.absent_since.is_some())
+                && !self.grants.by_device.contains_key(device)
         };
         self.withdrawn.iter().any(waits)
     }
@@ -159,13 +163,13 @@ impl InUseTracker {
         let Some(holders) = self.answer.as_ref().filter(|holders| self.is_credible(holders)) else {
             return false;
         };
-        let is_recent = |granted: Moment| now.since(granted) < GRANT_LIFETIME;
+        let is_recent = |grant: &Grant| now.since(grant.at) < GRANT_LIFETIME;
         inventory.resources().all(|resource| {
             let devices = inventory.devices(resource).into_iter().flat_map(BTreeMap::values);
             devices.filter(|device| device.gpu == *gpu).all(|device| {
                 let key = (resource.clone(), device.id.clone());
                 holders.of(resource, &device.id).is_empty()
-                    && !self.grants.granted_at(&key).is_some_and(is_recent)
+                    && !self.grants.by_device.get(&key).is_some_and(is_recent)
             })
         })
     }
@@ -175,5 +179,61 @@ impl InUseTracker {
         let since = self.kubelet.map_or(holders.requested_at(), |(_, since)| since);
         let settled = !self.restarted || holders.requested_at().since(since) >= RESTART_GRACE;
         !holders.pods().is_empty() && settled
+    }
+}
+
+/// Devices that Allocate granted and whose container the kubelet has not listed yet.
+///
+/// Such a device may be in use by an init container, which PodResources does not list. It counts as
+/// in use until every pod is gone that can have got it: each that was new when it was granted.
+#[derive(Debug, Clone, Default)]
+struct Grants {
+    /// The pods of the last answer, and when each was first listed. Those of the first answer count
+    /// as listed since the start.
+    pods: BTreeMap<String, Moment>,
+    by_device: BTreeMap<DeviceKey, Grant>,
+}
+
+/// A device that Allocate granted.
+#[derive(Debug, Clone)]
+struct Grant {
+    at: Moment,
+    /// The pods that may have got it; `None` before the first answer after the grant.
+    candidates: Option<BTreeSet<String>>,
+}
+
+impl Grants {
+    /// Drops the grants that an answer settles: the device is listed with its container, or no pod
+    /// is left that may have got it. An answer that is not `credible` can only do the former.
+    fn update(&mut self, holders: &Holders, credible: bool) {
+        let first = if self.pods.is_empty() { Moment::default() } else { holders.requested_at() };
+        self.pods.retain(|pod, _| holders.pods().contains(pod));
+        for pod in holders.pods() {
+            if !self.pods.contains_key(pod) {
+                self.pods.insert(pod.clone(), first);
+            }
+        }
+        self.by_device.retain(|(resource, id), grant| {
+            if grant.at >= holders.requested_at() {
+                return true;
+            }
+            if !holders.of(resource, id).is_empty() {
+                return false;
+            }
+            !credible || grant.has_candidates(&self.pods)
+        });
+    }
+}
+
+impl Grant {
+    /// Whether a listed pod may have got the device.
+    fn has_candidates(&mut self, pods: &BTreeMap<String, Moment>) -> bool {
+        let at = self.at;
+        let was_new = |first: &Moment| first.after(ADMISSION_LIMIT) > at;
+        let candidates = self.candidates.get_or_insert_with(|| {
+            pods.iter().filter(|(_, first)| was_new(first)).map(|(pod, _)| pod.clone()).collect()
+        });
+        candidates.retain(|pod| pods.contains_key(pod));
+        !candidates.is_empty()
     }
 }
