@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::time::Instant;
+
+use crate::util::lock;
 
 /// Time between two checks in addition to the watches, so that nothing depends on inotify alone.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -108,10 +110,6 @@ fn dispatch(listeners: &Listeners, event: notify::Result<Event>) {
         .map(|(_, callback)| callback.clone())
         .collect();
     callbacks.iter().for_each(|callback| callback(&event));
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Counters and histograms, which can be read at any time without delaying the one who counts.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use super::lock;
 
 /// A histogram of durations. Counting one takes some nanoseconds and no lock.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl<K: Ord + Clone> Counts<K> {
 
     /// Counts one.
     pub fn count(&self, key: K) {
-        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut each = lock(&self.each);
         if each.len() < self.most || each.contains_key(&key) {
             let counter = each.entry(key).or_default();
             *counter = counter.saturating_add(1);
@@ -86,7 +88,7 @@ impl<K: Ord + Clone> Counts<K> {
     /// The counters by key.
     #[must_use]
     pub fn all(&self) -> BTreeMap<K, u64> {
-        self.each.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.each).clone()
     }
 }
 

@@ -1,8 +1,10 @@
 //! A rate limit for log lines that would repeat.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use super::lock;
 
 /// Time between two lines of one key.
 pub const INTERVAL: Duration = Duration::from_secs(60);
@@ -43,7 +45,7 @@ impl<K: Ord> LogRateLimit<K> {
     #[must_use]
     pub fn allow_key_at(&self, key: K, now: Instant) -> Option<u64> {
         let recent = |line: &Line| now.saturating_duration_since(line.logged) < INTERVAL;
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lock(&self.0);
         if let Some(line) = lines.get_mut(&key) {
             if recent(line) {
                 line.suppressed = line.suppressed.saturating_add(1);

@@ -6,3 +6,10 @@ pub mod counters;
 pub mod error_chain;
 pub mod log_rate_limit;
 pub mod random;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also what a thread held when it panicked: no value is left half changed.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use device::inventory::Inventory;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::host::dir_watch::{Watch, Watches};
+use crate::util::lock;
 pub use contents::Quarantine;
 use contents::{Contents, GpuNames};
 
@@ -45,11 +46,7 @@ impl QuarantineDir {
 
     /// The GPUs of this inventory that were quarantined at the last read.
     pub fn entries(&self, inventory: &Inventory) -> Quarantine {
-        self.lock().quarantine(&GpuNames::of(inventory))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Contents> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).quarantine(&GpuNames::of(inventory))
     }
 }
 
@@ -67,7 +64,7 @@ pub async fn follow(
     mut inventory: watch::Receiver<Arc<Inventory>>,
     mut send: impl AsyncFnMut(Quarantine),
 ) -> Infallible {
-    let directory = quarantine_dir.lock().directory.clone();
+    let directory = lock(&quarantine_dir.0).directory.clone();
     if directory.as_os_str().is_empty() {
         return std::future::pending().await;
     }
@@ -78,7 +75,7 @@ pub async fn follow(
     loop {
         watch_directory(&directory, watches, &changed, &mut watch);
         gpus.update(&inventory.borrow_and_update());
-        let quarantine = quarantine_dir.lock().read().quarantine(&gpus);
+        let quarantine = lock(&quarantine_dir.0).read().quarantine(&gpus);
         if last.as_ref() != Some(&quarantine) {
             last = Some(quarantine.clone());
             send(quarantine).await;

@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use device::health::{Epoch, PersistedCause, PersistedHealth};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
+
+use crate::util::lock;
 
 /// The version of the document.
 const VERSION: u32 = 1;
@@ -75,7 +77,7 @@ impl StateFile {
             set_aside(&directory.join(FILE), &error.to_string());
             None
         })?;
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
+        *lock(&self.written) = Some(health.clone());
         Some(health)
     }
 
@@ -122,7 +124,7 @@ impl StateFile {
     /// Writes the file, unless this is what was last read or written.
     fn write(&self, health: &PersistedHealth) -> io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = lock(&self.written);
         if written.as_ref() == Some(health) {
             return Ok(());
         }

@@ -17,8 +17,26 @@ const BOUNDS: &[Duration] = &[
     Duration::from_secs(1),
     Duration::from_secs(10),
 ];
-/// gRPC's codes, from 0 to 16.
-const CODES: usize = 17;
+/// gRPC's own names of the codes 0 to 16, as its libraries write them.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
 
 /// A unary call between the kubelet and the plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +61,7 @@ const METHODS: [(Method, &str); 4] = [
 
 /// Durations of calls, by method and code. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct CallDurations(Arc<[[OnceLock<Histogram>; CODES]; METHODS.len()]>);
+pub struct CallDurations(Arc<[[OnceLock<Histogram>; CODES.len()]; METHODS.len()]>);
 
 impl CallDurations {
     /// The durations of each method and code that occurred, and of the code OK always.
@@ -51,13 +69,13 @@ impl CallDurations {
     pub fn all(&self) -> Vec<(&'static str, &'static str, Distribution)> {
         let mut all = Vec::new();
         for (method, name) in METHODS {
-            for code in (0..CODES as i32).map(Code::from_i32) {
-                let distribution = match self.histogram(method, code).get() {
+            for (code, code_name) in CODES.into_iter().enumerate() {
+                let distribution = match self.0[method as usize][code].get() {
                     Some(histogram) => histogram.distribution(),
-                    None if code == Code::Ok => Histogram::new(BOUNDS).distribution(),
+                    None if code == Code::Ok as usize => Histogram::new(BOUNDS).distribution(),
                     None => continue,
                 };
-                all.push((name, code_name(code), distribution));
+                all.push((name, code_name, distribution));
             }
         }
         all
@@ -77,34 +95,8 @@ impl CallDurations {
     }
 
     pub(super) fn observe(&self, method: Method, code: Code, took: Duration) {
-        self.histogram(method, code).get_or_init(|| Histogram::new(BOUNDS)).observe(took);
-    }
-
-    fn histogram(&self, method: Method, code: Code) -> &OnceLock<Histogram> {
-        &self.0[method as usize][code as usize]
-    }
-}
-
-/// gRPC's own name of a code, as its libraries write it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
+        let histogram = &self.0[method as usize][code as usize];
+        histogram.get_or_init(|| Histogram::new(BOUNDS)).observe(took);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use device::allocation::Note;
@@ -16,6 +16,7 @@ use super::lifecycle::{Observed, PluginState, RestartReason};
 use super::registration::{REGISTER_RESULTS, RegisterError, RegistrationStatus};
 use crate::util::counters::Counts;
 use crate::util::error_chain::ErrorChain;
+use crate::util::lock;
 use crate::util::log_rate_limit::LogRateLimit;
 
 /// How many events of one resource are kept.
@@ -119,13 +120,13 @@ impl PluginTelemetry {
     /// How the resource stands with the kubelet.
     #[must_use]
     pub fn status(&self) -> RegistrationStatus {
-        self.lock().status.clone()
+        lock(&self.0.current).status.clone()
     }
 
     /// The last events, the oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<RegistrationEvent> {
-        self.lock().events.iter().cloned().collect()
+        lock(&self.0.current).events.iter().cloned().collect()
     }
 
     pub(super) fn calls(&self) -> &CallDurations {
@@ -171,7 +172,7 @@ impl PluginTelemetry {
         endpoint: Option<&str>,
         streams: usize,
     ) {
-        let Current { status, failure, .. } = &mut *self.lock();
+        let Current { status, failure, .. } = &mut *lock(&self.0.current);
         status.update(state, observed, failure.as_deref(), endpoint, streams);
     }
 
@@ -192,7 +193,7 @@ impl PluginTelemetry {
         self.0.calls.observe(Method::Register, code, took);
         match result {
             Some(Ok(())) => {
-                self.lock().failure = None;
+                lock(&self.0.current).failure = None;
                 let message = format!("the kubelet accepted the registration of {endpoint}");
                 self.add(RegistrationEvent { at: now, registered: true, message });
             }
@@ -203,25 +204,21 @@ impl PluginTelemetry {
 
     /// A registration or bind failed.
     pub(super) fn failed(&self, error: &dyn std::error::Error) {
-        self.lock().failure = Some(ErrorChain(error).to_string());
+        lock(&self.0.current).failure = Some(ErrorChain(error).to_string());
     }
 
     /// The server is being restarted.
     pub(super) fn restarting(&self, now: Duration, reason: &RestartReason) {
         let message = format!("the server is restarted: {reason}");
-        self.lock().status.restarting(now, message.clone());
+        lock(&self.0.current).status.restarting(now, message.clone());
         self.add(RegistrationEvent { at: now, registered: false, message });
     }
 
     fn add(&self, event: RegistrationEvent) {
-        let mut current = self.lock();
+        let mut current = lock(&self.0.current);
         if current.events.len() == EVENTS {
             current.events.pop_front();
         }
         current.events.push_back(event);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Current> {
-        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
