@@ -45,7 +45,7 @@ pub async fn watch(
         let next_check = watcher.check()?;
         tokio::select! {
             _ = changed.changed() => {}
-            () = tokio::time::sleep_until(next_check) => drop(events.send_replace(())),
+            () = tokio::time::sleep_until(next_check) => events.send_replace(()),
         }
     }
 }
