@@ -45,19 +45,25 @@ pub(super) fn read(shared: &SharedSession, gpu: &Uuid, with_fabric: bool) -> Ans
 pub(super) fn answers(session: &Session, device: &Device<'_>, with_fabric: bool) -> Answers {
     let (recovery_action, remapped_rows) = fields(session, device);
     let probe = Some(probe(session, device));
-    let (fabric, has_fabric) = if with_fabric { fabric(session, device) } else { (None, false) };
+    let no_fabric = CallError { call: FABRIC_CALL, code: ReturnCode::NOT_SUPPORTED };
+    let (fabric, has_fabric) =
+        if with_fabric { fabric(session, device) } else { (Err(no_fabric), false) };
+    let (fabric, remapped_rows) = (Some(fabric), Some(remapped_rows));
     let reading = Reading { recovery_action, remapped_rows, fabric, probe };
     Answers { reading, has_fabric }
 }
 
-type FieldAnswers = (Option<Result<RecoveryAction, CallError>>, Option<RemappedRows>);
+type FieldAnswers = (Option<Result<RecoveryAction, CallError>>, Result<RemappedRows, CallError>);
 
 fn fields(session: &Session, device: &Device<'_>) -> FieldAnswers {
     const CALL: &str = "nvmlDeviceGetFieldValues";
     mark_call(CALL);
     let [action, _, _, pending, failure] = match raw::field_values(session.nvml(), device, FIELDS) {
         Ok(values) => values,
-        Err(error) => return (Some(Err(call_error(CALL, &error))), None),
+        Err(error) => {
+            let error = call_error(CALL, &error);
+            return (Some(Err(error.clone())), Err(error));
+        }
     };
     let action = action.map(RecoveryAction::from).map_err(|code| {
         let error = CallError { call: CALL, code: ReturnCode(code) };
@@ -66,9 +72,9 @@ fn fields(session: &Session, device: &Device<'_>) -> FieldAnswers {
     });
     let rows = match (pending, failure) {
         (Ok(pending), Ok(failure)) => {
-            Some(RemappedRows { pending: pending != 0, failure: failure != 0 })
+            Ok(RemappedRows { pending: pending != 0, failure: failure != 0 })
         }
-        _ => None,
+        (Err(code), _) | (_, Err(code)) => Err(CallError { call: CALL, code: ReturnCode(code) }),
     };
     (Some(action), rows)
 }
@@ -79,14 +85,18 @@ fn probe(session: &Session, device: &Device<'_>) -> Result<(), CallError> {
     raw::memory_bytes(session.nvml(), device).map(drop).map_err(|error| call_error(CALL, &error))
 }
 
-/// The fabric of a GPU, and whether it has one. An error is not reported: what is wrong with the
-/// GPU shows in the other answers.
-fn fabric(session: &Session, device: &Device<'_>) -> (Option<Fabric>, bool) {
-    mark_call("nvmlDeviceGetGpuFabricInfoV");
-    match raw::fabric(session.nvml(), device) {
-        Ok(fabric) => (Some(fabric), true),
-        Err(error) => (None, !is_without_fabric(&error)),
-    }
+const FABRIC_CALL: &str = "nvmlDeviceGetGpuFabricInfoV";
+
+/// The fabric of a GPU, and whether it has one.
+fn fabric(session: &Session, device: &Device<'_>) -> (Result<Fabric, CallError>, bool) {
+    mark_call(FABRIC_CALL);
+    let fabric = raw::fabric(session.nvml(), device);
+    let has_fabric = fabric.as_ref().err().is_none_or(|error| !is_without_fabric(error));
+    let code = |error| match is_without_fabric(&error) {
+        true => ReturnCode::NOT_SUPPORTED,
+        false => return_code(&error),
+    };
+    (fabric.map_err(|error| CallError { call: FABRIC_CALL, code: code(error) }), has_fabric)
 }
 
 /// Whether an error says that there is no fabric, with this GPU and this driver.

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::cause::{Cause, CauseKind};
-use super::clear_rule::{ClearRule, PollResult, RecoveryState, is_gpu_failure};
+use super::clear_rule::{ClearRule, Poll, is_gpu_failure, is_lasting};
+use super::fields::RecoveryState;
 use super::observation::{HealthChange, RepairEvidence};
 use super::reason::{Moment, Reason};
 use super::rules::Thresholds;
@@ -23,7 +24,7 @@ use super::xid::Xid;
 ///
 /// A cause is raised, evidence of repair arrives, and N clean polls in a row (`recoveryPolls`)
 /// confirm it: the cause is cleared. Clean polls alone clear an active cause under the rules
-/// `CleanPolls` and `RecoveryAction`; under `Source` its source clears it without polls.
+/// `State` and `RecoveryAction`; under `Source` its source clears it without polls.
 ///
 /// A failure, a timeout or a poll that is not clean starts the count again. A cause that is raised
 /// again is active again, and evidence and polls from before that do not count.
@@ -97,42 +98,38 @@ impl ActiveCause {
     }
 
     /// Counts a poll. Returns whether the cause is cleared.
-    pub(super) fn polled(&mut self, poll: &PollResult, thresholds: &Thresholds) -> bool {
+    pub(super) fn polled(&mut self, poll: &Poll<'_>) -> bool {
         if poll.at <= self.last_raised {
             return false;
         }
-        let clean = poll.probe && self.is_clean(poll, thresholds);
+        let clean = poll.passed && self.is_clean(poll);
         self.clean_polls = if clean { self.clean_polls.saturating_add(1) } else { 0 };
         let settled = !matches!(self.cause, Cause::Xid { .. })
-            || poll.at.since(self.last_raised) >= thresholds.suspicion;
-        self.clean_polls >= thresholds.recovery_polls.get() && settled
+            || poll.at.since(self.last_raised) >= poll.thresholds.suspicion;
+        self.clean_polls >= poll.thresholds.recovery_polls.get() && settled
     }
 
-    fn is_clean(&self, poll: &PollResult, thresholds: &Thresholds) -> bool {
+    /// Whether a poll that passed has nothing against clearing the cause. A state that it states
+    /// was raised by it.
+    fn is_clean(&self, poll: &Poll<'_>) -> bool {
         let repaired = self.stage == Stage::Repaired;
+        let decided = poll.fields.decide(self.cause.kind());
         match self.clear_rule() {
             ClearRule::Source => false,
-            ClearRule::CleanPolls => match self.cause {
-                Cause::Fabric(_) => poll.fabric,
-                Cause::RowRemapPending => poll.rows,
-                _ => true,
-            },
-            ClearRule::RecoveryAction => match poll.driver {
+            ClearRule::State => repaired || decided,
+            ClearRule::RecoveryAction => match poll.fields.recovery(poll.thresholds) {
                 RecoveryState::Clear => true,
-                RecoveryState::Unsupported => repaired || self.was_quiet(poll, thresholds),
+                RecoveryState::Unsupported => repaired || self.was_quiet(poll),
                 RecoveryState::Unknown | RecoveryState::Required => false,
             },
-            ClearRule::Repair if self.cause == Cause::RowRemapFailure => repaired && poll.rows,
-            ClearRule::Enumeration
-            | ClearRule::Repair
-            | ClearRule::RepairNotReturn
-            | ClearRule::Boot => repaired,
+            ClearRule::Repair => repaired && decided,
+            ClearRule::Enumeration | ClearRule::RepairNotReturn | ClearRule::Boot => repaired,
         }
     }
 
-    fn was_quiet(&self, poll: &PollResult, thresholds: &Thresholds) -> bool {
+    fn was_quiet(&self, poll: &Poll<'_>) -> bool {
         let quiet = poll.at.since(self.last_raised);
-        thresholds.quiet_period.is_some_and(|period| quiet >= period)
+        poll.thresholds.quiet_period.is_some_and(|period| quiet >= period)
     }
 
     pub(super) fn reason(&self) -> Reason {
@@ -260,15 +257,10 @@ impl Causes {
     }
 
     /// Counts a poll and clears the causes that it is the last clean one for.
-    pub(super) fn polled(
-        &mut self,
-        poll: &PollResult,
-        thresholds: &Thresholds,
-        change: &mut HealthChange,
-    ) {
+    pub(super) fn polled(&mut self, poll: &Poll<'_>, change: &mut HealthChange) {
         let had_failed = self.has_failed();
         self.active.retain(|_, active| {
-            let over = active.polled(poll, thresholds);
+            let over = active.polled(poll);
             if over {
                 change.cleared.push(active.cause.clone());
             }
@@ -277,10 +269,9 @@ impl Causes {
         self.recovered |= had_failed && !self.has_failed();
     }
 
-    /// The causes that no source would state again after a restart, and whether there is evidence
-    /// of the repair of each.
+    /// The causes to keep over a restart, and whether there is evidence of the repair of each.
     pub(super) fn lasting(&self) -> impl Iterator<Item = (&Cause, bool)> {
-        let lasting = self.active.values().filter(|active| is_gpu_failure(&active.cause));
+        let lasting = self.active.values().filter(|active| is_lasting(&active.cause));
         lasting.map(|active| (&active.cause, active.stage == Stage::Repaired))
     }
 

@@ -1,11 +1,10 @@
-//! The rule by which each cause is cleared, and what a poll contributes to it.
+//! The rule by which each cause is cleared.
 
 use super::cause::Cause;
-use super::nvml_error::ReturnCode;
+use super::fields::Fields;
 use super::observation::RepairEvidence;
-use super::reading::Reading;
 use super::reason::Moment;
-use super::rules::{Severity, Thresholds};
+use super::rules::Thresholds;
 use super::xid::XidClass;
 
 /// What clears a cause.
@@ -13,8 +12,9 @@ use super::xid::XidClass;
 pub(super) enum ClearRule {
     /// Its own source withdraws it, at once.
     Source,
-    /// Clean polls: each of them reads again what raised it.
-    CleanPolls,
+    /// It is a state, which each reading states again: clean polls that do not, or after a new load
+    /// of the driver clean polls.
+    State,
     /// Clean polls in which the recovery action requires nothing. The answers of a driver without
     /// one prove nothing: there it takes evidence of repair and then clean polls, or the quiet
     /// period if one is configured.
@@ -30,58 +30,16 @@ pub(super) enum ClearRule {
     Boot,
 }
 
-/// What a poll contributes to clearing causes.
+/// A poll, as what clears causes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PollResult {
-    /// When the poll began.
+pub(super) struct Poll<'a> {
+    /// When it began.
     pub at: Moment,
-    /// What the recovery action requires.
-    pub driver: RecoveryState,
-    /// Whether the remapped rows were read.
-    pub rows: bool,
-    /// Whether the fabric was read.
-    pub fabric: bool,
     /// Whether the probe passed.
-    pub probe: bool,
-}
-
-/// What a poll read as the recovery action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RecoveryState {
-    /// It was not read, or the read failed.
-    Unknown,
-    /// The driver has no recovery action.
-    Unsupported,
-    /// It requires nothing of this GPU.
-    Clear,
-    /// It requires something.
-    Required,
-}
-
-impl PollResult {
-    pub(super) fn of(at: Moment, reading: &Reading, thresholds: &Thresholds) -> Self {
-        let driver = match &reading.recovery_action {
-            Some(Ok(action)) if thresholds.severity(*action) == Some(Severity::Unhealthy) => {
-                RecoveryState::Required
-            }
-            Some(Ok(_)) => RecoveryState::Clear,
-            Some(Err(error)) if error.code.is_unsupported() => RecoveryState::Unsupported,
-            Some(Err(_)) | None => RecoveryState::Unknown,
-        };
-        let probe = match &reading.probe {
-            Some(Ok(())) => true,
-            // A GPU that shares the memory of the host (GB10) has none of its own to report.
-            Some(Err(error)) => error.code == ReturnCode::NOT_SUPPORTED,
-            None => false,
-        };
-        Self {
-            at,
-            driver,
-            rows: reading.remapped_rows.is_some(),
-            fabric: reading.fabric.is_some(),
-            probe,
-        }
-    }
+    pub passed: bool,
+    /// The answers with those of this poll.
+    pub fields: &'a Fields,
+    pub thresholds: &'a Thresholds,
 }
 
 impl ClearRule {
@@ -90,9 +48,10 @@ impl ClearRule {
             Cause::Quarantined(_) | Cause::Node(_) => Self::Source,
             Cause::Fabric(_)
             | Cause::RowRemapPending
+            | Cause::RecoveryAction(_)
             | Cause::NvmlError(_)
-            | Cause::NvmlUnresponsive { .. } => Self::CleanPolls,
-            Cause::RecoveryAction(_) | Cause::ResetRequired => Self::RecoveryAction,
+            | Cause::NvmlUnresponsive { .. } => Self::State,
+            Cause::ResetRequired => Self::RecoveryAction,
             Cause::Xid { xid, .. } => match xid.class() {
                 XidClass::Lost => Self::Enumeration,
                 XidClass::Sticky => Self::Boot,
@@ -106,19 +65,33 @@ impl ClearRule {
 
     /// Whether this evidence counts for a cause with this rule.
     pub(super) fn accepts(self, evidence: RepairEvidence) -> bool {
+        use RepairEvidence::{DriverReload, Manual, NewBoot, Reenumerated};
         match self {
             Self::RecoveryAction | Self::Repair => true,
-            Self::RepairNotReturn => evidence != RepairEvidence::Reenumerated,
-            Self::Boot => matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::Manual),
+            Self::RepairNotReturn => evidence != Reenumerated,
+            Self::Boot => matches!(evidence, NewBoot | Manual),
+            // The fields of the driver that is loaded now are not read yet.
+            Self::State => matches!(evidence, NewBoot | DriverReload),
             // A missing GPU is back when NVML lists it, and by nothing else.
-            Self::Source | Self::CleanPolls | Self::Enumeration => false,
+            Self::Source | Self::Enumeration => false,
         }
     }
 }
 
 /// Whether a cause is a failure of the GPU itself, not of its surroundings and not a quarantine.
-/// Only these count as relapses, and only these are kept over a restart: no later reading states
-/// them again.
+/// Only these count as relapses.
 pub(super) fn is_gpu_failure(cause: &Cause) -> bool {
-    !matches!(ClearRule::of(cause), ClearRule::Source | ClearRule::CleanPolls)
+    match cause {
+        Cause::RecoveryAction(_) => true,
+        cause => !matches!(ClearRule::of(cause), ClearRule::Source | ClearRule::State),
+    }
+}
+
+/// Whether a cause is kept over a restart. Of the states only the recovery action is: a GPU that
+/// needs a reset may not be listed any more by then.
+pub(super) fn is_lasting(cause: &Cause) -> bool {
+    match cause {
+        Cause::RecoveryAction(_) => true,
+        cause => !matches!(ClearRule::of(cause), ClearRule::Source | ClearRule::State),
+    }
 }

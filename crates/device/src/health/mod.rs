@@ -19,6 +19,7 @@ mod active_cause;
 mod cause;
 mod clear_rule;
 mod counters;
+mod fields;
 mod node;
 mod nvml_error;
 mod observation;

@@ -4,18 +4,50 @@ use std::fmt;
 
 use super::nvml_error::{NvmlError, ReturnCode};
 
-/// The answers of a GPU to one round of NVML calls; `None`: not called. The time that goes with a
+/// The answers of a GPU to one round of NVML calls; `None`: not called, which proves nothing. What
+/// the driver or the GPU does not have is an error that says so. The time that goes with a
 /// reading is when the round began, so that no answer is taken for newer than it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Field value 230 of `nvmlDeviceGetFieldValues`; each value has its own return code.
     pub recovery_action: Option<Result<RecoveryAction, NvmlError>>,
-    /// `nvmlDeviceGetRemappedRows`, or field values 142 to 145; `None` also if the GPU has none.
-    pub remapped_rows: Option<RemappedRows>,
-    /// `nvmlDeviceGetGpuFabricInfoV`; `None` also if the GPU has none.
-    pub fabric: Option<Fabric>,
+    /// `nvmlDeviceGetRemappedRows`, or field values 142 to 145.
+    pub remapped_rows: Option<Result<RemappedRows, NvmlError>>,
+    /// `nvmlDeviceGetGpuFabricInfoV`.
+    pub fabric: Option<Result<Fabric, NvmlError>>,
     /// Whether the GPU can be used: a handle by its UUID, and `nvmlDeviceGetMemoryInfo`.
     pub probe: Option<Result<(), NvmlError>>,
+}
+
+impl Reading {
+    /// The errors of all calls.
+    pub(super) fn errors(&self) -> impl Iterator<Item = &NvmlError> {
+        let of_states = [
+            self.remapped_rows.as_ref().and_then(|rows| rows.as_ref().err()),
+            self.fabric.as_ref().and_then(|fabric| fabric.as_ref().err()),
+        ];
+        self.failures().chain(of_states.into_iter().flatten())
+    }
+
+    /// The errors that count as failed calls even if they name no state of the GPU. What is wrong
+    /// with the GPU shows in these answers: the others fail for reasons of their own.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &NvmlError> {
+        let action = self.recovery_action.as_ref().and_then(|action| action.as_ref().err());
+        let probe = self.probe.as_ref().and_then(|probe| probe.as_ref().err());
+        let action = action.filter(|error| !error.code.is_unsupported());
+        // A GPU that shares the memory of the host (GB10) has none of its own to report.
+        let probe = probe.filter(|error| error.code != ReturnCode::NOT_SUPPORTED);
+        action.into_iter().chain(probe)
+    }
+
+    /// Whether the GPU can be used, as far as one call shows.
+    pub(super) fn passed_probe(&self) -> bool {
+        match &self.probe {
+            Some(Ok(())) => true,
+            Some(Err(error)) => error.code == ReturnCode::NOT_SUPPORTED,
+            None => false,
+        }
+    }
 }
 
 /// Memory rows that the GPU is to replace by spare ones (`nvmlDeviceGetRemappedRows`).

@@ -1,18 +1,19 @@
 //! The health of one physical GPU: observations in, changes out, the health of each device on it at
 //! any time.
 
-mod answers;
-
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::active_cause::Causes;
 use super::cause::{Cause, CauseKind};
+use super::clear_rule::Poll;
 use super::counters::XidCounts;
+use super::fields::{Answer, Fields};
 use super::nvml_error::NvmlError;
 use super::observation::{HealthChange, HealthNotice, Observation, RepairEvidence};
 use super::policy::HealthPolicy;
 use super::read_schedule::ReadSchedule;
-use super::reading::{Fabric, RecoveryAction};
+use super::reading::{Reading, RecoveryAction};
 use super::reason::{Degradation, Health, Moment, Reason};
 use super::rules::XidAction;
 use super::scope::{GpuPart, Scope};
@@ -41,30 +42,22 @@ use super::xid::{Xid, XidClass};
 pub struct GpuHealth {
     causes: Causes,
     degradations: BTreeMap<Degradation, Moment>,
-    recovery_action: RecoveryField,
-    /// The fabric as it was last read.
-    fabric: Option<Fabric>,
+    fields: Fields,
+    /// When a memory error was last contained, until the reset that follows from it is done.
+    contained: Option<Moment>,
     /// The enumeration that last listed it.
     session: Option<u64>,
-    /// Deadlines in a row that passed without an answer.
-    timeouts: u32,
-    /// Calls or readings in a row that failed without naming a state of the GPU.
-    failures: u32,
+    /// The call whose deadline passed without an answer, and how often in a row.
+    hanging: Option<(&'static str, u32)>,
+    /// What failed without naming a state of the GPU, and how many calls or readings in a row.
+    failing: Option<(NvmlError, u32)>,
     reads: ReadSchedule,
     xids: XidCounts,
 }
 
-/// What is known of the driver's recovery action.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum RecoveryField {
-    /// Not read since the driver was loaded.
-    #[default]
-    Unread,
-    /// The driver does not have it.
-    Unsupported,
-    /// As it was last read.
-    Read(RecoveryAction),
-}
+/// How long after a contained memory error the driver is believed that nothing waits for a reset:
+/// long enough for people and alerts to notice.
+const CONTAINED_QUIET: Duration = Duration::from_secs(600);
 
 /// One observation being applied: when, by which policy, and what it changed so far.
 struct Step<'a> {
@@ -100,10 +93,7 @@ impl GpuHealth {
     /// yet.
     #[must_use]
     pub fn recovery_action(&self) -> Option<RecoveryAction> {
-        match self.recovery_action {
-            RecoveryField::Read(action) => Some(action),
-            RecoveryField::Unread | RecoveryField::Unsupported => None,
-        }
+        self.fields.action()
     }
 
     /// Whether only a reset makes the GPU work again: by the recovery action, or by a call that
@@ -154,14 +144,7 @@ impl GpuHealth {
     pub(super) fn set_health_policy(&mut self, now: Moment, policy: &HealthPolicy) -> HealthChange {
         let mut step = Step::new(now, policy);
         self.causes.retain(|cause| policy.stands(cause), &mut step.change);
-        if let RecoveryField::Read(action) = self.recovery_action {
-            self.read_recovery_action(action, &mut step);
-        }
-        if let Some(fabric) = self.fabric {
-            self.read_fabric(fabric, &mut step);
-        }
-        let pending = self.degradations.contains_key(&Degradation::RowRemapPending);
-        self.row_remap_pending(pending, &mut step);
+        self.update_states(&mut step);
         if !policy.is_off() {
             self.reads.schedule(now, policy.thresholds().suspicion);
         }
@@ -203,10 +186,11 @@ impl GpuHealth {
         }
         step.change.notices.push(HealthNotice::Xid { xid, scope, times });
         match xid.class() {
-            XidClass::Contained => self.degrade(Degradation::ContainedError, true, step),
-            XidClass::Pending => self.row_remap_pending(true, step),
+            XidClass::Contained => self.contained = Some(step.now),
+            XidClass::Pending => self.fields.expect_row_remap(),
             _ => {}
         }
+        self.update_states(step);
         let presumed = action == XidAction::RecoveryAction && self.presumes_fatal(xid.class());
         if action == XidAction::Unhealthy || presumed {
             self.raise(Cause::Xid { xid, scope }, step);
@@ -215,11 +199,40 @@ impl GpuHealth {
 
     /// Whether an Xid that is left to the recovery action is fatal because there is none to read.
     fn presumes_fatal(&self, class: XidClass) -> bool {
-        !matches!(self.recovery_action, RecoveryField::Read(_))
+        !matches!(self.fields.recovery_action.last, Answer::Read(_))
             && matches!(
                 class,
                 XidClass::Presumed | XidClass::Fatal | XidClass::Sticky | XidClass::Lost
             )
+    }
+
+    fn poll(&mut self, reading: &Reading, step: &mut Step) {
+        self.read(reading, step);
+        let thresholds = step.policy.thresholds();
+        let passed = reading.passed_probe();
+        let poll = Poll { at: step.now, passed, fields: &self.fields, thresholds };
+        self.causes.polled(&poll, &mut step.change);
+    }
+
+    fn read(&mut self, reading: &Reading, step: &mut Step) {
+        self.reads.read(step.now);
+        self.hanging = None;
+        self.fields.update(reading);
+        for cause in reading.errors().filter_map(|error| Cause::named_by(error.code)) {
+            self.raise(cause, step);
+        }
+        let is_over = |at: &mut Moment| step.now.since(*at) >= CONTAINED_QUIET;
+        if self.fields.want_nothing() {
+            self.contained.take_if(is_over);
+        }
+        // However many calls of a reading failed, it counts as one failure.
+        match reading.failures().find(|error| Cause::named_by(error.code).is_none()) {
+            Some(error) => self.failed(error.clone(), step),
+            None => {
+                self.failing = None;
+                self.update_states(step);
+            }
+        }
     }
 
     fn call_failed(&mut self, error: NvmlError, step: &mut Step) {
@@ -232,26 +245,59 @@ impl GpuHealth {
         }
     }
 
-    /// Counts a failure that names no state of the GPU. While the GPU is suspect one is enough.
+    /// Counts a failure that names no state of the GPU.
     fn failed(&mut self, error: NvmlError, step: &mut Step) {
-        self.failures = self.failures.saturating_add(1);
+        let before = self.failing.as_ref().map_or(0, |(_, times)| *times);
+        self.failing = Some((error, before.saturating_add(1)));
         self.causes.reset_streaks();
-        let tolerated = self.failures < step.policy.thresholds().missed_calls.get();
-        if !tolerated || self.reads.is_suspect(step.now) {
-            self.raise(Cause::NvmlError(error), step);
+        self.update_states(step);
+    }
+
+    /// Counts a deadline that passed.
+    fn timed_out(&mut self, call: &'static str, step: &mut Step) {
+        let before = self.hanging.map_or(0, |(_, times)| times);
+        self.hanging = Some((call, before.saturating_add(1)));
+        self.causes.reset_streaks();
+        self.update_states(step);
+    }
+
+    /// Raises the states that are known, and makes the degradations those that are known.
+    fn update_states(&mut self, step: &mut Step) {
+        let thresholds = step.policy.thresholds();
+        let states: Vec<_> =
+            self.fields.causes(thresholds).chain(self.failing_calls(step)).collect();
+        for cause in states {
+            self.raise(cause, step);
+        }
+        let mut degradations = self.fields.degradations(thresholds);
+        degradations.extend(self.contained.map(|_| Degradation::ContainedError));
+        self.degradations.retain(|which, _| {
+            let stays = degradations.contains(which);
+            if !stays {
+                step.change.notices.push(HealthNotice::Restored(*which));
+            }
+            stays
+        });
+        for which in degradations {
+            self.degradations.entry(which).or_insert_with(|| {
+                step.change.notices.push(HealthNotice::Degraded(which));
+                step.now
+            });
         }
     }
 
-    /// Counts a deadline that passed. One is enough while the GPU is suspect or if it never
-    /// answered.
-    fn timed_out(&mut self, call: &'static str, step: &mut Step) {
-        self.timeouts = self.timeouts.saturating_add(1);
-        self.causes.reset_streaks();
-        let tolerated = self.timeouts < step.policy.thresholds().missed_calls.get()
-            && self.reads.has_answered();
-        if !tolerated || self.reads.is_suspect(step.now) {
-            self.raise(Cause::NvmlUnresponsive { call }, step);
-        }
+    /// The calls that failed or passed their deadline too often in a row. Once is too often while
+    /// the GPU is suspect, a deadline also if it never answered.
+    fn failing_calls(&self, step: &Step) -> impl Iterator<Item = Cause> {
+        let missed_calls = step.policy.thresholds().missed_calls.get();
+        let is_suspect = self.reads.is_suspect(step.now);
+        let is_new = !self.reads.has_answered();
+        let failing =
+            self.failing.as_ref().filter(|(_, times)| *times >= missed_calls || is_suspect);
+        let hanging =
+            self.hanging.filter(|(_, times)| *times >= missed_calls || is_suspect || is_new);
+        let failing = failing.map(|(error, _)| Cause::NvmlError(error.clone()));
+        failing.into_iter().chain(hanging.map(|(call, _)| Cause::NvmlUnresponsive { call }))
     }
 
     fn enumerated(&mut self, session: u64, step: &mut Step) {
@@ -268,30 +314,17 @@ impl GpuHealth {
 
     fn repaired(&mut self, evidence: RepairEvidence, step: &mut Step) {
         self.causes.repaired(step.now, evidence);
-        self.degrade(Degradation::ContainedError, false, step);
+        self.contained = None;
         // The driver that is loaded now may be older or newer than the one that was read.
         if matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::DriverReload) {
-            self.recovery_action = RecoveryField::Unread;
+            self.fields = Fields::default();
         }
+        self.update_states(step);
     }
 
     fn raise(&mut self, cause: Cause, step: &mut Step) {
         if step.policy.counts(&cause) {
             self.causes.raise(step.now, cause, step.policy.thresholds(), &mut step.change);
-        }
-    }
-
-    fn degrade(&mut self, which: Degradation, degraded: bool, step: &mut Step) {
-        match (self.degradations.entry(which), degraded) {
-            (Entry::Vacant(entry), true) => {
-                entry.insert(step.now);
-                step.change.notices.push(HealthNotice::Degraded(which));
-            }
-            (Entry::Occupied(entry), false) => {
-                entry.remove();
-                step.change.notices.push(HealthNotice::Restored(which));
-            }
-            _ => {}
         }
     }
 

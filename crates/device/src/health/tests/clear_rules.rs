@@ -149,8 +149,10 @@ fn a_drain_of_peer_to_peer_work_may_be_tolerated() {
 
 #[test]
 fn contained_and_pending_memory_errors_keep_the_gpu() {
-    let pending =
-        Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
+    let pending = Reading {
+        remapped_rows: Some(Ok(RemappedRows { pending: true, failure: false })),
+        ..well()
+    };
     let mut bench = Bench::after(well());
     bench.observe(xid(94));
     bench.observe(xid(63));
@@ -166,8 +168,10 @@ fn contained_and_pending_memory_errors_keep_the_gpu() {
 
 #[test]
 fn a_pending_row_remap_makes_unhealthy_where_it_is_configured() {
-    let pending =
-        Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
+    let pending = Reading {
+        remapped_rows: Some(Ok(RemappedRows { pending: true, failure: false })),
+        ..well()
+    };
     let policy = thresholds(|t| t.row_remap_pending = Severity::Unhealthy);
     let mut bench = Bench::with(policy, pending);
     assert_eq!(bench.cause_names(), ["row_remap_pending"]);
@@ -179,8 +183,10 @@ fn a_pending_row_remap_makes_unhealthy_where_it_is_configured() {
 
 #[test]
 fn a_row_remap_failure_and_a_corrupt_inforom_end_by_evidence_of_repair() {
-    let failure =
-        Reading { remapped_rows: Some(RemappedRows { pending: false, failure: true }), ..well() };
+    let failure = Reading {
+        remapped_rows: Some(Ok(RemappedRows { pending: false, failure: true })),
+        ..well()
+    };
     for broken in [Observation::Poll(failure), Observation::Failed(error(14))] {
         let mut bench = Bench::after(well());
         bench.observe(broken.clone());
@@ -212,11 +218,11 @@ fn reset_required_holds_until_the_driver_asks_for_nothing() {
 #[test]
 fn the_fabric_recovers_by_itself() {
     let joining = Reading {
-        fabric: Some(Fabric {
+        fabric: Some(Ok(Fabric {
             state: FabricState::InProgress,
             status: ReturnCode(0),
             health_mask: 0,
-        }),
+        })),
         ..well_without_field()
     };
     let mut bench = Bench::after(joining.clone());

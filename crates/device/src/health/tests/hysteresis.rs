@@ -111,11 +111,11 @@ fn relapses_far_apart_do_not_latch() {
 #[test]
 fn only_failures_of_the_gpu_itself_are_relapses() {
     let joining = Reading {
-        fabric: Some(Fabric {
+        fabric: Some(Ok(Fabric {
             state: FabricState::NotStarted,
             status: ReturnCode(0),
             health_mask: 0,
-        }),
+        })),
         ..well()
     };
     let mut bench = Bench::after(well());

@@ -8,6 +8,7 @@ mod node;
 mod policy;
 mod policy_change;
 mod properties;
+mod states;
 mod texts;
 
 use std::num::NonZeroU32;
@@ -38,12 +39,12 @@ fn error(code: u32) -> NvmlError {
 fn well() -> Reading {
     Reading {
         recovery_action: Some(Ok(RecoveryAction::None)),
-        remapped_rows: Some(RemappedRows::default()),
-        fabric: Some(Fabric {
+        remapped_rows: Some(Ok(RemappedRows::default())),
+        fabric: Some(Ok(Fabric {
             state: FabricState::Completed,
             status: ReturnCode(0),
             health_mask: 0,
-        }),
+        })),
         probe: Some(Ok(())),
     }
 }

@@ -172,7 +172,10 @@ fn with_health_checking_off_only_discovery_and_people_make_a_gpu_unhealthy() {
         bench.observe(observation);
     }
     bench.poll(
-        &Reading { remapped_rows: Some(RemappedRows { pending: true, failure: true }), ..well() },
+        &Reading {
+            remapped_rows: Some(Ok(RemappedRows { pending: true, failure: true })),
+            ..well()
+        },
         5,
     );
     assert!(bench.is_healthy());

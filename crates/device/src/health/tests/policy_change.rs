@@ -47,9 +47,11 @@ fn an_xid_from_before_a_stricter_policy_does_not_count_and_the_next_one_does() {
 #[test]
 fn a_tolerated_state_counts_at_once_under_a_stricter_policy_and_no_longer_under_the_old_one() {
     let fault = Fabric { state: FabricState::Completed, status: ReturnCode(999), health_mask: 0 };
-    let broken = Reading { fabric: Some(fault), ..well() };
-    let pending =
-        Reading { remapped_rows: Some(RemappedRows { pending: true, failure: false }), ..well() };
+    let broken = Reading { fabric: Some(Ok(fault)), ..well() };
+    let pending = Reading {
+        remapped_rows: Some(Ok(RemappedRows { pending: true, failure: false })),
+        ..well()
+    };
     let bearing = |row_remap_pending, drain_p2p, fabric| {
         thresholds(|t| {
             (t.row_remap_pending, t.drain_p2p, t.fabric) = (row_remap_pending, drain_p2p, fabric)

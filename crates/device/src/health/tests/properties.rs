@@ -39,13 +39,14 @@ fn reading() -> impl Strategy<Value = Reading> {
             health_mask,
         },
     );
-    (answer(action), prop::option::of(rows), prop::option::weighted(0.2, fabric), answer(Just(())))
-        .prop_map(|(recovery_action, remapped_rows, fabric, probe)| Reading {
+    (answer(action), answer(rows), answer(fabric), answer(Just(()))).prop_map(
+        |(recovery_action, remapped_rows, fabric, probe)| Reading {
             recovery_action,
             remapped_rows,
             fabric,
             probe,
-        })
+        },
+    )
 }
 
 fn evidence() -> impl Strategy<Value = RepairEvidence> {
