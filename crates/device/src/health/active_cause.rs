@@ -91,8 +91,14 @@ impl ActiveCause {
         }
     }
 
-    pub(super) fn enumerated(&mut self, now: Moment) {
-        if now >= self.last_raised && self.clear_rule() == ClearRule::Enumeration {
+    /// The GPU is listed in a session that began then. What was lost in a session is back only in a
+    /// later one: the handles of the session are those of the lost GPU.
+    pub(super) fn enumerated(&mut self, now: Moment, began: Moment) {
+        let is_listed = match self.cause {
+            Cause::NotEnumerated => now >= self.last_raised,
+            _ => began > self.last_raised,
+        };
+        if is_listed && self.clear_rule() == ClearRule::Enumeration {
             self.stage = Stage::Repaired;
         }
     }
@@ -244,8 +250,8 @@ impl Causes {
         self.active.values_mut().for_each(ActiveCause::reset_streak);
     }
 
-    pub(super) fn enumerated(&mut self, now: Moment) {
-        self.active.values_mut().for_each(|active| active.enumerated(now));
+    pub(super) fn enumerated(&mut self, now: Moment, began: Moment) {
+        self.active.values_mut().for_each(|active| active.enumerated(now, began));
     }
 
     pub(super) fn repaired(&mut self, now: Moment, evidence: RepairEvidence) {

@@ -30,6 +30,9 @@ pub enum NodeObservation {
         session: u64,
         /// The GPUs for which it gave a handle.
         gpus: BTreeSet<Uuid>,
+        /// Whether every GPU that NVML counts is one of these, with a UUID of its own. Only then is
+        /// a GPU that is not among them known to be absent.
+        complete: bool,
     },
     /// Why NVML cannot be used; `None`: it can, to be observed only after the readings of the new
     /// session.
@@ -181,16 +184,10 @@ impl NodeHealth {
         self.gpus.iter().filter_map(due).collect()
     }
 
-    /// Whether a GPU waits for a new initialisation of NVML that lists it.
-    #[must_use]
-    pub fn needs_enumeration(&self) -> bool {
-        self.gpus.values().any(GpuHealth::needs_enumeration)
-    }
-
     /// The GPUs that wait for a new initialisation of NVML that lists them.
     #[must_use]
     pub fn missing(&self) -> BTreeSet<Uuid> {
-        let missing = self.gpus.iter().filter(|(_, gpu)| gpu.needs_enumeration());
+        let missing = self.gpus.iter().filter(|(_, gpu)| gpu.is_missing());
         missing.map(|(uuid, _)| uuid.clone()).collect()
     }
 
@@ -207,7 +204,9 @@ impl NodeHealth {
                 BTreeMap::from([(uuid, gpu.apply(now, observation, &self.policy))])
             }
             NodeObservation::EveryGpu(observation) => self.each(now, |_| observation.clone()),
-            NodeObservation::Enumeration { session, gpus } => self.enumerated(now, session, gpus),
+            NodeObservation::Enumeration { session, gpus, complete } => {
+                self.enumerated(now, session, &gpus, complete)
+            }
             NodeObservation::Fault(fault) => self.set_fault(now, fault),
             NodeObservation::Epoch(epoch) => self.set_epoch(now, epoch),
             NodeObservation::Quarantine(quarantine) => {
@@ -241,18 +240,15 @@ impl NodeHealth {
         &mut self,
         now: Moment,
         session: u64,
-        gpus: BTreeSet<Uuid>,
+        gpus: &BTreeSet<Uuid>,
+        complete: bool,
     ) -> BTreeMap<Uuid, HealthChange> {
-        for uuid in &gpus {
+        for uuid in gpus {
             self.gpus.entry(uuid.clone()).or_default();
         }
-        let listed = |uuid: &Uuid| gpus.contains(uuid);
-        let observation = |uuid: &Uuid| {
-            if listed(uuid) {
-                Observation::Enumerated { session }
-            } else {
-                Observation::NotEnumerated
-            }
+        let observation = |uuid: &Uuid| match gpus.contains(uuid) {
+            true => Observation::Enumerated { session },
+            false => Observation::NotEnumerated { session, complete },
         };
         let mut changes = self.each(now, observation);
         // The quarantine may name GPUs that are listed only now.

@@ -14,6 +14,8 @@ impl ReturnCode {
     pub const NOT_SUPPORTED: Self = Self(3);
     /// `NVML_ERROR_DRIVER_NOT_LOADED`.
     pub const DRIVER_NOT_LOADED: Self = Self(9);
+    /// `NVML_ERROR_TIMEOUT`.
+    pub const TIMEOUT: Self = Self(10);
     /// `NVML_ERROR_LIBRARY_NOT_FOUND`.
     pub const LIBRARY_NOT_FOUND: Self = Self(12);
     /// `NVML_ERROR_CORRUPTED_INFOROM`.

@@ -41,7 +41,12 @@ pub enum Observation {
         session: u64,
     },
     /// NVML was initialised and does not list the GPU.
-    NotEnumerated,
+    NotEnumerated {
+        /// The initialisation of NVML.
+        session: u64,
+        /// Whether every GPU that NVML counts was identified, so that this one is not among them.
+        complete: bool,
+    },
     /// There is evidence of a repair.
     Repaired(RepairEvidence),
     /// The GPU is quarantined, with the text of whoever did it; `None`: it is not.
@@ -55,7 +60,7 @@ pub enum RepairEvidence {
     NewBoot,
     /// The driver was loaded again.
     DriverReload,
-    /// NVML did not list the UUID, and now does.
+    /// A complete enumeration lacked the UUID, and one of another session lists it.
     Reenumerated,
     /// A person says that it is repaired.
     Manual,

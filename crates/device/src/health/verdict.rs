@@ -45,8 +45,10 @@ pub struct GpuHealth {
     fields: Fields,
     /// When a memory error was last contained, until the reset that follows from it is done.
     contained: Option<Moment>,
-    /// The enumeration that last listed it.
-    session: Option<u64>,
+    /// The NVML session, and when it first listed the GPU or did not.
+    session: Option<(u64, Moment)>,
+    /// The session of the first complete enumeration that lacked the GPU, until one lists it.
+    absent_from: Option<u64>,
     /// The call whose deadline passed without an answer, and how often in a row.
     hanging: Option<(&'static str, u32)>,
     /// What failed without naming a state of the GPU, and how many calls or readings in a row.
@@ -122,9 +124,9 @@ impl GpuHealth {
         self.reads.next()
     }
 
-    /// Whether a cause waits for a new initialisation of NVML that lists the GPU.
+    /// Whether the GPU waits for a new initialisation of NVML that lists it.
     #[must_use]
-    pub fn needs_enumeration(&self) -> bool {
+    pub fn is_missing(&self) -> bool {
         self.causes.await_enumeration()
     }
 
@@ -164,7 +166,9 @@ impl GpuHealth {
             Observation::Failed(error) => self.call_failed(error, step),
             Observation::TimedOut { call } => self.timed_out(call, step),
             Observation::Enumerated { session } => self.enumerated(session, step),
-            Observation::NotEnumerated => self.raise(Cause::NotEnumerated, step),
+            Observation::NotEnumerated { session, complete } => {
+                self.not_enumerated(session, complete, step);
+            }
             Observation::Repaired(evidence) => self.repaired(evidence, step),
             Observation::Quarantine(Some(text)) => self.raise(Cause::Quarantined(text), step),
             Observation::Quarantine(None) => {
@@ -301,15 +305,32 @@ impl GpuHealth {
     }
 
     fn enumerated(&mut self, session: u64, step: &mut Step) {
+        let began = self.enter_session(session, step.now);
         let was_missing = self.causes.has(CauseKind::NotEnumerated);
-        if was_missing || self.session != Some(session) {
-            self.causes.enumerated(step.now);
+        self.causes.enumerated(step.now, began);
+        // Within one session the look-up failed: that is no return.
+        if self.absent_from.take().is_some_and(|absent| absent != session) {
+            self.repaired(RepairEvidence::Reenumerated, step);
         }
         if was_missing {
-            self.causes.repaired(step.now, RepairEvidence::Reenumerated);
             self.reads.schedule(step.now, step.policy.thresholds().suspicion);
         }
-        self.session = Some(session);
+    }
+
+    fn not_enumerated(&mut self, session: u64, complete: bool, step: &mut Step) {
+        self.enter_session(session, step.now);
+        if complete {
+            self.absent_from.get_or_insert(session);
+        }
+        self.raise(Cause::NotEnumerated, step);
+    }
+
+    /// When this session began for the GPU.
+    fn enter_session(&mut self, session: u64, now: Moment) -> Moment {
+        match self.session {
+            Some((same, began)) if same == session => began,
+            _ => self.session.insert((session, now)).1,
+        }
     }
 
     fn repaired(&mut self, evidence: RepairEvidence, step: &mut Step) {

@@ -17,6 +17,7 @@ impl Inventory {
         let mut changes = InventoryChanges::default();
         let mut failed = Vec::new();
         let mut listed = BTreeSet::new();
+        let counted = found.len();
         for entry in found {
             let Some((uuid, error)) = self.record(entry, &mut changes) else { continue };
             // A lost GPU stays in NVML's enumeration, and is not present.
@@ -26,7 +27,9 @@ impl Inventory {
             failed.extend(error.map(|error| (uuid, error)));
         }
         self.update_devices(&mut changes);
-        let enumeration = NodeObservation::Enumeration { session, gpus: listed };
+        // One that is lost, has no UUID or that of another may be any of those that are not listed.
+        let complete = listed.len() == counted;
+        let enumeration = NodeObservation::Enumeration { session, gpus: listed, complete };
         changes.health = self.health.apply(now, enumeration);
         for (uuid, error) in failed {
             let failure = NodeObservation::Gpu(uuid, health::Observation::Failed(error));

@@ -15,7 +15,7 @@ pub enum InventoryEvent {
     Enumeration {
         /// The NVML initialisation that it belongs to, each with its own number.
         session: u64,
-        /// Its entries, in NVML's index order.
+        /// Its entries, one for each GPU that NVML counts, in NVML's index order.
         entries: Vec<EnumerationEntry>,
     },
     /// An observation that concerns health alone.

@@ -2,10 +2,14 @@
 
 use super::*;
 use crate::gpu::{MigDevice, MigMode, Placement};
-use crate::health::{NvmlError, ReturnCode};
+use crate::health::{NodeObservation, NvmlError, Observation, Reading, ReturnCode, Scope, Xid};
 use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
 use crate::layout::{MigStrategy, list_size};
 use crate::testing::{enumeration, gpu, node};
+
+fn seconds(seconds: u64) -> Moment {
+    Moment(std::time::Duration::from_secs(seconds))
+}
 
 fn unhealthy(inventory: &Inventory) -> Vec<String> {
     let devices = inventory.devices(&ResourceName::gpu()).unwrap().values();
@@ -47,6 +51,40 @@ fn a_failed_gpu_is_offered_unhealthy_if_its_uuid_is_known_and_never_harms_the_ot
     assert_eq!(changes.new_gpus.len(), 3);
     assert_eq!(node.devices(&ResourceName::gpu()).unwrap().len(), 3);
     assert_eq!(unhealthy(&node), ["GPU-2"]);
+}
+
+#[test]
+fn a_gpu_is_gone_and_back_only_where_every_gpu_was_identified() {
+    let failed = |uuid: Option<&str>, code| EnumerationEntry::Failed {
+        index: 1,
+        uuid: uuid.map(|uuid| uuid.parse().unwrap()),
+        error: NvmlError { call: "nvmlDeviceGetUUID", code },
+    };
+    for (entry, is_repaired) in [
+        (None, true),
+        (Some(failed(None, ReturnCode::UNKNOWN)), false),
+        (Some(failed(Some("GPU-1"), ReturnCode::GPU_IS_LOST)), false),
+        (Some(failed(Some("GPU-0"), ReturnCode::UNKNOWN)), false),
+    ] {
+        let mut node = node(2);
+        let health = |node: &mut Inventory, at: u64, observation| {
+            let observation = NodeObservation::Gpu(gpu(1).uuid, observation);
+            node.apply(seconds(at), InventoryEvent::Health(observation));
+        };
+        health(&mut node, 1, Observation::Xid { xid: Xid(95), scope: Scope::Gpu });
+        let entries = [EnumerationEntry::Gpu(gpu(0))].into_iter().chain(entry.clone()).collect();
+        node.apply(seconds(2), InventoryEvent::Enumeration { session: 1, entries });
+        let entries = [0, 1].map(|index| EnumerationEntry::Gpu(gpu(index))).to_vec();
+        node.apply(seconds(3), InventoryEvent::Enumeration { session: 2, entries });
+        for poll in 1..=5 {
+            let old_driver = NvmlError { call: "x", code: ReturnCode::NOT_SUPPORTED };
+            let (recovery_action, probe) = (Some(Err(old_driver)), Some(Ok(())));
+            let reading = Reading { recovery_action, probe, ..Reading::default() };
+            health(&mut node, 10 * poll, Observation::Poll(reading));
+        }
+        let expected: &[&str] = if is_repaired { &[] } else { &["GPU-1"] };
+        assert_eq!(unhealthy(&node), expected, "{entry:?}");
+    }
 }
 
 /// A GPU cut into MIG devices with these UUIDs.

@@ -58,9 +58,9 @@ fn a_gpu_off_the_bus_is_back_when_a_new_nvml_lists_it_and_the_probe_passes() {
     for lost in [xid(79), Observation::Failed(error(15))] {
         for first in [well(), well_without_field()] {
             let mut bench = Bench::after(first.clone());
-            assert!(!bench.gpu.needs_enumeration());
+            assert!(!bench.gpu.is_missing());
             bench.observe(lost.clone());
-            assert!(bench.gpu.needs_enumeration());
+            assert!(bench.gpu.is_missing());
             bench.poll(&first, 10);
             bench.observe(Observation::Enumerated { session: 1 });
             bench.poll(&first, 10);
@@ -71,9 +71,9 @@ fn a_gpu_off_the_bus_is_back_when_a_new_nvml_lists_it_and_the_probe_passes() {
             bench.poll(&first, 10);
             assert!(!bench.is_healthy(), "a missing GPU comes back only by an enumeration");
             bench.observe(Observation::Enumerated { session: 2 });
-            assert!(!bench.gpu.needs_enumeration());
+            assert!(!bench.gpu.is_missing());
             bench.poll(&Reading { probe: Some(Err(error(15))), ..first.clone() }, 1);
-            assert!(bench.gpu.needs_enumeration(), "it is lost again");
+            assert!(bench.gpu.is_missing(), "it is lost again");
             bench.observe(Observation::Enumerated { session: 3 });
             bench.poll(&first, 2);
             assert_eq!(bench.cause_names(), Vec::<&str>::new());
@@ -87,7 +87,7 @@ fn a_gpu_off_the_bus_that_does_not_return_stays_unhealthy() {
     bench.observe(xid(79));
     for _ in 0..50 {
         bench.now = bench.now.after(Duration::from_secs(10));
-        bench.observe(Observation::NotEnumerated);
+        bench.observe(Observation::NotEnumerated { session: 1, complete: true });
     }
     assert_eq!(bench.cause_names(), ["not_enumerated", "xid"]);
 }
@@ -95,7 +95,7 @@ fn a_gpu_off_the_bus_that_does_not_return_stays_unhealthy() {
 #[test]
 fn a_gpu_that_is_listed_no_more_is_back_when_it_is_listed() {
     let mut bench = Bench::after(well());
-    bench.observe(Observation::NotEnumerated);
+    bench.observe(Observation::NotEnumerated { session: 1, complete: true });
     assert_eq!(bench.cause_names(), ["not_enumerated"]);
     bench.observe(Observation::Enumerated { session: 1 });
     bench.poll(&well(), 2);
@@ -106,7 +106,7 @@ fn a_gpu_that_is_listed_no_more_is_back_when_it_is_listed() {
 fn gone_and_back_repairs_a_fatal_xid_on_an_old_driver() {
     let mut bench = Bench::after(well_without_field());
     bench.observe(xid(48));
-    bench.observe(Observation::NotEnumerated);
+    bench.observe(Observation::NotEnumerated { session: 1, complete: true });
     bench.observe(Observation::Enumerated { session: 2 });
     bench.poll(&well_without_field(), 2);
     assert!(bench.is_healthy());

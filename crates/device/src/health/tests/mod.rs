@@ -3,6 +3,7 @@
 mod alarm;
 mod catalogue;
 mod clear_rules;
+mod enumeration;
 mod hysteresis;
 mod node;
 mod policy;

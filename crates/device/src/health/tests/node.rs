@@ -14,7 +14,8 @@ fn epoch(boot: &str, driver: &str) -> Epoch {
 }
 
 fn enumeration(session: u64, gpus: &[&str]) -> NodeObservation {
-    NodeObservation::Enumeration { session, gpus: gpus.iter().map(|text| uuid(text)).collect() }
+    let gpus = gpus.iter().map(|text| uuid(text)).collect();
+    NodeObservation::Enumeration { session, gpus, complete: true }
 }
 
 fn on(gpu: &str, observation: Observation) -> NodeObservation {
@@ -84,7 +85,7 @@ fn a_gpu_that_is_listed_no_more_is_unhealthy_until_it_returns_or_is_forgotten() 
     node.apply(ms(2), enumeration(2, &["GPU-a", "GPU-c"]));
     assert_eq!(cause_names(&node, "GPU-b"), ["not_enumerated"]);
     assert_eq!(cause_names(&node, "GPU-c"), Vec::<&str>::new());
-    assert!(node.needs_enumeration());
+    assert_eq!(node.missing(), [uuid("GPU-b")].into());
     node.apply(ms(3), enumeration(3, &["GPU-a", "GPU-b"]));
     polls(&mut node, 3, &well(), 2);
     assert_eq!(cause_names(&node, "GPU-b"), Vec::<&str>::new());

@@ -180,7 +180,7 @@ fn with_health_checking_off_only_discovery_and_people_make_a_gpu_unhealthy() {
     );
     assert!(bench.is_healthy());
     assert_eq!(bench.gpu.xids().get(&Xid(79)), Some(&1), "it is counted all the same");
-    bench.observe(Observation::NotEnumerated);
+    bench.observe(Observation::NotEnumerated { session: 1, complete: true });
     bench.observe(Observation::Quarantine(Some("x".into())));
     assert_eq!(bench.cause_names(), ["not_enumerated", "external"]);
 }
@@ -202,7 +202,7 @@ fn with_health_checking_off_nothing_latches() {
     let (off, _) = HealthPolicy::new(HealthRules::default(), Overrides::parse("all", "").0);
     let mut bench = Bench::with(off, well());
     for _ in 0..20 {
-        bench.observe(Observation::NotEnumerated);
+        bench.observe(Observation::NotEnumerated { session: 1, complete: true });
         bench.observe(Observation::Enumerated { session: 1 });
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());

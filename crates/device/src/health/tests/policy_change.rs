@@ -136,7 +136,10 @@ fn clean_polls_from_before_count_under_the_new_policy() {
 fn the_same_policy_again_changes_nothing_and_schedules_no_reading() {
     let uuid: crate::names::Uuid = "GPU-a".parse().unwrap();
     let mut node = NodeHealth::default();
-    node.apply(ms(0), NodeObservation::Enumeration { session: 1, gpus: [uuid.clone()].into() });
+    node.apply(
+        ms(0),
+        NodeObservation::Enumeration { session: 1, gpus: [uuid.clone()].into(), complete: true },
+    );
     node.apply(ms(1), NodeObservation::Gpu(uuid.clone(), Observation::Poll(well())));
     node.apply(ms(2), NodeObservation::Gpu(uuid, xid(48)));
     let due = node.next_readings();

@@ -64,7 +64,9 @@ fn fault() -> impl Strategy<Value = Observation> {
         5 => (any_xid(), scope()).prop_map(|(xid, scope)| Observation::Xid { xid, scope }),
         1 => prop_oneof![Just(14), Just(15), Just(16)]
             .prop_map(|code| Observation::Failed(error(code))),
-        1 => Just(Observation::NotEnumerated),
+        1 => (0..4_u64, any::<bool>()).prop_map(|(session, complete)| {
+            Observation::NotEnumerated { session, complete }
+        }),
         1 => Just(Observation::Quarantine(Some("out".into()))),
     ]
 }
@@ -273,7 +275,7 @@ proptest! {
             let mut node = NodeHealth::new(policy.clone(), Epoch::default());
             node.apply(
                 ms(0),
-                NodeObservation::Enumeration { session: 9, gpus: [uuid.clone()].into() },
+                NodeObservation::Enumeration { session: 9, gpus: [uuid.clone()].into(), complete: true },
             );
             node
         };
