@@ -187,6 +187,8 @@ struct Entry {
     gpu_instance: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     compute_instance: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    configured: bool,
     #[serde(default)]
     repaired: bool,
 }
@@ -198,6 +200,7 @@ impl From<&PersistedHealth> for Document {
             number: cause.number,
             gpu_instance: cause.gpu_instance,
             compute_instance: cause.compute_instance,
+            configured: cause.configured,
             repaired: cause.repaired,
         };
         let gpus = remembered.gpus.iter();
@@ -220,6 +223,7 @@ impl From<Document> for PersistedHealth {
             number: entry.number,
             gpu_instance: entry.gpu_instance,
             compute_instance: entry.compute_instance,
+            configured: entry.configured,
             repaired: entry.repaired,
         };
         let gpus = document.gpus.into_iter();

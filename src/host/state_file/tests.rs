@@ -10,9 +10,10 @@ fn remembered() -> PersistedHealth {
     let cause =
         PersistedCause { kind: "xid".to_owned(), number: Some(79), ..PersistedCause::default() };
     let slice = PersistedCause { gpu_instance: Some(3), repaired: true, ..cause.clone() };
+    let configured = PersistedCause { configured: true, ..cause.clone() };
     PersistedHealth {
         epoch: Epoch { boot: "a".to_owned(), driver: Some("8:1".to_owned()) },
-        gpus: BTreeMap::from([("GPU-1".parse().unwrap(), vec![cause, slice])]),
+        gpus: BTreeMap::from([("GPU-1".parse().unwrap(), vec![cause, slice, configured])]),
     }
 }
 

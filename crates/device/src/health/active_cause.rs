@@ -205,7 +205,7 @@ impl Causes {
     /// Beyond `MAX_CAUSES`, the cause of an Xid is replaced by an active one of the whole GPU: the
     /// list stays bounded, and no affected device stays Healthy.
     fn bounded(&self, cause: Cause) -> Cause {
-        let Cause::Xid { xid, scope: _ } = cause else { return cause };
+        let Cause::Xid { xid, configured, .. } = cause else { return cause };
         if self.active.len() < MAX_CAUSES || self.active.contains_key(&key(&cause)) {
             return cause;
         }
@@ -213,7 +213,8 @@ impl Causes {
             .active
             .values()
             .find(|active| matches!(active.cause, Cause::Xid { scope: Scope::Gpu, .. }));
-        whole_gpu.map_or(Cause::Xid { xid, scope: Scope::Gpu }, |active| active.cause.clone())
+        let new = Cause::Xid { xid, scope: Scope::Gpu, configured };
+        whole_gpu.map_or(new, |active| active.cause.clone())
     }
 
     fn has_failed(&self) -> bool {
@@ -254,9 +255,18 @@ impl Causes {
         self.active.values_mut().for_each(|active| active.enumerated(now, began));
     }
 
-    pub(super) fn repaired(&mut self, now: Moment, evidence: RepairEvidence) {
-        self.active.values_mut().for_each(|active| active.repaired(evidence, now));
-        if ClearRule::RepairNotReturn.accepts(evidence) {
+    /// There is evidence of the repair of all causes, or of those of one kind.
+    pub(super) fn repaired(
+        &mut self,
+        now: Moment,
+        evidence: RepairEvidence,
+        kind: Option<CauseKind>,
+    ) {
+        let is_meant = |of: CauseKind| kind.is_none_or(|kind| kind == of);
+        for active in self.active.values_mut().filter(|active| is_meant(active.cause.kind())) {
+            active.repaired(evidence, now);
+        }
+        if is_meant(CauseKind::Relapses) && ClearRule::RepairNotReturn.accepts(evidence) {
             self.recovered = false;
             self.relapses.clear();
         }
@@ -292,7 +302,7 @@ impl Causes {
 
 fn key(cause: &Cause) -> Key {
     match cause {
-        Cause::Xid { xid, scope } => (CauseKind::Xid, Some((*xid, *scope))),
+        Cause::Xid { xid, scope, .. } => (CauseKind::Xid, Some((*xid, *scope))),
         cause => (cause.kind(), None),
     }
 }

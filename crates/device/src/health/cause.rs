@@ -34,6 +34,8 @@ pub enum Cause {
         xid: Xid,
         /// The part of the GPU that is affected.
         scope: Scope,
+        /// Whether it is fatal by configuration, where its class alone is not.
+        configured: bool,
     },
     /// NVML returned `NVML_ERROR_RESET_REQUIRED`.
     ResetRequired,
@@ -73,6 +75,13 @@ pub enum CauseKind {
 }
 
 impl Cause {
+    /// An Xid that was traced to a part of the GPU. What takes a reset of the GPU, or more, to
+    /// repair affects all of it: the other parts are lost to the repair.
+    pub(super) fn xid(xid: Xid, traced_to: Scope, configured: bool) -> Self {
+        let scope = if xid.class().is_of_whole_gpu() { Scope::Gpu } else { traced_to };
+        Self::Xid { xid, scope, configured }
+    }
+
     /// The cause that a return code names; `None` for a code that names no state of the GPU.
     pub(super) fn named_by(code: ReturnCode) -> Option<Self> {
         match code {
@@ -229,7 +238,7 @@ impl Cause {
                 write!(f, "NVML does not answer: {call} did not return in time")
             }
             Self::Node(fault) => fault.fmt_summary(f),
-            Self::Xid { xid, scope } => write!(f, "{xid} ({}) on {scope}", xid.meaning()),
+            Self::Xid { xid, scope, .. } => write!(f, "{xid} ({}) on {scope}", xid.meaning()),
             Self::ResetRequired => f.write_str("NVML says that the GPU needs a reset"),
             Self::RecoveryAction(action) => write!(f, "the driver asks for {action}"),
             Self::Relapses(times) => write!(f, "the GPU recovered and failed again {times} times"),

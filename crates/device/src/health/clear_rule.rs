@@ -19,12 +19,13 @@ pub(super) enum ClearRule {
     /// one prove nothing: there it takes evidence of repair and then clean polls, or the quiet
     /// period if one is configured.
     RecoveryAction,
-    /// A new enumeration that lists the UUID, then clean polls.
+    /// A new enumeration that lists the UUID, or a person who says that it is repaired, then clean
+    /// polls.
     Enumeration,
     /// Any evidence of repair, then clean polls.
     Repair,
     /// Evidence of repair other than a new enumeration, then clean polls: the GPU came back each
-    /// time before it relapsed.
+    /// time before it relapsed, or a person made it fatal.
     RepairNotReturn,
     /// A new boot, or a person who says that it is repaired, then clean polls.
     Boot,
@@ -52,6 +53,7 @@ impl ClearRule {
             | Cause::NvmlError(_)
             | Cause::NvmlUnresponsive { .. } => Self::State,
             Cause::ResetRequired => Self::RecoveryAction,
+            Cause::Xid { configured: true, .. } => Self::RepairNotReturn,
             Cause::Xid { xid, .. } => match xid.class() {
                 XidClass::Lost => Self::Enumeration,
                 XidClass::Sticky => Self::Boot,
@@ -72,8 +74,9 @@ impl ClearRule {
             Self::Boot => matches!(evidence, NewBoot | Manual),
             // The fields of the driver that is loaded now are not read yet.
             Self::State => matches!(evidence, NewBoot | DriverReload),
-            // A missing GPU is back when NVML lists it, and by nothing else.
-            Self::Source | Self::Enumeration => false,
+            // A missing GPU is back when NVML lists it, and not by what happened to it.
+            Self::Enumeration => evidence == Manual,
+            Self::Source => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::cause::Cause;
+use super::cause::{Cause, CauseKind};
 use super::counters::{AllTransitions, Transitions};
 use super::nvml_error::NodeFault;
 use super::observation::{HealthChange, Observation};
@@ -43,6 +43,14 @@ pub enum NodeObservation {
     Quarantine(BTreeMap<Uuid, Arc<str>>),
     /// The GPU is no longer offered and not in use.
     Forget(Uuid),
+    /// A person says that what is latched of the GPU is repaired. A GPU that is not listed is
+    /// forgotten, unless it is one cause of another kind that is.
+    Clear {
+        /// The GPU.
+        gpu: Uuid,
+        /// The kind of the causes; `None`: all.
+        cause: Option<CauseKind>,
+    },
 }
 
 /// The health of all GPUs of the node.
@@ -213,17 +221,34 @@ impl NodeHealth {
                 self.quarantine = quarantine;
                 self.apply_quarantine(now)
             }
-            NodeObservation::Forget(uuid) => {
-                self.gpus.remove(&uuid);
-                self.transitions.forget(&uuid);
-                BTreeMap::new()
-            }
+            NodeObservation::Forget(uuid) => return self.forget(uuid),
+            NodeObservation::Clear { gpu, cause } => return self.clear(now, gpu, cause),
         };
         changes.retain(|_, change| !change.is_empty());
         for gpu in changes.keys() {
             self.transitions.update(gpu, !self.health_of(gpu, GpuPart::Whole).is_healthy());
         }
         changes
+    }
+
+    fn forget(&mut self, uuid: Uuid) -> BTreeMap<Uuid, HealthChange> {
+        let Some(gpu) = self.gpus.remove(&uuid) else { return BTreeMap::new() };
+        self.transitions.forget(&uuid);
+        let cleared = gpu.reasons(GpuPart::Whole).map(|reason| reason.cause).collect();
+        BTreeMap::from([(uuid, HealthChange { cleared, ..HealthChange::default() })])
+    }
+
+    fn clear(
+        &mut self,
+        now: Moment,
+        uuid: Uuid,
+        cause: Option<CauseKind>,
+    ) -> BTreeMap<Uuid, HealthChange> {
+        let is_listed = self.gpus.get(&uuid).is_some_and(GpuHealth::is_listed);
+        if !is_listed && matches!(cause, None | Some(CauseKind::NotEnumerated)) {
+            return self.forget(uuid);
+        }
+        self.apply(now, NodeObservation::Gpu(uuid, Observation::Cleared(cause)))
     }
 
     fn each(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::cause::Cause;
+use super::cause::{Cause, CauseKind};
 use super::nvml_error::NvmlError;
 use super::reading::Reading;
 use super::reason::Degradation;
@@ -49,6 +49,8 @@ pub enum Observation {
     },
     /// There is evidence of a repair.
     Repaired(RepairEvidence),
+    /// A person says that it is repaired: all of it, or the causes of one kind.
+    Cleared(Option<CauseKind>),
     /// The GPU is quarantined, with the text of whoever did it; `None`: it is not.
     Quarantine(Option<Arc<str>>),
 }
@@ -62,6 +64,8 @@ pub enum RepairEvidence {
     DriverReload,
     /// A complete enumeration lacked the UUID, and one of another session lists it.
     Reenumerated,
+    /// A reset of the GPU was seen.
+    Reset,
     /// A person says that it is repaired.
     Manual,
 }

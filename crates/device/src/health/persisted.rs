@@ -42,6 +42,8 @@ pub struct PersistedCause {
     pub gpu_instance: Option<u32>,
     /// The compute instance; `None`: the whole GPU instance.
     pub compute_instance: Option<u32>,
+    /// Whether it is an Xid that is fatal by configuration.
+    pub configured: bool,
     /// Whether there was evidence of repair that clean polls had yet to confirm.
     pub repaired: bool,
 }
@@ -79,6 +81,7 @@ impl PersistedCause {
             number,
             gpu_instance,
             compute_instance,
+            configured: matches!(cause, Cause::Xid { configured: true, .. }),
             repaired,
         }
     }
@@ -93,7 +96,9 @@ impl PersistedCause {
             }
         };
         match CauseKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind)? {
-            CauseKind::Xid => self.number.map(|number| Cause::Xid { xid: Xid(number), scope }),
+            CauseKind::Xid => {
+                self.number.map(|number| Cause::xid(Xid(number), scope, self.configured))
+            }
             CauseKind::ResetRequired => Some(Cause::ResetRequired),
             CauseKind::RecoveryAction => {
                 self.number.map(|value| Cause::RecoveryAction(RecoveryAction::from(value)))

@@ -78,6 +78,12 @@ impl HealthPolicy {
         }
     }
 
+    /// Whether an Xid is fatal by configuration, where its class alone is not.
+    pub(super) fn makes_fatal(&self, xid: Xid) -> bool {
+        self.action(xid) == XidAction::Unhealthy
+            && XidAction::of_class(xid.class()) != XidAction::Unhealthy
+    }
+
     /// Whether nothing is checked: GPUs need no reading and NVML no registration of events.
     #[must_use]
     pub fn is_off(&self) -> bool {
@@ -118,6 +124,7 @@ impl HealthPolicy {
         let thresholds = self.thresholds();
         let counts = self.counts(cause);
         match cause {
+            Cause::Xid { xid, configured: true, .. } => self.makes_fatal(*xid),
             Cause::Xid { xid, .. } => self.action(*xid) >= XidAction::RecoveryAction,
             Cause::Relapses(times) => {
                 thresholds.relapses.is_some_and(|limit| *times >= limit.count.get())

@@ -45,6 +45,8 @@ pub struct GpuHealth {
     fields: Fields,
     /// When a memory error was last contained, until the reset that follows from it is done.
     contained: Option<Moment>,
+    /// Whether the last enumeration did not list the GPU.
+    is_absent: bool,
     /// The NVML session, and when it first listed the GPU or did not.
     session: Option<(u64, Moment)>,
     /// The session of the first complete enumeration that lacked the GPU, until one lists it.
@@ -169,7 +171,8 @@ impl GpuHealth {
             Observation::NotEnumerated { session, complete } => {
                 self.not_enumerated(session, complete, step);
             }
-            Observation::Repaired(evidence) => self.repaired(evidence, step),
+            Observation::Repaired(evidence) => self.repaired(evidence, None, step),
+            Observation::Cleared(kind) => self.repaired(RepairEvidence::Manual, kind, step),
             Observation::Quarantine(Some(text)) => self.raise(Cause::Quarantined(text), step),
             Observation::Quarantine(None) => {
                 self.causes.clear(CauseKind::Quarantined, &mut step.change);
@@ -197,7 +200,7 @@ impl GpuHealth {
         self.update_states(step);
         let presumed = action == XidAction::RecoveryAction && self.presumes_fatal(xid.class());
         if action == XidAction::Unhealthy || presumed {
-            self.raise(Cause::Xid { xid, scope }, step);
+            self.raise(Cause::xid(xid, scope, step.policy.makes_fatal(xid)), step);
         }
     }
 
@@ -306,11 +309,12 @@ impl GpuHealth {
 
     fn enumerated(&mut self, session: u64, step: &mut Step) {
         let began = self.enter_session(session, step.now);
+        self.is_absent = false;
         let was_missing = self.causes.has(CauseKind::NotEnumerated);
         self.causes.enumerated(step.now, began);
         // Within one session the look-up failed: that is no return.
         if self.absent_from.take().is_some_and(|absent| absent != session) {
-            self.repaired(RepairEvidence::Reenumerated, step);
+            self.repaired(RepairEvidence::Reenumerated, None, step);
         }
         if was_missing {
             self.reads.schedule(step.now, step.policy.thresholds().suspicion);
@@ -319,10 +323,16 @@ impl GpuHealth {
 
     fn not_enumerated(&mut self, session: u64, complete: bool, step: &mut Step) {
         self.enter_session(session, step.now);
+        self.is_absent = true;
         if complete {
             self.absent_from.get_or_insert(session);
         }
         self.raise(Cause::NotEnumerated, step);
+    }
+
+    /// Whether the last enumeration listed the GPU.
+    pub(super) fn is_listed(&self) -> bool {
+        self.session.is_some() && !self.is_absent
     }
 
     /// When this session began for the GPU.
@@ -333,9 +343,9 @@ impl GpuHealth {
         }
     }
 
-    fn repaired(&mut self, evidence: RepairEvidence, step: &mut Step) {
-        self.causes.repaired(step.now, evidence);
-        self.contained = None;
+    fn repaired(&mut self, evidence: RepairEvidence, kind: Option<CauseKind>, step: &mut Step) {
+        self.causes.repaired(step.now, evidence, kind);
+        self.contained.take_if(|_| kind.is_none());
         // The driver that is loaded now may be older or newer than the one that was read.
         if matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::DriverReload) {
             self.fields = Fields::default();

@@ -73,9 +73,25 @@ impl XidClass {
             | Self::Companion
             | Self::Detail
             | Self::Trigger => {
-                "the configured policy makes this Xid count; reset the GPU or change the policy"
+                "the configured policy makes this Xid count; reset the GPU, clear it by hand or change \
+                 the policy"
             }
         }
+    }
+}
+
+impl XidClass {
+    /// Whether a failure of this class is repaired by a reset of the GPU or by more than that.
+    pub(super) fn is_of_whole_gpu(self) -> bool {
+        matches!(
+            self,
+            Self::Suspect
+                | Self::Presumed
+                | Self::Disputed
+                | Self::Fatal
+                | Self::Sticky
+                | Self::Lost
+        )
     }
 }
 

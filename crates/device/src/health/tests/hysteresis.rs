@@ -80,7 +80,7 @@ fn evidence_of_repair_is_void_when_the_xid_comes_again() {
 
 #[test]
 fn too_many_relapses_stay_until_evidence_of_repair() {
-    for (evidence, ends) in EVIDENCE.into_iter().zip([true, true, false, true]) {
+    for (evidence, ends) in EVIDENCE.into_iter().zip([true, true, false, true, true]) {
         let mut bench = Bench::after(well());
         for relapse in 0..3 {
             bench.observe(xid(48));

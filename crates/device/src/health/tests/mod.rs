@@ -5,6 +5,7 @@ mod catalogue;
 mod clear_rules;
 mod enumeration;
 mod hysteresis;
+mod manual;
 mod node;
 mod policy;
 mod policy_change;
@@ -20,10 +21,11 @@ use super::*;
 use crate::gpu::Placement;
 
 /// Evidence of every kind.
-const EVIDENCE: [RepairEvidence; 4] = [
+const EVIDENCE: [RepairEvidence; 5] = [
     RepairEvidence::NewBoot,
     RepairEvidence::DriverReload,
     RepairEvidence::Reenumerated,
+    RepairEvidence::Reset,
     RepairEvidence::Manual,
 ];
 
@@ -61,6 +63,10 @@ fn asks_for(action: RecoveryAction) -> Reading {
 
 fn xid(number: u32) -> Observation {
     Observation::Xid { xid: Xid(number), scope: Scope::Gpu }
+}
+
+fn xid_cause(number: u32) -> Cause {
+    Cause::Xid { xid: Xid(number), scope: Scope::Gpu, configured: false }
 }
 
 fn count(n: u32) -> NonZeroU32 {

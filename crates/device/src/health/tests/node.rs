@@ -58,17 +58,23 @@ fn one_gpu_fails_and_the_other_does_not() {
 }
 
 #[test]
-fn an_xid_with_a_place_hits_the_slices_there() {
-    let mut node = node(well());
-    node.apply(
-        ms(2),
-        on("GPU-a", Observation::Xid { xid: Xid(48), scope: Scope::from_event(3, 0) }),
-    );
+fn an_xid_with_a_place_hits_the_slices_there_unless_it_takes_a_reset() {
     let slice = |gpu_instance| GpuPart::MigDevice(Placement { gpu_instance, compute_instance: 0 });
-    assert!(!node.health_of(&uuid("GPU-a"), slice(3)).is_healthy());
-    assert!(node.health_of(&uuid("GPU-a"), slice(4)).is_healthy());
-    node.apply(ms(3), on("GPU-a", Observation::Reading(asks_for(RecoveryAction::GpuReset))));
-    assert!(!node.health_of(&uuid("GPU-a"), slice(4)).is_healthy(), "a reset takes all of it");
+    let critical = policy(HealthRules {
+        actions: [Xid(94), Xid(13), Xid(144)].map(|xid| (xid, XidAction::Unhealthy)).into(),
+        ..HealthRules::default()
+    });
+    for (number, sibling_is_healthy) in
+        [(94, true), (13, true), (48, false), (95, false), (74, false), (144, false), (54, false)]
+    {
+        let mut node = node(well_without_field());
+        node.set_health_policy(ms(2), critical.clone());
+        let traced = Observation::Xid { xid: Xid(number), scope: Scope::from_event(3, 0) };
+        node.apply(ms(3), on("GPU-a", traced));
+        assert!(!node.health_of(&uuid("GPU-a"), slice(3)).is_healthy(), "{number}");
+        let sibling = node.health_of(&uuid("GPU-a"), slice(4));
+        assert_eq!(sibling.is_healthy(), sibling_is_healthy, "Xid {number}");
+    }
 }
 
 #[test]
@@ -179,7 +185,6 @@ fn a_restart_keeps_what_no_source_would_state_again() {
         "xid",
         "xid",
         "xid",
-        "xid",
     ];
     assert_eq!(cause_names(&node, "GPU-a"), expected);
     assert_eq!(cause_names(&node, "GPU-b"), Vec::<&str>::new());
@@ -192,12 +197,32 @@ fn a_restart_keeps_what_no_source_would_state_again() {
     // The GPU was listed, so what was lost is back, and this driver has no recovery action; the
     // rest waits for repair.
     polls(&mut node, 2, &well_without_field(), 50);
-    assert_eq!(cause_names(&node, "GPU-a").len(), 7);
-    let mut slices = (0..2).map(|compute_instance| {
-        let slice = GpuPart::MigDevice(Placement { gpu_instance: 2, compute_instance });
-        node.health_of(&uuid("GPU-a"), slice).reasons().len()
-    });
-    assert_eq!((slices.next(), slices.next()), (Some(6), Some(7)));
+    assert_eq!(cause_names(&node, "GPU-a").len(), 6);
+}
+
+#[test]
+fn a_restart_keeps_the_part_of_a_gpu_that_an_xid_was_traced_to() {
+    let rules = || HealthRules {
+        actions: [(Xid(94), XidAction::Unhealthy)].into(),
+        ..HealthRules::default()
+    };
+    let cause = |number| PersistedCause {
+        kind: "xid".to_owned(),
+        number: Some(number),
+        gpu_instance: Some(2),
+        compute_instance: Some(1),
+        configured: number == 94,
+        repaired: false,
+    };
+    let slice = |gpu_instance| GpuPart::MigDevice(Placement { gpu_instance, compute_instance: 1 });
+    // A version that kept Xid 95 to an instance may have written the file.
+    for (number, sibling_causes) in [(94, 0), (95, 1)] {
+        let gpus = [(uuid("GPU-a"), vec![cause(number)])].into();
+        let mut node = NodeHealth::new(policy(rules()), epoch("b", "l"));
+        node.restore(ms(0), &PersistedHealth { epoch: epoch("b", "l"), gpus });
+        let causes = |part| node.health_of(&uuid("GPU-a"), part).reasons().len();
+        assert_eq!([causes(slice(2)), causes(slice(3))], [1, sibling_causes], "Xid {number}");
+    }
 }
 
 #[test]
@@ -226,7 +251,7 @@ fn a_boot_forgets_all_and_a_new_load_of_the_driver_what_it_repairs() {
 #[test]
 fn a_driver_that_loads_after_the_restart_is_compared_with_the_persisted_one() {
     let mut node = restarted(Epoch { driver: None, ..epoch("boot-1", "") });
-    assert_eq!(cause_names(&node, "GPU-a").len(), 10);
+    assert_eq!(cause_names(&node, "GPU-a").len(), 9);
     node.apply(ms(2), NodeObservation::Epoch(epoch("boot-1", "load-2")));
     polls(&mut node, 2, &well_without_field(), 2);
     assert_eq!(cause_names(&node, "GPU-a"), ["xid"], "Xid 54 is not repaired by a driver");

@@ -24,7 +24,7 @@ fn an_xid_that_no_longer_counts_is_cleared_and_the_others_stay() {
     bench.observe(xid(48));
     bench.observe(xid(95));
     let change = bench.set_health_policy(ignoring(&[48]));
-    assert_eq!(change.cleared, [Cause::Xid { xid: Xid(48), scope: Scope::Gpu }]);
+    assert_eq!(change.cleared, [xid_cause(48)]);
     assert_eq!(bench.cause_names(), ["xid"]);
     bench.set_health_policy(ignoring(&[48, 95]));
     assert!(bench.is_healthy());

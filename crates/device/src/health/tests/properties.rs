@@ -50,12 +50,7 @@ fn reading() -> impl Strategy<Value = Reading> {
 }
 
 fn evidence() -> impl Strategy<Value = RepairEvidence> {
-    prop::sample::select(vec![
-        RepairEvidence::NewBoot,
-        RepairEvidence::DriverReload,
-        RepairEvidence::Reenumerated,
-        RepairEvidence::Manual,
-    ])
+    prop::sample::select(EVIDENCE.to_vec())
 }
 
 /// What raises a cause, at once and by itself.
@@ -141,7 +136,7 @@ fn devices() -> Vec<GpuPart> {
 fn causes(gpu: &GpuHealth) -> BTreeSet<(CauseKind, Scope, Option<Xid>)> {
     let health = gpu.health_of(GpuPart::Whole);
     let key = |reason: &Reason| match &reason.cause {
-        Cause::Xid { xid, scope } => (CauseKind::Xid, *scope, Some(*xid)),
+        Cause::Xid { xid, scope, .. } => (CauseKind::Xid, *scope, Some(*xid)),
         cause => (cause.kind(), cause.scope(), None),
     };
     health.reasons().iter().map(key).collect()

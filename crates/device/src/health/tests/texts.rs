@@ -60,7 +60,7 @@ fn one_of_each_cause() -> Vec<Cause> {
         Cause::NvmlError(error(999)),
         Cause::NvmlUnresponsive { call: "nvmlDeviceGetMemoryInfo" },
         Cause::Node(NodeFault::DriverNotLoaded),
-        Cause::Xid { xid: Xid(48), scope: Scope::ComputeInstance(placement) },
+        Cause::Xid { xid: Xid(48), scope: Scope::ComputeInstance(placement), configured: true },
         Cause::ResetRequired,
         Cause::RecoveryAction(RecoveryAction::NodeReboot),
         Cause::Relapses(3),
@@ -82,7 +82,7 @@ fn every_cause_is_one_line_for_people() {
     for fault in [NodeFault::LibraryMismatch, NodeFault::LibraryNotFound, NodeFault::Unknown] {
         assert!(fault.to_string().contains(';'), "it says what to do: {fault}");
     }
-    let xid = Cause::Xid { xid: Xid(79), scope: Scope::Gpu }.to_string();
+    let xid = xid_cause(79).to_string();
     assert!(xid.starts_with("Xid 79 (the GPU has fallen off the bus) on the whole GPU; "), "{xid}");
 }
 
