@@ -130,7 +130,7 @@ pub enum NodeFault {
     Unknown,
     /// A call that is not about one GPU does not return.
     Unresponsive {
-        /// The call.
+        /// Name of the call.
         call: &'static str,
     },
     /// Any other error of a call that is not about one GPU.
@@ -158,7 +158,7 @@ impl NodeFault {
             Self::LibraryMismatch => "library_mismatch",
             Self::LibraryNotFound => "library_not_found",
             Self::Unknown => "nvml_unknown",
-            Self::Unresponsive { .. } => "nvml_hangs",
+            Self::Unresponsive { .. } => "nvml_unresponsive_node",
             Self::Other(_) => "nvml_unusable",
         }
     }
@@ -175,7 +175,9 @@ impl NodeFault {
             Self::Unknown => {
                 Some("the plugin may have lost access to the device nodes; restart its pod")
             }
-            Self::Unresponsive { .. } => Some("see the kernel log (dmesg, NVRM)"),
+            Self::Unresponsive { .. } => {
+                Some("look at the kernel log of the driver; a reboot of the node may be needed")
+            }
             Self::Other(_) => None,
         }
     }
@@ -188,7 +190,9 @@ impl NodeFault {
             }
             Self::LibraryNotFound => f.write_str("the NVML library was not found"),
             Self::Unknown => f.write_str("NVML fails with an unknown error"),
-            Self::Unresponsive { call } => write!(f, "NVML does not return from {call}"),
+            Self::Unresponsive { call } => {
+                write!(f, "NVML does not answer about the node: {call} did not return in time")
+            }
             Self::Other(error) => write!(f, "NVML cannot be used: {error}"),
         }
     }

@@ -79,7 +79,9 @@ fn every_cause_is_one_line_for_people() {
         let text = cause.to_string();
         assert!(text.len() > 15 && !text.contains('\n'), "{text:?}");
     }
-    for fault in [NodeFault::LibraryMismatch, NodeFault::LibraryNotFound, NodeFault::Unknown] {
+    let hangs = NodeFault::Unresponsive { call: "nvmlInit_v2" };
+    for fault in [NodeFault::LibraryMismatch, NodeFault::LibraryNotFound, NodeFault::Unknown, hangs]
+    {
         assert!(fault.to_string().contains(';'), "it says what to do: {fault}");
     }
     let xid = xid_cause(79).to_string();
