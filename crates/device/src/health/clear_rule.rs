@@ -81,13 +81,10 @@ impl ClearRule {
     }
 }
 
-/// Whether a cause is a failure of the GPU itself, not of its surroundings and not a quarantine.
-/// Only these count as relapses.
+/// Whether a cause is a failure of the GPU itself, not of the node and not a quarantine. Only these
+/// count as relapses.
 pub(super) fn is_gpu_failure(cause: &Cause) -> bool {
-    match cause {
-        Cause::RecoveryAction(_) => true,
-        cause => !matches!(ClearRule::of(cause), ClearRule::Source | ClearRule::State),
-    }
+    ClearRule::of(cause) != ClearRule::Source
 }
 
 /// Whether a cause is kept over a restart. Of the states only the recovery action is: a GPU that

@@ -109,22 +109,47 @@ fn relapses_far_apart_do_not_latch() {
 }
 
 #[test]
-fn only_failures_of_the_gpu_itself_are_relapses() {
-    let joining = Reading {
-        fabric: Some(Ok(Fabric {
-            state: FabricState::NotStarted,
-            status: ReturnCode(0),
-            health_mask: 0,
-        })),
-        ..well()
-    };
+fn every_failure_of_the_gpu_itself_is_a_relapse() {
+    let fabric = Fabric { state: FabricState::NotStarted, status: ReturnCode(0), health_mask: 0 };
+    for (failure, times, word) in [
+        (Observation::Poll(Reading { fabric: Some(Ok(fabric)), ..well() }), 1, "fabric"),
+        (Observation::Poll(Reading { probe: Some(Err(error(999))), ..well() }), 3, "nvml_error"),
+        (Observation::TimedOut { call: "nvmlDeviceGetMemoryInfo" }, 3, "nvml_unresponsive"),
+        (Observation::Poll(asks_for(RecoveryAction::GpuReset)), 1, "recovery_action"),
+    ] {
+        let mut bench = Bench::after(well());
+        for relapse in 0..4 {
+            assert!(bench.is_healthy(), "{word}, {relapse}");
+            for _ in 0..times {
+                bench.observe(failure.clone());
+            }
+            assert!(bench.cause_names().contains(&word), "{word}, {relapse}");
+            bench.poll(&well(), 2);
+        }
+        assert_eq!(bench.cause_names(), ["relapses"], "{word}");
+    }
+}
+
+#[test]
+fn a_quarantine_and_a_fault_of_the_node_are_no_relapses() {
     let mut bench = Bench::after(well());
     for _ in 0..20 {
-        bench.poll(&joining, 1);
         bench.observe(Observation::Quarantine(Some("x".into())));
         bench.observe(Observation::Quarantine(None));
         bench.poll(&well(), 2);
         assert!(bench.is_healthy());
+    }
+    let uuid: crate::names::Uuid = "GPU-a".parse().unwrap();
+    let mut node = NodeHealth::default();
+    let (gpus, complete) = ([uuid.clone()].into(), true);
+    node.apply(ms(0), NodeObservation::Enumeration { session: 1, gpus, complete });
+    for n in 0..20 {
+        let fault = NodeFault::Unresponsive { call: "nvmlInit_v2" };
+        node.apply(ms(n), NodeObservation::Fault(Some(fault)));
+        assert!(!node.health_of(&uuid, GpuPart::Whole).is_healthy());
+        node.apply(ms(n), NodeObservation::EveryGpu(Observation::Poll(well())));
+        node.apply(ms(n), NodeObservation::Fault(None));
+        assert!(node.health_of(&uuid, GpuPart::Whole).is_healthy());
     }
 }
 
