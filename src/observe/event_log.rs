@@ -159,14 +159,15 @@ fn events(at: Moment, changes: &InventoryChanges, inventory: &Inventory) -> Vec<
 fn health(at: Moment, uuid: &Uuid, change: &HealthChange, inventory: &Inventory) -> Vec<Event> {
     let event = |kind, message| of_gpu(at, uuid, inventory, kind, message);
     let notice = |notice: &HealthNotice| match notice {
-        HealthNotice::Xid { xid, scope, .. } => Event {
+        HealthNotice::Xid { xid, scope, .. } => Some(Event {
             xid: Some(xid.0),
             ..event(EventKind::Xid, format!("{xid} ({}) on {scope}", xid.meaning()))
-        },
-        HealthNotice::Degraded(which) => event(EventKind::GpuDegraded, which.to_string()),
-        HealthNotice::Restored(which) => event(EventKind::GpuRestored, which.to_string()),
+        }),
+        HealthNotice::Answered => None,
+        HealthNotice::Degraded(which) => Some(event(EventKind::GpuDegraded, which.to_string())),
+        HealthNotice::Restored(which) => Some(event(EventKind::GpuRestored, which.to_string())),
     };
-    let mut events: Vec<Event> = change.notices.iter().map(notice).collect();
+    let mut events: Vec<Event> = change.notices.iter().filter_map(notice).collect();
     let raised = change.raised.iter();
     events.extend(raised.map(|cause| event(EventKind::GpuUnhealthy, cause.to_string())));
     let cleared = change.cleared.iter();

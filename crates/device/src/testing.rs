@@ -4,7 +4,7 @@
 
 use crate::allocation::AllocationPolicy;
 use crate::gpu::{Gpu, MigMode, NumaNode};
-use crate::health::{Moment, NodeHealth};
+use crate::health::{Moment, NodeHealth, NodeObservation, Observation, Reading};
 use crate::injection::Injector;
 use crate::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use crate::layout::Layout;
@@ -29,7 +29,15 @@ pub fn node(count: u32) -> Inventory {
     let mut inventory =
         Inventory::new(layout, injector, NodeHealth::default(), AllocationPolicy::default());
     inventory.apply(Moment::default(), enumeration(0..count));
+    inventory.apply(Moment::default(), answers());
     inventory
+}
+
+/// An answer of every GPU that NVML lists, without which none is Healthy.
+#[must_use]
+pub fn answers() -> InventoryEvent {
+    let reading = Reading { probe: Some(Ok(())), ..Reading::default() };
+    InventoryEvent::Health(NodeObservation::EveryGpu(Observation::Poll(reading)))
 }
 
 /// An enumeration of the GPUs with these indices.

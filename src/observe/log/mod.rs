@@ -10,7 +10,7 @@ use device::names::Uuid;
 use device::topology::{NvLink, Topology};
 pub use subscriber::{LogConfig, LogFormat};
 pub use table::table;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// A line for each GPU that appeared, each cause that began or is over, and each misfit between the
 /// links of two GPUs. With the pods that hold the GPU, as far as `holders` has them.
@@ -110,6 +110,7 @@ fn log_notice(uuid: &Uuid, index: Option<u32>, notice: &HealthNotice) {
                 Xid");
         }
         HealthNotice::Xid { .. } => {}
+        HealthNotice::Answered => debug!(gpu.index = index, gpu.uuid = %uuid, "the GPU answers"),
         HealthNotice::Degraded(degradation) => {
             let kind = degradation.as_str();
             warn!(gpu.index = index, gpu.uuid = %uuid, kind, %degradation, "GPU is degraded");

@@ -14,6 +14,8 @@ use super::xid::Xid;
 pub enum Cause {
     /// Quarantined by a person, a node problem detector or a script; the text is theirs.
     Quarantined(Arc<str>),
+    /// The GPU has not answered since this process started.
+    NotAnswered,
     /// A fault of the NVLink fabric (`nvmlDeviceGetGpuFabricInfoV`).
     Fabric(FabricFault),
     /// A memory row waits for a reset to be remapped (`nvmlDeviceGetRemappedRows`, isPending), and
@@ -59,6 +61,7 @@ pub enum Cause {
 #[expect(missing_docs, reason = "as the variants of `Cause`")]
 pub enum CauseKind {
     Quarantined,
+    NotAnswered,
     Fabric,
     RowRemapPending,
     NvmlError,
@@ -97,6 +100,7 @@ impl Cause {
     pub fn kind(&self) -> CauseKind {
         match self {
             Self::Quarantined(_) => CauseKind::Quarantined,
+            Self::NotAnswered => CauseKind::NotAnswered,
             Self::Fabric(_) => CauseKind::Fabric,
             Self::RowRemapPending => CauseKind::RowRemapPending,
             Self::NvmlError(_) => CauseKind::NvmlError,
@@ -134,8 +138,9 @@ impl Cause {
 
 impl CauseKind {
     /// Every kind, from the mildest to the worst.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Quarantined,
+        Self::NotAnswered,
         Self::Fabric,
         Self::RowRemapPending,
         Self::NvmlError,
@@ -156,6 +161,7 @@ impl CauseKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Quarantined => "external",
+            Self::NotAnswered => "not_answered",
             Self::Fabric => "fabric",
             Self::RowRemapPending => "row_remap_pending",
             Self::NvmlError => "nvml_error",
@@ -203,7 +209,7 @@ impl Cause {
             Self::Quarantined(text) if text.trim().is_empty() => {
                 "end the quarantine to use the GPU"
             }
-            Self::Quarantined(_) | Self::NvmlError(_) => return None,
+            Self::Quarantined(_) | Self::NotAnswered | Self::NvmlError(_) => return None,
             Self::Fabric(_) => {
                 "check the fabric manager; the GPU recovers by itself once it has joined the fabric"
             }
@@ -229,6 +235,7 @@ impl Cause {
                 f.write_str("quarantined from outside, without a reason given")
             }
             Self::Quarantined(text) => write!(f, "quarantined from outside: {}", text.trim()),
+            Self::NotAnswered => f.write_str("the GPU has not answered yet"),
             Self::Fabric(fault) => {
                 write!(f, "NVLink fabric: {fault}; CUDA may not start on the GPU")
             }

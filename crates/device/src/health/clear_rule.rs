@@ -46,7 +46,7 @@ pub(super) struct Poll<'a> {
 impl ClearRule {
     pub(super) fn of(cause: &Cause) -> Self {
         match cause {
-            Cause::Quarantined(_) | Cause::Node(_) => Self::Source,
+            Cause::Quarantined(_) | Cause::NotAnswered | Cause::Node(_) => Self::Source,
             Cause::Fabric(_)
             | Cause::RowRemapPending
             | Cause::RecoveryAction(_)

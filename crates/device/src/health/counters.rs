@@ -60,9 +60,9 @@ impl Transitions {
 pub(super) struct AllTransitions(BTreeMap<Uuid, Transitions>);
 
 impl AllTransitions {
-    /// Sets the health that a GPU starts with, which is no transition.
-    pub(super) fn start(&mut self, gpu: &Uuid, unhealthy: bool) {
-        self.0.entry(gpu.clone()).or_default().unhealthy = unhealthy;
+    /// A GPU starts as Unhealthy, which is no transition.
+    pub(super) fn start(&mut self, gpu: &Uuid) {
+        self.0.entry(gpu.clone()).or_default().unhealthy = true;
     }
 
     /// Counts a transition if the health of a GPU changed.

@@ -15,7 +15,7 @@ pub(super) enum Answer<T> {
     /// Not read since the driver was loaded.
     #[default]
     Unread,
-    /// The driver or the GPU does not have it.
+    /// The driver or the GPU does not have it, or never gave it to a caller without privileges.
     Unsupported,
     /// The value.
     Read(T),
@@ -40,6 +40,9 @@ impl<T: Copy> Field<T> {
         let answer = match answer {
             Some(Ok(value)) => Some(Answer::Read(*value)),
             Some(Err(error)) if error.code.is_unsupported() => Some(Answer::Unsupported),
+            Some(Err(error)) if error.code.is_refused() && self.read().is_none() => {
+                Some(Answer::Unsupported)
+            }
             Some(Err(_)) | None => None,
         };
         self.is_fresh = answer.is_some();

@@ -83,9 +83,10 @@ impl NodeHealth {
         for (uuid, causes) in &persisted.gpus {
             for persisted in causes {
                 match persisted.cause() {
-                    Some(cause) if outlives(&cause, evidence) => {
+                    Some(cause) if outlives(&cause, evidence) && self.policy.stands(&cause) => {
                         let gpu = self.gpus.entry(uuid.clone()).or_default();
-                        gpu.restore(now, cause, persisted.repaired, &self.policy);
+                        gpu.restore(now, cause, persisted.repaired);
+                        self.transitions.start(uuid);
                     }
                     Some(_) => {}
                     None => findings.push(PolicyFinding::UnknownCause {
@@ -94,9 +95,6 @@ impl NodeHealth {
                     }),
                 }
             }
-        }
-        for uuid in self.gpus.keys() {
-            self.transitions.start(uuid, !self.health_of(uuid, GpuPart::Whole).is_healthy());
         }
         findings
     }

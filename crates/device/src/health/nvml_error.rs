@@ -12,6 +12,8 @@ impl ReturnCode {
     pub const SUCCESS: Self = Self(0);
     /// `NVML_ERROR_NOT_SUPPORTED`.
     pub const NOT_SUPPORTED: Self = Self(3);
+    /// `NVML_ERROR_NO_PERMISSION`.
+    pub const NO_PERMISSION: Self = Self(4);
     /// `NVML_ERROR_DRIVER_NOT_LOADED`.
     pub const DRIVER_NOT_LOADED: Self = Self(9);
     /// `NVML_ERROR_TIMEOUT`.
@@ -36,6 +38,12 @@ impl ReturnCode {
     #[must_use]
     pub fn is_unsupported(self) -> bool {
         matches!(self.0, 2 | 3 | 13 | 25 | 26)
+    }
+
+    /// Whether the answer is kept from a caller without privileges. It says nothing about the GPU.
+    #[must_use]
+    pub fn is_refused(self) -> bool {
+        self == Self::NO_PERMISSION
     }
 
     /// The name in nvml.h without `NVML_ERROR_`; the number if it is not known here.

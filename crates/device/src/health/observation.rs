@@ -81,7 +81,7 @@ pub struct HealthChange {
     pub notices: Vec<HealthNotice>,
 }
 
-/// Something to report that changes no health by itself.
+/// Something to report beside causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthNotice {
     /// An Xid that the policy does not ignore.
@@ -94,6 +94,8 @@ pub enum HealthNotice {
         /// storm.
         times: u64,
     },
+    /// The GPU has answered for the first time, and is no longer Unhealthy for want of it.
+    Answered,
     /// A degradation began.
     Degraded(Degradation),
     /// A degradation ended.

@@ -109,6 +109,7 @@ impl PersistedCause {
             CauseKind::NotEnumerated => Some(Cause::NotEnumerated),
             CauseKind::Lost => Some(Cause::Lost),
             CauseKind::Quarantined
+            | CauseKind::NotAnswered
             | CauseKind::Fabric
             | CauseKind::RowRemapPending
             | CauseKind::NvmlError

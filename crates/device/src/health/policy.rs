@@ -107,10 +107,11 @@ impl HealthPolicy {
     }
 
     /// Whether a cause of this kind is raised. With health checking disabled these are left:
-    /// quarantine, what enumeration finds missing, faults of the node, and Xids enabled by number.
+    /// quarantine, a GPU that never answered or that enumeration finds missing, faults of the node, and Xids enabled by number.
     pub(super) fn counts(&self, cause: &Cause) -> bool {
         match cause.kind() {
             CauseKind::Quarantined
+            | CauseKind::NotAnswered
             | CauseKind::NotEnumerated
             | CauseKind::Node
             | CauseKind::Xid

@@ -17,7 +17,6 @@ const SPACING: Duration = Duration::from_millis(200);
 /// The reads that are due, and until when the GPU is suspect.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ReadSchedule {
-    last_read: Option<Moment>,
     /// The last read that was due.
     last_due: Option<Moment>,
     due: BTreeSet<Moment>,
@@ -45,15 +44,10 @@ impl ReadSchedule {
 
     /// The GPU answered a reading that began at this time.
     pub(super) fn read(&mut self, now: Moment) {
-        self.last_read = self.last_read.max(Some(now));
         if self.due.first().is_some_and(|due| *due <= now) {
             self.last_due = self.last_due.max(Some(now));
         }
         self.due.retain(|due| *due > now);
-    }
-
-    pub(super) fn has_answered(&self) -> bool {
-        self.last_read.is_some()
     }
 
     pub(super) fn next(&self) -> Option<Moment> {

@@ -35,16 +35,16 @@ impl Reading {
         let action = self.recovery_action.as_ref().and_then(|action| action.as_ref().err());
         let probe = self.probe.as_ref().and_then(|probe| probe.as_ref().err());
         let action = action.filter(|error| !error.code.is_unsupported());
-        // A GPU that shares the memory of the host (GB10) has none of its own to report.
         let probe = probe.filter(|error| error.code != ReturnCode::NOT_SUPPORTED);
-        action.into_iter().chain(probe)
+        action.into_iter().chain(probe).filter(|error| !error.code.is_refused())
     }
 
-    /// Whether the GPU can be used, as far as one call shows.
+    /// Whether the GPU has answered, and not that it fails.
     pub(super) fn passed_probe(&self) -> bool {
         match &self.probe {
             Some(Ok(())) => true,
-            Some(Err(error)) => error.code == ReturnCode::NOT_SUPPORTED,
+            // A GPU that shares the memory of the host (GB10) has none of its own to report.
+            Some(Err(error)) => error.code == ReturnCode::NOT_SUPPORTED || error.code.is_refused(),
             None => false,
         }
     }

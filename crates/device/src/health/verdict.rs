@@ -29,7 +29,8 @@ use super::xid::{Xid, XidClass};
 ///                                           each by its own rule (`ClearRule`)
 /// ```
 ///
-/// A GPU is Healthy as long as its polls succeed and the driver requires no recovery action. An
+/// A GPU is Healthy as long as its polls succeed and the driver requires no recovery action, once it
+/// has answered. An
 /// observation that names a failure raises a cause, and the GPU is Unhealthy until each of its
 /// causes is cleared; clearing one leaves the others as they are.
 ///
@@ -41,6 +42,9 @@ use super::xid::{Xid, XidClass};
 #[derive(Debug, Clone, Default)]
 pub struct GpuHealth {
     causes: Causes,
+    first_answer: FirstAnswer,
+    /// When it was first listed.
+    known_since: Option<Moment>,
     degradations: BTreeMap<Degradation, Moment>,
     fields: Fields,
     /// When a memory error was last contained, until the reset that follows from it is done.
@@ -57,6 +61,17 @@ pub struct GpuHealth {
     failing: Option<(NvmlError, u32)>,
     reads: ReadSchedule,
     xids: XidCounts,
+}
+
+/// Whether the GPU has answered since this process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum FirstAnswer {
+    /// It was not read yet, which is no reason for a report.
+    #[default]
+    Awaited,
+    /// It was read in vain, and that was reported.
+    Overdue,
+    Given,
 }
 
 /// How long after a contained memory error the driver is believed that nothing waits for a reset:
@@ -84,7 +99,12 @@ impl GpuHealth {
     }
 
     pub(super) fn reasons(&self, device: GpuPart) -> impl Iterator<Item = Reason> {
-        self.causes.reasons(device)
+        let not_answered = (self.first_answer != FirstAnswer::Given).then(|| Reason {
+            cause: Cause::NotAnswered,
+            since: self.known_since.unwrap_or_default(),
+            restored: false,
+        });
+        self.causes.reasons(device).chain(not_answered)
     }
 
     /// What is wrong with the GPU without making it Unhealthy, and since when.
@@ -225,6 +245,7 @@ impl GpuHealth {
         self.reads.read(step.now);
         self.hanging = None;
         self.fields.update(reading);
+        self.answered(reading.passed_probe(), step);
         for cause in reading.errors().filter_map(|error| Cause::named_by(error.code)) {
             self.raise(cause, step);
         }
@@ -242,8 +263,18 @@ impl GpuHealth {
         }
     }
 
+    fn answered(&mut self, passed: bool, step: &mut Step) {
+        match (self.first_answer, passed) {
+            (FirstAnswer::Given, _) | (FirstAnswer::Overdue, false) => return,
+            (FirstAnswer::Awaited, false) => step.change.raised.push(Cause::NotAnswered),
+            (FirstAnswer::Awaited, true) => step.change.notices.push(HealthNotice::Answered),
+            (FirstAnswer::Overdue, true) => step.change.cleared.push(Cause::NotAnswered),
+        }
+        self.first_answer = if passed { FirstAnswer::Given } else { FirstAnswer::Overdue };
+    }
+
     fn call_failed(&mut self, error: NvmlError, step: &mut Step) {
-        if error.code.is_unsupported() {
+        if error.code.is_unsupported() || error.code.is_refused() {
             return;
         }
         match Cause::named_by(error.code) {
@@ -264,6 +295,7 @@ impl GpuHealth {
     fn timed_out(&mut self, call: &'static str, step: &mut Step) {
         let before = self.hanging.map_or(0, |(_, times)| times);
         self.hanging = Some((call, before.saturating_add(1)));
+        self.answered(false, step);
         self.causes.reset_streaks();
         self.update_states(step);
     }
@@ -298,7 +330,7 @@ impl GpuHealth {
     fn failing_calls(&self, step: &Step) -> impl Iterator<Item = Cause> {
         let missed_calls = step.policy.thresholds().missed_calls.get();
         let is_suspect = self.reads.is_suspect(step.now);
-        let is_new = !self.reads.has_answered();
+        let is_new = self.first_answer != FirstAnswer::Given;
         let failing =
             self.failing.as_ref().filter(|(_, times)| *times >= missed_calls || is_suspect);
         let hanging =
@@ -310,6 +342,7 @@ impl GpuHealth {
     fn enumerated(&mut self, session: u64, step: &mut Step) {
         let began = self.enter_session(session, step.now);
         self.is_absent = false;
+        self.known_since.get_or_insert(step.now);
         let was_missing = self.causes.has(CauseKind::NotEnumerated);
         self.causes.enumerated(step.now, began);
         // Within one session the look-up failed: that is no return.
@@ -364,16 +397,9 @@ impl GpuHealth {
         self.causes.lasting()
     }
 
-    /// Adds a cause from before a restart, unless the policy would not raise it today.
-    pub(super) fn restore(
-        &mut self,
-        now: Moment,
-        cause: Cause,
-        repaired: bool,
-        policy: &HealthPolicy,
-    ) {
-        if policy.stands(&cause) {
-            self.causes.restore(now, cause, repaired);
-        }
+    /// Adds a cause from before a restart.
+    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) {
+        self.known_since.get_or_insert(now);
+        self.causes.restore(now, cause, repaired);
     }
 }

@@ -5,7 +5,7 @@ use crate::gpu::{MigDevice, MigMode, Placement};
 use crate::health::{NodeObservation, NvmlError, Observation, Reading, ReturnCode, Scope, Xid};
 use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
 use crate::layout::{MigStrategy, list_size};
-use crate::testing::{enumeration, gpu, node};
+use crate::testing::{answers, enumeration, gpu, node};
 
 fn seconds(seconds: u64) -> Moment {
     Moment(std::time::Duration::from_secs(seconds))
@@ -50,6 +50,8 @@ fn a_failed_gpu_is_offered_unhealthy_if_its_uuid_is_known_and_never_harms_the_ot
         node.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, entries: found });
     assert_eq!(changes.new_gpus.len(), 3);
     assert_eq!(node.devices(&ResourceName::gpu()).unwrap().len(), 3);
+    assert_eq!(unhealthy(&node), ["GPU-0", "GPU-2", "GPU-3"], "none has answered yet");
+    node.apply(Moment::default(), answers());
     assert_eq!(unhealthy(&node), ["GPU-2"]);
 }
 

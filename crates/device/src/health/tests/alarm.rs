@@ -34,7 +34,7 @@ fn a_call_that_does_not_return_counts_at_once_for_a_new_or_suspect_gpu() {
     let missed = Observation::TimedOut { call: "nvmlDeviceGetMemoryInfo" };
     let mut new = Bench { gpu: GpuHealth::default(), policy: HealthPolicy::default(), now: ms(0) };
     new.observe(missed.clone());
-    assert_eq!(new.cause_names(), ["nvml_unresponsive"]);
+    assert_eq!(new.cause_names(), ["nvml_unresponsive", "not_answered"]);
     let mut suspect = Bench::after(well());
     suspect.observe(Observation::Event(EventType::GpuRecoveryAction));
     suspect.observe(missed);

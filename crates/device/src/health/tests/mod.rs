@@ -4,6 +4,7 @@ mod alarm;
 mod catalogue;
 mod clear_rules;
 mod enumeration;
+mod first_answer;
 mod hysteresis;
 mod manual;
 mod node;

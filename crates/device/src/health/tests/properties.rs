@@ -118,6 +118,13 @@ fn any_policy() -> impl Strategy<Value = HealthPolicy> {
     )
 }
 
+/// A GPU that has answered; until then it is Unhealthy, whatever is observed.
+fn answered() -> GpuHealth {
+    let mut gpu = GpuHealth::default();
+    gpu.apply(ms(0), Observation::Poll(well()), &HealthPolicy::default());
+    gpu
+}
+
 /// Observations with the time before each.
 fn history() -> impl Strategy<Value = Vec<(u64, Observation)>> {
     prop::collection::vec((0..20_000_u64, observation()), 1..80)
@@ -151,7 +158,7 @@ proptest! {
         before in history(),
         news in prop::collection::vec(bad_news(), 1..30),
     ) {
-        let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
+        let (mut gpu, mut now) = (answered(), ms(0));
         for (time, observation) in before {
             now = now.after(ms(time).0);
             gpu.apply(now, observation, &policy);
@@ -169,7 +176,7 @@ proptest! {
         history in history(),
         policy in any_policy(),
     ) {
-        let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
+        let (mut gpu, mut now) = (answered(), ms(0));
         for (time, observation) in history {
             now = now.after(ms(time).0);
             gpu.apply(now, observation, &policy);
@@ -186,7 +193,7 @@ proptest! {
         history in history(),
         policy in any_policy(),
     ) {
-        let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
+        let (mut gpu, mut now) = (answered(), ms(0));
         // Polls since the last observation that raised anything but a quarantine.
         let mut polls = u32::MAX;
         for (time, observation) in history {
@@ -247,7 +254,7 @@ proptest! {
         history in history(),
         policy in any_policy(),
     ) {
-        let (mut gpu, mut now) = (GpuHealth::default(), ms(0));
+        let (mut gpu, mut now) = (answered(), ms(0));
         for (time, observation) in history {
             now = now.after(ms(time).0);
             let before = gpu.health_of(GpuPart::Whole);

@@ -55,6 +55,7 @@ fn one_of_each_cause() -> Vec<Cause> {
     let placement = Placement { gpu_instance: 3, compute_instance: 1 };
     vec![
         Cause::Quarantined("fan broken, ticket 12\n".into()),
+        Cause::NotAnswered,
         Cause::Fabric(FabricFault::NotJoined(FabricState::InProgress)),
         Cause::RowRemapPending,
         Cause::NvmlError(error(999)),
