@@ -81,13 +81,16 @@ impl StateFile {
         Some(health)
     }
 
-    /// Writes the file each time the value changes, for as long as it is polled.
+    /// Writes the file if the value differs from what was read, and each time that it changes, for
+    /// as long as it is polled.
     pub async fn run(
         &self,
         mut health: watch::Receiver<PersistedHealth>,
     ) -> std::convert::Infallible {
         let directory = self.directory.as_deref().unwrap_or(Path::new("")).display();
         let mut failed = false;
+        // What was read may be of another boot or driver than the value.
+        health.mark_changed();
         while health.changed().await.is_ok() {
             let now = health.borrow_and_update().clone();
             match self.write_on_thread(now).await {

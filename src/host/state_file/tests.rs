@@ -70,3 +70,21 @@ fn without_a_directory_nothing_is_kept_and_nothing_fails() {
         assert_eq!(memory.load(), None);
     }
 }
+
+#[tokio::test]
+async fn what_differs_from_the_present_at_the_start_is_written() {
+    let place = tempfile::tempdir().unwrap();
+    StateFile::open(Some(place.path())).write(&remembered()).unwrap();
+    let file = StateFile::open(Some(place.path()));
+    let mut present = file.load().unwrap();
+    present.epoch.driver = Some("9".to_owned());
+    let (_health_tx, health_rx) = watch::channel(present.clone());
+    tokio::select! {
+        never = file.run(health_rx) => match never {},
+        () = async {
+            while StateFile::peek(place.path()).unwrap() != Some(present.clone()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        } => {}
+    }
+}

@@ -287,6 +287,40 @@ fn what_the_policy_would_not_raise_today_is_not_restored() {
 }
 
 #[test]
+fn what_is_known_of_a_gpu_that_is_not_listed_after_a_restart_stays() {
+    let mut first = node(well_without_field());
+    first.apply(ms(2), on("GPU-a", xid(48)));
+    let mut next = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
+    next.restore(ms(0), &first.persist());
+    assert_eq!(cause_names(&next, "GPU-a"), ["xid", "not_answered"], "before any enumeration");
+    next.apply(ms(1), enumeration(1, &["GPU-b"]));
+    assert_eq!(cause_names(&next, "GPU-a"), ["not_enumerated", "xid", "not_answered"]);
+    assert_eq!(next.missing(), [uuid("GPU-a")].into());
+    let mut third = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
+    third.restore(ms(0), &next.persist());
+    third.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
+    polls(&mut third, 1, &well_without_field(), 5);
+    assert_eq!(cause_names(&third, "GPU-a"), ["xid"], "it is there, and not repaired");
+}
+
+#[test]
+fn what_is_persisted_after_a_restart_is_of_the_present_driver_and_boot() {
+    let mut first = node(well_without_field());
+    first.apply(ms(2), on("GPU-a", xid(54)));
+    let persisted = first.persist();
+    for (present, expected) in [
+        (epoch("boot-1", "load-1"), epoch("boot-1", "load-1")),
+        (epoch("boot-1", "load-2"), epoch("boot-1", "load-2")),
+        (epoch("boot-2", "load-1"), epoch("boot-2", "load-1")),
+        (Epoch { driver: None, ..epoch("boot-1", "") }, epoch("boot-1", "load-1")),
+    ] {
+        let mut next = NodeHealth::new(HealthPolicy::default(), present);
+        next.restore(ms(0), &persisted);
+        assert_eq!(next.persist().epoch, expected);
+    }
+}
+
+#[test]
 fn a_persisted_cause_that_makes_no_sense_is_reported_and_left_out() {
     let cause = |kind: &str, number| PersistedCause {
         kind: kind.to_owned(),
