@@ -62,5 +62,6 @@ pub(crate) fn node(
         Inventory::new(layout, Injector::default(), NodeHealth::default(), policies);
     let found = gpus.into_iter().map(EnumerationEntry::Gpu).collect();
     inventory.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, entries: found });
+    inventory.apply(Moment::default(), device::testing::answers());
     inventory
 }

@@ -17,6 +17,7 @@
 
 mod active_cause;
 mod cause;
+mod causes;
 mod clear_rule;
 mod counters;
 mod fields;
@@ -25,6 +26,7 @@ mod nvml_error;
 mod observation;
 mod persisted;
 mod policy;
+mod presence;
 mod read_schedule;
 mod reading;
 mod reason;

@@ -1,19 +1,20 @@
 //! The health of one physical GPU: observations in, changes out, the health of each device on it at
 //! any time.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod states;
 
-use super::active_cause::Causes;
+use std::collections::BTreeMap;
+
 use super::cause::{Cause, CauseKind};
-use super::clear_rule::Poll;
+use super::causes::Causes;
 use super::counters::XidCounts;
 use super::fields::{Answer, Fields};
 use super::nvml_error::NvmlError;
 use super::observation::{HealthChange, HealthNotice, Observation, RepairEvidence};
 use super::policy::HealthPolicy;
+use super::presence::Presence;
 use super::read_schedule::ReadSchedule;
-use super::reading::{Reading, RecoveryAction};
+use super::reading::RecoveryAction;
 use super::reason::{Degradation, Health, Moment, Reason};
 use super::rules::XidAction;
 use super::scope::{GpuPart, Scope};
@@ -43,18 +44,11 @@ use super::xid::{Xid, XidClass};
 pub struct GpuHealth {
     causes: Causes,
     first_answer: FirstAnswer,
-    /// When it was first listed.
-    known_since: Option<Moment>,
+    presence: Presence,
     degradations: BTreeMap<Degradation, Moment>,
     fields: Fields,
     /// When a memory error was last contained, until the reset that follows from it is done.
     contained: Option<Moment>,
-    /// Whether the last enumeration did not list the GPU.
-    is_absent: bool,
-    /// The NVML session, and when it first listed the GPU or did not.
-    session: Option<(u64, Moment)>,
-    /// The session of the first complete enumeration that lacked the GPU, until one lists it.
-    absent_from: Option<u64>,
     /// The call whose deadline passed without an answer, and how often in a row.
     hanging: Option<(&'static str, u32)>,
     /// What failed without naming a state of the GPU, and how many calls or readings in a row.
@@ -73,10 +67,6 @@ enum FirstAnswer {
     Overdue,
     Given,
 }
-
-/// How long after a contained memory error the driver is believed that nothing waits for a reset:
-/// long enough for people and alerts to notice.
-const CONTAINED_QUIET: Duration = Duration::from_secs(600);
 
 /// One observation being applied: when, by which policy, and what it changed so far.
 struct Step<'a> {
@@ -101,7 +91,7 @@ impl GpuHealth {
     pub(super) fn reasons(&self, device: GpuPart) -> impl Iterator<Item = Reason> {
         let not_answered = (self.first_answer != FirstAnswer::Given).then(|| Reason {
             cause: Cause::NotAnswered,
-            since: self.known_since.unwrap_or_default(),
+            since: self.presence.known_since(),
             restored: false,
         });
         self.causes.reasons(device).chain(not_answered)
@@ -233,120 +223,11 @@ impl GpuHealth {
             )
     }
 
-    fn poll(&mut self, reading: &Reading, step: &mut Step) {
-        self.read(reading, step);
-        let thresholds = step.policy.thresholds();
-        let passed = reading.passed_probe();
-        let poll = Poll { at: step.now, passed, fields: &self.fields, thresholds };
-        self.causes.polled(&poll, &mut step.change);
-    }
-
-    fn read(&mut self, reading: &Reading, step: &mut Step) {
-        self.reads.read(step.now);
-        self.hanging = None;
-        self.fields.update(reading);
-        self.answered(reading.passed_probe(), step);
-        for cause in reading.errors().filter_map(|error| Cause::named_by(error.code)) {
-            self.raise(cause, step);
-        }
-        let is_over = |at: &mut Moment| step.now.since(*at) >= CONTAINED_QUIET;
-        if self.fields.want_nothing() {
-            self.contained.take_if(is_over);
-        }
-        // However many calls of a reading failed, it counts as one failure.
-        match reading.failures().find(|error| Cause::named_by(error.code).is_none()) {
-            Some(error) => self.failed(error.clone(), step),
-            None => {
-                self.failing = None;
-                self.update_states(step);
-            }
-        }
-    }
-
-    fn answered(&mut self, passed: bool, step: &mut Step) {
-        match (self.first_answer, passed) {
-            (FirstAnswer::Given, _) | (FirstAnswer::Overdue, false) => return,
-            (FirstAnswer::Awaited, false) => step.change.raised.push(Cause::NotAnswered),
-            (FirstAnswer::Awaited, true) => step.change.notices.push(HealthNotice::Answered),
-            (FirstAnswer::Overdue, true) => step.change.cleared.push(Cause::NotAnswered),
-        }
-        self.first_answer = if passed { FirstAnswer::Given } else { FirstAnswer::Overdue };
-    }
-
-    fn call_failed(&mut self, error: NvmlError, step: &mut Step) {
-        if error.code.is_unsupported() || error.code.is_refused() {
-            return;
-        }
-        match Cause::named_by(error.code) {
-            Some(cause) => self.raise(cause, step),
-            None => self.failed(error, step),
-        }
-    }
-
-    /// Counts a failure that names no state of the GPU.
-    fn failed(&mut self, error: NvmlError, step: &mut Step) {
-        let before = self.failing.as_ref().map_or(0, |(_, times)| *times);
-        self.failing = Some((error, before.saturating_add(1)));
-        self.causes.reset_streaks();
-        self.update_states(step);
-    }
-
-    /// Counts a deadline that passed.
-    fn timed_out(&mut self, call: &'static str, step: &mut Step) {
-        let before = self.hanging.map_or(0, |(_, times)| times);
-        self.hanging = Some((call, before.saturating_add(1)));
-        self.answered(false, step);
-        self.causes.reset_streaks();
-        self.update_states(step);
-    }
-
-    /// Raises the states that are known, and makes the degradations those that are known.
-    fn update_states(&mut self, step: &mut Step) {
-        let thresholds = step.policy.thresholds();
-        let states: Vec<_> =
-            self.fields.causes(thresholds).chain(self.failing_calls(step)).collect();
-        for cause in states {
-            self.raise(cause, step);
-        }
-        let mut degradations = self.fields.degradations(thresholds);
-        degradations.extend(self.contained.map(|_| Degradation::ContainedError));
-        self.degradations.retain(|which, _| {
-            let stays = degradations.contains(which);
-            if !stays {
-                step.change.notices.push(HealthNotice::Restored(*which));
-            }
-            stays
-        });
-        for which in degradations {
-            self.degradations.entry(which).or_insert_with(|| {
-                step.change.notices.push(HealthNotice::Degraded(which));
-                step.now
-            });
-        }
-    }
-
-    /// The calls that failed or passed their deadline too often in a row. Once is too often while
-    /// the GPU is suspect, a deadline also if it never answered.
-    fn failing_calls(&self, step: &Step) -> impl Iterator<Item = Cause> {
-        let missed_calls = step.policy.thresholds().missed_calls.get();
-        let is_suspect = self.reads.is_suspect(step.now);
-        let is_new = self.first_answer != FirstAnswer::Given;
-        let failing =
-            self.failing.as_ref().filter(|(_, times)| *times >= missed_calls || is_suspect);
-        let hanging =
-            self.hanging.filter(|(_, times)| *times >= missed_calls || is_suspect || is_new);
-        let failing = failing.map(|(error, _)| Cause::NvmlError(error.clone()));
-        failing.into_iter().chain(hanging.map(|(call, _)| Cause::NvmlUnresponsive { call }))
-    }
-
     fn enumerated(&mut self, session: u64, step: &mut Step) {
-        let began = self.enter_session(session, step.now);
-        self.is_absent = false;
-        self.known_since.get_or_insert(step.now);
         let was_missing = self.causes.has(CauseKind::NotEnumerated);
+        let (began, is_back) = self.presence.listed(session, step.now);
         self.causes.enumerated(step.now, began);
-        // Within one session the look-up failed: that is no return.
-        if self.absent_from.take().is_some_and(|absent| absent != session) {
+        if is_back {
             self.repaired(RepairEvidence::Reenumerated, None, step);
         }
         if was_missing {
@@ -355,25 +236,13 @@ impl GpuHealth {
     }
 
     fn not_enumerated(&mut self, session: u64, complete: bool, step: &mut Step) {
-        self.enter_session(session, step.now);
-        self.is_absent = true;
-        if complete {
-            self.absent_from.get_or_insert(session);
-        }
+        self.presence.not_listed(session, complete, step.now);
         self.raise(Cause::NotEnumerated, step);
     }
 
     /// Whether the last enumeration listed the GPU.
     pub(super) fn is_listed(&self) -> bool {
-        self.session.is_some() && !self.is_absent
-    }
-
-    /// When this session began for the GPU.
-    fn enter_session(&mut self, session: u64, now: Moment) -> Moment {
-        match self.session {
-            Some((same, began)) if same == session => began,
-            _ => self.session.insert((session, now)).1,
-        }
+        self.presence.is_listed()
     }
 
     fn repaired(&mut self, evidence: RepairEvidence, kind: Option<CauseKind>, step: &mut Step) {
@@ -399,7 +268,7 @@ impl GpuHealth {
 
     /// Adds a cause from before a restart.
     pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) {
-        self.known_since.get_or_insert(now);
+        self.presence.known(now);
         self.causes.restore(now, cause, repaired);
     }
 }

@@ -1,0 +1,65 @@
+//! What outlives this process, a load of the driver and a boot.
+
+use std::collections::BTreeMap;
+
+use super::NodeHealth;
+use crate::health::observation::{HealthChange, Observation};
+use crate::health::persisted::{Epoch, PersistedCause, PersistedHealth, outlives};
+use crate::health::reason::Moment;
+use crate::health::rules::PolicyFinding;
+use crate::health::verdict::GpuHealth;
+use crate::names::Uuid;
+
+impl NodeHealth {
+    /// Restores persisted causes, as far as they still apply in this boot and load of the driver
+    /// and under this policy. To be called before the first enumeration.
+    pub fn restore(&mut self, now: Moment, persisted: &PersistedHealth) -> Vec<PolicyFinding> {
+        let evidence = self.epoch.evidence_since(&persisted.epoch);
+        if self.epoch.boot == persisted.epoch.boot && self.epoch.driver.is_none() {
+            self.epoch.driver.clone_from(&persisted.epoch.driver);
+        }
+        let mut findings = Vec::new();
+        for (uuid, causes) in &persisted.gpus {
+            for persisted in causes {
+                match persisted.cause() {
+                    Some(cause) if outlives(&cause, evidence) && self.policy.stands(&cause) => {
+                        let gpu = self.gpus.entry(uuid.clone()).or_default();
+                        gpu.restore(now, cause, persisted.repaired);
+                        self.transitions.start(uuid);
+                    }
+                    Some(_) => {}
+                    None => findings.push(PolicyFinding::UnknownCause {
+                        uuid: uuid.to_string(),
+                        word: persisted.kind.clone(),
+                    }),
+                }
+            }
+        }
+        findings
+    }
+
+    /// What to persist. It changes only when causes do.
+    #[must_use]
+    pub fn persist(&self) -> PersistedHealth {
+        let causes = |gpu: &GpuHealth| -> Vec<_> {
+            gpu.lasting_causes()
+                .map(|(cause, repaired)| PersistedCause::of(cause, repaired))
+                .collect()
+        };
+        let gpus = self.gpus.iter().map(|(uuid, gpu)| (uuid.clone(), causes(gpu)));
+        PersistedHealth {
+            epoch: self.epoch.clone(),
+            gpus: gpus.filter(|(_, causes)| !causes.is_empty()).collect(),
+        }
+    }
+
+    pub(super) fn set_epoch(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, HealthChange> {
+        let evidence = epoch.evidence_since(&self.epoch);
+        // While no driver is loaded, the last one is kept to compare the next one with.
+        let driver = epoch.driver.or_else(|| self.epoch.driver.take());
+        self.epoch = Epoch { boot: epoch.boot, driver };
+        evidence.map_or_else(BTreeMap::new, |evidence| {
+            self.each(now, |_| Observation::Repaired(evidence))
+        })
+    }
+}
