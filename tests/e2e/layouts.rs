@@ -27,28 +27,30 @@ async fn single_offers_mig_devices_as_gpus() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mixed_offers_each_profile_by_its_name() {
-    let rig =
-        rig(node(profiles::h100x8_mig_mixed()), &plugin().env("MIG_STRATEGY", "mixed"), GPU, 4)
-            .await;
+    let options = plugin().env("MIG_STRATEGY", "mixed").env("DP_ENABLE_HEALTHCHECKS", "94");
+    let rig = rig(node(profiles::h100x8_mig_mixed()), &options, GPU, 4).await;
     for (resource, count) in [("mig-3g.40gb", 2), ("mig-2g.20gb", 2), ("mig-1g.10gb", 18)] {
         let resource = format!("nvidia.com/{resource}");
         rig.until(&resource, |view| view.allocatable(&resource) == count).await;
     }
-    // A fault of one GPU instance is a fault of what is on it, and of nothing else.
+    // An error that was contained in one GPU instance is one of what is on it; what takes a reset of
+    // the GPU is a fault of all of it.
     let state = rig.node.state();
     let gpu = state.gpus[0].uuid.clone();
-    let event = fake_nvml::state::Event {
+    let event = |xid| fake_nvml::state::Event {
         seq: 0,
-        gpu,
+        gpu: gpu.clone(),
         event_type: fake_nvml::state::event_type::XID,
-        data: 48,
+        data: xid,
         gpu_instance: Some(state.gpus[0].mig.as_ref().unwrap().devices[1].gpu_instance),
         compute_instance: Some(0),
         count: 1,
     };
-    rig.node.edit(|state| state.push_event(event)).unwrap();
+    rig.node.edit(|state| state.push_event(event(94))).unwrap();
     rig.until("one 2g.20gb fewer", |view| view.allocatable("nvidia.com/mig-2g.20gb") == 1).await;
     assert_eq!(rig.kubelet.view().allocatable("nvidia.com/mig-1g.10gb"), 18);
+    rig.node.edit(|state| state.push_event(event(48))).unwrap();
+    rig.until("its siblings", |view| view.allocatable("nvidia.com/mig-1g.10gb") == 16).await;
     rig.assert_flawless();
 }
 
@@ -129,7 +131,7 @@ async fn a_fault_of_a_gpu_instance_is_a_fault_of_its_compute_instances_and_one_o
     let node = node(state);
     let options = plugin().env(
         "CONFIG_FILE",
-        config(&node, "version: v1\nflags: {migStrategy: mixed}\nhealth: {criticalXIDs: [48]}\n"),
+        config(&node, "version: v1\nflags: {migStrategy: mixed}\nhealth: {criticalXIDs: [94]}\n"),
     );
     let rig = rig(node, &options, SPLIT, 3).await;
     let (small, middle) = ("nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb");
@@ -139,7 +141,7 @@ async fn a_fault_of_a_gpu_instance_is_a_fault_of_its_compute_instances_and_one_o
         seq: 0,
         gpu: gpu.clone(),
         event_type: fake_nvml::state::event_type::XID,
-        data: 48,
+        data: 94,
         gpu_instance: Some(whole.gpu_instance),
         compute_instance,
         count: 1,

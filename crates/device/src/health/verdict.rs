@@ -250,7 +250,7 @@ impl GpuHealth {
         self.contained.take_if(|_| kind.is_none());
         // The driver that is loaded now may be older or newer than the one that was read.
         if matches!(evidence, RepairEvidence::NewBoot | RepairEvidence::DriverReload) {
-            self.fields = Fields::default();
+            (self.fields, self.failing, self.hanging) = (Fields::default(), None, None);
         }
         self.update_states(step);
     }

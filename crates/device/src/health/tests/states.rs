@@ -85,6 +85,25 @@ fn a_new_load_of_the_driver_ends_what_the_old_one_stated() {
 }
 
 #[test]
+fn a_new_load_of_the_driver_ends_calls_that_failed_or_hung_in_the_old_one() {
+    for (failure, word) in [
+        (Observation::TimedOut { call: "x" }, "nvml_unresponsive"),
+        (Observation::Failed(error(999)), "nvml_error"),
+    ] {
+        let mut bench = Bench::after(well());
+        for _ in 0..3 {
+            bench.observe(failure.clone());
+        }
+        assert_eq!(bench.cause_names(), [word]);
+        let change = bench.observe(Observation::Repaired(RepairEvidence::DriverReload));
+        assert!(change.is_empty());
+        bench.observe(failure.clone());
+        bench.poll(&well(), 2);
+        assert_eq!(bench.cause_names(), [""; 0], "one failure of the new one is tolerated");
+    }
+}
+
+#[test]
 fn only_a_new_driver_or_boot_is_evidence_about_a_state() {
     let mut bench = Bench::after(asks_for(RecoveryAction::GpuReset));
     for evidence in [RepairEvidence::Manual, RepairEvidence::Reenumerated] {
