@@ -6,13 +6,11 @@
 
 mod exposition;
 mod process;
-mod snapshot;
 mod text;
 
-pub use exposition::exposition;
+pub use exposition::{MetricsSnapshot, ResourceCounters, exposition};
 pub use process::ProcessMetrics;
-pub use snapshot::{MetricsSnapshot, ResourceCounters};
-pub use text::CONTENT_TYPE;
+pub(super) use text::CONTENT_TYPE;
 
 #[cfg(test)]
 mod tests;

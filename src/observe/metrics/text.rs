@@ -8,11 +8,11 @@ use std::fmt::{Display, Write};
 use crate::util::counters::Distribution;
 
 /// The content type of the format.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(in crate::observe) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The text, as far as it is written.
 #[derive(Debug, Default)]
-pub(super) struct Text(String);
+pub(super) struct Text(pub(super) String);
 
 /// The series of one metric. A metric without any is left out.
 pub(super) struct Family<'a> {
@@ -35,10 +35,6 @@ impl Text {
     pub(super) fn histogram<'a>(&'a mut self, name: &'a str, help: &'a str) -> Family<'a> {
         Family { text: &mut self.0, name, kind: "histogram", help, begun: false }
     }
-
-    pub(super) fn into_string(self) -> String {
-        self.0
-    }
 }
 
 impl Family<'_> {
@@ -46,6 +42,15 @@ impl Family<'_> {
     pub(super) fn add(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.begin();
         self.series("", labels, None, value);
+    }
+
+    /// One value for each value of a label.
+    pub(super) fn add_by<'v>(
+        &mut self,
+        label: &str,
+        values: impl IntoIterator<Item = (&'v str, impl Display)>,
+    ) {
+        values.into_iter().for_each(|(of, value)| self.add(&[(label, of)], value));
     }
 
     /// One histogram.
@@ -74,36 +79,21 @@ impl Family<'_> {
         bound: Option<&str>,
         value: impl Display,
     ) {
-        self.text.push_str(self.name);
-        self.text.push_str(suffix);
-        let mut separator = '{';
-        for (label, value) in labels.iter().copied().chain(bound.map(|bound| ("le", bound))) {
-            if value.is_empty() {
-                continue;
-            }
-            self.text.push(separator);
-            self.text.push_str(label);
-            self.text.push_str("=\"");
-            escape(self.text, value);
-            self.text.push('"');
-            separator = ',';
-        }
-        if separator == ',' {
-            self.text.push('}');
-        }
-        let _ = writeln!(self.text, " {value}");
+        let labels = labels.iter().copied().chain(bound.map(|bound| ("le", bound)));
+        let labels: Vec<String> = labels
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+            .collect();
+        let labels = match labels.is_empty() {
+            true => String::new(),
+            false => format!("{{{}}}", labels.join(",")),
+        };
+        let _ = writeln!(self.text, "{}{suffix}{labels} {value}", self.name);
     }
 }
 
-fn escape(text: &mut String, value: &str) {
-    for character in value.chars() {
-        match character {
-            '\\' => text.push_str("\\\\"),
-            '"' => text.push_str("\\\""),
-            '\n' => text.push_str("\\n"),
-            character => text.push(character),
-        }
-    }
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -118,7 +108,7 @@ mod tests {
         text.counter("b_total", "What b is.").add(&[], 3);
         let expected = "# HELP a What a is.\n# TYPE a gauge\na{b=\"x\\\"y\\\\z\\n\",d=\"1\"} 2.5\n\
                         # HELP b_total What b is.\n# TYPE b_total counter\nb_total 3\n";
-        assert_eq!(text.into_string(), expected);
+        assert_eq!(text.0, expected);
     }
 
     #[test]
@@ -126,7 +116,7 @@ mod tests {
         let mut text = Text::default();
         let of = Distribution { buckets: vec![(0.001, 1), (0.5, 3)], sum: 1.25, count: 4 };
         text.histogram("h_seconds", "How long.").distribution(&[("m", "x")], &of);
-        let text = text.into_string();
+        let text = text.0;
         let lines: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(
             lines,
