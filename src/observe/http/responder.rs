@@ -12,7 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tracing::info;
 
-use super::page::{Nonce, page};
+use super::page;
 use super::route::{Peer, Refusal, RequestParts, Route, route};
 use super::views::Views;
 use crate::observe::metrics;
@@ -91,9 +91,9 @@ impl Responder {
 
     async fn page(&self) -> Response<Full<Bytes>> {
         let _turn = self.rendering.acquire().await;
-        let nonce = Nonce::random();
-        let mut response = response(StatusCode::OK, HTML, page(&self.views.status(), &nonce));
-        if let Ok(policy) = HeaderValue::from_str(&nonce.policy()) {
+        let nonce = page::nonce();
+        let mut response = response(StatusCode::OK, HTML, page::page(&self.views.status(), &nonce));
+        if let Ok(policy) = HeaderValue::from_str(&page::policy(&nonce)) {
             response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
         }
         response

@@ -62,9 +62,8 @@ pub fn exposition(snapshot: &MetricsSnapshot) -> String {
 }
 
 fn build(text: &mut Text, snapshot: &MetricsSnapshot) {
-    let plugin = &snapshot.status.plugin;
-    let labels =
-        [("version", &*plugin.version), ("revision", &*plugin.commit), ("rustc", snapshot.rustc)];
+    let MetricsSnapshot { status: Status { plugin, .. }, rustc, .. } = snapshot;
+    let labels = [("version", &*plugin.version), ("revision", &*plugin.commit), ("rustc", rustc)];
     text.gauge("gpu_device_plugin_build_info", "The plugin's build. Always 1.").add(&labels, 1);
     let help = "Whether every resource is registered and watched by the kubelet.";
     text.gauge("gpu_device_plugin_ready", help).add(&[], u8::from(plugin.ready));
@@ -176,10 +175,9 @@ fn gpu_events(text: &mut Text, gpus: &[Gpu]) {
         }
     }
     let help = "The time of a GPU's last event: an Xid, or a change of its health.";
-    text.gauge("gpu_device_plugin_last_event_timestamp_seconds", help).add_by(
-        "uuid",
-        all().filter_map(|(uuid, gpu)| Some((uuid, gpu.last_event?.unix_seconds()))),
-    );
+    let last = |(uuid, gpu): (_, &Gpu)| Some((uuid, gpu.last_event?.unix_seconds()));
+    text.gauge("gpu_device_plugin_last_event_timestamp_seconds", help)
+        .add_by("uuid", all().filter_map(last));
 }
 
 fn nvml(text: &mut Text, snapshot: &MetricsSnapshot) {

@@ -1,36 +1,26 @@
 //! Pieces of HTML.
 
-use std::fmt::{self, Display, Formatter, Write};
-
 use status::Timestamp;
 
-/// A text escaped for HTML, in an element or in a quoted attribute.
-pub(super) struct Escaped<'a>(pub(super) &'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                character => f.write_char(character)?,
-            }
-        }
-        Ok(())
-    }
+/// A text for HTML, in an element or in a quoted attribute.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
-/// How long the second is before the first: "4 min ago", with the full time as a tooltip.
-pub(super) struct Since(pub(super) Timestamp, pub(super) Timestamp);
+/// The HTML around a text, which is escaped; nothing without one.
+pub(super) fn optional(text: Option<&String>, html: impl FnOnce(String) -> String) -> String {
+    text.map(|text| html(escaped(text))).unwrap_or_default()
+}
 
-impl Display for Since {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let ago = duration(self.0.since(self.1).as_secs_f64());
-        write!(f, "<time datetime=\"{at}\" title=\"{at}\">{ago} ago</time>", at = self.1)
-    }
+/// How long `at` is before `now`: "4 min ago", with the full time as a tooltip, and a note.
+pub(super) fn since(now: Timestamp, at: Timestamp, note: &str) -> String {
+    let ago = duration(now.since(at).as_secs_f64());
+    let time = format!("<time datetime=\"{at}\" title=\"{at}\">{ago} ago</time>");
+    format!("<span class=\"since\">{time}{note}</span>")
 }
 
 /// Seconds in the largest unit that fits.
@@ -50,8 +40,8 @@ pub(super) fn plural(count: u64, word: &str) -> String {
 }
 
 /// A word in a coloured frame. The word says it; the colour only helps to find it.
-pub(super) fn pill(html: &mut String, tone: &str, word: &str) -> fmt::Result {
-    write!(html, "<span class=\"pill {tone}\">{}</span>", Escaped(word))
+pub(super) fn pill(tone: &str, word: &str) -> String {
+    format!("<span class=\"pill {tone}\">{word}</span>")
 }
 
 #[cfg(test)]
@@ -60,7 +50,7 @@ mod tests {
 
     #[test]
     fn nothing_from_outside_is_markup() {
-        let text = Escaped("<script>alert('x')</script> & \"y\"").to_string();
+        let text = escaped("<script>alert('x')</script> & \"y\"");
         assert_eq!(text, "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;y&quot;");
     }
 

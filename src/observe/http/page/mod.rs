@@ -2,60 +2,59 @@
 //! elsewhere.
 //!
 //! It is rendered whole here; the script only fetches it again and puts the new one in place. Every
-//! text from outside goes through [`html::Escaped`], and the policy that is sent along lets nothing
+//! text from outside goes through [`html::escaped`], and the policy that is sent along lets nothing
 //! run but what carries this answer's nonce.
 
-mod alerts;
-mod card;
-mod devices;
-mod events;
 mod gpus;
 mod html;
-mod kubelet;
-mod nonce;
-mod summary;
-
-use std::fmt::Write;
+mod sections;
 
 use status::{NvmlState, Status};
 
-use html::{Escaped, duration};
-pub(super) use nonce::Nonce;
+use self::html::{duration, escaped};
+use crate::util::random;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// What the style and the script of one answer carry, so that the browser accepts no others.
+/// Without random numbers the page has neither style nor script, and says the same.
+pub(super) fn nonce() -> String {
+    random::secret()
+        .map_or_else(|| "none".to_owned(), |bytes| format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// The Content-Security-Policy: the page's own style and script, and requests to its own server.
+pub(super) fn policy(nonce: &str) -> String {
+    format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    )
+}
+
 /// The page.
-pub(super) fn page(status: &Status, nonce: &Nonce) -> String {
-    let mut html = String::with_capacity(32 * 1024);
-    // Writing to a string cannot fail.
-    let _ = document(&mut html, status, nonce);
-    html
-}
-
-fn document(html: &mut String, status: &Status, nonce: &Nonce) -> std::fmt::Result {
+pub(super) fn page(status: &Status, nonce: &str) -> String {
     let host = status.plugin.hostname.as_deref().unwrap_or("GPU node");
-    head(html, status, host, nonce)?;
-    html.write_str(
-        "<body><p class=\"stale\" role=\"alert\">The plugin does not answer. What is shown is \
-         its last answer.</p><main>",
-    )?;
-    summary::summary(html, status, host)?;
-    alerts::alerts(html, status)?;
-    gpus::gpus(html, status)?;
-    kubelet::kubelet(html, status)?;
-    alerts::findings(html, status)?;
-    events::events(html, status)?;
-    footer(html, status)?;
-    let nonce = nonce.as_str();
-    writeln!(html, "</main><script nonce=\"{nonce}\">{SCRIPT}</script></body></html>")
+    format!(
+        "{}<body><p class=\"stale\" role=\"alert\">The plugin does not answer. What is shown is \
+         its last answer.</p><main>{}{}{}{}{}{}{}</main>\
+         <script nonce=\"{nonce}\">{SCRIPT}</script></body></html>\n",
+        head(status, host, nonce),
+        sections::summary(status, host),
+        sections::alerts(status),
+        gpus::gpus(status),
+        sections::kubelet(status),
+        sections::findings(status),
+        sections::events(status),
+        footer(status),
+    )
 }
 
-fn head(html: &mut String, status: &Status, host: &str, nonce: &Nonce) -> std::fmt::Result {
+fn head(status: &Status, host: &str, nonce: &str) -> String {
     let (healthy, gpus) = (status.gpus.iter().filter(|gpu| gpu.healthy).count(), status.gpus.len());
     let well = healthy == gpus && status.plugin.ready && status.nvml.state == NvmlState::Up;
-    write!(
-        html,
+    format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\">\
@@ -64,21 +63,19 @@ fn head(html: &mut String, status: &Status, host: &str, nonce: &Nonce) -> std::f
          viewBox='0 0 16 16'&gt;&lt;circle cx='8' cy='8' r='7' fill='{colour}'/&gt;&lt;/svg&gt;\">\
          <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\
          <style nonce=\"{nonce}\">{STYLE}</style></head>",
-        host = Escaped(host),
+        host = escaped(host),
         colour = if well { "%23178a4c" } else { "%23c8322b" },
-        nonce = nonce.as_str(),
     )
 }
 
-fn footer(html: &mut String, status: &Status) -> std::fmt::Result {
+fn footer(status: &Status) -> String {
     let plugin = &status.plugin;
-    write!(
-        html,
+    format!(
         "<footer><p>gpu-device-plugin {} ({}), up for {}. As of <time \
          datetime=\"{at}\">{at}</time>. For programs: <a href=\"metrics\">metrics</a>, <a \
          href=\"status\">status</a>.</p></footer>",
-        Escaped(&plugin.version),
-        Escaped(&plugin.commit),
+        escaped(&plugin.version),
+        escaped(&plugin.commit),
         duration(plugin.uptime_seconds),
         at = status.generated_at,
     )
