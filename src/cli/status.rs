@@ -17,9 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub fn status(format: OutputFormat, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.load_lossy();
     let endpoints = config.process.http_endpoints();
-    let answer = run(async {
-        client::get(&endpoints, "/status", TIMEOUT).await.map_err(|error| error.to_string())
-    });
+    let answer = run(client::get(&endpoints, "/status", TIMEOUT));
     match answer.and_then(|answer| render(&answer, format)) {
         Ok(text) => print(&text, 0),
         Err(error) => {

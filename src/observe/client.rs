@@ -1,6 +1,7 @@
 //! An HTTP client for a running daemon, at its port or its unix socket.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,39 +45,23 @@ pub struct HttpResponse {
     pub body: String,
 }
 
-/// No endpoint answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestError {
-    /// Each endpoint that was tried, with the error; empty where HTTP is turned off.
-    pub tried: Vec<(Endpoint, String)>,
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.tried.is_empty() {
-            return f.write_str(
-                "the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)",
-            );
-        }
-        f.write_str("the plugin does not answer:")?;
-        for (n, (endpoint, error)) in self.tried.iter().enumerate() {
-            write!(f, "{} {endpoint} ({error})", if n == 0 { "" } else { "," })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for RequestError {}
+/// A connection of either kind.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// Requests `path` from the first endpoint that answers, all within `deadline`.
 ///
 /// # Errors
-/// None of them answers.
+/// None of them answers: each with why. There is none where HTTP is turned off.
 pub async fn get(
     endpoints: &[Endpoint],
     path: &str,
     deadline: Duration,
-) -> Result<HttpResponse, RequestError> {
+) -> Result<HttpResponse, String> {
+    if endpoints.is_empty() {
+        let why = "the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)";
+        return Err(why.to_owned());
+    }
     let end = tokio::time::Instant::now() + deadline;
     let mut tried = Vec::new();
     for endpoint in endpoints {
@@ -85,55 +70,46 @@ pub async fn get(
             Ok(Err(error)) => error,
             Err(_) => format!("no answer within {} ms", deadline.as_millis()),
         };
-        tried.push((endpoint.clone(), error));
+        tried.push(format!("{endpoint} ({error})"));
     }
-    Err(RequestError { tried })
+    Err(format!("the plugin does not answer: {}", tried.join(", ")))
 }
 
 async fn request(endpoint: &Endpoint, path: &str) -> Result<HttpResponse, String> {
-    // Without the number of the error.
-    let text = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        std::io::ErrorKind::NotFound => "not there".to_owned(),
+    let (stream, host) = connect(endpoint).await.map_err(|error| match error.kind() {
+        // Without the number of the error.
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::NotFound => "not there".to_owned(),
         _ => error.to_string(),
-    };
-    match endpoint {
-        Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(text)?;
-            exchange(stream, &address.to_string(), path).await
-        }
-        Endpoint::Unix(socket) => {
-            let stream = UnixStream::connect(socket).await.map_err(text)?;
-            exchange(stream, "localhost", path).await
-        }
-    }
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    host: &str,
-    path: &str,
-) -> Result<HttpResponse, String> {
+    })?;
     let words = |error: hyper::Error| format!("it does not speak HTTP: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
     // It ends with the response, or is aborted after it.
     let connection = tokio::spawn(connection);
-    let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new());
     let response = async {
-        let response = sender
-            .send_request(request.map_err(|error| error.to_string())?)
-            .await
-            .map_err(words)?;
+        let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(words)?;
         let code = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_BODY)
-            .collect()
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok(HttpResponse { code, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        Ok(HttpResponse { code, body: String::from_utf8_lossy(&body).into_owned() })
     };
     let response = response.await;
     connection.abort();
     response
+}
+
+/// A connection, and the host to name in requests over it.
+async fn connect(endpoint: &Endpoint) -> io::Result<(Box<dyn Connection>, String)> {
+    Ok(match endpoint {
+        Endpoint::Tcp(address) => {
+            (Box::new(TcpStream::connect(address).await?), address.to_string())
+        }
+        Endpoint::Unix(path) => {
+            (Box::new(UnixStream::connect(path).await?), "localhost".to_owned())
+        }
+    })
 }
 
 #[cfg(test)]

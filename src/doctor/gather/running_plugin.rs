@@ -11,9 +11,7 @@ use crate::observe::client;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 pub(super) async fn status(config: &Config) -> Result<Box<Status>, String> {
-    let response = client::get(&config.process.http_endpoints(), "/status", DEADLINE)
-        .await
-        .map_err(|error| error.to_string())?;
+    let response = client::get(&config.process.http_endpoints(), "/status", DEADLINE).await?;
     serde_json::from_str(&response.body)
         .map(Box::new)
         .map_err(|error| format!("what answers is no gpu-device-plugin: {error}"))

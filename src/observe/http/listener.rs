@@ -1,26 +1,81 @@
-//! Listens on a port or on a unix socket.
+//! Where HTTP is served: a port or a unix socket.
 
+use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 
-use super::address::Address;
+use super::route::Peer;
 use crate::host::socket_id::SocketId;
+use crate::observe::client::{Connection, Endpoint};
+
+/// Where to listen: `:PORT`, `IP:PORT` or `unix:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// On this port of every address.
+    AnyAddress(u16),
+    /// On a port of one address.
+    Tcp(SocketAddr),
+    /// On a unix socket that only our own user can open.
+    Unix(PathBuf),
+}
+
+/// A text is not an [`Address`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not IP:PORT, :PORT, unix:/PATH or empty")]
+pub struct AddressError;
+
+impl Address {
+    /// Where a client on the same host connects, in the order to try.
+    #[must_use]
+    pub fn local_endpoints(&self) -> Vec<Endpoint> {
+        let local = |port: u16| {
+            let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+            [v4, v6].map(|address: IpAddr| Endpoint::Tcp(SocketAddr::new(address, port))).into()
+        };
+        match self {
+            Self::AnyAddress(port) => local(*port),
+            Self::Tcp(address) if address.ip().is_unspecified() => local(address.port()),
+            Self::Tcp(address) => vec![Endpoint::Tcp(*address)],
+            Self::Unix(path) => vec![Endpoint::Unix(path.clone())],
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        let address = match text.strip_prefix(':') {
+            Some(port) => port.parse().ok().map(Self::AnyAddress),
+            None => text.replacen("localhost:", "127.0.0.1:", 1).parse().ok().map(Self::Tcp),
+        };
+        address.ok_or(AddressError)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AnyAddress(port) => write!(f, ":{port}"),
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 /// A port or a unix socket that is listened on.
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, BoundSocket),
-}
-
-/// A connection.
-pub(super) enum Accepted {
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
 }
 
 /// Our socket in the file system, removed on drop if it still is ours.
@@ -53,14 +108,15 @@ impl Listener {
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+    /// The next connection, and where it comes from.
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Connection>, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                listener.accept().await.map(|(connection, from)| Accepted::Tcp(connection, from))
+                let (stream, from) = listener.accept().await?;
+                let local = from.ip().to_canonical().is_loopback();
+                Ok((Box::new(stream), if local { Peer::Local } else { Peer::Remote }))
             }
-            Self::Unix(listener, _) => {
-                listener.accept().await.map(|(connection, _)| Accepted::Unix(connection))
-            }
+            Self::Unix(listener, _) => Ok((Box::new(listener.accept().await?.0), Peer::Local)),
         }
     }
 }
@@ -71,10 +127,8 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     if let Ok(found) = fs::symlink_metadata(path)
         && !found.file_type().is_socket()
     {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "there is a file that is not a socket",
-        ));
+        let problem = "there is a file that is not a socket";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
     }
     let temporary = path.with_extension("next");
     match fs::remove_file(&temporary) {
@@ -99,6 +153,8 @@ impl Drop for BoundSocket {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::{TcpStream, UnixStream};
+
     use super::*;
 
     #[tokio::test]

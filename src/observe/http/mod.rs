@@ -4,14 +4,12 @@
 //! for one request and has a deadline, there are few at a time, a new one displaces the oldest, and
 //! one answer is rendered at a time, so that the kubelet always has the other thread.
 
-mod address;
 mod listener;
 mod page;
 mod responder;
 mod route;
 mod server;
-mod views;
 
-pub use address::{Address, AddressError};
+pub use listener::{Address, AddressError};
+pub use responder::Views;
 pub use server::serve;
-pub use views::Views;

@@ -1,5 +1,6 @@
 //! Answers requests.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http_body_util::Full;
@@ -9,12 +10,12 @@ use hyper::header::{
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Request, Response, StatusCode};
+use status::Status;
 use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::page;
 use super::route::{Peer, Refusal, RequestParts, Route, route};
-use super::views::Views;
 use crate::observe::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -23,6 +24,24 @@ const HTML: &str = "text/html; charset=utf-8";
 
 /// Browsers send it with every request that a page causes (w3.org/TR/fetch-metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What the server shows, and the one thing that clients can make it do.
+pub trait Views: Send + Sync + 'static {
+    /// All that the daemon knows.
+    fn status(&self) -> Status;
+
+    /// The metrics in Prometheus's text format.
+    fn metrics(&self) -> String;
+
+    /// The part of the process that is stuck, if any. A failed GPU is not.
+    fn stuck(&self) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>>;
+
+    /// Why the plugin is not ready; empty if it is.
+    fn not_ready(&self) -> Vec<String>;
+
+    /// Releases NVML for a while; while it is released, initialises it again early.
+    fn release(&self);
+}
 
 /// Answers the requests of all connections.
 pub(super) struct Responder {
@@ -43,42 +62,22 @@ impl Responder {
         peer: Peer,
     ) -> Response<Full<Bytes>> {
         match route(parts(request, peer)) {
-            Ok(Route::Healthz) => self.healthz().await,
-            Ok(Route::Readyz) => self.readyz(),
-            Ok(Route::Release) => self.release(),
-            Ok(Route::Metrics) => self.metrics().await,
+            // The probes do not wait for answers that are being rendered.
+            Ok(Route::Healthz) => probe(self.views.stuck().await.as_slice()),
+            Ok(Route::Readyz) => probe(&self.views.not_ready()),
+            Ok(Route::Release) => {
+                info!("a request over HTTP to release NVML, or to initialise it again");
+                self.views.release();
+                response(StatusCode::ACCEPTED, TEXT, "accepted\n")
+            }
+            Ok(Route::Metrics) => {
+                let _turn = self.rendering.acquire().await;
+                response(StatusCode::OK, metrics::CONTENT_TYPE, self.views.metrics())
+            }
             Ok(Route::Status) => self.status().await,
             Ok(Route::Page) => self.page().await,
             Err(refusal) => refuse(refusal),
         }
-    }
-
-    /// The probes do not wait for answers that are being rendered.
-    async fn healthz(&self) -> Response<Full<Bytes>> {
-        match self.views.stuck().await {
-            None => response(StatusCode::OK, TEXT, "ok\n"),
-            Some(what) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{what}\n")),
-        }
-    }
-
-    fn readyz(&self) -> Response<Full<Bytes>> {
-        let reasons = self.views.not_ready();
-        if reasons.is_empty() {
-            return response(StatusCode::OK, TEXT, "ok\n");
-        }
-        let lines: String = reasons.iter().map(|reason| format!("{reason}\n")).collect();
-        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines)
-    }
-
-    fn release(&self) -> Response<Full<Bytes>> {
-        info!("a request over HTTP to release NVML, or to initialise it again");
-        self.views.release();
-        response(StatusCode::ACCEPTED, TEXT, "accepted\n")
-    }
-
-    async fn metrics(&self) -> Response<Full<Bytes>> {
-        let _turn = self.rendering.acquire().await;
-        response(StatusCode::OK, metrics::CONTENT_TYPE, self.views.metrics())
     }
 
     async fn status(&self) -> Response<Full<Bytes>> {
@@ -100,6 +99,14 @@ impl Responder {
     }
 }
 
+/// The answer to a probe, with what is wrong.
+fn probe(problems: &[String]) -> Response<Full<Bytes>> {
+    match problems {
+        [] => response(StatusCode::OK, TEXT, "ok\n"),
+        _ => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, problems.join("\n") + "\n"),
+    }
+}
+
 fn parts(request: &Request<Incoming>, peer: Peer) -> RequestParts<'_> {
     let (uri, headers) = (request.uri(), request.headers());
     RequestParts {
@@ -112,23 +119,22 @@ fn parts(request: &Request<Incoming>, peer: Peer) -> RequestParts<'_> {
 }
 
 fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
-    match refusal {
-        Refusal::NotFound => response(
+    let (status, why) = match refusal {
+        Refusal::NotFound => (
             StatusCode::NOT_FOUND,
-            TEXT,
-            "not found; there are /, /metrics, /healthz, /readyz and /status\n",
+            "not found; there are /, /metrics, /healthz, /readyz and /status".to_owned(),
         ),
         Refusal::MethodNotAllowed(allowed) => {
-            let mut response =
-                response(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("allowed: {allowed}\n"));
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-            response
+            (StatusCode::METHOD_NOT_ALLOWED, format!("allowed: {allowed}"))
         }
-        Refusal::TargetTooLong => {
-            response(StatusCode::URI_TOO_LONG, TEXT, "the path is too long\n")
-        }
-        Refusal::Forbidden(why) => response(StatusCode::FORBIDDEN, TEXT, format!("{why}\n")),
+        Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "the path is too long".to_owned()),
+        Refusal::Forbidden(why) => (StatusCode::FORBIDDEN, why.to_owned()),
+    };
+    let mut response = response(status, TEXT, why + "\n");
+    if let Refusal::MethodNotAllowed(allowed) = refusal {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     }
+    response
 }
 
 fn response(

@@ -8,15 +8,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
 
-use super::address::Address;
-use super::listener::{Accepted, Listener};
-use super::responder::Responder;
+use super::listener::{Address, Listener};
+use super::responder::{Responder, Views};
 use super::route::Peer;
-use super::views::Views;
+use crate::observe::client::Connection;
 use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
 
@@ -71,7 +69,7 @@ async fn accept_all(listener: &Listener, responder: &Arc<Responder>) -> Infallib
             Some(_) = connections.tasks.join_next() => continue,
         };
         match accepted {
-            Ok(accepted) => connections.spawn(serve_connection(accepted, responder.clone())),
+            Ok((io, peer)) => connections.spawn(serve_connection(io, peer, responder.clone())),
             Err(error) => {
                 if failed.allow() {
                     warn!(%error, "cannot accept a connection over HTTP");
@@ -103,22 +101,8 @@ impl Connections {
     }
 }
 
-async fn serve_connection(accepted: Accepted, responder: Arc<Responder>) {
-    match accepted {
-        Accepted::Tcp(io, from) if from.ip().to_canonical().is_loopback() => {
-            serve_request(io, Peer::Local, responder).await;
-        }
-        Accepted::Tcp(io, _) => serve_request(io, Peer::Remote, responder).await,
-        Accepted::Unix(io) => serve_request(io, Peer::Local, responder).await,
-    }
-}
-
 /// One request and its answer.
-async fn serve_request(
-    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Peer,
-    responder: Arc<Responder>,
-) {
+async fn serve_connection(io: Box<dyn Connection>, peer: Peer, responder: Arc<Responder>) {
     let service = service_fn(|request| {
         let responder = responder.clone();
         async move { Ok::<_, Infallible>(responder.respond(&request, peer).await) }
