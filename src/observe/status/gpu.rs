@@ -1,12 +1,14 @@
-//! A physical GPU of the status.
+//! The physical GPUs of the status, why they are Unhealthy or degraded, and which ones NVLink joins.
+
+use std::collections::BTreeMap;
 
 use device::gpu::{self, MigMode, NumaNode};
-use device::health::{CauseKind, Degradation, GpuHealth, GpuPart};
+use device::health::{Cause, CauseKind, Degradation, GpuHealth, GpuPart, Scope};
 use device::inventory::{GpuRecord, Inventory};
 use device::names::Uuid;
-use status::{Gpu, MigDevice, Reason, RecoveryAction, XidCount};
+use device::topology::{NvLink, Topology};
+use status::{Gpu, MigDevice, Reason, RecoveryAction, Timestamp, XidCount};
 
-use super::reason;
 use crate::observe::wall_clock::WallClock;
 
 /// A GPU without what depends on others: its NVLink island, its resources and its last event.
@@ -16,8 +18,8 @@ pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall:
     let health = node_health.health_of(uuid, GpuPart::Whole);
     let history = node_health.gpus().get(uuid);
     let transitions = node_health.transitions(uuid);
-    let is_row_remap_failure =
-        |of: &device::health::Reason| of.cause.kind() == CauseKind::RowRemapFailure;
+    let reasons = health.reasons();
+    let degradations = || history.into_iter().flat_map(GpuHealth::degradations);
     Gpu {
         uuid: uuid.to_string(),
         index: tracked.index,
@@ -25,38 +27,39 @@ pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall:
         pci_bus_id: facts.and_then(|gpu| gpu.pci_bus_id).map(|id| id.nvml_form()),
         model: facts.and_then(|gpu| gpu.name.clone()),
         memory_bytes: facts.and_then(|gpu| gpu.memory_bytes),
-        compute_capability: facts.and_then(compute_capability),
+        compute_capability: facts
+            .and_then(|gpu| gpu.compute_capability)
+            .map(|(major, minor)| format!("{major}.{minor}")),
         numa_node: facts.and_then(|gpu| gpu.numa_node).map(NumaNode::number),
         nvlink_island: None,
         mig_enabled: facts.is_some_and(|gpu| gpu.mig_mode == MigMode::On),
-        mig_devices: facts.map(mig_devices).unwrap_or_default(),
+        mig_devices: facts.into_iter().flat_map(|gpu| &gpu.mig_devices).map(mig_device).collect(),
         resources: Vec::new(),
         reserved: inventory.reserved().get(uuid).cloned(),
         healthy: health.is_healthy(),
-        reasons: health
-            .reasons()
+        reasons: reasons
             .iter()
-            .map(|of| reason::of_cause(&of.cause, wall.at(of.since), of.restored))
+            .map(|of| of_cause(&of.cause, wall.at(of.since), of.restored))
             .collect(),
-        degradations: history.map(|gpu| degradations(gpu, wall)).unwrap_or_default(),
-        recovery_action: history.and_then(recovery_action),
-        row_remap_pending: history
-            .is_some_and(|gpu| gpu.degradations().contains_key(&Degradation::RowRemapPending)),
-        row_remap_failed: health.reasons().iter().any(is_row_remap_failure),
-        xids: history.map(xids).unwrap_or_default(),
+        degradations: degradations()
+            .map(|(degradation, since)| of_degradation(*degradation, wall.at(*since)))
+            .collect(),
+        recovery_action: history
+            .and_then(GpuHealth::recovery_action)
+            .map(|action| RecoveryAction { value: action.value(), meaning: action.to_string() }),
+        row_remap_pending: degradations()
+            .any(|(degradation, _)| *degradation == Degradation::RowRemapPending),
+        row_remap_failed: reasons.iter().any(|of| of.cause.kind() == CauseKind::RowRemapFailure),
+        xids: history
+            .into_iter()
+            .flat_map(GpuHealth::xids)
+            .map(|(xid, count)| XidCount { xid: xid.0, count: *count })
+            .collect(),
         other_xids: history.map_or(0, GpuHealth::other_xids),
         became_unhealthy: transitions.to_unhealthy,
         became_healthy: transitions.to_healthy,
         last_event: None,
     }
-}
-
-fn compute_capability(gpu: &gpu::Gpu) -> Option<String> {
-    gpu.compute_capability.map(|(major, minor)| format!("{major}.{minor}"))
-}
-
-fn mig_devices(gpu: &gpu::Gpu) -> Vec<MigDevice> {
-    gpu.mig_devices.iter().map(mig_device).collect()
 }
 
 fn mig_device(device: &gpu::MigDevice) -> MigDevice {
@@ -70,16 +73,70 @@ fn mig_device(device: &gpu::MigDevice) -> MigDevice {
     }
 }
 
-fn degradations(health: &GpuHealth, wall: WallClock) -> Vec<Reason> {
-    let all = health.degradations().iter();
-    all.map(|(degradation, since)| reason::of_degradation(*degradation, wall.at(*since))).collect()
+/// What makes a GPU, or NVML, Unhealthy.
+pub(super) fn of_cause(cause: &Cause, since: Timestamp, remembered: bool) -> Reason {
+    let xid = match cause {
+        Cause::Xid { xid, .. } => Some(xid.0),
+        _ => None,
+    };
+    let part = match cause.scope() {
+        Scope::Gpu => None,
+        part => Some(part.to_string()),
+    };
+    Reason {
+        kind: cause.as_str().to_owned(),
+        xid,
+        message: cause.summary().to_string(),
+        remedy: cause.remedy().map(str::to_owned),
+        since,
+        part,
+        remembered,
+    }
 }
 
-fn recovery_action(health: &GpuHealth) -> Option<RecoveryAction> {
-    let action = health.recovery_action()?;
-    Some(RecoveryAction { value: action.value(), meaning: action.to_string() })
+/// What is wrong with a GPU that stays Healthy.
+pub(super) fn of_degradation(degradation: Degradation, since: Timestamp) -> Reason {
+    Reason {
+        kind: degradation.as_str().to_owned(),
+        xid: None,
+        message: degradation.to_string(),
+        remedy: None,
+        since,
+        part: None,
+        remembered: false,
+    }
 }
 
-fn xids(health: &GpuHealth) -> Vec<XidCount> {
-    health.xids().iter().map(|(xid, count)| XidCount { xid: xid.0, count: *count }).collect()
+/// The groups of GPUs that NVLink joins, directly or through others, numbered in the order of their
+/// first GPUs. A GPU without NVLink is in none.
+pub(super) fn islands(topology: &Topology) -> BTreeMap<Uuid, u32> {
+    let gpus = topology.gpus();
+    let mut islands = BTreeMap::new();
+    let mut number = 0;
+    for first in 0..gpus.len() {
+        if islands.contains_key(&gpus[first].uuid) {
+            continue;
+        }
+        let members = reachable(topology, first);
+        if members.len() > 1 {
+            islands.extend(members.into_iter().map(|gpu| (gpus[gpu].uuid.clone(), number)));
+            number += 1;
+        }
+    }
+    islands
+}
+
+/// The GPUs that can be reached from one over NVLink, itself included.
+fn reachable(topology: &Topology, first: usize) -> Vec<usize> {
+    let mut reached = vec![first];
+    let mut next = 0;
+    while let Some(&gpu) = reached.get(next) {
+        next += 1;
+        for other in 0..topology.gpus().len() {
+            if !reached.contains(&other) && topology.pair(gpu, other).nvlink != NvLink::None {
+                reached.push(other);
+            }
+        }
+    }
+    reached
 }

@@ -1,8 +1,6 @@
 //! Builds the status from a snapshot of the inventory and what the edges report. Pure.
 
 mod gpu;
-mod islands;
-mod reason;
 mod resource;
 
 use std::collections::BTreeMap;
@@ -10,6 +8,7 @@ use std::collections::BTreeMap;
 use device::health::{Cause, Moment};
 use device::in_use::holders::Holders;
 use device::inventory::Inventory;
+use device::layout::LayoutFinding;
 use device::names::{ResourceName, Uuid};
 use status::{
     Configuration, Event, Finding, Gpu, Nvml, NvmlState, Plugin, Registration, SCHEMA_VERSION,
@@ -49,6 +48,10 @@ pub struct StatusInputs<'a> {
 /// The status.
 #[must_use]
 pub fn build(mut inputs: StatusInputs<'_>) -> Status {
+    let finding = |finding: &LayoutFinding| Finding {
+        kind: finding.as_str().to_owned(),
+        message: finding.to_string(),
+    };
     Status {
         schema_version: SCHEMA_VERSION,
         generated_at: inputs.wall.now(),
@@ -85,7 +88,7 @@ fn resources(inputs: &mut StatusInputs<'_>) -> Vec<status::Resource> {
 }
 
 fn gpus(inputs: &StatusInputs<'_>) -> Vec<Gpu> {
-    let islands = islands::islands(inputs.inventory.topology());
+    let islands = gpu::islands(inputs.inventory.topology());
     let offered = offered(inputs.inventory);
     let gpu = |(uuid, tracked)| Gpu {
         nvlink_island: islands.get(uuid).copied(),
@@ -101,12 +104,10 @@ fn gpus(inputs: &StatusInputs<'_>) -> Vec<Gpu> {
 fn nvml(nvml: Nvml, inventory: &Inventory, wall: WallClock) -> Nvml {
     let Some((fault, since)) = inventory.node_health().fault() else { return nvml };
     let cause = Cause::Node(fault.clone());
-    let fault = Some(reason::of_cause(&cause, wall.at(*since), false));
-    let state =
-        if nvml.state == NvmlState::Released { NvmlState::Released } else { NvmlState::Down };
+    let fault = Some(gpu::of_cause(&cause, wall.at(*since), false));
+    let state = match nvml.state {
+        NvmlState::Released => NvmlState::Released,
+        _ => NvmlState::Down,
+    };
     Nvml { state, fault, ..nvml }
-}
-
-fn finding(finding: &device::layout::LayoutFinding) -> Finding {
-    Finding { kind: finding.as_str().to_owned(), message: finding.to_string() }
 }

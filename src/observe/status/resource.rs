@@ -30,42 +30,27 @@ fn devices(name: &ResourceName, inventory: &Inventory, holders: Option<&Holders>
         inventory.devices(name).into_iter().flat_map(BTreeMap::values).collect();
     devices.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     // Replicas of one device share their health: it is worked out once.
-    devices
-        .chunk_by(|a, b| a.is_replica_of(b))
-        .filter_map(|replicas| Some((replicas, replicas.first()?)))
-        .flat_map(|(replicas, first)| {
-            let health = (inventory.is_healthy(first), reasons(inventory, first));
-            let held_by = |device: &device::Device| held_by(name, device, holders);
-            replicas.iter().map(move |replica| device(replica, &health, held_by(replica)))
-        })
-        .collect()
-}
-
-fn device(
-    device: &device::Device,
-    (healthy, reasons): &(bool, Vec<String>),
-    holders: Vec<Holder>,
-) -> Device {
-    Device {
-        id: device.id.to_string(),
-        uuid: device.id.uuid().to_string(),
-        index: device.index_label(),
-        replica: device.id.replica_number(),
-        gpu: device.gpu.to_string(),
-        healthy: *healthy,
-        withdrawn: device.withdrawn,
-        reasons: reasons.clone(),
-        holders,
-    }
-}
-
-fn held_by(
-    resource: &ResourceName,
-    device: &device::Device,
-    holders: Option<&Holders>,
-) -> Vec<Holder> {
-    let of_device = holders.into_iter().flat_map(|holders| holders.of(resource, &device.id));
-    of_device.map(holder).collect()
+    let of_replicas = |replicas: &[&device::Device]| {
+        let Some(first) = replicas.first() else { return Vec::new() };
+        let (healthy, reasons) = (inventory.is_healthy(first), reasons(inventory, first));
+        let device = |device: &&device::Device| Device {
+            id: device.id.to_string(),
+            uuid: device.id.uuid().to_string(),
+            index: device.index_label(),
+            replica: device.id.replica_number(),
+            gpu: device.gpu.to_string(),
+            healthy,
+            withdrawn: device.withdrawn,
+            reasons: reasons.clone(),
+            holders: holders
+                .into_iter()
+                .flat_map(|holders| holders.of(name, &device.id))
+                .map(holder)
+                .collect(),
+        };
+        replicas.iter().map(device).collect()
+    };
+    devices.chunk_by(|a, b| a.is_replica_of(b)).flat_map(of_replicas).collect()
 }
 
 fn holder(holder: &holders::Holder) -> Holder {
