@@ -114,7 +114,7 @@ pub struct Reason {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub part: Option<String>,
     /// Whether it was restored from the state file; `since` is then the time of that.
-    #[serde(skip_serializing_if = "is_false", default)]
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub remembered: bool,
 }
 
@@ -136,10 +136,6 @@ pub struct XidCount {
     pub xid: u32,
     /// How many.
     pub count: u64,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 fn is_zero(value: &u64) -> bool {

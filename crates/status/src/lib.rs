@@ -1,16 +1,14 @@
 //! The status of a node's GPUs with a versioned JSON schema: served at `/status`, shown on the
 //! page, read by the subcommand `status`. And its rendering as a table and as YAML.
 
-mod event;
 mod gpu;
 mod schema;
 mod table;
 mod time;
 mod yaml;
 
-pub use event::{Event, EventKind};
 pub use gpu::{Gpu, MigDevice, Reason, RecoveryAction, XidCount};
 pub use schema::*;
-pub use table::table;
+pub use table::{aligned, table};
 pub use time::Timestamp;
 pub use yaml::yaml;

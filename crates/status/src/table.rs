@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::gpu::{Gpu, Reason};
-use super::schema::{Device, Nvml, NvmlState, Resource, Status};
+use super::schema::{Device, Nvml, NvmlState, Status};
 
 /// The most holders of a device that are listed; the others are counted.
 const MAX_HOLDERS: usize = 2;
 /// The most events that are listed.
 const MAX_EVENTS: usize = 10;
+/// The headings of a wide table.
+const HEADINGS: [&str; 10] =
+    ["GPU", "MODEL", "NUMA", "HEALTH", "RESOURCE", "HOLDER", "SINCE", "NVLINK", "PCI", "UUID"];
+/// How many of them a table has that is not wide.
+const NARROW: usize = 6;
 
 /// The status as a table. A `wide` one has more columns, every holder, and the last events.
 #[must_use]
@@ -18,12 +23,17 @@ pub fn table(status: &Status, wide: bool) -> String {
     let rows = rows(status, wide);
     match rows.is_empty() {
         true => text.push_str("no GPUs\n"),
-        false => text.push_str(&aligned(&columns(wide), &rows)),
+        false => {
+            let shown = if wide { HEADINGS.len() } else { NARROW };
+            let headings = HEADINGS.map(str::to_owned);
+            let rows: Vec<_> =
+                std::iter::once(&headings).chain(&rows).map(|row| &row[..shown]).collect();
+            text.push_str(&aligned(&rows));
+        }
     }
     let notes = notes(status);
     if !notes.is_empty() {
-        text.push('\n');
-        text.push_str(&notes);
+        text += &format!("\n{notes}");
     }
     if wide && !status.events.is_empty() {
         text.push_str("\nLast events\n");
@@ -31,7 +41,7 @@ pub fn table(status: &Status, wide: bool) -> String {
             let gpu = event.gpu_index.map_or_else(String::new, |index| format!("GPU {index}: "));
             let times =
                 if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
-            text.push_str(&format!("  {}  {gpu}{}{times}\n", event.at, event.message));
+            text += &format!("  {}  {gpu}{}{times}\n", event.at, event.message);
         }
     }
     text
@@ -58,29 +68,18 @@ fn head(status: &Status) -> String {
 }
 
 fn nvml_state(nvml: &Nvml) -> String {
-    match nvml.state {
-        NvmlState::Up if nvml.unanswered_calls > 0 => {
+    match (nvml.state, &nvml.fault) {
+        (NvmlState::Up, _) if nvml.unanswered_calls > 0 => {
             format!("{} calls of NVML do not return", nvml.unanswered_calls)
         }
-        NvmlState::Up => "NVML is up".to_owned(),
-        NvmlState::Released => "NVML is released for a reset".to_owned(),
-        NvmlState::Down => {
-            let why =
-                nvml.fault.as_ref().map_or("no reason is known", |fault| fault.message.as_str());
-            format!("NVML is down: {why}")
-        }
+        (NvmlState::Up, _) => "NVML is up".to_owned(),
+        (NvmlState::Released, _) => "NVML is released for a reset".to_owned(),
+        (NvmlState::Down, Some(fault)) => format!("NVML is down: {}", fault.message),
+        (NvmlState::Down, None) => "NVML is down: no reason is known".to_owned(),
     }
 }
 
-fn columns(wide: bool) -> Vec<&'static str> {
-    let mut columns = vec!["GPU", "MODEL", "NUMA", "HEALTH", "RESOURCE", "HOLDER"];
-    if wide {
-        columns.extend(["SINCE", "NVLINK", "PCI", "UUID"]);
-    }
-    columns
-}
-
-fn rows(status: &Status, wide: bool) -> Vec<Vec<String>> {
+fn rows(status: &Status, wide: bool) -> Vec<[String; HEADINGS.len()]> {
     let gpus: BTreeMap<&str, &Gpu> =
         status.gpus.iter().map(|gpu| (gpu.uuid.as_str(), gpu)).collect();
     let mut rows = Vec::new();
@@ -89,75 +88,48 @@ fn rows(status: &Status, wide: bool) -> Vec<Vec<String>> {
         for replicas in resource.devices.chunk_by(|a, b| a.uuid == b.uuid) {
             let Some(device) = replicas.first() else { continue };
             let gpu = gpus.get(device.gpu.as_str()).copied();
-            let order = (gpu.map_or(u32::MAX, |gpu| gpu.index), mig_index(device));
-            rows.push((order, row(status, resource, replicas, gpu, wide)));
+            let offered = match replicas.len() {
+                1 if device.replica.is_none() => resource.name.clone(),
+                count => format!("{} x{count}", resource.name),
+            };
+            let holders = holders(status, replicas, wide);
+            let own = [device.index.clone(), health(device, gpu), offered, holders];
+            let mig = device.index.split_once(':').and_then(|(_, mig)| mig.parse().ok());
+            let order: (u32, Option<u32>) = (gpu.map_or(u32::MAX, |gpu| gpu.index), mig);
+            rows.push((order, row(status, gpu, &device.uuid, own)));
         }
     }
     for gpu in status.gpus.iter().filter(|gpu| gpu.resources.is_empty()) {
-        rows.push(((gpu.index, None), not_offered(gpu, status, wide)));
+        let why = gpu.reserved.as_ref().map(|why| format!("reserved: {why}"));
+        let health =
+            if gpu.healthy { "Healthy".to_owned() } else { unhealthy(gpu.reasons.first()) };
+        let own = [gpu.index.to_string(), health, why.unwrap_or_else(none), none()];
+        rows.push(((gpu.index, None), row(status, Some(gpu), &gpu.uuid, own)));
     }
     rows.sort_by_key(|(order, _)| *order);
     rows.into_iter().map(|(_, row)| row).collect()
 }
 
-fn mig_index(device: &Device) -> Option<u32> {
-    device.index.split_once(':').and_then(|(_, mig)| mig.parse().ok())
-}
-
+/// A row with the facts of its GPU.
 fn row(
     status: &Status,
-    resource: &Resource,
-    replicas: &[Device],
     gpu: Option<&Gpu>,
-    wide: bool,
-) -> Vec<String> {
-    let device = &replicas[0];
-    let profile = gpu.and_then(|gpu| {
-        gpu.mig_devices.iter().find(|mig| mig.uuid == device.uuid)?.profile.clone()
-    });
-    let model = gpu.and_then(|gpu| gpu.model.as_deref()).map_or("unknown", short);
-    let model = profile.map_or_else(|| model.to_owned(), |profile| format!("{model} {profile}"));
-    let offered = match replicas.len() {
-        1 if device.replica.is_none() => resource.name.clone(),
-        count => format!("{} x{count}", resource.name),
-    };
-    let mut row = vec![
-        device.index.clone(),
-        model,
-        gpu.and_then(|gpu| gpu.numa_node).map_or_else(|| "-".to_owned(), |node| node.to_string()),
-        health(device, gpu),
-        offered,
-        holders(status, replicas, wide),
-    ];
-    if wide {
-        row.extend(wide_columns(gpu, status, &device.uuid));
-    }
-    row
-}
-
-fn not_offered(gpu: &Gpu, status: &Status, wide: bool) -> Vec<String> {
-    let why =
-        gpu.reserved.as_ref().map_or_else(|| "-".to_owned(), |why| format!("reserved: {why}"));
-    let health = if gpu.healthy { "Healthy".to_owned() } else { unhealthy(gpu.reasons.first()) };
-    let mut row = vec![
-        gpu.index.to_string(),
-        gpu.model.as_deref().map_or("unknown", short).to_owned(),
-        gpu.numa_node.map_or_else(|| "-".to_owned(), |node| node.to_string()),
-        health,
-        why,
-        "-".to_owned(),
-    ];
-    if wide {
-        row.extend(wide_columns(Some(gpu), status, &gpu.uuid));
-    }
-    row
-}
-
-/// The columns of a wide table: for how long it is Unhealthy, NVLink island, PCI bus id, UUID.
-fn wide_columns(gpu: Option<&Gpu>, status: &Status, uuid: &str) -> [String; 4] {
-    let none = || "-".to_owned();
+    uuid: &str,
+    [index, health, offered, holders]: [String; 4],
+) -> [String; HEADINGS.len()] {
+    let model = gpu.and_then(|gpu| gpu.model.as_deref()).unwrap_or("unknown");
+    // The manufacturer is the same for all.
+    let model = model.strip_prefix("NVIDIA ").unwrap_or(model);
+    let mig = gpu.and_then(|gpu| gpu.mig_devices.iter().find(|mig| mig.uuid == uuid));
+    let profile = mig.and_then(|mig| mig.profile.as_ref());
     let since = gpu.and_then(|gpu| gpu.reasons.iter().map(|reason| reason.since).min());
     [
+        index,
+        profile.map_or_else(|| model.to_owned(), |profile| format!("{model} {profile}")),
+        gpu.and_then(|gpu| gpu.numa_node).map_or_else(none, |node| node.to_string()),
+        health,
+        offered,
+        holders,
         since.map_or_else(none, |since| duration(status.generated_at.since(since))),
         gpu.and_then(|gpu| gpu.nvlink_island).map_or_else(none, |island| island.to_string()),
         gpu.and_then(|gpu| gpu.pci_bus_id.clone()).unwrap_or_else(none),
@@ -165,28 +137,23 @@ fn wide_columns(gpu: Option<&Gpu>, status: &Status, uuid: &str) -> [String; 4] {
     ]
 }
 
-/// The model without the manufacturer, which is the same for all.
-fn short(model: &str) -> &str {
-    model.strip_prefix("NVIDIA ").unwrap_or(model)
+fn none() -> String {
+    "-".to_owned()
 }
 
 fn health(device: &Device, gpu: Option<&Gpu>) -> String {
-    match (device.healthy, device.withdrawn) {
-        (_, true) => "Unhealthy: no longer offered".to_owned(),
-        (true, false) => match gpu.is_some_and(|gpu| !gpu.degradations.is_empty()) {
-            true => "Healthy, degraded".to_owned(),
-            false => "Healthy".to_owned(),
-        },
-        (false, false) => {
-            let kind = device.reasons.first();
-            let reason =
-                gpu.and_then(|gpu| gpu.reasons.iter().find(|reason| Some(&reason.kind) == kind));
-            match (reason, kind) {
-                (Some(reason), _) => unhealthy(Some(reason)),
-                (None, Some(kind)) => format!("Unhealthy: {kind}"),
-                (None, None) => unhealthy(None),
-            }
-        }
+    if device.withdrawn {
+        return "Unhealthy: no longer offered".to_owned();
+    }
+    if device.healthy {
+        let degraded = gpu.is_some_and(|gpu| !gpu.degradations.is_empty());
+        return if degraded { "Healthy, degraded" } else { "Healthy" }.to_owned();
+    }
+    let kind = device.reasons.first();
+    let reason = gpu.and_then(|gpu| gpu.reasons.iter().find(|reason| Some(&reason.kind) == kind));
+    match (reason, kind) {
+        (None, Some(kind)) => format!("Unhealthy: {kind}"),
+        _ => unhealthy(reason),
     }
 }
 
@@ -214,35 +181,27 @@ fn holders(status: &Status, replicas: &[Device], wide: bool) -> String {
         names.truncate(MAX_HOLDERS);
         names.push(format!("{more} more"));
     }
-    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+    if names.is_empty() { none() } else { names.join(", ") }
 }
 
 /// The notes below the table: each GPU that is Unhealthy or degraded, with the remedy; resources
 /// that are not registered; and findings.
 fn notes(status: &Status) -> String {
-    let mut notes = String::new();
+    let mut notes = Vec::new();
     for gpu in &status.gpus {
-        for reason in &gpu.reasons {
-            notes.push_str(&note(gpu, reason, "Unhealthy", status));
-        }
-        for degradation in &gpu.degradations {
-            notes.push_str(&note(gpu, degradation, "degraded", status));
-        }
+        notes.extend(gpu.reasons.iter().map(|of| note(gpu, of, "Unhealthy", status)));
+        notes.extend(gpu.degradations.iter().map(|of| note(gpu, of, "degraded", status)));
     }
     for resource in status.resources.iter().filter(|resource| !resource.kubelet.registered) {
         let problem = resource.kubelet.problem.as_deref().unwrap_or("no reason is known");
-        notes.push_str(&format!(
-            "{} is not registered with the kubelet: {problem}\n",
-            resource.name
-        ));
+        notes.push(format!("{} is not registered with the kubelet: {problem}\n", resource.name));
     }
-    for finding in &status.findings {
-        notes.push_str(&format!("{}\n", finding.message));
-    }
+    notes.extend(status.findings.iter().map(|finding| format!("{}\n", finding.message)));
     if !status.holders_known {
-        notes.push_str("?: which pod holds which device is not known (--pod-resources-socket)\n");
+        let note = "?: which pod holds which device is not known (--pod-resources-socket)\n";
+        notes.push(note.to_owned());
     }
-    notes
+    notes.concat()
 }
 
 fn note(gpu: &Gpu, reason: &Reason, state: &str, status: &Status) -> String {
@@ -263,26 +222,22 @@ fn duration(time: Duration) -> String {
     }
 }
 
-/// Rows below their headings, each column as wide as its widest cell.
-fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let headings: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
-    let all: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
-    let widths: Vec<usize> = (0..headings.len())
-        .map(|column| {
-            all.iter()
-                .map(|row| row.get(column).map_or(0, |cell| cell.chars().count()))
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut text = String::new();
-    for row in all {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
+/// Rows as lines of text, each column as wide as its widest cell.
+#[must_use]
+pub fn aligned(rows: &[impl AsRef<[String]>]) -> String {
+    let mut widths = Vec::new();
+    for row in rows {
+        let row = row.as_ref();
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
     }
-    text
+    let line = |row: &[String]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(|row| line(row.as_ref())).collect()
 }
 
 #[cfg(test)]

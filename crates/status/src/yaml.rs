@@ -1,62 +1,47 @@
 //! The status as YAML, with the keys and values of the JSON schema.
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 
 /// `value` as a YAML document.
 #[must_use]
 pub fn yaml(value: &Value) -> String {
-    let mut text = String::new();
-    match value {
-        Value::Object(_) | Value::Array(_) => block(&mut text, value, 0),
-        scalar => {
-            let _ = writeln!(text, "{scalar}");
-        }
-    }
-    text
+    lines(value).join("\n") + "\n"
 }
 
-fn block(text: &mut String, value: &Value, indent: usize) {
+fn lines(value: &Value) -> Vec<String> {
+    let with = |prefix: &'static str| move |line| format!("{prefix}{line}");
     match value {
         Value::Object(entries) if !entries.is_empty() => {
-            for (n, (key, value)) in entries.iter().enumerate() {
-                // The first one is on the line that "- " begins.
-                let gap = if n == 0 && text.ends_with("- ") { 0 } else { indent };
-                let _ = write!(text, "{:gap$}{}:", "", quoted(key));
-                item(text, value, indent + 2, " ");
-            }
+            let entry = |(key, value): (&String, &Value)| match is_block(value) {
+                true => {
+                    let head = format!("{}:", quoted(key));
+                    std::iter::once(head).chain(lines(value).into_iter().map(with("  "))).collect()
+                }
+                false => vec![format!("{}: {}", quoted(key), lines(value).concat())],
+            };
+            entries.iter().flat_map(entry).collect()
         }
         Value::Array(items) if !items.is_empty() => {
-            for value in items {
-                let _ = write!(text, "{:indent$}- ", "");
-                item(text, value, indent + 2, "");
-            }
+            let item = |item: &Value| {
+                // A list in a list begins on a line of its own.
+                let head = (item.is_array() && is_block(item)).then(String::new);
+                let mut lines = head.into_iter().chain(lines(item));
+                let first = lines.next().map(with("- "));
+                first.into_iter().chain(lines.map(with("  "))).collect::<Vec<_>>()
+            };
+            items.iter().flat_map(item).collect()
         }
-        other => {
-            let _ = writeln!(text, "{:indent$}{other}", "");
-        }
+        Value::String(text) => vec![quoted(text)],
+        scalar => vec![scalar.to_string()],
     }
 }
 
-fn item(text: &mut String, value: &Value, indent: usize, gap: &str) {
+/// Whether it takes lines of its own below a key.
+fn is_block(value: &Value) -> bool {
     match value {
-        Value::Object(entries) if !entries.is_empty() => {
-            if !gap.is_empty() {
-                text.push('\n');
-            }
-            block(text, value, indent);
-        }
-        Value::Array(items) if !items.is_empty() => {
-            text.push('\n');
-            block(text, value, indent);
-        }
-        Value::String(string) => {
-            let _ = writeln!(text, "{gap}{}", quoted(string));
-        }
-        scalar => {
-            let _ = writeln!(text, "{gap}{scalar}");
-        }
+        Value::Object(entries) => !entries.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
     }
 }
 
