@@ -115,7 +115,12 @@ impl EventLog {
 
 impl State {
     fn add(&mut self, mut event: Event) {
-        self.note_last(&event);
+        if let Some((uuid, _)) = &event.gpu
+            && event.kind != EventKind::GpuFound
+            && (self.last_of_gpu.len() < MAX_GPUS || self.last_of_gpu.contains_key(uuid))
+        {
+            self.last_of_gpu.insert(uuid.clone(), event.at);
+        }
         let mut recent = self.events.iter().rev().take(MERGE_WINDOW);
         if let Some(back) = recent.position(|other| event.is_repeat_of(other))
             && let Some(earlier) = self.events.remove(self.events.len() - 1 - back)
@@ -126,15 +131,6 @@ impl State {
             self.events.pop_front();
         }
         self.events.push_back(event);
-    }
-
-    fn note_last(&mut self, event: &Event) {
-        if let Some((uuid, _)) = &event.gpu
-            && event.kind != EventKind::GpuFound
-            && (self.last_of_gpu.len() < MAX_GPUS || self.last_of_gpu.contains_key(uuid))
-        {
-            self.last_of_gpu.insert(uuid.clone(), event.at);
-        }
     }
 }
 
@@ -148,11 +144,11 @@ fn events(at: Moment, changes: &InventoryChanges, inventory: &Inventory) -> Vec<
     for (uuid, change) in &changes.health {
         events.extend(health(at, uuid, change, inventory));
     }
-    let finding = |message: &dyn ToString| Event::new(at, EventKind::Finding, message.to_string());
-    events.extend(changes.new_findings.iter().map(|found| finding(found)));
-    events.extend(changes.topology_findings.iter().map(|misfit| finding(misfit)));
-    let over = |message: &dyn ToString| Event::new(at, EventKind::FindingOver, message.to_string());
-    events.extend(changes.resolved_findings.iter().map(|settled| over(settled)));
+    let found = changes.new_findings.iter().map(ToString::to_string);
+    let misfits = changes.topology_findings.iter().map(ToString::to_string);
+    let over = changes.resolved_findings.iter().map(ToString::to_string);
+    events.extend(found.chain(misfits).map(|found| Event::new(at, EventKind::Finding, found)));
+    events.extend(over.map(|over| Event::new(at, EventKind::FindingOver, over)));
     events
 }
 
