@@ -18,125 +18,104 @@ const POLICY: Setting = Setting { heading: HEALTH_POLICY, ..HEALTH };
 const SWITCH: Setting = Setting { shape: Shape::Switch, default: "false", ..POLICY };
 
 settings! {
-    HEALTH_POLL_INTERVAL: health.poll.poll = at_least_100_ms, print::duration; {
+    HEALTH_POLL_INTERVAL: health.poll.poll = at_least_100_ms, print::duration; HEALTH {
         flag: Some("health-poll-interval"), env: &["HEALTH_POLL_INTERVAL"],
         key: Some("health.pollInterval"), value: "DURATION", default: "10s",
         help: "How often health is polled and the node is scanned again.",
-        ..HEALTH
     }
-    STATE_DIR: process.state_dir = value::path, print::optional_path; {
-        flag: Some("state-dir"), env: &["STATE_DIR"],
-        value: "DIR", default: "/var/lib/gpu-device-plugin",
+    STATE_DIR: process.state_dir = value::path, print::optional_path; PROCESS {
+        flag: Some("state-dir"), env: &["STATE_DIR"], value: "DIR",
+        default: "/var/lib/gpu-device-plugin",
         help: "Where verdicts that cannot be found out again are kept over a restart; empty: \
             nowhere.",
-        ..PROCESS
     }
-    QUARANTINE_DIR: process.quarantine_dir = value::path, print::optional_path; {
-        flag: Some("quarantine-dir"), env: &["QUARANTINE_DIR"],
-        value: "DIR", default: "/var/lib/gpu-device-plugin/quarantine",
+    QUARANTINE_DIR: process.quarantine_dir = value::path, print::optional_path; PROCESS {
+        flag: Some("quarantine-dir"), env: &["QUARANTINE_DIR"], value: "DIR",
+        default: "/var/lib/gpu-device-plugin/quarantine",
         help: "A file here named after a UUID, PCI bus id or index makes that GPU Unhealthy, with \
             its text as the reason; empty: no such directory.",
-        ..PROCESS
     }
-    DISABLE_HEALTHCHECKS: health.disable_healthchecks = value::text, print::quoted; {
+    DISABLE_HEALTHCHECKS: health.disable_healthchecks = value::text, print::quoted; HEALTH {
         env: &["DP_DISABLE_HEALTHCHECKS"], value: "XIDS",
         help: "Xids that change no health: a comma list, or all, which turns health checking off \
             but for what DP_ENABLE_HEALTHCHECKS lists.",
-        ..HEALTH
     }
-    ENABLE_HEALTHCHECKS: health.enable_healthchecks = value::text, print::quoted; {
+    ENABLE_HEALTHCHECKS: health.enable_healthchecks = value::text, print::quoted; HEALTH {
         env: &["DP_ENABLE_HEALTHCHECKS"], value: "XIDS",
         help: "Xids that make a GPU Unhealthy even if they are ignored otherwise: a comma list, \
             or all.",
-        ..HEALTH
     }
-    DISABLED: health.rules.disabled = value::boolean, print::display; {
+    DISABLED: health.rules.disabled = value::boolean, print::display; SWITCH {
         key: Some("health.disabled"),
         help: "Whether health is not checked at all.",
-        ..SWITCH
     }
-    EVENT_TYPES: health.rules.event_types = event_types, print::choices; {
+    EVENT_TYPES: health.rules.event_types = event_types, print::choices; POLICY {
         key: Some("health.eventTypes"), shape: Shape::List,
         help: "The NVML events to listen to; empty: all that concern health.",
-        ..POLICY
     }
-    IGNORED_XIDS: health.rules.ignored = ignored_xids, print_ignored; {
+    IGNORED_XIDS: health.rules.ignored = ignored_xids, print_ignored; POLICY {
         key: Some("health.ignoredXIDs"), shape: Shape::List,
         help: "Xids that change no health: a list, or all.",
-        ..POLICY
     }
-    CRITICAL_XIDS: health.rules.critical = critical_xids, print_critical; {
+    CRITICAL_XIDS: health.rules.critical = critical_xids, print_critical; POLICY {
         key: Some("health.criticalXIDs"), shape: Shape::List,
         help: "Xids that make a GPU Unhealthy: a list, or all; empty: by the class of each.",
-        ..POLICY
     }
-    XIDS: health.rules.actions = xid_actions, print_actions; {
+    XIDS: health.rules.actions = xid_actions, print_actions; POLICY {
         key: Some("health.xids"),
         help: "What single Xids do, whatever the two lists say: ignore, event, recovery-action or \
             unhealthy.",
-        ..POLICY
     }
-    RECOVERY_POLLS: health.rules.thresholds.recovery_polls = count, print::display; {
+    RECOVERY_POLLS: health.rules.thresholds.recovery_polls = count, print::display; POLICY {
         key: Some("health.recoveryPolls"), default: "2",
         help: "Good polls in a row before an Unhealthy GPU is Healthy again.",
-        ..POLICY
     }
-    RELAPSES: health.relapses.count = count, print::display; {
+    RELAPSES: health.relapses.count = count, print::display; POLICY {
         key: Some("health.relapses"), default: "3",
         help: "Relapses within relapseWindow after which a GPU stays Unhealthy.",
-        ..POLICY
     }
-    RELAPSE_WINDOW: health.relapses.window = value::duration, print::duration; {
+    RELAPSE_WINDOW: health.relapses.window = value::duration, print::duration; POLICY {
         key: Some("health.relapseWindow"), default: "1h",
         help: "The time in which relapses are counted.",
-        ..POLICY
     }
-    MISSED_CALLS: health.rules.thresholds.missed_calls = count, print::display; {
+    MISSED_CALLS: health.rules.thresholds.missed_calls = count, print::display; POLICY {
         key: Some("health.missedCalls"), default: "3",
         help: "NVML calls in a row that fail or do not return before the GPU is Unhealthy.",
-        ..POLICY
     }
-    CALL_DEADLINE: health.poll.deadline = at_least_100_ms, print::duration; {
+    CALL_DEADLINE: health.poll.deadline = at_least_100_ms, print::duration; POLICY {
         key: Some("health.callDeadline"), default: "5s",
         help: "How long an NVML call may take.",
-        ..POLICY
     }
-    SUSPICION: health.rules.thresholds.suspicion = value::duration, print::duration; {
+    SUSPICION: health.rules.thresholds.suspicion = value::duration, print::duration; POLICY {
         key: Some("health.suspicion"), default: "5s",
         help: "How long after an event the recovery action is read again and no Xid clears.",
-        ..POLICY
     }
-    QUIET_PERIOD: health.rules.thresholds.quiet_period = quiet_period, print_quiet_period; {
+    QUIET_PERIOD: health.rules.thresholds.quiet_period = quiet_period, print_quiet_period; POLICY {
         key: Some("health.quietPeriod"), default: "0s",
         help: "On drivers without a recovery action, the quiet time after which an Xid clears; 0s: \
             never by time alone.",
-        ..POLICY
     }
-    ROW_REMAP_PENDING: health.rules.thresholds.row_remap_pending = value::choice, print::choice; {
+    ROW_REMAP_PENDING: health.rules.thresholds.row_remap_pending =
+        value::choice, print::choice; POLICY {
         key: Some("health.rowRemapPending"), default: "event",
         help: "What a row remapping that waits for a reset does: event or unhealthy.",
-        ..POLICY
     }
-    DRAIN_P2P: health.rules.thresholds.drain_p2p = value::choice, print::choice; {
+    DRAIN_P2P: health.rules.thresholds.drain_p2p = value::choice, print::choice; POLICY {
         key: Some("health.drainP2P"), default: "unhealthy",
         help: "What the driver's request to end peer-to-peer work does: event or unhealthy.",
-        ..POLICY
     }
-    FABRIC: health.rules.thresholds.fabric = value::choice, print::choice; {
+    FABRIC: health.rules.thresholds.fabric = value::choice, print::choice; POLICY {
         key: Some("health.fabric"), default: "unhealthy",
         help: "What a fault of the NVLink fabric does: event or unhealthy.",
-        ..POLICY
     }
-    RELEASE_FOR_RESET: health.release_for_reset = value::boolean, print::display; {
+    RELEASE_FOR_RESET: health.release_for_reset = value::boolean, print::display; SWITCH {
         key: Some("health.releaseForReset"),
         help: "Whether NVML is released by itself for a GPU that needs a reset and that no pod \
             holds.",
-        ..SWITCH
     }
-    RELEASE_FOR: health.poll.release_for = value::duration, print::duration; {
+    RELEASE_FOR: health.poll.release_for = value::duration, print::duration; POLICY {
         key: Some("health.releaseFor"), default: "30s",
         help: "For how long NVML is released.",
-        ..POLICY
     }
 }
 

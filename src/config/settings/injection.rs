@@ -16,96 +16,81 @@ const SWITCH: Setting =
 const CDI: Setting = Setting { heading: "CDI", ..INJECTION };
 
 settings! {
-    DEVICE_LIST_STRATEGY: injector.strategies = list_strategies, print::choices; {
+    DEVICE_LIST_STRATEGY: injector.strategies = list_strategies, print::choices; INJECTION {
         flag: Some("device-list-strategy"), env: &["DEVICE_LIST_STRATEGY"],
-        key: Some("flags.plugin.deviceListStrategy"),
-        shape: Shape::List, value: "STRATEGIES", default: "envvar",
+        key: Some("flags.plugin.deviceListStrategy"), shape: Shape::List, value: "STRATEGIES",
+        default: "envvar",
         help: "How devices are handed to the container runtime: any of envvar, volume-mounts, \
             cdi-annotations, cdi-cri.",
-        ..INJECTION
     }
-    DEVICE_ID_STRATEGY: injector.ids = value::choice, print::choice; {
+    DEVICE_ID_STRATEGY: injector.ids = value::choice, print::choice; INJECTION {
         flag: Some("device-id-strategy"), env: &["DEVICE_ID_STRATEGY"],
         key: Some("flags.plugin.deviceIDStrategy"), value: "STRATEGY", default: "uuid",
         help: "How the runtime is told which device is meant: uuid or index.",
-        ..INJECTION
     }
-    PASS_DEVICE_SPECS: injector.pass_device_specs = value::boolean, print::display; {
+    PASS_DEVICE_SPECS: injector.pass_device_specs = value::boolean, print::display; SWITCH {
         flag: Some("pass-device-specs"), env: &["PASS_DEVICE_SPECS"],
         key: Some("flags.plugin.passDeviceSpecs"),
         help: "Also list the device nodes, so that the CPU manager's cgroup updates do not take \
             them away.",
-        ..SWITCH
     }
-    DRIVER_ROOT: driver_root = host_root, print::quoted; {
+    DRIVER_ROOT: driver_root = host_root, print::quoted; INJECTION {
         flag: Some("driver-root"), aliases: &["nvidia-driver-root"], env: &["NVIDIA_DRIVER_ROOT"],
         key: Some("flags.nvidiaDriverRoot"), value: "DIR", default: "/",
         help: "The root of the driver installation on the host.",
-        ..INJECTION
     }
-    DEV_ROOT: injector.dev_root = value::absolute_text, print::quoted; {
+    DEV_ROOT: injector.dev_root = value::absolute_text, print::quoted; INJECTION {
         flag: Some("dev-root"), aliases: &["nvidia-dev-root"], env: &["NVIDIA_DEV_ROOT"],
         key: Some("flags.nvidiaDevRoot"), value: "DIR",
         help: "The root under which the host has its /dev nodes; empty: the driver root.",
-        ..INJECTION
     }
-    GDS_ENABLED: injector.gds = value::boolean, print::display; {
+    GDS_ENABLED: injector.gds = value::boolean, print::display; SWITCH {
         flag: Some("gds-enabled"), env: &["GDS_ENABLED"], key: Some("flags.gdsEnabled"),
         help: "Give containers GPUDirect Storage.",
-        ..SWITCH
     }
-    MOFED_ENABLED: injector.mofed = value::boolean, print::display; {
+    MOFED_ENABLED: injector.mofed = value::boolean, print::display; SWITCH {
         flag: Some("mofed-enabled"), env: &["MOFED_ENABLED"], key: Some("flags.mofedEnabled"),
         help: "Give containers the Mellanox (InfiniBand) devices.",
-        ..SWITCH
     }
-    GDRCOPY_ENABLED: injector.gdrcopy = value::boolean, print::display; {
+    GDRCOPY_ENABLED: injector.gdrcopy = value::boolean, print::display; SWITCH {
         flag: Some("gdrcopy-enabled"), env: &["GDRCOPY_ENABLED"], key: Some("flags.gdrcopyEnabled"),
         help: "Give containers GDRCopy.",
-        ..SWITCH
     }
-    IMEX_CHANNEL_IDS: injector.imex = imex_channels, print_imex_channels; {
+    IMEX_CHANNEL_IDS: injector.imex = imex_channels, print_imex_channels; INJECTION {
         flag: Some("imex-channel-ids"), env: &["IMEX_CHANNEL_IDS"], key: Some("imex.channelIDs"),
         shape: Shape::List, value: "IDS",
         help: "The IMEX channels to give to containers: none, or 0.",
-        ..INJECTION
     }
-    IMEX_REQUIRED: imex_required = value::boolean, print::display; {
+    IMEX_REQUIRED: imex_required = value::boolean, print::display; SWITCH {
         flag: Some("imex-required"), env: &["IMEX_REQUIRED"], key: Some("imex.required"),
         help: "Whether a missing IMEX channel node is a failure.",
-        ..SWITCH
     }
-    MPS_ROOT: injector.mps_root = mps_root, print_mps_root; {
+    MPS_ROOT: injector.mps_root = mps_root, print_mps_root; INJECTION {
         flag: Some("mps-root"), env: &["MPS_ROOT"], key: Some("flags.mpsRoot"), value: "DIR",
         help: "The host's directory of the MPS control daemon; needed with sharing.mps.",
-        ..INJECTION
     }
-    CDI_ANNOTATION_PREFIX: injector.annotation_prefix = annotation_prefix, print::quoted; {
+    CDI_ANNOTATION_PREFIX: injector.annotation_prefix = annotation_prefix, print::quoted; CDI {
         flag: Some("cdi-annotation-prefix"), env: &["CDI_ANNOTATION_PREFIX"],
         key: Some("flags.plugin.cdiAnnotationPrefix"), value: "PREFIX", default: "cdi.k8s.io/",
         help: "The prefix of the annotation key of the strategy cdi-annotations.",
-        ..CDI
     }
-    CDI_HOOK_PATH: cdi.hook_path = value::text, print::quoted; {
+    CDI_HOOK_PATH: cdi.hook_path = value::text, print::quoted; CDI {
         flag: Some("nvidia-cdi-hook-path"), aliases: &["nvidia-ctk-path"],
         env: &["NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"], key: Some("flags.plugin.nvidiaCTKPath"),
         value: "FILE", default: "/usr/bin/nvidia-ctk",
         help: "The hook program on the host that CDI specifications name. No effect: none are \
             written.",
-        ..CDI
     }
-    CDI_FEATURE_FLAGS: cdi.features = word_set, print::flow; {
-        flag: Some("cdi-feature-flags"), env: &["CDI_FEATURE_FLAGS"],
-        shape: Shape::List, value: "FLAGS",
+    CDI_FEATURE_FLAGS: cdi.features = word_set, print::flow; CDI {
+        flag: Some("cdi-feature-flags"), env: &["CDI_FEATURE_FLAGS"], shape: Shape::List,
+        value: "FLAGS",
         help: "Optional behaviours of CDI specifications. No effect: none are written.",
-        ..CDI
     }
-    CDI_DISABLE_HOOKS: cdi.disabled_hooks = word_set, print::flow; {
-        flag: Some("cdi-disable-hooks"), env: &["CDI_DISABLE_HOOKS"],
-        shape: Shape::List, value: "HOOKS",
+    CDI_DISABLE_HOOKS: cdi.disabled_hooks = word_set, print::flow; CDI {
+        flag: Some("cdi-disable-hooks"), env: &["CDI_DISABLE_HOOKS"], shape: Shape::List,
+        value: "HOOKS",
         help: "Hooks that CDI specifications leave out, by name, or all. No effect: none are \
             written.",
-        ..CDI
     }
 }
 

@@ -15,79 +15,67 @@ const DRIVER: Setting = Setting { heading: "Finding the driver", ..Setting::BASE
 const DAEMON: Setting = Setting { heading: "The daemon itself", ..Setting::BASE };
 
 settings! {
-    CONFIG_FILE: process.config_file = value::path, print::nothing; {
+    CONFIG_FILE: process.config_file = value::path, print::nothing; DAEMON {
         flag: Some("config-file"), env: &["CONFIG_FILE"], value: "FILE",
         help: "A YAML or JSON file (version v1) with what is not set by flags and environment. \
             Read again when its content changes and on SIGHUP.",
-        ..DAEMON
     }
-    FAIL_ON_INIT_ERROR: process.nvml.fail_on_init_error = value::boolean, print::display; {
+    FAIL_ON_INIT_ERROR: process.nvml.fail_on_init_error = value::boolean, print::display; DRIVER {
         flag: Some("fail-on-init-error"), env: &["FAIL_ON_INIT_ERROR"],
         key: Some("flags.failOnInitError"), shape: Shape::Switch, value: "BOOL", default: "true",
         help: "End with an error when NVML cannot be initialised, instead of waiting for the \
             driver.",
-        ..DRIVER
     }
-    DRIVER_ROOT_CTR_PATH: process.nvml.driver_root = root, print::path; {
+    DRIVER_ROOT_CTR_PATH: process.nvml.driver_root = root, print::path; DRIVER {
         flag: Some("driver-root-ctr-path"), aliases: &["container-driver-root"],
         env: &["DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"],
         key: Some("flags.plugin.containerDriverRoot"), value: "DIR", default: "/driver-root",
         help: "Where the driver root is mounted in the plugin's own container.",
-        ..DRIVER
     }
-    NVML_LIBRARY: process.nvml.library = value::path, print::optional_path; {
+    NVML_LIBRARY: process.nvml.library = value::path, print::optional_path; DRIVER {
         flag: Some("nvml-library"), env: &["NVML_LIBRARY"], value: "FILE",
         help: "The NVML library to load; empty: libnvidia-ml.so.1 under the driver root, then \
             wherever the loader finds it.",
-        ..DRIVER
     }
-    SYSFS_ROOT: process.nvml.sysfs_root = root, print::path; {
+    SYSFS_ROOT: process.nvml.sysfs_root = root, print::path; DRIVER {
         flag: Some("sysfs-root"), env: &["SYSFS_ROOT"], value: "DIR", default: "/sys",
         help: "Where sysfs is mounted; NUMA nodes are read there.",
-        ..DRIVER
     }
-    PROC_ROOT: process.roots.proc = root, print::path; {
+    PROC_ROOT: process.roots.proc = root, print::path; DRIVER {
         flag: Some("proc-root"), env: &["PROC_ROOT"], value: "DIR", default: "/proc",
         help: "Where procfs is mounted; the driver's capability numbers are read there.",
-        ..DRIVER
     }
-    KUBELET_SOCKET: process.plugin = kubelet_socket, print_kubelet_socket; {
-        flag: Some("kubelet-socket"), env: &["KUBELET_SOCKET"],
-        value: "SOCKET", default: "/var/lib/kubelet/device-plugins/kubelet.sock",
+    KUBELET_SOCKET: process.plugin = kubelet_socket, print_kubelet_socket; DAEMON {
+        flag: Some("kubelet-socket"), env: &["KUBELET_SOCKET"], value: "SOCKET",
+        default: "/var/lib/kubelet/device-plugins/kubelet.sock",
         help: "The kubelet's registration socket. The plugin's own sockets are beside it. Empty: \
             serve in the default directory and never register.",
-        ..DAEMON
     }
-    POD_RESOURCES_SOCKET: process.pod_resources_socket = value::path, print::optional_path; {
-        flag: Some("pod-resources-socket"), env: &["POD_RESOURCES_SOCKET"],
-        value: "SOCKET", default: "/var/lib/kubelet/pod-resources/kubelet.sock",
+    POD_RESOURCES_SOCKET: process.pod_resources_socket = value::path, print::optional_path; DAEMON {
+        flag: Some("pod-resources-socket"), env: &["POD_RESOURCES_SOCKET"], value: "SOCKET",
+        default: "/var/lib/kubelet/pod-resources/kubelet.sock",
         help: "The kubelet's podresources socket, where it is asked which pod holds which device; \
             empty: it is not asked.",
-        ..DAEMON
     }
-    HTTP_ADDRESS: process.http_address = http_address, print_http_address; {
+    HTTP_ADDRESS: process.http_address = http_address, print_http_address; DAEMON {
         flag: Some("http-address"), env: &["HTTP_ADDRESS"], value: "ADDRESS", default: ":19400",
         help: "Where metrics, probes, status and a page for people are served: IP:PORT, :PORT, or \
             unix:PATH for a socket that only the plugin's own user can open; empty: nowhere.",
-        ..DAEMON
     }
-    LOG_FORMAT: process.log.format = value::choice, print::choice; {
+    LOG_FORMAT: process.log.format = value::choice, print::choice; DAEMON {
         flag: Some("log-format"), env: &["LOG_FORMAT"], value: "FORMAT", default: "text",
         help: "How log lines are written: text or json.",
-        ..DAEMON
     }
-    LOG_TIMESTAMPS: process.log.timestamps = value::boolean, print::display; {
-        flag: Some("log-timestamps"), env: &["LOG_TIMESTAMPS"],
-        shape: Shape::Switch, value: "BOOL", default: "true",
+    LOG_TIMESTAMPS: process.log.timestamps = value::boolean, print::display; DAEMON {
+        flag: Some("log-timestamps"), env: &["LOG_TIMESTAMPS"], shape: Shape::Switch, value: "BOOL",
+        default: "true",
         help: "Whether log lines begin with the time. Without it, journald and container runtimes \
             add theirs.",
-        ..DAEMON
     }
-    LOG_LEVEL: process.log.filter = log_filter, print::quoted; {
+    LOG_LEVEL: process.log.filter = log_filter, print::quoted; DAEMON {
         flag: Some("log-level"), env: &["LOG_LEVEL", "RUST_LOG"], value: "FILTER", default: "info",
         help: "Which log lines are written: error, warn, info, debug, trace, or a filter such as \
             info,gpu_device_plugin::kubelet=debug.",
-        ..DAEMON
     }
 }
 

@@ -100,10 +100,10 @@ impl Setting {
     }
 }
 
-/// Declares rows, each as `NAME: field of Config = parser, printer; { the rest of Setting }`, and
-/// `ROWS`, the list of them.
+/// Declares rows, each as `NAME: field of Config = parser, printer; BASE { the rest of Setting }`
+/// with what the rows of its group have in common in `BASE`, and `ROWS`, the list of them.
 macro_rules! settings {
-    ($($name:ident: $($field:ident).+ = $parse:expr, $print:expr; { $($part:tt)+ })+) => {
+    ($($name:ident: $($field:ident).+ = $parse:expr, $print:expr; $base:ident { $($part:tt)+ })+) => {
         $(
             pub(in crate::config) const $name: Setting = Setting {
                 field: Accessors {
@@ -115,6 +115,7 @@ macro_rules! settings {
                     same: |a, b| a.$($field).+ == b.$($field).+,
                 },
                 $($part)+
+                ..$base
             };
         )+
 
