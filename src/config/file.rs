@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::fields::{Field, Fields};
 use super::report::{Context, Origin};
 use super::settings;
-use super::tree::{self, Node, Scalar, Value};
+use super::tree::{self, Document, Node, Scalar, SyntaxError, Value};
 use super::value::{self, Parsed, RawValue};
 
 /// A ConfigMap holds at most this, and so does every file that we read.
@@ -34,43 +34,36 @@ pub(super) fn document(file: &FileText, from: &Origin, context: &mut Context) ->
         }
     };
     context.report.file = Some(file.path.clone());
-    if bytes.len() > LARGEST {
-        let problem =
-            format!("the file has more than {LARGEST} bytes, the most that a ConfigMap holds");
-        context.mistake(Origin::File { line: 1 }, "", "", problem);
-        return None;
-    }
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let lines = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
-            let line = u32::try_from(lines + 1).unwrap_or(u32::MAX);
-            context.mistake(Origin::File { line }, "", "", "the text is not UTF-8 from here on");
-            return None;
-        }
-    };
-    match tree::read(text) {
+    match parse(bytes) {
         Ok(document) => {
             if let Some(line) = document.second_document {
-                context.warning(
-                    Origin::File { line },
-                    "",
-                    "",
-                    "a second document begins here and is ignored",
-                );
+                let problem = "a second document begins here and is ignored";
+                context.warning(Origin::File { line }, "", "", problem);
             }
             document.root
         }
-        Err(error) => {
-            context.mistake(
-                Origin::File { line: error.line },
-                "",
-                "",
-                format!("not YAML or JSON: {}", error.problem),
-            );
+        Err(SyntaxError { line, problem }) => {
+            context.mistake(Origin::File { line }, "", "", problem);
             None
         }
     }
+}
+
+fn parse(bytes: &[u8]) -> Result<Document, SyntaxError> {
+    if bytes.len() > LARGEST {
+        let problem =
+            format!("the file has more than {LARGEST} bytes, the most that a ConfigMap holds");
+        return Err(SyntaxError { line: 1, problem });
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let lines = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        let problem = "the text is not UTF-8 from here on".to_owned();
+        SyntaxError { line: u32::try_from(lines + 1).unwrap_or(u32::MAX), problem }
+    })?;
+    tree::read(text).map_err(|error| SyntaxError {
+        problem: format!("not YAML or JSON: {}", error.problem),
+        ..error
+    })
 }
 
 /// The parts of a document.

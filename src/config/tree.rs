@@ -105,12 +105,7 @@ pub(super) fn read(text: &str) -> Result<Document, SyntaxError> {
             Ok(event) => event,
             // The first document is complete, and what follows it is ignored.
             Err(_) if ended => break,
-            Err(error) => {
-                return Err(SyntaxError {
-                    line: line(error.marker().line()),
-                    problem: error.info(),
-                });
-            }
+            Err(error) => return syntax_error(line(error.marker().line()), error.info()),
         };
         match event {
             Event::DocumentEnd => ended = true,
@@ -163,10 +158,9 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
-                let node = self.anchors.get(&anchor).cloned();
-                let node = node.ok_or_else(|| {
-                    syntax_error(line, "an alias (*) stands inside the node that it names")
-                })?;
+                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                    return syntax_error(line, "an alias (*) stands inside the node that it names");
+                };
                 self.count_copy(&node)?;
                 self.add(node, 0)
             }
@@ -176,7 +170,7 @@ impl Builder {
 
     fn begin(&mut self, line: u32, anchor: usize, content: Content) -> Result<(), SyntaxError> {
         if self.open.len() >= DEEPEST {
-            return Err(syntax_error(line, "collections are nested more than 64 deep"));
+            return syntax_error(line, "collections are nested more than 64 deep");
         }
         self.open.push(Open { line, anchor, content });
         Ok(())
@@ -196,10 +190,8 @@ impl Builder {
         let (count, depth) = node.extent();
         self.nodes += count;
         if self.nodes > MOST_NODES || self.open.len() + depth > DEEPEST {
-            return Err(syntax_error(
-                node.line,
-                "its aliases (*) expand to more than a configuration can hold",
-            ));
+            let problem = "its aliases (*) expand to more than a configuration can hold";
+            return syntax_error(node.line, problem);
         }
         Ok(())
     }
@@ -209,7 +201,7 @@ impl Builder {
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
         self.nodes += 1;
         if self.nodes > MOST_NODES {
-            return Err(syntax_error(node.line, "the document has more than 200000 nodes"));
+            return syntax_error(node.line, "the document has more than 200000 nodes");
         }
         if anchor != 0 {
             self.count_copy(&node)?;
@@ -230,7 +222,7 @@ impl Builder {
 fn key(node: Node) -> Result<Key, SyntaxError> {
     match node.value {
         Value::Scalar(scalar) => Ok(Key { line: node.line, name: scalar.text }),
-        _ => Err(syntax_error(node.line, "a key is a list or a mapping; keys are words")),
+        _ => syntax_error(node.line, "a key is a list or a mapping; keys are words"),
     }
 }
 
@@ -240,20 +232,17 @@ fn meaning(
     tag: Option<&Tag>,
     line: u32,
 ) -> Result<Meaning, SyntaxError> {
-    match tag {
-        None if style == ScalarStyle::Plain => Ok(resolve(text)),
-        None => Ok(Meaning::Text),
-        Some(tag) => match tag.core_suffix() {
-            Some("str") => Ok(Meaning::Text),
-            Some("bool" | "int" | "float" | "null") => Ok(resolve(text)),
-            _ => Err(syntax_error(
-                line,
-                &format!(
-                    "{:?} begins with '!', which marks a YAML tag: put the value in quotes",
-                    format!("{} {text}", tag.original()).trim_end()
-                ),
-            )),
-        },
+    let Some(tag) = tag else {
+        return Ok(if style == ScalarStyle::Plain { resolve(text) } else { Meaning::Text });
+    };
+    match tag.core_suffix() {
+        Some("str") => Ok(Meaning::Text),
+        Some("bool" | "int" | "float" | "null") => Ok(resolve(text)),
+        _ => {
+            let text = format!("{} {text}", tag.original());
+            let problem = "begins with '!', which marks a YAML tag: put the value in quotes";
+            syntax_error(line, format!("{:?} {problem}", text.trim_end()))
+        }
     }
 }
 
@@ -272,10 +261,8 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
         };
         for source in sources {
             let Value::Map(entries) = source.value else {
-                return Err(syntax_error(
-                    key.line,
-                    "a merge key (<<) takes a mapping or a list of mappings",
-                ));
+                let problem = "a merge key (<<) takes a mapping or a list of mappings";
+                return syntax_error(key.line, problem);
             };
             for (key, node) in entries {
                 if own.iter().all(|(known, _)| known.name != key.name) {
@@ -287,8 +274,8 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
     Ok(own)
 }
 
-fn syntax_error(line: u32, problem: &str) -> SyntaxError {
-    SyntaxError { line, problem: problem.to_owned() }
+fn syntax_error<T>(line: u32, problem: impl Into<String>) -> Result<T, SyntaxError> {
+    Err(SyntaxError { line, problem: problem.into() })
 }
 
 /// A line number as messages write it. The parser counts from 1, and 0 stands for an input without
