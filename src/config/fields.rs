@@ -94,32 +94,29 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value of `name`; if it is missing, that is a mistake in `entry`.
-    pub(super) fn require(
+    /// What `parse` finds in the value of `name`; if it is missing, that is a mistake in `entry`.
+    pub(super) fn require<T>(
         &mut self,
         name: &'static str,
         expected: &str,
         entry: &Field<'_>,
+        parse: impl FnOnce(&'a Node) -> Parsed<T>,
         context: &mut Context,
-    ) -> Option<Field<'a>> {
-        let field = self.take(name, context);
-        if field.is_none() {
-            let path = joined(&self.path, name);
-            context.mistake(entry.origin(), path, "", format!("is missing: {expected}"));
+    ) -> Option<T> {
+        if let Some(field) = self.take(name, context) {
+            return field.parse(parse, context);
         }
-        field
+        let path = joined(&self.path, name);
+        context.mistake(entry.origin(), path, "", format!("is missing: {expected}"));
+        None
     }
 }
 
 /// The items of a list; anything else is a mistake.
 pub(super) fn items<'a>(field: &Field<'a>, context: &mut Context) -> Vec<Field<'a>> {
     let Value::List(items) = &field.node.value else {
-        context.mistake(
-            field.origin(),
-            field.path.as_str(),
-            field.node.shown(),
-            "is not a list (- item)",
-        );
+        let problem = "is not a list (- item)";
+        context.mistake(field.origin(), field.path.as_str(), field.node.shown(), problem);
         return Vec::new();
     };
     let item = |(number, node)| Field { path: format!("{}[{number}]", field.path), node };

@@ -3,8 +3,8 @@
 //!
 //! Reading order: [`settings`] is the table of everything that can be set; `model` has the fields
 //! that they set; `file` and [`Sources`] find the values, and `load` puts them together and checks
-//! them. Beside them `show` prints a configuration, `changes` compares two, `reference` documents
-//! the table, and `source` follows the file over time.
+//! them, again when the file changes. Beside them `show` prints a configuration, `changes` compares
+//! two, and `reference` documents the table.
 
 mod changes;
 mod checks;
@@ -20,12 +20,10 @@ mod nearest;
 mod print;
 mod reference;
 mod report;
-mod resources;
 mod scalar;
 pub mod settings;
 mod sharing;
 mod show;
-mod source;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -37,11 +35,10 @@ pub use changes::ConfigChanges;
 pub use checks::Purpose;
 pub use choice::{Choice, DiscoveryStrategy};
 pub use file::FileText;
-pub use load::{Loaded, load};
+pub use load::{ConfigSource, Loaded, Reload, load};
 pub use model::{CdiConfig, Config, HealthConfig, ProcessConfig};
 pub use reference::reference;
 pub use report::{ConfigError, ConfigReport, Diagnostic, Origin, Origins};
 pub use show::show;
-pub use source::{ConfigSource, Reload};
 pub use sources::Sources;
 pub use yaml::yaml;

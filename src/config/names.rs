@@ -1,8 +1,12 @@
-//! Resource names and patterns as a config file writes them: the prefix is added, and every length
-//! is checked with the suffix that comes later.
+//! Resource names in a config file: the prefix is added, and every length is checked with the suffix
+//! that comes later; and the file's key `resources`, names for GPU models and MIG profiles.
 
+use device::layout::filter::Pattern;
+use device::layout::{Layout, NamePattern};
 use device::names::ResourceName;
 
+use super::fields::{self, Field, Fields};
+use super::report::Context;
 use super::tree::Node;
 use super::value::{self, Parsed};
 
@@ -23,23 +27,14 @@ fn resource_name(text: &str) -> Result<ResourceName, String> {
     if base.contains('/') {
         return Err(format!("names another domain; every resource is {DOMAIN}<name>"));
     }
-    if name.len() > LONGEST {
-        return Err(format!(
-            "makes {name:?}, which has {} characters; at most {LONGEST} are allowed",
-            name.len()
-        ));
-    }
+    check_length("makes", &name)?;
+    let is_label =
+        |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
     let lower = base.bytes().all(|b| !b.is_ascii_uppercase() && b != b'_');
-    if !lower
-        || base
-            .split('.')
-            .any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-'))
-    {
-        return Err(
-            "is not a DNS subdomain: lower-case letters, digits, '-' and '.', with a letter or \
-                digit at both ends of each part"
-                .to_owned(),
-        );
+    if !lower || !base.split('.').all(is_label) {
+        let problem = "is not a DNS subdomain: lower-case letters, digits, '-' and '.', with a \
+            letter or digit at both ends of each part";
+        return Err(problem.to_owned());
     }
     name.parse().map_err(|error: device::names::NameError| format!("cannot be used: {error}"))
 }
@@ -53,13 +48,59 @@ pub(super) fn parse_name(node: &Node) -> Parsed<ResourceName> {
 /// The name under which replicas of `name` are offered with `renameByDefault`.
 pub(super) fn shared_name(name: &ResourceName) -> Result<ResourceName, String> {
     let long = format!("{name}{SHARED}");
-    if long.len() > LONGEST {
-        return Err(format!(
-            "becomes {long:?}, which has {} characters; at most {LONGEST} are allowed",
-            long.len()
-        ));
-    }
+    check_length("becomes", &long)?;
     resource_name(&long)
+}
+
+fn check_length(verb: &str, name: &str) -> Result<(), String> {
+    match name.len() {
+        ..=LONGEST => Ok(()),
+        length => Err(format!(
+            "{verb} {name:?}, which has {length} characters; at most {LONGEST} are allowed"
+        )),
+    }
+}
+
+/// Reads the key `resources` into `layout`. Without `custom` it is checked and then ignored.
+pub(super) fn read_resources(
+    field: &Field<'_>,
+    custom: bool,
+    layout: &mut Layout,
+    context: &mut Context,
+) {
+    let Some(mut fields) = Fields::open(&field.path, field.node, context) else { return };
+    let mut list =
+        |name| fields.take(name, context).map(|list| patterns(&list, context)).unwrap_or_default();
+    let (gpu_names, mig_names) = (list("gpus"), list("mig"));
+    fields.finish(context);
+    if custom {
+        (layout.gpu_names, layout.mig_names) = (gpu_names, mig_names);
+        return;
+    }
+    let problem = "is ignored, as NVIDIA's plugin ignores it, without \
+                   flags.plugin.customResources: true";
+    context.warning(field.origin(), field.path.as_str(), "", problem);
+    context.origins.retain(|key, _| !key.starts_with("resources."));
+}
+
+fn patterns(list: &Field<'_>, context: &mut Context) -> Vec<NamePattern> {
+    let mut names: Vec<NamePattern> = Vec::new();
+    for entry in fields::items(list, context) {
+        let Some(mut fields) = Fields::open(&entry.path, entry.node, context) else { continue };
+        let expected = "a GPU model or MIG profile, * for anything";
+        let pattern = fields.require("pattern", expected, &entry, value::node_text, context);
+        let name = fields.require("name", "the resource name", &entry, parse_name, context);
+        fields.finish(context);
+        let (Some(pattern), Some(name)) = (pattern, name) else { continue };
+        let earlier = |earlier: &NamePattern| ["*", pattern].contains(&earlier.pattern.as_str());
+        if names.iter().any(earlier) {
+            let problem = "is never reached: a pattern before it matches the same devices";
+            let path = format!("{}.pattern", entry.path);
+            context.warning(entry.origin(), path, format!("{pattern:?}"), problem);
+        }
+        names.push(NamePattern { pattern: Pattern::new(pattern), name });
+    }
+    names
 }
 
 #[cfg(test)]

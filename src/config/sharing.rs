@@ -88,31 +88,27 @@ impl Reader {
         context.origins.insert(entry.path.clone(), entry.origin());
         let mut fields = Fields::open(&entry.path, entry.node, context)?;
         let expected = "the resource to share, e.g. nvidia.com/gpu";
-        let name = fields
-            .require("name", expected, entry, context)
-            .and_then(|field| field.parse(parse_name, context));
+        let name = fields.require("name", expected, entry, parse_name, context);
         let expected = "how many replicas each device has, 2 or more";
-        let replicas = fields
-            .require("replicas", expected, entry, context)
-            .and_then(|field| field.parse(replicas, context));
+        let replicas = fields.require("replicas", expected, entry, replicas, context);
         let rename = fields.take("rename", context);
         let devices = fields.take("devices", context);
         fields.finish(context);
         let rename = rename.and_then(|field| Some((field.parse(parse_name, context)?, field)));
         let devices = devices.and_then(|field| Some((field.parse(selection, context)?, field)));
         let name = name?;
-        let default = if rename_by_default {
-            match shared_name(&name) {
-                Ok(shared) => shared,
-                Err(problem) => {
-                    let problem = format!("{problem} (renameByDefault is on)");
-                    let path = format!("{}.name", entry.path);
-                    context.mistake(entry.origin(), path, name.to_string(), problem);
-                    return None;
-                }
+        let default = match rename_by_default {
+            true => shared_name(&name),
+            false => Ok(name.clone()),
+        };
+        let default = match default {
+            Ok(default) => default,
+            Err(problem) => {
+                let problem = format!("{problem} (renameByDefault is on)");
+                let path = format!("{}.name", entry.path);
+                context.mistake(entry.origin(), path, name.to_string(), problem);
+                return None;
             }
-        } else {
-            name.clone()
         };
         let offered_as = match rename {
             Some((rename, _)) if self.custom => rename,
