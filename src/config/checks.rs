@@ -41,19 +41,13 @@ fn sharing(config: &mut Config, purpose: Purpose, context: &mut Context) {
     let replication = config.layout.sharing.replication();
     config.injector.one_replica_only =
         replication.is_some_and(|replication| replication.fail_requests_greater_than_one);
-    match &config.layout.sharing {
-        Sharing::None => {}
-        Sharing::TimeSlicing(replication) => {
-            without_devices("timeSlicing", replication, &config.layout, context);
-        }
-        Sharing::Mps { replication, .. } => {
-            without_devices("mps", replication, &config.layout, context);
-            mps(config, purpose, context);
-        }
+    if let Some(replication) = replication {
+        without_devices(replication, &config.layout, context);
     }
     match &mut config.layout.sharing {
         Sharing::Mps { root, .. } => {
             *root = config.injector.mps_root.as_deref().map(PathBuf::from).unwrap_or_default();
+            mps(config, purpose, context);
         }
         _ => config.injector.mps_root = None,
     }
@@ -81,7 +75,8 @@ fn mps(config: &Config, purpose: Purpose, context: &mut Context) {
 
 /// Warns of shared resources that no device of any node can be in: NVIDIA's plugin ignores them in
 /// silence.
-fn without_devices(kind: &str, replication: &Replication, layout: &Layout, context: &mut Context) {
+fn without_devices(replication: &Replication, layout: &Layout, context: &mut Context) {
+    let kind = if matches!(layout.sharing, Sharing::Mps { .. }) { "mps" } else { "timeSlicing" };
     let custom = |name: &ResourceName| {
         layout.gpu_names.iter().chain(&layout.mig_names).any(|pattern| pattern.name == *name)
     };
@@ -100,7 +95,7 @@ fn without_devices(kind: &str, replication: &Replication, layout: &Layout, conte
                 .to_owned(),
         };
         let key = format!("sharing.{kind}.resources[{number}].name");
-        context.warning(context.origin(&key), key, name.to_string(), problem);
+        context.warn_of(&key, name.to_string(), problem);
     }
 }
 
@@ -108,8 +103,7 @@ fn discovery(config: &Config, context: &mut Context) {
     if config.process.discovery == DiscoveryStrategy::Tegra {
         let problem = "has no effect: devices are found through NVML, and Tegra systems without it \
             have none";
-        let key = settings::DISCOVERY_STRATEGY.name();
-        context.warning(context.origin(key), key, "\"tegra\"", problem);
+        context.warn_of(settings::DISCOVERY_STRATEGY.name(), "\"tegra\"", problem);
     }
 }
 
@@ -125,8 +119,7 @@ fn cdi_specifications(config: &Config, context: &mut Context) {
             k8s.device-plugin.nvidia.com/gpu on the host, or containers do not start (nvidia-ctk \
             cdi generate --vendor=k8s.device-plugin.nvidia.com --device-name-strategy=uuid writes \
             them)";
-        let key = settings::DEVICE_LIST_STRATEGY.name();
-        context.warning(context.origin(key), key, words.join(","), problem);
+        context.warn_of(settings::DEVICE_LIST_STRATEGY.name(), words.join(","), problem);
     }
 }
 
@@ -145,8 +138,7 @@ fn cdi_features(config: &mut Config, context: &mut Context) {
         let known = CDI_FEATURES.contains(&feature.as_str());
         if !known {
             let problem = format!("is unknown and ignored; known: {}", CDI_FEATURES.join(", "));
-            let key = settings::CDI_FEATURE_FLAGS.name();
-            context.warning(context.origin(key), key, format!("{feature:?}"), problem);
+            context.warn_of(settings::CDI_FEATURE_FLAGS.name(), format!("{feature:?}"), problem);
         }
         known
     });
@@ -168,12 +160,9 @@ fn health(config: &Config, context: &mut Context) {
         match &finding {
             PolicyFinding::Malformed { variable, token } => {
                 let problem = "is not an Xid, \"all\" or \"xids\"; it is ignored";
-                context.warning(context.origin(variable), *variable, format!("{token:?}"), problem);
+                context.warn_of(variable, format!("{token:?}"), problem);
             }
-            finding => {
-                let key = settings::EVENT_TYPES.name();
-                context.warning(context.origin(key), key, "", finding.to_string());
-            }
+            finding => context.warn_of(settings::EVENT_TYPES.name(), "", finding.to_string()),
         }
     }
 }

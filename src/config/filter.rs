@@ -14,18 +14,8 @@ use super::print;
 use super::tree::{Key, Node, Value};
 use super::value::{self, Item, Parsed, RawValue, text_number};
 
-/// A text is no term.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "is not a GPU: expected an index (3), a range (0-3), a UUID (GPU-...), a PCI bus id \
-     (0000:1b:00.0) or model=PATTERN{hint}"
-)]
-pub(super) struct InvalidTerm {
-    hint: String,
-}
-
 /// Reads one term, without the mark that excludes.
-pub(super) fn term(text: &str) -> Result<Term, InvalidTerm> {
+fn term(text: &str) -> Result<Term, String> {
     let (kind, value) = text
         .split_once('=')
         .map_or((None, text), |(kind, value)| (Some(kind.trim()), value.trim()));
@@ -39,7 +29,9 @@ pub(super) fn term(text: &str) -> Result<Term, InvalidTerm> {
             index(value).or_else(|| uuid(value)).or_else(|| value.parse().ok().map(Term::PciBusId))
         }
     };
-    term.ok_or_else(|| InvalidTerm { hint: hint(kind, value) })
+    let expected = "is not a GPU: expected an index (3), a range (0-3), a UUID (GPU-...), a PCI \
+        bus id (0000:1b:00.0) or model=PATTERN";
+    term.ok_or_else(|| format!("{expected}{}", hint(kind, value)))
 }
 
 fn index(text: &str) -> Option<Term> {
@@ -91,7 +83,7 @@ pub(super) fn device_filter(raw: RawValue<'_>) -> Parsed<DeviceFilter> {
                 list.push(term);
                 Ok(())
             }
-            Err(error) => value::invalid_text(whole, error.to_string()),
+            Err(problem) => value::invalid_text(whole, problem),
         })
     });
     value::collect(added).map(|_| filter)
@@ -139,11 +131,6 @@ pub(super) fn device_ref(text: &str) -> Parsed<DeviceRef> {
     } else {
         text_number(text).map(DeviceRef::Gpu)
     };
-    match device {
-        Some(device) => Ok(device),
-        None => value::invalid_text(
-            text,
-            "is not a GPU index (0), a MIG index (0:1) or a UUID (GPU-..., MIG-...)",
-        ),
-    }
+    let problem = "is not a GPU index (0), a MIG index (0:1) or a UUID (GPU-..., MIG-...)";
+    device.map_or_else(|| value::invalid_text(text, problem), Ok)
 }

@@ -3,20 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Where a value comes from.
+/// Where a value comes from, in the order in which a person corrects mistakes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A flag of the command line, by the name without dashes.
-    Flag(&'static str),
-    /// An environment variable, by name.
-    Environment(&'static str),
     /// The config file, by line.
     File {
         /// The line, from 1.
         line: u32,
     },
+    /// A flag of the command line, by the name without dashes.
+    Flag(&'static str),
+    /// An environment variable, by name.
+    Environment(&'static str),
     /// It is not set.
     Default,
 }
@@ -88,6 +88,16 @@ impl Context {
         self.report.warnings.push(Diagnostic::new(origin, key, value, problem));
     }
 
+    /// A warning about the value of `key`, wherever that comes from.
+    pub(super) fn warn_of(
+        &mut self,
+        key: &str,
+        value: impl Into<String>,
+        problem: impl Into<String>,
+    ) {
+        self.warning(self.origin(key), key, value, problem);
+    }
+
     /// The origin of `key`.
     pub(super) fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
@@ -95,17 +105,10 @@ impl Context {
 }
 
 impl ConfigReport {
-    /// File first and by line, then flags and environment: the order in which a person corrects
-    /// them.
+    /// By origin, each once.
     pub(super) fn sort(&mut self) {
-        let rank = |diagnostic: &Diagnostic| match diagnostic.origin {
-            Origin::File { .. } => 0,
-            Origin::Flag(_) => 1,
-            Origin::Environment(_) => 2,
-            Origin::Default => 3,
-        };
         for diagnostics in [&mut self.mistakes, &mut self.warnings] {
-            diagnostics.sort_by(|a, b| (rank(a), a).cmp(&(rank(b), b)));
+            diagnostics.sort();
             diagnostics.dedup();
         }
     }
@@ -113,7 +116,19 @@ impl ConfigReport {
     /// One line for `diagnostic`, beginning with its place.
     #[must_use]
     pub fn line(&self, diagnostic: &Diagnostic) -> String {
-        diagnostic.line(self.file.as_deref())
+        let Diagnostic { origin, key, value, problem } = diagnostic;
+        let place = match (origin, &self.file) {
+            (Origin::File { line }, Some(file)) => format!("{}:{line}", file.display()),
+            (origin, _) => origin.to_string(),
+        };
+        // A flag or variable is its own name; only a file needs the key beside the line.
+        let key = match origin {
+            Origin::File { .. } | Origin::Default => key.as_str(),
+            Origin::Flag(_) | Origin::Environment(_) => "",
+        };
+        let parts = [&place, key, value].into_iter().filter(|part| !part.is_empty());
+        let joint = if value.is_empty() { ": " } else { " " };
+        format!("{}{joint}{problem}", parts.collect::<Vec<_>>().join(": "))
     }
 }
 
@@ -143,28 +158,6 @@ impl Diagnostic {
         let (key, value, problem) = (key.into(), value.into(), problem.into());
         Self { origin, key: clipped(&key), value: clipped(&value), problem }
     }
-
-    fn line(&self, file: Option<&Path>) -> String {
-        let place = match (&self.origin, file) {
-            (Origin::File { line }, Some(file)) => format!("{}:{line}", file.display()),
-            (origin, _) => origin.to_string(),
-        };
-        // A flag or variable is its own name; only a file needs the key beside the line.
-        let key = if matches!(self.origin, Origin::File { .. } | Origin::Default) {
-            self.key.as_str()
-        } else {
-            ""
-        };
-        let mut text = place;
-        for part in [key, &self.value] {
-            if !part.is_empty() {
-                text.push_str(": ");
-                text.push_str(part);
-            }
-        }
-        let joint = if self.value.is_empty() { ": " } else { " " };
-        format!("{text}{joint}{}", self.problem)
-    }
 }
 
 /// Long enough for any real value, short enough for a log line; control characters do not reach a
@@ -179,17 +172,9 @@ fn clipped(text: &str) -> String {
 }
 
 /// A configuration that cannot be used, with everything that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the configuration was refused and nothing of it is in force: {0}correct them all and try \
+     again; `gpu-device-plugin config check FILE` checks a file and starts nothing"
+)]
 pub struct ConfigError(pub ConfigReport);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration was refused and nothing of it is in force: {}", self.0)?;
-        f.write_str(
-            "correct them all and try again; `gpu-device-plugin config check FILE` checks a file \
-             and starts nothing",
-        )
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -23,10 +23,8 @@ pub(super) fn resolve(text: &str) -> Meaning {
         }
         _ => {}
     }
-    integer(text)
-        .map(Meaning::Int)
-        .or_else(|| float(text).map(Meaning::Float))
-        .unwrap_or(Meaning::Text)
+    let number = integer(text).map(Meaning::Int).or_else(|| float(text).map(Meaning::Float));
+    number.unwrap_or(Meaning::Text)
 }
 
 /// A Go integer literal: decimal, `0x`, `0o` or a leading zero (octal), `0b`, with underscores
@@ -39,16 +37,11 @@ pub(super) fn integer(text: &str) -> Option<i64> {
     };
     let plain = digits.replace('_', "");
     let lower = plain.to_ascii_lowercase();
-    let (digits, radix) = if let Some(digits) = lower.strip_prefix("0x") {
-        (digits, 16)
-    } else if let Some(digits) = lower.strip_prefix("0o") {
-        (digits, 8)
-    } else if let Some(digits) = lower.strip_prefix("0b") {
-        (digits, 2)
-    } else if lower.len() > 1 && lower.starts_with('0') {
-        (&lower[1..], 8)
-    } else {
-        (lower.as_str(), 10)
+    let prefixes = [("0x", 16), ("0o", 8), ("0b", 2), ("0", 8)];
+    let prefixed = |(prefix, radix)| Some((lower.strip_prefix(prefix)?, radix));
+    let (digits, radix) = match lower.as_str() {
+        "0" => ("0", 10),
+        _ => prefixes.into_iter().find_map(prefixed).unwrap_or((&lower, 10)),
     };
     // The standard parser would take a second sign.
     if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {

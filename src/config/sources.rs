@@ -78,37 +78,24 @@ impl Sources {
         let in_force = values.first().map_or(Origin::Default, |(origin, _)| origin.clone());
         let default = [setting.default.to_owned()];
         // The value in force is set last.
-        for (origin, raw) in
-            values.into_iter().chain([(Origin::Default, RawValue::Texts(&default))]).rev()
-        {
+        let default = (Origin::Default, RawValue::Texts(&default));
+        for (origin, raw) in values.into_iter().chain([default.clone()]).rev() {
             let Err(errors) = (setting.field.set)(config, raw) else { continue };
-            let overridden_by = (origin != in_force).then_some(&in_force);
-            let _ = (setting.field.set)(config, RawValue::Texts(&default));
-            errors
-                .into_iter()
-                .for_each(|error| add(context, setting, &origin, error, overridden_by));
+            let _ = (setting.field.set)(config, default.1);
+            for ValueError { at, line, value, problem } in errors {
+                let key = format!("{}{at}", setting.name());
+                let place = match (&origin, line) {
+                    (Origin::File { .. }, Some(line)) => Origin::File { line },
+                    (origin, _) => origin.clone(),
+                };
+                if origin == in_force {
+                    context.mistake(place, key, value, problem);
+                } else {
+                    let problem = format!("{problem} (overridden by {in_force})");
+                    context.warning(place, key, value, problem);
+                }
+            }
         }
         context.origins.insert(setting.name().to_owned(), in_force);
-    }
-}
-
-fn add(
-    context: &mut Context,
-    setting: &Setting,
-    origin: &Origin,
-    error: ValueError,
-    overridden_by: Option<&Origin>,
-) {
-    let key = format!("{}{}", setting.name(), error.at);
-    let origin = match (origin, error.line) {
-        (Origin::File { .. }, Some(line)) => Origin::File { line },
-        (origin, _) => origin.clone(),
-    };
-    match overridden_by {
-        None => context.mistake(origin, key, error.value, error.problem),
-        Some(by) => {
-            let problem = format!("{} (overridden by {by})", error.problem);
-            context.warning(origin, key, error.value, problem);
-        }
     }
 }

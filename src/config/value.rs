@@ -9,7 +9,7 @@ use super::choice::{Choice, words};
 use super::duration;
 use super::nearest::nearest;
 use super::scalar::{self, Meaning};
-use super::tree::{Key, Node, Value};
+use super::tree::{Key, Node, Scalar, Value};
 
 /// A value as one source has it.
 #[derive(Debug, Clone, Copy)]
@@ -124,13 +124,12 @@ pub(super) fn boolean(raw: RawValue<'_>) -> Parsed<bool> {
             other => invalid_text(other, PROBLEM),
         },
         RawValue::Node(node) => match &node.value {
-            Value::Scalar(scalar) => match scalar.meaning {
-                Meaning::Bool(value) => Ok(value),
-                Meaning::Text if matches!(scalar.text.as_str(), "true" | "false") => {
-                    invalid(node.shown(), "is a text; write true or false without quotes")
-                }
-                _ => invalid(node.shown(), PROBLEM),
-            },
+            Value::Scalar(Scalar { meaning: Meaning::Bool(value), .. }) => Ok(*value),
+            Value::Scalar(Scalar { meaning: Meaning::Text, text })
+                if matches!(text.as_str(), "true" | "false") =>
+            {
+                invalid(node.shown(), "is a text; write true or false without quotes")
+            }
             _ => invalid(node.shown(), PROBLEM),
         },
     }
@@ -204,22 +203,17 @@ pub(super) fn absolute_text(raw: RawValue<'_>) -> Parsed<String> {
 pub(super) fn duration(raw: RawValue<'_>) -> Parsed<Duration> {
     const PROBLEM: &str = "is not a duration such as 10s, 1m30s or 500ms";
     if let RawValue::Node(Node { value: Value::Scalar(scalar), .. }) = raw {
-        match scalar.meaning {
-            Meaning::Int(number) => {
-                return match u64::try_from(number) {
-                    Ok(number) => Ok(Duration::from_nanos(number)),
-                    Err(_) => invalid(&scalar.text, PROBLEM),
-                };
-            }
-            Meaning::Text => {}
-            _ => return invalid(&scalar.text, PROBLEM),
+        let number = match scalar.meaning {
+            Meaning::Int(number) => u64::try_from(number).ok(),
+            _ => None,
+        };
+        if scalar.meaning != Meaning::Text {
+            let nanoseconds = number.map(Duration::from_nanos).map(Ok);
+            return nanoseconds.unwrap_or_else(|| invalid(&scalar.text, PROBLEM));
         }
     }
     let text = text(raw)?;
-    match duration::parse(&text) {
-        Some(duration) => Ok(duration),
-        None => invalid_text(&text, PROBLEM),
-    }
+    duration::parse(&text).map_or_else(|| invalid_text(&text, PROBLEM), Ok)
 }
 
 /// A whole number within `range`.
@@ -228,10 +222,7 @@ pub(super) fn number(raw: RawValue<'_>, range: RangeInclusive<u32>, problem: &st
         RawValue::Texts(texts) => (text_number(last(texts)), last(texts).to_owned()),
         RawValue::Node(node) => (node_number(node), node.shown()),
     };
-    match number.filter(|number| range.contains(number)) {
-        Some(number) => Ok(number),
-        None => invalid(shown, problem),
-    }
+    number.filter(|number| range.contains(number)).map_or_else(|| invalid(shown, problem), Ok)
 }
 
 fn node_number(node: &Node) -> Option<u32> {

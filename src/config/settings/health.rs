@@ -9,7 +9,7 @@ use device::health::{CriticalXids, EventType, Xid, XidAction};
 use super::setting::{Accessors, Effect, HEALTH_POLICY, Setting, Shape, settings};
 use crate::config::duration;
 use crate::config::print;
-use crate::config::tree::{Scalar, Value};
+use crate::config::tree::{Node, Scalar, Value};
 use crate::config::value::{self, Parsed, RawValue};
 
 const HEALTH: Setting = Setting { heading: "Health", effect: Effect::Health, ..Setting::BASE };
@@ -160,22 +160,19 @@ fn print_quiet_period(quiet_period: &Option<Duration>) -> String {
 /// A list of Xids; `None`: `all`. A text is split at commas.
 fn xids(raw: RawValue<'_>) -> Parsed<Option<BTreeSet<Xid>>> {
     let items = match raw {
-        RawValue::Node(node) => match &node.value {
-            Value::Scalar(Scalar { text, .. }) if text == "all" => return Ok(None),
-            Value::Scalar(Scalar { text, .. }) => value::split(text).collect(),
-            _ => value::list(raw)?,
+        RawValue::Node(Node { value: Value::Scalar(Scalar { text, .. }), .. }) => match &**text {
+            "all" => return Ok(None),
+            text => value::split(text).collect(),
         },
-        RawValue::Texts(_) => value::list(raw)?,
+        raw => value::list(raw)?,
     };
     let xids = items.into_iter().filter(|item| !item.text.is_empty()).map(|item| item.parse(xid));
     Ok(Some(value::collect(xids)?.into_iter().collect()))
 }
 
 fn xid(text: &str) -> Parsed<Xid> {
-    match value::text_number(text) {
-        Some(xid) => Ok(Xid(xid)),
-        None => value::invalid_text(text, "is not an Xid (a whole number)"),
-    }
+    let problem = "is not an Xid (a whole number)";
+    value::text_number(text).map(Xid).map_or_else(|| value::invalid_text(text, problem), Ok)
 }
 
 fn print_xids<'a>(xids: impl IntoIterator<Item = &'a Xid>) -> String {

@@ -105,10 +105,8 @@ fn http_address(raw: RawValue<'_>) -> Parsed<Option<Address>> {
     if text.is_empty() {
         return Ok(None);
     }
-    match text.parse() {
-        Ok(address) => Ok(Some(address)),
-        Err(error) => value::invalid_text(&text, AddressError::to_string(&error)),
-    }
+    let address = text.parse().map(Some);
+    address.or_else(|error: AddressError| value::invalid_text(&text, error.to_string()))
 }
 
 fn print_http_address(address: &Option<Address>) -> String {
