@@ -130,30 +130,24 @@ impl<'a> FileValues<'a> {
 
 /// The keys of GPU feature discovery, which reads the same file: checked, and without effect here.
 fn feature_discovery(flags: &mut Fields<'_>, context: &mut Context) {
-    let boolean = |node: &Node| value::boolean(RawValue::Node(node)).map(|_| ());
-    let text = |node: &Node| value::node_text(node).map(|_| ());
-    let interval = |node: &Node| match &node.value {
+    type Check = fn(&Node) -> Parsed<()>;
+    let boolean: Check = |node| value::boolean(RawValue::Node(node)).map(|_| ());
+    let text: Check = |node| value::node_text(node).map(|_| ());
+    let interval: Check = |node| match &node.value {
         Value::Scalar(Scalar { text, .. }) if text == "infinite" => Ok(()),
         _ => value::duration(RawValue::Node(node)).map(|_| ()),
     };
-    check(flags, "useNodeFeatureAPI", context, boolean);
+    flags.take("useNodeFeatureAPI", context).and_then(|field| field.parse(boolean, context));
     let Some(gfd) = flags.take("gfd", context) else { return };
     let Some(mut gfd) = Fields::open("flags.gfd", gfd.node, context) else { return };
-    check(&mut gfd, "oneshot", context, boolean);
-    check(&mut gfd, "noTimestamp", context, boolean);
-    check(&mut gfd, "outputFile", context, text);
-    check(&mut gfd, "machineTypeFile", context, text);
-    check(&mut gfd, "sleepInterval", context, interval);
-    gfd.finish(context);
-}
-
-fn check(
-    fields: &mut Fields<'_>,
-    name: &'static str,
-    context: &mut Context,
-    parse: impl FnOnce(&Node) -> Parsed<()>,
-) {
-    if let Some(field) = fields.take(name, context) {
-        field.parse(parse, context);
+    for (name, check) in [
+        ("oneshot", boolean),
+        ("noTimestamp", boolean),
+        ("outputFile", text),
+        ("machineTypeFile", text),
+        ("sleepInterval", interval),
+    ] {
+        gfd.take(name, context).and_then(|field| field.parse(check, context));
     }
+    gfd.finish(context);
 }

@@ -29,7 +29,6 @@ mod sources;
 mod tests;
 mod tree;
 mod value;
-mod yaml;
 
 pub use changes::ConfigChanges;
 pub use checks::Purpose;
@@ -41,4 +40,4 @@ pub use reference::reference;
 pub use report::{ConfigError, ConfigReport, Diagnostic, Origin, Origins};
 pub use show::show;
 pub use sources::Sources;
-pub use yaml::yaml;
+pub use value::yaml;

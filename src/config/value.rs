@@ -1,5 +1,5 @@
 //! Parsers of values: booleans, words, lists, paths, durations, from a text (flag, environment) or
-//! from a node of the file.
+//! from a node of the file; and plain values of other programs' documents.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::choice::{Choice, words};
 use super::duration;
 use super::nearest::nearest;
 use super::scalar::{self, Meaning};
-use super::tree::{Key, Node, Scalar, Value};
+use super::tree::{self, Key, Node, Scalar, Value};
 
 /// A value as one source has it.
 #[derive(Debug, Clone, Copy)]
@@ -238,4 +238,28 @@ fn node_number(node: &Node) -> Option<u32> {
 /// A whole number in a text.
 pub(super) fn text_number(text: &str) -> Option<u32> {
     scalar::integer(text).and_then(|number| u32::try_from(number).ok())
+}
+
+/// A YAML or JSON document as a plain value: what is no text, integer or boolean is the text as it
+/// is written.
+///
+/// # Errors
+/// It is neither; the text says where.
+pub fn yaml(text: &str) -> Result<serde_json::Value, String> {
+    let document =
+        tree::read(text).map_err(|error| format!("line {}: {}", error.line, error.problem))?;
+    Ok(document.root.map_or(serde_json::Value::Null, plain))
+}
+
+fn plain(node: Node) -> serde_json::Value {
+    match node.value {
+        Value::Scalar(Scalar { meaning: Meaning::Null, .. }) => serde_json::Value::Null,
+        Value::Scalar(Scalar { meaning: Meaning::Bool(value), .. }) => value.into(),
+        Value::Scalar(Scalar { meaning: Meaning::Int(value), .. }) => value.into(),
+        Value::Scalar(Scalar { text, .. }) => text.into(),
+        Value::List(items) => items.into_iter().map(plain).collect(),
+        Value::Map(entries) => {
+            entries.into_iter().map(|(key, node)| (key.name, plain(node))).collect()
+        }
+    }
 }

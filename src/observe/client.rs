@@ -38,11 +38,11 @@ impl fmt::Display for Endpoint {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpResponse {
+pub(crate) struct HttpResponse {
     /// The HTTP status code.
-    pub code: u16,
+    pub(crate) code: u16,
     /// The body.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 /// A connection of either kind.
@@ -53,7 +53,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 ///
 /// # Errors
 /// None of them answers: each with why. There is none where HTTP is turned off.
-pub async fn get(
+pub(crate) async fn get(
     endpoints: &[Endpoint],
     path: &str,
     deadline: Duration,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use device::health::{GpuPart, HealthChange, HealthNotice, Moment};
+use device::health::{Cause, GpuPart, HealthChange, HealthNotice, Moment};
 use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
 use status::{EventKind, Timestamp};
@@ -20,7 +20,7 @@ const MERGE_WINDOW: usize = 16;
 
 /// The last events. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct EventLog(Arc<Mutex<State>>);
+pub(crate) struct EventLog(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -31,27 +31,27 @@ struct State {
 
 /// An event, dated by the process's own clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     /// When it happened; of several equal ones, the last.
-    pub at: Moment,
+    pub(crate) at: Moment,
     /// What kind of event it is.
-    pub kind: EventKind,
+    pub(crate) kind: EventKind,
     /// The physical GPU that it is about, and NVML's index of it.
-    pub gpu: Option<(Uuid, Option<u32>)>,
+    pub(crate) gpu: Option<(Uuid, Option<u32>)>,
     /// The number of the Xid, if it is one.
-    pub xid: Option<u32>,
+    pub(crate) xid: Option<u32>,
     /// The resource that it is about.
-    pub resource: Option<String>,
+    pub(crate) resource: Option<String>,
     /// What happened.
-    pub message: String,
+    pub(crate) message: String,
     /// How many equal ones this stands for.
-    pub times: u64,
+    pub(crate) times: u64,
 }
 
 impl Event {
     /// An event about no GPU in particular.
     #[must_use]
-    pub fn new(at: Moment, kind: EventKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(at: Moment, kind: EventKind, message: impl Into<String>) -> Self {
         Self { at, kind, gpu: None, xid: None, resource: None, message: message.into(), times: 1 }
     }
 
@@ -77,7 +77,7 @@ impl Event {
 
 impl EventLog {
     /// Adds the events of a change of the inventory.
-    pub fn record(&self, at: Moment, changes: &InventoryChanges, inventory: &Inventory) {
+    pub(crate) fn record(&self, at: Moment, changes: &InventoryChanges, inventory: &Inventory) {
         let mut state = self.lock();
         for event in events(at, changes, inventory) {
             state.add(event);
@@ -85,13 +85,13 @@ impl EventLog {
     }
 
     /// Adds an event.
-    pub fn add(&self, event: Event) {
+    pub(crate) fn add(&self, event: Event) {
         self.lock().add(event);
     }
 
     /// The events with `others` merged in by time, newest first.
     #[must_use]
-    pub fn events(
+    pub(crate) fn events(
         &self,
         wall: WallClock,
         others: impl IntoIterator<Item = Event>,
@@ -104,7 +104,7 @@ impl EventLog {
 
     /// The time of the last event of each GPU.
     #[must_use]
-    pub fn last_events(&self, wall: WallClock) -> BTreeMap<Uuid, Timestamp> {
+    pub(crate) fn last_events(&self, wall: WallClock) -> BTreeMap<Uuid, Timestamp> {
         self.lock().last_of_gpu.iter().map(|(uuid, at)| (uuid.clone(), wall.at(*at))).collect()
     }
 
@@ -163,16 +163,14 @@ fn health(at: Moment, uuid: &Uuid, change: &HealthChange, inventory: &Inventory)
         HealthNotice::Degraded(which) => Some(event(EventKind::GpuDegraded, which.to_string())),
         HealthNotice::Restored(which) => Some(event(EventKind::GpuRestored, which.to_string())),
     };
-    let mut events: Vec<Event> = change.notices.iter().filter_map(notice).collect();
-    let raised = change.raised.iter();
-    events.extend(raised.map(|cause| event(EventKind::GpuUnhealthy, cause.to_string())));
-    let cleared = change.cleared.iter();
-    events.extend(cleared.map(|cause| event(EventKind::CauseOver, cause.summary().to_string())));
+    let raised = |cause: &Cause| event(EventKind::GpuUnhealthy, cause.to_string());
+    let cleared = |cause: &Cause| event(EventKind::CauseOver, cause.summary().to_string());
+    let notices = change.notices.iter().filter_map(notice);
+    let causes = change.raised.iter().map(raised).chain(change.cleared.iter().map(cleared));
     let healthy = inventory.node_health().health_of(uuid, GpuPart::Whole).is_healthy();
-    if healthy && !change.cleared.is_empty() {
-        events.push(event(EventKind::GpuHealthy, "the GPU is Healthy again".to_owned()));
-    }
-    events
+    let recovered = (healthy && !change.cleared.is_empty())
+        .then(|| event(EventKind::GpuHealthy, "the GPU is Healthy again".to_owned()));
+    notices.chain(causes).chain(recovered).collect()
 }
 
 fn of_gpu(

@@ -2,11 +2,11 @@
 //! of the inventory's changes.
 
 pub mod client;
-pub mod event_log;
+pub(crate) mod event_log;
 pub mod http;
 pub mod log;
-pub mod metrics;
-pub mod status;
+pub(crate) mod metrics;
+pub(crate) mod status;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod wall_clock;
+pub(crate) mod wall_clock;

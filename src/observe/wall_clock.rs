@@ -8,7 +8,7 @@ use status::Timestamp;
 /// The system clock beside the process's own, to turn moments into points in time. It is read for
 /// each view, so that after the system clock was set past moments are right too.
 #[derive(Debug, Clone, Copy)]
-pub struct WallClock {
+pub(crate) struct WallClock {
     now: Moment,
     system: SystemTime,
 }
@@ -16,25 +16,25 @@ pub struct WallClock {
 impl WallClock {
     /// The system clock shows `system` at the moment `now`.
     #[must_use]
-    pub fn new(now: Moment, system: SystemTime) -> Self {
+    pub(crate) fn new(now: Moment, system: SystemTime) -> Self {
         Self { now, system }
     }
 
     /// The point in time that the system clock shows.
     #[must_use]
-    pub fn now(self) -> Timestamp {
+    pub(crate) fn now(self) -> Timestamp {
         Timestamp::of(self.system)
     }
 
     /// The time since the process started.
     #[must_use]
-    pub fn uptime(self) -> Duration {
+    pub(crate) fn uptime(self) -> Duration {
         self.now.0
     }
 
     /// The point in time of a moment.
     #[must_use]
-    pub fn at(self, moment: Moment) -> Timestamp {
+    pub(crate) fn at(self, moment: Moment) -> Timestamp {
         let age = self.now.since(moment);
         Timestamp::of(self.system.checked_sub(age).unwrap_or(UNIX_EPOCH))
     }

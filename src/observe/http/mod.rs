@@ -11,5 +11,5 @@ mod route;
 mod server;
 
 pub use listener::{Address, AddressError};
-pub use responder::Views;
-pub use server::serve;
+pub(crate) use responder::Views;
+pub(crate) use server::serve;

@@ -26,7 +26,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What the server shows, and the one thing that clients can make it do.
-pub trait Views: Send + Sync + 'static {
+pub(crate) trait Views: Send + Sync + 'static {
     /// All that the daemon knows.
     fn status(&self) -> Status;
 

@@ -35,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves for as long as it is polled. If the address cannot be bound it tries again without end:
 /// serving GPUs does not depend on it.
-pub async fn serve(address: Address, views: Arc<dyn Views>) -> Infallible {
+pub(crate) async fn serve(address: Address, views: Arc<dyn Views>) -> Infallible {
     let listener = bind(&address).await;
     info!(address = %listener.address(), "serving metrics, probes and status over HTTP");
     accept_all(&listener, &Arc::new(Responder::new(views))).await

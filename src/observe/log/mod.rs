@@ -2,7 +2,7 @@
 
 mod subscriber;
 
-use device::health::{Cause, GpuPart, HealthChange, HealthNotice};
+use device::health::{GpuPart, HealthChange, HealthNotice};
 use device::in_use::holders::Holders;
 use device::inventory::{GpuRecord, Inventory, InventoryChanges};
 use device::names::Uuid;
@@ -11,13 +11,17 @@ use status::aligned;
 pub use subscriber::{LogConfig, LogFormat};
 use tracing::{debug, info, warn};
 
-use super::status::offered;
+use super::status::{offered, xid_of};
 
 const HEADINGS: [&str; 8] = ["GPU", "model", "memory", "NUMA", "PCI", "MIG", "health", "resource"];
 
 /// A line for each GPU that appeared, each cause that began or is over, and each misfit between the
 /// links of two GPUs. With the pods that hold the GPU, as far as `holders` has them.
-pub fn changes(changes: &InventoryChanges, inventory: &Inventory, holders: Option<&Holders>) {
+pub(crate) fn changes(
+    changes: &InventoryChanges,
+    inventory: &Inventory,
+    holders: Option<&Holders>,
+) {
     for uuid in &changes.new_gpus {
         appeared(uuid, inventory);
     }
@@ -84,11 +88,7 @@ fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Op
     let index = inventory.gpus().get(uuid).map(|gpu| gpu.index);
     let pod = if change.raised.is_empty() { None } else { held_by(uuid, inventory, holders) };
     for cause in &change.raised {
-        let xid = match cause {
-            Cause::Xid { xid, .. } => Some(xid.0),
-            _ => None,
-        };
-        let kind = cause.as_str();
+        let (kind, xid) = (cause.as_str(), xid_of(cause));
         warn!(gpu.index = index, gpu.uuid = %uuid, kind, xid, pod, %cause, "GPU is Unhealthy");
     }
     for cause in &change.cleared {
@@ -127,7 +127,7 @@ fn log_notice(uuid: &Uuid, index: Option<u32>, notice: &HealthNotice) {
 
 /// The node's GPUs as a table: a line of headings, and one for each GPU.
 #[must_use]
-pub fn table(inventory: &Inventory) -> String {
+pub(crate) fn table(inventory: &Inventory) -> String {
     let mut gpus: Vec<(&Uuid, &GpuRecord)> = inventory.gpus().iter().collect();
     gpus.sort_by_key(|(uuid, gpu)| (gpu.index, *uuid));
     let offered = offered(inventory);

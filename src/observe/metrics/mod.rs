@@ -8,8 +8,8 @@ mod exposition;
 mod process;
 mod text;
 
-pub use exposition::{MetricsSnapshot, ResourceCounters, exposition};
-pub use process::ProcessMetrics;
+pub(crate) use exposition::{MetricsSnapshot, ResourceCounters, exposition};
+pub(crate) use process::ProcessMetrics;
 pub(super) use text::CONTENT_TYPE;
 
 #[cfg(test)]

@@ -10,25 +10,25 @@ const TICKS: f64 = 100.0;
 
 /// The process as procfs shows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct ProcessMetrics {
+pub(crate) struct ProcessMetrics {
     /// Processor time in seconds, user and system.
-    pub cpu_seconds: f64,
+    pub(crate) cpu_seconds: f64,
     /// Resident memory in bytes.
-    pub resident_bytes: u64,
+    pub(crate) resident_bytes: u64,
     /// Virtual memory in bytes.
-    pub virtual_bytes: u64,
+    pub(crate) virtual_bytes: u64,
     /// Threads.
-    pub threads: u64,
+    pub(crate) threads: u64,
     /// Open file descriptors.
-    pub open_fds: u64,
+    pub(crate) open_fds: u64,
     /// The limit of open file descriptors.
-    pub max_fds: Option<u64>,
+    pub(crate) max_fds: Option<u64>,
 }
 
 impl ProcessMetrics {
     /// Reads them from a process's directory in procfs.
     #[must_use]
-    pub fn read(directory: &Path) -> Option<Self> {
+    pub(crate) fn read(directory: &Path) -> Option<Self> {
         let text = |name: &str| fs::read_to_string(directory.join(name)).ok();
         let open_fds = fs::read_dir(directory.join("fd")).ok()?.count() as u64;
         let limits = text("limits").unwrap_or_default();

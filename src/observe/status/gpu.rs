@@ -75,22 +75,26 @@ fn mig_device(device: &gpu::MigDevice) -> MigDevice {
 
 /// What makes a GPU, or NVML, Unhealthy.
 pub(super) fn of_cause(cause: &Cause, since: Timestamp, remembered: bool) -> Reason {
-    let xid = match cause {
-        Cause::Xid { xid, .. } => Some(xid.0),
-        _ => None,
-    };
     let part = match cause.scope() {
         Scope::Gpu => None,
         part => Some(part.to_string()),
     };
     Reason {
         kind: cause.as_str().to_owned(),
-        xid,
+        xid: xid_of(cause),
         message: cause.summary().to_string(),
         remedy: cause.remedy().map(str::to_owned),
         since,
         part,
         remembered,
+    }
+}
+
+/// The number of the Xid that a cause is, if it is one.
+pub(in crate::observe) fn xid_of(cause: &Cause) -> Option<u32> {
+    match cause {
+        Cause::Xid { xid, .. } => Some(xid.0),
+        _ => None,
     }
 }
 

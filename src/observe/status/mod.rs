@@ -15,39 +15,40 @@ use status::{
     Status, Timestamp,
 };
 
+pub(super) use self::gpu::xid_of;
 pub(super) use self::resource::offered;
 use super::wall_clock::WallClock;
 
 /// What a status is built from.
 #[derive(Debug)]
-pub struct StatusInputs<'a> {
+pub(crate) struct StatusInputs<'a> {
     /// The time.
-    pub wall: WallClock,
+    pub(crate) wall: WallClock,
     /// The plugin's version and git commit.
-    pub version: (&'a str, &'a str),
+    pub(crate) version: (&'a str, &'a str),
     /// The name of the host, or of the pod, that it runs in.
-    pub hostname: Option<&'a str>,
+    pub(crate) hostname: Option<&'a str>,
     /// Why the plugin is not ready.
-    pub not_ready: Vec<String>,
+    pub(crate) not_ready: Vec<String>,
     /// The devices.
-    pub inventory: &'a Inventory,
+    pub(crate) inventory: &'a Inventory,
     /// The state of NVML; its fault is taken from the inventory.
-    pub nvml: Nvml,
+    pub(crate) nvml: Nvml,
     /// Whether each resource is registered with the kubelet.
-    pub registrations: BTreeMap<ResourceName, Registration>,
+    pub(crate) registrations: BTreeMap<ResourceName, Registration>,
     /// The containers that hold devices; `None`: not known.
-    pub holders: Option<&'a Holders>,
+    pub(crate) holders: Option<&'a Holders>,
     /// The config file and the outcome of reloads.
-    pub configuration: Configuration,
+    pub(crate) configuration: Configuration,
     /// The last events, newest first.
-    pub events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// The time of the last event of each GPU.
-    pub last_events: BTreeMap<Uuid, Timestamp>,
+    pub(crate) last_events: BTreeMap<Uuid, Timestamp>,
 }
 
 /// The status.
 #[must_use]
-pub fn build(mut inputs: StatusInputs<'_>) -> Status {
+pub(crate) fn build(mut inputs: StatusInputs<'_>) -> Status {
     let finding = |finding: &LayoutFinding| Finding {
         kind: finding.as_str().to_owned(),
         message: finding.to_string(),
