@@ -50,7 +50,7 @@ impl Config {
             resources: shared_differently(&old.sharing, &layout.sharing),
             ..ConfigChanges::default()
         };
-        for setting in settings::all().filter(|setting| !(setting.field.same)(self, new)) {
+        for setting in settings::all().filter(|setting| !(setting.same)(self, new)) {
             match setting.effect {
                 Effect::NextStart => changes.at_next_start.push(setting.name()),
                 Effect::Layout => changes.layout = true,

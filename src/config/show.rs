@@ -35,26 +35,27 @@ impl Writer<'_> {
             let _ = writeln!(self.text, "# file: {} (from {from})", path(file));
         }
         self.text.push_str("version: v1\n");
-        self.head(0, "flags");
-        self.settings(1, Some("flags"));
-        self.head(1, "plugin");
-        self.settings(2, Some("flags.plugin"));
-        self.head(0, "imex");
-        self.settings(1, Some("imex"));
+        self.mapping(0, "flags", Some("flags"));
+        self.mapping(1, "plugin", Some("flags.plugin"));
+        self.mapping(0, "imex", Some("imex"));
         self.settings(0, Some(""));
         self.names();
         self.sharing();
-        self.head(0, "health");
-        self.settings(1, Some("health"));
-        self.head(0, "commandLine");
-        self.settings(1, None);
+        self.mapping(0, "health", Some("health"));
+        self.mapping(0, "commandLine", None);
+    }
+
+    /// A mapping that holds settings.
+    fn mapping(&mut self, depth: usize, key: &str, path: Option<&str>) {
+        self.head(depth, key);
+        self.settings(depth + 1, path);
     }
 
     /// The settings whose key is directly in the mapping at `path`; `None`: those without a key.
     fn settings(&mut self, depth: usize, path: Option<&str>) {
         for setting in settings::all() {
             let parent = setting.key.map(|key| key.rsplit_once('.').map_or("", |(up, _)| up));
-            let value = (setting.field.print)(self.config);
+            let value = (setting.print)(self.config);
             if parent == path && !value.is_empty() {
                 let name = setting.name();
                 self.value(depth, name.rsplit('.').next().unwrap_or(name), value, name);

@@ -80,8 +80,8 @@ impl Sources {
         // The value in force is set last.
         let default = (Origin::Default, RawValue::Texts(&default));
         for (origin, raw) in values.into_iter().chain([default.clone()]).rev() {
-            let Err(errors) = (setting.field.set)(config, raw) else { continue };
-            let _ = (setting.field.set)(config, default.1);
+            let Err(errors) = (setting.set)(config, raw) else { continue };
+            let _ = (setting.set)(config, default.1);
             for ValueError { at, line, value, problem } in errors {
                 let key = format!("{}{at}", setting.name());
                 let place = match (&origin, line) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use device::health::{CriticalXids, EventType, Xid, XidAction};
 
-use super::setting::{Accessors, Effect, HEALTH_POLICY, Setting, Shape, settings};
+use super::setting::{Effect, HEALTH_POLICY, Setting, Shape, settings};
 use crate::config::duration;
 use crate::config::print;
 use crate::config::tree::{Node, Scalar, Value};

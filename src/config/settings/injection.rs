@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use device::injection::DeviceListStrategy;
 
-use super::setting::{Accessors, Effect, Setting, Shape, settings};
+use super::setting::{Effect, Setting, Shape, settings};
 use crate::config::choice::words;
 use crate::config::print;
 use crate::config::value::{self, Parsed, RawValue};

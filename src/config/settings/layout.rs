@@ -1,6 +1,6 @@
 //! Which GPUs are offered under which names, and which ones are preferred.
 
-use super::setting::{Accessors, Effect, Setting, Shape, settings};
+use super::setting::{Effect, Setting, Shape, settings};
 use crate::config::filter::{device_filter, print_filter};
 use crate::config::print;
 use crate::config::value;

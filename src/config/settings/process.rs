@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use super::setting::{Accessors, Setting, Shape, settings};
+use super::setting::{Setting, Shape, settings};
 use crate::config::nearest::nearest;
 use crate::config::print;
 use crate::config::value::{self, Parsed, RawValue};

@@ -54,13 +54,7 @@ pub struct Setting {
     pub heading: &'static str,
     /// What a change in the config file affects.
     pub effect: Effect,
-    pub(in crate::config) field: Accessors,
-}
-
-/// The field of [`Config`] that a setting sets.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::config) struct Accessors {
-    /// Parses a value into the field, which keeps its value on an error.
+    /// Parses a value into the field of [`Config`], which keeps its value on an error.
     pub(in crate::config) set: fn(&mut Config, RawValue<'_>) -> Parsed<()>,
     /// The field as YAML on one line; empty: `config show` leaves the setting out.
     pub(in crate::config) print: fn(&Config) -> String,
@@ -84,7 +78,9 @@ impl Setting {
         help: "",
         heading: "",
         effect: Effect::NextStart,
-        field: Accessors { set: |_, _| Ok(()), print: |_| String::new(), same: |_, _| true },
+        set: |_, _| Ok(()),
+        print: |_| String::new(),
+        same: |_, _| true,
     };
 
     /// Its name in messages, in `config show` and in [`Config::origin`].
@@ -106,14 +102,12 @@ macro_rules! settings {
     ($($name:ident: $($field:ident).+ = $parse:expr, $print:expr; $base:ident { $($part:tt)+ })+) => {
         $(
             pub(in crate::config) const $name: Setting = Setting {
-                field: Accessors {
-                    set: |config, raw| {
-                        config.$($field).+ = $parse(raw)?;
-                        Ok(())
-                    },
-                    print: |config| $print(&config.$($field).+),
-                    same: |a, b| a.$($field).+ == b.$($field).+,
+                set: |config, raw| {
+                    config.$($field).+ = $parse(raw)?;
+                    Ok(())
                 },
+                print: |config| $print(&config.$($field).+),
+                same: |a, b| a.$($field).+ == b.$($field).+,
                 $($part)+
                 ..$base
             };
