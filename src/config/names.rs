@@ -1,5 +1,5 @@
-//! Resource names in a config file: the prefix is added, and every length is checked with the suffix
-//! that comes later; and the file's key `resources`, names for GPU models and MIG profiles.
+//! Resource names in a config file: the prefix is added, and every length is checked with the
+//! suffix that comes later; and the file's key `resources`, names for GPU models and MIG profiles.
 
 use device::layout::filter::Pattern;
 use device::layout::{Layout, NamePattern};

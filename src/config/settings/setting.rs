@@ -99,7 +99,9 @@ impl Setting {
 /// Declares rows, each as `NAME: field of Config = parser, printer; BASE { the rest of Setting }`
 /// with what the rows of its group have in common in `BASE`, and `ROWS`, the list of them.
 macro_rules! settings {
-    ($($name:ident: $($field:ident).+ = $parse:expr, $print:expr; $base:ident { $($part:tt)+ })+) => {
+    ($(
+        $name:ident: $($field:ident).+ = $parse:expr, $print:expr; $base:ident { $($part:tt)+ }
+    )+) => {
         $(
             pub(in crate::config) const $name: Setting = Setting {
                 set: |config, raw| {

@@ -1,4 +1,4 @@
-//! The physical GPUs of the status, why they are Unhealthy or degraded, and which ones NVLink joins.
+//! The physical GPUs of the status, why they are Unhealthy or degraded, and which NVLink joins.
 
 use std::collections::BTreeMap;
 
