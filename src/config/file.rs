@@ -130,10 +130,10 @@ impl<'a> FileValues<'a> {
 
 /// The keys of GPU feature discovery, which reads the same file: checked, and without effect here.
 fn feature_discovery(flags: &mut Fields<'_>, context: &mut Context) {
-    type Check = fn(&Node) -> Parsed<()>;
-    let boolean: Check = |node| value::boolean(RawValue::Node(node)).map(|_| ());
-    let text: Check = |node| value::node_text(node).map(|_| ());
-    let interval: Check = |node| match &node.value {
+    type KeyCheck = fn(&Node) -> Parsed<()>;
+    let boolean: KeyCheck = |node| value::boolean(RawValue::Node(node)).map(|_| ());
+    let text: KeyCheck = |node| value::node_text(node).map(|_| ());
+    let interval: KeyCheck = |node| match &node.value {
         Value::Scalar(Scalar { text, .. }) if text == "infinite" => Ok(()),
         _ => value::duration(RawValue::Node(node)).map(|_| ()),
     };

@@ -46,8 +46,8 @@ pub(crate) struct HttpResponse {
 }
 
 /// A connection of either kind.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+pub(super) trait HttpStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> HttpStream for T {}
 
 /// Requests `path` from the first endpoint that answers, all within `deadline`.
 ///
@@ -101,7 +101,7 @@ async fn request(endpoint: &Endpoint, path: &str) -> Result<HttpResponse, String
 }
 
 /// A connection, and the host to name in requests over it.
-async fn connect(endpoint: &Endpoint) -> io::Result<(Box<dyn Connection>, String)> {
+async fn connect(endpoint: &Endpoint) -> io::Result<(Box<dyn HttpStream>, String)> {
     Ok(match endpoint {
         Endpoint::Tcp(address) => {
             (Box::new(TcpStream::connect(address).await?), address.to_string())

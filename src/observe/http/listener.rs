@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::route::Peer;
 use crate::host::socket_id::SocketId;
-use crate::observe::client::{Connection, Endpoint};
+use crate::observe::client::{Endpoint, HttpStream};
 
 /// Where to listen: `:PORT`, `IP:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Listener {
     }
 
     /// The next connection, and where it comes from.
-    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Connection>, Peer)> {
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn HttpStream>, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::listener::{Address, Listener};
 use super::responder::{Responder, Views};
 use super::route::Peer;
-use crate::observe::client::Connection;
+use crate::observe::client::HttpStream;
 use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
 
@@ -102,7 +102,7 @@ impl Connections {
 }
 
 /// One request and its answer.
-async fn serve_connection(io: Box<dyn Connection>, peer: Peer, responder: Arc<Responder>) {
+async fn serve_connection(io: Box<dyn HttpStream>, peer: Peer, responder: Arc<Responder>) {
     let service = service_fn(|request| {
         let responder = responder.clone();
         async move { Ok::<_, Infallible>(responder.respond(&request, peer).await) }
