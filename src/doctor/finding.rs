@@ -55,64 +55,63 @@ pub struct Finding {
     pub fix: String,
 }
 
-impl Finding {
-    fn new(
-        group: Group,
-        level: Level,
-        id: &'static str,
-        checked: &str,
-        seen: impl Into<String>,
-    ) -> Self {
-        Self {
-            id,
-            group,
-            level,
-            checked: checked.to_owned(),
-            seen: without_control_characters(seen.into()),
-            why: String::new(),
-            fix: String::new(),
-        }
+/// What a check is about. Its id is stable, as programs read it as JSON.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Check<'c> {
+    group: Group,
+    id: &'static str,
+    /// What is checked, in words.
+    checked: &'c str,
+}
+
+impl<'c> Check<'c> {
+    pub(super) const fn new(group: Group, id: &'static str, checked: &'c str) -> Self {
+        Self { group, id, checked }
     }
 
     /// It is as it should be.
-    #[must_use]
-    pub fn ok(group: Group, id: &'static str, checked: &str, seen: impl Into<String>) -> Self {
-        Self::new(group, Level::Ok, id, checked, seen)
+    pub(super) fn ok(self, seen: impl Into<String>) -> Finding {
+        self.finding(Level::Ok, seen)
     }
 
     /// Pods get GPUs, and something is missing, or may fail later.
-    #[must_use]
-    pub fn warning(group: Group, id: &'static str, checked: &str, seen: impl Into<String>) -> Self {
-        Self::new(group, Level::Warning, id, checked, seen)
+    pub(super) fn warning(self, seen: impl Into<String>) -> Finding {
+        self.finding(Level::Warning, seen)
     }
 
     /// It keeps GPUs from pods.
-    #[must_use]
-    pub fn problem(group: Group, id: &'static str, checked: &str, seen: impl Into<String>) -> Self {
-        Self::new(group, Level::Problem, id, checked, seen)
+    pub(super) fn problem(self, seen: impl Into<String>) -> Finding {
+        self.finding(Level::Problem, seen)
     }
 
     /// It could not be checked.
-    #[must_use]
-    pub fn unknown(group: Group, id: &'static str, checked: &str, seen: impl Into<String>) -> Self {
-        Self::new(group, Level::Unknown, id, checked, seen)
+    pub(super) fn unknown(self, seen: impl Into<String>) -> Finding {
+        self.finding(Level::Unknown, seen)
     }
 
+    /// Control characters are replaced: much of what is seen is text from elsewhere, and must not
+    /// control the terminal.
+    pub(super) fn finding(self, level: Level, seen: impl Into<String>) -> Finding {
+        let Self { group, id, checked } = self;
+        let seen = seen.into().replace(char::is_control, "\u{fffd}");
+        let (checked, why, fix) = (checked.to_owned(), String::new(), String::new());
+        Finding { id, group, level, checked, seen, why, fix }
+    }
+}
+
+impl Finding {
     /// The same, with why it matters.
-    #[must_use]
-    pub fn why(self, why: impl Into<String>) -> Self {
+    pub(super) fn why(self, why: impl Into<String>) -> Self {
         Self { why: why.into(), ..self }
     }
 
     /// The same, with what fixes it.
-    #[must_use]
-    pub fn fix(self, fix: impl Into<String>) -> Self {
+    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
         Self { fix: fix.into(), ..self }
     }
 }
 
-/// Replaces control characters: much of what is seen is text from elsewhere, and must not control
-/// the terminal.
-fn without_control_characters(text: String) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// A number of things: "1 GPU", "2 GPUs".
+pub(super) fn plural(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }

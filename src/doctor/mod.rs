@@ -10,7 +10,6 @@ mod checks;
 pub mod facts;
 mod finding;
 pub mod gather;
-mod plural;
 mod render;
 mod report;
 #[cfg(test)]

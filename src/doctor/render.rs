@@ -31,15 +31,13 @@ struct Document<'r> {
 /// The report as JSON, with the version of its schema.
 #[must_use]
 pub fn json(report: &Report) -> String {
-    let counts = report.counts();
-    let of = |level| counts.get(&level).copied().unwrap_or_default();
     let document = Document {
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION"),
         verdict: report.verdict(),
-        problems: of(Level::Problem),
-        warnings: of(Level::Warning),
-        unknown: of(Level::Unknown),
+        problems: report.count(Level::Problem),
+        warnings: report.count(Level::Warning),
+        unknown: report.count(Level::Unknown),
         findings: &report.findings,
     };
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
@@ -105,20 +103,18 @@ fn paragraph(text: &mut String, begin: &str, indent: usize, words: &str) {
 }
 
 fn summary(text: &mut String, report: &Report, colour: bool) {
-    let counts = report.counts();
     let levels = [
         (Level::Problem, "problem", "problems"),
         (Level::Unknown, "not checked", "not checked"),
         (Level::Warning, "warning", "warnings"),
         (Level::Ok, "fine", "fine"),
     ];
-    let counted: Vec<String> = levels
-        .into_iter()
-        .filter_map(|(level, one, many)| {
-            let count = counts.get(&level).copied()?;
-            Some(format!("{count} {}", if count == 1 { one } else { many }))
-        })
-        .collect();
+    let counted = levels.map(|(level, one, many)| match report.count(level) {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {many}")),
+    });
+    let counted: Vec<String> = counted.into_iter().flatten().collect();
     let _ = writeln!(text, "\n{}", painted(&counted.join(", "), "1", colour));
     match (report.verdict(), report.first_problem()) {
         (Verdict::Problems, Some(first)) => {

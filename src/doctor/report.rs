@@ -1,7 +1,5 @@
 //! All findings, and what they come to.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::finding::{Finding, Level};
@@ -11,22 +9,18 @@ use super::finding::{Finding, Level};
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing keeps GPUs from pods.
-    Fine,
+    Fine = 0,
     /// Something does.
-    Problems,
+    Problems = 1,
     /// Nothing was found that does, and not everything could be checked.
-    Unchecked,
+    Unchecked = 2,
 }
 
 impl Verdict {
     /// The exit code of the subcommand.
     #[must_use]
     pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Fine => 0,
-            Self::Problems => 1,
-            Self::Unchecked => 2,
-        }
+        self as u8
     }
 }
 
@@ -38,21 +32,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report of these findings.
+    /// How many findings there are of a level.
     #[must_use]
-    pub fn new(mut findings: Vec<Finding>) -> Self {
-        findings.sort_by_key(|finding| finding.group);
-        Self { findings }
-    }
-
-    /// How many findings there are of each level.
-    #[must_use]
-    pub fn counts(&self) -> BTreeMap<Level, usize> {
-        let mut counts = BTreeMap::new();
-        for finding in &self.findings {
-            *counts.entry(finding.level).or_default() += 1;
-        }
-        counts
+    pub fn count(&self, level: Level) -> usize {
+        self.findings.iter().filter(|finding| finding.level == level).count()
     }
 
     /// The result of all checks.

@@ -4,7 +4,7 @@ use status::{Gpu, NvmlState, Status};
 
 use super::result::CheckResult;
 use super::rule::Rule;
-use crate::doctor::plural::plural;
+use crate::doctor::finding::plural;
 
 /// The answer by the status of the running plugin.
 pub(super) fn by_status(rule: Rule, status: &Status) -> CheckResult {

@@ -2,7 +2,7 @@
 
 use super::result::CheckResult;
 use super::rule::Rule;
-use crate::doctor::plural::plural;
+use crate::doctor::finding::plural;
 
 /// What can be seen without the running plugin's status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,38 +1,32 @@
 //! Mistakes and warnings in flags, environment and config file.
 
 use crate::doctor::facts::Facts;
-use crate::doctor::finding::{Finding, Group};
+use crate::doctor::finding::{Check, Finding, Group};
 
-const GROUP: Group = Group::Configuration;
 const CHECKED: &str = "flags, environment and config file";
+const MISTAKE: Check = Check::new(Group::Configuration, "configuration.mistake", CHECKED);
+const WARNING: Check = Check::new(Group::Configuration, "configuration.warning", CHECKED);
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let settings = &facts.settings;
-    let mut findings: Vec<Finding> =
-        settings.mistakes.iter().map(|mistake| of_mistake(mistake)).collect();
+    let mut findings: Vec<Finding> = settings.mistakes.iter().map(|text| mistake(text)).collect();
     if findings.is_empty() {
-        findings.push(no_mistakes(settings.file.as_deref()));
+        findings.push(MISTAKE.ok(match &settings.file {
+            Some(file) => format!("no mistakes (from flags, environment and {file})"),
+            None => "no mistakes (from flags and environment, no config file)".to_owned(),
+        }));
     }
-    findings.extend(settings.warnings.iter().map(|warning| of_warning(warning)));
+    findings.extend(settings.warnings.iter().map(|text| warning(text)));
     findings
 }
 
-fn of_mistake(mistake: &str) -> Finding {
-    Finding::problem(GROUP, "configuration.mistake", CHECKED, mistake)
+fn mistake(text: &str) -> Finding {
+    MISTAKE
+        .problem(text)
         .why("the plugin refuses to start with a mistake in its configuration")
         .fix("correct it; `gpu-device-plugin config check FILE` checks a file and starts nothing")
 }
 
-fn no_mistakes(file: Option<&str>) -> Finding {
-    let from = match file {
-        Some(file) => format!("from flags, environment and {file}"),
-        None => "from flags and environment, no config file".to_owned(),
-    };
-    Finding::ok(GROUP, "configuration.mistake", CHECKED, format!("no mistakes ({from})"))
-}
-
-fn of_warning(warning: &str) -> Finding {
-    Finding::warning(GROUP, "configuration.warning", CHECKED, warning)
-        .why("it does not do what it seems to say")
-        .fix("correct it, or remove it")
+fn warning(text: &str) -> Finding {
+    WARNING.warning(text).why("it does not do what it seems to say").fix("correct it, or remove it")
 }

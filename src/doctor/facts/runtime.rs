@@ -18,6 +18,14 @@ pub struct ContainerRuntimes {
     pub mps: Vec<(String, Result<String, String>)>,
 }
 
+impl ContainerRuntimes {
+    /// The runtimes whose socket is there; if there is none, all that have a configuration.
+    pub(in crate::doctor) fn in_use(&self) -> Vec<&ContainerRuntime> {
+        let any_socket = self.runtimes.iter().any(|runtime| runtime.socket);
+        self.runtimes.iter().filter(|runtime| runtime.socket || !any_socket).collect()
+    }
+}
+
 /// A container runtime.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerRuntime {

@@ -143,8 +143,8 @@ mod tests {
                 Some("535.129.03"),
             ),
             (
-                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release \
-                 Build  (root@host)  Tue\n",
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build \
+                 (root@host)  Tue\n",
                 Some("580.95.05"),
             ),
             ("GCC version:  12.2.0\n", None),

@@ -1,11 +1,11 @@
 //! The NVML library, and whether NVML initialises.
 
 use crate::doctor::facts::{DriverAnswer, DriverProbe, Facts, NvmlProblem};
-use crate::doctor::finding::{Finding, Group};
+use crate::doctor::finding::{Check, Finding, Group};
 
-const GROUP: Group = Group::Driver;
-const LIBRARY: &str = "the NVML library (libnvidia-ml.so.1)";
-const NVML: &str = "NVML";
+const LIBRARY: Check =
+    Check::new(Group::Driver, "driver.library", "the NVML library (libnvidia-ml.so.1)");
+const NVML: Check = Check::new(Group::Driver, "driver.nvml", "NVML");
 
 /// Return codes (nvml.h, nvmlReturn_t): the caller has no permission; the driver is not loaded;
 /// library and kernel module are of different versions.
@@ -16,51 +16,38 @@ const LIBRARY_MISMATCH: u32 = 18;
 const HANGS: &str = "a driver that hangs answers no program: no GPU of the node can be trusted";
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    match &facts.driver {
-        DriverProbe::Answered(answer) => library(facts, answer),
-        DriverProbe::Died { how, stderr } => vec![
-            problem(format!("the process that asked it ended: {how} {stderr}"))
-                .why("a library that ends the process ends the plugin as well")
-                .fix(
-                    "install the driver's libraries again, all of one version; see `nvidia-smi` on \
-                     the node",
-                ),
-        ],
-        DriverProbe::TimedOut(after) => vec![
-            problem(format!("no answer within {} s", after.as_secs()))
-                .why(HANGS)
-                .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
-        ],
-        DriverProbe::NotStarted(error) => vec![
-            unknown(format!("no process to ask it could be started: {error}"))
-                .fix("run the doctor where it can start a second process: /proc must be mounted"),
-        ],
-    }
+    vec![match &facts.driver {
+        DriverProbe::Answered(answer) => return answered(facts, answer),
+        DriverProbe::Died { how, stderr } => NVML
+            .problem(format!("the process that asked it ended: {how} {stderr}"))
+            .why("a library that ends the process ends the plugin as well")
+            .fix(
+                "install the driver's libraries again, all of one version; see `nvidia-smi` on the \
+                 node",
+            ),
+        DriverProbe::TimedOut(after) => NVML
+            .problem(format!("no answer within {} s", after.as_secs()))
+            .why(HANGS)
+            .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
+        DriverProbe::NotStarted(error) => NVML
+            .unknown(format!("no process to ask it could be started: {error}"))
+            .fix("run the doctor where it can start a second process: /proc must be mounted"),
+    }]
 }
 
-fn problem(seen: impl Into<String>) -> Finding {
-    Finding::problem(GROUP, "driver.nvml", NVML, seen)
-}
-
-fn unknown(seen: impl Into<String>) -> Finding {
-    Finding::unknown(GROUP, "driver.nvml", NVML, seen)
-}
-
-fn library(facts: &Facts, answer: &DriverAnswer) -> Vec<Finding> {
-    const ID: &str = "driver.library";
-    let nvml = answer.problem.as_ref().map(|problem| of_problem(answer, problem));
-    match (&answer.library, &answer.problem) {
-        (None, Some(NvmlProblem::NoLibrary { named })) => vec![not_found(facts, answer, *named)],
-        (None, _) => nvml.into_iter().collect(),
-        (Some(library), _) => {
-            let by = if library.contains('/') { "" } else { ", by the loader's search path" };
-            let seen = format!("loaded from {library}{by}");
-            vec![
-                Finding::ok(GROUP, ID, LIBRARY, seen),
-                nvml.unwrap_or_else(|| Finding::ok(GROUP, "driver.nvml", NVML, versions(answer))),
-            ]
+fn answered(facts: &Facts, answer: &DriverAnswer) -> Vec<Finding> {
+    let library = answer.library.as_ref().map(|library| {
+        let by = if library.contains('/') { "" } else { ", by the loader's search path" };
+        LIBRARY.ok(format!("loaded from {library}{by}"))
+    });
+    let nvml = match &answer.problem {
+        Some(NvmlProblem::NoLibrary { named }) if library.is_none() => {
+            Some(not_found(facts, answer, *named))
         }
-    }
+        Some(problem) => Some(not_usable(answer, problem)),
+        None => library.is_some().then(|| NVML.ok(versions(answer))),
+    };
+    library.into_iter().chain(nvml).collect()
 }
 
 fn not_found(facts: &Facts, answer: &DriverAnswer, named: bool) -> Finding {
@@ -68,48 +55,45 @@ fn not_found(facts: &Facts, answer: &DriverAnswer, named: bool) -> Finding {
     let tried = answer.tried.iter();
     let tried: Vec<String> =
         tried.map(|(place, outcome)| format!("{} ({outcome})", place.replace(',', ", "))).collect();
-    let fix = match named {
-        true => {
-            "name the libnvidia-ml.so.1 of the loaded driver with --nvml-library, or leave the \
-                 option out"
-                .to_owned()
-        }
-        false => format!(
+    let fix = if named {
+        "name the libnvidia-ml.so.1 of the loaded driver with --nvml-library, or leave the option \
+         out"
+        .to_owned()
+    } else {
+        format!(
             "mount the driver's root at {} (flag --driver-root-ctr-path, environment \
              DRIVER_ROOT_CTR_PATH), start this container with the NVIDIA runtime, or name the \
              library with --nvml-library",
             facts.settings.driver_root.display()
-        ),
+        )
     };
-    let seen = format!("not found; tried {}", tried.join(", "));
-    Finding::problem(GROUP, "driver.library", LIBRARY, seen)
+    LIBRARY
+        .problem(format!("not found; tried {}", tried.join(", ")))
         .why("the plugin finds GPUs through it alone; it belongs to the driver, not to the image")
         .fix(fix)
 }
 
 fn versions(answer: &DriverAnswer) -> String {
-    let known = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
-    format!(
-        "answers: driver {}, library {}, CUDA up to {}",
-        known(&answer.driver_version),
-        known(&answer.library_version),
-        known(&answer.cuda)
-    )
+    let versions = [&answer.driver_version, &answer.library_version, &answer.cuda];
+    let [driver, library, cuda] = versions.map(|known| known.as_deref().unwrap_or("unknown"));
+    format!("answers: driver {driver}, library {library}, CUDA up to {cuda}")
 }
 
-fn of_problem(answer: &DriverAnswer, nvml: &NvmlProblem) -> Finding {
-    match nvml {
-        NvmlProblem::NoLibrary { .. } => problem("no library"),
+fn not_usable(answer: &DriverAnswer, problem: &NvmlProblem) -> Finding {
+    match problem {
+        NvmlProblem::NoLibrary { .. } => NVML.problem("no library"),
         NvmlProblem::ReturnCode { code, text } => {
             let (why, fix) = of_return_code(*code, answer.sees_control_node);
-            problem(text.clone()).why(why).fix(fix)
+            NVML.problem(text).why(why).fix(fix)
         }
-        NvmlProblem::TimedOut(call) => problem(format!("{call} does not return")).why(HANGS).fix(
-            "look for NVRM and Xid in the kernel log (dmesg), then reboot the node. A driver that \
-             is just starting takes long without persistence mode: run nvidia-persistenced, and \
-             try again",
-        ),
-        NvmlProblem::Failed(error) => unknown(error.clone()).fix("run the doctor again"),
+        NvmlProblem::TimedOut(call) => {
+            NVML.problem(format!("{call} does not return")).why(HANGS).fix(
+                "look for NVRM and Xid in the kernel log (dmesg), then reboot the node. A driver \
+                 that is just starting takes long without persistence mode: run \
+                 nvidia-persistenced, and try again",
+            )
+        }
+        NvmlProblem::Failed(error) => NVML.unknown(error).fix("run the doctor again"),
     }
 }
 

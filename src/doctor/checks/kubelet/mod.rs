@@ -1,25 +1,145 @@
-//! The kubelet's directory and sockets, and which plugins are in it.
+//! The kubelet's directory, its sockets, its version and its checkpoint, and the plugins there.
 
-mod directory;
-mod known;
-mod plugin;
-mod pod_resources;
-mod ready;
-mod rival;
-mod socket;
-mod version;
+mod plugins;
 
-use crate::doctor::facts::Facts;
-use crate::doctor::finding::Finding;
+use std::path::Path;
 
-/// The checks of this group.
-pub(super) const CHECKS: [fn(&Facts) -> Vec<Finding>; 8] = [
-    directory::check,
-    socket::check,
-    version::check,
-    rival::check,
-    plugin::check,
-    ready::check,
-    known::check,
-    pod_resources::check,
-];
+use crate::doctor::facts::{DirectoryState, Facts, KubeletFacts, SocketProbe};
+use crate::doctor::finding::{Check, Finding, Group, plural};
+
+const DIRECTORY: Check = Check::new(Group::Kubelet, "kubelet.directory", "the plugin directory");
+const SOCKET: Check =
+    Check::new(Group::Kubelet, "kubelet.socket", "the kubelet's registration socket");
+const VERSION: Check = Check::new(Group::Kubelet, "kubelet.version", "the kubelet's version");
+const KNOWN: Check = Check::new(Group::Kubelet, "kubelet.known", "what the kubelet knows");
+const POD_RESOURCES: Check =
+    Check::new(Group::Kubelet, "kubelet.podresources", "the podresources socket");
+
+/// The longest path of a unix socket, in bytes, and the length of our file names without the
+/// resource's part.
+const MAX_SOCKET_PATH: usize = 107;
+const OUR_NAME: usize = "nvidia-.sock".len() + 9 + 24;
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let kubelet = &facts.kubelet;
+    let mut findings = vec![directory(kubelet), registration_socket(kubelet)];
+    findings.extend(kubelet.version.map(version));
+    findings.extend(plugins::check(facts));
+    findings.push(known(facts));
+    findings.extend(kubelet.pod_resources.as_ref().map(|(path, probe)| pod_resources(path, probe)));
+    findings
+}
+
+fn directory(kubelet: &KubeletFacts) -> Finding {
+    let path = kubelet.directory.display();
+    let too_long = kubelet.directory.as_os_str().len() + 1 + OUR_NAME > MAX_SOCKET_PATH;
+    let (seen, fix) = match &kubelet.state {
+        DirectoryState::Writable if too_long => (
+            format!(
+                "{path}: the path is too long for a socket in it ({MAX_SOCKET_PATH} bytes in all)"
+            ),
+            "use a shorter path; the kubelet's own is /var/lib/kubelet/device-plugins",
+        ),
+        DirectoryState::Writable => return DIRECTORY.ok(format!("{path} is there and writable")),
+        DirectoryState::Missing | DirectoryState::CanBeCreated => (
+            format!("{path} is not there"),
+            "mount the host's /var/lib/kubelet/device-plugins at this path; on the node the \
+             kubelet creates it when it starts. It is there whatever the kubelet's --root-dir is",
+        ),
+        DirectoryState::NotADirectory => {
+            (format!("{path} is no directory"), "name the right socket with --kubelet-socket")
+        }
+        DirectoryState::Deleted => {
+            return DIRECTORY
+                .problem(format!("{path} was deleted on the host under this mount"))
+                .why("what is created there afterwards cannot be seen from here")
+                .fix("delete the plugin's pod: a new one gets a fresh mount");
+        }
+        DirectoryState::NotWritable(error) => (
+            format!("{path}: nothing can be created in it: {error}"),
+            "mount it without readOnly, and run the plugin as root; then look for SELinux or \
+             AppArmor denials",
+        ),
+    };
+    DIRECTORY
+        .problem(seen)
+        .why("the plugin's sockets are in it, and the kubelet looks for them nowhere else")
+        .fix(fix)
+}
+
+fn registration_socket(kubelet: &KubeletFacts) -> Finding {
+    let Some((path, probe)) = &kubelet.socket else {
+        return SOCKET
+            .warning("the plugin is configured never to register (--kubelet-socket is empty)")
+            .why("a kubelet without the plugin's registration offers no GPUs")
+            .fix("leave --kubelet-socket out, or name the socket");
+    };
+    let fix = match probe {
+        SocketProbe::TimedOut => {
+            "the kubelet hangs or is overloaded: look at its log (journalctl -u kubelet)"
+        }
+        _ => {
+            "is the kubelet running (systemctl status kubelet), and is its own directory the one \
+             that is seen here?"
+        }
+    };
+    match probe.seen(path) {
+        Ok(seen) => SOCKET.ok(seen),
+        Err(seen) => SOCKET
+            .problem(seen)
+            .why("the plugin registers there; until it has, the node has no GPUs to allocate")
+            .fix(fix),
+    }
+}
+
+fn version((major, minor): (u32, u32)) -> Finding {
+    let seen = format!("{major}.{minor}");
+    if (major, minor) >= (1, 26) {
+        return VERSION.ok(seen);
+    }
+    VERSION
+        .problem(seen)
+        .why(
+            "one before 1.26 sends an HTTP/2 header that the plugin's gRPC server refuses, so it \
+             cannot dial back",
+        )
+        .fix("upgrade the kubelet to 1.26 or later")
+}
+
+/// The GPU resources in the kubelet's checkpoint.
+fn known(facts: &Facts) -> Finding {
+    let resources = match &facts.kubelet.checkpoint {
+        Err(error) => return KNOWN.ok(format!("no checkpoint: {error}")),
+        Ok(resources) => resources,
+    };
+    let offered = facts.driver_answer().map_or(&[][..], |answer| &answer.resources);
+    let is_ours = |name: &String| {
+        name.starts_with("nvidia.com/") || offered.iter().any(|offer| offer.name == *name)
+    };
+    let gpus: Vec<String> = resources
+        .iter()
+        .filter(|(name, _)| is_ours(name))
+        .map(|(name, count)| format!("{name}: {}", plural(*count, "Healthy device")))
+        .collect();
+    KNOWN.ok(match gpus.is_empty() {
+        true => "its checkpoint has no GPU resource yet".to_owned(),
+        false => format!("by its checkpoint {}", gpus.join(", ")),
+    })
+}
+
+/// The podresources socket, which tells which pod holds which device.
+fn pod_resources(path: &Path, probe: &SocketProbe) -> Finding {
+    match probe.seen(path) {
+        Ok(seen) => POD_RESOURCES.ok(seen),
+        Err(seen) => POD_RESOURCES
+            .warning(seen)
+            .why(
+                "metrics and status do not say which pod holds which GPU; allocation does not need \
+                 it",
+            )
+            .fix(
+                "mount the host's /var/lib/kubelet/pod-resources (it is in the kubelet's \
+                 --root-dir), or set --pod-resources-socket to empty",
+            ),
+    }
+}

@@ -1,51 +1,115 @@
-//! Whether the container runtime supports CDI.
+//! CDI: in the container runtime, the specifications, and the kubelet.
 
-use super::strategies::{need_cdi, readable_runtimes};
+use std::collections::BTreeSet;
+
+use device::injection::{DeviceIdStrategy, DeviceListStrategy};
+
 use crate::doctor::facts::{ContainerRuntime, Facts};
-use crate::doctor::finding::{Finding, Group};
+use crate::doctor::finding::{Check, Finding, Group, Level, plural};
 
-const GROUP: Group = Group::Runtime;
-const ID: &str = "runtime.cdi";
-const CHECKED: &str = "CDI in the container runtime";
+const SUPPORT: Check = Check::new(Group::Runtime, "runtime.cdi", "CDI in the container runtime");
+const UNREADABLE: Check = Check::new(Group::Runtime, "runtime.spec", "CDI specifications");
+const SPECS: Check = Check::new(Group::Runtime, "runtime.specs", "CDI specifications");
+const KUBELET: Check =
+    Check::new(Group::Runtime, "runtime.kubelet", "CDI names in the kubelet's API");
+/// The kind of the CDI devices that the plugin names.
+const GPU_KIND: &str = "k8s.device-plugin.nvidia.com/gpu";
 
-pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    match need_cdi(&facts.settings.strategies) {
-        true => readable_runtimes(facts).map(of_runtime).collect(),
-        false => Vec::new(),
-    }
-}
-
-fn of_runtime(runtime: &ContainerRuntime) -> Finding {
+/// Whether a container runtime supports CDI.
+pub(super) fn support(runtime: &ContainerRuntime) -> Finding {
     let name = runtime.name;
     match runtime.cdi {
-        Some(true) => Finding::ok(GROUP, ID, CHECKED, format!("{name} supports CDI")),
-        Some(false) => off(name),
-        None => Finding::warning(
-            GROUP,
-            ID,
-            CHECKED,
-            format!("{name} has no setting for it, and its version decides"),
-        )
-        .why("containerd has it on by default from 2.0 on, and off before")
-        .fix(
-            "nvidia-ctk runtime configure --runtime=containerd --cdi.enabled && systemctl restart \
-             containerd",
-        ),
+        Some(true) => SUPPORT.ok(format!("{name} supports CDI")),
+        Some(false) => SUPPORT
+            .problem(format!("CDI is off in {name}"))
+            .why("it ignores the CDI names that the plugin gives, and containers see no GPU")
+            .fix(match name {
+                "docker" => {
+                    "nvidia-ctk runtime configure --runtime=docker --cdi.enabled && systemctl \
+                     restart docker"
+                }
+                _ => {
+                    "set enable_cdi = true in the table of the CRI plugin and restart the runtime: \
+                     nvidia-ctk runtime configure --runtime=containerd --cdi.enabled && systemctl \
+                     restart containerd"
+                }
+            }),
+        None => SUPPORT
+            .warning(format!("{name} has no setting for it, and its version decides"))
+            .why("containerd has it on by default from 2.0 on, and off before")
+            .fix(
+                "nvidia-ctk runtime configure --runtime=containerd --cdi.enabled && systemctl \
+                 restart containerd",
+            ),
     }
 }
 
-fn off(name: &str) -> Finding {
-    Finding::problem(GROUP, ID, CHECKED, format!("CDI is off in {name}"))
-        .why("it ignores the CDI names that the plugin gives, and containers see no GPU")
-        .fix(match name {
-            "docker" => {
-                "nvidia-ctk runtime configure --runtime=docker --cdi.enabled && systemctl restart \
-                 docker"
-            }
-            _ => {
-                "set enable_cdi = true in the table of the CRI plugin and restart the runtime: \
-                 nvidia-ctk runtime configure --runtime=containerd --cdi.enabled && systemctl \
-                 restart containerd"
-            }
-        })
+/// Specifications that cannot be read.
+pub(super) fn unreadable_specs(facts: &Facts) -> impl Iterator<Item = Finding> {
+    facts.runtimes.specs.iter().filter_map(|spec| {
+        let error = spec.content.as_ref().err()?;
+        let finding = UNREADABLE
+            .problem(format!("{} cannot be read: {error}", spec.file.display()))
+            .why("a runtime can refuse every CDI device because of one file that it cannot read")
+            .fix("correct the file or remove it");
+        Some(finding)
+    })
+}
+
+/// Whether the specifications name every device that would be offered.
+pub(super) fn specs(facts: &Facts) -> Finding {
+    let readable = facts.runtimes.specs.iter().filter_map(|spec| spec.content.as_ref().ok());
+    let ours = readable.filter(|(kind, _)| kind == GPU_KIND);
+    let named: BTreeSet<&String> = ours.flat_map(|(_, names)| names).collect();
+    let resources = facts.driver_answer().into_iter().flat_map(|answer| &answer.resources);
+    let offered: BTreeSet<&String> = resources.flat_map(|resource| &resource.ids).collect();
+    let missing: Vec<&str> = offered.difference(&named).map(|name| name.as_str()).collect();
+    let seen = if named.is_empty() {
+        let directories = facts.runtimes.spec_directories.iter();
+        let directories: Vec<_> = directories.map(|path| path.display().to_string()).collect();
+        format!("none of the kind {GPU_KIND} in {}", directories.join(" and "))
+    } else if missing.is_empty() {
+        return SPECS.ok(format!("{} of the kind {GPU_KIND}", plural(named.len(), "device")));
+    } else {
+        format!("not in the specifications: {}", missing.join(", "))
+    };
+    let strategy = match facts.settings.ids {
+        DeviceIdStrategy::Uuid => "uuid",
+        DeviceIdStrategy::Index => "index",
+    };
+    SPECS
+        .problem(seen)
+        .why(
+            "the runtime refuses a container whose CDI device has no specification: \"unresolvable \
+             CDI devices\"",
+        )
+        .fix(format!(
+            "write them on the node, and again after each change of GPUs or MIG devices: \
+             nvidia-ctk cdi generate --vendor=k8s.device-plugin.nvidia.com --class=gpu \
+             --device-name-strategy={strategy} \
+             --output=/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json"
+        ))
+}
+
+/// Whether the kubelet supports CDI names from plugins: since 1.28, behind a feature gate that is
+/// on from 1.29 on (KEP-4009).
+pub(super) fn kubelet(facts: &Facts) -> Option<Finding> {
+    let strategies = &facts.settings.strategies;
+    let (major, minor) = facts.kubelet.version.filter(|version| *version < (1, 29))?;
+    if !strategies.contains(&DeviceListStrategy::CdiCri) {
+        return None;
+    }
+    // It is a problem where no other strategy hands devices over.
+    let level = if strategies.len() == 1 { Level::Problem } else { Level::Warning };
+    let finding = KUBELET
+        .finding(level, format!("the kubelet is {major}.{minor}"))
+        .why(
+            "a kubelet before 1.29 ignores the CDI names of the strategy cdi-cri, unless its \
+             feature gate is on",
+        )
+        .fix(
+            "use cdi-annotations, upgrade the kubelet, or turn on its feature gate \
+             DevicePluginCDIDevices (1.28)",
+        );
+    Some(finding)
 }

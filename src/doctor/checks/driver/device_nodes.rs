@@ -1,12 +1,9 @@
 //! Whether the device nodes can be opened.
 
 use crate::doctor::facts::{DeviceNode, Facts, OpenResult};
-use crate::doctor::finding::{Finding, Group};
-use crate::doctor::plural::plural;
+use crate::doctor::finding::{Check, Finding, Group, plural};
 
-const GROUP: Group = Group::Driver;
-const ID: &str = "driver.nodes";
-const CHECKED: &str = "device nodes";
+const NODES: Check = Check::new(Group::Driver, "driver.nodes", "device nodes");
 
 /// errno values, the same on every architecture that Linux runs on with NVIDIA's driver.
 const EPERM: i32 = 1;
@@ -17,40 +14,35 @@ const ENODEV: i32 = 19;
 
 const USE: &str = "containers reach the GPU through it, and so does NVML";
 const CREATE: &str = "nvidia-modprobe -c 0 -u on the node creates them, and so does `nvidia-smi`; \
-    in a container mount the host's /dev";
+                      in a container mount the host's /dev";
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answer) = facts.driver_answer() else { return Vec::new() };
-    let nodes = answer.nodes.as_slice();
-    let bad: Vec<Finding> =
-        nodes.iter().filter(|node| node.opened != OpenResult::Opened).map(not_opened).collect();
-    if nodes.is_empty() || !bad.is_empty() {
-        return bad;
+    let mut findings: Vec<Finding> = answer.nodes.iter().filter_map(not_opened).collect();
+    if findings.is_empty() && !answer.nodes.is_empty() {
+        findings.push(NODES.ok(format!("{} can be opened", plural(answer.nodes.len(), "node"))));
     }
-    let seen = format!("{} can be opened", plural(nodes.len(), "node"));
-    vec![Finding::ok(GROUP, ID, CHECKED, seen)]
+    findings
 }
 
-fn not_opened(node: &DeviceNode) -> Finding {
+fn not_opened(node: &DeviceNode) -> Option<Finding> {
     let path = &node.path;
-    let problem = |seen: String| Finding::problem(GROUP, ID, CHECKED, seen);
-    match &node.opened {
-        OpenResult::Opened => Finding::ok(GROUP, ID, CHECKED, path.clone()),
+    Some(match &node.opened {
+        OpenResult::Opened => return None,
         // The first program that uses CUDA creates it.
         OpenResult::Missing if path.contains("nvidia-uvm") => {
-            Finding::warning(GROUP, ID, CHECKED, format!("{path} is not there"))
-                .why("CUDA needs it")
-                .fix(CREATE)
+            NODES.warning(format!("{path} is not there")).why("CUDA needs it").fix(CREATE)
         }
-        OpenResult::Missing => problem(format!("{path} is not there")).why(USE).fix(CREATE),
-        OpenResult::TimedOut => problem(format!("opening {path} does not return"))
+        OpenResult::Missing => NODES.problem(format!("{path} is not there")).why(USE).fix(CREATE),
+        OpenResult::TimedOut => NODES
+            .problem(format!("opening {path} does not return"))
             .why("the driver hangs")
             .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
         OpenResult::Refused { code, text } => {
             let (why, fix) = of_errno(*code);
-            problem(format!("{path}: {text}")).why(why).fix(fix)
+            NODES.problem(format!("{path}: {text}")).why(why).fix(fix)
         }
-    }
+    })
 }
 
 /// Why an error matters, and what fixes it.
