@@ -64,21 +64,12 @@ pub fn text(report: &Report, colour: bool) -> String {
 
 fn one(text: &mut String, finding: &Finding, colour: bool) {
     let (word, paint) = level(finding.level);
-    let word = painted(&format!("{word:<7}"), paint, colour);
-    paragraph(
-        text,
-        &format!("  {word}  "),
-        INDENT,
-        &format!("{}: {}", finding.checked, finding.seen),
-    );
+    let begin = format!("  {}  ", painted(&format!("{word:<7}"), paint, colour));
+    paragraph(text, &begin, INDENT, &format!("{}: {}", finding.checked, finding.seen));
     for (label, words) in [("why", &finding.why), ("fix", &finding.fix)] {
         if !words.is_empty() {
-            paragraph(
-                text,
-                &format!("{:INDENT$}{} ", "", painted(label, "2", colour)),
-                INDENT + label.len() + 1,
-                words,
-            );
+            let begin = format!("{:INDENT$}{} ", "", painted(label, "2", colour));
+            paragraph(text, &begin, INDENT + label.len() + 1, words);
         }
     }
 }

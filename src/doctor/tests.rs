@@ -32,8 +32,6 @@ fn facts() -> Facts {
         sees_control_node: true,
         ..DriverAnswer::default()
     };
-    let nvidia =
-        HandlerProgram { path: Some("/usr/bin/nvidia-container-runtime".into()), exists: true };
     Facts {
         settings: EffectiveSettings {
             strategies: [DeviceListStrategy::Envvar].into(),
@@ -80,7 +78,7 @@ fn facts() -> Facts {
                 name: "containerd",
                 socket: true,
                 default: Some("nvidia".to_owned()),
-                nvidia: BTreeMap::from([("nvidia".to_owned(), nvidia)]),
+                nvidia: BTreeMap::from([("nvidia".to_owned(), None)]),
                 ..ContainerRuntime::default()
             }],
             ..ContainerRuntimes::default()

@@ -2,8 +2,7 @@
 
 use status::{Gpu, NvmlState, Status};
 
-use super::result::CheckResult;
-use super::rule::Rule;
+use super::answer::{CheckResult, Rule};
 use crate::doctor::finding::plural;
 
 /// The answer by the status of the running plugin.
@@ -20,10 +19,8 @@ fn gpus(status: &Status) -> CheckResult {
     let bad: Vec<&&Gpu> = offered.iter().filter(|gpu| !gpu.healthy).collect();
     if offered.is_empty() {
         return match status.nvml.state {
-            NvmlState::Up => {
-                CheckResult::non_ok("no GPU on this node, or none that is offered".to_owned())
-            }
-            _ => CheckResult::unknown("NVML is down, and no GPU was ever seen".to_owned()),
+            NvmlState::Up => CheckResult::non_ok("no GPU on this node, or none that is offered"),
+            _ => CheckResult::unknown("NVML is down, and no GPU was ever seen"),
         };
     }
     if bad.is_empty() {
@@ -31,42 +28,30 @@ fn gpus(status: &Status) -> CheckResult {
     }
     // Which ones and why comes first where there is room for it: the line is cut off.
     let which: Vec<String> = bad.iter().map(|gpu| format!("{}{}", gpu.index, why(gpu))).collect();
-    CheckResult::non_ok(format!(
-        "{}/{} GPUs Unhealthy: {}",
-        bad.len(),
-        offered.len(),
-        which.join(", ")
-    ))
+    let (bad, all, which) = (bad.len(), offered.len(), which.join(", "));
+    CheckResult::non_ok(format!("{bad}/{all} GPUs Unhealthy: {which}"))
 }
 
 /// The worst reason in two words.
 fn why(gpu: &Gpu) -> String {
-    match gpu.reasons.first() {
-        Some(reason) => match reason.xid {
-            Some(xid) => format!(" Xid {xid}"),
-            None => format!(" {}", reason.kind.replace('_', " ")),
-        },
-        None => String::new(),
+    let Some(reason) = gpu.reasons.first() else { return String::new() };
+    match reason.xid {
+        Some(xid) => format!(" Xid {xid}"),
+        None => format!(" {}", reason.kind.replace('_', " ")),
     }
 }
 
 fn registration(status: &Status) -> CheckResult {
-    if status.resources.is_empty() {
-        return CheckResult::non_ok("no resource to register: no GPU is offered".to_owned());
+    let resources = &status.resources;
+    if resources.is_empty() {
+        return CheckResult::non_ok("no resource to register: no GPU is offered");
     }
-    let missing: Vec<_> =
-        status.resources.iter().filter(|resource| !resource.kubelet.registered).collect();
-    match missing.first() {
-        None => {
-            let names: Vec<&str> =
-                status.resources.iter().map(|resource| resource.name.as_str()).collect();
-            CheckResult::ok(format!("registered: {}", names.join(", ")))
-        }
-        Some(first) => {
-            let problem = first.kubelet.problem.as_deref().unwrap_or("not registered");
-            CheckResult::non_ok(format!("{}: {problem}", first.name))
-        }
+    if let Some(missing) = resources.iter().find(|resource| !resource.kubelet.registered) {
+        let problem = missing.kubelet.problem.as_deref().unwrap_or("not registered");
+        return CheckResult::non_ok(format!("{}: {problem}", missing.name));
     }
+    let names: Vec<&str> = resources.iter().map(|resource| resource.name.as_str()).collect();
+    CheckResult::ok(format!("registered: {}", names.join(", ")))
 }
 
 fn nvml(status: &Status) -> CheckResult {
@@ -82,9 +67,7 @@ fn nvml(status: &Status) -> CheckResult {
             let verb = if calls == 1 { "does" } else { "do" };
             CheckResult::non_ok(format!("NVML hangs: {} {verb} not return", plural(calls, "call")))
         }
-        NvmlState::Released => {
-            CheckResult::ok("NVML was released for the reset of a GPU".to_owned())
-        }
+        NvmlState::Released => CheckResult::ok("NVML was released for the reset of a GPU"),
         NvmlState::Up => CheckResult::ok(format!("NVML answers, driver {version}")),
     }
 }

@@ -2,29 +2,58 @@
 //! monitor: exit code 0 for OK, 1 for NonOK, 2 for Unknown, and a text that it truncates at 80
 //! bytes.
 
+mod answer;
 mod by_status;
-mod fallback;
-mod result;
-mod rule;
 #[cfg(test)]
 mod tests;
 
 use status::Status;
 
-pub use fallback::FallbackFacts;
-pub use result::{CheckResult, CheckState};
-pub use rule::Rule;
+use super::finding::plural;
+pub use answer::{CheckResult, CheckState, Rule};
+
+/// What can be seen without the running plugin's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FallbackFacts {
+    /// Why there is no status.
+    pub error: String,
+    /// Whether NVIDIA's kernel module is loaded.
+    pub module: bool,
+    /// How many sockets of the plugin are served in the kubelet's directory.
+    pub served: usize,
+    /// How many NVIDIA devices the kubelet's checkpoint has.
+    pub known: Option<usize>,
+}
 
 /// Answers by the status of the running plugin, or by what can be seen without it.
 #[must_use]
 pub fn evaluate(rule: Rule, seen: &Result<Status, FallbackFacts>) -> CheckResult {
     let of = |rule| match seen {
         Ok(status) => by_status::by_status(rule, status),
-        Err(facts) => fallback::by_fallback(rule, facts),
+        Err(facts) => by_fallback(rule, facts),
     };
     match rule {
         Rule::All => worst([Rule::Nvml, Rule::Gpus, Rule::Registration].map(of)),
         rule => of(rule),
+    }
+}
+
+/// The answer by what can be seen.
+fn by_fallback(rule: Rule, facts: &FallbackFacts) -> CheckResult {
+    let FallbackFacts { error, module, served, known } = facts;
+    match (rule, known) {
+        (Rule::Registration, _) if *served == 0 => {
+            CheckResult::non_ok("no GPU plugin is served in the kubelet's directory")
+        }
+        (Rule::Registration, Some(0) | None) => {
+            CheckResult::unknown(format!("a plugin is served; {error}"))
+        }
+        (Rule::Registration, Some(known)) => {
+            let known = plural(*known, "device");
+            CheckResult::ok(format!("a plugin is served, the kubelet has {known}"))
+        }
+        (Rule::Nvml, _) if !module => CheckResult::non_ok("NVIDIA's kernel module is not loaded"),
+        _ => CheckResult::unknown(error),
     }
 }
 
@@ -34,9 +63,8 @@ fn worst(all: [CheckResult; 3]) -> CheckResult {
     if worst == CheckState::Ok {
         return CheckResult::ok(all.map(|result| result.line).join("; "));
     }
-    let mut all = all.into_iter();
-    all.find(|result| result.state == worst)
-        .unwrap_or_else(|| CheckResult::unknown("nothing was checked".to_owned()))
+    let found = all.into_iter().find(|result| result.state == worst);
+    found.unwrap_or_else(|| CheckResult::unknown("nothing was checked"))
 }
 
 /// One line of at most `longest` bytes, whole characters, with dots where it was truncated.

@@ -37,10 +37,8 @@ pub struct Facts {
 impl Facts {
     /// What the driver answered, if it did.
     pub(super) fn driver_answer(&self) -> Option<&DriverAnswer> {
-        match &self.driver {
-            DriverProbe::Answered(answer) => Some(answer),
-            _ => None,
-        }
+        let DriverProbe::Answered(answer) = &self.driver else { return None };
+        Some(answer)
     }
 
     /// What the driver answered, if NVML could be initialised and used.

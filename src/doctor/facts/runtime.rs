@@ -1,7 +1,7 @@
 //! What brings GPUs into containers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What brings GPUs into containers.
 #[derive(Debug, Clone, Default)]
@@ -39,26 +39,10 @@ pub struct ContainerRuntime {
     pub socket: bool,
     /// The name of its default runtime.
     pub default: Option<String>,
-    /// Runtimes that are NVIDIA's, by name, with their program.
-    pub nvidia: BTreeMap<String, HandlerProgram>,
+    /// Runtimes that are NVIDIA's, by name, with their program where it is named and not there.
+    pub nvidia: BTreeMap<String, Option<PathBuf>>,
     /// Whether it supports CDI; `None`: that depends on its version.
     pub cdi: Option<bool>,
-}
-
-/// The program of a runtime handler.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HandlerProgram {
-    /// Its path on the host, if it is named.
-    pub path: Option<PathBuf>,
-    /// Whether it is there.
-    pub exists: bool,
-}
-
-impl HandlerProgram {
-    /// Its path, if it is named and not there.
-    pub(in crate::doctor) fn missing(&self) -> Option<&Path> {
-        self.path.as_deref().filter(|_| !self.exists)
-    }
 }
 
 /// The configuration of NVIDIA's container runtime.

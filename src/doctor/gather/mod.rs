@@ -1,27 +1,32 @@
 //! Finds the facts: the one part of the doctor that uses other modules and looks at the node. It
 //! reads files, opens device nodes and sends requests, and changes nothing.
 
-mod checkpoint;
 mod child;
-mod fallback;
 mod host;
 mod kubelet;
-mod mps;
 mod node;
-mod paths;
-mod running_plugin;
 mod runtime;
-mod settings;
 mod socket;
 mod survey;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::facts::{ContainerRuntimes, Facts};
-use crate::config::{Config, ConfigReport};
-pub use fallback::fallback_facts;
+use device::layout::sharing::Sharing;
+use status::Status;
+
+use super::check::FallbackFacts;
+use super::facts::{ContainerRuntimes, EffectiveSettings, Facts, PluginSocket, SocketProbe};
+use crate::config::{Choice, Config, ConfigReport, Diagnostic};
+use crate::mps;
+use crate::observe::client;
 pub use survey::survey;
+
+/// How long the running plugin may take to answer.
+const PLUGIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a socket may take to answer a check: node problem detector allows little time.
+const CHECK_DEADLINE: Duration = Duration::from_millis(100);
 
 /// What [`facts`] needs beside the configuration.
 #[derive(Debug, Clone, Default)]
@@ -40,17 +45,70 @@ pub async fn facts(config: &Config, report: &ConfigReport, options: GatherOption
     let (driver, kubelet, plugin, mps) = tokio::join!(
         child::survey(options.survey),
         kubelet::kubelet(config, &host_root),
-        running_plugin::status(config),
-        mps::daemons(config)
+        plugin_status(config),
+        mps_daemons(config)
     );
     Facts {
         bus: host::bus(&process.nvml.sysfs_root),
         module: host::module(&process.roots.proc, &process.nvml.sysfs_root),
         driver,
         plugin,
-        node: node::node(config, &kubelet.directory),
+        node: node::node(config),
         kubelet,
         runtimes: ContainerRuntimes { mps, ..runtime::runtimes(&host_root) },
-        settings: settings::settings(config, report, host_root),
+        settings: settings(config, report, host_root),
+    }
+}
+
+/// The status of the running plugin.
+async fn plugin_status(config: &Config) -> Result<Box<Status>, String> {
+    let response = client::get(&config.process.http_endpoints(), "/status", PLUGIN_DEADLINE)
+        .await?;
+    serde_json::from_str(&response.body)
+        .map_err(|error| format!("what answers is no gpu-device-plugin: {error}"))
+}
+
+/// The answer of the control daemon of each resource that MPS shares.
+async fn mps_daemons(config: &Config) -> Vec<(String, Result<String, String>)> {
+    let Sharing::Mps { replication, .. } = &config.layout.sharing else { return Vec::new() };
+    let mut answers = Vec::new();
+    for shared in &replication.resources {
+        let answer = mps::ask(&shared.offered_as).await.map_err(|error| error.to_string());
+        answers.push((shared.offered_as.to_string(), answer));
+    }
+    answers
+}
+
+fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> EffectiveSettings {
+    let lines = |diagnostics: &[Diagnostic]| {
+        diagnostics.iter().map(|diagnostic| report.line(diagnostic)).collect()
+    };
+    EffectiveSettings {
+        file: config.process.config_file.as_ref().map(|file| file.display().to_string()),
+        mistakes: lines(&report.mistakes),
+        warnings: lines(&report.warnings),
+        strategies: config.injector.strategies.clone(),
+        ids: config.injector.ids,
+        mig_strategy: config.layout.mig_strategy.as_str().to_owned(),
+        driver_root: config.process.nvml.driver_root.clone(),
+        host_root,
+    }
+}
+
+/// What can be seen of the plugin without its status, for a check that must end soon.
+pub async fn fallback_facts(config: &Config) -> FallbackFacts {
+    let process = &config.process;
+    let sockets = socket::plugins(&process.plugin, CHECK_DEADLINE).await;
+    let served =
+        |socket: &&PluginSocket| socket.ours.is_some() && socket.probe == SocketProbe::Answers;
+    let known = kubelet::checkpoint(&process.plugin.directory).ok().map(|resources| {
+        let nvidia = resources.iter().filter(|(name, _)| name.starts_with("nvidia.com/"));
+        nvidia.map(|(_, devices)| devices).sum()
+    });
+    FallbackFacts {
+        error: String::new(),
+        module: host::module(&process.roots.proc, &process.nvml.sysfs_root).version.is_some(),
+        served: sockets.iter().filter(served).count(),
+        known,
     }
 }

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::host;
-use super::paths::CHECKPOINT;
+use super::kubelet::CHECKPOINT;
 use crate::config::Config;
 use crate::doctor::facts::{DirectoryState, NodeFacts};
 use crate::host::state_file::StateFile;
 
-pub(super) fn node(config: &Config, plugin_directory: &Path) -> NodeFacts {
+pub(super) fn node(config: &Config) -> NodeFacts {
     let process = &config.process;
+    let plugin_directory = &process.plugin.directory;
     let state_dir = process.state_dir.as_deref();
     let unreadable = state_dir.and_then(|directory| StateFile::peek(directory).err());
     NodeFacts {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use crate::doctor::facts::{PluginSocket, SocketProbe};
-use crate::kubelet::device_plugin::{socket, wire};
+use crate::kubelet::device_plugin::socket::{self, PluginPaths};
+use crate::kubelet::device_plugin::wire;
 
 /// The most sockets that are probed: no node has nearly as many.
 const MAX_SOCKETS: usize = 64;
@@ -34,45 +35,40 @@ pub(super) async fn probe(
 
 /// The process that listens on a socket.
 async fn connect(socket: &Path, deadline: Duration) -> Result<Option<u32>, SocketProbe> {
-    match fs::metadata(socket) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SocketProbe::Missing),
-        Err(error) => return Err(SocketProbe::Failed(error.to_string())),
-        Ok(found) if !found.file_type().is_socket() => return Err(SocketProbe::NotASocket),
-        Ok(_) => {}
+    if !fs::metadata(socket).map_err(failed)?.file_type().is_socket() {
+        return Err(SocketProbe::NotASocket);
     }
-    match tokio::time::timeout(deadline, UnixStream::connect(socket)).await {
-        Err(_) => Err(SocketProbe::TimedOut),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Err(SocketProbe::Refused)
-        }
-        Ok(Err(error)) => Err(SocketProbe::Failed(error.to_string())),
-        Ok(Ok(stream)) => {
-            Ok(stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok()))
-        }
+    let connected = tokio::time::timeout(deadline, UnixStream::connect(socket)).await;
+    let stream = connected.map_err(|_| SocketProbe::TimedOut)?.map_err(failed)?;
+    Ok(stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok()))
+}
+
+fn failed(error: io::Error) -> SocketProbe {
+    match error.kind() {
+        io::ErrorKind::NotFound => SocketProbe::Missing,
+        io::ErrorKind::ConnectionRefused => SocketProbe::Refused,
+        _ => SocketProbe::Failed(error.to_string()),
     }
 }
 
 /// The sockets of device plugins for NVIDIA's GPUs: ours and others.
-pub(super) async fn plugins(
-    directory: &Path,
-    kubelet: Option<&Path>,
-    deadline: Duration,
-) -> Vec<PluginSocket> {
+pub(super) async fn plugins(paths: &PluginPaths, deadline: Duration) -> Vec<PluginSocket> {
     let mut plugins = Vec::new();
-    for name in names(directory, kubelet) {
-        let (probe, listener) = probe(&directory.join(&name), wire::DEVICE_PLUGIN, deadline).await;
+    for name in names(paths) {
+        let path = paths.directory.join(&name);
+        let (probe, listener) = probe(&path, wire::DEVICE_PLUGIN, deadline).await;
         let ours = socket::resource_of(&name).map(ToOwned::to_owned);
         plugins.push(PluginSocket { ours, probe, process: listener.and_then(program), name });
     }
     plugins
 }
 
-fn names(directory: &Path, kubelet: Option<&Path>) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(MAX_SOCKETS);
+fn names(paths: &PluginPaths) -> Vec<String> {
+    let entries = fs::read_dir(&paths.directory).into_iter().flatten().flatten().take(MAX_SOCKETS);
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.retain(|name| name.ends_with(".sock") && name.starts_with("nvidia"));
-    names.retain(|name| kubelet.is_none_or(|kubelet| directory.join(name) != *kubelet));
+    names.retain(|name| paths.kubelet.as_ref() != Some(&paths.directory.join(name)));
     names.sort();
     names
 }
@@ -81,7 +77,6 @@ fn names(directory: &Path, kubelet: Option<&Path>) -> Vec<String> {
 fn program(process: u32) -> Option<String> {
     let line = fs::read(format!("/proc/{process}/cmdline")).ok()?;
     let first = line.split(|byte| *byte == 0).next()?;
-    let name =
-        Path::new(std::str::from_utf8(first).ok()?).file_name()?.to_string_lossy().into_owned();
+    let name = Path::new(std::str::from_utf8(first).ok()?).file_name()?.to_string_lossy();
     Some(format!("{name} (process {process})"))
 }

@@ -2,7 +2,7 @@
 
 use device::injection::DeviceListStrategy;
 
-use crate::doctor::facts::{ContainerRuntime, EffectiveSettings, Facts, HandlerProgram};
+use crate::doctor::facts::{ContainerRuntime, EffectiveSettings, Facts};
 use crate::doctor::finding::{Check, Finding, Group};
 
 const HANDLER: Check = Check::new(Group::Runtime, "runtime.handler", "NVIDIA's container runtime");
@@ -13,11 +13,10 @@ const TURN_MOUNTS_ON: &str = "nvidia-ctk config --in-place --set \
 
 /// Whether a container runtime starts containers with it.
 pub(super) fn handler(runtime: &ContainerRuntime, settings: &EffectiveSettings) -> Finding {
-    let missing = |(handler, program): (&String, &HandlerProgram)| {
-        let path = program.missing()?.display();
-        Some(format!("{} has the runtime {handler}, and {path} is not there", runtime.name))
-    };
-    if let Some(seen) = runtime.nvidia.iter().find_map(missing) {
+    let mut missing = runtime.nvidia.iter().filter_map(|(name, path)| Some((name, path.as_ref()?)));
+    if let Some((handler, path)) = missing.next() {
+        let path = path.display();
+        let seen = format!("{} has the runtime {handler}, and {path} is not there", runtime.name);
         return HANDLER
             .problem(seen)
             .why("a pod that is to be started by it is not started at all")

@@ -1,12 +1,10 @@
 //! Files of the host.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::doctor::facts::ContainerRuntime;
 use crate::host::root::resolve_in_root;
 
 /// The largest file that is read, in bytes.
@@ -16,6 +14,11 @@ const MAX_SIZE: u64 = 4 << 20;
 pub(super) fn within(root: &Path, path: &str) -> PathBuf {
     resolve_in_root(root, Path::new(path))
         .unwrap_or_else(|_| root.join(path.trim_start_matches('/')))
+}
+
+/// The first of the places at which there is a file.
+pub(super) fn first_file(root: &Path, places: &[&str]) -> Option<PathBuf> {
+    places.iter().map(|place| within(root, place)).find(|file| file.is_file())
 }
 
 /// The files in a directory whose names end with `end`, sorted.
@@ -32,33 +35,14 @@ pub(super) fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
 /// The text of a file that is not too large.
 pub(super) fn text(file: &Path) -> Result<String, String> {
     let size = fs::metadata(file).map_err(|error| error.to_string())?.len();
-    match size {
-        0..=MAX_SIZE => fs::read_to_string(file).map_err(|error: io::Error| error.to_string()),
-        _ => Err(format!("{size} bytes are too many")),
+    if size > MAX_SIZE {
+        return Err(format!("{size} bytes are too many"));
     }
+    fs::read_to_string(file).map_err(|error| error.to_string())
 }
 
 /// Parses TOML, as a value of JSON.
 pub(super) fn toml(text: &str) -> Result<Value, String> {
     // Its display has several lines.
     toml::from_str(text).map_err(|error| error.message().to_owned())
-}
-
-/// Reads a file of a runtime, and notes in the runtime that it was read, or what is wrong with it.
-pub(super) fn read(
-    runtime: &mut ContainerRuntime,
-    file: PathBuf,
-    parse: impl Fn(&str) -> Result<Value, String>,
-) -> Option<Value> {
-    let read = text(&file)
-        .and_then(|text| parse(&text))
-        .map_err(|error| format!("{}: {error}", file.display()));
-    runtime.files.push(file);
-    match read {
-        Ok(value) => Some(value),
-        Err(error) => {
-            runtime.problem.get_or_insert(error);
-            None
-        }
-    }
 }

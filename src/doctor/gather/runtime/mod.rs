@@ -1,31 +1,69 @@
 //! The configuration of container runtimes, of NVIDIA's runtime, and of CDI.
 
-mod cdi;
-mod containerd;
-mod crio;
-mod docker;
+mod engines;
 mod files;
-mod handlers;
-mod toolkit;
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use crate::doctor::facts::{ContainerRuntime, ContainerRuntimes};
+use serde_json::Value;
+
+use crate::config::yaml;
+use crate::doctor::facts::{CdiSpec, ContainerRuntimes, ToolkitConfig};
+use files::{files, first_file, text, toml, within};
+
+const TOOLKIT_CONFIGS: [&str; 2] = [
+    "etc/nvidia-container-runtime/config.toml",
+    "usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml",
+];
+/// Where runtimes look for CDI specifications by default; /var/run is /run.
+const SPEC_DIRECTORIES: [&str; 2] = ["etc/cdi", "run/cdi"];
 
 /// What the files below the host's root say.
 pub(super) fn runtimes(root: &Path) -> ContainerRuntimes {
-    let found = [containerd::containerd(root), crio::crio(root)];
-    let mut runtimes: Vec<ContainerRuntime> = found.into_iter().flatten().collect();
-    let docker_socket = docker::has_socket(root);
-    if docker_socket || runtimes.is_empty() {
-        runtimes.extend(docker::docker(root, docker_socket));
-    }
-    let spec_directories = cdi::directories(root);
+    let spec_directories = SPEC_DIRECTORIES.map(|place| within(root, place)).to_vec();
     ContainerRuntimes {
-        runtimes,
-        toolkit: toolkit::toolkit(root),
-        specs: spec_directories.iter().flat_map(|directory| cdi::specs(directory)).collect(),
+        runtimes: engines::engines(root),
+        toolkit: toolkit(root),
+        specs: spec_directories.iter().flat_map(|directory| specs(directory)).collect(),
         spec_directories,
         mps: Vec::new(),
     }
+}
+
+/// The configuration of NVIDIA's container runtime.
+fn toolkit(root: &Path) -> Option<ToolkitConfig> {
+    let file = first_file(root, &TOOLKIT_CONFIGS)?;
+    let document = text(&file).and_then(|text| toml(&text));
+    let setting = |name: &str| document.as_ref().ok()?.get(name)?.as_bool();
+    Some(ToolkitConfig {
+        volume_mounts: setting("accept-nvidia-visible-devices-as-volume-mounts"),
+        envvar: setting("accept-nvidia-visible-devices-envvar-when-unprivileged"),
+        problem: document.as_ref().err().cloned(),
+        file,
+    })
+}
+
+/// The CDI specifications in a directory.
+fn specs(directory: &Path) -> Vec<CdiSpec> {
+    let mut found: Vec<PathBuf> =
+        [".json", ".yaml", ".yml"].iter().flat_map(|end| files(directory, end)).collect();
+    found.sort();
+    let spec = |file: PathBuf| CdiSpec { content: text(&file).and_then(|text| parse(&text)), file };
+    found.into_iter().map(spec).collect()
+}
+
+/// The kind and the names of the devices.
+fn parse(text: &str) -> Result<(String, BTreeSet<String>), String> {
+    // JSON is YAML.
+    let document = yaml(text)?;
+    let kind = document.get("kind").and_then(Value::as_str).ok_or("it has no kind")?;
+    let devices = document.get("devices").and_then(Value::as_array).ok_or("it has no devices")?;
+    // To YAML a name may be a number.
+    let name = |device: &Value| match device.get("name")? {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    Ok((kind.to_owned(), devices.iter().filter_map(name).collect()))
 }

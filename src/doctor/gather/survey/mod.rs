@@ -1,18 +1,17 @@
 //! What the driver answers: NVML, each GPU, what the plugin would offer, and the device nodes.
 
-mod gpu;
-mod inventory;
+mod gpus;
 mod nodes;
 
 use std::path::Path;
 
-use device::health::{Moment, NodeHealth};
+use device::health::{Moment, NodeHealth, NvmlError};
 use device::inventory::Inventory;
 
 use crate::config::Config;
 use crate::doctor::facts::{DriverAnswer, NvmlProblem};
 use crate::host::state_file::StateFile;
-use crate::nvml::survey::OpenedNvml;
+use crate::nvml::survey::{NvmlSurvey, OpenedNvml};
 use crate::nvml::{self, NvmlOpenError};
 
 /// Surveys the driver, with the configured deadline for each call.
@@ -21,11 +20,11 @@ pub async fn survey(config: &Config) -> DriverAnswer {
     let mut answer = DriverAnswer::default();
     match nvml::survey::survey(&config.process.nvml, deadline).await {
         Err(error) => answer.problem = Some(NvmlProblem::Failed(error.to_string())),
-        Ok(nvml::survey::NvmlSurvey::TimedOut { call }) => {
+        Ok(NvmlSurvey::TimedOut { call }) => {
             answer.problem = Some(NvmlProblem::TimedOut(call.to_owned()));
         }
-        Ok(nvml::survey::NvmlSurvey::NotOpened(error)) => not_opened(&mut answer, error),
-        Ok(nvml::survey::NvmlSurvey::Opened(up)) => opened(&mut answer, config, up),
+        Ok(NvmlSurvey::NotOpened(error)) => not_opened(&mut answer, error),
+        Ok(NvmlSurvey::Opened(up)) => opened(&mut answer, config, up),
     }
     answer.nodes = nodes::nodes(config.process.roots.dev_root(), &answer.gpus, deadline);
     answer.sees_control_node = Path::new("/dev/nvidiactl").exists();
@@ -40,8 +39,7 @@ fn not_opened(answer: &mut DriverAnswer, error: NvmlOpenError) {
         }
         NvmlOpenError::Init { library, error } => {
             answer.library = Some(library);
-            let (code, text) = (error.code.0, error.to_string());
-            answer.problem = Some(NvmlProblem::ReturnCode { code, text });
+            answer.problem = Some(refused(&error));
         }
     }
 }
@@ -53,12 +51,13 @@ fn opened(answer: &mut DriverAnswer, config: &Config, up: OpenedNvml) {
     answer.library_version = up.versions.library;
     answer.cuda = up.versions.cuda;
     match up.gpus {
-        Ok(surveyed) => inventory::describe(answer, config, empty_inventory(config), &surveyed),
-        Err(error) => {
-            let (code, text) = (error.code.0, error.to_string());
-            answer.problem = Some(NvmlProblem::ReturnCode { code, text });
-        }
+        Ok(surveyed) => gpus::describe(answer, config, empty_inventory(config), &surveyed),
+        Err(error) => answer.problem = Some(refused(&error)),
     }
+}
+
+fn refused(error: &NvmlError) -> NvmlProblem {
+    NvmlProblem::ReturnCode { code: error.code.0, text: error.to_string() }
 }
 
 /// The inventory as the plugin would start with it, with the causes of the state file.
@@ -66,11 +65,8 @@ fn empty_inventory(config: &Config) -> Inventory {
     let boot = nvml::epoch::read(&config.process.nvml.sysfs_root);
     let mut health = NodeHealth::new(config.policy(), boot);
     // A file that cannot be read is reported with its directory.
-    let persisted = config
-        .process
-        .state_dir
-        .as_deref()
-        .and_then(|directory| StateFile::peek(directory).ok()?);
+    let state_dir = config.process.state_dir.as_deref();
+    let persisted = state_dir.and_then(|directory| StateFile::peek(directory).ok()?);
     if let Some(persisted) = persisted {
         health.restore(Moment::default(), &persisted);
     }

@@ -1,0 +1,136 @@
+//! The GPUs that NVML lists, and what the plugin would make of them.
+
+use std::collections::BTreeMap;
+
+use device::Device;
+use device::gpu::MigMode;
+use device::health::{
+    GpuPart, HealthNotice, Moment, NodeObservation, Observation as GpuObservation,
+};
+use device::injection::DeviceIdStrategy;
+use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
+use device::names::{ResourceName, Uuid};
+
+use crate::config::Config;
+use crate::doctor::facts::{DriverAnswer, GpuFacts, OfferedResource};
+use crate::host::quarantine_dir;
+use crate::nvml::survey::SurveyedGpu;
+
+/// Adds the GPUs, with their health, and the resources that would be offered.
+pub(super) fn describe(
+    answer: &mut DriverAnswer,
+    config: &Config,
+    mut inventory: Inventory,
+    surveyed: &[SurveyedGpu],
+) {
+    let now = Moment::default();
+    let entries = surveyed.iter().filter_map(|gpu| match gpu {
+        SurveyedGpu::Answered { found, .. } => Some(found.as_ref().clone()),
+        SurveyedGpu::TimedOut { .. } => None,
+    });
+    let entries = entries.collect();
+    inventory.apply(now, InventoryEvent::Enumeration { session: 1, entries });
+    let degradations = apply_readings(&mut inventory, surveyed);
+    if let Some(directory) = &config.process.quarantine_dir {
+        let entries = NodeObservation::Quarantine(quarantine_dir::entries(directory, &inventory));
+        inventory.apply(now, InventoryEvent::Health(entries));
+    }
+    answer.gpus = surveyed.iter().map(|of| gpu(of, &inventory, &degradations)).collect();
+    answer.resources = inventory.resources().map(|name| resource(name, &inventory)).collect();
+    answer.reserved = reserved(&inventory);
+    answer.findings = inventory.findings().iter().map(ToString::to_string).collect();
+}
+
+/// Applies the reading of each GPU that has one; returns why each is degraded.
+fn apply_readings(
+    inventory: &mut Inventory,
+    surveyed: &[SurveyedGpu],
+) -> BTreeMap<Uuid, Vec<String>> {
+    let mut degradations = BTreeMap::<Uuid, Vec<String>>::new();
+    for gpu in surveyed {
+        let SurveyedGpu::Answered { found, reading: Some(reading) } = gpu else { continue };
+        let Some(uuid) = uuid(found) else { continue };
+        let reading = GpuObservation::Poll(reading.clone());
+        let observation = NodeObservation::Gpu(uuid.clone(), reading);
+        let changes = inventory.apply(Moment::default(), InventoryEvent::Health(observation));
+        for (uuid, change) in changes.health {
+            let degraded = change.notices.iter().filter_map(|notice| match notice {
+                HealthNotice::Degraded(degradation) => Some(degradation.to_string()),
+                _ => None,
+            });
+            degradations.entry(uuid).or_default().extend(degraded);
+        }
+    }
+    degradations
+}
+
+fn uuid(found: &EnumerationEntry) -> Option<&Uuid> {
+    match found {
+        EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
+        EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
+    }
+}
+
+/// All that is known of a GPU.
+fn gpu(
+    surveyed: &SurveyedGpu,
+    inventory: &Inventory,
+    degradations: &BTreeMap<Uuid, Vec<String>>,
+) -> GpuFacts {
+    let found = match surveyed {
+        SurveyedGpu::TimedOut { index, call } => {
+            let unanswered_call = Some((*call).to_owned());
+            return GpuFacts { index: *index, unanswered_call, ..GpuFacts::default() };
+        }
+        SurveyedGpu::Answered { found, .. } => found.as_ref(),
+    };
+    let mut gpu = match found {
+        EnumerationEntry::Failed { index, error, .. } => {
+            GpuFacts { index: *index, error: Some(error.to_string()), ..GpuFacts::default() }
+        }
+        EnumerationEntry::Gpu(facts) => GpuFacts {
+            index: facts.index,
+            model: facts.name.clone(),
+            bus: facts.pci_bus_id.map(|bus| bus.to_string()),
+            minor: facts.minor,
+            mig: (facts.mig_mode == MigMode::On).then_some(facts.mig_devices.len()),
+            ..GpuFacts::default()
+        },
+    };
+    if let Some(uuid) = uuid(found) {
+        let health = inventory.node_health().health_of(uuid, GpuPart::Whole);
+        let causes = health.reasons().iter().map(|reason| &reason.cause);
+        gpu.causes = causes
+            .map(|cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned)))
+            .collect();
+        gpu.degradations = degradations.get(uuid).cloned().unwrap_or_default();
+        gpu.uuid = Some(uuid.to_string());
+    }
+    gpu
+}
+
+fn resource(name: &ResourceName, inventory: &Inventory) -> OfferedResource {
+    let devices: Vec<&Device> =
+        inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
+    let id = |device: &&Device| match inventory.injector().ids {
+        DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
+        DeviceIdStrategy::Index => device.index_label(),
+    };
+    let mut ids: Vec<String> = devices.iter().map(id).collect();
+    ids.dedup();
+    OfferedResource {
+        name: name.to_string(),
+        devices: devices.len(),
+        healthy: devices.iter().filter(|device| inventory.is_healthy(device)).count(),
+        ids,
+    }
+}
+
+/// The GPUs that the configuration reserves, with the reason.
+fn reserved(inventory: &Inventory) -> Vec<(String, String)> {
+    let named = |uuid: &Uuid| match inventory.gpus().get(uuid) {
+        Some(gpu) => format!("GPU {}, {uuid}", gpu.index),
+        None => uuid.to_string(),
+    };
+    inventory.reserved().iter().map(|(uuid, why)| (named(uuid), why.clone())).collect()
+}
