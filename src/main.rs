@@ -56,8 +56,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             }
         },
         Action::Config(action) => cli::config(action, &mut source),
-        Action::ListGpus { driver_root, library } => cli::list_gpus(&driver_root, library),
-        Action::Status(format) => cli::status(format, &mut source),
+        Action::Status { output } => cli::status(output, &mut source),
         Action::Check(args) => cli::check(args, &mut source),
         Action::Doctor(args) => {
             let arguments = std::env::args_os().skip(1).collect();
@@ -65,6 +64,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             cli::doctor(args, &mut source, arguments, colour)
         }
+        Action::ListGpus { driver_root, library } => cli::list_gpus(&driver_root, library),
     })
 }
 

@@ -2,24 +2,43 @@
 
 use std::path::PathBuf;
 
-use clap::ArgMatches;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args, Subcommand};
 
 use crate::doctor::check::Rule;
 
-/// What the program is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the program is to do. The comments on what can be given are the help of the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Action {
     /// Serve the kubelet.
+    #[command(skip)]
     Serve,
-    /// `config`: check or print the configuration.
+    /// Check or show the configuration.
+    #[command(subcommand)]
     Config(ConfigAction),
-    /// `status`: print what a running daemon knows.
-    Status(OutputFormat),
-    /// `check`: answer one question in one line.
-    Check(CheckArgs),
-    /// `doctor`: find why pods do not get GPUs.
+    /// Print what the running plugin knows: devices, health with reason, who holds them.
+    #[command(after_help = "It asks at --http-address. Exit code: 0 it answered, 1 it did not.")]
+    Status {
+        /// The format.
+        #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+        #[arg(value_parser = one_of(&OutputFormat::WORDS))]
+        output: OutputFormat,
+    },
+    /// Find why pods on this node do not get GPUs, and how to correct it; changes nothing.
+    #[command(
+        after_help = "Exit code: 0 nothing is wrong, 1 something keeps GPUs from pods, 2 not all \
+                      could be checked."
+    )]
     Doctor(DoctorArgs),
-    /// `list-gpus`: print the GPUs that answer a new initialisation of NVML.
+    /// Answer one question in one line, for node problem detector's custom plugin monitor.
+    #[command(
+        after_help = "It asks the running plugin at --http-address for less than a second; without \
+                      it, it says what can be seen from outside. Exit code: 0 OK, 1 NonOK, 2 \
+                      Unknown."
+    )]
+    Check(CheckArgs),
+    /// Print the GPUs that answer a new initialisation of NVML, for the daemon.
+    #[command(hide = true)]
     ListGpus {
         /// Where the driver's root is mounted.
         driver_root: PathBuf,
@@ -29,21 +48,25 @@ pub enum Action {
 }
 
 /// What `config` is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum ConfigAction {
-    /// `config check FILE`: report every mistake in a file.
-    Check,
-    /// `config show`: print the configuration in force.
+    /// Report every mistake and warning in a config file, and start nothing.
+    Check {
+        /// The file to check
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the configuration in force as YAML, with the origin of each value.
     Show,
-    /// `config reference`: print the table of settings in Markdown.
+    /// Print the table of settings in Markdown, for the documentation.
+    #[command(hide = true)]
     Reference,
 }
 
 /// How `status` prints.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFormat {
     /// A table.
-    #[default]
     Table,
     /// A table with more columns.
     Wide,
@@ -53,70 +76,48 @@ pub enum OutputFormat {
     Yaml,
 }
 
-/// The arguments of `check`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CheckArgs {
-    /// The question.
-    pub rule: Rule,
-    /// The most bytes of the answer.
-    pub max_output: usize,
+impl OutputFormat {
+    const WORDS: [(&'static str, Self); 4] =
+        [("table", Self::Table), ("wide", Self::Wide), ("json", Self::Json), ("yaml", Self::Yaml)];
 }
 
 /// The arguments of `doctor`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct DoctorArgs {
-    /// Print JSON instead of text.
+    /// The format.
+    #[arg(id = "output", short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(action = ArgAction::Set, value_parser = one_of(&[("text", false), ("json", true)]))]
     pub json: bool,
-    /// Where the host's root is mounted; `None`: it is found.
+    /// Where the root of the host is mounted; found automatically where the driver root is at or
+    /// below it.
+    #[arg(long, value_name = "DIR")]
     pub host_root: Option<PathBuf>,
     /// Ask the driver and nothing else, for the doctor that has started this process.
+    #[arg(long = SURVEY, hide = true)]
     pub survey: bool,
 }
 
 /// The hidden flag that sets [`DoctorArgs::survey`].
 pub const SURVEY: &str = "ask-driver";
 
-impl OutputFormat {
-    pub(super) const WORDS: [(&'static str, Self); 4] =
-        [("table", Self::Table), ("wide", Self::Wide), ("json", Self::Json), ("yaml", Self::Yaml)];
-
-    pub(super) fn new(matches: &mut ArgMatches) -> Self {
-        chosen(&Self::WORDS, matches.remove_one("output"))
-    }
+/// The arguments of `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CheckArgs {
+    /// Is every GPU Healthy, every resource registered with the kubelet, does NVML answer; or all.
+    #[arg(value_name = "RULE", default_value = "all", value_parser = one_of(&Rule::WORDS))]
+    pub rule: Rule,
+    /// The most bytes of the line.
+    // By default what node problem detector keeps of a line (max_output_length).
+    #[arg(long, value_name = "BYTES", default_value = "80")]
+    pub max_output: u16,
 }
 
-impl CheckArgs {
-    /// What node problem detector keeps of a line by default (max_output_length).
-    pub(super) const MAX_OUTPUT: &'static str = "80";
-
-    pub(super) fn new(matches: &mut ArgMatches) -> Self {
-        let max_output = matches.remove_one::<u16>("max-output").map_or(usize::MAX, usize::from);
-        Self { rule: chosen(&Rule::WORDS, matches.remove_one("RULE")), max_output }
-    }
-}
-
-/// The meaning of a word; clap has refused all others.
-fn chosen<T: Copy + Default>(words: &[(&str, T)], word: Option<String>) -> T {
-    let word = words.iter().find(|(known, _)| Some(*known) == word.as_deref());
-    word.map(|(_, meaning)| *meaning).unwrap_or_default()
-}
-
-impl DoctorArgs {
-    pub(super) fn new(matches: &mut ArgMatches) -> Self {
-        Self {
-            json: matches.remove_one::<String>("output").is_some_and(|format| format == "json"),
-            host_root: matches.remove_one("host-root"),
-            survey: matches.get_flag(SURVEY),
-        }
-    }
-}
-
-impl ConfigAction {
-    pub(super) fn new(name: &str) -> Self {
-        match name {
-            "check" => Self::Check,
-            "reference" => Self::Reference,
-            _ => Self::Show,
-        }
-    }
+/// Parses one of these words as what it means.
+fn one_of<T: Copy + Send + Sync>(
+    words: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words.iter().map(|(word, _)| *word)).try_map(|word| {
+        let known = words.iter().find(|(known, _)| *known == word);
+        known.map(|(_, meaning)| *meaning).ok_or("no such word")
+    })
 }

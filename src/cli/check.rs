@@ -4,8 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::CheckArgs;
-use super::output::{print, run};
-use super::status;
+use super::{print, run, status};
 use crate::config::ConfigSource;
 use crate::doctor::check::{self, CheckResult, FallbackFacts};
 use crate::doctor::gather;
@@ -38,6 +37,6 @@ pub fn check(args: CheckArgs, source: &mut ConfigSource) -> ExitCode {
         Ok(seen) => check::evaluate(args.rule, &seen),
         Err(line) => CheckResult::unknown(line),
     };
-    let line = check::truncate(&outcome.line, args.max_output);
+    let line = check::truncate(&outcome.line, args.max_output.into());
     print(&format!("{line}\n"), outcome.state.exit_code())
 }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::args::{DoctorArgs, SURVEY};
-use super::output::{print, run};
+use super::{print, run};
 use crate::config::ConfigSource;
 use crate::doctor;
 use crate::doctor::gather::{self, GatherOptions};

@@ -3,14 +3,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
-use clap::ArgMatches;
+use clap::{ArgMatches, FromArgMatches};
 
-use super::args::{Action, CheckArgs, ConfigAction, DoctorArgs, OutputFormat};
+use super::args::{Action, ConfigAction};
 use super::command::command;
 use crate::config::{Sources, settings};
-use crate::nvml;
 
 /// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,19 +33,13 @@ impl Invocation {
         let mut sources = Sources::default();
         sources.set_environment(environment);
         take_flags(&mut matches, &mut sources);
-        let action = match matches.remove_subcommand() {
+        let action = match matches.subcommand_name() {
             None => Action::Serve,
-            Some((name, mut command)) => {
-                take_flags(&mut command, &mut sources);
-                match name.as_str() {
-                    "doctor" => Action::Doctor(DoctorArgs::new(&mut command)),
-                    "status" => Action::Status(OutputFormat::new(&mut command)),
-                    "check" => Action::Check(CheckArgs::new(&mut command)),
-                    nvml::look::SUBCOMMAND => list_gpus(&mut command),
-                    _ => Action::Config(config(command, &mut sources)),
-                }
-            }
+            Some(_) => Action::from_arg_matches_mut(&mut matches)?,
         };
+        if let Action::Config(ConfigAction::Check { file }) = &action {
+            sources.set_config_file(file.to_string_lossy().into_owned());
+        }
         Ok(Self { action, sources })
     }
 
@@ -60,9 +52,7 @@ impl Invocation {
             |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self::parse(std::env::args_os(), variable)
     }
-}
 
-impl Invocation {
     /// In a container the daemon is the first process. Its flags hold for the subcommands that look
     /// at it too, so that they need no arguments.
     pub fn add_flags_of_daemon(&mut self) {
@@ -87,23 +77,7 @@ impl Invocation {
     }
 }
 
-fn list_gpus(matches: &mut ArgMatches) -> Action {
-    let mut path = |name| matches.remove_one::<PathBuf>(name);
-    Action::ListGpus {
-        driver_root: path("driver-root").unwrap_or_default(),
-        library: path("library"),
-    }
-}
-
-fn config(mut matches: ArgMatches, sources: &mut Sources) -> ConfigAction {
-    let Some((name, mut command)) = matches.remove_subcommand() else { return ConfigAction::Show };
-    take_flags(&mut command, sources);
-    if let Ok(Some(file)) = command.try_remove_one::<PathBuf>("FILE") {
-        sources.set_config_file(file.to_string_lossy().into_owned());
-    }
-    ConfigAction::new(&name)
-}
-
+/// Takes the flags, which clap reports here wherever they stand.
 fn take_flags(matches: &mut ArgMatches, sources: &mut Sources) {
     for flag in settings::all().filter_map(|setting| setting.flag) {
         if let Ok(Some(values)) = matches.try_remove_many::<String>(flag) {

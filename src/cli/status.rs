@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde_json::Value;
 use status::{SCHEMA_VERSION, Status, table, yaml};
 
 use super::args::OutputFormat;
-use super::output::{print, run};
+use super::{print, run};
 use crate::config::ConfigSource;
 use crate::observe::client::{self, HttpResponse};
 
@@ -17,8 +18,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub fn status(format: OutputFormat, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.load_lossy();
     let endpoints = config.process.http_endpoints();
-    let answer = run(client::get(&endpoints, "/status", TIMEOUT));
-    match answer.and_then(|answer| render(&answer, format)) {
+    let text = run(async {
+        let answer = client::get(&endpoints, "/status", TIMEOUT).await?;
+        render(&answer, format)
+    });
+    match text {
         Ok(text) => print(&text, 0),
         Err(error) => {
             eprintln!(
@@ -41,7 +45,7 @@ fn render(answer: &HttpResponse, format: OutputFormat) -> Result<String, String>
     // JSON and YAML also have fields of a newer daemon that this program does not know.
     match format {
         OutputFormat::Json => {
-            let value: serde_json::Value = serde_json::from_str(&answer.body).map_err(no_status)?;
+            let value: Value = serde_json::from_str(&answer.body).map_err(no_status)?;
             serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(no_status)
         }
         OutputFormat::Yaml => {

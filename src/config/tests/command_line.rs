@@ -18,7 +18,7 @@ fn without_a_subcommand_it_serves() {
     assert_eq!(parse(&[]).unwrap().action, Action::Serve);
     assert_eq!(parse(&["config", "show"]).unwrap().action, Action::Config(ConfigAction::Show));
     let check = parse(&["config", "check", "a.yaml"]).unwrap();
-    assert_eq!(check.action, Action::Config(ConfigAction::Check));
+    assert_eq!(check.action, Action::Config(ConfigAction::Check { file: "a.yaml".into() }));
     assert_eq!(check.sources.config_file(), Some(("a.yaml", Origin::Flag("config-file"))));
 }
 
