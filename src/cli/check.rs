@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::args::CheckArgs;
 use super::{print, run, status};
 use crate::config::ConfigSource;
-use crate::doctor::check::{self, CheckResult, FallbackFacts};
+use crate::doctor::check::{self, CheckState, FallbackFacts};
 use crate::doctor::gather;
 use crate::observe::client;
 
@@ -35,7 +35,7 @@ pub fn check(args: CheckArgs, source: &mut ConfigSource) -> ExitCode {
     });
     let outcome = match seen {
         Ok(seen) => check::evaluate(args.rule, &seen),
-        Err(line) => CheckResult::unknown(line),
+        Err(line) => CheckState::Unknown.with(line),
     };
     let line = check::truncate(&outcome.line, args.max_output.into());
     print(&format!("{line}\n"), outcome.state.exit_code())

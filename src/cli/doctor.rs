@@ -8,7 +8,7 @@ use super::args::{DoctorArgs, SURVEY};
 use super::{print, run};
 use crate::config::ConfigSource;
 use crate::doctor;
-use crate::doctor::gather::{self, GatherOptions};
+use crate::doctor::gather;
 
 /// Finds why pods do not get GPUs. `arguments` are those of this process, to start it once more
 /// with. Without `colour` there is none on a terminal either.
@@ -26,8 +26,8 @@ pub fn doctor(
             return Ok((survey + "\n", 0));
         }
         arguments.push(format!("--{SURVEY}").into());
-        let look = GatherOptions { host_root: args.host_root, survey: arguments };
-        let report = doctor::examine(&gather::facts(&config, &report, look).await);
+        let facts = gather::facts(&config, &report, args.host_root, arguments).await;
+        let report = doctor::examine(&facts);
         let text = match args.json {
             true => doctor::json(&report),
             false => doctor::text(&report, colour && std::io::stdout().is_terminal()),

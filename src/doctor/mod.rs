@@ -11,11 +11,9 @@ pub mod facts;
 mod finding;
 pub mod gather;
 mod render;
-mod report;
 #[cfg(test)]
 mod tests;
 
 pub use checks::examine;
-pub use finding::{Finding, Group, Level};
+pub use finding::{Finding, Group, Level, Report, Verdict};
 pub use render::{json, text};
-pub use report::{Report, Verdict};

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::finding::{Finding, Group, Level};
-use super::report::{Report, Verdict};
+use super::finding::{Finding, Group, Level, Report, Verdict};
 
 /// The version of the JSON document's schema.
 const SCHEMA_VERSION: u32 = 1;
@@ -40,9 +39,7 @@ pub fn json(report: &Report) -> String {
         unknown: report.count(Level::Unknown),
         findings: &report.findings,
     };
-    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
-    text.push('\n');
-    text
+    serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
 }
 
 /// The report as text, with colour or without.

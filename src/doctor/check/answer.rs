@@ -1,7 +1,7 @@
 //! The questions, and the answers as node problem detector takes them.
 
 /// A question about the node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Is every GPU Healthy?
     Gpus,
@@ -10,7 +10,6 @@ pub enum Rule {
     /// Does NVML answer?
     Nvml,
     /// All of these; the worst answer counts.
-    #[default]
     All,
 }
 
@@ -45,6 +44,12 @@ impl CheckState {
             Self::Unknown => 2,
         }
     }
+
+    /// This answer, with a line that explains it.
+    #[must_use]
+    pub fn with(self, line: impl Into<String>) -> CheckResult {
+        CheckResult { state: self, line: line.into() }
+    }
 }
 
 /// The answer with a line that explains it.
@@ -54,20 +59,4 @@ pub struct CheckResult {
     pub state: CheckState,
     /// One line about it.
     pub line: String,
-}
-
-impl CheckResult {
-    pub(super) fn ok(line: impl Into<String>) -> Self {
-        Self { state: CheckState::Ok, line: line.into() }
-    }
-
-    pub(super) fn non_ok(line: impl Into<String>) -> Self {
-        Self { state: CheckState::NonOk, line: line.into() }
-    }
-
-    /// It cannot be determined, for this reason.
-    #[must_use]
-    pub fn unknown(line: impl Into<String>) -> Self {
-        Self { state: CheckState::Unknown, line: line.into() }
-    }
 }

@@ -2,7 +2,7 @@
 
 use status::{Gpu, NvmlState, Status};
 
-use super::answer::{CheckResult, Rule};
+use super::answer::{CheckResult, CheckState, Rule};
 use crate::doctor::finding::plural;
 
 /// The answer by the status of the running plugin.
@@ -19,17 +19,17 @@ fn gpus(status: &Status) -> CheckResult {
     let bad: Vec<&&Gpu> = offered.iter().filter(|gpu| !gpu.healthy).collect();
     if offered.is_empty() {
         return match status.nvml.state {
-            NvmlState::Up => CheckResult::non_ok("no GPU on this node, or none that is offered"),
-            _ => CheckResult::unknown("NVML is down, and no GPU was ever seen"),
+            NvmlState::Up => CheckState::NonOk.with("no GPU on this node, or none that is offered"),
+            _ => CheckState::Unknown.with("NVML is down, and no GPU was ever seen"),
         };
     }
     if bad.is_empty() {
-        return CheckResult::ok(format!("{} Healthy", plural(offered.len(), "GPU")));
+        return CheckState::Ok.with(format!("{} Healthy", plural(offered.len(), "GPU")));
     }
     // Which ones and why comes first where there is room for it: the line is cut off.
     let which: Vec<String> = bad.iter().map(|gpu| format!("{}{}", gpu.index, why(gpu))).collect();
     let (bad, all, which) = (bad.len(), offered.len(), which.join(", "));
-    CheckResult::non_ok(format!("{bad}/{all} GPUs Unhealthy: {which}"))
+    CheckState::NonOk.with(format!("{bad}/{all} GPUs Unhealthy: {which}"))
 }
 
 /// The worst reason in two words.
@@ -44,14 +44,14 @@ fn why(gpu: &Gpu) -> String {
 fn registration(status: &Status) -> CheckResult {
     let resources = &status.resources;
     if resources.is_empty() {
-        return CheckResult::non_ok("no resource to register: no GPU is offered");
+        return CheckState::NonOk.with("no resource to register: no GPU is offered");
     }
     if let Some(missing) = resources.iter().find(|resource| !resource.kubelet.registered) {
         let problem = missing.kubelet.problem.as_deref().unwrap_or("not registered");
-        return CheckResult::non_ok(format!("{}: {problem}", missing.name));
+        return CheckState::NonOk.with(format!("{}: {problem}", missing.name));
     }
     let names: Vec<&str> = resources.iter().map(|resource| resource.name.as_str()).collect();
-    CheckResult::ok(format!("registered: {}", names.join(", ")))
+    CheckState::Ok.with(format!("registered: {}", names.join(", ")))
 }
 
 fn nvml(status: &Status) -> CheckResult {
@@ -60,14 +60,15 @@ fn nvml(status: &Status) -> CheckResult {
     match nvml.state {
         NvmlState::Down => {
             let fault = nvml.fault.as_ref().map_or("it is down", |fault| fault.message.as_str());
-            CheckResult::non_ok(format!("NVML: {fault}"))
+            CheckState::NonOk.with(format!("NVML: {fault}"))
         }
         _ if nvml.unanswered_calls > 0 => {
             let calls = usize::try_from(nvml.unanswered_calls).unwrap_or(usize::MAX);
             let verb = if calls == 1 { "does" } else { "do" };
-            CheckResult::non_ok(format!("NVML hangs: {} {verb} not return", plural(calls, "call")))
+            CheckState::NonOk
+                .with(format!("NVML hangs: {} {verb} not return", plural(calls, "call")))
         }
-        NvmlState::Released => CheckResult::ok("NVML was released for the reset of a GPU"),
-        NvmlState::Up => CheckResult::ok(format!("NVML answers, driver {version}")),
+        NvmlState::Released => CheckState::Ok.with("NVML was released for the reset of a GPU"),
+        NvmlState::Up => CheckState::Ok.with(format!("NVML answers, driver {version}")),
     }
 }

@@ -43,17 +43,19 @@ fn by_fallback(rule: Rule, facts: &FallbackFacts) -> CheckResult {
     let FallbackFacts { error, module, served, known } = facts;
     match (rule, known) {
         (Rule::Registration, _) if *served == 0 => {
-            CheckResult::non_ok("no GPU plugin is served in the kubelet's directory")
+            CheckState::NonOk.with("no GPU plugin is served in the kubelet's directory")
         }
         (Rule::Registration, Some(0) | None) => {
-            CheckResult::unknown(format!("a plugin is served; {error}"))
+            CheckState::Unknown.with(format!("a plugin is served; {error}"))
         }
         (Rule::Registration, Some(known)) => {
             let known = plural(*known, "device");
-            CheckResult::ok(format!("a plugin is served, the kubelet has {known}"))
+            CheckState::Ok.with(format!("a plugin is served, the kubelet has {known}"))
         }
-        (Rule::Nvml, _) if !module => CheckResult::non_ok("NVIDIA's kernel module is not loaded"),
-        _ => CheckResult::unknown(error),
+        (Rule::Nvml, _) if !module => {
+            CheckState::NonOk.with("NVIDIA's kernel module is not loaded")
+        }
+        _ => CheckState::Unknown.with(error),
     }
 }
 
@@ -61,10 +63,10 @@ fn by_fallback(rule: Rule, facts: &FallbackFacts) -> CheckResult {
 fn worst(all: [CheckResult; 3]) -> CheckResult {
     let worst = all.iter().map(|result| result.state).max().unwrap_or(CheckState::Unknown);
     if worst == CheckState::Ok {
-        return CheckResult::ok(all.map(|result| result.line).join("; "));
+        return CheckState::Ok.with(all.map(|result| result.line).join("; "));
     }
     let found = all.into_iter().find(|result| result.state == worst);
-    found.unwrap_or_else(|| CheckResult::unknown("nothing was checked"))
+    found.unwrap_or_else(|| CheckState::Unknown.with("nothing was checked"))
 }
 
 /// One line of at most `longest` bytes, whole characters, with dots where it was truncated.

@@ -8,8 +8,7 @@ mod node;
 mod runtime;
 
 use super::facts::Facts;
-use super::finding::Finding;
-use super::report::Report;
+use super::finding::{Finding, Report};
 
 /// All checks, in an order in which one thing depends on those before it.
 const CHECKS: [fn(&Facts) -> Vec<Finding>; 6] =

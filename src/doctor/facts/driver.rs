@@ -5,15 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// An NVIDIA PCI device that is a GPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PciGpu {
-    /// The PCI device id.
-    pub device: String,
-    /// The kernel driver that is bound to it.
-    pub driver: Option<String>,
-}
-
 /// The driver's kernel module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelModule {

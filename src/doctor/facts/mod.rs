@@ -18,8 +18,9 @@ pub use runtime::*;
 pub struct Facts {
     /// What the plugin would run with.
     pub settings: EffectiveSettings,
-    /// GPUs on the PCI bus, by address; or why they cannot be read.
-    pub bus: Result<BTreeMap<String, PciGpu>, String>,
+    /// NVIDIA's GPUs on the PCI bus, by address, with the kernel driver that is bound to each; or
+    /// why they cannot be read.
+    pub bus: Result<BTreeMap<String, Option<String>>, String>,
     /// The driver's kernel module.
     pub module: KernelModule,
     /// What a process of its own got from the driver.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::doctor::facts::{DirectoryState, InotifyFacts, KernelModule, PciGpu};
+use crate::doctor::facts::{DirectoryState, InotifyFacts, KernelModule};
 use crate::host::dir_watch::Watches;
 
 /// NVIDIA's PCI vendor id, and the class of display controllers (pci_ids.h).
@@ -27,7 +27,13 @@ pub(super) fn root(driver_root: &Path) -> PathBuf {
     above.into_iter().find(is_root).unwrap_or(Path::new("/")).to_owned()
 }
 
-pub(super) fn bus(sysfs: &Path) -> Result<BTreeMap<String, PciGpu>, String> {
+/// The names of what is in a directory; none, if it cannot be read.
+pub(super) fn names(directory: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
+pub(super) fn bus(sysfs: &Path) -> Result<BTreeMap<String, Option<String>>, String> {
     let devices = sysfs.join("bus/pci/devices");
     let entries =
         fs::read_dir(&devices).map_err(|error| format!("{}: {error}", devices.display()))?;
@@ -40,8 +46,7 @@ pub(super) fn bus(sysfs: &Path) -> Result<BTreeMap<String, PciGpu>, String> {
         let driver = fs::read_link(path.join("driver")).ok();
         let driver =
             driver.and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
-        let gpu = PciGpu { device: text("device").unwrap_or_default(), driver };
-        is_gpu.then(|| (entry.file_name().to_string_lossy().into_owned(), gpu))
+        is_gpu.then(|| (entry.file_name().to_string_lossy().into_owned(), driver))
     };
     Ok(entries.flatten().filter_map(gpu).collect())
 }
@@ -54,12 +59,7 @@ pub(super) fn module(proc: &Path, sysfs: &Path) -> KernelModule {
         nvidia: loaded("nvidia"),
         nouveau: loaded("nouveau"),
         uvm: loaded("nvidia_uvm"),
-        gpus: fs::read_dir(proc.join("driver/nvidia/gpus"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect(),
+        gpus: names(&proc.join("driver/nvidia/gpus")).collect(),
     }
 }
 
@@ -143,8 +143,8 @@ mod tests {
                 Some("535.129.03"),
             ),
             (
-                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build \
-                 (root@host)  Tue\n",
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release \
+                 Build  (root@host)  Tue\n",
                 Some("580.95.05"),
             ),
             ("GCC version:  12.2.0\n", None),

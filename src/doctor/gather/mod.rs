@@ -28,22 +28,19 @@ const PLUGIN_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a socket may take to answer a check: node problem detector allows little time.
 const CHECK_DEADLINE: Duration = Duration::from_millis(100);
 
-/// What [`facts`] needs beside the configuration.
-#[derive(Debug, Clone, Default)]
-pub struct GatherOptions {
-    /// Where the host's root is mounted; `None`: it is determined.
-    pub host_root: Option<PathBuf>,
-    /// The arguments with which this program surveys the driver in a process of its own.
-    pub survey: Vec<OsString>,
-}
-
 /// Gathers the facts. `config` is what the plugin would run with, with a default wherever `report`
-/// has a mistake.
-pub async fn facts(config: &Config, report: &ConfigReport, options: GatherOptions) -> Facts {
+/// has a mistake. The host's root is determined, if it is not given. `survey` are the arguments
+/// with which this program surveys the driver in a process of its own.
+pub async fn facts(
+    config: &Config,
+    report: &ConfigReport,
+    host_root: Option<PathBuf>,
+    survey: Vec<OsString>,
+) -> Facts {
     let process = &config.process;
-    let host_root = options.host_root.unwrap_or_else(|| host::root(&process.roots.driver));
+    let host_root = host_root.unwrap_or_else(|| host::root(&process.roots.driver));
     let (driver, kubelet, plugin, mps) = tokio::join!(
-        child::survey(options.survey),
+        child::survey(survey),
         kubelet::kubelet(config, &host_root),
         plugin_status(config),
         mps_daemons(config)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 
+use super::host;
 use crate::doctor::facts::{PluginSocket, SocketProbe};
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::wire;
@@ -64,9 +65,7 @@ pub(super) async fn plugins(paths: &PluginPaths, deadline: Duration) -> Vec<Plug
 }
 
 fn names(paths: &PluginPaths) -> Vec<String> {
-    let entries = fs::read_dir(&paths.directory).into_iter().flatten().flatten().take(MAX_SOCKETS);
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> = host::names(&paths.directory).take(MAX_SOCKETS).collect();
     names.retain(|name| name.ends_with(".sock") && name.starts_with("nvidia"));
     names.retain(|name| paths.kubelet.as_ref() != Some(&paths.directory.join(name)));
     names.sort();

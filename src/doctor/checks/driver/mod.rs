@@ -5,7 +5,7 @@ mod nvml;
 
 use std::collections::BTreeMap;
 
-use crate::doctor::facts::{Facts, KernelModule, PciGpu};
+use crate::doctor::facts::{Facts, KernelModule};
 use crate::doctor::finding::{Check, Finding, Group, Level, plural};
 
 const BUS: Check = Check::new(Group::Driver, "driver.bus", "GPUs on the PCI bus");
@@ -47,8 +47,8 @@ fn empty_bus(facts: &Facts) -> Finding {
         )
 }
 
-fn bound_drivers(gpus: &BTreeMap<String, PciGpu>) -> Finding {
-    let bound = gpus.iter().filter_map(|(at, gpu)| Some((at, gpu.driver.as_deref()?)));
+fn bound_drivers(gpus: &BTreeMap<String, Option<String>>) -> Finding {
+    let bound = gpus.iter().filter_map(|(at, driver)| Some((at, driver.as_deref()?)));
     let taken = bound.filter(|(_, driver)| *driver != "nvidia");
     let taken: Vec<String> = taken.map(|(at, driver)| format!("{at} by {driver}")).collect();
     let count = plural(gpus.len(), "GPU");
@@ -56,7 +56,7 @@ fn bound_drivers(gpus: &BTreeMap<String, PciGpu>) -> Finding {
         return BUS.ok(count);
     }
     let level = if taken.len() == gpus.len() { Level::Problem } else { Level::Warning };
-    let fix = if gpus.values().any(|gpu| gpu.driver.as_deref() == Some("nouveau")) {
+    let fix = if gpus.values().flatten().any(|driver| driver == "nouveau") {
         "keep nouveau from loading (a file in /etc/modprobe.d with `blacklist nouveau` and \
          `options nouveau modeset=0`, then rebuild the initramfs), and reboot"
     } else {

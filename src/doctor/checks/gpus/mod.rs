@@ -40,7 +40,7 @@ fn enumeration(facts: &Facts, answer: &DriverAnswer) -> Finding {
     let unlisted: Vec<_> = bus.iter().filter(|(at, _)| !listed.contains(at.as_str())).collect();
     let missing: Vec<String> = unlisted
         .iter()
-        .map(|(at, gpu)| (at, gpu.driver.as_deref()))
+        .map(|(at, driver)| (at, driver.as_deref()))
         .filter(|(_, driver)| driver.is_none_or(|driver| driver == "nvidia"))
         .map(|(at, driver)| format!("{at} ({})", driver.unwrap_or("no driver")))
         .collect();

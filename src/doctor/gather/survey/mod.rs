@@ -21,7 +21,7 @@ pub async fn survey(config: &Config) -> DriverAnswer {
     match nvml::survey::survey(&config.process.nvml, deadline).await {
         Err(error) => answer.problem = Some(NvmlProblem::Failed(error.to_string())),
         Ok(NvmlSurvey::TimedOut { call }) => {
-            answer.problem = Some(NvmlProblem::TimedOut(call.to_owned()));
+            answer.problem = Some(NvmlProblem::TimedOut(call.into()))
         }
         Ok(NvmlSurvey::NotOpened(error)) => not_opened(&mut answer, error),
         Ok(NvmlSurvey::Opened(up)) => opened(&mut answer, config, up),

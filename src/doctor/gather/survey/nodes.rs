@@ -1,6 +1,6 @@
 //! Opens the device nodes.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::doctor::facts::{DeviceNode, GpuFacts, OpenResult};
+use crate::doctor::gather::host;
 
 /// Opens without waiting, and without ever becoming the controlling terminal (fcntl.h, Linux on all
 /// architectures that NVIDIA's driver supports).
@@ -22,7 +23,8 @@ pub(super) fn nodes(dev_root: &Path, gpus: &[GpuFacts], deadline: Duration) -> V
     let dev = dev_root.join("dev");
     let mut minors: Vec<u32> = gpus.iter().filter_map(|gpu| gpu.minor).collect();
     if minors.is_empty() {
-        minors = existing(&dev);
+        let existing = host::names(&dev);
+        minors = existing.filter_map(|name| name.strip_prefix("nvidia")?.parse().ok()).collect();
     }
     minors.sort_unstable();
     let names = ["nvidiactl".to_owned(), "nvidia-uvm".to_owned()].into_iter();
@@ -33,13 +35,6 @@ pub(super) fn nodes(dev_root: &Path, gpus: &[GpuFacts], deadline: Duration) -> V
         DeviceNode { path: path.display().to_string(), opened }
     };
     names.map(node).collect()
-}
-
-/// The minor numbers of the nodes that exist.
-fn existing(dev: &Path) -> Vec<u32> {
-    let entries = fs::read_dir(dev).into_iter().flatten().flatten();
-    let name = |entry: fs::DirEntry| entry.file_name().into_string().ok();
-    entries.filter_map(|entry| name(entry)?.strip_prefix("nvidia")?.parse().ok()).collect()
 }
 
 /// Opens on a thread of its own, which is left behind if it does not return.
