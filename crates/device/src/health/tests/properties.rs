@@ -49,10 +49,6 @@ fn reading() -> impl Strategy<Value = Reading> {
     )
 }
 
-fn evidence() -> impl Strategy<Value = RepairEvidence> {
-    prop::sample::select(EVIDENCE.to_vec())
-}
-
 /// What raises a cause, at once and by itself.
 fn fault() -> impl Strategy<Value = Observation> {
     prop_oneof![
@@ -84,7 +80,7 @@ fn observation() -> impl Strategy<Value = Observation> {
         4 => Just(Observation::Poll(well())),
         4 => Just(Observation::Poll(well_without_field())),
         2 => (0..4_u64).prop_map(|session| Observation::Enumerated { session }),
-        1 => evidence().prop_map(Observation::Repaired),
+        1 => prop::sample::select(EVIDENCE.to_vec()).prop_map(Observation::Repaired),
         1 => Just(Observation::Quarantine(None)),
     ]
 }

@@ -6,16 +6,22 @@
     reason = "in the helpers too, a panic is a failed test with its place"
 )]
 
+mod gpu;
+mod step;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use device::health::{
-    CauseKind, Epoch, Fabric, FabricState, GpuPart, Health, HealthPolicy, HealthRules, Moment,
-    NodeHealth, NodeObservation, NvmlError, Observation, Overrides, Reading, RecoveryAction,
-    RepairEvidence, ReturnCode, Scope, Xid, XidAction,
+    CauseKind, Epoch, GpuPart, Health, HealthPolicy, HealthRules, Moment, NodeHealth,
+    NodeObservation, NvmlError, Observation, Overrides, RepairEvidence, ReturnCode, Scope, Xid,
+    XidAction,
 };
 use device::names::Uuid;
 use proptest::prelude::*;
+
+use gpu::{Fatal, Gpu};
+use step::{Step, step};
 
 const GPUS: usize = 2;
 /// `recoveryPolls`. Polls are ten seconds apart, which is more than the suspicion.
@@ -23,160 +29,6 @@ const RECOVERY_POLLS: u32 = 2;
 
 fn uuid(gpu: usize) -> Uuid {
     format!("GPU-{gpu}").parse().unwrap()
-}
-
-/// A fatal Xid that is not over.
-#[derive(Debug, Clone, Copy, Default)]
-struct Fatal {
-    clean_polls: u32,
-    has_evidence: bool,
-}
-
-impl Fatal {
-    fn is_over(&self, takes_evidence: bool) -> bool {
-        self.clean_polls >= RECOVERY_POLLS && (self.has_evidence || !takes_evidence)
-    }
-}
-
-/// What is true of one GPU, and what of it has been seen.
-#[derive(Debug, Clone, Default)]
-struct Gpu {
-    // The device.
-    asks_for: u32,
-    is_joining: bool,
-    fails: bool,
-    is_gone: bool,
-    // What was seen.
-    is_listed: bool,
-    has_answered: bool,
-    seen_asking: bool,
-    seen_joining: bool,
-    is_quarantined: bool,
-    lost_in: Option<u64>,
-    absent_from: Option<u64>,
-    /// Xid 95; it is fatal by its class.
-    fatal: Option<Fatal>,
-    /// Xid 94, which the operator made fatal.
-    configured: Option<Fatal>,
-    /// Xid 54, which only a person or a boot ends.
-    sticky: Option<Fatal>,
-}
-
-impl Gpu {
-    fn reading(&self, has_field: bool) -> Reading {
-        let error = |code| NvmlError { call: "x", code: ReturnCode(code) };
-        let state = if self.is_joining { FabricState::InProgress } else { FabricState::Completed };
-        let fabric = Fabric { state, status: ReturnCode::SUCCESS, health_mask: 0 };
-        let action = match has_field {
-            true => Ok(RecoveryAction::from(self.asks_for)),
-            false => Err(error(3)),
-        };
-        let fails = |answer| if self.fails { Err(error(999)) } else { answer };
-        Reading {
-            recovery_action: Some(action),
-            fabric: Some(Ok(fabric)),
-            probe: Some(fails(Ok(()))),
-            remapped_rows: Some(Err(error(3))),
-        }
-    }
-
-    fn is_polled(&mut self, has_field: bool) {
-        self.has_answered |= !self.fails;
-        // 5 is a recovery of the IMEX domain, which the GPU itself does not need.
-        self.seen_asking = has_field && !matches!(self.asks_for, 0 | 5);
-        self.seen_joining = self.is_joining;
-        let is_clean = !self.fails && !self.seen_asking;
-        for fatal in self.fatals() {
-            fatal.clean_polls = if is_clean { fatal.clean_polls + 1 } else { 0 };
-        }
-        self.fatal.take_if(|fatal| fatal.is_over(!has_field));
-        self.configured.take_if(|fatal| fatal.is_over(true));
-        self.sticky.take_if(|fatal| fatal.is_over(true));
-    }
-
-    fn fatals(&mut self) -> impl Iterator<Item = &mut Fatal> {
-        [&mut self.fatal, &mut self.configured, &mut self.sticky].into_iter().flatten()
-    }
-
-    /// Why the GPU cannot be Healthy now.
-    fn held_back(&self) -> Option<&'static str> {
-        [
-            (!self.has_answered, "it has not answered"),
-            (self.seen_asking, "the driver asks for something"),
-            (self.seen_joining, "it has not joined its fabric"),
-            (self.is_quarantined, "it is quarantined"),
-            (!self.is_listed, "it is not listed"),
-            (self.lost_in.is_some(), "it is lost"),
-            (self.fatal.is_some(), "a fatal Xid is not over"),
-            (self.configured.is_some(), "a configured Xid is not over"),
-            (self.sticky.is_some(), "a sticky Xid is not over"),
-        ]
-        .into_iter()
-        .find_map(|(holds, why)| holds.then_some(why))
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Asks(usize, u32),
-    Joins(usize, bool),
-    Fails(usize, bool),
-    Goes(usize, bool),
-    Xid(usize, u32),
-    Loses(usize),
-    TimesOut(usize),
-    Quarantines(usize, bool),
-    Resets(usize),
-    Clears(usize),
-    ReloadsDriver,
-    Polls(usize, u32),
-    /// In a new session; one GPU is perhaps not identified.
-    Enumerates {
-        new_session: bool,
-        unidentified: Option<usize>,
-    },
-}
-
-impl Step {
-    /// The one GPU that it is about.
-    fn gpu(self) -> Option<usize> {
-        match self {
-            Self::Asks(gpu, _)
-            | Self::Joins(gpu, _)
-            | Self::Fails(gpu, _)
-            | Self::Goes(gpu, _)
-            | Self::Xid(gpu, _)
-            | Self::Loses(gpu)
-            | Self::TimesOut(gpu)
-            | Self::Quarantines(gpu, _)
-            | Self::Resets(gpu)
-            | Self::Clears(gpu)
-            | Self::Polls(gpu, _) => Some(gpu),
-            Self::ReloadsDriver | Self::Enumerates { .. } => None,
-        }
-    }
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let gpu = || 0..GPUS;
-    let xid = prop::sample::select(vec![95, 95, 95, 94, 54, 13]);
-    prop_oneof![
-        1 => (gpu(), prop_oneof![Just(0), 1..9_u32]).prop_map(|(gpu, to)| Step::Asks(gpu, to)),
-        1 => (gpu(), any::<bool>()).prop_map(|(gpu, is)| Step::Joins(gpu, is)),
-        1 => (gpu(), any::<bool>()).prop_map(|(gpu, is)| Step::Fails(gpu, is)),
-        1 => (gpu(), any::<bool>()).prop_map(|(gpu, is)| Step::Goes(gpu, is)),
-        3 => (gpu(), xid).prop_map(|(gpu, xid)| Step::Xid(gpu, xid)),
-        1 => gpu().prop_map(Step::Loses),
-        1 => gpu().prop_map(Step::TimesOut),
-        1 => (gpu(), any::<bool>()).prop_map(|(gpu, is)| Step::Quarantines(gpu, is)),
-        1 => gpu().prop_map(Step::Resets),
-        1 => gpu().prop_map(Step::Clears),
-        1 => Just(Step::ReloadsDriver),
-        12 => (gpu(), 1..4_u32).prop_map(|(gpu, times)| Step::Polls(gpu, times)),
-        8 => (any::<bool>(), prop::option::weighted(0.4, gpu())).prop_map(
-            |(new_session, unidentified)| Step::Enumerates { new_session, unidentified }
-        ),
-    ]
 }
 
 /// The node, and the truth beside it.

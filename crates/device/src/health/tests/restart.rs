@@ -1,0 +1,206 @@
+//! What outlives the process.
+
+use super::node::{cause_names, enumeration, epoch, node, on, polls, uuid};
+use super::*;
+
+/// A node whose GPU-a has every lasting cause, and what its next process restores.
+fn restarted(epoch: Epoch) -> NodeHealth {
+    let mut node = node(well_without_field());
+    let failure = Reading {
+        remapped_rows: Some(Ok(RemappedRows { pending: true, failure: true })),
+        ..asks_for(RecoveryAction::NodeReboot)
+    };
+    for observation in [
+        xid(48),
+        xid(54),
+        xid(79),
+        Observation::Xid { xid: Xid(95), scope: Scope::from_event(2, 1) },
+        Observation::Xid { xid: Xid(95), scope: Scope::from_event(2, u32::MAX) },
+        Observation::Failed(error(14)),
+        Observation::Failed(error(15)),
+        Observation::Failed(error(16)),
+        Observation::Poll(failure),
+        Observation::Quarantine(Some("fan".into())),
+        Observation::Event(EventType::FatalPoisonError),
+        Observation::TimedOut { call: "x" },
+    ] {
+        node.apply(ms(2), on("GPU-a", observation));
+    }
+    let mut next = NodeHealth::new(HealthPolicy::default(), epoch);
+    assert_eq!(next.restore(ms(0), &node.persist()), []);
+    next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
+    next
+}
+
+#[test]
+fn a_restart_keeps_what_no_source_would_state_again() {
+    let mut node = restarted(epoch("boot-1", "load-1"));
+    let expected = [
+        "lost",
+        "row_remap_failure",
+        "inforom",
+        "recovery_action",
+        "reset_required",
+        "xid",
+        "xid",
+        "xid",
+        "xid",
+        "not_answered",
+    ];
+    assert_eq!(cause_names(&node, "GPU-a"), expected);
+    assert_eq!(cause_names(&node, "GPU-b"), ["not_answered"]);
+    let health = node.health_of(&uuid("GPU-a"), GpuPart::Whole);
+    let restored = health.reasons().iter().filter(|reason| reason.restored).count();
+    assert_eq!(restored, expected.len() - 1);
+    let again = node.persist();
+    let mut third = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
+    third.restore(ms(0), &again);
+    assert_eq!(third.persist().gpus[&uuid("GPU-a")].len(), restored);
+    // The GPU was listed, so what was lost is back, and this driver has no recovery action; the
+    // rest waits for repair.
+    polls(&mut node, 2, &well_without_field(), 50);
+    assert_eq!(cause_names(&node, "GPU-a").len(), 6);
+}
+
+#[test]
+fn a_restart_keeps_the_part_of_a_gpu_that_an_xid_was_traced_to() {
+    let rules = || HealthRules {
+        actions: [(Xid(94), XidAction::Unhealthy)].into(),
+        ..HealthRules::default()
+    };
+    let cause = |number| PersistedCause {
+        kind: "xid".to_owned(),
+        number: Some(number),
+        gpu_instance: Some(2),
+        compute_instance: Some(1),
+        configured: number == 94,
+        repaired: false,
+    };
+    let slice = |gpu_instance| GpuPart::MigDevice(Placement { gpu_instance, compute_instance: 1 });
+    // A version that kept Xid 95 to an instance may have written the file.
+    for (number, sibling_causes) in [(94, 0), (95, 1)] {
+        let gpus = [(uuid("GPU-a"), vec![cause(number)])].into();
+        let mut node = NodeHealth::new(policy(rules()), epoch("b", "l"));
+        node.restore(ms(0), &PersistedHealth { epoch: epoch("b", "l"), gpus });
+        let causes = |part| node.health_of(&uuid("GPU-a"), part).reasons().len();
+        assert_eq!([causes(slice(2)), causes(slice(3))], [2, 1 + sibling_causes], "{number}");
+    }
+}
+
+#[test]
+fn a_restart_with_a_broken_gpu_keeps_it_unhealthy_until_it_is_clean() {
+    for (first, recovers) in [(well(), true), (well_without_field(), false)] {
+        let mut node = node(first.clone());
+        node.apply(ms(2), on("GPU-a", xid(48)));
+        let mut next = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
+        next.restore(ms(0), &node.persist());
+        next.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
+        polls(&mut next, 2, &first, 1);
+        assert_eq!(cause_names(&next, "GPU-a"), ["xid"]);
+        polls(&mut next, 10_002, &first, 10);
+        assert_eq!(cause_names(&next, "GPU-a").is_empty(), recovers);
+    }
+}
+
+#[test]
+fn a_boot_forgets_all_and_a_new_load_of_the_driver_what_it_repairs() {
+    let node = restarted(epoch("boot-2", "load-1"));
+    assert_eq!(cause_names(&node, "GPU-a"), ["not_answered"]);
+    let node = restarted(epoch("boot-1", "load-2"));
+    assert_eq!(cause_names(&node, "GPU-a"), ["lost", "xid", "xid", "not_answered"]);
+}
+
+#[test]
+fn a_driver_that_loads_after_the_restart_is_compared_with_the_persisted_one() {
+    let mut node = restarted(Epoch { driver: None, ..epoch("boot-1", "") });
+    assert_eq!(cause_names(&node, "GPU-a").len(), 10);
+    node.apply(ms(2), NodeObservation::Epoch(epoch("boot-1", "load-2")));
+    polls(&mut node, 2, &well_without_field(), 2);
+    assert_eq!(cause_names(&node, "GPU-a"), ["xid"], "Xid 54 is not repaired by a driver");
+}
+
+#[test]
+fn relapses_stay_over_a_restart() {
+    let mut first = node(well());
+    let mut now = 2;
+    for _ in 0..4 {
+        first.apply(ms(now), on("GPU-a", xid(48)));
+        polls(&mut first, now, &well(), 2);
+        now += 20_001;
+    }
+    assert_eq!(cause_names(&first, "GPU-a"), ["relapses"]);
+    let mut next = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
+    next.restore(ms(0), &first.persist());
+    next.apply(ms(1), enumeration(1, &["GPU-a"]));
+    polls(&mut next, 2, &well(), 50);
+    assert_eq!(cause_names(&next, "GPU-a"), ["relapses"]);
+}
+
+#[test]
+fn what_the_policy_would_not_raise_today_is_not_restored() {
+    let mut first = node(well());
+    first.apply(ms(2), on("GPU-a", xid(48)));
+    let (policy, _) = HealthPolicy::new(HealthRules::default(), Overrides::parse("48", "").0);
+    let mut next = NodeHealth::new(policy, epoch("boot-1", "load-1"));
+    next.restore(ms(0), &first.persist());
+    assert!(next.persist().gpus.is_empty());
+}
+
+#[test]
+fn what_is_known_of_a_gpu_that_is_not_listed_after_a_restart_stays() {
+    let mut first = node(well_without_field());
+    first.apply(ms(2), on("GPU-a", xid(48)));
+    let mut next = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
+    next.restore(ms(0), &first.persist());
+    assert_eq!(cause_names(&next, "GPU-a"), ["xid", "not_answered"], "before any enumeration");
+    next.apply(ms(1), enumeration(1, &["GPU-b"]));
+    assert_eq!(cause_names(&next, "GPU-a"), ["not_enumerated", "xid", "not_answered"]);
+    assert_eq!(next.missing(), [uuid("GPU-a")].into());
+    let mut third = NodeHealth::new(HealthPolicy::default(), epoch("boot-1", "load-1"));
+    third.restore(ms(0), &next.persist());
+    third.apply(ms(1), enumeration(1, &["GPU-a", "GPU-b"]));
+    polls(&mut third, 1, &well_without_field(), 5);
+    assert_eq!(cause_names(&third, "GPU-a"), ["xid"], "it is there, and not repaired");
+}
+
+#[test]
+fn what_is_persisted_after_a_restart_is_of_the_present_driver_and_boot() {
+    let mut first = node(well_without_field());
+    first.apply(ms(2), on("GPU-a", xid(54)));
+    let persisted = first.persist();
+    for (present, expected) in [
+        (epoch("boot-1", "load-1"), epoch("boot-1", "load-1")),
+        (epoch("boot-1", "load-2"), epoch("boot-1", "load-2")),
+        (epoch("boot-2", "load-1"), epoch("boot-2", "load-1")),
+        (Epoch { driver: None, ..epoch("boot-1", "") }, epoch("boot-1", "load-1")),
+    ] {
+        let mut next = NodeHealth::new(HealthPolicy::default(), present);
+        next.restore(ms(0), &persisted);
+        assert_eq!(next.persist().epoch, expected);
+    }
+}
+
+#[test]
+fn a_persisted_cause_that_makes_no_sense_is_reported_and_left_out() {
+    let cause = |kind: &str, number| PersistedCause {
+        kind: kind.to_owned(),
+        number,
+        ..PersistedCause::default()
+    };
+    let causes = vec![
+        cause("xid", None),
+        cause("gremlins", Some(1)),
+        cause("fabric", None),
+        cause("lost", None),
+    ];
+    let remembered =
+        PersistedHealth { epoch: epoch("b", "l"), gpus: [(uuid("GPU-a"), causes)].into() };
+    let mut node = NodeHealth::new(HealthPolicy::default(), epoch("b", "l"));
+    let findings = node.restore(ms(0), &remembered);
+    assert_eq!(findings.len(), 3);
+    assert_eq!(
+        findings[1].to_string(),
+        "persisted cause \"gremlins\" of GPU-a is not known; it is left out"
+    );
+    assert_eq!(cause_names(&node, "GPU-a"), ["lost", "not_answered"]);
+}
