@@ -33,8 +33,8 @@ async fn mixed_offers_each_profile_by_its_name() {
         let resource = format!("nvidia.com/{resource}");
         rig.until(&resource, |view| view.allocatable(&resource) == count).await;
     }
-    // An error that was contained in one GPU instance is one of what is on it; what takes a reset of
-    // the GPU is a fault of all of it.
+    // An error that was contained in one GPU instance is one of what is on it; what takes a reset
+    // of the GPU is a fault of all of it.
     let state = rig.node.state();
     let gpu = state.gpus[0].uuid.clone();
     let event = |xid| fake_nvml::state::Event {

@@ -107,7 +107,8 @@ impl HealthPolicy {
     }
 
     /// Whether a cause of this kind is raised. With health checking disabled these are left:
-    /// quarantine, a GPU that never answered or that enumeration finds missing, faults of the node, and Xids enabled by number.
+    /// quarantine, a GPU that never answered or that enumeration finds missing, faults of the node,
+    /// and Xids enabled by number.
     pub(super) fn counts(&self, cause: &Cause) -> bool {
         match cause.kind() {
             CauseKind::Quarantined

@@ -30,10 +30,9 @@ use super::xid::{Xid, XidClass};
 ///                                           each by its own rule (`ClearRule`)
 /// ```
 ///
-/// A GPU is Healthy as long as its polls succeed and the driver requires no recovery action, once it
-/// has answered. An
-/// observation that names a failure raises a cause, and the GPU is Unhealthy until each of its
-/// causes is cleared; clearing one leaves the others as they are.
+/// A GPU that has answered is Healthy as long as its polls succeed and the driver requires no
+/// recovery action. An observation that names a failure raises a cause, and the GPU is Unhealthy
+/// until each of its causes is cleared; clearing one leaves the others as they are.
 ///
 /// Failures that are not certain are decided by the read that follows them at once: a fatal Xid
 /// makes the GPU Unhealthy immediately and clean polls clear it; an Xid that may be harmless

@@ -73,8 +73,8 @@ impl XidClass {
             | Self::Companion
             | Self::Detail
             | Self::Trigger => {
-                "the configured policy makes this Xid count; reset the GPU, clear it by hand or change \
-                 the policy"
+                "the configured policy makes this Xid count; reset the GPU, clear it by hand or \
+                 change the policy"
             }
         }
     }

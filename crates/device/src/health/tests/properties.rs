@@ -271,10 +271,8 @@ proptest! {
         let uuid: crate::names::Uuid = "GPU-a".parse().unwrap();
         let new = || {
             let mut node = NodeHealth::new(policy.clone(), Epoch::default());
-            node.apply(
-                ms(0),
-                NodeObservation::Enumeration { session: 9, gpus: [uuid.clone()].into(), complete: true },
-            );
+            let (gpus, complete) = ([uuid.clone()].into(), true);
+            node.apply(ms(0), NodeObservation::Enumeration { session: 9, gpus, complete });
             node
         };
         let (mut one, mut two, mut now) = (new(), new(), ms(0));
