@@ -179,6 +179,7 @@ impl Node {
     pub fn edit<T>(&self, change: impl FnOnce(&mut State) -> T) -> io::Result<T> {
         let mut state = self.lock();
         let result = change(&mut state);
+        devices::write_instances(self, &state)?;
         state.write(&self.state_file())?;
         Ok(result)
     }
