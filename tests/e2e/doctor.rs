@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use fake_nvml::profiles;
-use fake_nvml::state::State;
+use fake_nvml::state::{Rule, State};
 use serde_json::Value;
 use simnode::kubelet::CHECKPOINT;
 use simnode::node::{Node, Plugin, PluginOptions};
@@ -387,7 +387,7 @@ async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_reported() {
     let refuses = |machine: Machine| {
         machine
             .node
-            .edit(|state| state.errors.insert("nvmlDeviceGetCount_v2".into(), 999))
+            .edit(|state| state.rules.push(Rule::answer("nvmlDeviceGetCount_v2", 999)))
             .unwrap();
         machine
     };
@@ -441,12 +441,15 @@ fn placed(machine: &Machine) -> PluginOptions {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
     let init = |machine: Machine| {
-        machine.node.edit(|state| state.hangs.push("nvmlInit_v2".into())).unwrap();
+        machine.node.edit(|state| state.rules.push(Rule::hang("nvmlInit_v2"))).unwrap();
         machine.with_short_deadline()
     };
     problem("init", init, "driver.nvml", &["nvmlInit_v2 does not return"]).await;
     let gpu = |machine: Machine| {
-        machine.node.edit_gpu(3, |gpu| gpu.hangs.push("nvmlDeviceGetFieldValues".into())).unwrap();
+        machine
+            .node
+            .edit_gpu(3, |gpu| gpu.rules.push(Rule::hang("nvmlDeviceGetFieldValues")))
+            .unwrap();
         machine.with_short_deadline()
     };
     let report = with_kubelet(
@@ -460,7 +463,7 @@ async fn a_driver_that_hangs_or_kills_is_a_finding_and_no_hang() {
     report.has("ok", "gpus.gpu", &["GPU 4"]);
     report.problems(&["gpus.gpu"]);
     let dies = |machine: Machine| {
-        machine.node.edit(|state| state.aborts.push("nvmlInit_v2".into())).unwrap();
+        machine.node.edit(|state| state.rules.push(Rule::abort("nvmlInit_v2"))).unwrap();
         machine
     };
     problem("abort", dies, "driver.nvml", &["the process that asked it ended", "signal: 6"]).await;
@@ -510,7 +513,7 @@ async fn each_gpu_that_is_not_well_is_reported_with_what_to_do() {
     };
     let lost = edit(|gpu| gpu.lost = true);
     with_kubelet("lost", lost, "problem", "gpus.gpu", &["GPU 5", "return code 15"]).await;
-    let code = edit(|gpu| gpu.errors = [("nvmlDeviceGetUUID".to_owned(), 999)].into());
+    let code = edit(|gpu| gpu.rules = vec![Rule::answer("nvmlDeviceGetUUID", 999)]);
     problem("no UUID", code, "gpus.gpu", &["GPU 5", "nvmlDeviceGetUUID", "return code 999"]).await;
     let action = edit(|gpu| gpu.recovery_action = 1);
     problem("reset", action, "gpus.gpu", &["Unhealthy: the driver asks for a reset of the GPU"])

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fake_nvml::profiles;
+use fake_nvml::state::Rule;
 use simnode::node::{Plugin, monotonic};
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 
@@ -58,7 +59,7 @@ async fn a_driver_is_upgraded_without_a_restart_and_pods_keep_their_gpus() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_load_of_the_driver_is_evidence_of_repair() {
     let mut state = profiles::h100x8();
-    state.driver.recovery_action_supported = false;
+    state.driver.fields = 230;
     let node = node(state);
     let config = node.kubelet();
     let options = configured(&node, "health: {pollInterval: 100ms, suspicion: 300ms}");
@@ -103,7 +104,7 @@ async fn what_only_a_repair_ends_is_over_after_a_new_load_of_the_driver() {
     rig.node.edit_gpu(1, |gpu| gpu.remapped_rows.as_mut().unwrap().failure = true).unwrap();
     rig.logged("kind=\"row_remap_failure\"").await;
     rig.node
-        .edit_gpu(2, |gpu| gpu.errors.insert("nvmlDeviceGetMemoryInfo".to_owned(), 14))
+        .edit_gpu(2, |gpu| gpu.rules.push(Rule::answer("nvmlDeviceGetMemoryInfo", 14)))
         .unwrap();
     rig.logged("kind=\"inforom\"").await;
     rig.fails_and_recovers(3).await;
@@ -135,12 +136,12 @@ async fn each_way_in_which_nvml_cannot_be_used_has_its_reason_and_goes_away() {
     let rig = quick().await;
     for (code, kind) in [(999, "nvml_unknown"), (17, "nvml_unusable"), (9, "driver_not_loaded")] {
         rig.node
-            .edit(|state| state.errors.insert("nvmlDeviceGetCount_v2".to_owned(), code))
+            .edit(|state| state.rules.push(Rule::answer("nvmlDeviceGetCount_v2", code)))
             .unwrap();
         rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
         rig.logged(&format!("kind=\"{kind}\"")).await;
         assert_eq!(rig.kubelet.view().capacity(GPU), 8);
-        rig.node.edit(|state| state.errors.clear()).unwrap();
+        rig.node.edit(|state| state.rules.clear()).unwrap();
         rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
     }
     let (library, away) = (rig.node.nvml_library(), rig.node.nvml_library().with_extension("away"));
@@ -156,13 +157,14 @@ async fn each_way_in_which_nvml_cannot_be_used_has_its_reason_and_goes_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gpus_that_come_later_are_served_beside_the_others() {
-    let mut state = profiles::h100x8();
-    let late = state.gpus.split_off(6);
-    let node = node(state);
+    let node = eight_h100s();
+    node.unbind(6).unwrap();
+    node.unbind(7).unwrap();
     let config = node.kubelet();
     let options = configured(&node, "health: {pollInterval: 100ms}");
     let rig = Rig::on(node, config, &options, 6).await;
-    rig.node.edit(|state| state.gpus.extend(late)).unwrap();
+    rig.node.bind(6).unwrap();
+    rig.node.bind(7).unwrap();
     rig.until("all eight", |view| view.allocatable(GPU) == 8).await;
     rig.node.xid(7, 48).unwrap();
     rig.until_healthy(7, false).await;
@@ -209,7 +211,7 @@ async fn a_driver_without_gpus_is_waited_with() {
 async fn one_gpu_that_hangs_concerns_no_other() {
     let rig = quick().await;
     let threads = rig.settled("before", |_| true).await.threads;
-    rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
+    rig.node.edit_gpu(3, |gpu| gpu.rules = vec![Rule::hang("nvmlDeviceGetMemoryInfo")]).unwrap();
     rig.until_healthy(3, false).await;
     rig.node.edit_gpu(5, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(5, false).await;
@@ -240,7 +242,7 @@ async fn no_allocation_waits_for_a_gpu_that_hangs() {
         if hangs {
             let written = monotonic();
             rig.node
-                .edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()])
+                .edit_gpu(3, |gpu| gpu.rules = vec![Rule::hang("nvmlDeviceGetMemoryInfo")])
                 .unwrap();
             let asked = |text: &str| {
                 text.starts_with("nvmlDeviceGetMemoryInfo") && text.ends_with(&rig.node.uuid(3))
@@ -275,7 +277,7 @@ async fn allocations_go_on_while_one_gpu_of_eight_hangs_for_30_seconds() {
     const HANG: Duration = Duration::from_secs(30);
     let rig = quick().await;
     let mut client = rig.kubelet.client(GPU).await.unwrap();
-    rig.node.edit_gpu(3, |gpu| gpu.hangs = vec!["nvmlDeviceGetMemoryInfo".to_owned()]).unwrap();
+    rig.node.edit_gpu(3, |gpu| gpu.rules = vec![Rule::hang("nvmlDeviceGetMemoryInfo")]).unwrap();
     rig.until_healthy(3, false).await;
     let (hangs_since, mut pace) =
         (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
@@ -307,7 +309,7 @@ async fn allocations_go_on_while_one_gpu_of_eight_hangs_for_30_seconds() {
 async fn a_gpu_that_hangs_from_the_start_is_unhealthy_and_the_others_are_served() {
     for function in ["nvmlDeviceGetMemoryInfo", "nvmlDeviceGetFieldValues"] {
         let mut state = profiles::h100x8();
-        state.gpus[3].hangs = vec![function.to_owned()];
+        state.gpus[3].rules = vec![Rule::hang(function)];
         let node = node(state);
         let config = node.kubelet();
         let options = configured(&node, "health: {pollInterval: 100ms, callDeadline: 300ms}");
@@ -328,13 +330,13 @@ async fn a_gpu_that_hangs_from_the_start_is_unhealthy_and_the_others_are_served(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_hangs_whole_makes_every_gpu_unhealthy_and_is_believed_again() {
     let rig = quick().await;
-    let hangs = ["nvmlDeviceGetCount_v2", "nvmlDeviceGetFieldValues"].map(str::to_owned);
-    rig.node.edit(|state| state.hangs = hangs.into()).unwrap();
+    let hangs = ["nvmlDeviceGetCount_v2", "nvmlDeviceGetFieldValues"].map(Rule::hang);
+    rig.node.edit(|state| state.rules = hangs.into()).unwrap();
     rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
     rig.logged("kind=\"nvml_unresponsive\"").await;
     rig.kubelet.restart().await.unwrap();
     rig.until("the list in a new life", |view| view.life == 2 && view.capacity(GPU) == 8).await;
-    rig.node.edit(|state| state.hangs.clear()).unwrap();
+    rig.node.edit(|state| state.rules.clear()).unwrap();
     rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
     rig.assert_flawless();
 }
@@ -429,7 +431,7 @@ async fn a_library_that_never_waits_for_events_is_not_asked_in_a_hot_loop() {
     const WAITS: usize = 5;
     const TIMEOUT: u32 = 10;
     let mut state = profiles::h100x8();
-    state.errors.insert("nvmlEventSetWait_v2".to_owned(), TIMEOUT);
+    state.rules.push(Rule::answer("nvmlEventSetWait_v2", TIMEOUT));
     let node = node(state);
     let journal = Journal::of(&node);
     let config = node.kubelet();

@@ -1,6 +1,7 @@
 //! GPUs that fail, come late or are gone, and what is reported to the kubelet.
 
 use fake_nvml::profiles;
+use fake_nvml::state::Rule;
 use simnode::kubelet::KubeletVersion;
 use simnode::node::Plugin;
 
@@ -63,7 +64,7 @@ async fn one_gpu_without_a_handle_does_not_keep_seven_from_being_served() {
 async fn a_fact_that_cannot_be_read_leaves_its_gpu_and_its_other_facts_as_they_are() {
     for function in ["nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetName", "nvmlDeviceGetMinorNumber"] {
         let mut state = profiles::h100x8();
-        state.gpus[4].errors.insert(function.to_owned(), 999);
+        state.gpus[4].rules.push(Rule::answer(function, 999));
         let node = node(state);
         let config = node.kubelet();
         let rig = Rig::on(node, config, &plugin().env("HEALTH_POLL_INTERVAL", "100ms"), 8).await;
@@ -76,7 +77,7 @@ async fn a_fact_that_cannot_be_read_leaves_its_gpu_and_its_other_facts_as_they_a
 async fn a_gpu_without_a_uuid_is_reported_and_the_others_are_served() {
     for function in ["nvmlDeviceGetUUID", "nvmlDeviceGetHandleByIndex_v2"] {
         let mut state = profiles::h100x8();
-        state.gpus[0].errors.insert(function.to_owned(), 15);
+        state.gpus[0].rules.push(Rule::answer(function, 15));
         let node = node(state);
         let config = node.kubelet();
         let rig = Rig::on(node, config, &plugin(), 7).await;
@@ -205,10 +206,10 @@ async fn a_driver_that_is_not_loaded_is_an_error_that_says_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_for_events_that_fails_is_said_once_and_never_loops_hot() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
-    rig.node.edit(|state| state.errors.insert("nvmlEventSetWait_v2".to_owned(), 999)).unwrap();
+    rig.node.edit(|state| state.rules.push(Rule::answer("nvmlEventSetWait_v2", 999))).unwrap();
     rig.logged("cannot wait for NVML's events").await;
     let before = rig.plugin.figures().unwrap();
-    rig.node.edit(|state| state.errors.clear()).unwrap();
+    rig.node.edit(|state| state.rules.clear()).unwrap();
     let line = rig.logged("waiting for NVML's events works again").await;
     let failures: u32 =
         line.split("failures=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fake_nvml::profiles;
-use fake_nvml::state::{Event, State, event_type};
+use fake_nvml::state::{Event, Rule, State, event_type};
 use simnode::kubelet::KubeletVersion;
 use simnode::node::{Node, Plugin, PluginOptions};
 
@@ -36,7 +36,7 @@ pub(crate) async fn quick() -> Rig {
 /// A driver that knows no recovery action.
 fn old_driver() -> State {
     let mut state = profiles::h100x8();
-    state.driver.recovery_action_supported = false;
+    state.driver.fields = 230;
     state
 }
 
@@ -138,12 +138,12 @@ async fn return_codes_name_the_state_of_a_gpu() {
     let rig = quick().await;
     for (code, kind) in [(16, "reset_required"), (999, "nvml_error")] {
         rig.node
-            .edit_gpu(5, |gpu| gpu.errors.insert("nvmlDeviceGetMemoryInfo".to_owned(), code))
+            .edit_gpu(5, |gpu| gpu.rules.push(Rule::answer("nvmlDeviceGetMemoryInfo", code)))
             .unwrap();
         rig.comes_and_goes(5, kind).await;
     }
     rig.node
-        .edit_gpu(5, |gpu| gpu.errors.insert("nvmlDeviceGetFieldValues/230".to_owned(), 15))
+        .edit_gpu(5, |gpu| gpu.rules.push(Rule::answer("nvmlDeviceGetFieldValues/230", 15)))
         .unwrap();
     rig.logged("kind=\"lost\"").await;
 }
@@ -328,6 +328,7 @@ async fn a_storm_of_xids_is_few_lists_and_no_memory() {
         data,
         gpu_instance: None,
         compute_instance: None,
+        stray: false,
         count: 10_000,
     };
     let started = Instant::now();

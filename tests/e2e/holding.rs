@@ -144,7 +144,7 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
     let holder = rig.kubelet.pod_devices().into_iter().find(|held| held.id == lost).unwrap();
     rig.plugin.signal(9).unwrap();
     rig.plugin.wait_exit(PATIENCE).await.unwrap();
-    rig.node.edit_gpu(3, |gpu| gpu.present = false).unwrap();
+    rig.node.unbind(3).unwrap();
     rig.plugin = Plugin::start(&rig.node, &options).unwrap();
     rig.until("the next plugin", |view| {
         view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 7
@@ -159,7 +159,7 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
     rig.kubelet.release(&holder.pod);
     rig.until("its end", |view| view.capacity(GPU) == 7).await;
     // It comes back as it was.
-    rig.node.edit_gpu(3, |gpu| gpu.present = true).unwrap();
+    rig.node.bind(3).unwrap();
     rig.until_healthy(3, true).await;
 }
 

@@ -1,7 +1,7 @@
 //! MIG layouts, single, mixed and broken, as the kubelet sees them.
 
 use fake_nvml::profiles;
-use fake_nvml::state::State;
+use fake_nvml::state::{Rule, State};
 use simnode::node::Plugin;
 
 use crate::dropin::{config, rig};
@@ -44,6 +44,7 @@ async fn mixed_offers_each_profile_by_its_name() {
         data: xid,
         gpu_instance: Some(state.gpus[0].mig.as_ref().unwrap().devices[1].gpu_instance),
         compute_instance: Some(0),
+        stray: false,
         count: 1,
     };
     rig.node.edit(|state| state.push_event(event(94))).unwrap();
@@ -144,6 +145,7 @@ async fn a_fault_of_a_gpu_instance_is_a_fault_of_its_compute_instances_and_one_o
         data: 94,
         gpu_instance: Some(whole.gpu_instance),
         compute_instance,
+        stray: false,
         count: 1,
     };
     rig.node.edit(|state| state.push_event(fault(Some(1)))).unwrap();
@@ -221,7 +223,7 @@ async fn one_broken_mig_device_does_not_keep_the_others_from_being_served() {
         ["nvmlDeviceGetUUID", "nvmlDeviceGetGpuInstanceId", "nvmlDeviceGetAttributes_v2"]
     {
         let mut state = profiles::h100x8_mig_single();
-        state.gpus[3].mig.as_mut().unwrap().devices[2].errors.insert(function.to_owned(), 999);
+        state.gpus[3].mig.as_mut().unwrap().devices[2].rules.push(Rule::answer(function, 999));
         let rig =
             rig(node(state), &plugin().env("MIG_STRATEGY", "mixed"), "nvidia.com/mig-1g.10gb", 55)
                 .await;

@@ -300,6 +300,7 @@ async fn values_of_labels_are_bounded_whatever_comes() {
                     data: 100_000 + xid,
                     gpu_instance: None,
                     compute_instance: None,
+                    stray: false,
                     count: 1,
                 });
             }

@@ -10,7 +10,7 @@ use device::topology::{
     NvLinkVersion, ObservedGpu, ObservedLink, PcieLevel, Remote, Topology, TopologyObservation,
 };
 use fake_nvml::profiles;
-use fake_nvml::state::{Gpu, State};
+use fake_nvml::state::{Gpu, Rule, State};
 use simnode::node::PluginOptions;
 use simnode::proto::device_plugin_client::DevicePluginClient;
 use simnode::proto::{ContainerPreferredAllocationRequest, PreferredAllocationRequest};
@@ -191,7 +191,7 @@ async fn errors_and_gaps_in_what_nvml_tells_lower_the_detail_and_fail_nothing() 
         .zip([999, 15, 3, 2, 999])
     {
         let mut state = profiles::dgx1_v100();
-        state.gpus[5].errors.insert(function.to_owned(), code);
+        state.gpus[5].rules.push(Rule::answer(function, code));
         let (rig, mut asking) = serving(state, &plugin()).await;
         rig.logged(KNOWN).await;
         assert_eq!(asking.ask(&[0, 1, 3], &[], 2).await, [0, 3], "{function}: two links, as ever");
@@ -233,7 +233,7 @@ async fn an_old_driver_without_these_functions_is_placed_by_numa_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_about_links_that_hangs_holds_up_nothing() {
     let mut state = profiles::dgx1_v100();
-    state.gpus[5].hangs.push("nvmlDeviceGetNvLinkState".to_owned());
+    state.gpus[5].rules.push(Rule::hang("nvmlDeviceGetNvLinkState"));
     let options = plugin().arg("--health-poll-interval").arg("1s");
     let (rig, mut asking) = serving(state, &options).await;
     let all: Vec<usize> = (0..8).collect();
@@ -252,7 +252,7 @@ async fn a_question_about_links_that_hangs_holds_up_nothing() {
         "nobody has said that they have two links"
     );
     let seen = rig.plugin.log().len();
-    rig.node.edit_gpu(5, |gpu| gpu.hangs.clear()).unwrap();
+    rig.node.edit_gpu(5, |gpu| gpu.rules.clear()).unwrap();
     rig.plugin.wait_for_log_after(seen, KNOWN, crate::rig::PATIENCE).await.unwrap();
     assert_eq!(asking.ask(&[5, 6, 7], &[], 2).await, [5, 6]);
     rig.assert_flawless();
@@ -260,10 +260,10 @@ async fn a_question_about_links_that_hangs_holds_up_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn links_are_read_again_when_the_gpus_are_others() {
-    let mut state = profiles::a100x8();
-    state.gpus[1].present = false;
+    let state = profiles::a100x8();
     let uuids: Vec<String> = state.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
     let node = node(state);
+    node.unbind(1).unwrap();
     let config = node.kubelet();
     let options = plugin().arg("--health-poll-interval").arg("1s");
     let rig = Rig::on(node, config, &options, 7).await;
@@ -271,7 +271,7 @@ async fn links_are_read_again_when_the_gpus_are_others() {
     let mut asking = Asking { client: rig.kubelet.client(GPU).await.unwrap(), uuids };
     assert_eq!(asking.ask(&[0, 2, 3], &[], 1).await, [0], "its partner is not there");
     let before = rig.plugin.log().len();
-    rig.node.edit_gpu(1, |gpu| gpu.present = true).unwrap();
+    rig.node.bind(1).unwrap();
     rig.plugin.wait_for_log_after(before, KNOWN, crate::rig::PATIENCE).await.unwrap();
     assert_eq!(asking.ask(&[0, 1, 2], &[], 2).await, [0, 1]);
     assert_eq!(asking.ask(&[0, 1, 2], &[], 1).await, [2], "the pair stays whole");

@@ -77,6 +77,7 @@ async fn mig_devices_and_whole_gpus_side_by_side_are_as_recorded() {
             data: 48,
             gpu_instance: Some(mig.gpu_instance),
             compute_instance: Some(mig.compute_instance),
+            stray: false,
             count: 1,
         };
         state.push_event(event);

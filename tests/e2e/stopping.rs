@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fake_nvml::state::Rule;
 use simnode::kubelet::KubeletVersion;
 use simnode::node::Plugin;
 
@@ -27,13 +28,13 @@ async fn each_stop_signal_ends_the_streams_removes_the_socket_and_exits_0() {
 async fn a_hanging_driver_holds_up_no_stop() {
     // At work already, and before the first answer.
     let mut rig = Rig::of(KubeletVersion::V1_36).await;
-    rig.node.edit(|state| state.hangs = vec!["nvmlDeviceGetCount_v2".to_owned()]).unwrap();
+    rig.node.edit(|state| state.rules = vec![Rule::hang("nvmlDeviceGetCount_v2")]).unwrap();
     rig.plugin.terminate().unwrap();
     assert_eq!(rig.plugin.wait_exit(TERMINATION).await.unwrap().code(), Some(0));
 
     for function in ["nvmlInit_v2", "nvmlDeviceGetUUID"] {
         let node = eight_h100s();
-        node.edit(|state| state.hangs = vec![function.to_owned()]).unwrap();
+        node.edit(|state| state.rules = vec![Rule::hang(function)]).unwrap();
         let mut plugin = Plugin::start(&node, &plugin()).unwrap();
         plugin.wait_for_log("starting", PATIENCE).await.unwrap();
         plugin.terminate().unwrap();
@@ -62,7 +63,7 @@ async fn while_the_driver_hangs_allocations_and_lists_go_on() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     rig.node
         .edit(|state| {
-            state.hangs = vec!["nvmlDeviceGetCount_v2".to_owned(), "nvmlEventSetWait_v2".to_owned()]
+            state.rules = ["nvmlDeviceGetCount_v2", "nvmlEventSetWait_v2"].map(Rule::hang).into()
         })
         .unwrap();
     let started = Instant::now();

@@ -211,8 +211,8 @@ def all_goes_wrong(node, config):
         gpus[BROKEN]["recovery_action"] = 1
         rows = gpus[BROKEN].setdefault("remapped_rows", {})
         rows |= {"pending": True, "failure": True}
-        gpus[BROKEN]["errors"] = {"nvmlDeviceGetMemoryInfo": 999}
-        gpus[HANGING]["hangs"] = ["nvmlDeviceGetMemoryInfo"]
+        gpus[BROKEN]["rules"] = [{"call": "nvmlDeviceGetMemoryInfo", "answer": 999}]
+        gpus[HANGING]["rules"] = [{"call": "nvmlDeviceGetMemoryInfo", "hang": True}]
         # With nothing on it, and offered whole.
         gpus[PARTITIONED]["mig"] = {"enabled": True, "devices": []}
 

@@ -12,6 +12,7 @@ pub(crate) const SUCCESS: Code = nvml::nvmlReturn_enum_NVML_SUCCESS;
 pub(crate) const UNINITIALIZED: Code = nvml::nvmlReturn_enum_NVML_ERROR_UNINITIALIZED;
 pub(crate) const INVALID_ARGUMENT: Code = nvml::nvmlReturn_enum_NVML_ERROR_INVALID_ARGUMENT;
 pub(crate) const NOT_SUPPORTED: Code = nvml::nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED;
+pub(crate) const NO_PERMISSION: Code = nvml::nvmlReturn_enum_NVML_ERROR_NO_PERMISSION;
 pub(crate) const NOT_FOUND: Code = nvml::nvmlReturn_enum_NVML_ERROR_NOT_FOUND;
 pub(crate) const INSUFFICIENT_SIZE: Code = nvml::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE;
 pub(crate) const DRIVER_NOT_LOADED: Code = nvml::nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED;

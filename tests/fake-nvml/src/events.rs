@@ -21,6 +21,8 @@ pub(crate) struct EventSet {
     registrations: Vec<Registration>,
     queue: VecDeque<Pending>,
     wake: Option<Arc<OwnedFd>>,
+    /// A registration was answered with UNKNOWN: the set is good for nothing but to be freed.
+    pub(crate) is_undefined: bool,
     /// The watch of the last wait, kept for the next: making one costs more than a short wait.
     idle: Option<FileWatch>,
 }
@@ -42,6 +44,7 @@ impl EventSet {
             registrations: Vec::new(),
             queue: VecDeque::new(),
             wake: sys::eventfd().ok().map(Arc::new),
+            is_undefined: false,
             idle: None,
         }
     }
@@ -54,15 +57,27 @@ impl EventSet {
         }
     }
 
-    /// Queues an event if the set registered for it with a handle that is `in_force`.
-    pub(crate) fn offer(&mut self, event: &Event, in_force: impl Fn(usize) -> bool) {
-        let registered = self.registrations.iter().find(|registration| {
+    /// The GPUs that it is registered with.
+    pub(crate) fn gpus(&self) -> impl Iterator<Item = &str> {
+        self.registrations.iter().map(|registration| registration.gpu.as_str())
+    }
+
+    /// Queues an event if the set registered for it with a handle that is `in_force`, or in any case
+    /// under a `strange` handle.
+    pub(crate) fn offer(
+        &mut self,
+        event: &Event,
+        strange: Option<usize>,
+        in_force: impl Fn(usize) -> bool,
+    ) {
+        let mut registered = self.registrations.iter().filter(|registration| {
             registration.gpu == event.gpu
                 && registration.types & event.event_type != 0
                 && in_force(registration.device)
         });
-        if let Some(registration) = registered.filter(|_| event.count > 0) {
-            let delivery = Delivery { device: registration.device, event: event.clone() };
+        let device = strange.or_else(|| Some(registered.next()?.device));
+        if let Some(device) = device.filter(|_| event.count > 0) {
+            let delivery = Delivery { device, event: event.clone() };
             self.queue.push_back(Pending { delivery, times: event.count });
         }
     }

@@ -27,6 +27,14 @@ pub(crate) fn inotify(directory: &Path) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Opens a path as such: no link is followed, and no device does anything.
+pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the path is a C string that outlives the call.
+    owned(unsafe { libc::open(path.as_ptr(), flags) })
+}
+
 /// A counter that a waiter can poll.
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: takes no pointer.

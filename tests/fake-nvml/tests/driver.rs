@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 
 use fake_nvml::profiles;
+use fake_nvml::state::Rule;
 use fake_nvml::state::event_type::XID;
 
 use common::*;
@@ -66,6 +67,7 @@ fn the_last_good_state_outlives_a_bad_file() {
     assert_eq!(count(&nvml), Ok(8));
     fs::remove_file(node.state_path()).expect("remove");
     assert_eq!(count(&nvml), Ok(8));
+    node.change(|state| state.driver.enumerates_at_once = true);
     node.change(|state| state.gpus.truncate(3));
     assert_eq!(count(&nvml), Ok(3));
 }
@@ -130,16 +132,16 @@ fn a_version_mismatch_refuses_init() {
 fn an_error_asked_for_the_node_is_given_by_name() {
     let mut node = Node::new(profiles::h100x8());
     let nvml = node.raw();
-    node.change(|state| _ = state.errors.insert("nvmlInit".to_owned(), 999));
+    node.change(|state| state.rules.push(Rule::answer("nvmlInit", 999)));
     assert_eq!(nvml.init(), 999, "the name without its version is enough");
-    node.change(|state| state.errors = [(UUID.to_owned(), 17)].into());
+    node.change(|state| state.rules = vec![Rule::answer(UUID, 17)]);
     assert_eq!(nvml.init(), SUCCESS);
     for index in 0..8 {
         let gpu = nvml.by_index(index).expect("a GPU");
         assert_eq!(uuid(&nvml, gpu), Err(17));
         assert_eq!(nvml.of(MINOR, gpu), Ok(index));
     }
-    node.change(|state| state.errors = [("nvmlDeviceGetCount_v2".to_owned(), 4)].into());
+    node.change(|state| state.rules = vec![Rule::answer("nvmlDeviceGetCount_v2", 4)]);
     assert_eq!(count(&nvml), Err(4));
     assert_eq!(nvml.out::<u32>("nvmlDeviceGetCount"), Ok(8));
 }
@@ -151,12 +153,11 @@ fn an_error_asked_for_one_gpu_is_its_own() {
     nvml.init();
     let gpus: Vec<_> = (0..8).map(|index| nvml.by_index(index).expect("a GPU")).collect();
     node.gpu(3, |gpu| {
-        gpu.errors = [
-            (UUID.to_owned(), 999),
-            ("nvmlDeviceGetHandleByIndex_v2".to_owned(), 15),
-            ("nvmlDeviceGetRetiredPages".to_owned(), 16),
-        ]
-        .into();
+        gpu.rules = vec![
+            Rule::answer(UUID, 999),
+            Rule::answer("nvmlDeviceGetHandleByIndex_v2", 15),
+            Rule::answer("nvmlDeviceGetRetiredPages", 16),
+        ];
     });
     assert_eq!(uuid(&nvml, gpus[3]), Err(999));
     assert!(uuid(&nvml, gpus[2]).is_ok());
@@ -167,19 +168,17 @@ fn an_error_asked_for_one_gpu_is_its_own() {
 }
 
 #[test]
-fn a_lost_gpu_keeps_its_index_and_answers_nothing() {
+fn a_lost_gpu_keeps_its_index_and_has_no_handle() {
     let mut node = Node::new(profiles::h100x8());
     let nvml = node.raw();
     nvml.init();
     let before = nvml.by_index(2).expect("GPU 2");
     node.gpu(2, |gpu| gpu.lost = true);
     assert_eq!(count(&nvml), Ok(8));
-    let fresh = nvml.by_index(2).expect("the index stays");
-    for gpu in [before, fresh] {
-        assert_eq!(uuid(&nvml, gpu), Err(GPU_IS_LOST));
-        assert_eq!(nvml.of::<u32>(MINOR, gpu), Err(GPU_IS_LOST));
-        assert_eq!(nvml.call1("nvmlDeviceGetBoardId", gpu), GPU_IS_LOST);
-    }
+    assert_eq!(nvml.by_index(2), Err(GPU_IS_LOST));
+    assert_eq!(uuid(&nvml, before), Err(GPU_IS_LOST));
+    assert_eq!(nvml.of::<u32>(MINOR, before), Err(GPU_IS_LOST));
+    assert_eq!(nvml.call1("nvmlDeviceGetBoardId", before), GPU_IS_LOST);
     let gpu = node.state.gpus[2].clone();
     assert_eq!(nvml.by_uuid(&gpu.uuid), Err(GPU_IS_LOST));
     assert_eq!(nvml.by_text("nvmlDeviceGetHandleByPciBusId_v2", &gpu.pci_bus_id), Err(GPU_IS_LOST));
@@ -226,24 +225,6 @@ fn events_of_a_lost_gpu_come_until_it_is_back() {
 }
 
 #[test]
-fn a_removed_gpu_is_not_enumerated() {
-    let mut node = Node::new(profiles::h100x8());
-    let nvml = node.raw();
-    nvml.init();
-    let (third, fourth) = (nvml.by_index(2).expect("GPU 2"), nvml.by_index(3).expect("GPU 3"));
-    node.gpu(2, |gpu| gpu.present = false);
-    assert_eq!(count(&nvml), Ok(7));
-    assert_eq!(nvml.by_index(2), Ok(fourth));
-    assert_eq!(nvml.of("nvmlDeviceGetIndex", fourth), Ok(2));
-    assert_eq!(uuid(&nvml, third), Err(GPU_IS_LOST));
-    assert_eq!(nvml.by_uuid(&node.state.gpus[2].uuid), Err(NOT_FOUND));
-    assert_eq!(nvml.by_index(7), Err(INVALID_ARGUMENT));
-    node.gpu(2, |gpu| gpu.present = true);
-    assert_eq!(uuid(&nvml, third), Err(GPU_IS_LOST));
-    assert!(nvml.by_index(2).and_then(|gpu| uuid(&nvml, gpu)).is_ok());
-}
-
-#[test]
 fn handles_are_stable_and_garbage_is_none() {
     let node = Node::new(profiles::h100x8());
     let nvml = node.raw();
@@ -266,7 +247,7 @@ fn a_named_call_hangs_until_its_name_is_gone() {
     let nvml = node.raw();
     nvml.init();
     let gpus: Vec<_> = (0..2).map(|index| nvml.by_index(index).expect("a GPU")).collect();
-    node.gpu(0, |gpu| gpu.hangs = vec![UUID.to_owned()]);
+    node.gpu(0, |gpu| gpu.rules = vec![Rule::hang(UUID)]);
     std::thread::scope(|threads| {
         let hung = threads.spawn(|| uuid(&nvml, gpus[0]));
         nvml.until_hanging(1);
@@ -275,7 +256,7 @@ fn a_named_call_hangs_until_its_name_is_gone() {
         // A change that does not end the hang.
         node.gpu(0, |gpu| gpu.recovery_action = 1);
         nvml.until_hanging(1);
-        node.gpu(0, |gpu| gpu.hangs.clear());
+        node.gpu(0, |gpu| gpu.rules.clear());
         let answer = hung.join().expect("the hung thread");
         assert_eq!(answer.as_ref(), Ok(&node.state.gpus[0].uuid));
     });
@@ -285,11 +266,11 @@ fn a_named_call_hangs_until_its_name_is_gone() {
 fn init_and_the_event_wait_hang_too() {
     let mut node = Node::new(profiles::h100x8());
     let nvml = node.raw();
-    node.change(|state| state.hangs = vec!["nvmlInit".to_owned()]);
+    node.change(|state| state.rules = vec![Rule::hang("nvmlInit")]);
     std::thread::scope(|threads| {
         let hung = threads.spawn(|| nvml.init());
         nvml.until_hanging(1);
-        node.change(|state| state.hangs.clear());
+        node.change(|state| state.rules.clear());
         assert_eq!(hung.join().expect("the hung thread"), SUCCESS);
     });
     let set = nvml.event_set().expect("a set");
@@ -297,12 +278,12 @@ fn init_and_the_event_wait_hang_too() {
     std::thread::scope(|threads| {
         let waiter = threads.spawn(|| nvml.wait(set, 600_000).map(|event| event.data));
         nvml.until_waiting(1);
-        node.change(|state| state.hangs = vec!["nvmlEventSetWait_v2".to_owned()]);
+        node.change(|state| state.rules = vec![Rule::hang("nvmlEventSetWait_v2")]);
         nvml.until_hanging(1);
         let late = threads.spawn(|| nvml.wait(set, 0));
         // Both hang, the second one past its time-out.
         nvml.until_hanging(2);
-        node.change(|state| state.hangs.clear());
+        node.change(|state| state.rules.clear());
         assert_eq!(late.join().expect("a hung thread"), Err(TIMEOUT));
         nvml.until_waiting(1);
         node.xid(0, 79);

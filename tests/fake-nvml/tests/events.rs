@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fake_nvml::profiles;
 use fake_nvml::state::event_type::{DOUBLE_BIT_ECC, XID};
+use fake_nvml::state::{DeafenedBy, Event, Rule};
 
 use common::*;
 
@@ -208,4 +209,61 @@ fn garbage_is_no_event_set() {
         assert_eq!(nvml.call1("nvmlEventSetFree", set), INVALID_ARGUMENT);
         assert_eq!(nvml.register(gpu, XID, set), INVALID_ARGUMENT);
     }
+}
+
+#[test]
+fn a_lost_gpu_makes_its_set_deaf() {
+    let (mut node, nvml, set, _) = listening();
+    let other = nvml.event_set().expect("another set");
+    assert_eq!(nvml.register(nvml.by_index(1).expect("GPU 1"), XID, other), SUCCESS);
+    std::thread::scope(|threads| {
+        let waiter = threads.spawn(|| nvml.wait(set, u32::MAX));
+        nvml.until_waiting(1);
+        node.gpu(0, |gpu| gpu.lost = true);
+        assert_eq!(waiter.join().expect("the waiter"), Err(GPU_IS_LOST));
+    });
+    assert_eq!(nvml.wait(other, 0), Err(TIMEOUT));
+    node.change(|state| state.driver.deafened_by = DeafenedBy::Any);
+    assert_eq!(nvml.wait(other, 0), Err(GPU_IS_LOST));
+    node.change(|state| state.driver.deafened_by = DeafenedBy::Nothing);
+    assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
+}
+
+#[test]
+fn an_unknown_at_registration_leaves_the_set_to_be_freed() {
+    let (mut node, nvml, set, gpu) = listening();
+    node.gpu(0, |gpu| gpu.rules = vec![Rule::answer("nvmlDeviceRegisterEvents", UNKNOWN).times(1)]);
+    assert_eq!(nvml.register(gpu, XID, set), UNKNOWN);
+    node.xid(0, 79);
+    assert_eq!(nvml.wait(set, 0), Err(UNKNOWN));
+    assert_eq!(nvml.register(gpu, XID, set), UNKNOWN);
+    assert_eq!(nvml.call1("nvmlEventSetFree", set), SUCCESS);
+    let fresh = nvml.event_set().expect("a new set");
+    assert_eq!(nvml.register(gpu, XID, fresh), SUCCESS);
+}
+
+#[test]
+fn events_come_without_a_handle_and_for_gpus_outside_the_set() {
+    let (mut node, nvml, set, _) = listening();
+    let other = nvml.by_index(3).expect("GPU 3");
+    let uuid = node.state.gpus[3].uuid.clone();
+    node.change(|state| {
+        state.push_event(Event::xid("", 79));
+        state.push_event(Event { stray: true, ..Event::xid(&uuid, 95) });
+    });
+    let next = || nvml.wait(set, 1000).map(|event| (event.device, event.data));
+    assert_eq!([next(), next(), next()], [Ok((0, 79)), Ok((other, 95)), Err(TIMEOUT)]);
+}
+
+#[test]
+fn events_of_an_instance_are_for_the_privileged() {
+    let (mut node, nvml, set, _) = listening();
+    let uuid = node.state.gpus[0].uuid.clone();
+    node.change(|state| {
+        state.driver.privileged = false;
+        state.push_event(Event { gpu_instance: Some(7), ..Event::xid(&uuid, 94) });
+        state.push_event(Event::xid(&uuid, 95));
+    });
+    assert_eq!(nvml.wait(set, 1000).map(|event| event.data), Ok(95));
+    assert_eq!(nvml.wait(set, 0), Err(TIMEOUT));
 }

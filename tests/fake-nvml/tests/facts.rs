@@ -4,7 +4,7 @@
 mod common;
 
 use fake_nvml::profiles;
-use fake_nvml::state::{Fabric, RemappedRows, State};
+use fake_nvml::state::{Fabric, RemappedRows, Rule, State};
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{Brand, EccCounter, MemoryError, TopologyLevel};
 use nvml_wrapper::enums::device::{DeviceArchitecture, SampleValue};
@@ -174,12 +174,13 @@ fn field_values_have_a_return_code_each() {
     );
     assert_eq!(device.total_ecc_errors(MemoryError::Corrected, EccCounter::Volatile).code(), Ok(0));
     node.change(|state| {
-        state.driver.recovery_action_supported = false;
+        state.driver.fields = 230;
         state.gpus[1].remapped_rows = None;
-        _ = state.gpus[1].errors.insert("nvmlDeviceGetFieldValues/4".to_owned(), 15);
+        state.gpus[1].rules.push(Rule::answer("nvmlDeviceGetFieldValues/4", 15));
     });
     let after = read(&device);
-    assert_eq!(after[..5], [Err(NOT_SUPPORTED); 5]);
+    assert_eq!(after[0], Err(INVALID_ARGUMENT), "an older driver does not know the field");
+    assert_eq!(after[1..5], [Err(NOT_SUPPORTED); 4]);
     assert_eq!(after[5], Err(GPU_IS_LOST));
 }
 
@@ -333,7 +334,7 @@ fn an_error_asked_for_one_mig_device_is_its_own() {
     nvml.init();
     node.gpu(0, |gpu| {
         let mig = gpu.mig.as_mut().expect("MIG");
-        mig.devices[1].errors = [("nvmlDeviceGetMemoryInfo".to_owned(), 16)].into();
+        mig.devices[1].rules = vec![Rule::answer("nvmlDeviceGetMemoryInfo", 16)];
     });
     let memory = |index: usize| {
         let uuid = &node.state.gpus[0].mig.as_ref().expect("MIG").devices[index].uuid;
@@ -404,4 +405,37 @@ fn exported_functions_name_themselves_to_the_gate() {
         }
     }
     assert!(functions > 60, "found {functions}");
+}
+
+#[test]
+fn mig_indices_have_gaps_and_the_pending_mode_differs() {
+    let mut node = Node::new(profiles::h100x8_mig_single());
+    node.gpu(0, |gpu| {
+        let mig = gpu.mig.as_mut().expect("MIG");
+        mig.pending = Some(false);
+        mig.devices[1].index = Some(4);
+        mig.devices.truncate(2);
+    });
+    let nvml = node.raw();
+    nvml.init();
+    let gpu = nvml.by_index(0).expect("GPU 0");
+    assert_eq!(nvml.pair("nvmlDeviceGetMigMode", gpu), Ok((1, 0)));
+    let device = |index| nvml.nth::<usize>("nvmlDeviceGetMigDeviceHandleByIndex", gpu, index);
+    let found: Vec<u32> = (0..7).filter(|index| device(*index).is_ok()).collect();
+    assert_eq!(found, [0, 4]);
+    assert_eq!(nvml.of("nvmlDeviceGetIndex", device(4).expect("there")), Ok(4));
+}
+
+#[test]
+fn the_memory_of_a_gpu_in_mig_mode_is_for_the_privileged() {
+    let mut node = Node::new(profiles::h100x8_mig_mixed());
+    node.change(|state| state.driver.privileged = false);
+    let nvml = node.raw();
+    nvml.init();
+    let memory = |device| nvml.of::<[u64; 3]>("nvmlDeviceGetMemoryInfo", device);
+    let (cut, whole) = (nvml.by_index(0).expect("GPU 0"), nvml.by_index(5).expect("GPU 5"));
+    assert_eq!(memory(cut), Err(NO_PERMISSION));
+    assert!(memory(whole).is_ok());
+    let device = nvml.nth("nvmlDeviceGetMigDeviceHandleByIndex", cut, 0).expect("a MIG device");
+    assert!(memory(device).is_ok());
 }

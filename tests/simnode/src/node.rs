@@ -1,12 +1,13 @@
 //! A simulated GPU node in a temporary directory: the kubelet's directory, sysfs, the state of the
 //! fake NVML and a copy of its library where a driver installation would have it.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::{env, fs, io};
 
 use anyhow::{Context, bail};
-use fake_nvml::state::{Event, Gpu, State, event_type};
+use fake_nvml::state::{Event, Gpu, State};
 use tempfile::TempDir;
 
 use crate::kubelet::{KUBELET_SOCKET, KubeletConfig};
@@ -51,7 +52,8 @@ impl Node {
     pub fn with_library(state: State, library: &Path) -> anyhow::Result<Self> {
         let root = tempfile::Builder::new().prefix("sn").tempdir_in(short_directory())?;
         let node = Self { root, library: library.to_owned(), state: Mutex::new(state) };
-        for directory in [node.kubelet_directory(), node.sysfs(), node.library_directory()] {
+        let caps = devices::capability_directory(&node);
+        for directory in [node.kubelet_directory(), node.sysfs(), node.library_directory(), caps] {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("creating {}", directory.display()))?;
         }
@@ -65,8 +67,8 @@ impl Node {
             bail!("no room for a socket name in {}", node.kubelet_directory().display());
         }
         node.library_without(&[])?;
+        node.edit(|_| ())?;
         let state = node.state();
-        state.write(&node.state_file())?;
         state.gpus.iter().try_for_each(|gpu| node.write_numa(gpu, &gpu.pcie.numa.to_string()))?;
         state.gpus.iter().try_for_each(|gpu| node.write_pci(gpu, Some("nvidia")))?;
         devices::write(&node, &state)?;
@@ -179,6 +181,7 @@ impl Node {
     pub fn edit<T>(&self, change: impl FnOnce(&mut State) -> T) -> io::Result<T> {
         let mut state = self.lock();
         let result = change(&mut state);
+        state.driver.dev_root = Some(self.dev());
         devices::write_instances(self, &state)?;
         state.write(&self.state_file())?;
         Ok(result)
@@ -208,15 +211,7 @@ impl Node {
     /// There is no such GPU, or the file system's.
     pub fn xid(&self, index: usize, xid: u64) -> io::Result<()> {
         let gpu = self.edit_gpu(index, |gpu| gpu.uuid.clone())?;
-        let event = Event {
-            seq: 0,
-            gpu,
-            event_type: event_type::XID,
-            data: xid,
-            gpu_instance: None,
-            compute_instance: None,
-            count: 1,
-        };
+        let event = Event::xid(&gpu, xid);
         self.edit(|state| state.push_event(event)).map(drop)
     }
 
@@ -228,6 +223,28 @@ impl Node {
         self.edit_gpu(index, |gpu| gpu.lost = true)
     }
 
+    /// A GPU is unbound from the driver, in sysfs and for NVML.
+    ///
+    /// # Errors
+    /// There is no such GPU, or the file system's.
+    pub fn unbind(&self, index: usize) -> io::Result<()> {
+        let gpu = self.edit_gpu(index, |gpu| gpu.clone())?;
+        self.write_pci(&gpu, None)?;
+        self.edit_gpu(index, |gpu| gpu.present = false)
+    }
+
+    /// A GPU is bound to the driver, in sysfs and for NVML. The driver has it before sysfs says so.
+    ///
+    /// # Errors
+    /// There is no such GPU, or the file system's.
+    pub fn bind(&self, index: usize) -> io::Result<()> {
+        let gpu = self.edit_gpu(index, |gpu| {
+            gpu.present = true;
+            gpu.clone()
+        })?;
+        self.write_pci(&gpu, Some("nvidia"))
+    }
+
     /// A GPU is as new: on the bus, with no errors and nothing pending.
     ///
     /// # Errors
@@ -236,8 +253,7 @@ impl Node {
         self.edit_gpu(index, |gpu| {
             gpu.present = true;
             gpu.lost = false;
-            gpu.errors.clear();
-            gpu.hangs.clear();
+            gpu.rules.clear();
             gpu.recovery_action = 0;
             gpu.ecc_uncorrected = 0;
             if let Some(rows) = &mut gpu.remapped_rows {
@@ -292,14 +308,19 @@ impl Node {
         fs::write(directory.join("device"), format!("{:#06x}\n", gpu.pci_device_id >> 16))?;
         // A 3D controller.
         fs::write(directory.join("class"), "0x030200\n")?;
+        let drivers = self.sysfs().join("bus/pci/drivers");
+        let name = sysfs_name(&gpu.pci_bus_id);
         let link = directory.join("driver");
-        match fs::remove_file(&link) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for old in [link.clone(), drivers.join("nvidia").join(&name)] {
+            match fs::remove_file(old) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        driver.map_or(Ok(()), |driver| {
-            std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), link)
-        })
+        let Some(driver) = driver else { return Ok(()) };
+        fs::create_dir_all(drivers.join(driver))?;
+        symlink(format!("../../devices/{name}"), drivers.join(driver).join(&name))?;
+        symlink(format!("../../../bus/pci/drivers/{driver}"), link)
     }
 
     /// Writes what procfs tells of the kernel module's version; `None`: the module is not loaded.

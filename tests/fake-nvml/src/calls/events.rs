@@ -21,7 +21,7 @@ unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
 ) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetSupportedEventTypes", device, |device| {
-            types.set(device.gpu().supported_events)
+            types.set(device.said.number(device.gpu().supported_events))
         })
     })
 }

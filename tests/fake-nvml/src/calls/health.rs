@@ -131,8 +131,11 @@ enum Value {
 
 fn field(device: &Device, field: c_uint) -> Result<Value, Code> {
     let gpu = device.gpu();
-    if let Some(code) = gpu.errors.get(&format!("nvmlDeviceGetFieldValues/{field}")) {
-        return Err(*code);
+    if let Some(code) = device.field_code(field) {
+        return Err(code);
+    }
+    if field >= device.state().driver.fields {
+        return Err(INVALID_ARGUMENT);
     }
     let rows = remapped_rows(device);
     match field {
@@ -152,12 +155,7 @@ fn field(device: &Device, field: c_uint) -> Result<Value, Code> {
         field_id::NVML_FI_DEV_PERF_POLICY_POWER => Ok(Value::Long(0)),
         field_id::NVML_FI_DEV_PCIE_REPLAY_COUNTER
         | field_id::NVML_FI_DEV_PCIE_REPLAY_ROLLOVER_COUNTER => Ok(Value::Int(0)),
-        field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
-            if device.state().driver.recovery_action_supported =>
-        {
-            Ok(Value::Int(gpu.recovery_action))
-        }
-        field_id::NVML_FI_MAX.. => Err(INVALID_ARGUMENT),
+        field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION => Ok(Value::Int(gpu.recovery_action)),
         _ => Err(NOT_SUPPORTED),
     }
 }

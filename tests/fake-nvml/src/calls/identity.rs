@@ -6,7 +6,7 @@ use nvml_wrapper_sys::bindings::{
     self as nvml, nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t,
 };
 
-use crate::code::{ARGUMENT_VERSION_MISMATCH, Answer, NOT_SUPPORTED, UNKNOWN};
+use crate::code::{ARGUMENT_VERSION_MISMATCH, Answer, NO_PERMISSION, NOT_SUPPORTED, UNKNOWN};
 use crate::driver::{Device, on_device, on_gpu};
 use crate::ffi::{Out, answer, struct_version};
 use crate::pci::BusId;
@@ -20,7 +20,7 @@ unsafe extern "C" fn nvmlDeviceGetUUID(
     answer(|| {
         on_device("nvmlDeviceGetUUID", device, |device| {
             let text = device.mig().map_or(&device.gpu().uuid, |mig| &mig.uuid);
-            uuid.string(text, length)
+            uuid.string(device.said.text(text), length)
         })
     })
 }
@@ -34,14 +34,18 @@ unsafe extern "C" fn nvmlDeviceGetName(
     answer(|| {
         on_device("nvmlDeviceGetName", device, |device| {
             let own = device.mig().and_then(|mig| mig.name.as_ref());
-            name.string(own.unwrap_or(&device.gpu().name), length)
+            name.string(device.said.text(own.unwrap_or(&device.gpu().name)), length)
         })
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: Out<c_uint>) -> nvmlReturn_t {
-    answer(|| on_device("nvmlDeviceGetIndex", device, |device| index.set(device.index() as c_uint)))
+    answer(|| {
+        on_device("nvmlDeviceGetIndex", device, |device| {
+            index.set(device.said.number(device.index() as c_uint))
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -49,7 +53,11 @@ unsafe extern "C" fn nvmlDeviceGetMinorNumber(
     device: nvmlDevice_t,
     minor: Out<c_uint>,
 ) -> nvmlReturn_t {
-    answer(|| on_gpu("nvmlDeviceGetMinorNumber", device, |device| minor.set(device.gpu().minor)))
+    answer(|| {
+        on_gpu("nvmlDeviceGetMinorNumber", device, |device| {
+            minor.set(device.said.number(device.gpu().minor))
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -59,9 +67,11 @@ unsafe extern "C" fn nvmlDeviceGetSerial(
     length: c_uint,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_gpu("nvmlDeviceGetSerial", device, |device| match device.gpu().serial.as_str() {
-            "" => Err(NOT_SUPPORTED),
-            text => serial.string(text, length),
+        on_gpu("nvmlDeviceGetSerial", device, |device| {
+            match device.said.text(&device.gpu().serial) {
+                "" => Err(NOT_SUPPORTED),
+                text => serial.string(text, length),
+            }
         })
     })
 }
@@ -97,6 +107,7 @@ unsafe extern "C" fn nvmlDeviceGetMemoryInfo(
 ) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetMemoryInfo", device, |device| {
+            may_see_memory(device)?;
             let Memory { total, reserved } = Memory::of(device);
             memory.set(nvmlMemory_t { total, free: total - reserved, used: reserved })
         })
@@ -110,6 +121,7 @@ unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
 ) -> nvmlReturn_t {
     answer(|| {
         on_device("nvmlDeviceGetMemoryInfo_v2", device, |device| {
+            may_see_memory(device)?;
             let version = memory.cast::<c_uint>().get()?;
             if version != struct_version::<nvmlMemory_v2_t>(2) {
                 return Err(ARGUMENT_VERSION_MISMATCH);
@@ -177,6 +189,12 @@ unsafe extern "C" fn nvmlDeviceGetArchitecture(
             })
         })
     })
+}
+
+/// What all instances of a GPU have together is not for every caller (nvml.h).
+fn may_see_memory(device: &Device) -> Answer {
+    let cut = device.mig().is_none() && device.gpu().mig.as_ref().is_some_and(|mig| mig.enabled);
+    if cut && !device.state().driver.privileged { Err(NO_PERMISSION) } else { Ok(()) }
 }
 
 fn pci_info(function: &str, device: nvmlDevice_t, pci: Out<nvmlPciInfo_t>) -> Answer {

@@ -203,11 +203,12 @@ fn on_compute_instance(
 
 /// The GPU instances by id, each with one of its MIG devices.
 fn gpu_instances(device: &Device) -> BTreeMap<u32, &MigDevice> {
-    device.mig_devices().map(|mig| (mig.gpu_instance, mig)).collect()
+    device.mig_devices().map(|(_, mig)| (mig.gpu_instance, mig)).collect()
 }
 
 fn compute_instances(instance: &Instance) -> impl Iterator<Item = &MigDevice> {
-    instance.device.mig_devices().filter(|mig| mig.gpu_instance == instance.gpu_instance)
+    let devices = instance.device.mig_devices().map(|(_, mig)| mig);
+    devices.filter(|mig| mig.gpu_instance == instance.gpu_instance)
 }
 
 fn gpu_instance_info(instance: &Instance) -> Result<nvmlGpuInstanceInfo_t, Code> {

@@ -5,10 +5,10 @@ use std::ffi::c_uint;
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
 use crate::code::{Answer, Code, INVALID_ARGUMENT, NOT_FOUND};
-use crate::driver::{Sought, enumerated, look_up, on_node};
+use crate::driver::{Enumerated, Search, Sought, look_up, on_count};
 use crate::ffi::{Out, Text, answer};
 use crate::pci::BusId;
-use crate::state::{Gpu, State};
+use crate::state::{Gpu, Rule, State};
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetCount_v2(count: Out<c_uint>) -> nvmlReturn_t {
@@ -59,8 +59,9 @@ unsafe extern "C" fn nvmlDeviceGetHandleBySerial(
 ) -> nvmlReturn_t {
     answer(|| {
         let serial = serial.read()?;
-        let find = |state: &State| gpu_where(state, |gpu| gpu.serial == serial);
-        sought("nvmlDeviceGetHandleBySerial", device, find)
+        sought("nvmlDeviceGetHandleBySerial", device, Search::All, |state, gpus| {
+            gpu_where(state, gpus, |gpu| gpu.serial == serial)
+        })
     })
 }
 
@@ -71,48 +72,69 @@ unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
 ) -> nvmlReturn_t {
     answer(|| {
         let uuid = uuid.read()?;
-        sought("nvmlDeviceGetHandleByUUID", device, |state| uuid_of_any(state, &uuid))
+        sought("nvmlDeviceGetHandleByUUID", device, Search::All, |state, gpus| {
+            uuid_of_any(state, gpus, &uuid)
+        })
     })
 }
 
 fn device_count(function: &str, count: Out<c_uint>) -> Answer {
-    on_node(function, |state| count.set(enumerated(state).count() as c_uint))
+    on_count(function, |gpus, said| count.set(said.number(gpus as c_uint)))
 }
 
 fn by_index(function: &str, index: c_uint, device: Out<nvmlDevice_t>) -> Answer {
-    sought(function, device, |state| {
-        let (gpu, _) = enumerated(state).nth(index as usize).ok_or(INVALID_ARGUMENT)?;
-        Ok(Sought { gpu, mig: None, by_index: true })
+    sought(function, device, Search::Target, |_, gpus| {
+        let gpu = Some(index as usize).filter(|index| *index < gpus.len());
+        Ok(Sought { gpu: gpu.ok_or(INVALID_ARGUMENT)?, mig: None })
     })
 }
 
 fn by_bus_id(function: &str, bus_id: &Text, device: Out<nvmlDevice_t>) -> Answer {
     let bus_id = BusId::parse(&bus_id.read()?).ok_or(INVALID_ARGUMENT)?;
-    sought(function, device, |state| {
-        gpu_where(state, |gpu| BusId::parse(&gpu.pci_bus_id).as_ref() == Some(&bus_id))
+    sought(function, device, Search::Target, |state, gpus| {
+        gpu_where(state, gpus, |gpu| BusId::parse(&gpu.pci_bus_id).as_ref() == Some(&bus_id))
     })
 }
 
 fn sought(
     function: &str,
     device: Out<nvmlDevice_t>,
-    find: impl Fn(&State) -> Result<Sought, Code>,
+    search: Search,
+    find: impl Fn(&State, &[Enumerated]) -> Result<Sought, Code>,
 ) -> Answer {
-    let handle = look_up(function, find)?;
-    device.set(handle)
+    if device.is_null() {
+        return Err(INVALID_ARGUMENT);
+    }
+    device.set(look_up(function, search, find)?)
 }
 
-fn gpu_where(state: &State, is_it: impl Fn(&Gpu) -> bool) -> Result<Sought, Code> {
-    let (gpu, _) = enumerated(state).find(|(_, gpu)| is_it(gpu)).ok_or(NOT_FOUND)?;
-    Ok(Sought { gpu, mig: None, by_index: false })
+fn gpu_where(
+    state: &State,
+    gpus: &[Enumerated],
+    is_it: impl Fn(&Gpu) -> bool,
+) -> Result<Sought, Code> {
+    let gpu = gpus.iter().position(|gpu| gpu.place.is_some_and(|place| is_it(&state.gpus[place])));
+    Ok(Sought { gpu: gpu.ok_or(NOT_FOUND)?, mig: None })
 }
 
-fn uuid_of_any(state: &State, uuid: &str) -> Result<Sought, Code> {
-    gpu_where(state, |gpu| gpu.uuid == uuid).or_else(|_| {
-        let on = |gpu: &Gpu| {
-            let mig = gpu.mig.as_ref().filter(|mig| mig.enabled);
-            mig.is_some_and(|mig| mig.devices.iter().any(|device| device.uuid == uuid))
-        };
-        Ok(Sought { mig: Some(uuid.to_owned()), ..gpu_where(state, on)? })
+fn uuid_of_any(state: &State, gpus: &[Enumerated], uuid: &str) -> Result<Sought, Code> {
+    gpu_where(state, gpus, |gpu| reported(&gpu.uuid, &gpu.rules) == uuid).or_else(|_| {
+        let own = |gpu: &Gpu| mig_where(gpu, uuid).is_some();
+        let sought = gpu_where(state, gpus, own)?;
+        let gpu = gpus[sought.gpu].place.map(|place| &state.gpus[place]);
+        Ok(Sought { mig: gpu.and_then(|gpu| mig_where(gpu, uuid)).cloned(), ..sought })
     })
+}
+
+/// The UUID in the file of the MIG device that reports this one.
+fn mig_where<'a>(gpu: &'a Gpu, uuid: &str) -> Option<&'a String> {
+    let mig = gpu.mig.as_ref().filter(|mig| mig.enabled)?;
+    let own = mig.devices.iter().find(|device| reported(&device.uuid, &device.rules) == uuid);
+    own.map(|device| &device.uuid)
+}
+
+/// The UUID that is answered.
+fn reported<'a>(uuid: &'a str, rules: &'a [Rule]) -> &'a str {
+    let rule = rules.iter().find(|rule| rule.fits("nvmlDeviceGetUUID"));
+    rule.and_then(|rule| rule.value.as_deref()).unwrap_or(uuid)
 }

@@ -21,9 +21,9 @@ unsafe extern "C" fn nvmlDeviceGetMigMode(
 ) -> nvmlReturn_t {
     answer(|| {
         on_gpu("nvmlDeviceGetMigMode", device, |device| {
-            let enabled = mig_of(device)?.enabled.into();
-            current.set(enabled)?;
-            pending.set(enabled)
+            let mig = mig_of(device)?;
+            current.set(mig.enabled.into())?;
+            pending.set(mig.pending.unwrap_or(mig.enabled).into())
         })
     })
 }
@@ -36,7 +36,7 @@ unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(
     answer(|| {
         on_gpu("nvmlDeviceGetMaxMigDeviceCount", device, |device| {
             let enabled = device.gpu().mig.as_ref().is_some_and(|mig| mig.enabled);
-            count.set(if enabled { MAX_MIG_DEVICES } else { 0 })
+            count.set(device.said.number(if enabled { MAX_MIG_DEVICES } else { 0 }))
         })
     })
 }
@@ -50,7 +50,8 @@ unsafe extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
     answer(|| {
         on_gpu("nvmlDeviceGetMigDeviceHandleByIndex", device, |device| {
             mig_of(device)?;
-            let mig = device.mig_devices().nth(index as usize).ok_or(NOT_FOUND)?;
+            let mut mig = device.mig_devices().filter(|(own, _)| *own == index as usize);
+            let (_, mig) = mig.next().ok_or(NOT_FOUND)?;
             mig_device.set(device.handle_of(Target::Mig(mig.uuid.clone())))
         })
     })

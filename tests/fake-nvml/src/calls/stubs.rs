@@ -14,7 +14,7 @@ macro_rules! on_the_node {
         $(
             #[unsafe(no_mangle)]
             extern "C" fn $name() -> nvmlReturn_t {
-                answer(|| on_node(stringify!($name), |_| Err(NOT_SUPPORTED)))
+                answer(|| on_node(stringify!($name), |_, _| Err(NOT_SUPPORTED)))
             }
         )*
     };

@@ -36,7 +36,9 @@ unsafe extern "C" fn nvmlSystemGetDriverVersion(
     length: c_uint,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_node("nvmlSystemGetDriverVersion", |state| version.string(&state.driver.version, length))
+        on_node("nvmlSystemGetDriverVersion", |state, said| {
+            version.string(said.text(&state.driver.version), length)
+        })
     })
 }
 
@@ -46,21 +48,27 @@ unsafe extern "C" fn nvmlSystemGetNVMLVersion(
     length: c_uint,
 ) -> nvmlReturn_t {
     answer(|| {
-        on_node("nvmlSystemGetNVMLVersion", |state| version.string(&nvml_version(state), length))
+        on_node("nvmlSystemGetNVMLVersion", |state, said| {
+            version.string(said.text(&nvml_version(state)), length)
+        })
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetCudaDriverVersion(version: Out<c_int>) -> nvmlReturn_t {
     answer(|| {
-        on_node("nvmlSystemGetCudaDriverVersion", |state| version.set(state.driver.cuda_version))
+        on_node("nvmlSystemGetCudaDriverVersion", |state, said| {
+            version.set(said.number(state.driver.cuda_version))
+        })
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: Out<c_int>) -> nvmlReturn_t {
     answer(|| {
-        on_node("nvmlSystemGetCudaDriverVersion_v2", |state| version.set(state.driver.cuda_version))
+        on_node("nvmlSystemGetCudaDriverVersion_v2", |state, said| {
+            version.set(said.number(state.driver.cuda_version))
+        })
     })
 }
 

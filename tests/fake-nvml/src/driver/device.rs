@@ -1,11 +1,13 @@
 //! Devices and instances as one call sees them: found by handle, or looked up to get a handle.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use nvml_wrapper_sys::bindings::nvmlDevice_t;
 
-use super::gate::{Subject, pass};
-use super::{Driver, enumerated, lock, usable};
+use super::enumeration::{Enumerated, identity, is_usable};
+use super::gate::{Passed, Subject, pass};
+use super::{Driver, lock};
 use crate::code::{Answer, Code, GPU_IS_LOST, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED};
 use crate::handles::Target;
 use crate::state::{Gpu, Mig, MigDevice, State};
@@ -13,8 +15,26 @@ use crate::state::{Gpu, Mig, MigDevice, State};
 /// A GPU or a MIG device.
 pub(crate) struct Device {
     state: Arc<State>,
+    /// The GPU's place in the file.
     gpu: usize,
     mig: Option<usize>,
+    /// Of the GPU.
+    index: usize,
+    pub(crate) said: Said,
+}
+
+/// What a rule has a function answer in place of the truth.
+#[derive(Default)]
+pub(crate) struct Said(pub(super) Option<String>);
+
+impl Said {
+    pub(crate) fn text<'a>(&'a self, truth: &'a str) -> &'a str {
+        self.0.as_deref().unwrap_or(truth)
+    }
+
+    pub(crate) fn number<T: FromStr>(&self, truth: T) -> T {
+        self.0.as_ref().and_then(|said| said.parse().ok()).unwrap_or(truth)
+    }
 }
 
 /// A GPU instance, or a compute instance on it.
@@ -28,12 +48,19 @@ pub(crate) struct Instance {
 
 /// What a look-up found.
 pub(crate) struct Sought {
-    /// GpuLocation of the GPU in the file.
+    /// Index of the GPU.
     pub(crate) gpu: usize,
     /// UUID of the MIG device, if it is one.
     pub(crate) mig: Option<String>,
-    /// Found by its index, which a lost GPU keeps.
-    pub(crate) by_index: bool,
+}
+
+/// How a look-up goes about it (nvml.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// It speaks of the GPU that it finds.
+    Target,
+    /// It initialises GPU after GPU until it finds the one, and fails if any GPU is lost.
+    All,
 }
 
 /// A call on the handle of a GPU or a MIG device.
@@ -42,8 +69,8 @@ pub(crate) fn on_device(
     handle: nvmlDevice_t,
     body: impl FnOnce(&Device) -> Answer,
 ) -> Answer {
-    let (state, (gpu, mig)) = pass(function, |driver, state| {
-        let (mut subject, target) = resolve(driver, state, handle)?;
+    let passed = pass(function, |driver, state| {
+        let (mut subject, index, target) = resolve(driver, state, handle)?;
         subject.mig = match target {
             Target::Gpu => None,
             Target::Mig(_) if subject.lost => None,
@@ -52,10 +79,11 @@ pub(crate) fn on_device(
                 return Err(INVALID_ARGUMENT);
             }
         };
-        let found = (subject.gpu.ok_or(GPU_IS_LOST)?, subject.mig);
+        let found = (subject.gpu.ok_or(GPU_IS_LOST)?, subject.mig, index);
         Ok((subject, found))
     })?;
-    body(&Device { state, gpu, mig })
+    let Passed { state, found: (gpu, mig, index), value } = passed;
+    body(&Device { state, gpu, mig, index, said: Said(value) })
 }
 
 /// A call that answers for a physical GPU alone, not for a MIG device.
@@ -76,18 +104,19 @@ pub(crate) fn on_instance<T>(
     handle: *mut T,
     body: impl FnOnce(&Instance) -> Answer,
 ) -> Answer {
-    let (state, (gpu, gpu_instance, compute_instance)) = pass(function, |driver, state| {
-        let (subject, target) = resolve(driver, state, handle)?;
+    let passed = pass(function, |driver, state| {
+        let (subject, index, target) = resolve(driver, state, handle)?;
         let (gpu_instance, compute_instance) = match target {
             Target::GpuInstance(id) => (id, None),
             Target::ComputeInstance { gpu_instance, id } => (gpu_instance, Some(id)),
             Target::Gpu | Target::Mig(_) => return Err(INVALID_ARGUMENT),
         };
-        let found = (subject.gpu.ok_or(GPU_IS_LOST)?, gpu_instance, compute_instance);
+        let found = (subject.gpu.ok_or(GPU_IS_LOST)?, index, gpu_instance, compute_instance);
         Ok((subject, found))
     })?;
-    let device = Device { state, gpu, mig: None };
-    let exists = device.mig_devices().any(|device| {
+    let Passed { state, found: (gpu, index, gpu_instance, compute_instance), value } = passed;
+    let device = Device { state, gpu, mig: None, index, said: Said(value) };
+    let exists = device.mig_devices().any(|(_, device)| {
         device.gpu_instance == gpu_instance
             && compute_instance.is_none_or(|id| device.compute_instance == id)
     });
@@ -97,23 +126,36 @@ pub(crate) fn on_instance<T>(
     body(&Instance { device, gpu_instance, compute_instance })
 }
 
-/// Looks a device up and answers its handle.
+/// Looks a device up among the GPUs that are enumerated, and answers its handle.
 pub(crate) fn look_up(
     function: &str,
-    find: impl Fn(&State) -> Result<Sought, Code>,
+    search: Search,
+    find: impl Fn(&State, &[Enumerated]) -> Result<Sought, Code>,
 ) -> Result<nvmlDevice_t, Code> {
-    let (_, handle) = pass(function, |driver, state| {
-        let sought = find(state)?;
-        let gpu = state.gpus.get(sought.gpu).ok_or(NOT_FOUND)?;
-        let subject = Subject {
-            gpu: Some(sought.gpu),
-            mig: sought.mig.as_ref().and_then(|uuid| mig_place(state, Some(sought.gpu), uuid)),
-            lost: gpu.lost && !sought.by_index,
+    let passed = pass(function, |driver, state| {
+        let gpus = driver.enumeration(state);
+        let sought = find(state, &gpus);
+        let index = sought.as_ref().map(|sought| sought.gpu);
+        let found = index.ok().and_then(|index| gpus.get(index));
+        let mut subject = Subject {
+            gpu: found.and_then(|gpu| gpu.place),
+            lost: found.is_some_and(|gpu| gpu.lost),
+            ..Subject::default()
         };
-        let target = sought.mig.map_or(Target::Gpu, Target::Mig);
-        Ok((subject, driver.handles.of(&gpu.uuid, target, usable(state, &gpu.uuid))))
+        if search == Search::All {
+            let searched = &gpus[..index.unwrap_or(gpus.len())];
+            subject.touched = searched.iter().filter_map(|gpu| gpu.place).collect();
+            subject.lost = gpus.iter().any(|gpu| gpu.lost);
+        }
+        let handle = sought.map(|sought| {
+            subject.mig = sought.mig.as_ref().and_then(|uuid| mig_place(state, subject.gpu, uuid));
+            let target = sought.mig.map_or(Target::Gpu, Target::Mig);
+            let identity = &gpus[sought.gpu].identity;
+            driver.handles.of(identity, target, is_usable(state, identity))
+        });
+        Ok((subject, handle))
     })?;
-    Ok(handle)
+    passed.found
 }
 
 impl Device {
@@ -129,34 +171,51 @@ impl Device {
 
     /// NVML's index: of the GPU on the node, or of the MIG device on the GPU.
     pub(crate) fn index(&self) -> usize {
-        self.mig.unwrap_or_else(|| {
-            enumerated(&self.state).take_while(|(place, _)| *place < self.gpu).count()
-        })
+        let own = |place| self.mig_devices().nth(place).map(|(index, _)| index);
+        self.mig.and_then(own).unwrap_or(self.index)
     }
 
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
-    /// The MIG devices of the GPU; none while MIG mode is off.
-    pub(crate) fn mig_devices(&self) -> impl Iterator<Item = &MigDevice> {
-        self.gpu().mig.iter().filter(|mig| mig.enabled).flat_map(|mig: &Mig| &mig.devices)
+    /// The MIG devices of the GPU with their MIG indices; none while MIG mode is off.
+    pub(crate) fn mig_devices(&self) -> impl Iterator<Item = (usize, &MigDevice)> {
+        let devices =
+            self.gpu().mig.iter().filter(|mig| mig.enabled).flat_map(|mig: &Mig| &mig.devices);
+        devices
+            .enumerate()
+            .map(|(place, device)| (device.index.map_or(place, |own| own as usize), device))
+    }
+
+    /// The return code that rules ask of a field value.
+    pub(crate) fn field_code(&self, field: u32) -> Option<Code> {
+        lock().field_code(&self.gpu().uuid, &self.gpu().rules, field)
     }
 
     /// The handle of the GPU or of something on it.
     pub(crate) fn handle_of<T>(&self, target: Target) -> *mut T {
-        lock().handles.of(&self.gpu().uuid, target, usable(&self.state, &self.gpu().uuid))
+        let identity = self.identity();
+        lock().handles.of(&identity, target, is_usable(&self.state, &identity))
+    }
+
+    pub(super) fn identity(&self) -> String {
+        identity(&self.state, self.gpu)
     }
 }
 
-/// What a handle stands for, and the place of its GPU.
-fn resolve<T>(driver: &Driver, state: &State, handle: *mut T) -> Result<(Subject, Target), Code> {
+/// What a handle stands for, and the index of its GPU.
+fn resolve<T>(
+    driver: &Driver,
+    state: &State,
+    handle: *mut T,
+) -> Result<(Subject, usize, Target), Code> {
     let entry = driver.handles.get(handle).ok_or(INVALID_ARGUMENT)?;
-    let (gpu, lost) = enumerated(state)
-        .find(|(_, gpu)| gpu.uuid == entry.gpu)
-        .map(|(place, gpu)| (place, gpu.lost))
-        .ok_or(GPU_IS_LOST)?;
-    Ok((Subject { gpu: Some(gpu), mig: None, lost: lost || entry.dead }, entry.target.clone()))
+    let gpus = driver.enumeration(state);
+    let index = gpus.iter().position(|gpu| gpu.identity == entry.gpu).ok_or(GPU_IS_LOST)?;
+    let lost = gpus[index].lost || entry.dead;
+    let subject = Subject { gpu: gpus[index].place, lost, ..Subject::default() };
+    Ok((subject, index, entry.target.clone()))
 }
 
 fn mig_place(state: &State, gpu: Option<usize>, uuid: &str) -> Option<usize> {

@@ -1,99 +1,59 @@
-//! The gate: whether a call may answer, hangs, or is refused, in the order in which a real driver
-//! would notice.
+//! The gate: whether a call may answer, is held up, or is refused, in the order in which a real
+//! driver would notice.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::standing::{Why, stand};
+use super::call::{Call, Pause};
 use super::{Driver, lock};
 use crate::code::{Code, DRIVER_NOT_LOADED, GPU_IS_LOST, LIB_RM_VERSION_MISMATCH, UNINITIALIZED};
-use crate::journal;
-use crate::state::State;
-use crate::watch::FileWatch;
+use crate::state::{Gpu, State};
 
 /// What a call is about.
+#[derive(Default)]
 pub(super) struct Subject {
-    /// GpuLocation of the GPU in the file; none for a call about the node.
+    /// Place of the GPU in the file; none for a call about the node, or if it is gone.
     pub(super) gpu: Option<usize>,
-    /// GpuLocation of the MIG device among the GPU's.
+    /// Place of the MIG device among the GPU's.
     pub(super) mig: Option<usize>,
-    /// The GPU does not answer.
+    /// The GPU does not answer, or one of those that are searched.
     pub(super) lost: bool,
-}
-
-impl Subject {
-    pub(super) const NODE: Self = Self { gpu: None, mig: None, lost: false };
+    /// Places of the GPUs that the call touches before the one that it is about.
+    pub(super) touched: Vec<usize>,
+    /// What their rules answer is the answer of the call.
+    pub(super) by_touched: bool,
 }
 
 /// What the gate says to a call.
 pub(super) enum Verdict<T> {
-    Go(Arc<State>, T),
+    Go(Passed<T>),
     No(Code),
-    /// Ask again when the file has changed.
-    Hang,
+    Wait(Pause),
 }
 
-/// Brings a call through the gate, however long it hangs. `locate` says what the call is about, and
-/// with what it goes on.
+/// A call that may answer.
+pub(super) struct Passed<T> {
+    pub(super) state: Arc<State>,
+    pub(super) found: T,
+    /// What a rule has it answer.
+    pub(super) value: Option<String>,
+}
+
+/// Brings a call through the gate, however long it is held up. `locate` says what the call is
+/// about, and with what it goes on.
 pub(super) fn pass<T>(
     function: &str,
     mut locate: impl FnMut(&mut Driver, &State) -> Result<(Subject, T), Code>,
-) -> Result<(Arc<State>, T), Code> {
-    let mut hang = Hang::default();
-    let mut trace = Trace::new(function);
+) -> Result<Passed<T>, Code> {
+    let mut call = Call::new(function);
     loop {
         let mut driver = lock();
-        hang.drain(&mut driver);
-        let verdict = driver.admit(function, &mut trace, &mut locate);
-        trace.line();
+        call.drain(&mut driver);
+        let verdict = driver.admit(&mut call, &mut locate);
+        call.line();
         match verdict {
-            Verdict::Go(state, found) => return Ok((state, found)),
+            Verdict::Go(passed) => return Ok(passed),
             Verdict::No(code) => return Err(code),
-            Verdict::Hang => hang.wait(driver),
-        }
-    }
-}
-
-/// A hanging call's wait for the file.
-#[derive(Default)]
-pub(super) struct Hang(Option<FileWatch>);
-
-impl Hang {
-    pub(super) fn drain(&mut self, driver: &mut Driver) {
-        if self.0.as_mut().is_some_and(FileWatch::drain) {
-            driver.file.distrust();
-        }
-    }
-
-    /// Lets the driver go and waits. The first time it only sets up the watch: the file may have
-    /// changed before.
-    pub(super) fn wait(&mut self, driver: std::sync::MutexGuard<'_, Driver>) {
-        let Some(watch) = &self.0 else {
-            let path = driver.file.path().to_owned();
-            drop(driver);
-            self.0 = Some(FileWatch::new(&path));
-            return;
-        };
-        stand(driver, Why::Hanging, || watch.wait(None, None));
-    }
-}
-
-/// The journal's line of one call.
-pub(super) struct Trace<'a> {
-    function: &'a str,
-    gpu: Option<String>,
-    wanted: bool,
-}
-
-impl<'a> Trace<'a> {
-    pub(super) fn new(function: &'a str) -> Self {
-        Self { function, gpu: None, wanted: journal::wants_calls() }
-    }
-
-    /// Writes the line, once.
-    pub(super) fn line(&mut self) {
-        if std::mem::take(&mut self.wanted) {
-            journal::call(self.function, self.gpu.as_deref());
+            Verdict::Wait(pause) => call.pause(driver, pause),
         }
     }
 }
@@ -101,71 +61,103 @@ impl<'a> Trace<'a> {
 impl Driver {
     pub(super) fn admit<T>(
         &mut self,
-        function: &str,
-        trace: &mut Trace<'_>,
+        call: &mut Call<'_>,
         locate: &mut impl FnMut(&mut Self, &State) -> Result<(Subject, T), Code>,
     ) -> Verdict<T> {
+        match self.try_admit(call, locate) {
+            Ok(passed) => Verdict::Go(passed),
+            Err(Refusal::Code(code)) => Verdict::No(code),
+            Err(Refusal::Pause(pause)) => Verdict::Wait(pause),
+        }
+    }
+
+    fn try_admit<T>(
+        &mut self,
+        call: &mut Call<'_>,
+        locate: &mut impl FnMut(&mut Self, &State) -> Result<(Subject, T), Code>,
+    ) -> Result<Passed<T>, Refusal> {
+        if call.is_behind(self, None) {
+            return Err(Pause::Behind.into());
+        }
         if self.inits == 0 {
-            return Verdict::No(UNINITIALIZED);
+            return Err(UNINITIALIZED.into());
         }
         self.refresh();
         let state = self.state();
-        if hangs(&state.aborts, function) {
-            std::process::abort();
-        }
-        if hangs(&state.hangs, function) {
-            return Verdict::Hang;
-        }
+        proceed(call.held_up(self, "", &state.rules))?;
         if self.unloaded {
-            return Verdict::No(DRIVER_NOT_LOADED);
+            return Err(DRIVER_NOT_LOADED.into());
         }
         if state.driver.mismatch {
-            return Verdict::No(LIB_RM_VERSION_MISMATCH);
+            return Err(LIB_RM_VERSION_MISMATCH.into());
         }
-        if let Some(code) = injected(&state.errors, function) {
-            return Verdict::No(code);
+        permit(call.refusal(""))?;
+        let (subject, found) = locate(self, &state)?;
+        let value = self.admit_to(call, &state, &subject)?.or_else(|| call.value(""));
+        Ok(Passed { state, found, value })
+    }
+
+    /// What the GPUs say that the call is about; and the value that one of their rules asks for.
+    fn admit_to(
+        &mut self,
+        call: &mut Call<'_>,
+        state: &State,
+        subject: &Subject,
+    ) -> Result<Option<String>, Refusal> {
+        let mut lost = subject.lost;
+        for gpu in subject.touched.iter().filter_map(|place| state.gpus.get(*place)) {
+            self.wait_for(call, gpu)?;
+            let refusal = call.refusal(&gpu.uuid);
+            permit(refusal.filter(|_| subject.by_touched))?;
+            lost |= refusal == Some(GPU_IS_LOST);
         }
-        let (subject, found) = match locate(self, &state) {
-            Ok(found) => found,
-            Err(code) => return Verdict::No(code),
+        let Some(gpu) = subject.gpu.and_then(|place| state.gpus.get(place)) else {
+            return if lost { Err(GPU_IS_LOST.into()) } else { Ok(None) };
         };
-        let Some(gpu) = subject.gpu.and_then(|gpu| state.gpus.get(gpu)) else {
-            return Verdict::Go(state, found);
+        call.gpu = Some(gpu.uuid.clone());
+        self.wait_for(call, gpu)?;
+        if lost {
+            return Err(GPU_IS_LOST.into());
+        }
+        permit(call.refusal(&gpu.uuid))?;
+        let Some(mig) = subject.mig.and_then(|place| gpu.mig.as_ref()?.devices.get(place)) else {
+            return Ok(call.value(&gpu.uuid));
         };
-        if trace.wanted {
-            trace.gpu = Some(gpu.uuid.clone());
+        proceed(call.held_up(self, &mig.uuid, &mig.rules))?;
+        permit(call.refusal(&mig.uuid))?;
+        Ok(call.value(&mig.uuid).or_else(|| call.value(&gpu.uuid)))
+    }
+
+    pub(super) fn wait_for(&mut self, call: &mut Call<'_>, gpu: &Gpu) -> Result<(), Refusal> {
+        if call.is_behind(self, Some(&gpu.uuid)) {
+            return Err(Pause::Behind.into());
         }
-        if hangs(&gpu.hangs, function) {
-            return Verdict::Hang;
-        }
-        if subject.lost {
-            return Verdict::No(GPU_IS_LOST);
-        }
-        let mig = subject.mig.and_then(|mig| gpu.mig.as_ref()?.devices.get(mig));
-        let refused = injected(&gpu.errors, function)
-            .or_else(|| mig.and_then(|mig| injected(&mig.errors, function)));
-        match refused {
-            Some(code) => Verdict::No(code),
-            None => Verdict::Go(state, found),
-        }
+        proceed(call.held_up(self, &gpu.uuid, &gpu.rules))
     }
 }
 
-/// The function is among those.
-pub(super) fn hangs(names: &[String], function: &str) -> bool {
-    names.iter().any(|name| name == function || name == unversioned(function))
+/// Why a call does not go on.
+pub(super) enum Refusal {
+    Code(Code),
+    Pause(Pause),
 }
 
-/// The return code that the state file asks of the function.
-pub(super) fn injected(errors: &BTreeMap<String, u32>, function: &str) -> Option<Code> {
-    let code = errors.get(function).or_else(|| errors.get(unversioned(function)))?;
-    Some(*code).filter(|code| *code != 0)
-}
-
-/// The function's name without a `_v2` at its end.
-fn unversioned(function: &str) -> &str {
-    match function.rsplit_once("_v") {
-        Some((name, version)) if version.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => function,
+impl From<Code> for Refusal {
+    fn from(code: Code) -> Self {
+        Self::Code(code)
     }
+}
+
+impl From<Pause> for Refusal {
+    fn from(pause: Pause) -> Self {
+        Self::Pause(pause)
+    }
+}
+
+fn proceed(pause: Option<Pause>) -> Result<(), Refusal> {
+    pause.map_or(Ok(()), |pause| Err(pause.into()))
+}
+
+fn permit(refusal: Option<Code>) -> Result<(), Refusal> {
+    refusal.map_or(Ok(()), |code| Err(code.into()))
 }

@@ -4,26 +4,36 @@
 //! One lock guards it all. It is held for a look at the state and never while a call waits or
 //! hangs.
 
+mod call;
 mod device;
+mod enumeration;
 mod file;
 mod gate;
+mod node_files;
+mod rules;
 mod session;
 mod standing;
 mod wait;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::ptr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use device::{Device, Instance, Sought, look_up, on_device, on_gpu, on_instance};
-pub(crate) use session::{init, on_node, shutdown};
+pub(crate) use device::{
+    Device, Instance, Search, Sought, look_up, on_device, on_gpu, on_instance,
+};
+pub(crate) use enumeration::Enumerated;
+pub(crate) use session::{init, on_count, on_node, shutdown};
 pub(crate) use standing::{Why, standing};
 pub(crate) use wait::{create_set, free_set, register, wait};
 
 use crate::events::EventSet;
-use crate::handles::Handles;
-use crate::state::{Gpu, State};
+use crate::handles::{Handles, Target};
+use crate::state::State;
+use enumeration::is_usable;
 use file::StateFile;
+use rules::Counts;
 use standing::Standing;
 
 /// What a process has of the driver.
@@ -35,6 +45,10 @@ struct Driver {
     inits: u32,
     /// `driver.generation` at the first of them.
     generation: u64,
+    /// The GPUs that were present then, by index.
+    session: Vec<String>,
+    /// The device files that are open since then.
+    files: Vec<OwnedFd>,
     /// The driver was unloaded since then; only a shutdown and a new init help.
     unloaded: bool,
     /// The highest sequence number of an event that was looked at.
@@ -44,6 +58,10 @@ struct Driver {
     /// Event sets made so far.
     sets_made: usize,
     standing: Standing,
+    counts: Counts,
+    /// The calls that hold others up, with the GPU whose calls those are; none: all.
+    blockers: BTreeMap<u64, Option<String>>,
+    blockers_made: u64,
 }
 
 static DRIVER: LazyLock<Mutex<Driver>> = LazyLock::new(Mutex::default);
@@ -58,7 +76,8 @@ impl Driver {
         if self.file.refresh() {
             let state = self.state();
             self.unloaded |= !state.driver.loaded || state.driver.generation != self.generation;
-            self.handles.kill(|uuid| !usable(&state, uuid));
+            self.counts.keep(&state);
+            self.handles.kill(|gpu| !is_usable(&state, gpu));
             self.hand_out(&state);
         }
     }
@@ -74,14 +93,26 @@ impl Driver {
         fresh.sort_by_key(|event| event.seq);
         for event in fresh {
             self.seen = event.seq;
-            let usable = usable(state, &event.gpu);
+            // The driver tells of what happens in an instance to who may see it.
+            if event.gpu_instance.is_some() && !state.driver.privileged {
+                continue;
+            }
+            let usable = is_usable(state, &event.gpu);
+            let strange = match event.gpu.as_str() {
+                "" => Some(0),
+                _ if event.stray => {
+                    let handle: *mut () = self.handles.of(&event.gpu, Target::Gpu, usable);
+                    Some(handle.addr())
+                }
+                _ => None,
+            };
             // A GPU that came back knows nothing of registrations made with its old handle.
             let in_force = |device: usize| {
-                let dead = self.handles.get(std::ptr::without_provenance_mut::<()>(device));
+                let dead = self.handles.get(ptr::without_provenance_mut::<()>(device));
                 !(usable && dead.is_some_and(|entry| entry.dead))
             };
             for set in self.sets.values_mut() {
-                set.offer(event, in_force);
+                set.offer(event, strange, in_force);
             }
         }
     }
@@ -94,14 +125,4 @@ impl Driver {
     fn wake_of(&self, set: usize) -> Option<Arc<OwnedFd>> {
         self.sets.get(&set).and_then(EventSet::wake)
     }
-}
-
-/// The GPU is there and answers.
-fn usable(state: &State, uuid: &str) -> bool {
-    state.gpus.iter().any(|gpu| gpu.uuid == uuid && gpu.present && !gpu.lost)
-}
-
-/// The GPUs that are enumerated, with their place in the file, in NVML's index order.
-pub(crate) fn enumerated(state: &State) -> impl Iterator<Item = (usize, &Gpu)> {
-    state.gpus.iter().enumerate().filter(|(_, gpu)| gpu.present)
 }

@@ -64,5 +64,5 @@ pub(super) fn cut(gpu: &mut Gpu, slices: &[Slice]) {
             ..MigDevice::default()
         }
     });
-    gpu.mig = Some(Mig { enabled: true, devices: devices.collect() });
+    gpu.mig = Some(Mig { enabled: true, devices: devices.collect(), ..Mig::default() });
 }

@@ -1,6 +1,11 @@
 //! The simulated kernel driver and the library.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+/// `NVML_FI_MAX` of driver 580.
+const FIELDS_OF_580: u32 = nvml_wrapper_sys::bindings::field_id::NVML_FI_MAX;
 
 /// The simulated kernel driver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,8 +23,21 @@ pub struct Driver {
     pub mismatch: bool,
     /// As `nvmlSystemGetCudaDriverVersion` gives it: 1000 * major + 10 * minor.
     pub cuda_version: i32,
-    /// True: the driver knows field value 230 (the GPU recovery action, drivers from 565 on).
-    pub recovery_action_supported: bool,
+    /// The driver's `NVML_FI_MAX`: field values from this number on are answered with 2. The GPU
+    /// recovery action, 230, came with 565.
+    pub fields: u32,
+    /// The caller may see all that happens on a GPU in MIG mode. Else the memory of the whole GPU is
+    /// answered with 4, and events of an instance do not come.
+    pub privileged: bool,
+    /// True: the enumeration follows the GPUs that are present. False, as with the real driver: it
+    /// stays as it was when `nvmlInit` began, until the last shutdown and another init.
+    pub enumerates_at_once: bool,
+    /// Which lost GPU ends the waits on an event set with 15.
+    pub deafened_by: DeafenedBy,
+    /// The `/dev` of which `nvmlInit` opens the control device and those of the GPUs, until the last
+    /// `nvmlShutdown`. It follows no links, so that `/proc/PID/fd` has the paths. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_root: Option<PathBuf>,
 }
 
 impl Default for Driver {
@@ -30,7 +48,24 @@ impl Default for Driver {
             version: "580.95.05".to_owned(),
             mismatch: false,
             cuda_version: 13_000,
-            recovery_action_supported: true,
+            fields: FIELDS_OF_580,
+            privileged: true,
+            enumerates_at_once: false,
+            deafened_by: DeafenedBy::Registered,
+            dev_root: None,
         }
     }
+}
+
+/// Which lost GPU ends the waits on an event set. nvml.h says "a GPU has fallen off the bus".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeafenedBy {
+    /// None.
+    Nothing,
+    /// One that the set is registered with.
+    #[default]
+    Registered,
+    /// Any of the machine.
+    Any,
 }

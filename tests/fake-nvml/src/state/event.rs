@@ -9,7 +9,7 @@ pub struct Event {
     /// Grows from event to event; the library delivers those above the highest it has seen. What is
     /// in the file at `nvmlInit` has happened before and is not delivered.
     pub seq: u64,
-    /// UUID of the GPU, as in [`Gpu::uuid`].
+    /// UUID of the GPU, as in [`Gpu::uuid`](super::Gpu::uuid); empty: no GPU, and a NULL handle.
     pub gpu: String,
     /// The bit of `nvmlEventType*`, e.g. [`event_type::XID`].
     pub event_type: u64,
@@ -22,9 +22,29 @@ pub struct Event {
     /// Compute instance id; absent: 0xFFFFFFFF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_instance: Option<u32>,
+    /// It comes to every event set, whatever that is registered for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stray: bool,
     /// How many times in a row it is delivered (a storm); 1 by default.
     #[serde(default = "once")]
     pub count: u32,
+}
+
+impl Event {
+    /// An Xid of a GPU as a whole, without a sequence number yet.
+    #[must_use]
+    pub fn xid(gpu: &str, xid: u64) -> Self {
+        Self {
+            seq: 0,
+            gpu: gpu.to_owned(),
+            event_type: event_type::XID,
+            data: xid,
+            gpu_instance: None,
+            compute_instance: None,
+            stray: false,
+            count: 1,
+        }
+    }
 }
 
 fn once() -> u32 {

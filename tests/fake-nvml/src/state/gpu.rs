@@ -1,10 +1,8 @@
 //! One GPU of the state file.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Fabric, Mig, NvLink, event_type};
+use super::{Fabric, Mig, NvLink, Rule, event_type};
 
 /// One physical GPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,16 +24,14 @@ pub struct Gpu {
     pub compute_capability: (i32, i32),
     /// The board's serial number.
     pub serial: String,
-    /// False: the GPU is not enumerated at all (removed, or gone after a re-initialisation).
+    /// False: the GPU is gone (removed, or unbound from the driver). A session that enumerated it
+    /// answers 15 for it; from the next `nvmlInit` on it has no index, and those after it move up.
+    /// See [`Driver::enumerates_at_once`](super::Driver::enumerates_at_once).
     pub present: bool,
-    /// True: fallen off the bus. The index stays, and every call on a handle, also a fresh one,
-    /// answers 15.
+    /// True: fallen off the bus. The index stays; look-ups and calls on any handle answer 15.
     pub lost: bool,
-    /// NVML return codes by function name, for this GPU alone. `nvmlDeviceGetHandleByIndex_v2`
-    /// counts too.
-    pub errors: BTreeMap<String, u32>,
-    /// Functions that hang for this GPU alone while they are named here.
-    pub hangs: Vec<String>,
+    /// How calls on this GPU go wrong, the look-ups that are about it or search through it too.
+    pub rules: Vec<Rule>,
     /// Event types that can be registered, as a bit mask of `nvmlEventType*`.
     pub supported_events: u64,
     /// Field value 230: 0 none, 1 GPU reset, 2 node reboot, 3 drain P2P, 4 drain and reset, 5
@@ -68,8 +64,7 @@ impl Default for Gpu {
             serial: String::new(),
             present: true,
             lost: false,
-            errors: BTreeMap::new(),
-            hangs: Vec::new(),
+            rules: Vec::new(),
             supported_events: event_type::HOPPER,
             recovery_action: 0,
             remapped_rows: Some(RemappedRows::default()),

@@ -1,8 +1,8 @@
 //! Partitioning of a GPU.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
+
+use super::Rule;
 
 /// Partitioning of a GPU.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 pub struct Mig {
     /// MIG mode is on.
     pub enabled: bool,
-    /// The MIG devices that exist, by MIG index.
+    /// MIG mode after the next reset of the GPU; absent: as now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<bool>,
+    /// The MIG devices that exist.
     pub devices: Vec<MigDevice>,
 }
 
@@ -20,6 +23,9 @@ pub struct Mig {
 pub struct MigDevice {
     /// "MIG-" and a UUID, or the form of drivers before 470: `MIG-GPU-<uuid>/<gi>/<ci>`.
     pub uuid: String,
+    /// MIG index, which may have gaps; absent: the place in the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
     /// GPU instance id.
     pub gpu_instance: u32,
     /// Compute instance id.
@@ -36,14 +42,15 @@ pub struct MigDevice {
     pub gpu_instance_profile: u32,
     /// The device's name where the driver gives one, e.g. "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
     pub name: Option<String>,
-    /// NVML return codes by function name, for this device alone.
-    pub errors: BTreeMap<String, u32>,
+    /// How calls on this device go wrong.
+    pub rules: Vec<Rule>,
 }
 
 impl Default for MigDevice {
     fn default() -> Self {
         Self {
             uuid: String::new(),
+            index: None,
             gpu_instance: 0,
             compute_instance: 0,
             gpu_slices: 1,
@@ -52,7 +59,7 @@ impl Default for MigDevice {
             multiprocessors: 16,
             gpu_instance_profile: 0,
             name: None,
-            errors: BTreeMap::new(),
+            rules: Vec::new(),
         }
     }
 }

@@ -3,7 +3,6 @@
 //! The library reads it at `nvmlInit` and again whenever it changes. Write it whole and rename it
 //! into place ([`State::write`]), so that a reader never sees half of it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
@@ -14,12 +13,14 @@ mod event;
 mod gpu;
 mod links;
 mod mig;
+mod rule;
 
-pub use driver::Driver;
+pub use driver::{DeafenedBy, Driver};
 pub use event::{Event, event_type};
 pub use gpu::{Gpu, PciePlace, RemappedRows};
 pub use links::{Fabric, NvLink};
 pub use mig::{Mig, MigDevice};
+pub use rule::{Blocks, Rule};
 
 /// Everything the fake knows. Every field has a default, so a file of `{}` is a loaded driver
 /// without GPUs.
@@ -28,14 +29,8 @@ pub use mig::{Mig, MigDevice};
 pub struct State {
     /// The driver and the library.
     pub driver: Driver,
-    /// NVML return codes by function name, for every GPU: `{"nvmlInit_v2": 9}`.
-    pub errors: BTreeMap<String, u32>,
-    /// Functions that do not return while they are named here; they go on as soon as the name is
-    /// gone.
-    pub hangs: Vec<String>,
-    /// Functions that end the whole process, as a library does that is not of one piece.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub aborts: Vec<String>,
+    /// How calls go wrong, whichever GPU they are about.
+    pub rules: Vec<Rule>,
     /// The GPUs, in NVML's index order.
     pub gpus: Vec<Gpu>,
     /// What happens: each event is delivered once, to the event sets registered at the moment it is

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fake_nvml::state::{Event, Gpu, State, event_type};
+use fake_nvml::state::{Event, Gpu, State};
 use nvml_wrapper::Nvml;
 use nvml_wrapper_sys::bindings::nvmlFieldValue_t;
 use tempfile::TempDir;
@@ -17,12 +17,14 @@ pub(crate) const SUCCESS: u32 = 0;
 pub(crate) const UNINITIALIZED: u32 = 1;
 pub(crate) const INVALID_ARGUMENT: u32 = 2;
 pub(crate) const NOT_SUPPORTED: u32 = 3;
+pub(crate) const NO_PERMISSION: u32 = 4;
 pub(crate) const NOT_FOUND: u32 = 6;
 pub(crate) const INSUFFICIENT_SIZE: u32 = 7;
 pub(crate) const DRIVER_NOT_LOADED: u32 = 9;
 pub(crate) const TIMEOUT: u32 = 10;
 pub(crate) const GPU_IS_LOST: u32 = 15;
 pub(crate) const VERSION_MISMATCH: u32 = 18;
+pub(crate) const UNKNOWN: u32 = 999;
 
 /// A copy of the library with its state file beside it.
 pub(crate) struct Node {
@@ -85,15 +87,7 @@ impl Node {
 }
 
 pub(crate) fn xid_event(gpu: &str, xid: u64) -> Event {
-    Event {
-        seq: 0,
-        gpu: gpu.to_owned(),
-        event_type: event_type::XID,
-        data: xid,
-        gpu_instance: None,
-        compute_instance: None,
-        count: 1,
-    }
+    Event::xid(gpu, xid)
 }
 
 /// Long enough that only a failure takes it, on a machine that does much else.
@@ -262,6 +256,14 @@ impl Raw {
         let code = unsafe { self.0.get::<Function>(name).expect("symbol")(handle, 1, &mut asked) };
         assert_eq!(code, SUCCESS);
         asked
+    }
+
+    /// The return code of one field value.
+    pub(crate) fn field_code(&self, handle: usize, field: u32) -> u32 {
+        // SAFETY: all zeros is a value.
+        let mut asked: nvmlFieldValue_t = unsafe { std::mem::zeroed() };
+        asked.fieldId = field;
+        self.field(handle, asked).nvmlReturn
     }
 
     pub(crate) fn by_index(&self, index: u32) -> Result<usize, u32> {

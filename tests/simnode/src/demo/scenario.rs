@@ -95,6 +95,7 @@ async fn loses_a_gpu(setup: &mut Setup) -> anyhow::Result<()> {
             data: XID,
             gpu_instance: None,
             compute_instance: None,
+            stray: false,
             count: 1,
         })
     })?;

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fake_nvml::state::{Gpu, MigDevice, State};
 
@@ -21,13 +21,16 @@ const CONTROL: [&str; 4] = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvid
 const GPU_INSTANCES: u32 = 15;
 const COMPUTE_INSTANCES: u32 = 8;
 
+/// Where the nodes of capabilities are.
+pub(super) fn capability_directory(node: &Node) -> PathBuf {
+    node.dev().join("nvidia-caps")
+}
+
 /// Lays out `/dev` and `/proc/driver/nvidia-caps/mig-minors` for the GPUs of a state.
 pub(super) fn write(node: &Node, state: &State) -> io::Result<()> {
     let dev = node.dev();
-    fs::create_dir_all(dev.join("nvidia-caps"))?;
     CONTROL.iter().try_for_each(|name| device(&dev.join(name)))?;
     state.gpus.iter().try_for_each(|gpu| device(&dev.join(format!("nvidia{}", gpu.minor))))?;
-    write_instances(node, state)?;
     let directory = node.proc().join("driver/nvidia-caps");
     fs::create_dir_all(&directory)?;
     fs::write(directory.join("mig-minors"), minors(state))
@@ -35,7 +38,7 @@ pub(super) fn write(node: &Node, state: &State) -> io::Result<()> {
 
 /// Makes the nodes of the MIG instances that exist, those which are not there yet.
 pub(super) fn write_instances(node: &Node, state: &State) -> io::Result<()> {
-    let caps = node.dev().join("nvidia-caps");
+    let caps = capability_directory(node);
     let numbers = state.gpus.iter().flat_map(|gpu| {
         let mig = gpu.mig.iter().filter(|mig| mig.enabled);
         mig.flat_map(|mig| &mig.devices).flat_map(|device| capabilities(gpu, device))

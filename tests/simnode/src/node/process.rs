@@ -1,6 +1,6 @@
 //! What /proc tells of a process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -14,8 +14,11 @@ pub struct Figures {
     pub threads: usize,
     /// Open file descriptors.
     pub descriptors: usize,
-    /// Those of them that are files or directories which it has opened itself, devices not counted.
+    /// Those of them that are files or directories which it has opened itself, devices not counted,
+    /// those of a simulated node neither.
     pub files: usize,
+    /// The device nodes of GPUs and of their driver that it has open, by name.
+    pub gpu_devices: BTreeSet<String>,
     /// Resident memory, in KiB (VmRSS).
     pub rss_kib: u64,
     /// The anonymous part of it, in KiB (RssAnon).
@@ -65,6 +68,7 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
         threads: tasks.len(),
         descriptors: descriptors.len(),
         files: descriptors.iter().filter(own).count(),
+        gpu_devices: descriptors.iter().filter_map(|fd| gpu_device(fd)).collect(),
         rss_kib: field(&status, "VmRSS").unwrap_or(0),
         anonymous_kib: field(&status, "RssAnon").unwrap_or(0),
         voluntary_switches: switches_by_thread.values().sum(),
@@ -118,7 +122,19 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
 /// like.
 fn file(descriptor: &Path) -> io::Result<Option<PathBuf>> {
     let target = fs::read_link(descriptor)?;
-    Ok(Some(target).filter(|target| target.is_absolute() && !target.starts_with("/dev")))
+    let is_file = target.is_absolute() && !target.starts_with("/dev");
+    Ok(Some(target).filter(|target| is_file && device_name(target).is_none()))
+}
+
+/// The name of the NVIDIA device node that a descriptor is of.
+fn gpu_device(descriptor: &Path) -> Option<String> {
+    device_name(&fs::read_link(descriptor).ok()?)
+}
+
+/// A real node's devices are in `/dev`, those of a simulated one in a directory of that name.
+fn device_name(path: &Path) -> Option<String> {
+    let (directory, name) = (path.parent()?, path.file_name()?.to_str()?);
+    (directory.ends_with("dev") && name.starts_with("nvidia")).then(|| name.to_owned())
 }
 
 /// `Name:   number unit` in a status file.
