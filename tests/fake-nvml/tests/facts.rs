@@ -439,3 +439,19 @@ fn the_memory_of_a_gpu_in_mig_mode_is_for_the_privileged() {
     let device = nvml.nth("nvmlDeviceGetMigDeviceHandleByIndex", cut, 0).expect("a MIG device");
     assert!(memory(device).is_ok());
 }
+
+#[test]
+fn each_branch_has_the_functions_of_the_one_before_and_the_recovery_action_came_with_565() {
+    let node = Node::new(profiles::h100x8());
+    let nvml = node.raw();
+    let mut missing = usize::MAX;
+    for branch in profiles::BRANCHES {
+        assert!(branch.missing().iter().all(|function| nvml.has(function)), "{branch:?}");
+        assert!(branch.missing().len() < missing);
+        missing = branch.missing().len();
+        let mut state = node.state.clone();
+        branch.install(&mut state);
+        assert_eq!(state.driver.fields > 230, !["R470", "R535", "R550"].contains(&branch.name));
+    }
+    assert_eq!(missing, 0, "the newest has all");
+}

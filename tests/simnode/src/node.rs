@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::{env, fs, io};
 
 use anyhow::{Context, bail};
+use fake_nvml::profiles::Branch;
 use fake_nvml::state::{Event, Gpu, State};
 use tempfile::TempDir;
 
@@ -43,6 +44,18 @@ impl Node {
     /// The library is not there, or the file system's.
     pub fn new(state: State) -> anyhow::Result<Self> {
         Self::with_library(state, &library::find()?)
+    }
+
+    /// A node with this state and a driver of a branch, e.g. "R470".
+    ///
+    /// # Errors
+    /// There is no such branch, the library is not there, or the file system's.
+    pub fn of_branch(mut state: State, branch: &str) -> anyhow::Result<Self> {
+        let branch = Branch::by_name(branch).with_context(|| format!("no branch {branch}"))?;
+        branch.install(&mut state);
+        let node = Self::new(state)?;
+        node.library_without(&branch.missing())?;
+        Ok(node)
     }
 
     /// A node with this state and a copy of this library.

@@ -143,3 +143,13 @@ async fn a_plugin_dies_with_its_owner_and_by_signal() {
     let gone = || fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"));
     eventually("it is gone", SOON, async || gone().then_some(())).await.expect("killed");
 }
+
+#[test]
+fn an_old_branch_lacks_what_came_later() {
+    let node = Node::of_branch(profiles::h100x8(), "R470").expect("a branch");
+    let nvml = open(&node);
+    assert_eq!(nvml.sys_driver_version().expect("a version"), "470.256.02");
+    let gpu = nvml.device_by_index(0).expect("GPU 0");
+    assert!(matches!(gpu.memory_info(), Err(NvmlError::FailedToLoadSymbol(_))), "it asks v2");
+    Node::of_branch(profiles::h100x8(), "R999").expect_err("there is none");
+}

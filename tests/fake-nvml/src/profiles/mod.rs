@@ -1,9 +1,12 @@
 //! Whole nodes to start from: each function makes a new [`State`]. The same profile always has the
 //! same UUIDs.
 
+mod branch;
 mod links;
 mod mig;
 mod model;
+
+pub use branch::{BRANCHES, Branch};
 
 use crate::state::{Fabric, Gpu, Mig, PciePlace, State};
 use links::{Switches, bridge, mesh};

@@ -113,6 +113,12 @@ pub(crate) struct EventData {
 pub(crate) struct Raw(libloading::Library);
 
 impl Raw {
+    /// Whether there is a function of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        // SAFETY: it is not called.
+        unsafe { self.0.get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_ok()
+    }
+
     pub(crate) fn init(&self) -> u32 {
         self.call0("nvmlInit_v2")
     }
