@@ -205,6 +205,19 @@ async fn a_gpu_off_the_bus_is_unhealthy_until_nvml_lists_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_recovers_while_another_is_off_the_bus() {
+    let rig = quick().await;
+    rig.node.edit_gpu(5, |gpu| gpu.recovery_action = 1).unwrap();
+    rig.until_healthy(5, false).await;
+    rig.node.lose(2).unwrap();
+    rig.until_healthy(2, false).await;
+    rig.node.restore(5).unwrap();
+    rig.until_healthy(5, true).await;
+    assert_eq!(rig.kubelet.view().allocatable(GPU), 7);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_relapses_too_often_is_believed_no_more() {
     let text = QUICK.replace("relapses: 100", "relapses: 2");
     let rig = rig_of(profiles::h100x8(), &text, 8).await;
