@@ -33,8 +33,10 @@ pub(crate) fn node(state: State) -> Node {
     Node::new(state).expect("a simulated node")
 }
 
+/// A kubelet that fails the test at its end over what the plugin did against the contract, unless
+/// that was forgiven.
 pub(crate) async fn kubelet(config: KubeletConfig) -> Kubelet {
-    Kubelet::start(config).await.expect("a fake kubelet")
+    Kubelet::start(config.guarded()).await.expect("a fake kubelet")
 }
 
 impl Rig {

@@ -40,6 +40,7 @@ pub(crate) async fn run(args: &Args, screen: &Screen) -> anyhow::Result<()> {
         node.state().gpus.len(),
         args.profile,
         match args.kubelet {
+            crate::Release::V1_26 => "1.26",
             crate::Release::V1_32 => "1.32",
             crate::Release::V1_36 => "1.36",
             crate::Release::V1_37 => "1.37",

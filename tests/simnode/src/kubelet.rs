@@ -1,5 +1,5 @@
 //! A fake kubelet: the device manager's registration server, its plugin connections, its device
-//! sets, its admission and its checkpoint, as Kubernetes 1.32 to 1.37 have them, and a record of
+//! sets, its admission and its checkpoint, as Kubernetes 1.26 to 1.37 have them, and a record of
 //! what a plugin did that the real one would have tolerated.
 
 use std::collections::BTreeSet;
@@ -23,6 +23,7 @@ mod checkpoint;
 mod clients;
 mod dial;
 mod directory;
+mod guard;
 mod life;
 mod manager;
 mod names;
@@ -32,6 +33,7 @@ mod random;
 mod records;
 mod registration;
 mod requests;
+mod restart;
 mod status;
 mod streams;
 mod view;
@@ -44,6 +46,7 @@ pub use names::is_extended_resource_name;
 pub use pod_resources::{NAMESPACE, Trouble};
 pub use records::{Call, Method, PodDevice, ReceivedList};
 pub use requests::{AdmissionError, AllocationRequest, ContainerKind};
+pub use restart::Containers;
 pub use status::go_error;
 pub use view::{DeviceView, Outcome, Registration, ResourceView, View};
 pub use violations::{Violation, ViolationKind};
@@ -54,8 +57,10 @@ use manager::Shared;
 /// The releases whose behaviour differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KubeletVersion {
-    /// The clean-up removes every file but the checkpoint. A registration goes on when the plugin
-    /// gives up.
+    /// 1.26 to 1.28: CDI names in an answer do not reach the runtime. Otherwise as 1.32.
+    V1_26,
+    /// From 1.29 on. The clean-up removes every file but the checkpoint. A registration goes on when
+    /// the plugin gives up.
     V1_32,
     /// The clean-up removes only sockets. Otherwise the same race on registering again as before.
     V1_36,
@@ -80,6 +85,8 @@ pub struct KubeletConfig {
     /// The node's NUMA nodes. A topology that names another one is a violation; None checks
     /// nothing.
     pub numa_nodes: Option<BTreeSet<i64>>,
+    /// It panics when it is dropped after a violation that was not [forgiven](Kubelet::forgive).
+    pub guarded: bool,
 }
 
 impl KubeletConfig {
@@ -92,6 +99,7 @@ impl KubeletConfig {
             limits: Limits::default(),
             seed: 1,
             numa_nodes: None,
+            guarded: false,
         }
     }
 
@@ -131,6 +139,13 @@ impl KubeletConfig {
         Self { pod_resources: Some(socket.into()), ..self }
     }
 
+    /// The same, and the end of a test fails over a violation that was not
+    /// [forgiven](Kubelet::forgive).
+    #[must_use]
+    pub fn guarded(self) -> Self {
+        Self { guarded: true, ..self }
+    }
+
     /// The same on a node with these NUMA nodes.
     #[must_use]
     pub fn numa_nodes(self, nodes: impl IntoIterator<Item = i64>) -> Self {
@@ -166,6 +181,7 @@ pub struct Kubelet {
     shared: Shared,
     /// Dropped, with every task and connection in it, when the kubelet dies.
     life: Mutex<Option<Life>>,
+    forgiven: Mutex<BTreeSet<ViolationKind>>,
 }
 
 impl Kubelet {
@@ -174,56 +190,13 @@ impl Kubelet {
     /// # Errors
     /// The file system's, or a socket path that is too long.
     pub async fn start(config: KubeletConfig) -> anyhow::Result<Self> {
-        let kubelet = Self { shared: Shared::new(config), life: Mutex::new(None) };
+        let kubelet = Self {
+            shared: Shared::new(config),
+            life: Mutex::new(None),
+            forgiven: Mutex::default(),
+        };
         kubelet.start_again().await?;
         Ok(kubelet)
-    }
-
-    /// Dies as by SIGKILL: every connection is cut, `kubelet.sock` stays behind, nothing is said to
-    /// anyone.
-    pub async fn stop(&self) {
-        let life = self.life().take();
-        if let Some(life) = life {
-            life.end().await;
-            self.shared.manager().died();
-        }
-    }
-
-    /// Starts a stopped kubelet on the same directory; what the checkpoint says is known again.
-    ///
-    /// # Errors
-    /// As [`Kubelet::start`]; or it is running.
-    #[allow(clippy::unused_async, reason = "the twin of stop")]
-    pub async fn start_again(&self) -> anyhow::Result<()> {
-        let mut life = self.life();
-        if life.is_some() {
-            bail!("the kubelet is running");
-        }
-        let directory = self.directory();
-        directory::prepare(directory, self.shared.config().version)
-            .with_context(|| format!("preparing {}", directory.display()))?;
-        let begun = Life::begin().context("starting the kubelet's thread")?;
-        {
-            let _inside = begun.handle().enter();
-            self.shared.manager().born(&self.shared);
-            registration::serve(&self.shared, &self.socket())
-                .with_context(|| format!("listening on {}", self.socket().display()))?;
-            if let Some(socket) = &self.shared.config().pod_resources {
-                pod_resources::serve(&self.shared, socket)
-                    .with_context(|| format!("listening on {}", socket.display()))?;
-            }
-        }
-        *life = Some(begun);
-        Ok(())
-    }
-
-    /// [`stop`](Self::stop) and [`start_again`](Self::start_again).
-    ///
-    /// # Errors
-    /// As [`Kubelet::start`].
-    pub async fn restart(&self) -> anyhow::Result<()> {
-        self.stop().await;
-        self.start_again().await
     }
 
     /// The device plugin directory.

@@ -48,6 +48,8 @@ struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Release {
+    #[value(name = "1.26")]
+    V1_26,
     #[value(name = "1.32")]
     V1_32,
     #[value(name = "1.36")]
@@ -59,6 +61,7 @@ enum Release {
 impl From<Release> for KubeletVersion {
     fn from(release: Release) -> Self {
         match release {
+            Release::V1_26 => Self::V1_26,
             Release::V1_32 => Self::V1_32,
             Release::V1_36 => Self::V1_36,
             Release::V1_37 => Self::V1_37,

@@ -6,7 +6,7 @@ use super::checkpoint::PodDevices;
 use super::manager::{Endpoint, Manager, Shared};
 use super::requests::{AdmissionError, AllocationRequest, ContainerKind};
 use super::violations::ViolationKind;
-use super::{affinity, calls};
+use super::{Containers, affinity, calls};
 use crate::proto::ContainerAllocateResponse;
 
 /// Admits one container for one resource.
@@ -19,7 +19,11 @@ pub(crate) async fn admit(
         let mut manager = shared.manager();
         let stays = request.kind != ContainerKind::Init;
         manager.pod_comes(&request.pod, stays.then_some(&request.container));
-        manager.reusable_for(&request.pod, &request.resource)
+        let reusable = manager.reusable_for(&request.pod, &request.resource);
+        let held = manager.held(request).map(PodDevices::ids).unwrap_or_default();
+        manager.work_out_hints(&request.resource, &held, "a pod that is admitted again holds it");
+        manager.work_out_hints(&request.resource, &reusable, "an init container has left it");
+        reusable
     };
     if let Some(chosen) = devices_to_allocate(shared, request, &reusable).await? {
         calls::allocate(shared, request, &chosen).await?;
@@ -41,6 +45,31 @@ pub(crate) async fn admit(
         }
     }
     Ok(answer)
+}
+
+/// Admits the pods that hold devices once more; those that fail have failed for good.
+pub(super) fn readmit(
+    manager: &mut Manager,
+    containers: Containers,
+) -> Vec<(String, AdmissionError)> {
+    let mut failed = Vec::new();
+    for held in manager.pods.clone() {
+        manager.work_out_hints(
+            &held.resource,
+            &held.ids(),
+            "a pod that is admitted again holds it",
+        );
+        if containers == Containers::Running {
+            continue;
+        }
+        let count = held.ids().len();
+        let request = AllocationRequest::new(&held.pod, &held.container, &held.resource, count);
+        if let Err(error) = manager.check(&request) {
+            manager.finish(&held.pod);
+            failed.push((held.pod, error));
+        }
+    }
+    failed
 }
 
 /// Chooses the devices. None: the container has them from before.
@@ -172,6 +201,20 @@ impl Manager {
         match endpoint.stopped_at {
             Some(_) => Err(AdmissionError::EndpointStopped(resource.to_owned())),
             None => Ok(endpoint.clone()),
+        }
+    }
+
+    /// The topology hints of devices that somebody has, which the kubelet works out from the list
+    /// without a look whether they are in it: if the resource has topology at all, it follows a nil
+    /// pointer.
+    pub(super) fn work_out_hints(&mut self, resource: &str, ids: &BTreeSet<String>, why: &str) {
+        let Some(devices) = self.devices.get(resource) else { return };
+        if devices.all.values().all(|device| device.topology.is_none()) {
+            return;
+        }
+        for id in ids.iter().filter(|id| !devices.all.contains_key(*id)) {
+            let detail = format!("{id} is not in the list, and {why}");
+            self.violations.record(ViolationKind::KubeletPanic, resource, detail);
         }
     }
 

@@ -11,7 +11,7 @@ use super::manager::{Endpoint, Shared};
 use super::records::{Call, Method};
 use super::requests::{AdmissionError, AllocationRequest};
 use super::violations::ViolationKind;
-use super::{answers, dial, go_error};
+use super::{KubeletVersion, answers, dial, go_error};
 use crate::proto::{
     AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse,
     ContainerPreferredAllocationRequest, PreStartContainerRequest, PreferredAllocationRequest,
@@ -102,8 +102,11 @@ pub(super) async fn allocate(
         manager.violations.record(ViolationKind::AllocateAnswer, resource, detail);
     }
     // The devices of an empty answer stay taken until a pod ends, as in the kubelet.
-    let answer =
+    let mut answer =
         answer.container_responses.into_iter().next().ok_or(AdmissionError::EmptyAnswer)?;
+    if shared.config().version < KubeletVersion::V1_32 {
+        answer.cdi_devices.clear();
+    }
     answers::audit_answer(&mut manager, resource, &answer);
     let by_numa = manager.by_numa(resource, chosen);
     manager.pods.push(PodDevices {

@@ -29,7 +29,9 @@ fn is_removed(path: &Path, version: KubeletVersion) -> bool {
         KubeletVersion::V1_36 | KubeletVersion::V1_37 => {
             fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
         }
-        KubeletVersion::V1_32 => fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir()),
+        KubeletVersion::V1_26 | KubeletVersion::V1_32 => {
+            fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir())
+        }
     }
 }
 

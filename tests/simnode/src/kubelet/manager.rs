@@ -106,6 +106,7 @@ pub(crate) struct Manager {
     pub(super) limit: Limit,
     pub(super) trouble: Trouble,
     pub(super) asked: Vec<Instant>,
+    pub(super) stream_delay: Duration,
     /// By resource; more than what pods hold while an admission goes on.
     pub(crate) allocated: BTreeMap<String, BTreeSet<String>>,
     /// The pod under admission and the devices that its init containers leave to the next
@@ -135,6 +136,7 @@ impl Manager {
             limit: Limit::default(),
             trouble: Trouble::None,
             asked: Vec::new(),
+            stream_delay: Duration::ZERO,
             allocated: BTreeMap::new(),
             reusable: Default::default(),
             config,
@@ -298,8 +300,14 @@ impl Manager {
             set.insert(device.id.clone());
             devices.all.insert(device.id.clone(), device.clone());
         }
+        let is_first = devices.lists == 1;
         self.publish(resource);
         self.write_checkpoint();
+        if is_first {
+            // The pods of the checkpoint are admitted once more at some time from now on.
+            let held = self.allocated.get(resource).cloned().unwrap_or_default();
+            self.work_out_hints(resource, &held, "a pod that is admitted again holds it");
+        }
 
         let none = BTreeSet::new();
         let in_use = self.allocated.get(resource).unwrap_or(&none);

@@ -26,6 +26,11 @@ pub(crate) async fn run(shared: Shared, client: Arc<PluginClient>) {
 }
 
 async fn follow(shared: &Shared, client: &PluginClient) {
+    let delay = shared.manager().stream_delay;
+    select! {
+        () = tokio::time::sleep(delay) => {}
+        () = client.disconnected() => return,
+    }
     let Some(channel) = client.channel() else { return };
     let mut plugin = dial::client(channel);
     let opened = select! {

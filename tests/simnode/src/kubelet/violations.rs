@@ -42,7 +42,8 @@ pub enum ViolationKind {
     Vanished,
     /// An id that a pod holds is not in the list.
     VanishedInUse,
-    /// A device vanished during its allocation, which makes the real kubelet panic.
+    /// A device that is being allocated, that an init container has left, or that a pod which is
+    /// admitted again holds is not in the list, which makes the real kubelet panic.
     KubeletPanic,
     /// A registration came before the kubelet was done with the resource's old connection: before
     /// 1.37 the end of the old one then takes the new one with it, or keeps the end of the new one

@@ -11,3 +11,4 @@ mod preferred;
 mod registration;
 mod restart;
 mod streams;
+mod unkind;
