@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fake_nvml::profiles;
 use fake_nvml::state::{Rule, State};
 use serde_json::Value;
-use simnode::kubelet::CHECKPOINT;
+use simnode::kubelet::{CHECKPOINT, ViolationKind};
 use simnode::node::{Node, Plugin, PluginOptions};
 
 use crate::observe::until;
@@ -645,6 +645,8 @@ async fn another_plugin_for_the_same_resource_is_reported() {
     );
     report.problems(&["kubelet.rival"]);
     fs::remove_file(machine.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap();
+    // Two plugins for one resource are what the report is about.
+    kubelet.forgive(ViolationKind::OverlappingRegistration);
     let _second = Plugin::start(&machine.node, &machine.options).unwrap();
     kubelet.wait_until("both", PATIENCE, |view| view.accepted(GPU).count() > 1).await.unwrap();
     machine.report().await.has("problem", "kubelet.rival", &["more than once on this node"]);

@@ -350,8 +350,13 @@ async fn nvml_is_released_for_a_reset_and_initialised_again() {
     let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
     rig.node.edit_gpu(2, |gpu| gpu.recovery_action = 1).unwrap();
     rig.until_healthy(2, false).await;
+    let open = rig.plugin.figures().unwrap().gpu_devices;
+    assert!(open.contains("nvidiactl") && open.contains("nvidia3"), "{open:?}");
     rig.plugin.signal(10).unwrap();
     rig.logged("NVML is released").await;
+    // No device node of a GPU is open, else its reset is refused.
+    let is_free = || rig.plugin.figures().is_ok_and(|now| now.gpu_devices.is_empty());
+    rig.eventually("the GPUs are free", async || is_free().then_some(())).await;
     assert_eq!(journal.calls().last().unwrap().text, "nvmlShutdown -");
     // It serves from memory.
     rig.kubelet.allocate("pod", "main", GPU, 3).await.unwrap();

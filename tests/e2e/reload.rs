@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fake_nvml::profiles;
+use simnode::kubelet::ViolationKind;
 
 use crate::dropin::{MpsDaemon, SLICED, config, rig};
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, node, plugin};
@@ -104,6 +105,8 @@ async fn an_invalid_change_is_refused_with_its_mistakes_and_the_old_one_stays() 
     assert!(line.contains("8 devices x 10000 replicas x 67 bytes = 5360000 bytes"), "{line}");
     let view = rig.kubelet.view();
     assert_eq!((view.allocatable(GPU), view.resource(GPU).unwrap().lists_received), (32, 1));
+    // The replicas have the same ids under the new name.
+    rig.kubelet.forgive(ViolationKind::IdOfTwoResources);
     write(&rig, &renamed(2));
     rig.until("a valid one", |view| view.allocatable(SHARED) == 16).await;
 }
