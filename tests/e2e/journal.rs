@@ -36,6 +36,12 @@ impl Journal {
         self.text().lines().filter_map(call).collect()
     }
 
+    /// How often a function was called so far.
+    pub(crate) fn count(&self, function: &str) -> usize {
+        let is_it = |call: &Call| call.text.split(' ').next() == Some(function);
+        self.calls().into_iter().filter(is_it).count()
+    }
+
     /// The last `nvmlShutdown` and the call after it; None until there is one.
     pub(crate) fn shutdown_and_next(&self) -> Option<(Call, Call)> {
         let calls = self.calls();

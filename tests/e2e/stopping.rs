@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use fake_nvml::state::Rule;
+use simnode::eventually;
 use simnode::kubelet::KubeletVersion;
 use simnode::node::Plugin;
 
+use crate::journal::Journal;
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
 
 /// What the manifest gives a pod to end in.
@@ -27,19 +29,33 @@ async fn each_stop_signal_ends_the_streams_removes_the_socket_and_exits_0() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hanging_driver_holds_up_no_stop() {
     // At work already, and before the first answer.
-    let mut rig = Rig::of(KubeletVersion::V1_36).await;
-    rig.node.edit(|state| state.rules = vec![Rule::hang("nvmlDeviceGetCount_v2")]).unwrap();
+    let function = "nvmlDeviceGetFieldValues";
+    let node = eight_h100s();
+    let journal = Journal::of(&node);
+    let options = journal.kept_by(plugin().arg("--health-poll-interval").arg("1s"));
+    let config = node.kubelet();
+    let mut rig = Rig::on(node, config, &options, 8).await;
+    rig.node.edit(|state| state.rules = vec![Rule::hang(function)]).unwrap();
+    let before = journal.count(function);
+    called(&journal, function, before + 1).await;
     rig.plugin.terminate().unwrap();
     assert_eq!(rig.plugin.wait_exit(TERMINATION).await.unwrap().code(), Some(0));
 
     for function in ["nvmlInit_v2", "nvmlDeviceGetUUID"] {
         let node = eight_h100s();
+        let journal = Journal::of(&node);
         node.edit(|state| state.rules = vec![Rule::hang(function)]).unwrap();
-        let mut plugin = Plugin::start(&node, &plugin()).unwrap();
-        plugin.wait_for_log("starting", PATIENCE).await.unwrap();
+        let mut plugin = Plugin::start(&node, &journal.kept_by(plugin())).unwrap();
+        called(&journal, function, 1).await;
         plugin.terminate().unwrap();
         assert_eq!(plugin.wait_exit(TERMINATION).await.unwrap().code(), Some(0), "{function}");
     }
+}
+
+/// Waits until a function has been called so many times; a call that hangs counts.
+async fn called(journal: &Journal, function: &str, times: usize) {
+    let enough = || (journal.count(function) >= times).then_some(());
+    eventually(function, PATIENCE, async || enough()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,8 +62,8 @@ impl EventSet {
         self.registrations.iter().map(|registration| registration.gpu.as_str())
     }
 
-    /// Queues an event if the set registered for it with a handle that is `in_force`, or in any case
-    /// under a `strange` handle.
+    /// Queues an event if the set registered for it with a handle that is `in_force`, or in any
+    /// case under a `strange` handle.
     pub(crate) fn offer(
         &mut self,
         event: &Event,

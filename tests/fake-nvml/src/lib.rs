@@ -1,5 +1,8 @@
 //! A `libnvidia-ml.so.1` without a GPU, steered at run time by a state file.
 //!
+//! It is as unkind as nvml.h allows: what the header says of a call always holds, and what it only
+//! permits is asked for by a field of the state or by a [rule](state::Rule). README.md has it all.
+//!
 //! A program loads the cdylib as it would load NVML. A test takes the rlib: [`state`] is what may
 //! be written, [`profiles`] are whole nodes to start from.
 

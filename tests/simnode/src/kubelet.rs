@@ -59,8 +59,8 @@ use manager::Shared;
 pub enum KubeletVersion {
     /// 1.26 to 1.28: CDI names in an answer do not reach the runtime. Otherwise as 1.32.
     V1_26,
-    /// From 1.29 on. The clean-up removes every file but the checkpoint. A registration goes on when
-    /// the plugin gives up.
+    /// From 1.29 on. The clean-up removes every file but the checkpoint. A registration goes on
+    /// when the plugin gives up.
     V1_32,
     /// The clean-up removes only sockets. Otherwise the same race on registering again as before.
     V1_36,

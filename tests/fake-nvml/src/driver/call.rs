@@ -18,7 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A call, from its beginning to its answer.
 pub(super) struct Call<'a> {
     pub(super) function: &'a str,
-    /// What it has met of the rules of the node, a GPU or a MIG device, in which version of the file.
+    /// What it has met of the rules of the node, a GPU or a MIG device, in which version of the
+    /// file.
     met: BTreeMap<String, (u64, Option<Met>)>,
     /// Those of them whose delay is over.
     delayed: Vec<String>,

@@ -26,16 +26,16 @@ pub struct Driver {
     /// The driver's `NVML_FI_MAX`: field values from this number on are answered with 2. The GPU
     /// recovery action, 230, came with 565.
     pub fields: u32,
-    /// The caller may see all that happens on a GPU in MIG mode. Else the memory of the whole GPU is
-    /// answered with 4, and events of an instance do not come.
+    /// The caller may see all that happens on a GPU in MIG mode. Else the memory of the whole GPU
+    /// is answered with 4, and events of an instance do not come.
     pub privileged: bool,
     /// True: the enumeration follows the GPUs that are present. False, as with the real driver: it
     /// stays as it was when `nvmlInit` began, until the last shutdown and another init.
     pub enumerates_at_once: bool,
     /// Which lost GPU ends the waits on an event set with 15.
     pub deafened_by: DeafenedBy,
-    /// The `/dev` of which `nvmlInit` opens the control device and those of the GPUs, until the last
-    /// `nvmlShutdown`. It follows no links, so that `/proc/PID/fd` has the paths. Absent: none.
+    /// The `/dev` of which `nvmlInit` opens the control device and those of the GPUs, until the
+    /// last `nvmlShutdown`. It follows no links, so that `/proc/PID/fd` has the paths. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev_root: Option<PathBuf>,
 }

@@ -21,8 +21,8 @@ pub struct Rule {
     /// The return code.
     #[serde(skip_serializing_if = "is_default")]
     pub answer: Option<u32>,
-    /// What is answered with success, where a function answers one text or number: a UUID, a name, a
-    /// count, an index, a version. `{n}` in it is the number of the call.
+    /// What is answered with success, where a function answers one text or number: a UUID, a name,
+    /// a count, an index, a version. `{n}` in it is the number of the call.
     #[serde(skip_serializing_if = "is_default")]
     pub value: Option<String>,
     /// The call takes so much longer, in milliseconds.

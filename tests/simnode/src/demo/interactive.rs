@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use fake_nvml::state::Rule;
 use simnode::View;
 use simnode::node::HttpAddress;
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ const HELP: &[(&str, &str)] = &[
     ("xid GPU N", "the driver reports Xid N on a GPU"),
     ("lose GPU", "a GPU falls off the bus without an Xid"),
     ("restore GPU", "a GPU is as new"),
+    ("rule GPU JSON", "calls on a GPU (or `node`) go wrong, as tests/fake-nvml/README.md says"),
     ("restart-kubelet", "kill the kubelet and start it again"),
     ("delete-socket", "delete the plugin's socket"),
     ("log", "what the plugin has logged"),
@@ -115,6 +117,10 @@ async fn command(setup: &mut Setup, words: &[&str], pods: &mut usize) -> anyhow:
             let gpu = index(setup, gpu)?;
             look(setup, || setup.node.restore(gpu)).await?;
         }
+        ["rule", gpu, ..] => {
+            let rule = serde_json::from_str(&words[2..].join(" ")).context("no rule")?;
+            look(setup, || add_rule(setup, gpu, rule)).await?;
+        }
         ["restart-kubelet"] => {
             let (took, registrations) = setup.restart_kubelet().await?;
             setup.show_registrations(&registrations);
@@ -134,6 +140,17 @@ async fn command(setup: &mut Setup, words: &[&str], pods: &mut usize) -> anyhow:
         _ => bail!("no such command: {}; try help", words.join(" ")),
     }
     Ok(())
+}
+
+/// Adds a rule to a GPU's, or to the node's.
+fn add_rule(setup: &Setup, gpu: &str, rule: Rule) -> io::Result<()> {
+    match gpu {
+        "node" => setup.node.edit(|state| state.rules.push(rule)),
+        _ => {
+            let gpu = index(setup, gpu).map_err(io::Error::other)?;
+            setup.node.edit_gpu(gpu, |gpu| gpu.rules.push(rule))
+        }
+    }
 }
 
 fn index(setup: &Setup, text: &str) -> anyhow::Result<usize> {

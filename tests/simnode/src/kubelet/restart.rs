@@ -77,8 +77,8 @@ impl Kubelet {
 
     /// Admits the pods that hold devices once more, as a kubelet does after its start when it has
     /// heard of them. Of those whose containers run it only works out the topology hints; those
-    /// whose containers are gone, after a reboot, have to find their devices Healthy, else they fail
-    /// for good. Returns those that failed.
+    /// whose containers are gone, after a reboot, have to find their devices Healthy, else they
+    /// fail for good. Returns those that failed.
     pub fn readmit_pods(&self, containers: Containers) -> Vec<(String, AdmissionError)> {
         admission::readmit(&mut self.shared.manager(), containers)
     }
