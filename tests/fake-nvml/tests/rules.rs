@@ -202,3 +202,23 @@ fn a_wait_goes_wrong_for_the_sets_of_one_gpu() {
     node.xid(1, 79);
     assert_eq!(nvml.wait(sets[1], 1000).map(|event| event.data), Ok(79), "events go on coming");
 }
+
+#[test]
+fn a_wait_is_one_call_however_often_the_file_changes() {
+    let (mut node, nvml) = started();
+    let set = nvml.event_set().expect("a set");
+    assert_eq!(nvml.register(nvml.by_index(0).expect("GPU 0"), XID, set), SUCCESS);
+    let rule = Rule::answer("nvmlEventSetWait_v2", UNKNOWN).after(1).times(1);
+    node.change(|state| state.rules = vec![rule]);
+    thread::scope(|threads| {
+        let waiter = threads.spawn(|| nvml.wait(set, u32::MAX).map(|event| event.data));
+        for action in 1..4 {
+            nvml.until_waiting(1);
+            node.gpu(0, |gpu| gpu.recovery_action = action);
+        }
+        nvml.until_waiting(1);
+        node.xid(0, 79);
+        assert_eq!(waiter.join().expect("the waiter"), Ok(79));
+    });
+    assert_eq!(nvml.wait(set, 0), Err(UNKNOWN));
+}

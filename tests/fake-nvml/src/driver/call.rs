@@ -18,9 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A call, from its beginning to its answer.
 pub(super) struct Call<'a> {
     pub(super) function: &'a str,
-    /// What it has met of the rules of the node, a GPU or a MIG device, in which version of the
-    /// file.
-    met: BTreeMap<String, (u64, Option<Met>)>,
+    /// What it has met of the rules of the node, a GPU or a MIG device, and the rules that there
+    /// were.
+    met: BTreeMap<String, (Vec<Rule>, Option<Met>)>,
     /// Those of them whose delay is over.
     delayed: Vec<String>,
     watch: Option<FileWatch>,
@@ -79,14 +79,14 @@ impl<'a> Call<'a> {
         owner: &str,
         rules: &[Rule],
     ) -> Option<Pause> {
-        let version = driver.file.version();
-        let is_over = |(looked, met): &(u64, Option<Met>)| match met {
+        let is_over = |(seen, met): &(Vec<Rule>, Option<Met>)| match met {
             Some(met) => met.rule.hang && !met.is_still_in(rules),
-            None => *looked != version,
+            None => seen != rules,
         };
         if self.met.get(owner).is_none_or(is_over) {
-            let met = driver.counts.meet(owner, rules, self.function);
-            self.met.insert(owner.to_owned(), (version, met));
+            let seen = self.met.remove(owner).map(|(seen, _)| seen).unwrap_or_default();
+            let met = driver.counts.meet(owner, rules, self.function, &seen);
+            self.met.insert(owner.to_owned(), (rules.to_vec(), met));
         }
         let rule = &self.met.get(owner)?.1.as_ref()?.rule;
         if rule.abort {

@@ -25,18 +25,23 @@ struct Counted {
 }
 
 impl Counts {
-    /// The first of the owner's rules that counts for this call, which is counted.
-    pub(super) fn meet(&mut self, owner: &str, rules: &[Rule], function: &str) -> Option<Met> {
-        rules.iter().enumerate().filter(|(_, rule)| rule.fits(function)).find_map(
-            |(place, rule)| {
-                let before = rules[..place].iter().filter(|other| *other == rule).count();
-                let calls =
-                    self.count(Counted { owner: owner.to_owned(), rule: rule.clone(), before });
-                let number = calls.checked_sub(rule.after).filter(|number| *number > 0)?;
-                let counts = rule.times.is_none_or(|times| number <= times);
-                counts.then(|| Met { rule: rule.clone(), number })
-            },
-        )
+    /// The first of the owner's rules that counts for this call, which is counted, but for those by
+    /// which it was counted before.
+    pub(super) fn meet(
+        &mut self,
+        owner: &str,
+        rules: &[Rule],
+        function: &str,
+        before: &[Rule],
+    ) -> Option<Met> {
+        let is_new = |rule: &Rule| rule.fits(function) && !before.contains(rule);
+        rules.iter().enumerate().filter(|(_, rule)| is_new(rule)).find_map(|(place, rule)| {
+            let before = rules[..place].iter().filter(|other| *other == rule).count();
+            let calls = self.count(Counted { owner: owner.to_owned(), rule: rule.clone(), before });
+            let number = calls.checked_sub(rule.after).filter(|number| *number > 0)?;
+            let counts = rule.times.is_none_or(|times| number <= times);
+            counts.then(|| Met { rule: rule.clone(), number })
+        })
     }
 
     /// Forgets the rules that are gone: one that comes back begins again.
@@ -79,7 +84,7 @@ impl Driver {
         // A pattern such as `nvmlDevice*` is about functions.
         let named: Vec<Rule> =
             rules.iter().filter(|rule| rule.call.contains('/')).cloned().collect();
-        self.counts.meet(owner, &named, &name)?.code()
+        self.counts.meet(owner, &named, &name, &[])?.code()
     }
 }
 

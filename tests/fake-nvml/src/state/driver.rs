@@ -34,8 +34,8 @@ pub struct Driver {
     pub enumerates_at_once: bool,
     /// Which lost GPU ends the waits on an event set with 15.
     pub deafened_by: DeafenedBy,
-    /// The `/dev` of which `nvmlInit` opens the control device and those of the GPUs, until the
-    /// last `nvmlShutdown`. It follows no links, so that `/proc/PID/fd` has the paths. Absent: none.
+    /// The `/dev` of which `nvmlInit` opens the control device and those of the GPUs, until
+    /// the last `nvmlShutdown`. It follows no links, so that `/proc/PID/fd` has the paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev_root: Option<PathBuf>,
 }
