@@ -131,9 +131,10 @@ impl Threads {
     pub(super) fn next_tick(&self, deadline: Duration) -> Option<Moment> {
         let now = self.0.clock.now();
         let state = self.0.lock();
-        let slow = state.calls.values().filter(|call| call.is_worker);
-        let slow = slow.map(|call| call.began.after(SLOW)).min().unwrap_or(now.after(RETRY));
-        let slow = (!state.queue.is_empty() && state.idle == 0).then(|| slow.max(now));
+        let busy = state.calls.values().filter(|call| call.is_worker);
+        let slow = busy.map(|call| call.began.after(SLOW)).min().unwrap_or(now.after(RETRY));
+        let slow = if state.idle == 0 { slow.max(now) } else { now.after(SLOW) };
+        let slow = (!state.queue.is_empty()).then_some(slow);
         let deadlines = state.calls.values().map(|thread| {
             let due = thread.call.get().next_deadline(deadline);
             now.after(due.saturating_duration_since(Instant::now()))
@@ -176,7 +177,10 @@ impl Threads {
         };
         let failed = own_job.as_ref().map(|(job, _)| job.clone());
         let body = move || match own_job {
-            Some((job, span)) => registry.run(job, &span, false),
+            Some((job, span)) => {
+                let id = registry.lock().begin(registry.clock.now(), &job, false);
+                registry.run(id, job, &span);
+            }
             None => registry.work(),
         };
         if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
@@ -208,8 +212,8 @@ impl Drop for Threads {
 impl Registry {
     /// Does jobs until another worker waits for them, or the registry is closed.
     fn work(self: &Arc<Self>) {
-        while let Some((job, span)) = self.take() {
-            self.run(job, &span, true);
+        while let Some((id, job, span)) = self.take() {
+            self.run(id, job, &span);
             let mut state = self.lock();
             if state.idle > 0 {
                 return;
@@ -219,30 +223,22 @@ impl Registry {
     }
 
     /// Waits for a job. The worker is counted as idle when this is called.
-    fn take(&self) -> Option<(Job, Span)> {
+    fn take(&self) -> Option<(u64, Job, Span)> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
-            if let Some(job) = state.queue.pop_front() {
+            if let Some((job, span)) = state.queue.pop_front() {
                 state.idle -= 1;
-                return Some(job);
+                return Some((state.begin(self.clock.now(), &job, true), job, span));
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn run(self: &Arc<Self>, job: Job, span: &Span, is_worker: bool) {
+    fn run(self: &Arc<Self>, id: u64, job: Job, span: &Span) {
         let began = self.clock.now();
-        let id = {
-            let mut state = self.lock();
-            state.next_id += 1;
-            let id = state.next_id;
-            let call = CurrentCall::of_thread();
-            state.calls.insert(id, InCall { job: job.clone(), began, call, is_worker });
-            id
-        };
         self.telemetry.clone().bind_to_thread();
         let report = |observation| self.report(&job, observation);
         let run = || span.in_scope(|| (self.do_job)(&job, &report));
@@ -269,6 +265,16 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The calling thread begins a job.
+    fn begin(&mut self, began: Moment, job: &Job, is_worker: bool) -> u64 {
+        self.next_id += 1;
+        let call = CurrentCall::of_thread();
+        self.calls.insert(self.next_id, InCall { job: job.clone(), began, call, is_worker });
+        self.next_id
     }
 }
 

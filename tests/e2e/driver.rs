@@ -199,6 +199,7 @@ async fn a_driver_without_gpus_is_waited_with() {
     let rig = Rig { kubelet, plugin, node };
     rig.logged("NVML is up and sees no GPU").await;
     rig.node.edit(|state| state.gpus = late).unwrap();
+    (0..8).for_each(|index| rig.node.bind(index).unwrap());
     rig.until("the GPUs", |view| view.allocatable(GPU) == 8).await;
     // All of them gone, and back.
     rig.node.edit(|state| state.gpus.iter_mut().for_each(|gpu| gpu.present = false)).unwrap();

@@ -51,7 +51,7 @@ async fn one_xid_alone_is_watched_with_all_others_disabled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_gpu_without_a_handle_does_not_keep_seven_from_being_served() {
     let mut state = profiles::h100x8();
-    state.gpus[4].errors.insert("nvmlDeviceGetHandleByIndex_v2".to_owned(), 999);
+    state.gpus[4].rules.push(Rule::answer("nvmlDeviceGetHandleByIndex_v2", 999));
     let node = node(state);
     let config = node.kubelet();
     let rig = Rig::on(node, config, &plugin().env("HEALTH_POLL_INTERVAL", "100ms"), 7).await;

@@ -219,9 +219,7 @@ async fn a_layout_that_nvidias_plugin_exits_over_is_served_as_far_as_it_is_valid
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_broken_mig_device_does_not_keep_the_others_from_being_served() {
-    for function in
-        ["nvmlDeviceGetUUID", "nvmlDeviceGetGpuInstanceId", "nvmlDeviceGetAttributes_v2"]
-    {
+    for function in ["nvmlDeviceGetUUID", "nvmlDeviceGetGpuInstanceId"] {
         let mut state = profiles::h100x8_mig_single();
         state.gpus[3].mig.as_mut().unwrap().devices[2].rules.push(Rule::answer(function, 999));
         let rig =
@@ -229,6 +227,18 @@ async fn one_broken_mig_device_does_not_keep_the_others_from_being_served() {
                 .await;
         let line = rig.logged("MIG device 3:2 is not offered").await;
         assert!(line.contains(function), "{line}");
+        rig.assert_flawless();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mig_device_that_may_not_state_its_attributes_is_known_by_its_name() {
+    for code in [4, 999] {
+        let mut state = profiles::h100x8_mig_single();
+        let devices = &mut state.gpus[3].mig.as_mut().unwrap().devices;
+        devices[2].rules.push(Rule::answer("nvmlDeviceGetAttributes_v2", code));
+        let options = plugin().env("MIG_STRATEGY", "mixed");
+        let rig = rig(node(state), &options, "nvidia.com/mig-1g.10gb", 56).await;
         rig.assert_flawless();
     }
 }

@@ -52,8 +52,10 @@ impl LinkWatch {
         links.add_to(&mut self.links, gpu);
     }
 
-    /// Nothing more is to be expected of a GPU. All links, once that is so of every GPU.
+    /// A GPU has answered, or nothing is to be expected of it. All links, once that is so of every
+    /// GPU.
     pub(super) fn done(&mut self, gpu: &Uuid) -> Option<NodeLinks> {
-        (self.waiting.remove(gpu) && self.waiting.is_empty()).then(|| self.links.clone())
+        self.waiting.remove(gpu);
+        self.waiting.is_empty().then(|| self.links.clone())
     }
 }

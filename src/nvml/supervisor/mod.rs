@@ -270,8 +270,8 @@ impl Supervisor {
                 self.answered_poll(now, &gpu);
                 self.observe_gpu(now, gpu, health::Observation::TimedOut { call: overdue.call });
             }
-            Subject::Links(gpu) => self.links_read(now, &gpu),
-            Subject::Index(_) | Subject::Node(_) => {}
+            Subject::Links(gpu) if is_first => self.links_read(now, &gpu),
+            Subject::Links(_) | Subject::Index(_) | Subject::Node(_) => {}
         }
     }
 
