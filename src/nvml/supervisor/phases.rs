@@ -64,6 +64,8 @@ impl Supervisor {
                 self.retries = true;
                 self.phase = Phase::Starting { since: now };
                 self.renewal.began(now, self.bus.as_ref());
+                // The driver may have been loaded again since sysfs was read before.
+                self.submit(now, Task::Bus);
                 self.begin_scan(now, count);
             }
             Ok(Opened { count: Err(error), .. }) => {

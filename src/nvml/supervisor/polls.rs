@@ -183,6 +183,11 @@ impl Supervisor {
         listed && self.gpus.get(gpu).is_some_and(|known| !known.lost)
     }
 
+    /// A GPU that does not answer, or that answers and needs another session to be believed.
+    fn is_awaited_gpu(&self, gpu: &Uuid) -> bool {
+        !self.answers(gpu) || self.requests.missing.contains(gpu)
+    }
+
     /// Whether a GPU that is on the bus, as far as that can be seen, is not served.
     fn is_any_missing(&self) -> bool {
         let identified: Vec<_> = self.enumeration.identified().collect();
@@ -204,7 +209,7 @@ impl Supervisor {
     pub(in crate::nvml) fn looked(&mut self, now: Moment, seen: Result<BTreeSet<Uuid>, String>) {
         self.renewal.looked();
         let more: BTreeSet<Uuid> = match seen {
-            Ok(seen) => seen.into_iter().filter(|gpu| !self.answers(gpu)).collect(),
+            Ok(seen) => seen.into_iter().filter(|gpu| self.is_awaited_gpu(gpu)).collect(),
             Err(error) => {
                 warn!(%error, "cannot look for missing GPUs with another process");
                 return;

@@ -29,7 +29,7 @@ pub(super) struct Renewal {
     interval: Duration,
     fruitless: Backoff,
     /// The earliest time of the next look.
-    next: Moment,
+    pub(super) next: Moment,
     looking: bool,
     /// What the child saw and this session was opened for.
     awaited: BTreeSet<Uuid>,

@@ -251,6 +251,10 @@ impl NodeHealth {
         if self.fault.as_ref().map(|(fault, _)| fault) == fault.as_ref() {
             return BTreeMap::new();
         }
+        if self.fault.is_none() {
+            // What is known of a GPU is of the NVML that has failed.
+            self.gpus.values_mut().for_each(GpuHealth::forget_answer);
+        }
         let since = self.fault.as_ref().map_or(now, |(_, since)| *since);
         let before = self.fault.take().map(|(fault, _)| Cause::Node(fault));
         self.fault = fault.map(|fault| (fault, since));

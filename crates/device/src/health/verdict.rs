@@ -87,6 +87,11 @@ impl GpuHealth {
         Health::of(self.reasons(device).collect())
     }
 
+    /// The GPU has to answer again before it is Healthy.
+    pub(super) fn forget_answer(&mut self) {
+        self.first_answer = FirstAnswer::Awaited;
+    }
+
     pub(super) fn reasons(&self, device: GpuPart) -> impl Iterator<Item = Reason> {
         let not_answered = (self.first_answer != FirstAnswer::Given).then(|| Reason {
             cause: Cause::NotAnswered,

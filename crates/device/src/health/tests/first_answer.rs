@@ -1,5 +1,7 @@
 //! No GPU is Healthy before it has answered, and an answer that is refused is an answer.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::names::Uuid;
 
@@ -116,4 +118,37 @@ fn the_first_answer_is_not_counted_as_a_change_of_health_unless_it_was_overdue()
         let counted = node.transitions(&uuid);
         assert_eq!((counted.to_unhealthy, counted.to_healthy), transitions);
     }
+}
+
+#[test]
+fn after_a_fault_of_the_node_a_gpu_is_healthy_once_it_has_answered_again() {
+    let gpu: Uuid = "GPU-1".parse().unwrap();
+    let mut node = NodeHealth::new(HealthPolicy::default(), Epoch::default());
+    let listed = || NodeObservation::Enumeration {
+        session: 1,
+        gpus: BTreeSet::from([gpu.clone()]),
+        complete: true,
+    };
+    let healthy = |node: &NodeHealth| node.health_of(&gpu, GpuPart::Whole).is_healthy();
+    let poll = |reading| NodeObservation::Gpu(gpu.clone(), Observation::Poll(reading));
+    let failed = || Reading {
+        probe: Some(Err(NvmlError { call: "nvmlDeviceGetMemoryInfo", code: ReturnCode::UNKNOWN })),
+        ..Reading::default()
+    };
+    let answered = || Reading { probe: Some(Ok(())), ..Reading::default() };
+    for observation in [listed(), poll(answered())] {
+        node.apply(Moment::default(), observation);
+    }
+    assert!(healthy(&node));
+    for observation in [
+        NodeObservation::Fault(Some(NodeFault::DriverNotLoaded)),
+        listed(),
+        poll(failed()),
+        NodeObservation::Fault(None),
+    ] {
+        node.apply(Moment::default(), observation);
+        assert!(!healthy(&node));
+    }
+    node.apply(Moment::default(), poll(answered()));
+    assert!(healthy(&node));
 }
