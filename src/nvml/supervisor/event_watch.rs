@@ -26,6 +26,8 @@ pub(super) struct EventWatch {
     backoff: Backoff,
     limit: LogRateLimit<u32>,
     failed: bool,
+    /// The GPUs of which it was reported that their events do not come.
+    reported: BTreeSet<Uuid>,
 }
 
 impl EventWatch {
@@ -37,7 +39,13 @@ impl EventWatch {
             backoff: Backoff::new(FIRST_PAUSE, LAST_PAUSE),
             limit: LogRateLimit::new(),
             failed: false,
+            reported: BTreeSet::new(),
         }
+    }
+
+    /// The state at the start of the next session.
+    pub(super) fn of_next_session(&mut self) -> Self {
+        Self { reported: std::mem::take(&mut self.reported), ..Self::new() }
     }
 
     /// The GPUs among these that are still to be registered.
@@ -54,10 +62,20 @@ impl EventWatch {
         self.registrations.values().any(|known| *known == Registration::Registered)
     }
 
-    /// The GPUs whose events do not come although they could.
-    pub(super) fn deaf(&self) -> impl Iterator<Item = &Uuid> {
-        let is_deaf = |known: &Registration| matches!(known, Registration::Failed(_));
-        self.registrations.iter().filter(move |(_, known)| is_deaf(known)).map(|(gpu, _)| gpu)
+    /// The GPUs whose events come again, or come no longer, since this was last called. While the
+    /// wait for events hangs, none come.
+    pub(super) fn take_changes(&mut self, hangs: bool) -> Vec<(Uuid, bool)> {
+        let is_deaf = |known: &Registration| match known {
+            Registration::Failed(_) => true,
+            Registration::Registered => hangs,
+            Registration::Unsupported => false,
+        };
+        let deaf = self.registrations.iter().filter(|(_, known)| is_deaf(known));
+        let deaf: BTreeSet<Uuid> = deaf.map(|(gpu, _)| gpu.clone()).collect();
+        let before = std::mem::replace(&mut self.reported, deaf);
+        let gone = before.difference(&self.reported).map(|gpu| (gpu.clone(), true));
+        let new = self.reported.difference(&before).map(|gpu| (gpu.clone(), false));
+        gone.chain(new).collect()
     }
 
     /// Takes over the registrations, and logs those that are new.

@@ -5,8 +5,8 @@ use device::inventory::InventoryEvent;
 use tracing::{info, warn};
 
 use super::{
-    AfterClosing, Enumeration, EventWatch, FIRST_DEADLINE, LinkWatch, OPEN_DEADLINES, Phase,
-    SHUTDOWN_GRACE, Supervisor, SupervisorError,
+    AfterClosing, Enumeration, FIRST_DEADLINE, LinkWatch, OPEN_DEADLINES, Phase, SHUTDOWN_GRACE,
+    Supervisor, SupervisorError,
 };
 use crate::nvml::job::{Opened, Task};
 use crate::nvml::library::NvmlOpenError;
@@ -31,7 +31,7 @@ impl Supervisor {
     pub(super) fn open(&mut self, now: Moment) {
         self.session += 1;
         self.enumeration = Enumeration::of_session();
-        self.events = EventWatch::new();
+        self.events = self.events.of_next_session();
         self.links = LinkWatch::default();
         self.gpus.clear();
         self.poll = None;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use device::health::{Moment, NvmlError as CallError};
+use device::health::{self, Moment, NvmlError as CallError};
 use device::inventory::{EnumerationEntry, InventoryEvent};
 use device::names::{PciBusId, Uuid};
 use tracing::{info, warn};
@@ -27,6 +27,7 @@ impl Supervisor {
         }
         self.finish_scan(now);
         self.listen(now);
+        self.report_deaf(now);
         if self.next_look(now).is_some_and(|due| due <= now) {
             self.renewal.looks(now, self.bus.as_ref());
             self.look_due = true;
@@ -151,6 +152,13 @@ impl Supervisor {
         if !types.is_empty() && !gpus.is_empty() {
             let renew = self.events.renew;
             self.submit(now, Task::Register { types, gpus, renew });
+        }
+    }
+
+    fn report_deaf(&mut self, now: Moment) {
+        let hangs = self.overdue.contains(&Subject::Node("listen"));
+        for (gpu, received) in self.events.take_changes(hangs) {
+            self.observe_gpu(now, gpu, health::Observation::EventsReceived(received));
         }
     }
 

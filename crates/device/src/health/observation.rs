@@ -23,6 +23,8 @@ pub enum Observation {
     },
     /// Another NVML event.
     Event(EventType),
+    /// Whether events of the GPU are received.
+    EventsReceived(bool),
     /// The answers to a poll. Only polls count towards recovery.
     Poll(Reading),
     /// The answers to a read between polls, due by `GpuHealth::next_reading`.

@@ -119,17 +119,20 @@ pub enum Degradation {
     FabricBandwidth,
     /// The fabric has a fault, and the policy tolerates that.
     Fabric,
+    /// Events of the GPU are not received, so that an Xid that no reading shows is missed.
+    NoEvents,
 }
 
 impl Degradation {
     /// Every degradation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RowRemapPending,
         Self::ContainedError,
         Self::ImexDomain,
         Self::DrainP2p,
         Self::FabricBandwidth,
         Self::Fabric,
+        Self::NoEvents,
     ];
 
     /// The value in `/status`, logs and labels.
@@ -142,6 +145,7 @@ impl Degradation {
             Self::DrainP2p => "drain_p2p",
             Self::FabricBandwidth => "fabric_bandwidth",
             Self::Fabric => "fabric",
+            Self::NoEvents => "no_events",
         }
     }
 }
@@ -161,6 +165,9 @@ impl fmt::Display for Degradation {
             Self::DrainP2p => "the driver asks for an end of peer-to-peer work",
             Self::FabricBandwidth => "the NVLink fabric runs with less than full bandwidth",
             Self::Fabric => "the NVLink fabric of the GPU has a fault",
+            Self::NoEvents => {
+                "NVML's events of the GPU are not received: an Xid that no reading shows is missed"
+            }
         })
     }
 }

@@ -46,6 +46,8 @@ pub struct GpuHealth {
     presence: Presence,
     degradations: BTreeMap<Degradation, Moment>,
     fields: Fields,
+    /// Whether events of the GPU are not received although they could be.
+    is_deaf: bool,
     /// When a memory error was last contained, until the reset that follows from it is done.
     contained: Option<Moment>,
     /// The call whose deadline passed without an answer, and how often in a row.
@@ -176,6 +178,10 @@ impl GpuHealth {
                 if event.is_alarm() && !step.policy.is_off() {
                     self.reads.suspect(step.now, step.policy.thresholds().suspicion);
                 }
+            }
+            Observation::EventsReceived(received) => {
+                self.is_deaf = !received;
+                self.update_states(step);
             }
             Observation::Poll(reading) => self.poll(&reading, step),
             Observation::Reading(reading) => self.read(&reading, step),

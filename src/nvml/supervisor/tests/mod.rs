@@ -141,10 +141,11 @@ fn a_gpu_whose_registration_for_events_failed_is_registered_later() {
     node.run(POLL);
     node.xid(1, 95);
     assert_eq!(node.healthy(), 2, "it is not heard");
+    assert_eq!(node.deaf(), 1);
     node.gpu(1).deaf = false;
     node.run(4 * POLL);
     node.xid(1, 95);
-    assert_eq!(node.healthy(), 1);
+    assert_eq!((node.healthy(), node.deaf()), (1, 0));
 }
 
 #[test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use device::allocation::AllocationPolicy;
 use device::gpu::{Gpu, MigMode};
 use device::health::{
-    Epoch, EventType, HealthPolicy, HealthRules, Moment, NodeHealth, NodeObservation,
-    NvmlError as CallError, Observation, Overrides, Reading, RecoveryAction, ReturnCode, Scope,
-    Thresholds, Xid,
+    Degradation, Epoch, EventType, GpuHealth, HealthPolicy, HealthRules, Moment, NodeHealth,
+    NodeObservation, NvmlError as CallError, Observation, Overrides, Reading, RecoveryAction,
+    ReturnCode, Scope, Thresholds, Xid,
 };
 use device::injection::Injector;
 use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
@@ -147,6 +147,13 @@ impl Node {
         let devices =
             self.inventory.devices(&ResourceName::gpu()).into_iter().flat_map(|d| d.values());
         devices.filter(|device| self.inventory.is_healthy(device)).count()
+    }
+
+    /// How many GPUs are said to have no events.
+    pub(super) fn deaf(&self) -> usize {
+        let gpus = self.inventory.node_health().gpus().values();
+        let is_deaf = |gpu: &&GpuHealth| gpu.degradations().contains_key(&Degradation::NoEvents);
+        gpus.filter(is_deaf).count()
     }
 
     pub(super) fn sessions(&self) -> u64 {

@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
     let code = proptest::option::of(prop_oneof![Just(1), Just(4), Just(16), Just(999)]);
     prop_oneof![
         8 => (0..120_u64).prop_map(|seconds| Step::Wait(Duration::from_secs(seconds))),
-        2 => (200..4000_u64).prop_map(|seconds| Step::Wait(Duration::from_secs(seconds))),
+        2 => (200..1500_u64).prop_map(|seconds| Step::Wait(Duration::from_secs(seconds))),
         2 => (gpu.clone(), flag).prop_map(|(gpu, lost)| Step::Lose(gpu, lost)),
         2 => (gpu.clone(), flag).prop_map(|(gpu, bound)| Step::Bind(gpu, bound)),
         2 => (gpu.clone(), flag).prop_map(|(gpu, hangs)| Step::Hang(gpu, hangs)),

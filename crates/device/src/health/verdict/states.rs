@@ -92,6 +92,7 @@ impl GpuHealth {
         }
         let mut degradations = self.fields.degradations(thresholds);
         degradations.extend(self.contained.map(|_| Degradation::ContainedError));
+        degradations.extend(self.is_deaf.then_some(Degradation::NoEvents));
         self.degradations.retain(|which, _| {
             let stays = degradations.contains(which);
             if !stays {
