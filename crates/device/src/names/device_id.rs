@@ -40,17 +40,26 @@ impl Uuid {
         if text.len() > LONGEST_ID {
             return Err("it is longer than 63 characters");
         }
-        // A comma would split NVIDIA_VISIBLE_DEVICES, "::" marks a replica. Drivers before 470 have
-        // slashes in MIG UUIDs: MIG-GPU-<uuid>/<gi>/<ci>.
-        if text.contains(REPLICA)
-            || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:".contains(&b))
-        {
+        let Some((is_mig, rest)) = split_kind(text) else {
+            return Err("it does not begin with GPU- or MIG-");
+        };
+        // Drivers before 470 have slashes in MIG UUIDs: MIG-GPU-<uuid>/<gi>/<ci>. Anything else
+        // could be a path or another word of NVIDIA_VISIBLE_DEVICES.
+        let is_allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || is_mig && byte == b'/';
+        if rest.is_empty() || !rest.bytes().all(is_allowed) {
             return Err(
-                "it has a character other than letters, digits, '-', '_', '.', ':' and '/'",
+                "after GPU- or MIG- it needs letters, digits and '-', in a MIG device's also '/'",
             );
         }
         Ok(Self(text.into()))
     }
+}
+
+/// Whether it is of a MIG device, and what follows the prefix; `None` without one.
+fn split_kind(text: &str) -> Option<(bool, &str)> {
+    let gpu = text.strip_prefix("GPU-").map(|rest| (false, rest));
+    gpu.or_else(|| text.strip_prefix("MIG-").map(|rest| (true, rest)))
 }
 
 impl Borrow<str> for Uuid {
@@ -170,6 +179,45 @@ fn replica_number(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_nvml_gives_a_device_is_a_uuid() {
+        let longest = format!("GPU-{}", "0".repeat(LONGEST_ID - 4));
+        for text in [
+            "GPU-8dc1f1c9-28a3-4b2c-9d05-1e4f0a8b7c01",
+            "MIG-8dc1f1c9-28a3-4b2c-9d05-1e4f0a8b7c01",
+            "MIG-GPU-8dc1f1c9-28a3-4b2c-9d05-1e4f0a8b7c01/13/0",
+            longest.as_str(),
+        ] {
+            assert_eq!(text.parse::<Uuid>().map(|uuid| uuid.to_string()), Ok(text.to_owned()));
+        }
+        let too_long = format!("{longest}0");
+        for text in [
+            "",
+            "all",
+            "none",
+            "void",
+            "N/A",
+            "0",
+            "0:1",
+            "../../etc/0",
+            "GPU-",
+            "MIG-",
+            "gpu-1",
+            "GPU-../../etc",
+            "GPU-1/../../etc",
+            "MIG-../etc",
+            "GPU-1,GPU-2",
+            "GPU-1 ",
+            "GPU-1\n",
+            "GPU-\u{fc}",
+            "GPU-1::0",
+            "GPU-1=all",
+            too_long.as_str(),
+        ] {
+            assert!(text.parse::<Uuid>().is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn device_ids_read_back_as_written() {
