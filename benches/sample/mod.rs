@@ -19,6 +19,7 @@ pub(crate) fn gpu(index: u32, slices: u32) -> Gpu {
         gpu_slices: 1,
         compute_slices: 1,
         memory_mib: 9_984,
+        engines: None,
         profile: Some("1g.10gb".to_owned()),
     };
     Gpu {
@@ -60,8 +61,8 @@ pub(crate) fn node(
 ) -> Inventory {
     let mut inventory =
         Inventory::new(layout, Injector::default(), NodeHealth::default(), policies);
-    let found = gpus.into_iter().map(EnumerationEntry::Gpu).collect();
-    inventory.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, entries: found });
-    inventory.apply(Moment::default(), device::testing::answers());
+    let entries: Vec<_> = gpus.into_iter().map(EnumerationEntry::Gpu).collect();
+    let count = entries.len() as u32;
+    inventory.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, count, entries });
     inventory
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device::health::{Moment, NodeObservation, PersistedHealth};
+use device::health::{Moment, NodeObservation};
 use device::in_use::holders::Holders;
 use device::inventory::{Inventory, InventoryChanges, InventoryEvent};
 use tokio::sync::watch;
@@ -11,6 +11,7 @@ use tracing::info;
 use super::findings;
 use crate::config::Config;
 use crate::host::quarantine_dir::QuarantineDir;
+use crate::host::state_file::PersistedState;
 use crate::nvml::{Clock, PollSettings, ReadRequests, TimedObservation};
 use crate::observe::event_log::EventLog;
 use crate::observe::log;
@@ -34,7 +35,7 @@ pub(super) struct InventoryWriter {
     pub(super) wants: watch::Sender<ReadRequests>,
     pub(super) poll_settings: watch::Sender<PollSettings>,
     /// For the state file.
-    pub(super) health: watch::Sender<PersistedHealth>,
+    pub(super) state: watch::Sender<PersistedState>,
     /// Whether the table of the GPUs is still to be logged, which is done once.
     pub(super) logs_table: bool,
 }
@@ -92,7 +93,7 @@ impl InventoryWriter {
     fn send_health(&self, inventory: &Inventory) {
         let health = inventory.node_health();
         send_if_changed(&self.wants, ReadRequests::of(health));
-        send_if_changed(&self.health, health.persist());
+        send_if_changed(&self.state, state(inventory));
     }
 
     /// Sends what follows from another configuration, once it is in force.
@@ -102,6 +103,13 @@ impl InventoryWriter {
         let policy = inventory.node_health().policy();
         send_if_changed(&self.poll_settings, config.poll_settings(policy));
     }
+}
+
+/// What is kept over a restart of the plugin.
+pub(super) fn state(inventory: &Inventory) -> PersistedState {
+    let health = inventory.node_health().persist();
+    let known_gpus = inventory.known_gpus(&health.epoch.boot);
+    PersistedState { health, known_gpus }
 }
 
 fn send_if_changed<T: PartialEq>(sender: &watch::Sender<T>, value: T) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use device::health::{NodeHealth, NodeObservation, PersistedHealth};
+use device::health::{NodeHealth, NodeObservation};
 use device::injection::HostNodes;
 use device::inventory::{Inventory, InventoryEvent};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::control_daemons::ControlDaemons;
 use super::inventory_task::InventoryTask;
-use super::inventory_writer::InventoryWriter;
+use super::inventory_writer::{self, InventoryWriter};
 use super::liveness::Liveness;
 use super::plugins::Plugins;
 use super::reclaim_controller::ReclaimController;
@@ -27,7 +27,7 @@ use super::tasks::Tasks;
 use crate::config::{Config, ConfigSource};
 use crate::host::dir_watch::Watches;
 use crate::host::quarantine_dir::{self, QuarantineDir};
-use crate::host::state_file::StateFile;
+use crate::host::state_file::{PersistedState, StateFile};
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
@@ -58,7 +58,7 @@ pub async fn run(
 struct Daemon {
     inventory: watch::Receiver<Arc<Inventory>>,
     /// What is written to the state file.
-    health: watch::Receiver<PersistedHealth>,
+    state: watch::Receiver<PersistedState>,
     state_file: StateFile,
     plugins: Plugins,
     tasks: Tasks,
@@ -87,7 +87,7 @@ impl Daemon {
         let inventory = empty_inventory(&config, reloader.host()?, &state_file, clock);
         let settings = config.poll_settings(inventory.node_health().policy());
         let (poll_settings, poll_settings_rx) = watch::channel(settings);
-        let (health, health_rx) = watch::channel(inventory.node_health().persist());
+        let (state, state_rx) = watch::channel(inventory_writer::state(&inventory));
         let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
 
         let release = Release::default();
@@ -132,7 +132,7 @@ impl Daemon {
                 event_log,
                 wants,
                 poll_settings,
-                health,
+                state,
                 logs_table: config.process.log.format == LogFormat::Text,
             },
             reloader,
@@ -150,7 +150,7 @@ impl Daemon {
         let mut tasks = Tasks::default();
         tasks.spawn("SIGUSR1", release_on(sigusr1, release));
         tasks.spawn("inventory", inventory_task.run());
-        tasks.spawn("state file", write_state(state_file.clone(), health_rx.clone()));
+        tasks.spawn("state file", write_state(state_file.clone(), state_rx.clone()));
         tasks.spawn("NVML", run_nvml(config.process.nvml.clone(), clock, links));
         tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
         tasks.spawn("pod resources", {
@@ -167,8 +167,8 @@ impl Daemon {
                 match quarantine_dir::follow(&quarantine_dir, &watches, inventory, send).await {}
             }
         });
-        let (inventory, health) = (inventory_rx, health_rx);
-        Ok(Self { inventory, health, state_file, plugins, tasks, status_provider, http })
+        let (inventory, state) = (inventory_rx, state_rx);
+        Ok(Self { inventory, state, state_file, plugins, tasks, status_provider, http })
     }
 
     /// Serves until `stop` returns or a task ends, and stops.
@@ -189,8 +189,8 @@ impl Daemon {
     async fn stop(self) {
         self.status_provider.stopping.store(true, Relaxed);
         self.tasks.abort().await;
-        let health = self.health.borrow().clone();
-        tokio::join!(self.plugins.stop(), self.state_file.flush(health));
+        let state = self.state.borrow().clone();
+        tokio::join!(self.plugins.stop(), self.state_file.flush(state));
         self.http.abort().await;
     }
 }
@@ -203,13 +203,17 @@ fn empty_inventory(
     clock: Clock,
 ) -> Inventory {
     let epoch = nvml::epoch::read(&config.process.nvml.sysfs_root);
+    let boot = epoch.boot.clone();
     let mut health = NodeHealth::new(config.policy(), epoch);
-    if let Some(persisted) = state_file.load() {
-        let findings = health.restore(clock.now(), &persisted);
+    let persisted = state_file.load();
+    if let Some(persisted) = &persisted {
+        let findings = health.restore(clock.now(), &persisted.health);
         findings.iter().for_each(|finding| warn!("{finding}"));
     }
-    let injector = config.injector_on(host);
-    Inventory::new(config.layout.clone(), injector, health, config.allocation)
+    let (layout, injector) = (config.layout.clone(), config.injector_on(host));
+    let mut inventory = Inventory::new(layout, injector, health, config.allocation);
+    inventory.restore_gpus(&boot, persisted.unwrap_or_default().known_gpus);
+    inventory
 }
 
 async fn serve_http(address: http::Address, views: Arc<StatusProvider>) -> anyhow::Error {
@@ -236,9 +240,9 @@ async fn watch_sockets(
 
 async fn write_state(
     state_file: StateFile,
-    health: watch::Receiver<PersistedHealth>,
+    state: watch::Receiver<PersistedState>,
 ) -> anyhow::Error {
-    match state_file.run(health).await {}
+    match state_file.run(state).await {}
 }
 
 /// Sends what the quarantine directory says to the inventory.

@@ -106,6 +106,8 @@ fn facts(session: &Session, device: &Device<'_>, index: u32, uuid: Uuid, sysfs: 
         mig_mode,
         mig_devices,
         mig_failures,
+        pci_class: None,
+        clique: None,
         gaps: gaps.0,
     }
 }
@@ -183,6 +185,7 @@ fn mig_device(
         compute_slices: attributes.as_ref().map_or(0, |attributes| attributes.compute_slices),
         memory_mib: attributes.as_ref().map_or(0, |attributes| attributes.memory_mib),
         profile: profile(device, attributes.as_ref()).map(|profile| profile.to_string()),
+        engines: None,
     })
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use device::health::{Cause, GpuPart, HealthChange, HealthNotice, Moment};
+use device::identity::GpuRecord;
 use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
 use status::{EventKind, Timestamp};
@@ -180,6 +181,6 @@ fn of_gpu(
     kind: EventKind,
     message: String,
 ) -> Event {
-    let index = inventory.gpus().get(uuid).map(|gpu| gpu.index);
+    let index = inventory.gpus().get(uuid).and_then(GpuRecord::valid_index);
     Event { gpu: Some((uuid.clone(), index)), ..Event::new(at, kind, message) }
 }

@@ -1,6 +1,7 @@
 //! A device: what the plugin offers to the kubelet under one id.
 
-use crate::gpu::{Gpu, NumaNode, Placement};
+use crate::gpu::{NumaNode, Placement};
+use crate::identity::KnownGpu;
 use crate::names::{DeviceId, Uuid};
 
 /// A device as offered to the kubelet.
@@ -10,8 +11,10 @@ pub struct Device {
     pub id: DeviceId,
     /// The physical GPU that it is, or is a part of.
     pub gpu: Uuid,
-    /// NVML's index of that GPU at the last enumeration.
-    pub index: u32,
+    /// NVML's index of that GPU now; `None` if NVML does not list it.
+    pub index: Option<u32>,
+    /// The index that the GPU is bound to on this boot: what the settings mean by an index.
+    pub bound_index: Option<u32>,
     /// Its MIG index on that GPU; `None` for a whole GPU.
     pub mig_index: Option<u32>,
     /// The n of `/dev/nvidia<n>` of that GPU.
@@ -30,26 +33,28 @@ pub struct Device {
 impl Device {
     /// A GPU offered whole.
     #[must_use]
-    pub fn whole(facts: &Gpu, index: u32) -> Self {
+    pub fn whole(gpu: KnownGpu<'_>) -> Self {
         Self {
-            id: DeviceId::whole(facts.uuid.clone()),
-            gpu: facts.uuid.clone(),
-            index,
+            id: DeviceId::whole(gpu.uuid.clone()),
+            gpu: gpu.uuid.clone(),
+            index: gpu.record.present_index(),
+            bound_index: gpu.record.binding.index,
             mig_index: None,
-            minor: facts.minor,
+            minor: gpu.facts().and_then(|facts| facts.minor),
             placement: None,
-            numa_node: facts.numa_node,
+            numa_node: gpu.facts().and_then(|facts| facts.numa_node),
             withdrawn: false,
             awaits_mps: false,
         }
     }
 
     /// A withdrawn device that a pod uses and about which nothing else is known.
-    pub(crate) fn missing(id: DeviceId, index: u32) -> Self {
+    pub(crate) fn missing(id: DeviceId) -> Self {
         Self {
             gpu: id.uuid().clone(),
             id,
-            index,
+            index: None,
+            bound_index: None,
             mig_index: None,
             minor: None,
             placement: None,
@@ -69,12 +74,37 @@ impl Device {
 
     /// The order of devices in answers and tables: by GPU, then MIG device, then replica.
     pub fn sort_key(&self) -> impl Ord + '_ {
-        (self.index, self.mig_index, &self.id)
+        (self.order(), self.mig_index, &self.id)
     }
 
-    /// Its index as NVIDIA's tools write it: "0", or "0:1" for a MIG device.
+    /// The place of its GPU: by the index that it is bound to, which does not change.
     #[must_use]
-    pub fn index_label(&self) -> String {
-        self.mig_index.map_or_else(|| self.index.to_string(), |mig| format!("{}:{mig}", self.index))
+    pub fn order(&self) -> u32 {
+        self.bound_index.unwrap_or(u32::MAX)
+    }
+
+    /// How people name it: by index as NVIDIA's tools write it, "0", or "0:1" for a MIG device; by
+    /// UUID where NVML and the settings do not mean the same GPU by its index.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let valid = self.index.filter(|index| self.bound_index == Some(*index));
+        valid.map_or_else(|| self.id.uuid().to_string(), |index| self.numbered(index))
+    }
+
+    /// How NVML names it now: by index, by UUID if NVML does not list its GPU.
+    #[must_use]
+    pub fn present_name(&self) -> String {
+        self.index.map_or_else(|| self.id.uuid().to_string(), |index| self.numbered(index))
+    }
+
+    /// How it is named by the index that its GPU is bound to, as in files that were written
+    /// earlier on this boot; by UUID without one.
+    #[must_use]
+    pub fn bound_name(&self) -> String {
+        self.bound_index.map_or_else(|| self.id.uuid().to_string(), |index| self.numbered(index))
+    }
+
+    fn numbered(&self, index: u32) -> String {
+        self.mig_index.map_or_else(|| index.to_string(), |mig| format!("{index}:{mig}"))
     }
 }

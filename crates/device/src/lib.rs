@@ -6,6 +6,7 @@
 //! - [`names`]: UUIDs, device ids, PCI bus ids and resource names, valid by construction.
 //! - [`gpu`], [`mig_profile`]: the facts about GPUs and MIG devices. [`Device`]: what is offered
 //!   under one id.
+//! - [`identity`]: which GPU is which over a boot, and how many there are.
 //! - [`layout`]: which device is offered under which resource name.
 //! - [`health`]: the health of GPUs from events and readings.
 //! - [`topology`], [`allocation`]: the links between GPUs, and preferred allocation by them.
@@ -17,7 +18,8 @@
 //!
 //! Invariants:
 //!
-//! - A GPU is identified by its UUID; index, minor number and PCI bus id are facts about it.
+//! - A GPU is identified by its UUID; minor number and PCI bus id are facts about it. An index in
+//!   the settings means the GPU that had it when it was first seen on this boot.
 //! - An id that was offered stays in its list, Unhealthy, until no pod can be using it.
 //! - The same observations and settings in the same order yield the same inventory.
 //! - Nothing in one GPU's data keeps another GPU from being offered.
@@ -27,6 +29,7 @@ pub mod allocation;
 mod device;
 pub mod gpu;
 pub mod health;
+pub mod identity;
 pub mod in_use;
 pub mod injection;
 pub mod inventory;

@@ -43,6 +43,13 @@ pub fn answers() -> InventoryEvent {
 /// An enumeration of the GPUs with these indices.
 #[must_use]
 pub fn enumeration(indices: impl IntoIterator<Item = u32>) -> InventoryEvent {
-    let found = indices.into_iter().map(|index| EnumerationEntry::Gpu(gpu(index))).collect();
-    InventoryEvent::Enumeration { session: 1, entries: found }
+    listing(indices.into_iter().map(gpu))
+}
+
+/// An enumeration of these GPUs.
+#[must_use]
+pub fn listing(gpus: impl IntoIterator<Item = Gpu>) -> InventoryEvent {
+    let entries: Vec<_> = gpus.into_iter().map(EnumerationEntry::Gpu).collect();
+    let count = u32::try_from(entries.len()).unwrap();
+    InventoryEvent::Enumeration { session: 1, count, entries }
 }

@@ -10,8 +10,11 @@ use super::time::Timestamp;
 pub struct Gpu {
     /// Its identity.
     pub uuid: String,
-    /// NVML's index.
+    /// NVML's index when it was last listed.
     pub index: u32,
+    /// Whether NVML or the settings mean another GPU by that index, or none.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub index_stale: bool,
     /// The n of `/dev/nvidia<n>`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub minor: Option<u32>,
@@ -73,6 +76,24 @@ pub struct Gpu {
     /// The time of its last event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_event: Option<Timestamp>,
+}
+
+impl Gpu {
+    /// How people name it: by index, or by UUID where the index is stale.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if self.index_stale { self.uuid.clone() } else { self.index.to_string() }
+    }
+
+    /// How a sentence names it: by index, or by UUID and PCI bus id where the index is stale.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match (self.index_stale, &self.pci_bus_id) {
+            (false, _) => format!("GPU {}", self.index),
+            (true, Some(pci_bus_id)) => format!("{} at {pci_bus_id}", self.uuid),
+            (true, None) => self.uuid.clone(),
+        }
+    }
 }
 
 /// One MIG device.

@@ -103,7 +103,7 @@ fn rows(status: &Status, wide: bool) -> Vec<[String; HEADINGS.len()]> {
         let why = gpu.reserved.as_ref().map(|why| format!("reserved: {why}"));
         let health =
             if gpu.healthy { "Healthy".to_owned() } else { unhealthy(gpu.reasons.first()) };
-        let own = [gpu.index.to_string(), health, why.unwrap_or_else(none), none()];
+        let own = [gpu.label(), health, why.unwrap_or_else(none), none()];
         rows.push(((gpu.index, None), row(status, Some(gpu), &gpu.uuid, own)));
     }
     rows.sort_by_key(|(order, _)| *order);
@@ -208,7 +208,7 @@ fn note(gpu: &Gpu, reason: &Reason, state: &str, status: &Status) -> String {
     let since = duration(status.generated_at.since(reason.since));
     let part = reason.part.as_ref().map_or_else(String::new, |part| format!(" ({part})"));
     let remedy = reason.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
-    format!("GPU {}{part} {state} for {since}: {}{remedy}\n", gpu.index, reason.message)
+    format!("{}{part} {state} for {since}: {}{remedy}\n", gpu.name(), reason.message)
 }
 
 /// "5 s", "12 min", "3 h", "40 d": the largest unit of which there are two, or the smallest.

@@ -384,6 +384,7 @@ fn the_device_filter_has_one_syntax_everywhere() {
 
 #[test]
 fn the_device_filter_offers_what_fits_and_reserves_the_rest() {
+    use device::identity::{GpuRecord, KnownGpu};
     let gpu = |index: u32, name: Option<&str>| device::gpu::Gpu {
         name: name.map(str::to_owned),
         pci_bus_id: Some(format!("0000:{index:02x}:00.0").parse().unwrap()),
@@ -395,9 +396,10 @@ fn the_device_filter_offers_what_fits_and_reserves_the_rest() {
             .layout
             .devices;
         let gpus = [gpu(0, Some("NVIDIA H100")), gpu(1, Some("NVIDIA T400")), gpu(2, None)];
-        gpus.iter()
-            .filter(|gpu| filter.reserves(gpu).is_none())
-            .map(|gpu| gpu.index)
+        let records = gpus.map(|gpu| (gpu.uuid.clone(), GpuRecord::listed(gpu)));
+        let gpus = records.iter().map(|(uuid, record)| KnownGpu { uuid, record });
+        gpus.filter(|gpu| filter.reserves(*gpu).is_none())
+            .map(|gpu| gpu.record.index)
             .collect::<Vec<_>>()
     };
     for (terms, expected) in [

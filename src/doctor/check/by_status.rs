@@ -27,7 +27,7 @@ fn gpus(status: &Status) -> CheckResult {
         return CheckState::Ok.with(format!("{} Healthy", plural(offered.len(), "GPU")));
     }
     // Which ones and why comes first where there is room for it: the line is cut off.
-    let which: Vec<String> = bad.iter().map(|gpu| format!("{}{}", gpu.index, why(gpu))).collect();
+    let which: Vec<String> = bad.iter().map(|gpu| format!("{}{}", gpu.label(), why(gpu))).collect();
     let (bad, all, which) = (bad.len(), offered.len(), which.join(", "));
     CheckState::NonOk.with(format!("{bad}/{all} GPUs Unhealthy: {which}"))
 }

@@ -55,7 +55,7 @@ impl Enumeration {
 
     /// What was found at an index, during a scan or after it.
     pub(super) fn described(&mut self, entry: EnumerationEntry) {
-        let index = entry_index(&entry);
+        let index = entry.index();
         match &mut self.scan {
             Some(scan) => {
                 scan.waiting.remove(&index);
@@ -124,10 +124,7 @@ impl Enumeration {
 
     /// The GPUs by index, as far as their UUIDs are known.
     pub(super) fn gpus(&self) -> BTreeMap<u32, Uuid> {
-        let uuid = |entry: &EnumerationEntry| match entry {
-            EnumerationEntry::Gpu(gpu) => Some(gpu.uuid.clone()),
-            EnumerationEntry::Failed { uuid, .. } => uuid.clone(),
-        };
+        let uuid = |entry: &EnumerationEntry| entry.uuid().cloned();
         self.entries.iter().filter_map(|(index, entry)| Some((*index, uuid(entry)?))).collect()
     }
 
@@ -135,7 +132,7 @@ impl Enumeration {
     pub(super) fn identified(&self) -> impl Iterator<Item = &device::gpu::Gpu> {
         self.entries.values().filter_map(|entry| match entry {
             EnumerationEntry::Gpu(gpu) => Some(gpu),
-            EnumerationEntry::Failed { .. } => None,
+            _ => None,
         })
     }
 
@@ -145,13 +142,6 @@ impl Enumeration {
             EnumerationEntry::Failed { uuid: Some(uuid), error, .. } if uuid == gpu => Some(error),
             _ => None,
         })
-    }
-}
-
-fn entry_index(entry: &EnumerationEntry) -> u32 {
-    match entry {
-        EnumerationEntry::Gpu(gpu) => gpu.index,
-        EnumerationEntry::Failed { index, .. } => *index,
     }
 }
 

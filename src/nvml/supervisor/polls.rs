@@ -132,8 +132,9 @@ impl Supervisor {
         let missing = &self.requests.missing;
         self.addresses.retain(|gpu, _| self.gpus.contains_key(gpu) || missing.contains(gpu));
         if differs {
-            let entries = self.enumeration.entries();
-            self.observe(began, InventoryEvent::Enumeration { session: self.session, entries });
+            let (count, entries) = (self.enumeration.count(), self.enumeration.entries());
+            let session = self.session;
+            self.observe(began, InventoryEvent::Enumeration { session, count, entries });
         }
         // Before the readings: what happens after them is an event.
         self.register(now);

@@ -3,8 +3,9 @@
 mod subscriber;
 
 use device::health::{GpuPart, HealthChange, HealthNotice};
+use device::identity::GpuRecord;
 use device::in_use::holders::Holders;
-use device::inventory::{GpuRecord, Inventory, InventoryChanges};
+use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
 use device::topology::{NvLink, Topology};
 use status::aligned;
@@ -85,7 +86,7 @@ fn held_by(uuid: &Uuid, inventory: &Inventory, holders: Option<&Holders>) -> Opt
 }
 
 fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Option<&Holders>) {
-    let index = inventory.gpus().get(uuid).map(|gpu| gpu.index);
+    let index = inventory.gpus().get(uuid).and_then(GpuRecord::valid_index);
     let pod = if change.raised.is_empty() { None } else { held_by(uuid, inventory, holders) };
     for cause in &change.raised {
         let (kind, xid) = (cause.as_str(), xid_of(cause));
@@ -129,7 +130,7 @@ fn log_notice(uuid: &Uuid, index: Option<u32>, notice: &HealthNotice) {
 #[must_use]
 pub(crate) fn table(inventory: &Inventory) -> String {
     let mut gpus: Vec<(&Uuid, &GpuRecord)> = inventory.gpus().iter().collect();
-    gpus.sort_by_key(|(uuid, gpu)| (gpu.index, *uuid));
+    gpus.sort_by_key(|(uuid, gpu)| (gpu.order(), *uuid));
     let offered = offered(inventory);
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(gpus.into_iter().map(|(uuid, gpu)| row(uuid, gpu, inventory, offered.get(uuid))));
@@ -150,7 +151,7 @@ fn row(
         None => resources.map_or_else(dash, |all| all.join(", ")),
     };
     [
-        gpu.index.to_string(),
+        gpu.name(uuid).argument(),
         facts.and_then(|gpu| gpu.name.clone()).unwrap_or_else(dash),
         facts
             .and_then(|gpu| gpu.memory_bytes)

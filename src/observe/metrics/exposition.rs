@@ -119,8 +119,9 @@ fn gpus(text: &mut Text, gpus: &[Gpu]) {
     let help = "Attributes of a GPU or MIG device, to be joined by uuid. Always 1.";
     let mut info = text.gauge("gpu_device_plugin_device_info", help);
     for gpu in gpus {
-        let (index, numa_node) =
-            (gpu.index.to_string(), gpu.numa_node.map(|node| node.to_string()));
+        // A stale index would be another GPU's.
+        let index = if gpu.index_stale { String::new() } else { gpu.index.to_string() };
+        let numa_node = gpu.numa_node.map(|node| node.to_string());
         let mut add = |uuid: &str, profile: &str, parent: &str| {
             let labels = [
                 ("uuid", uuid),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use device::gpu::{self, MigMode, NumaNode};
 use device::health::{Cause, CauseKind, Degradation, GpuHealth, GpuPart, Scope};
-use device::inventory::{GpuRecord, Inventory};
+use device::identity::GpuRecord;
+use device::inventory::Inventory;
 use device::names::Uuid;
 use device::topology::{NvLink, Topology};
 use status::{Gpu, MigDevice, Reason, RecoveryAction, Timestamp, XidCount};
@@ -23,8 +24,9 @@ pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall:
     Gpu {
         uuid: uuid.to_string(),
         index: tracked.index,
+        index_stale: tracked.valid_index().is_none(),
         minor: facts.and_then(|gpu| gpu.minor),
-        pci_bus_id: facts.and_then(|gpu| gpu.pci_bus_id).map(|id| id.nvml_form()),
+        pci_bus_id: tracked.pci_bus_id().map(|id| id.nvml_form()),
         model: facts.and_then(|gpu| gpu.name.clone()),
         memory_bytes: facts.and_then(|gpu| gpu.memory_bytes),
         compute_capability: facts

@@ -36,7 +36,7 @@ fn devices(name: &ResourceName, inventory: &Inventory, holders: Option<&Holders>
         let device = |device: &&device::Device| Device {
             id: device.id.to_string(),
             uuid: device.id.uuid().to_string(),
-            index: device.index_label(),
+            index: device.label(),
             replica: device.id.replica_number(),
             gpu: device.gpu.to_string(),
             healthy,

@@ -131,9 +131,10 @@ impl Injector {
         devices: &[&Device],
         random: impl FnOnce() -> [u8; 16],
     ) -> Injection {
-        let ids = self.ids_of(devices);
+        let ids = self.ids_of(devices, Device::present_name);
         let mut injection = Injection::default();
-        self.cdi(&ids, random, &mut injection);
+        // A CDI specification was written earlier, with the indices of then.
+        self.cdi(&self.ids_of(devices, Device::bound_name), random, &mut injection);
         self.mps(resource, devices, &mut injection);
         for feature in self.features() {
             let name = format!("NVIDIA_{}", feature.to_uppercase());
@@ -155,7 +156,7 @@ impl Injector {
         let mig = devices.filter(|device| device.placement.is_some()).filter(is_first);
         mig.filter(|device| self.host.capabilities_of(device).is_none())
             .map(|device| LayoutFinding::NoCapability {
-                index: device.index_label(),
+                index: device.label(),
                 device: device.id.uuid().clone(),
             })
             .collect()
@@ -218,13 +219,13 @@ impl Injector {
         self.imex && self.host.imex_channel
     }
 
-    /// The ids of the devices for the runtime, each once.
-    fn ids_of(&self, devices: &[&Device]) -> Vec<String> {
+    /// The ids of the devices for the runtime, each once; `by_index` where that is the strategy.
+    fn ids_of(&self, devices: &[&Device], by_index: fn(&Device) -> String) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let once = devices.iter().filter(|device| seen.insert(device.id.uuid()));
         once.map(|device| match self.ids {
             DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
-            DeviceIdStrategy::Index => device.index_label(),
+            DeviceIdStrategy::Index => by_index(device),
         })
         .collect()
     }

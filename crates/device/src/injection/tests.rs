@@ -12,7 +12,8 @@ fn whole(index: u32) -> Device {
     Device {
         id: DeviceId::whole(format!("GPU-{index}").parse().unwrap()),
         gpu: format!("GPU-{index}").parse().unwrap(),
-        index,
+        index: Some(index),
+        bound_index: Some(index),
         mig_index: None,
         minor: Some(index),
         placement: None,

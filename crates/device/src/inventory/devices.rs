@@ -8,7 +8,8 @@ use super::Inventory;
 use super::observation::InventoryChanges;
 use crate::Device;
 use crate::allocation::IndexEntry;
-use crate::layout::{KnownGpu, LayoutFinding, LayoutResult, list_size};
+use crate::identity::KnownGpu;
+use crate::layout::{LayoutFinding, LayoutResult, list_size};
 use crate::names::{DeviceId, ResourceName};
 use crate::topology::ObservedGpu;
 
@@ -30,6 +31,7 @@ impl Inventory {
         self.update_resources(result.resources, changes);
         changes.layout |= self.reserved != result.reserved;
         self.reserved = result.reserved;
+        result.findings.extend(self.identity_findings().into_iter().map(LayoutFinding::Identity));
         self.update_findings(result.findings, changes);
         changes.new_findings.extend(dropped);
         self.update_indexes(changes);
@@ -57,18 +59,14 @@ impl Inventory {
     }
 
     pub(super) fn known(&self) -> impl Iterator<Item = KnownGpu<'_>> {
-        self.gpus.iter().map(|(uuid, gpu)| KnownGpu {
-            uuid,
-            index: gpu.index,
-            facts: gpu.facts.as_ref(),
-        })
+        self.gpus.iter().map(|(uuid, record)| KnownGpu { uuid, record })
     }
 
     pub(super) fn update_indexes(&mut self, changes: &mut InventoryChanges) {
         let gpus = self.gpus.iter().map(|(uuid, record)| ObservedGpu {
             uuid: uuid.clone(),
-            index: record.index,
-            pci_bus_id: record.facts.as_ref().and_then(|gpu| gpu.pci_bus_id),
+            index: record.order(),
+            pci_bus_id: record.pci_bus_id(),
             numa_node: record.facts.as_ref().and_then(|gpu| gpu.numa_node),
             links: None,
         });
@@ -79,7 +77,7 @@ impl Inventory {
             let entries = offered.map(|device| IndexEntry {
                 id: device.id.clone(),
                 gpu: device.gpu.clone(),
-                gpu_index: device.index,
+                gpu_index: device.order(),
             });
             self.indexes.update(resource, entries.collect());
         }

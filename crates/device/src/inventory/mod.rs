@@ -3,6 +3,7 @@
 //! One owner applies observations; everyone else reads snapshots.
 
 pub mod allocate;
+mod counts;
 mod devices;
 mod enumeration;
 mod observation;
@@ -14,23 +15,16 @@ use std::sync::Arc;
 
 use crate::Device;
 use crate::allocation::{self, AllocationIndexes, AllocationPolicy, PreferredAllocation, Request};
-use crate::gpu::Gpu;
-use crate::health::{GpuPart, Health, HealthPolicy, Moment, NodeHealth};
+use crate::health::{GpuPart, Health, HealthPolicy, Moment, NodeHealth, NodeObservation};
+use crate::identity::{GpuBinding, GpuRecord};
 use crate::in_use::holders::{Holder, Holders};
 use crate::injection::Injector;
 use crate::layout::{Layout, LayoutFinding, LayoutResult};
 use crate::names::{DeviceId, ResourceName, Uuid};
 use crate::topology::Topology;
+use counts::Observed;
+pub use enumeration::is_complete;
 pub use observation::{EnumerationEntry, InventoryChanges, InventoryEvent};
-
-/// What is known about one physical GPU, except its health.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GpuRecord {
-    /// NVML's index when it was last enumerated.
-    pub index: u32,
-    /// Its facts; `None` if NVML never answered with them.
-    pub facts: Option<Gpu>,
-}
 
 /// The devices of a node.
 ///
@@ -44,6 +38,9 @@ pub struct Inventory {
     injector: Arc<Injector>,
     health: NodeHealth,
     gpus: BTreeMap<Uuid, GpuRecord>,
+    /// GPUs that were seen on this boot before the plugin started and not since.
+    recalled: BTreeMap<Uuid, GpuBinding>,
+    observed: Observed,
     /// Shared between snapshots: health changes often, lists of devices seldom.
     resources: BTreeMap<ResourceName, Arc<BTreeMap<DeviceId, Device>>>,
     reserved: BTreeMap<Uuid, String>,
@@ -68,6 +65,8 @@ impl Inventory {
             injector: Arc::new(injector),
             health,
             gpus: BTreeMap::new(),
+            recalled: BTreeMap::new(),
+            observed: Observed::default(),
             resources: BTreeMap::new(),
             reserved: BTreeMap::new(),
             findings: Vec::new(),
@@ -110,12 +109,11 @@ impl Inventory {
     /// offered before the plugin started. Returns those that were added.
     pub fn adopt(&mut self, holders: &Holders) -> Vec<(ResourceName, DeviceId, Holder)> {
         let mut adopted = Vec::new();
-        let after_all = u32::try_from(self.gpus.len()).unwrap_or(u32::MAX);
         for (resource, id, holder) in holders.iter() {
             let Some(devices) = self.resources.get_mut(resource) else { continue };
             let Ok(id) = id.parse::<DeviceId>() else { continue };
             if !devices.contains_key(&id) {
-                Arc::make_mut(devices).insert(id.clone(), Device::missing(id.clone(), after_all));
+                Arc::make_mut(devices).insert(id.clone(), Device::missing(id.clone()));
                 adopted.push((resource.clone(), id, holder.clone()));
             }
         }
@@ -183,13 +181,11 @@ impl Inventory {
     /// Applies an observation, and returns what it changed.
     pub fn apply(&mut self, now: Moment, observation: InventoryEvent) -> InventoryChanges {
         match observation {
-            InventoryEvent::Enumeration { session, entries } => {
-                self.enumerate(now, session, entries)
+            InventoryEvent::Enumeration { session, count, entries } => {
+                self.enumerate(now, session, count, entries)
             }
-            InventoryEvent::Health(observation) => InventoryChanges {
-                health: self.health.apply(now, observation),
-                ..InventoryChanges::default()
-            },
+            InventoryEvent::Bus(functions) => self.set_bus(functions),
+            InventoryEvent::Health(observation) => self.observe_health(now, observation),
             InventoryEvent::Links(links) => {
                 let mut changes = InventoryChanges {
                     links: self.indexes.set_links(links),
@@ -206,6 +202,15 @@ impl Inventory {
                 changes
             }
         }
+    }
+
+    fn observe_health(&mut self, now: Moment, observation: NodeObservation) -> InventoryChanges {
+        let mut changes = InventoryChanges::default();
+        if let NodeObservation::Forget(uuid) = &observation {
+            self.forget_gpu(uuid, &mut changes);
+        }
+        changes.health = self.health.apply(now, observation);
+        changes
     }
 
     /// The resources that have, or had, a device.

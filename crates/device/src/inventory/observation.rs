@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::gpu::Gpu;
 use crate::health::{self, NodeObservation, NvmlError};
+use crate::identity::PciFunction;
 use crate::layout::LayoutFinding;
-use crate::names::{ResourceName, Uuid};
+use crate::names::{NameError, ResourceName, Uuid};
 use crate::topology::{self, NodeLinks};
 
 /// What was observed at an edge (NVML, MPS).
@@ -15,9 +16,13 @@ pub enum InventoryEvent {
     Enumeration {
         /// The NVML initialisation that it belongs to, each with its own number.
         session: u64,
-        /// Its entries, one for each GPU that NVML counts, in NVML's index order.
+        /// What `nvmlDeviceGetCount` said.
+        count: u32,
+        /// Its entries, in NVML's index order.
         entries: Vec<EnumerationEntry>,
     },
+    /// The functions of vendor NVIDIA on the PCI bus.
+    Bus(Vec<PciFunction>),
     /// An observation that concerns health alone.
     Health(NodeObservation),
     /// The links between the GPUs, as far as they could be read.
@@ -39,6 +44,13 @@ pub enum EnumerationEntry {
         uuid: Option<Uuid>,
         /// The call that failed and NVML's answer.
         error: NvmlError,
+    },
+    /// A GPU with a UUID that has not the form of one.
+    MalformedUuid {
+        /// NVML's index.
+        index: u32,
+        /// What is wrong with it.
+        error: NameError,
     },
 }
 

@@ -1,11 +1,11 @@
 //! Tests of the inventory.
 
 use super::*;
-use crate::gpu::{MigDevice, MigMode, Placement};
+use crate::gpu::{Gpu, MigDevice, MigMode, Placement};
 use crate::health::{NodeObservation, NvmlError, Observation, Reading, ReturnCode, Scope, Xid};
 use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
 use crate::layout::{MigStrategy, list_size};
-use crate::testing::{answers, enumeration, gpu, node};
+use crate::testing::{answers, enumeration, gpu, listing, node};
 
 fn seconds(seconds: u64) -> Moment {
     Moment(std::time::Duration::from_secs(seconds))
@@ -46,8 +46,10 @@ fn a_failed_gpu_is_offered_unhealthy_if_its_uuid_is_known_and_never_harms_the_ot
         failed(2, Some("GPU-2")),
         EnumerationEntry::Gpu(gpu(3)),
     ];
-    let changes =
-        node.apply(Moment::default(), InventoryEvent::Enumeration { session: 1, entries: found });
+    let changes = node.apply(
+        Moment::default(),
+        InventoryEvent::Enumeration { session: 1, count: 4, entries: found },
+    );
     assert_eq!(changes.new_gpus.len(), 3);
     assert_eq!(node.devices(&ResourceName::gpu()).unwrap().len(), 3);
     assert_eq!(unhealthy(&node), ["GPU-0", "GPU-2", "GPU-3"], "none has answered yet");
@@ -75,9 +77,10 @@ fn a_gpu_is_gone_and_back_only_where_every_gpu_was_identified() {
         };
         health(&mut node, 1, Observation::Xid { xid: Xid(95), scope: Scope::Gpu });
         let entries = [EnumerationEntry::Gpu(gpu(0))].into_iter().chain(entry.clone()).collect();
-        node.apply(seconds(2), InventoryEvent::Enumeration { session: 1, entries });
+        let count = if entry.is_some() { 2 } else { 1 };
+        node.apply(seconds(2), InventoryEvent::Enumeration { session: 1, count, entries });
         let entries = [0, 1].map(|index| EnumerationEntry::Gpu(gpu(index))).to_vec();
-        node.apply(seconds(3), InventoryEvent::Enumeration { session: 2, entries });
+        node.apply(seconds(3), InventoryEvent::Enumeration { session: 2, count: 2, entries });
         for poll in 1..=5 {
             let old_driver = NvmlError { call: "x", code: ReturnCode::NOT_SUPPORTED };
             let (recovery_action, probe) = (Some(Err(old_driver)), Some(Ok(())));
@@ -99,9 +102,10 @@ fn cut(uuids: std::ops::Range<u32>) -> InventoryEvent {
         compute_slices: 1,
         memory_mib: 9_984,
         profile: Some("1g.10gb".to_owned()),
+        engines: None,
     };
     let gpu = Gpu { mig_mode: MigMode::On, mig_devices: uuids.map(slice).collect(), ..gpu(0) };
-    InventoryEvent::Enumeration { session: 1, entries: vec![EnumerationEntry::Gpu(gpu)] }
+    listing([gpu])
 }
 
 #[test]

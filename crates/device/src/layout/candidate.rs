@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::filter::Pattern;
 use super::finding::LayoutFinding;
 use crate::Device;
-use crate::gpu::{Gpu, MigDevice};
+use crate::gpu::MigDevice;
+use crate::identity::KnownGpu;
 use crate::mig_profile::MigProfile;
 use crate::names::{DeviceId, ResourceName, Uuid};
 
@@ -46,10 +47,10 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// A GPU offered whole: under the name for its model, else as `nvidia.com/gpu`.
-    pub(super) fn whole(facts: &Gpu, index: u32, names: &[NamePattern]) -> Self {
-        let name = custom_name(names, facts.name.as_deref().unwrap_or_default());
+    pub(super) fn whole(gpu: KnownGpu<'_>, names: &[NamePattern]) -> Self {
+        let name = custom_name(names, gpu.model().unwrap_or_default());
         Self {
-            device: Device::whole(facts, index),
+            device: Device::whole(gpu),
             custom: name.is_some(),
             resource: name.unwrap_or_else(ResourceName::gpu),
             kind: WHOLE.to_owned(),
@@ -80,7 +81,7 @@ impl Candidate {
             _ => Some(ResourceName::gpu()),
         };
         let Some(resource) = name.or_else(by_strategy) else {
-            let index = device.index_label();
+            let index = device.label();
             return Err(LayoutFinding::Undescribed { index, device: mig.uuid.clone() });
         };
         let kind = format!("MIG {}", profile.unwrap_or("unknown"));
@@ -107,7 +108,7 @@ pub(super) fn unify(candidates: &mut Vec<Candidate>) -> Vec<LayoutFinding> {
     for candidate in candidates.iter().filter(|candidate| !candidate.custom) {
         let (gpus, devices) = kinds.entry(candidate.kind.clone()).or_default();
         gpus.insert(candidate.device.gpu.clone());
-        devices.push(candidate.device.index_label());
+        devices.push(candidate.device.label());
     }
     let rank = |(kind, (gpus, devices)): &(&String, &(BTreeSet<Uuid>, Vec<String>))| {
         (gpus.len(), devices.len(), kind.as_str() != WHOLE, Reverse((*kind).clone()))

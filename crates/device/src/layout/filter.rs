@@ -3,13 +3,14 @@
 
 use std::fmt;
 
-use crate::gpu::Gpu;
+use crate::identity::KnownGpu;
 use crate::names::{PciBusId, Uuid};
 
 /// A set of GPUs, by one of their facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Term {
-    /// NVML's indices from the first to the last.
+    /// The GPUs that had an index from the first to the last when they were first seen on this
+    /// boot.
     Index(u32, u32),
     /// The GPU with this UUID.
     Uuid(Uuid),
@@ -21,14 +22,15 @@ pub enum Term {
 
 impl Term {
     /// Whether the term includes `gpu`. A GPU without model name or PCI bus id matches no term
-    /// about that.
+    /// about that. An index is the one that the GPU is bound to on this boot.
     #[must_use]
-    pub fn matches(&self, gpu: &Gpu) -> bool {
+    pub fn matches(&self, gpu: KnownGpu<'_>) -> bool {
+        let index = gpu.record.binding.index;
         match self {
-            Self::Index(first, last) => (*first..=*last).contains(&gpu.index),
+            Self::Index(first, last) => index.is_some_and(|at| (*first..=*last).contains(&at)),
             Self::Uuid(uuid) => uuid.as_str().eq_ignore_ascii_case(gpu.uuid.as_str()),
-            Self::PciBusId(id) => gpu.pci_bus_id == Some(*id),
-            Self::Model(pattern) => gpu.name.as_deref().is_some_and(|name| pattern.matches(name)),
+            Self::PciBusId(id) => gpu.record.pci_bus_id() == Some(*id),
+            Self::Model(pattern) => gpu.model().is_some_and(|name| pattern.matches(name)),
         }
     }
 }
@@ -57,7 +59,7 @@ pub struct DeviceFilter {
 impl DeviceFilter {
     /// Why `gpu` is not offered, if so.
     #[must_use]
-    pub fn reserves(&self, gpu: &Gpu) -> Option<String> {
+    pub fn reserves(&self, gpu: KnownGpu<'_>) -> Option<String> {
         if let Some(term) = self.exclude.iter().find(|term| term.matches(gpu)) {
             return Some(format!("excluded by {term}"));
         }

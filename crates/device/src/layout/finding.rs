@@ -1,35 +1,56 @@
 //! Devices that are not offered, or not as one would expect, with their texts for the log.
 
-use crate::health::NvmlError;
+use crate::health::{NvmlError, ReturnCode};
+use crate::identity::{GpuName, IdentityFinding, KnownGpu};
 use crate::layout::list_size::{KUBELET_LIMIT, ListTooLarge};
 use crate::names::{ResourceName, Uuid};
+
+/// The call that reads the MIG mode.
+pub(super) const MIG_MODE: &str = "nvmlDeviceGetMigMode";
+/// `NVML_ERROR_NO_PERMISSION`.
+const NO_PERMISSION: ReturnCode = ReturnCode(4);
 
 /// A device that is not offered, or not as one would expect. Where NVIDIA's plugin exits because of
 /// it, the rest of the node is served here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutFinding {
+    /// Something about the identity or the number of GPUs.
+    #[error("{0}")]
+    Identity(IdentityFinding),
     /// MIG mode is on, and the GPU has no MIG devices.
     #[error(
-        "GPU {index} ({gpu}) has MIG mode on and no MIG devices, so nothing of it is offered; \
+        "{gpu} has MIG mode on and no MIG devices, so nothing of it is offered; \
          create some (nvidia-smi mig -cgi ... -C) or turn MIG mode off"
     )]
     NoMigDevices {
-        /// NVML's index of the GPU.
-        index: u32,
         /// The GPU.
-        gpu: Uuid,
+        gpu: GpuName,
+    },
+    /// The MIG mode cannot be read, so that the GPU cannot be offered whole.
+    #[error("{}", mig_mode_unknown(.gpu, .error.as_ref()))]
+    MigModeUnknown {
+        /// The GPU.
+        gpu: GpuName,
+        /// The failed call and its return code; `None`: NVML does not answer about the GPU.
+        error: Option<NvmlError>,
+    },
+    /// Facts that are missing because a call was refused or failed.
+    #[error("{}", facts_missing(.gpu, .gaps))]
+    FactsMissing {
+        /// The GPU.
+        gpu: GpuName,
+        /// The calls and their return codes.
+        gaps: Vec<NvmlError>,
     },
     /// MIG mode is on, and the strategy `none` ignores it.
     #[error(
-        "GPU {index} ({gpu}) has MIG mode on and is offered whole, since the MIG strategy is none; \
+        "{gpu} has MIG mode on and is offered whole, since the MIG strategy is none; \
          CUDA programs see none of it but one MIG device: set the strategy single or mixed, or \
          turn MIG mode off"
     )]
     MigNotLookedAt {
-        /// NVML's index of the GPU.
-        index: u32,
         /// The GPU.
-        gpu: Uuid,
+        gpu: GpuName,
     },
     /// Devices of another kind than the one that the strategy `single` offers.
     #[error(
@@ -49,8 +70,9 @@ pub enum LayoutFinding {
     },
     /// A MIG device whose profile NVML does not state, so that its resource has no name.
     #[error(
-        "MIG device {index} ({device}) is not offered: NVML states neither its attributes nor a \
-         name with its profile; a newer driver may, and the strategy single needs no profile"
+        "MIG device {} is not offered: NVML states neither its attributes nor a name with its \
+         profile; a newer driver may, and the strategy single needs no profile",
+        labelled(.index, .device)
     )]
     Undescribed {
         /// Its index: "0:1".
@@ -59,10 +81,10 @@ pub enum LayoutFinding {
         device: Uuid,
     },
     /// A MIG device, or the list of them, for which NVML answers with an error.
-    #[error("{}", broken_mig_device(*.gpu, *.mig, .error))]
+    #[error("{}", broken_mig_device(.gpu, *.mig, .error))]
     BrokenMigDevice {
-        /// The index of its GPU.
-        gpu: u32,
+        /// Its GPU.
+        gpu: GpuName,
         /// Its MIG index; `None`: they cannot even be counted.
         mig: Option<u32>,
         /// The failed call and its return code.
@@ -112,8 +134,9 @@ pub enum LayoutFinding {
     },
     /// A MIG device whose capability nodes are to be passed and that the driver does not list.
     #[error(
-        "no capability nodes of MIG device {index} ({device}) are passed: the driver's mig-minors \
-         does not list them; is /proc/driver/nvidia-caps visible here?"
+        "no capability nodes of MIG device {} are passed: the driver's mig-minors does not list \
+         them; is /proc/driver/nvidia-caps visible here?",
+        labelled(.index, .device)
     )]
     NoCapability {
         /// Its index: "0:1".
@@ -125,7 +148,14 @@ pub enum LayoutFinding {
 
 impl LayoutFinding {
     /// Every value of [`LayoutFinding::as_str`].
-    pub const KINDS: [&str; 10] = [
+    pub const KINDS: [&str; 17] = [
+        "mig_mode_unknown",
+        "facts_missing",
+        "numbering_changed",
+        "bus_differs",
+        "unidentified",
+        "offered_differs",
+        "expected_differs",
         "no_mig_devices",
         "mig_not_looked_at",
         "left_out",
@@ -138,11 +168,20 @@ impl LayoutFinding {
         "no_capability",
     ];
 
+    pub(super) fn mig_mode_unknown(gpu: KnownGpu<'_>) -> Self {
+        let gaps = gpu.facts().map_or(&[][..], |facts| &facts.gaps);
+        let error = gaps.iter().find(|gap| gap.call == MIG_MODE).cloned();
+        Self::MigModeUnknown { gpu: gpu.name(), error }
+    }
+
     /// Its kind, one of a fixed set, as in `/status` and in the label of a metric.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
+            Self::Identity(finding) => finding.as_str(),
             Self::NoMigDevices { .. } => "no_mig_devices",
+            Self::MigModeUnknown { .. } => "mig_mode_unknown",
+            Self::FactsMissing { .. } => "facts_missing",
             Self::MigNotLookedAt { .. } => "mig_not_looked_at",
             Self::LeftOut { .. } => "left_out",
             Self::Undescribed { .. } => "undescribed",
@@ -156,14 +195,49 @@ impl LayoutFinding {
     }
 }
 
-fn broken_mig_device(gpu: u32, mig: Option<u32>, error: &NvmlError) -> String {
+/// What to do about a call for a fact that was refused or failed.
+fn cure(error: &NvmlError) -> &'static str {
+    match error.code {
+        NO_PERMISSION => {
+            "run the plugin privileged, or set NVIDIA_MIG_MONITOR_DEVICES=all in its container"
+        }
+        _ => "see nvidia-smi -q and the kernel log of the node (dmesg, NVRM)",
+    }
+}
+
+/// A device by its label, and its UUID if that is not its label.
+fn labelled(label: &str, device: &Uuid) -> String {
+    if label == device.as_str() { label.to_owned() } else { format!("{label} ({device})") }
+}
+
+fn mig_mode_unknown(gpu: &GpuName, error: Option<&NvmlError>) -> String {
+    match error {
+        Some(error) => format!(
+            "the MIG mode of {gpu} cannot be read, so nothing of it is offered: {error}; {}",
+            cure(error)
+        ),
+        None => format!(
+            "NVML does not answer about {gpu}, and it may be partitioned, so nothing of it is \
+             offered until it answers; see the kernel log of the node (dmesg, NVRM)"
+        ),
+    }
+}
+
+fn facts_missing(gpu: &GpuName, gaps: &[NvmlError]) -> String {
+    let texts: Vec<String> = gaps.iter().map(ToString::to_string).collect();
+    let cure = gaps.first().map_or("", cure);
+    format!("facts of {gpu} are missing: {}; {cure}", texts.join(", "))
+}
+
+fn broken_mig_device(gpu: &GpuName, mig: Option<u32>, error: &NvmlError) -> String {
     match mig {
         Some(mig) => format!(
-            "MIG device {gpu}:{mig} is not offered, the others are: {error}; nvidia-smi -L on the \
-             node shows more"
+            "MIG device {} is not offered, the others are: {error}; nvidia-smi -L on the node \
+             shows more",
+            gpu.mig_label(mig)
         ),
         None => {
-            format!("no MIG device of GPU {gpu} is offered, they cannot be counted: {error}")
+            format!("no MIG device of {gpu} is offered, they cannot be counted: {error}")
         }
     }
 }

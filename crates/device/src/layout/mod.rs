@@ -16,12 +16,14 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::Device;
-use crate::gpu::{Gpu, MigMode};
+use crate::gpu::MigMode;
+use crate::identity::KnownGpu;
 use crate::names::{DeviceId, ResourceName, Uuid};
 use candidate::Candidate;
 pub use candidate::{MigStrategy, NamePattern};
 use filter::DeviceFilter;
 pub use finding::LayoutFinding;
+use finding::MIG_MODE;
 use sharing::Sharing;
 
 /// GPUs that drive a display and nothing else (go-nvlib, pkg/nvlib/device/api.go:64).
@@ -42,18 +44,6 @@ pub struct Layout {
     pub mig_names: Vec<NamePattern>,
     /// How the devices of a resource are shared.
     pub sharing: Sharing,
-}
-
-/// A GPU and what is known about it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct KnownGpu<'a> {
-    /// The GPU.
-    pub(crate) uuid: &'a Uuid,
-    /// NVML's index.
-    pub(crate) index: u32,
-    /// Its facts; `None` if NVML only ever answered with errors: then it is offered whole,
-    /// Unhealthy.
-    pub(crate) facts: Option<&'a Gpu>,
 }
 
 /// What the rules yield on one node.
@@ -89,45 +79,60 @@ impl Layout {
     }
 
     fn add_candidates(&self, gpu: KnownGpu<'_>, to: &mut Vec<Candidate>, out: &mut LayoutResult) {
-        let (index, uuid) = (gpu.index, gpu.uuid.clone());
-        let no_facts = Gpu::unknown(uuid.clone(), index);
-        let facts = gpu.facts.unwrap_or(&no_facts);
-        if let Some(reason) = self.reserved(facts) {
-            out.reserved.insert(uuid, reason);
-        } else if facts.mig_mode == MigMode::On && self.mig_strategy != MigStrategy::None {
-            self.add_mig_devices(facts, index, to, &mut out.findings);
-        } else {
-            if facts.mig_mode == MigMode::On {
-                out.findings.push(LayoutFinding::MigNotLookedAt { index, gpu: uuid });
+        if let Some(reason) = self.reserved(gpu) {
+            out.reserved.insert(gpu.uuid.clone(), reason);
+            return;
+        }
+        out.findings.extend(self.gaps(gpu));
+        if self.mig_strategy == MigStrategy::None {
+            if gpu.record.mig_mode() == MigMode::On {
+                out.findings.push(LayoutFinding::MigNotLookedAt { gpu: gpu.name() });
             }
-            to.push(Candidate::whole(facts, index, &self.gpu_names));
+            return to.push(Candidate::whole(gpu, &self.gpu_names));
+        }
+        match gpu.record.mig_mode() {
+            MigMode::Off => to.push(Candidate::whole(gpu, &self.gpu_names)),
+            MigMode::On => self.add_mig_devices(gpu, to, &mut out.findings),
+            MigMode::Unknown => out.findings.push(LayoutFinding::mig_mode_unknown(gpu)),
         }
     }
 
     /// Why a GPU is not offered at all.
-    fn reserved(&self, facts: &Gpu) -> Option<String> {
-        self.devices.reserves(facts).or_else(|| {
-            let display = facts.name.as_deref().filter(|name| DISPLAYS.contains(name))?;
+    fn reserved(&self, gpu: KnownGpu<'_>) -> Option<String> {
+        self.devices.reserves(gpu).or_else(|| {
+            let display = gpu.model().filter(|name| DISPLAYS.contains(name))?;
             Some(format!("a {display} computes nothing"))
         })
     }
 
+    /// The facts of a GPU that are missing because a call was refused or failed.
+    fn gaps(&self, gpu: KnownGpu<'_>) -> Option<LayoutFinding> {
+        let mut gaps = gpu.facts()?.gaps.clone();
+        // Where the MIG mode decides what is offered it has a finding of its own.
+        gaps.retain(|gap| self.mig_strategy == MigStrategy::None || gap.call != MIG_MODE);
+        let gpu = gpu.name();
+        (!gaps.is_empty()).then_some(LayoutFinding::FactsMissing { gpu, gaps })
+    }
+
     fn add_mig_devices(
         &self,
-        facts: &Gpu,
-        index: u32,
+        gpu: KnownGpu<'_>,
         to: &mut Vec<Candidate>,
         findings: &mut Vec<LayoutFinding>,
     ) {
+        // Of a GPU that was last seen with MIG mode on and does not answer no MIG device is known.
+        let Some(facts) = gpu.facts() else {
+            return findings.push(LayoutFinding::mig_mode_unknown(gpu));
+        };
         findings.extend(facts.mig_failures.iter().map(|failure| LayoutFinding::BrokenMigDevice {
-            gpu: index,
+            gpu: gpu.name(),
             mig: failure.index,
             error: failure.error.clone(),
         }));
         if facts.mig_devices.is_empty() && facts.mig_failures.is_empty() {
-            findings.push(LayoutFinding::NoMigDevices { index, gpu: facts.uuid.clone() });
+            findings.push(LayoutFinding::NoMigDevices { gpu: gpu.name() });
         }
-        let whole = Device::whole(facts, index);
+        let whole = Device::whole(gpu);
         for mig in &facts.mig_devices {
             match Candidate::mig(mig, &whole, self.mig_strategy, &self.mig_names) {
                 Ok(candidate) => to.push(candidate),

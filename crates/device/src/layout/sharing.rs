@@ -145,7 +145,7 @@ impl Selection {
 /// A device, as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeviceRef {
-    /// The GPU with this index.
+    /// The GPU that is bound to this index.
     Gpu(u32),
     /// The MIG device with this index on the GPU with that one: `0:1`.
     Mig(u32, u32),
@@ -156,8 +156,10 @@ pub enum DeviceRef {
 impl DeviceRef {
     fn is(&self, device: &Device) -> bool {
         match self {
-            Self::Gpu(index) => device.mig_index.is_none() && device.index == *index,
-            Self::Mig(index, mig) => device.mig_index == Some(*mig) && device.index == *index,
+            Self::Gpu(index) => device.mig_index.is_none() && device.bound_index == Some(*index),
+            Self::Mig(index, mig) => {
+                device.mig_index == Some(*mig) && device.bound_index == Some(*index)
+            }
             Self::Uuid(uuid) => device.id.uuid() == uuid,
         }
     }

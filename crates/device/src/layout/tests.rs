@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::allocation::AllocationPolicy;
-use crate::gpu::{MigDevice, MigFailure, MigMode, NumaNode, Placement};
+use crate::gpu::{Gpu, MigDevice, MigFailure, MigMode, NumaNode, Placement};
 use crate::health::{NvmlError, ReturnCode};
+use crate::identity::{GpuRecord, KnownGpu};
 use crate::layout::filter::{Pattern, Term};
 use crate::layout::sharing::{DeviceRef, Replication, Selection, SharedResource};
 use crate::testing::gpu;
@@ -17,6 +18,7 @@ fn sliced(index: u32, profiles: &[&str]) -> Gpu {
         compute_slices: 1,
         memory_mib: 9_984,
         profile: (!profile.is_empty()).then(|| (*profile).to_owned()),
+        engines: None,
     };
     let mig_devices = profiles.iter().enumerate().map(slice).collect();
     Gpu { mig_mode: MigMode::On, mig_devices, ..gpu(index) }
@@ -27,11 +29,9 @@ fn by(strategy: MigStrategy) -> Layout {
 }
 
 fn apply(layout: &Layout, gpus: &[Gpu]) -> LayoutResult {
-    layout.apply(gpus.iter().map(|gpu| KnownGpu {
-        uuid: &gpu.uuid,
-        index: gpu.index,
-        facts: Some(gpu),
-    }))
+    let records: Vec<_> = gpus.iter().map(|gpu| GpuRecord::listed(gpu.clone())).collect();
+    layout
+        .apply(gpus.iter().zip(&records).map(|(gpu, record)| KnownGpu { uuid: &gpu.uuid, record }))
 }
 
 /// `gpu: GPU-0 GPU-1 | mig-1g.10gb: ...`, without the domain.
@@ -118,7 +118,7 @@ fn a_mig_device_has_its_index_and_the_facts_of_its_gpu() {
         &[Gpu { minor: Some(9), ..sliced(5, &["1g.10gb", "1g.10gb"]) }],
     );
     let devices: Vec<_> = result.resources.values().flat_map(BTreeMap::values).collect();
-    assert_eq!(devices[1].index_label(), "5:1");
+    assert_eq!(devices[1].label(), "5:1");
     assert_eq!((devices[1].gpu.as_str(), devices[1].minor), ("GPU-5", Some(9)));
     assert_eq!(devices[1].placement, Some(Placement { gpu_instance: 2, compute_instance: 0 }));
     assert_eq!(devices[1].numa_node.map(NumaNode::number), Some(1));
@@ -299,7 +299,8 @@ mod properties {
     use super::*;
     use crate::health::{Moment, NodeHealth};
     use crate::injection::Injector;
-    use crate::inventory::{EnumerationEntry, Inventory, InventoryEvent};
+    use crate::inventory::Inventory;
+    use crate::testing::listing;
 
     fn some_gpu() -> impl Strategy<Value = Option<Vec<&'static str>>> {
         let profile = prop_oneof![
@@ -393,11 +394,7 @@ mod properties {
             let mut advertised: Vec<(ResourceName, DeviceId)> = Vec::new();
             for (kinds, layout) in steps {
                 node.set_layout(layout);
-                let found = gpus(&kinds).into_iter().map(EnumerationEntry::Gpu).collect();
-                node.apply(
-                    Moment::default(),
-                    InventoryEvent::Enumeration { session: 1, entries: found },
-                );
+                node.apply(Moment::default(), listing(gpus(&kinds)));
                 for (resource, id) in &advertised {
                     prop_assert!(
                         node.devices(resource).is_some_and(|devices| devices.contains_key(id))

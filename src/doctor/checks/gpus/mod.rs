@@ -119,7 +119,7 @@ fn by_running_plugin(status: &Status, answer: &DriverAnswer) -> Vec<Finding> {
 }
 
 fn unhealthy(gpu: &Gpu, reason: &Reason) -> Finding {
-    let checked = format!("GPU {}, by the running plugin", gpu.index);
+    let checked = format!("{}, by the running plugin", gpu.name());
     let remedy = reason.remedy.as_deref();
     Check::new(Group::Gpus, "gpus.plugin", &checked)
         .problem(format!("Unhealthy since {}: {}", reason.since, reason.message))

@@ -28,8 +28,8 @@ pub(super) fn describe(
         SurveyedGpu::Answered { found, .. } => Some(found.as_ref().clone()),
         SurveyedGpu::TimedOut { .. } => None,
     });
-    let entries = entries.collect();
-    inventory.apply(now, InventoryEvent::Enumeration { session: 1, entries });
+    let (count, entries) = (u32::try_from(surveyed.len()).unwrap_or(u32::MAX), entries.collect());
+    inventory.apply(now, InventoryEvent::Enumeration { session: 1, count, entries });
     let degradations = apply_readings(&mut inventory, surveyed);
     if let Some(directory) = &config.process.quarantine_dir {
         let entries = NodeObservation::Quarantine(quarantine_dir::entries(directory, &inventory));
@@ -49,7 +49,7 @@ fn apply_readings(
     let mut degradations = BTreeMap::<Uuid, Vec<String>>::new();
     for gpu in surveyed {
         let SurveyedGpu::Answered { found, reading: Some(reading) } = gpu else { continue };
-        let Some(uuid) = uuid(found) else { continue };
+        let Some(uuid) = found.uuid() else { continue };
         let reading = GpuObservation::Poll(reading.clone());
         let observation = NodeObservation::Gpu(uuid.clone(), reading);
         let changes = inventory.apply(Moment::default(), InventoryEvent::Health(observation));
@@ -62,13 +62,6 @@ fn apply_readings(
         }
     }
     degradations
-}
-
-fn uuid(found: &EnumerationEntry) -> Option<&Uuid> {
-    match found {
-        EnumerationEntry::Gpu(gpu) => Some(&gpu.uuid),
-        EnumerationEntry::Failed { uuid, .. } => uuid.as_ref(),
-    }
 }
 
 /// All that is known of a GPU.
@@ -88,6 +81,9 @@ fn gpu(
         EnumerationEntry::Failed { index, error, .. } => {
             GpuFacts { index: *index, error: Some(error.to_string()), ..GpuFacts::default() }
         }
+        EnumerationEntry::MalformedUuid { index, error } => {
+            GpuFacts { index: *index, error: Some(error.to_string()), ..GpuFacts::default() }
+        }
         EnumerationEntry::Gpu(facts) => GpuFacts {
             index: facts.index,
             model: facts.name.clone(),
@@ -97,7 +93,7 @@ fn gpu(
             ..GpuFacts::default()
         },
     };
-    if let Some(uuid) = uuid(found) {
+    if let Some(uuid) = found.uuid() {
         let health = inventory.node_health().health_of(uuid, GpuPart::Whole);
         let causes = health.reasons().iter().map(|reason| &reason.cause);
         gpu.causes = causes
@@ -114,7 +110,7 @@ fn resource(name: &ResourceName, inventory: &Inventory) -> OfferedResource {
         inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
     let id = |device: &&Device| match inventory.injector().ids {
         DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
-        DeviceIdStrategy::Index => device.index_label(),
+        DeviceIdStrategy::Index => device.present_name(),
     };
     let mut ids: Vec<String> = devices.iter().map(id).collect();
     ids.dedup();
@@ -129,7 +125,7 @@ fn resource(name: &ResourceName, inventory: &Inventory) -> OfferedResource {
 /// The GPUs that the configuration reserves, with the reason.
 fn reserved(inventory: &Inventory) -> Vec<(String, String)> {
     let named = |uuid: &Uuid| match inventory.gpus().get(uuid) {
-        Some(gpu) => format!("GPU {}, {uuid}", gpu.index),
+        Some(gpu) => gpu.name(uuid).to_string(),
         None => uuid.to_string(),
     };
     inventory.reserved().iter().map(|(uuid, why)| (named(uuid), why.clone())).collect()

@@ -62,15 +62,17 @@ fn refused(error: &NvmlError) -> NvmlProblem {
 
 /// The inventory as the plugin would start with it, with the causes of the state file.
 fn empty_inventory(config: &Config) -> Inventory {
-    let boot = nvml::epoch::read(&config.process.nvml.sysfs_root);
-    let mut health = NodeHealth::new(config.policy(), boot);
+    let epoch = nvml::epoch::read(&config.process.nvml.sysfs_root);
+    let mut health = NodeHealth::new(config.policy(), epoch.clone());
     // A file that cannot be read is reported with its directory.
     let state_dir = config.process.state_dir.as_deref();
     let persisted = state_dir.and_then(|directory| StateFile::peek(directory).ok()?);
-    if let Some(persisted) = persisted {
-        health.restore(Moment::default(), &persisted);
-    }
+    let persisted = persisted.unwrap_or_default();
+    health.restore(Moment::default(), &persisted.health);
     let host = config.process.roots.read(config.injector.pass_device_specs);
     let injector = config.injector_on(host);
-    Inventory::new(config.layout.clone(), injector, health, config.allocation)
+    let layout = config.layout.clone();
+    let mut inventory = Inventory::new(layout, injector, health, config.allocation);
+    inventory.restore_gpus(&epoch.boot, persisted.known_gpus);
+    inventory
 }

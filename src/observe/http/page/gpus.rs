@@ -56,8 +56,10 @@ fn card(gpu: &Gpu, offered: &[(&str, &Device)], status: &Status) -> String {
         format!(" <span class=\"sub\">{gib} GiB</span>")
     });
     format!(
-        "<article class=\"card {tone}\" id=\"gpu-{index}\"><header><h4>GPU {index}</h4>{}</header>\
+        "<article class=\"card {tone}\" id=\"gpu-{}\"><header><h4>{}</h4>{}</header>\
          <p class=\"model\">{}{}</p>{}{}{}{}{}</article>",
+        escaped(&gpu.label()),
+        escaped(&gpu.name()),
         pill(tone, word),
         escaped(gpu.model.as_deref().unwrap_or("Unknown model")),
         memory.unwrap_or_default(),
@@ -66,7 +68,6 @@ fn card(gpu: &Gpu, offered: &[(&str, &Device)], status: &Status) -> String {
         optional(gpu.reserved.as_ref(), |why| format!("<p class=\"reserved\">{why}</p>")),
         devices(gpu, offered, status),
         facts(gpu),
-        index = gpu.index,
     )
 }
 
@@ -123,7 +124,7 @@ fn devices(gpu: &Gpu, offered: &[(&str, &Device)], status: &Status) -> String {
             "<li class=\"{}\">{}{}</li>",
             if healthy { "good" } else { "bad" },
             what(gpu, mig, resource, &replicas),
-            holders(&format!("held-{}-{index}", gpu.index), &replicas, status),
+            holders(&format!("held-{}-{index}", gpu.label()), &replicas, status),
         )
     };
     match rows.is_empty() {
@@ -137,8 +138,9 @@ fn devices(gpu: &Gpu, offered: &[(&str, &Device)], status: &Status) -> String {
 
 /// The resource, or the profile of a MIG device, and how many replicas there are.
 fn what(gpu: &Gpu, mig: Option<&MigDevice>, resource: &str, replicas: &[&Device]) -> String {
-    let mig_index = mig
-        .map(|mig| format!("<b title=\"{}\">{}:{}</b> ", escaped(&mig.uuid), gpu.index, mig.index));
+    let mig_index = mig.map(|mig| {
+        format!("<b title=\"{}\">{}:{}</b> ", escaped(&mig.uuid), gpu.label(), mig.index)
+    });
     let name = mig.and_then(|mig| mig.profile.as_deref()).unwrap_or(resource);
     format!(
         "<span class=\"what\">{}<span title=\"{}\">{}</span>{}</span>",
