@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use device::identity::GpuRecord;
 use device::inventory::Inventory;
 use device::names::{PciBusId, Uuid};
 use tracing::warn;
@@ -105,18 +106,15 @@ fn reason(file: &Path) -> String {
     line.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// The index and the PCI bus id of each GPU.
+/// The index that each GPU is bound to on this boot, and its PCI bus id.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct GpuNames(BTreeMap<Uuid, (u32, Option<PciBusId>)>);
+pub(super) struct GpuNames(BTreeMap<Uuid, (Option<u32>, Option<PciBusId>)>);
 
 impl GpuNames {
     /// The names of this inventory's GPUs.
     pub(super) fn of(inventory: &Inventory) -> Self {
-        let names = inventory.gpus().iter().map(|(uuid, gpu)| {
-            let pci_bus_id = gpu.facts.as_ref().and_then(|facts| facts.pci_bus_id);
-            (uuid.clone(), (gpu.index, pci_bus_id))
-        });
-        Self(names.collect())
+        let names = |gpu: &GpuRecord| (gpu.binding.index, gpu.pci_bus_id());
+        Self(inventory.gpus().iter().map(|(uuid, gpu)| (uuid.clone(), names(gpu))).collect())
     }
 
     /// Takes over this inventory; returns whether any name has changed.
@@ -129,8 +127,10 @@ impl GpuNames {
         let digits = name.bytes().all(|byte| byte.is_ascii_digit());
         let index = digits.then(|| name.parse::<u32>().ok()).flatten();
         let pci = name.parse::<PciBusId>().ok();
-        let fits = |uuid: &Uuid, (at, bus): &(u32, Option<PciBusId>)| {
-            uuid.as_str() == name || index == Some(*at) || (pci.is_some() && pci == *bus)
+        let fits = |uuid: &Uuid, (at, bus): &(Option<u32>, Option<PciBusId>)| {
+            uuid.as_str() == name
+                || (index.is_some() && index == *at)
+                || (pci.is_some() && pci == *bus)
         };
         self.0.iter().find(|(uuid, names)| fits(uuid, names)).map(|(uuid, _)| uuid)
     }
@@ -139,7 +139,10 @@ impl GpuNames {
     #[cfg(test)]
     fn example() -> Self {
         let gpu = |n: u32| {
-            (format!("GPU-{n}").parse().unwrap(), (n, Some(format!("1{n}:00.0").parse().unwrap())))
+            (
+                format!("GPU-{n}").parse().unwrap(),
+                (Some(n), Some(format!("1{n}:00.0").parse().unwrap())),
+            )
         };
         Self((0..4).map(gpu).collect())
     }
@@ -147,6 +150,10 @@ impl GpuNames {
 
 #[cfg(test)]
 mod tests {
+    use device::gpu::Gpu;
+    use device::health::Moment;
+    use device::testing::{gpu, listing, node};
+
     use super::*;
 
     fn entries(contents: &mut Contents) -> Vec<(String, String)> {
@@ -209,5 +216,19 @@ mod tests {
         assert_eq!(entries(&mut contents).len(), 1);
         fs::remove_file(&directory).unwrap();
         assert!(entries(&mut contents).is_empty());
+    }
+
+    #[test]
+    fn an_index_means_the_gpu_that_had_it_first_whatever_nvml_numbers_now() {
+        let mut inventory = node(2);
+        inventory.apply(Moment::default(), listing([Gpu { index: 0, ..gpu(1) }]));
+        let names = GpuNames::of(&inventory);
+        assert_eq!(names.find("1"), Some(&gpu(1).uuid));
+        assert_eq!(names.find("0"), Some(&gpu(0).uuid));
+        // A new GPU at an index that was another's is meant by none.
+        inventory.apply(Moment::default(), listing([gpu(0), Gpu { index: 1, ..gpu(7) }]));
+        let names = GpuNames::of(&inventory);
+        assert_eq!(names.find("1"), Some(&gpu(1).uuid));
+        assert_eq!(names.find("GPU-7"), Some(&gpu(7).uuid));
     }
 }
