@@ -1,8 +1,9 @@
-//! The host: device nodes, paths in another root, the state file, the quarantine directory, and
+//! The host: device nodes, the PCI bus, paths in another root, the state file, the quarantine directory, and
 //! watches of directories.
 
 pub mod device_nodes;
 pub mod dir_watch;
+pub mod pci;
 pub mod quarantine_dir;
 pub mod root;
 pub mod socket_id;

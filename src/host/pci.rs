@@ -1,0 +1,217 @@
+//! NVIDIA's functions on the PCI bus, from sysfs: GPUs that the kernel has, whatever NVML says.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use device::identity::PciFunction;
+use device::names::PciBusId;
+
+/// NVIDIA's vendor id, as sysfs writes it.
+const NVIDIA: &str = "0x10de";
+/// Most functions that are looked at.
+const FUNCTIONS: usize = 4096;
+/// Most bytes of a file of sysfs, which is one short line.
+const LINE: u64 = 256;
+/// Most bytes that are read of what the driver says of a GPU.
+const INFORMATION: u64 = 4096;
+
+/// Where sysfs, procfs and the device nodes are.
+#[derive(Debug, Clone, Copy)]
+pub struct BusRoots<'a> {
+    /// sysfs.
+    pub sysfs: &'a Path,
+    /// procfs.
+    pub proc: &'a Path,
+    /// The directory that has `dev`.
+    pub dev: &'a Path,
+}
+
+/// The functions of vendor NVIDIA, in the order of their addresses.
+///
+/// # Errors
+/// The directory of the bus cannot be read, or has more functions than a node can have. What
+/// cannot be read of one function is missing from it alone.
+pub fn functions(roots: BusRoots<'_>) -> io::Result<Vec<PciFunction>> {
+    let mut functions = Vec::new();
+    for (count, entry) in fs::read_dir(roots.sysfs.join("bus/pci/devices"))?.enumerate() {
+        if count >= FUNCTIONS {
+            return Err(io::Error::other(format!("it has more than {FUNCTIONS} PCI functions")));
+        }
+        let entry = entry?;
+        let id = entry.file_name().to_str().and_then(|name| name.parse::<PciBusId>().ok());
+        functions.extend(id.and_then(|id| function(id, &entry.path(), roots)));
+    }
+    functions.sort_by_key(|function| function.id);
+    Ok(functions)
+}
+
+/// The function with this directory; `None` if it is not NVIDIA's.
+fn function(id: PciBusId, directory: &Path, roots: BusRoots<'_>) -> Option<PciFunction> {
+    if read(&directory.join("vendor"))?.trim() != NVIDIA {
+        return None;
+    }
+    let class = read(&directory.join("class"));
+    let class =
+        class.and_then(|class| u32::from_str_radix(class.trim().strip_prefix("0x")?, 16).ok());
+    let driver = fs::read_link(directory.join("driver")).ok();
+    Some(PciFunction {
+        id,
+        driver: driver.and_then(|driver| Some(driver.file_name()?.to_str()?.to_owned())),
+        class: class?,
+        virtual_function: directory.join("physfn").symlink_metadata().is_ok(),
+        given: is_given(id, roots),
+    })
+}
+
+/// Whether the device node of a function is in this container. It is taken to be where the driver
+/// does not say which node that is.
+fn is_given(id: PciBusId, roots: BusRoots<'_>) -> bool {
+    let information = roots.proc.join(format!("driver/nvidia/gpus/{id}/information"));
+    let minor = read_at_most(&information, INFORMATION).and_then(|text| minor(&text));
+    minor.is_none_or(|minor| roots.dev.join(format!("dev/nvidia{minor}")).exists())
+}
+
+/// `Device Minor: 	 0` in a file `information` of the driver.
+fn minor(information: &str) -> Option<u32> {
+    let line = information.lines().find_map(|line| line.trim().strip_prefix("Device Minor:"))?;
+    line.trim().parse().ok()
+}
+
+/// A file of one short line; `None` for any other.
+fn read(file: &Path) -> Option<String> {
+    read_at_most(file, LINE + 1).filter(|text| text.len() as u64 <= LINE)
+}
+
+fn read_at_most(file: &Path, bytes: u64) -> Option<String> {
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(file).ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    File::open(file).ok()?.take(bytes).read_to_end(&mut text).ok()?;
+    String::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A sysfs, a procfs and a `/dev` of their own.
+    struct Node(tempfile::TempDir);
+
+    impl Node {
+        fn new() -> Self {
+            let node = Self(tempfile::tempdir().unwrap());
+            fs::create_dir_all(node.at("sys/bus/pci/devices")).unwrap();
+            fs::create_dir_all(node.at("dev")).unwrap();
+            node
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.0.path().join(path)
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            let file = self.at(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+
+        /// A function with its vendor and class, and the driver that is bound to it.
+        fn add(&self, id: &str, vendor: &str, class: &str, driver: Option<&str>) {
+            let directory = format!("sys/bus/pci/devices/{id}");
+            self.write(&format!("{directory}/vendor"), vendor);
+            self.write(&format!("{directory}/class"), class);
+            if let Some(driver) = driver {
+                let target = format!("../../../bus/pci/drivers/{driver}");
+                symlink(target, self.at(&directory).join("driver")).unwrap();
+            }
+        }
+
+        /// Each function as `address driver class`, with a mark for what is odd.
+        fn functions(&self) -> io::Result<Vec<String>> {
+            let (sysfs, proc) = (self.at("sys"), self.at("proc"));
+            let roots = BusRoots { sysfs: &sysfs, proc: &proc, dev: self.0.path() };
+            let text = |of: &PciFunction| {
+                let driver = of.driver.as_deref().unwrap_or("-");
+                let virtual_function = if of.virtual_function { " virtual" } else { "" };
+                let given = if of.given { "" } else { " not given" };
+                format!("{} {driver} {:06x}{virtual_function}{given}", of.id, of.class)
+            };
+            Ok(functions(roots)?.iter().map(text).collect())
+        }
+    }
+
+    #[test]
+    fn the_functions_of_nvidia_come_with_driver_and_class() {
+        let node = Node::new();
+        node.add("0000:c8:00.0", "0x10de\n", "0x030000\n", Some("vfio-pci"));
+        node.add("0000:1b:00.0", "0x10de\n", "0x030200\n", Some("nvidia"));
+        node.add("0000:1b:00.1", "0x10de\n", "0x040300\n", Some("snd_hda_intel"));
+        node.add("0000:1c:00.4", "0x10de\n", "0x030200\n", None);
+        fs::create_dir(node.at("sys/bus/pci/devices/0000:1c:00.4/physfn")).unwrap();
+        node.add("0000:00:02.0", "0x8086\n", "0x030000\n", Some("i915"));
+        assert_eq!(
+            node.functions().unwrap(),
+            [
+                "0000:1b:00.0 nvidia 030200",
+                "0000:1b:00.1 snd_hda_intel 040300",
+                "0000:1c:00.4 - 030200 virtual",
+                "0000:c8:00.0 vfio-pci 030000"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_gpu_is_given_if_its_node_is_here_or_the_driver_does_not_say_which_that_is() {
+        let information = "proc/driver/nvidia/gpus/0000:1b:00.0/information";
+        let long = format!("Model: \t {}\nDevice Minor: \t 3\n", "x".repeat(300));
+        for (text, node_is_there, expected) in [
+            (None, false, true),
+            (Some("Model: \t NVIDIA H100\nDevice Minor: \t 3\n"), true, true),
+            (Some("Model: \t NVIDIA H100\nDevice Minor: \t 3\n"), false, false),
+            (Some(long.as_str()), false, false),
+            (Some("Device Minor: \t ?\n"), false, true),
+            (Some(""), false, true),
+        ] {
+            let node = Node::new();
+            node.add("0000:1b:00.0", "0x10de", "0x030200", Some("nvidia"));
+            if let Some(text) = text {
+                node.write(information, text);
+            }
+            if node_is_there {
+                node.write("dev/nvidia3", "");
+            }
+            let given = !node.functions().unwrap()[0].ends_with("not given");
+            assert_eq!(given, expected, "{text:?} {node_is_there}");
+        }
+    }
+
+    #[test]
+    fn what_is_odd_on_the_bus_is_passed_over() {
+        let node = Node::new();
+        node.add("0000:1b:00.0", "0x10de", "0x030200", Some("nvidia"));
+        node.add("0000:1c:00.0", "0x10de", "a class", Some("nvidia"));
+        node.add("0000:1d:00.0", &"0x10de".repeat(100), "0x030200", Some("nvidia"));
+        node.add("no address", "0x10de", "0x030200", Some("nvidia"));
+        fs::create_dir_all(node.at("sys/bus/pci/devices/0000:1e:00.0/vendor")).unwrap();
+        node.write("sys/bus/pci/devices/0000:1f:00.0/vendor", "\u{0}");
+        assert_eq!(node.functions().unwrap(), ["0000:1b:00.0 nvidia 030200"]);
+    }
+
+    #[test]
+    fn a_bus_that_cannot_be_read_or_has_no_end_is_an_error() {
+        let node = Node::new();
+        for number in 0..=FUNCTIONS {
+            fs::create_dir(node.at(&format!("sys/bus/pci/devices/{number}"))).unwrap();
+        }
+        let error = node.functions().unwrap_err().to_string();
+        assert!(error.contains("more than 4096 PCI functions"), "{error}");
+        fs::remove_dir_all(node.at("sys/bus")).unwrap();
+        assert_eq!(node.functions().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
