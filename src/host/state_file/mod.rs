@@ -1,29 +1,27 @@
-//! The state file: causes of bad health that no later reading states again, kept over a restart of
-//! the plugin.
+//! The state file: causes of bad health that no later reading states again, and the GPUs that were
+//! seen on this boot, kept over a restart of the plugin.
 //!
 //! It is one JSON document, written beside the old one, synced, and renamed into place. Losing it
 //! is never an error: a file that cannot be read is logged and set aside, and where none can be
 //! written the plugin works without.
 
+mod document;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use device::health::{Epoch, PersistedCause, PersistedHealth};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::util::lock;
+pub use document::PersistedState;
+use document::{Document, VERSION};
 
-/// The version of the document.
-const VERSION: u32 = 1;
 /// The document's name in the state directory.
 const FILE: &str = "health.json";
 /// How many files that could not be read are kept for a person to inspect.
@@ -38,7 +36,7 @@ const MAX_LENGTH: u64 = 4 << 20;
 pub struct StateFile {
     directory: Option<PathBuf>,
     /// What was last read or written; locked while it is written.
-    written: Arc<Mutex<Option<PersistedHealth>>>,
+    written: Arc<Mutex<Option<PersistedState>>>,
 }
 
 impl StateFile {
@@ -63,36 +61,44 @@ impl StateFile {
     ///
     /// # Errors
     /// There is a file, and it cannot be read.
-    pub fn peek(directory: &Path) -> io::Result<Option<PersistedHealth>> {
+    pub fn peek(directory: &Path) -> io::Result<Option<PersistedState>> {
         match read(&directory.join(FILE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            health => health.map(Some),
+            state => Ok(Some(state?.0)),
         }
     }
 
     /// Reads the file; `None` if there is none, or none that can be read.
-    pub fn load(&self) -> Option<PersistedHealth> {
-        let directory = self.directory.as_ref()?;
-        let health = Self::peek(directory).unwrap_or_else(|error| {
-            set_aside(&directory.join(FILE), &error.to_string());
-            None
-        })?;
-        *lock(&self.written) = Some(health.clone());
-        Some(health)
+    pub fn load(&self) -> Option<PersistedState> {
+        let file = self.directory.as_ref()?.join(FILE);
+        let (state, dropped) = match read(&file) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                set_aside(&file, &error.to_string());
+                return None;
+            }
+        };
+        if dropped > 0 {
+            warn!(file = %file.display(), entries = dropped, "entries of the state file are \
+                malformed or too many: they are passed over");
+        }
+        *lock(&self.written) = Some(state.clone());
+        Some(state)
     }
 
     /// Writes the file if the value differs from what was read, and each time that it changes, for
     /// as long as it is polled.
     pub async fn run(
         &self,
-        mut health: watch::Receiver<PersistedHealth>,
+        mut state: watch::Receiver<PersistedState>,
     ) -> std::convert::Infallible {
         let directory = self.directory.as_deref().unwrap_or(Path::new("")).display();
         let mut failed = false;
         // What was read may be of another boot or driver than the value.
-        health.mark_changed();
-        while health.changed().await.is_ok() {
-            let now = health.borrow_and_update().clone();
+        state.mark_changed();
+        while state.changed().await.is_ok() {
+            let now = state.borrow_and_update().clone();
             match self.write_on_thread(now).await {
                 Ok(()) if std::mem::take(&mut failed) => {
                     info!(%directory, "the state file can be written again");
@@ -108,8 +114,8 @@ impl StateFile {
     }
 
     /// Writes the file at the end, unless that takes too long.
-    pub async fn flush(&self, health: PersistedHealth) {
-        if tokio::time::timeout(FLUSH_DEADLINE, self.write_on_thread(health)).await.is_err() {
+    pub async fn flush(&self, state: PersistedState) {
+        if tokio::time::timeout(FLUSH_DEADLINE, self.write_on_thread(state)).await.is_err() {
             warn!(
                 "the state file was not written in time: a restart may forget what GPUs went \
                     through"
@@ -118,36 +124,37 @@ impl StateFile {
     }
 
     /// On a thread of its own: a slow disk must not delay what the kubelet waits for.
-    async fn write_on_thread(&self, health: PersistedHealth) -> io::Result<()> {
+    async fn write_on_thread(&self, state: PersistedState) -> io::Result<()> {
         let file = self.clone();
-        let written = tokio::task::spawn_blocking(move || file.write(&health)).await;
+        let written = tokio::task::spawn_blocking(move || file.write(&state)).await;
         written.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
     /// Writes the file, unless this is what was last read or written.
-    fn write(&self, health: &PersistedHealth) -> io::Result<()> {
+    fn write(&self, state: &PersistedState) -> io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let mut written = lock(&self.written);
-        if written.as_ref() == Some(health) {
+        if written.as_ref() == Some(state) {
             return Ok(());
         }
         let next = directory.join(format!("{FILE}.next"));
         let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(&Document::from(health))?)?;
+        file.write_all(&serde_json::to_vec_pretty(&Document::from(state))?)?;
         file.sync_all()?;
         fs::rename(&next, directory.join(FILE))?;
-        *written = Some(health.clone());
+        *written = Some(state.clone());
         File::open(directory)?.sync_all()
     }
 }
 
-fn read(file: &Path) -> io::Result<PersistedHealth> {
+/// What is in the file, and how many of its entries are passed over.
+fn read(file: &Path) -> io::Result<(PersistedState, usize)> {
     if fs::metadata(file)?.len() > MAX_LENGTH {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long to be ours"));
     }
     let document: Document = serde_json::from_slice(&fs::read(file)?)?;
     match document.version {
-        VERSION => Ok(document.into()),
+        VERSION => Ok(document.into_state()),
         other => Err(io::Error::other(format!("it is of version {other}, not {VERSION}"))),
     }
 }
@@ -166,77 +173,4 @@ fn set_aside(file: &Path, why: &str) {
             Err(error) => format!("it cannot be set aside either: {error}"),
         }
     );
-}
-
-/// What of [`PersistedHealth`] is written.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    version: u32,
-    /// The boot id of the node.
-    boot: String,
-    /// Which loading of the driver it is.
-    driver: Option<String>,
-    gpus: BTreeMap<String, Vec<Entry>>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    cause: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    number: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    gpu_instance: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    compute_instance: Option<u32>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    configured: bool,
-    #[serde(default)]
-    repaired: bool,
-}
-
-impl From<&PersistedHealth> for Document {
-    fn from(remembered: &PersistedHealth) -> Self {
-        let entry = |cause: &PersistedCause| Entry {
-            cause: cause.kind.clone(),
-            number: cause.number,
-            gpu_instance: cause.gpu_instance,
-            compute_instance: cause.compute_instance,
-            configured: cause.configured,
-            repaired: cause.repaired,
-        };
-        let gpus = remembered.gpus.iter();
-        Self {
-            version: VERSION,
-            boot: remembered.epoch.boot.clone(),
-            driver: remembered.epoch.driver.clone(),
-            gpus: gpus
-                .map(|(uuid, causes)| (uuid.to_string(), causes.iter().map(entry).collect()))
-                .collect(),
-        }
-    }
-}
-
-impl From<Document> for PersistedHealth {
-    /// A GPU whose name is not a UUID is left out.
-    fn from(document: Document) -> Self {
-        let cause = |entry: Entry| PersistedCause {
-            kind: entry.cause,
-            number: entry.number,
-            gpu_instance: entry.gpu_instance,
-            compute_instance: entry.compute_instance,
-            configured: entry.configured,
-            repaired: entry.repaired,
-        };
-        let gpus = document.gpus.into_iter();
-        Self {
-            epoch: Epoch { boot: document.boot, driver: document.driver },
-            gpus: gpus
-                .filter_map(|(uuid, causes)| {
-                    Some((uuid.parse().ok()?, causes.into_iter().map(cause).collect()))
-                })
-                .collect(),
-        }
-    }
 }
