@@ -1,7 +1,10 @@
 //! A device: what the plugin offers to the kubelet under one id.
 
+use std::sync::Arc;
+
 use crate::gpu::{NumaNode, Placement};
 use crate::identity::KnownGpu;
+use crate::in_use::usage::Owner;
 use crate::names::{DeviceId, Uuid};
 
 /// A device as offered to the kubelet.
@@ -28,6 +31,8 @@ pub struct Device {
     /// Whether it is shared by MPS and the control daemon has not answered yet: it is Unhealthy
     /// until then, since a client that starts without the daemon hangs.
     pub awaits_mps: bool,
+    /// Who uses its GPU under an id that is no longer offered: it is Unhealthy until then.
+    pub owner: Option<Arc<Owner>>,
 }
 
 impl Device {
@@ -45,6 +50,7 @@ impl Device {
             numa_node: gpu.facts().and_then(|facts| facts.numa_node),
             withdrawn: false,
             awaits_mps: false,
+            owner: None,
         }
     }
 
@@ -61,6 +67,7 @@ impl Device {
             numa_node: None,
             withdrawn: true,
             awaits_mps: false,
+            owner: None,
         }
     }
 
@@ -70,6 +77,7 @@ impl Device {
         self.id.uuid() == other.id.uuid()
             && self.placement == other.placement
             && (self.withdrawn, self.awaits_mps) == (other.withdrawn, other.awaits_mps)
+            && self.owner == other.owner
     }
 
     /// The order of devices in answers and tables: by GPU, then MIG device, then replica.

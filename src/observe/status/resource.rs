@@ -67,6 +67,9 @@ fn reasons(inventory: &Inventory, device: &device::Device) -> Vec<String> {
     if device.awaits_mps {
         kinds.push("awaits_mps".to_owned());
     }
+    if device.owner.is_some() {
+        kinds.push("other_owner".to_owned());
+    }
     kinds
 }
 

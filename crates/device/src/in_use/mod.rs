@@ -4,3 +4,4 @@
 pub mod holders;
 pub mod reset_schedule;
 pub mod tracker;
+pub mod usage;

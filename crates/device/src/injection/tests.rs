@@ -20,6 +20,7 @@ fn whole(index: u32) -> Device {
         numa_node: None,
         withdrawn: false,
         awaits_mps: false,
+        owner: None,
     }
 }
 

@@ -21,6 +21,7 @@ impl Inventory {
         let devices = result.resources.values().flat_map(BTreeMap::values);
         result.findings.extend(self.injector.findings(devices));
         self.mark_awaiting_mps(&mut result);
+        self.mark_owned(&mut result);
         let mut dropped = Vec::new();
         for (name, before) in &self.resources {
             let ids = keep_withdrawn(before, result.resources.entry(name.clone()).or_default());
@@ -31,6 +32,7 @@ impl Inventory {
         self.update_resources(result.resources, changes);
         changes.layout |= self.reserved != result.reserved;
         self.reserved = result.reserved;
+        result.findings.extend(self.owners_unknown());
         result.findings.extend(self.identity_findings().into_iter().map(LayoutFinding::Identity));
         self.update_findings(result.findings, changes);
         changes.new_findings.extend(dropped);
@@ -127,7 +129,7 @@ fn keep_withdrawn(
         bytes = with_it;
         now.insert(
             device.id.clone(),
-            Device { withdrawn: true, awaits_mps: false, ..device.clone() },
+            Device { withdrawn: true, awaits_mps: false, owner: None, ..device.clone() },
         );
     }
     dropped

@@ -7,6 +7,7 @@ mod counts;
 mod devices;
 mod enumeration;
 mod observation;
+mod owners;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use crate::allocation::{self, AllocationIndexes, AllocationPolicy, PreferredAllo
 use crate::health::{GpuPart, Health, HealthPolicy, Moment, NodeHealth, NodeObservation};
 use crate::identity::{GpuBinding, GpuRecord};
 use crate::in_use::holders::{Holder, Holders};
+use crate::in_use::usage::InUse;
 use crate::injection::Injector;
 use crate::layout::{Layout, LayoutFinding, LayoutResult};
 use crate::names::{DeviceId, ResourceName, Uuid};
@@ -25,6 +27,7 @@ use crate::topology::Topology;
 use counts::Observed;
 pub use enumeration::is_complete;
 pub use observation::{EnumerationEntry, InventoryChanges, InventoryEvent};
+use owners::Claim;
 
 /// The devices of a node.
 ///
@@ -41,6 +44,9 @@ pub struct Inventory {
     /// GPUs that were seen on this boot before the plugin started and not since.
     recalled: BTreeMap<Uuid, GpuBinding>,
     observed: Observed,
+    in_use: InUse,
+    /// What pods use under ids that are not offered.
+    claims: Vec<Claim>,
     /// Shared between snapshots: health changes often, lists of devices seldom.
     resources: BTreeMap<ResourceName, Arc<BTreeMap<DeviceId, Device>>>,
     reserved: BTreeMap<Uuid, String>,
@@ -67,6 +73,8 @@ impl Inventory {
             gpus: BTreeMap::new(),
             recalled: BTreeMap::new(),
             observed: Observed::default(),
+            in_use: InUse::default(),
+            claims: Vec::new(),
             resources: BTreeMap::new(),
             reserved: BTreeMap::new(),
             findings: Vec::new(),
@@ -269,6 +277,9 @@ impl Inventory {
     /// Whether a device can be allocated.
     #[must_use]
     pub fn is_healthy(&self, device: &Device) -> bool {
-        !device.withdrawn && !device.awaits_mps && self.health(device).is_healthy()
+        !device.withdrawn
+            && !device.awaits_mps
+            && device.owner.is_none()
+            && self.health(device).is_healthy()
     }
 }

@@ -43,6 +43,21 @@ pub(super) struct Candidate {
     pub(super) custom: bool,
     /// "MIG 1g.10gb", or [`WHOLE`].
     kind: String,
+    /// Whether the facts of its GPU are known.
+    known: bool,
+}
+
+/// Removes the devices whose UUID another device has, which keeps it.
+pub(super) fn without_duplicates(candidates: &mut Vec<Candidate>) -> Vec<LayoutFinding> {
+    let mut ids = BTreeSet::new();
+    let mut findings = Vec::new();
+    candidates.retain(|Candidate { device, .. }| {
+        let is_first = ids.insert(device.id.clone());
+        let (index, device) = (device.bound_name(), device.id.uuid().clone());
+        findings.extend((!is_first).then_some(LayoutFinding::DuplicateUuid { index, device }));
+        is_first
+    });
+    findings
 }
 
 impl Candidate {
@@ -54,6 +69,7 @@ impl Candidate {
             custom: name.is_some(),
             resource: name.unwrap_or_else(ResourceName::gpu),
             kind: WHOLE.to_owned(),
+            known: gpu.facts().is_some(),
         }
     }
 
@@ -85,7 +101,7 @@ impl Candidate {
             return Err(LayoutFinding::Undescribed { index, device: mig.uuid.clone() });
         };
         let kind = format!("MIG {}", profile.unwrap_or("unknown"));
-        Ok(Self { device, resource, custom, kind })
+        Ok(Self { device, resource, custom, kind, known: true })
     }
 }
 
@@ -107,7 +123,8 @@ pub(super) fn unify(candidates: &mut Vec<Candidate>) -> Vec<LayoutFinding> {
     let mut kinds: BTreeMap<String, (BTreeSet<Uuid>, Vec<String>)> = BTreeMap::new();
     for candidate in candidates.iter().filter(|candidate| !candidate.custom) {
         let (gpus, devices) = kinds.entry(candidate.kind.clone()).or_default();
-        gpus.insert(candidate.device.gpu.clone());
+        // A GPU that does not answer has no vote.
+        gpus.extend(candidate.known.then(|| candidate.device.gpu.clone()));
         devices.push(candidate.device.label());
     }
     let rank = |(kind, (gpus, devices)): &(&String, &(BTreeSet<Uuid>, Vec<String>))| {

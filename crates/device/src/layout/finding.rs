@@ -1,14 +1,18 @@
-//! Devices that are not offered, or not as one would expect, with their texts for the log.
+//! Devices that are not offered, or not as one would expect.
 
-use crate::health::{NvmlError, ReturnCode};
+use std::sync::Arc;
+
+use super::finding_text::{
+    broken_mig_device, facts_missing, labelled, mig_mode_unknown, owners_unknown,
+};
+use crate::health::NvmlError;
 use crate::identity::{GpuName, IdentityFinding, KnownGpu};
+use crate::in_use::usage::Owner;
 use crate::layout::list_size::{KUBELET_LIMIT, ListTooLarge};
 use crate::names::{ResourceName, Uuid};
 
 /// The call that reads the MIG mode.
 pub(super) const MIG_MODE: &str = "nvmlDeviceGetMigMode";
-/// `NVML_ERROR_NO_PERMISSION`.
-const NO_PERMISSION: ReturnCode = ReturnCode(4);
 
 /// A device that is not offered, or not as one would expect. Where NVIDIA's plugin exits because of
 /// it, the rest of the node is served here.
@@ -112,6 +116,45 @@ pub enum LayoutFinding {
         /// How the configuration names it.
         named: String,
     },
+    /// A selector of the settings that matches nothing on this node.
+    #[error(
+        "{selector} in {setting} matches nothing on this node; the node's GPUs are in the log and \
+         in nvidia-smi -L, and a pattern has to match the whole name"
+    )]
+    MatchesNothing {
+        /// The setting.
+        setting: &'static str,
+        /// The selector in it.
+        selector: String,
+    },
+    /// A device whose UUID another device has.
+    #[error(
+        "device {index} is not offered: another device has its UUID {device}; see nvidia-smi -L \
+         on the node"
+    )]
+    DuplicateUuid {
+        /// Its index: "0:1".
+        index: String,
+        /// The UUID.
+        device: Uuid,
+    },
+    /// A GPU that a pod uses under an id that is no longer offered.
+    #[error(
+        "the ids of {gpu} are Unhealthy: {owner}, which is no longer offered; they are Healthy \
+         when the pod is gone"
+    )]
+    OtherOwner {
+        /// The GPU.
+        gpu: GpuName,
+        /// The pod, and the id.
+        owner: Arc<Owner>,
+    },
+    /// GPUs that have other ids than before, while it is not known whether pods use those.
+    #[error("{}", owners_unknown(.gpus))]
+    OwnersUnknown {
+        /// The GPUs.
+        gpus: Vec<GpuName>,
+    },
     /// A resource whose list is longer than the kubelet accepts.
     #[error("{resource} is not offered: it {why}")]
     ListTooLarge {
@@ -148,7 +191,11 @@ pub enum LayoutFinding {
 
 impl LayoutFinding {
     /// Every value of [`LayoutFinding::as_str`].
-    pub const KINDS: [&str; 17] = [
+    pub const KINDS: [&str; 21] = [
+        "matches_nothing",
+        "duplicate_uuid",
+        "other_owner",
+        "owners_unknown",
         "mig_mode_unknown",
         "facts_missing",
         "numbering_changed",
@@ -167,6 +214,10 @@ impl LayoutFinding {
         "forgotten",
         "no_capability",
     ];
+
+    pub(super) fn matches_nothing(setting: &'static str, selector: String) -> Self {
+        Self::MatchesNothing { setting, selector }
+    }
 
     pub(super) fn mig_mode_unknown(gpu: KnownGpu<'_>) -> Self {
         let gaps = gpu.facts().map_or(&[][..], |facts| &facts.gaps);
@@ -188,56 +239,13 @@ impl LayoutFinding {
             Self::BrokenMigDevice { .. } => "broken_mig_device",
             Self::MigUnderMps { .. } => "mig_under_mps",
             Self::NoSuchDevice { .. } => "no_such_device",
+            Self::MatchesNothing { .. } => "matches_nothing",
+            Self::DuplicateUuid { .. } => "duplicate_uuid",
+            Self::OtherOwner { .. } => "other_owner",
+            Self::OwnersUnknown { .. } => "owners_unknown",
             Self::ListTooLarge { .. } => "list_too_large",
             Self::Forgotten { .. } => "forgotten",
             Self::NoCapability { .. } => "no_capability",
-        }
-    }
-}
-
-/// What to do about a call for a fact that was refused or failed.
-fn cure(error: &NvmlError) -> &'static str {
-    match error.code {
-        NO_PERMISSION => {
-            "run the plugin privileged, or set NVIDIA_MIG_MONITOR_DEVICES=all in its container"
-        }
-        _ => "see nvidia-smi -q and the kernel log of the node (dmesg, NVRM)",
-    }
-}
-
-/// A device by its label, and its UUID if that is not its label.
-fn labelled(label: &str, device: &Uuid) -> String {
-    if label == device.as_str() { label.to_owned() } else { format!("{label} ({device})") }
-}
-
-fn mig_mode_unknown(gpu: &GpuName, error: Option<&NvmlError>) -> String {
-    match error {
-        Some(error) => format!(
-            "the MIG mode of {gpu} cannot be read, so nothing of it is offered: {error}; {}",
-            cure(error)
-        ),
-        None => format!(
-            "NVML does not answer about {gpu}, and it may be partitioned, so nothing of it is \
-             offered until it answers; see the kernel log of the node (dmesg, NVRM)"
-        ),
-    }
-}
-
-fn facts_missing(gpu: &GpuName, gaps: &[NvmlError]) -> String {
-    let texts: Vec<String> = gaps.iter().map(ToString::to_string).collect();
-    let cure = gaps.first().map_or("", cure);
-    format!("facts of {gpu} are missing: {}; {cure}", texts.join(", "))
-}
-
-fn broken_mig_device(gpu: &GpuName, mig: Option<u32>, error: &NvmlError) -> String {
-    match mig {
-        Some(mig) => format!(
-            "MIG device {} is not offered, the others are: {error}; nvidia-smi -L on the node \
-             shows more",
-            gpu.mig_label(mig)
-        ),
-        None => {
-            format!("no MIG device of {gpu} is offered, they cannot be counted: {error}")
         }
     }
 }

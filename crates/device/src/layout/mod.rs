@@ -8,7 +8,9 @@
 mod candidate;
 pub mod filter;
 mod finding;
+mod finding_text;
 pub mod list_size;
+mod selectors;
 pub mod sharing;
 #[cfg(test)]
 mod tests;
@@ -62,10 +64,13 @@ impl Layout {
     pub(crate) fn apply<'a>(&self, gpus: impl IntoIterator<Item = KnownGpu<'a>>) -> LayoutResult {
         let mut out = LayoutResult::default();
         let mut candidates = Vec::new();
-        for gpu in gpus {
-            self.add_candidates(gpu, &mut candidates, &mut out);
+        let gpus: Vec<KnownGpu<'_>> = gpus.into_iter().collect();
+        for gpu in &gpus {
+            self.add_candidates(*gpu, &mut candidates, &mut out);
         }
+        out.findings.extend(self.unmatched(&gpus));
         candidates.sort_by(|a, b| a.device.sort_key().cmp(&b.device.sort_key()));
+        out.findings.extend(candidate::without_duplicates(&mut candidates));
         if self.mig_strategy == MigStrategy::Single {
             out.findings.extend(candidate::unify(&mut candidates));
         }

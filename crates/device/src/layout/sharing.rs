@@ -55,6 +55,11 @@ impl Sharing {
                 plan.entry(resource).or_default().extend(devices);
             }
         };
+        let entries = self.replication().into_iter().flat_map(|shared| &shared.resources);
+        let absent = |entry: &&SharedResource| !by_name.contains_key(&entry.name);
+        for entry in entries.filter(absent).filter(|_| !by_name.is_empty()) {
+            findings.extend(entry.missing(&[]));
+        }
         for (name, mut devices) in by_name {
             let entries = self.replication().into_iter().flat_map(|shared| &shared.resources);
             for entry in entries.filter(|entry| entry.name == name) {

@@ -4,7 +4,7 @@ use super::*;
 use crate::allocation::AllocationPolicy;
 use crate::gpu::{Gpu, MigDevice, MigFailure, MigMode, NumaNode, Placement};
 use crate::health::{NvmlError, ReturnCode};
-use crate::identity::{GpuRecord, KnownGpu};
+use crate::identity::{GpuBinding, GpuRecord, KnownGpu};
 use crate::layout::filter::{Pattern, Term};
 use crate::layout::sharing::{DeviceRef, Replication, Selection, SharedResource};
 use crate::testing::gpu;
@@ -292,12 +292,128 @@ fn a_list_that_is_too_long_for_the_kubelet_is_refused_with_the_arithmetic() {
     );
 }
 
+fn gap(call: &'static str, code: u32) -> NvmlError {
+    NvmlError { call, code: ReturnCode(code) }
+}
+
+/// As an unprivileged caller sees a MIG parent; and a GPU whose MIG mode cannot be read for another
+/// reason.
+#[test]
+fn a_gpu_that_may_be_partitioned_is_never_offered_whole_where_mig_devices_are() {
+    use MigStrategy::{Mixed, None as Whole, Single};
+    const MODE: &str = "nvmlDeviceGetMigMode";
+    for (mode, code, strategy, expected, says) in [
+        (MigMode::Unknown, 4, Whole, "gpu: GPU-0 GPU-1", "facts of GPU 0 (GPU-0) are missing"),
+        (MigMode::Unknown, 4, Single, "gpu: GPU-1", "NVIDIA_MIG_MONITOR_DEVICES=all"),
+        (MigMode::Unknown, 4, Mixed, "gpu: GPU-1", "the MIG mode of GPU 0 (GPU-0) cannot be read"),
+        (MigMode::Unknown, 999, Mixed, "gpu: GPU-1", "nvmlDeviceGetMigMode: an unknown error"),
+        (MigMode::On, 4, Mixed, "gpu: GPU-1", "GPU 0 (GPU-0) has MIG mode on and no MIG devices"),
+    ] {
+        let gaps = if mode == MigMode::Unknown { vec![gap(MODE, code)] } else { Vec::new() };
+        let result = apply(&by(strategy), &[Gpu { mig_mode: mode, gaps, ..gpu(0) }, gpu(1)]);
+        assert_eq!(offered(&result), expected, "{mode:?} {strategy:?}");
+        assert!(findings(&result).contains(says), "{says}: {}", findings(&result));
+        assert_eq!(result.findings.len(), 1, "{}", findings(&result));
+    }
+}
+
+#[test]
+fn each_gpu_with_missing_facts_is_told_with_the_cure() {
+    let gaps = vec![gap("nvmlDeviceGetMemoryInfo", 4), gap("nvmlDeviceGetName", 999)];
+    let result = apply(&by(MigStrategy::Mixed), &[Gpu { gaps, ..gpu(0) }, gpu(1)]);
+    assert_eq!(offered(&result), "gpu: GPU-0 GPU-1");
+    assert_eq!(
+        findings(&result),
+        "facts of GPU 0 (GPU-0) are missing: nvmlDeviceGetMemoryInfo: no permission (NVML return \
+         code 4), nvmlDeviceGetName: an unknown error (NVML return code 999); run the plugin \
+         privileged, or set NVIDIA_MIG_MONITOR_DEVICES=all in its container"
+    );
+}
+
+/// GPUs that do not answer: whole if they were so earlier on this boot, and without a vote.
+#[test]
+fn gpus_whose_facts_are_unknown_do_not_vote() {
+    let unknown = |number: u32, mig_mode| {
+        let binding = GpuBinding { index: Some(number), mig_mode, ..GpuBinding::default() };
+        (gpu(number).uuid, GpuRecord::known(binding))
+    };
+    let known = |gpu: Gpu| (gpu.uuid.clone(), GpuRecord::listed(gpu));
+    let single = |gpus: &[(Uuid, GpuRecord)]| {
+        let known = gpus.iter().map(|(uuid, record)| KnownGpu { uuid, record });
+        offered(&by(MigStrategy::Single).apply(known))
+    };
+    let slices = || known(sliced(2, &["1g.10gb"]));
+    for mode in [MigMode::Off, MigMode::On, MigMode::Unknown] {
+        let gpus = [unknown(0, mode), unknown(1, mode), slices()];
+        assert_eq!(single(&gpus), "gpu: MIG-2-0", "{mode:?}");
+    }
+    assert_eq!(single(&[unknown(0, MigMode::Off)]), "gpu: GPU-0");
+    assert_eq!(single(&[unknown(0, MigMode::Off), known(gpu(1))]), "gpu: GPU-0 GPU-1");
+}
+
+#[test]
+fn mig_devices_of_one_uuid_are_one_device_and_a_finding() {
+    let twin = |number| {
+        let mut gpu = sliced(number, &["1g.10gb"]);
+        gpu.mig_devices[0].uuid = "MIG-twin".parse().unwrap();
+        gpu
+    };
+    for strategy in [MigStrategy::Single, MigStrategy::Mixed] {
+        let result = apply(&by(strategy), &[twin(1), twin(0)]);
+        let devices: Vec<_> = result.resources.values().flat_map(BTreeMap::values).collect();
+        assert_eq!((devices.len(), devices[0].gpu.as_str()), (1, "GPU-0"), "the first keeps it");
+        assert!(findings(&result).contains("device 1:0 is not offered: another device has its"));
+    }
+}
+
+#[test]
+fn a_selector_that_matches_nothing_is_told() {
+    let pattern = |text: &str| Pattern::new(text);
+    let named = |text: &str| NamePattern { pattern: pattern(text), name: ResourceName::gpu() };
+    let include = |term| {
+        let devices = DeviceFilter { include: vec![term], exclude: Vec::new() };
+        Layout { devices, ..Layout::default() }
+    };
+    let exclude = |term| {
+        let devices = DeviceFilter { include: Vec::new(), exclude: vec![term] };
+        Layout { devices, ..Layout::default() }
+    };
+    let models = |texts: &[&str]| Layout {
+        gpu_names: texts.iter().map(|text| named(text)).collect(),
+        ..Layout::default()
+    };
+    let one = |device| {
+        let entry = shared("mig-1g.5gb", "mig-1g.5gb", 2, Selection::List([device].into()));
+        sliced_in_time(vec![entry])
+    };
+    for (layout, says) in [
+        (include(Term::Model(pattern("H100"))), "model=H100 in devices matches nothing"),
+        (include(Term::Uuid(gpu(9).uuid)), "GPU-9 in devices matches nothing"),
+        (include(Term::PciBusId("1b:00.0".parse().unwrap())), ""),
+        (exclude(Term::Index(9, 9)), "!9 in devices matches nothing"),
+        (exclude(Term::Index(0, 9)), ""),
+        (models(&["H100"]), "H100 in resources.gpus matches nothing"),
+        (models(&["*A100*", "*T4*"]), "*A100* in resources.gpus"),
+        (models(&["*A100*", "*H100*"]), ""),
+        (models(&["A100", "*H100*"]), "A100 in resources.gpus"),
+        (one(DeviceRef::Gpu(0)), "the sharing of nvidia.com/mig-1g.5gb names device 0"),
+    ] {
+        let result = apply(&layout, &[gpu(0), gpu(1)]);
+        assert_eq!(result.findings.is_empty(), says.is_empty(), "{}", findings(&result));
+        assert!(findings(&result).contains(says), "{says}: {}", findings(&result));
+        assert!(apply(&layout, &[]).findings.is_empty(), "there is nothing to match yet");
+    }
+    let nameless = Gpu { name: None, ..gpu(0) };
+    assert_eq!(apply(&include(Term::Model(pattern("H100"))), &[nameless]).findings, []);
+}
+
 mod properties {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
     use crate::health::{Moment, NodeHealth};
+    use crate::in_use::usage::InUse;
     use crate::injection::Injector;
     use crate::inventory::Inventory;
     use crate::testing::listing;
@@ -348,6 +464,34 @@ mod properties {
         )
     }
 
+    fn healthy(node: &Inventory) -> Vec<(ResourceName, Device)> {
+        let of = |resource: &ResourceName| {
+            let devices = node.devices(resource).into_iter().flat_map(BTreeMap::values);
+            let healthy = devices.filter(|device| node.is_healthy(device));
+            healthy.map(|device| (resource.clone(), device.clone())).collect::<Vec<_>>()
+        };
+        node.resources().flat_map(of).collect()
+    }
+
+    /// Whether a device may be Healthy while a pod has another: by their ids alone, in which both
+    /// the GPU and the slice are numbers.
+    fn can_be_beside(
+        resource: &ResourceName,
+        device: &Device,
+        held_in: &ResourceName,
+        held: &DeviceId,
+    ) -> bool {
+        let numbers = |id: &DeviceId| -> (u32, Option<u32>) {
+            let mut parts = id.uuid().as_str().split('-').skip(1).map(|part| part.parse().unwrap());
+            (parts.next().unwrap(), parts.next())
+        };
+        let ((gpu, slice), (held_gpu, held_slice)) = (numbers(&device.id), numbers(held));
+        let other_slice = slice.is_some() && held_slice.is_some() && slice != held_slice;
+        let shared = device.id.uuid() == held.uuid()
+            && device.id.replica_number().is_some() == held.replica_number().is_some();
+        gpu != held_gpu || other_slice || shared && resource == held_in
+    }
+
     fn gpus(kinds: &[Option<Vec<&'static str>>]) -> Vec<Gpu> {
         let one = |(index, kind): (usize, &Option<Vec<&str>>)| match kind {
             None => gpu(index as u32),
@@ -379,6 +523,52 @@ mod properties {
             }
             let again = apply(&layout, &gpus);
             prop_assert_eq!(&result, &again, "the same facts give the same layout");
+        }
+
+        /// Pods take Healthy ids, and sharing, names and partitions change under them.
+        #[test]
+        fn no_id_is_healthy_on_a_gpu_that_a_pod_owns_otherwise(
+            steps in vec((0..4_u32, any::<proptest::sample::Index>(), some_gpu(), some_layout()), 1..40),
+        ) {
+            let mut node = Inventory::new(
+                Layout::default(),
+                Injector::default(),
+                NodeHealth::default(),
+                AllocationPolicy::default(),
+            );
+            let mut kinds = vec![None, Some(vec!["1g.10gb", "1g.10gb"])];
+            let mut in_use = InUse { known: true, ..InUse::default() };
+            node.apply(Moment::default(), listing(gpus(&kinds)));
+            for (step, which, kind, layout) in steps {
+                let healthy = healthy(&node);
+                match step {
+                    0 if !healthy.is_empty() => {
+                        let device = healthy[which.index(healthy.len())].clone();
+                        in_use.devices.insert((device.0, device.1.id), None);
+                    }
+                    1 if !in_use.devices.is_empty() => {
+                        let key = which.index(in_use.devices.len());
+                        let key = in_use.devices.keys().nth(key).cloned();
+                        key.map(|key| in_use.devices.remove(&key));
+                    }
+                    2 => drop(node.set_layout(layout)),
+                    _ => {
+                        let at = which.index(kinds.len());
+                        kinds[at] = kind;
+                        node.apply(Moment::default(), listing(gpus(&kinds)));
+                    }
+                }
+                node.set_in_use(in_use.clone());
+                for (resource, device) in self::healthy(&node) {
+                    for (held_in, held) in in_use.devices.keys() {
+                        prop_assert!(
+                            can_be_beside(&resource, &device, held_in, held),
+                            "{} of {resource} is Healthy, and a pod has {held} of {held_in}",
+                            device.id
+                        );
+                    }
+                }
+            }
         }
 
         #[test]

@@ -29,7 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::Moment;
-use crate::in_use::holders::Holders;
+use crate::in_use::holders::{Holder, Holders};
+use crate::in_use::usage::InUse;
 use crate::inventory::Inventory;
 use crate::names::{DeviceId, ResourceName, Uuid};
 
@@ -56,6 +57,8 @@ pub struct InUseTracker {
     restarted: bool,
     grants: Grants,
     withdrawn: BTreeMap<DeviceKey, Withdrawn>,
+    /// The devices that containers use: by the last credible answer, and what later ones add.
+    held: BTreeMap<DeviceKey, Holder>,
 }
 
 /// A device that is no longer offered.
@@ -94,11 +97,33 @@ impl InUseTracker {
         }
         let credible = self.is_credible(&holders);
         self.grants.update(&holders, credible);
+        self.update_held(&holders, credible);
         if credible {
             self.update_absences(&holders);
         } else {
             self.reset_absences();
         }
+    }
+
+    fn update_held(&mut self, holders: &Holders, credible: bool) {
+        if credible {
+            self.held.clear();
+        }
+        for (resource, id, holder) in holders.iter() {
+            if let Ok(id) = id.parse() {
+                self.held.entry((resource.clone(), id)).or_insert_with(|| holder.clone());
+            }
+        }
+    }
+
+    /// Which devices pods use, those among them that were granted and are not listed yet.
+    #[must_use]
+    pub fn in_use(&self) -> InUse {
+        let mut devices: BTreeMap<DeviceKey, Option<Holder>> =
+            self.grants.by_device.keys().map(|device| (device.clone(), None)).collect();
+        let held = self.held.iter().map(|(device, holder)| (device.clone(), Some(holder.clone())));
+        devices.extend(held);
+        InUse { known: self.kubelet.is_some(), devices }
     }
 
     fn reset_absences(&mut self) {
