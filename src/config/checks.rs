@@ -27,6 +27,7 @@ pub enum Purpose {
 /// Completes `config`, and checks it.
 pub(super) fn check(config: &mut Config, purpose: Purpose, context: &mut Context) {
     config.process.roots.driver = config.process.nvml.driver_root.clone();
+    config.process.nvml.proc_root = config.process.roots.proc.clone();
     if config.injector.dev_root.is_empty() {
         config.injector.dev_root = config.driver_root.clone();
     }

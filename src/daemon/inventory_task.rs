@@ -42,9 +42,12 @@ impl InventoryTask {
                     let _ = ping.send(());
                     Ok(())
                 }
-                () = self.reclaim.due() => {
-                    self.reclaim.review(&self.writer.inventory);
-                    self.reclaim.release_for_reset(&self.writer.inventory.borrow());
+                is_review_due = self.reclaim.due() => {
+                    self.writer.set_in_use(self.reclaim.in_use());
+                    if is_review_due {
+                        self.reclaim.review(&self.writer.inventory);
+                        self.reclaim.release_for_reset(&self.writer.inventory.borrow());
+                    }
                     Ok(())
                 }
                 ready = self.control_daemons.ready() => ready.map(|resource| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use device::health::{Moment, NodeObservation};
 use device::in_use::holders::Holders;
+use device::in_use::usage::InUse;
 use device::inventory::{Inventory, InventoryChanges, InventoryEvent};
 use tokio::sync::watch;
 use tracing::info;
@@ -57,6 +58,20 @@ impl InventoryWriter {
             layout: applied.iter().any(|(_, changes)| changes.layout),
             health: applied.iter().any(|(_, changes)| !changes.health.is_empty()),
         }
+    }
+
+    /// Sets which devices pods use, and publishes what that changes.
+    pub(super) fn set_in_use(&mut self, in_use: InUse) {
+        if *self.inventory.borrow().in_use() == in_use {
+            return;
+        }
+        let mut next = self.inventory.borrow().clone();
+        let changes = Arc::make_mut(&mut next).set_in_use(in_use);
+        self.inventory.send_if_modified(|inventory| {
+            *inventory = next.clone();
+            changes != InventoryChanges::default()
+        });
+        self.log(&[(self.clock.now(), changes)], &next);
     }
 
     fn apply_to(

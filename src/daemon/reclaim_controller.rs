@@ -8,6 +8,7 @@ use std::time::Duration;
 use device::in_use::holders::Holders;
 use device::in_use::reset_schedule::ResetSchedule;
 use device::in_use::tracker::InUseTracker;
+use device::in_use::usage::InUse;
 use device::inventory::Inventory;
 use device::names::Uuid;
 use tokio::sync::{mpsc, watch};
@@ -69,29 +70,34 @@ impl ReclaimController {
         self.release_for = release_for;
     }
 
-    /// Records allocations, and waits until a review is due: the kubelet has answered what pods
-    /// hold, or a device or a GPU has waited for an interval. Nothing is lost when it is dropped
-    /// before.
-    pub(super) async fn due(&mut self) {
-        loop {
-            let waits = self.tracker.has_withdrawn() || !self.need_reset.is_empty();
-            tokio::select! {
-                Some(Allocated { resource, ids }) = self.allocated.recv() => {
-                    self.tracker.record_grant(self.clock.now(), &resource, ids);
-                    self.refresh.request_now();
-                }
-                Ok(()) = self.holders.changed() => break,
-                () = tokio::time::sleep_until(self.next_review), if waits => {
-                    self.refresh.request_if_stale();
-                    break;
-                }
-                // The senders are gone only while the daemon stops.
-                else => std::future::pending().await,
+    /// Waits until what pods use may have changed: a device was granted, the kubelet has answered
+    /// what pods hold, or a device or a GPU has waited for an interval. Returns whether a review is
+    /// due, as it is in all cases but the first. Nothing is lost when it is dropped before.
+    pub(super) async fn due(&mut self) -> bool {
+        let waits = self.tracker.has_withdrawn() || !self.need_reset.is_empty();
+        tokio::select! {
+            Some(Allocated { resource, ids }) = self.allocated.recv() => {
+                self.tracker.record_grant(self.clock.now(), &resource, ids);
+                self.refresh.request_now();
+                // A device that is no longer offered may just have been given to a pod.
+                return false;
             }
+            Ok(()) = self.holders.changed() => {}
+            () = tokio::time::sleep_until(self.next_review), if waits => {
+                self.refresh.request_if_stale();
+            }
+            // The senders are gone only while the daemon stops.
+            else => std::future::pending().await,
         }
         self.next_review = Instant::now() + INTERVAL;
         let answer = self.holders.borrow_and_update().clone();
         self.tracker.update(answer);
+        true
+    }
+
+    /// Which devices pods use.
+    pub(super) fn in_use(&self) -> InUse {
+        self.tracker.in_use()
     }
 
     /// Changes the lists of the inventory: after each answer, and after each change of what is

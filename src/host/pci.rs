@@ -72,7 +72,7 @@ fn is_given(id: PciBusId, roots: BusRoots<'_>) -> bool {
     minor.is_none_or(|minor| roots.dev.join(format!("dev/nvidia{minor}")).exists())
 }
 
-/// `Device Minor: 	 0` in a file `information` of the driver.
+/// The number after `Device Minor:` in a file `information` of the driver.
 fn minor(information: &str) -> Option<u32> {
     let line = information.lines().find_map(|line| line.trim().strip_prefix("Device Minor:"))?;
     line.trim().parse().ok()

@@ -151,8 +151,7 @@ impl Job {
         match &self.task {
             Task::Bus => {
                 mark_call("reading sysfs");
-                let sysfs = &settings.sysfs_root;
-                Outcome::Bus(epoch::read(sysfs), bus::scan(sysfs))
+                Outcome::Bus(epoch::read(&settings.sysfs_root), bus::scan(settings))
             }
             Task::Open => Outcome::Opened(self.open(context)),
             Task::Count => {

@@ -15,6 +15,8 @@ pub struct NvmlSettings {
     pub driver_root: PathBuf,
     /// Where sysfs is mounted.
     pub sysfs_root: PathBuf,
+    /// Where procfs is mounted.
+    pub proc_root: PathBuf,
     /// Whether it is an error that NVML cannot be opened at the start, or a reason to wait.
     pub fail_on_init_error: bool,
 }

@@ -5,9 +5,10 @@ use device::health::{
 };
 use device::inventory::InventoryEvent;
 use device::names::Uuid;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{Phase, Supervisor};
+use crate::nvml::bus::BusScan;
 use crate::nvml::error::SupervisorError;
 use crate::nvml::job::{Answer, Job, Outcome, Task};
 use crate::nvml::reading::Answers;
@@ -35,7 +36,10 @@ impl Supervisor {
     fn outcome(&mut self, now: Moment, began: Moment, task: Task, outcome: Outcome) {
         let is_open = matches!(self.phase, Phase::Starting { .. } | Phase::Serving);
         match (task, outcome) {
-            (_, Outcome::Bus(epoch, bus)) => (self.epoch, self.bus) = (epoch, bus),
+            (_, Outcome::Bus(epoch, scan)) => {
+                self.epoch = epoch;
+                self.scanned_bus(began, scan);
+            }
             (_, Outcome::Opened(result)) => self.opened(now, result),
             _ if !is_open => {}
             (_, Outcome::Counted(Ok(count))) => self.begin_scan(now, count),
@@ -64,6 +68,19 @@ impl Supervisor {
                 self.links_read(now, &gpu);
             }
             _ => {}
+        }
+    }
+
+    /// Takes over what is on the bus, and reports functions that differ.
+    fn scanned_bus(&mut self, at: Moment, scan: BusScan) {
+        self.bus = scan.bound;
+        match scan.functions {
+            Ok(functions) if self.functions.as_ref() != Some(&functions) => {
+                self.functions = Some(functions.clone());
+                self.observe(at, InventoryEvent::Bus(functions));
+            }
+            Ok(_) => {}
+            Err(error) => debug!(%error, "the PCI bus cannot be read"),
         }
     }
 

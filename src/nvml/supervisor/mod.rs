@@ -35,11 +35,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use device::health::{self, Epoch, Moment, NodeFault, NodeObservation, NvmlError as CallError};
+use device::identity::PciFunction;
 use device::inventory::InventoryEvent;
 use device::names::{PciBusId, Uuid};
 use tracing::{info, warn};
 
-use super::bus::BusScan;
+use super::bus::BoundFunctions;
 use super::channels::{ReadRequests, TimedObservation};
 use super::error::SupervisorError;
 use super::job::{Job, Subject, Task};
@@ -120,7 +121,9 @@ pub(super) struct Supervisor {
     /// The last reason that was logged for not being open.
     logged: String,
     epoch: Epoch,
-    bus: BusScan,
+    bus: BoundFunctions,
+    /// NVIDIA's functions, as they were last observed.
+    functions: Option<Vec<PciFunction>>,
     enumeration: Enumeration,
     scan_due: bool,
     gpus: BTreeMap<Uuid, SessionGpu>,
@@ -164,6 +167,7 @@ impl Supervisor {
             logged: String::new(),
             epoch: Epoch::default(),
             bus: None,
+            functions: None,
             enumeration: Enumeration::default(),
             scan_due: false,
             gpus: BTreeMap::new(),
@@ -336,6 +340,8 @@ impl Supervisor {
         self.telemetry.set_down();
         warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
         self.batch.clear();
+        // That was in the batch, perhaps.
+        self.functions = None;
         self.close(now, AfterClosing::Retry);
         self.observe_fault(now, Some(NodeFault::from_error(error)));
     }

@@ -10,12 +10,14 @@ use device::health::{
     NodeObservation, NvmlError as CallError, Observation, Overrides, Reading, RecoveryAction,
     ReturnCode, Scope, Thresholds, Xid,
 };
+use device::identity::PciFunction;
 use device::injection::Injector;
 use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use device::layout::Layout;
 use device::names::{PciBusId, ResourceName, Uuid};
 
-use crate::nvml::channels::ReadRequests;
+use crate::nvml::bus::BusScan;
+use crate::nvml::channels::{ReadRequests, TimedObservation};
 use crate::nvml::event_set::Registration;
 use crate::nvml::job::{Answer, Job, Opened, Outcome, Task};
 use crate::nvml::library::NvmlOpenError;
@@ -87,6 +89,7 @@ pub(super) struct Node {
     later: Vec<(Moment, Job)>,
     listening: Option<Job>,
     looks: u32,
+    /// Those with more than what is on the bus.
     batches: u32,
 }
 
@@ -325,7 +328,9 @@ impl Node {
                 return;
             }
             jobs.into_iter().for_each(|job| self.begin(job));
-            self.batches += u32::from(!batch.is_empty());
+            let is_of_nvml =
+                |timed: &TimedObservation| !matches!(timed.observation, InventoryEvent::Bus(_));
+            self.batches += u32::from(batch.iter().any(is_of_nvml));
             for timed in batch {
                 self.inventory.apply(timed.at, timed.observation);
             }
@@ -377,7 +382,16 @@ impl Node {
         match &job.task {
             Task::Bus => {
                 let bound = self.gpus.iter().filter(|gpu| gpu.bound).map(|gpu| gpu.address);
-                Outcome::Bus(self.epoch.clone(), Some(bound.collect()))
+                let functions = self.gpus.iter().map(|gpu| PciFunction {
+                    id: gpu.address,
+                    driver: gpu.bound.then(|| "nvidia".to_owned()),
+                    class: 0x03_02_00,
+                    virtual_function: false,
+                    given: true,
+                });
+                let scan =
+                    BusScan { bound: Some(bound.collect()), functions: Ok(functions.collect()) };
+                Outcome::Bus(self.epoch.clone(), scan)
             }
             Task::Open => Outcome::Opened(self.open()),
             Task::Count => Outcome::Counted(match &self.listed {
