@@ -1,5 +1,5 @@
-//! The host: device nodes, the PCI bus, paths in another root, the state file, the quarantine directory, and
-//! watches of directories.
+//! The host: device nodes, the PCI bus, paths in another root, the state file, the quarantine
+//! directory, and watches of directories.
 
 pub mod device_nodes;
 pub mod dir_watch;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::bus::PciFunction;
 use super::finding::{IdentityFinding, Unidentified};
 use super::name::GpuName;
 use crate::names::PciBusId;
@@ -23,6 +24,19 @@ pub struct GpuCounts {
     pub reserved: u32,
     /// What the operator expects.
     pub expected: Option<u32>,
+}
+
+/// What the edges last said of the number of GPUs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Observed {
+    /// What NVML counts; `None`: it has not enumerated.
+    pub(crate) enumerated: Option<u32>,
+    /// The GPUs of these without a UUID of their own.
+    pub(crate) unidentified: Vec<Unidentified>,
+    /// NVIDIA's functions on the PCI bus; `None`: it was not read.
+    pub(crate) bus: Option<Vec<PciFunction>>,
+    /// What the operator expects.
+    pub(crate) expected: Option<u32>,
 }
 
 /// The GPUs behind the counts.

@@ -18,7 +18,7 @@ pub use binding::{GpuBinding, KnownGpus, MAX_GPUS};
 pub use bus::{OtherFunction, PciFunction};
 pub(crate) use bus::{given_gpus, other_functions};
 pub use counts::GpuCounts;
-pub(crate) use counts::{Census, compare};
+pub(crate) use counts::{Census, Observed, compare};
 pub use finding::{IdentityFinding, Renumbered, Unidentified};
 pub use name::GpuName;
 pub use record::{GpuRecord, KnownGpu};

@@ -6,22 +6,9 @@ use super::Inventory;
 use super::observation::InventoryChanges;
 use crate::identity::{
     Census, GpuCounts, GpuName, GpuRecord, IdentityFinding, OtherFunction, PciFunction, Renumbered,
-    Unidentified, compare, given_gpus, other_functions,
+    compare, given_gpus, other_functions,
 };
 use crate::names::{PciBusId, Uuid};
-
-/// What the edges last said of the number of GPUs.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Observed {
-    /// What NVML counts; `None`: it has not enumerated.
-    pub(super) enumerated: Option<u32>,
-    /// The GPUs of these without a UUID of their own.
-    pub(super) unidentified: Vec<Unidentified>,
-    /// NVIDIA's functions on the PCI bus; `None`: it was not read.
-    pub(super) bus: Option<Vec<PciFunction>>,
-    /// What the operator expects.
-    pub(super) expected: Option<u32>,
-}
 
 impl Inventory {
     /// How many GPUs there are, by each that counts them.

@@ -35,8 +35,8 @@ struct Identified {
 }
 
 impl Inventory {
-    /// The GPUs that were seen earlier on this boot, to be called before the first enumeration. From
-    /// that on those that NVML does not list are listed too, Unhealthy.
+    /// The GPUs that were seen earlier on this boot, to be called before the first enumeration.
+    /// From that on those that NVML does not list are listed too, Unhealthy.
     pub fn restore_gpus(&mut self, boot: &str, known: KnownGpus) {
         self.recalled = known.of_boot(boot);
     }

@@ -17,17 +17,16 @@ use std::sync::Arc;
 use crate::Device;
 use crate::allocation::{self, AllocationIndexes, AllocationPolicy, PreferredAllocation, Request};
 use crate::health::{GpuPart, Health, HealthPolicy, Moment, NodeHealth, NodeObservation};
-use crate::identity::{GpuBinding, GpuRecord};
+use crate::identity::{GpuBinding, GpuRecord, Observed};
+use crate::in_use::claim::Claim;
 use crate::in_use::holders::{Holder, Holders};
 use crate::in_use::usage::InUse;
 use crate::injection::Injector;
 use crate::layout::{Layout, LayoutFinding, LayoutResult};
 use crate::names::{DeviceId, ResourceName, Uuid};
 use crate::topology::Topology;
-use counts::Observed;
 pub use enumeration::is_complete;
 pub use observation::{EnumerationEntry, InventoryChanges, InventoryEvent};
-use owners::Claim;
 
 /// The devices of a node.
 ///

@@ -184,8 +184,8 @@ fn the_new_ids_of_a_gpu_that_a_pod_has_are_unhealthy_until_it_is_gone() {
         let [finding] = &changes.new_findings[..] else { panic!("{:?}", changes.new_findings) };
         assert_eq!(
             finding.to_string(),
-            "the ids of GPU 0 (GPU-0) are Unhealthy: the pod default/train/main uses it as GPU-0 of \
-             nvidia.com/gpu, which is no longer offered; they are Healthy when the pod is gone"
+            "the ids of GPU 0 (GPU-0) are Unhealthy: the pod default/train/main uses it as GPU-0 \
+             of nvidia.com/gpu, which is no longer offered; they are Healthy when the pod is gone"
         );
         let changes = node.set_in_use(InUse { known: true, ..InUse::default() });
         assert!(changes.layout && changes.resolved_findings.len() == 1);

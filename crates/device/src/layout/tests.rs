@@ -410,6 +410,7 @@ fn a_selector_that_matches_nothing_is_told() {
 mod properties {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
     use crate::health::{Moment, NodeHealth};
@@ -528,7 +529,7 @@ mod properties {
         /// Pods take Healthy ids, and sharing, names and partitions change under them.
         #[test]
         fn no_id_is_healthy_on_a_gpu_that_a_pod_owns_otherwise(
-            steps in vec((0..4_u32, any::<proptest::sample::Index>(), some_gpu(), some_layout()), 1..40),
+            steps in vec((0..4_u32, any::<Index>(), some_gpu(), some_layout()), 1..40),
         ) {
             let mut node = Inventory::new(
                 Layout::default(),
