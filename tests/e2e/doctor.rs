@@ -198,6 +198,11 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
     let http = rig.plugin.http(PATIENCE).await.unwrap();
     until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+    // The plugin itself writes which GPUs it knows.
+    let state = rig.node.state_directory().join("health.json");
+    while !fs::read_to_string(&state).is_ok_and(|text| text.contains("GPU-")) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     let before = files(rig.node.root());
     let machine = Machine { node: rig.node, options };
     let report = machine.report().await;

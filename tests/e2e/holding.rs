@@ -124,10 +124,13 @@ async fn a_resource_without_devices_stays_registered_and_is_there_again() {
     rig.until("no slice in the list", |view| view.capacity(SMALL) == 0).await;
     assert!(rig.kubelet.view().resource(SMALL).unwrap().known);
     rig.node.edit_gpu(0, |gpu| gpu.mig.as_mut().unwrap().enabled = true).unwrap();
+    // The pod holds the whole GPU on, and no slice of it is for another pod.
+    rig.until_healthy(0, false).await;
+    rig.until("the slices", |view| view.capacity(SMALL) == 7).await;
+    assert_eq!(rig.kubelet.view().allocatable(SMALL), 0);
+    rig.kubelet.release("new");
     rig.until("the slices again", |view| view.allocatable(SMALL) == 7).await;
     assert_eq!(rig.kubelet.view().accepted(SMALL).count(), 1);
-    // The pod holds the whole GPU on.
-    rig.until_healthy(0, false).await;
     rig.assert_flawless();
 }
 
@@ -144,6 +147,8 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
     let holder = rig.kubelet.pod_devices().into_iter().find(|held| held.id == lost).unwrap();
     rig.plugin.signal(9).unwrap();
     rig.plugin.wait_exit(PATIENCE).await.unwrap();
+    // Else the plugin would know the GPU from before.
+    std::fs::remove_file(rig.node.state_directory().join("health.json")).unwrap();
     rig.node.unbind(3).unwrap();
     rig.plugin = Plugin::start(&rig.node, &options).unwrap();
     rig.until("the next plugin", |view| {
@@ -161,6 +166,29 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
     // It comes back as it was.
     rig.node.bind(3).unwrap();
     rig.until_healthy(3, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_plugin_lists_a_gpu_of_this_boot_that_is_gone_whoever_holds_it() {
+    let node = node(profiles::h100x8());
+    let config = node.kubelet();
+    let options = configured(&node, "health: {pollInterval: 100ms}").arg("--devices=0-6");
+    let mut rig = Rig::on(node, config, &options, 7).await;
+    let (lost, reserved) = (rig.node.uuid(3), rig.node.uuid(7));
+    rig.plugin.signal(9).unwrap();
+    rig.plugin.wait_exit(PATIENCE).await.unwrap();
+    rig.node.edit_gpu(3, |gpu| gpu.present = false).unwrap();
+    rig.plugin = Plugin::start(&rig.node, &options).unwrap();
+    rig.until("the next plugin", |view| {
+        view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 6
+    })
+    .await;
+    let view = rig.kubelet.view();
+    assert_eq!((view.healthy(GPU, &lost), view.healthy(GPU, &reserved)), (Some(false), None));
+    rig.logged("NVML numbers GPUs otherwise than when they were first seen on this boot").await;
+    rig.node.edit_gpu(3, |gpu| gpu.present = true).unwrap();
+    rig.until_healthy(3, true).await;
+    rig.assert_flawless();
 }
 
 #[tokio::test(flavor = "multi_thread")]
