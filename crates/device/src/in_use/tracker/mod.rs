@@ -57,6 +57,8 @@ pub struct InUseTracker {
     restarted: bool,
     grants: Grants,
     withdrawn: BTreeMap<DeviceKey, Withdrawn>,
+    /// Whether that process has listed any pod.
+    has_listed: bool,
     /// The devices that containers use: by the last credible answer, and what later ones add.
     held: BTreeMap<DeviceKey, Holder>,
 }
@@ -92,6 +94,7 @@ impl InUseTracker {
         let Some(holders) = self.answer.clone() else { return };
         if self.kubelet.is_none_or(|(kubelet, _)| kubelet != holders.kubelet()) {
             self.restarted = self.kubelet.is_some();
+            self.has_listed = false;
             self.kubelet = Some((holders.kubelet(), holders.requested_at()));
             self.reset_absences();
         }
@@ -106,7 +109,9 @@ impl InUseTracker {
     }
 
     fn update_held(&mut self, holders: &Holders, credible: bool) {
-        if credible {
+        self.has_listed |= !holders.pods().is_empty();
+        // A kubelet that has listed pods and lists none has none any more.
+        if credible || self.has_listed && self.is_settled(holders) {
             self.held.clear();
         }
         for (resource, id, holder) in holders.iter() {
@@ -201,9 +206,13 @@ impl InUseTracker {
 
     /// Whether a device that is not in this answer is used by no pod.
     fn is_credible(&self, holders: &Holders) -> bool {
+        !holders.pods().is_empty() && self.is_settled(holders)
+    }
+
+    /// Whether the kubelet has had the time to learn its pods.
+    fn is_settled(&self, holders: &Holders) -> bool {
         let since = self.kubelet.map_or(holders.requested_at(), |(_, since)| since);
-        let settled = !self.restarted || holders.requested_at().since(since) >= RESTART_GRACE;
-        !holders.pods().is_empty() && settled
+        !self.restarted || holders.requested_at().since(since) >= RESTART_GRACE
     }
 }
 

@@ -275,3 +275,25 @@ fn a_gpu_is_unused_when_no_container_has_any_of_its_devices() {
     tracker.update(answer(380, 2, &[]));
     assert_eq!(unused(&tracker, 380), [true; 2]);
 }
+
+/// What is used is known from the last answer and from grants; a kubelet that does not know its
+/// pods yet takes nothing back.
+#[test]
+fn a_device_is_in_use_from_its_grant_until_an_answer_of_a_settled_kubelet_is_without_it() {
+    let mut tracker = InUseTracker::default();
+    let used = |tracker: &InUseTracker| -> Vec<String> {
+        tracker.in_use().devices.keys().map(|(_, id)| id.to_string()).collect()
+    };
+    assert_eq!(tracker.in_use(), InUse::default());
+    tracker.record_grant(at(1), &ResourceName::gpu(), ["GPU-0".parse().unwrap()]);
+    assert_eq!(used(&tracker), ["GPU-0"]);
+    tracker.update(answer(2, 1, &["GPU-0"]));
+    assert!(tracker.in_use().known);
+    tracker.update(None);
+    assert_eq!(used(&tracker), ["GPU-0"], "the kubelet does not answer");
+    tracker.update(answer_of(3, 2, &[], &[]));
+    tracker.update(answer_of(4, 2, &["p"], &[]));
+    assert_eq!(used(&tracker), ["GPU-0"], "the kubelet has restarted");
+    tracker.update(answer_of(400, 2, &[], &[]));
+    assert!(used(&tracker).is_empty(), "it has listed pods, and has none any more");
+}
