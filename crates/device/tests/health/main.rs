@@ -67,7 +67,9 @@ impl World {
             Step::Goes(gpu, is_gone) => self.gpus[gpu].is_gone = is_gone,
             Step::Xid(gpu, number) => self.xid(gpu, number),
             Step::Loses(gpu) => {
-                self.gpus[gpu].lost_in = Some(self.session);
+                // Nothing is known of a GPU that is forgotten.
+                let is_known = self.health.gpus().contains_key(&uuid(gpu));
+                self.gpus[gpu].lost_in = is_known.then_some(self.session);
                 let code = ReturnCode::GPU_IS_LOST;
                 self.observe(gpu, Observation::Failed(NvmlError { call: "x", code }));
             }
