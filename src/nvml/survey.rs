@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use device::health::{NvmlError as CallError, Reading};
+use device::health::{NvmlError as CallError, Reading, ReturnCode};
 use device::inventory::EnumerationEntry;
 use device::names::Uuid;
 use tokio::sync::mpsc::unbounded_channel;
@@ -60,6 +60,8 @@ pub enum SurveyedGpu {
     TimedOut {
         /// Its index.
         index: u32,
+        /// The GPU, if it is identified.
+        found: Option<Box<EnumerationEntry>>,
         /// The call.
         call: &'static str,
     },
@@ -167,7 +169,7 @@ impl Survey {
         let mut gpus = Vec::new();
         for (index, identified) in (0..).zip(self.all(identify, 1).await?) {
             gpus.push(match identified {
-                Err(call) => SurveyedGpu::TimedOut { index, call },
+                Err(call) => SurveyedGpu::TimedOut { index, found: None, call },
                 Ok(Outcome::Identified(Ok(gpu))) => self.gpu(index, gpu).await?,
                 Ok(Outcome::Identified(Err(error))) => {
                     let found = EnumerationEntry::Failed { index, uuid: None, error };
@@ -182,14 +184,22 @@ impl Survey {
     /// Reads the facts and the health of a GPU.
     async fn gpu(&self, index: u32, gpu: Uuid) -> Result<SurveyedGpu, SupervisorError> {
         let describe = Task::Describe { index, gpu: gpu.clone() };
-        let found = match self.one(describe, 1).await? {
-            Ok(Outcome::Described(found)) => Box::new(found),
-            Ok(_) => return Ok(SurveyedGpu::TimedOut { index, call: "a call of NVML" }),
-            Err(call) => return Ok(SurveyedGpu::TimedOut { index, call }),
+        let described = match self.one(describe, 1).await? {
+            Ok(Outcome::Described(found)) => Ok(Box::new(found)),
+            Ok(_) => Err("a call of NVML"),
+            Err(call) => Err(call),
+        };
+        let found = match described {
+            Ok(found) => found,
+            Err(call) => {
+                let error = CallError { call, code: ReturnCode::TIMEOUT };
+                let found = EnumerationEntry::Failed { index, uuid: Some(gpu), error };
+                return Ok(SurveyedGpu::TimedOut { index, found: Some(Box::new(found)), call });
+            }
         };
         let read = Task::Read { gpu, with_fabric: true, poll: false };
         Ok(match self.one(read, 1).await? {
-            Err(call) => SurveyedGpu::TimedOut { index, call },
+            Err(call) => SurveyedGpu::TimedOut { index, found: Some(found), call },
             Ok(Outcome::Read(answers)) => {
                 SurveyedGpu::Answered { found, reading: Some(answers.reading) }
             }

@@ -26,7 +26,7 @@ pub(super) fn describe(
     let now = Moment::default();
     let entries = surveyed.iter().filter_map(|gpu| match gpu {
         SurveyedGpu::Answered { found, .. } => Some(found.as_ref().clone()),
-        SurveyedGpu::TimedOut { .. } => None,
+        SurveyedGpu::TimedOut { found, .. } => found.as_deref().cloned(),
     });
     let (count, entries) = (u32::try_from(surveyed.len()).unwrap_or(u32::MAX), entries.collect());
     inventory.apply(now, InventoryEvent::Enumeration { session: 1, count, entries });
@@ -71,7 +71,7 @@ fn gpu(
     degradations: &BTreeMap<Uuid, Vec<String>>,
 ) -> GpuFacts {
     let found = match surveyed {
-        SurveyedGpu::TimedOut { index, call } => {
+        SurveyedGpu::TimedOut { index, call, .. } => {
             let unanswered_call = Some((*call).to_owned());
             return GpuFacts { index: *index, unanswered_call, ..GpuFacts::default() };
         }
