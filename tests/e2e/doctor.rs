@@ -519,7 +519,10 @@ async fn each_gpu_that_is_not_well_is_reported_with_what_to_do() {
     let lost = edit(|gpu| gpu.lost = true);
     with_kubelet("lost", lost, "problem", "gpus.gpu", &["GPU 5", "return code 15"]).await;
     let code = edit(|gpu| gpu.rules = vec![Rule::answer("nvmlDeviceGetUUID", 999)]);
-    problem("no UUID", code, "gpus.gpu", &["GPU 5", "nvmlDeviceGetUUID", "return code 999"]).await;
+    let texts = &["GPU 5", "nvmlDeviceGetUUID", "return code 999"];
+    let report = with_kubelet("no UUID", code, "problem", "gpus.gpu", texts).await;
+    report.has("problem", "gpus.layout", &["lists 8 GPUs and identifies 7"]);
+    report.problems(&["gpus.gpu", "gpus.layout"]);
     let action = edit(|gpu| gpu.recovery_action = 1);
     problem("reset", action, "gpus.gpu", &["Unhealthy: the driver asks for a reset of the GPU"])
         .await;
