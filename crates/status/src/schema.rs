@@ -27,12 +27,66 @@ pub struct Status {
     pub resources: Vec<Resource>,
     /// The physical GPUs, by index.
     pub gpus: Vec<Gpu>,
+    /// How many GPUs there are, by each that counts them.
+    #[serde(default)]
+    pub gpu_counts: GpuCounts,
     /// What is not offered as one would expect.
     pub findings: Vec<Finding>,
     /// The last events, newest first.
     pub events: Vec<Event>,
     /// Whether it is known which pod holds which device.
     pub holders_known: bool,
+}
+
+/// How many GPUs there are, by each that counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuCounts {
+    /// On the PCI bus with NVIDIA's driver, and given to this container; `None`: it cannot be seen.
+    pub bus: Option<u32>,
+    /// Counted by NVML; `None`: it was not asked yet.
+    pub enumerated: Option<u32>,
+    /// Counted by NVML, with a UUID of their own.
+    pub identified: u32,
+    /// Offered to the kubelet, whole or in parts, Healthy or not.
+    pub offered: u32,
+    /// Reserved for the system.
+    pub reserved: u32,
+    /// Expected by the configuration.
+    pub expected: Option<u32>,
+}
+
+impl GpuCounts {
+    /// Each number that is known, with the name of its stage.
+    pub fn stages(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let all = [
+            ("bus", self.bus),
+            ("enumerated", self.enumerated),
+            ("identified", Some(self.identified)),
+            ("offered", Some(self.offered)),
+            ("expected", self.expected),
+        ];
+        all.into_iter().filter_map(|(stage, count)| Some((stage, count?)))
+    }
+
+    /// All of them in a line, if two that should be the same differ.
+    #[must_use]
+    pub fn difference(&self) -> Option<String> {
+        let same = |count: Option<u32>| count.is_none_or(|count| count == self.identified);
+        let offered = self.offered + self.reserved == self.identified;
+        if same(self.bus) && same(self.enumerated) && same(self.expected) && offered {
+            return None;
+        }
+        let text = self.stages().map(|(stage, count)| match stage {
+            "bus" => format!("{count} on the bus"),
+            "enumerated" => format!("{count} counted by NVML"),
+            "offered" if self.reserved > 0 => {
+                format!("{count} offered, {} reserved", self.reserved)
+            }
+            stage => format!("{count} {stage}"),
+        });
+        Some(text.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// The plugin itself.

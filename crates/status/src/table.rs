@@ -20,6 +20,9 @@ const NARROW: usize = 6;
 #[must_use]
 pub fn table(status: &Status, wide: bool) -> String {
     let mut text = head(status);
+    if let Some(counts) = status.gpu_counts.difference() {
+        text += &format!("GPUs: {counts}\n\n");
+    }
     let rows = rows(status, wide);
     match rows.is_empty() {
         true => text.push_str("no GPUs\n"),

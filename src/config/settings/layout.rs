@@ -3,7 +3,7 @@
 use super::setting::{Effect, Setting, Shape, settings};
 use crate::config::filter::{device_filter, print_filter};
 use crate::config::print;
-use crate::config::value;
+use crate::config::value::{self, Parsed, RawValue};
 
 const LAYOUT: Setting =
     Setting { heading: "Which GPUs, under which names", effect: Effect::Layout, ..Setting::BASE };
@@ -21,6 +21,11 @@ settings! {
         help: "The GPUs to offer, all others being reserved for the system: a list of indices and \
             ranges (0-3), UUIDs, PCI bus ids and model=PATTERN; a term that begins with ! takes \
             GPUs away. Without a term that includes, all are offered.",
+    }
+    EXPECTED_GPUS: layout.expected_gpus = expected_gpus, print_expected; LAYOUT {
+        flag: Some("expected-gpus"), env: &["EXPECTED_GPUS"], value: "NUMBER",
+        help: "How many GPUs the node should have: another number is a finding, a metric and a \
+            check that is not OK; empty: whatever the PCI bus has.",
     }
     DISCOVERY_STRATEGY: process.discovery = value::choice, print::nothing; LAYOUT {
         flag: Some("device-discovery-strategy"), env: &["DEVICE_DISCOVERY_STRATEGY"],
@@ -49,4 +54,15 @@ settings! {
         help: "Which replicas and MIG devices are preferred: distributed (least used GPU), packed \
             (most used) or spread (never two of one GPU while another can serve).",
     }
+}
+
+fn expected_gpus(raw: RawValue<'_>) -> Parsed<Option<u32>> {
+    if value::text(raw)?.is_empty() {
+        return Ok(None);
+    }
+    value::number(raw, 1..=1024, "is not a number of GPUs (1 to 1024)").map(Some)
+}
+
+fn print_expected(expected: &Option<u32>) -> String {
+    expected.map_or_else(|| print::quoted(""), |number| number.to_string())
 }

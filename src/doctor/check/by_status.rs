@@ -23,6 +23,9 @@ fn gpus(status: &Status) -> CheckResult {
             _ => CheckState::Unknown.with("NVML is down, and no GPU was ever seen"),
         };
     }
+    if let Some(counts) = status.gpu_counts.difference().filter(|_| bad.is_empty()) {
+        return CheckState::NonOk.with(format!("GPUs: {counts}"));
+    }
     if bad.is_empty() {
         return CheckState::Ok.with(format!("{} Healthy", plural(offered.len(), "GPU")));
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use device::layout::LayoutFinding;
-use status::{Configuration, Gpu, NvmlState, Resource, Status};
+use status::{Configuration, Gpu, GpuCounts, NvmlState, Resource, Status};
 
 use super::process::ProcessMetrics;
 use super::text::Text;
@@ -50,6 +50,7 @@ pub(crate) fn exposition(snapshot: &MetricsSnapshot) -> String {
     build(&mut text, snapshot);
     devices(&mut text, status);
     findings(&mut text, status);
+    gpu_counts(&mut text, &status.gpu_counts);
     gpus(&mut text, &status.gpus);
     gpu_events(&mut text, &status.gpus);
     nvml(&mut text, snapshot);
@@ -113,6 +114,12 @@ fn findings(text: &mut Text, status: &Status) {
     let help = "What keeps devices from being offered as one would expect, by kind.";
     text.gauge("gpu_device_plugin_findings", help)
         .add_by("kind", LayoutFinding::KINDS.into_iter().map(|kind| (kind, count(kind))));
+}
+
+fn gpu_counts(text: &mut Text, counts: &GpuCounts) {
+    let help = "GPUs on the PCI bus with NVIDIA's driver, counted by NVML, identified by a UUID, \
+        offered to the kubelet and expected by the configuration, by stage.";
+    text.gauge("gpu_device_plugin_gpus", help).add_by("stage", counts.stages());
 }
 
 fn gpus(text: &mut Text, gpus: &[Gpu]) {

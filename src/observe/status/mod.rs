@@ -11,8 +11,8 @@ use device::inventory::Inventory;
 use device::layout::LayoutFinding;
 use device::names::{ResourceName, Uuid};
 use status::{
-    Configuration, Event, Finding, Gpu, Nvml, NvmlState, Plugin, Registration, SCHEMA_VERSION,
-    Status, Timestamp,
+    Configuration, Event, Finding, Gpu, GpuCounts, Nvml, NvmlState, Plugin, Registration,
+    SCHEMA_VERSION, Status, Timestamp,
 };
 
 pub(super) use self::gpu::xid_of;
@@ -59,6 +59,7 @@ pub(crate) fn build(mut inputs: StatusInputs<'_>) -> Status {
         plugin: plugin(&inputs),
         resources: resources(&mut inputs),
         gpus: gpus(&inputs),
+        gpu_counts: gpu_counts(inputs.inventory),
         nvml: nvml(inputs.nvml, inputs.inventory, inputs.wall),
         configuration: inputs.configuration,
         findings: inputs.inventory.findings().iter().map(finding).collect(),
@@ -100,6 +101,18 @@ fn gpus(inputs: &StatusInputs<'_>) -> Vec<Gpu> {
     let mut gpus: Vec<Gpu> = inputs.inventory.gpus().iter().map(gpu).collect();
     gpus.sort_by(|a, b| (a.index, &a.uuid).cmp(&(b.index, &b.uuid)));
     gpus
+}
+
+fn gpu_counts(inventory: &Inventory) -> GpuCounts {
+    let counts = inventory.gpu_counts();
+    GpuCounts {
+        bus: counts.bus,
+        enumerated: counts.enumerated,
+        identified: counts.identified,
+        offered: counts.offered,
+        reserved: counts.reserved,
+        expected: counts.expected,
+    }
 }
 
 fn nvml(nvml: Nvml, inventory: &Inventory, wall: WallClock) -> Nvml {

@@ -35,8 +35,6 @@ pub(crate) struct Observed {
     pub(crate) unidentified: Vec<Unidentified>,
     /// NVIDIA's functions on the PCI bus; `None`: it was not read.
     pub(crate) bus: Option<Vec<PciFunction>>,
-    /// What the operator expects.
-    pub(crate) expected: Option<u32>,
 }
 
 /// The GPUs behind the counts.

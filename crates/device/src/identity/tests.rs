@@ -324,7 +324,7 @@ fn every_difference_between_two_counts_is_a_finding() {
             apply(&mut node, InventoryEvent::Bus(bus));
         }
         assert_eq!(kinds(&node), "");
-        node.set_expected_gpus(expected);
+        node.set_layout(Layout { expected_gpus: expected, ..Layout::default() });
         let complete = is_complete(count, &entries);
         apply(&mut node, InventoryEvent::Enumeration { session: 1, count, entries });
         assert_eq!(kinds(&node), kind, "{:?}", findings(&node));

@@ -22,16 +22,6 @@ impl Inventory {
         other_functions(self.observed.bus.as_deref().unwrap_or_default())
     }
 
-    /// Sets how many GPUs the operator expects; `None`: any number.
-    pub fn set_expected_gpus(&mut self, expected: Option<u32>) -> InventoryChanges {
-        let mut changes = InventoryChanges::default();
-        if self.observed.expected != expected {
-            self.observed.expected = expected;
-            self.update_devices(&mut changes);
-        }
-        changes
-    }
-
     pub(super) fn set_bus(&mut self, functions: Vec<PciFunction>) -> InventoryChanges {
         let mut changes = InventoryChanges::default();
         if self.observed.bus.as_ref() != Some(&functions) {
@@ -75,7 +65,7 @@ impl Inventory {
                 identified: number(identified.clone().count()),
                 offered: number(offered.len()),
                 reserved: number(self.reserved.len()),
-                expected: self.observed.expected,
+                expected: self.layout.expected_gpus,
             },
             unidentified: self.observed.unidentified.clone(),
             not_offered: of(&|uuid, gpu| {

@@ -46,6 +46,8 @@ pub struct Layout {
     pub mig_names: Vec<NamePattern>,
     /// How the devices of a resource are shared.
     pub sharing: Sharing,
+    /// How many GPUs the node should have; `None`: any number.
+    pub expected_gpus: Option<u32>,
 }
 
 /// What the rules yield on one node.

@@ -13,7 +13,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[test]
 fn every_gpu_is_healthy_in_the_first_batch_of_observations() {
     let mut node = Node::new(8, false);
-    while node.batches() == 0 {
+    while node.inventory.gpus().is_empty() {
         node.run(Duration::from_millis(1));
     }
     assert_eq!(node.healthy(), 8);
@@ -24,7 +24,7 @@ fn a_gpu_that_hangs_from_the_start_delays_the_first_batch_by_three_seconds_at_mo
     let mut node = Node::new(8, false);
     node.gpu(3).hangs = true;
     node.run(Duration::from_millis(2_900));
-    assert_eq!(node.batches(), 0);
+    assert!(node.inventory.gpus().is_empty(), "nothing is listed yet");
     node.run(Duration::from_millis(200));
     assert_eq!(node.healthy(), 7);
 }

@@ -17,7 +17,7 @@ use device::layout::Layout;
 use device::names::{PciBusId, ResourceName, Uuid};
 
 use crate::nvml::bus::BusScan;
-use crate::nvml::channels::{ReadRequests, TimedObservation};
+use crate::nvml::channels::ReadRequests;
 use crate::nvml::event_set::Registration;
 use crate::nvml::job::{Answer, Job, Opened, Outcome, Task};
 use crate::nvml::library::NvmlOpenError;
@@ -89,8 +89,6 @@ pub(super) struct Node {
     later: Vec<(Moment, Job)>,
     listening: Option<Job>,
     looks: u32,
-    /// Those with more than what is on the bus.
-    batches: u32,
 }
 
 impl SimGpu {
@@ -137,7 +135,6 @@ impl Node {
             later: Vec::new(),
             listening: None,
             looks: 0,
-            batches: 0,
         }
     }
 
@@ -167,10 +164,6 @@ impl Node {
         self.looks
     }
 
-    pub(super) fn batches(&self) -> u32 {
-        self.batches
-    }
-
     pub(super) fn hung(&self) -> usize {
         self.hung.len()
     }
@@ -186,6 +179,7 @@ impl Node {
     /// The plugin ends and is started again, with the state file, on the same boot or a new one.
     pub(super) fn restart(&mut self, new_boot: bool) {
         let persisted = self.inventory.node_health().persist();
+        let known = self.inventory.known_gpus(&self.epoch.boot);
         if new_boot {
             self.epoch.boot.push('1');
             self.gpus.iter_mut().for_each(SimGpu::is_reset);
@@ -193,6 +187,7 @@ impl Node {
         let mut health = NodeHealth::new(policy(), self.epoch.clone());
         health.restore(self.now, &persisted);
         self.inventory = inventory_of(health);
+        self.inventory.restore_gpus(&self.epoch.boot, known);
         self.supervisor = supervisor();
         self.listed = None;
         (self.hung, self.later, self.listening) = (Vec::new(), Vec::new(), None);
@@ -328,9 +323,6 @@ impl Node {
                 return;
             }
             jobs.into_iter().for_each(|job| self.begin(job));
-            let is_of_nvml =
-                |timed: &TimedObservation| !matches!(timed.observation, InventoryEvent::Bus(_));
-            self.batches += u32::from(batch.iter().any(is_of_nvml));
             for timed in batch {
                 self.inventory.apply(timed.at, timed.observation);
             }
@@ -382,16 +374,8 @@ impl Node {
         match &job.task {
             Task::Bus => {
                 let bound = self.gpus.iter().filter(|gpu| gpu.bound).map(|gpu| gpu.address);
-                let functions = self.gpus.iter().map(|gpu| PciFunction {
-                    id: gpu.address,
-                    driver: gpu.bound.then(|| "nvidia".to_owned()),
-                    class: 0x03_02_00,
-                    virtual_function: false,
-                    given: true,
-                });
-                let scan =
-                    BusScan { bound: Some(bound.collect()), functions: Ok(functions.collect()) };
-                Outcome::Bus(self.epoch.clone(), scan)
+                let bound = Some(bound.collect());
+                Outcome::Bus(self.epoch.clone(), BusScan { bound, functions: Ok(self.functions()) })
             }
             Task::Open => Outcome::Opened(self.open()),
             Task::Count => Outcome::Counted(match &self.listed {
@@ -414,6 +398,17 @@ impl Node {
                 Outcome::Closed
             }
         }
+    }
+
+    fn functions(&self) -> Vec<PciFunction> {
+        let function = |gpu: &SimGpu| PciFunction {
+            id: gpu.address,
+            driver: gpu.bound.then(|| "nvidia".to_owned()),
+            class: 0x03_02_00,
+            virtual_function: false,
+            given: true,
+        };
+        self.gpus.iter().map(function).collect()
     }
 
     fn open(&mut self) -> Result<Opened, NvmlOpenError> {

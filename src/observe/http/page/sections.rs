@@ -69,6 +69,9 @@ pub(super) fn alerts(status: &Status) -> String {
     for reason in &status.plugin.not_ready {
         alerts.push(("bad", format!("<strong>Not ready:</strong> {}", escaped(reason))));
     }
+    if let Some(counts) = status.gpu_counts.difference() {
+        alerts.push(("warn", format!("<strong>GPUs:</strong> {}", escaped(&counts))));
+    }
     if status.nvml.unanswered_calls > 0 {
         let calls = plural(status.nvml.unanswered_calls, "call");
         alerts.push(("bad", format!("{calls} of NVML do not return.")));
