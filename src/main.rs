@@ -58,6 +58,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         Action::Config(action) => cli::config(action, &mut source),
         Action::Status { output } => cli::status(output, &mut source),
         Action::Check(args) => cli::check(args, &mut source),
+        Action::Clear { gpu, cause } => cli::clear(gpu, cause, &mut source),
         Action::Doctor(args) => {
             let arguments = std::env::args_os().skip(1).collect();
             // https://no-color.org

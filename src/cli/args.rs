@@ -37,6 +37,21 @@ pub enum Action {
                       Unknown."
     )]
     Check(CheckArgs),
+    /// Tell the running plugin that a GPU is repaired: what is held against it is taken back.
+    #[command(
+        after_help = "It asks at the control socket in --state-dir, as the plugin's own user. The \
+                      GPU is Healthy after clean polls, unless something else is wrong with it; \
+                      one that NVML does not list is forgotten. Exit code: 0 it is cleared, 1 the \
+                      plugin refused and says why, 2 no plugin answered."
+    )]
+    Clear {
+        /// The GPU: its UUID, PCI bus id or index, as `status` shows them.
+        #[arg(value_name = "GPU")]
+        gpu: String,
+        /// Take back the causes of this kind alone, such as xid.
+        #[arg(long, value_name = "KIND")]
+        cause: Option<String>,
+    },
     /// Print the GPUs that answer a new initialisation of NVML, for the daemon.
     #[command(hide = true)]
     ListGpus {

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod check;
+mod clear;
 mod command;
 mod doctor;
 mod invocation;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use crate::config::{ConfigSource, Purpose, reference, show};
 use args::ConfigAction;
 pub use check::check;
+pub use clear::clear;
 pub use command::command;
 pub use doctor::doctor;
 pub use invocation::Invocation;

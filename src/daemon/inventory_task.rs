@@ -3,6 +3,7 @@
 use device::inventory::InventoryEvent;
 use tokio::sync::mpsc;
 
+use super::clear::ClearRequest;
 use super::control_daemons::ControlDaemons;
 use super::inventory_writer::InventoryWriter;
 use super::liveness::Ping;
@@ -17,6 +18,7 @@ const BATCH: usize = 64;
 pub(super) struct InventoryTask {
     pub(super) observations: mpsc::Receiver<Vec<TimedObservation>>,
     pub(super) pings: mpsc::Receiver<Ping>,
+    pub(super) clears: mpsc::Receiver<ClearRequest>,
     pub(super) writer: InventoryWriter,
     pub(super) reloader: Reloader,
     pub(super) reclaim: ReclaimController,
@@ -40,6 +42,10 @@ impl InventoryTask {
                 }
                 Some(ping) = self.pings.recv() => {
                     let _ = ping.send(());
+                    Ok(())
+                }
+                Some(request) = self.clears.recv() => {
+                    self.clear(request);
                     Ok(())
                 }
                 is_review_due = self.reclaim.due() => {
@@ -73,6 +79,21 @@ impl InventoryTask {
         if applied.health {
             self.reclaim.release_for_reset(&self.writer.inventory.borrow());
         }
+    }
+
+    /// Clears a GPU of what was observed up to now.
+    fn clear(&mut self, request: ClearRequest) {
+        for _ in 0..self.observations.len() {
+            let Ok(before) = self.observations.try_recv() else { break };
+            self.observed(before.into_iter());
+        }
+        let resolved = request.resolve(&self.writer.inventory.borrow());
+        if let Ok((clear, _)) = &resolved {
+            let (at, clear) = (self.writer.clock.now(), clear.clone());
+            let observation = InventoryEvent::Health(clear);
+            self.observed([TimedObservation { at, observation }].into_iter());
+        }
+        request.answer(resolved);
     }
 
     fn apply(&mut self, observation: InventoryEvent) {

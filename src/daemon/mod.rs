@@ -1,5 +1,6 @@
 //! Starts, connects and stops all parts of the plugin. No other module uses this one.
 
+mod clear;
 mod config_watch;
 mod control_daemons;
 mod findings;

@@ -1,6 +1,7 @@
 //! The daemon from start to stop.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tracing::warn;
 
+use super::clear::{Clearing, NotClearable};
 use super::control_daemons::ControlDaemons;
 use super::inventory_task::InventoryTask;
 use super::inventory_writer::{self, InventoryWriter};
@@ -25,8 +27,9 @@ use super::reload_history::ReloadHistory;
 use super::status_provider::{StatusProvider, StatusSettings};
 use super::tasks::Tasks;
 use crate::config::{Config, ConfigSource};
+use crate::control;
 use crate::host::dir_watch::Watches;
-use crate::host::quarantine_dir::{self, QuarantineDir};
+use crate::host::quarantine_dir::{self, ClearFile, QuarantineDir};
 use crate::host::state_file::{PersistedState, StateFile};
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
@@ -101,6 +104,7 @@ impl Daemon {
         let plugins = Plugins::new(paths.clone(), socket_events.clone(), allocated_tx, started)?;
 
         let (liveness, pings) = Liveness::channel();
+        let (clearing, clears) = Clearing::channel();
         let status_provider = Arc::new(StatusProvider {
             inventory: inventory_rx.clone(),
             holders: holders_rx.clone(),
@@ -124,6 +128,7 @@ impl Daemon {
         let inventory_task = InventoryTask {
             observations,
             pings,
+            clears,
             writer: InventoryWriter {
                 clock,
                 inventory,
@@ -160,11 +165,15 @@ impl Daemon {
                 match pod_resources::run(socket.as_deref(), &refresh, now, &holders).await {}
             }
         });
+        let state_dir = config.process.state_dir;
+        tasks.spawn("control socket", serve_control(state_dir, watches.clone(), clearing.clone()));
         tasks.spawn("quarantine directory", {
             let inventory = inventory_rx.clone();
             async move {
                 let send = async |quarantine| send_quarantine(&observe, clock, quarantine).await;
-                match quarantine_dir::follow(&quarantine_dir, &watches, inventory, send).await {}
+                let clear = async |file: &ClearFile| take_clear_file(&clearing, file).await;
+                let (directory, watches) = (&quarantine_dir, &watches);
+                match quarantine_dir::follow(directory, watches, inventory, send, clear).await {}
             }
         });
         let (inventory, state) = (inventory_rx, state_rx);
@@ -254,6 +263,27 @@ async fn send_quarantine(
     let observation = InventoryEvent::Health(NodeObservation::Quarantine(quarantine));
     // The receiver is gone only while the daemon stops.
     let _ = observe.send(vec![TimedObservation { at: clock.now(), observation }]).await;
+}
+
+/// Takes a file that clears, unless it is to be tried again later. Returns whether it did.
+async fn take_clear_file(clearing: &Clearing, file: &ClearFile) -> bool {
+    match clearing.clear(file.gpu.clone(), file.cause.clone()).await {
+        Ok(_) => true,
+        Err(NotClearable::NotYet | NotClearable::Late) => false,
+        Err(NotClearable::Refused(reason)) => {
+            warn!(gpu = file.gpu, reason, "a file that clears a GPU has no effect");
+            true
+        }
+    }
+}
+
+async fn serve_control(
+    state_dir: Option<PathBuf>,
+    watches: Watches,
+    clearing: Clearing,
+) -> anyhow::Error {
+    let handle = async move |request| clearing.handle(request).await;
+    match control::serve(state_dir.as_deref(), &watches, handle).await {}
 }
 
 /// Releases NVML at each signal, and takes it up again at the next.

@@ -6,10 +6,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use device::identity::GpuRecord;
-use device::inventory::Inventory;
-use device::names::{PciBusId, Uuid};
+use device::names::Uuid;
 use tracing::warn;
+
+use super::clear_files;
+use super::gpu_names::GpuNames;
 
 /// How much of a file's text is read.
 const TEXT: u64 = 4096;
@@ -68,7 +69,7 @@ impl Contents {
             let gap = if reason.is_empty() || text.is_empty() { "" } else { "; " };
             *reason = format!("{reason}{gap}{text}");
         }
-        if !gpus.0.is_empty() {
+        if !gpus.is_empty() {
             for name in unknown.difference(&self.logged) {
                 warn!(
                     name,
@@ -87,7 +88,10 @@ fn read(directory: &Path) -> io::Result<Reasons> {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         // Only regular files: opening a pipe would wait for its writer.
-        if name.starts_with('.') || !fs::metadata(entry.path()).is_ok_and(|there| there.is_file()) {
+        if name.starts_with('.') || clear_files::is_one(&name) {
+            continue;
+        }
+        if !fs::metadata(entry.path()).is_ok_and(|there| there.is_file()) {
             continue;
         }
         reasons.insert(name, reason(&entry.path()));
@@ -95,57 +99,18 @@ fn read(directory: &Path) -> io::Result<Reasons> {
     Ok(reasons)
 }
 
-/// The first line of a file. A file that cannot be read quarantines its GPU too.
+/// A file that cannot be read quarantines its GPU too.
 fn reason(file: &Path) -> String {
-    let mut text = Vec::new();
-    if let Err(error) = File::open(file).and_then(|file| file.take(TEXT).read_to_end(&mut text)) {
-        return format!("(the file cannot be read: {error})");
-    }
-    let text = String::from_utf8_lossy(&text);
-    let line = text.trim().lines().next().unwrap_or_default();
-    line.chars().filter(|c| !c.is_control()).collect()
+    first_line(file).unwrap_or_else(|error| format!("(the file cannot be read: {error})"))
 }
 
-/// The index that each GPU is bound to on this boot, and its PCI bus id.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct GpuNames(BTreeMap<Uuid, (Option<u32>, Option<PciBusId>)>);
-
-impl GpuNames {
-    /// The names of this inventory's GPUs.
-    pub(super) fn of(inventory: &Inventory) -> Self {
-        let names = |gpu: &GpuRecord| (gpu.binding.index, gpu.pci_bus_id());
-        Self(inventory.gpus().iter().map(|(uuid, gpu)| (uuid.clone(), names(gpu))).collect())
-    }
-
-    /// Takes over this inventory; returns whether any name has changed.
-    pub(super) fn update(&mut self, inventory: &Inventory) -> bool {
-        std::mem::replace(self, Self::of(inventory)) != *self
-    }
-
-    /// The GPU with this name.
-    fn find(&self, name: &str) -> Option<&Uuid> {
-        let digits = name.bytes().all(|byte| byte.is_ascii_digit());
-        let index = digits.then(|| name.parse::<u32>().ok()).flatten();
-        let pci = name.parse::<PciBusId>().ok();
-        let fits = |uuid: &Uuid, (at, bus): &(Option<u32>, Option<PciBusId>)| {
-            uuid.as_str() == name
-                || (index.is_some() && index == *at)
-                || (pci.is_some() && pci == *bus)
-        };
-        self.0.iter().find(|(uuid, names)| fits(uuid, names)).map(|(uuid, _)| uuid)
-    }
-
-    /// Four GPUs, for tests.
-    #[cfg(test)]
-    fn example() -> Self {
-        let gpu = |n: u32| {
-            (
-                format!("GPU-{n}").parse().unwrap(),
-                (Some(n), Some(format!("1{n}:00.0").parse().unwrap())),
-            )
-        };
-        Self((0..4).map(gpu).collect())
-    }
+/// The first line of a file.
+pub(super) fn first_line(file: &Path) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(file)?.take(TEXT).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let line = text.trim().lines().next().unwrap_or_default();
+    Ok(line.chars().filter(|c| !c.is_control()).collect())
 }
 
 #[cfg(test)]

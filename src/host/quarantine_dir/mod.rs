@@ -2,9 +2,12 @@
 //!
 //! The name is a UUID, a PCI bus id or an index; the first line of the text is the reason; the GPU
 //! is released when the file is removed. Hidden files are passed over, so that a file can be
-//! written first and then renamed into place.
+//! written first and then renamed into place. A file named `clear-` and a GPU clears that GPU
+//! instead, once.
 
+mod clear_files;
 mod contents;
+mod gpu_names;
 
 use std::convert::Infallible;
 use std::fs;
@@ -20,8 +23,11 @@ use tracing::info;
 
 use crate::host::dir_watch::{Watch, Watches};
 use crate::util::lock;
+pub use clear_files::ClearFile;
+use clear_files::ClearFiles;
+use contents::Contents;
 pub use contents::Quarantine;
-use contents::{Contents, GpuNames};
+pub use gpu_names::GpuNames;
 
 /// Time between two reads of the directory without inotify.
 const POLLING: Duration = Duration::from_secs(2);
@@ -57,12 +63,13 @@ pub fn entries(directory: &Path, inventory: &Inventory) -> Quarantine {
 }
 
 /// Follows the directory for as long as it is polled, and passes each change of the quarantined
-/// GPUs to `send`.
+/// GPUs to `send`, and each file that clears to `clear`, which returns whether it took it.
 pub async fn follow(
     quarantine_dir: &QuarantineDir,
     watches: &Watches,
     mut inventory: watch::Receiver<Arc<Inventory>>,
     mut send: impl AsyncFnMut(Quarantine),
+    clear: impl AsyncFn(&ClearFile) -> bool,
 ) -> Infallible {
     let directory = lock(&quarantine_dir.0).directory.clone();
     if directory.as_os_str().is_empty() {
@@ -72,6 +79,7 @@ pub async fn follow(
     let mut last = None;
     let mut gpus = GpuNames::default();
     let mut watch = None;
+    let mut clear_files = ClearFiles::default();
     loop {
         watch_directory(&directory, watches, &changed, &mut watch);
         gpus.update(&inventory.borrow_and_update());
@@ -80,8 +88,14 @@ pub async fn follow(
             last = Some(quarantine.clone());
             send(quarantine).await;
         }
+        for file in clear_files.due(&directory) {
+            if clear(&file).await {
+                clear_files.taken(&file);
+            }
+        }
         let polling = Instant::now() + POLLING;
         let next_read = if watch.is_some() { watches.next_check() } else { polling };
+        let next_read = clear_files.next().map_or(next_read, |settled| settled.min(next_read));
         tokio::select! {
             () = tokio::time::sleep_until(next_read) => {}
             () = changed.notified() => {}

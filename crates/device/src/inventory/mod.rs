@@ -213,10 +213,14 @@ impl Inventory {
 
     fn observe_health(&mut self, now: Moment, observation: NodeObservation) -> InventoryChanges {
         let mut changes = InventoryChanges::default();
-        if let NodeObservation::Forget(uuid) = &observation {
-            self.forget_gpu(uuid, &mut changes);
-        }
+        let named = match &observation {
+            NodeObservation::Forget(gpu) | NodeObservation::Clear { gpu, .. } => Some(gpu.clone()),
+            _ => None,
+        };
         changes.health = self.health.apply(now, observation);
+        if let Some(gpu) = named.filter(|gpu| !self.health.gpus().contains_key(gpu)) {
+            self.forget_gpu(&gpu, &mut changes);
+        }
         changes
     }
 
