@@ -21,7 +21,7 @@ pub enum CallError {
         source: io::Error,
     },
     /// The connection ended before the answer.
-    #[error("the plugin closed the connection, since it has too many: {0}")]
+    #[error("the plugin closed the connection, since it has too many, try again ({0})")]
     Closed(io::Error),
     /// It took too long.
     #[error("the plugin has not answered within {} s", .0.as_secs())]
@@ -33,6 +33,7 @@ fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
         io::ErrorKind::ConnectionRefused => "nobody listens on the socket".to_owned(),
+        io::ErrorKind::WouldBlock => "it has too many connections, try again".to_owned(),
         io::ErrorKind::PermissionDenied => "only root may open the socket".to_owned(),
         _ => error.to_string(),
     }

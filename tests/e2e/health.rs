@@ -11,7 +11,7 @@ use simnode::node::{Node, Plugin, PluginOptions};
 use crate::rig::{GPU, PATIENCE, Rig, node, plugin};
 
 /// What makes the waits of the policy short.
-const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, callDeadline: \
+pub(crate) const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, callDeadline: \
     300ms, relapses: 100}\n";
 
 /// The plugin with a configuration file of its own.
@@ -42,7 +42,7 @@ fn old_driver() -> State {
 
 impl Rig {
     /// Ends the plugin, by a signal, and starts it again.
-    async fn restarted(mut self, options: &PluginOptions, signal: i32) -> Self {
+    pub(crate) async fn restarted(mut self, options: &PluginOptions, signal: i32) -> Self {
         self.plugin.signal(signal).expect("the node is ours");
         self.plugin.wait_exit(PATIENCE).await.expect("the node is ours");
         self.plugin = Plugin::start(&self.node, options).expect("the node is ours");
@@ -50,7 +50,7 @@ impl Rig {
     }
 
     /// Waits until the plugin has written to its state file what `part` is a part of.
-    async fn state_file_has(&self, part: &str) {
+    pub(crate) async fn state_file_has(&self, part: &str) {
         let file = self.node.state_directory().join("health.json");
         let written = || fs::read_to_string(&file).is_ok_and(|text| text.contains(part));
         self.eventually(part, async || written().then_some(())).await;
@@ -58,7 +58,7 @@ impl Rig {
 
     /// A GPU that is Unhealthy for this reason is Healthy again once it is as new, and no other
     /// ever was.
-    async fn comes_and_goes(&self, index: usize, kind: &str) {
+    pub(crate) async fn comes_and_goes(&self, index: usize, kind: &str) {
         self.until_healthy(index, false).await;
         assert_eq!(self.kubelet.view().allocatable(GPU), 7);
         let line = self.logged(&format!("kind=\"{kind}\"")).await;

@@ -10,12 +10,12 @@ use crate::observe::until;
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
 
 /// What a subcommand has printed, and its exit code.
-struct Printed {
-    code: Option<i32>,
-    text: String,
+pub(crate) struct Printed {
+    pub(crate) code: Option<i32>,
+    pub(crate) text: String,
 }
 
-async fn run(node: &Node, options: &PluginOptions, arguments: &[&str]) -> Printed {
+pub(crate) async fn run(node: &Node, options: &PluginOptions, arguments: &[&str]) -> Printed {
     let options =
         arguments.iter().fold(options.clone(), |options, argument| options.arg(*argument));
     let mut command = Plugin::start(node, &options).unwrap();
