@@ -15,6 +15,7 @@
 //! - [`mps`]: the MPS edge: whether a control daemon answers.
 //! - [`observe`]: what people and programs see: the status, metrics, HTTP with the page, events of
 //!   the log. The crate `status` has the schema of the status and its rendering as a table.
+//! - [`control`]: the control socket, for requests that change something.
 //! - [`config`]: the settings, where they come from, and the settings of each module that they
 //!   become.
 //! - [`doctor`]: why pods do not get GPUs: facts in, findings out; `gather` finds the facts.
@@ -27,8 +28,8 @@
 //! ```text
 //!   main ──▶ cli ──▶ doctor ──────────┐
 //!     │       │                       ▼
-//!     └──▶ daemon ──▶ config ──▶ kubelet  nvml  host  mps  observe ──▶ status (crate)
-//!                                  └───────┴──┬──┴─────┴─────┴──▶ util
+//!     └──▶ daemon ──▶ config ──▶ kubelet  nvml  host  mps  control  observe ──▶ status (crate)
+//!                                  └───────┴──┬──┴─────┴─────┴────────┴──▶ util
 //!                                             ▼
 //!                                       device (crate)
 //! ```

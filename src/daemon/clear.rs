@@ -105,8 +105,8 @@ fn cleared(gpu: &Uuid, clearable: &Clearable) -> Answer {
     let degradations = clearable.degradations.iter().map(ToString::to_string);
     let causes: Vec<String> = causes.chain(degradations).collect();
     let forgotten = clearable.forgets;
-    info!(gpu.uuid = %gpu, causes = causes.join(" | "), forgotten, "cleared: a person says that the \
-        GPU is repaired");
+    let words = causes.join(" | ");
+    info!(gpu.uuid = %gpu, causes = words, forgotten, "a person says that the GPU is repaired");
     Answer::Cleared { gpu: gpu.to_string(), causes, forgotten }
 }
 

@@ -211,7 +211,7 @@ def phrases(texts):
 def flags(texts, plugin):
     """Each flag that the documents name is one of the plugin's, of a subcommand's, or known to be another's."""
     known = set().union(*OTHER_FLAGS.values())
-    for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"]):
+    for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"], ["clear"]):
         told = subprocess.run([plugin, *command, "--help"], check=True, capture_output=True, text=True)
         known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
     for name, text in texts.items():

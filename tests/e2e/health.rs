@@ -11,8 +11,8 @@ use simnode::node::{Node, Plugin, PluginOptions};
 use crate::rig::{GPU, PATIENCE, Rig, node, plugin};
 
 /// What makes the waits of the policy short.
-pub(crate) const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, callDeadline: \
-    300ms, relapses: 100}\n";
+pub(crate) const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, \
+    callDeadline: 300ms, relapses: 100}\n";
 
 /// The plugin with a configuration file of its own.
 pub(crate) fn configured(node: &Node, text: &str) -> PluginOptions {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::contents::first_line;
+use super::first_line::first_line;
 
 /// What the name begins with.
 const PREFIX: &str = "clear-";

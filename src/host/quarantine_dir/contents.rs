@@ -1,8 +1,8 @@
 //! What the quarantine directory contains, and which GPUs that means.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,10 +10,9 @@ use device::names::Uuid;
 use tracing::warn;
 
 use super::clear_files;
+use super::first_line::first_line;
 use super::gpu_names::GpuNames;
 
-/// How much of a file's text is read.
-const TEXT: u64 = 4096;
 /// How many files are read: a node has no more GPUs.
 const FILES: usize = 1024;
 
@@ -102,15 +101,6 @@ fn read(directory: &Path) -> io::Result<Reasons> {
 /// A file that cannot be read quarantines its GPU too.
 fn reason(file: &Path) -> String {
     first_line(file).unwrap_or_else(|error| format!("(the file cannot be read: {error})"))
-}
-
-/// The first line of a file.
-pub(super) fn first_line(file: &Path) -> io::Result<String> {
-    let mut text = Vec::new();
-    File::open(file)?.take(TEXT).read_to_end(&mut text)?;
-    let text = String::from_utf8_lossy(&text);
-    let line = text.trim().lines().next().unwrap_or_default();
-    Ok(line.chars().filter(|c| !c.is_control()).collect())
 }
 
 #[cfg(test)]

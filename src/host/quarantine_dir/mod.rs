@@ -7,6 +7,7 @@
 
 mod clear_files;
 mod contents;
+mod first_line;
 mod gpu_names;
 
 use std::convert::Infallible;
