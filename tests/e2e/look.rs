@@ -234,7 +234,9 @@ async fn in_the_daemons_container_no_argument_is_needed() {
     let node = eight_h100s();
     // As `kubectl exec` does: beside the first process, with its environment and without its
     // arguments.
-    let script = "(until \"$0\" status; do sleep 0.1; done) & exec \"$0\" \"$@\"";
+    let script = "(until \"$0\" status; do sleep 0.1; done; \
+        until \"$0\" clear 0 2>&1 | grep \"it is Healthy\"; do sleep 0.1; done) & \
+        exec \"$0\" \"$@\"";
     let options =
         ALONE.iter().fold(PluginOptions::new("unshare").bare(), |options, word| options.arg(*word));
     let options =
@@ -242,12 +244,14 @@ async fn in_the_daemons_container_no_argument_is_needed() {
     let http = format!("--http-address=unix:{}", node.root().join("http.sock").display());
     let options = options
         .arg(http)
+        .arg("--state-dir")
+        .arg(node.state_directory())
         .env("KUBELET_SOCKET", node.kubelet_socket())
         .env("NVML_LIBRARY", node.nvml_library())
-        .env("STATE_DIR", node.state_directory())
         .env("QUARANTINE_DIR", node.quarantine_directory());
     let daemon = Plugin::start(&node, &options).unwrap();
     daemon.wait_for_log("gpu-device-plugin 0.1.0, up ", PATIENCE).await.unwrap();
+    daemon.wait_for_log("it is Healthy", PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
