@@ -221,7 +221,9 @@ impl Cause {
             Self::Xid { xid, .. } => xid.class().remedy(),
             Self::ResetRequired => "drain the GPU and reset it",
             Self::RecoveryAction(_) => "do that to make the GPU Healthy again",
-            Self::Relapses(_) => "have it repaired, reload the driver, or clear it by hand",
+            Self::Relapses(_) => {
+                "have it repaired and run `gpu-device-plugin clear` for it, or reload the driver"
+            }
             Self::InfoRomCorrupted => "replace the GPU",
             Self::RowRemapFailure => "the GPU has no spare rows, replace it",
             Self::NotEnumerated => "look at the kernel log and the PCIe slot",

@@ -123,6 +123,18 @@ impl Causes {
         self.active.values_mut().for_each(|active| active.enumerated(now, began));
     }
 
+    /// The causes, of all kinds or of one, for which this evidence of a repair counts.
+    pub(super) fn repairable(
+        &self,
+        evidence: RepairEvidence,
+        kind: Option<CauseKind>,
+    ) -> impl Iterator<Item = &Cause> {
+        let is_meant = move |cause: &Cause| kind.is_none_or(|kind| kind == cause.kind());
+        let accepting =
+            self.active.values().filter(move |active| active.clear_rule().accepts(evidence));
+        accepting.map(|active| &active.cause).filter(move |cause| is_meant(cause))
+    }
+
     /// There is evidence of the repair of all causes, or of those of one kind.
     pub(super) fn repaired(
         &mut self,

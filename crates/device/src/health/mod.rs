@@ -30,6 +30,7 @@ mod presence;
 mod read_schedule;
 mod reading;
 mod reason;
+mod repair;
 mod rules;
 mod scope;
 mod verdict;
@@ -49,6 +50,7 @@ pub use persisted::{Epoch, PersistedCause, PersistedHealth};
 pub use policy::HealthPolicy;
 pub use reading::{Fabric, FabricFault, FabricState, Reading, RecoveryAction, RemappedRows};
 pub use reason::{Degradation, Health, Moment, Reason, Reasons};
+pub use repair::{Clearable, ResetSigns, reset_evidence};
 pub use rules::{
     CriticalXids, HealthRules, Overrides, PolicyFinding, RelapseLimit, Severity, Thresholds,
     UnknownXidAction, XidAction, XidList,

@@ -201,8 +201,7 @@ impl NodeHealth {
         uuid: Uuid,
         cause: Option<CauseKind>,
     ) -> BTreeMap<Uuid, HealthChange> {
-        let is_listed = self.gpus.get(&uuid).is_some_and(GpuHealth::is_listed);
-        if !is_listed && matches!(cause, None | Some(CauseKind::NotEnumerated)) {
+        if self.gpus.get(&uuid).is_some_and(|gpu| gpu.is_forgotten_by(cause)) {
             return self.forget(uuid);
         }
         self.apply(now, NodeObservation::Gpu(uuid, Observation::Cleared(cause)))

@@ -255,6 +255,20 @@ impl GpuHealth {
         self.presence.is_listed()
     }
 
+    /// The causes, of all kinds or of one, for which this evidence of a repair counts.
+    pub(super) fn repairable(
+        &self,
+        evidence: RepairEvidence,
+        kind: Option<CauseKind>,
+    ) -> impl Iterator<Item = &Cause> {
+        self.causes.repairable(evidence, kind)
+    }
+
+    /// The degradation that evidence of the repair of everything ends.
+    pub(super) fn contained_degradation(&self, kind: Option<CauseKind>) -> Option<Degradation> {
+        self.contained.filter(|_| kind.is_none()).map(|_| Degradation::ContainedError)
+    }
+
     fn repaired(&mut self, evidence: RepairEvidence, kind: Option<CauseKind>, step: &mut Step) {
         self.causes.repaired(step.now, evidence, kind);
         self.contained.take_if(|_| kind.is_none());

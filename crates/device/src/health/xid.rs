@@ -63,7 +63,9 @@ impl XidClass {
     pub(super) fn remedy(self) -> &'static str {
         match self {
             Self::Lost => "reboot the node; if it comes again, reseat or replace the GPU",
-            Self::Sticky => "repair it and reboot the node, or clear it by hand",
+            Self::Sticky => {
+                "repair it and reboot the node, or run `gpu-device-plugin clear` for it"
+            }
             Self::Fatal | Self::Presumed | Self::Disputed => "drain the GPU and reset it",
             Self::Suspect => "look at the kernel log, and reset the GPU if work on it fails",
             Self::Pending | Self::Contained => "reset the GPU when convenient",
@@ -73,8 +75,8 @@ impl XidClass {
             | Self::Companion
             | Self::Detail
             | Self::Trigger => {
-                "the configured policy makes this Xid count; reset the GPU, clear it by hand or \
-                 change the policy"
+                "the configured policy makes this Xid count; reset the GPU and run \
+                 `gpu-device-plugin clear` for it, or change the policy"
             }
         }
     }

@@ -35,6 +35,25 @@ fn an_id_once_advertised_stays_unhealthy_while_its_gpu_is_gone() {
 }
 
 #[test]
+fn a_gpu_that_is_gone_and_cleared_is_withdrawn() {
+    let mut node = node(3);
+    let clear = |index| {
+        InventoryEvent::Health(NodeObservation::Clear { gpu: gpu(index).uuid, cause: None })
+    };
+    node.apply(Moment::default(), enumeration([0, 2]));
+    node.apply(Moment::default(), clear(2));
+    assert_eq!(node.gpus().len(), 3, "a GPU that is listed stays");
+    let changes = node.apply(Moment::default(), clear(1));
+    assert!(changes.layout && changes.health.contains_key(&gpu(1).uuid));
+    assert!(!node.gpus().contains_key(&gpu(1).uuid));
+    let devices = node.devices(&ResourceName::gpu()).unwrap().values();
+    let withdrawn: Vec<_> = devices.filter(|device| device.withdrawn).collect();
+    assert_eq!(withdrawn.iter().map(|device| &device.gpu).collect::<Vec<_>>(), [&gpu(1).uuid]);
+    let changes = node.apply(Moment::default(), enumeration([0, 1, 2]));
+    assert_eq!(changes.new_gpus, [gpu(1).uuid]);
+}
+
+#[test]
 fn a_failed_gpu_is_offered_unhealthy_if_its_uuid_is_known_and_never_harms_the_others() {
     let mut node = node(0);
     let failed = |index, uuid: Option<&str>| EnumerationEntry::Failed {

@@ -11,6 +11,7 @@ mod node;
 mod policy;
 mod policy_change;
 mod properties;
+mod repair;
 mod restart;
 mod states;
 mod texts;
