@@ -509,7 +509,7 @@ impl Node {
                 let released = matches!(self.supervisor.phase, Phase::Released { .. });
                 let hidden = cause && stands > DETECTION && !gpu.uncertain && !released;
                 assert!(!hidden, "{} is Healthy while its cause stands: {gpu:?}", gpu.uuid);
-            } else if device.is_some() {
+            } else {
                 let late = !cause && stands > RECOVERY && self.now > missing_wait && !gpu.uncertain;
                 assert!(!late, "{} is {} without a cause: {gpu:?}", gpu.uuid, health());
             }
