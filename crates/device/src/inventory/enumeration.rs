@@ -73,11 +73,10 @@ impl Inventory {
         changes
     }
 
-    /// Drops what is known of a GPU that NVML does not list.
+    /// Drops what is known of a GPU that is not present.
     pub(super) fn forget_gpu(&mut self, uuid: &Uuid, changes: &mut InventoryChanges) {
         self.recalled.remove(uuid);
-        if self.gpus.get(uuid).is_some_and(|gpu| !gpu.listed) {
-            self.gpus.remove(uuid);
+        if self.gpus.remove(uuid).is_some() {
             self.update_devices(changes);
         }
     }
@@ -118,10 +117,13 @@ impl Inventory {
             EnumerationEntry::Gpu(gpu) => {
                 Identified { uuid: gpu.uuid.clone(), index: gpu.index, answer: Ok(gpu) }
             }
-            EnumerationEntry::Failed { index, uuid: Some(uuid), error } => {
+            // One that is lost and not known was forgotten.
+            EnumerationEntry::Failed { index, uuid: Some(uuid), error }
+                if error.code != ReturnCode::GPU_IS_LOST || self.gpus.contains_key(&uuid) =>
+            {
                 Identified { uuid, index, answer: Err(error) }
             }
-            EnumerationEntry::Failed { index, uuid: None, error } => {
+            EnumerationEntry::Failed { index, error, .. } => {
                 return Err(Unidentified::Failed { index, error });
             }
             EnumerationEntry::MalformedUuid { index, error } => {
