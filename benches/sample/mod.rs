@@ -19,7 +19,6 @@ pub(crate) fn gpu(index: u32, slices: u32) -> Gpu {
         gpu_slices: 1,
         compute_slices: 1,
         memory_mib: 9_984,
-        engines: None,
         profile: Some("1g.10gb".to_owned()),
     };
     Gpu {

@@ -1,7 +1,7 @@
 //! The task that owns the inventory: whatever changes it comes here.
 
 use device::inventory::InventoryEvent;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::clear::ClearRequest;
 use super::control_daemons::ControlDaemons;
@@ -23,6 +23,8 @@ pub(super) struct InventoryTask {
     pub(super) reloader: Reloader,
     pub(super) reclaim: ReclaimController,
     pub(super) control_daemons: ControlDaemons,
+    /// Whether what pods hold is in the inventory, as far as the kubelet says it.
+    pub(super) knows_holders: watch::Sender<bool>,
 }
 
 impl InventoryTask {
@@ -53,6 +55,7 @@ impl InventoryTask {
                     if is_review_due {
                         self.reclaim.review(&self.writer.inventory);
                         self.reclaim.release_for_reset(&self.writer.inventory.borrow());
+                        self.knows_holders.send_replace(true);
                     }
                     Ok(())
                 }

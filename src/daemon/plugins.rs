@@ -34,6 +34,9 @@ pub(super) struct Plugins {
     calls: CallDurations,
 }
 
+/// How long the first list waits for what pods hold.
+const HOLDERS_DEADLINE: Duration = Duration::from_secs(2);
+
 impl Plugins {
     /// None yet.
     ///
@@ -60,10 +63,16 @@ impl Plugins {
 
     /// Runs a plugin for each resource of the inventory, until one fails. Nothing is lost when it
     /// is dropped before.
+    ///
+    /// It waits for a moment until the inventory `knows_holders`: a kubelet up to 1.36 can panic
+    /// when a list is without an id that a pod holds (pkg/kubelet/cm/devicemanager/manager.go:923).
     pub(super) async fn run(
         &mut self,
         mut inventory: watch::Receiver<Arc<Inventory>>,
+        mut knows_holders: watch::Receiver<bool>,
     ) -> anyhow::Error {
+        let known = knows_holders.wait_for(|known| *known);
+        let _ = tokio::time::timeout(HOLDERS_DEADLINE, known).await;
         loop {
             self.start_missing(&mut inventory);
             tokio::select! {

@@ -60,6 +60,8 @@ pub async fn run(
 
 struct Daemon {
     inventory: watch::Receiver<Arc<Inventory>>,
+    /// Whether what pods hold is in it.
+    knows_holders: watch::Receiver<bool>,
     /// What is written to the state file.
     state: watch::Receiver<PersistedState>,
     state_file: StateFile,
@@ -125,6 +127,10 @@ impl Daemon {
             http.spawn("HTTP", serve_http(address, status_provider.clone()));
         }
 
+        // Where there is nobody to ask, nothing is to be waited for.
+        let has_pod_resources =
+            config.process.pod_resources_socket.as_ref().is_some_and(|socket| socket.exists());
+        let (knows_holders, knows_holders_rx) = watch::channel(!has_pod_resources);
         let inventory_task = InventoryTask {
             observations,
             pings,
@@ -150,6 +156,7 @@ impl Daemon {
                 refresh.clone(),
             ),
             control_daemons: ControlDaemons::default(),
+            knows_holders,
         };
 
         let mut tasks = Tasks::default();
@@ -177,7 +184,17 @@ impl Daemon {
             }
         });
         let (inventory, state) = (inventory_rx, state_rx);
-        Ok(Self { inventory, state, state_file, plugins, tasks, status_provider, http })
+        let knows_holders = knows_holders_rx;
+        Ok(Self {
+            inventory,
+            knows_holders,
+            state,
+            state_file,
+            plugins,
+            tasks,
+            status_provider,
+            http,
+        })
     }
 
     /// Serves until `stop` returns or a task ends, and stops.
@@ -186,7 +203,9 @@ impl Daemon {
             () = stop => Ok(()),
             error = self.tasks.ended() => Err(error),
             error = self.http.ended() => Err(error),
-            error = self.plugins.run(self.inventory.clone()) => Err(error),
+            error = self.plugins.run(self.inventory.clone(), self.knows_holders.clone()) => {
+                Err(error)
+            }
         };
         self.stop().await;
         result

@@ -15,7 +15,7 @@ use nvml_wrapper::struct_wrappers::device::DeviceAttributes;
 
 use super::current_call::mark_call;
 use super::raw;
-use super::session::{Session, call_error, device_uuid, is_unsupported};
+use super::session::{NoUuid, Session, call_error, device_uuid, is_unsupported};
 
 /// NVML's GPU instance profiles are numbered from 0; nvml.h has 18 of them, and this leaves room
 /// for those to come.
@@ -24,7 +24,7 @@ const PROFILES: u32 = 32;
 const MOST_MIG_DEVICES: u32 = 64;
 
 /// The GPU at an index of NVML's enumeration.
-pub(super) fn identify(session: &Session, index: u32) -> Result<Uuid, CallError> {
+pub(super) fn identify(session: &Session, index: u32) -> Result<Uuid, NoUuid> {
     session.identify(&device_at(session, index)?)
 }
 
@@ -36,11 +36,10 @@ pub(super) fn describe(
     gpu: &Uuid,
     sysfs: &Path,
 ) -> EnumerationEntry {
-    let identified =
-        device_at(session, index).and_then(|device| Ok((session.identify(&device)?, device)));
-    match identified {
+    let device = device_at(session, index).map_err(NoUuid::Failed);
+    match device.and_then(|device| Ok((session.identify(&device)?, device))) {
         Ok((uuid, device)) => EnumerationEntry::Gpu(facts(session, &device, index, uuid, sysfs)),
-        Err(error) => EnumerationEntry::Failed { index, uuid: Some(gpu.clone()), error },
+        Err(why) => EnumerationEntry::Failed { index, uuid: Some(gpu.clone()), error: why.into() },
     }
 }
 
@@ -106,8 +105,6 @@ fn facts(session: &Session, device: &Device<'_>, index: u32, uuid: Uuid, sysfs: 
         mig_mode,
         mig_devices,
         mig_failures,
-        pci_class: None,
-        clique: None,
         gaps: gaps.0,
     }
 }
@@ -185,7 +182,6 @@ fn mig_device(
         compute_slices: attributes.as_ref().map_or(0, |attributes| attributes.compute_slices),
         memory_mib: attributes.as_ref().map_or(0, |attributes| attributes.memory_mib),
         profile: profile(device, attributes.as_ref()).map(|profile| profile.to_string()),
-        engines: None,
     })
 }
 

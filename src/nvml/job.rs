@@ -17,7 +17,7 @@ use super::events;
 use super::library::{self, NvmlOpenError};
 use super::links::{self, GpuLinks};
 use super::reading::{self, Answers};
-use super::session::{self, Session};
+use super::session::{self, NoUuid, Session};
 use super::settings::NvmlSettings;
 use super::shared_session::SharedSession;
 use super::telemetry::Versions;
@@ -83,7 +83,7 @@ pub(super) enum Outcome {
     Bus(Epoch, BusScan),
     Opened(Result<Opened, NvmlOpenError>),
     Counted(Result<u32, CallError>),
-    Identified(Result<Uuid, CallError>),
+    Identified(Result<Uuid, NoUuid>),
     Described(EnumerationEntry),
     Registered(Result<BTreeMap<Uuid, Registration>, CallError>),
     /// An event, or `None` after the first wait that did not fail; the job goes on.
@@ -159,6 +159,7 @@ impl Job {
             }
             Task::Identify { index } => {
                 let open = shared.get();
+                let open = open.map_err(NoUuid::Failed);
                 Outcome::Identified(open.and_then(|open| facts::identify(&open.session, *index)))
             }
             Task::Describe { index, gpu } => {

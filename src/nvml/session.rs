@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use device::health::{NvmlError as CallError, ReturnCode};
-use device::names::Uuid;
+use device::inventory::EnumerationEntry;
+use device::names::{NameError, Uuid};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
-use tracing::warn;
 
 use super::current_call::mark_call;
 use super::raw::{self, DeviceHandle};
@@ -42,7 +42,7 @@ impl Session {
     }
 
     /// The UUID of a GPU, which is read once for each handle.
-    pub(super) fn identify(&self, device: &Device<'_>) -> Result<Uuid, CallError> {
+    pub(super) fn identify(&self, device: &Device<'_>) -> Result<Uuid, NoUuid> {
         let handle = raw::handle(device);
         if let Some(uuid) = self.handles().get(&handle) {
             return Ok(uuid.clone());
@@ -90,15 +90,50 @@ impl AsRef<Nvml> for Session {
     }
 }
 
-/// Reads the UUID of a GPU or MIG device. One that cannot be parsed is an unknown error.
-pub(super) fn device_uuid(device: &Device<'_>) -> Result<Uuid, CallError> {
-    const CALL: &str = "nvmlDeviceGetUUID";
-    mark_call(CALL);
-    let text = device.uuid().map_err(|error| call_error(CALL, &error))?;
-    text.parse().map_err(|error| {
-        warn!(%error, "NVML returns an invalid UUID");
-        CallError { call: CALL, code: ReturnCode::UNKNOWN }
-    })
+/// Why the UUID of a device is not known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoUuid {
+    /// A call fails.
+    #[error("{0}")]
+    Failed(CallError),
+    /// What NVML returns has not the form of one.
+    #[error("{0}")]
+    Malformed(NameError),
+}
+
+impl NoUuid {
+    /// The entry of a GPU at this index.
+    pub(super) fn entry(self, index: u32) -> EnumerationEntry {
+        match self {
+            Self::Failed(error) => EnumerationEntry::Failed { index, uuid: None, error },
+            Self::Malformed(error) => EnumerationEntry::MalformedUuid { index, error },
+        }
+    }
+}
+
+impl From<CallError> for NoUuid {
+    fn from(error: CallError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<NoUuid> for CallError {
+    /// A UUID without the form of one is an unknown error.
+    fn from(why: NoUuid) -> Self {
+        match why {
+            NoUuid::Failed(error) => error,
+            NoUuid::Malformed(_) => Self { call: UUID_CALL, code: ReturnCode::UNKNOWN },
+        }
+    }
+}
+
+const UUID_CALL: &str = "nvmlDeviceGetUUID";
+
+/// Reads the UUID of a GPU or MIG device.
+pub(super) fn device_uuid(device: &Device<'_>) -> Result<Uuid, NoUuid> {
+    mark_call(UUID_CALL);
+    let text = device.uuid().map_err(|error| call_error(UUID_CALL, &error))?;
+    text.parse().map_err(NoUuid::Malformed)
 }
 
 /// How many GPUs NVML lists.

@@ -171,9 +171,9 @@ impl Survey {
             gpus.push(match identified {
                 Err(call) => SurveyedGpu::TimedOut { index, found: None, call },
                 Ok(Outcome::Identified(Ok(gpu))) => self.gpu(index, gpu).await?,
-                Ok(Outcome::Identified(Err(error))) => {
-                    let found = EnumerationEntry::Failed { index, uuid: None, error };
-                    SurveyedGpu::Answered { found: Box::new(found), reading: None }
+                Ok(Outcome::Identified(Err(why))) => {
+                    let found = Box::new(why.entry(index));
+                    SurveyedGpu::Answered { found, reading: None }
                 }
                 Ok(_) => continue,
             });

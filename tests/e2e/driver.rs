@@ -425,7 +425,7 @@ async fn a_poll_of_sixteen_gpus_is_at_most_three_calls_a_gpu() {
     for round in polls {
         for index in 0..16 {
             let calls = round.lines().filter(|line| line.contains(&rig.node.uuid(index))).count();
-            assert!((1..=3).contains(&calls), "{calls} calls about GPU {index} in {round}");
+            assert!(calls <= 3, "{calls} calls about GPU {index} in {round}");
         }
         seen += 1;
     }

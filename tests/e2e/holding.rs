@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fake_nvml::profiles;
 use fake_nvml::state::State;
+use simnode::kubelet::Trouble;
 use simnode::node::Plugin;
 
 use crate::dropin;
@@ -150,12 +151,17 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
     // Else the plugin would know the GPU from before.
     std::fs::remove_file(rig.node.state_directory().join("health.json")).unwrap();
     rig.node.unbind(3).unwrap();
+    rig.kubelet.trouble_pod_resources(Trouble::Slow(1000));
+    let lists = rig.kubelet.lists(GPU).len();
     rig.plugin = Plugin::start(&rig.node, &options).unwrap();
     rig.until("the next plugin", |view| {
         view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 7
     })
     .await;
-    rig.until("the GPU that is gone", |view| view.healthy(GPU, &lost) == Some(false)).await;
+    let first = &rig.kubelet.lists(GPU)[lists].devices;
+    assert_eq!(first.len(), 8, "the first list has what the pod holds");
+    let gone = first.iter().find(|device| device.id == lost).unwrap();
+    assert_eq!(gone.health, "Unhealthy");
     let line = rig.logged("a pod holds a device that this node does not offer").await;
     assert!(
         line.contains(&lost) && line.contains(&format!("default/{}/main", holder.pod)),

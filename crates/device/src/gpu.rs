@@ -29,10 +29,6 @@ pub struct Gpu {
     pub mig_devices: Vec<MigDevice>,
     /// MIG devices whose facts could not be read.
     pub mig_failures: Vec<MigFailure>,
-    /// PCI class, e.g. 0x030200 for a 3D controller.
-    pub pci_class: Option<u32>,
-    /// NVLink clique, "<cluster uuid>.<clique id>".
-    pub clique: Option<String>,
     /// Calls for facts that were refused (code 4) or failed. A fact that the GPU or the driver does
     /// not support is missing without being here.
     pub gaps: Vec<NvmlError>,
@@ -66,8 +62,6 @@ impl Gpu {
             mig_mode: MigMode::Unknown,
             mig_devices: Vec::new(),
             mig_failures: Vec::new(),
-            pci_class: None,
-            clique: None,
             gaps: Vec::new(),
         }
     }
@@ -100,25 +94,6 @@ pub struct MigDevice {
     /// The profile, e.g. "1g.10gb", "1g.10gb+me", "1c.2g.20gb"; `None` if NVML does not describe
     /// it.
     pub profile: Option<String>,
-    /// Its multiprocessors and engines; `None` if NVML does not state them.
-    pub engines: Option<MigEngines>,
-}
-
-/// Multiprocessors and engines of a MIG device (`nvmlDeviceAttributes_t`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MigEngines {
-    /// Streaming multiprocessors.
-    pub multiprocessors: u32,
-    /// Copy engines.
-    pub copy_engines: u32,
-    /// Decoders (NVDEC).
-    pub decoders: u32,
-    /// Encoders (NVENC).
-    pub encoders: u32,
-    /// JPEG engines.
-    pub jpeg_engines: u32,
-    /// Optical flow accelerators.
-    pub ofa_engines: u32,
 }
 
 /// The GPU instance and the compute instance of a MIG device.

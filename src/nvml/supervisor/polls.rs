@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use device::health::{self, Moment, NvmlError as CallError};
-use device::inventory::{EnumerationEntry, InventoryEvent};
+use device::health::{self, Moment};
+use device::inventory::InventoryEvent;
 use device::names::{PciBusId, Uuid};
 use tracing::{info, warn};
 
 use super::{AfterClosing, Phase, Supervisor};
 use crate::nvml::job::{Subject, Task};
+use crate::nvml::session::NoUuid;
 
 /// The node is enumerated without a reason at every one of so many polls: events and polls miss
 /// little.
@@ -110,12 +111,10 @@ impl Supervisor {
     }
 
     /// A GPU was identified at an index, or not.
-    pub(super) fn identified(&mut self, now: Moment, index: u32, gpu: Result<Uuid, CallError>) {
+    pub(super) fn identified(&mut self, now: Moment, index: u32, gpu: Result<Uuid, NoUuid>) {
         match gpu {
             Ok(gpu) => self.submit_scan(now, Task::Describe { index, gpu }),
-            Err(error) => {
-                self.enumeration.described(EnumerationEntry::Failed { index, uuid: None, error });
-            }
+            Err(why) => self.enumeration.described(why.entry(index)),
         }
         self.finish_scan(now);
     }

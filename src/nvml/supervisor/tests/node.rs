@@ -23,6 +23,7 @@ use crate::nvml::job::{Answer, Job, Opened, Outcome, Task};
 use crate::nvml::library::NvmlOpenError;
 use crate::nvml::links::GpuLinks;
 use crate::nvml::reading::Answers;
+use crate::nvml::session::NoUuid;
 use crate::nvml::settings::PollSettings;
 use crate::nvml::supervisor::{Phase, Supervisor};
 use crate::nvml::telemetry::NvmlTelemetry;
@@ -382,7 +383,9 @@ impl Node {
                 Some(listed) if !self.counts_once => Ok(u32::try_from(listed.len()).unwrap()),
                 _ => Err(void("nvmlDeviceGetCount_v2")),
             }),
-            Task::Identify { index } => Outcome::Identified(self.handle(*index)),
+            Task::Identify { index } => {
+                Outcome::Identified(self.handle(*index).map_err(NoUuid::Failed))
+            }
             Task::Describe { index, gpu } => Outcome::Described(match self.handle(*index) {
                 Ok(uuid) => EnumerationEntry::Gpu(self.facts(*index, uuid)),
                 Err(error) => {

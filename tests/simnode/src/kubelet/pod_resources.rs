@@ -39,6 +39,8 @@ pub enum Trouble {
     /// Nothing.
     #[default]
     None,
+    /// Each answer takes so many milliseconds.
+    Slow(u64),
     /// No call is ever answered.
     Hangs,
     /// Every call is answered with an error.
@@ -112,6 +114,10 @@ impl Lister {
         };
         match trouble {
             Trouble::None | Trouble::Huge => Ok(()),
+            Trouble::Slow(milliseconds) => {
+                tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+                Ok(())
+            }
             Trouble::Hangs => std::future::pending().await,
             Trouble::Fails => Err(Status::unknown("it is so wanted")),
         }
