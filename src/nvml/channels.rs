@@ -53,13 +53,20 @@ pub struct ReadRequests {
     pub readings: BTreeMap<Uuid, Moment>,
     /// GPUs that only a new initialisation of NVML can list.
     pub missing: BTreeSet<Uuid>,
+    /// GPUs that a reset may have repaired.
+    pub awaiting_reset: BTreeSet<Uuid>,
 }
 
 impl ReadRequests {
     /// What this health wants to be read.
     #[must_use]
     pub fn of(health: &NodeHealth) -> Self {
-        Self { readings: health.next_readings(), missing: health.missing() }
+        let awaiting = health.gpus().iter().filter(|(_, gpu)| gpu.awaits_reset());
+        Self {
+            readings: health.next_readings(),
+            missing: health.missing(),
+            awaiting_reset: awaiting.map(|(uuid, _)| uuid.clone()).collect(),
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) enum Task {
     /// Waits for events until NVML is closed. On a thread of its own.
     Listen { poll: Duration },
     /// Reads the health of a GPU, in a poll or beside it.
-    Read { gpu: Uuid, with_fabric: bool, poll: bool },
+    Read { gpu: Uuid, with_fabric: bool, with_energy: bool, poll: bool },
     /// Reads the links of a GPU, and its PCIe topology to these others.
     Links { gpu: Uuid, others: BTreeSet<Uuid> },
     /// Shuts NVML down, as soon as no other thread is in it.
@@ -176,9 +176,9 @@ impl Job {
                 Outcome::Registered(events::register(shared, types, gpus, *renew))
             }
             Task::Listen { poll } => Outcome::Listened(events::listen(shared, *poll, report)),
-            Task::Read { gpu, with_fabric, .. } => {
+            Task::Read { gpu, with_fabric, with_energy, .. } => {
                 let _span = debug_span!("read_gpu", gpu.uuid = %gpu).entered();
-                Outcome::Read(reading::read(shared, gpu, *with_fabric))
+                Outcome::Read(reading::read(shared, gpu, *with_fabric, *with_energy))
             }
             Task::Links { gpu, others } => {
                 let _span = debug_span!("read_links", gpu.uuid = %gpu).entered();

@@ -23,20 +23,32 @@ pub(super) struct Answers {
     pub(super) reading: Reading,
     /// Whether the GPU has an NVLink fabric, if it was asked.
     pub(super) has_fabric: bool,
+    /// What it has consumed, in mJ, if it was asked and its driver keeps it when NVML is closed.
+    pub(super) energy: Option<u64>,
 }
 
-/// Reads the health of a GPU; its NVLink fabric only `with_fabric`.
-pub(super) fn read(shared: &SharedSession, gpu: &Uuid, with_fabric: bool) -> Answers {
+/// Reads the health of a GPU; its NVLink fabric only `with_fabric`, what it has consumed only
+/// `with_energy`.
+pub(super) fn read(
+    shared: &SharedSession,
+    gpu: &Uuid,
+    with_fabric: bool,
+    with_energy: bool,
+) -> Answers {
     let failed = |error| Answers {
         reading: Reading { probe: Some(Err(error)), ..Reading::default() },
         has_fabric: with_fabric,
+        energy: None,
     };
     let session = match shared.get() {
         Ok(open) => open.session,
         Err(error) => return failed(error),
     };
     match session.device(gpu) {
-        Some(device) => answers(&session, &device, with_fabric),
+        Some(device) => {
+            let energy = if with_energy { energy(&device) } else { None };
+            Answers { energy, ..answers(&session, &device, with_fabric) }
+        }
         None => failed(CallError { call: "nvmlDeviceGetHandleByIndex_v2", code: NOT_FOUND }),
     }
 }
@@ -50,7 +62,16 @@ pub(super) fn answers(session: &Session, device: &Device<'_>, with_fabric: bool)
         if with_fabric { fabric(session, device) } else { (Err(no_fabric), false) };
     let (fabric, remapped_rows) = (Some(fabric), Some(remapped_rows));
     let reading = Reading { recovery_action, remapped_rows, fabric, probe };
-    Answers { reading, has_fabric }
+    Answers { reading, has_fabric, energy: None }
+}
+
+/// What a GPU has consumed. Without persistence mode the driver begins anew when the last process
+/// closes the GPU: then it tells nothing of a reset.
+fn energy(device: &Device<'_>) -> Option<u64> {
+    mark_call("nvmlDeviceGetPersistenceMode");
+    let persistent = device.is_in_persistent_mode().unwrap_or(false);
+    mark_call("nvmlDeviceGetTotalEnergyConsumption");
+    device.total_energy_consumption().ok().filter(|_| persistent)
 }
 
 type FieldAnswers = (Option<Result<RecoveryAction, CallError>>, Result<RemappedRows, CallError>);

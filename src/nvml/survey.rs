@@ -197,7 +197,7 @@ impl Survey {
                 return Ok(SurveyedGpu::TimedOut { index, found: Some(Box::new(found)), call });
             }
         };
-        let read = Task::Read { gpu, with_fabric: true, poll: false };
+        let read = Task::Read { gpu, with_fabric: true, with_energy: false, poll: false };
         Ok(match self.one(read, 1).await? {
             Err(call) => SurveyedGpu::TimedOut { index, found: Some(found), call },
             Ok(Outcome::Read(answers)) => {

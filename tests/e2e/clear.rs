@@ -47,6 +47,27 @@ impl Rig {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn on_an_old_driver_a_reset_that_its_energy_counter_shows_needs_no_operator() {
+    const ENERGY: &str = "nvmlDeviceGetTotalEnergyConsumption";
+    let (rig, _) = r550().await;
+    rig.xid_until_heard(1, 95).await;
+    rig.polls_go_by().await;
+    // A release without a reset proves nothing.
+    rig.plugin.signal(10).unwrap();
+    rig.logged("taking up NVML again").await;
+    rig.polls_go_by().await;
+    assert!(!rig.is_healthy(1));
+    let seen = rig.plugin.log().len();
+    rig.plugin.signal(10).unwrap();
+    rig.plugin.wait_for_log_after(seen, "NVML is released", PATIENCE).await.unwrap();
+    let reset = fake_nvml::state::Rule::value(ENERGY, 5);
+    rig.node.edit_gpu(1, |gpu| gpu.rules.push(reset)).unwrap();
+    rig.until_healthy(1, true).await;
+    rig.logged("the GPU was reset while NVML was released").await;
+    rig.assert_flawless();
+}
+
 /// What docs/health.md says of drivers before 565, step by step.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_an_old_driver_a_gpu_is_healthy_again_once_an_operator_has_reset_and_cleared_it() {

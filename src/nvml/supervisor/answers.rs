@@ -1,7 +1,8 @@
 //! What an answer means, and what follows from it.
 
 use device::health::{
-    self, EventType, Moment, NodeObservation, NvmlError as CallError, Reading, ReturnCode,
+    self, EventType, Moment, NodeObservation, NvmlError as CallError, Reading, ResetSigns,
+    ReturnCode, reset_evidence,
 };
 use device::inventory::InventoryEvent;
 use device::names::Uuid;
@@ -115,10 +116,19 @@ impl Supervisor {
     }
 
     fn adopt_reading(&mut self, at: Moment, gpu: Uuid, poll: bool, answers: Answers) {
-        let Answers { mut reading, has_fabric } = answers;
+        let Answers { mut reading, has_fabric, energy } = answers;
+        let recovery_action = reading.recovery_action.as_ref().and_then(|read| read.clone().ok());
+        let signs = ResetSigns { recovery_action, energy };
+        // Released, and taken up again: whoever asked for that may have reset the GPU.
+        let before = self.before_release.remove(&gpu);
+        if let Some(evidence) = before.and_then(|before| reset_evidence(before, signs)) {
+            info!(gpu.uuid = %gpu, "the GPU was reset while NVML was released");
+            self.observe_gpu(at, gpu.clone(), health::Observation::Repaired(evidence));
+        }
         let listed = self.enumeration.identified().any(|listed| listed.uuid == gpu);
         let known = self.gpus.entry(gpu.clone()).or_default();
         known.last_reading = Some(at);
+        known.signs = signs;
         known.without_fabric |= !has_fabric;
         let code = reading.probe.as_ref().and_then(|probe| probe.as_ref().err());
         let code = code.map(|error| error.code);

@@ -34,7 +34,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use device::health::{self, Epoch, Moment, NodeFault, NodeObservation, NvmlError as CallError};
+use device::health::{
+    self, Epoch, Moment, NodeFault, NodeObservation, NvmlError as CallError, ResetSigns,
+};
 use device::identity::PciFunction;
 use device::inventory::InventoryEvent;
 use device::names::{PciBusId, Uuid};
@@ -103,6 +105,8 @@ struct SessionGpu {
     without_fabric: bool,
     /// Whether its last reading says that it is lost.
     lost: bool,
+    /// By which a reset of it can be told.
+    signs: ResetSigns,
 }
 
 pub(super) struct Supervisor {
@@ -127,6 +131,8 @@ pub(super) struct Supervisor {
     enumeration: Enumeration,
     scan_due: bool,
     gpus: BTreeMap<Uuid, SessionGpu>,
+    /// The GPUs that awaited a reset when NVML was released, until they are read again.
+    before_release: BTreeMap<Uuid, ResetSigns>,
     /// Where GPUs are on the bus, those of earlier sessions that are missing included.
     addresses: BTreeMap<Uuid, PciBusId>,
     events: EventWatch,
@@ -171,6 +177,7 @@ impl Supervisor {
             enumeration: Enumeration::default(),
             scan_due: false,
             gpus: BTreeMap::new(),
+            before_release: BTreeMap::new(),
             addresses: BTreeMap::new(),
             events: EventWatch::new(),
             links: LinkWatch::default(),

@@ -17,7 +17,14 @@ impl Supervisor {
     /// NVML is to be released, or taken up again if it is released.
     pub(in crate::nvml) fn toggle_release(&mut self, now: Moment) {
         match self.phase {
-            Phase::Serving => self.close(now, AfterClosing::Release),
+            Phase::Serving => {
+                let awaiting = self.gpus.iter();
+                let awaiting =
+                    awaiting.filter(|(gpu, _)| self.requests.awaiting_reset.contains(*gpu));
+                self.before_release =
+                    awaiting.map(|(gpu, known)| (gpu.clone(), known.signs)).collect();
+                self.close(now, AfterClosing::Release);
+            }
             Phase::Released { .. } => self.take_up(now),
             _ => {}
         }

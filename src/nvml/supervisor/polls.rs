@@ -63,7 +63,9 @@ impl Supervisor {
 
     pub(super) fn read(&mut self, now: Moment, gpu: Uuid, poll: bool) {
         let with_fabric = self.gpus.get(&gpu).is_none_or(|known| !known.without_fabric);
-        self.submit(now, Task::Read { gpu, with_fabric, poll });
+        let with_energy =
+            self.requests.awaiting_reset.contains(&gpu) || self.before_release.contains_key(&gpu);
+        self.submit(now, Task::Read { gpu, with_fabric, with_energy, poll });
     }
 
     fn readings_due(&self, now: Moment) -> Vec<Uuid> {

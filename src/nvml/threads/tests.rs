@@ -15,7 +15,7 @@ fn gpu(n: u32) -> Uuid {
 }
 
 fn read(n: u32) -> Job {
-    let task = Task::Read { gpu: gpu(n), with_fabric: false, poll: true };
+    let task = Task::Read { gpu: gpu(n), with_fabric: false, with_energy: false, poll: true };
     Job { session: 1, task }
 }
 

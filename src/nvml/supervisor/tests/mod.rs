@@ -172,3 +172,20 @@ fn a_driver_that_is_loaded_while_nvml_is_opened_repairs_nothing_that_comes_later
     node.run(20 * POLL);
     assert_eq!(node.healthy(), 3);
 }
+
+#[test]
+fn a_reset_while_nvml_is_released_is_evidence_of_repair_and_a_release_alone_is_none() {
+    for (energy_after, healthy) in [(Some(900), 1), (Some(7), 2), (None, 1)] {
+        let mut node = Node::new(2, true);
+        node.gpu(0).energy = Some(800);
+        node.run(POLL);
+        node.xid(0, 95);
+        node.run(2 * POLL);
+        node.toggle_release();
+        node.gpu(0).energy = energy_after;
+        node.gpu(0).latched = healthy == 1;
+        node.changed(Some(0));
+        node.run(10 * POLL);
+        assert_eq!(node.healthy(), healthy, "{energy_after:?}");
+    }
+}

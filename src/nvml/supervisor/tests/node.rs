@@ -60,6 +60,8 @@ pub(super) struct SimGpu {
     pub(super) latched: bool,
     /// Whether there may be evidence of repair, which the model does not decide on.
     pub(super) uncertain: bool,
+    /// What it has consumed, as far as it says.
+    pub(super) energy: Option<u64>,
     /// Whether it has answered this process.
     answered: bool,
     /// Since when it has a cause, or none.
@@ -116,6 +118,7 @@ impl Node {
             quarantined: false,
             latched: false,
             uncertain: false,
+            energy: None,
             answered: false,
             since: Moment::default(),
             had_cause: false,
@@ -478,7 +481,7 @@ impl Node {
             fabric: Some(Err(unsupported)),
             probe: Some(failed.map_or(Ok(()), Err)),
         };
-        Answers { reading, has_fabric: false }
+        Answers { reading, has_fabric: false, energy: gpu.energy }
     }
 
     /// What must always be true.

@@ -1,4 +1,4 @@
-//! What monitoring programs read: plausible constants, since no test turns on them.
+//! What monitoring programs read: plausible constants, since few tests turn on them.
 
 use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void};
 
@@ -14,13 +14,15 @@ const CELSIUS: c_uint = 34;
 const MILLIWATTS: c_uint = 71_000;
 const MILLIWATT_LIMIT: c_uint = 700_000;
 
-/// Functions of a GPU that answer one number.
+/// Functions of a GPU that answer one number: a constant, or what a rule of the GPU says.
 macro_rules! constants {
     ($($name:ident: $type:ty = $value:expr;)*) => {
         $(
             #[unsafe(no_mangle)]
             unsafe extern "C" fn $name(device: nvmlDevice_t, value: Out<$type>) -> nvmlReturn_t {
-                answer(|| on_gpu(stringify!($name), device, |_| value.set($value)))
+                answer(|| {
+                    on_gpu(stringify!($name), device, |gpu| value.set(gpu.said.number($value)))
+                })
             }
         )*
     };
