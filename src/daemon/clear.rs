@@ -150,8 +150,11 @@ fn nothing_to_clear(inventory: &Inventory, gpu: &Uuid, cause: Option<CauseKind>)
 
 #[cfg(test)]
 mod tests {
-    use device::health::{Moment, NvmlError, Observation, ReturnCode, Scope, Xid};
+    use device::allocation::AllocationPolicy;
+    use device::health::{Moment, NodeHealth, NvmlError, Observation, ReturnCode, Scope, Xid};
+    use device::injection::Injector;
     use device::inventory::InventoryEvent;
+    use device::layout::Layout;
     use device::testing::node;
 
     use super::*;
@@ -205,7 +208,10 @@ mod tests {
         assert!(text.contains("nothing of kind lost") && text.contains("(xid)"), "{text}");
         let text = refusal(&inventory, "0", None);
         assert!(text.ends_with("it is Healthy"), "{text}");
-        assert_eq!(resolve(&node(0), "0", None), Err(NotClearable::NotYet));
+        let (layout, injector) = (Layout::default(), Injector::default());
+        let (health, allocation) = (NodeHealth::default(), AllocationPolicy::default());
+        let unknown = Inventory::new(layout, injector, health, allocation);
+        assert_eq!(resolve(&unknown, "0", None), Err(NotClearable::NotYet));
     }
 
     #[test]

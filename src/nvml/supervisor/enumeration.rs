@@ -21,7 +21,7 @@ pub(super) struct Enumeration {
     count: u32,
     entries: BTreeMap<u32, EnumerationEntry>,
     scan: Option<Scan>,
-    /// Whether it is finished for the first time in the session.
+    /// Whether the next scan is to be reported even if it finds nothing else.
     is_new: bool,
 }
 
@@ -61,7 +61,8 @@ impl Enumeration {
                 scan.waiting.remove(&index);
                 scan.found.insert(index, entry);
             }
-            None => drop(self.entries.insert(index, entry)),
+            // A late answer: the next scan finds the same, and has to be reported.
+            None => self.is_new |= self.entries.insert(index, entry.clone()) != Some(entry),
         }
     }
 

@@ -85,6 +85,8 @@ impl NodeHealth {
             }],
         };
         if let Some((fault, since)) = &self.fault {
+            // With NVML as a whole out of use it says nothing that a GPU has not answered.
+            reasons.retain(|reason| reason.cause != Cause::NotAnswered);
             reasons.push(Reason {
                 cause: Cause::Node(fault.clone()),
                 since: *since,

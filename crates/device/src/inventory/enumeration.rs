@@ -73,10 +73,12 @@ impl Inventory {
         changes
     }
 
-    /// Drops what is known of a GPU that is not present.
+    /// Drops what is known of a GPU that is not present. While NVML goes on counting it as lost, it
+    /// is not known again.
     pub(super) fn forget_gpu(&mut self, uuid: &Uuid, changes: &mut InventoryChanges) {
         self.recalled.remove(uuid);
         if self.gpus.remove(uuid).is_some() {
+            self.forgotten.insert(uuid.clone());
             self.update_devices(changes);
         }
     }
@@ -117,9 +119,8 @@ impl Inventory {
             EnumerationEntry::Gpu(gpu) => {
                 Identified { uuid: gpu.uuid.clone(), index: gpu.index, answer: Ok(gpu) }
             }
-            // One that is lost and not known was forgotten.
             EnumerationEntry::Failed { index, uuid: Some(uuid), error }
-                if error.code != ReturnCode::GPU_IS_LOST || self.gpus.contains_key(&uuid) =>
+                if !self.forgotten.contains(&uuid) =>
             {
                 Identified { uuid, index, answer: Err(error) }
             }
@@ -153,6 +154,7 @@ impl Inventory {
         (record.index, record.listed) = (index, true);
         match answer {
             Ok(facts) => {
+                self.forgotten.remove(&uuid);
                 record.facts = Some(facts);
                 record.update_binding();
             }

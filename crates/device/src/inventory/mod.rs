@@ -42,6 +42,8 @@ pub struct Inventory {
     gpus: BTreeMap<Uuid, GpuRecord>,
     /// GPUs that were seen on this boot before the plugin started and not since.
     recalled: BTreeMap<Uuid, GpuBinding>,
+    /// GPUs that were forgotten and that NVML has not given a handle for since.
+    forgotten: BTreeSet<Uuid>,
     observed: Observed,
     in_use: InUse,
     /// What pods use under ids that are not offered.
@@ -71,6 +73,7 @@ impl Inventory {
             health,
             gpus: BTreeMap::new(),
             recalled: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             observed: Observed::default(),
             in_use: InUse::default(),
             claims: Vec::new(),
@@ -213,7 +216,9 @@ impl Inventory {
 
     fn observe_health(&mut self, now: Moment, observation: NodeObservation) -> InventoryChanges {
         let mut changes = InventoryChanges::default();
+        let listed = |gpu: &Uuid| self.gpus.get(gpu).is_some_and(|record| record.listed);
         let named = match &observation {
+            NodeObservation::Forget(gpu) if listed(gpu) => None,
             NodeObservation::Forget(gpu) | NodeObservation::Clear { gpu, .. } => Some(gpu.clone()),
             _ => None,
         };

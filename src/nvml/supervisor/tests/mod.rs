@@ -30,6 +30,16 @@ fn a_gpu_that_hangs_from_the_start_delays_the_first_batch_by_three_seconds_at_mo
 }
 
 #[test]
+fn a_gpu_that_hung_while_it_was_identified_is_listed_once_it_answers() {
+    let mut node = Node::new(1, false);
+    node.gpu(0).hangs = true;
+    node.run(5 * POLL);
+    node.gpu(0).hangs = false;
+    node.run(2 * POLL);
+    assert_eq!(node.healthy(), 1);
+}
+
+#[test]
 fn an_hour_with_one_gpu_lost_and_one_hung_leaves_the_others_as_they_are() {
     let mut node = Node::new(8, false);
     node.run(POLL);

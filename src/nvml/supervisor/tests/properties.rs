@@ -114,7 +114,8 @@ fn change(step: &Step, gpu: &mut SimGpu, old_driver: bool) {
 #[test]
 fn the_list_is_true_whatever_happens() {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
-    let config = Config { cases: cases.unwrap_or(CASES), ..Config::default() };
+    let cases = cases.unwrap_or(CASES);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let steps = proptest::collection::vec(step(), STEPS);
     proptest!(config, |(gpus in 1..=16_u32, old_driver: bool, steps in steps)| {
         let mut node = Node::new(gpus, old_driver);

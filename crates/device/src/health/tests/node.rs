@@ -109,9 +109,10 @@ fn a_fault_of_the_node_hits_all_and_goes_when_it_goes() {
     node.apply(ms(4), NodeObservation::Fault(Some(NodeFault::LibraryMismatch)));
     assert_eq!(cause_names(&node, "GPU-b"), ["library_mismatch"]);
     node.apply(ms(5), on("GPU-a", xid(48)));
+    node.apply(ms(5), on("GPU-b", Observation::Poll(well())));
     let changes = node.apply(ms(6), NodeObservation::Fault(None));
     assert_eq!(changes[&uuid("GPU-b")].cleared, [Cause::Node(NodeFault::LibraryMismatch)]);
-    assert_eq!(cause_names(&node, "GPU-a"), ["xid"]);
+    assert_eq!(cause_names(&node, "GPU-a"), ["xid", "not_answered"]);
     assert_eq!(cause_names(&node, "GPU-b"), Vec::<&str>::new());
 }
 

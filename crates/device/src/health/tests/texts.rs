@@ -47,7 +47,7 @@ fn kinds_are_ordered_and_have_different_words() {
     );
     assert_eq!(
         Degradation::ALL.map(Degradation::as_str).into_iter().collect::<BTreeSet<_>>().len(),
-        6
+        7
     );
 }
 
