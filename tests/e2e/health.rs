@@ -272,7 +272,8 @@ async fn a_state_file_that_is_lost_or_corrupt_is_never_in_the_way() {
     .await;
     rig.logged("the state file cannot be read").await;
     assert!(file.with_extension("json.corrupt-1").exists());
-    fs::remove_dir_all(rig.node.state_directory()).unwrap();
+    // Renamed and not removed: the plugin may be writing a file there.
+    fs::rename(rig.node.state_directory(), rig.node.root().join("elsewhere")).unwrap();
     fs::write(rig.node.state_directory(), "no directory").unwrap();
     let rig = rig.restarted(&options, 9).await;
     rig.until("a plugin without a place", |view| {
