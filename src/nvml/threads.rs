@@ -30,7 +30,7 @@ use super::telemetry::NvmlTelemetry;
 use crate::util::log_rate_limit::LogRateLimit;
 
 /// After this time a job no longer delays those that wait behind it.
-const SLOW: Duration = Duration::from_millis(100);
+const SLOW: Duration = Duration::from_millis(250);
 /// While so many answers wait to be taken, events do.
 const MOST_ANSWERS: usize = 1024;
 /// How long to wait before a thread that could not be started is tried again.
