@@ -6,8 +6,9 @@ use simnode::node::Figures;
 
 use crate::rig::{GPU, Rig, eight_h100s, plugin};
 
-/// After so many lives everything has been done that is done once.
-const WARM: u64 = 100;
+/// After so many lives everything has been done that is done once, and what the allocator keeps has
+/// settled: most of its growth is in the first 250.
+const WARM: u64 = 300;
 
 /// Kubelet restarts, unless the environment asks for more.
 const RESTARTS: u64 = 1000;
@@ -41,7 +42,7 @@ async fn a_thousand_kubelet_restarts_leak_nothing() {
     let last =
         rig.settled(&format!("no more threads and descriptors than in {warm:?}"), no_more).await;
     assert_eq!(rig.node.plugin_sockets().len(), 1);
-    // What the allocator keeps settles; 150 bytes lost at each restart would be more than this. In
+    // What the allocator keeps settles; 190 bytes lost at each restart would be more than this. In
     // a longer run 32 bytes lost at each further restart would be.
     let allowed = 128 + restarts.saturating_sub(RESTARTS) * 32 / 1024;
     assert!(last.anonymous_kib <= warm.anonymous_kib + allowed, "from {warm:?} to {last:?}");
