@@ -346,9 +346,6 @@ impl Supervisor {
     fn fail(&mut self, now: Moment, error: CallError) {
         self.telemetry.set_down();
         warn!(%error, "NVML is gone; serving from memory, every GPU Unhealthy, until it is back");
-        self.batch.clear();
-        // That was in the batch, perhaps.
-        self.functions = None;
         self.close(now, AfterClosing::Retry);
         self.observe_fault(now, Some(NodeFault::from_error(error)));
     }

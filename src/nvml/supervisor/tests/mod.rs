@@ -199,3 +199,12 @@ fn a_reset_while_nvml_is_released_is_evidence_of_repair_and_a_release_alone_is_n
         assert_eq!(node.healthy(), healthy, "{energy_after:?}");
     }
 }
+
+#[test]
+fn an_xid_in_the_moment_in_which_nvml_fails_is_not_lost() {
+    let mut node = Node::new(2, true);
+    node.run(POLL);
+    node.xid_and_failure(0, 95);
+    node.run(10 * POLL);
+    assert_eq!(node.healthy(), 1);
+}

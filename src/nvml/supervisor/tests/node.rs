@@ -222,8 +222,23 @@ impl Node {
         self.apply(NodeObservation::Clear { gpu, cause: None });
     }
 
+    /// NVML fails in the moment in which the driver reports an Xid.
+    pub(super) fn xid_and_failure(&mut self, n: usize, xid: u32) {
+        let job = Job { session: self.supervisor.session, task: Task::Count };
+        self.report_xid(n, xid);
+        let call = "nvmlDeviceGetCount_v2";
+        let outcome = Outcome::Counted(Err(CallError { call, code: ReturnCode::UNKNOWN }));
+        self.supervisor.answered(self.now, Answer { job, began: self.now, outcome });
+        self.settle();
+    }
+
     /// The driver reports an Xid.
     pub(super) fn xid(&mut self, n: usize, xid: u32) {
+        self.report_xid(n, xid);
+        self.settle();
+    }
+
+    fn report_xid(&mut self, n: usize, xid: u32) {
         let uuid = self.gpus[n].uuid.clone();
         let Some(job) = self.listening.clone() else { return };
         if self.listed.is_none() || !self.registered.contains(&uuid) {
@@ -238,7 +253,6 @@ impl Node {
         let event = Some(NodeObservation::Gpu(uuid, observation));
         let answer = Answer { job, began: self.now, outcome: Outcome::Event(event) };
         self.supervisor.answered(self.now, answer);
-        self.settle();
     }
 
     /// Something about a GPU, or about all of them, is different from now on.
