@@ -65,7 +65,7 @@ pub(super) fn answers(session: &Session, device: &Device<'_>, with_fabric: bool)
     Answers { reading, has_fabric, energy: None }
 }
 
-/// What a GPU has consumed. Without persistence mode the driver begins anew when the last process
+/// What a GPU has consumed. Without persistence mode the driver restarts it when the last process
 /// closes the GPU: then it tells nothing of a reset.
 fn energy(device: &Device<'_>) -> Option<u64> {
     mark_call("nvmlDeviceGetPersistenceMode");

@@ -68,13 +68,13 @@ pub struct ResetSigns {
     /// The recovery action.
     pub recovery_action: Option<RecoveryAction>,
     /// `nvmlDeviceGetTotalEnergyConsumption`, in mJ. NVML counts it "since the driver was last
-    /// reloaded". Without persistence mode the driver may also begin anew when the last process
+    /// reloaded". Without persistence mode the driver may also restart it when the last process
     /// closes the GPU, which our release is: the caller then leaves it `None`.
     pub energy: Option<u64>,
 }
 
 /// Whether a GPU that awaited a reset ([`GpuHealth::awaits_reset`]) has had one while NVML was
-/// released: the driver asked for it and asks no more, or the energy counter has begun anew.
+/// released: the driver asked for it and asks no more, or the energy counter has restarted.
 #[must_use]
 pub fn reset_evidence(before: ResetSigns, after: ResetSigns) -> Option<RepairEvidence> {
     let asks = |action: Option<RecoveryAction>| action.map(RecoveryAction::requires_reset);

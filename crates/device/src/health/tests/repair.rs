@@ -80,7 +80,7 @@ fn a_reset_shows_by_the_recovery_action_or_by_the_energy_counter() {
         ((asks, nothing), (None, None), true),
         ((asks, nothing), (Some(1), Some(9)), true),
         ((asks, reboot), (None, None), true),
-        // It still asks, whatever began anew.
+        // It still asks, whatever the counter says.
         ((asks, asks), (Some(9), Some(1)), false),
         ((nothing, asks), (Some(9), Some(1)), false),
         // It never asked: only the counter can tell.
