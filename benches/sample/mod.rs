@@ -20,6 +20,7 @@ pub(crate) fn gpu(index: u32, slices: u32) -> Gpu {
         compute_slices: 1,
         memory_mib: 9_984,
         profile: Some("1g.10gb".to_owned()),
+        engines: None,
     };
     Gpu {
         minor: Some(index),

@@ -1,5 +1,5 @@
-//! The host: device nodes, the PCI bus, paths in another root, the state file, the quarantine
-//! directory, and watches of directories.
+//! The host: device nodes, the PCI bus and what stands in a virtual GPU's configuration, paths in
+//! another root, the state file, the quarantine directory, and watches of directories.
 
 pub mod device_nodes;
 pub mod dir_watch;
@@ -8,3 +8,4 @@ pub mod quarantine_dir;
 pub mod root;
 pub mod socket_id;
 pub mod state_file;
+pub mod vgpu;

@@ -46,19 +46,27 @@ pub fn functions(roots: BusRoots<'_>) -> io::Result<Vec<PciFunction>> {
     Ok(functions)
 }
 
+/// The class of a function, e.g. 0x030200.
+#[must_use]
+pub fn class(sysfs: &Path, id: PciBusId) -> Option<u32> {
+    class_in(&sysfs.join("bus/pci/devices").join(id.to_string()))
+}
+
+fn class_in(directory: &Path) -> Option<u32> {
+    let class = read(&directory.join("class"))?;
+    u32::from_str_radix(class.trim().strip_prefix("0x")?, 16).ok()
+}
+
 /// The function with this directory; `None` if it is not NVIDIA's.
 fn function(id: PciBusId, directory: &Path, roots: BusRoots<'_>) -> Option<PciFunction> {
     if read(&directory.join("vendor"))?.trim() != NVIDIA {
         return None;
     }
-    let class = read(&directory.join("class"));
-    let class =
-        class.and_then(|class| u32::from_str_radix(class.trim().strip_prefix("0x")?, 16).ok());
     let driver = fs::read_link(directory.join("driver")).ok();
     Some(PciFunction {
         id,
         driver: driver.and_then(|driver| Some(driver.file_name()?.to_str()?.to_owned())),
-        class: class?,
+        class: class_in(directory)?,
         virtual_function: directory.join("physfn").symlink_metadata().is_ok(),
         given: is_given(id, roots),
     })

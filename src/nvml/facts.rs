@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use device::gpu::{Gpu, MigDevice, MigFailure, MigMode, NumaNode, Placement};
+use device::gpu::{Clique, Gpu, MigDevice, MigEngines, MigFailure, MigMode, NumaNode, Placement};
 use device::health::NvmlError as CallError;
 use device::inventory::EnumerationEntry;
 use device::mig_profile::{MigAttributes, MigProfile};
@@ -16,6 +16,7 @@ use nvml_wrapper::struct_wrappers::device::DeviceAttributes;
 use super::current_call::mark_call;
 use super::raw;
 use super::session::{NoUuid, Session, call_error, device_uuid, is_unsupported};
+use crate::host::{pci, vgpu};
 
 /// NVML's GPU instance profiles are numbered from 0; nvml.h has 18 of them, and this leaves room
 /// for those to come.
@@ -102,11 +103,21 @@ fn facts(session: &Session, device: &Device<'_>, index: u32, uuid: Uuid, sysfs: 
         memory_bytes,
         compute_capability,
         numa_node: pci_bus_id.and_then(|id| numa_node(sysfs, id)),
+        pci_class: pci_bus_id.and_then(|id| pci::class(sysfs, id)),
+        clique: clique(session, device),
+        vgpu_host: pci_bus_id.and_then(|id| vgpu::host(sysfs, id)).map(Box::new),
         mig_mode,
         mig_devices,
         mig_failures,
         gaps: gaps.0,
     }
+}
+
+/// The NVLink clique of a GPU. That it cannot be read is no gap: its fabric is read at every poll,
+/// and what is wrong there is a matter of health.
+fn clique(session: &Session, device: &Device<'_>) -> Option<Clique> {
+    mark_call("nvmlDeviceGetGpuFabricInfoV");
+    raw::fabric(session.nvml(), device).ok().and_then(|(_, clique)| clique)
 }
 
 /// The NUMA node of a PCI device, from sysfs. nvmlDeviceGetNumaNodeId does not serve: it answers
@@ -164,6 +175,7 @@ fn mig_device(
     let placement = placement(session, device)?;
     mark_call("nvmlDeviceGetAttributes_v2");
     let attributes = attributes(device);
+    let engines = attributes.as_ref().map(engines);
     mark_call("nvmlGpuInstanceGetInfo");
     let profile_id = raw::gpu_instance_profile_id(session.nvml(), gpu, placement.gpu_instance).ok();
     let constant = profile_id.and_then(|id| profiles.get(&id)).copied();
@@ -182,6 +194,7 @@ fn mig_device(
         compute_slices: attributes.as_ref().map_or(0, |attributes| attributes.compute_slices),
         memory_mib: attributes.as_ref().map_or(0, |attributes| attributes.memory_mib),
         profile: profile(device, attributes.as_ref()).map(|profile| profile.to_string()),
+        engines,
     })
 }
 
@@ -198,6 +211,17 @@ fn placement(session: &Session, device: &Device<'_>) -> Result<Placement, CallEr
 fn attributes(device: &Device<'_>) -> Option<DeviceAttributes> {
     let count = |error| call_error("nvmlDeviceGetAttributes_v2", &error);
     device.attributes().map_err(count).ok()
+}
+
+fn engines(attributes: &DeviceAttributes) -> MigEngines {
+    MigEngines {
+        multiprocessors: attributes.multiprocessor_count,
+        copy: attributes.shared_copy_engine_count,
+        decoder: attributes.shared_decoder_count,
+        encoder: attributes.shared_encoder_count,
+        jpeg: attributes.shared_jpeg_count,
+        ofa: attributes.shared_ofa_count,
+    }
 }
 
 /// The profile of a MIG device, by its attributes and by the device's name. Without the constant of

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use device::gpu::Clique;
 use device::health::{Fabric, FabricState, ReturnCode};
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, Nvml};
@@ -108,9 +109,13 @@ pub(super) fn answers(nvml: &Nvml, device: &Device<'_>) -> bool {
     )
 }
 
-/// How a device is in its NVLink fabric (nvmlDeviceGetGpuFabricInfoV, driver 545 and later; before
-/// that nvmlDeviceGetGpuFabricInfo, which knows of no health mask).
-pub(super) fn fabric(nvml: &Nvml, device: &Device<'_>) -> Result<Fabric, NvmlError> {
+/// How a device is in its NVLink fabric, and its clique there once it has joined
+/// (nvmlDeviceGetGpuFabricInfoV, driver 545 and later; before that nvmlDeviceGetGpuFabricInfo,
+/// which knows of no health mask).
+pub(super) fn fabric(
+    nvml: &Nvml,
+    device: &Device<'_>,
+) -> Result<(Fabric, Option<Clique>), NvmlError> {
     let library = nvml.lib();
     let Ok(call) = nvml_sym(library.nvmlDeviceGetGpuFabricInfoV.as_ref()) else {
         let call = nvml_sym(library.nvmlDeviceGetGpuFabricInfo.as_ref())?;
@@ -118,8 +123,9 @@ pub(super) fn fabric(nvml: &Nvml, device: &Device<'_>) -> Result<Fabric, NvmlErr
         let mut info: nvmlGpuFabricInfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: the handle is alive, `info` is a place for the answer.
         nvml_try(unsafe { call(device.handle(), &mut info) })?;
-        let state = FabricState::from(u32::from(info.state));
-        return Ok(Fabric { state, status: ReturnCode(info.status), health_mask: 0 });
+        let (status, state) = (ReturnCode(info.status), FabricState::from(u32::from(info.state)));
+        let clique = clique(state, status, info.clusterUuid, info.cliqueId);
+        return Ok((Fabric { state, status, health_mask: 0 }, clique));
     };
     // SAFETY: all fields are numbers, for which zero is a value.
     let mut info: nvmlGpuFabricInfo_v3_t = unsafe { std::mem::zeroed() };
@@ -127,8 +133,15 @@ pub(super) fn fabric(nvml: &Nvml, device: &Device<'_>) -> Result<Fabric, NvmlErr
     info.version = u32::try_from(size_of::<nvmlGpuFabricInfo_v2_t>()).unwrap_or(0) | (2 << 24);
     // SAFETY: the handle is alive; `info` begins as version 2 does and is larger.
     nvml_try(unsafe { call(device.handle(), &mut info) })?;
-    let state = FabricState::from(u32::from(info.state));
-    Ok(Fabric { state, status: ReturnCode(info.status), health_mask: info.healthMask })
+    let (status, state) = (ReturnCode(info.status), FabricState::from(u32::from(info.state)));
+    let clique = clique(state, status, info.clusterUuid, info.cliqueId);
+    Ok((Fabric { state, status, health_mask: info.healthMask }, clique))
+}
+
+/// The clique of a device that has joined its fabric; a cluster of zeros is none.
+fn clique(state: FabricState, status: ReturnCode, cluster: [u8; 16], id: u32) -> Option<Clique> {
+    let joined = state == FabricState::Completed && status == ReturnCode::SUCCESS;
+    (joined && cluster != [0; 16]).then_some(Clique { cluster, id })
 }
 
 /// Values of `nvmlIntNvLinkDeviceType_t`: the other end of an NVLink is an NVSwitch.

@@ -111,7 +111,7 @@ const FABRIC_CALL: &str = "nvmlDeviceGetGpuFabricInfoV";
 /// The fabric of a GPU, and whether it has one.
 fn fabric(session: &Session, device: &Device<'_>) -> (Result<Fabric, CallError>, bool) {
     mark_call(FABRIC_CALL);
-    let fabric = raw::fabric(session.nvml(), device);
+    let fabric = raw::fabric(session.nvml(), device).map(|(fabric, _)| fabric);
     let has_fabric = fabric.as_ref().err().is_none_or(|error| !is_without_fabric(error));
     let code = |error| match is_without_fabric(&error) {
         true => ReturnCode::NOT_SUPPORTED,

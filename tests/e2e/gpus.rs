@@ -1,7 +1,7 @@
 //! GPUs that fail, come late or are gone, and what is reported to the kubelet.
 
 use fake_nvml::profiles;
-use fake_nvml::state::Rule;
+use fake_nvml::state::{Fabric, Rule};
 use simnode::kubelet::KubeletVersion;
 use simnode::node::Plugin;
 
@@ -225,4 +225,44 @@ async fn a_wait_for_events_that_fails_is_said_once_and_never_loops_hot() {
     );
     rig.node.xid(0, 79).unwrap();
     rig.until_healthy(0, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_feature_labels_need_stands_in_the_status() {
+    let mut state = profiles::h100x8_mig_mixed();
+    for gpu in &mut state.gpus {
+        let fabric = Fabric { cluster_uuid: [0xab; 16], clique_id: 7, ..Fabric::default() };
+        gpu.fabric = Some(fabric);
+    }
+    let node = node(state);
+    let directory = node.pci_directory(&node.state().gpus[1]);
+    std::fs::write(directory.join("config"), virtual_function()).unwrap();
+    let config = node.kubelet();
+    let options = plugin().env("MIG_STRATEGY", "mixed").env("HTTP_ADDRESS", "127.0.0.1:0");
+    let rig = Rig::on(node, config, &options, 4).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    let status = http.get("/status").await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status.body).unwrap();
+    let gpu = |index: usize| &status["gpus"][index];
+    assert_eq!(gpu(0)["pciClass"], "0x030200");
+    assert_eq!(gpu(0)["fabricClique"], "abababab-abab-abab-abab-abababababab.7");
+    assert!(gpu(0).get("vgpuHost").is_none());
+    assert_eq!(gpu(1)["vgpuHost"]["driverVersion"], "550.90.05");
+    assert_eq!(gpu(1)["vgpuHost"]["driverBranch"], "r550_40");
+    let partitioned = (0..8).find(|index| gpu(*index)["migEnabled"] == true).unwrap();
+    let engines = &gpu(partitioned)["migDevices"][0]["engines"];
+    let made = rig.node.state().gpus[partitioned].mig.clone().unwrap().devices[0].clone();
+    assert_eq!(engines["multiprocessors"], made.multiprocessors);
+    assert_eq!(engines["gpuSlices"], made.gpu_slices);
+    assert_eq!(engines["copy"], made.gpu_slices, "as the fake has it");
+}
+
+/// The PCI configuration space of a virtual GPU: a status register, a list of one capability, and
+/// in it the record of the host's driver.
+fn virtual_function() -> [u8; 256] {
+    const CAPABILITY: &[u8] = b"\x09\x00\x1bVF\x00\x16550.90.05\0r550_40\0\0\0";
+    let mut space = [0; 256];
+    (space[0x06], space[0x34]) = (0x10, 0x40);
+    space[0x40..0x40 + CAPABILITY.len()].copy_from_slice(CAPABILITY);
+    space
 }

@@ -1,5 +1,7 @@
 //! Facts about GPUs and MIG devices, as NVML and sysfs state them. Health is not among them.
 
+use std::fmt;
+
 use crate::health::NvmlError;
 use crate::names::{PciBusId, Uuid};
 
@@ -23,6 +25,12 @@ pub struct Gpu {
     pub compute_capability: Option<(u32, u32)>,
     /// The NUMA node, from sysfs.
     pub numa_node: Option<NumaNode>,
+    /// The PCI class, e.g. 0x030200 for a GPU without a display, from sysfs.
+    pub pci_class: Option<u32>,
+    /// The NVLink clique that it has joined.
+    pub clique: Option<Clique>,
+    /// What the host says of itself, where this is a virtual GPU.
+    pub vgpu_host: Option<Box<VgpuHost>>,
     /// The MIG mode at present.
     pub mig_mode: MigMode,
     /// The MIG devices on it, by MIG index.
@@ -59,12 +67,44 @@ impl Gpu {
             memory_bytes: None,
             compute_capability: None,
             numa_node: None,
+            pci_class: None,
+            clique: None,
+            vgpu_host: None,
             mig_mode: MigMode::Unknown,
             mig_devices: Vec::new(),
             mig_failures: Vec::new(),
             gaps: Vec::new(),
         }
     }
+}
+
+/// GPUs that reach each other over NVLink, across nodes too (`nvmlDeviceGetGpuFabricInfoV`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clique {
+    /// The UUID of the cluster; never all zeros.
+    pub cluster: [u8; 16],
+    /// The clique's number in the cluster.
+    pub id: u32,
+}
+
+/// `<cluster UUID>.<number>`, as in NVIDIA's label `nvidia.com/gpu.clique`.
+impl fmt::Display for Clique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.cluster.iter().enumerate() {
+            let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{dash}{byte:02x}")?;
+        }
+        write!(f, ".{}", self.id)
+    }
+}
+
+/// What the host of a virtual GPU writes into its PCI configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VgpuHost {
+    /// The version of the host's driver, e.g. "550.90.05".
+    pub driver_version: String,
+    /// Its branch, e.g. "r550_40".
+    pub driver_branch: String,
 }
 
 /// A MIG device for which NVML answers with an error.
@@ -94,6 +134,26 @@ pub struct MigDevice {
     /// The profile, e.g. "1g.10gb", "1g.10gb+me", "1c.2g.20gb"; `None` if NVML does not describe
     /// it.
     pub profile: Option<String>,
+    /// Its engines; `None` if NVML does not describe it.
+    pub engines: Option<MigEngines>,
+}
+
+/// The engines of a MIG device (`nvmlDeviceGetAttributes_v2`). All but the multiprocessors are
+/// shared by the compute instances of its GPU instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MigEngines {
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Copy engines.
+    pub copy: u32,
+    /// Video decoders.
+    pub decoder: u32,
+    /// Video encoders.
+    pub encoder: u32,
+    /// JPEG decoders.
+    pub jpeg: u32,
+    /// Optical flow accelerators.
+    pub ofa: u32,
 }
 
 /// The GPU instance and the compute instance of a MIG device.
@@ -121,5 +181,17 @@ impl NumaNode {
     #[must_use]
     pub fn number(self) -> u32 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clique_is_written_as_nvidia_writes_its_label() {
+        let cluster = std::array::from_fn(|at| u8::try_from(0xf0 + at).unwrap());
+        let clique = Clique { cluster, id: 32_766 };
+        assert_eq!(clique.to_string(), "f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff.32766");
     }
 }

@@ -33,6 +33,15 @@ pub struct Gpu {
     /// Its NUMA node.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub numa_node: Option<u32>,
+    /// Its PCI class, such as "0x030200": 0x0300 is a display controller, 0x0302 one without.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pci_class: Option<String>,
+    /// The NVLink clique that it has joined, across nodes too: `<cluster UUID>.<number>`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fabric_clique: Option<String>,
+    /// What the host says of itself, where this is a virtual GPU.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub vgpu_host: Option<VgpuHost>,
     /// The group of GPUs that NVLink joins it to, numbered from 0 by the lowest index in each; none
     /// without NVLink.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -113,6 +122,41 @@ pub struct MigDevice {
     pub compute_instance: u32,
     /// Its memory in bytes.
     pub memory_bytes: u64,
+    /// Its slices and engines; absent if NVML does not describe it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub engines: Option<MigEngines>,
+}
+
+/// What a MIG device has of its GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigEngines {
+    /// GPU slices, the g of 1g.10gb.
+    pub gpu_slices: u32,
+    /// Compute slices.
+    pub compute_slices: u32,
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Copy engines.
+    pub copy: u32,
+    /// Video decoders.
+    pub decoder: u32,
+    /// Video encoders.
+    pub encoder: u32,
+    /// JPEG decoders.
+    pub jpeg: u32,
+    /// Optical flow accelerators.
+    pub ofa: u32,
+}
+
+/// The host of a virtual GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VgpuHost {
+    /// The version of its driver.
+    pub driver_version: String,
+    /// The branch of its driver.
+    pub driver_branch: String,
 }
 
 /// A reason why a GPU, or NVML, is Unhealthy or degraded.

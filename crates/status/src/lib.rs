@@ -7,7 +7,7 @@ mod table;
 mod time;
 mod yaml;
 
-pub use gpu::{Gpu, MigDevice, Reason, RecoveryAction, XidCount};
+pub use gpu::{Gpu, MigDevice, MigEngines, Reason, RecoveryAction, VgpuHost, XidCount};
 pub use schema::*;
 pub use table::{aligned, table};
 pub use time::Timestamp;

@@ -8,7 +8,7 @@ use device::identity::GpuRecord;
 use device::inventory::Inventory;
 use device::names::Uuid;
 use device::topology::{NvLink, Topology};
-use status::{Gpu, MigDevice, Reason, RecoveryAction, Timestamp, XidCount};
+use status::{Gpu, MigDevice, MigEngines, Reason, RecoveryAction, Timestamp, VgpuHost, XidCount};
 
 use crate::observe::wall_clock::WallClock;
 
@@ -33,6 +33,9 @@ pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall:
             .and_then(|gpu| gpu.compute_capability)
             .map(|(major, minor)| format!("{major}.{minor}")),
         numa_node: facts.and_then(|gpu| gpu.numa_node).map(NumaNode::number),
+        pci_class: facts.and_then(|gpu| gpu.pci_class).map(|class| format!("{class:#08x}")),
+        fabric_clique: facts.and_then(|gpu| gpu.clique).map(|clique| clique.to_string()),
+        vgpu_host: facts.and_then(|gpu| gpu.vgpu_host.as_deref()).map(vgpu_host),
         nvlink_island: None,
         mig_enabled: facts.is_some_and(|gpu| gpu.mig_mode == MigMode::On),
         mig_devices: facts.into_iter().flat_map(|gpu| &gpu.mig_devices).map(mig_device).collect(),
@@ -72,7 +75,19 @@ fn mig_device(device: &gpu::MigDevice) -> MigDevice {
         gpu_instance: device.placement.gpu_instance,
         compute_instance: device.placement.compute_instance,
         memory_bytes: device.memory_mib.saturating_mul(1 << 20),
+        engines: device.engines.map(|engines| mig_engines(device, engines)),
     }
+}
+
+fn mig_engines(device: &gpu::MigDevice, engines: gpu::MigEngines) -> MigEngines {
+    let gpu::MigEngines { multiprocessors, copy, decoder, encoder, jpeg, ofa } = engines;
+    let gpu::MigDevice { gpu_slices, compute_slices, .. } = *device;
+    MigEngines { gpu_slices, compute_slices, multiprocessors, copy, decoder, encoder, jpeg, ofa }
+}
+
+fn vgpu_host(host: &gpu::VgpuHost) -> VgpuHost {
+    let (driver_version, driver_branch) = (host.driver_version.clone(), host.driver_branch.clone());
+    VgpuHost { driver_version, driver_branch }
 }
 
 /// What makes a GPU, or NVML, Unhealthy.

@@ -123,6 +123,7 @@ fn cut(uuids: std::ops::Range<u32>) -> InventoryEvent {
         compute_slices: 1,
         memory_mib: 9_984,
         profile: Some("1g.10gb".to_owned()),
+        engines: None,
     };
     let gpu = Gpu { mig_mode: MigMode::On, mig_devices: uuids.map(slice).collect(), ..gpu(0) };
     listing([gpu])

@@ -18,6 +18,7 @@ fn sliced(index: u32, profiles: &[&str]) -> Gpu {
         compute_slices: 1,
         memory_mib: 9_984,
         profile: (!profile.is_empty()).then(|| (*profile).to_owned()),
+        engines: None,
     };
     let mig_devices = profiles.iter().enumerate().map(slice).collect();
     Gpu { mig_mode: MigMode::On, mig_devices, ..gpu(index) }
