@@ -1,6 +1,7 @@
 //! The supervisor, the inventory and its health against a simulated driver, on a simulated clock.
 
 mod node;
+mod pods;
 mod properties;
 
 use std::time::Duration;

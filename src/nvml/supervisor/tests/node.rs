@@ -13,9 +13,9 @@ use device::health::{
 use device::identity::PciFunction;
 use device::injection::Injector;
 use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
-use device::layout::Layout;
-use device::names::{PciBusId, ResourceName, Uuid};
+use device::names::{PciBusId, Uuid};
 
+use super::pods::{self, Pods, mig_devices};
 use crate::nvml::bus::BusScan;
 use crate::nvml::channels::ReadRequests;
 use crate::nvml::event_set::Registration;
@@ -50,6 +50,8 @@ pub(super) struct SimGpu {
     pub(super) seen_by_child_alone: bool,
     /// Calls about it do not return.
     pub(super) hangs: bool,
+    /// It is cut into MIG devices.
+    pub(super) partitioned: bool,
     /// Its health cannot be read: this code.
     pub(super) fails: Option<u32>,
     /// It cannot be registered for events.
@@ -83,6 +85,7 @@ pub(super) struct Node {
     now: Moment,
     supervisor: Supervisor,
     pub(super) inventory: Inventory,
+    pub(super) pods: Pods,
     /// The GPUs of the present NVML session by its indices; `None`: it is not open, or is void.
     listed: Option<Vec<usize>>,
     registered: BTreeSet<Uuid>,
@@ -112,6 +115,7 @@ impl Node {
             lost: false,
             seen_by_child_alone: false,
             hangs: false,
+            partitioned: false,
             fails: None,
             deaf: false,
             action: RecoveryAction::None,
@@ -128,6 +132,7 @@ impl Node {
             old_driver,
             supervisor: supervisor(),
             inventory: inventory(epoch.clone()),
+            pods: Pods::default(),
             epoch,
             init_takes: Duration::from_millis(1),
             init_fails: None,
@@ -142,15 +147,17 @@ impl Node {
         }
     }
 
+    pub(super) fn now(&self) -> Moment {
+        self.now
+    }
+
     pub(super) fn gpu(&mut self, n: usize) -> &mut SimGpu {
         &mut self.gpus[n]
     }
 
     /// How many devices the kubelet would be told are Healthy.
     pub(super) fn healthy(&self) -> usize {
-        let devices =
-            self.inventory.devices(&ResourceName::gpu()).into_iter().flat_map(|d| d.values());
-        devices.filter(|device| self.inventory.is_healthy(device)).count()
+        self.listed_devices().filter(|(_, device)| self.inventory.is_healthy(device)).count()
     }
 
     /// How many GPUs are said to have no events.
@@ -190,7 +197,9 @@ impl Node {
         }
         let mut health = NodeHealth::new(policy(), self.epoch.clone());
         health.restore(self.now, &persisted);
+        let layout = self.inventory.layout().clone();
         self.inventory = inventory_of(health);
+        self.inventory.set_layout(layout);
         self.inventory.restore_gpus(&self.epoch.boot, known);
         self.supervisor = supervisor();
         self.listed = None;
@@ -199,6 +208,7 @@ impl Node {
         for gpu in &mut self.gpus {
             (gpu.answered, gpu.since) = (false, now);
         }
+        self.restart_pods();
         self.send_quarantine();
     }
 
@@ -344,6 +354,7 @@ impl Node {
             for timed in batch {
                 self.inventory.apply(timed.at, timed.observation);
             }
+            self.review_pods();
             self.supervisor.set_requests(ReadRequests::of(self.inventory.node_health()));
             if look {
                 self.looks += 1;
@@ -457,7 +468,11 @@ impl Node {
     fn facts(&self, index: u32, uuid: Uuid) -> Gpu {
         let gpu = self.gpus.iter().find(|gpu| gpu.uuid == uuid).unwrap();
         let pci_bus_id = Some(gpu.address);
-        Gpu { pci_bus_id, mig_mode: MigMode::Off, ..Gpu::unknown(uuid, index) }
+        let (mig_mode, mig_devices) = match gpu.partitioned {
+            true => (MigMode::On, mig_devices(&gpu.uuid)),
+            false => (MigMode::Off, Vec::new()),
+        };
+        Gpu { pci_bus_id, mig_mode, mig_devices, ..Gpu::unknown(uuid, index) }
     }
 
     fn register(&mut self, gpus: &BTreeSet<Uuid>) -> BTreeMap<Uuid, Registration> {
@@ -516,10 +531,7 @@ impl Node {
             if cause != gpu.had_cause || (blocked && !cause) {
                 (gpu.had_cause, gpu.since) = (cause, self.now);
             }
-            let devices = self.inventory.devices(&ResourceName::gpu());
-            let device =
-                devices.into_iter().flat_map(|all| all.values()).find(|d| d.gpu == gpu.uuid);
-            let healthy = device.is_some_and(|device| self.inventory.is_healthy(device));
+            let Some(healthy) = pods::health_of(&self.inventory, &gpu.uuid) else { continue };
             let stands = self.now.since(gpu.since);
             let health = || {
                 self.inventory.node_health().health_of(&gpu.uuid, device::health::GpuPart::Whole)
@@ -534,6 +546,7 @@ impl Node {
                 assert!(!late, "{} is {} without a cause: {gpu:?}", gpu.uuid, health());
             }
         }
+        self.check_owners();
     }
 }
 
@@ -549,7 +562,7 @@ fn inventory(epoch: Epoch) -> Inventory {
 
 fn inventory_of(health: NodeHealth) -> Inventory {
     let policy = AllocationPolicy::default();
-    Inventory::new(Layout::default(), Injector::default(), health, policy)
+    Inventory::new(pods::layout(1, false), Injector::default(), health, policy)
 }
 
 fn supervisor() -> Supervisor {

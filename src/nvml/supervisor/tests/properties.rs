@@ -9,7 +9,7 @@ use proptest::test_runner::Config;
 use super::node::{Node, SimGpu};
 
 /// How many sequences are tried unless `PROPTEST_CASES` says otherwise.
-const CASES: u32 = 1_000;
+const CASES: u32 = 400;
 const STEPS: usize = 30;
 
 /// Something that happens.
@@ -28,8 +28,18 @@ enum Step {
     InitFails(Option<u32>),
     InitTakes(Duration),
     Reload,
-    Restart { new_boot: bool },
+    Restart {
+        new_boot: bool,
+    },
     Release,
+    PodComes(usize),
+    PodEnds(usize),
+    /// The kubelet says what pods hold.
+    PodResources,
+    Share {
+        replicas: u32,
+        renamed: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -53,6 +63,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reload),
         1 => flag.prop_map(|new_boot| Step::Restart { new_boot }),
         1 => Just(Step::Release),
+        3 => (0..64_usize).prop_map(Step::PodComes),
+        2 => (0..64_usize).prop_map(Step::PodEnds),
+        2 => Just(Step::PodResources),
+        1 => (1..4_u32, flag).prop_map(|(replicas, renamed)| Step::Share { replicas, renamed }),
     ]
 }
 
@@ -81,9 +95,19 @@ fn apply(node: &mut Node, step: &Step) {
         (Step::Reload, _) => node.reload_driver(),
         (Step::Restart { new_boot }, _) => node.restart(*new_boot),
         (Step::Release, _) => node.toggle_release(),
+        (Step::PodComes(pick), _) => node.admit(*pick),
+        (Step::PodEnds(pick), _) => node.end_pod(*pick),
+        (Step::PodResources, _) => node.list_pods(),
+        (Step::Share { replicas, renamed }, _) => node.share(*replicas, *renamed),
         _ => {}
     }
-    node.changed(concerned);
+    // Those that are about pods change nothing of a GPU.
+    if !matches!(
+        step,
+        Step::PodComes(_) | Step::PodEnds(_) | Step::PodResources | Step::Share { .. }
+    ) {
+        node.changed(concerned);
+    }
 }
 
 /// What a step changes of a GPU.
@@ -117,8 +141,15 @@ fn the_list_is_true_whatever_happens() {
     let cases = cases.unwrap_or(CASES);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let steps = proptest::collection::vec(step(), STEPS);
-    proptest!(config, |(gpus in 1..=16_u32, old_driver: bool, steps in steps)| {
+    // Which of the GPUs are partitioned, as bits: on half of the nodes none is.
+    let partitioned = prop_oneof![Just(0_u16), any::<u16>()];
+    let (gpus, old_driver) = (1..=16_u32, any::<bool>());
+    proptest!(config, |(gpus in gpus, old_driver in old_driver, partitioned in partitioned,
+            steps in steps)| {
         let mut node = Node::new(gpus, old_driver);
+        for (n, gpu) in node.gpus.iter_mut().enumerate() {
+            gpu.partitioned = partitioned >> n & 1 == 1;
+        }
         node.run(Duration::from_secs(1));
         for step in &steps {
             apply(&mut node, step);
