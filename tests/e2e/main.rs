@@ -20,6 +20,7 @@ mod look;
 mod observe;
 mod placement;
 mod pod_resources;
+mod random_steps;
 mod recorded;
 mod reload;
 mod requests;
