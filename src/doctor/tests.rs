@@ -73,7 +73,7 @@ fn facts() -> Facts {
         runtimes: ContainerRuntimes {
             runtimes: vec![ContainerRuntime {
                 name: "containerd",
-                socket: true,
+                files: vec!["/etc/containerd/config.toml".into()],
                 default: Some("nvidia".to_owned()),
                 nvidia: BTreeMap::from([("nvidia".to_owned(), None)]),
                 ..ContainerRuntime::default()

@@ -7,6 +7,9 @@ mod kubelet;
 mod node;
 mod runtime;
 
+#[cfg(test)]
+pub(super) use runtime::of_runtimes;
+
 use super::facts::Facts;
 use super::finding::{Finding, Report};
 

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct ContainerRuntimes {
     /// The container runtimes that there are signs of.
     pub runtimes: Vec<ContainerRuntime>,
+    /// The socket of the runtime that the kubelet is configured with, where that can be seen.
+    pub kubelet_endpoint: Option<String>,
     /// The configuration of NVIDIA's runtime.
     pub toolkit: Option<ToolkitConfig>,
     /// Files with CDI specifications.
@@ -19,30 +21,50 @@ pub struct ContainerRuntimes {
 }
 
 impl ContainerRuntimes {
-    /// The runtimes whose socket is there; if there is none, all that have a configuration.
+    /// The runtimes that the kubelet may use: the one that it is configured with; else those whose
+    /// socket is there; else those that have a configuration. One that serves no kubelet is none.
     pub(in crate::doctor) fn in_use(&self) -> Vec<&ContainerRuntime> {
-        let any_socket = self.runtimes.iter().any(|runtime| runtime.socket);
-        self.runtimes.iter().filter(|runtime| runtime.socket || !any_socket).collect()
+        let named = |runtime: &&ContainerRuntime| {
+            self.kubelet_endpoint.as_ref().is_some_and(|endpoint| runtime.socket.path == *endpoint)
+        };
+        let for_pods = || self.runtimes.iter().filter(|runtime| !runtime.without_cri);
+        let by_name: Vec<_> = for_pods().filter(named).collect();
+        if !by_name.is_empty() {
+            return by_name;
+        }
+        let with_socket: Vec<_> = for_pods().filter(|runtime| runtime.socket.exists).collect();
+        if with_socket.is_empty() { for_pods().collect() } else { with_socket }
     }
 }
 
 /// A container runtime.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerRuntime {
-    /// containerd, CRI-O or docker.
+    /// containerd, with the distribution that it is of, CRI-O or docker.
     pub name: &'static str,
     /// The files that were read.
     pub files: Vec<PathBuf>,
     /// What is wrong with one of them.
     pub problem: Option<String>,
-    /// Whether its socket is there.
-    pub socket: bool,
+    /// The socket that it has for the kubelet.
+    pub socket: RuntimeSocket,
+    /// Whether the kubelet cannot use it: its CRI plugin is turned off, as for docker alone.
+    pub without_cri: bool,
     /// The name of its default runtime.
     pub default: Option<String>,
     /// Runtimes that are NVIDIA's, by name, with their program where it is named and not there.
     pub nvidia: BTreeMap<String, Option<PathBuf>>,
     /// Whether it supports CDI; `None`: that depends on its version.
     pub cdi: Option<bool>,
+}
+
+/// A socket of a container runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuntimeSocket {
+    /// Its path on the host.
+    pub path: String,
+    /// Whether it is there.
+    pub exists: bool,
 }
 
 /// The configuration of NVIDIA's container runtime.

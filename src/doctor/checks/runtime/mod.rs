@@ -4,31 +4,16 @@
 mod cdi;
 mod nvidia_runtime;
 
-use crate::doctor::facts::Facts;
-use crate::doctor::finding::{Check, Finding, Group};
+use crate::doctor::facts::{ContainerRuntime, ContainerRuntimes, EffectiveSettings, Facts};
+use crate::doctor::finding::{Check, Finding, Group, Level};
 
 const FOUND: Check = Check::new(Group::Runtime, "runtime.found", "the container runtime");
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let settings = &facts.settings;
-    let runtimes = facts.runtimes.in_use();
-    if runtimes.is_empty() {
-        let finding = FOUND
-            .unknown(format!("no sign of one below {}", settings.host_root.display()))
-            .why("the plugin names GPUs, and the container runtime brings them into the container")
-            .fix("name the place where the host's root is mounted with --host-root");
-        return vec![finding];
-    }
-    let (readable, unreadable): (Vec<_>, Vec<_>) =
-        runtimes.into_iter().partition(|runtime| runtime.problem.is_none());
-    let unreadable = unreadable.iter().filter_map(|of| Some((of.name, of.problem.as_ref()?)));
-    let mut findings: Vec<Finding> =
-        unreadable.map(|(runtime, problem)| unreadable_config(runtime, problem)).collect();
-    if settings.need_nvidia_runtime() {
-        findings.extend(readable.iter().map(|runtime| nvidia_runtime::handler(runtime, settings)));
-    }
-    if settings.need_cdi() {
-        findings.extend(readable.iter().map(|runtime| cdi::support(runtime)));
+    let mut findings = of_runtimes(&facts.runtimes, settings);
+    if facts.runtimes.in_use().is_empty() {
+        return findings;
     }
     if settings.need_nvidia_runtime() {
         findings.extend(nvidia_runtime::toolkit(facts));
@@ -40,6 +25,66 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     findings.extend(cdi::kubelet(facts));
     findings.extend(facts.runtimes.mps.iter().map(|(resource, answer)| mps(resource, answer)));
     findings
+}
+
+/// Whether the container runtime brings GPUs into containers; of several, each.
+pub(in crate::doctor) fn of_runtimes(
+    found: &ContainerRuntimes,
+    settings: &EffectiveSettings,
+) -> Vec<Finding> {
+    let runtimes = found.in_use();
+    if runtimes.is_empty() {
+        let finding = FOUND
+            .unknown(format!("no sign of one below {}", settings.host_root.display()))
+            .why("the plugin names GPUs, and the container runtime brings them into the container")
+            .fix("name the place where the host's root is mounted with --host-root");
+        return vec![finding];
+    }
+    let mut findings: Vec<Finding> =
+        runtimes.iter().flat_map(|runtime| of_runtime(runtime, settings)).collect();
+    if runtimes.len() > 1 {
+        findings.iter_mut().for_each(|finding| cannot_tell(finding, &runtimes));
+    }
+    findings
+}
+
+/// Whether one runtime brings GPUs into containers.
+fn of_runtime(runtime: &ContainerRuntime, settings: &EffectiveSettings) -> Vec<Finding> {
+    if let Some(problem) = &runtime.problem {
+        return vec![unreadable_config(runtime.name, problem)];
+    }
+    if runtime.files.is_empty() && runtime.nvidia.is_empty() {
+        return vec![without_config(runtime)];
+    }
+    let mut findings = Vec::new();
+    if settings.need_nvidia_runtime() {
+        findings.push(nvidia_runtime::handler(runtime, settings));
+    }
+    if settings.need_cdi() {
+        findings.push(cdi::support(runtime));
+    }
+    findings
+}
+
+/// Of several runtimes the kubelet uses one: what is wrong with another keeps no GPU from a pod.
+fn cannot_tell(finding: &mut Finding, runtimes: &[&ContainerRuntime]) {
+    if finding.level != Level::Problem {
+        return;
+    }
+    let names: Vec<&str> = runtimes.iter().map(|runtime| runtime.name).collect();
+    finding.level = Level::Unknown;
+    finding.seen += &format!("; which of {} the kubelet uses cannot be seen", names.join(" and "));
+    finding.fix = format!("if it is this one: {}", finding.fix);
+}
+
+fn without_config(runtime: &ContainerRuntime) -> Finding {
+    Check::new(Group::Runtime, "runtime.config", runtime.name)
+        .unknown(format!("{} is there, and no configuration was found", runtime.socket.path))
+        .why("whether it brings GPUs into containers is in its configuration")
+        .fix(
+            "ask it on the node: `crictl info` shows the runtimes of containerd, \
+             `crio config` those of CRI-O",
+        )
 }
 
 fn unreadable_config(runtime: &str, problem: &str) -> Finding {

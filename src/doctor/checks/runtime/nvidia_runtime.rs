@@ -47,11 +47,10 @@ fn not_configured(runtime: &ContainerRuntime) -> Finding {
         true => "no configuration file".to_owned(),
         false => files.join(", "),
     };
-    let tool = tool(runtime);
     HANDLER.problem(format!("{} does not know it ({files})", runtime.name)).fix(format!(
-        "install NVIDIA's Container Toolkit on the node, then: nvidia-ctk runtime configure \
-         --runtime={tool} --set-as-default && systemctl restart {tool}. Or use CDI \
-         (--device-list-strategy)"
+        "install NVIDIA's Container Toolkit on the node, then: {}. Or use CDI \
+         (--device-list-strategy)",
+        configure(runtime)
     ))
 }
 
@@ -63,17 +62,47 @@ fn not_default(runtime: &ContainerRuntime, handler: &str, default: Option<&str>)
         runtime.name,
         handlers.join(", ")
     );
-    let tool = tool(runtime);
     HANDLER.warning(seen).fix(format!(
         "set runtimeClassName: {handler} in each pod that wants GPUs (with a RuntimeClass whose \
-         handler is {handler}), or make it the default: nvidia-ctk runtime configure \
-         --runtime={tool} --set-as-default && systemctl restart {tool}"
+         handler is {handler}), or make it the default: {}",
+        configure(runtime)
     ))
 }
 
-/// The name that nvidia-ctk and systemd have for it.
-fn tool(runtime: &ContainerRuntime) -> &'static str {
-    if runtime.name == "CRI-O" { "crio" } else { runtime.name }
+/// What makes NVIDIA's runtime known to a container runtime, and its default.
+fn configure(runtime: &ContainerRuntime) -> &'static str {
+    match runtime.name {
+        "CRI-O" => {
+            "nvidia-ctk runtime configure --runtime=crio --set-as-default && systemctl restart crio"
+        }
+        "docker" => {
+            "nvidia-ctk runtime configure --runtime=docker --set-as-default && systemctl restart \
+             docker"
+        }
+        "containerd of k3s" => {
+            "systemctl restart k3s (on an agent k3s-agent), which then finds the toolkit and \
+             writes the runtime into its own configuration; its flag --default-runtime=nvidia \
+             makes it the default"
+        }
+        "containerd of RKE2" => {
+            "systemctl restart rke2-agent (on a server rke2-server), which then finds the toolkit \
+             and writes the runtime into its own configuration; its setting default-runtime: \
+             nvidia makes it the default"
+        }
+        "containerd of MicroK8s" => "microk8s enable nvidia",
+        "containerd of k0s" => {
+            "nvidia-ctk runtime configure --runtime=containerd --set-as-default \
+             --config=/etc/k0s/containerd.d/nvidia.toml && systemctl restart k0sworker"
+        }
+        "containerd of Talos" => {
+            "add the system extension nvidia-container-toolkit to the machine's image, and set \
+             the default runtime by a patch of /etc/cri/conf.d/20-customization.part"
+        }
+        _ => {
+            "nvidia-ctk runtime configure --runtime=containerd --set-as-default && systemctl \
+             restart containerd"
+        }
+    }
 }
 
 /// Whether the settings of NVIDIA's container runtime let the strategies work.

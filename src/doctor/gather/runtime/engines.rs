@@ -1,27 +1,15 @@
-//! containerd, CRI-O and docker.
+//! The container runtimes of a node, CRI-O and docker among them, and how the kubelet names the one
+//! that it uses.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::containerd::containerds;
 use super::files::{files, first_file, text, toml, within};
-use crate::doctor::facts::ContainerRuntime;
-
-/// containerd's configuration, its own and those of Kubernetes distributions.
-const CONTAINERD_CONFIGS: [&str; 5] = [
-    "etc/containerd/config.toml",
-    "var/lib/rancher/k3s/agent/etc/containerd/config.toml",
-    "var/lib/rancher/rke2/agent/etc/containerd/config.toml",
-    "var/snap/microk8s/current/args/containerd.toml",
-    "etc/k0s/containerd.toml",
-];
-const CONTAINERD_SOCKETS: [&str; 4] = [
-    "run/containerd/containerd.sock",
-    "run/k3s/containerd/containerd.sock",
-    "var/snap/microk8s/common/run/containerd.sock",
-    "run/k0s/containerd.sock",
-];
+use crate::config::yaml;
+use crate::doctor::facts::{ContainerRuntime, RuntimeSocket};
 
 const CRIO_CONFIG: &str = "etc/crio/crio.conf";
 const CRIO_CONFIG_PARTS: &str = "etc/crio/crio.conf.d";
@@ -34,65 +22,61 @@ const DOCKER_CONFIG: &str = "etc/docker/daemon.json";
 /// The kubelet reaches docker through this.
 const DOCKER_SOCKET: &str = "run/cri-dockerd.sock";
 
+/// Files with the flags of the kubelet: kubeadm's, and MicroK8s'.
+const FLAG_FILES: [&str; 2] =
+    ["var/lib/kubelet/kubeadm-flags.env", "var/snap/microk8s/current/args/kubelet"];
+const ENDPOINT_FLAG: &str = "--container-runtime-endpoint=";
+const KUBELET_CONFIG: &str = "var/lib/kubelet/config.yaml";
+
 /// Where a program that is named without a path may be.
 const PROGRAM_DIRECTORIES: [&str; 5] =
     ["usr/bin", "usr/local/bin", "usr/local/nvidia/toolkit", "bin", "usr/sbin"];
 
 /// The container runtimes that there are signs of; docker, if nothing else is used.
 pub(super) fn engines(root: &Path) -> Vec<ContainerRuntime> {
-    let mut found: Vec<_> = [containerd(root), crio(root)].into_iter().flatten().collect();
-    let docker_socket = within(root, DOCKER_SOCKET).exists();
-    if docker_socket || found.is_empty() {
+    let mut found = containerds(root);
+    found.extend(crio(root));
+    let docker_socket = socket(root, DOCKER_SOCKET);
+    if docker_socket.exists || found.is_empty() {
         found.extend(docker(root, docker_socket));
     }
     found
 }
 
-fn containerd(root: &Path) -> Option<ContainerRuntime> {
-    let socket = CONTAINERD_SOCKETS.iter().any(|place| within(root, place).exists());
-    let mut runtime = ContainerRuntime { name: "containerd", socket, ..Default::default() };
-    let Some(file) = first_file(root, &CONTAINERD_CONFIGS) else {
-        return socket.then_some(runtime);
-    };
-    let Some(main) = read(&mut runtime, file, toml) else { return Some(runtime) };
-    // From 2.0 on, which reads version 3, CDI is on unless it is turned off.
-    runtime.cdi = (main.get("version").and_then(Value::as_i64) == Some(3)).then_some(true);
-    apply_containerd(&mut runtime, root, &main);
-    for file in imports(root, &main) {
-        if let Some(document) = read(&mut runtime, file, toml) {
-            apply_containerd(&mut runtime, root, &document);
-        }
-    }
-    Some(runtime)
+/// The socket at a place below the host's root.
+pub(super) fn socket(root: &Path, place: &str) -> RuntimeSocket {
+    RuntimeSocket { path: format!("/{place}"), exists: within(root, place).exists() }
 }
 
-/// The files that `imports` names: a file, or all of a directory with one ending.
-fn imports(root: &Path, main: &Value) -> Vec<PathBuf> {
-    let patterns = main.get("imports").and_then(Value::as_array).into_iter().flatten();
-    let imported = |pattern: &str| match pattern.rsplit_once("/*") {
-        None => vec![within(root, pattern)],
-        Some((directory, end)) => files(&within(root, directory), end),
+/// The endpoint that the kubelet is configured with: the path of a socket on the host.
+///
+/// Flags count before the file. Where they stand depends on what starts the kubelet: kubeadm and
+/// MicroK8s keep them in a file; those of other distributions cannot be seen.
+pub(super) fn kubelet_endpoint(root: &Path) -> Option<String> {
+    let flags = FLAG_FILES.iter().filter_map(|place| text(&within(root, place)).ok());
+    let in_flags = flags.filter_map(|text| {
+        let (_, value) = text.split_once(ENDPOINT_FLAG)?;
+        let value = value.split(|c: char| c.is_whitespace() || c == '"').next()?;
+        Some(value.to_owned())
+    });
+    let in_file = || {
+        let document = yaml(&text(&within(root, KUBELET_CONFIG)).ok()?).ok()?;
+        Some(document.get("containerRuntimeEndpoint")?.as_str()?.to_owned())
     };
-    patterns.filter_map(Value::as_str).flat_map(imported).collect()
-}
-
-/// The name of the CRI plugin differs from version to version; the settings in its table do not.
-fn apply_containerd(runtime: &mut ContainerRuntime, root: &Path, document: &Value) {
-    let plugins = document.get("plugins").and_then(Value::as_object);
-    for plugin in plugins.into_iter().flat_map(|plugins| plugins.values()) {
-        runtime.cdi = plugin.get("enable_cdi").and_then(Value::as_bool).or(runtime.cdi);
-        if let Some(table) = plugin.get("containerd") {
-            apply(runtime, root, table, "default_runtime_name", "/options/BinaryName");
-        }
-    }
+    let endpoint = in_flags.last().or_else(in_file)?;
+    let path = endpoint.strip_prefix("unix://").unwrap_or(&endpoint);
+    // /var/run is /run.
+    let path =
+        path.strip_prefix("/var/run/").map_or(path.to_owned(), |rest| format!("/run/{rest}"));
+    path.starts_with('/').then_some(path)
 }
 
 fn crio(root: &Path) -> Option<ContainerRuntime> {
-    let socket = within(root, CRIO_SOCKET).exists();
+    let socket = socket(root, CRIO_SOCKET);
     let main = first_file(root, &[CRIO_CONFIG]);
     let found: Vec<PathBuf> =
         main.into_iter().chain(files(&within(root, CRIO_CONFIG_PARTS), "")).collect();
-    if found.is_empty() && !socket {
+    if found.is_empty() && !socket.exists {
         return None;
     }
     let mut runtime =
@@ -112,9 +96,10 @@ fn crio(root: &Path) -> Option<ContainerRuntime> {
     Some(runtime)
 }
 
-fn docker(root: &Path, socket: bool) -> Option<ContainerRuntime> {
+fn docker(root: &Path, socket: RuntimeSocket) -> Option<ContainerRuntime> {
+    let exists = socket.exists;
     let mut runtime = ContainerRuntime { name: "docker", socket, ..Default::default() };
-    let Some(file) = first_file(root, &[DOCKER_CONFIG]) else { return socket.then_some(runtime) };
+    let Some(file) = first_file(root, &[DOCKER_CONFIG]) else { return exists.then_some(runtime) };
     let json = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
     if let Some(document) = read(&mut runtime, file, json) {
         runtime.cdi = document.pointer("/features/cdi").and_then(Value::as_bool);
@@ -124,7 +109,7 @@ fn docker(root: &Path, socket: bool) -> Option<ContainerRuntime> {
 }
 
 /// Reads a file of a runtime, and notes in the runtime that it was read, or what is wrong with it.
-fn read(
+pub(super) fn read(
     runtime: &mut ContainerRuntime,
     file: PathBuf,
     parse: impl Fn(&str) -> Result<Value, String>,
@@ -139,7 +124,13 @@ fn read(
 
 /// Takes the default runtime, and the handlers that are NVIDIA's by their name or their program's,
 /// from the table of one file over those before it. `program` points to a handler's program.
-fn apply(runtime: &mut ContainerRuntime, root: &Path, table: &Value, default: &str, program: &str) {
+pub(super) fn apply(
+    runtime: &mut ContainerRuntime,
+    root: &Path,
+    table: &Value,
+    default: &str,
+    program: &str,
+) {
     let default = table.get(default).and_then(Value::as_str).map(ToOwned::to_owned);
     runtime.default = default.or(runtime.default.take());
     for (name, handler) in table.get("runtimes").and_then(Value::as_object).into_iter().flatten() {

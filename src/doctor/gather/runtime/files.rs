@@ -32,6 +32,36 @@ pub(super) fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     files
 }
 
+/// The files of the host that fit a pattern with `*` in the last name, sorted, as paths of the host.
+/// A pattern with `*` in a directory's name fits nothing.
+pub(super) fn matches(root: &Path, pattern: &Path) -> Vec<PathBuf> {
+    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
+        return Vec::new();
+    };
+    let name = name.to_string_lossy();
+    let entries = fs::read_dir(within(root, &directory.to_string_lossy()));
+    let entries = entries.into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| fits(&name, &entry.file_name().to_string_lossy()))
+        .map(|entry| directory.join(entry.file_name()))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Whether a name fits a pattern in which `*` stands for any text.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some((_, after)) = left.split_once(part) else { return false };
+        left = after;
+    }
+    left.ends_with(end)
+}
+
 /// The text of a file that is not too large.
 pub(super) fn text(file: &Path) -> Result<String, String> {
     let size = fs::metadata(file).map_err(|error| error.to_string())?.len();
@@ -45,4 +75,25 @@ pub(super) fn text(file: &Path) -> Result<String, String> {
 pub(super) fn toml(text: &str) -> Result<Value, String> {
     // Its display has several lines.
     toml::from_str(text).map_err(|error| error.message().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name, expected) in [
+            ("*.toml", "99-nvidia.toml", true),
+            ("*.toml", ".toml", true),
+            ("*.toml", "a.toml.bak", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "ac", false),
+            ("a*a", "a", false),
+            ("config.toml", "config.toml", true),
+            ("*", "anything", true),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! The configuration of container runtimes, of NVIDIA's runtime, and of CDI.
 
+mod containerd;
 mod engines;
 mod files;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,7 @@ pub(super) fn runtimes(root: &Path) -> ContainerRuntimes {
     let spec_directories = SPEC_DIRECTORIES.map(|place| within(root, place)).to_vec();
     ContainerRuntimes {
         runtimes: engines::engines(root),
+        kubelet_endpoint: engines::kubelet_endpoint(root),
         toolkit: toolkit(root),
         specs: spec_directories.iter().flat_map(|directory| specs(directory)).collect(),
         spec_directories,
