@@ -85,6 +85,17 @@ pub struct ToolkitConfig {
 pub struct CdiSpec {
     /// Its path.
     pub file: PathBuf,
-    /// The kind and the names of the devices; or why it cannot be read.
-    pub content: Result<(String, BTreeSet<String>), String>,
+    /// What it says; or why it cannot be read.
+    pub content: Result<CdiContent, String>,
+}
+
+/// What a CDI specification says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CdiContent {
+    /// The kind of its devices.
+    pub kind: String,
+    /// Their names.
+    pub devices: BTreeSet<String>,
+    /// Paths of the host that it names, as device nodes, mounts or hooks, and that are not there.
+    pub absent: BTreeSet<String>,
 }

@@ -1,6 +1,7 @@
 //! CDI: in the container runtime, the specifications, and the kubelet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use device::injection::{DeviceIdStrategy, DeviceListStrategy};
 
@@ -56,11 +57,54 @@ pub(super) fn unreadable_specs(facts: &Facts) -> impl Iterator<Item = Finding> {
     })
 }
 
+/// Specifications of the plugin's devices that name what is not there, or each other's devices.
+pub(super) fn untrue_specs(facts: &Facts) -> Vec<Finding> {
+    let ours = facts.runtimes.specs.iter().filter_map(|spec| {
+        let content = spec.content.as_ref().ok()?;
+        (content.kind == GPU_KIND).then_some((&spec.file, content))
+    });
+    let mut findings = Vec::new();
+    // A device that two directories have is taken from the later one; in one directory it is in
+    // conflict.
+    let mut places: BTreeMap<(Option<&Path>, &str), &Path> = BTreeMap::new();
+    for (file, content) in ours {
+        if !content.absent.is_empty() {
+            findings.push(absent(file, &content.absent));
+        }
+        let doubled = content.devices.iter().find_map(|device| {
+            let before = places.insert((file.parent(), device), file)?;
+            Some((device, before))
+        });
+        findings.extend(doubled.map(|(device, before)| conflict(device, before, file)));
+    }
+    findings
+}
+
+fn absent(file: &Path, paths: &BTreeSet<String>) -> Finding {
+    const SHOWN: usize = 3;
+    let shown: Vec<&str> = paths.iter().take(SHOWN).map(String::as_str).collect();
+    let more = paths.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let verb = if paths.len() == 1 { "is" } else { "are" };
+    let shown = shown.join(", ");
+    UNREADABLE
+        .problem(format!("{} names {shown}{more}, which {verb} not on the node", file.display()))
+        .why("a container with such a device is not started; the driver was changed since")
+        .fix("write the file again: nvidia-ctk cdi generate, as below, or restart what writes it")
+}
+
+fn conflict(device: &str, one: &Path, other: &Path) -> Finding {
+    UNREADABLE
+        .problem(format!("{device} is in {} and in {}", one.display(), other.display()))
+        .why("a runtime resolves no device that two files of one directory have")
+        .fix("remove one of the files: the older is often left by another plugin or toolkit")
+}
+
 /// Whether the specifications name every device that would be offered.
 pub(super) fn specs(facts: &Facts) -> Finding {
     let readable = facts.runtimes.specs.iter().filter_map(|spec| spec.content.as_ref().ok());
-    let ours = readable.filter(|(kind, _)| kind == GPU_KIND);
-    let named: BTreeSet<&String> = ours.flat_map(|(_, names)| names).collect();
+    let ours = readable.filter(|content| content.kind == GPU_KIND);
+    let named: BTreeSet<&String> = ours.flat_map(|content| &content.devices).collect();
     let resources = facts.driver_answer().into_iter().flat_map(|answer| &answer.resources);
     let offered: BTreeSet<&String> = resources.flat_map(|resource| &resource.ids).collect();
     let missing: Vec<&str> = offered.difference(&named).map(|name| name.as_str()).collect();

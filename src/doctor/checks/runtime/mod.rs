@@ -20,6 +20,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     }
     if settings.need_cdi() {
         findings.extend(cdi::unreadable_specs(facts));
+        findings.extend(cdi::untrue_specs(facts));
         findings.push(cdi::specs(facts));
     }
     findings.extend(cdi::kubelet(facts));

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::config::yaml;
-use crate::doctor::facts::{CdiSpec, ContainerRuntimes, ToolkitConfig};
+use crate::doctor::facts::{CdiContent, CdiSpec, ContainerRuntimes, ToolkitConfig};
 use files::{files, first_file, text, toml, within};
 
 const TOOLKIT_CONFIGS: [&str; 2] = [
@@ -29,7 +29,7 @@ pub(super) fn runtimes(root: &Path) -> ContainerRuntimes {
         runtimes: engines::engines(root),
         kubelet_endpoint: engines::kubelet_endpoint(root),
         toolkit: toolkit(root),
-        specs: spec_directories.iter().flat_map(|directory| specs(directory)).collect(),
+        specs: spec_directories.iter().flat_map(|directory| specs(root, directory)).collect(),
         spec_directories,
         mps: Vec::new(),
     }
@@ -49,16 +49,15 @@ fn toolkit(root: &Path) -> Option<ToolkitConfig> {
 }
 
 /// The CDI specifications in a directory.
-fn specs(directory: &Path) -> Vec<CdiSpec> {
+fn specs(root: &Path, directory: &Path) -> Vec<CdiSpec> {
     let mut found: Vec<PathBuf> =
         [".json", ".yaml", ".yml"].iter().flat_map(|end| files(directory, end)).collect();
     found.sort();
-    let spec = |file: PathBuf| CdiSpec { content: text(&file).and_then(|text| parse(&text)), file };
-    found.into_iter().map(spec).collect()
+    let content = |file: &Path| text(file).and_then(|text| parse(root, &text));
+    found.into_iter().map(|file| CdiSpec { content: content(&file), file }).collect()
 }
 
-/// The kind and the names of the devices.
-fn parse(text: &str) -> Result<(String, BTreeSet<String>), String> {
+fn parse(root: &Path, text: &str) -> Result<CdiContent, String> {
     // JSON is YAML.
     let document = yaml(text)?;
     let kind = document.get("kind").and_then(Value::as_str).ok_or("it has no kind")?;
@@ -69,5 +68,21 @@ fn parse(text: &str) -> Result<(String, BTreeSet<String>), String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    Ok((kind.to_owned(), devices.iter().filter_map(name).collect()))
+    let edits = devices.iter().chain([&document]).filter_map(|of| of.get("containerEdits"));
+    let paths: BTreeSet<&str> = edits.flat_map(host_paths).collect();
+    let absent = paths.into_iter().filter(|path| !within(root, path).exists());
+    Ok(CdiContent {
+        kind: kind.to_owned(),
+        devices: devices.iter().filter_map(name).collect(),
+        absent: absent.map(ToOwned::to_owned).collect(),
+    })
+}
+
+/// The paths of the host that edits of a container name.
+fn host_paths(edits: &Value) -> impl Iterator<Item = &str> {
+    let each = |list: &str| edits.get(list).and_then(Value::as_array).into_iter().flatten();
+    let nodes = each("deviceNodes").filter_map(|of| of.get("hostPath").or_else(|| of.get("path")));
+    let mounts = each("mounts").filter_map(|of| of.get("hostPath"));
+    let hooks = each("hooks").filter_map(|of| of.get("path"));
+    nodes.chain(mounts).chain(hooks).filter_map(Value::as_str)
 }
