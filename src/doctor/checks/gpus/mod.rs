@@ -49,8 +49,12 @@ fn enumeration(facts: &Facts, answer: &DriverAnswer) -> Finding {
     if missing.len() <= without_bus_id {
         return ENUMERATION.ok(seen);
     }
+    // A GPU without a driver is not hidden from this container: nothing has it.
     let visible = &facts.module.gpus;
-    if !visible.is_empty() && !unlisted.iter().any(|(at, _)| visible.contains(*at)) {
+    let is_hidden =
+        |at: &str, driver: Option<&str>| driver == Some("nvidia") && !visible.contains(at);
+    let hidden = unlisted.iter().all(|(at, driver)| is_hidden(at, driver.as_deref()));
+    if !visible.is_empty() && hidden {
         return ENUMERATION
             .problem(format!("{seen}; this container has no access to the others"))
             .why("the plugin can offer only what it sees: no pod gets the other GPUs of the node")
@@ -59,13 +63,22 @@ fn enumeration(facts: &Facts, answer: &DriverAnswer) -> Finding {
                  NVIDIA_VISIBLE_DEVICES=all",
             );
     }
+    let without_driver = unlisted.iter().any(|(_, driver)| driver.is_none());
     ENUMERATION
         .problem(format!("{seen}; missing or not answering: {}", missing.join(", ")))
         .why("the driver could not initialise them, so NVML does not list them")
-        .fix(
-            "the kernel log (dmesg, NVRM, RmInitAdapter, Xid 79) says why; reset the GPU \
-             (nvidia-smi -r), then reboot the node, then check slot and power",
-        )
+        .fix(match without_driver {
+            true => {
+                "the kernel log (dmesg, NVRM: \"probe of ... failed\", RmInitAdapter, \"fallen \
+                 off the bus\") says why no driver is bound; reboot the node, then check slot and \
+                 power"
+            }
+            false => {
+                "the kernel log (dmesg, NVRM, RmInitAdapter, Xid 79, \"fallen off the bus\") says \
+                 why; reset the GPU (nvidia-smi -r), then reboot the node, then check slot and \
+                 power"
+            }
+        })
 }
 
 fn reserved(gpu: &str, why: &str) -> Finding {
@@ -111,11 +124,16 @@ fn offered(answer: &DriverAnswer, mig_strategy: &str) -> Finding {
 
 /// Causes that the running plugin has for a GPU and that cannot be determined again from outside.
 fn by_running_plugin(status: &Status, answer: &DriverAnswer) -> Vec<Finding> {
-    let causes = answer.gpus.iter().flat_map(|gpu| &gpu.causes);
-    let known: BTreeSet<&str> = causes.map(|(cause, _)| cause.as_str()).collect();
+    let mut known: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for gpu in &answer.gpus {
+        let uuid = gpu.uuid.as_deref().unwrap_or_default();
+        known.extend(gpu.causes.iter().map(|(cause, _)| (uuid, cause.as_str())));
+    }
     let reasons = status.gpus.iter().flat_map(|gpu| gpu.reasons.iter().map(move |of| (gpu, of)));
-    let unknown = reasons.filter(|(_, reason)| !known.contains(reason.message.as_str()));
-    unknown.map(|(gpu, reason)| unhealthy(gpu, reason)).collect()
+    let is_new = |(gpu, reason): &(&Gpu, &Reason)| {
+        !known.contains(&(gpu.uuid.as_str(), reason.message.as_str()))
+    };
+    reasons.filter(is_new).map(|(gpu, reason)| unhealthy(gpu, reason)).collect()
 }
 
 fn unhealthy(gpu: &Gpu, reason: &Reason) -> Finding {
