@@ -68,7 +68,7 @@ fn this_plugin(served: &[&PluginSocket]) -> Finding {
         PLUGIN.ok(format!("serves {answering}"))
     } else {
         PLUGIN
-            .warning("it serves no socket in this directory")
+            .problem("it serves no socket in this directory")
             .why("while it does not run, or has no GPU to serve, the kubelet has none to allocate")
             .fix(
                 "kubectl -n kube-system get pods -o wide -l \
