@@ -107,6 +107,11 @@ pub struct DoctorArgs {
     /// below it.
     #[arg(long, value_name = "DIR")]
     pub host_root: Option<PathBuf>,
+    /// How long to wait for each call of the driver, in seconds. Without persistence mode a driver
+    /// takes long to start.
+    #[arg(long, value_name = "SECONDS", default_value = "5")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub driver_timeout: u64,
     /// Ask the driver and nothing else, for the doctor that has started this process.
     #[arg(long = SURVEY, hide = true)]
     pub survey: bool,

@@ -1,14 +1,18 @@
 //! `doctor`: finds why pods do not get GPUs.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::args::{DoctorArgs, SURVEY};
 use super::{print, run};
-use crate::config::ConfigSource;
+use crate::config::{Config, ConfigSource};
 use crate::doctor;
 use crate::doctor::gather;
+
+/// After how long without a word a person is told that it goes on.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Finds why pods do not get GPUs. `arguments` are those of this process, to start it once more
 /// with. Without `colour` there is none on a terminal either.
@@ -20,13 +24,14 @@ pub fn doctor(
 ) -> ExitCode {
     let (config, report) = source.load_lossy();
     let text = run(async {
+        let patience = Duration::from_secs(args.driver_timeout);
         if args.survey {
-            let survey = serde_json::to_string(&gather::survey(&config).await)
-                .map_err(|error| error.to_string())?;
-            return Ok((survey + "\n", 0));
+            survey(&config, patience).await.map_err(|error| error.to_string())?;
+            return Ok((String::new(), 0));
         }
         arguments.push(format!("--{SURVEY}").into());
-        let facts = gather::facts(&config, &report, args.host_root, arguments).await;
+        let facts = gather::facts(&config, &report, args.host_root, arguments, patience);
+        let facts = telling(facts, "waiting for the driver, the kubelet and the plugin").await;
         let report = doctor::examine(&facts);
         let text = match args.json {
             true => doctor::json(&report),
@@ -41,4 +46,30 @@ pub fn doctor(
             ExitCode::from(doctor::Verdict::Unchecked.exit_code())
         }
     }
+}
+
+/// Tells a person that it goes on, once it takes a while.
+async fn telling<T>(work: impl Future<Output = T>, what: &str) -> T {
+    tokio::pin!(work);
+    match tokio::time::timeout(SILENCE, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            let mut stderr = io::stderr();
+            if stderr.is_terminal() {
+                let _ = writeln!(stderr, "{what} ...");
+            }
+            work.await
+        }
+    }
+}
+
+/// Surveys the driver for the doctor that has started this process.
+async fn survey(config: &Config, patience: Duration) -> io::Result<()> {
+    let mut channel = gather::answer_channel()?;
+    gather::survey(config, patience, |part| {
+        let mut line = serde_json::to_vec(part)?;
+        line.push(b'\n');
+        channel.write_all(&line)
+    })
+    .await
 }

@@ -320,10 +320,17 @@ fn causes_that_only_the_running_plugin_has_are_reported() {
     one(heard(|_| {}), Level::Problem, "gpus.plugin", "Xid 79 (the GPU has fallen off the bus)");
     let known = |facts: &mut Facts| {
         heard(|_| {})(facts);
-        let message = facts.plugin.as_ref().unwrap().gpus[0].reasons[0].message.clone();
-        survey(facts).gpus[0].causes = vec![(message, None)];
+        let gpu = facts.plugin.as_ref().unwrap().gpus[0].clone();
+        survey(facts).gpus[0].causes = vec![(gpu.reasons[0].message.clone(), None)];
+        survey(facts).gpus[0].uuid = Some(gpu.uuid);
     };
     one(known, Level::Problem, "gpus.gpu", "Xid 79");
+    let of_another = |facts: &mut Facts| {
+        known(facts);
+        survey(facts).gpus[0].uuid = Some("GPU-another".to_owned());
+    };
+    let ids: Vec<&str> = reported(of_another).iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(ids, ["gpus.gpu", "gpus.plugin"], "one text, two GPUs");
     let not_ready = |status: &mut status::Status| {
         status.gpus[0].reasons.clear();
         status.plugin.ready = false;
@@ -350,6 +357,60 @@ fn a_container_with_access_to_some_gpus_only_is_reported() {
         facts.module.gpus.insert("0000:c8:00.0".to_owned());
     };
     one(failed, Level::Problem, "gpus.enumeration", "RmInitAdapter");
+    // On a bare host the driver lists the GPUs that it has, too.
+    let without_driver = |facts: &mut Facts| {
+        facts.bus.as_mut().unwrap().insert("0000:c8:00.0".to_owned(), None);
+        facts.module.gpus = ["0000:1b:00.0".to_owned()].into();
+    };
+    one(without_driver, Level::Problem, "gpus.enumeration", "why no driver is bound");
+}
+
+#[test]
+fn a_node_on_which_the_plugin_does_not_run_has_a_problem() {
+    let none = |facts: &mut Facts| facts.kubelet.others.clear();
+    one(none, Level::Problem, "kubelet.plugin", "it serves no socket in this directory");
+}
+
+#[test]
+fn cdi_specifications_have_to_be_true_and_of_one_mind() {
+    let spec = |file: &str, absent: &[&str]| CdiSpec {
+        file: file.into(),
+        content: Ok(CdiContent {
+            kind: "k8s.device-plugin.nvidia.com/gpu".to_owned(),
+            devices: ["GPU-1".to_owned()].into(),
+            absent: absent.iter().map(|path| (*path).to_owned()).collect(),
+        }),
+    };
+    let with = |specs: Vec<CdiSpec>| {
+        move |facts: &mut Facts| {
+            facts.settings.strategies = [DeviceListStrategy::CdiCri].into();
+            facts.runtimes.runtimes[0].cdi = Some(true);
+            for resource in &mut survey(facts).resources {
+                resource.ids = vec!["GPU-1".to_owned()];
+            }
+            facts.runtimes.specs = specs;
+        }
+    };
+    assert!(reported(with(vec![spec("/etc/cdi/a.json", &[])])).is_empty());
+    // A directory that is looked at later wins.
+    let both = vec![spec("/etc/cdi/a.json", &[]), spec("/run/cdi/b.json", &[])];
+    assert!(reported(with(both)).is_empty());
+    let doubled = vec![spec("/etc/cdi/a.json", &[]), spec("/etc/cdi/b.json", &[])];
+    one(with(doubled), Level::Problem, "runtime.spec", "GPU-1 is in /etc/cdi/a.json and");
+    let stale = vec![spec("/etc/cdi/a.json", &["/dev/nvidia9"])];
+    one(with(stale), Level::Problem, "runtime.spec", "/dev/nvidia9, which is not on the node");
+}
+
+#[test]
+fn a_driver_that_is_released_for_a_reset_is_not_asked() {
+    let released = |facts: &mut Facts| facts.driver = DriverProbe::Released;
+    one(released, Level::Unknown, "driver.nvml", "in the way of a reset");
+}
+
+#[test]
+fn device_nodes_that_were_not_reached_are_reported() {
+    let unfinished = |facts: &mut Facts| survey(facts).unfinished = Some("it hangs".to_owned());
+    one(unfinished, Level::Unknown, "driver.nodes", "not all of them were opened: it hangs");
 }
 
 #[test]

@@ -67,14 +67,10 @@ pub enum SurveyedGpu {
     },
 }
 
-/// How many deadlines the opening may take: without persistence mode it initialises every GPU of
-/// the node.
-const OPEN_DEADLINES: u32 = 6;
-
 /// The most GPUs that are asked about.
 const MOST_GPUS: u32 = 1024;
 
-/// Surveys the node; a call may take as long as `deadline`, and the opening a few times as long.
+/// Surveys the node; a call may take as long as `deadline`.
 ///
 /// # Errors
 /// A thread panicked.
@@ -87,7 +83,7 @@ pub async fn survey(
     let do_job = move |job: &Job, report: &dyn Fn(_)| job.run(&context, report);
     let threads = Threads::new(clock, NvmlTelemetry::default(), do_job);
     let ask = Survey { threads, clock, deadline };
-    let opened = ask.one(Task::Open, OPEN_DEADLINES).await?;
+    let opened = ask.one(Task::Open, 1).await?;
     let Opened { library, tried, versions, count } = match opened {
         Ok(Outcome::Opened(Ok(opened))) => opened,
         Ok(Outcome::Opened(Err(error))) => return Ok(NvmlSurvey::NotOpened(error)),

@@ -37,6 +37,20 @@ pub enum DriverProbe {
     TimedOut(Duration),
     /// It could not be started, for this reason.
     NotStarted(String),
+    /// It was not started: the running plugin has released NVML, so that a GPU can be reset, and a
+    /// program that opens the driver would be in the way.
+    Released,
+}
+
+/// What the process that asks the driver sends, piece by piece: what comes later may never come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SurveyPart {
+    /// What NVML answered, without device nodes.
+    Nvml(Box<DriverAnswer>),
+    /// A device node that it has tried to open.
+    Node(DeviceNode),
+    /// There is no more.
+    End,
 }
 
 /// What the driver answered.
@@ -66,6 +80,8 @@ pub struct DriverAnswer {
     pub nodes: Vec<DeviceNode>,
     /// Whether this container has `/dev/nvidiactl` itself.
     pub sees_control_node: bool,
+    /// Why not all device nodes are in it.
+    pub unfinished: Option<String>,
 }
 
 /// What keeps NVML from being used.

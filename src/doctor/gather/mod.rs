@@ -14,13 +14,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use device::layout::sharing::Sharing;
-use status::Status;
+use status::{NvmlState, Status};
 
 use super::check::FallbackFacts;
-use super::facts::{ContainerRuntimes, EffectiveSettings, Facts, PluginSocket, SocketProbe};
+use super::facts::{
+    ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, PluginSocket, SocketProbe,
+};
 use crate::config::{Choice, Config, ConfigReport, Diagnostic};
 use crate::mps;
 use crate::observe::client;
+pub use child::answer_channel;
 pub use survey::survey;
 
 /// How long the running plugin may take to answer.
@@ -30,21 +33,30 @@ const CHECK_DEADLINE: Duration = Duration::from_millis(100);
 
 /// Gathers the facts. `config` is what the plugin would run with, with a default wherever `report`
 /// has a mistake. The host's root is determined, if it is not given. `survey` are the arguments
-/// with which this program surveys the driver in a process of its own.
+/// with which this program surveys the driver in a process of its own, for each call of which it
+/// waits as long as `patience`.
 pub async fn facts(
     config: &Config,
     report: &ConfigReport,
     host_root: Option<PathBuf>,
     survey: Vec<OsString>,
+    patience: Duration,
 ) -> Facts {
     let process = &config.process;
     let host_root = host_root.unwrap_or_else(|| host::root(&process.roots.driver));
-    let (driver, kubelet, plugin, mps) = tokio::join!(
-        child::survey(survey),
-        kubelet::kubelet(config, &host_root),
-        plugin_status(config),
-        mps_daemons(config)
-    );
+    let of_driver = async {
+        // First, since NVML may be released for a reset, which must not meet another client.
+        let plugin = plugin_status(config).await;
+        let is_released =
+            plugin.as_ref().is_ok_and(|status| status.nvml.state == NvmlState::Released);
+        let driver = match is_released {
+            true => DriverProbe::Released,
+            false => child::survey(survey, patience).await,
+        };
+        (plugin, driver)
+    };
+    let ((plugin, driver), kubelet, mps) =
+        tokio::join!(of_driver, kubelet::kubelet(config, &host_root), mps_daemons(config));
     Facts {
         bus: host::bus(&process.nvml.sysfs_root),
         module: host::module(&process.roots.proc, &process.nvml.sysfs_root),

@@ -19,6 +19,12 @@ const CREATE: &str = "nvidia-modprobe -c 0 -u on the node creates them, and so d
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answer) = facts.driver_answer() else { return Vec::new() };
     let mut findings: Vec<Finding> = answer.nodes.iter().filter_map(not_opened).collect();
+    findings.extend(answer.unfinished.as_ref().map(|why| {
+        NODES
+            .unknown(format!("not all of them were opened: {why}"))
+            .why("a driver that holds a process in the kernel holds its containers too")
+            .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node")
+    }));
     if findings.is_empty() && !answer.nodes.is_empty() {
         findings.push(NODES.ok(format!("{} can be opened", plural(answer.nodes.len(), "node"))));
     }

@@ -25,10 +25,19 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
                 "install the driver's libraries again, all of one version; see `nvidia-smi` on the \
                  node",
             ),
-        DriverProbe::TimedOut(after) => NVML
-            .problem(format!("no answer within {} s", after.as_secs()))
-            .why(HANGS)
-            .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
+        DriverProbe::TimedOut(after) => {
+            NVML.problem(format!("no answer within {} s", after.as_secs())).why(HANGS).fix(
+                "look for NVRM and Xid in the kernel log (dmesg), then reboot the node. To wait \
+                 for longer: --driver-timeout",
+            )
+        }
+        DriverProbe::Released => NVML
+            .unknown("released by the running plugin, so that a GPU can be reset: it was not asked")
+            .why("a program that opens the driver is in the way of a reset")
+            .fix(
+                "run the doctor again when NVML is taken up again: `gpu-device-plugin status` \
+                 says when",
+            ),
         DriverProbe::NotStarted(error) => NVML
             .unknown(format!("no process to ask it could be started: {error}"))
             .fix("run the doctor where it can start a second process: /proc must be mounted"),
@@ -86,13 +95,21 @@ fn not_usable(answer: &DriverAnswer, problem: &NvmlProblem) -> Finding {
             let (why, fix) = of_return_code(*code, answer.sees_control_node);
             NVML.problem(text).why(why).fix(fix)
         }
-        NvmlProblem::TimedOut(call) => {
-            NVML.problem(format!("{call} does not return")).why(HANGS).fix(
-                "look for NVRM and Xid in the kernel log (dmesg), then reboot the node. A driver \
-                 that is just starting takes long without persistence mode: run \
-                 nvidia-persistenced, and try again",
+        NvmlProblem::TimedOut(call) if call.starts_with("nvmlInit") => NVML
+            .unknown(format!("{call} has not returned yet"))
+            .why(
+                "the driver hangs; or it initialises its GPUs, which takes long without \
+                 persistence mode",
             )
-        }
+            .fix(
+                "run the doctor again with --driver-timeout=60s, or run nvidia-persistenced. If it \
+                 still does not return: look for NVRM and Xid in the kernel log (dmesg), then \
+                 reboot the node",
+            ),
+        NvmlProblem::TimedOut(call) => NVML
+            .problem(format!("{call} does not return"))
+            .why(HANGS)
+            .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
         NvmlProblem::Failed(error) => NVML.unknown(error).fix("run the doctor again"),
     }
 }

@@ -3,20 +3,38 @@
 mod gpus;
 mod nodes;
 
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use device::health::{Moment, NodeHealth, NvmlError};
 use device::inventory::Inventory;
 
 use crate::config::Config;
-use crate::doctor::facts::{DriverAnswer, NvmlProblem};
+use crate::doctor::facts::{DriverAnswer, NvmlProblem, SurveyPart};
 use crate::host::state_file::StateFile;
 use crate::nvml::survey::{NvmlSurvey, OpenedNvml};
 use crate::nvml::{self, NvmlOpenError};
 
-/// Surveys the driver, with the configured deadline for each call.
-pub async fn survey(config: &Config) -> DriverAnswer {
-    let deadline = config.health.poll.deadline;
+/// Surveys the driver, and sends each part as it comes. A call may take as long as `patience`.
+///
+/// # Errors
+/// That of `send`.
+pub async fn survey(
+    config: &Config,
+    patience: Duration,
+    mut send: impl FnMut(&SurveyPart) -> io::Result<()>,
+) -> io::Result<()> {
+    let answer = nvml(config, patience).await;
+    let gpus = answer.gpus.clone();
+    send(&SurveyPart::Nvml(Box::new(answer)))?;
+    nodes::open_all(config.process.roots.dev_root(), &gpus, patience, |node| {
+        send(&SurveyPart::Node(node))
+    })?;
+    send(&SurveyPart::End)
+}
+
+async fn nvml(config: &Config, deadline: Duration) -> DriverAnswer {
     let mut answer = DriverAnswer::default();
     match nvml::survey::survey(&config.process.nvml, deadline).await {
         Err(error) => answer.problem = Some(NvmlProblem::Failed(error.to_string())),
@@ -26,7 +44,6 @@ pub async fn survey(config: &Config) -> DriverAnswer {
         Ok(NvmlSurvey::NotOpened(error)) => not_opened(&mut answer, error),
         Ok(NvmlSurvey::Opened(up)) => opened(&mut answer, config, up),
     }
-    answer.nodes = nodes::nodes(config.process.roots.dev_root(), &answer.gpus, deadline);
     answer.sees_control_node = Path::new("/dev/nvidiactl").exists();
     answer
 }

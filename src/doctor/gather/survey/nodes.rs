@@ -1,11 +1,13 @@
 //! Opens the device nodes.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::doctor::facts::{DeviceNode, GpuFacts, OpenResult};
 use crate::doctor::gather::host;
@@ -14,12 +16,37 @@ use crate::doctor::gather::host;
 /// architectures that NVIDIA's driver supports).
 const O_NONBLOCK: i32 = 0o4000;
 
-/// The least time that opening a node may take: it initialises the GPU if no other process has it
-/// open and persistence mode is off.
-const MIN_DEADLINE: Duration = Duration::from_secs(15);
+/// Opens the device nodes that NVML and containers need, all at the same time, and sends each as it
+/// is done; where no GPU is known, those that exist.
+pub(super) fn open_all(
+    dev_root: &Path,
+    gpus: &[GpuFacts],
+    deadline: Duration,
+    mut send: impl FnMut(DeviceNode) -> io::Result<()>,
+) -> io::Result<()> {
+    let deadline = Instant::now() + deadline;
+    let (result_tx, results) = mpsc::channel();
+    let mut waiting = BTreeSet::new();
+    for path in paths(dev_root, gpus) {
+        waiting.insert(path.clone());
+        let (tx, node) = (result_tx.clone(), path.clone());
+        // On a thread of its own, which is left behind if it does not return.
+        let open = move || drop(tx.send((node.clone(), open(&node))));
+        if let Err(error) = thread::Builder::new().name("open".to_owned()).spawn(open) {
+            let _ = result_tx.send((path, refused(&error)));
+        }
+    }
+    let node = |path: &Path, opened| DeviceNode { path: path.display().to_string(), opened };
+    while !waiting.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok((path, opened)) = results.recv_timeout(left) else { break };
+        waiting.remove(&path);
+        send(node(&path, opened))?;
+    }
+    waiting.iter().try_for_each(|path| send(node(path, OpenResult::TimedOut)))
+}
 
-/// Opens the device nodes that NVML and containers need; where no GPU is known, those that exist.
-pub(super) fn nodes(dev_root: &Path, gpus: &[GpuFacts], deadline: Duration) -> Vec<DeviceNode> {
+fn paths(dev_root: &Path, gpus: &[GpuFacts]) -> Vec<PathBuf> {
     let dev = dev_root.join("dev");
     let mut minors: Vec<u32> = gpus.iter().filter_map(|gpu| gpu.minor).collect();
     if minors.is_empty() {
@@ -29,24 +56,7 @@ pub(super) fn nodes(dev_root: &Path, gpus: &[GpuFacts], deadline: Duration) -> V
     minors.sort_unstable();
     let names = ["nvidiactl".to_owned(), "nvidia-uvm".to_owned()].into_iter();
     let names = names.chain(minors.into_iter().map(|minor| format!("nvidia{minor}")));
-    let node = |name| {
-        let path: PathBuf = dev.join(name);
-        let opened = open_within(path.clone(), deadline.max(MIN_DEADLINE));
-        DeviceNode { path: path.display().to_string(), opened }
-    };
-    names.map(node).collect()
-}
-
-/// Opens on a thread of its own, which is left behind if it does not return.
-fn open_within(path: PathBuf, deadline: Duration) -> OpenResult {
-    let (result_tx, result_rx) = mpsc::channel();
-    let opener = std::thread::Builder::new().name("open".to_owned()).spawn(move || {
-        let _ = result_tx.send(open(&path));
-    });
-    match opener {
-        Ok(_) => result_rx.recv_timeout(deadline).unwrap_or(OpenResult::TimedOut),
-        Err(error) => refused(&error),
-    }
+    names.map(|name| dev.join(name)).collect()
 }
 
 fn open(path: &Path) -> OpenResult {
