@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use device::identity::OtherFunction;
 use device::inventory::Inventory;
 use device::names::ResourceName;
 
@@ -34,16 +35,31 @@ impl Readiness<'_> {
 
     fn nvml_reason(&self) -> Option<String> {
         let nvml = self.nvml.state();
-        let reason = if !nvml.tried {
-            "NVML has not been opened yet"
-        } else if nvml.gpus > 0 && self.inventory.gpus().is_empty() {
-            "the GPUs have not been read yet"
-        } else if !nvml.up && !nvml.released && !self.tolerates_no_nvml {
-            "NVML is down, and the configuration requires it"
-        } else {
+        if !nvml.tried {
+            return Some("NVML has not been opened yet".to_owned());
+        }
+        if nvml.gpus > 0 && self.inventory.gpus().is_empty() {
+            return Some("the GPUs have not been read yet".to_owned());
+        }
+        if nvml.up || nvml.released {
             return None;
-        };
-        Some(reason.to_owned())
+        }
+        let fault = self.inventory.node_health().fault();
+        let why = fault.map(|(fault, _)| format!(": {fault}")).unwrap_or_default();
+        match self.gpus_on_bus() {
+            0 if self.tolerates_no_nvml => None,
+            0 => Some(format!("NVML is down, and the configuration requires it{why}")),
+            1 => Some(format!("NVML is down, and the node has 1 GPU for it{why}")),
+            gpus => Some(format!("NVML is down, and the node has {gpus} GPUs for it{why}")),
+        }
+    }
+
+    /// The GPUs on the PCI bus that are the driver's, or nobody's as long as it is not loaded. One
+    /// that another driver has is not for pods.
+    fn gpus_on_bus(&self) -> usize {
+        let of_driver = self.inventory.gpu_counts().bus.unwrap_or(0) as usize;
+        let others = self.inventory.other_functions();
+        of_driver + others.filter(|(_, why)| *why == OtherFunction::NoDriver).count()
     }
 
     fn problem(&self, plugin: Option<&PluginTelemetry>) -> Option<String> {

@@ -247,8 +247,11 @@ async fn a_driver_that_is_not_there_is_reported_and_is_no_reason_to_restart() {
     })
     .await;
     assert_eq!(json(&status)["nvml"]["fault"]["kind"], "driver_not_loaded");
-    until(&http, "/readyz", "ready: the configuration puts up with it", |answer| {
-        answer.status == 200
+    // The configuration tolerates it, and still a roll-out is not to go on to the next node.
+    until(&http, "/readyz", "not ready: the node has GPUs", |answer| {
+        answer.status == 503
+            && answer.body.contains("NVML is down, and the node has 8 GPUs for it")
+            && answer.body.contains("driver is not loaded")
     })
     .await;
     assert_eq!(http.get("/healthz").await.unwrap().status, 200);
@@ -259,6 +262,22 @@ async fn a_driver_that_is_not_there_is_reported_and_is_no_reason_to_restart() {
     )
     .await;
     until_metric(&http, "gpu_device_plugin_nvml_up 1").await;
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_gpus_is_ready_where_the_configuration_tolerates_it() {
+    let mut state = profiles::h100x8();
+    state.driver.loaded = false;
+    let node = node(state);
+    for gpu in &node.state().gpus {
+        std::fs::remove_dir_all(node.pci_directory(gpu)).unwrap();
+    }
+    let options = with_http(plugin()).env("FAIL_ON_INIT_ERROR", "false");
+    let plugin = simnode::node::Plugin::start(&node, &options).unwrap();
+    let http = plugin.http(PATIENCE).await.unwrap();
+    until_metric(&http, "gpu_device_plugin_nvml_up 0").await;
+    until(&http, "/readyz", "ready", |answer| answer.status == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
