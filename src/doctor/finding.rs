@@ -89,11 +89,9 @@ impl<'c> Check<'c> {
         self.finding(Level::Unknown, seen)
     }
 
-    /// Control characters are replaced: much of what is seen is text from elsewhere, and must not
-    /// control the terminal.
     pub(super) fn finding(self, level: Level, seen: impl Into<String>) -> Finding {
         let Self { group, id, checked } = self;
-        let seen = seen.into().replace(char::is_control, "\u{fffd}");
+        let seen = seen.into();
         let (checked, why, fix) = (checked.to_owned(), String::new(), String::new());
         Finding { id, group, level, checked, seen, why, fix }
     }

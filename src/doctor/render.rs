@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use status::escaped;
 
 use super::finding::{Finding, Group, Level, Report, Verdict};
 
@@ -76,6 +77,8 @@ fn paragraph(text: &mut String, begin: &str, indent: usize, words: &str) {
     text.push_str(begin);
     let mut column = indent;
     for (n, word) in words.split_whitespace().enumerate() {
+        // Much of it is text from elsewhere, which must not control the terminal.
+        let word = &*escaped(word);
         let length = word.chars().count();
         if n > 0 && column + 1 + length > WIDTH {
             let _ = write!(text, "\n{:indent$}", "");

@@ -209,12 +209,26 @@ fn an_asking_that_fails_is_reported() {
         facts.driver =
             DriverProbe::Died { how: "signal: 11 (SIGSEGV)".into(), stderr: "\u{1b}[2Jbad".into() };
     };
-    one(died, Level::Problem, "driver.nvml", "SIGSEGV) \u{fffd}[2Jbad");
+    one(died, Level::Problem, "driver.nvml", "SIGSEGV) \u{1b}[2Jbad");
     let not_started = |facts: &mut Facts| facts.driver = DriverProbe::NotStarted("no /proc".into());
     one(not_started, Level::Unknown, "driver.nvml", "no /proc");
     let failed =
         |facts: &mut Facts| survey(facts).problem = Some(NvmlProblem::Failed("no thread".into()));
     assert_eq!(reported(failed)[0].0, Level::Unknown);
+}
+
+#[test]
+fn nothing_from_outside_controls_the_terminal() {
+    let mut facts = facts();
+    survey(&mut facts).gpus[0].model = Some("H100\u{1b}[2J\nPROBLEM  forged".into());
+    survey(&mut facts).resources.clear();
+    let died = DriverProbe::Died { how: "\u{9b}31m".into(), stderr: "a\nb\u{202e}".into() };
+    for driver in [facts.driver.clone(), died] {
+        let facts = Facts { driver, ..facts.clone() };
+        let text = text(&examine(&facts), false);
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(!text.contains('\u{202e}') && !text.contains("\nPROBLEM  forged"), "{text}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::escape::escaped;
 use super::gpu::{Gpu, Reason};
 use super::schema::{Device, Nvml, NvmlState, Status};
 
@@ -13,6 +14,8 @@ const MAX_EVENTS: usize = 10;
 /// The headings of a wide table.
 const HEADINGS: [&str; 10] =
     ["GPU", "MODEL", "NUMA", "HEALTH", "RESOURCE", "HOLDER", "SINCE", "NVLINK", "PCI", "UUID"];
+/// Why a resource is not registered that has no problem with it.
+const NO_KUBELET: &str = "none is configured (--kubelet-socket)";
 /// How many of them a table has that is not wide.
 const NARROW: usize = 6;
 
@@ -21,7 +24,7 @@ const NARROW: usize = 6;
 pub fn table(status: &Status, wide: bool) -> String {
     let mut text = head(status);
     if let Some(counts) = status.gpu_counts.difference() {
-        text += &format!("GPUs: {counts}\n\n");
+        text += &format!("{}\n", line(&format!("GPUs: {counts}")));
     }
     let rows = rows(status, wide);
     match rows.is_empty() {
@@ -41,10 +44,10 @@ pub fn table(status: &Status, wide: bool) -> String {
     if wide && !status.events.is_empty() {
         text.push_str("\nLast events\n");
         for event in status.events.iter().take(MAX_EVENTS) {
-            let gpu = event.gpu_index.map_or_else(String::new, |index| format!("GPU {index}: "));
+            let gpu = event.gpu_index.map_or_else(String::new, |index| format!("GPU {index} "));
             let times =
                 if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
-            text += &format!("  {}  {gpu}{}{times}\n", event.at, event.message);
+            text += &line(&format!("  {}  {gpu}{}{times}", event.at, event.sentence()));
         }
     }
     text
@@ -61,13 +64,15 @@ fn head(status: &Status) -> String {
     let nvml = &status.nvml;
     let version =
         |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
-    format!(
-        "gpu-device-plugin {}, up {up}, {ready}\ndriver {}, CUDA {}, {}\n\n",
-        plugin.version,
-        version(&nvml.driver_version),
-        version(&nvml.cuda_version),
-        nvml_state(nvml)
-    )
+    let (driver, cuda) = (version(&nvml.driver_version), version(&nvml.cuda_version));
+    let plugin = line(&format!("gpu-device-plugin {}, up {up}, {ready}", plugin.version));
+    let driver = line(&format!("driver {driver}, CUDA {cuda}, {}", nvml_state(nvml)));
+    format!("{plugin}{driver}\n")
+}
+
+/// A line with its end; what comes from outside cannot end it.
+fn line(text: &str) -> String {
+    format!("{}\n", escaped(text))
 }
 
 fn nvml_state(nvml: &Nvml) -> String {
@@ -196,22 +201,22 @@ fn notes(status: &Status) -> String {
         notes.extend(gpu.degradations.iter().map(|of| note(gpu, of, "degraded", status)));
     }
     for resource in status.resources.iter().filter(|resource| !resource.kubelet.registered) {
-        let problem = resource.kubelet.problem.as_deref().unwrap_or("no reason is known");
-        notes.push(format!("{} is not registered with the kubelet: {problem}\n", resource.name));
+        let problem = resource.kubelet.problem.as_deref().unwrap_or(NO_KUBELET);
+        notes.push(format!("{} is not registered with the kubelet: {problem}", resource.name));
     }
-    notes.extend(status.findings.iter().map(|finding| format!("{}\n", finding.message)));
+    notes.extend(status.findings.iter().map(|finding| finding.message.clone()));
     if !status.holders_known {
-        let note = "?: which pod holds which device is not known (--pod-resources-socket)\n";
+        let note = "?: which pod holds which device is not known (--pod-resources-socket)";
         notes.push(note.to_owned());
     }
-    notes.concat()
+    notes.iter().map(|note| line(note)).collect()
 }
 
 fn note(gpu: &Gpu, reason: &Reason, state: &str, status: &Status) -> String {
     let since = duration(status.generated_at.since(reason.since));
     let part = reason.part.as_ref().map_or_else(String::new, |part| format!(" ({part})"));
     let remedy = reason.remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}"));
-    format!("{}{part} {state} for {since}: {}{remedy}\n", gpu.name(), reason.message)
+    format!("{}{part} {state} for {since}: {}{remedy}", gpu.name(), reason.message)
 }
 
 /// "5 s", "12 min", "3 h", "40 d": the largest unit of which there are two, or the smallest.
@@ -225,22 +230,24 @@ fn duration(time: Duration) -> String {
     }
 }
 
-/// Rows as lines of text, each column as wide as its widest cell.
+/// Rows as lines of text, each column as wide as its widest cell. What comes from outside can break
+/// neither: each cell is escaped.
 #[must_use]
 pub fn aligned(rows: &[impl AsRef<[String]>]) -> String {
+    let cells = |row: &[String]| row.iter().map(|cell| escaped(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| cells(row.as_ref())).collect();
     let mut widths = Vec::new();
-    for row in rows {
-        let row = row.as_ref();
+    for row in &rows {
         widths.resize(widths.len().max(row.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
-    let line = |row: &[String]| {
+    let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
-    rows.iter().map(|row| line(row.as_ref())).collect()
+    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::escape::is_invisible;
+
 /// `value` as a YAML document.
 #[must_use]
 pub fn yaml(value: &Value) -> String {
@@ -51,6 +53,26 @@ fn quoted(text: &str) -> String {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
         && !["y", "yes", "n", "no", "true", "false", "on", "off", "null"]
             .contains(&text.to_lowercase().as_str());
-    // The strings of JSON are strings of YAML.
-    if plain { text.to_owned() } else { Value::from(text).to_string() }
+    if plain {
+        return text.to_owned();
+    }
+    // The strings of JSON are strings of YAML. JSON leaves some characters as they are that YAML
+    // does not allow, or that control a terminal.
+    let escape = |c: char| match is_invisible(c) {
+        true => format!("\\U{:08x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    Value::from(text).to_string().chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_to_be_seen_is_written_as_an_escape_of_yaml() {
+        assert_eq!(quoted("plain-1.2/x"), "plain-1.2/x");
+        assert_eq!(quoted("a\"b\n\u{1b}"), "\"a\\\"b\\n\\u001b\"");
+        assert_eq!(quoted("\u{7f}\u{9b}\u{202e}"), "\"\\U0000007f\\U0000009b\\U0000202e\"");
+    }
 }

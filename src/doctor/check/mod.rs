@@ -7,7 +7,7 @@ mod by_status;
 #[cfg(test)]
 mod tests;
 
-use status::Status;
+use status::{Status, escaped};
 
 use super::finding::plural;
 pub use answer::{CheckResult, CheckState, Rule};
@@ -69,11 +69,12 @@ fn worst(all: [CheckResult; 3]) -> CheckResult {
     found.unwrap_or_else(|| CheckState::Unknown.with("nothing was checked"))
 }
 
-/// One line of at most `longest` bytes, whole characters, with dots where it was truncated.
+/// One line of at most `longest` bytes, escaped, in whole characters, with dots where it was
+/// truncated.
 #[must_use]
 pub fn truncate(line: &str, longest: usize) -> String {
     const DOTS: &str = "...";
-    let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = escaped(line).into_owned();
     if line.len() <= longest {
         return line;
     }

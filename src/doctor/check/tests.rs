@@ -111,7 +111,7 @@ fn without_the_daemon_only_what_is_visible_counts() {
 #[test]
 fn a_line_has_whole_characters_and_no_more_bytes_than_allowed() {
     assert_eq!(truncate("8 GPUs Healthy", 80), "8 GPUs Healthy");
-    assert_eq!(truncate("a\nb", 80), "a b");
+    assert_eq!(truncate("a\n\u{1b}b", 80), "a\\n\\u{1b}b");
     assert_eq!(truncate(&"x".repeat(81), 80), format!("{}...", "x".repeat(77)));
     assert_eq!(truncate("ééééé", 8), "éé...");
     for longest in 0..12 {

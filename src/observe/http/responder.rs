@@ -10,7 +10,7 @@ use hyper::header::{
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Request, Response, StatusCode};
-use status::Status;
+use status::{Status, escaped};
 use tokio::sync::Semaphore;
 use tracing::info;
 
@@ -99,11 +99,12 @@ impl Responder {
     }
 }
 
-/// The answer to a probe, with what is wrong.
+/// The answer to a probe, with what is wrong, one problem a line.
 fn probe(problems: &[String]) -> Response<Full<Bytes>> {
+    let lines: String = problems.iter().map(|problem| escaped(problem) + "\n").collect();
     match problems {
         [] => response(StatusCode::OK, TEXT, "ok\n"),
-        _ => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, problems.join("\n") + "\n"),
+        _ => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines),
     }
 }
 

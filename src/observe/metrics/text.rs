@@ -92,8 +92,9 @@ impl Family<'_> {
     }
 }
 
+/// A value as a dashboard shows it, escaped once more for the format.
 fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    status::escaped(value).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]
@@ -103,10 +104,11 @@ mod tests {
     #[test]
     fn values_of_labels_are_escaped_and_empty_ones_left_out() {
         let mut text = Text::default();
-        text.gauge("a", "What a is.").add(&[("b", "x\"y\\z\n"), ("c", ""), ("d", "1")], 2.5);
+        text.gauge("a", "What a is.").add(&[("b", "x\"y\\z\n\u{1b}"), ("c", ""), ("d", "1")], 2.5);
         text.counter("none_total", "Never there.");
         text.counter("b_total", "What b is.").add(&[], 3);
-        let expected = "# HELP a What a is.\n# TYPE a gauge\na{b=\"x\\\"y\\\\z\\n\",d=\"1\"} 2.5\n\
+        let expected = "# HELP a What a is.\n# TYPE a gauge\n\
+                        a{b=\"x\\\"y\\\\z\\\\n\\\\u{1b}\",d=\"1\"} 2.5\n\
                         # HELP b_total What b is.\n# TYPE b_total counter\nb_total 3\n";
         assert_eq!(text.0, expected);
     }

@@ -2,7 +2,7 @@
 
 use device::testing::node;
 use expect_test::expect_file;
-use status::{Device, Finding, Holder, Status, table};
+use status::{Device, Event, EventKind, Finding, Holder, Status, table};
 
 use super::{status_of, xid};
 use crate::observe::event_log::EventLog;
@@ -36,6 +36,36 @@ fn a_wide_table_has_everything() {
     {
         assert!(text.contains(part), "{part} in {text}");
     }
+}
+
+#[test]
+fn no_name_breaks_a_line_or_controls_the_terminal() {
+    let hostile = || "x\nforged line\u{1b}[2J\u{202e}".to_owned();
+    let mut status = status();
+    status.plugin.not_ready = vec![hostile()];
+    status.plugin.ready = false;
+    status.nvml.driver_version = Some(hostile());
+    status.gpus[0].model = Some(hostile());
+    status.gpus[2].pci_bus_id = Some(hostile());
+    status.resources[0].kubelet.registered = false;
+    status.resources[0].kubelet.problem = Some(hostile());
+    status.resources[0].devices[0].holders[0].pod = hostile();
+    status.findings = vec![Finding { kind: "x".into(), message: hostile() }];
+    status.events[0].message = hostile();
+    let text = table(&status, true);
+    assert_eq!(text.matches("x\\nforged line\\u{1b}[2J\\u{202e}").count(), 8, "{text}");
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{text:?}");
+    assert!(!text.contains("\nforged"), "{text}");
+}
+
+#[test]
+fn the_end_of_a_cause_does_not_read_like_its_beginning() {
+    let mut status = status();
+    let event = |kind| Event { kind, message: "Xid 79".into(), ..status.events[0].clone() };
+    status.events = [EventKind::GpuUnhealthy, EventKind::CauseOver].map(event).into();
+    let text = table(&status, true);
+    assert!(text.contains("GPU 1 is Unhealthy: Xid 79"), "{text}");
+    assert!(text.contains("GPU 1 cause is over: Xid 79"), "{text}");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use status::Timestamp;
 
-/// A text for HTML, in an element or in a quoted attribute.
+/// A text for HTML, in an element or in a quoted attribute, on one line.
 pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
+    status::escaped(text)
+        .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
@@ -52,6 +53,7 @@ mod tests {
     fn nothing_from_outside_is_markup() {
         let text = escaped("<script>alert('x')</script> & \"y\"");
         assert_eq!(text, "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;y&quot;");
+        assert_eq!(escaped("GPU\u{202e}\n<"), "GPU\\u{202e}\\n&lt;");
     }
 
     #[test]

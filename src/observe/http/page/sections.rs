@@ -147,36 +147,33 @@ pub(super) fn events(status: &Status) -> String {
 }
 
 fn item(event: &Event, status: &Status) -> String {
-    let (tone, sentence) = sentence(event.kind, &event.message);
     let gpu = event.gpu_index.map(|index| format!("<a href=\"#gpu-{index}\">GPU {index}</a> "));
     let times = match event.times {
         ..=1 => String::new(),
         times => format!(" <span class=\"times\">{times} times</span>"),
     };
     format!(
-        "<li class=\"{tone}\">{}<span>{}{}{}{times}</span></li>",
+        "<li class=\"{}\">{}<span>{}{}{}{times}</span></li>",
+        tone(event.kind),
         since(status.generated_at, event.at, ""),
         gpu.unwrap_or_default(),
         optional(event.resource.as_ref(), |resource| format!("<b>{resource}</b> ")),
-        escaped(&sentence),
+        escaped(&event.sentence()),
     )
 }
 
-/// The colour of an event, and the event in the words of the log.
-fn sentence(kind: EventKind, message: &str) -> (&'static str, String) {
+/// The colour of an event.
+fn tone(kind: EventKind) -> &'static str {
     match kind {
-        EventKind::GpuFound => ("plain", format!("found: {message}")),
-        EventKind::GpuUnhealthy => ("bad", format!("is Unhealthy: {message}")),
-        EventKind::CauseOver => ("plain", format!("cause is over: {message}")),
-        EventKind::GpuHealthy => ("good", "is Healthy again".to_owned()),
-        EventKind::GpuDegraded => ("warn", format!("is degraded: {message}")),
-        EventKind::GpuRestored => ("good", format!("is no longer degraded: {message}")),
-        EventKind::FindingOver => ("plain", format!("finding is over: {message}")),
-        EventKind::Registered => ("good", message.to_owned()),
-        EventKind::Xid | EventKind::Finding | EventKind::ServerRestarted => {
-            ("warn", message.to_owned())
-        }
-        EventKind::ConfigurationApplied => ("plain", message.to_owned()),
-        EventKind::ConfigurationRefused => ("bad", message.to_owned()),
+        EventKind::GpuFound
+        | EventKind::CauseOver
+        | EventKind::FindingOver
+        | EventKind::ConfigurationApplied => "plain",
+        EventKind::GpuUnhealthy | EventKind::ConfigurationRefused => "bad",
+        EventKind::GpuHealthy | EventKind::GpuRestored | EventKind::Registered => "good",
+        EventKind::GpuDegraded
+        | EventKind::Xid
+        | EventKind::Finding
+        | EventKind::ServerRestarted => "warn",
     }
 }
