@@ -4,16 +4,24 @@ use std::process::ExitCode;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use gpu_device_plugin::cli::args::Action;
 use gpu_device_plugin::cli::{self, Invocation, USAGE};
 use gpu_device_plugin::config::{Config, ConfigSource, Loaded, Purpose};
 use gpu_device_plugin::daemon;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 /// For how long after the first signal another one is the same request: `timeout` and shells signal
 /// a process and its group.
 const ECHO: Duration = Duration::from_millis(250);
+/// How long a stop may take, more than the sum of what it waits for. Only a thread that is stuck
+/// takes longer.
+const LONGEST_STOP: Duration = Duration::from_millis(1900);
+/// How long an abort waits for its line to be written.
+const LAST_LINE: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
     let started = Instant::now();
@@ -70,7 +78,17 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
 }
 
 fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
-    loaded.config.process.log.start();
+    // Dropped last: it waits for a moment until the last lines are read.
+    let _log = match loaded.config.process.log.start() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!(
+                "cannot start the thread that writes the log: {error}; see the pids limit of the \
+                 container"
+            );
+            return ExitCode::FAILURE;
+        }
+    };
     for warning in loaded.warnings() {
         warn!("{warning}");
     }
@@ -84,7 +102,7 @@ fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
 }
 
 fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         // A thread that wrote the state file is not kept for the next time, which may never come.
         .thread_keep_alive(Duration::from_millis(100))
         .enable_all()
@@ -99,32 +117,67 @@ fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result
     result
 }
 
-/// Returns at the first signal to stop; a second one aborts the process.
+/// Returns at the first signal to stop. A second one aborts the process, and so does a stop that
+/// takes too long: on a thread that does nothing else, so that nothing can hold it up.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut next = async move || {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            _ = quit.recv() => "SIGQUIT",
-        }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _context = runtime.enter();
+        StopSignals::new()?
     };
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        let name = next().await;
-        info!(signal = name, "asked to stop");
-        let asked = Instant::now();
-        let _ = stop.send(());
-        let mut name = next().await;
-        while asked.elapsed() < ECHO {
-            name = next().await;
-        }
-        warn!(signal = name, "asked to stop a second time, aborting");
-        std::process::abort();
-    });
+    let (stop, stopped) = oneshot::channel();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || runtime.block_on(signals.stop_once_and_abort(stop)))
+        .context("starting the thread that waits for signals")?;
     Ok(async {
         let _ = stopped.await;
     })
+}
+
+/// The signals that ask for a stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+
+    async fn stop_once_and_abort(mut self, stop: oneshot::Sender<()>) {
+        let name = self.next().await;
+        let asked = Instant::now();
+        let _ = stop.send(());
+        info!(signal = name, "asked to stop");
+        let again = async {
+            loop {
+                let name = self.next().await;
+                if asked.elapsed() >= ECHO {
+                    return name;
+                }
+            }
+        };
+        match tokio::time::timeout(LONGEST_STOP, again).await {
+            Ok(name) => warn!(signal = name, "asked to stop a second time, aborting"),
+            Err(_) => error!("stopping has taken {LONGEST_STOP:?}, a thread is stuck: aborting"),
+        }
+        thread::sleep(LAST_LINE);
+        std::process::abort();
+    }
 }

@@ -101,7 +101,7 @@ impl InventoryWriter {
         if self.logs_table && !inventory.gpus().is_empty() {
             self.logs_table = false;
             let (gpus, table) = (inventory.gpus().len(), log::table(inventory));
-            info!(gpus, "the GPUs of this node\n{table}");
+            info!(gpus, table_of_gpus = %table, "the GPUs of this node");
         }
     }
 

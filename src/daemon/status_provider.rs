@@ -28,6 +28,7 @@ use crate::nvml::telemetry::NvmlTelemetry;
 use crate::nvml::{Clock, Release};
 use crate::observe::event_log::{Event, EventLog};
 use crate::observe::http::Views;
+use crate::observe::log;
 use crate::observe::metrics::{MetricsSnapshot, ProcessMetrics, ResourceCounters, exposition};
 use crate::observe::status::{StatusInputs, build};
 use crate::observe::wall_clock::WallClock;
@@ -191,6 +192,7 @@ impl Views for StatusProvider {
                 .iter()
                 .map(|(resource, telemetry)| (resource.to_string(), figures(telemetry)))
                 .collect(),
+            dropped_log_lines: log::dropped_lines(),
             // Our own process, wherever the host's procfs is mounted.
             process: ProcessMetrics::read(Path::new("/proc/self")),
         })

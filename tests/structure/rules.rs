@@ -43,7 +43,11 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
     only_in("nvml/raw", "unsafe::code", "only NVML's C interface needs unsafe code"),
     only_in("main cli config", "std::env", "other modules get the environment as parameters"),
     only_in("", "std::process::exit", "the process ends by returning from main"),
-    only_in("main", "std::process::abort", "only a second signal aborts"),
+    only_in(
+        "main",
+        "std::process::abort",
+        "only a second signal, or a stop that takes too long, aborts",
+    ),
     only_in("observe/http observe/client", "hyper hyper_util", "one server and one client do HTTP"),
     Restriction {
         within: "doctor",

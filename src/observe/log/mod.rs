@@ -1,5 +1,7 @@
 //! Logs changes of the inventory: a line for each event, with the identifiers of the GPU.
 
+mod fields;
+mod queue;
 mod subscriber;
 
 use device::health::{GpuPart, HealthChange, HealthNotice};
@@ -8,8 +10,9 @@ use device::in_use::holders::Holders;
 use device::inventory::{Inventory, InventoryChanges};
 use device::names::Uuid;
 use device::topology::{NvLink, Topology};
+pub(crate) use queue::dropped_lines;
 use status::aligned;
-pub use subscriber::{LogConfig, LogFormat};
+pub use subscriber::{LogConfig, LogFormat, LogGuard};
 use tracing::{debug, info, warn};
 
 use super::status::{offered, xid_of};
@@ -126,7 +129,7 @@ fn log_notice(uuid: &Uuid, index: Option<u32>, notice: &HealthNotice) {
     }
 }
 
-/// The node's GPUs as a table: a line of headings, and one for each GPU.
+/// The node's GPUs as a table: a line of headings, and one for each GPU, whatever their names are.
 #[must_use]
 pub(crate) fn table(inventory: &Inventory) -> String {
     let mut gpus: Vec<(&Uuid, &GpuRecord)> = inventory.gpus().iter().collect();
@@ -155,7 +158,7 @@ fn row(
         facts.and_then(|gpu| gpu.name.clone()).unwrap_or_else(dash),
         facts
             .and_then(|gpu| gpu.memory_bytes)
-            .map_or_else(dash, |bytes| format!("{} GiB", (bytes + (1 << 29)) >> 30)),
+            .map_or_else(dash, |bytes| format!("{} GiB", bytes.saturating_add(1 << 29) >> 30)),
         facts.and_then(|gpu| gpu.numa_node).map_or_else(dash, |node| node.number().to_string()),
         facts.and_then(|gpu| gpu.pci_bus_id).map_or_else(dash, |id| id.to_string()),
         facts

@@ -24,6 +24,8 @@ pub(crate) struct MetricsSnapshot {
     pub(crate) nvml_errors: Vec<(&'static str, String, u64)>,
     /// The counters of each resource.
     pub(crate) resources: BTreeMap<String, ResourceCounters>,
+    /// Log lines that were dropped, because nobody read them.
+    pub(crate) dropped_log_lines: u64,
     /// The process; `None`: procfs could not be read.
     pub(crate) process: Option<ProcessMetrics>,
 }
@@ -58,6 +60,9 @@ pub(crate) fn exposition(snapshot: &MetricsSnapshot) -> String {
     requests(&mut text, snapshot);
     holders(&mut text, &status.resources);
     configuration(&mut text, &status.configuration);
+    let help = "Log lines that were dropped because nobody read standard error.";
+    text.counter("gpu_device_plugin_log_lines_dropped_total", help)
+        .add(&[], snapshot.dropped_log_lines);
     process(&mut text, snapshot);
     text.0
 }

@@ -37,6 +37,7 @@ fn snapshot(status: Status) -> MetricsSnapshot {
         ],
         rounds: distribution,
         nvml_errors: vec![("nvmlDeviceGetMemoryInfo", "GPU_IS_LOST".to_owned(), 4)],
+        dropped_log_lines: 7,
         process: None,
     }
 }
