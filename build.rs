@@ -11,11 +11,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".")
         .emit_rerun_if_changed(false)
         .compile_fds(device_plugin)?;
-    let pod_resources = protox::compile(["proto/podresources/v1/api.proto"], ["proto"])?;
-    tonic_prost_build::configure()
-        .build_server(false)
-        .emit_rerun_if_changed(false)
-        .compile_fds(pod_resources)?;
 
     println!("cargo:rerun-if-env-changed=GIT_COMMIT");
     // The reflog grows with each commit, checkout and pull; HEAD itself only with a checkout.

@@ -3,6 +3,7 @@
 //! Nothing waits for it. Without it, labels are missing, and devices that might be held are treated
 //! as held.
 
+mod answer;
 mod outage;
 mod refresh;
 mod wire;

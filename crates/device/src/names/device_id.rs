@@ -34,6 +34,12 @@ impl Uuid {
 
     /// The UUID with this text, or what is wrong with it.
     fn checked(text: &str) -> Result<Self, &'static str> {
+        Self::check(text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// What is wrong with a text that is to be a UUID.
+    fn check(text: &str) -> Result<(), &'static str> {
         if text.is_empty() {
             return Err("it is empty");
         }
@@ -52,7 +58,7 @@ impl Uuid {
                 "after GPU- or MIG- it needs letters, digits and '-', in a MIG device's also '/'",
             );
         }
-        Ok(Self(text.into()))
+        Ok(())
     }
 }
 
@@ -104,6 +110,15 @@ impl DeviceId {
     #[must_use]
     pub fn whole(uuid: Uuid) -> Self {
         Self { uuid, replica: None }
+    }
+
+    /// Whether a text has the form of an id, without memory for the id or for an error.
+    #[must_use]
+    pub fn is_well_formed(text: &str) -> bool {
+        match text.split_once(REPLICA) {
+            None => Uuid::check(text).is_ok(),
+            Some((uuid, number)) => replica_number(number).is_some() && Uuid::check(uuid).is_ok(),
+        }
     }
 
     /// The id of one replica of a shared device.
@@ -226,6 +241,7 @@ mod tests {
         {
             let id = text.parse::<DeviceId>().unwrap();
             assert_eq!((id.to_string().as_str(), id.text().as_str()), (text, text));
+            assert!(DeviceId::is_well_formed(text));
         }
     }
 
@@ -248,6 +264,7 @@ mod tests {
                 error.to_string().starts_with(&format!("{text:?} is not a device id")),
                 "{error}"
             );
+            assert!(!DeviceId::is_well_formed(text), "{text:?}");
         }
     }
 
