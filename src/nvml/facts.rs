@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use device::gpu::{Clique, Gpu, MigDevice, MigEngines, MigFailure, MigMode, NumaNode, Placement};
-use device::health::NvmlError as CallError;
+use device::health::{NvmlError as CallError, ReturnCode};
 use device::inventory::EnumerationEntry;
 use device::mig_profile::{MigAttributes, MigProfile};
 use device::names::{PciBusId, Uuid};
@@ -136,15 +136,18 @@ fn mig_devices(
     const COUNT: &str = "nvmlDeviceGetMaxMigDeviceCount";
     const HANDLE: &str = "nvmlDeviceGetMigDeviceHandleByIndex";
     mark_call(COUNT);
-    let count = match gpu.mig_device_count() {
-        Ok(count) => count.min(MOST_MIG_DEVICES),
-        Err(error) => {
-            let error = call_error(COUNT, &error);
-            return (Vec::new(), vec![MigFailure { index: None, error }]);
-        }
-    };
     let (mut devices, mut failures, mut profiles) = (Vec::new(), Vec::new(), None);
-    for index in 0..count {
+    let count = gpu.mig_device_count().map_err(|error| call_error(COUNT, &error));
+    // A number that no GPU has is no answer; the devices that there are, are read all the same.
+    let error = match &count {
+        Ok(count) if *count > MOST_MIG_DEVICES => {
+            Some(CallError { call: COUNT, code: ReturnCode::UNKNOWN })
+        }
+        Ok(_) => None,
+        Err(error) => Some(error.clone()),
+    };
+    failures.extend(error.map(|error| MigFailure { index: None, error }));
+    for index in 0..count.unwrap_or(0).min(MOST_MIG_DEVICES) {
         mark_call(HANDLE);
         let read = match gpu.mig_device_by_index(index) {
             Err(NvmlError::NotFound) => continue,

@@ -13,6 +13,9 @@ use crate::nvml::job::Task;
 const TIMEOUT: ReturnCode = ReturnCode(10);
 /// The most GPUs that are asked about, whatever number NVML states.
 const MOST_GPUS: u32 = 1024;
+/// The most GPUs of one enumeration that have a line of the log each: more than a node has, where
+/// their number is true.
+const MOST_LINES: usize = 16;
 
 /// The last enumeration, and one that is being made.
 #[derive(Debug, Default)]
@@ -102,11 +105,8 @@ impl Enumeration {
         let (began, count) = (scan.began, scan.count);
         let mut entries = if count == self.count { self.entries.clone() } else { BTreeMap::new() };
         entries.extend(scan.found);
-        for (index, entry) in &entries {
-            if self.entries.get(index) != Some(entry) {
-                log_failed(entry);
-            }
-        }
+        let new = entries.iter().filter(|(index, entry)| self.entries.get(index) != Some(entry));
+        log_failed(new.map(|(_, entry)| entry));
         let is_new = std::mem::take(&mut self.is_new);
         let differs = is_new || (count, &entries) != (self.count, &self.entries);
         (self.count, self.entries) = (count, entries);
@@ -146,14 +146,25 @@ impl Enumeration {
     }
 }
 
-/// Logs a GPU that answers with an error and did not before.
-fn log_failed(entry: &EnumerationEntry) {
-    let EnumerationEntry::Failed { index, uuid, error } = entry else { return };
-    let served = match uuid {
-        Some(_) => "it is served Unhealthy",
-        None => "without a UUID it cannot be served",
-    };
-    let uuid = uuid.as_ref().map_or("unknown", Uuid::as_str);
-    warn!(gpu.index = index, gpu.uuid = uuid, %error,
-        "a GPU answers with an error; {served}, the others are not affected");
+/// Logs the GPUs that answer with an error and did not before.
+fn log_failed<'e>(entries: impl Iterator<Item = &'e EnumerationEntry>) {
+    let mut count = 0_usize;
+    for entry in entries {
+        let EnumerationEntry::Failed { index, uuid, error } = entry else { continue };
+        count += 1;
+        if count > MOST_LINES {
+            continue;
+        }
+        let served = match uuid {
+            Some(_) => "it is served Unhealthy",
+            None => "without a UUID it cannot be served",
+        };
+        let uuid = uuid.as_ref().map_or("unknown", Uuid::as_str);
+        warn!(gpu.index = index, gpu.uuid = uuid, %error,
+            "a GPU answers with an error; {served}, the others are not affected");
+    }
+    if count > MOST_LINES {
+        let gpus = count - MOST_LINES;
+        warn!(gpus, "more GPUs answer with an error");
+    }
 }

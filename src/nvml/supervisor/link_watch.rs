@@ -1,6 +1,6 @@
 //! The links between the GPUs as far as they were read, and when to read them again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use device::health::{Moment, NvmlError as CallError};
@@ -21,8 +21,10 @@ pub(super) struct LinkWatch {
     gpus: BTreeSet<Uuid>,
     read_at: Option<Moment>,
     waiting: BTreeSet<Uuid>,
+    /// The GPUs that have answered with an error since the links were last known.
+    failed: BTreeMap<CallError, BTreeSet<Uuid>>,
     /// Errors that are logged already.
-    logged: BTreeSet<(Uuid, CallError)>,
+    logged: BTreeSet<CallError>,
 }
 
 impl LinkWatch {
@@ -41,13 +43,10 @@ impl LinkWatch {
         self.gpus.iter().map(|gpu| Task::Links { gpu: gpu.clone(), others: after(gpu) }).collect()
     }
 
-    /// Adds the links of a GPU, and logs each error of it once.
+    /// Adds the links of a GPU.
     pub(super) fn add(&mut self, gpu: &Uuid, links: GpuLinks) {
         for error in &links.failures {
-            if self.logged.insert((gpu.clone(), error.clone())) {
-                warn!(gpu.uuid = %gpu, %error, "cannot read all links of this GPU: placement \
-                    uses those that are known");
-            }
+            self.failed.entry(error.clone()).or_default().insert(gpu.clone());
         }
         links.add_to(&mut self.links, gpu);
     }
@@ -56,6 +55,22 @@ impl LinkWatch {
     /// GPU.
     pub(super) fn done(&mut self, gpu: &Uuid) -> Option<NodeLinks> {
         self.waiting.remove(gpu);
-        self.waiting.is_empty().then(|| self.links.clone())
+        if !self.waiting.is_empty() {
+            return None;
+        }
+        self.log_failed();
+        Some(self.links.clone())
+    }
+
+    /// Logs each error once, however many GPUs have it: a driver that lacks a call lacks it for
+    /// all.
+    fn log_failed(&mut self) {
+        for (error, gpus) in std::mem::take(&mut self.failed) {
+            if self.logged.insert(error.clone()) {
+                let gpus: Vec<&str> = gpus.iter().map(Uuid::as_str).collect();
+                warn!(gpus = gpus.join(","), %error, "cannot read all links of these GPUs: \
+                    placement uses those that are known");
+            }
+        }
     }
 }
