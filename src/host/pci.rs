@@ -1,7 +1,10 @@
 //! NVIDIA's functions on the PCI bus, from sysfs: GPUs that the kernel has, whatever NVML says.
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, DirEntry, File};
 use std::io::{self, Read};
+use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 
 use device::identity::PciFunction;
@@ -27,23 +30,57 @@ pub struct BusRoots<'a> {
     pub dev: &'a Path,
 }
 
-/// The functions of vendor NVIDIA, in the order of their addresses.
-///
-/// # Errors
-/// The directory of the bus cannot be read, or has more functions than a node can have. What
-/// cannot be read of one function is missing from it alone.
-pub fn functions(roots: BusRoots<'_>) -> io::Result<Vec<PciFunction>> {
-    let mut functions = Vec::new();
-    for (count, entry) in fs::read_dir(roots.sysfs.join("bus/pci/devices"))?.enumerate() {
-        if count >= FUNCTIONS {
-            return Err(io::Error::other(format!("it has more than {FUNCTIONS} PCI functions")));
+/// Reads the bus again and again. What stays of a function is read once for each entry of sysfs,
+/// which has an inode number of its own (kernfs counts them up): a node has hundreds of functions,
+/// nearly all of other vendors.
+#[derive(Debug, Default)]
+pub struct BusReader(BTreeMap<(OsString, u64), Vendor>);
+
+/// What stays of a function.
+#[derive(Debug, Clone, Copy)]
+enum Vendor {
+    Nvidia { class: u32, virtual_function: bool },
+    Other,
+}
+
+impl BusReader {
+    /// The functions of vendor NVIDIA, in the order of their addresses.
+    ///
+    /// # Errors
+    /// The directory of the bus cannot be read, or has more functions than a node can have. What
+    /// cannot be read of one function is missing from it alone.
+    pub fn functions(&mut self, roots: BusRoots<'_>) -> io::Result<Vec<PciFunction>> {
+        let before = std::mem::take(&mut self.0);
+        let mut functions = Vec::new();
+        for (count, entry) in fs::read_dir(roots.sysfs.join("bus/pci/devices"))?.enumerate() {
+            if count >= FUNCTIONS {
+                return Err(io::Error::other(format!(
+                    "it has more than {FUNCTIONS} PCI functions"
+                )));
+            }
+            let entry = entry?;
+            let key = (entry.file_name(), entry.ino());
+            let Some(vendor) = before.get(&key).copied().or_else(|| vendor(&entry)) else {
+                continue;
+            };
+            let id = key.0.to_str().and_then(|name| name.parse::<PciBusId>().ok());
+            self.0.insert(key, vendor);
+            functions.extend(id.and_then(|id| function(id, vendor, &entry.path(), roots)));
         }
-        let entry = entry?;
-        let id = entry.file_name().to_str().and_then(|name| name.parse::<PciBusId>().ok());
-        functions.extend(id.and_then(|id| function(id, &entry.path(), roots)));
+        functions.sort_by_key(|function| function.id);
+        Ok(functions)
     }
-    functions.sort_by_key(|function| function.id);
-    Ok(functions)
+}
+
+/// What stays of the function of an entry; `None` if it cannot be read now.
+fn vendor(entry: &DirEntry) -> Option<Vendor> {
+    let directory = entry.path();
+    if read(&directory.join("vendor"))?.trim() != NVIDIA {
+        return Some(Vendor::Other);
+    }
+    let class = class_in(&directory)?;
+    let virtual_function = directory.join("physfn").symlink_metadata().is_ok();
+    Some(Vendor::Nvidia { class, virtual_function })
 }
 
 /// The class of a function, e.g. 0x030200.
@@ -58,18 +95,16 @@ fn class_in(directory: &Path) -> Option<u32> {
 }
 
 /// The function with this directory; `None` if it is not NVIDIA's.
-fn function(id: PciBusId, directory: &Path, roots: BusRoots<'_>) -> Option<PciFunction> {
-    if read(&directory.join("vendor"))?.trim() != NVIDIA {
-        return None;
-    }
+fn function(
+    id: PciBusId,
+    vendor: Vendor,
+    directory: &Path,
+    roots: BusRoots<'_>,
+) -> Option<PciFunction> {
+    let Vendor::Nvidia { class, virtual_function } = vendor else { return None };
     let driver = fs::read_link(directory.join("driver")).ok();
-    Some(PciFunction {
-        id,
-        driver: driver.and_then(|driver| Some(driver.file_name()?.to_str()?.to_owned())),
-        class: class_in(directory)?,
-        virtual_function: directory.join("physfn").symlink_metadata().is_ok(),
-        given: is_given(id, roots),
-    })
+    let driver = driver.and_then(|driver| Some(driver.file_name()?.to_str()?.to_owned()));
+    Some(PciFunction { id, driver, class, virtual_function, given: is_given(id, roots) })
 }
 
 /// Whether the device node of a function is in this container. It is taken to be where the driver
@@ -150,8 +185,32 @@ mod tests {
                 let given = if of.given { "" } else { " not given" };
                 format!("{} {driver} {:06x}{virtual_function}{given}", of.id, of.class)
             };
-            Ok(functions(roots)?.iter().map(text).collect())
+            Ok(BusReader::default().functions(roots)?.iter().map(text).collect())
         }
+    }
+
+    #[test]
+    fn what_stays_of_a_function_is_read_once_and_what_may_change_each_time() {
+        let node = Node::new();
+        let (sysfs, proc) = (node.at("sys"), node.at("proc"));
+        let roots = BusRoots { sysfs: &sysfs, proc: &proc, dev: node.0.path() };
+        let mut reader = BusReader::default();
+        let mut drivers = || {
+            let functions = reader.functions(roots).unwrap();
+            functions.iter().map(|of| (of.class, of.driver.clone())).collect::<Vec<_>>()
+        };
+        node.add("0000:1b:00.0", "0x10de\n", "0x030200\n", None);
+        node.add("0000:1c:00.0", "0x8086\n", "0x030200\n", None);
+        assert_eq!(drivers(), [(0x03_0200, None)]);
+        node.add("0000:1b:00.0", "0x8086\n", "0x010000\n", Some("nvidia"));
+        node.add("0000:1c:00.0", "0x10de\n", "0x030200\n", Some("nvidia"));
+        assert_eq!(drivers(), [(0x03_0200, Some("nvidia".to_owned()))], "the same entries");
+        // Beside the old one, so that it has another inode number.
+        node.add("next", "0x10de\n", "0x030000\n", Some("nvidia"));
+        let devices = node.at("sys/bus/pci/devices");
+        fs::rename(devices.join("0000:1c:00.0"), node.at("old")).unwrap();
+        fs::rename(devices.join("next"), devices.join("0000:1c:00.0")).unwrap();
+        assert_eq!(drivers().len(), 2, "a function that was added");
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::sync::Mutex;
 
 use device::identity::PciFunction;
 use device::names::PciBusId;
 
 use super::settings::NvmlSettings;
 use crate::host::device_nodes::Roots;
-use crate::host::pci::{self, BusRoots};
+use crate::host::pci::{BusReader, BusRoots};
+use crate::util::lock;
 
 /// The most devices of a driver that are looked at.
 const MOST: usize = 4096;
@@ -26,11 +28,12 @@ pub(super) struct BusScan {
 }
 
 /// Reads what is on the bus.
-pub(super) fn scan(settings: &NvmlSettings) -> BusScan {
+pub(super) fn scan(settings: &NvmlSettings, reader: &Mutex<BusReader>) -> BusScan {
     let (driver, proc) = (settings.driver_root.clone(), settings.proc_root.clone());
     let roots = Roots { driver, proc };
     let (sysfs, proc, dev) = (&*settings.sysfs_root, &*settings.proc_root, roots.dev_root());
-    let functions = pci::functions(BusRoots { sysfs, proc, dev });
+    // One job at a time is about the bus.
+    let functions = lock(reader).functions(BusRoots { sysfs, proc, dev });
     BusScan { bound: bound(sysfs), functions }
 }
 

@@ -1,7 +1,7 @@
 //! The jobs that threads do in NVML, and their answers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use device::health::{Epoch, EventType, Moment, NodeObservation, NvmlError as CallError};
@@ -22,6 +22,7 @@ use super::settings::NvmlSettings;
 use super::shared_session::SharedSession;
 use super::telemetry::Versions;
 use super::{epoch, facts};
+use crate::host::pci::BusReader;
 
 /// A job, and the NVML session that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +114,7 @@ pub(super) struct Opened {
 pub(super) struct Context {
     pub(super) settings: NvmlSettings,
     pub(super) shared: SharedSession,
+    pub(super) bus: Mutex<BusReader>,
     /// Receives the number of a session that is shut down.
     pub(super) shut_down: UnboundedSender<u64>,
 }
@@ -147,11 +149,11 @@ impl Job {
         context: &Context,
         report: impl Fn(Option<NodeObservation>),
     ) -> Outcome {
-        let Context { settings, shared, .. } = context;
+        let Context { settings, shared, bus, .. } = context;
         match &self.task {
             Task::Bus => {
                 mark_call("reading sysfs");
-                Outcome::Bus(epoch::read(&settings.sysfs_root), bus::scan(settings))
+                Outcome::Bus(epoch::read(&settings.sysfs_root), bus::scan(settings, bus))
             }
             Task::Open => Outcome::Opened(self.open(context)),
             Task::Count => {

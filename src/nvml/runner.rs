@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Mutex;
 
 use device::health::Moment;
 use device::names::Uuid;
@@ -32,8 +33,8 @@ pub(super) async fn run(
     let retries = !settings.fail_on_init_error;
     let mut supervisor =
         Supervisor::new(poll_settings, retries, telemetry.clone(), random::fraction);
-    let context =
-        Context { settings: settings.clone(), shared: SharedSession::default(), shut_down };
+    let (shared, bus) = (SharedSession::default(), Mutex::default());
+    let context = Context { settings: settings.clone(), shared, bus, shut_down };
     let do_job = move |job: &Job, report: &dyn Fn(_)| job.run(&context, report);
     let threads = Threads::new(clock, telemetry.clone(), do_job);
     let mut looks: JoinSet<Result<BTreeSet<Uuid>, String>> = JoinSet::new();

@@ -2,6 +2,7 @@
 //! deadline, and one that does not return is reported as such.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use device::health::{NvmlError as CallError, Reading, ReturnCode};
@@ -103,6 +104,7 @@ fn context(settings: &NvmlSettings) -> Context {
     Context {
         settings: settings.clone(),
         shared: SharedSession::default(),
+        bus: Mutex::default(),
         // Nobody waits for the shutdown: the process is about to exit.
         shut_down: unbounded_channel().0,
     }
