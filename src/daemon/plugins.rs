@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use device::inventory::Inventory;
 use device::names::ResourceName;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::warn;
 
 use super::kubelet_runtime::KubeletRuntime;
+use crate::kubelet::device_plugin::allocated::{OutcomePublisher, OutcomeSender};
 use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::kubelet::device_plugin::socket_events::SocketEvents;
-use crate::kubelet::device_plugin::telemetry::{Allocated, PluginTelemetry};
+use crate::kubelet::device_plugin::telemetry::PluginTelemetry;
 use crate::kubelet::device_plugin::{self, PluginError};
 
 /// How long the plugins get to end their streams and servers.
@@ -26,7 +27,7 @@ pub(super) struct Plugins {
     runtime: KubeletRuntime,
     paths: PluginPaths,
     socket_events: SocketEvents,
-    allocated: mpsc::UnboundedSender<Allocated>,
+    outcomes: OutcomeSender,
     started: Instant,
     stopping: watch::Sender<bool>,
     running: JoinSet<Result<(), PluginError>>,
@@ -38,23 +39,26 @@ pub(super) struct Plugins {
 const HOLDERS_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Plugins {
-    /// None yet.
+    /// None yet. Their thread logs what comes of Allocate calls.
     ///
     /// # Errors
     /// The thread that they run on cannot be started.
     pub(super) fn new(
         paths: PluginPaths,
         socket_events: SocketEvents,
-        allocated: mpsc::UnboundedSender<Allocated>,
+        (outcomes, publisher): (OutcomeSender, OutcomePublisher),
         started: Instant,
     ) -> anyhow::Result<Self> {
+        let runtime = KubeletRuntime::start().context("serving the kubelet")?;
+        let stopping = watch::Sender::new(false);
+        runtime.handle().spawn(publisher.run(stopping.subscribe()));
         Ok(Self {
-            runtime: KubeletRuntime::start().context("serving the kubelet")?,
+            runtime,
             paths,
             socket_events,
-            allocated,
+            outcomes,
             started,
-            stopping: watch::Sender::new(false),
+            stopping,
             running: JoinSet::new(),
             telemetry: TelemetryByResource::default(),
             calls: CallDurations::default(),
@@ -91,7 +95,7 @@ impl Plugins {
             if self.telemetry.has(resource) {
                 continue;
             }
-            let telemetry = PluginTelemetry::new(self.calls.clone(), Some(self.allocated.clone()));
+            let telemetry = PluginTelemetry::new(self.calls.clone(), Some(self.outcomes.clone()));
             self.telemetry.add(resource, telemetry.clone());
             let plugin = device_plugin::run(
                 resource.clone(),

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::kubelet::device_plugin::telemetry::Allocated;
+use crate::kubelet::device_plugin::allocated::Allocated;
 use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::{Clock, Release};
 
@@ -32,7 +32,7 @@ pub(super) struct ReclaimController {
     /// For how long NVML is released for a reset; `None`: never.
     release_for: Option<Duration>,
     release: Release,
-    allocated: mpsc::UnboundedReceiver<Allocated>,
+    allocated: mpsc::Receiver<Allocated>,
     holders: watch::Receiver<Option<Arc<Holders>>>,
     refresh: Arc<RefreshTrigger>,
     /// When the next review is due without an answer, while something waits.
@@ -45,7 +45,7 @@ impl ReclaimController {
         clock: Clock,
         release_for: Option<Duration>,
         release: Release,
-        allocated: mpsc::UnboundedReceiver<Allocated>,
+        allocated: mpsc::Receiver<Allocated>,
         holders: watch::Receiver<Option<Arc<Holders>>>,
         refresh: Arc<RefreshTrigger>,
     ) -> Self {

@@ -31,6 +31,7 @@ use crate::control;
 use crate::host::dir_watch::Watches;
 use crate::host::quarantine_dir::{self, ClearFile, QuarantineDir};
 use crate::host::state_file::{PersistedState, StateFile};
+use crate::kubelet::device_plugin::allocated;
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
@@ -101,9 +102,10 @@ impl Daemon {
 
         let (holders, holders_rx) = watch::channel(None);
         let refresh = Arc::new(RefreshTrigger::default());
-        let (allocated_tx, allocated) = mpsc::unbounded_channel();
+        let (outcomes, publisher, allocated) = allocated::channel();
         let socket_events = SocketEvents::default();
-        let plugins = Plugins::new(paths.clone(), socket_events.clone(), allocated_tx, started)?;
+        let outcomes = (outcomes, publisher);
+        let plugins = Plugins::new(paths.clone(), socket_events.clone(), outcomes, started)?;
 
         let (liveness, pings) = Liveness::channel();
         let (clearing, clears) = Clearing::channel();

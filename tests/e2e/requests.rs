@@ -93,7 +93,7 @@ async fn a_line_of_an_allocation_has_the_fields_of_its_span() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     let line = refuse(&rig).await;
     assert!(
-        line.contains("allocate{resource=nvidia.com/gpu ids=2 call=2}: refused to allocate"),
+        line.contains("allocate{resource=nvidia.com/gpu ids=3 call=2}: refused to allocate"),
         "{line}"
     );
     let line = rig.logged("registered with the kubelet").await;
@@ -104,7 +104,7 @@ async fn a_line_of_an_allocation_has_the_fields_of_its_span() {
     let rig = Rig::on(node, config, &plugin().env("LOG_FORMAT", "json"), 8).await;
     let line: serde_json::Value = serde_json::from_str(&refuse(&rig).await).unwrap();
     let span = serde_json::json!(
-        {"name": "allocate", "resource": "nvidia.com/gpu", "ids": 2, "call": 2}
+        {"name": "allocate", "resource": "nvidia.com/gpu", "ids": 3, "call": 2}
     );
     assert_eq!((&line["span"], &line["spans"]), (&span, &serde_json::Value::Null));
 }

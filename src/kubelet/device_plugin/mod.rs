@@ -3,6 +3,7 @@
 //! [`run`] observes, takes the next step of [`lifecycle::PluginState::next`], and repeats. Every
 //! event (a socket is created or deleted, a stream opens or ends, time passes) only wakes it.
 
+pub mod allocated;
 pub mod calls;
 pub mod lifecycle;
 mod plugin;

@@ -14,9 +14,9 @@ use device::names::{DeviceId, ResourceName};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
-use tracing::{error_span, info, warn};
 
-use super::telemetry::{Allocated, PluginTelemetry};
+use super::allocated::{AllocateOutcome, Grant};
+use super::telemetry::PluginTelemetry;
 use crate::util::random;
 
 /// The device plugin service of one resource.
@@ -70,30 +70,36 @@ impl Service {
         snapshots.merge(end).map_while(|snapshot: Option<Arc<Inventory>>| snapshot)
     }
 
-    /// What one container gets for these ids, or the error that an id is not a device of this
-    /// resource; and the outcome, to be published when the kubelet has its answer.
+    /// What each container of a call gets for its ids, or the error that an id is not a device of
+    /// this resource; and what came of the `call`, to be logged.
     pub fn allocate(
         &self,
-        ids: &[String],
-    ) -> (Result<Injection, AllocateError>, AllocationOutcome) {
+        call: u64,
+        containers: impl IntoIterator<Item = Vec<String>>,
+    ) -> (Result<Vec<Injection>, AllocateError>, AllocateOutcome) {
         let inventory = self.inventory.borrow().clone();
-        let allocated = inventory.allocate(&self.resource, ids);
+        let (mut grant, mut requested) = (Grant::default(), 0);
+        let each = containers.into_iter().map(|ids| {
+            requested += ids.len();
+            self.allocate_container(&inventory, ids, &mut grant)
+        });
+        let answer: Result<Vec<Injection>, AllocateError> = each.collect();
+        let result = answer.as_ref().map(|_| grant).map_err(Clone::clone);
+        let resource = self.resource.clone();
+        (answer, AllocateOutcome { resource, call, requested, result })
+    }
+
+    fn allocate_container(
+        &self,
+        inventory: &Inventory,
+        ids: Vec<String>,
+        grant: &mut Grant,
+    ) -> Result<Injection, AllocateError> {
+        let allocated = inventory.allocate(&self.resource, &ids);
         self.telemetry.count_allocation(allocated.is_ok());
-        let (answer, result) = match allocated {
-            Ok(devices) => {
-                let unhealthy = devices.iter().find(|device| !inventory.is_healthy(device));
-                let grant = Grant {
-                    devices: ids.join(","),
-                    unhealthy: unhealthy.map(|device| device.id.clone()),
-                    ids: devices.iter().map(|device| device.id.clone()).collect(),
-                };
-                let injector = inventory.injector();
-                (Ok(injector.inject(&self.resource, &devices, random::unique)), Ok(grant))
-            }
-            Err(refused) => (Err(refused.clone()), Err(refused)),
-        };
-        let (resource, telemetry) = (self.resource.clone(), self.telemetry.clone());
-        (answer, AllocationOutcome { resource, requested: ids.len(), telemetry, result })
+        let devices = allocated?;
+        grant.add(ids, &devices, |device| inventory.is_healthy(device));
+        Ok(inventory.injector().inject(&self.resource, &devices, random::unique))
     }
 
     /// The best of the available ids. It never fails, since an error here fails the pod.
@@ -144,48 +150,4 @@ pub fn advertised_devices(resource: &ResourceName, inventory: &Inventory) -> Vec
         advertised.push(AdvertisedDevice { id, healthy, numa_node });
     }
     advertised
-}
-
-/// What came of the allocation for one container.
-#[derive(Debug)]
-#[must_use = "it is logged by `publish` alone"]
-pub struct AllocationOutcome {
-    resource: ResourceName,
-    /// How many ids the container requested.
-    requested: usize,
-    telemetry: PluginTelemetry,
-    result: Result<Grant, AllocateError>,
-}
-
-/// The devices of a container.
-#[derive(Debug)]
-struct Grant {
-    /// The ids of the request, separated by commas.
-    devices: String,
-    /// A device among them that is Unhealthy.
-    unhealthy: Option<DeviceId>,
-    /// The devices that were given.
-    ids: Vec<DeviceId>,
-}
-
-impl AllocationOutcome {
-    /// Logs it, and sends a grant to the listener of allocations. `call` is the number of the call
-    /// that the container came with.
-    ///
-    /// The span is made here and not around the call, which it would make longer. Its level is that
-    /// of errors, so that every line has its fields.
-    pub fn publish(self, call: u64) {
-        let Self { resource, requested, telemetry, result } = self;
-        let _span = error_span!("allocate", %resource, ids = requested, call).entered();
-        match result {
-            Ok(Grant { devices, unhealthy, ids }) => {
-                if let Some(device) = unhealthy {
-                    warn!(%device, "allocating a device that is Unhealthy");
-                }
-                info!(devices, "allocated");
-                telemetry.send(Allocated { resource, ids });
-            }
-            Err(refused) => warn!(error = %refused, "refused to allocate"),
-        }
-    }
 }

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use device::allocation::Note;
-use device::names::{DeviceId, ResourceName};
-use tokio::sync::mpsc;
+use device::names::ResourceName;
 use tonic::Code;
 use tracing::{info, warn};
 
+use super::allocated::{AllocateOutcome, OutcomeSender};
 use super::calls::{CallDurations, Method};
 use super::lifecycle::{Observed, PluginState, RestartReason};
 use super::registration::{REGISTER_RESULTS, RegisterError, RegistrationStatus};
@@ -24,15 +24,6 @@ const EVENTS: usize = 32;
 /// Reasons of notes that are counted: more than there are.
 const REASONS: usize = 64;
 
-/// Devices that a container was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allocated {
-    /// Their resource.
-    pub resource: ResourceName,
-    /// Their ids.
-    pub ids: Vec<DeviceId>,
-}
-
 /// The telemetry of one resource. Clones share it.
 #[derive(Debug, Clone)]
 pub struct PluginTelemetry(Arc<Inner>);
@@ -40,9 +31,8 @@ pub struct PluginTelemetry(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     calls: CallDurations,
-    /// Where allocations are sent. The channel has no bound: the kubelet admits one pod after the
-    /// other, which is slow beside what a listener can take.
-    allocations: Option<mpsc::UnboundedSender<Allocated>>,
+    /// Where the outcomes of Allocate calls are sent.
+    outcomes: Option<OutcomeSender>,
     notes: Counts<&'static str>,
     note_limit: LogRateLimit<&'static str>,
     registrations: Counts<&'static str>,
@@ -73,16 +63,13 @@ pub struct RegistrationEvent {
 }
 
 impl PluginTelemetry {
-    /// The telemetry of a resource that counts its calls in `calls` and sends its allocations, if
-    /// there is a listener.
+    /// The telemetry of a resource that counts its calls in `calls` and sends the outcomes of its
+    /// allocations to `outcomes`, if they are to be logged.
     #[must_use]
-    pub fn new(
-        calls: CallDurations,
-        allocations: Option<mpsc::UnboundedSender<Allocated>>,
-    ) -> Self {
+    pub fn new(calls: CallDurations, outcomes: Option<OutcomeSender>) -> Self {
         Self(Arc::new(Inner {
             calls,
-            allocations,
+            outcomes,
             notes: Counts::new(REASONS),
             note_limit: LogRateLimit::new(),
             registrations: Counts::new(REGISTER_RESULTS.len()),
@@ -133,11 +120,10 @@ impl PluginTelemetry {
         &self.0.calls
     }
 
-    /// Sends an allocation to the listener. It never waits.
-    pub(super) fn send(&self, allocated: Allocated) {
-        if let Some(sender) = &self.0.allocations {
-            // The listener is gone while the daemon stops.
-            let _ = sender.send(allocated);
+    /// Passes on what came of an Allocate call. It never waits.
+    pub(super) fn allocated(&self, outcome: AllocateOutcome) {
+        if let Some(sender) = &self.0.outcomes {
+            sender.send(outcome);
         }
     }
 

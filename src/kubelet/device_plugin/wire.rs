@@ -180,22 +180,13 @@ impl api::device_plugin_server::DevicePlugin for Service {
     ) -> Result<Response<api::AllocateResponse>, Status> {
         self.telemetry.calls().time(Method::Allocate, || {
             let containers = request.into_inner().container_requests.into_iter();
-            let mut outcomes = Vec::with_capacity(containers.len());
-            let container_responses = containers.map(|container| {
-                let (answer, outcome) = self.allocate(&container.device_ids);
-                outcomes.push(outcome);
-                answer.map(container_response)
-            });
-            let container_responses = container_responses.collect::<Result<_, _>>();
-            // The kubelet, and with it every pod that starts, waits neither for the log nor for
-            // another thread: the answer is written before a task that has yielded continues.
             let call = CALLS.fetch_add(1, Relaxed);
-            tokio::spawn(async move {
-                tokio::task::yield_now().await;
-                outcomes.into_iter().for_each(|outcome| outcome.publish(call));
-            });
-            let container_responses = container_responses
-                .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+            let ids = containers.map(|container| container.device_ids);
+            let (answer, outcome) = self.allocate(call, ids);
+            self.telemetry.allocated(outcome);
+            let injections =
+                answer.map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+            let container_responses = injections.into_iter().map(container_response).collect();
             Ok(Response::new(api::AllocateResponse { container_responses }))
         })
     }
