@@ -1,7 +1,8 @@
-//! A thread with a runtime of its own, on which the kubelet is served: work of the main thread,
-//! such as reading a file, delays no call.
+//! A thread with a runtime of its own, on which the kubelet is served, and one on which it is asked
+//! what pods hold: work of the main thread, such as reading a file, delays no call, and a long
+//! answer of the kubelet delays neither a call nor the decision about health.
 //!
-//! These are two runtimes of one thread each and not one of two threads, so that each waits for its
+//! These are runtimes of one thread each and not one of several threads, so that each waits for its
 //! own timers and connections and nothing moves between the threads.
 
 use std::convert::Infallible;
@@ -20,11 +21,11 @@ pub(super) struct KubeletRuntime {
 }
 
 impl KubeletRuntime {
-    /// Starts it.
+    /// Starts it with this name.
     ///
     /// # Errors
     /// The operating system gives no thread, or no file descriptors for it.
-    pub(super) fn start() -> anyhow::Result<Self> {
+    pub(super) fn start(name: &str) -> anyhow::Result<Self> {
         let runtime =
             Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
         let handle = runtime.handle().clone();
@@ -37,10 +38,7 @@ impl KubeletRuntime {
             // A task that hangs must not delay the exit.
             runtime.shutdown_background();
         };
-        thread::Builder::new()
-            .name("kubelet".to_owned())
-            .spawn(serve)
-            .context("starting a thread")?;
+        thread::Builder::new().name(name.to_owned()).spawn(serve).context("starting a thread")?;
         Ok(Self { handle, _stop: stop, ended })
     }
 
@@ -52,7 +50,7 @@ impl KubeletRuntime {
     /// Returns only if the thread ends by itself, which it never should.
     pub(super) async fn ended(&mut self) -> anyhow::Error {
         let Err(_) = (&mut self.ended).await;
-        anyhow!("the thread that serves the kubelet ended by itself")
+        anyhow!("a thread that speaks with the kubelet ended by itself")
     }
 }
 
@@ -62,7 +60,7 @@ mod tests {
 
     #[tokio::test]
     async fn its_tasks_run_on_the_thread_and_end_with_it() {
-        let runtime = KubeletRuntime::start().unwrap();
+        let runtime = KubeletRuntime::start("kubelet").unwrap();
         let name = runtime.handle().spawn(async { thread::current().name().map(str::to_owned) });
         assert_eq!(name.await.unwrap().as_deref(), Some("kubelet"));
         let (held, dropped) = oneshot::channel::<Infallible>();

@@ -49,7 +49,7 @@ impl Plugins {
         (outcomes, publisher): (OutcomeSender, OutcomePublisher),
         started: Instant,
     ) -> anyhow::Result<Self> {
-        let runtime = KubeletRuntime::start().context("serving the kubelet")?;
+        let runtime = KubeletRuntime::start("kubelet").context("serving the kubelet")?;
         let stopping = watch::Sender::new(false);
         runtime.handle().spawn(publisher.run(stopping.subscribe()));
         Ok(Self {

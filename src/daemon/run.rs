@@ -1,5 +1,6 @@
 //! The daemon from start to stop.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::clear::{Clearing, NotClearable};
 use super::control_daemons::ControlDaemons;
 use super::inventory_task::InventoryTask;
 use super::inventory_writer::{self, InventoryWriter};
+use super::kubelet_runtime::KubeletRuntime;
 use super::liveness::Liveness;
 use super::plugins::Plugins;
 use super::reclaim_controller::ReclaimController;
@@ -169,10 +171,11 @@ impl Daemon {
         tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
         tasks.spawn("pod resources", {
             let socket = config.process.pod_resources_socket;
-            async move {
+            let runtime = KubeletRuntime::start("pod-resources")?;
+            ask_pod_resources(runtime, async move {
                 let now = || clock.now();
                 match pod_resources::run(socket.as_deref(), &refresh, now, &holders).await {}
-            }
+            })
         });
         let state_dir = config.process.state_dir;
         tasks.spawn("control socket", serve_control(state_dir, watches.clone(), clearing.clone()));
@@ -266,6 +269,18 @@ async fn watch_sockets(
 ) -> anyhow::Error {
     let Err(error) = socket_events::watch(&paths.directory, &events, &watches).await;
     error.into()
+}
+
+/// Asks the kubelet what pods hold on a thread of its own, where a long answer delays nothing.
+async fn ask_pod_resources(
+    mut runtime: KubeletRuntime,
+    ask: impl Future<Output = Infallible> + Send + 'static,
+) -> anyhow::Error {
+    let asking = runtime.handle().spawn(ask);
+    tokio::select! {
+        Err(panicked) = asking => anyhow!(panicked),
+        error = runtime.ended() => error,
+    }
 }
 
 async fn write_state(
