@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use device::inventory::Inventory;
 use device::names::ResourceName;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tracing::warn;
 
 use super::kubelet_runtime::KubeletRuntime;
+use super::liveness::{self, Ping};
 use crate::kubelet::device_plugin::allocated::{OutcomePublisher, OutcomeSender};
 use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::socket::PluginPaths;
@@ -39,7 +40,7 @@ pub(super) struct Plugins {
 const HOLDERS_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Plugins {
-    /// None yet. Their thread logs what comes of Allocate calls.
+    /// None yet. Their thread answers `pings`, and logs what comes of Allocate calls.
     ///
     /// # Errors
     /// The thread that they run on cannot be started.
@@ -47,10 +48,12 @@ impl Plugins {
         paths: PluginPaths,
         socket_events: SocketEvents,
         (outcomes, publisher): (OutcomeSender, OutcomePublisher),
+        pings: mpsc::Receiver<Ping>,
         started: Instant,
     ) -> anyhow::Result<Self> {
         let runtime = KubeletRuntime::start("kubelet").context("serving the kubelet")?;
         let stopping = watch::Sender::new(false);
+        runtime.handle().spawn(liveness::answer(pings));
         runtime.handle().spawn(publisher.run(stopping.subscribe()));
         Ok(Self {
             runtime,

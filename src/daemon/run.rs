@@ -105,11 +105,16 @@ impl Daemon {
         let (holders, holders_rx) = watch::channel(None);
         let refresh = Arc::new(RefreshTrigger::default());
         let (outcomes, publisher, allocated) = allocated::channel();
-        let socket_events = SocketEvents::default();
-        let outcomes = (outcomes, publisher);
-        let plugins = Plugins::new(paths.clone(), socket_events.clone(), outcomes, started)?;
-
         let (liveness, pings) = Liveness::channel();
+        let socket_events = SocketEvents::default();
+        let plugins = Plugins::new(
+            paths.clone(),
+            socket_events.clone(),
+            (outcomes, publisher),
+            pings.kubelet,
+            started,
+        )?;
+
         let (clearing, clears) = Clearing::channel();
         let status_provider = Arc::new(StatusProvider {
             inventory: inventory_rx.clone(),
@@ -137,7 +142,7 @@ impl Daemon {
         let (knows_holders, knows_holders_rx) = watch::channel(!has_pod_resources);
         let inventory_task = InventoryTask {
             observations,
-            pings,
+            pings: pings.inventory,
             clears,
             writer: InventoryWriter {
                 clock,
