@@ -6,6 +6,7 @@
     reason = "in the helpers too, a panic is a failed test with its place"
 )]
 
+mod bounds;
 mod clear;
 mod doctor;
 mod driver;
@@ -16,6 +17,7 @@ mod holding;
 mod journal;
 mod kubelet;
 mod layouts;
+mod log;
 mod look;
 mod observe;
 mod placement;

@@ -47,6 +47,46 @@ pub enum Trouble {
     Fails,
     /// Answers are longer than any client of the kubelet takes.
     Huge,
+    /// Answers have so many pods more, in about as many times 32 bytes.
+    Pods(u32),
+    /// In answers another pod holds so many devices of another plugin, in about as many times 102
+    /// bytes.
+    ForeignIds(u32),
+    /// In answers another pod, whose name is no name, holds devices of each resource that no plugin
+    /// has: words of NVIDIA's container runtime, and paths.
+    Hostile,
+}
+
+/// Ids that are none.
+const HOSTILE_IDS: [&str; 6] = ["all", "none", "void", "0", "../../../etc", "GPU-../../../etc"];
+
+impl Trouble {
+    /// The pods that an answer has beside those that there are.
+    fn more_pods(self, resources: Vec<String>) -> Vec<PodResources> {
+        let named = |name: String| PodResources { name, ..PodResources::default() };
+        let holding = |devices| {
+            let name = "main".to_owned();
+            let container = ContainerResources { name, devices, ..ContainerResources::default() };
+            vec![container]
+        };
+        let devices = |resource: String, ids| device_ids(&resource, ids, Vec::new());
+        match self {
+            Self::None | Self::Slow(_) | Self::Hangs | Self::Fails => Vec::new(),
+            Self::Huge => vec![named("x".repeat(17 << 20))],
+            Self::Pods(count) => (0..count).map(|n| named(format!("{n:028}"))).collect(),
+            Self::ForeignIds(count) => {
+                let ids = (0..count).map(|n| format!("{n:0100}")).collect();
+                let containers = holding(vec![devices("example.com/nic".to_owned(), ids)]);
+                vec![PodResources { containers, ..named("other".to_owned()) }]
+            }
+            Self::Hostile => {
+                let ids = || HOSTILE_IDS.map(str::to_owned).into();
+                let of_each = resources.into_iter().map(|resource| devices(resource, ids()));
+                let containers = holding(of_each.collect());
+                vec![PodResources { containers, ..named("x\nforged \u{1b}[2J".to_owned()) }]
+            }
+        }
+    }
 }
 
 /// Binds the socket and serves it in the current runtime. What an earlier life left there is
@@ -113,7 +153,11 @@ impl Lister {
             manager.trouble
         };
         match trouble {
-            Trouble::None | Trouble::Huge => Ok(()),
+            Trouble::None
+            | Trouble::Huge
+            | Trouble::Pods(_)
+            | Trouble::ForeignIds(_)
+            | Trouble::Hostile => Ok(()),
             Trouble::Slow(milliseconds) => {
                 tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
                 Ok(())
@@ -133,10 +177,8 @@ impl PodResourcesLister for Lister {
         self.enter().await?;
         let mut manager = self.shared.manager();
         let mut pod_resources = manager.pod_resources(self.shared.config().version);
-        if manager.trouble == Trouble::Huge {
-            let name = "x".repeat(17 << 20);
-            pod_resources.push(PodResources { name, ..PodResources::default() });
-        }
+        let resources = manager.devices.keys().cloned().collect();
+        pod_resources.extend(manager.trouble.more_pods(resources));
         Ok(Response::new(ListPodResourcesResponse { pod_resources }))
     }
 
@@ -223,10 +265,14 @@ fn devices(held: &PodDevices) -> Vec<ContainerDevices> {
 }
 
 fn device(resource: &str, id: &str, nodes: Vec<i64>) -> ContainerDevices {
+    device_ids(resource, vec![id.to_owned()], nodes)
+}
+
+fn device_ids(resource: &str, device_ids: Vec<String>, nodes: Vec<i64>) -> ContainerDevices {
     let topology = TopologyInfo { nodes: nodes.into_iter().map(|id| NumaNode { id }).collect() };
     ContainerDevices {
         resource_name: resource.to_owned(),
-        device_ids: vec![id.to_owned()],
+        device_ids,
         topology: Some(topology).filter(|topology| !topology.nodes.is_empty()),
     }
 }

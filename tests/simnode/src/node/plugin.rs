@@ -8,8 +8,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 use super::Node;
@@ -30,6 +30,8 @@ pub struct PluginOptions {
     pub log_level: Option<String>,
     /// True: no arguments but [`args`](Self::args).
     pub bare: bool,
+    /// True: nobody reads what it writes, until [`Plugin::read_log`].
+    pub unread: bool,
 }
 
 impl PluginOptions {
@@ -41,6 +43,7 @@ impl PluginOptions {
             env: Vec::new(),
             log_level: None,
             bare: false,
+            unread: false,
         }
     }
 
@@ -68,6 +71,12 @@ impl PluginOptions {
     #[must_use]
     pub fn bare(self) -> Self {
         Self { bare: true, ..self }
+    }
+
+    /// The same with a log that nobody reads.
+    #[must_use]
+    pub fn unread(self) -> Self {
+        Self { unread: true, ..self }
     }
 
     fn command(&self, node: &Node) -> Command {
@@ -111,6 +120,8 @@ pub struct Plugin {
     pid: u32,
     started_at: Instant,
     lines: Lines,
+    /// What it writes to, as long as nobody reads it.
+    unread: Option<(ChildStdout, ChildStderr)>,
     readers: Vec<JoinHandle<io::Result<()>>>,
 }
 
@@ -126,13 +137,21 @@ impl Plugin {
         let mut child =
             command.spawn().with_context(|| format!("starting {}", options.binary.display()))?;
         let pid = child.id().expect("it was not waited for yet");
-        let lines = Lines::default();
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let readers = [
-            tokio::spawn(lines.clone().collect(stdout.expect("it is piped"))),
-            tokio::spawn(lines.clone().collect(stderr.expect("it is piped"))),
-        ];
-        Ok(Self { child, pid, started_at, lines, readers: readers.into() })
+        let unread = child.stdout.take().zip(child.stderr.take());
+        let (lines, readers) = (Lines::default(), Vec::new());
+        let mut plugin = Self { child, pid, started_at, lines, unread, readers };
+        if !options.unread {
+            plugin.read_log();
+        }
+        Ok(plugin)
+    }
+
+    /// Begins to read what it writes, and what it has written.
+    pub fn read_log(&mut self) {
+        if let Some((stdout, stderr)) = self.unread.take() {
+            self.readers.push(tokio::spawn(self.lines.clone().collect(stdout)));
+            self.readers.push(tokio::spawn(self.lines.clone().collect(stderr)));
+        }
     }
 
     /// The process id.
@@ -289,6 +308,17 @@ impl Plugin {
     /// It has ended.
     pub fn anonymous_kib(&self) -> io::Result<u64> {
         Ok(self.figures()?.anonymous_kib)
+    }
+
+    /// Lets it have so many bytes of memory more than it has now, for stacks and all else.
+    ///
+    /// # Errors
+    /// It has ended, or is another user's.
+    pub fn limit_memory(&self, more: u64) -> io::Result<()> {
+        let most = Some(process::virtual_bytes(self.pid)? + more);
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        prlimit(pid, Resource::As, Rlimit { current: most, maximum: most })?;
+        Ok(())
     }
 
     /// How often its threads went to sleep by themselves.

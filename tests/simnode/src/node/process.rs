@@ -77,6 +77,12 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
     })
 }
 
+/// The virtual memory of a process, in bytes.
+pub(super) fn virtual_bytes(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(field(&status, "VmSize").unwrap_or(0) * 1024)
+}
+
 /// The memory of one file's mappings, or of those that are of no file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mapped {
