@@ -63,7 +63,7 @@ fn facts() -> Facts {
                 probe: SocketProbe::Answers,
                 process: None,
             }],
-            checkpoint: Ok(BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)])),
+            allocatable: Ok(BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)])),
             version: Some((1, 36)),
             pod_resources: Some((
                 "/var/lib/kubelet/pod-resources/kubelet.sock".into(),
@@ -328,6 +328,8 @@ fn causes_that_only_the_running_plugin_has_are_reported() {
             let mut status = observed::status_of(&inventory, &event_log);
             status.plugin.ready = true;
             change(&mut status);
+            let healthy = status.resources.iter().map(|of| (of.name.clone(), of.healthy));
+            facts.kubelet.allocatable = Ok(healthy.collect());
             facts.plugin = Ok(Box::new(status));
         }
     };
@@ -413,6 +415,26 @@ fn cdi_specifications_have_to_be_true_and_of_one_mind() {
     one(with(doubled), Level::Problem, "runtime.spec", "GPU-1 is in /etc/cdi/a.json and");
     let stale = vec![spec("/etc/cdi/a.json", &["/dev/nvidia9"])];
     one(with(stale), Level::Problem, "runtime.spec", "/dev/nvidia9, which is not on the node");
+}
+
+#[test]
+fn what_the_kubelet_can_allocate_is_what_the_plugin_offers() {
+    use crate::observe::event_log::EventLog;
+    use crate::observe::tests as observed;
+    let with = |allocatable: Result<usize, &str>| {
+        let allocatable = allocatable.map_err(str::to_owned);
+        move |facts: &mut Facts| {
+            let inventory = device::testing::node(8);
+            let mut status = observed::status_of(&inventory, &EventLog::default());
+            status.plugin.ready = true;
+            facts.plugin = Ok(Box::new(status));
+            let by_name = |count| BTreeMap::from([("nvidia.com/gpu".to_owned(), count)]);
+            facts.kubelet.allocatable = allocatable.map(by_name);
+        }
+    };
+    assert_eq!(reported(with(Ok(8))), []);
+    one(with(Ok(0)), Level::Problem, "kubelet.known", "nvidia.com/gpu: 0 of 8 Healthy ones");
+    one(with(Err("no such socket")), Level::Unknown, "kubelet.known", "no such socket");
 }
 
 #[test]

@@ -225,7 +225,7 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     assert!(not_ok.is_empty(), "{not_ok:#?}");
     report.has("ok", "gpus.offered", &["nvidia.com/gpu: 8 (8 Healthy)"]);
     report.has("ok", "kubelet.plugin", &["serves nvidia-gpu-"]);
-    report.has("ok", "kubelet.known", &["nvidia.com/gpu: 8 Healthy devices"]);
+    report.has("ok", "kubelet.known", &["it can allocate nvidia.com/gpu: 8 devices"]);
     report.has("ok", "kubelet.ready", &["ready: nvidia.com/gpu"]);
     report.has("ok", "driver.versions", &["580.95.05"]);
     let changed: Vec<_> =

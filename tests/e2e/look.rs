@@ -263,7 +263,7 @@ async fn a_plugin_that_is_served_is_seen_from_outside() {
     kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
     let printed = run(&node, &options, &["check", "registration"]).await;
     assert_eq!(printed.code, Some(0), "{}", printed.text);
-    assert_eq!(printed.text, "a plugin is served, the kubelet has 8 devices");
+    assert_eq!(printed.text, "a plugin is served, the kubelet can allocate 8 devices");
     assert!(kubelet.violations().is_empty(), "{:?}", kubelet.violations());
 }
 

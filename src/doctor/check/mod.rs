@@ -7,22 +7,30 @@ mod by_status;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use status::{Status, escaped};
 
+use super::facts::SocketProbe;
 use super::finding::plural;
 pub use answer::{CheckResult, CheckState, Rule};
 
 /// What can be seen without the running plugin's status.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FallbackFacts {
     /// Why there is no status.
     pub error: String,
-    /// Whether NVIDIA's kernel module is loaded.
-    pub module: bool,
-    /// How many sockets of the plugin are served in the kubelet's directory.
-    pub served: usize,
-    /// How many NVIDIA devices the kubelet's checkpoint has.
-    pub known: Option<usize>,
+    /// Whether NVIDIA's kernel module is loaded; `None`: procfs cannot be seen.
+    pub module: Option<bool>,
+    /// Why the kubelet's directory cannot be read.
+    pub directory: Option<String>,
+    /// The parts of the names of the plugin's sockets that stand for their resources, of those that
+    /// answer in that directory.
+    pub served: Vec<String>,
+    /// The kubelet's socket; `None`: the plugin is configured never to register.
+    pub registration: Option<SocketProbe>,
+    /// How many devices of each resource the kubelet can allocate; or why it cannot be asked.
+    pub allocatable: Result<BTreeMap<String, usize>, String>,
 }
 
 /// Answers by the status of the running plugin, or by what can be seen without it.
@@ -38,24 +46,41 @@ pub fn evaluate(rule: Rule, seen: &Result<Status, FallbackFacts>) -> CheckResult
     }
 }
 
-/// The answer by what can be seen.
+/// The answer by what can be seen: what cannot be seen is neither yes nor no.
 fn by_fallback(rule: Rule, facts: &FallbackFacts) -> CheckResult {
-    let FallbackFacts { error, module, served, known } = facts;
-    match (rule, known) {
-        (Rule::Registration, _) if *served == 0 => {
-            CheckState::NonOk.with("no GPU plugin is served in the kubelet's directory")
+    match (rule, facts.module) {
+        (Rule::Registration, _) => registration(facts),
+        (Rule::Nvml, Some(false)) => CheckState::NonOk.with("NVIDIA's kernel module is not loaded"),
+        _ => CheckState::Unknown.with(&facts.error),
+    }
+}
+
+fn registration(facts: &FallbackFacts) -> CheckResult {
+    if let Some(error) = &facts.directory {
+        return CheckState::Unknown.with(format!("the kubelet's directory: {error}"));
+    }
+    if facts.served.is_empty() {
+        return CheckState::NonOk.with("no GPU plugin is served in the kubelet's directory");
+    }
+    if matches!(facts.registration, Some(SocketProbe::Missing | SocketProbe::Refused)) {
+        return CheckState::NonOk.with("a plugin is served, and no kubelet listens");
+    }
+    let allocatable = match &facts.allocatable {
+        Ok(allocatable) => allocatable,
+        Err(error) => {
+            return CheckState::Unknown.with(format!("a plugin is served; podresources: {error}"));
         }
-        (Rule::Registration, Some(0) | None) => {
-            CheckState::Unknown.with(format!("a plugin is served; {error}"))
+    };
+    // Other plugins have resources of NVIDIA's domain too.
+    let is_ours = |name: &&String| {
+        facts.served.iter().any(|served| name.rsplit('/').next() == Some(served.as_str()))
+    };
+    match allocatable.keys().filter(is_ours).map(|name| allocatable[name]).sum() {
+        0 => CheckState::NonOk.with("a plugin is served, the kubelet can allocate none of it"),
+        devices => {
+            let devices = plural(devices, "device");
+            CheckState::Ok.with(format!("a plugin is served, the kubelet can allocate {devices}"))
         }
-        (Rule::Registration, Some(known)) => {
-            let known = plural(*known, "device");
-            CheckState::Ok.with(format!("a plugin is served, the kubelet has {known}"))
-        }
-        (Rule::Nvml, _) if !module => {
-            CheckState::NonOk.with("NVIDIA's kernel module is not loaded")
-        }
-        _ => CheckState::Unknown.with(error),
     }
 }
 

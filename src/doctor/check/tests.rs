@@ -4,6 +4,7 @@ use device::testing::node;
 use status::{NvmlState, Reason, Status, Timestamp};
 
 use super::*;
+use crate::doctor::facts::SocketProbe;
 use crate::observe::event_log::EventLog;
 use crate::observe::tests::{status_of, xid};
 
@@ -92,20 +93,50 @@ fn all_of_them_is_the_worst_of_them() {
 
 #[test]
 fn without_the_daemon_only_what_is_visible_counts() {
-    let facts =
-        FallbackFacts { error: "no answer".to_owned(), module: true, served: 1, known: Some(8) };
+    let facts = FallbackFacts {
+        error: "no answer".to_owned(),
+        module: Some(true),
+        directory: None,
+        served: vec!["gpu".to_owned()],
+        registration: Some(SocketProbe::Answers),
+        allocatable: Ok([("nvidia.com/gpu".to_owned(), 8)].into()),
+    };
     let says = |rule, facts: &FallbackFacts| evaluate(rule, &Err(facts.clone())).state;
     assert_eq!(says(Rule::Registration, &facts), CheckState::Ok);
     assert_eq!(says(Rule::Gpus, &facts), CheckState::Unknown);
     assert_eq!(says(Rule::Nvml, &facts), CheckState::Unknown);
     assert_eq!(says(Rule::All, &facts), CheckState::Unknown);
-    let gone = FallbackFacts { served: 0, module: false, ..facts.clone() };
-    assert_eq!(says(Rule::Registration, &gone), CheckState::NonOk);
-    assert_eq!(says(Rule::Nvml, &gone), CheckState::NonOk);
-    assert_eq!(
-        says(Rule::Registration, &FallbackFacts { known: None, ..facts }),
-        CheckState::Unknown
-    );
+    let unloaded = FallbackFacts { module: Some(false), ..facts.clone() };
+    assert_eq!(says(Rule::Nvml, &unloaded), CheckState::NonOk);
+    let unseen = FallbackFacts { module: None, ..facts.clone() };
+    assert_eq!(says(Rule::Nvml, &unseen), CheckState::Unknown);
+}
+
+#[test]
+fn a_registration_that_cannot_be_seen_is_neither_there_nor_missing() {
+    let facts = FallbackFacts {
+        error: "no answer".to_owned(),
+        module: Some(true),
+        directory: None,
+        served: vec!["gpu".to_owned()],
+        registration: Some(SocketProbe::Answers),
+        // Another plugin's, in the same domain.
+        allocatable: Ok([("nvidia.com/hostdev".to_owned(), 3)].into()),
+    };
+    let says = |change: fn(&mut FallbackFacts)| {
+        let mut facts = facts.clone();
+        change(&mut facts);
+        evaluate(Rule::Registration, &Err(facts)).state
+    };
+    assert_eq!(says(|_| {}), CheckState::NonOk);
+    assert_eq!(says(|facts| facts.served.clear()), CheckState::NonOk);
+    let no_kubelet: fn(&mut FallbackFacts) =
+        |facts| facts.registration = Some(SocketProbe::Refused);
+    assert_eq!(says(no_kubelet), CheckState::NonOk);
+    let silent: fn(&mut FallbackFacts) = |facts| facts.allocatable = Err("no".to_owned());
+    assert_eq!(says(silent), CheckState::Unknown);
+    let elsewhere: fn(&mut FallbackFacts) = |facts| facts.directory = Some("no".to_owned());
+    assert_eq!(says(elsewhere), CheckState::Unknown);
 }
 
 #[test]

@@ -94,8 +94,8 @@ pub struct KubeletFacts {
     pub socket: Option<(PathBuf, SocketProbe)>,
     /// Other sockets in the directory.
     pub others: Vec<PluginSocket>,
-    /// How many devices of each resource the kubelet's checkpoint has; or why that is not known.
-    pub checkpoint: Result<BTreeMap<String, usize>, String>,
+    /// How many devices of each resource the kubelet can allocate; or why it cannot be asked.
+    pub allocatable: Result<BTreeMap<String, usize>, String>,
     /// Its version, major and minor.
     pub version: Option<(u32, u32)>,
     /// The podresources socket; `None`: it is configured not to be used.

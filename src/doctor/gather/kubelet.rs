@@ -1,12 +1,10 @@
-//! The kubelet: its directory, its sockets, its checkpoint, its version, and the plugins there.
+//! The kubelet: its directory, its sockets, what it can allocate, its version, and the plugins
+//! there.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::process::Command;
 
 use super::{host, socket};
@@ -14,13 +12,12 @@ use crate::config::Config;
 use crate::doctor::facts::{KubeletFacts, SocketProbe};
 use crate::host::root::resolve_in_root;
 use crate::kubelet::device_plugin::wire;
+use crate::kubelet::pod_resources::{self, Allocatable};
 
 /// How long a socket, or the kubelet's program, may take to answer.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// The checkpoint, in the plugin directory (pkg/kubelet/cm/devicemanager/types.go).
 pub(super) const CHECKPOINT: &str = "kubelet_internal_checkpoint";
-/// The largest checkpoint that is read, in bytes: 2,048 devices make 100 KiB.
-const MAX_CHECKPOINT: u64 = 16 << 20;
 
 /// Where distributions have the kubelet, below the host's root.
 const PROGRAMS: [&str; 5] = [
@@ -33,10 +30,12 @@ const PROGRAMS: [&str; 5] = [
 
 pub(super) async fn kubelet(config: &Config, host_root: &Path) -> KubeletFacts {
     let paths = &config.process.plugin;
-    let (others, socket, pod_resources, version) = tokio::join!(
+    let pod_resources = config.process.pod_resources_socket.as_deref();
+    let (others, socket, allocatable, pod_resources, version) = tokio::join!(
         socket::plugins(paths, DEADLINE),
-        probe(paths.kubelet.as_ref(), wire::REGISTRATION),
-        probe(config.process.pod_resources_socket.as_ref(), wire::POD_RESOURCES),
+        probe(paths.kubelet.as_deref(), wire::REGISTRATION),
+        allocatable(pod_resources, DEADLINE),
+        probe(pod_resources, wire::POD_RESOURCES),
         version(host_root),
     );
     KubeletFacts {
@@ -44,15 +43,26 @@ pub(super) async fn kubelet(config: &Config, host_root: &Path) -> KubeletFacts {
         state: host::directory(&paths.directory),
         socket,
         others,
-        checkpoint: checkpoint(&paths.directory),
+        allocatable,
         version,
         pod_resources,
     }
 }
 
-async fn probe(socket: Option<&PathBuf>, method: &'static str) -> Option<(PathBuf, SocketProbe)> {
+async fn probe(socket: Option<&Path>, method: &'static str) -> Option<(PathBuf, SocketProbe)> {
     let socket = socket?;
-    Some((socket.clone(), socket::probe(socket, method, DEADLINE).await.0))
+    Some((socket.to_owned(), socket::probe(socket, method, DEADLINE).await.0))
+}
+
+/// What the kubelet can allocate. Its checkpoint does not say so: it is as old as its last change,
+/// and stays when the kubelet does not know the resource any more.
+pub(super) async fn allocatable(
+    socket: Option<&Path>,
+    deadline: Duration,
+) -> Result<Allocatable, String> {
+    let socket = socket.ok_or("no podresources socket is configured")?;
+    let answer = tokio::time::timeout(deadline, pod_resources::allocatable(socket)).await;
+    answer.unwrap_or_else(|_| Err("it does not answer".to_owned()))
 }
 
 /// The kubelet's version, from `kubelet --version`, which starts nothing.
@@ -77,33 +87,6 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-#[derive(Deserialize)]
-struct Checkpoint {
-    #[serde(rename = "Data")]
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    #[serde(rename = "RegisteredDevices")]
-    registered: Option<BTreeMap<String, Option<Vec<String>>>>,
-}
-
-/// How many devices of each resource the checkpoint in a directory has. The kubelet writes the
-/// Healthy ones.
-pub(super) fn checkpoint(directory: &Path) -> Result<BTreeMap<String, usize>, String> {
-    let file = directory.join(CHECKPOINT);
-    let size = fs::metadata(&file).map_err(|error| error.to_string())?.len();
-    if size > MAX_CHECKPOINT {
-        return Err(format!("{size} bytes, which is no checkpoint"));
-    }
-    let bytes = fs::read(&file).map_err(|error| error.to_string())?;
-    let checkpoint: Checkpoint =
-        serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    let registered = checkpoint.data.registered.unwrap_or_default().into_iter();
-    Ok(registered.map(|(name, devices)| (name, devices.unwrap_or_default().len())).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,22 +97,5 @@ mod tests {
         assert_eq!(parse_version("Kubernetes v1.25.16-eks-abc\n"), Some((1, 25)));
         assert_eq!(parse_version("kubelet"), None);
         assert_eq!(parse_version(""), None);
-    }
-
-    #[test]
-    fn a_checkpoint_has_the_number_of_devices_of_each_resource() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join(CHECKPOINT);
-        assert!(checkpoint(directory.path()).unwrap_err().contains("No such file"));
-        fs::write(
-            &file,
-            r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"nvidia.com/gpu":["a","b"],
-            "x/y":null}},"Checksum":1}"#,
-        )
-        .unwrap();
-        let expected = BTreeMap::from([("nvidia.com/gpu".to_owned(), 2), ("x/y".to_owned(), 0)]);
-        assert_eq!(checkpoint(directory.path()).unwrap(), expected);
-        fs::write(&file, "{").unwrap();
-        assert!(checkpoint(directory.path()).is_err());
     }
 }

@@ -17,10 +17,9 @@ use device::layout::sharing::Sharing;
 use status::{NvmlState, Status};
 
 use super::check::FallbackFacts;
-use super::facts::{
-    ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, PluginSocket, SocketProbe,
-};
+use super::facts::{ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, SocketProbe};
 use crate::config::{Choice, Config, ConfigReport, Diagnostic};
+use crate::kubelet::device_plugin::wire;
 use crate::mps;
 use crate::observe::client;
 pub use child::answer_channel;
@@ -107,17 +106,26 @@ fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> Effec
 /// What can be seen of the plugin without its status, for a check that must end soon.
 pub async fn fallback_facts(config: &Config) -> FallbackFacts {
     let process = &config.process;
-    let sockets = socket::plugins(&process.plugin, CHECK_DEADLINE).await;
-    let served =
-        |socket: &&PluginSocket| socket.ours.is_some() && socket.probe == SocketProbe::Answers;
-    let known = kubelet::checkpoint(&process.plugin.directory).ok().map(|resources| {
-        let nvidia = resources.iter().filter(|(name, _)| name.starts_with("nvidia.com/"));
-        nvidia.map(|(_, devices)| devices).sum()
-    });
+    let (paths, proc) = (&process.plugin, &process.roots.proc);
+    let registration = async {
+        let socket = paths.kubelet.as_ref()?;
+        Some(socket::probe(socket, wire::REGISTRATION, CHECK_DEADLINE).await.0)
+    };
+    let pod_resources = process.pod_resources_socket.as_deref();
+    let (sockets, registration, allocatable) = tokio::join!(
+        socket::plugins(paths, CHECK_DEADLINE),
+        registration,
+        kubelet::allocatable(pod_resources, CHECK_DEADLINE)
+    );
+    let ours = sockets.into_iter().filter(|socket| socket.probe == SocketProbe::Answers);
+    let module = host::module(proc, &process.nvml.sysfs_root).version.is_some();
     FallbackFacts {
         error: String::new(),
-        module: host::module(&process.roots.proc, &process.nvml.sysfs_root).version.is_some(),
-        served: sockets.iter().filter(served).count(),
-        known,
+        // Where not even this file is, there is no procfs.
+        module: (module || proc.join("version").exists()).then_some(module),
+        directory: std::fs::read_dir(&paths.directory).err().map(|error| error.to_string()),
+        served: ours.filter_map(|socket| socket.ours).collect(),
+        registration,
+        allocatable,
     }
 }

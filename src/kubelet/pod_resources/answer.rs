@@ -4,7 +4,7 @@
 //! over without a copy, so that an answer costs no more memory than its bytes and what is kept, and
 //! what is kept has bounds. The numbers of fields are those of `proto/podresources/v1/api.proto`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use device::in_use::holders::{DeviceAssignment, Holder};
 use device::names::{DeviceId, ResourceName};
@@ -18,6 +18,8 @@ const MOST_ASSIGNMENTS: usize = 8_192;
 /// container, a DNS label.
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
+/// The longest name of a resource: a DNS subdomain, a slash and a name.
+const LONGEST_RESOURCE: usize = LONGEST_NAME + 1 + LONGEST_LABEL;
 
 /// What pods hold.
 #[derive(Debug, Default)]
@@ -66,6 +68,36 @@ pub(super) fn read(answer: &[u8]) -> Result<PodList, AnswerError> {
         list.add_pod(pod?)?;
     }
     Ok(list)
+}
+
+/// How many devices of each resource the kubelet can allocate: those that it counts as Healthy,
+/// whether pods hold them or not.
+pub type Allocatable = BTreeMap<String, usize>;
+
+/// Reads the answer of GetAllocatableResources; ids that this plugin does not give are passed over,
+/// and so is a resource that has no others.
+///
+/// # Errors
+/// It is malformed, or over a bound.
+pub(super) fn read_allocatable(answer: &[u8]) -> Result<Allocatable, AnswerError> {
+    let mut allocatable = Allocatable::new();
+    let mut count = 0;
+    // A device of several NUMA nodes can be listed under each.
+    let mut seen = BTreeSet::new();
+    for devices in messages(answer, 1) {
+        let devices = devices?;
+        for id in messages(devices, 2).filter_map(own_id) {
+            count += 1;
+            if count > MOST_ASSIGNMENTS {
+                return Err(AnswerError::TooManyDevices);
+            }
+            let resource = name(devices, 1, LONGEST_RESOURCE)?;
+            if seen.insert((resource, id?)) {
+                *allocatable.entry(resource.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    Ok(allocatable)
 }
 
 impl PodList {

@@ -20,10 +20,20 @@ use tracing::{info, warn};
 
 use crate::host::socket_id::SocketId;
 use crate::util::error_chain::ErrorChain;
+pub use answer::Allocatable;
 use outage::{LogLine, Outage};
 pub use refresh::RefreshTrigger;
 use refresh::{INTERVAL, RETRY_INTERVAL};
 use wire::ListError;
+
+/// How many devices of this plugin's form the kubelet can allocate, by resource, for a command that
+/// asks once.
+///
+/// # Errors
+/// In words: nobody answers, not in time, or what nobody can read.
+pub async fn allocatable(socket: &Path) -> Result<Allocatable, String> {
+    wire::allocatable(socket).await.map_err(|error| ErrorChain(&error).to_string())
+}
 
 /// After so many failures in a row, nothing counts as known.
 const MAX_FAILURES: u32 = 3;

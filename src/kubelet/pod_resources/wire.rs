@@ -1,4 +1,4 @@
-//! The List call of podresources.
+//! The calls of podresources.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
-use super::answer::{self, PodList};
+use super::answer::{self, Allocatable, AnswerError, PodList};
 
-/// The method (proto/podresources/v1/api.proto).
-const METHOD: &str = "/v1.PodResourcesLister/List";
+/// The methods (proto/podresources/v1/api.proto).
+const LIST: &str = "/v1.PodResourcesLister/List";
+const ALLOCATABLE: &str = "/v1.PodResourcesLister/GetAllocatableResources";
 /// How long a call may take, from dialling to the end of the answer.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// The longest answer that is read, as in the kubelet's own clients
@@ -47,6 +48,19 @@ pub(super) enum ListError {
 /// Each call, of which there are few, has a connection of its own, so that none is dead after a
 /// restart of the kubelet.
 pub(super) async fn list(socket: &Path) -> Result<PodList, ListError> {
+    call(socket, LIST, answer::read).await
+}
+
+/// Asks how many devices of this plugin's form the kubelet can allocate, by resource.
+pub(super) async fn allocatable(socket: &Path) -> Result<Allocatable, ListError> {
+    call(socket, ALLOCATABLE, answer::read_allocatable).await
+}
+
+async fn call<T: Send + Sync + 'static>(
+    socket: &Path,
+    method: &'static str,
+    read: Read<T>,
+) -> Result<T, ListError> {
     let address = format!("unix://{}", socket.to_str().ok_or(ListError::Path)?);
     let call = async {
         let kubelet = Endpoint::from_shared(address).map_err(ListError::Connect)?;
@@ -54,32 +68,34 @@ pub(super) async fn list(socket: &Path) -> Result<PodList, ListError> {
         let mut client =
             tonic::client::Grpc::new(channel).max_decoding_message_size(LONGEST_ANSWER);
         client.ready().await.map_err(ListError::Connect)?;
-        let path = PathAndQuery::from_static(METHOD);
-        client.unary(Request::new(()), path, ListCodec).await.map_err(ListError::Failed)
+        let path = PathAndQuery::from_static(method);
+        client.unary(Request::new(()), path, AnswerCodec(read)).await.map_err(ListError::Failed)
     };
     let answer = tokio::time::timeout(DEADLINE, call).await.map_err(|_| ListError::Deadline)??;
     Ok(answer.into_inner())
 }
 
-/// A request without fields, and an answer that is read without a copy of what is of no use.
-struct ListCodec;
+type Read<T> = fn(&[u8]) -> Result<T, AnswerError>;
 
-impl Codec for ListCodec {
+/// A request without fields, and an answer that is read without a copy of what is of no use.
+struct AnswerCodec<T>(Read<T>);
+
+impl<T: Send + 'static> Codec for AnswerCodec<T> {
     type Encode = ();
-    type Decode = PodList;
+    type Decode = T;
     type Encoder = Self;
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        Self
+        Self(self.0)
     }
 
     fn decoder(&mut self) -> Self {
-        Self
+        Self(self.0)
     }
 }
 
-impl Encoder for ListCodec {
+impl<T> Encoder for AnswerCodec<T> {
     type Item = ();
     type Error = Status;
 
@@ -88,15 +104,15 @@ impl Encoder for ListCodec {
     }
 }
 
-impl Decoder for ListCodec {
-    type Item = PodList;
+impl<T> Decoder for AnswerCodec<T> {
+    type Item = T;
     type Error = Status;
 
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<PodList>, Status> {
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
         // It is in one piece.
-        let list = answer::read(bytes.chunk());
+        let answer = (self.0)(bytes.chunk());
         bytes.advance(bytes.remaining());
-        list.map(Some).map_err(|error| Status::out_of_range(error.to_string()))
+        answer.map(Some).map_err(|error| Status::out_of_range(error.to_string()))
     }
 }
 

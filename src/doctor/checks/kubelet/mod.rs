@@ -1,8 +1,11 @@
-//! The kubelet's directory, its sockets, its version and its checkpoint, and the plugins there.
+//! The kubelet's directory, its sockets, its version and what it can allocate, and the plugins
+//! there.
 
 mod plugins;
 
 use std::path::Path;
+
+use status::Resource;
 
 use crate::doctor::facts::{DirectoryState, Facts, KubeletFacts, SocketProbe};
 use crate::doctor::finding::{Check, Finding, Group, plural};
@@ -106,24 +109,42 @@ fn version((major, minor): (u32, u32)) -> Finding {
         .fix("upgrade the kubelet to 1.26 or later")
 }
 
-/// The GPU resources in the kubelet's checkpoint.
+/// What the kubelet can allocate, against what the running plugin offers.
 fn known(facts: &Facts) -> Finding {
-    let resources = match &facts.kubelet.checkpoint {
-        Err(error) => return KNOWN.ok(format!("no checkpoint: {error}")),
-        Ok(resources) => resources,
+    let allocatable = match &facts.kubelet.allocatable {
+        Ok(allocatable) => allocatable,
+        Err(error) => {
+            return KNOWN
+                .unknown(format!("it cannot be asked by podresources: {error}"))
+                .fix("see the podresources socket; `kubectl describe node` has the numbers too");
+        }
     };
-    let offered = facts.driver_answer().map_or(&[][..], |answer| &answer.resources);
-    let is_ours = |name: &String| {
-        name.starts_with("nvidia.com/") || offered.iter().any(|offer| offer.name == *name)
-    };
-    let gpus: Vec<String> = resources
+    let number = |name: &str| allocatable.get(name).copied().unwrap_or_default();
+    if let Ok(status) = &facts.plugin {
+        let differs = |of: &&Resource| number(&of.name) != of.healthy;
+        let differ: Vec<String> = status
+            .resources
+            .iter()
+            .filter(differs)
+            .map(|of| format!("{}: {} of {} Healthy ones", of.name, number(&of.name), of.healthy))
+            .collect();
+        if !differ.is_empty() {
+            return KNOWN
+                .problem(format!("it can allocate {}", differ.join(", ")))
+                .why("pods get what the kubelet counts, whatever the plugin offers")
+                .fix(
+                    "if another plugin serves the resource, remove it; otherwise look at the \
+                     kubelet's log (journalctl -u kubelet, device manager) and restart the kubelet",
+                );
+        }
+    }
+    let all: Vec<String> = allocatable
         .iter()
-        .filter(|(name, _)| is_ours(name))
-        .map(|(name, count)| format!("{name}: {}", plural(*count, "Healthy device")))
+        .map(|(name, count)| format!("{name}: {}", plural(*count, "device")))
         .collect();
-    KNOWN.ok(match gpus.is_empty() {
-        true => "its checkpoint has no GPU resource yet".to_owned(),
-        false => format!("by its checkpoint {}", gpus.join(", ")),
+    KNOWN.ok(match all.is_empty() {
+        true => "it can allocate no GPU".to_owned(),
+        false => format!("it can allocate {}", all.join(", ")),
     })
 }
 

@@ -60,8 +60,10 @@ impl Node {
     /// The file system's.
     pub fn write_module(&self, version: Option<&str>) -> io::Result<()> {
         let file = self.proc().join("driver/nvidia/version");
-        let Some(version) = version else { return fs::remove_file(file) };
         fs::create_dir_all(self.proc().join("driver/nvidia"))?;
+        // Every procfs has this one.
+        fs::write(self.proc().join("version"), "Linux version 6.8.0\n")?;
+        let Some(version) = version else { return fs::remove_file(file) };
         let text = format!(
             "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {version}  Release Build  \
              (root@node)\nGCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n"
