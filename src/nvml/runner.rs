@@ -94,7 +94,7 @@ fn carry(
     }
     telemetry.set_unanswered(threads.unanswered());
     supervisor.step(now);
-    supervisor.take_jobs().into_iter().for_each(|job| threads.submit(job));
+    threads.submit(supervisor.take_jobs());
     threads.tick();
     let wake = supervisor.wake_at(now).map(|due| due.max(now));
     wake.into_iter().chain(threads.next_tick(supervisor.deadline())).min()

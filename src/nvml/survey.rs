@@ -129,7 +129,7 @@ impl Survey {
     /// The answers of these jobs, in their order.
     async fn all(&self, tasks: Vec<Task>, deadlines: u32) -> Result<Vec<Asked>, SupervisorError> {
         let jobs: Vec<Job> = tasks.into_iter().map(|task| Job { session: 1, task }).collect();
-        jobs.iter().for_each(|job| self.threads.submit(job.clone()));
+        self.threads.submit(jobs.iter().cloned());
         let mut asked: BTreeMap<usize, Asked> = BTreeMap::new();
         let position = |job: &Job| jobs.iter().position(|other| other == job);
         while asked.len() < jobs.len() {

@@ -103,15 +103,17 @@ impl Threads {
         }))
     }
 
-    /// Has a job done. Never waits.
-    pub(super) fn submit(&self, job: Job) {
+    /// Has jobs done. Never waits. A worker that is idle is woken once for all of them.
+    pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
         let span = Span::current();
-        if matches!(job.task, Task::Listen { .. }) {
-            return self.start(Some((job, span)));
+        let is_own = |job: &Job| matches!(job.task, Task::Listen { .. });
+        let (own, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_own);
+        own.into_iter().for_each(|job| self.start(Some((job, span.clone()))));
+        if !jobs.is_empty() {
+            self.0.lock().queue.extend(jobs.into_iter().map(|job| (job, span.clone())));
+            self.0.work.notify_one();
+            self.tick();
         }
-        self.0.lock().queue.push_back((job, span));
-        self.0.work.notify_one();
-        self.tick();
     }
 
     /// Starts another worker if jobs wait for one that is slow.
@@ -160,7 +162,10 @@ impl Threads {
     /// The answers since this was last called.
     pub(super) fn answers(&self) -> Vec<Answer> {
         let answers = std::mem::take(&mut self.0.lock().answers);
-        self.0.taken.notify_all();
+        // Only then does a thread wait for that.
+        if answers.len() >= MOST_ANSWERS {
+            self.0.taken.notify_all();
+        }
         answers
     }
 

@@ -59,7 +59,7 @@ async fn overdue(threads: &Threads) -> Vec<Overdue> {
 #[tokio::test]
 async fn a_call_that_does_not_return_keeps_its_thread_and_no_other_job() {
     let (threads, release) = threads(&[0, 2]);
-    (0..5).for_each(|n| threads.submit(read(n)));
+    threads.submit((0..5).map(read));
     assert_eq!(answered(&threads, 3).await, [read(1), read(3), read(4)]);
     let missed = overdue(&threads).await;
     assert!(missed.iter().all(|overdue| overdue.call == "nvmlHangs"), "{missed:?}");
@@ -73,7 +73,7 @@ async fn a_call_that_does_not_return_keeps_its_thread_and_no_other_job() {
 #[tokio::test]
 async fn each_deadline_that_a_call_misses_is_told_once() {
     let (threads, _release) = threads(&[0]);
-    threads.submit(read(0));
+    threads.submit([read(0)]);
     for missed in 1..=3 {
         let expected = Overdue { job: read(0), call: "nvmlHangs", missed };
         assert_eq!(overdue(&threads).await, [expected]);
@@ -95,7 +95,7 @@ async fn each_call_of_a_job_has_a_deadline_of_its_own() {
     };
     let clock = Clock::from(Instant::now());
     let threads = Threads::new(clock, NvmlTelemetry::default(), do_job);
-    threads.submit(read(0));
+    threads.submit([read(0)]);
     while slow.try_recv().is_err() {
         assert_eq!(threads.overdue(DEADLINE), []);
         tokio::time::sleep(DEADLINE / 20).await;
@@ -107,7 +107,7 @@ async fn a_panic_in_a_job_is_an_answer_with_its_text() {
     let clock = Clock::from(Instant::now());
     let do_job = |_: &Job, _: &dyn Fn(_)| -> Outcome { panic!("out of luck") };
     let threads = Threads::new(clock, NvmlTelemetry::default(), do_job);
-    threads.submit(read(0));
+    threads.submit([read(0)]);
     threads.answered().await;
     let answers = threads.answers();
     let Outcome::Panicked(text) = &answers[0].outcome else { panic!("{answers:?}") };
@@ -117,7 +117,7 @@ async fn a_panic_in_a_job_is_an_answer_with_its_text() {
 #[tokio::test]
 async fn no_more_threads_wait_for_work_than_one() {
     let (threads, release) = threads(&[0, 1, 2]);
-    (0..3).for_each(|n| threads.submit(read(n)));
+    threads.submit((0..3).map(read));
     (0..3).for_each(|_| {
         std::thread::sleep(SLOW + SLOW / 4);
         threads.tick();
