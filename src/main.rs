@@ -47,9 +47,9 @@ fn on_scratch_thread<T: Send>(what: fn() -> T) -> T {
 /// The configuration to serve by; or the exit code of another subcommand, or after a mistake.
 fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
     let mut invocation = Invocation::of_process().map_err(|error| {
-        // Help and version are such errors too. Nothing can be done if they cannot be printed.
-        let _ = error.print();
-        if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+        // Help and version are such errors too.
+        let printed = error.print();
+        if error.use_stderr() { ExitCode::from(USAGE) } else { cli::written(printed, 0) }
     })?;
     if !matches!(invocation.action, Action::Serve | Action::Config(_) | Action::ListGpus { .. }) {
         invocation.add_flags_of_daemon();
@@ -59,7 +59,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         Action::Serve => match source.load(Purpose::Serve) {
             Ok(loaded) => return Ok((loaded, source)),
             Err(error) => {
-                eprintln!("{error}");
+                cli::print_error(&error.to_string());
                 ExitCode::from(USAGE)
             }
         },
@@ -82,10 +82,10 @@ fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
     let _log = match loaded.config.process.log.start() {
         Ok(log) => log,
         Err(error) => {
-            eprintln!(
+            cli::print_error(&format!(
                 "cannot start the thread that writes the log: {error}; see the pids limit of the \
                  container"
-            );
+            ));
             return ExitCode::FAILURE;
         }
     };

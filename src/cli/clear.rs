@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{print, run};
+use super::{print, print_error, run};
 use crate::config::ConfigSource;
 use crate::control::{Answer, Request, client, socket_path};
 
@@ -23,17 +23,17 @@ pub fn clear(gpu: String, cause: Option<String>, source: &mut ConfigSource) -> E
     });
     match answer {
         Ok(Answer::Refused { reason }) => {
-            eprintln!("nothing was changed: {reason}");
+            print_error(&format!("nothing was changed: {reason}"));
             ExitCode::FAILURE
         }
         Ok(cleared) => print(&text(&cleared), 0),
         Err(error) => {
-            eprintln!(
+            print_error(&format!(
                 "{error}; run this in the plugin's pod (kubectl -n kube-system exec POD -- \
                  gpu-device-plugin clear GPU), or as root on the node with the plugin's \
                  --state-dir. Without a control socket a file named clear-GPU in the quarantine \
                  directory does the same"
-            );
+            ));
             ExitCode::from(UNREACHABLE)
         }
     }

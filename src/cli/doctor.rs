@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::{DoctorArgs, SURVEY};
-use super::{print, run};
+use super::{print, print_error, run};
 use crate::config::{Config, ConfigSource};
 use crate::doctor;
 use crate::doctor::gather;
@@ -42,7 +42,7 @@ pub fn doctor(
     match text {
         Ok((text, code)) => print(&text, code),
         Err(error) => {
-            eprintln!("the doctor cannot examine the node: {error}");
+            print_error(&format!("the doctor cannot examine the node: {error}"));
             ExitCode::from(doctor::Verdict::Unchecked.exit_code())
         }
     }

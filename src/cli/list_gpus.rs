@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::print_error;
 use crate::nvml::look;
 
 /// Prints the UUIDs of the GPUs that answer, one a line.
@@ -10,7 +11,7 @@ pub fn list_gpus(driver_root: &Path, library: Option<PathBuf>) -> ExitCode {
     match look::list(driver_root, library) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            print_error(&error);
             ExitCode::FAILURE
         }
     }

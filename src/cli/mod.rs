@@ -7,9 +7,9 @@ mod command;
 mod doctor;
 mod invocation;
 mod list_gpus;
+mod output;
 mod status;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::{ConfigSource, Purpose, reference, show};
@@ -20,6 +20,7 @@ pub use command::command;
 pub use doctor::doctor;
 pub use invocation::Invocation;
 pub use list_gpus::list_gpus;
+pub use output::{print, print_error, written};
 pub use status::status;
 
 /// The exit code after a mistake in the command line or the configuration (EX_USAGE of
@@ -32,28 +33,16 @@ pub fn config(action: ConfigAction, source: &mut ConfigSource) -> ExitCode {
         ConfigAction::Reference => Ok(reference()),
         ConfigAction::Check { .. } => source.check(),
         ConfigAction::Show => source.load(Purpose::Serve).map(|loaded| {
-            loaded.warnings().for_each(|warning| eprintln!("{warning}"));
+            loaded.warnings().for_each(|warning| print_error(&warning.to_string()));
             show(&loaded.config)
         }),
     };
     match text {
         Ok(text) => print(&text, 0),
         Err(error) => {
-            eprintln!("{error}");
+            print_error(&error.to_string());
             ExitCode::from(USAGE)
         }
-    }
-}
-
-/// Prints a text. A reader that stops early, such as `head`, is no error.
-fn print(text: &str, code: u8) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("cannot write: {error}");
-            ExitCode::from(2)
-        }
-        _ => ExitCode::from(code),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use status::{SCHEMA_VERSION, Status, table, yaml};
 
 use super::args::OutputFormat;
-use super::{print, run};
+use super::{print, print_error, run};
 use crate::config::ConfigSource;
 use crate::observe::client::{self, HttpResponse};
 
@@ -25,13 +25,13 @@ pub fn status(format: OutputFormat, source: &mut ConfigSource) -> ExitCode {
     match text {
         Ok(text) => print(&text, 0),
         Err(error) => {
-            eprintln!(
+            print_error(&format!(
                 "{error}; is the plugin running on this node (kubectl -n kube-system get pods -o \
                  wide -l app.kubernetes.io/name=gpu-device-plugin), and is this its \
                  --http-address? In its pod no argument is needed: kubectl -n kube-system exec POD \
                  -- gpu-device-plugin status. `gpu-device-plugin doctor` finds what keeps GPUs \
                  from pods without it"
-            );
+            ));
             ExitCode::FAILURE
         }
     }

@@ -20,6 +20,7 @@ mod layouts;
 mod log;
 mod look;
 mod observe;
+mod output;
 mod placement;
 mod pod_resources;
 mod random_steps;
