@@ -67,6 +67,8 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         Action::Status { output } => cli::status(output, &mut source),
         Action::Check(args) => cli::check(args, &mut source),
         Action::Clear { gpu, cause } => cli::clear(gpu, cause, &mut source),
+        Action::Release { seconds } => cli::release(seconds, &mut source),
+        Action::TakeUp => cli::take_up(&mut source),
         Action::Doctor(args) => {
             let arguments = std::env::args_os().skip(1).collect();
             // https://no-color.org

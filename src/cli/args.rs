@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Subcommand};
 
+use crate::config::parse_duration;
 use crate::doctor::check::Rule;
+use crate::nvml::LONGEST_RELEASE;
 
 /// What the program is to do. The comments on what can be given are the help of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -52,6 +54,25 @@ pub enum Action {
         #[arg(long, value_name = "KIND")]
         cause: Option<String>,
     },
+    /// Have the running plugin release NVML for a time, so that a GPU can be reset; said when done.
+    #[command(
+        after_help = "It asks at the control socket in --state-dir, as the plugin's own user. It \
+                      can be repeated: the later end counts. Meanwhile the kubelet is served from \
+                      memory and no GPU is watched. Exit code: 0 NVML is released, 1 it is not, \
+                      and will not be by this request, 2 no plugin answered."
+    )]
+    Release {
+        /// For how long, at most an hour; without it, health.releaseFor of the config file (30s).
+        #[arg(long = "for", value_name = "DURATION", value_parser = seconds)]
+        seconds: Option<u64>,
+    },
+    /// Have the running plugin initialise NVML again, before the time of a release is over.
+    #[command(
+        after_help = "It asks at the control socket in --state-dir, as the plugin's own user. It \
+                      can be repeated. Exit code: 0 NVML is in use, 1 it is not, 2 no plugin \
+                      answered."
+    )]
+    TakeUp,
     /// Print the GPUs that answer a new initialisation of NVML, for the daemon.
     #[command(hide = true)]
     ListGpus {
@@ -140,4 +161,28 @@ fn one_of<T: Copy + Send + Sync>(
         let known = words.iter().find(|(known, _)| *known == word);
         known.map(|(_, meaning)| *meaning).ok_or("no such word")
     })
+}
+
+/// The seconds of `--for`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let duration = parse_duration(text).filter(|duration| *duration <= LONGEST_RELEASE);
+    let seconds = duration.map(|duration| duration.as_secs()).filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| {
+        format!("is not a duration such as 30s or 5m, from 1s to {} s", LONGEST_RELEASE.as_secs())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_for_a_second_at_least_and_an_hour_at_most() {
+        for (text, expected) in [("1s", 1), ("30s", 30), ("1m30s", 90), ("1h", 3600)] {
+            assert_eq!(seconds(text), Ok(expected));
+        }
+        for text in ["", "30", "0s", "500ms", "61m", "-1s", "forever"] {
+            assert!(seconds(text).is_err_and(|why| why.contains("from 1s to 3600 s")), "{text}");
+        }
+    }
 }

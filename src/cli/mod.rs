@@ -2,12 +2,12 @@
 
 pub mod args;
 mod check;
-mod clear;
 mod command;
 mod doctor;
 mod invocation;
 mod list_gpus;
 mod output;
+mod request;
 mod status;
 
 use std::process::ExitCode;
@@ -15,12 +15,12 @@ use std::process::ExitCode;
 use crate::config::{ConfigSource, Purpose, reference, show};
 use args::ConfigAction;
 pub use check::check;
-pub use clear::clear;
 pub use command::command;
 pub use doctor::doctor;
 pub use invocation::Invocation;
 pub use list_gpus::list_gpus;
 pub use output::{print, print_error, written};
+pub use request::{clear, release, take_up};
 pub use status::status;
 
 /// The exit code after a mistake in the command line or the configuration (EX_USAGE of

@@ -16,7 +16,8 @@ const UNITS: [(&str, u64); 8] = [
 ];
 
 /// The duration that `text` states, in Go's syntax. Negative ones are none of ours.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -33,6 +33,7 @@ mod value;
 pub use changes::ConfigChanges;
 pub use checks::Purpose;
 pub use choice::{Choice, DiscoveryStrategy};
+pub use duration::parse as parse_duration;
 pub use file::FileText;
 pub use load::{ConfigSource, Loaded, Reload, load};
 pub use model::{CdiConfig, Config, HealthConfig, ProcessConfig};

@@ -23,6 +23,14 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
     },
+    /// NVML is released for a time, so that a GPU can be reset.
+    Release {
+        /// For how many seconds; without it, for as long as is configured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
+    /// NVML is initialised again, before that time is over.
+    TakeUp {},
 }
 
 /// What came of it.
@@ -39,6 +47,13 @@ pub enum Answer {
         /// polls have to confirm the repair.
         forgotten: bool,
     },
+    /// NVML is shut down: no process of the plugin has a GPU open.
+    Released {
+        /// For how many seconds more.
+        seconds: u64,
+    },
+    /// NVML is in use.
+    TakenUp {},
     /// Nothing was changed.
     Refused {
         /// Why.
@@ -89,12 +104,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_verbs_about_nvml_have_few_words() {
+        let release = |seconds| Ok(Request::Release { seconds });
+        assert_eq!(read("{\"verb\":\"release\"}").await, release(None));
+        assert_eq!(read("{\"verb\":\"release\",\"seconds\":30}").await, release(Some(30)));
+        assert_eq!(read("{\"verb\":\"take-up\"}").await, Ok(Request::TakeUp {}));
+    }
+
+    #[tokio::test]
     async fn what_is_no_request_is_told_why() {
         let long = format!("{{\"verb\":\"clear\",\"gpu\":\"{}\"}}", "x".repeat(5000));
         for (text, why) in [
             ("", "EOF"),
             ("GET / HTTP/1.1\r\n\r\n", "expected value"),
-            ("{\"verb\":\"release\"}", "unknown variant `release`, expected `clear`"),
+            ("{\"verb\":\"reboot\"}", "unknown variant `reboot`, expected one of `clear`"),
+            ("{\"verb\":\"release\",\"seconds\":-1}", "invalid value"),
+            ("{\"verb\":\"take-up\",\"gpu\":\"0\"}", "unknown field `gpu`"),
             ("{\"verb\":\"clear\"}", "missing field `gpu`"),
             ("{\"verb\":\"clear\",\"gpu\":\"0\",\"force\":true}", "unknown field `force`"),
             (&long, "longer than 4096 bytes"),

@@ -9,7 +9,7 @@ use device::names::{QuotedText, Uuid};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::control::{Answer, Request};
+use crate::control::Answer;
 use crate::host::quarantine_dir::GpuNames;
 
 /// Words that may wait.
@@ -47,13 +47,6 @@ impl Clearing {
     pub(super) fn channel() -> (Self, mpsc::Receiver<ClearRequest>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Self(sender), receiver)
-    }
-
-    /// Answers a request of the control socket.
-    pub(super) async fn handle(&self, request: Request) -> Answer {
-        let Request::Clear { gpu, cause } = request;
-        let refused = |why: NotClearable| Answer::Refused { reason: why.to_string() };
-        self.clear(gpu, cause).await.unwrap_or_else(refused)
     }
 
     /// Clears, and returns once it is done.

@@ -3,6 +3,7 @@
 mod clear;
 mod config_watch;
 mod control_daemons;
+mod control_requests;
 mod findings;
 mod inventory_task;
 mod inventory_writer;

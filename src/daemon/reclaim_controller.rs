@@ -154,7 +154,7 @@ impl ReclaimController {
             info!(gpu.uuid = %uuid, "the GPU needs a reset and no pod holds it: releasing NVML");
         }
         if !due.is_empty() {
-            self.release.request();
+            self.release.request_release();
         }
     }
 }

@@ -11,13 +11,14 @@ use anyhow::{Context, anyhow};
 use device::health::{NodeHealth, NodeObservation};
 use device::injection::HostNodes;
 use device::inventory::{Inventory, InventoryEvent};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tracing::warn;
 
 use super::clear::{Clearing, NotClearable};
 use super::control_daemons::ControlDaemons;
+use super::control_requests::{ControlRequests, release_on, take_up_on};
 use super::inventory_task::InventoryTask;
 use super::inventory_writer::{self, InventoryWriter};
 use super::kubelet_runtime::KubeletRuntime;
@@ -87,6 +88,7 @@ impl Daemon {
         let reloader =
             Reloader::new(source, config.clone(), watches.clone(), reload_history.clone())?;
         let sigusr1 = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
+        let sigusr2 = signal(SignalKind::user_defined2()).context("waiting for SIGUSR2")?;
 
         let paths = config.process.plugin.clone();
         socket::remove_stale(&paths.directory);
@@ -98,8 +100,8 @@ impl Daemon {
         let (state, state_rx) = watch::channel(inventory_writer::state(&inventory));
         let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
 
-        let release = Release::default();
-        let (links, observations, wants) = NvmlChannels::new(release.clone(), poll_settings_rx);
+        let (release, release_requests) = Release::channel();
+        let (links, observations, wants) = NvmlChannels::new(release_requests, poll_settings_rx);
         let (observe, nvml_telemetry) = (links.observations_tx.clone(), links.telemetry.clone());
 
         let (holders, holders_rx) = watch::channel(None);
@@ -120,7 +122,6 @@ impl Daemon {
             inventory: inventory_rx.clone(),
             holders: holders_rx.clone(),
             nvml: nvml_telemetry,
-            release: release.clone(),
             refresh: refresh.clone(),
             plugins: plugins.telemetry(),
             calls: plugins.calls(),
@@ -169,7 +170,8 @@ impl Daemon {
         };
 
         let mut tasks = Tasks::default();
-        tasks.spawn("SIGUSR1", release_on(sigusr1, release));
+        tasks.spawn("SIGUSR1", release_on(sigusr1, release.clone()));
+        tasks.spawn("SIGUSR2", take_up_on(sigusr2, release.clone()));
         tasks.spawn("inventory", inventory_task.run());
         tasks.spawn("state file", write_state(state_file.clone(), state_rx.clone()));
         tasks.spawn("NVML", run_nvml(config.process.nvml.clone(), clock, links));
@@ -183,7 +185,8 @@ impl Daemon {
             })
         });
         let state_dir = config.process.state_dir;
-        tasks.spawn("control socket", serve_control(state_dir, watches.clone(), clearing.clone()));
+        let requests = ControlRequests { clearing: clearing.clone(), release };
+        tasks.spawn("control socket", serve_control(state_dir, watches.clone(), requests));
         tasks.spawn("quarantine directory", {
             let inventory = inventory_rx.clone();
             async move {
@@ -321,16 +324,8 @@ async fn take_clear_file(clearing: &Clearing, file: &ClearFile) -> bool {
 async fn serve_control(
     state_dir: Option<PathBuf>,
     watches: Watches,
-    clearing: Clearing,
+    requests: ControlRequests,
 ) -> anyhow::Error {
-    let handle = async move |request| clearing.handle(request).await;
+    let handle = async move |request| requests.handle(request).await;
     match control::serve(state_dir.as_deref(), &watches, handle).await {}
-}
-
-/// Releases NVML at each signal, and takes it up again at the next.
-async fn release_on(mut sigusr1: Signal, release: Release) -> anyhow::Error {
-    while sigusr1.recv().await.is_some() {
-        release.request();
-    }
-    anyhow!("SIGUSR1 can no longer be received")
 }

@@ -24,8 +24,8 @@ use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::registration::REGISTER_RESULTS;
 use crate::kubelet::device_plugin::telemetry::{PluginTelemetry, RegistrationEvent};
 use crate::kubelet::pod_resources::RefreshTrigger;
+use crate::nvml::Clock;
 use crate::nvml::telemetry::NvmlTelemetry;
-use crate::nvml::{Clock, Release};
 use crate::observe::event_log::{Event, EventLog};
 use crate::observe::http::Views;
 use crate::observe::log;
@@ -38,7 +38,6 @@ pub(super) struct StatusProvider {
     pub(super) inventory: watch::Receiver<Arc<Inventory>>,
     pub(super) holders: watch::Receiver<Option<Arc<Holders>>>,
     pub(super) nvml: NvmlTelemetry,
-    pub(super) release: Release,
     pub(super) refresh: Arc<RefreshTrigger>,
     pub(super) plugins: TelemetryByResource,
     pub(super) calls: CallDurations,
@@ -207,9 +206,5 @@ impl Views for StatusProvider {
     fn not_ready(&self) -> Vec<String> {
         let inventory = self.inventory.borrow().clone();
         self.reasons(&inventory)
-    }
-
-    fn release(&self) {
-        self.release.request();
     }
 }

@@ -8,7 +8,7 @@ use device::inventory::InventoryEvent;
 use device::names::Uuid;
 use tokio::sync::{mpsc, watch};
 
-use super::release::Release;
+use super::release::ReleaseRequests;
 use super::settings::PollSettings;
 use super::telemetry::NvmlTelemetry;
 
@@ -23,8 +23,8 @@ pub struct NvmlChannels {
     pub observations_tx: mpsc::Sender<Vec<TimedObservation>>,
     /// What health wants to be read.
     pub requests_rx: watch::Receiver<ReadRequests>,
-    /// Requests to release NVML.
-    pub release: Release,
+    /// Requests to release NVML, and to take it up again.
+    pub release: ReleaseRequests,
     /// Counters and the state of the session.
     pub telemetry: NvmlTelemetry,
     /// Receives updated settings.
@@ -35,7 +35,7 @@ impl NvmlChannels {
     /// New channels, with the other ends of the first two.
     #[must_use]
     pub fn new(
-        release: Release,
+        release: ReleaseRequests,
         settings_rx: watch::Receiver<PollSettings>,
     ) -> (Self, mpsc::Receiver<Vec<TimedObservation>>, watch::Sender<ReadRequests>) {
         let (observations_tx, observations_rx) = mpsc::channel(OBSERVATIONS);

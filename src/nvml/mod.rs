@@ -34,7 +34,9 @@ use std::convert::Infallible;
 pub use channels::{Clock, NvmlChannels, ReadRequests, TimedObservation};
 pub use error::SupervisorError;
 pub use library::NvmlOpenError;
-pub use release::Release;
+pub use release::{
+    LONGEST_RELEASE, NotReleased, NotTakenUp, RELEASE_DEADLINE, Release, ReleaseRequests,
+};
 pub use settings::{NvmlSettings, PollSettings};
 pub use telemetry::Versions;
 

@@ -159,6 +159,18 @@ impl Threads {
         self.0.lock().calls.values().filter(|call| call.call.get().missed > 0).count()
     }
 
+    /// The calls that threads are in now, the longest first, and for how long.
+    pub(super) fn calls(&self) -> Vec<(Job, &'static str, Duration)> {
+        let state = self.0.lock();
+        let calls = state.calls.values().map(|InCall { job, call, .. }| {
+            let call = call.get();
+            (job.clone(), call.name, call.since.elapsed())
+        });
+        let mut calls: Vec<_> = calls.collect();
+        calls.sort_by_key(|(_, _, time)| std::cmp::Reverse(*time));
+        calls
+    }
+
     /// The answers since this was last called.
     pub(super) fn answers(&self) -> Vec<Answer> {
         let answers = std::mem::take(&mut self.0.lock().answers);

@@ -365,7 +365,7 @@ async fn nvml_is_released_for_a_reset_and_initialised_again() {
     rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 7).await;
     rig.node.restore(2).unwrap();
     let asked = monotonic();
-    rig.plugin.signal(10).unwrap();
+    rig.plugin.signal(12).unwrap();
     rig.until_healthy(2, true).await;
     let (_, first) = journal.shutdown_and_next().unwrap();
     assert!(

@@ -32,3 +32,4 @@ mod sharing;
 mod soak;
 mod stopping;
 mod swap;
+mod verbs;

@@ -281,17 +281,6 @@ async fn a_node_without_gpus_is_ready_where_the_configuration_tolerates_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nvml_is_released_and_initialised_again_over_http() {
-    let (_rig, http) = rig().await;
-    let ask = "POST /let-go HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
-    assert_eq!(http.ask(ask).await.unwrap().status, 202);
-    until(&http, "/status", "released", |answer| json(answer)["nvml"]["state"] == "letGo").await;
-    assert_eq!(http.get("/readyz").await.unwrap().status, 200);
-    assert_eq!(http.ask(ask).await.unwrap().status, 202);
-    until(&http, "/status", "up", |answer| json(answer)["nvml"]["state"] == "up").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn it_serves_on_a_unix_socket_too_and_takes_it_away_at_the_end() {
     let node = eight_h100s();
     let config = node.kubelet().version(KubeletVersion::V1_36);

@@ -59,6 +59,7 @@ fn a_refusal_keeps_its_exit_code_where_nobody_can_be_told() {
         (&["config", "check", file], 64),
         (&["config", "show", "--config-file", file], 64),
         (&["clear", "0", "--state-dir", state], 2),
+        (&["release", "--state-dir", state], 2),
         (&["status", "--http-address=", "--state-dir", state], 1),
         (&["list-gpus", "/nowhere"], 1),
     ] {

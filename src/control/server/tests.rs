@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::LocalSet;
+use tokio::time::sleep;
 
 use super::*;
 use crate::control::client;
@@ -14,7 +15,7 @@ fn clear(gpu: &str) -> Request {
 
 /// Answers with what was asked for.
 async fn echo(request: Request) -> Answer {
-    let Request::Clear { gpu, .. } = request;
+    let Request::Clear { gpu, .. } = request else { return Answer::TakenUp {} };
     Answer::Cleared { gpu, causes: Vec::new(), forgotten: false }
 }
 

@@ -18,7 +18,7 @@
 //!            ▼                                 │
 //!         Serving ── NVML fails, or a child ───┤ (Closing before)
 //!            │       process sees more GPUs    │
-//!            └── release ──▶ Released ─────────┘ after a pause, or at a second request
+//!            └── release ──▶ Released ─────────┘ after a time, or at a request to take it up
 //! ```
 
 mod answers;
@@ -27,6 +27,7 @@ mod event_watch;
 mod link_watch;
 mod phases;
 mod polls;
+mod release;
 mod renewal;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ use super::bus::BoundFunctions;
 use super::channels::{ReadRequests, TimedObservation};
 use super::error::SupervisorError;
 use super::job::{Job, Subject, Task};
+use super::release::{PendingRelease, ReleaseEnd};
 use super::settings::PollSettings;
 use super::telemetry::NvmlTelemetry;
 use super::threads::Overdue;
@@ -120,6 +122,12 @@ pub(super) struct Supervisor {
     phase: Phase,
     /// The number of the NVML session.
     session: u64,
+    /// The sessions that are not shut down: besides this one, those in which a call hangs.
+    open_sessions: BTreeSet<u64>,
+    /// A release that is not done yet.
+    release: Option<PendingRelease>,
+    /// What came of one, until it is told.
+    release_end: Option<ReleaseEnd>,
     /// Attempts to open NVML and to read its GPUs since that last succeeded.
     attempts: Backoff,
     /// The last reason that was logged for not being open.
@@ -170,6 +178,9 @@ impl Supervisor {
             retries,
             phase: Phase::Closed { retry_at: Moment::default() },
             session: 0,
+            open_sessions: BTreeSet::new(),
+            release: None,
+            release_end: None,
             logged: String::new(),
             epoch: Epoch::default(),
             bus: None,
@@ -201,9 +212,10 @@ impl Supervisor {
             Phase::Starting { since } => self.check_first_round(now, since),
             Phase::Serving => self.serve(now),
             Phase::Closing { next, give_up } if give_up <= now => self.not_shut_down(now, next),
-            Phase::Released { until } if until <= now => self.take_up(now),
+            Phase::Released { until } if until <= now => self.reopen(now),
             _ => {}
         }
+        self.advance_release(now);
     }
 
     /// When [`Supervisor::step`] has something to do, if nothing happens before.
@@ -214,7 +226,10 @@ impl Supervisor {
                 let due = since.after(self.open_deadline());
                 (due > now).then_some(due)
             }
-            Phase::Starting { .. } => self.next_late(now),
+            Phase::Starting { .. } => {
+                let give_up = self.release.map(|pending| pending.give_up);
+                self.next_late(now).into_iter().chain(give_up).min()
+            }
             Phase::Serving => Some(self.next_due(now)),
             Phase::Closing { give_up, .. } => Some(give_up),
             Phase::Released { until } => Some(until),
@@ -295,11 +310,15 @@ impl Supervisor {
         }
     }
 
-    /// The last call in a session has returned, and NVML is shut down.
+    /// The last call in a session has returned, and NVML is shut down, unless others are open.
     pub(super) fn shut_down(&mut self, now: Moment, session: u64) {
-        if let Phase::Closing { next, .. } = self.phase
-            && session == self.session
-        {
+        self.open_sessions.remove(&session);
+        let Phase::Closing { next, .. } = self.phase else { return };
+        let is_over = match next {
+            AfterClosing::Release => self.open_sessions.is_empty(),
+            AfterClosing::Reopen | AfterClosing::Retry => session == self.session,
+        };
+        if is_over {
             self.closed(now, next);
         }
     }

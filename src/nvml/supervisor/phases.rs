@@ -14,27 +14,6 @@ use crate::nvml::telemetry::NvmlTelemetry;
 use crate::nvml::telemetry::Versions;
 
 impl Supervisor {
-    /// NVML is to be released, or taken up again if it is released.
-    pub(in crate::nvml) fn toggle_release(&mut self, now: Moment) {
-        match self.phase {
-            Phase::Serving => {
-                let awaiting = self.gpus.iter();
-                let awaiting =
-                    awaiting.filter(|(gpu, _)| self.requests.awaiting_reset.contains(*gpu));
-                self.before_release =
-                    awaiting.map(|(gpu, known)| (gpu.clone(), known.signs)).collect();
-                self.close(now, AfterClosing::Release);
-            }
-            Phase::Released { .. } => self.take_up(now),
-            _ => {}
-        }
-    }
-
-    /// Whether NVML is in use, so that it can be released.
-    pub(in crate::nvml) fn can_release(&self) -> bool {
-        self.phase == Phase::Serving
-    }
-
     pub(super) fn open(&mut self, now: Moment) {
         self.session += 1;
         self.enumeration = Enumeration::of_session();
@@ -65,6 +44,7 @@ impl Supervisor {
     pub(super) fn opened(&mut self, now: Moment, result: Result<Opened, NvmlOpenError>) {
         match result {
             Ok(Opened { count: Ok(count), versions, .. }) => {
+                self.open_sessions.insert(self.session);
                 report_versions(&self.telemetry, versions);
                 self.telemetry.set_up(count);
                 self.logged.clear();
@@ -144,47 +124,31 @@ impl Supervisor {
         given.map(|(_, (_, given))| given.after(FIRST_DEADLINE)).min()
     }
 
+    /// Shuts NVML down. If a release is pending, that is what follows.
     pub(super) fn close(&mut self, now: Moment, next: AfterClosing) {
         let give_up = now.after(self.settings.deadline).after(SHUTDOWN_GRACE);
         self.phase = Phase::Closing { next, give_up };
         self.submit(now, Task::Close);
+        self.advance_release(now);
     }
 
     pub(super) fn not_shut_down(&mut self, now: Moment, next: AfterClosing) {
         warn!("a call that does not return keeps NVML from being shut down, going on without");
-        let next = match next {
-            AfterClosing::Release => {
-                warn!("NVML is not released: its files stay open, and no GPU can be reset");
-                AfterClosing::Reopen
-            }
-            next => next,
-        };
-        self.closed(now, next);
+        match next {
+            AfterClosing::Release => self.give_up_release(now),
+            next => self.closed(now, next),
+        }
     }
 
     pub(super) fn closed(&mut self, now: Moment, next: AfterClosing) {
-        self.phase = match next {
-            AfterClosing::Reopen => Phase::Closed { retry_at: now },
+        match next {
+            AfterClosing::Reopen => self.phase = Phase::Closed { retry_at: now },
             AfterClosing::Retry => {
-                Phase::Closed { retry_at: now.after(self.attempts.next_delay()) }
+                let retry_at = now.after(self.attempts.next_delay());
+                self.phase = Phase::Closed { retry_at };
             }
-            AfterClosing::Release => {
-                let pause = self.settings.release_for;
-                self.telemetry.set_released(true);
-                info!(
-                    seconds = pause.as_secs(),
-                    "NVML is released, so that a GPU can be reset; serving from memory until it \
-                     is taken up again, by itself or at a second SIGUSR1"
-                );
-                Phase::Released { until: now.after(pause) }
-            }
-        };
-    }
-
-    pub(super) fn take_up(&mut self, now: Moment) {
-        self.telemetry.set_released(false);
-        info!("taking up NVML again");
-        self.phase = Phase::Closed { retry_at: now };
+            AfterClosing::Release => self.released(now),
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use std::str::FromStr;
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::route::Peer;
 use crate::host::socket_id::SocketId;
 use crate::observe::client::{Endpoint, HttpStream};
 
@@ -108,16 +107,12 @@ impl Listener {
         }
     }
 
-    /// The next connection, and where it comes from.
-    pub(super) async fn accept(&self) -> io::Result<(Box<dyn HttpStream>, Peer)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, from) = listener.accept().await?;
-                let local = from.ip().to_canonical().is_loopback();
-                Ok((Box::new(stream), if local { Peer::Local } else { Peer::Remote }))
-            }
-            Self::Unix(listener, _) => Ok((Box::new(listener.accept().await?.0), Peer::Local)),
-        }
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<Box<dyn HttpStream>> {
+        Ok(match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        })
     }
 }
 

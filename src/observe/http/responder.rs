@@ -6,26 +6,22 @@ use std::sync::Arc;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Request, Response, StatusCode};
 use status::{Status, escaped};
 use tokio::sync::Semaphore;
-use tracing::info;
 
 use super::page;
-use super::route::{Peer, Refusal, RequestParts, Route, route};
+use super::route::{ALLOWED, Refusal, Route, route};
 use crate::observe::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// Browsers send it with every request that a page causes (w3.org/TR/fetch-metadata).
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// What the server shows, and the one thing that clients can make it do.
+/// What the server shows.
 pub(crate) trait Views: Send + Sync + 'static {
     /// All that the daemon knows.
     fn status(&self) -> Status;
@@ -38,9 +34,6 @@ pub(crate) trait Views: Send + Sync + 'static {
 
     /// Why the plugin is not ready; empty if it is.
     fn not_ready(&self) -> Vec<String>;
-
-    /// Releases NVML for a while; while it is released, initialises it again early.
-    fn release(&self);
 }
 
 /// Answers the requests of all connections.
@@ -55,21 +48,14 @@ impl Responder {
         Self { views, rendering: Semaphore::new(1) }
     }
 
-    /// The answer to a request from `peer`.
-    pub(super) async fn respond(
-        &self,
-        request: &Request<Incoming>,
-        peer: Peer,
-    ) -> Response<Full<Bytes>> {
-        match route(parts(request, peer)) {
+    /// The answer to a request.
+    pub(super) async fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let uri = request.uri();
+        let target_length = uri.path_and_query().map_or(0, |target| target.as_str().len());
+        match route(request.method().as_str(), uri.path(), target_length) {
             // The probes do not wait for answers that are being rendered.
             Ok(Route::Healthz) => probe(self.views.stuck().await.as_slice()),
             Ok(Route::Readyz) => probe(&self.views.not_ready()),
-            Ok(Route::Release) => {
-                info!("a request over HTTP to release NVML, or to initialise it again");
-                self.views.release();
-                response(StatusCode::ACCEPTED, TEXT, "accepted\n")
-            }
             Ok(Route::Metrics) => {
                 let _turn = self.rendering.acquire().await;
                 response(StatusCode::OK, metrics::CONTENT_TYPE, self.views.metrics())
@@ -91,7 +77,8 @@ impl Responder {
     async fn page(&self) -> Response<Full<Bytes>> {
         let _turn = self.rendering.acquire().await;
         let nonce = page::nonce();
-        let mut response = response(StatusCode::OK, HTML, page::page(&self.views.status(), &nonce));
+        let page = page::page(&self.views.status(), &nonce);
+        let mut response = response(StatusCode::OK, HTML, page);
         if let Ok(policy) = HeaderValue::from_str(&page::policy(&nonce)) {
             response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
         }
@@ -108,32 +95,26 @@ fn probe(problems: &[String]) -> Response<Full<Bytes>> {
     }
 }
 
-fn parts(request: &Request<Incoming>, peer: Peer) -> RequestParts<'_> {
-    let (uri, headers) = (request.uri(), request.headers());
-    RequestParts {
-        method: request.method().as_str(),
-        path: uri.path(),
-        target_length: uri.path_and_query().map_or(0, |target| target.as_str().len()),
-        peer,
-        from_page: headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE),
-    }
-}
-
 fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
     let (status, why) = match refusal {
         Refusal::NotFound => (
             StatusCode::NOT_FOUND,
             "not found; there are /, /metrics, /healthz, /readyz and /status".to_owned(),
         ),
-        Refusal::MethodNotAllowed(allowed) => {
-            (StatusCode::METHOD_NOT_ALLOWED, format!("allowed: {allowed}"))
+        Refusal::MethodNotAllowed => {
+            (StatusCode::METHOD_NOT_ALLOWED, format!("allowed: {ALLOWED}"))
         }
+        Refusal::Gone => (
+            StatusCode::GONE,
+            "nothing can be changed over HTTP; in the plugin's pod or as root on the node, use \
+             `gpu-device-plugin release` and `gpu-device-plugin take-up`"
+                .to_owned(),
+        ),
         Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "the path is too long".to_owned()),
-        Refusal::Forbidden(why) => (StatusCode::FORBIDDEN, why.to_owned()),
     };
     let mut response = response(status, TEXT, why + "\n");
-    if let Refusal::MethodNotAllowed(allowed) = refusal {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    if refusal == Refusal::MethodNotAllowed {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED));
     }
     response
 }

@@ -16,8 +16,6 @@ pub(super) enum Route {
     Readyz,
     /// The status as JSON.
     Status,
-    /// NVML is released.
-    Release,
 }
 
 /// Why a request is refused.
@@ -25,63 +23,34 @@ pub(super) enum Route {
 pub(super) enum Refusal {
     /// 404.
     NotFound,
-    /// 405, with the methods that are allowed.
-    MethodNotAllowed(&'static str),
+    /// 405.
+    MethodNotAllowed,
+    /// 410: what changes something is not asked for over HTTP any more.
+    Gone,
     /// 414.
     TargetTooLong,
-    /// 403, with the reason.
-    Forbidden(&'static str),
 }
 
-/// Where a request comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Peer {
-    /// From our own host, or our own pod: a unix socket or the loopback address.
-    Local,
-    /// From anywhere else.
-    Remote,
-}
+/// The methods that are allowed.
+pub(super) const ALLOWED: &str = "GET, HEAD";
 
-/// The parts of a request that decide on its answer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RequestParts<'a> {
-    pub(super) method: &'a str,
-    /// The path, without the query.
-    pub(super) path: &'a str,
-    /// How long path and query are.
-    pub(super) target_length: usize,
-    pub(super) peer: Peer,
-    /// Whether a browser sends it on behalf of a page.
-    pub(super) from_page: bool,
-}
-
-/// The answer to a request.
-pub(super) fn route(request: RequestParts<'_>) -> Result<Route, Refusal> {
-    if request.target_length > MAX_TARGET {
+/// The answer to a request of this method for a path, which has so many bytes with its query.
+pub(super) fn route(method: &str, path: &str, target_length: usize) -> Result<Route, Refusal> {
+    if target_length > MAX_TARGET {
         return Err(Refusal::TargetTooLong);
     }
-    let route = match request.path {
+    let route = match path {
         "/" => Route::Page,
         "/metrics" => Route::Metrics,
         "/healthz" => Route::Healthz,
         "/readyz" => Route::Readyz,
         "/status" => Route::Status,
-        // The earlier name is still accepted.
-        "/release" | "/let-go" => Route::Release,
+        "/release" | "/let-go" => return Err(Refusal::Gone),
         _ => return Err(Refusal::NotFound),
     };
-    match (route, request.method) {
-        (Route::Release, "POST") if request.peer == Peer::Remote => Err(Refusal::Forbidden(
-            "only from this host: over the loopback address or the unix socket",
-        )),
-        // A page from another site can make a browser on this host send a request.
-        (Route::Release, "POST") if request.from_page => {
-            Err(Refusal::Forbidden("not from a page in a browser"))
-        }
-        (Route::Release, "POST") => Ok(route),
-        (Route::Release, _) => Err(Refusal::MethodNotAllowed("POST")),
-        (_, "GET" | "HEAD") => Ok(route),
-        _ => Err(Refusal::MethodNotAllowed("GET, HEAD")),
+    match method {
+        "GET" | "HEAD" => Ok(route),
+        _ => Err(Refusal::MethodNotAllowed),
     }
 }
 
@@ -89,19 +58,8 @@ pub(super) fn route(request: RequestParts<'_>) -> Result<Route, Refusal> {
 mod tests {
     use super::*;
 
-    fn request<'a>(method: &'a str, path: &'a str) -> RequestParts<'a> {
-        RequestParts {
-            method,
-            path,
-            target_length: path.len(),
-            peer: Peer::Remote,
-            from_page: false,
-        }
-    }
-
     #[test]
     fn each_request_has_its_answer() {
-        let get = "GET, HEAD";
         let table = [
             ("GET", "/", Ok(Route::Page)),
             ("HEAD", "/metrics", Ok(Route::Metrics)),
@@ -111,25 +69,24 @@ mod tests {
             ("GET", "/status/", Err(Refusal::NotFound)),
             ("GET", "//", Err(Refusal::NotFound)),
             ("GET", "*", Err(Refusal::NotFound)),
-            ("POST", "/metrics", Err(Refusal::MethodNotAllowed(get))),
-            ("OPTIONS", "/", Err(Refusal::MethodNotAllowed(get))),
-            ("GET", "/let-go", Err(Refusal::MethodNotAllowed("POST"))),
+            ("POST", "/metrics", Err(Refusal::MethodNotAllowed)),
+            ("OPTIONS", "/", Err(Refusal::MethodNotAllowed)),
         ];
         for (method, path, expected) in table {
-            assert_eq!(route(request(method, path)), expected, "{method} {path}");
+            assert_eq!(route(method, path, path.len()), expected, "{method} {path}");
         }
-        let long = RequestParts { target_length: 2049, ..request("GET", "/metrics") };
-        assert_eq!(route(long), Err(Refusal::TargetTooLong));
+        assert_eq!(route("GET", "/metrics", 2049), Err(Refusal::TargetTooLong));
     }
 
     #[test]
-    fn nvml_is_released_only_for_a_program_on_this_host() {
-        let local = RequestParts { peer: Peer::Local, ..request("POST", "/let-go") };
-        assert_eq!(route(local), Ok(Route::Release));
-        assert!(matches!(
-            route(RequestParts { from_page: true, ..local }),
-            Err(Refusal::Forbidden(_))
-        ));
-        assert!(matches!(route(request("POST", "/let-go")), Err(Refusal::Forbidden(_))));
+    fn no_method_of_any_path_changes_anything() {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "CONNECT", "get", "LET-GO"] {
+            for path in ["/", "/metrics", "/healthz", "/readyz", "/status"] {
+                assert_eq!(route(method, path, path.len()), Err(Refusal::MethodNotAllowed));
+            }
+        }
+        for (method, path) in [("POST", "/release"), ("POST", "/let-go"), ("GET", "/let-go")] {
+            assert_eq!(route(method, path, path.len()), Err(Refusal::Gone));
+        }
     }
 }

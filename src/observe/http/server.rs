@@ -13,7 +13,6 @@ use tracing::{debug, info, warn};
 
 use super::listener::{Address, Listener};
 use super::responder::{Responder, Views};
-use super::route::Peer;
 use crate::observe::client::HttpStream;
 use crate::util::backoff::Backoff;
 use crate::util::log_rate_limit::LogRateLimit;
@@ -69,7 +68,7 @@ async fn accept_all(listener: &Listener, responder: &Arc<Responder>) -> Infallib
             Some(_) = connections.tasks.join_next() => continue,
         };
         match accepted {
-            Ok((io, peer)) => connections.spawn(serve_connection(io, peer, responder.clone())),
+            Ok(io) => connections.spawn(serve_connection(io, responder.clone())),
             Err(error) => {
                 if failed.allow() {
                     warn!(%error, "cannot accept a connection over HTTP");
@@ -102,10 +101,10 @@ impl Connections {
 }
 
 /// One request and its answer.
-async fn serve_connection(io: Box<dyn HttpStream>, peer: Peer, responder: Arc<Responder>) {
+async fn serve_connection(io: Box<dyn HttpStream>, responder: Arc<Responder>) {
     let service = service_fn(|request| {
         let responder = responder.clone();
-        async move { Ok::<_, Infallible>(responder.respond(&request, peer).await) }
+        async move { Ok::<_, Infallible>(responder.respond(&request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

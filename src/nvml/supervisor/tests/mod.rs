@@ -3,6 +3,7 @@
 mod node;
 mod pods;
 mod properties;
+mod release;
 
 use std::time::Duration;
 
@@ -179,7 +180,7 @@ fn a_driver_that_is_loaded_while_nvml_is_opened_repairs_nothing_that_comes_later
     node.reload_driver();
     node.run(Duration::from_secs(1));
     node.xid(0, 95);
-    node.toggle_release();
+    node.release(None);
     node.run(20 * POLL);
     assert_eq!(node.healthy(), 3);
 }
@@ -192,7 +193,7 @@ fn a_reset_while_nvml_is_released_is_evidence_of_repair_and_a_release_alone_is_n
         node.run(POLL);
         node.xid(0, 95);
         node.run(2 * POLL);
-        node.toggle_release();
+        node.release(None);
         node.gpu(0).energy = energy_after;
         node.gpu(0).latched = healthy == 1;
         node.changed(Some(0));

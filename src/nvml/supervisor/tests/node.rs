@@ -23,6 +23,7 @@ use crate::nvml::job::{Answer, Job, Opened, Outcome, Task};
 use crate::nvml::library::NvmlOpenError;
 use crate::nvml::links::GpuLinks;
 use crate::nvml::reading::Answers;
+use crate::nvml::release::{ReleaseEnd, Usage};
 use crate::nvml::session::NoUuid;
 use crate::nvml::settings::PollSettings;
 use crate::nvml::supervisor::{Phase, Supervisor};
@@ -89,6 +90,8 @@ pub(super) struct Node {
     /// The GPUs of the present NVML session by its indices; `None`: it is not open, or is void.
     listed: Option<Vec<usize>>,
     registered: BTreeSet<Uuid>,
+    /// The sessions that are not shut down.
+    open_sessions: BTreeSet<u64>,
     /// Jobs that have not returned: when each began, and the deadlines that it has missed.
     hung: Vec<(Job, Moment, u32)>,
     /// Answers that come later.
@@ -140,6 +143,7 @@ impl Node {
             now: Moment::default(),
             listed: None,
             registered: BTreeSet::new(),
+            open_sessions: BTreeSet::new(),
             hung: Vec::new(),
             later: Vec::new(),
             listening: None,
@@ -204,6 +208,7 @@ impl Node {
         self.supervisor = supervisor();
         self.listed = None;
         (self.hung, self.later, self.listening) = (Vec::new(), Vec::new(), None);
+        self.open_sessions.clear();
         let now = self.now;
         for gpu in &mut self.gpus {
             (gpu.answered, gpu.since) = (false, now);
@@ -212,9 +217,24 @@ impl Node {
         self.send_quarantine();
     }
 
-    pub(super) fn toggle_release(&mut self) {
-        self.supervisor.toggle_release(self.now);
+    /// NVML is to be released for this time, or for as long as is configured.
+    pub(super) fn release(&mut self, time: Option<Duration>) {
+        self.supervisor.release(self.now, time);
         self.settle();
+    }
+
+    pub(super) fn take_up(&mut self) {
+        self.supervisor.take_up(self.now);
+        self.settle();
+    }
+
+    /// What came of releases since this was last called.
+    pub(super) fn release_end(&mut self) -> Option<ReleaseEnd> {
+        self.supervisor.take_release_end()
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.supervisor.usage()
     }
 
     pub(super) fn send_quarantine(&mut self) {
@@ -389,10 +409,15 @@ impl Node {
 
     /// NVML is shut down when no thread is in it.
     fn end_closed_session(&mut self) {
-        let session = self.supervisor.session;
-        let in_it = self.hung.iter().any(|(job, ..)| job.session == session);
-        if matches!(self.supervisor.phase, Phase::Closing { .. }) && self.listed.is_none() && !in_it
-        {
+        let closing = matches!(self.supervisor.phase, Phase::Closing { .. });
+        let (current, closed) = (self.supervisor.session, closing && self.listed.is_none());
+        let is_over = |session: &u64| {
+            let in_it = self.hung.iter().any(|(job, ..)| job.session == *session);
+            !in_it && (*session < current || closed)
+        };
+        let over: Vec<u64> = self.open_sessions.iter().copied().filter(is_over).collect();
+        for session in over {
+            self.open_sessions.remove(&session);
             self.supervisor.shut_down(self.now, session);
         }
     }
@@ -406,7 +431,13 @@ impl Node {
                 let bound = Some(bound.collect());
                 Outcome::Bus(self.epoch.clone(), BusScan { bound, functions: Ok(self.functions()) })
             }
-            Task::Open => Outcome::Opened(self.open()),
+            Task::Open => {
+                let opened = self.open();
+                if opened.is_ok() {
+                    self.open_sessions.insert(job.session);
+                }
+                Outcome::Opened(opened)
+            }
             Task::Count => Outcome::Counted(match &self.listed {
                 Some(listed) if !self.counts_once => Ok(u32::try_from(listed.len()).unwrap()),
                 _ => Err(void("nvmlDeviceGetCount_v2")),
@@ -517,6 +548,7 @@ impl Node {
     fn check(&mut self) {
         let missing_wait = self.supervisor.renewal.next.after(RECOVERY);
         let blocked = !self.hung.is_empty() || self.supervisor.phase != Phase::Serving;
+        let released = matches!(self.supervisor.phase, Phase::Released { .. });
         let node_cause = self.listed.is_none();
         for gpu in &mut self.gpus {
             gpu.uncertain |= self.counts_once;
@@ -528,7 +560,8 @@ impl Node {
                 || gpu.quarantined
                 || gpu.latched
                 || (!self.old_driver && gpu.action != RecoveryAction::None);
-            if cause != gpu.had_cause || (blocked && !cause) {
+            // While NVML is released nothing is noticed.
+            if cause != gpu.had_cause || (blocked && !cause) || released {
                 (gpu.had_cause, gpu.since) = (cause, self.now);
             }
             let Some(healthy) = pods::health_of(&self.inventory, &gpu.uuid) else { continue };
@@ -538,8 +571,7 @@ impl Node {
             };
             if healthy {
                 assert!(gpu.answered, "{} is Healthy before it answered", gpu.uuid);
-                let released = matches!(self.supervisor.phase, Phase::Released { .. });
-                let hidden = cause && stands > DETECTION && !gpu.uncertain && !released;
+                let hidden = cause && stands > DETECTION && !gpu.uncertain;
                 assert!(!hidden, "{} is Healthy while its cause stands: {gpu:?}", gpu.uuid);
             } else {
                 let late = !cause && stands > RECOVERY && self.now > missing_wait && !gpu.uncertain;

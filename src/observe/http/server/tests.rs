@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use device::testing::node;
 use status::Status;
@@ -17,7 +16,6 @@ use crate::observe::tests::status_of;
 struct FakeViews {
     stuck: Option<String>,
     not_ready: Vec<String>,
-    release: AtomicUsize,
 }
 
 impl Views for FakeViews {
@@ -35,10 +33,6 @@ impl Views for FakeViews {
 
     fn not_ready(&self) -> Vec<String> {
         self.not_ready.clone()
-    }
-
-    fn release(&self) {
-        self.release.fetch_add(1, SeqCst);
     }
 }
 
@@ -103,7 +97,8 @@ async fn refusals_have_their_status_codes() {
     let table = [
         ("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", "404"),
         ("DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
-        ("GET /let-go HTTP/1.1\r\nHost: a\r\n\r\n", "405"),
+        ("POST /let-go HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "410"),
+        ("POST /release HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "410"),
         (&long_path, "414"),
         (&large_head, "431"),
         (&many_headers, "431"),
@@ -115,6 +110,8 @@ async fn refusals_have_their_status_codes() {
     }
     let answer = exchange(address, "DELETE /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.contains("allow: GET, HEAD"), "{answer}");
+    let answer = exchange(address, "POST /let-go HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.contains("`gpu-device-plugin release`"), "{answer}");
 }
 
 #[tokio::test]
@@ -135,20 +132,6 @@ async fn the_probes_say_why_they_fail() {
         ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("\r\n\r\na: no\nb: no\n"),
         "{ready}"
     );
-}
-
-#[tokio::test]
-async fn nvml_is_released_over_the_loopback_and_never_for_a_page() {
-    let views = Arc::<FakeViews>::default();
-    let address = serve_on_port(views.clone()).await;
-    let post =
-        |more: &str| format!("POST /let-go HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n{more}\r\n");
-    for header in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
-        assert!(exchange(address, &post(header)).await.starts_with("HTTP/1.1 403 "));
-    }
-    assert_eq!(views.release.load(SeqCst), 0);
-    assert!(exchange(address, &post("")).await.starts_with("HTTP/1.1 202 "));
-    assert_eq!(views.release.load(SeqCst), 1);
 }
 
 #[tokio::test]
