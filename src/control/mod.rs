@@ -7,7 +7,6 @@
 pub mod client;
 mod protocol;
 mod server;
-mod socket;
 
 use std::path::{Path, PathBuf};
 

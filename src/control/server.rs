@@ -1,30 +1,24 @@
 //! Serves the control socket: one request on each connection, a few connections at a time.
 
 use std::convert::Infallible;
-use std::io;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout};
-use tracing::{debug, error, info, warn};
+use tokio::time::timeout;
+use tracing::{debug, info};
 
 use super::protocol::{self, Answer, MAX_REQUEST, Request};
-use super::socket::ControlSocket;
 use super::socket_path;
-use crate::host::dir_watch::{Watch, Watches};
-use crate::util::log_rate_limit::LogRateLimit;
+use crate::host::dir_watch::Watches;
+use crate::host::unix_socket::{ServedSocket, SocketSpec};
 
 /// The most connections at a time. One more is closed.
 const MAX_CONNECTIONS: usize = 8;
 /// How long a request may take to be sent, and how long its answer to be received.
 const TRANSFER: Duration = Duration::from_secs(1);
-/// The pause after a connection could not be accepted: out of descriptors, mostly.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves for as long as it is polled, within a [`tokio::task::LocalSet`]. A socket that is removed
 /// is made again, and where none can be made it is tried again without end: serving GPUs does not
@@ -36,85 +30,28 @@ pub async fn serve(
 ) -> Infallible {
     let Some(directory) = state_directory else {
         info!(
-            "there is no state directory, and so no control socket: `gpu-device-plugin clear` \
-            cannot reach this plugin"
+            "there is no state directory, and so no control socket: `gpu-device-plugin clear`, \
+            `release` and `take-up` cannot reach this plugin"
         );
         return std::future::pending().await;
     };
-    let (path, handle, changed) =
-        (socket_path(directory), Rc::new(handle), Arc::new(Notify::new()));
-    let mut failure = String::new();
-    loop {
-        let watch = watch(directory, watches, &changed);
-        match ControlSocket::bind(&path).await {
-            Ok(socket) => {
-                failure.clear();
-                info!(socket = %path.display(), "serving the control socket");
-                while_there(&socket, watches, &changed, &handle).await;
-                info!(socket = %path.display(), "the control socket was removed, making it again");
-            }
-            Err(error) => {
-                log_once(&mut failure, &path, &error);
-                sleep_until(watches.next_check()).await;
-            }
-        }
-        drop(watch);
-    }
-}
-
-/// Without inotify its absence is noticed at the next check.
-fn watch(directory: &Path, watches: &Watches, changed: &Arc<Notify>) -> Option<Watch> {
-    let changed = changed.clone();
-    let on_event = move |event: &notify::Event| {
-        if !event.kind.is_access() {
-            changed.notify_one();
-        }
+    let spec = SocketSpec {
+        path: socket_path(directory),
+        group: None,
+        guarded: true,
+        name: "control socket",
+        without: "`gpu-device-plugin clear`, `release` and `take-up` cannot reach this plugin",
     };
-    watches.watch(directory, on_event).ok()
-}
-
-fn log_once(last: &mut String, path: &Path, error: &io::Error) {
-    let text = error.to_string();
-    if *last == text {
-        return;
-    }
-    if error.kind() == io::ErrorKind::AddrInUse {
-        error!(socket = %path.display(), "another process serves the control socket: two plugins \
-            run with one state directory; going on without it");
-    } else {
-        warn!(socket = %path.display(), %error, "cannot make the control socket, will retry; \
-            `gpu-device-plugin clear` cannot reach this plugin until then");
-    }
-    *last = text;
-}
-
-/// Serves until the socket is not at its path any more.
-async fn while_there(
-    socket: &ControlSocket,
-    watches: &Watches,
-    changed: &Notify,
-    handle: &Rc<impl AsyncFn(Request) -> Answer + 'static>,
-) {
+    let (mut socket, handle) = (ServedSocket::new(spec, watches.clone()), Rc::new(handle));
     let mut connections = JoinSet::new();
-    let failed = LogRateLimit::new();
-    while socket.is_there() {
-        tokio::select! {
-            () = changed.notified() => {}
-            () = sleep_until(watches.next_check()) => {}
-            Some(_) = connections.join_next() => {}
-            accepted = socket.accept() => match accepted {
-                Ok(stream) if connections.len() < MAX_CONNECTIONS => {
-                    let handle = handle.clone();
-                    connections.spawn_local(async move { serve_one(stream, &*handle).await });
-                }
-                Ok(stream) => drop(stream),
-                Err(error) => {
-                    if failed.allow() {
-                        warn!(%error, "cannot accept a connection on the control socket");
-                    }
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+    loop {
+        let stream = tokio::select! {
+            stream = socket.accept() => stream,
+            Some(_) = connections.join_next() => continue,
+        };
+        if connections.len() < MAX_CONNECTIONS {
+            let handle = handle.clone();
+            connections.spawn_local(async move { serve_one(stream, &*handle).await });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The host: device nodes, the PCI bus and what stands in a virtual GPU's configuration, paths in
-//! another root, the state file, the quarantine directory, and watches of directories.
+//! another root, the state file, the quarantine directory, watches of directories, and unix sockets
+//! as files.
 
 pub mod device_nodes;
 pub mod dir_watch;
@@ -8,4 +9,5 @@ pub mod quarantine_dir;
 pub mod root;
 pub mod socket_id;
 pub mod state_file;
+pub mod unix_socket;
 pub mod vgpu;
