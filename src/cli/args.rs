@@ -19,7 +19,10 @@ pub enum Action {
     #[command(subcommand)]
     Config(ConfigAction),
     /// Print what the running plugin knows: devices, health with reason, who holds them.
-    #[command(after_help = "It asks at --http-address. Exit code: 0 it answered, 1 it did not.")]
+    #[command(
+        after_help = "It asks at the status socket in --state-dir, and at --http-address. Exit \
+                      code: 0 it answered, 1 it did not."
+    )]
     Status {
         /// The format.
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -34,9 +37,9 @@ pub enum Action {
     Doctor(DoctorArgs),
     /// Answer one question in one line, for node problem detector's custom plugin monitor.
     #[command(
-        after_help = "It asks the running plugin at --http-address for less than a second; without \
-                      it, it says what can be seen from outside. Exit code: 0 OK, 1 NonOK, 2 \
-                      Unknown."
+        after_help = "It asks the running plugin, at the status socket in --state-dir and at \
+                      --http-address, for less than a second; without it, it says what can be \
+                      seen from outside. Exit code: 0 OK, 1 NonOK, 2 Unknown."
     )]
     Check(CheckArgs),
     /// Tell the running plugin that a GPU is repaired: what is held against it is taken back.

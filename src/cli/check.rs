@@ -18,7 +18,7 @@ const OUTSIDE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Answers one question.
 pub fn check(args: CheckArgs, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.load_lossy();
-    let endpoints = config.process.http_endpoints();
+    let endpoints = config.process.status_endpoints();
     let seen = run(async {
         let unheard = match client::get(&endpoints, "/status", TIMEOUT).await {
             Ok(answer) if answer.code == 200 => match status::parse(&answer.body) {

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Prints what the daemon knows.
 pub fn status(format: OutputFormat, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.load_lossy();
-    let endpoints = config.process.http_endpoints();
+    let endpoints = config.process.status_endpoints();
     let text = run(async {
         let answer = client::get(&endpoints, "/status", TIMEOUT).await?;
         render(&answer, format)

@@ -15,7 +15,7 @@ use crate::host::device_nodes::Roots;
 use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::nvml;
 use crate::observe::client::Endpoint;
-use crate::observe::http::Address;
+use crate::observe::http::{self, Address};
 use crate::observe::log::LogConfig;
 
 /// The configuration in force.
@@ -55,6 +55,8 @@ pub struct ProcessConfig {
     pub pod_resources_socket: Option<PathBuf>,
     /// Where HTTP is served; `None`: nowhere.
     pub http_address: Option<Address>,
+    /// The group, by number, whose members may open the status socket too.
+    pub status_socket_gid: Option<u32>,
     /// How log lines are written, and which.
     pub log: LogConfig,
     /// Where NVML is.
@@ -98,10 +100,10 @@ pub struct HealthConfig {
 }
 
 impl ProcessConfig {
-    /// Where a client on the same host asks over HTTP; nowhere if HTTP is not served.
+    /// Where a client on the same host asks for the status; nowhere if it is not served.
     #[must_use]
-    pub fn http_endpoints(&self) -> Vec<Endpoint> {
-        self.http_address.as_ref().map(Address::local_endpoints).unwrap_or_default()
+    pub fn status_endpoints(&self) -> Vec<Endpoint> {
+        http::local_endpoints(self.state_dir.as_deref(), self.http_address.as_ref())
     }
 }
 

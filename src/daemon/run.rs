@@ -132,10 +132,13 @@ impl Daemon {
             liveness,
             stopping: AtomicBool::new(false),
         });
+        let served = http::Served {
+            address: config.process.http_address.clone(),
+            status_socket: config.process.state_dir.as_deref().map(http::status_socket_path),
+            status_group: config.process.status_socket_gid,
+        };
         let mut http = Tasks::default();
-        if let Some(address) = config.process.http_address.clone() {
-            http.spawn("HTTP", serve_http(address, status_provider.clone()));
-        }
+        http.spawn("HTTP", serve_http(served, watches.clone(), status_provider.clone()));
 
         // Where there is nobody to ask, nothing is to be waited for.
         let has_pod_resources =
@@ -257,8 +260,12 @@ fn empty_inventory(
     inventory
 }
 
-async fn serve_http(address: http::Address, views: Arc<StatusProvider>) -> anyhow::Error {
-    match http::serve(address, views).await {}
+async fn serve_http(
+    served: http::Served,
+    watches: Watches,
+    views: Arc<StatusProvider>,
+) -> anyhow::Error {
+    match http::serve(served, &watches, views).await {}
 }
 
 async fn run_nvml(

@@ -176,7 +176,10 @@ async fn taking_up_comes_before_a_release_that_a_call_holds_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http_changes_nothing_over_any_address() {
     let rig = rig().await;
-    for address in [rig.http().await] {
+    let socket = rig.node.state_directory().join("status.sock");
+    let http = rig.http().await;
+    rig.logged("serving the status socket").await;
+    for address in [http, HttpAddress::Unix(socket)] {
         for path in ["/let-go", "/release", "/take-up", "/", "/status"] {
             for method in ["POST", "PUT", "DELETE"] {
                 let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -210,4 +213,61 @@ async fn what_cannot_be_asked_for_is_refused() {
         assert!(printed.text.contains(&format!("gpu-device-plugin {verb})")), "{}", printed.text);
     }
     assert_eq!(rig.nvml().await, "up");
+}
+
+/// The status socket: who may open it, and that it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_is_read_over_its_socket_by_its_group() {
+    use std::os::unix::fs::MetadataExt;
+    let node = eight_h100s();
+    let group = std::fs::metadata(node.root()).unwrap().gid();
+    let socket = node.state_directory().join("status.sock");
+    let options = plugin().arg(format!("--status-socket-gid={group}"));
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &options, 8).await;
+    let made = || std::fs::symlink_metadata(&socket).ok();
+    for _ in 0..2 {
+        let file = rig.eventually("the socket", async || made()).await;
+        assert_eq!((file.mode() & 0o777, file.gid()), (0o660, group));
+        // HTTP is turned off: it is the socket that answers.
+        for (words, text) in [
+            (&["status"][..], "NVML is up"),
+            (&["check", "gpus"], "8 GPUs Healthy"),
+            (&["check", "registration"], "registered"),
+        ] {
+            let printed = rig.say(words).await;
+            assert_said(&printed, 0, text);
+        }
+        let answer = HttpAddress::Unix(socket.clone()).get("/metrics").await.unwrap();
+        assert!(answer.body.contains("gpu_device_plugin_nvml_up 1"), "{}", answer.body);
+        std::fs::remove_file(&socket).unwrap();
+    }
+    rig.eventually("the socket again", async || made()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_socket_is_made_again_and_never_in_the_place_of_somebodys() {
+    let node = eight_h100s();
+    let path = node.root().join("http.sock");
+    let beside = path.with_extension("next");
+    std::fs::write(&beside, "somebody's").unwrap();
+    let theirs = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let options = plugin().arg(format!("--http-address=unix:{}", path.display()));
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &options, 8).await;
+    rig.logged("another process serves the socket of HTTP").await;
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    theirs.accept().unwrap();
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), "somebody's");
+    // One of ours comes back when it is deleted.
+    let own = rig.node.root().join("own.sock");
+    let options = plugin().arg(format!("--http-address=unix:{}", own.display()));
+    let second = eight_h100s();
+    let config = second.kubelet();
+    let rig = Rig::on(second, config, &options, 8).await;
+    let http = rig.http().await;
+    assert_eq!(http.get("/healthz").await.unwrap().status, 200);
+    std::fs::remove_file(&own).unwrap();
+    let answers = async || http.get("/healthz").await.ok().filter(|answer| answer.status == 200);
+    rig.eventually("it is there again", answers).await;
 }

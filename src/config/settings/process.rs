@@ -62,6 +62,11 @@ settings! {
         help: "Where metrics, probes, status and a page for people are served: IP:PORT, :PORT, or \
             unix:PATH for a socket that only the plugin's own user can open; empty: nowhere.",
     }
+    STATUS_SOCKET_GID: process.status_socket_gid = group, print_group; DAEMON {
+        flag: Some("status-socket-gid"), env: &["STATUS_SOCKET_GID"], value: "NUMBER",
+        help: "The group, by number, whose members may read the status at status.sock in \
+            --state-dir; empty: only the plugin's own user.",
+    }
     LOG_FORMAT: process.log.format = value::choice, print::choice; DAEMON {
         flag: Some("log-format"), env: &["LOG_FORMAT"], value: "FORMAT", default: "text",
         help: "How log lines are written: text or json.",
@@ -111,6 +116,19 @@ fn http_address(raw: RawValue<'_>) -> Parsed<Option<Address>> {
 
 fn print_http_address(address: &Option<Address>) -> String {
     print::quoted(&address.as_ref().map(Address::to_string).unwrap_or_default())
+}
+
+/// By number: the names in a container are not those of the node.
+fn group(raw: RawValue<'_>) -> Parsed<Option<u32>> {
+    if value::text(raw)?.is_empty() {
+        return Ok(None);
+    }
+    // The largest number means no group.
+    value::number(raw, 0..=u32::MAX - 1, "is not the number of a group").map(Some)
+}
+
+fn print_group(group: &Option<u32>) -> String {
+    group.map_or_else(|| print::quoted(""), |number| number.to_string())
 }
 
 const LOG_LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];

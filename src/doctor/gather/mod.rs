@@ -71,7 +71,7 @@ pub async fn facts(
 /// The status of the running plugin.
 async fn plugin_status(config: &Config) -> Result<Box<Status>, String> {
     let response =
-        client::get(&config.process.http_endpoints(), "/status", PLUGIN_DEADLINE).await?;
+        client::get(&config.process.status_endpoints(), "/status", PLUGIN_DEADLINE).await?;
     serde_json::from_str(&response.body)
         .map_err(|error| format!("what answers is no gpu-device-plugin: {error}"))
 }

@@ -1,17 +1,30 @@
 //! Where HTTP is served: a port or a unix socket.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use rustix::net::sockopt::set_ipv6_v6only;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::sleep;
+use tracing::{debug, warn};
 
-use crate::host::socket_id::SocketId;
+use crate::host::dir_watch::Watches;
+use crate::host::unix_socket::{ServedSocket, SocketSpec};
 use crate::observe::client::{Endpoint, HttpStream};
+use crate::util::backoff::Backoff;
+use crate::util::log_rate_limit::LogRateLimit;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
+/// The first pause before binding is tried again, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+/// The pause after a connection could not be accepted: out of descriptors, mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where to listen: `:PORT`, `IP:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,112 +86,147 @@ impl fmt::Display for Address {
 
 /// A port or a unix socket that is listened on.
 pub(super) enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, BoundSocket),
-}
-
-/// Our socket in the file system, removed on drop if it still is ours.
-pub(super) struct BoundSocket {
-    path: PathBuf,
-    id: Option<SocketId>,
+    Tcp(TcpListener, LogRateLimit),
+    Unix(Box<ServedSocket>),
 }
 
 impl Listener {
-    pub(super) async fn bind(address: &Address) -> io::Result<Self> {
+    /// Listens at an address, and tries it again without end if it cannot.
+    pub(super) async fn at(address: Address, watches: &Watches) -> Self {
         match address {
-            Address::AnyAddress(port) => match TcpListener::bind(("::", *port)).await {
-                Ok(listener) => Ok(Self::Tcp(listener)),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
-                // A node without IPv6.
-                Err(_) => TcpListener::bind(("0.0.0.0", *port)).await.map(Self::Tcp),
-            },
-            Address::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            Address::Unix(path) => bind_unix(path),
+            Address::Unix(path) => Self::unix(path, watches).await,
+            address => Self::tcp(&address).await,
         }
+    }
+
+    async fn tcp(address: &Address) -> Self {
+        let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
+        loop {
+            let error = match bind_tcp(address) {
+                Ok(listener) => return Self::Tcp(listener, LogRateLimit::new()),
+                Err(error) => error,
+            };
+            let pause = backoff.next_delay();
+            if pause == FIRST_PAUSE || pause == LAST_PAUSE {
+                warn!(%address, %error, "cannot serve HTTP here, will retry; metrics and probes \
+                    are missing until then");
+            } else {
+                let seconds = pause.as_secs();
+                debug!(%address, %error, seconds, "cannot serve HTTP here, will retry");
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// The directory may be of others, who read there: it is they who could replace the socket.
+    async fn unix(path: PathBuf, watches: &Watches) -> Self {
+        let spec = SocketSpec {
+            path,
+            group: None,
+            guarded: false,
+            name: "socket of HTTP",
+            without: "metrics and probes are missing",
+        };
+        Self::served(spec, watches).await
+    }
+
+    /// The status socket at this path, for the members of a group too.
+    pub(super) async fn status(path: &Path, group: Option<u32>, watches: &Watches) -> Self {
+        let spec = SocketSpec {
+            path: path.to_owned(),
+            group,
+            guarded: true,
+            name: "status socket",
+            without: "the status is served over HTTP alone",
+        };
+        Self::served(spec, watches).await
+    }
+
+    async fn served(spec: SocketSpec, watches: &Watches) -> Self {
+        let mut socket = ServedSocket::new(spec, watches.clone());
+        socket.ready().await;
+        Self::Unix(Box::new(socket))
     }
 
     /// Where it listens, as one would dial it.
     pub(super) fn address(&self) -> String {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, _) => {
                 listener.local_addr().map_or_else(|_| "unknown".to_owned(), |at| at.to_string())
             }
-            Self::Unix(_, bound) => format!("unix:{}", bound.path.display()),
+            Self::Unix(socket) => format!("unix:{}", socket.path().display()),
         }
     }
 
-    /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn HttpStream>> {
-        Ok(match self {
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
-        })
-    }
-}
-
-/// Binds under a temporary name and renames: the socket never has other permissions than its own,
-/// and one that an earlier process left is replaced.
-fn bind_unix(path: &Path) -> io::Result<Listener> {
-    if let Ok(found) = fs::symlink_metadata(path)
-        && !found.file_type().is_socket()
-    {
-        let problem = "there is a file that is not a socket";
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
-    }
-    let temporary = path.with_extension("next");
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&temporary)?;
-    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&temporary, path)?;
-    let id = SocketId::of(path).ok().flatten();
-    Ok(Listener::Unix(listener, BoundSocket { path: path.to_owned(), id }))
-}
-
-impl Drop for BoundSocket {
-    fn drop(&mut self) {
-        if self.id.is_some() && SocketId::of(&self.path).is_ok_and(|found| found == self.id) {
-            // Best effort: the next process replaces one that stays.
-            let _ = fs::remove_file(&self.path);
+    /// The next connection. Nothing is lost when it is dropped before.
+    pub(super) async fn accept(&mut self) -> Box<dyn HttpStream> {
+        let (listener, failed) = match self {
+            Self::Unix(socket) => return Box::new(socket.accept().await),
+            Self::Tcp(listener, failed) => (listener, failed),
+        };
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Box::new(stream),
+                Err(error) => {
+                    if failed.allow() {
+                        warn!(%error, "cannot accept a connection over HTTP");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
         }
     }
+}
+
+/// Every IPv6 address means every IPv4 address too, whatever `net.ipv6.bindv6only` says: the
+/// kubelet probes at whichever address the pod has.
+fn bind_tcp(address: &Address) -> io::Result<TcpListener> {
+    let at = match address {
+        Address::Tcp(address) => *address,
+        Address::AnyAddress(port) => match bind_at((Ipv6Addr::UNSPECIFIED, *port).into()) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                // A node without IPv6.
+                (Ipv4Addr::UNSPECIFIED, *port).into()
+            }
+            bound => return bound,
+        },
+        Address::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
+    };
+    bind_at(at)
+}
+
+fn bind_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        set_ipv6_v6only(&socket, false)?;
+    }
+    // The next process binds while connections of this one linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::{TcpStream, UnixStream};
+    use rustix::net::sockopt::ipv6_v6only;
+    use tokio::net::TcpStream;
 
     use super::*;
 
     #[tokio::test]
-    async fn a_unix_socket_is_for_us_alone_replaces_a_stale_one_and_goes_with_us() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("http.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let address = Address::Unix(path.clone());
-        let listener = Listener::bind(&address).await.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        UnixStream::connect(&path).await.unwrap();
-        // The next process has taken the path: ours is not to be removed any more.
-        let next = Listener::bind(&address).await.unwrap();
-        drop(listener);
-        UnixStream::connect(&path).await.unwrap();
-        drop(next);
-        assert!(!path.exists());
-        fs::write(&path, "a file").unwrap();
-        assert!(Listener::bind(&address).await.is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
-    }
-
-    #[tokio::test]
-    async fn every_address_means_both_families() {
-        let listener = Listener::bind(&Address::AnyAddress(0)).await.unwrap();
-        let Listener::Tcp(tcp) = &listener else { panic!("it is a port") };
-        let port = tcp.local_addr().unwrap().port();
-        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let taken = Listener::bind(&Address::AnyAddress(port)).await.err().unwrap();
-        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    async fn every_address_means_both_families_whatever_the_system_prefers() {
+        let every = ["[::]:0".parse().unwrap(), Address::AnyAddress(0)];
+        for address in every {
+            let listener = bind_tcp(&address).unwrap();
+            assert!(!ipv6_v6only(&listener).unwrap());
+            let port = listener.local_addr().unwrap().port();
+            TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            TcpStream::connect(("::1", port)).await.unwrap();
+            let taken = bind_tcp(&Address::AnyAddress(port)).unwrap_err();
+            assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        }
     }
 }

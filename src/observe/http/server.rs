@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::{AbortHandle, JoinSet};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::listener::{Address, Listener};
 use super::responder::{Responder, Views};
+use crate::host::dir_watch::Watches;
 use crate::observe::client::HttpStream;
-use crate::util::backoff::Backoff;
-use crate::util::log_rate_limit::LogRateLimit;
 
-/// The most connections at a time. One more, and the oldest is closed: slow clients cannot keep a
-/// probe out.
+/// The most connections at a time, of each listener. One more, and the oldest is closed: slow
+/// clients cannot keep a probe out.
 const MAX_CONNECTIONS: usize = 64;
 /// How long the head of a request may take.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -26,55 +26,45 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(15);
 /// How large the head of a request may be, in bytes. Hyper's minimum is 8 KiB.
 const MAX_HEAD: usize = 16 * 1024;
-/// The first pause before binding is tried again, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// The pause after a connection could not be accepted: out of descriptors, mostly.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves for as long as it is polled. If the address cannot be bound it tries again without end:
-/// serving GPUs does not depend on it.
-pub(crate) async fn serve(address: Address, views: Arc<dyn Views>) -> Infallible {
-    let listener = bind(&address).await;
-    info!(address = %listener.address(), "serving metrics, probes and status over HTTP");
-    accept_all(&listener, &Arc::new(Responder::new(views))).await
+/// Where it is served.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Served {
+    /// The address of HTTP, if any.
+    pub(crate) address: Option<Address>,
+    /// The path of the status socket, if any.
+    pub(crate) status_socket: Option<PathBuf>,
+    /// The group whose members may open the status socket too, by number.
+    pub(crate) status_group: Option<u32>,
 }
 
-async fn bind(address: &Address) -> Listener {
-    let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
-    loop {
-        let error = match Listener::bind(address).await {
-            Ok(listener) => return listener,
-            Err(error) => error,
-        };
-        let pause = backoff.next_delay();
-        if pause == FIRST_PAUSE || pause == LAST_PAUSE {
-            warn!(%address, %error, "cannot serve HTTP here, will retry; metrics and probes are \
-                missing until then");
-        } else {
-            let seconds = pause.as_secs();
-            debug!(%address, %error, seconds, "cannot serve HTTP here, will retry");
-        }
-        tokio::time::sleep(pause).await;
-    }
+/// Serves for as long as it is polled. Where it cannot listen it tries again without end: serving
+/// GPUs does not depend on it.
+pub(crate) async fn serve(served: Served, watches: &Watches, views: Arc<dyn Views>) -> Infallible {
+    let responder = Arc::new(Responder::new(views));
+    let Served { address, status_socket, status_group } = served;
+    let http = async {
+        let Some(address) = address else { return };
+        let mut listener = Listener::at(address, watches).await;
+        info!(address = %listener.address(), "serving metrics, probes and status over HTTP");
+        match accept_all(&mut listener, &responder).await {}
+    };
+    let status = async {
+        let Some(path) = status_socket else { return };
+        let mut listener = Listener::status(&path, status_group, watches).await;
+        match accept_all(&mut listener, &responder).await {}
+    };
+    tokio::join!(http, status);
+    // Both are turned off.
+    std::future::pending().await
 }
 
-async fn accept_all(listener: &Listener, responder: &Arc<Responder>) -> Infallible {
+async fn accept_all(listener: &mut Listener, responder: &Arc<Responder>) -> Infallible {
     let mut connections = Connections::default();
-    let failed = LogRateLimit::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.tasks.join_next() => continue,
-        };
-        match accepted {
-            Ok(io) => connections.spawn(serve_connection(io, responder.clone())),
-            Err(error) => {
-                if failed.allow() {
-                    warn!(%error, "cannot accept a connection over HTTP");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        tokio::select! {
+            io = listener.accept() => connections.spawn(serve_connection(io, responder.clone())),
+            Some(_) = connections.tasks.join_next() => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use device::testing::node;
 use status::Status;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
 use crate::observe::event_log::EventLog;
@@ -38,10 +38,14 @@ impl Views for FakeViews {
 
 /// A server on a port of its own, which ends with the test's runtime.
 async fn serve_on_port(views: Arc<FakeViews>) -> SocketAddr {
-    let listener = Listener::bind(&Address::Tcp(([127, 0, 0, 1], 0).into())).await.unwrap();
+    serve_by(Arc::new(Responder::new(views))).await
+}
+
+async fn serve_by(responder: Arc<Responder>) -> SocketAddr {
+    let address = Address::Tcp(([127, 0, 0, 1], 0).into());
+    let mut listener = Listener::at(address, &Watches::default()).await;
     let address = listener.address().parse().unwrap();
-    let responder = Arc::new(Responder::new(views));
-    tokio::spawn(async move { accept_all(&listener, &responder).await });
+    tokio::spawn(async move { accept_all(&mut listener, &responder).await });
     address
 }
 
@@ -112,6 +116,10 @@ async fn refusals_have_their_status_codes() {
     assert!(answer.contains("allow: GET, HEAD"), "{answer}");
     let answer = exchange(address, "POST /let-go HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(answer.contains("`gpu-device-plugin release`"), "{answer}");
+    // A body is not read, whatever its length.
+    let endless = "POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000000\r\n\r\n";
+    let answer = exchange(address, endless).await;
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
 
 #[tokio::test]
@@ -135,6 +143,30 @@ async fn the_probes_say_why_they_fail() {
 }
 
 #[tokio::test]
+async fn the_status_socket_carries_the_same_and_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("status.sock");
+    let served = Served { status_socket: Some(path.clone()), ..Served::default() };
+    let serving = tokio::spawn(async move {
+        serve(served, &Watches::default(), Arc::new(FakeViews::default())).await
+    });
+    for _ in 0..2 {
+        let mut io = loop {
+            match UnixStream::connect(&path).await {
+                Ok(io) => break io,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        io.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    serving.abort();
+}
+
+#[tokio::test]
 async fn slow_clients_keep_nobody_out_and_the_oldest_are_closed_first() {
     let address = serve_on_port(Arc::default()).await;
     let mut slow = Vec::new();
@@ -154,7 +186,10 @@ async fn slow_clients_keep_nobody_out_and_the_oldest_are_closed_first() {
 async fn a_taken_address_is_bound_as_soon_as_it_is_free() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let serving = tokio::spawn(serve(Address::Tcp(address), Arc::new(FakeViews::default())));
+    let served = Served { address: Some(Address::Tcp(address)), ..Served::default() };
+    let serving = tokio::spawn(async move {
+        serve(served, &Watches::default(), Arc::new(FakeViews::default())).await
+    });
     // It has found the address taken once it sleeps; the clock is the runtime's.
     tokio::task::yield_now().await;
     drop(taken);
