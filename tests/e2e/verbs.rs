@@ -1,5 +1,7 @@
 //! NVML released and taken up again: by the subcommands, over the control socket, and by signals.
 
+use std::time::Duration;
+
 use fake_nvml::profiles;
 use fake_nvml::state::Rule;
 use simnode::node::{HttpAddress, Node, PluginOptions};
@@ -270,4 +272,37 @@ async fn an_http_socket_is_made_again_and_never_in_the_place_of_somebodys() {
     std::fs::remove_file(&own).unwrap();
     let answers = async || http.get("/healthz").await.ok().filter(|answer| answer.status == 200);
     rig.eventually("it is there again", answers).await;
+}
+
+/// 64 readers that read nothing, at a unix socket: the kernel takes 200 KB of each answer, where of
+/// one over the loopback address it takes all.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_readers_hold_no_more_than_a_few_answers() {
+    use tokio::io::AsyncWriteExt;
+    let node = eight_h100s();
+    let sharing = "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 1000}]}}";
+    let text = format!("version: v1\nhealth: {{pollInterval: 1h}}\n{sharing}\n");
+    let path = node.root().join("http.sock");
+    let options = configured(&node, &text).env("HTTP_ADDRESS", format!("unix:{}", path.display()));
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &options, 8000).await;
+    let http = rig.http().await;
+    // Rendered once, so that what that needs is counted before.
+    let length = http.get("/status").await.unwrap().body.len();
+    let before = rig.plugin.anonymous_kib().unwrap();
+    let mut slow = Vec::new();
+    for _ in 0..64 {
+        let mut io = tokio::net::UnixStream::connect(&path).await.unwrap();
+        io.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        io.readable().await.unwrap();
+        slow.push(io);
+    }
+    let held = rig.plugin.anonymous_kib().unwrap().saturating_sub(before);
+    println!("64 slow readers of a status of {length} bytes hold {held} KiB");
+    assert!(held < 32 << 10, "{held} KiB");
+    let times = Duration::from_secs(5);
+    let probe = tokio::time::timeout(times, http.get("/healthz")).await;
+    assert_eq!(probe.unwrap().unwrap().status, 200);
+    assert_eq!(http.get("/status").await.unwrap().body.len() / 1000, length / 1000);
+    rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
 }

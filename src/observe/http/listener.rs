@@ -20,6 +20,9 @@ use crate::util::log_rate_limit::LogRateLimit;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
+/// What the kernel may hold of an answer that is not read, in bytes; it takes twice as much. By
+/// itself it takes some megabytes for each slow reader, and the pod's memory limit counts them.
+const SEND_BUFFER: u32 = 64 << 10;
 /// The first pause before binding is tried again, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
@@ -205,13 +208,14 @@ fn bind_at(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // The next process binds while connections of this one linger.
     socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::sockopt::ipv6_v6only;
+    use rustix::net::sockopt::{ipv6_v6only, socket_send_buffer_size};
     use tokio::net::TcpStream;
 
     use super::*;
@@ -222,6 +226,8 @@ mod tests {
         for address in every {
             let listener = bind_tcp(&address).unwrap();
             assert!(!ipv6_v6only(&listener).unwrap());
+            // What is accepted has it from here.
+            assert!(socket_send_buffer_size(&listener).unwrap() <= 2 * SEND_BUFFER as usize);
             let port = listener.local_addr().unwrap().port();
             TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             TcpStream::connect(("::1", port)).await.unwrap();

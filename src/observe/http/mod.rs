@@ -3,9 +3,10 @@
 //! It shows what the daemon knows, through `Views`, at the address of `--http-address` and on the
 //! status socket, and changes nothing: what changes something comes over the control socket. It
 //! cannot harm the plugin: a connection is for one request and has a deadline, there are few at a
-//! time, a new one displaces the oldest, and one answer is rendered at a time, so that the kubelet
-//! always has the other thread.
+//! time, a new one displaces the oldest, what is not read yet is bounded in bytes, and one answer
+//! is rendered at a time, so that the kubelet always has the other thread.
 
+mod in_flight;
 mod listener;
 mod page;
 mod responder;

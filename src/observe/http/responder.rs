@@ -13,6 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use status::{Status, escaped};
 use tokio::sync::Semaphore;
 
+use super::in_flight::InFlight;
 use super::page;
 use super::route::{ALLOWED, Refusal, Route, route};
 use crate::observe::metrics;
@@ -41,11 +42,17 @@ pub(super) struct Responder {
     views: Arc<dyn Views>,
     /// One answer is rendered at a time.
     rendering: Semaphore,
+    in_flight: Arc<InFlight>,
 }
 
 impl Responder {
     pub(super) fn new(views: Arc<dyn Views>) -> Self {
-        Self { views, rendering: Semaphore::new(1) }
+        Self { views, rendering: Semaphore::new(1), in_flight: Arc::default() }
+    }
+
+    /// The answers of all connections that are not read yet.
+    pub(super) fn in_flight(&self) -> &Arc<InFlight> {
+        &self.in_flight
     }
 
     /// The answer to a request.
@@ -58,7 +65,7 @@ impl Responder {
             Ok(Route::Readyz) => probe(&self.views.not_ready()),
             Ok(Route::Metrics) => {
                 let _turn = self.rendering.acquire().await;
-                response(StatusCode::OK, metrics::CONTENT_TYPE, self.views.metrics())
+                response(StatusCode::OK, metrics::CONTENT_TYPE, exactly(self.views.metrics()))
             }
             Ok(Route::Status) => self.status().await,
             Ok(Route::Page) => self.page().await,
@@ -69,7 +76,7 @@ impl Responder {
     async fn status(&self) -> Response<Full<Bytes>> {
         let _turn = self.rendering.acquire().await;
         match serde_json::to_vec(&self.views.status()) {
-            Ok(json) => response(StatusCode::OK, JSON, json),
+            Ok(json) => response(StatusCode::OK, JSON, exactly(json)),
             Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         }
     }
@@ -78,12 +85,19 @@ impl Responder {
         let _turn = self.rendering.acquire().await;
         let nonce = page::nonce();
         let page = page::page(&self.views.status(), &nonce);
-        let mut response = response(StatusCode::OK, HTML, page);
+        let mut response = response(StatusCode::OK, HTML, exactly(page));
         if let Ok(policy) = HeaderValue::from_str(&page::policy(&nonce)) {
             response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
         }
         response
     }
+}
+
+/// A body that may be held for seconds, without the room that it has grown by.
+fn exactly(body: impl Into<Vec<u8>>) -> Bytes {
+    let mut body = body.into();
+    body.shrink_to_fit();
+    body.into()
 }
 
 /// The answer to a probe, with what is wrong, one problem a line.

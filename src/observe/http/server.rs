@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -92,9 +93,14 @@ impl Connections {
 
 /// One request and its answer.
 async fn serve_connection(io: Box<dyn HttpStream>, responder: Arc<Responder>) {
+    let share = Arc::new(responder.in_flight().share());
     let service = service_fn(|request| {
-        let responder = responder.clone();
-        async move { Ok::<_, Infallible>(responder.respond(&request).await) }
+        let (responder, share) = (responder.clone(), share.clone());
+        async move {
+            let response = responder.respond(&request).await;
+            share.hold(usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX));
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -103,10 +109,13 @@ async fn serve_connection(io: Box<dyn HttpStream>, responder: Arc<Responder>) {
         .keep_alive(false)
         .serve_connection(TokioIo::new(io), service);
     // A client's mistake is no concern of the operator.
-    match tokio::time::timeout(CONNECTION_DEADLINE, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "a client over HTTP failed"),
-        Err(_) => debug!("a client over HTTP took too long"),
+    tokio::select! {
+        served = tokio::time::timeout(CONNECTION_DEADLINE, connection) => match served {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "a client over HTTP failed"),
+            Err(_) => debug!("a client over HTTP took too long"),
+        },
+        () = share.cut() => debug!("a slow client over HTTP made room for another answer"),
     }
 }
 

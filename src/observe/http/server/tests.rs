@@ -10,12 +10,14 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
 use crate::observe::event_log::EventLog;
+use crate::observe::http::in_flight::MAX_BYTES;
 use crate::observe::tests::status_of;
 
 #[derive(Default)]
 struct FakeViews {
     stuck: Option<String>,
     not_ready: Vec<String>,
+    metrics: String,
 }
 
 impl Views for FakeViews {
@@ -24,7 +26,7 @@ impl Views for FakeViews {
     }
 
     fn metrics(&self) -> String {
-        "a 1\n".to_owned()
+        if self.metrics.is_empty() { "a 1\n".to_owned() } else { self.metrics.clone() }
     }
 
     fn stuck(&self) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
@@ -140,6 +142,48 @@ async fn the_probes_say_why_they_fail() {
         ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("\r\n\r\na: no\nb: no\n"),
         "{ready}"
     );
+}
+
+#[tokio::test]
+async fn what_slow_readers_have_not_read_is_bounded_and_the_oldest_are_cut() {
+    const LENGTH: usize = 2 << 20;
+    let views = FakeViews { metrics: "a".repeat(LENGTH), ..FakeViews::default() };
+    let responder = Arc::new(Responder::new(Arc::new(views)));
+    let address = serve_by(responder.clone()).await;
+    let mut slow = Vec::new();
+    for _ in 0..MAX_CONNECTIONS / 2 {
+        let mut io = TcpStream::connect(address).await.unwrap();
+        io.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        // The answer has begun, and is not read on.
+        io.readable().await.unwrap();
+        assert!(responder.in_flight().bytes() <= MAX_BYTES);
+        slow.push(io);
+    }
+    assert!(responder.in_flight().bytes() > MAX_BYTES / 2);
+    assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    let whole = get(address, "/metrics").await;
+    assert!(whole.len() > LENGTH, "one that reads gets all of it");
+    let mut part = Vec::new();
+    let _ = slow[0].read_to_end(&mut part).await;
+    assert!(part.len() < LENGTH, "the oldest is cut");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_nothing_or_reads_nothing_is_cut() {
+    let views = FakeViews { metrics: "a".repeat(2 << 20), ..FakeViews::default() };
+    let responder = Arc::new(Responder::new(Arc::new(views)));
+    for (request, most) in [
+        ("", HEAD_DEADLINE),
+        ("GET /metrics HTTP/1.1\r\n", HEAD_DEADLINE),
+        ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", CONNECTION_DEADLINE),
+    ] {
+        let (mut client, server) = tokio::io::duplex(4096);
+        client.write_all(request.as_bytes()).await.unwrap();
+        let began = tokio::time::Instant::now();
+        serve_connection(Box::new(server), responder.clone()).await;
+        assert!(began.elapsed() <= most + Duration::from_millis(10), "{request:?}");
+        assert_eq!(responder.in_flight().bytes(), 0, "{request:?}");
+    }
 }
 
 #[tokio::test]
