@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use device::names::QuotedText;
+use serde::Deserialize;
 use serde_json::Value;
 use status::{SCHEMA_VERSION, Status, table, yaml};
 
@@ -39,7 +41,8 @@ pub fn status(format: OutputFormat, source: &mut ConfigSource) -> ExitCode {
 
 fn render(answer: &HttpResponse, format: OutputFormat) -> Result<String, String> {
     if answer.code != 200 {
-        let (code, body) = (answer.code, answer.body.trim());
+        // Who answers may be anybody.
+        let (code, body) = (answer.code, QuotedText::new(answer.body.trim()));
         return Err(format!("the plugin answered with HTTP status {code}: {body}"));
     }
     // JSON and YAML also have fields of a newer daemon that this program does not know.
@@ -61,11 +64,18 @@ fn no_status(error: serde_json::Error) -> String {
     format!("what answers is no gpu-device-plugin: {error}")
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    schema_version: u32,
+}
+
 /// The status in the body of an answer.
 pub(super) fn parse(body: &str) -> Result<Status, String> {
-    let status: Status = serde_json::from_str(body).map_err(no_status)?;
-    match status.schema_version {
-        SCHEMA_VERSION => Ok(status),
+    // The version first: another one may have words that this program does not know.
+    let Version { schema_version } = serde_json::from_str(body).map_err(no_status)?;
+    match schema_version {
+        SCHEMA_VERSION => serde_json::from_str(body).map_err(no_status),
         other => Err(format!(
             "the plugin speaks version {other} of the status and this program version \
              {SCHEMA_VERSION}: use the program of the plugin's own image, or -o json"

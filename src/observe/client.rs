@@ -14,9 +14,16 @@ use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
-/// The largest body that is read, in bytes: ten times the status of 2,048 devices.
+/// The largest body that is read, in bytes: some times the status of 8,000 devices.
 const MAX_BODY: usize = 16 << 20;
+/// The largest head of an answer, in bytes.
+const MAX_HEAD: usize = 16 << 10;
+/// For how long an endpoint is waited for alone. After that the next one is asked beside it: one
+/// that listens and says nothing must not take the time of the others.
+const HEAD_START: Duration = Duration::from_millis(150);
 
 /// Where a daemon may listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,30 +56,51 @@ pub(crate) struct HttpResponse {
 pub(super) trait HttpStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> HttpStream for T {}
 
-/// Requests `path` from the first endpoint that answers, all within `deadline`.
+/// Requests `path` from the endpoints, in their order and each with a head start over the next, all
+/// within `deadline`. The first answer counts, whatever it is.
 ///
 /// # Errors
-/// None of them answers: each with why. There is none where HTTP is turned off.
+/// None of them answers: each with why. There is none where nothing is served.
 pub(crate) async fn get(
     endpoints: &[Endpoint],
-    path: &str,
+    path: &'static str,
     deadline: Duration,
 ) -> Result<HttpResponse, String> {
     if endpoints.is_empty() {
-        let why = "the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)";
-        return Err(why.to_owned());
+        return Err(
+            "there is nowhere to ask: no status.sock in the state directory (--state-dir), \
+            and the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)"
+                .to_owned(),
+        );
     }
-    let end = tokio::time::Instant::now() + deadline;
-    let mut tried = Vec::new();
-    for endpoint in endpoints {
-        let error = match tokio::time::timeout_at(end, request(endpoint, path)).await {
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(error)) => error,
-            Err(_) => format!("no answer within {} ms", deadline.as_millis()),
-        };
-        tried.push(format!("{endpoint} ({error})"));
+    let late = format!("no answer within {} ms", deadline.as_millis());
+    let mut errors = vec![late; endpoints.len()];
+    let end = Instant::now() + deadline;
+    let mut waiting = endpoints.iter().cloned().enumerate();
+    let mut asked = JoinSet::new();
+    loop {
+        let next = waiting.next();
+        let until = if next.is_some() { end.min(Instant::now() + HEAD_START) } else { end };
+        if let Some((number, endpoint)) = next {
+            asked.spawn(async move { (number, request(&endpoint, path).await) });
+        }
+        match timeout_at(until, asked.join_next()).await {
+            Ok(Some(Ok((_, Ok(response))))) => return Ok(response),
+            Ok(Some(Ok((number, Err(error))))) => {
+                if let Some(of_endpoint) = errors.get_mut(number) {
+                    *of_endpoint = error;
+                }
+            }
+            // All have failed.
+            Ok(None) => break,
+            Ok(Some(Err(_))) => {}
+            Err(_) if Instant::now() >= end => break,
+            Err(_) => {}
+        }
     }
-    Err(format!("the plugin does not answer: {}", tried.join(", ")))
+    let tried =
+        endpoints.iter().zip(errors).map(|(endpoint, error)| format!("{endpoint} ({error})"));
+    Err(format!("the plugin does not answer: {}", tried.collect::<Vec<_>>().join(", ")))
 }
 
 async fn request(endpoint: &Endpoint, path: &str) -> Result<HttpResponse, String> {
@@ -83,9 +111,11 @@ async fn request(endpoint: &Endpoint, path: &str) -> Result<HttpResponse, String
         _ => error.to_string(),
     })?;
     let words = |error: hyper::Error| format!("it does not speak HTTP: {error}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(words)?;
-    // It ends with the response, or is aborted after it.
-    let connection = tokio::spawn(connection);
+    let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(words)?;
+    // It ends with the response, or with this.
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
     let response = async {
         let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new());
         let request = request.map_err(|error| error.to_string())?;
@@ -95,9 +125,7 @@ async fn request(endpoint: &Endpoint, path: &str) -> Result<HttpResponse, String
         let body = body.map_err(|error| error.to_string())?.to_bytes();
         Ok(HttpResponse { code, body: String::from_utf8_lossy(&body).into_owned() })
     };
-    let response = response.await;
-    connection.abort();
-    response
+    response.await
 }
 
 /// A connection, and the host to name in requests over it.
@@ -169,6 +197,37 @@ mod tests {
         let place = Endpoint::Tcp(listener.local_addr().unwrap());
         let error = get(&[place], "/status", Duration::from_millis(50)).await.unwrap_err();
         assert!(error.to_string().contains("no answer within 50 ms"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_that_listens_and_says_nothing_does_not_take_the_time_of_the_next() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoints =
+            [&silent, &slow].map(|listener| Endpoint::Tcp(listener.local_addr().unwrap()));
+        tokio::spawn(async move {
+            let text = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            reply(slow.accept().await.unwrap().0, text).await
+        });
+        let answer = get(&endpoints, "/status", PATIENCE).await.unwrap();
+        assert_eq!(answer.body, "ok");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_its_end() {
+        for begin in ["HTTP/1.1 200 OK\r\na: ", "HTTP/1.1 200 OK\r\n\r\n"] {
+            let endless = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = Endpoint::Tcp(endless.local_addr().unwrap());
+            tokio::spawn(async move {
+                let mut stream = endless.accept().await.unwrap().0;
+                let mut text = begin.to_owned();
+                while stream.write_all(text.as_bytes()).await.is_ok() {
+                    text = "a".repeat(1 << 16);
+                }
+            });
+            let error = get(&[endpoint], "/status", PATIENCE).await.unwrap_err();
+            assert!(!error.contains("no answer within"), "{error}");
+        }
     }
 
     #[tokio::test]
