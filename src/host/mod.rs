@@ -1,9 +1,10 @@
 //! The host: device nodes, the PCI bus and what stands in a virtual GPU's configuration, paths in
-//! another root, the state file, the quarantine directory, watches of directories, and unix sockets
-//! as files.
+//! another root, files that others may have changed, the state file, the quarantine directory,
+//! watches of directories, and unix sockets as files.
 
 pub mod device_nodes;
 pub mod dir_watch;
+pub mod file;
 pub mod pci;
 pub mod quarantine_dir;
 pub mod root;

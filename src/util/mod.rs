@@ -1,9 +1,10 @@
-//! Small things that every edge may use: counters, back-off, random numbers, and limits on
-//! log lines.
+//! Small things that every edge may use: counters, back-off, random numbers, limits on
+//! log lines, and threads for calls that may not return.
 
 pub mod backoff;
 pub mod counters;
 pub mod error_chain;
+pub mod helper_thread;
 pub mod log_rate_limit;
 pub mod random;
 
