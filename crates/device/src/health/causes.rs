@@ -1,5 +1,6 @@
 //! The causes of one GPU, and its history of relapses.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::active_cause::{ActiveCause, Stage};
@@ -171,12 +172,12 @@ impl Causes {
         lasting.map(|active| (&active.cause, active.stage == Stage::Repaired))
     }
 
-    /// Adds a cause from before this process started.
-    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) {
+    /// Adds a cause from before this process started. Returns it if it is new.
+    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) -> Option<Cause> {
         let cause = self.bounded(cause);
-        self.active
-            .entry(key(&cause))
-            .or_insert_with(|| ActiveCause::restored(cause, repaired, now));
+        let Entry::Vacant(entry) = self.active.entry(key(&cause)) else { return None };
+        entry.insert(ActiveCause::restored(cause.clone(), repaired, now));
+        Some(cause)
     }
 }
 

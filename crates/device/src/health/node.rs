@@ -9,7 +9,7 @@ use super::cause::{Cause, CauseKind};
 use super::counters::{AllTransitions, Transitions};
 use super::nvml_error::NodeFault;
 use super::observation::{HealthChange, Observation};
-use super::persisted::Epoch;
+use super::persisted::{Epoch, PersistedHealth};
 use super::policy::HealthPolicy;
 use super::reason::{Health, Moment, Reason};
 use super::scope::GpuPart;
@@ -42,6 +42,9 @@ pub enum NodeObservation {
     Epoch(Epoch),
     /// The text of each quarantined GPU, whether listed or not. Any other GPU is not quarantined.
     Quarantine(BTreeMap<Uuid, Arc<str>>),
+    /// Causes that were persisted before this process started, or by another one, and that could
+    /// not be read before. Those that are active already stay as they are.
+    Persisted(PersistedHealth),
     /// The GPU is no longer offered and not in use.
     Forget(Uuid),
     /// A person says that what is latched of the GPU is repaired. A GPU that is not listed is
@@ -106,6 +109,12 @@ impl NodeHealth {
     #[must_use]
     pub fn transitions(&self, gpu: &Uuid) -> Transitions {
         self.transitions.of(gpu)
+    }
+
+    /// The quarantined GPUs with the text of each, as last observed.
+    #[must_use]
+    pub fn quarantine(&self) -> &BTreeMap<Uuid, Arc<str>> {
+        &self.quarantine
     }
 
     /// Why NVML cannot be used, and since when.
@@ -180,6 +189,7 @@ impl NodeHealth {
                 self.quarantine = quarantine;
                 self.apply_quarantine(now)
             }
+            NodeObservation::Persisted(persisted) => self.add_persisted(now, &persisted),
             NodeObservation::Forget(uuid) => return self.forget(uuid),
             NodeObservation::Clear { gpu, cause } => return self.clear(now, gpu, cause),
         };

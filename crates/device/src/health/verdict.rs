@@ -290,9 +290,9 @@ impl GpuHealth {
         self.causes.lasting()
     }
 
-    /// Adds a cause from before a restart.
-    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) {
+    /// Adds a cause from before a restart. Returns it if it is new.
+    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) -> Option<Cause> {
         self.presence.known(now);
-        self.causes.restore(now, cause, repaired);
+        self.causes.restore(now, cause, repaired)
     }
 }

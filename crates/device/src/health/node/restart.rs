@@ -14,28 +14,43 @@ impl NodeHealth {
     /// Restores persisted causes, as far as they still apply in this boot and load of the driver
     /// and under this policy. To be called before the first enumeration.
     pub fn restore(&mut self, now: Moment, persisted: &PersistedHealth) -> Vec<PolicyFinding> {
-        let evidence = self.epoch.evidence_since(&persisted.epoch);
         if self.epoch.boot == persisted.epoch.boot && self.epoch.driver.is_none() {
             self.epoch.driver.clone_from(&persisted.epoch.driver);
         }
-        let mut findings = Vec::new();
+        for uuid in self.add_persisted(now, persisted).keys() {
+            self.transitions.start(uuid);
+        }
+        let causes = |(uuid, causes): (&Uuid, &Vec<PersistedCause>)| {
+            let unknown = causes.iter().filter(|cause| cause.cause().is_none());
+            let finding = |cause: &PersistedCause| PolicyFinding::UnknownCause {
+                uuid: uuid.to_string(),
+                word: cause.kind.clone(),
+            };
+            unknown.map(finding).collect::<Vec<_>>()
+        };
+        persisted.gpus.iter().flat_map(causes).collect()
+    }
+
+    /// Adds persisted causes, as far as they apply. Returns those that are new, by GPU.
+    pub(super) fn add_persisted(
+        &mut self,
+        now: Moment,
+        persisted: &PersistedHealth,
+    ) -> BTreeMap<Uuid, HealthChange> {
+        let evidence = self.epoch.evidence_since(&persisted.epoch);
+        let mut changes = BTreeMap::<Uuid, HealthChange>::new();
         for (uuid, causes) in &persisted.gpus {
             for persisted in causes {
-                match persisted.cause() {
-                    Some(cause) if outlives(&cause, evidence) && self.policy.stands(&cause) => {
-                        let gpu = self.gpus.entry(uuid.clone()).or_default();
-                        gpu.restore(now, cause, persisted.repaired);
-                        self.transitions.start(uuid);
-                    }
-                    Some(_) => {}
-                    None => findings.push(PolicyFinding::UnknownCause {
-                        uuid: uuid.to_string(),
-                        word: persisted.kind.clone(),
-                    }),
+                let Some(cause) = persisted.cause() else { continue };
+                if !outlives(&cause, evidence) || !self.policy.stands(&cause) {
+                    continue;
                 }
+                let gpu = self.gpus.entry(uuid.clone()).or_default();
+                let change = changes.entry(uuid.clone()).or_default();
+                change.raised.extend(gpu.restore(now, cause, persisted.repaired));
             }
         }
-        findings
+        changes
     }
 
     /// What to persist. It changes only when causes do.

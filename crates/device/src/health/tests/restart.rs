@@ -204,3 +204,26 @@ fn a_persisted_cause_that_makes_no_sense_is_reported_and_left_out() {
     );
     assert_eq!(cause_names(&node, "GPU-a"), ["lost", "not_answered"]);
 }
+
+#[test]
+fn what_was_persisted_and_is_read_late_counts_and_changes_nothing_that_is_known() {
+    let mut first = node(well_without_field());
+    first.apply(ms(2), on("GPU-a", xid(54)));
+    first.apply(ms(2), on("GPU-b", xid(95)));
+    let persisted = first.persist();
+    let mut late = node(well_without_field());
+    late.apply(ms(3), on("GPU-a", xid(54)));
+    let before = late.health_of(&uuid("GPU-a"), GpuPart::Whole);
+    let changes = late.apply(ms(9), NodeObservation::Persisted(persisted.clone()));
+    assert_eq!(changes.keys().collect::<Vec<_>>(), [&uuid("GPU-b")]);
+    assert_eq!(changes[&uuid("GPU-b")].raised.len(), 1);
+    assert_eq!(late.health_of(&uuid("GPU-a"), GpuPart::Whole), before);
+    assert_eq!(late.persist(), persisted);
+    assert_eq!(late.transitions(&uuid("GPU-b")).to_unhealthy, 1);
+    let again = late.apply(ms(10), NodeObservation::Persisted(persisted.clone()));
+    assert!(again.is_empty());
+    // Of another boot nothing counts.
+    let mut other = NodeHealth::new(HealthPolicy::default(), epoch("boot-2", "load-1"));
+    assert!(other.apply(ms(1), NodeObservation::Persisted(persisted)).is_empty());
+    assert!(other.gpus().is_empty());
+}
