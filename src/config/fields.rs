@@ -84,12 +84,16 @@ impl<'a> Fields<'a> {
     /// Warns of every key that was not taken.
     pub(super) fn finish(self, context: &mut Context) {
         for (key, ..) in self.entries.iter().filter(|(_, _, taken)| !taken) {
+            let origin = Origin::File { line: key.line };
+            if context.has_all_warnings() {
+                context.warning(origin, "", "", "");
+                continue;
+            }
             let hint = match nearest(&key.name, self.known.iter().copied()) {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };
             let problem = format!("unknown key, ignored; {hint}");
-            let origin = Origin::File { line: key.line };
             context.warning(origin, joined(&self.path, &key.name), "", problem);
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::fields::{Field, Fields};
 use super::report::{Context, Origin};
+use super::scalar::Meaning;
 use super::settings;
 use super::tree::{self, Document, Node, Scalar, SyntaxError, Value};
 use super::value::{self, Parsed, RawValue};
@@ -37,7 +38,10 @@ pub(super) fn document(file: &FileText, from: &Origin, context: &mut Context) ->
     match parse(bytes) {
         Ok(document) => {
             if let Some(line) = document.second_document {
-                let problem = "a second document begins here and is ignored";
+                let problem = match document.root {
+                    Some(_) => "a second document begins here and is ignored",
+                    None => "the first document is empty and counts; this second one is ignored",
+                };
                 context.warning(Origin::File { line }, "", "", problem);
             }
             document.root
@@ -82,8 +86,9 @@ const MAPPINGS: [&str; 4] = ["flags", "flags.plugin", "imex", "health"];
 pub(super) fn values<'a>(root: &'a Node, context: &mut Context) -> FileValues<'a> {
     let mut values = FileValues::default();
     let Some(mut fields) = Fields::open("", root, context) else { return values };
+    // An empty one is the default, as it is for NVIDIA's plugin.
     if let Some(version) = fields.take("version", context)
-        && value::node_text(version.node) != Ok("v1")
+        && !matches!(value::node_text(version.node), Ok("v1" | ""))
     {
         let problem = "is not v1, the only version there is";
         context.mistake(version.origin(), "version", version.node.shown(), problem);
@@ -135,7 +140,8 @@ fn feature_discovery(flags: &mut Fields<'_>, context: &mut Context) {
     let text: KeyCheck = |node| value::node_text(node).map(|_| ());
     let interval: KeyCheck = |node| match &node.value {
         Value::Scalar(Scalar { text, .. }) if text == "infinite" => Ok(()),
-        _ => value::duration(RawValue::Node(node)).map(|_| ()),
+        Value::Scalar(Scalar { meaning: Meaning::Int(_) | Meaning::Float(_), .. }) => Ok(()),
+        _ => value::signed_duration(node),
     };
     flags.take("useNodeFeatureAPI", context).and_then(|field| field.parse(boolean, context));
     let Some(gfd) = flags.take("gfd", context) else { return };

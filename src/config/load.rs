@@ -24,9 +24,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// One line for each warning.
+    /// One line for each warning, and one for those that are too many.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.report.warnings.iter().map(|warning| self.report.line(warning))
+        let more = self.report.more_warnings;
+        let more = (more > 0).then(|| format!("{more} more warnings about the configuration"));
+        self.report.warnings.iter().map(|warning| self.report.line(warning)).chain(more)
     }
 }
 

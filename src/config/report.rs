@@ -58,7 +58,14 @@ pub struct ConfigReport {
     pub mistakes: Vec<Diagnostic>,
     /// What is ignored or does not do what it seems to.
     pub warnings: Vec<Diagnostic>,
+    /// How many more mistakes there are, beyond what anybody reads.
+    pub more_mistakes: usize,
+    /// How many more warnings there are.
+    pub more_warnings: usize,
 }
+
+/// Most mistakes and most warnings that are kept: a file of 1 MiB can have hundreds of thousands.
+pub(super) const MOST: usize = 100;
 
 /// What is collected while the sources are read.
 #[derive(Debug, Default)]
@@ -75,6 +82,10 @@ impl Context {
         value: impl Into<String>,
         problem: impl Into<String>,
     ) {
+        if self.report.mistakes.len() >= MOST {
+            self.report.more_mistakes += 1;
+            return;
+        }
         self.report.mistakes.push(Diagnostic::new(origin, key, value, problem));
     }
 
@@ -85,7 +96,16 @@ impl Context {
         value: impl Into<String>,
         problem: impl Into<String>,
     ) {
+        if self.has_all_warnings() {
+            self.report.more_warnings += 1;
+            return;
+        }
         self.report.warnings.push(Diagnostic::new(origin, key, value, problem));
+    }
+
+    /// Whether further warnings are only counted, so that their texts are of no use.
+    pub(super) fn has_all_warnings(&self) -> bool {
+        self.report.warnings.len() >= MOST
     }
 
     /// A warning about the value of `key`, wherever that comes from.
@@ -134,14 +154,20 @@ impl ConfigReport {
 
 impl fmt::Display for ConfigReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (diagnostics, kind) in [(&self.mistakes, "mistake"), (&self.warnings, "warning")] {
-            match diagnostics.len() {
+        for (diagnostics, more, kind) in [
+            (&self.mistakes, self.more_mistakes, "mistake"),
+            (&self.warnings, self.more_warnings, "warning"),
+        ] {
+            match diagnostics.len() + more {
                 0 => continue,
                 1 => writeln!(f, "1 {kind}:")?,
                 count => writeln!(f, "{count} {kind}s:")?,
             }
             for diagnostic in diagnostics {
                 writeln!(f, "  {}", self.line(diagnostic))?;
+            }
+            if more > 0 {
+                writeln!(f, "  and {more} more")?;
             }
         }
         Ok(())

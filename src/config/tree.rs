@@ -2,7 +2,7 @@
 //! NVIDIA's parser resolves them; nothing else is interpreted, and no input makes it slow, deep or
 //! large.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
@@ -12,6 +12,8 @@ use super::scalar::{Meaning, resolve};
 const DEEPEST: usize = 64;
 /// Most nodes after aliases are expanded: a hundred resources need about a thousand.
 const MOST_NODES: usize = 200_000;
+/// Most bytes of text that aliases copy: a few copies of a long text are gigabytes.
+const MOST_COPIED: usize = 1 << 20;
 
 /// One node, with the line on which its text stands (for an alias: the line of its anchor).
 #[derive(Debug, Clone, PartialEq)]
@@ -65,17 +67,36 @@ impl Node {
         }
     }
 
-    /// How many nodes it holds with itself, and how deep it is.
-    fn extent(&self) -> (usize, usize) {
-        let within: &mut dyn Iterator<Item = &Node> = match &self.value {
-            Value::Scalar(_) => return (1, 1),
-            Value::List(items) => &mut items.iter(),
-            Value::Map(entries) => &mut entries.iter().map(|(_, node)| node),
-        };
-        let (count, depth) = within
-            .map(Node::extent)
-            .fold((0, 0), |(count, deepest), (nodes, depth)| (count + nodes, deepest.max(depth)));
-        (count + 1, depth + 1)
+    fn extent(&self) -> Extent {
+        let mut extent = Extent { nodes: 1, bytes: 0, depth: 0 };
+        match &self.value {
+            Value::Scalar(scalar) => extent.bytes = scalar.text.len(),
+            Value::List(items) => items.iter().for_each(|item| extent.add(&item.extent())),
+            Value::Map(entries) => {
+                for (key, node) in entries {
+                    extent.bytes += key.name.len();
+                    extent.add(&node.extent());
+                }
+            }
+        }
+        extent.depth += 1;
+        extent
+    }
+}
+
+/// How large a node is with all that is in it.
+struct Extent {
+    nodes: usize,
+    /// Of its texts.
+    bytes: usize,
+    depth: usize,
+}
+
+impl Extent {
+    fn add(&mut self, inner: &Self) {
+        self.nodes += inner.nodes;
+        self.bytes += inner.bytes;
+        self.depth = self.depth.max(inner.depth);
     }
 }
 
@@ -99,7 +120,7 @@ pub(super) struct Document {
 pub(super) fn read(text: &str) -> Result<Document, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder = Builder::default();
-    let mut ended = false;
+    let (mut ended, mut second_document) = (false, None);
     for event in Parser::new_from_str(text) {
         let (event, span) = match event {
             Ok(event) => event,
@@ -110,15 +131,13 @@ pub(super) fn read(text: &str) -> Result<Document, SyntaxError> {
         match event {
             Event::DocumentEnd => ended = true,
             Event::DocumentStart(..) if ended => {
-                return Ok(Document {
-                    root: builder.root,
-                    second_document: Some(line(span.start.line())),
-                });
+                second_document = Some(line(span.start.line()));
+                break;
             }
             event => builder.take(event, span)?,
         }
     }
-    Ok(Document { root: builder.root.filter(|root| !root.is_null()), second_document: None })
+    Ok(Document { root: builder.root.filter(|root| !root.is_null()), second_document })
 }
 
 /// A collection that is not closed yet.
@@ -139,6 +158,8 @@ struct Builder {
     open: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
+    /// Bytes of text that were copied.
+    copied: usize,
 }
 
 impl Builder {
@@ -158,10 +179,12 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
-                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                let Some(node) = self.anchors.remove(&anchor) else {
                     return syntax_error(line, "an alias (*) stands inside the node that it names");
                 };
+                // Counted before it is copied.
                 self.count_copy(&node)?;
+                self.anchors.insert(anchor, node.clone());
                 self.add(node, 0)
             }
             _ => Ok(()),
@@ -187,9 +210,11 @@ impl Builder {
 
     /// Counts a copy of `node`: a few aliases of aliases can stand for billions of nodes.
     fn count_copy(&mut self, node: &Node) -> Result<(), SyntaxError> {
-        let (count, depth) = node.extent();
-        self.nodes += count;
-        if self.nodes > MOST_NODES || self.open.len() + depth > DEEPEST {
+        let Extent { nodes, bytes, depth } = node.extent();
+        self.nodes += nodes;
+        self.copied += bytes;
+        let is_large = self.nodes > MOST_NODES || self.copied > MOST_COPIED;
+        if is_large || self.open.len() + depth > DEEPEST {
             let problem = "its aliases (*) expand to more than a configuration can hold";
             return syntax_error(node.line, problem);
         }
@@ -254,6 +279,7 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
     }
     let (merges, mut own): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|(key, _)| key.name == "<<");
+    let mut known: BTreeSet<String> = own.iter().map(|(key, _)| key.name.clone()).collect();
     for (key, node) in merges {
         let sources = match node.value {
             Value::List(items) => items,
@@ -265,7 +291,7 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
                 return syntax_error(key.line, problem);
             };
             for (key, node) in entries {
-                if own.iter().all(|(known, _)| known.name != key.name) {
+                if known.insert(key.name.clone()) {
                     own.push((key, node));
                 }
             }

@@ -199,9 +199,21 @@ pub(super) fn absolute_text(raw: RawValue<'_>) -> Parsed<String> {
     Ok(text)
 }
 
+const NO_DURATION: &str = "is not a duration such as 10s, 1m30s or 500ms";
+
+/// Checks a duration in Go's syntax, which may be negative, for another program.
+pub(super) fn signed_duration(node: &Node) -> Parsed<()> {
+    let text = node_text(node)?;
+    let size = text.strip_prefix('-').filter(|size| !size.starts_with(['+', '-']));
+    match duration::parse(size.unwrap_or(text)) {
+        Some(_) => Ok(()),
+        None => invalid(node.shown(), NO_DURATION),
+    }
+}
+
 /// A duration: Go's syntax, or in a file a number of nanoseconds.
 pub(super) fn duration(raw: RawValue<'_>) -> Parsed<Duration> {
-    const PROBLEM: &str = "is not a duration such as 10s, 1m30s or 500ms";
+    const PROBLEM: &str = NO_DURATION;
     if let RawValue::Node(Node { value: Value::Scalar(scalar), .. }) = raw {
         let number = match scalar.meaning {
             Meaning::Int(number) => u64::try_from(number).ok(),

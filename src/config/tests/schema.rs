@@ -47,7 +47,16 @@ fn keys_of_feature_discovery_are_checked_and_mean_nothing_here() {
          outputFile: /x\n    machineTypeFile: /y\n",
     );
     quiet("flags: {gfd: {sleepInterval: infinite}}");
-    quiet("flags: {gfd: {sleepInterval: 60000000000}}");
+    for interval in ["60000000000", "6e10", "-1s", "-1", "\"1h\"", "0"] {
+        quiet(&format!("flags: {{gfd: {{sleepInterval: {interval}}}}}"));
+    }
+    for interval in ["--1s", "-+1s", "\"10\"", "[]", "true"] {
+        assert_eq!(
+            with_file(&format!("flags: {{gfd: {{sleepInterval: {interval}}}}}")).mistakes().len(),
+            1
+        );
+    }
+    quiet("version: \"\"");
     assert!(
         with_file("flags: {gfd: {sleepInterval: soon}}").mistakes()[0]
             .contains("is not a duration")

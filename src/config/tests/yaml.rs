@@ -58,6 +58,50 @@ fn a_second_document_is_told_and_ignored() {
     );
 }
 
+/// As NVIDIA's plugin does, which reads the first one alone.
+#[test]
+fn a_first_document_that_is_empty_counts() {
+    for text in ["---\n---\nflags: {migStrategy: mixed}\n", "# none\n---\n~\n---\na: b\n"] {
+        let warnings = warnings(text);
+        assert!(
+            warnings.len() == 1 && warnings[0].contains("the first document is empty and counts"),
+            "{warnings:?}"
+        );
+        assert_eq!(with_file(text).config().layout, with_file("").config().layout);
+    }
+}
+
+/// Text, unlike nodes, was once copied without end: this took 3 GB.
+#[test]
+fn aliases_of_long_texts_are_refused_before_they_are_copied() {
+    let long = "x".repeat(500_000);
+    let aliases = "*a, ".repeat(100_000);
+    for text in [
+        format!("a: &a {long}\nb: [{aliases}]"),
+        format!("a: &a {{? {long} : 1}}\nb: [{aliases}]"),
+        format!("a: &a [&b [&c [&d {long}]]]"),
+    ] {
+        let mistakes = with_file(&text).mistakes();
+        assert!(mistakes.len() == 1 && mistakes[0].contains("expand to more"), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn of_very_many_mistakes_and_warnings_the_first_are_told_and_the_rest_is_counted() {
+    let unknown: String = (0..10_000).map(|number| format!("k{number}: 1\n")).collect();
+    let warnings = warnings(&unknown);
+    assert_eq!(warnings.len(), 101);
+    assert_eq!(warnings[100], "9900 more warnings about the configuration");
+    let resources = "{name: 7}, ".repeat(1_000);
+    let text = format!("sharing: {{timeSlicing: {{resources: [{resources}]}}}}");
+    let refused = with_file(&text).load().unwrap_err();
+    assert!(refused.0.mistakes.len() == 100 && refused.0.more_mistakes >= 900, "{refused}");
+    assert!(refused.to_string().contains(" more\n"));
+    // Merged without comparing each key with each.
+    let keys: String = (0..30_000).map(|number| format!("k{number}: 1, ")).collect();
+    with_file(&format!("{{<<: {{{keys}}}}}")).config();
+}
+
 #[test]
 fn what_is_no_document_is_refused_with_its_line() {
     for (text, says) in [
