@@ -53,6 +53,12 @@ pub(super) fn document(file: &FileText, from: &Origin, context: &mut Context) ->
     }
 }
 
+/// Whether there is anything in the file but comments. One that is malformed has content.
+pub(super) fn has_content(file: &FileText) -> bool {
+    let is_empty = |bytes: &Vec<u8>| parse(bytes).is_ok_and(|document| document.root.is_none());
+    !file.content.as_ref().is_ok_and(is_empty)
+}
+
 fn parse(bytes: &[u8]) -> Result<Document, SyntaxError> {
     if bytes.len() > LARGEST {
         let problem =

@@ -2,8 +2,9 @@
 //! file over time, compared by its content, so that a ConfigMap's symlink swap is one change and a
 //! touched file is none.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::checks::{self, Purpose};
@@ -13,6 +14,7 @@ use super::report::{ConfigError, ConfigReport, Context, Origin};
 use super::settings;
 use super::sources::Sources;
 use super::{names, sharing};
+use crate::host::file::{self as host_file, Links};
 
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +87,18 @@ fn load_lossy(
 pub struct ConfigSource {
     sources: Sources,
     path: Option<PathBuf>,
-    seen: Option<FileText>,
+    seen: Option<FoundFile>,
+    /// Whether the file that was last accepted has any content.
+    had_content: bool,
+}
+
+/// The file at one time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FoundFile {
+    text: FileText,
+    /// It is a link to `/dev/null`, by which NVIDIA's config manager says that all settings are to
+    /// have their defaults.
+    is_null: bool,
 }
 
 /// What reading the file again gave.
@@ -104,7 +117,7 @@ impl ConfigSource {
     #[must_use]
     pub fn new(sources: Sources) -> Self {
         let path = sources.config_file().map(|(path, _)| PathBuf::from(path));
-        Self { sources, path, seen: None }
+        Self { sources, path, seen: None, had_content: false }
     }
 
     /// The file to watch. It may be a symlink, and so may any directory above it.
@@ -113,19 +126,25 @@ impl ConfigSource {
         self.path.as_deref()
     }
 
-    /// Reads all sources, changed or not: at the start, and on SIGHUP.
+    /// Reads all sources: at the start. An empty file is as good as none.
     ///
     /// # Errors
     /// Every mistake in any of them.
     pub fn load(&mut self, purpose: Purpose) -> Result<Loaded, ConfigError> {
-        self.seen = self.path.as_deref().map(read);
-        load(&self.sources, self.seen.as_ref(), purpose)
+        self.seen = self.path.as_deref().map(|path| match purpose {
+            Purpose::Serve => read(path),
+            // A person waits for the answer, and may give a pipe.
+            Purpose::Check => found(path, File::open(path).and_then(read_start)),
+        });
+        let loaded = load(&self.sources, self.text(), purpose)?;
+        self.had_content = self.has_content();
+        Ok(loaded)
     }
 
     /// Reads all sources, with the default wherever there is a mistake, to examine a node by.
     pub fn load_lossy(&mut self) -> (Config, ConfigReport) {
         self.seen = self.path.as_deref().map(read);
-        load_lossy(&self.sources, self.seen.as_ref(), Purpose::Serve)
+        load_lossy(&self.sources, self.text(), Purpose::Serve)
     }
 
     /// Reads all sources for `config check`: the warnings, or every mistake.
@@ -148,21 +167,75 @@ impl ConfigSource {
             return Reload::Unchanged;
         }
         self.seen = now;
-        match load(&self.sources, self.seen.as_ref(), Purpose::Serve) {
-            Ok(loaded) => Reload::Loaded(Box::new(loaded)),
-            Err(refused) => Reload::Refused(refused),
+        self.reloaded()
+    }
+
+    /// Reads all sources, changed or not.
+    pub fn reload_anyway(&mut self) -> Reload {
+        self.seen = self.path.as_deref().map(read);
+        self.reloaded()
+    }
+
+    fn reloaded(&mut self) -> Reload {
+        let loaded = match load(&self.sources, self.text(), Purpose::Serve) {
+            Ok(loaded) => loaded,
+            Err(refused) => return Reload::Refused(refused),
+        };
+        let is_null = self.seen.as_ref().is_some_and(|file| file.is_null);
+        let has_content = self.has_content();
+        if self.had_content && !has_content && !is_null {
+            return Reload::Refused(emptied(self.path.as_deref()));
         }
+        self.had_content = has_content;
+        Reload::Loaded(Box::new(loaded))
+    }
+
+    fn text(&self) -> Option<&FileText> {
+        self.seen.as_ref().map(|file| &file.text)
+    }
+
+    fn has_content(&self) -> bool {
+        self.text().is_some_and(file::has_content)
     }
 }
 
-/// The content of the file at `path`, or why there is none. Reads no more than a config file may
-/// have.
-fn read(path: &Path) -> FileText {
+/// An empty file is one that somebody is about to write, so that it never means the defaults by
+/// itself.
+fn emptied(path: Option<&Path>) -> ConfigError {
+    let mut context = Context::default();
+    context.report.file = path.map(Path::to_owned);
+    let problem = "the file is empty, as while it is being written; for the defaults write \
+        `version: v1`, or link it to /dev/null";
+    context.mistake(Origin::File { line: 1 }, "", "", problem);
+    ConfigError(context.report)
+}
+
+/// The file at `path`, or why there is none. It is opened and read without waiting for anybody.
+fn read(path: &Path) -> FoundFile {
+    found(path, host_file::open(path, Links::Follow).and_then(read_start))
+}
+
+fn found(path: &Path, content: io::Result<Vec<u8>>) -> FoundFile {
+    let has_bytes = content.as_ref().is_ok_and(|bytes| !bytes.is_empty());
+    let is_null = !has_bytes && is_null_device(path);
+    let content = if is_null { Ok(Vec::new()) } else { content };
+    let content = content.map_err(|error| error.to_string());
+    FoundFile { text: FileText { path: path.to_owned(), content }, is_null }
+}
+
+/// Reads no more than shows that it is more than a config file may have.
+fn read_start(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(LARGEST + 1).unwrap_or(u64::MAX);
-    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    FileText {
-        path: path.to_owned(),
-        content: read.map(|_| bytes).map_err(|error| error.to_string()),
-    }
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether it is the device that is always empty.
+fn is_null_device(path: &Path) -> bool {
+    let same = |there: fs::Metadata| {
+        let null = fs::metadata("/dev/null").map(|null| null.rdev());
+        there.file_type().is_char_device() && null.is_ok_and(|null| null == there.rdev())
+    };
+    fs::metadata(path).is_ok_and(same)
 }

@@ -23,18 +23,14 @@ pub(super) struct ConfigWatch {
 }
 
 impl ConfigWatch {
-    /// Nothing is watched yet.
-    pub(super) fn new(watches: Watches) -> Self {
-        Self { watches, changed: Arc::default(), directories: BTreeMap::new() }
-    }
-
-    /// Waits for a change in one of the directories. Nothing is lost when it is dropped before.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Nothing is watched yet. A change in one of the directories notifies `changed`.
+    pub(super) fn new(watches: Watches, changed: Arc<Notify>) -> Self {
+        Self { watches, changed, directories: BTreeMap::new() }
     }
 
     /// Watches the directories on the way to the file as they are now. One that cannot be watched
-    /// only delays the reload.
+    /// only delays the reload. Each was looked at before, so that a file system that hangs does so
+    /// here, and not where all watches are kept.
     pub(super) fn update(&mut self, file: &Path) {
         let wanted = directories(file);
         self.directories.retain(|directory, _| wanted.contains(directory));
@@ -67,7 +63,8 @@ fn watch(watches: &Watches, directory: &Path, changed: Arc<Notify>) -> Option<Wa
 /// The directory of the file, and of everything that a symlink on the way to it leads through.
 fn directories(path: &Path) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
-    let mut path = path.to_owned();
+    // The names in inotify's events are absolute.
+    let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for _ in 0..LINKS {
         let parent = path
             .parent()
@@ -103,7 +100,12 @@ mod tests {
         std::os::unix::fs::symlink("..1", at("available/..data")).unwrap();
         std::os::unix::fs::symlink("..data/a100", at("available/a100")).unwrap();
         std::os::unix::fs::symlink(at("available/a100"), at("config/config.yaml")).unwrap();
-        let watched = directories(&at("config/config.yaml"));
+        let file = at("config/config.yaml");
+        let watched = directories(&file);
         assert_eq!(watched, [at("config"), at("available"), at("available/..data")].into());
+        let up = "../".repeat(std::env::current_dir().unwrap().components().count() - 1);
+        let relative = format!("{up}{}", file.strip_prefix("/").unwrap().display());
+        let watched = directories(Path::new(&relative));
+        assert!(watched.len() == 3 && watched.iter().all(|directory| directory.is_absolute()));
     }
 }

@@ -76,7 +76,7 @@ impl InventoryTask {
     fn observed(&mut self, batch: impl Iterator<Item = TimedObservation>) {
         let applied = self.writer.apply(batch);
         if applied.layout {
-            self.reloader.refresh_host(&self.writer.inventory);
+            self.reloader.check_host();
             self.reclaim.review(&self.writer.inventory);
         }
         if applied.health {
@@ -106,14 +106,16 @@ impl InventoryTask {
 
     fn reloaded(&mut self, event: ReloadEvent) {
         match event {
-            ReloadEvent::Load(loaded, cause) => {
+            ReloadEvent::Load(loaded, host, cause) => {
                 let now = self.writer.clock.now();
-                self.reloader.apply(*loaded, cause, now, &self.writer.inventory);
+                self.reloader.apply(*loaded, host, cause, now, &self.writer.inventory);
                 let config = self.reloader.running();
                 self.writer.configured(config);
                 self.reclaim.set_release_for(config.release_for_reset());
             }
-            ReloadEvent::CheckHost => self.reloader.refresh_host(&self.writer.inventory),
+            ReloadEvent::CheckHost(host) => {
+                self.reloader.set_host(host, &self.writer.inventory);
+            }
         }
         self.reclaim.review(&self.writer.inventory);
     }

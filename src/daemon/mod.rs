@@ -1,6 +1,7 @@
 //! Starts, connects and stops all parts of the plugin. No other module uses this one.
 
 mod clear;
+mod config_reader;
 mod config_watch;
 mod control_daemons;
 mod control_requests;
@@ -13,6 +14,7 @@ mod plugins;
 mod readiness;
 mod reclaim_controller;
 mod reload;
+mod reload_checks;
 mod reload_history;
 mod run;
 mod status_provider;

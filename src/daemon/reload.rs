@@ -2,24 +2,24 @@
 //! with the least disturbance.
 //!
 //! The file is watched by inotify, and checked from time to time, so that nothing depends on
-//! inotify alone.
+//! inotify alone. It is read on a thread of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use device::health::Moment;
 use device::injection::HostNodes;
 use device::inventory::{Inventory, InventoryChanges};
-use device::layout::{Layout, LayoutFinding};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{Span, error, error_span, info, warn};
 
-use super::config_watch::ConfigWatch;
+use super::config_reader::{ConfigReader, ReadAnswer, ReadRequest};
 use super::findings;
+use super::reload_checks::{check_host, check_list_sizes};
 use super::reload_history::ReloadHistory;
-use crate::config::{Config, ConfigError, ConfigSource, Loaded, Purpose, Reload};
+use crate::config::{Config, ConfigError, ConfigSource, Loaded, Reload};
 use crate::host::device_nodes::Roots;
 use crate::host::dir_watch::Watches;
 use crate::observe::log;
@@ -29,10 +29,10 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// What there is to do.
 pub(super) enum ReloadEvent {
-    /// Apply a configuration.
-    Load(Box<Loaded>, Cause),
-    /// The configuration is the same; the host may have changed.
-    CheckHost,
+    /// Apply a configuration on a host that has this.
+    Load(Box<Loaded>, HostNodes, Cause),
+    /// The configuration is the same; this is what the host has.
+    CheckHost(HostNodes),
 }
 
 /// Why the configuration was read.
@@ -42,15 +42,26 @@ pub(super) enum Cause {
     Sighup,
     /// The content of the file is another one.
     FileChanged,
+    /// It was refused for what the host lacked, or for the devices that there were.
+    Retry,
+}
+
+/// A configuration that is not in force, though it has no mistakes.
+struct Refused {
+    loaded: Loaded,
+    why: String,
 }
 
 /// The configuration in force, and its source.
 pub(super) struct Reloader {
-    source: ConfigSource,
+    reader: ConfigReader,
     running: Config,
+    /// Tried again when the host is checked.
+    refused: Option<Refused>,
     roots: Roots,
     sighup: Signal,
-    config_watch: ConfigWatch,
+    /// Of the config file.
+    changed: Arc<Notify>,
     /// When to read the file after a change.
     settled_at: Option<tokio::time::Instant>,
     watches: Watches,
@@ -70,18 +81,22 @@ impl Reloader {
         watches: Watches,
         reload_history: ReloadHistory,
     ) -> anyhow::Result<Self> {
+        let roots = running.process.roots.clone();
+        let reader = ConfigReader::new(source, roots.clone(), watches.clone());
         let mut reloader = Self {
-            roots: running.process.roots.clone(),
-            source,
+            changed: reader.changed(),
+            reader,
+            roots,
             running,
+            refused: None,
             sighup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
-            config_watch: ConfigWatch::new(watches.clone()),
             settled_at: None,
             next_check: watches.next_check(),
             watches,
             reload_history,
         };
-        reloader.update_watch();
+        // The file may have changed since it was read, and is not watched before this.
+        reloader.reader.request(ReadRequest::default());
         Ok(reloader)
     }
 
@@ -90,7 +105,9 @@ impl Reloader {
     /// # Errors
     /// The configuration requires something that the host does not have.
     pub(super) fn host(&self) -> anyhow::Result<HostNodes> {
-        host(&self.running, &self.roots)
+        let host = self.roots.read(self.running.injector.pass_device_specs);
+        check_host(&self.running, &host, &self.roots)?;
+        Ok(host)
     }
 
     /// The configuration in force.
@@ -102,82 +119,95 @@ impl Reloader {
     pub(super) async fn next(&mut self) -> ReloadEvent {
         loop {
             tokio::select! {
-                _ = self.sighup.recv() => {
-                    if let Some(event) = self.reload() {
+                answer = self.reader.answer(self.running.injector.pass_device_specs) => {
+                    if let Some(event) = self.was_read(answer) {
                         return event;
                     }
                 }
-                () = self.config_watch.changed() => {
+                _ = self.sighup.recv() => {
+                    self.span(Cause::Sighup)
+                        .in_scope(|| info!("SIGHUP: reading the configuration again"));
+                    self.reader.request(ReadRequest { anyway: true, host: false });
+                }
+                () = self.changed.notified() => {
                     self.settled_at = Some(tokio::time::Instant::now() + SETTLE);
                 }
                 () = sleep_until(self.settled_at) => {
                     self.settled_at = None;
-                    if let Some(event) = self.check() {
-                        return event;
-                    }
+                    self.reader.request(ReadRequest::default());
                 }
                 () = tokio::time::sleep_until(self.next_check) => {
                     self.next_check = self.watches.next_check();
-                    return self.check().unwrap_or(ReloadEvent::CheckHost);
+                    self.check_host();
                 }
             }
         }
     }
 
-    /// Reads the configuration, whether it has changed or not.
-    fn reload(&mut self) -> Option<ReloadEvent> {
-        let _span = self.span(Cause::Sighup).entered();
-        info!("SIGHUP: reading the configuration again");
-        self.update_watch();
-        match self.source.load(Purpose::Serve) {
-            Ok(loaded) => Some(ReloadEvent::Load(Box::new(loaded), Cause::Sighup)),
-            Err(refused) => {
-                self.refuse(&refused);
-                None
-            }
-        }
+    /// Has it looked at whether the host has changed.
+    pub(super) fn check_host(&mut self) {
+        self.reader.request(ReadRequest { anyway: false, host: true });
     }
 
-    /// Reads the configuration if it has changed.
-    fn check(&mut self) -> Option<ReloadEvent> {
-        self.update_watch();
-        match self.source.reload() {
-            Reload::Unchanged => None,
-            Reload::Loaded(loaded) => Some(ReloadEvent::Load(loaded, Cause::FileChanged)),
-            Reload::Refused(refused) => {
-                let _span = self.span(Cause::FileChanged).entered();
+    fn was_read(&mut self, answer: ReadAnswer) -> Option<ReloadEvent> {
+        let ReadAnswer { request, config, host } = answer;
+        let cause = if request.anyway { Cause::Sighup } else { Cause::FileChanged };
+        match (config, &self.refused) {
+            (Reload::Loaded(loaded), _) => {
+                return Some(ReloadEvent::Load(loaded, host, cause));
+            }
+            (Reload::Unchanged, Some(refused)) if request.host => {
+                let loaded = Box::new(refused.loaded.clone());
+                return Some(ReloadEvent::Load(loaded, host, Cause::Retry));
+            }
+            (Reload::Unchanged, _) => {}
+            (Reload::Refused(refused), _) => {
+                let _span = self.span(cause).entered();
                 self.refuse(&refused);
-                None
+                self.refused = None;
             }
         }
+        request.host.then_some(ReloadEvent::CheckHost(host))
     }
 
     /// Applies a configuration, or refuses it whole and keeps the one in force.
     pub(super) fn apply(
         &mut self,
         loaded: Loaded,
+        host: HostNodes,
         cause: Cause,
         now: Moment,
         inventory_tx: &watch::Sender<Arc<Inventory>>,
     ) {
         let _span = self.span(cause).entered();
         let began = Instant::now();
-        for warning in loaded.warnings() {
-            warn!("{warning}");
-        }
-        let mut config = loaded.config;
+        let before = self.refused.take().filter(|_| cause == Cause::Retry);
+        let mut config = loaded.config.clone();
         let changes = self.running.changes(&config);
-        if changes.is_empty() {
-            info!("the configuration has not changed");
-            return;
-        }
-        for setting in &changes.at_next_start {
-            warn!(setting, "a change of this setting takes effect at the next start");
+        if before.is_none() {
+            for warning in loaded.warnings() {
+                warn!("{warning}");
+            }
+            if changes.is_empty() {
+                info!("the configuration has not changed");
+                return;
+            }
+            for setting in &changes.at_next_start {
+                warn!(setting, "a change of this setting takes effect at the next start");
+            }
         }
         config.keep_process_of(&self.running);
-        if let Err(error) = self.put_in_force(&config, changes.health, now, inventory_tx) {
-            error!("the new configuration is refused, the one before stays in force: {error:#}");
-            self.reload_history.refused(&format!("{error:#}"));
+        if let Err(error) =
+            self.put_in_force(&config, host.clone(), changes.health, now, inventory_tx)
+        {
+            let why = format!("{error:#}");
+            if before.is_none_or(|before| before.why != why) {
+                error!("the new configuration is refused, the one before stays in force: {why}");
+                self.reload_history.refused(&why);
+            }
+            // The one in force goes on.
+            self.set_host(host, inventory_tx);
+            self.refused = Some(Refused { loaded, why });
             return;
         }
         let resources: Vec<String> = changes.resources.iter().map(ToString::to_string).collect();
@@ -198,12 +228,14 @@ impl Reloader {
     fn put_in_force(
         &self,
         config: &Config,
+        host: HostNodes,
         health: bool,
         now: Moment,
         inventory_tx: &watch::Sender<Arc<Inventory>>,
     ) -> anyhow::Result<()> {
         let layout = config.layout.clone();
-        let injector = config.injector_on(host(config, &self.roots)?);
+        check_host(config, &host, &self.roots)?;
+        let injector = config.injector_on(host);
         check_list_sizes(&inventory_tx.borrow(), &layout)?;
         let policy = health.then(|| config.policy());
         self.change(inventory_tx, |inventory| {
@@ -218,11 +250,10 @@ impl Reloader {
         Ok(())
     }
 
-    /// Applies what has changed on the host.
-    pub(super) fn refresh_host(&self, inventory_tx: &watch::Sender<Arc<Inventory>>) {
+    /// Applies what has changed on the host, which has this now.
+    pub(super) fn set_host(&self, host: HostNodes, inventory_tx: &watch::Sender<Arc<Inventory>>) {
         // A required channel that disappears is no reason to exit: the runtime fails the containers
         // that need it.
-        let host = self.roots.read(self.running.injector.pass_device_specs);
         let injector = self.running.injector_on(host);
         if *inventory_tx.borrow().injector() == injector {
             return;
@@ -255,18 +286,13 @@ impl Reloader {
         self.reload_history.refused(&text);
     }
 
-    fn update_watch(&mut self) {
-        if let Some(path) = self.source.path() {
-            self.config_watch.update(path);
-        }
-    }
-
     /// The span of a reload, at the level of errors, so that every line of it has its fields.
     fn span(&self, cause: Cause) -> Span {
-        let path = self.source.path().map(|path| tracing::field::display(path.display()));
+        let path = self.reader.path().map(|path| tracing::field::display(path.display()));
         let cause = match cause {
             Cause::Sighup => "SIGHUP",
             Cause::FileChanged => "file changed",
+            Cause::Retry => "tried again",
         };
         error_span!("reload", cause, path)
     }
@@ -278,27 +304,4 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-/// Refuses a layout with a list of devices that is too large for the kubelet.
-fn check_list_sizes(inventory: &Inventory, layout: &Layout) -> anyhow::Result<()> {
-    for finding in inventory.preview_layout(layout).findings {
-        if let LayoutFinding::ListTooLarge { resource, why } = finding {
-            bail!("the sharing of {resource} {why}");
-        }
-    }
-    Ok(())
-}
-
-fn host(config: &Config, roots: &Roots) -> anyhow::Result<HostNodes> {
-    let host = roots.read(config.injector.pass_device_specs);
-    if config.requires_imex_channel() && !host.imex_channel {
-        bail!(
-            "imex.required is set and the host has no IMEX channel 0: no character device {} in {} \
-             nor in our own container; create it (nvidia-modprobe -c 0), or do not require it",
-            device::injection::IMEX_CHANNEL,
-            roots.driver.display()
-        );
-    }
-    Ok(host)
 }

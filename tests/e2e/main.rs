@@ -11,6 +11,7 @@ mod clear;
 mod doctor;
 mod driver;
 mod dropin;
+mod files;
 mod gpus;
 mod health;
 mod holding;

@@ -112,6 +112,24 @@ async fn an_invalid_change_is_refused_with_its_mistakes_and_the_old_one_stays() 
     rig.until("a valid one", |view| view.allocatable(SHARED) == 16).await;
 }
 
+/// What is in force is looked at, not what was last read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_for_which_the_host_lacks_something_is_in_force_once_it_is_there() {
+    let node = eight_h100s();
+    let options = plugin().env("CONFIG_FILE", config(&node, "version: v1"));
+    let rig = rig(node, &options, GPU, 8).await;
+    write(&rig, "version: v1\nimex: {channelIDs: [0], required: true}\n");
+    rig.logged("the host has no IMEX channel 0").await;
+    let channel = rig.node.dev().join("nvidia-caps-imex-channels/channel0");
+    std::fs::create_dir_all(channel.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/dev/null", channel).unwrap();
+    // The host is looked at every 30 s.
+    let applied = rig.plugin.wait_for_log("the new configuration is in force", 2 * PATIENCE);
+    applied.await.unwrap();
+    let refused = |line: &&String| line.contains("is refused, the one before stays in force");
+    assert_eq!(rig.plugin.log().iter().filter(refused).count(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hangup_reads_the_file_again_and_ends_nothing() {
     let node = eight_h100s();

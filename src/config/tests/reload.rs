@@ -114,3 +114,63 @@ fn what_is_fixed_stays_as_it_runs() {
     assert_eq!(new.origin("flags.failOnInitError"), &Origin::Default);
     assert_eq!(old.changes(&new), ConfigChanges { layout: true, ..ConfigChanges::default() });
 }
+
+#[test]
+fn a_file_that_is_emptied_is_refused_until_it_has_content_again_or_is_null() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yaml");
+    std::fs::write(&path, "flags: {migStrategy: mixed}").unwrap();
+    let mut source = source(&path);
+    source.load(Purpose::Serve).unwrap();
+    for empty in ["", "\n\t \n", "# soon\n", "---\n# soon\n", "null\n"] {
+        std::fs::write(&path, empty).unwrap();
+        let Reload::Refused(refused) = source.reload() else { panic!("{empty:?}") };
+        assert!(refused.to_string().contains("config.yaml:1: the file is empty"), "{refused}");
+        assert_eq!(source.reload(), Reload::Unchanged);
+        assert!(matches!(source.reload_anyway(), Reload::Refused(_)));
+    }
+    std::fs::write(&path, "{}").unwrap();
+    assert!(matches!(source.reload(), Reload::Loaded(_)), "an empty mapping is content");
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(source.reload(), Reload::Refused(_)));
+    std::fs::remove_file(&path).unwrap();
+    symlink("/dev/null", &path).unwrap();
+    let Reload::Loaded(loaded) = source.reload() else { panic!("not the defaults") };
+    assert_eq!(loaded.config.layout, Config::default().layout);
+    // Empty before and after.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "\n").unwrap();
+    assert!(matches!(source.reload(), Reload::Loaded(_)));
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_nothing_is_waited_for() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yaml");
+    let target = directory.path().join("target");
+    symlink("target", &path).unwrap();
+    for kind in ["FIFO", "directory", "socket", "device"] {
+        let _socket = match kind {
+            "FIFO" => {
+                mknodat(CWD, &target, FileType::Fifo, Mode::RUSR, 0).unwrap();
+                None
+            }
+            "directory" => {
+                std::fs::create_dir(&target).unwrap();
+                None
+            }
+            "socket" => Some(std::os::unix::net::UnixListener::bind(&target).unwrap()),
+            _ => {
+                symlink("/dev/zero", &target).unwrap();
+                None
+            }
+        };
+        let refused = source(&path).load(Purpose::Serve).unwrap_err().to_string();
+        let says = format!("cannot be read: it is a {kind}, not a regular file");
+        assert!(refused.contains(&says), "{refused}");
+        if std::fs::remove_file(&target).is_err() {
+            std::fs::remove_dir(&target).unwrap();
+        }
+    }
+}
