@@ -6,6 +6,7 @@ mod config_watch;
 mod control_daemons;
 mod control_requests;
 mod findings;
+mod host_files;
 mod inventory_task;
 mod inventory_writer;
 mod kubelet_runtime;

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -19,6 +20,7 @@ use tracing::warn;
 use super::clear::{Clearing, NotClearable};
 use super::control_daemons::ControlDaemons;
 use super::control_requests::{ControlRequests, release_on, take_up_on};
+use super::host_files::{self, HostFiles};
 use super::inventory_task::InventoryTask;
 use super::inventory_writer::{self, InventoryWriter};
 use super::kubelet_runtime::KubeletRuntime;
@@ -58,7 +60,14 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // All tasks are on this thread. None has to be Send, which the compiler cannot show for those
     // that take async closures.
-    let daemon = async { Daemon::start(config, source, started)?.serve(stop).await };
+    let daemon = async {
+        let mut stop = pin!(stop);
+        let host_files = tokio::select! {
+            host_files = HostFiles::read(&config.process) => host_files,
+            () = &mut stop => return Ok(()),
+        };
+        Daemon::start(config, source, host_files, started)?.serve(stop).await
+    };
     LocalSet::new().run_until(daemon).await
 }
 
@@ -80,8 +89,13 @@ impl Daemon {
     /// Starts everything, in the order of the flow: health of before, inventory, NVML, the kubelet,
     /// HTTP, which is not ready yet. The first observations come from NVML; the first resource in
     /// the inventory starts the first plugin.
-    fn start(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result<Self> {
-        // The signals first, which would otherwise end the process.
+    fn start(
+        config: Config,
+        source: ConfigSource,
+        host_files: HostFiles,
+        started: Instant,
+    ) -> anyhow::Result<Self> {
+        let HostFiles { state_file, persisted } = host_files;
         let watches = Watches::default();
         let (clock, event_log) = (Clock::from(started), EventLog::default());
         let reload_history = ReloadHistory::new(clock, event_log.clone());
@@ -92,9 +106,8 @@ impl Daemon {
 
         let paths = config.process.plugin.clone();
         socket::remove_stale(&paths.directory);
-        let state_file = StateFile::open(config.process.state_dir.as_deref());
         let quarantine_dir = QuarantineDir::new(config.process.quarantine_dir.as_deref());
-        let inventory = empty_inventory(&config, reloader.host()?, &state_file, clock);
+        let inventory = empty_inventory(&config, reloader.host()?, persisted, clock);
         let settings = config.poll_settings(inventory.node_health().policy());
         let (poll_settings, poll_settings_rx) = watch::channel(settings);
         let (state, state_rx) = watch::channel(inventory_writer::state(&inventory));
@@ -176,7 +189,15 @@ impl Daemon {
         tasks.spawn("SIGUSR1", release_on(sigusr1, release.clone()));
         tasks.spawn("SIGUSR2", take_up_on(sigusr2, release.clone()));
         tasks.spawn("inventory", inventory_task.run());
-        tasks.spawn("state file", write_state(state_file.clone(), state_rx.clone()));
+        tasks.spawn("state file", {
+            let (file, state, observe) = (state_file.clone(), state_rx.clone(), observe.clone());
+            async move {
+                let restore = async |persisted| {
+                    send_health(&observe, clock, NodeObservation::Persisted(persisted)).await;
+                };
+                match file.run(state, restore).await {}
+            }
+        });
         tasks.spawn("NVML", run_nvml(config.process.nvml.clone(), clock, links));
         tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
         tasks.spawn("pod resources", {
@@ -193,7 +214,9 @@ impl Daemon {
         tasks.spawn("quarantine directory", {
             let inventory = inventory_rx.clone();
             async move {
-                let send = async |quarantine| send_quarantine(&observe, clock, quarantine).await;
+                let send = async |quarantine| {
+                    send_health(&observe, clock, NodeObservation::Quarantine(quarantine)).await;
+                };
                 let clear = async |file: &ClearFile| take_clear_file(&clearing, file).await;
                 let (directory, watches) = (&quarantine_dir, &watches);
                 match quarantine_dir::follow(directory, watches, inventory, send, clear).await {}
@@ -243,16 +266,14 @@ impl Daemon {
 fn empty_inventory(
     config: &Config,
     host: HostNodes,
-    state_file: &StateFile,
+    persisted: Option<PersistedState>,
     clock: Clock,
 ) -> Inventory {
     let epoch = nvml::epoch::read(&config.process.nvml.sysfs_root);
     let boot = epoch.boot.clone();
     let mut health = NodeHealth::new(config.policy(), epoch);
-    let persisted = state_file.load();
     if let Some(persisted) = &persisted {
-        let findings = health.restore(clock.now(), &persisted.health);
-        findings.iter().for_each(|finding| warn!("{finding}"));
+        host_files::log_findings(&health.restore(clock.now(), &persisted.health));
     }
     let (layout, injector) = (config.layout.clone(), config.injector_on(host));
     let mut inventory = Inventory::new(layout, injector, health, config.allocation);
@@ -298,20 +319,13 @@ async fn ask_pod_resources(
     }
 }
 
-async fn write_state(
-    state_file: StateFile,
-    state: watch::Receiver<PersistedState>,
-) -> anyhow::Error {
-    match state_file.run(state).await {}
-}
-
-/// Sends what the quarantine directory says to the inventory.
-async fn send_quarantine(
+/// Sends what the host says of health to the inventory.
+async fn send_health(
     observe: &mpsc::Sender<Vec<TimedObservation>>,
     clock: Clock,
-    quarantine: quarantine_dir::Quarantine,
+    observation: NodeObservation,
 ) {
-    let observation = InventoryEvent::Health(NodeObservation::Quarantine(quarantine));
+    let observation = InventoryEvent::Health(observation);
     // The receiver is gone only while the daemon stops.
     let _ = observe.send(vec![TimedObservation { at: clock.now(), observation }]).await;
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use simnode::node::{Node, Plugin};
 
 use crate::dropin::{SLICED, config};
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, plugin};
+use crate::health::{QUICK, configured};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
 
 const HANGUP: u32 = 1;
 
@@ -23,12 +25,98 @@ fn exchange_for_fifo(path: &Path) {
     fs::rename(next, path).unwrap();
 }
 
+fn health_json(node: &Node) -> PathBuf {
+    node.state_directory().join("health.json")
+}
+
+/// The plugin with a quick policy.
+async fn quick(node: Node, allocatable: usize) -> Rig {
+    let (config, options) = (node.kubelet(), configured(&node, QUICK));
+    Rig::on(node, config, &options, allocatable).await
+}
+
 /// Ends the plugin, which takes no longer than it may.
 async fn stops(mut rig: Rig) {
     let asked = Instant::now();
     rig.plugin.terminate().unwrap();
     assert_eq!(rig.plugin.wait_exit(PATIENCE).await.unwrap().code(), Some(0));
     println!("stopped in {:?}", asked.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_file_that_is_none_holds_up_nothing_and_is_set_aside() {
+    for kind in ["FIFO", "symbolic link", "directory"] {
+        let node = eight_h100s();
+        fs::create_dir(node.state_directory()).unwrap();
+        match kind {
+            "FIFO" => fifo(&health_json(&node)),
+            "directory" => fs::create_dir(health_json(&node)).unwrap(),
+            _ => symlink("/dev/zero", health_json(&node)).unwrap(),
+        }
+        let rig = quick(node, 8).await;
+        rig.logged(&format!("it is a {kind}, not a regular file")).await;
+        rig.state_file_has("\"knownGpus\"").await;
+        assert!(fs::symlink_metadata(health_json(&rig.node)).unwrap().is_file());
+        stops(rig).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_file_of_a_newer_version_is_called_that_and_kept() {
+    let node = eight_h100s();
+    fs::create_dir(node.state_directory()).unwrap();
+    fs::write(health_json(&node), "{\"version\": 2}").unwrap();
+    let rig = quick(node, 8).await;
+    rig.logged("it was written by a newer version of the plugin").await;
+    assert!(health_json(&rig.node).with_extension("json.newer-1").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_file_of_very_many_gpus_costs_little_memory_and_few_lines() {
+    for gpus in [3_000, 30_000] {
+        let node = eight_h100s();
+        fs::create_dir(node.state_directory()).unwrap();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let gpu = |number: usize| {
+            let uuid = format!("GPU-{number:08}-0000-0000-0000-000000000000");
+            format!("\"{uuid}\": [{{\"cause\": \"lost\"}}, {{\"cause\": \"of tomorrow\"}}]")
+        };
+        let gpus = (0..gpus).map(gpu).collect::<Vec<_>>().join(",\n");
+        let boot = boot.trim();
+        let text = format!(
+            "{{\"version\": 1, \"boot\": \"{boot}\", \"driver\": null, \"gpus\": {{{gpus}}}}}"
+        );
+        fs::write(health_json(&node), &text).unwrap();
+        let rig = quick(node, 8).await;
+        let figures = rig.plugin.figures().unwrap();
+        let lines = rig.plugin.log().len();
+        println!("{} bytes: {} KiB, {lines} lines", text.len(), figures.anonymous_kib);
+        // Of 1,024 GPUs at most there is a line each.
+        assert!(lines < 1200, "{lines} lines");
+        assert!(figures.anonymous_kib < 32 << 10, "{} KiB", figures.anonymous_kib);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_plugins_with_one_state_directory_one_writes_and_the_other_takes_over() {
+    let mut rig = quick(eight_h100s(), 8).await;
+    rig.state_file_has("\"knownGpus\"").await;
+    // Its GPUs are called the same, and are well.
+    let node = eight_h100s();
+    let second = kubelet(node.kubelet()).await;
+    let options = configured(&node, QUICK).arg("--state-dir").arg(rig.node.state_directory());
+    let plugin = Plugin::start(&node, &options).unwrap();
+    second.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
+    plugin.wait_for_log("another plugin has locked the state directory", PATIENCE).await.unwrap();
+    rig.xid_until_heard(3, 79).await;
+    rig.state_file_has("\"number\": 79").await;
+    rig.plugin.terminate().unwrap();
+    rig.plugin.wait_exit(PATIENCE).await.unwrap();
+    let (_, line) = plugin.wait_for_log("GPU is Unhealthy", PATIENCE).await.unwrap();
+    assert!(line.contains("Xid 79"), "{line}");
+    plugin.wait_for_log("the state file can be written again", PATIENCE).await.unwrap();
+    let said = |line: &&String| line.contains("another plugin has locked");
+    assert_eq!(plugin.log().iter().filter(said).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,15 @@
 //! The document in the state file: what of [`PersistedState`] is written, as JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use device::gpu::MigMode;
 use device::health::{Epoch, PersistedCause, PersistedHealth};
 use device::identity::{GpuBinding, KnownGpus, MAX_GPUS};
 use device::names::Uuid;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// What is kept over a restart of the plugin.
@@ -20,6 +23,10 @@ pub struct PersistedState {
 
 /// The version of the document. A part that older plugins pass over changes nothing of it.
 pub(super) const VERSION: u32 = 1;
+/// The most causes of one GPU, which is more than health keeps.
+const MAX_CAUSES: usize = 256;
+/// The longest word for a kind of cause, in bytes.
+const LONGEST_WORD: usize = 64;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,10 +36,10 @@ pub(super) struct Document {
     boot: String,
     /// Which loading of the driver it is.
     driver: Option<String>,
-    gpus: BTreeMap<String, Vec<Entry>>,
+    gpus: ByGpu<Vec<Entry>>,
     /// The GPUs of the boot, by UUID: read one by one, so that a malformed one costs nothing else.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    known_gpus: Value,
+    #[serde(default, skip_serializing_if = "ByGpu::is_empty")]
+    known_gpus: ByGpu<Known>,
 }
 
 /// What is kept of a GPU for the boot.
@@ -73,41 +80,37 @@ impl From<&PersistedState> for Document {
             configured: cause.configured,
             repaired: cause.repaired,
         };
-        let gpus = state.health.gpus.iter();
+        let causes = |causes: &Vec<_>| causes.iter().take(MAX_CAUSES).map(entry).collect();
+        let gpus = state.health.gpus.iter().map(|(uuid, of)| (uuid.clone(), causes(of)));
+        let known = state.known_gpus.gpus.iter();
         Self {
             version: VERSION,
             boot: state.health.epoch.boot.clone(),
             driver: state.health.epoch.driver.clone(),
-            gpus: gpus
-                .map(|(uuid, causes)| (uuid.to_string(), causes.iter().map(entry).collect()))
-                .collect(),
-            known_gpus: known_gpus(&state.known_gpus),
+            gpus: ByGpu::of(gpus),
+            known_gpus: ByGpu::of(known.map(|(uuid, of)| (uuid.clone(), Known::from(of)))),
         }
     }
 }
 
-fn known_gpus(known: &KnownGpus) -> Value {
-    let entry = |(uuid, binding): (&Uuid, &GpuBinding)| {
-        let known = Known {
+impl From<&GpuBinding> for Known {
+    fn from(binding: &GpuBinding) -> Self {
+        Self {
             index: binding.index,
             pci_bus_id: binding.pci_bus_id.map(|id| id.to_string()),
             mig: match binding.mig_mode {
                 MigMode::Unknown => None,
                 mode => Some(mode == MigMode::On),
             },
-        };
-        Some((uuid.to_string(), serde_json::to_value(known).ok()?))
-    };
-    let gpus = known.gpus.iter().take(MAX_GPUS);
-    Value::Object(gpus.filter_map(entry).collect())
+        }
+    }
 }
 
 impl Document {
     /// What is kept, and how many entries are not, since they are malformed or more than a node
     /// can have.
     pub(super) fn into_state(self) -> (PersistedState, usize) {
-        let boot = self.boot.clone();
-        let (known, mut dropped) = read_known_gpus(self.known_gpus);
+        let mut dropped = self.gpus.dropped + self.known_gpus.dropped;
         let cause = |entry: Entry| PersistedCause {
             kind: entry.cause,
             number: entry.number,
@@ -117,38 +120,28 @@ impl Document {
             repaired: entry.repaired,
         };
         let mut gpus = BTreeMap::new();
-        for (uuid, causes) in self.gpus {
-            match uuid.parse() {
-                Ok(uuid) if gpus.len() < MAX_GPUS => {
-                    gpus.insert(uuid, causes.into_iter().map(cause).collect());
-                }
-                _ => dropped += 1,
+        for (uuid, entries) in self.gpus.entries {
+            let count = entries.len();
+            let is_word = |entry: &Entry| entry.cause.len() <= LONGEST_WORD;
+            let causes = entries.into_iter().filter(is_word).take(MAX_CAUSES).map(cause);
+            let causes: Vec<_> = causes.collect();
+            dropped += count - causes.len();
+            gpus.insert(uuid, causes);
+        }
+        let mut known = BTreeMap::new();
+        for (uuid, entry) in self.known_gpus.entries {
+            match binding(entry) {
+                Some(binding) => drop(known.insert(uuid, binding)),
+                None => dropped += 1,
             }
         }
+        let known_gpus = KnownGpus { boot: self.boot.clone(), gpus: known };
         let epoch = Epoch { boot: self.boot, driver: self.driver };
-        let known_gpus = KnownGpus { boot, gpus: known };
         (PersistedState { health: PersistedHealth { epoch, gpus }, known_gpus }, dropped)
     }
 }
 
-fn read_known_gpus(value: Value) -> (BTreeMap<Uuid, GpuBinding>, usize) {
-    let entries = match value {
-        Value::Object(entries) => entries,
-        Value::Null => return Default::default(),
-        _ => return (BTreeMap::new(), 1),
-    };
-    let count = entries.len();
-    let gpus: BTreeMap<Uuid, GpuBinding> = entries
-        .into_iter()
-        .filter_map(|(uuid, value)| Some((uuid.parse().ok()?, binding(value)?)))
-        .take(MAX_GPUS)
-        .collect();
-    let dropped = count - gpus.len();
-    (gpus, dropped)
-}
-
-fn binding(value: Value) -> Option<GpuBinding> {
-    let known: Known = serde_json::from_value(value).ok()?;
+fn binding(known: Known) -> Option<GpuBinding> {
     let pci_bus_id = match known.pci_bus_id {
         Some(text) => Some(text.parse().ok()?),
         None => None,
@@ -159,4 +152,82 @@ fn binding(value: Value) -> Option<GpuBinding> {
         None => MigMode::Unknown,
     };
     Some(GpuBinding { index: known.index, pci_bus_id, mig_mode })
+}
+
+/// Something of each GPU. It is read entry by entry: what is malformed, or more than a node can
+/// have, is counted and kept nowhere.
+#[derive(Debug)]
+struct ByGpu<T> {
+    entries: BTreeMap<Uuid, T>,
+    dropped: usize,
+}
+
+impl<T> Default for ByGpu<T> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), dropped: 0 }
+    }
+}
+
+impl<T> ByGpu<T> {
+    fn of(entries: impl Iterator<Item = (Uuid, T)>) -> Self {
+        Self { entries: entries.take(MAX_GPUS).collect(), dropped: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl<T: Serialize> Serialize for ByGpu<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.entries.iter().map(|(uuid, entry)| (uuid.as_str(), entry)))
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for ByGpu<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Entries(PhantomData))
+    }
+}
+
+struct Entries<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for Entries<T> {
+    type Value = ByGpu<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the UUIDs of GPUs")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ByGpu<T>, A::Error> {
+        let mut read = ByGpu::default();
+        while let Some(name) = map.next_key::<String>()? {
+            match name.parse::<Uuid>() {
+                Ok(uuid) if read.entries.len() < MAX_GPUS => {
+                    match serde_json::from_value(map.next_value::<Value>()?) {
+                        Ok(entry) => drop(read.entries.insert(uuid, entry)),
+                        Err(_) => read.dropped += 1,
+                    }
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    read.dropped += 1;
+                }
+            }
+        }
+        Ok(read)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ByGpu<T>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(ByGpu { dropped: 1, ..ByGpu::default() })
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<ByGpu<T>, E> {
+        Ok(ByGpu { dropped: 1, ..ByGpu::default() })
+    }
+
+    fn visit_unit<E>(self) -> Result<ByGpu<T>, E> {
+        Ok(ByGpu::default())
+    }
 }

@@ -2,59 +2,64 @@
 //! seen on this boot, kept over a restart of the plugin.
 //!
 //! It is one JSON document, written beside the old one, synced, and renamed into place. Losing it
-//! is never an error: a file that cannot be read is logged and set aside, and where none can be
-//! written the plugin works without.
+//! is never an error: a file that cannot be used is logged and set aside, and where none can be
+//! written the plugin works without. Nothing that was not read is overwritten, and of two plugins
+//! with one directory only one writes.
+//!
+//! All of it is done on a thread of its own: no disk can hold up the start, health or the exit.
 
+mod contents;
 mod document;
+mod stored;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::convert::Infallible;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use device::health::PersistedHealth;
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::util::lock;
+use crate::util::helper_thread::HelperThread;
+use contents::FILE;
 pub use document::PersistedState;
-use document::{Document, VERSION};
+use stored::{Stored, Written};
 
-/// The document's name in the state directory.
-const FILE: &str = "health.json";
-/// How many files that could not be read are kept for a person to inspect.
-const SET_ASIDE: u32 = 5;
+/// How long the start waits for the file.
+const LOAD_DEADLINE: Duration = Duration::from_secs(1);
+/// How long a write may take before that is told.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the last write may delay the exit.
-const FLUSH_DEADLINE: Duration = Duration::from_millis(300);
-/// The longest file that is read, in bytes: far longer than any document of ours.
-const MAX_LENGTH: u64 = 4 << 20;
+const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+/// Time between two tries to write.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// The state file, if there is a state directory.
 #[derive(Debug, Clone)]
-pub struct StateFile {
-    directory: Option<PathBuf>,
-    /// What was last read or written; locked while it is written.
-    written: Arc<Mutex<Option<PersistedState>>>,
+pub struct StateFile(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    thread: HelperThread<Stored>,
 }
 
 impl StateFile {
     /// The file in this directory, which is created if it is missing. Without one nothing is
     /// kept.
+    #[must_use]
     pub fn open(directory: Option<&Path>) -> Self {
-        let usable = |directory: &&Path| match fs::create_dir_all(directory) {
-            Ok(()) => true,
-            Err(error) => {
-                warn!(
-                    directory = %directory.display(), %error,
-                    "the state directory cannot be created: a restart of the plugin forgets what \
-                     GPUs went through; mount a directory of the host there, or set --state-dir"
-                );
-                false
-            }
+        let inner = |directory: &Path| {
+            let thread = HelperThread::start("state-file", Stored::in_directory(directory));
+            Arc::new(Inner { directory: directory.to_owned(), thread })
         };
-        Self { directory: directory.filter(usable).map(Path::to_owned), written: Arc::default() }
+        Self(directory.map(inner))
     }
 
     /// The contents of the file in this directory, without changing anything.
@@ -62,115 +67,126 @@ impl StateFile {
     /// # Errors
     /// There is a file, and it cannot be read.
     pub fn peek(directory: &Path) -> io::Result<Option<PersistedState>> {
-        match read(&directory.join(FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            state => Ok(Some(state?.0)),
-        }
+        Ok(contents::read(&directory.join(FILE))?.map(|contents| contents.state))
     }
 
-    /// Reads the file; `None` if there is none, or none that can be read.
-    pub fn load(&self) -> Option<PersistedState> {
-        let file = self.directory.as_ref()?.join(FILE);
-        let (state, dropped) = match read(&file) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                set_aside(&file, &error.to_string());
-                return None;
-            }
+    /// Reads the file; `None` if there is none, or none that can be read now. One that cannot be
+    /// read in time, or for want of a resource, is read later: [`Self::run`] passes it on then.
+    pub async fn load(&self) -> Option<PersistedState> {
+        let inner = self.0.as_ref()?;
+        let loaded = match timeout(LOAD_DEADLINE, inner.thread.submit(Stored::load)).await {
+            Ok(loaded) => loaded.flatten(),
+            Err(_) => Err(hanging(LOAD_DEADLINE)),
         };
-        if dropped > 0 {
-            warn!(file = %file.display(), entries = dropped, "entries of the state file are \
-                malformed or too many: they are passed over");
+        match loaded {
+            Ok(state) => {
+                let state = state?;
+                let known = state.clone();
+                // Whatever comes of it: a file that is not known to be read is read again.
+                drop(inner.thread.submit(move |stored| stored.restored(known)));
+                Some(state)
+            }
+            Err(error) => {
+                warn!(directory = %inner.directory.display(), %error, "the state file cannot be \
+                    read now: what GPUs went through before this start is taken into account \
+                    later, if it can be read then");
+                None
+            }
         }
-        *lock(&self.written) = Some(state.clone());
-        Some(state)
     }
 
-    /// Writes the file if the value differs from what was read, and each time that it changes, for
-    /// as long as it is polled.
+    /// Writes the file if the value differs from what is in it, and each time that it changes, for
+    /// as long as it is polled. What another plugin has written, or what could not be read at the
+    /// start, goes to `restore` first.
     pub async fn run(
         &self,
         mut state: watch::Receiver<PersistedState>,
-    ) -> std::convert::Infallible {
-        let directory = self.directory.as_deref().unwrap_or(Path::new("")).display();
-        let mut failed = false;
+        restore: impl AsyncFn(PersistedHealth),
+    ) -> Infallible {
+        let Some(inner) = &self.0 else { return std::future::pending().await };
+        let mut trouble = Trouble { directory: &inner.directory, told: None };
         // What was read may be of another boot or driver than the value.
         state.mark_changed();
-        while state.changed().await.is_ok() {
+        let mut retry = false;
+        loop {
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = sleep(RETRY), if retry => {}
+            }
             let now = state.borrow_and_update().clone();
-            match self.write_on_thread(now).await {
-                Ok(()) if std::mem::take(&mut failed) => {
-                    info!(%directory, "the state file can be written again");
+            let result = inner.write(now, &mut trouble).await;
+            retry = !matches!(result, Ok(Written::AsGiven));
+            match result {
+                Ok(Written::AsGiven) => trouble.is_over(),
+                Ok(Written::NotYet { found, news }) => {
+                    restore(news).await;
+                    drop(inner.thread.submit(move |stored| stored.restored(found)));
                 }
-                Err(error) if !std::mem::replace(&mut failed, true) => {
-                    warn!(%directory, %error, "the state file cannot be written: a restart forgets \
-                        what GPUs went through");
-                }
-                Ok(()) | Err(_) => {}
+                Err(error) => trouble.tell(&error),
             }
         }
-        std::future::pending().await
     }
 
     /// Writes the file at the end, unless that takes too long.
     pub async fn flush(&self, state: PersistedState) {
-        if tokio::time::timeout(FLUSH_DEADLINE, self.write_on_thread(state)).await.is_err() {
-            warn!(
-                "the state file was not written in time: a restart may forget what GPUs went \
-                    through"
-            );
-        }
-    }
-
-    /// On a thread of its own: a slow disk must not delay what the kubelet waits for.
-    async fn write_on_thread(&self, state: PersistedState) -> io::Result<()> {
-        let file = self.clone();
-        let written = tokio::task::spawn_blocking(move || file.write(&state)).await;
-        written.unwrap_or_else(|panic| Err(io::Error::other(panic)))
-    }
-
-    /// Writes the file, unless this is what was last read or written.
-    fn write(&self, state: &PersistedState) -> io::Result<()> {
-        let Some(directory) = &self.directory else { return Ok(()) };
-        let mut written = lock(&self.written);
-        if written.as_ref() == Some(state) {
-            return Ok(());
-        }
-        let next = directory.join(format!("{FILE}.next"));
-        let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(&Document::from(state))?)?;
-        file.sync_all()?;
-        fs::rename(&next, directory.join(FILE))?;
-        *written = Some(state.clone());
-        File::open(directory)?.sync_all()
+        let Some(inner) = &self.0 else { return };
+        let written = inner.thread.submit(move |stored| stored.write(&state));
+        let problem = match timeout(FLUSH_DEADLINE, written).await {
+            Ok(Ok(Ok(Written::AsGiven))) => return,
+            Ok(Ok(Ok(Written::NotYet { .. }))) => {
+                io::Error::other("it has what was not read before and is left as it is")
+            }
+            Ok(Ok(Err(error)) | Err(error)) => error,
+            Err(_) => hanging(FLUSH_DEADLINE),
+        };
+        warn!(
+            directory = %inner.directory.display(), error = %problem,
+            "the state file was not written at the end: a restart may forget what GPUs went through"
+        );
     }
 }
 
-/// What is in the file, and how many of its entries are passed over.
-fn read(file: &Path) -> io::Result<(PersistedState, usize)> {
-    if fs::metadata(file)?.len() > MAX_LENGTH {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long to be ours"));
-    }
-    let document: Document = serde_json::from_slice(&fs::read(file)?)?;
-    match document.version {
-        VERSION => Ok(document.into_state()),
-        other => Err(io::Error::other(format!("it is of version {other}, not {VERSION}"))),
+impl Inner {
+    async fn write(&self, state: PersistedState, trouble: &mut Trouble<'_>) -> io::Result<Written> {
+        let mut written = pin!(self.thread.submit(move |stored| stored.write(&state)));
+        match timeout(WRITE_DEADLINE, &mut written).await {
+            Ok(written) => written.flatten(),
+            Err(_) => {
+                trouble.tell(&hanging(WRITE_DEADLINE));
+                written.await.flatten()
+            }
+        }
     }
 }
 
-/// Renames a file that cannot be read to the first name that is free, or the last.
-fn set_aside(file: &Path, why: &str) {
-    let name = |n| file.with_extension(format!("json.corrupt-{n}"));
-    let aside =
-        (1..SET_ASIDE).map(name).find(|aside| !aside.exists()).unwrap_or_else(|| name(SET_ASIDE));
-    let renamed = fs::rename(file, &aside);
-    warn!(
-        file = %file.display(), why,
-        "the state file cannot be read: what GPUs went through before this start is forgotten; {}",
-        match renamed {
-            Ok(()) => format!("it was set aside as {}", aside.display()),
-            Err(error) => format!("it cannot be set aside either: {error}"),
+fn hanging(deadline: Duration) -> io::Error {
+    let text = format!("its disk has not answered for {} s", deadline.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+/// What keeps the file from being written, as far as it was logged.
+struct Trouble<'a> {
+    directory: &'a Path,
+    told: Option<String>,
+}
+
+impl Trouble<'_> {
+    /// Logs it, unless that was the last that was logged.
+    fn tell(&mut self, error: &io::Error) {
+        let text = error.to_string();
+        if self.told.as_ref() != Some(&text) {
+            warn!(directory = %self.directory.display(), error = text, "the state file cannot be \
+                written, will retry: a restart forgets what GPUs went through");
+            self.told = Some(text);
         }
-    );
+    }
+
+    fn is_over(&mut self) {
+        if self.told.take().is_some() {
+            let directory = self.directory.display();
+            info!(%directory, "the state file can be written again");
+        }
+    }
 }

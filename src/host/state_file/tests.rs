@@ -1,12 +1,34 @@
 //! Tests of the state file.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 
 use device::gpu::MigMode;
 use device::health::{Epoch, PersistedCause, PersistedHealth};
 use device::identity::{GpuBinding, KnownGpus, MAX_GPUS};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use super::contents::SET_ASIDE;
+use super::document::Document;
 use super::*;
+
+/// The file in this directory, of which this plugin has the lock.
+fn stored(directory: &Path) -> Stored {
+    Stored::in_directory(directory)
+}
+
+fn load(directory: &Path) -> Option<PersistedState> {
+    stored(directory).load().unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
 
 fn remembered() -> PersistedState {
     let cause =
@@ -45,7 +67,6 @@ fn with_known_gpus(known: serde_json::Value) -> Vec<u8> {
 #[test]
 fn the_known_gpus_are_read_one_by_one_and_cost_nothing_else() {
     let place = tempfile::tempdir().unwrap();
-    let memory = StateFile::open(Some(place.path()));
     let many: serde_json::Map<_, _> =
         (0..MAX_GPUS + 9).map(|n| (format!("GPU-{n}"), serde_json::json!({"index": n}))).collect();
     let one = serde_json::json!({"index": 0});
@@ -60,7 +81,7 @@ fn the_known_gpus_are_read_one_by_one_and_cost_nothing_else() {
         (serde_json::Value::Object(many), MAX_GPUS),
     ] {
         fs::write(place.path().join(FILE), with_known_gpus(known.clone())).unwrap();
-        let state = memory.load().unwrap();
+        let state = load(place.path()).unwrap();
         assert_eq!(state.known_gpus.gpus.len(), expected, "{known}");
         assert_eq!(state.health, remembered().health, "{known}");
     }
@@ -73,7 +94,7 @@ fn an_older_file_is_read() {
     let text = r#"{"version": 1, "boot": "a", "driver": null,
         "gpus": {"GPU-1": [{"cause": "xid", "number": 79, "repaired": false}]}}"#;
     fs::write(place.path().join(FILE), text).unwrap();
-    let state = StateFile::open(Some(place.path())).load().unwrap();
+    let state = load(place.path()).unwrap();
     assert_eq!((state.health.gpus.len(), state.known_gpus.gpus.len()), (1, 0));
     assert_eq!(state.known_gpus.boot, "a");
 }
@@ -81,71 +102,189 @@ fn an_older_file_is_read() {
 #[test]
 fn what_is_written_is_read_again() {
     let place = tempfile::tempdir().unwrap();
-    let memory = StateFile::open(Some(&place.path().join("created/here")));
-    assert_eq!(memory.load(), None);
+    let directory = place.path().join("created/here");
+    let mut file = stored(&directory);
+    assert_eq!(file.load().unwrap(), None);
     for remembered in [remembered(), PersistedState::default(), remembered()] {
-        memory.write(&remembered).unwrap();
-        assert_eq!(memory.load(), Some(remembered));
+        assert_eq!(file.write(&remembered).unwrap(), Written::AsGiven);
+        assert_eq!(file.load().unwrap(), Some(remembered));
     }
-    assert_eq!(
-        fs::read_dir(place.path().join("created/here")).unwrap().count(),
-        1,
-        "nothing is left behind"
-    );
+    assert_eq!(names(&directory), [FILE], "nothing is left behind");
 }
 
 #[test]
-fn what_cannot_be_read_is_set_aside_and_does_no_harm() {
+fn what_cannot_be_used_is_set_aside_and_does_no_harm() {
     let place = tempfile::tempdir().unwrap();
-    let memory = StateFile::open(Some(place.path()));
     let whole = serde_json::to_vec(&Document::from(&remembered())).unwrap();
     let mut texts: Vec<Vec<u8>> =
         (0..whole.len()).step_by(7).map(|cut| whole[..cut].to_vec()).collect();
-    texts.push(b"{\"version\": 2, \"boot\": \"\", \"driver\": null, \"gpus\": {}}".to_vec());
     texts.push(b"\xff\xfe\x00".to_vec());
+    texts.push(vec![b' '; contents::LONGEST + 1]);
     for text in texts {
         fs::write(place.path().join(FILE), text).unwrap();
-        assert_eq!(memory.load(), None);
+        assert_eq!(load(place.path()), None);
         assert!(!place.path().join(FILE).exists());
     }
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), SET_ASIDE as usize);
 }
 
 #[test]
-fn a_directory_in_its_place_is_set_aside() {
+fn a_file_of_a_newer_version_is_called_that_and_kept() {
     let place = tempfile::tempdir().unwrap();
-    let memory = StateFile::open(Some(place.path()));
-    fs::create_dir(place.path().join(FILE)).unwrap();
-    assert_eq!(memory.load(), None);
-    memory.write(&remembered()).unwrap();
-    assert_eq!(memory.load(), Some(remembered()));
+    let text = "{\"gpus\": [], \"version\": 2, \"more\": {}}";
+    fs::write(place.path().join(FILE), text).unwrap();
+    let error = StateFile::peek(place.path()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "it was written by a newer version of the plugin: it has format 2, and this version reads \
+         format 1"
+    );
+    assert_eq!(load(place.path()), None);
+    assert_eq!(fs::read_to_string(place.path().join("health.json.newer-1")).unwrap(), text);
 }
 
 #[test]
-fn without_a_directory_nothing_is_kept_and_nothing_fails() {
+fn what_is_no_file_is_set_aside_unopened() {
+    for kind in ["directory", "FIFO", "symbolic link"] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(FILE);
+        match kind {
+            "directory" => fs::create_dir(&path).unwrap(),
+            "FIFO" => mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap(),
+            _ => symlink("/dev/zero", &path).unwrap(),
+        }
+        let error = StateFile::peek(place.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("it is a {kind}, not a regular file"));
+        let mut file = stored(place.path());
+        assert_eq!(file.load().unwrap(), None);
+        assert_eq!(file.write(&remembered()).unwrap(), Written::AsGiven);
+        assert_eq!(file.load().unwrap(), Some(remembered()));
+        assert_eq!(names(place.path()), [FILE, "health.json.corrupt-1"]);
+    }
+}
+
+#[test]
+fn no_link_of_another_is_followed_and_what_a_killed_writer_left_is_removed() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("victim"), "untouched").unwrap();
+    symlink("victim", place.path().join("health.json.next")).unwrap();
+    fs::write(place.path().join("health.json.next-0123"), "half").unwrap();
+    stored(place.path()).write(&remembered()).unwrap();
+    assert_eq!(fs::read_to_string(place.path().join("victim")).unwrap(), "untouched");
+    assert_eq!(names(place.path()), [FILE, "victim"]);
+}
+
+#[test]
+fn of_too_much_the_first_is_kept_and_the_rest_is_counted() {
+    let place = tempfile::tempdir().unwrap();
+    let gpus: Vec<_> =
+        (0..10_000).map(|n| format!("\"GPU-{n}\":[{{\"cause\":\"lost\"}}]")).collect();
+    let causes = vec!["{\"cause\":\"x\"}"; 2_000].join(",");
+    let long = "y".repeat(5_000);
+    for (gpus, kept, dropped) in [
+        (gpus.join(","), MAX_GPUS, 10_000 - MAX_GPUS),
+        (format!("\"GPU-1\":[{causes}]"), 1, 2_000 - 256),
+        (format!("\"GPU-1\":[{{\"cause\":\"{long}\"}}],\"GPU-2\":7"), 1, 2),
+    ] {
+        let text = format!("{{\"version\":1,\"boot\":\"a\",\"driver\":null,\"gpus\":{{{gpus}}}}}");
+        fs::write(place.path().join(FILE), text).unwrap();
+        let contents = contents::read(&place.path().join(FILE)).unwrap().unwrap();
+        assert_eq!((contents.state.health.gpus.len(), contents.dropped), (kept, dropped));
+    }
+}
+
+#[test]
+fn of_two_plugins_one_writes_and_the_other_takes_over_what_it_wrote() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut first, mut second) = (stored(place.path()), stored(place.path()));
+    first.write(&PersistedState::default()).unwrap();
+    let known = second.load().unwrap().unwrap();
+    second.restored(known);
+    first.write(&remembered()).unwrap();
+    let error = second.write(&PersistedState::default()).unwrap_err().to_string();
+    assert!(error.starts_with("another plugin has locked the state directory"), "{error}");
+    drop(first);
+    let Ok(Written::NotYet { found, news }) = second.write(&PersistedState::default()) else {
+        panic!("what the first has written is lost");
+    };
+    assert_eq!((found.clone(), news), (remembered(), remembered().health));
+    assert_eq!(load(place.path()), Some(remembered()), "untouched");
+    second.restored(found);
+    assert_eq!(second.write(&PersistedState::default()).unwrap(), Written::AsGiven);
+    assert_eq!(load(place.path()), Some(PersistedState::default()));
+}
+
+#[test]
+fn what_could_not_be_read_is_not_overwritten() {
+    let place = tempfile::tempdir().unwrap();
+    stored(place.path()).write(&remembered()).unwrap();
+    // As after a load that came too late.
+    let mut file = stored(place.path());
+    let Ok(Written::NotYet { news, .. }) = file.write(&PersistedState::default()) else {
+        panic!("it is overwritten");
+    };
+    assert_eq!(news, remembered().health);
+}
+
+#[test]
+fn another_directory_in_the_place_of_the_first_is_locked_too() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("state");
+    let mut file = stored(&directory);
+    file.write(&remembered()).unwrap();
+    fs::rename(&directory, place.path().join("elsewhere")).unwrap();
+    fs::write(&directory, "no directory").unwrap();
+    let error = file.write(&PersistedState::default()).unwrap_err().to_string();
+    assert!(error.starts_with("the state directory cannot be created"), "{error}");
+    fs::remove_file(&directory).unwrap();
+    file.write(&remembered()).unwrap();
+    let another = File::open(&directory).unwrap();
+    assert!(another.try_lock().is_err(), "it is locked");
+}
+
+#[tokio::test]
+async fn without_a_directory_nothing_is_kept_and_nothing_fails() {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("file"), "").unwrap();
     for directory in [None, Some(place.path().join("file/below"))] {
-        let memory = StateFile::open(directory.as_deref());
-        memory.write(&remembered()).unwrap();
-        assert_eq!(memory.load(), None);
+        let file = StateFile::open(directory.as_deref());
+        assert_eq!(file.load().await, None);
+        file.flush(remembered()).await;
+        assert_eq!(file.load().await, None);
     }
 }
 
 #[tokio::test]
 async fn what_differs_from_the_present_at_the_start_is_written() {
     let place = tempfile::tempdir().unwrap();
-    StateFile::open(Some(place.path())).write(&remembered()).unwrap();
+    stored(place.path()).write(&remembered()).unwrap();
     let file = StateFile::open(Some(place.path()));
-    let mut present = file.load().unwrap();
+    let mut present = file.load().await.unwrap();
     present.health.epoch.driver = Some("9".to_owned());
     let (_health_tx, health_rx) = watch::channel(present.clone());
     tokio::select! {
-        never = file.run(health_rx) => match never {},
+        never = file.run(health_rx, async |news| panic!("{news:?}")) => match never {},
         () = async {
             while StateFile::peek(place.path()).unwrap() != Some(present.clone()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         } => {}
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_holds_up_neither_the_start_nor_the_exit() {
+    let place = tempfile::tempdir().unwrap();
+    stored(place.path()).write(&remembered()).unwrap();
+    let file = StateFile::open(Some(place.path()));
+    let (go_on, waits) = std::sync::mpsc::channel::<()>();
+    let inner = file.0.clone().unwrap();
+    let hanging = inner.thread.submit(move |_| waits.recv().is_err());
+    assert_eq!(file.load().await, None, "it goes on without");
+    file.flush(PersistedState::default()).await;
+    drop(go_on);
+    hanging.await.unwrap();
+    // What was waiting is done now, and has overwritten nothing that was not read.
+    inner.thread.submit(|_| ()).await.unwrap();
+    assert_eq!(load(place.path()), Some(remembered()));
 }

@@ -337,12 +337,26 @@ impl Plugin {
         Ok(self.figures()?.cpu_ticks)
     }
 
+    /// Sees that it gets no further thread: its address space may not grow, also where it has
+    /// shrunk by the stacks of threads that end. Its allocator has some memory left.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn gets_no_threads(&self) -> io::Result<()> {
+        let most = self.figures()?.virtual_kib.saturating_sub(64 << 10) * 1024;
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        prlimit(Some(self.running()?), Resource::As, limit)?;
+        Ok(())
+    }
+
     /// `Child::id` is None as soon as the process was waited for: its number may be another one's
     /// then.
-    fn send(&self, signal: Signal) -> io::Result<()> {
+    fn running(&self) -> io::Result<Pid> {
         let running = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        let pid = running
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the plugin has ended"))?;
-        kill_process(pid, signal).map_err(io::Error::from)
+        running.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the plugin has ended"))
+    }
+
+    fn send(&self, signal: Signal) -> io::Result<()> {
+        kill_process(self.running()?, signal).map_err(io::Error::from)
     }
 }

@@ -19,6 +19,10 @@ pub struct Figures {
     pub files: usize,
     /// The device nodes of GPUs and of their driver that it has open, by name.
     pub gpu_devices: BTreeSet<String>,
+    /// Address space, in KiB (VmSize).
+    pub virtual_kib: u64,
+    /// The numbers of the signals that it handles.
+    pub handles: BTreeSet<u32>,
     /// Resident memory, in KiB (VmRSS).
     pub rss_kib: u64,
     /// The anonymous part of it, in KiB (RssAnon).
@@ -69,6 +73,8 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
         descriptors: descriptors.len(),
         files: descriptors.iter().filter(own).count(),
         gpu_devices: descriptors.iter().filter_map(|fd| gpu_device(fd)).collect(),
+        virtual_kib: field(&status, "VmSize").unwrap_or(0),
+        handles: handled(&status),
         rss_kib: field(&status, "VmRSS").unwrap_or(0),
         anonymous_kib: field(&status, "RssAnon").unwrap_or(0),
         voluntary_switches: switches_by_thread.values().sum(),
@@ -125,11 +131,12 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The path of the file or directory that a descriptor is of; None for devices, sockets and the
-/// like.
+/// like, and for the state directory, which the plugin keeps open: that is its lock.
 fn file(descriptor: &Path) -> io::Result<Option<PathBuf>> {
     let target = fs::read_link(descriptor)?;
     let is_file = target.is_absolute() && !target.starts_with("/dev");
-    Ok(Some(target).filter(|target| is_file && device_name(target).is_none()))
+    let is_lock = target.ends_with("state");
+    Ok(Some(target).filter(|target| is_file && !is_lock && device_name(target).is_none()))
 }
 
 /// The name of the NVIDIA device node that a descriptor is of.
@@ -147,6 +154,13 @@ fn device_name(path: &Path) -> Option<String> {
 fn field(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     value.split_whitespace().next()?.parse().ok()
+}
+
+/// The signals of the mask `SigCgt`, of which bit 0 is signal 1.
+fn handled(status: &str) -> BTreeSet<u32> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    (1..=64).filter(|number| mask >> (number - 1) & 1 == 1).collect()
 }
 
 /// Fields 14 and 15 of a stat file. The second field may hold spaces and ends with the last

@@ -1,0 +1,178 @@
+//! The state file as its thread has it: locked, read, and written.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use device::health::PersistedHealth;
+use tracing::warn;
+
+use super::contents::{self, FILE, LONGEST, set_aside};
+use super::document::{Document, PersistedState};
+use crate::host::file;
+
+/// The state file of one directory.
+#[derive(Debug)]
+pub(super) struct Stored {
+    directory: PathBuf,
+    /// The directory, locked against another plugin.
+    lock: Option<Lock>,
+    /// What of the file is in the health of the GPUs, or was.
+    restored: Option<PersistedState>,
+    /// Whether the file was read under the lock, so that it may be replaced.
+    may_replace: bool,
+    /// What is in the file, if that is known.
+    there: Option<PersistedState>,
+}
+
+#[derive(Debug)]
+struct Lock {
+    directory: File,
+}
+
+/// What came of writing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The file is as given.
+    AsGiven,
+    /// The file has causes that are not in the health of the GPUs, and is untouched.
+    NotYet {
+        /// All that is in the file.
+        found: PersistedState,
+        /// The causes.
+        news: PersistedHealth,
+    },
+}
+
+impl Stored {
+    pub(super) fn in_directory(directory: &Path) -> Self {
+        let directory = directory.to_owned();
+        Self { directory, lock: None, restored: None, may_replace: false, there: None }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+
+    /// Reads the file, also while another plugin has it. One that cannot be used is set aside.
+    pub(super) fn load(&mut self) -> io::Result<Option<PersistedState>> {
+        // An error is told when it keeps the file from being written.
+        let locked = self.lock().is_ok();
+        self.read(locked)
+    }
+
+    /// What is in the file, this, is in the health of the GPUs.
+    pub(super) fn restored(&mut self, state: PersistedState) {
+        self.restored = Some(state);
+    }
+
+    /// Writes the file, unless this is what is in it.
+    pub(super) fn write(&mut self, state: &PersistedState) -> io::Result<Written> {
+        self.lock()?;
+        if !self.may_replace {
+            let there = self.read(true).map_err(|error| {
+                let text = format!("it cannot be read, and is not replaced before: {error}");
+                io::Error::new(error.kind(), text)
+            })?;
+            if let Some(found) = &there
+                && let Some(news) = news(found, self.restored.as_ref())
+            {
+                return Ok(Written::NotYet { found: found.clone(), news });
+            }
+            (self.may_replace, self.there) = (true, there);
+        }
+        if self.there.as_ref() == Some(state) {
+            return Ok(Written::AsGiven);
+        }
+        let text = serde_json::to_vec_pretty(&Document::from(state))?;
+        if text.len() > LONGEST {
+            let text = format!("it would have more than {LONGEST} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+        // After an error it can be the old file or the new one.
+        self.there = None;
+        file::replace(&self.file(), &text, 0o644)?;
+        (self.there, self.restored) = (Some(state.clone()), Some(state.clone()));
+        Ok(Written::AsGiven)
+    }
+
+    fn read(&self, locked: bool) -> io::Result<Option<PersistedState>> {
+        match contents::read(&self.file()) {
+            Ok(None) => Ok(None),
+            Ok(Some(contents)) => {
+                if contents.dropped > 0 {
+                    warn!(file = %self.file().display(), entries = contents.dropped, "entries of \
+                        the state file are malformed or too many: they are passed over");
+                }
+                Ok(Some(contents.state))
+            }
+            // Only its writer may move it.
+            Err(error) if locked && file::is_of_content(&error) => {
+                set_aside(&self.file(), &error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sees that the directory that is there is there, and locked by this plugin.
+    fn lock(&mut self) -> io::Result<()> {
+        if self.lock.as_ref().is_some_and(|lock| lock.is_of(&self.directory)) {
+            return Ok(());
+        }
+        (self.lock, self.may_replace, self.there) = (None, false, None);
+        fs::create_dir_all(&self.directory).map_err(|error| {
+            let text = format!(
+                "the state directory cannot be created: {error}; mount a directory of the host \
+                 there, or set --state-dir"
+            );
+            io::Error::new(error.kind(), text)
+        })?;
+        self.lock = Some(Lock::of(&self.directory)?);
+        file::remove_leftovers(&self.file());
+        Ok(())
+    }
+}
+
+impl Lock {
+    fn of(directory: &Path) -> io::Result<Self> {
+        let directory = File::open(directory)?;
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text = "another plugin has locked the state directory; it is written once \
+                            that one has ended";
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+            // A file system without locks: most often there is one plugin all the same.
+            Err(TryLockError::Error(error)) => {
+                warn!(%error, "the state directory cannot be locked: two plugins that use it \
+                    overwrite each other's state file");
+            }
+        }
+        Ok(Self { directory })
+    }
+
+    /// Whether it is of the directory that is there now.
+    fn is_of(&self, directory: &Path) -> bool {
+        let id = |there: fs::Metadata| (there.dev(), there.ino());
+        let locked = self.directory.metadata().map(id);
+        fs::metadata(directory).map(id).is_ok_and(|there| locked.is_ok_and(|id| id == there))
+    }
+}
+
+/// The causes in a file that are not among those that were restored.
+fn news(found: &PersistedState, restored: Option<&PersistedState>) -> Option<PersistedHealth> {
+    let known = |uuid| restored.and_then(|restored| restored.health.gpus.get(uuid));
+    let mut gpus = BTreeMap::new();
+    for (uuid, causes) in &found.health.gpus {
+        let is_new = |cause: &&_| !known(uuid).is_some_and(|known| known.contains(*cause));
+        let new: Vec<_> = causes.iter().filter(is_new).cloned().collect();
+        if !new.is_empty() {
+            gpus.insert(uuid.clone(), new);
+        }
+    }
+    (!gpus.is_empty()).then(|| PersistedHealth { epoch: found.health.epoch.clone(), gpus })
+}
