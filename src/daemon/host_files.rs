@@ -1,9 +1,11 @@
-//! What is read from the host before anything is served: causes of before.
+//! What is read from the host before anything is served: causes of before, and the quarantine.
 
 use device::health::PolicyFinding;
 use tracing::warn;
 
 use crate::config::ProcessConfig;
+use crate::host::dir_watch::Watches;
+use crate::host::quarantine_dir::QuarantineDir;
 use crate::host::state_file::{PersistedState, StateFile};
 
 /// How many findings about the state file are logged one by one.
@@ -11,17 +13,21 @@ const FINDINGS: usize = 8;
 
 /// The files of the host, read for the first time.
 pub(super) struct HostFiles {
+    pub(super) watches: Watches,
     pub(super) state_file: StateFile,
+    pub(super) quarantine_dir: QuarantineDir,
     /// What was in the state file.
     pub(super) persisted: Option<PersistedState>,
 }
 
 impl HostFiles {
-    /// Reads them. What cannot be read in time is read later.
+    /// Reads them, side by side. What cannot be read in time is read later.
     pub(super) async fn read(process: &ProcessConfig) -> Self {
+        let watches = Watches::default();
         let state_file = StateFile::open(process.state_dir.as_deref());
-        let persisted = state_file.load().await;
-        Self { state_file, persisted }
+        let quarantine_dir = QuarantineDir::new(process.quarantine_dir.as_deref(), &watches);
+        let (persisted, ()) = tokio::join!(state_file.load(), quarantine_dir.read());
+        Self { watches, state_file, quarantine_dir, persisted }
     }
 }
 

@@ -34,7 +34,7 @@ use super::tasks::Tasks;
 use crate::config::{Config, ConfigSource};
 use crate::control;
 use crate::host::dir_watch::Watches;
-use crate::host::quarantine_dir::{self, ClearFile, QuarantineDir};
+use crate::host::quarantine_dir::{self, ClearFile};
 use crate::host::state_file::{PersistedState, StateFile};
 use crate::kubelet::device_plugin::allocated;
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
@@ -95,8 +95,7 @@ impl Daemon {
         host_files: HostFiles,
         started: Instant,
     ) -> anyhow::Result<Self> {
-        let HostFiles { state_file, persisted } = host_files;
-        let watches = Watches::default();
+        let HostFiles { watches, state_file, quarantine_dir, persisted } = host_files;
         let (clock, event_log) = (Clock::from(started), EventLog::default());
         let reload_history = ReloadHistory::new(clock, event_log.clone());
         let reloader =
@@ -106,7 +105,6 @@ impl Daemon {
 
         let paths = config.process.plugin.clone();
         socket::remove_stale(&paths.directory);
-        let quarantine_dir = QuarantineDir::new(config.process.quarantine_dir.as_deref());
         let inventory = empty_inventory(&config, reloader.host()?, persisted, clock);
         let settings = config.poll_settings(inventory.node_health().policy());
         let (poll_settings, poll_settings_rx) = watch::channel(settings);

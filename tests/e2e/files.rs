@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use simnode::node::{Node, Plugin};
@@ -120,6 +120,85 @@ async fn of_two_plugins_with_one_state_directory_one_writes_and_the_other_takes_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_file_that_is_none_holds_up_nothing_and_shows_no_other() {
+    let rig = quick(eight_h100s(), 8).await;
+    let at = |name: &str| rig.node.quarantine_directory().join(name);
+    fs::write(rig.node.root().join("secret"), "a secret line\n").unwrap();
+    fifo(&at("2"));
+    rig.until_healthy(2, false).await;
+    symlink(rig.node.root().join("secret"), at("3")).unwrap();
+    rig.until_healthy(3, false).await;
+    fs::write(at("4"), "with a reason\n").unwrap();
+    rig.until_healthy(4, false).await;
+    exchange_for_fifo(&at("4"));
+    rig.logged("it is a FIFO, not a regular file").await;
+    rig.logged("it is a symbolic link, not a regular file").await;
+    assert!(!rig.plugin.log().iter().any(|line| line.contains("a secret line")));
+    // All goes on.
+    rig.xid_until_heard(6, 79).await;
+    for (name, index) in [("2", 2), ("3", 3), ("4", 4)] {
+        fs::remove_file(at(name)).unwrap();
+        rig.until_healthy(index, true).await;
+    }
+    rig.assert_flawless();
+    stops(rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_other_files_voids_no_quarantine() {
+    let node = eight_h100s();
+    let directory = node.quarantine_directory();
+    fs::create_dir(&directory).unwrap();
+    let others = |from: usize| {
+        for number in from..from + 1100 {
+            fs::write(directory.join(format!("other-{number}")), "").unwrap();
+            fs::write(directory.join(format!("GPU-{number:08}")), "").unwrap();
+        }
+    };
+    others(0);
+    fs::write(directory.join("5"), "first").unwrap();
+    let rig = quick(node, 7).await;
+    fs::write(directory.join("6"), "second").unwrap();
+    rig.until_healthy(6, false).await;
+    others(2000);
+    fs::write(directory.join("7"), "third").unwrap();
+    rig.until_healthy(7, false).await;
+    assert_eq!(rig.kubelet.view().allocatable(GPU), 5);
+    rig.logged("files named like GPUs that this node does not have").await;
+    let odd = rig.plugin.log().iter().filter(|line| line.contains("named after no GPU")).count();
+    assert!(odd < 100, "{odd} lines");
+    for index in [5, 6, 7] {
+        fs::remove_file(directory.join(index.to_string())).unwrap();
+        rig.until_healthy(index, true).await;
+    }
+}
+
+/// The kubelet sees at each start that the GPU is Healthy again, whenever its file was removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_is_healthy_once_its_file_is_gone_at_whatever_time_it_goes() {
+    let node = eight_h100s();
+    fs::create_dir(node.quarantine_directory()).unwrap();
+    let file = node.quarantine_directory().join("3");
+    let options = configured(&node, QUICK);
+    let kubelet = kubelet(node.kubelet()).await;
+    for round in 0..50 {
+        fs::write(&file, "for a moment").unwrap();
+        let mut plugin = Plugin::start(&node, &options).unwrap();
+        tokio::time::sleep(Duration::from_millis(4 + round % 11)).await;
+        fs::remove_file(&file).unwrap();
+        let accepted = usize::try_from(round).unwrap() + 1;
+        let healthy = kubelet.wait_until("all are Healthy", PATIENCE, |view| {
+            view.accepted(GPU).count() == accepted && view.allocatable(GPU) == 8
+        });
+        if let Err(error) = healthy.await {
+            panic!("round {round}: {error:#}\n{}", plugin.log().join("\n"));
+        }
+        plugin.terminate().unwrap();
+        plugin.wait_exit(PATIENCE).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_config_file_that_is_emptied_never_means_the_defaults() {
     let node = eight_h100s();
     let file = PathBuf::from(config(&node, SLICED));
@@ -180,4 +259,23 @@ async fn a_config_file_by_a_relative_path_is_watched_too() {
         rig.until("replicas", |view| view.allocatable(GPU) == 8 * replicas).await;
         assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_thread_is_to_be_had_files_are_read_and_written_all_the_same() {
+    let node = eight_h100s();
+    // The stack of a thread that has ended is not kept for the next one.
+    let options =
+        configured(&node, QUICK).env("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=0");
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &options, 8).await;
+    rig.state_file_has("\"knownGpus\"").await;
+    rig.plugin.gets_no_threads().unwrap();
+    rig.xid_until_heard(3, 79).await;
+    rig.state_file_has("\"number\": 79").await;
+    fs::write(rig.node.quarantine_directory().join("4"), "").unwrap();
+    rig.until_healthy(4, false).await;
+    fs::write(rig.node.root().join("config.yaml"), "version: v0").unwrap();
+    rig.logged("is not v1").await;
+    stops(rig).await;
 }

@@ -1,7 +1,7 @@
 //! Files that clear: one named `clear-GPU` says that a person has repaired the GPU. It counts once,
 //! and is removed then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -18,8 +18,6 @@ const PREFIX: &str = "clear-";
 /// How long a file has to stay as it is before it counts: a shell makes it first, and writes the
 /// kind of the cause then.
 const SETTLING: Duration = Duration::from_millis(500);
-/// How many files are looked at.
-const FILES: usize = 1024;
 
 /// Whether a file of this name clears.
 pub(super) fn is_one(name: &str) -> bool {
@@ -54,10 +52,10 @@ struct Seen {
 }
 
 impl ClearFiles {
-    /// Looks at the directory. Returns the files that count now.
-    pub(super) fn due(&mut self, directory: &Path) -> Vec<ClearFile> {
-        let now = Instant::now();
-        let there = look(directory);
+    /// Looks at the files that are there. Returns those that count now.
+    pub(super) fn due(&mut self, paths: &BTreeSet<PathBuf>, now: Instant) -> Vec<ClearFile> {
+        let version = |path: &PathBuf| Some((path.clone(), version(path).ok()?));
+        let there: BTreeMap<PathBuf, Version> = paths.iter().filter_map(version).collect();
         self.seen.retain(|path, _| there.contains_key(path));
         for (path, version) in there {
             let new = Seen { version, since: now, taken: false };
@@ -72,8 +70,7 @@ impl ClearFiles {
     }
 
     /// When the next file has settled.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let now = Instant::now();
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let times = self.seen.values().filter(|seen| !seen.taken).map(|seen| seen.since + SETTLING);
         // One that is due already waits for something else.
         times.filter(|time| *time > now).min()
@@ -97,16 +94,6 @@ impl ClearFiles {
     }
 }
 
-/// A directory that cannot be read is logged where it is read for the quarantine.
-fn look(directory: &Path) -> BTreeMap<PathBuf, Version> {
-    let Ok(entries) = fs::read_dir(directory) else { return BTreeMap::new() };
-    let paths = entries.take(FILES).flatten().filter(|entry| {
-        let is_regular = entry.file_type().is_ok_and(|kind| kind.is_file());
-        is_regular && entry.file_name().to_str().is_some_and(is_one)
-    });
-    paths.filter_map(|entry| Some((entry.path(), version(&entry.path()).ok()?))).collect()
-}
-
 fn version(path: &Path) -> io::Result<Version> {
     let file = fs::symlink_metadata(path)?;
     Ok((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
@@ -122,7 +109,14 @@ fn read(path: &Path, version: Version) -> Option<ClearFile> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gpu_names::GpuNames;
+    use super::super::listing::Listing;
     use super::*;
+
+    fn look(files: &mut ClearFiles, place: &Path) -> Vec<ClearFile> {
+        let listing = Listing::read(place, &GpuNames::default()).unwrap();
+        files.due(&listing.clear, Instant::now())
+    }
 
     fn names(files: &[ClearFile]) -> Vec<(&str, Option<&str>)> {
         files.iter().map(|file| (file.gpu.as_str(), file.cause.as_deref())).collect()
@@ -132,21 +126,21 @@ mod tests {
     async fn a_file_counts_once_it_stays_as_it_is() {
         let place = tempfile::tempdir().unwrap();
         let mut files = ClearFiles::default();
-        assert!(files.due(place.path()).is_empty() && files.next().is_none());
+        assert!(look(&mut files, place.path()).is_empty() && files.next(Instant::now()).is_none());
         fs::write(place.path().join("clear-GPU-1"), "").unwrap();
         fs::write(place.path().join("GPU-2"), "").unwrap();
         fs::create_dir(place.path().join("clear-3")).unwrap();
-        assert!(files.due(place.path()).is_empty(), "it may still be written");
+        assert!(look(&mut files, place.path()).is_empty(), "it may still be written");
         tokio::time::advance(SETTLING / 2).await;
         fs::write(place.path().join("clear-GPU-1"), "xid\n").unwrap();
-        assert!(files.due(place.path()).is_empty());
-        let next = files.next().unwrap();
+        assert!(look(&mut files, place.path()).is_empty());
+        let next = files.next(Instant::now()).unwrap();
         tokio::time::advance(next - Instant::now()).await;
-        let due = files.due(place.path());
+        let due = look(&mut files, place.path());
         assert_eq!(names(&due), [("GPU-1", Some("xid"))]);
         files.taken(&due[0]);
         assert!(!place.path().join("clear-GPU-1").exists());
-        assert!(files.due(place.path()).is_empty() && files.next().is_none());
+        assert!(look(&mut files, place.path()).is_empty() && files.next(Instant::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,9 +149,9 @@ mod tests {
         let path = place.path().join("clear-0");
         let mut files = ClearFiles::default();
         fs::write(&path, "").unwrap();
-        files.due(place.path());
+        look(&mut files, place.path());
         tokio::time::advance(SETTLING).await;
-        let due = files.due(place.path());
+        let due = look(&mut files, place.path());
         assert_eq!(names(&due), [("0", None)]);
         files.taken(&due[0]);
         // As if it could not be removed: the same file is there.
@@ -165,10 +159,10 @@ mod tests {
         let same = files.seen.get_mut(&path).unwrap();
         same.version = version(&path).unwrap();
         tokio::time::advance(SETTLING).await;
-        assert!(files.due(place.path()).is_empty());
+        assert!(look(&mut files, place.path()).is_empty());
         fs::write(&path, "lost").unwrap();
-        files.due(place.path());
+        look(&mut files, place.path());
         tokio::time::advance(SETTLING).await;
-        assert_eq!(names(&files.due(place.path())), [("0", Some("lost"))]);
+        assert_eq!(names(&look(&mut files, place.path())), [("0", Some("lost"))]);
     }
 }

@@ -1,34 +1,29 @@
-//! What the quarantine directory contains, and which GPUs that means.
+//! What the quarantine directory contained when it was last read, and which GPUs that means.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use device::names::Uuid;
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::clear_files;
-use super::first_line::first_line;
+use super::first_line::TEXT;
 use super::gpu_names::GpuNames;
-
-/// How many files are read: a node has no more GPUs.
-const FILES: usize = 1024;
+use super::listing::{Listing, TOLD};
 
 /// The quarantined GPUs and the reason of each.
 pub type Quarantine = BTreeMap<Uuid, Arc<str>>;
 
-/// The reason in each file, by its name.
-type Reasons = BTreeMap<String, String>;
-
 /// What was last read from the directory, and what was logged of it.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    pub(super) directory: PathBuf,
-    reasons: Reasons,
+    directory: PathBuf,
+    listing: Listing,
     /// Names of no GPU that were logged.
     logged: BTreeSet<String>,
+    has_more_names: bool,
+    is_cut: bool,
     unreadable: bool,
 }
 
@@ -38,86 +33,110 @@ impl Contents {
         Self { directory: directory.to_owned(), ..Self::default() }
     }
 
-    /// Reads the directory. One that cannot be read, unlike one that is missing, releases no GPU.
-    pub(super) fn read(&mut self) -> &mut Self {
-        match read(&self.directory) {
-            Ok(reasons) => {
-                self.reasons = reasons;
-                self.unreadable = false;
+    /// Takes over what was read. A directory that cannot be read, unlike one that is missing,
+    /// releases no GPU.
+    pub(super) fn update(&mut self, read: io::Result<Listing>) {
+        match read {
+            Ok(listing) => self.listing = listing,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.listing = Listing::default();
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.reasons.clear(),
-            Err(error) if !std::mem::replace(&mut self.unreadable, true) => {
-                warn!(directory = %self.directory.display(), %error, "the quarantine directory \
-                    cannot be read");
-            }
-            Err(_) => {}
+            Err(error) => return self.cannot_be_read(&error),
         }
-        self
+        if std::mem::take(&mut self.unreadable) {
+            let directory = self.directory.display();
+            info!(%directory, "the quarantine directory can be read again");
+        }
+        let was_cut = std::mem::replace(&mut self.is_cut, self.listing.is_cut);
+        if self.is_cut && !was_cut {
+            warn!(directory = %self.directory.display(), "the quarantine directory has more than a \
+                thousand files named like GPUs that this node does not have, or that clear: of \
+                these the others are passed over; files of this node's GPUs count all the same");
+        }
+    }
+
+    /// Logs that the directory cannot be read, once until it can.
+    pub(super) fn cannot_be_read(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.unreadable, true) {
+            warn!(directory = %self.directory.display(), %error, "the quarantine directory cannot \
+                be read: what was read from it before stands");
+        }
     }
 
     /// The GPUs that the files mean. A name of no GPU is logged once, as soon as there are GPUs.
     pub(super) fn quarantine(&mut self, gpus: &GpuNames) -> Quarantine {
         let mut quarantine: BTreeMap<Uuid, String> = BTreeMap::new();
-        let mut unknown = BTreeSet::new();
-        for (name, text) in &self.reasons {
+        let mut names = self.listing.others.clone();
+        let mut count = self.listing.other_count;
+        for (name, text) in &self.listing.reasons {
             let Some(uuid) = gpus.find(name) else {
-                unknown.insert(name.clone());
+                names.insert(name.clone());
+                count += 1;
                 continue;
             };
             let reason = quarantine.entry(uuid.clone()).or_default();
             let gap = if reason.is_empty() || text.is_empty() { "" } else { "; " };
             *reason = format!("{reason}{gap}{text}");
+            shorten(reason);
         }
         if !gpus.is_empty() {
-            for name in unknown.difference(&self.logged) {
-                warn!(
-                    name,
-                    "a file in the quarantine directory is named after no GPU: it has no effect"
-                );
-            }
-            self.logged = unknown;
+            self.log_names(names.into_iter().take(TOLD).collect(), count);
         }
         quarantine.into_iter().map(|(uuid, reason)| (uuid, Arc::from(reason))).collect()
     }
-}
 
-fn read(directory: &Path) -> io::Result<Reasons> {
-    let mut reasons = Reasons::new();
-    for entry in fs::read_dir(directory)?.take(FILES) {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        // Only regular files: opening a pipe would wait for its writer.
-        if name.starts_with('.') || clear_files::is_one(&name) {
-            continue;
+    /// Logs the first names of no GPU, and that there are more.
+    fn log_names(&mut self, names: BTreeSet<String>, count: usize) {
+        for name in names.difference(&self.logged) {
+            warn!(
+                name,
+                "a file in the quarantine directory is named after no GPU: it has no effect"
+            );
         }
-        if !fs::metadata(entry.path()).is_ok_and(|there| there.is_file()) {
-            continue;
+        let more = count > names.len();
+        if more && !self.has_more_names {
+            warn!(
+                count,
+                "so many files in the quarantine directory are named after no GPU; not all are \
+                 logged"
+            );
         }
-        reasons.insert(name, reason(&entry.path()));
+        (self.logged, self.has_more_names) = (names, more);
     }
-    Ok(reasons)
 }
 
-/// A file that cannot be read quarantines its GPU too.
-fn reason(file: &Path) -> String {
-    first_line(file).unwrap_or_else(|error| format!("(the file cannot be read: {error})"))
+/// Cuts a reason to the length of one file's.
+fn shorten(reason: &mut String) {
+    let mut end = TEXT.min(reason.len());
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason.truncate(end);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
     use device::gpu::Gpu;
     use device::health::Moment;
     use device::testing::{gpu, listing, node};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 
+    fn read(contents: &mut Contents) -> Quarantine {
+        let gpus = GpuNames::example();
+        contents.update(Listing::read(&contents.directory, &gpus));
+        contents.quarantine(&gpus)
+    }
+
     fn entries(contents: &mut Contents) -> Vec<(String, String)> {
-        contents
-            .read()
-            .quarantine(&GpuNames::example())
-            .into_iter()
-            .map(|(uuid, text)| (uuid.to_string(), text.to_string()))
-            .collect()
+        let quarantine = read(contents).into_iter();
+        quarantine.map(|(uuid, text)| (uuid.to_string(), text.to_string())).collect()
     }
 
     #[test]
@@ -171,6 +190,49 @@ mod tests {
         assert_eq!(entries(&mut contents).len(), 1);
         fs::remove_file(&directory).unwrap();
         assert!(entries(&mut contents).is_empty());
+    }
+
+    #[test]
+    fn whatever_is_named_after_a_gpu_and_is_no_directory_counts_and_shows_no_other_file() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let mut contents = Contents::of(place.path());
+        fs::write(at("secret"), "secret\n").unwrap();
+        mknodat(CWD, at("0"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        symlink("secret", at("1")).unwrap();
+        symlink("nowhere", at("2")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("3")).unwrap();
+        let entries = entries(&mut contents);
+        for ((_, reason), what) in
+            entries.iter().zip(["FIFO", "symbolic link", "symbolic link", "socket"])
+        {
+            let text = format!("(the file cannot be read: it is a {what}, not a regular file)");
+            assert_eq!(*reason, text);
+        }
+        assert_eq!(entries.len(), 4);
+    }
+
+    #[test]
+    fn any_number_of_other_files_hides_no_gpu_and_takes_no_room() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let mut contents = Contents::of(place.path());
+        for number in 0..1100 {
+            fs::write(at(&format!("other-{number}")), "x").unwrap();
+            fs::write(at(&format!("GPU-{}", 1000 + number)), "of another node").unwrap();
+        }
+        fs::write(place.path().join(OsStr::from_bytes(b"\xff")), "").unwrap();
+        for zeros in 0..40 {
+            fs::write(at(&format!("{}2", "0".repeat(zeros))), [b'y'; 4096]).unwrap();
+        }
+        fs::write(at("GPU-1"), "this one").unwrap();
+        let entries = entries(&mut contents);
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[0], ("GPU-1".to_owned(), "this one".to_owned()));
+        assert_eq!(entries[1].1.len(), TEXT);
+        assert!(contents.is_cut, "the files of GPUs that are not known are too many");
+        assert!(contents.logged.len() == TOLD && contents.has_more_names);
+        assert!(contents.listing.reasons.len() < 1100);
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! The first line of a file.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
-/// How much of a file's text is read.
-const TEXT: u64 = 4096;
+use crate::host::file::{self, Links};
 
-/// The first line of a file, without control characters.
-pub(super) fn first_line(file: &Path) -> io::Result<String> {
-    let mut text = Vec::new();
-    File::open(file)?.take(TEXT).read_to_end(&mut text)?;
+/// How much of a file's text is read, in bytes.
+pub(super) const TEXT: usize = 4096;
+
+/// The first line of a regular file, without control characters. A link is not followed: it would
+/// show the text of any file.
+pub(super) fn first_line(path: &Path) -> io::Result<String> {
+    let text = file::read_start(path, Links::Refuse, TEXT)?;
     let text = String::from_utf8_lossy(&text);
     let line = text.trim().lines().next().unwrap_or_default();
     Ok(line.chars().filter(|c| !c.is_control()).collect())

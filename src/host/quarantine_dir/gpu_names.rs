@@ -7,7 +7,7 @@ use device::inventory::Inventory;
 use device::names::{PciBusId, Uuid};
 
 /// The index that each GPU is bound to on this boot, and its PCI bus id.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GpuNames(BTreeMap<Uuid, (Option<u32>, Option<PciBusId>)>);
 
 impl GpuNames {
@@ -40,6 +40,12 @@ impl GpuNames {
                 || (pci.is_some() && pci == *bus)
         };
         self.0.iter().find(|(uuid, names)| fits(uuid, names)).map(|(uuid, _)| uuid)
+    }
+
+    /// Whether a GPU can have this name.
+    pub(super) fn can_be_one(name: &str) -> bool {
+        let is_index = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+        is_index || name.parse::<Uuid>().is_ok() || name.parse::<PciBusId>().is_ok()
     }
 
     /// Four GPUs, for tests.
