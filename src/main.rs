@@ -1,10 +1,12 @@
 //! Arguments, configuration, log, run, exit code.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::Subcommand;
 use gpu_device_plugin::cli::args::Action;
 use gpu_device_plugin::cli::{self, Invocation, USAGE};
 use gpu_device_plugin::config::{Config, ConfigSource, Loaded, Purpose};
@@ -25,10 +27,28 @@ const LAST_LINE: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    // Where it fails, so does the daemon, which says why.
+    let _ = catch_signals_of_daemon();
     match on_scratch_thread(dispatch) {
         Ok((loaded, source)) => serve(loaded, source, started),
         Err(code) => code,
     }
+}
+
+/// Sees that a signal with a meaning for the daemon does not end it before it listens for it:
+/// whoever starts it cannot know when that is.
+fn catch_signals_of_daemon() -> std::io::Result<()> {
+    let is_subcommand = |word: OsString| word.to_str().is_some_and(Action::has_subcommand);
+    if std::env::args_os().skip(1).any(is_subcommand) {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _context = runtime.enter();
+    for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        // The handler stays, and what it notes goes to the next that listens.
+        drop(signal(kind)?);
+    }
+    Ok(())
 }
 
 /// Runs it on a thread that ends with it, for the sake of memory: what a stack has once touched

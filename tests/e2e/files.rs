@@ -13,6 +13,7 @@ use crate::health::{QUICK, configured};
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
 
 const HANGUP: u32 = 1;
+const TERMINATE: i32 = 15;
 
 fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -258,6 +259,28 @@ async fn a_config_file_by_a_relative_path_is_watched_too() {
         config(&rig.node, &SLICED.replace('4', &replicas.to_string()));
         rig.until("replicas", |view| view.allocatable(GPU) == 8 * replicas).await;
         assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
+    }
+}
+
+/// The first thread that is started comes before the command line is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_for_the_daemon_ends_it_at_no_time() {
+    let node = eight_h100s();
+    let kubelet = kubelet(node.kubelet()).await;
+    for round in 0..20 {
+        let mut plugin = Plugin::start(&node, &plugin()).unwrap();
+        while plugin.threads().unwrap() == 1 {}
+        let figures = plugin.figures().unwrap();
+        for signal in [HANGUP, 10, 12] {
+            assert!(figures.handles.contains(&signal), "signal {signal}, round {round}");
+        }
+        plugin.signal(HANGUP.cast_signed()).unwrap();
+        let accepted = kubelet.wait_until("it serves", PATIENCE, |view| {
+            view.accepted(GPU).count() == round + 1 && view.allocatable(GPU) == 8
+        });
+        accepted.await.unwrap();
+        plugin.signal(TERMINATE).unwrap();
+        assert_eq!(plugin.wait_exit(PATIENCE).await.unwrap().code(), Some(0));
     }
 }
 
