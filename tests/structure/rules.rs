@@ -49,6 +49,18 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
         "only a second signal, or a stop that takes too long, aborts",
     ),
     only_in("observe/http observe/client", "hyper hyper_util", "one server and one client do HTTP"),
+    only_in(
+        "",
+        "tokio::task::spawn_blocking tokio::fs",
+        "it panics where no thread is to be had; util/helper_thread.rs answers with an error",
+    ),
+    Restriction {
+        within: "daemon",
+        // The one works on a thread of its own; the other reads a name at the start.
+        except: "daemon/config_watch daemon/status_provider",
+        paths: "std::fs",
+        why: "no file may hold up the thread that decides; host/ has the files, on their threads",
+    },
     Restriction {
         within: "doctor",
         except: "doctor/gather",
