@@ -181,6 +181,7 @@ async fn a_new_plugin_lists_a_gpu_of_this_boot_that_is_gone_whoever_holds_it() {
     let options = configured(&node, "health: {pollInterval: 100ms}").arg("--devices=0-6");
     let mut rig = Rig::on(node, config, &options, 7).await;
     let (lost, reserved) = (rig.node.uuid(3), rig.node.uuid(7));
+    rig.state_file_has(&lost).await;
     rig.plugin.signal(9).unwrap();
     rig.plugin.wait_exit(PATIENCE).await.unwrap();
     rig.node.edit_gpu(3, |gpu| gpu.present = false).unwrap();
