@@ -296,8 +296,9 @@ fn configuration(text: &mut Text, configuration: &Configuration) {
 
 fn process(text: &mut Text, snapshot: &MetricsSnapshot) {
     let help = "When the process began, in seconds since the Unix epoch.";
-    text.gauge("process_start_time_seconds", help)
-        .add(&[], snapshot.status.plugin.started_at.unix_seconds());
+    let began = snapshot.process.as_ref().map(|process| process.start_seconds);
+    let began = began.unwrap_or_else(|| snapshot.status.plugin.started_at.unix_seconds());
+    text.gauge("process_start_time_seconds", help).add(&[], began);
     let Some(process) = &snapshot.process else { return };
     text.counter("process_cpu_seconds_total", "Processor time, user and system.")
         .add(&[], process.cpu_seconds);
