@@ -190,6 +190,7 @@ impl Reloader {
             }
             if changes.is_empty() {
                 info!("the configuration has not changed");
+                self.reload_history.unchanged();
                 return;
             }
             for setting in &changes.at_next_start {

@@ -35,6 +35,17 @@ impl ReloadHistory {
         self.record(EventKind::ConfigurationApplied, "the changed configuration is in force", None);
     }
 
+    /// The configuration in force was read again, so that what was refused before is over.
+    pub(super) fn unchanged(&self) {
+        let refused = {
+            let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+            results.last.as_ref().is_some_and(|(_, refused)| refused.is_some())
+        };
+        if refused {
+            self.applied();
+        }
+    }
+
     /// A changed configuration was refused.
     pub(super) fn refused(&self, why: &str) {
         // The log has all lines.

@@ -188,10 +188,15 @@ async fn a_reload_is_reported_whether_it_is_applied_or_refused() {
     until_metric(&http, "gpu_device_plugin_config_last_reload_successful 0").await;
     let status = json(&http.get("/status").await.unwrap());
     assert!(status["configuration"]["lastReload"]["refused"].is_string(), "{status:#}");
+    // The one that is in force is put back: nothing is refused any more.
+    std::fs::write(&file, QUICK).unwrap();
+    until_metric(&http, "gpu_device_plugin_config_last_reload_successful 1").await;
+    std::fs::write(&file, format!("{QUICK}flags: {{migStrategy: sideways}}\n")).unwrap();
+    until_metric(&http, "gpu_device_plugin_config_last_reload_successful 0").await;
     let shared = "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}\n";
     std::fs::write(&file, format!("{QUICK}{shared}")).unwrap();
     let metrics = until_metric(&http, "gpu_device_plugin_config_last_reload_successful 1").await;
-    for line in ["{result=\"applied\"} 1", "{result=\"refused\"} 1"] {
+    for line in ["{result=\"applied\"} 2", "{result=\"refused\"} 2"] {
         assert!(
             metrics.contains(&format!("gpu_device_plugin_config_reloads_total{line}")),
             "{metrics}"
