@@ -138,6 +138,7 @@ async fn an_xid_is_seen_everywhere_and_the_process_stays_alive_and_ready() {
         ),
         format!("gpu_device_plugin_device_unhealthy_reason{{uuid=\"{uuid}\",reason=\"xid\"}} 1"),
         format!("gpu_device_plugin_xid_events_total{{uuid=\"{uuid}\",xid=\"79\"}} 1"),
+        format!("gpu_device_plugin_xids_total{{uuid=\"{uuid}\"}} 1"),
         format!(
             "gpu_device_plugin_device_health_transitions_total{{uuid=\"{uuid}\",to=\"unhealthy\"}} \
                 1"

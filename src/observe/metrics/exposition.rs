@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use device::layout::LayoutFinding;
-use status::{Configuration, Gpu, GpuCounts, NvmlState, Resource, Status};
+use status::{Configuration, NvmlState, Resource, Status};
 
+use super::gpus::{gpu_counts, gpu_events, gpus};
+use super::problems::problems;
 use super::process::ProcessMetrics;
 use super::text::Text;
 use crate::util::counters::Distribution;
@@ -52,6 +54,7 @@ pub(crate) fn exposition(snapshot: &MetricsSnapshot) -> String {
     build(&mut text, snapshot);
     devices(&mut text, status);
     findings(&mut text, status);
+    problems(&mut text, status);
     gpu_counts(&mut text, &status.gpu_counts);
     gpus(&mut text, &status.gpus);
     gpu_events(&mut text, &status.gpus);
@@ -76,20 +79,26 @@ fn build(text: &mut Text, snapshot: &MetricsSnapshot) {
 }
 
 fn devices(text: &mut Text, status: &Status) {
-    let help = "Devices by resource and health, replicas included.";
+    let help = "Devices by resource and health, replicas included. One that is no longer offered \
+        is withdrawn, whatever its health.";
     let mut counts = text.gauge("gpu_device_plugin_devices", help);
     for resource in &status.resources {
-        let unhealthy = resource.devices.len() - resource.healthy;
-        counts.add(&[("resource", &resource.name), ("health", "healthy")], resource.healthy);
-        counts.add(&[("resource", &resource.name), ("health", "unhealthy")], unhealthy);
+        let (withdrawn, offered): (Vec<_>, Vec<_>) =
+            resource.devices.iter().partition(|device| device.withdrawn);
+        let healthy = offered.iter().filter(|device| device.healthy).count();
+        let unhealthy = offered.len() - healthy;
+        let counted =
+            [("healthy", healthy), ("unhealthy", unhealthy), ("withdrawn", withdrawn.len())];
+        for (health, count) in counted {
+            counts.add(&[("resource", &resource.name), ("health", health)], count);
+        }
     }
     let help = "Whether a GPU or MIG device is Healthy, so that it can be allocated.";
     let mut health = text.gauge("gpu_device_plugin_device_healthy", help);
     for resource in &status.resources {
-        // Replicas share a UUID and a health; after a change of the configuration some may be
-        // withdrawn.
+        // Replicas share a UUID and a health. A withdrawn device is no failure of its GPU.
         let mut healthy = BTreeMap::<&str, bool>::new();
-        for device in &resource.devices {
+        for device in resource.devices.iter().filter(|device| !device.withdrawn) {
             *healthy.entry(&device.uuid).or_default() |= device.healthy;
         }
         for (uuid, healthy) in healthy {
@@ -104,7 +113,8 @@ fn findings(text: &mut Text, status: &Status) {
     for gpu in &status.gpus {
         reasons.extend(gpu.reasons.iter().map(|reason| (&*gpu.uuid, &*reason.kind)));
     }
-    for device in status.resources.iter().flat_map(|resource| &resource.devices) {
+    let devices = status.resources.iter().flat_map(|resource| &resource.devices);
+    for device in devices.filter(|device| !device.withdrawn) {
         reasons.extend(device.reasons.iter().map(|kind| (&*device.uuid, &**kind)));
     }
     let help = "Why a GPU or MIG device is Unhealthy. Always 1.";
@@ -119,78 +129,6 @@ fn findings(text: &mut Text, status: &Status) {
     let help = "What keeps devices from being offered as one would expect, by kind.";
     text.gauge("gpu_device_plugin_findings", help)
         .add_by("kind", LayoutFinding::KINDS.into_iter().map(|kind| (kind, count(kind))));
-}
-
-fn gpu_counts(text: &mut Text, counts: &GpuCounts) {
-    let help = "GPUs on the PCI bus with NVIDIA's driver, counted by NVML, identified by a UUID, \
-        offered to the kubelet and expected by the configuration, by stage.";
-    text.gauge("gpu_device_plugin_gpus", help).add_by("stage", counts.stages());
-}
-
-fn gpus(text: &mut Text, gpus: &[Gpu]) {
-    let help = "Attributes of a GPU or MIG device, to be joined by uuid. Always 1.";
-    let mut info = text.gauge("gpu_device_plugin_device_info", help);
-    for gpu in gpus {
-        // A stale index would be another GPU's.
-        let index = if gpu.index_stale { String::new() } else { gpu.index.to_string() };
-        let numa_node = gpu.numa_node.map(|node| node.to_string());
-        let mut add = |uuid: &str, profile: &str, parent: &str| {
-            let labels = [
-                ("uuid", uuid),
-                ("gpu", &index),
-                ("pci_bus_id", gpu.pci_bus_id.as_deref().unwrap_or_default()),
-                ("model", gpu.model.as_deref().unwrap_or_default()),
-                ("numa_node", numa_node.as_deref().unwrap_or_default()),
-                ("mig_profile", profile),
-                ("parent_uuid", parent),
-            ];
-            info.add(&labels, 1);
-        };
-        add(&gpu.uuid, "", "");
-        for mig in &gpu.mig_devices {
-            add(&mig.uuid, mig.profile.as_deref().unwrap_or_default(), &gpu.uuid);
-        }
-    }
-    let help = "How often a GPU or a part of it became Healthy or Unhealthy.";
-    let mut transitions = text.counter("gpu_device_plugin_device_health_transitions_total", help);
-    for gpu in gpus {
-        transitions.add(&[("uuid", &gpu.uuid), ("to", "healthy")], gpu.became_healthy);
-        transitions.add(&[("uuid", &gpu.uuid), ("to", "unhealthy")], gpu.became_unhealthy);
-    }
-}
-
-fn gpu_events(text: &mut Text, gpus: &[Gpu]) {
-    let all = || gpus.iter().map(|gpu| (&*gpu.uuid, gpu));
-    let help = "What the driver asks for: 0 nothing, 1 GPU reset, 2 node reboot, 3 drain P2P, \
-        4 drain and reset.";
-    let action = |(uuid, gpu): (_, &Gpu)| Some((uuid, gpu.recovery_action.as_ref()?.value));
-    text.gauge("gpu_device_plugin_recovery_action", help).add_by("uuid", all().filter_map(action));
-    let help = "Whether a memory row waits for a reset to be remapped.";
-    text.gauge("gpu_device_plugin_row_remap_pending", help)
-        .add_by("uuid", all().map(|(uuid, gpu)| (uuid, u8::from(gpu.row_remap_pending))));
-    text.gauge("gpu_device_plugin_row_remap_failed", "Whether a memory row could not be remapped.")
-        .add_by("uuid", all().map(|(uuid, gpu)| (uuid, u8::from(gpu.row_remap_failed))));
-    let help = "Why a GPU that stays Healthy is degraded. Always 1.";
-    let mut degraded = text.gauge("gpu_device_plugin_degraded", help);
-    for (uuid, gpu) in all() {
-        for degradation in &gpu.degradations {
-            degraded.add(&[("uuid", uuid), ("reason", &degradation.kind)], 1);
-        }
-    }
-    let help = "Xids that the driver reported.";
-    let mut xids = text.counter("gpu_device_plugin_xid_events_total", help);
-    for (uuid, gpu) in all() {
-        for xid in &gpu.xids {
-            xids.add(&[("uuid", uuid), ("xid", &xid.xid.to_string())], xid.count);
-        }
-        if gpu.other_xids > 0 {
-            xids.add(&[("uuid", uuid), ("xid", "other")], gpu.other_xids);
-        }
-    }
-    let help = "The time of a GPU's last event: an Xid, or a change of its health.";
-    let last = |(uuid, gpu): (_, &Gpu)| Some((uuid, gpu.last_event?.unix_seconds()));
-    text.gauge("gpu_device_plugin_last_event_timestamp_seconds", help)
-        .add_by("uuid", all().filter_map(last));
 }
 
 fn nvml(text: &mut Text, snapshot: &MetricsSnapshot) {

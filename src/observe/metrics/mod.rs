@@ -3,8 +3,13 @@
 //! The attributes of a device are labels of `_device_info` alone; every other series about a device
 //! has its `uuid`, by which it joins with that one and with dcgm-exporter's `UUID`. Every label has
 //! a bounded number of values.
+//!
+//! A counter whose labels are known from the start begins at 0: Prometheus' `increase()` does not
+//! see the step by which a series is born.
 
 mod exposition;
+mod gpus;
+mod problems;
 mod process;
 mod text;
 

@@ -41,6 +41,10 @@ fn metric(line: &str) -> String {
         assert_eq!(names, OF_THE_BUILD);
         return format!("{name}{{version,revision,rustc}} {value}");
     }
+    // The rest of its labels are words for people.
+    if let Some((kept, _)) = series.split_once(",message=") {
+        return format!("{kept},message,remedy}} <n>");
+    }
     let variable = VARIABLE.iter().any(|prefix| name.starts_with(prefix));
     format!("{series} {}", if variable { "<n>" } else { value })
 }
