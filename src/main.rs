@@ -71,7 +71,10 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         let printed = error.print();
         if error.use_stderr() { ExitCode::from(USAGE) } else { cli::written(printed, 0) }
     })?;
-    if !matches!(invocation.action, Action::Serve | Action::Config(_) | Action::ListGpus { .. }) {
+    if !matches!(
+        invocation.action,
+        Action::Serve | Action::Config(_) | Action::ListGpus { .. } | Action::Xid { .. }
+    ) {
         invocation.add_flags_of_daemon();
     }
     let mut source = ConfigSource::new(invocation.sources);
@@ -95,6 +98,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             cli::doctor(args, &mut source, arguments, colour)
         }
+        Action::Xid { number, markdown } => cli::xid(number, markdown),
         Action::ListGpus { driver_root, library } => cli::list_gpus(&driver_root, library),
     })
 }

@@ -76,6 +76,19 @@ pub enum Action {
                       answered."
     )]
     TakeUp,
+    /// Explain an Xid, the number of an error that the driver reports.
+    #[command(
+        after_help = "Exit code: 0 it is in NVIDIA's catalogue, 1 it is not, and the rule for such \
+                      numbers is printed."
+    )]
+    Xid {
+        /// The number; without one, all of them.
+        #[arg(value_name = "NUMBER")]
+        number: Option<u32>,
+        /// Print all of them in Markdown, for the documentation.
+        #[arg(long, hide = true, conflicts_with = "number")]
+        markdown: bool,
+    },
     /// Print the GPUs that answer a new initialisation of NVML, for the daemon.
     #[command(hide = true)]
     ListGpus {

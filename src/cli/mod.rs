@@ -9,6 +9,7 @@ mod list_gpus;
 mod output;
 mod request;
 mod status;
+mod xid;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ pub use list_gpus::list_gpus;
 pub use output::{print, print_error, written};
 pub use request::{clear, release, take_up};
 pub use status::status;
+pub use xid::xid;
 
 /// The exit code after a mistake in the command line or the configuration (EX_USAGE of
 /// sysexits.h).

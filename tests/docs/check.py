@@ -211,7 +211,7 @@ def phrases(texts):
 def flags(texts, plugin):
     """Each flag that the documents name is one of the plugin's, of a subcommand's, or known to be another's."""
     known = set().union(*OTHER_FLAGS.values())
-    for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"], ["clear"]):
+    for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"], ["clear"], ["xid"]):
         told = subprocess.run([plugin, *command, "--help"], check=True, capture_output=True, text=True)
         known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
     for name, text in texts.items():
@@ -219,27 +219,6 @@ def flags(texts, plugin):
             flag = re.split(r"[ =]", flag)[0]
             if flag not in known:
                 yield "%s: %s is no flag that is known" % (name, flag)
-
-
-def xids(texts):
-    """The table of Xids has each entry of the catalogue, with its meaning and the action of its class."""
-    name, text = section(texts, "Xids")
-    table = {row[0]: (row[1], quoted(row[2])[0]) for row in rows(text) if len(row) == 4}
-    source = sources()
-    entries = re.findall(r"^ +([\d |.=]+|_) => \((\w+), \"(.*)\"\)", source, re.MULTILINE)
-    actions = {}
-    for arm, action in re.findall(r"((?:XidClass::\w+\s*\|\s*)*XidClass::\w+)\s*=>\s*(?:\{\s*)?Self::(\w+)", source):
-        word = re.search(r'Self::%s => "([a-z-]+)"' % action, source)
-        actions.update((one.removeprefix("XidClass::"), word.group(1)) for one in re.split(r"\s*\|\s*", arm) if word)
-    catalogue = {
-        arm.replace("..=", "-").replace(" | ", ", ").replace("_", "any other"): (meaning, actions.get(group))
-        for arm, group, meaning in entries
-    }
-    if len(catalogue) < 50:
-        yield "the source has no catalogue of Xids that can be read: %s" % catalogue
-    for xid in sorted(table.keys() | catalogue.keys()):
-        if table.get(xid) != catalogue.get(xid):
-            yield "%s: Xid %s is %s, in the source %s" % (name, xid, table.get(xid), catalogue.get(xid))
 
 
 def anchors(text):
@@ -311,7 +290,6 @@ def main():
         *texts_of_the_program(texts),
         *phrases(texts),
         *flags(texts, args.plugin),
-        *xids(texts),
         *links(),
         *shell(texts),
         *kubernetes_objects(texts),

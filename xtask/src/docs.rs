@@ -23,16 +23,24 @@ struct Part {
 const PARTS: &[Part] = &[
     Part { file: "SECURITY.md", name: "contact", make: project::security_contact },
     Part { file: "docs/configuration.md", name: "settings", make: settings },
+    Part { file: "docs/xids.md", name: "xids", make: xids },
 ];
 
 /// The settings as Markdown, by the program that takes them.
 fn settings(root: &Path) -> anyhow::Result<String> {
+    printed(root, &["config", "reference"])
+}
+
+/// The classes of Xids and the Xids as Markdown, by the program that judges by them.
+fn xids(root: &Path) -> anyhow::Result<String> {
+    printed(root, &["xid", "--markdown"])
+}
+
+/// What the program prints.
+fn printed(root: &Path, arguments: &[&str]) -> anyhow::Result<String> {
     let run = ["run", "--quiet", "--package", "gpu-device-plugin", "--"];
-    let output = Command::new(env!("CARGO"))
-        .current_dir(root)
-        .args(run)
-        .args(["config", "reference"])
-        .output()?;
+    let output =
+        Command::new(env!("CARGO")).current_dir(root).args(run).args(arguments).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }

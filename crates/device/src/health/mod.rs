@@ -35,6 +35,7 @@ mod rules;
 mod scope;
 mod verdict;
 mod xid;
+mod xid_effect;
 
 #[cfg(test)]
 mod tests;
@@ -57,4 +58,5 @@ pub use rules::{
 };
 pub use scope::{GpuPart, Scope};
 pub use verdict::GpuHealth;
-pub use xid::Xid;
+pub use xid::{NvidiaAction, Xid, XidClass};
+pub use xid_effect::XidEffect;

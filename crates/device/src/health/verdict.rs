@@ -226,11 +226,7 @@ impl GpuHealth {
 
     /// Whether an Xid that is left to the recovery action is fatal because there is none to read.
     fn presumes_fatal(&self, class: XidClass) -> bool {
-        !matches!(self.fields.recovery_action.last, Answer::Read(_))
-            && matches!(
-                class,
-                XidClass::Presumed | XidClass::Fatal | XidClass::Sticky | XidClass::Lost
-            )
+        !matches!(self.fields.recovery_action.last, Answer::Read(_)) && class.is_presumed_fatal()
     }
 
     fn enumerated(&mut self, session: u64, step: &mut Step) {

@@ -1,7 +1,12 @@
 //! Xids, the numbers under which the driver reports errors: NVIDIA's Xid catalogue, and the class
 //! of each, which is its meaning for the GPU.
 
+mod catalogue;
+
 use std::fmt;
+
+pub use catalogue::NvidiaAction;
+use catalogue::catalogue;
 
 /// The number of an error that the driver reports: `eventData` of an NVML event of type
 /// `nvmlEventTypeXidCriticalError`.
@@ -12,7 +17,7 @@ pub struct Xid(pub u32);
 /// each number an immediate action (RESTART_APP, RESET_GPU, IGNORE, …); the class is this project's
 /// interpretation of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum XidClass {
+pub enum XidClass {
     /// An error of the application: it ends, the GPU is fine (catalogue: RESTART_APP).
     App,
     /// Information only (catalogue: IGNORE).
@@ -47,20 +52,108 @@ pub(super) enum XidClass {
 
 impl Xid {
     /// The class of the number; `Suspect` if it is not in the catalogue.
-    pub(super) fn class(self) -> XidClass {
+    #[must_use]
+    pub fn class(self) -> XidClass {
         catalogue(self.0).0
+    }
+
+    /// What NVIDIA's catalogue recommends.
+    #[must_use]
+    pub fn nvidia_action(self) -> NvidiaAction {
+        catalogue(self.0).1
     }
 
     /// What happened, in a few words.
     #[must_use]
     pub fn meaning(self) -> &'static str {
-        catalogue(self.0).1
+        catalogue(self.0).2
+    }
+
+    /// The numbers of the catalogue in ascending order.
+    pub fn known() -> impl Iterator<Item = Self> {
+        let unknown = Self(u32::MAX).meaning();
+        (0..CATALOGUE_END).map(Self).filter(move |xid| xid.meaning() != unknown)
     }
 }
 
+/// Above every number of the catalogue.
+const CATALOGUE_END: u32 = 1000;
+
 impl XidClass {
+    /// Every class, from the mildest to the worst.
+    pub const ALL: [Self; 14] = [
+        Self::App,
+        Self::Info,
+        Self::Config,
+        Self::Companion,
+        Self::Detail,
+        Self::Trigger,
+        Self::Pending,
+        Self::Contained,
+        Self::Suspect,
+        Self::Presumed,
+        Self::Disputed,
+        Self::Fatal,
+        Self::Sticky,
+        Self::Lost,
+    ];
+
+    /// Its name in documents.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "application",
+            Self::Info => "information",
+            Self::Config => "configuration",
+            Self::Companion => "companion",
+            Self::Detail => "detail",
+            Self::Trigger => "trigger",
+            Self::Pending => "pending",
+            Self::Contained => "contained",
+            Self::Suspect => "suspect",
+            Self::Presumed => "presumed fatal",
+            Self::Disputed => "disputed",
+            Self::Fatal => "fatal",
+            Self::Sticky => "fatal until a boot",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// What it means, in a sentence without its full stop.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::App => "an error of the application, which ends; the GPU is fine",
+            Self::Info => "information only",
+            Self::Config => "a mistake in the configuration of the node",
+            Self::Companion => "follows another Xid, which decides",
+            Self::Detail => "details of another Xid, which decides",
+            Self::Trigger => "the driver's recovery action changed: it is read",
+            Self::Pending => "a row of memory is remapped at the next reset; the GPU works",
+            Self::Contained => "a memory error that was contained to one application",
+            Self::Suspect => "may be a failure: the recovery action decides",
+            Self::Presumed => {
+                "as suspect; fatal where the driver has no recovery action to decide it"
+            }
+            Self::Disputed => {
+                "fatal by NVIDIA's catalogue and ignored by NVIDIA's device plugin: the recovery \
+                 action decides"
+            }
+            Self::Fatal => "the GPU does not work until it is reset",
+            Self::Sticky => "a reset does not end it: a repair and a reboot of the node do",
+            Self::Lost => "the GPU is not on the PCIe bus any more, until NVML lists it again",
+        }
+    }
+
+    /// Whether an Xid of the class that is left to the recovery action is fatal where there is
+    /// none to read.
+    pub(super) fn is_presumed_fatal(self) -> bool {
+        matches!(self, Self::Presumed | Self::Fatal | Self::Sticky | Self::Lost)
+    }
+
     /// The remedy for a GPU that is Unhealthy by an Xid of this class.
-    pub(super) fn remedy(self) -> &'static str {
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
         match self {
             Self::Lost => "reboot the node; if it comes again, reseat or replace the GPU",
             Self::Sticky => {
@@ -80,9 +173,7 @@ impl XidClass {
             }
         }
     }
-}
 
-impl XidClass {
     /// Whether a failure of this class is repaired by a reset of the GPU or by more than that.
     pub(super) fn is_of_whole_gpu(self) -> bool {
         matches!(
@@ -108,92 +199,5 @@ impl TryFrom<u64> for Xid {
 impl fmt::Display for Xid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Xid {}", self.0)
-    }
-}
-
-/// Class and meaning of every Xid in use in NVIDIA's Xid catalogue
-/// (docs.nvidia.com/deploy/xid-errors); the meanings are in words of our own.
-#[rustfmt::skip]
-fn catalogue(xid: u32) -> (XidClass, &'static str) {
-    use XidClass::*;
-
-    match xid {
-        8 => (App, "a channel sat idle past its limit"),
-        11 | 25 => (App, "malformed push buffer"),
-        13 => (App, "exception in a graphics or compute engine"),
-        14 => (Info, "a report without an error behind it"),
-        31 => (App, "memory page fault of an application"),
-        32 => (App, "corrupt push buffer seen by the host engine"),
-        37 => (Info, "FECS was given a method that it does not know"),
-        38 => (Info, "FECS watchdog"),
-        39..=41 | 70..=72 | 75..=77 | 85 | 126..=135 => (App, "copy engine error"),
-        43 => (Info, "a channel was reset and its application ended"),
-        44 => (Info, "fault while switching contexts"),
-        45 => (Companion, "channels removed after an earlier error"),
-        46 => (Fatal, "the GPU stopped processing"),
-        48 => (Fatal, "double-bit ECC error"),
-        54 => (Sticky, "auxiliary power is not connected"),
-        60 => (App, "exception in a video or security engine"),
-        62 => (Fatal, "the power management unit halted"),
-        63 => (Pending, "a memory row is to be remapped, or a page retired"),
-        64 => (Fatal, "a memory row could not be remapped, or a page not retired"),
-        66 | 67 => (Info, "illegal access by the driver"),
-        68 => (App, "exception in video decoder 0"),
-        69 => (App, "graphics class error"),
-        74 => (Presumed, "NVLink error"),
-        78 => (Config, "a vGPU could not start"),
-        79 => (Lost, "the GPU has fallen off the bus"),
-        80 => (App, "corrupt data was sent to the GPU"),
-        82 | 99..=105 => (App, "JPEG engine error"),
-        83 | 84 | 88 | 89 | 96..=98 => (App, "exception in a video decoder"),
-        86 => (App, "exception in the optical flow engine"),
-        92 => (Info, "many single-bit ECC errors"),
-        93 => (Info, "the InfoROM nears its write limit"),
-        94 => (Contained, "memory error, contained to one application"),
-        95 => (Fatal, "memory error that was not contained"),
-        106 | 107 => (Info, "test message"),
-        109 => (Disputed, "switching contexts took too long"),
-        110 => (Fatal, "security fault"),
-        119 => (Fatal, "the GPU system processor did not answer in time"),
-        120 => (Fatal, "error in the GPU system processor"),
-        121 => (Info, "corrected error on the chip-to-chip link"),
-        123 => (Suspect, "the power management unit could not write to its flash"),
-        136 => (Fatal, "an NVLink could not be trained"),
-        137 => (App, "an application reached over NVLink for what it may not touch"),
-        139 => (App, "exception in optical flow engine 1"),
-        140 => (Fatal, "ECC error that was not recovered"),
-        141 => (App, "error on CUDA's fast path"),
-        142 => (Suspect, "exception in video encoder 3"),
-        143 => (Fatal, "the GPU could not be initialised"),
-        144 => (Suspect, "NVLink 5 error, SAW unit"),
-        145 => (Suspect, "NVLink 5 error, RLW unit"),
-        146 => (Suspect, "NVLink 5 error, TLW unit"),
-        147 => (Suspect, "NVLink 5 error, TREX unit"),
-        148 => (Suspect, "NVLink 5 error, NVLPW unit"),
-        149 => (Suspect, "NVLink 5 error, NETIR unit"),
-        150 => (Suspect, "NVLink 5 error, MSE unit"),
-        151 => (Sticky, "confidential computing keys could not be rotated"),
-        152 => (Info, "memory management fault of a deep learning accelerator"),
-        153 => (Info, "a deep learning accelerator took too long"),
-        154 => (Trigger, "the recovery action of the GPU changed"),
-        155 => (Fatal, "NVLink error defined by software"),
-        156 => (Presumed, "a resource of the GPU was retired"),
-        157 => (Suspect, "a resource of the GPU could not be retired"),
-        158 => (Fatal, "a fatal time-out in the GPU"),
-        159 => (Suspect, "error on the coherent interface, without data"),
-        160 => (Info, "a channel was retired"),
-        161 => (Info, "a channel could not be retired"),
-        162 => (Info, "power smoothing is on again"),
-        163 => (Info, "power smoothing went off"),
-        164 => (Info, "power smoothing nears the end of its life"),
-        165 => (Suspect, "power smoothing is at the end of its life"),
-        166 => (Suspect, "confidential NVLink traffic before it was set up"),
-        167 => (Fatal, "fatal time-out on PCIe"),
-        168 => (Suspect, "errors in protected memory: less memory is left"),
-        169 => (Fatal, "the security processor halted"),
-        170 => (Suspect, "interrupt in confidential computing mode"),
-        171 => (Detail, "Xid 48 was an uncorrectable error in DRAM"),
-        172 => (Detail, "Xid 48 was an uncorrectable error in SRAM"),
-        _ => (Suspect, "not in NVIDIA's catalogue"),
     }
 }

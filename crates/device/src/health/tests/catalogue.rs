@@ -123,6 +123,47 @@ fn every_xid_has_its_class_and_does_what_the_class_says() {
 }
 
 #[test]
+fn the_effect_that_is_documented_is_what_happens() {
+    let then = |effect| match effect {
+        XidEffect::Counted => Silent,
+        XidEffect::Logged | XidEffect::Degraded | XidEffect::RecoveryAction => Reported,
+        XidEffect::Unhealthy => Unhealthy,
+    };
+    for (numbers, class, with_field, without_field) in TABLE {
+        assert_eq!(then(class.effect(true)), *with_field, "{numbers:?}, with the recovery action");
+        assert_eq!(then(class.effect(false)), *without_field, "{numbers:?}, without it");
+    }
+    for number in [63, 94] {
+        let mut bench = Bench::after(well());
+        bench.observe(xid(number));
+        let is_degraded = !bench.gpu.degradations().is_empty();
+        assert!(is_degraded || number == 63, "Xid {number}: 63 is degraded by the next reading");
+        assert_eq!(Xid(number).class().effect(true), XidEffect::Degraded);
+    }
+}
+
+#[test]
+fn the_catalogue_lists_the_numbers_that_it_describes() {
+    let listed: Vec<u32> = Xid::known().map(|xid| xid.0).collect();
+    let rows = &TABLE[..TABLE.len() - 4];
+    let mut described: Vec<u32> = rows.iter().flat_map(|row| row.0).copied().collect();
+    described.sort_unstable();
+    assert_eq!(listed, described);
+    for class in XidClass::ALL {
+        assert!(Xid::known().any(|xid| xid.class() == class), "no Xid is of the class {class:?}");
+    }
+}
+
+#[test]
+fn what_nvidia_recommends_does_not_contradict_the_class() {
+    for xid in Xid::known() {
+        let fatal = matches!(xid.class(), Fatal | Lost | Sticky);
+        let mild = matches!(xid.nvidia_action(), NvidiaAction::Ignore | NvidiaAction::RestartApp);
+        assert!(!(fatal && mild), "{xid}: {:?}, {:?}", xid.class(), xid.nvidia_action());
+    }
+}
+
+#[test]
 fn the_table_has_every_number_once() {
     let mut numbers: Vec<u32> = TABLE.iter().flat_map(|row| row.0).copied().collect();
     numbers.sort_unstable();
