@@ -8,8 +8,9 @@ It needs prometheus and promtool (Debian's package prometheus), grpcio, protobuf
 - `promtool check metrics` has nothing against what the plugin exposes;
 - each metric that rules and dashboard name is exposed, and each that is exposed is in docs/monitoring.md with its type
   and its labels;
-- each query of the dashboard and each rule has an answer while what it is about is so;
-- an alert fires.
+- each query of the dashboard and each rule that records has an answer while what it is about is so;
+- an alert fires;
+- with 1,000 such nodes every query of the dashboard answers with few series, and few are asked when it is opened.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -46,6 +48,10 @@ health: {pollInterval: 1s, callDeadline: 1s, missedCalls: 1}
 """
 # A node that is partitioned in many ways.
 MIG = "h100x8_mig_mixed"
+# A fleet of this size; what a panel may draw, and how many queries Grafana may ask for what is not collapsed.
+NODES = 1000
+MOST_SERIES = {"stat": 1, "table": 200, "timeseries": 45, "state-timeline": 20}
+MOST_QUERIES = 20
 # A comparison at the end of an alert's expression: what stands before it has to have an answer too.
 COMPARISON = re.compile(r"\s*(?:==|!=|>=|<=|>|<)\s*[\d.]+\s*$")
 
@@ -116,7 +122,8 @@ class Dcgm(http.server.BaseHTTPRequestHandler):
 class Prometheus:
     """A real one, in a directory that goes with it, on the loopback interface."""
 
-    def __init__(self, directory, targets):
+    def __init__(self, directory, targets, interval="1s"):
+        directory.mkdir(exist_ok=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = "127.0.0.1:%d" % free.getsockname()[1]
@@ -130,7 +137,7 @@ class Prometheus:
             for job, target in targets.items()
         ]
         config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
             "rule_files": ["rules.yaml"],
             "scrape_configs": scrapes,
         }
@@ -162,36 +169,109 @@ class Prometheus:
         except OSError:
             return False
 
+    def ask(self, path, **parameters):
+        code, text = simulated.get(self.address, path + "?" + urllib.parse.urlencode(parameters))
+        answer = json.loads(text)
+        assert code == 200 and answer["status"] == "success", "%s: %s" % (parameters, text)
+        assert not answer.get("warnings"), "%s: %s" % (parameters, text)
+        return answer["data"]["result"]
+
     def query(self, expression):
         """The samples of the answer."""
-        code, text = simulated.get(self.address, "/api/v1/query?query=" + urllib.parse.quote(expression))
-        answer = json.loads(text)
-        assert code == 200 and answer["status"] == "success", "%s: %s" % (expression, text)
-        assert not answer.get("warnings"), "%s: %s" % (expression, text)
         # A sample that is no number is nothing that a person can see.
-        return [sample for sample in answer["data"]["result"] if sample["value"][1] != "NaN"]
+        return [sample for sample in self.ask("/api/v1/query", query=expression) if sample["value"][1] != "NaN"]
+
+    def query_range(self, expression):
+        """The series of the last minutes."""
+        now = time.time()
+        return self.ask("/api/v1/query_range", query=expression, start=now - 300, end=now, step=15)
+
+
+def filled_in(query, node):
+    """A query with what Grafana puts in place of its variables: one node, or the regular expression for all."""
+    for variable, value in (("$__rate_interval", RATE), ("$__range", "5m"), ("$cluster", "test" if node else ".*"), ("$node", node or ".*")):
+        query = query.replace(variable, value)
+    return query
 
 
 def questions():
-    """Every query of the dashboard and of the rules, with where it stands."""
+    """Every query of the dashboard, and what the rules record, with where it stands."""
     dashboard = json.loads((manifests.MONITORING / "dashboard.json").read_text())
     annotations = [annotation["name"] for annotation in dashboard["annotations"]["list"]]
     for title, query in manifests.queries(dashboard):
         # A start under the same address is not seen here.
         query = COMPARISON.sub("", query) if title in annotations else query
-        for variable, value in (("$__rate_interval", RATE), ("$cluster", "test"), ("$node", "sim")):
-            query = query.replace(variable, value)
-        yield "dashboard: " + title, query
-        # All and no choice at all, too: the variables are regular expressions then.
-        yield "dashboard, all nodes: " + title, query.replace('=~"test"', '=~".*"').replace('=~"sim"', '=~".*"')
+        yield "dashboard: " + title, filled_in(query, "sim")
+        yield "dashboard, all nodes: " + title, filled_in(query, None)
     for group in yaml.safe_load((manifests.MONITORING / "rules.yaml").read_text())["groups"]:
-        for rule in group["rules"]:
-            if "record" in rule:
-                yield "record", rule["record"]
-            elif rule["expr"].startswith("absent("):
-                yield "alert: " + rule["alert"], rule["expr"].removeprefix("absent(").removesuffix(")")
-            else:
-                yield "alert: " + rule["alert"], COMPARISON.sub("", rule["expr"])
+        for rule in (rule for rule in group["rules"] if "record" in rule and "without_healthy" not in rule["record"]):
+            yield "record", rule["record"]
+
+
+class Fleet(http.server.BaseHTTPRequestHandler):
+    """Many nodes in the state of one, at one address."""
+
+    text = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(self.text)
+
+    def log_message(self, *_):
+        pass
+
+
+def fleet(text):
+    """The metrics of one node as those of many, each with GPUs of its own."""
+    comments = [line for line in text.splitlines() if line.startswith("# TYPE")]
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    types = {comment.split()[2]: comment for comment in comments}
+    by_metric = {}
+    for line in samples:
+        name = re.match(r"[a-z_]+", line).group()
+        by_metric.setdefault(name if name in types else re.sub(r"_(?:bucket|count|sum)$", "", name), []).append(line)
+    lines = []
+    for name, of_one in by_metric.items():
+        lines.append(types[name])
+        for node in range(NODES):
+            labels = 'node="n%d",instance="n%d",cluster="test"' % (node, node)
+            for line in of_one:
+                series, value = line.rsplit(" ", 1)
+                metric, _, inner = series.partition("{")
+                inner = inner.rstrip("}").replace('uuid="GPU-', 'uuid="GPU-%d-' % node)
+                lines.append("%s{%s} %s" % (metric, ",".join(filter(None, [inner, labels])), value))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def check_scale(directory, text):
+    """Of a fleet, and of one node of it, no panel gets more than it can draw."""
+    dashboard = json.loads((manifests.MONITORING / "dashboard.json").read_text())
+    visible = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    asked = sum(len(panel["targets"]) for panel in visible)
+    assert asked <= MOST_QUERIES, "%d queries when it is opened" % asked
+    Fleet.text = fleet(text)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fleet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    most, slowest = {}, 0
+    with Prometheus(directory, {JOB: "127.0.0.1:%d" % server.server_address[1]}, "15s") as prometheus:
+        ready = "count(count_over_time(gpu_device_plugin_nvml_up[5m]) >= 2)"
+        until("two scrapes", lambda: [one for one in prometheus.query(ready) if one["value"][1] == str(NODES)])
+        unbounded = prometheus.query("gpu_device_plugin_device_healthy")
+        assert len(unbounded) > max(MOST_SERIES.values()), "the fleet is too small to show that a query is bounded"
+        for panel in (panel for panel in manifests.panels(dashboard) if panel["type"] != "row"):
+            for node in (None, "n7"):
+                begun, series = time.monotonic(), 0
+                for target in panel["targets"]:
+                    query = filled_in(target["expr"], node)
+                    series += len(prometheus.query(query) if target.get("instant") else prometheus.query_range(query))
+                slowest = max(slowest, time.monotonic() - begun)
+                kind = panel["type"]
+                most[kind] = max(most.get(kind, 0), series)
+                assert series <= MOST_SERIES[kind], "%s gets %d series of %s" % (panel["title"], series, node or "the fleet")
+    server.shutdown()
+    print("1,000 nodes: %d queries when it is opened; most series of a panel: %s; slowest panel %.1f s" % (asked, most, slowest))
 
 
 def all_goes_wrong(node, config):
@@ -278,11 +358,11 @@ def main():
         with simulated.Node(args, "--mig-strategy", "mixed", profile=MIG) as node:
             partitioned = node.get("/metrics")[1]
             promtool("check", "metrics", text=partitioned)
-        with simulated.Node(args, "--config-file", config) as node:
+        with simulated.Node(args, "--config-file", config, "--expected-gpus", "9") as node:
             Dcgm.uuids = [gpu["uuid"] for gpu in node.status()["gpus"]]
             promtool("check", "metrics", text=node.get("/metrics")[1])
             targets = {JOB: node.address, "dcgm-exporter": "127.0.0.1:%d" % dcgm.server_address[1]}
-            with Prometheus(directory, targets) as prometheus:
+            with Prometheus(directory / "one", targets) as prometheus:
                 until("it is scraped", lambda: prometheus.query('up{job="%s"} == 1' % JOB))
                 all_goes_wrong(node, config)
                 asked = list(questions())
@@ -296,6 +376,7 @@ def main():
                 until("an alert", lambda: prometheus.query(firing % "GpuRowRemapFailed"))
                 assert not prometheus.query(firing % "GpuNvmlDown")
         dcgm.shutdown()
+        check_scale(directory / "fleet", text)
     print("Prometheus has an answer to each of %d queries; promtool has nothing against the metrics" % len(asked))
 
 
