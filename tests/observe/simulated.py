@@ -73,8 +73,13 @@ class Node:
         assert code == 0, "simnode ended with %d\n%s" % (code, "\n".join(self.lines))
 
     def fail(self):
-        self.process.kill()
-        self.process.wait()
+        # At the end of its input it stops the plugin, which would be left behind otherwise.
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         print("What simnode and the plugin said:\n" + "\n".join(self.lines))
 
     def read(self):
