@@ -190,8 +190,8 @@ impl Daemon {
         tasks.spawn("state file", {
             let (file, state, observe) = (state_file.clone(), state_rx.clone(), observe.clone());
             async move {
-                let restore = async |persisted| {
-                    send_health(&observe, clock, NodeObservation::Persisted(persisted)).await;
+                let restore = async |PersistedState { health, known_gpus: gpus }| {
+                    send(&observe, clock, InventoryEvent::Persisted { health, gpus }).await;
                 };
                 match file.run(state, restore).await {}
             }
@@ -213,7 +213,8 @@ impl Daemon {
             let inventory = inventory_rx.clone();
             async move {
                 let send = async |quarantine| {
-                    send_health(&observe, clock, NodeObservation::Quarantine(quarantine)).await;
+                    let quarantine = NodeObservation::Quarantine(quarantine);
+                    send(&observe, clock, InventoryEvent::Health(quarantine)).await;
                 };
                 let clear = async |file: &ClearFile| take_clear_file(&clearing, file).await;
                 let (directory, watches) = (&quarantine_dir, &watches);
@@ -317,13 +318,12 @@ async fn ask_pod_resources(
     }
 }
 
-/// Sends what the host says of health to the inventory.
-async fn send_health(
+/// Sends what the host says to the inventory.
+async fn send(
     observe: &mpsc::Sender<Vec<TimedObservation>>,
     clock: Clock,
-    observation: NodeObservation,
+    observation: InventoryEvent,
 ) {
-    let observation = InventoryEvent::Health(observation);
     // The receiver is gone only while the daemon stops.
     let _ = observe.send(vec![TimedObservation { at: clock.now(), observation }]).await;
 }

@@ -21,7 +21,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use device::health::PersistedHealth;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -101,7 +100,7 @@ impl StateFile {
     pub async fn run(
         &self,
         mut state: watch::Receiver<PersistedState>,
-        restore: impl AsyncFn(PersistedHealth),
+        restore: impl AsyncFn(PersistedState),
     ) -> Infallible {
         let Some(inner) = &self.0 else { return std::future::pending().await };
         let mut trouble = Trouble { directory: &inner.directory, told: None };
@@ -121,8 +120,8 @@ impl StateFile {
             match result {
                 Ok(Written::AsGiven) => trouble.is_over(),
                 Ok(Written::NotYet { found, news }) => {
-                    restore(news).await;
-                    drop(inner.thread.submit(move |stored| stored.restored(found)));
+                    restore(*news).await;
+                    drop(inner.thread.submit(move |stored| stored.restored(*found)));
                 }
                 Err(error) => trouble.tell(&error),
             }

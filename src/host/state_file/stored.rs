@@ -1,12 +1,10 @@
 //! The state file as its thread has it: locked, read, and written.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use device::health::PersistedHealth;
 use tracing::warn;
 
 use super::contents::{self, FILE, LONGEST, set_aside};
@@ -19,7 +17,7 @@ pub(super) struct Stored {
     directory: PathBuf,
     /// The directory, locked against another plugin.
     lock: Option<Lock>,
-    /// What of the file is in the health of the GPUs, or was.
+    /// What of the file is known, or was.
     restored: Option<PersistedState>,
     /// Whether the file was read under the lock, so that it may be replaced.
     may_replace: bool,
@@ -37,12 +35,12 @@ struct Lock {
 pub(super) enum Written {
     /// The file is as given.
     AsGiven,
-    /// The file has causes that are not in the health of the GPUs, and is untouched.
+    /// The file has causes or GPUs that are not known, and is untouched.
     NotYet {
         /// All that is in the file.
-        found: PersistedState,
-        /// The causes.
-        news: PersistedHealth,
+        found: Box<PersistedState>,
+        /// What is not known.
+        news: Box<PersistedState>,
     },
 }
 
@@ -63,7 +61,7 @@ impl Stored {
         self.read(locked)
     }
 
-    /// What is in the file, this, is in the health of the GPUs.
+    /// What is in the file, this, is known.
     pub(super) fn restored(&mut self, state: PersistedState) {
         self.restored = Some(state);
     }
@@ -79,7 +77,10 @@ impl Stored {
             if let Some(found) = &there
                 && let Some(news) = news(found, self.restored.as_ref())
             {
-                return Ok(Written::NotYet { found: found.clone(), news });
+                return Ok(Written::NotYet {
+                    found: Box::new(found.clone()),
+                    news: Box::new(news),
+                });
             }
             (self.may_replace, self.there) = (true, there);
         }
@@ -163,16 +164,17 @@ impl Lock {
     }
 }
 
-/// The causes in a file that are not among those that were restored.
-fn news(found: &PersistedState, restored: Option<&PersistedState>) -> Option<PersistedHealth> {
-    let known = |uuid| restored.and_then(|restored| restored.health.gpus.get(uuid));
-    let mut gpus = BTreeMap::new();
-    for (uuid, causes) in &found.health.gpus {
-        let is_new = |cause: &&_| !known(uuid).is_some_and(|known| known.contains(*cause));
-        let new: Vec<_> = causes.iter().filter(is_new).cloned().collect();
-        if !new.is_empty() {
-            gpus.insert(uuid.clone(), new);
+/// The causes and GPUs in a file that are not among those that were restored.
+fn news(found: &PersistedState, restored: Option<&PersistedState>) -> Option<PersistedState> {
+    let mut news = found.clone();
+    if let Some(restored) = restored {
+        for (uuid, causes) in &mut news.health.gpus {
+            let known = restored.health.gpus.get(uuid);
+            causes.retain(|cause| !known.is_some_and(|known| known.contains(cause)));
         }
+        news.known_gpus.gpus.retain(|uuid, _| !restored.known_gpus.gpus.contains_key(uuid));
     }
-    (!gpus.is_empty()).then(|| PersistedHealth { epoch: found.health.epoch.clone(), gpus })
+    news.health.gpus.retain(|_, causes| !causes.is_empty());
+    let is_none = news.health.gpus.is_empty() && news.known_gpus.gpus.is_empty();
+    (!is_none).then_some(news)
 }

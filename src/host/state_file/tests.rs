@@ -207,9 +207,9 @@ fn of_two_plugins_one_writes_and_the_other_takes_over_what_it_wrote() {
     let Ok(Written::NotYet { found, news }) = second.write(&PersistedState::default()) else {
         panic!("what the first has written is lost");
     };
-    assert_eq!((found.clone(), news), (remembered(), remembered().health));
+    assert_eq!((&*found, *news), (&remembered(), remembered()));
     assert_eq!(load(place.path()), Some(remembered()), "untouched");
-    second.restored(found);
+    second.restored(*found);
     assert_eq!(second.write(&PersistedState::default()).unwrap(), Written::AsGiven);
     assert_eq!(load(place.path()), Some(PersistedState::default()));
 }
@@ -223,7 +223,14 @@ fn what_could_not_be_read_is_not_overwritten() {
     let Ok(Written::NotYet { news, .. }) = file.write(&PersistedState::default()) else {
         panic!("it is overwritten");
     };
-    assert_eq!(news, remembered().health);
+    assert_eq!(*news, remembered());
+    let mut known = remembered();
+    known.known_gpus.gpus.pop_first();
+    file.restored(known);
+    let Ok(Written::NotYet { news, .. }) = file.write(&PersistedState::default()) else {
+        panic!("a GPU is forgotten");
+    };
+    assert_eq!((news.health.gpus.len(), news.known_gpus.gpus.len()), (0, 1));
 }
 
 #[test]

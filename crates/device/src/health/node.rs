@@ -123,6 +123,12 @@ impl NodeHealth {
         self.fault.as_ref()
     }
 
+    /// The present boot and load of the driver.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> &HealthPolicy {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::allocation::AllocationPolicy;
 use crate::gpu::{Gpu, MigMode};
-use crate::health::{Moment, NodeHealth, NodeObservation, NvmlError, ReturnCode};
+use crate::health::{
+    Epoch, HealthPolicy, Moment, NodeHealth, NodeObservation, NvmlError, PersistedHealth,
+    ReturnCode,
+};
 use crate::injection::{DeviceIdStrategy, DeviceListStrategy, Injector};
 use crate::inventory::{
     EnumerationEntry, Inventory, InventoryChanges, InventoryEvent, is_complete,
@@ -390,4 +393,22 @@ fn two_records_of_one_index_do_not_share_it() {
     node.restore_gpus(BOOT, KnownGpus { boot: BOOT.to_owned(), gpus });
     apply(&mut node, listing(all(2)));
     assert_eq!(offered(&node), "GPU-0");
+}
+
+#[test]
+fn a_gpu_that_is_read_late_to_have_been_on_this_boot_is_listed_from_the_next_enumeration_on() {
+    let mut before = inventory(Layout::default());
+    apply(&mut before, listing((0..3).map(gpu)));
+    let gpus = before.known_gpus(BOOT);
+    let epoch = Epoch { boot: BOOT.to_owned(), driver: None };
+    let health = NodeHealth::new(HealthPolicy::default(), epoch);
+    let (layout, policy) = (Layout::default(), AllocationPolicy::default());
+    let mut node = Inventory::new(layout, Injector::default(), health, policy);
+    apply(&mut node, listing((0..2).map(gpu)));
+    let health = PersistedHealth::default();
+    apply(&mut node, InventoryEvent::Persisted { health, gpus: gpus.clone() });
+    assert_eq!((node.gpus().len(), node.known_gpus(BOOT)), (2, gpus));
+    apply(&mut node, listing((0..2).map(gpu)));
+    assert_eq!(node.gpus().len(), 3);
+    assert!(!node.gpus()[&gpu(2).uuid].listed);
 }

@@ -41,6 +41,21 @@ impl Inventory {
         self.recalled = known.of_boot(boot);
     }
 
+    /// As [`Self::restore_gpus`], at any time.
+    pub(super) fn recall_more(&mut self, known: KnownGpus) {
+        let known = known.of_boot(&self.health.epoch().boot);
+        let mut used: BTreeSet<u32> =
+            self.gpus.values().filter_map(|gpu| gpu.binding.index).collect();
+        for (uuid, mut binding) in known {
+            if self.gpus.contains_key(&uuid) || self.gpus.len() + self.recalled.len() >= MAX_GPUS {
+                continue;
+            }
+            // An index that was given to another GPU meanwhile means that one.
+            binding.index = binding.index.filter(|index| used.insert(*index));
+            self.recalled.entry(uuid).or_insert(binding);
+        }
+    }
+
     /// The GPUs that were seen on this boot.
     #[must_use]
     pub fn known_gpus(&self, boot: &str) -> KnownGpus {

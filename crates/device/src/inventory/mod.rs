@@ -195,6 +195,10 @@ impl Inventory {
                 self.enumerate(now, session, count, entries)
             }
             InventoryEvent::Bus(functions) => self.set_bus(functions),
+            InventoryEvent::Persisted { health, gpus } => {
+                self.recall_more(gpus);
+                self.observe_health(now, NodeObservation::Persisted(health))
+            }
             InventoryEvent::Health(observation) => self.observe_health(now, observation),
             InventoryEvent::Links(links) => {
                 let mut changes = InventoryChanges {

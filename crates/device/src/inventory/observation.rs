@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::gpu::Gpu;
-use crate::health::{self, NodeObservation, NvmlError};
-use crate::identity::PciFunction;
+use crate::health::{self, NodeObservation, NvmlError, PersistedHealth};
+use crate::identity::{KnownGpus, PciFunction};
 use crate::layout::LayoutFinding;
 use crate::names::{NameError, ResourceName, Uuid};
 use crate::topology::{self, NodeLinks};
@@ -23,6 +23,15 @@ pub enum InventoryEvent {
     },
     /// The functions of vendor NVIDIA on the PCI bus.
     Bus(Vec<PciFunction>),
+    /// What was persisted before this process started, or by another one, and could not be read
+    /// before. What is known already stays as it is.
+    Persisted {
+        /// Causes.
+        health: PersistedHealth,
+        /// The GPUs that were seen; those that are not listed are, Unhealthy, from the next
+        /// enumeration on.
+        gpus: KnownGpus,
+    },
     /// An observation that concerns health alone.
     Health(NodeObservation),
     /// The links between the GPUs, as far as they could be read.
