@@ -1,7 +1,7 @@
 //! The catalogue: every Xid that is in use, with its class and with the action that NVIDIA
 //! recommends.
 
-use super::XidClass;
+use super::class::XidClass;
 
 /// What NVIDIA's catalogue recommends as the immediate action for an Xid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
