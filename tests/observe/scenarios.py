@@ -176,6 +176,74 @@ def flapping(args):
     return phases
 
 
+def relapsing(args):
+    """A GPU fails and recovers until the plugin keeps it Unhealthy."""
+    with configured(args, config=QUICK.replace("relapses: 100", "relapses: 3")) as node:
+        registered(node)
+        phases = [Phase(metrics(node), 10)]
+        for _ in range(3):
+            node.edit(one_gpu(3, recovery_action=1))
+            phases.append(Phase(problem(node, "recovery_action"), 1))
+            node.edit(one_gpu(3, recovery_action=0))
+            node.until_healthy(3, True)
+            phases.append(Phase(metrics(node), 2))
+        node.edit(one_gpu(3, recovery_action=1))
+        phases.append(Phase(problem(node, "relapses"), 30))
+    return phases
+
+
+def degraded_and_failed(node):
+    """A GPU with a contained error and a row that waits, for which the driver asks for a reset then."""
+    node.command("xid 5 94")
+    problem(node, "contained_error")
+    node.edit(one_gpu(5, remapped_rows={"pending": True}, recovery_action=1))
+    showing(node, "row_remap_pending{", "} 1")
+    return problem(node, "recovery_action")
+
+
+def missing(node):
+    """A GPU that NVML no longer lists after the driver was loaded again."""
+    node.edit(lambda state: (one_gpu(7, present=False)(state), state["driver"].update(loaded=False)))
+    showing(node, "nvml_up 0")
+    node.edit(lambda state: state["driver"].update(loaded=True))
+    showing(node, "nvml_up 1")
+    until("the others are back", lambda: [gpu["healthy"] for gpu in node.status()["gpus"]].count(False) == 1)
+    return problem(node, "not_enumerated")
+
+
+def failing_calls(run):
+    """The same, with calls of NVML that fail all the time."""
+
+    def again(args):
+        phases = run(args)
+        growing = {"gpu_device_plugin_nvml_errors_total": lambda value, minute, _: value + 6 * minute}
+        assert "nvml_errors_total{" in phases[1].text, phases[1].text
+        phases[1].change = growing
+        return phases
+
+    return again
+
+
+def driver_gone_in_trouble(args):
+    """The driver is unloaded on a node with a degraded GPU and one too few, while a call does not return."""
+    with configured(args, "--expected-gpus", "9") as node:
+        before = registered(node)
+        node.command("xid 5 94")
+        problem(node, "contained_error")
+        node.edit(lambda state: state["driver"].update(loaded=False))
+        during = showing(node, "nvml_up 0")
+    assert 'effect="degraded"' in during, during
+    return [Phase(before, 10), Phase(during.replace("unanswered_calls 0", "unanswered_calls 1"), 40)]
+
+
+def hanging_from_the_start(args):
+    """As that, on a node whose plugin has no devices yet."""
+    phases = driver_gone_in_trouble(args)
+    lines = phases[1].text.splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith("gpu_device_plugin_device_healthy{"))
+    return [Phase("", 0), Phase(text, 40)]
+
+
 def reloaded(node):
     node.config.write_text(QUICK + "sharing: yes\n")
     return showing(node, "config_last_reload_successful 0")
@@ -215,9 +283,9 @@ def _bound(labels):
     return labels.partition('le="')[2].partition('"')[0]
 
 
-def errors(args):
+def errors(args, *flags):
     """A call that says nothing of the health of a GPU fails at each enumeration, for an hour."""
-    with configured(args) as node:
+    with configured(args, *flags) as node:
         before = registered(node)
         node.edit(one_gpu(2, rules=[{"call": "nvmlDeviceGetName", "answer": 999}]))
         text = showing(node, "nvml_errors_total{", "nvmlDeviceGetName")
@@ -295,6 +363,14 @@ def renamed(pods, withheld):
     return run
 
 
+def mps_alone(args):
+    """The only GPU is shared by MPS without a daemon."""
+    config = QUICK + "sharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}\n"
+    with configured(args, "--mps-root", "/run/nvidia/mps", config=config, profile="h200x1") as node:
+        during = showing(node, 'reason="awaits_mps"')
+    return [Phase("", 5, target=False), Phase(during, 30)]
+
+
 def mps(args):
     """Two resources, of which one is shared by MPS without a daemon."""
     config = QUICK + "flags: {plugin: {customResources: true}}\n"
@@ -366,6 +442,40 @@ SCENARIOS = {
            after=well(each_gpu(fabric={"state": 3}))),
         ("GpuNodeWithoutHealthyGpu",) + ("GpuUnhealthy",) * 8,
     ),
+    "a GPU relapses": Scenario(relapsing, ("GpuUnhealthy",), slack=15),
+    "a GPU fails that was degraded": Scenario(
+        on(during=degraded_and_failed, minutes=(10, 90, 0)), ("GpuUnhealthy",), slack=65
+    ),
+    # Whether a call fails while the driver is away is left to chance; it is not to count.
+    "a GPU is missing": Scenario(
+        on(config=QUICK.replace("missedCalls: 1", "missedCalls: 100"), during=missing), ("GpuUnhealthy",), slack=20
+    ),
+    "a GPU is lost, and calls about it fail": Scenario(
+        failing_calls(on(during=lambda node: (node.command("lose 1"), problem(node, "lost"))[1], minutes=(10, 60, 0))),
+        ("GpuUnhealthy",),
+        slack=45,
+    ),
+    "a GPU fails on a node with a finding": Scenario(
+        on(profile="h100x8_mig_mixed", during=xid(5, 79), minutes=(0, 60, 0)), ("GpuUnhealthy",), slack=40
+    ),
+    "the only GPU has no spare rows": Scenario(
+        on(profile="h200x1", during=edited(one_gpu(0, remapped_rows={"failure": True}), "row_remap_failed{", "} 1")),
+        ("GpuNodeWithoutHealthyGpu",),
+    ),
+    "a call about the only GPU hangs": Scenario(
+        on(profile="h200x1",
+           during=edited(one_gpu(0, rules=[{"call": "nvmlDeviceGetMemoryInfo", "hang": True}]),
+                         "problem_since", "nvml_unresponsive")),
+        ("GpuNodeWithoutHealthyGpu",),
+        slack=10,
+    ),
+    "MPS does not answer about the only GPU": Scenario(mps_alone, ("GpuNodeWithoutHealthyGpu",), slack=10),
+    "the driver is gone on a node in trouble": Scenario(driver_gone_in_trouble, ("GpuNvmlDown",), slack=20),
+    "the driver hangs from the start": Scenario(hanging_from_the_start, ("GpuNvmlDown",), slack=10),
+    "calls fail on a node with fewer GPUs than expected": Scenario(
+        # The number is wrong from the start.
+        lambda args: [Phase("", 0), *errors(args, "--expected-gpus", "9")[1:]], ("GpuCountsDiffer",), slack=30
+    ),
     "a GPU flaps": Scenario(flapping, ("GpuFlapping",), slack=12),
     "a memory error is contained": Scenario(
         on(before=with_pods, during=xid(5, 94, "contained_error")), ("GpuDegraded",)
@@ -400,6 +510,7 @@ SCENARIOS = {
            during=edited(one_gpu(4, mig={"enabled": True, "devices": []}), 'findings{kind="no_mig_devices"} 1'),
            minutes=(10, 60, 0)),
         ("GpuCountsDiffer",),
+        slack=30,
     ),
     "MIG mode that is not looked at": Scenario(
         on(profile="h100x8_mig_mixed", during=metrics, minutes=(0, 60, 0)), ("GpuLayoutFinding",)
