@@ -3,19 +3,28 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::time::Instant;
 
+use crate::host::file_id::FileId;
 use crate::util::lock;
 
 /// Time between two checks in addition to the watches, so that nothing depends on inotify alone.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
-type Listeners = Arc<Mutex<BTreeMap<u64, (PathBuf, Callback)>>>;
+type Listeners = Arc<Mutex<BTreeMap<u64, Listener>>>;
+
+struct Listener {
+    directory: PathBuf,
+    callback: Callback,
+    /// Set when the directory was deleted or moved.
+    gone: Arc<AtomicBool>,
+}
 
 /// The shared watcher, which is created with the first watch.
 #[derive(Clone)]
@@ -33,6 +42,9 @@ pub struct Watch {
     watches: Watches,
     number: u64,
     directory: PathBuf,
+    /// The directory that is watched, whatever is at its path later.
+    id: Option<FileId>,
+    gone: Arc<AtomicBool>,
 }
 
 impl Default for Watches {
@@ -74,12 +86,29 @@ impl Watches {
         };
         *next += 1;
         let number = *next;
-        lock(&self.listeners).insert(number, (directory.to_owned(), Arc::new(callback)));
+        let (directory, gone) = (directory.to_owned(), Arc::new(AtomicBool::new(false)));
+        // Before the watch: one of a directory that is replaced in between is not live.
+        let id = FileId::of(&directory).ok().flatten();
+        let (callback, told) = (Arc::new(callback), gone.clone());
+        let listener = Listener { directory: directory.clone(), callback, gone: told };
+        lock(&self.listeners).insert(number, listener);
         // From here on the listener is removed on every error.
-        let watch = Watch { watches: self.clone(), number, directory: directory.to_owned() };
-        let watched = watcher.watch(directory, RecursiveMode::NonRecursive);
+        let watch = Watch { watches: self.clone(), number, directory, id, gone };
+        let watched = watcher.watch(&watch.directory, RecursiveMode::NonRecursive);
         drop(inner);
         watched.map(|()| watch)
+    }
+}
+
+impl Watch {
+    /// Whether it watches the directory that is at the path now. A directory that is deleted takes
+    /// its watch with it, and one that is made again in its place can have the same inode number,
+    /// on some file systems even the same identity: so what inotify told counts as well.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.gone.load(Relaxed)
+            && self.id.is_some()
+            && FileId::of(&self.directory).is_ok_and(|there| there == self.id)
     }
 }
 
@@ -88,7 +117,7 @@ impl Drop for Watch {
         let mut inner = lock(&self.watches.watcher);
         let mut listeners = lock(&self.watches.listeners);
         listeners.remove(&self.number);
-        let shared = listeners.values().any(|(directory, _)| *directory == self.directory);
+        let shared = listeners.values().any(|other| other.directory == self.directory);
         drop(listeners);
         if let (false, Some(watcher)) = (shared, &mut inner.1) {
             // It fails if the directory is gone, and with it its watch.
@@ -104,10 +133,20 @@ fn dispatch(listeners: &Listeners, event: notify::Result<Event>) {
         let within = |path: &PathBuf| path == directory || path.parent() == Some(directory);
         event.need_rescan() || event.paths.iter().any(within)
     };
+    let removes = matches!(
+        event.kind,
+        EventKind::Remove(_) | EventKind::Modify(notify::event::ModifyKind::Name(_))
+    );
     let callbacks: Vec<Callback> = lock(listeners)
         .values()
-        .filter(|(directory, _)| concerns(directory))
-        .map(|(_, callback)| callback.clone())
+        .filter(|listener| concerns(&listener.directory))
+        .map(|listener| {
+            // Before the callback, which may be what looks for it.
+            if removes && event.paths.contains(&listener.directory) {
+                listener.gone.store(true, Relaxed);
+            }
+            listener.callback.clone()
+        })
         .collect();
     callbacks.iter().for_each(|callback| callback(&event));
 }
@@ -145,5 +184,35 @@ mod tests {
         assert_eq!(heard_first.recv_timeout(SOON).unwrap_err(), RecvTimeoutError::Disconnected);
         assert!(watches.watch(&one.path().join("nowhere"), |_| {}).is_err());
         assert_eq!(lock(&watches.listeners).len(), 1);
+    }
+
+    #[test]
+    fn a_watch_ends_with_its_directory_whatever_is_there_afterwards() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("watched");
+        let watches = Watches::default();
+        for moved in [false, true] {
+            std::fs::create_dir(&directory).unwrap();
+            let (say, heard) = channel();
+            let watch = watches.watch(&directory, move |_| say.send(()).unwrap_or(())).unwrap();
+            assert!(watch.is_live());
+            if moved {
+                std::fs::rename(&directory, parent.path().join("moved")).unwrap();
+            } else {
+                std::fs::remove_dir(&directory).unwrap();
+            }
+            std::fs::create_dir(&directory).unwrap();
+            while !watch.gone.load(Relaxed) {
+                heard.recv_timeout(SOON).expect("inotify tells of the end of the directory");
+            }
+            assert!(!watch.is_live());
+            drop(watch);
+            let (say, heard) = channel();
+            let again = watches.watch(&directory, move |_| say.send(()).unwrap_or(())).unwrap();
+            std::fs::write(directory.join("a"), "").unwrap();
+            heard.recv_timeout(SOON).expect("the new directory is watched");
+            assert!(again.is_live());
+            std::fs::remove_dir_all(&directory).unwrap();
+        }
     }
 }

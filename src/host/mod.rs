@@ -5,6 +5,7 @@
 pub mod device_nodes;
 pub mod dir_watch;
 pub mod file;
+pub mod file_id;
 pub mod pci;
 pub mod quarantine_dir;
 pub mod root;

@@ -16,7 +16,6 @@ mod tests;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -67,7 +66,7 @@ struct Reader {
     directory: PathBuf,
     watches: Watches,
     changed: Arc<Notify>,
-    watch: Option<(Watch, u64)>,
+    watch: Option<Watch>,
     clear_files: ClearFiles,
 }
 
@@ -247,19 +246,17 @@ async fn renamed(inventory: &mut watch::Receiver<Arc<Inventory>>, gpus: &mut Gpu
 }
 
 /// Sees that the directory that is there is watched: one that was created again needs a new watch.
-/// The watch is kept with the directory's inode number.
 fn watch_directory(
     directory: &Path,
     watches: &Watches,
     changed: &Arc<Notify>,
-    watch: &mut Option<(Watch, u64)>,
+    watch: &mut Option<Watch>,
 ) {
-    let there = fs::metadata(directory).ok().map(|there| there.ino());
-    if watch.as_ref().map(|(_, inode)| *inode) == there {
+    if watch.as_ref().is_some_and(Watch::is_live) {
         return;
     }
+    // The old watch goes before the new one comes: they have one name.
     *watch = None;
-    let Some(inode) = there else { return };
     let changed = changed.clone();
     let on_event = move |event: &notify::Event| {
         if !event.kind.is_access() {
@@ -267,5 +264,5 @@ fn watch_directory(
         }
     };
     // Without inotify it is polled; the watch of the plugin directory has logged that.
-    *watch = watches.watch(directory, on_event).ok().map(|watch| (watch, inode));
+    *watch = watches.watch(directory, on_event).ok();
 }

@@ -54,8 +54,7 @@ struct Watcher<'a> {
     directory: &'a Path,
     events: &'a SocketEvents,
     watches: &'a Watches,
-    /// The inotify watch, and the device and inode number of its directory.
-    active: Option<(Watch, (u64, u64))>,
+    active: Option<Watch>,
     warned: bool,
 }
 
@@ -70,11 +69,10 @@ impl Watcher<'_> {
         if there.nlink() == 0 {
             return Err(DirectoryReplaced(self.directory.to_owned()));
         }
-        let on = (there.dev(), there.ino());
-        if self.active.as_ref().is_none_or(|(_, active)| *active != on) {
+        if !self.active.as_ref().is_some_and(Watch::is_live) {
             // The old watch goes before the new one comes: they have one name.
             self.active = None;
-            self.active = self.start().map(|watch| (watch, on));
+            self.active = self.start();
         }
         let next_check = self.watches.next_check();
         Ok(if self.active.is_some() { next_check } else { Instant::now() + POLLING })
@@ -129,4 +127,49 @@ fn concerns_a_socket(event: &notify::Event, directory: &Path) -> bool {
         path == directory || path.extension().is_some_and(|extension| extension == "sock")
     };
     event.need_rescan() || (kind && event.paths.iter().any(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_made_again_with_the_same_inode_number_is_watched_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("device-plugins");
+        fs::create_dir(&directory).unwrap();
+        let inode = |directory: &Path| fs::metadata(directory).unwrap().ino();
+        let (events, watches) = (SocketEvents::default(), Watches::default());
+        let (directory, mut told) = (directory.as_path(), events.subscribe());
+        let mut watcher =
+            Watcher { directory, events: &events, watches: &watches, active: None, warned: false };
+        watcher.check().unwrap();
+        let first = inode(directory);
+        // Some file systems give each directory another number; there it is seen without this.
+        for _ in 0..100 {
+            fs::remove_dir(directory).unwrap();
+            fs::create_dir(directory).unwrap();
+            if inode(directory) == first {
+                break;
+            }
+        }
+        // As `watch` does, which checks again at every event. What was told of the old directory
+        // does not last for five sockets.
+        let watched = async {
+            let socket = directory.join("nvidia-gpu-aaaaaaaa.sock");
+            let mut seen = 0;
+            while seen < 5 {
+                watcher.check().unwrap();
+                told.mark_unchanged();
+                fs::write(&socket, "").unwrap();
+                let soon = Duration::from_millis(100);
+                let told = tokio::time::timeout(soon, told.changed()).await.is_ok();
+                seen = if told { seen + 1 } else { 0 };
+                fs::remove_file(&socket).unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), watched).await.expect("it is watched again");
+    }
 }
