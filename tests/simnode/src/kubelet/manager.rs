@@ -107,6 +107,8 @@ pub(crate) struct Manager {
     pub(super) trouble: Trouble,
     pub(super) asked: Vec<Instant>,
     pub(super) stream_delay: Duration,
+    pub(super) answer_delay: Duration,
+    pub(super) asks_by_path: bool,
     /// By resource; more than what pods hold while an admission goes on.
     pub(crate) allocated: BTreeMap<String, BTreeSet<String>>,
     /// The pod under admission and the devices that its init containers leave to the next
@@ -137,6 +139,8 @@ impl Manager {
             trouble: Trouble::None,
             asked: Vec::new(),
             stream_delay: Duration::ZERO,
+            answer_delay: Duration::ZERO,
+            asks_by_path: false,
             allocated: BTreeMap::new(),
             reusable: Default::default(),
             config,

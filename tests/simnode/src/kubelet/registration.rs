@@ -16,7 +16,7 @@ use super::manager::Shared;
 use super::names::is_extended_resource_name;
 use super::records::{Call, Method};
 use super::violations::ViolationKind;
-use super::{KubeletVersion, dial, go_error, streams};
+use super::{KubeletVersion, ask_by_path, dial, go_error, streams};
 use crate::proto::registration_server::{Registration, RegistrationServer};
 use crate::proto::{DevicePluginOptions, Empty, RegisterRequest};
 
@@ -46,6 +46,10 @@ impl Registration for Registrar {
         let handler = tokio::spawn(async move {
             let result = register(&shared, &request, cancelled).await;
             shared.manager().registration_answered(place, &result);
+            if result.is_ok() {
+                let delay = shared.manager().answer_delay;
+                tokio::time::sleep(delay).await;
+            }
             result
         });
         match handler.await {
@@ -111,6 +115,9 @@ async fn dial_and_ask(
     cancelled: oneshot::Receiver<()>,
 ) -> Result<DevicePluginOptions, String> {
     let config = shared.config();
+    if shared.manager().asks_by_path {
+        return ask_by_path::ask(&client.socket).await;
+    }
     let channel = dial::connect_blocking(&client.socket, config.limits.dial).await?;
     client.set_channel(channel.clone());
     let cancellation = async {

@@ -1,5 +1,7 @@
 //! The kubelet's end, its start in steps, and the pods that are on the node then.
 
+use std::convert::Infallible;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -88,6 +90,40 @@ impl Kubelet {
     pub fn delay_streams(&self, delay: Duration) {
         self.shared.manager().stream_delay = delay;
     }
+
+    /// From now on that much time passes before the answer to a Register that succeeded is sent.
+    /// The stream does not wait for that.
+    pub fn delay_answers(&self, delay: Duration) {
+        self.shared.manager().answer_delay = delay;
+    }
+
+    /// From now on plugins are asked for their options as a kubelet before 1.26 asks: with the
+    /// socket's path as `:authority`.
+    pub fn ask_by_path(&self) {
+        self.shared.manager().asks_by_path = true;
+    }
+
+    /// Stops all of it between two steps, as SIGSTOP does: its connections stay open. It goes on
+    /// when the answer is dropped.
+    ///
+    /// # Errors
+    /// The kubelet is not running.
+    pub fn freeze(&self) -> anyhow::Result<Frozen> {
+        let life = self.life();
+        let life = life.as_ref().context("the kubelet is not running")?;
+        let (frozen, thaw) = mpsc::channel::<Infallible>();
+        // It blocks the thread that everything of this life is on.
+        life.handle().spawn(async move {
+            let _: Result<Infallible, _> = thaw.recv();
+        });
+        Ok(Frozen { _frozen: frozen })
+    }
+}
+
+/// A kubelet that does nothing until this is dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    _frozen: mpsc::Sender<Infallible>,
 }
 
 /// What has become of a pod's containers when it is admitted again.
