@@ -113,7 +113,11 @@ impl StatusProvider {
             Registration {
                 registered: status.registered,
                 since: Some(wall.at(Moment(status.since))),
-                problem: status.problem.filter(|_| self.settings.registers),
+                problem: if self.settings.registers {
+                    status.problem
+                } else {
+                    Some("there is no kubelet to register with: --kubelet-socket is empty".into())
+                },
                 endpoint: status.endpoint,
                 streams: status.streams,
                 registrations: telemetry.registrations().get("ok").copied().unwrap_or(0),
