@@ -27,7 +27,7 @@ fn bench(criterion: &mut Criterion) {
     let gpus = (0..8).map(|index| sample::gpu(index, 0));
     let inventory = sample::node(gpus, Layout::default(), AllocationPolicy::default());
     let (_publish, snapshots) = watch::channel(Arc::new(inventory));
-    let (server, client) = runtime.block_on(async {
+    let (mut server, client) = runtime.block_on(async {
         let server = Server::start(
             directory.path(),
             &ResourceName::gpu(),
@@ -54,7 +54,7 @@ fn bench(criterion: &mut Criterion) {
             });
         });
     }
-    runtime.block_on(server.stop());
+    runtime.block_on(server.stop(true));
 }
 
 criterion_group!(benches, bench);

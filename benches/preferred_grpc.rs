@@ -146,13 +146,13 @@ async fn measure_all(inventory: Inventory, cases: &[Case]) {
         snapshots,
         &PluginTelemetry::new(CallDurations::default(), None),
     );
-    let server = server.expect("a server");
+    let mut server = server.expect("a server");
     let client = Kubelet::dial(server.path.clone()).await.expect("a client");
     for case in cases {
         measure(&client, case).await;
     }
     drop(client);
-    server.stop().await;
+    server.stop(true).await;
 }
 
 async fn measure(client: &DevicePluginClient<Channel>, case: &Case) {

@@ -48,7 +48,11 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
         "std::process::abort",
         "only a second signal, or a stop that takes too long, aborts",
     ),
-    only_in("observe/http observe/client", "hyper hyper_util", "one server and one client do HTTP"),
+    only_in(
+        "observe/http observe/client kubelet/device_plugin/limits",
+        "hyper hyper_util",
+        "one server and one client do HTTP, and one file counts what gRPC sends over it",
+    ),
     only_in(
         "",
         "tokio::task::spawn_blocking tokio::fs",

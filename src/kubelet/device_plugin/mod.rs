@@ -5,7 +5,10 @@
 
 pub mod allocated;
 pub mod calls;
+mod connection;
+mod connections;
 pub mod lifecycle;
+mod limits;
 mod plugin;
 pub mod registration;
 pub mod server;

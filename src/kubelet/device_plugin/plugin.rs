@@ -1,5 +1,7 @@
 //! Serves one resource: observes, takes the next step of its life cycle, and repeats.
 
+mod register;
+
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,22 +11,22 @@ use device::inventory::Inventory;
 use device::names::ResourceName;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{Instrument, debug, error_span, info, warn};
+use tracing::{info, warn};
 
-use super::lifecycle::{Observed, PluginState, RestartReason, Stage, Step};
-use super::registration::RegisterError;
+use super::connections::StreamLevel;
+use super::lifecycle::{KubeletStream, Observed, OwnSocket, PluginState, RestartReason, Step};
+use super::registration::Failures;
 use super::server::{PluginError, ServeError, Server};
 use super::socket::PluginPaths;
 use super::socket_events::SocketEvents;
 use super::telemetry::PluginTelemetry;
-use super::wire;
 use crate::host::socket_id::SocketId;
 use crate::util::error_chain::ErrorChain;
 use crate::util::log_rate_limit::LogRateLimit;
 use crate::util::random;
 
-/// From how many failures in a row on a warning is due: the first few are a kubelet that starts.
-const WARN_FROM: u32 = 8;
+/// How long binding may fail before that is a warning: the directory can come late.
+const BIND_PATIENCE: Duration = Duration::from_secs(1);
 /// A stream that has been open for this long counts as lasting.
 const LASTING: Duration = Duration::from_secs(3);
 
@@ -50,8 +52,12 @@ pub async fn run(
         origin: started.into(),
         state: PluginState::default(),
         server: None,
-        no_stream_since: None,
+        own_gone_since: None,
+        stream_ended: None,
+        seen: (StreamLevel::Never, 0),
         registrations: 0,
+        bind_failures: Failures::default(),
+        register_failures: Failures::default(),
         telemetry,
         unreadable: LogRateLimit::new(),
     };
@@ -59,8 +65,9 @@ pub async fn run(
         _ = stop.wait_for(|stop| *stop) => Ok(()),
         Err(error) = plugin.run() => Err(error),
     };
-    if let Some(server) = plugin.server.take() {
-        server.stop().await;
+    // Also one that is being restarted.
+    if let Some(server) = &mut plugin.server {
+        server.stop(false).await;
     }
     result
 }
@@ -73,9 +80,15 @@ struct Plugin {
     origin: Instant,
     state: PluginState,
     server: Option<Server>,
-    /// Since when no stream is open; `None` while one is.
-    no_stream_since: Option<Duration>,
+    /// Since when our socket is not at its path.
+    own_gone_since: Option<Duration>,
+    /// When the kubelet's stream was seen to have ended.
+    stream_ended: Option<Duration>,
+    /// The kubelet's stream and the number of all streams, as last observed.
+    seen: (StreamLevel, usize),
     registrations: u64,
+    bind_failures: Failures,
+    register_failures: Failures,
     telemetry: PluginTelemetry,
     /// For the line that a socket cannot be read.
     unreadable: LogRateLimit,
@@ -90,6 +103,7 @@ impl Plugin {
             match self.state.next(&observed) {
                 Step::Bind => self.bind(),
                 Step::Register(kubelet) => self.register(kubelet).await?,
+                Step::Adopt => self.adopt(),
                 Step::Restart(reason) => self.restart(reason).await,
                 Step::Wait(until) => self.wait(until).await?,
             }
@@ -101,12 +115,30 @@ impl Plugin {
     }
 
     fn observe(&mut self) -> Observed {
-        let own = self.server.as_ref().and_then(|server| self.socket_at(&server.path));
-        let kubelet = self.paths.kubelet.as_ref().and_then(|path| self.socket_at(path));
         let now = self.now();
-        let streams = self.server.as_ref().map_or(0, |server| *server.streams.borrow());
-        self.no_stream_since = if streams > 0 { None } else { self.no_stream_since.or(Some(now)) };
-        let observed = Observed { now, own, kubelet, no_stream_since: self.no_stream_since };
+        let own = match self.server.as_ref().and_then(|server| self.socket_at(&server.path)) {
+            Some(there) => {
+                self.own_gone_since = None;
+                OwnSocket::There(there)
+            }
+            None => OwnSocket::Gone { since: *self.own_gone_since.get_or_insert(now) },
+        };
+        let kubelet = self.paths.kubelet.as_ref().and_then(|path| self.socket_at(path));
+        self.seen = self.server.as_ref().map_or((StreamLevel::Never, 0), |server| {
+            (server.connections.levels().borrow().stream, *server.streams.borrow())
+        });
+        let (level, streams) = self.seen;
+        let stream = match level {
+            StreamLevel::Never => KubeletStream::Never,
+            StreamLevel::Open => KubeletStream::Open,
+            StreamLevel::Ended => {
+                KubeletStream::Ended { since: *self.stream_ended.get_or_insert(now) }
+            }
+        };
+        if level != StreamLevel::Ended {
+            self.stream_ended = None;
+        }
+        let observed = Observed { now, own, kubelet, stream };
         let endpoint = self.server.as_ref().map(|server| server.endpoint.as_str());
         self.telemetry.update(&self.state, &observed, endpoint, streams);
         observed
@@ -130,7 +162,7 @@ impl Plugin {
             Ok(server) => {
                 info!(resource = %self.resource, socket = %server.path.display(), "serving");
                 self.state = self.state.bound(server.id);
-                self.no_stream_since = Some(self.now());
+                self.bind_failures = Failures::default();
                 self.server = Some(server);
             }
             Err(error) => {
@@ -140,99 +172,24 @@ impl Plugin {
         }
     }
 
-    fn bind_failed(&self, error: &ServeError) {
+    fn bind_failed(&mut self, error: &ServeError) {
         self.telemetry.failed(error);
-        if let Stage::Down { retry } = self.state.stage
-            && retry.failures() == WARN_FROM
-        {
+        if self.bind_failures.failed(self.now(), BIND_PATIENCE) {
             warn!(
                 resource = %self.resource, error = %ErrorChain(error),
-                "cannot bind a socket, will retry; is the plugin directory mounted and writable?"
+                "cannot bind a socket, will retry; {}", error.advice()
             );
-        }
-    }
-
-    async fn register(&mut self, kubelet: SocketId) -> Result<(), PluginError> {
-        let Some(server) = &self.server else { return Ok(()) };
-        let endpoint = server.endpoint.clone();
-        // At the level of errors, so that every line has its fields.
-        let span = error_span!("register", resource = %self.resource, socket = endpoint);
-        let register = async {
-            let began = Instant::now();
-            debug!(uptime_ms = milliseconds(self.now()), "registering");
-            let result = self.call_register(kubelet, &endpoint).await?;
-            let took = began.elapsed();
-            self.telemetry.register_ended(result.as_ref(), took, self.now(), &endpoint);
-            if let Some(Ok(())) = result {
-                self.state = self.state.registered(kubelet);
-                self.registered(took);
-                return Ok(());
-            }
-            self.state = self.state.register_failed(kubelet, self.now(), random::fraction());
-            if let Some(Err(error)) = result {
-                self.register_failed(&error);
-            }
-            Ok(())
-        };
-        register.instrument(span).await
-    }
-
-    /// Calls Register. `None`: our socket or the kubelet's was replaced meanwhile, so that the
-    /// answer would mean nothing.
-    async fn call_register(
-        &mut self,
-        kubelet: SocketId,
-        endpoint: &str,
-    ) -> Result<Option<Result<(), RegisterError>>, PluginError> {
-        let (Some(path), Some(server)) = (&self.paths.kubelet, &mut self.server) else {
-            return Ok(None);
-        };
-        let call = wire::register(path, &self.resource, endpoint);
-        tokio::pin!(call);
-        let is_at = |path: &Path, id| SocketId::of(path).is_ok_and(|there| there == Some(id));
-        loop {
-            tokio::select! {
-                result = &mut call => return Ok(Some(result)),
-                error = server.ended() => return Err(error),
-                _ = self.socket_event.changed() => {
-                    if !is_at(&server.path, server.id) || !is_at(path, kubelet) {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-    }
-
-    fn registered(&mut self, took: Duration) {
-        self.registrations += 1;
-        info!(
-            took_ms = milliseconds(took),
-            uptime_ms = milliseconds(self.now()),
-            registration = self.registrations,
-            "registered with the kubelet"
-        );
-        // The grace for the first stream begins with the kubelet's answer.
-        self.no_stream_since = self.no_stream_since.map(|_| self.now());
-    }
-
-    /// A kubelet that starts refuses for a moment, so only failures that last are a warning, once
-    /// for each doubling of their number.
-    fn register_failed(&self, error: &RegisterError) {
-        let Stage::Serving { retry, .. } = self.state.stage else { return };
-        let (error, failures) = (ErrorChain(error), retry.failures());
-        if failures >= WARN_FROM && failures.is_power_of_two() {
-            warn!(%error, failures, "cannot register, will retry");
-        } else {
-            debug!(%error, failures, "cannot register, will retry");
         }
     }
 
     async fn restart(&mut self, reason: RestartReason) {
         info!(resource = %self.resource, %reason, "restarting the server");
         self.telemetry.restarting(self.now(), &reason);
-        if let Some(server) = self.server.take() {
-            server.stop().await;
+        if let Some(server) = &mut self.server {
+            server.stop(reason == RestartReason::KubeletRestarted).await;
         }
+        self.server = None;
+        (self.own_gone_since, self.stream_ended) = (None, None);
         self.state = self.state.ended(reason);
     }
 
@@ -245,18 +202,15 @@ impl Plugin {
             }
             return Ok(());
         };
-        let mut streams = server.streams.subscribe();
-        let open = *streams.borrow_and_update() > 0;
-        if open != self.no_stream_since.is_none() {
-            // A stream opened or ended since the observation.
-            return Ok(());
-        }
-        let stable = self.state.is_stable();
+        let (level, count) = self.seen;
+        let (mut levels, mut streams) = (server.connections.levels(), server.streams.subscribe());
+        let lasts = level == StreamLevel::Open && !self.state.is_stable();
         tokio::select! {
             _ = self.socket_event.changed() => {}
-            _ = streams.changed() => {}
+            _ = levels.wait_for(|levels| levels.stream != level) => {}
+            _ = streams.wait_for(|streams| *streams != count) => {}
             () = sleep_until(self.origin, until) => {}
-            () = tokio::time::sleep(LASTING), if open && !stable => {
+            () = tokio::time::sleep(LASTING), if lasts => {
                 self.state = self.state.stream_lasted();
             }
             error = server.ended() => return Err(error),

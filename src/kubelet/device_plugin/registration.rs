@@ -4,15 +4,20 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
-use super::lifecycle::{Observed, PluginState, Stage};
+use super::lifecycle::{KubeletStream, Observed, PluginState, Stage};
 
 /// How long a Register call may take. The kubelet dials back for up to 10 s before it answers
 /// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/client.go:131) and then asks for the options.
 pub(super) const REGISTER_DEADLINE: Duration = Duration::from_secs(15);
 
-/// The results of a registration, as a metric has them. "void" is one that was given up because a
-/// socket was replaced.
-pub const REGISTER_RESULTS: [&str; 5] = ["ok", "refused", "unreachable", "deadline", "void"];
+/// The results of a registration, as a metric has them. "broken" is a call that broke off without
+/// an answer, "void" one that was given up because a socket was replaced.
+pub const REGISTER_RESULTS: [&str; 6] =
+    ["ok", "refused", "unreachable", "deadline", "broken", "void"];
+/// For how long a kubelet that starts may refuse, and for how long one that restarts may be away,
+/// before that is a warning.
+const PATIENCE_WITH_REFUSALS: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a registration failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,19 +31,86 @@ pub enum RegisterError {
     /// The kubelet refused.
     #[error("the kubelet refused the registration: {} ({:?})", .0.message(), .0.code())]
     Refused(Status),
-    /// The kubelet did not answer in time.
+    /// The kubelet's call back was refused by HTTP/2: kubelets before 1.26 put the socket's path
+    /// into `:authority`, which is no authority (kubernetes/kubernetes#112597).
+    #[error(
+        "this kubelet is older than 1.26, and cannot use this plugin: upgrade it (it refused the \
+         registration: {})",
+        .0.message()
+    )]
+    TooOld(Status),
+    /// The call broke off without an answer: it may have succeeded.
+    #[error("the registration broke off: {} ({:?})", .0.message(), .0.code())]
+    BrokenOff(Status),
+    /// The kubelet did not answer in time: it may have succeeded, or still succeed.
     #[error("the kubelet did not answer Register within {} s", REGISTER_DEADLINE.as_secs())]
     Deadline,
 }
 
 impl RegisterError {
+    /// Why a call ended with this status.
+    pub(super) fn of(status: Status) -> Self {
+        // One that came from the kubelet has no source.
+        if std::error::Error::source(&status).is_some() {
+            Self::BrokenOff(status)
+        } else if status.message().contains("PROTOCOL_ERROR") {
+            Self::TooOld(status)
+        } else {
+            Self::Refused(status)
+        }
+    }
+
+    /// Whether it may have succeeded, and if so whether the call broke off.
+    pub(super) fn is_unanswered(&self) -> Option<bool> {
+        match self {
+            Self::Deadline => Some(false),
+            Self::BrokenOff(_) => Some(true),
+            Self::Path | Self::Connect(_) | Self::Refused(_) | Self::TooOld(_) => None,
+        }
+    }
+
+    /// How long it may last before it is a warning.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Self::Path | Self::TooOld(_) | Self::Deadline => Duration::ZERO,
+            Self::Refused(_) => PATIENCE_WITH_REFUSALS,
+            Self::Connect(_) | Self::BrokenOff(_) => PATIENCE,
+        }
+    }
+
     /// Its result, one of [`REGISTER_RESULTS`], and the gRPC code that the call is counted under.
     pub(super) fn result(&self) -> (&'static str, Code) {
         match self {
-            Self::Refused(status) => ("refused", status.code()),
+            Self::Refused(status) | Self::TooOld(status) => ("refused", status.code()),
+            Self::BrokenOff(status) => ("broken", status.code()),
             Self::Deadline => ("deadline", Code::DeadlineExceeded),
             Self::Path | Self::Connect(_) => ("unreachable", Code::Unavailable),
         }
+    }
+}
+
+/// Which failures in a row are a warning: the first one after some patience, and then one for each
+/// doubling of the time that they have lasted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Failures {
+    /// How many.
+    pub(super) count: u64,
+    since: Option<Duration>,
+    /// How long they had lasted at the last warning.
+    warned: Option<Duration>,
+}
+
+impl Failures {
+    /// One more, for which this patience applies. Returns whether to warn.
+    pub(super) fn failed(&mut self, now: Duration, patience: Duration) -> bool {
+        self.count += 1;
+        let lasted = now.saturating_sub(*self.since.get_or_insert(now));
+        let due = self.warned.map_or(patience, |warned| warned.max(PATIENCE).saturating_mul(2));
+        let warn = lasted >= due;
+        if warn {
+            self.warned = Some(lasted);
+        }
+        warn
     }
 }
 
@@ -68,8 +140,8 @@ impl RegistrationStatus {
         endpoint: Option<&str>,
         streams: usize,
     ) {
-        let registered =
-            matches!(state.stage, Stage::Registered { .. }) && observed.no_stream_since.is_none();
+        let registered = matches!(state.stage, Stage::Registered { .. })
+            && observed.stream == KubeletStream::Open;
         *self = Self {
             registered,
             since: if registered == self.registered { self.since } else { observed.now },
@@ -90,11 +162,12 @@ fn problem(state: &PluginState, observed: &Observed, failure: Option<&str>) -> S
     let because = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
     match state.stage {
         Stage::Down { .. } => format!("no socket is bound{because}"),
-        Stage::Serving { .. } if observed.kubelet.is_none() => {
-            "the kubelet's socket is not there".to_owned()
-        }
+        _ if observed.kubelet.is_none() => "the kubelet's socket is not there".to_owned(),
         Stage::Serving { .. } => {
             format!("the kubelet has not accepted the registration{because}")
+        }
+        Stage::Unanswered { .. } => {
+            format!("the kubelet has not answered the registration{because}")
         }
         Stage::Registered { .. } => {
             "the kubelet accepted the registration and does not watch".to_owned()
@@ -106,6 +179,7 @@ fn problem(state: &PluginState, observed: &Observed, failure: Option<&str>) -> S
 mod tests {
     use super::*;
     use crate::host::socket_id::SocketId;
+    use crate::kubelet::device_plugin::lifecycle::OwnSocket;
 
     const OURS: SocketId = SocketId::example(1);
     const KUBELET: SocketId = SocketId::example(2);
@@ -113,27 +187,61 @@ mod tests {
     #[test]
     fn registered_means_that_the_kubelet_watches() {
         let mut status = RegistrationStatus::default();
-        let mut update = |state: &PluginState, seconds, streams: usize| {
+        let mut update = |state: &PluginState, seconds, stream| {
             let now = Duration::from_secs(seconds);
-            let no_stream_since = (streams == 0).then_some(now);
-            let observed =
-                Observed { now, own: Some(OURS), kubelet: Some(KUBELET), no_stream_since };
-            status.update(state, &observed, None, Some("a.sock"), streams);
+            let (own, kubelet) = (OwnSocket::There(OURS), Some(KUBELET));
+            let observed = Observed { now, own, kubelet, stream };
+            // Others watch all the time.
+            status.update(state, &observed, None, Some("a.sock"), 2);
             status.clone()
         };
         let has = |status: RegistrationStatus, text| {
             status.problem.is_some_and(|problem| problem.contains(text))
         };
+        let (never, open) = (KubeletStream::Never, KubeletStream::Open);
+        let ended = KubeletStream::Ended { since: Duration::from_secs(10) };
         let serving = PluginState::default().bound(OURS);
-        let registered = serving.registered(KUBELET);
-        assert!(has(update(&serving, 1, 1), "not accepted"));
-        assert!(has(update(&registered, 2, 0), "does not watch"));
-        let status = update(&registered, 3, 1);
+        let registered = serving.registered(KUBELET, Duration::from_secs(2));
+        let unanswered = serving.unanswered(KUBELET, Duration::from_secs(2), false);
+        assert!(has(update(&serving, 1, never), "not accepted"));
+        assert!(has(update(&unanswered, 2, never), "not answered"));
+        assert!(has(update(&registered, 2, never), "does not watch"));
+        let status = update(&registered, 3, open);
         assert_eq!(
             (status.registered, status.since, status.problem),
             (true, Duration::from_secs(3), None)
         );
-        assert_eq!(update(&registered, 9, 1).since, Duration::from_secs(3), "so since then");
-        assert!(!update(&registered, 10, 0).registered);
+        assert_eq!(update(&registered, 9, open).since, Duration::from_secs(3), "so since then");
+        assert!(!update(&registered, 10, ended).registered);
+    }
+
+    #[test]
+    fn failures_are_a_warning_when_they_last_and_then_less_and_less_often() {
+        let warned = |patience, times: &[u64]| {
+            let mut failures = Failures::default();
+            let mut warns = |time: &u64| failures.failed(Duration::from_secs(*time), patience);
+            times.iter().copied().filter(|time| warns(time)).collect::<Vec<_>>()
+        };
+        let seconds: Vec<u64> = (100..300).collect();
+        assert_eq!(warned(Duration::ZERO, &seconds), [100, 120, 140, 180, 260]);
+        assert_eq!(warned(PATIENCE, &seconds), [110, 120, 140, 180, 260]);
+    }
+
+    #[test]
+    fn what_the_kubelet_said_differs_from_a_call_that_broke_off() {
+        let refused = RegisterError::of(Status::unknown("the ResourceName is invalid"));
+        assert_eq!((refused.result(), refused.is_unanswered()), (("refused", Code::Unknown), None));
+        let mut broken = Status::unavailable("error reading a body from connection");
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("broken pipe")));
+        let broken = RegisterError::of(broken);
+        assert_eq!(broken.result(), ("broken", Code::Unavailable));
+        assert_eq!(broken.is_unanswered(), Some(true));
+        // In the words of kubelet and grpc-go.
+        let old = RegisterError::of(Status::unknown(
+            "failed to get device plugin options: rpc error: code = Internal desc = stream \
+             terminated by RST_STREAM with error code: PROTOCOL_ERROR",
+        ));
+        assert!(old.to_string().starts_with("this kubelet is older than 1.26"), "{old}");
+        assert_eq!((old.result().0, old.patience()), ("refused", Duration::ZERO));
     }
 }

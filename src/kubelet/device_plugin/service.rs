@@ -70,36 +70,12 @@ impl Service {
         snapshots.merge(end).map_while(|snapshot: Option<Arc<Inventory>>| snapshot)
     }
 
-    /// What each container of a call gets for its ids, or the error that an id is not a device of
-    /// this resource; and what came of the `call`, to be logged.
-    pub fn allocate(
-        &self,
-        call: u64,
-        containers: impl IntoIterator<Item = Vec<String>>,
-    ) -> (Result<Vec<Injection>, AllocateError>, AllocateOutcome) {
-        let inventory = self.inventory.borrow().clone();
-        let (mut grant, mut requested) = (Grant::default(), 0);
-        let each = containers.into_iter().map(|ids| {
-            requested += ids.len();
-            self.allocate_container(&inventory, ids, &mut grant)
-        });
-        let answer: Result<Vec<Injection>, AllocateError> = each.collect();
-        let result = answer.as_ref().map(|_| grant).map_err(Clone::clone);
-        let resource = self.resource.clone();
-        (answer, AllocateOutcome { resource, call, requested, result })
-    }
-
-    fn allocate_container(
-        &self,
-        inventory: &Inventory,
-        ids: Vec<String>,
-        grant: &mut Grant,
-    ) -> Result<Injection, AllocateError> {
-        let allocated = inventory.allocate(&self.resource, &ids);
-        self.telemetry.count_allocation(allocated.is_ok());
-        let devices = allocated?;
-        grant.add(ids, &devices, |device| inventory.is_healthy(device));
-        Ok(inventory.injector().inject(&self.resource, &devices, random::unique))
+    /// An Allocate call, to be answered container by container from the inventory as it is now.
+    /// `call` is its number.
+    #[must_use]
+    pub fn allocation(&self, call: u64) -> Allocation<'_> {
+        let (inventory, grant) = (self.inventory.borrow().clone(), Grant::default());
+        Allocation { service: self, inventory, call, requested: 0, grant, refused: None }
     }
 
     /// The best of the available ids. It never fails, since an error here fails the pod.
@@ -119,6 +95,45 @@ impl Service {
             self.telemetry.note(&self.resource, note);
         }
         preferred.ids.into_iter().map(ToOwned::to_owned).collect()
+    }
+}
+
+/// One Allocate call.
+#[derive(Debug)]
+pub struct Allocation<'s> {
+    service: &'s Service,
+    inventory: Arc<Inventory>,
+    call: u64,
+    requested: usize,
+    grant: Grant,
+    refused: Option<AllocateError>,
+}
+
+impl Allocation<'_> {
+    /// What a container gets for its ids.
+    ///
+    /// # Errors
+    /// An id is not a device of this resource.
+    pub fn container(&mut self, ids: Vec<String>) -> Result<Injection, AllocateError> {
+        let resource = &self.service.resource;
+        self.requested += ids.len();
+        let allocated = self.inventory.allocate(resource, &ids);
+        self.service.telemetry.count_allocation(allocated.is_ok());
+        let devices = allocated.inspect_err(|refused| self.refused = Some(refused.clone()))?;
+        self.grant.add(ids, &devices, |device| self.inventory.is_healthy(device));
+        Ok(self.inventory.injector().inject(resource, &devices, random::unique))
+    }
+
+    /// What came of the call, to be logged; `None` if it failed for another reason than its ids.
+    #[must_use]
+    pub fn outcome(self, answered: bool) -> Option<AllocateOutcome> {
+        let Self { service, call, requested, grant, refused, .. } = self;
+        let result = match refused {
+            Some(refused) => Err(refused),
+            None if answered => Ok(grant),
+            None => return None,
+        };
+        Some(AllocateOutcome { resource: service.resource.clone(), call, requested, result })
     }
 }
 

@@ -188,6 +188,14 @@ impl PluginTelemetry {
         }
     }
 
+    /// The kubelet watches, though it did not answer the registration.
+    pub(super) fn adopted(&self, now: Duration, endpoint: &str) {
+        lock(&self.0.current).failure = None;
+        let message =
+            format!("the kubelet watches {endpoint}, whose registration it did not answer");
+        self.add(RegistrationEvent { at: now, registered: true, message });
+    }
+
     /// A registration or bind failed.
     pub(super) fn failed(&self, error: &dyn std::error::Error) {
         lock(&self.0.current).failure = Some(ErrorChain(error).to_string());

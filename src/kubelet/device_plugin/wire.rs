@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use device::injection::Injection;
 use device::names::ResourceName;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Endpoint;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::calls::Method;
+use super::limits::{Call, Message};
 use super::registration::{REGISTER_DEADLINE, RegisterError};
 use super::service::{AdvertisedDevice, Service};
 use crate::util::error_chain::ErrorChain;
@@ -49,7 +51,7 @@ pub async fn register(
             resource_name: resource.to_string(),
             options: Some(options()),
         };
-        RegistrationClient::new(channel).register(request).await.map_err(RegisterError::Refused)
+        RegistrationClient::new(channel).register(request).await.map_err(RegisterError::of)
     };
     tokio::time::timeout(REGISTER_DEADLINE, call)
         .await
@@ -139,9 +141,12 @@ fn container_response(injection: Injection) -> api::ContainerAllocateResponse {
 impl api::device_plugin_server::DevicePlugin for Service {
     async fn get_device_plugin_options(
         &self,
-        _: Request<api::Empty>,
+        request: Request<api::Empty>,
     ) -> Result<Response<api::DevicePluginOptions>, Status> {
-        self.telemetry.calls().time(Method::GetDevicePluginOptions, || Ok(Response::new(options())))
+        self.telemetry.calls().time(Method::GetDevicePluginOptions, || {
+            Call::of_request(&request)?.asks_options();
+            Ok(Response::new(options()))
+        })
     }
 
     type ListAndWatchStream =
@@ -149,8 +154,9 @@ impl api::device_plugin_server::DevicePlugin for Service {
 
     async fn list_and_watch(
         &self,
-        _: Request<api::Empty>,
+        request: Request<api::Empty>,
     ) -> Result<Response<Self::ListAndWatchStream>, Status> {
+        Call::of_request(&request)?.opens_stream()?;
         Ok(Response::new(Box::pin(self.watch().map(|devices| Ok(list(&devices))))))
     }
 
@@ -158,37 +164,42 @@ impl api::device_plugin_server::DevicePlugin for Service {
         &self,
         request: Request<api::PreferredAllocationRequest>,
     ) -> Result<Response<api::PreferredAllocationResponse>, Status> {
-        self.telemetry.calls().time(Method::GetPreferredAllocation, || {
-            let container_responses =
-                request.into_inner().container_requests.into_iter().map(|container| {
-                    let device_ids = self.preferred(
-                        &container.available_device_ids,
-                        &container.must_include_device_ids,
-                        container.allocation_size,
-                    );
-                    api::ContainerPreferredAllocationResponse { device_ids }
-                });
-            Ok(Response::new(api::PreferredAllocationResponse {
-                container_responses: container_responses.collect(),
-            }))
-        })
+        let began = Instant::now();
+        let call = Call::of_request(&request)?;
+        let answer = |container: api::ContainerPreferredAllocationRequest| {
+            let device_ids = self.preferred(
+                &container.available_device_ids,
+                &container.must_include_device_ids,
+                container.allocation_size,
+            );
+            Ok(api::ContainerPreferredAllocationResponse { device_ids })
+        };
+        let whole = |container_responses| api::PreferredAllocationResponse { container_responses };
+        let containers = request.into_inner().container_requests;
+        let answer = call.in_turns(containers, answer, whole).await;
+        self.observe(Method::GetPreferredAllocation, began, answer)
     }
 
     async fn allocate(
         &self,
         request: Request<api::AllocateRequest>,
     ) -> Result<Response<api::AllocateResponse>, Status> {
-        self.telemetry.calls().time(Method::Allocate, || {
-            let containers = request.into_inner().container_requests.into_iter();
-            let call = CALLS.fetch_add(1, Relaxed);
-            let ids = containers.map(|container| container.device_ids);
-            let (answer, outcome) = self.allocate(call, ids);
+        let began = Instant::now();
+        let call = Call::of_request(&request)?;
+        let containers = request.into_inner().container_requests;
+        let mut allocation = self.allocation(CALLS.fetch_add(1, Relaxed));
+        let answer = |container: api::ContainerAllocateRequest| {
+            allocation
+                .container(container.device_ids)
+                .map(container_response)
+                .map_err(|refused| Status::invalid_argument(refused.to_string()))
+        };
+        let whole = |container_responses| api::AllocateResponse { container_responses };
+        let answer = call.in_turns(containers, answer, whole).await;
+        if let Some(outcome) = allocation.outcome(answer.is_ok()) {
             self.telemetry.allocated(outcome);
-            let injections =
-                answer.map_err(|refused| Status::invalid_argument(refused.to_string()))?;
-            let container_responses = injections.into_iter().map(container_response).collect();
-            Ok(Response::new(api::AllocateResponse { container_responses }))
-        })
+        }
+        self.observe(Method::Allocate, began, answer)
     }
 
     async fn pre_start_container(
@@ -196,5 +207,24 @@ impl api::device_plugin_server::DevicePlugin for Service {
         _: Request<api::PreStartContainerRequest>,
     ) -> Result<Response<api::PreStartContainerResponse>, Status> {
         Ok(Response::new(api::PreStartContainerResponse {}))
+    }
+}
+
+impl Service {
+    fn observe<T>(
+        &self,
+        method: Method,
+        began: Instant,
+        answer: Result<T, Status>,
+    ) -> Result<Response<T>, Status> {
+        let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+        self.telemetry.calls().observe(method, code, began.elapsed());
+        answer.map(Response::new)
+    }
+}
+
+impl<M: prost::Message> Message for M {
+    fn length(&self) -> usize {
+        self.encoded_len()
     }
 }

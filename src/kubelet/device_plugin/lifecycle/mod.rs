@@ -3,43 +3,65 @@
 //!
 //! It depends on levels, not on events, so a missed or doubled wake-up does no harm.
 
+mod retry;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub use retry::Retry;
+pub use step::{KubeletStream, Observed, OwnSocket, RestartReason, Step};
+
 use crate::host::socket_id::SocketId;
 use crate::util::backoff::Backoff;
 
-/// How long a registered server waits for a ListAndWatch stream before it registers again. A
-/// kubelet up to 1.36 can end the new stream together with the old one and does not dial again
-/// (kubernetes/kubernetes#121994).
+/// How long a registered server waits for a ListAndWatch stream before it registers again, and one
+/// whose registration was not answered in time for a late success. A kubelet up to 1.36 can end the
+/// new stream together with the old one and does not dial again (kubernetes/kubernetes#121994).
 const FIRST_GRACE: Duration = Duration::from_secs(3);
 /// The longest wait: it doubles with each registration in a row without a lasting stream.
 const LAST_GRACE: Duration = Duration::from_secs(60);
-/// The first pause. It is short because the kubelet creates its socket a moment before it listens
-/// on it.
-const FIRST_RETRY: Duration = Duration::from_millis(2);
-/// The longest pause.
-const LAST_RETRY: Duration = Duration::from_secs(10);
+/// The wait after a stream has ended: until then the kubelet has dealt with its end, and would not
+/// take it for that of the next one.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest: it doubles with each stream in a row that did not last.
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+/// The least wait after a Register call that broke off. If it had succeeded, the stream is there by
+/// then.
+const BROKEN_OFF: Duration = Duration::from_millis(200);
+/// How long our socket alone may be gone before that is somebody's doing: a kubelet that starts
+/// removes all sockets of the directory, one after the other.
+const SETTLE: Duration = Duration::from_millis(10);
 
 /// The state of one resource's server.
 ///
 /// ```text
-///              bound                        registered
-///   Down ─────────────────▶ Serving ─────────────────────────▶ Registered
-///   ▲ ▲                        │  ▲                                 │
-///   │ └─ bind failed           │  └─ Register failed                │
-///   └──────────────────────────┴────────────────────────────────────┘
-///     own socket gone or replaced            the same, or kubelet.sock replaced,
-///                                            or no stream for the grace
+///             bound                 Register accepted
+///   Down ───────────────▶ Serving ────────────────────▶ Registered
+///   ▲ ▲ │                 ▲  │ │                          ▲    │
+///   │ └─┘ bind failed     └──┘ │ no answer                │    │
+///   │         Register refused,└──────▶ Unanswered ───────┘    │
+///   │         or nobody there               │     a stream     │
+///   └────────────────┴──────────────────────┴──────────────────┘
+///    own socket gone     the same, kubelet.sock     the same, or no stream for the
+///    or replaced         replaced, or no stream     grace, or the stream has ended
+///                        for the grace
 /// ```
+///
+/// The kubelet calls back while it handles Register, and then opens its stream: that stream is what
+/// counts. When it ends, the server is restarted on a fresh socket and registered from there, since
+/// a kubelet from 1.37 on refuses a socket that it still holds and an older one mixes them up. For
+/// the same reason a Register that got no answer is never repeated from the same socket: it may
+/// have succeeded, or still succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PluginState {
     /// How far it is.
     pub stage: Stage,
     /// How long to wait for a stream after a registration.
     grace: Backoff,
+    /// How long to wait after a stream.
+    pause: Backoff,
 }
 
 /// How far a server is.
@@ -59,92 +81,35 @@ pub enum Stage {
         /// The kubelet socket of the last attempt.
         last_tried: Option<SocketId>,
     },
+    /// A Register call has ended without an answer.
+    Unanswered {
+        /// The socket that was bound.
+        own: SocketId,
+        /// The kubelet socket of the call.
+        kubelet: SocketId,
+        /// Until when a stream shows that it has succeeded.
+        until: Duration,
+        /// Why there is no answer.
+        reason: RestartReason,
+    },
     /// The kubelet has accepted the registration.
     Registered {
         /// The socket that was bound.
         own: SocketId,
         /// The kubelet socket that it was registered on.
         kubelet: SocketId,
+        /// Until when the stream has to be open.
+        until: Duration,
     },
-}
-
-/// When to try again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    backoff: Backoff,
-    at: Duration,
-}
-
-impl Retry {
-    /// How often in a row it has failed.
-    #[must_use]
-    pub fn failures(self) -> u32 {
-        self.backoff.attempts()
-    }
-
-    /// One more failure. `jitter` from 0 to 1 keeps the plugins of many resources from calling at
-    /// the same time.
-    #[must_use]
-    pub fn failed(mut self, now: Duration, jitter: f64) -> Self {
-        self.at = now.saturating_add(self.backoff.next_delay_with_jitter(jitter));
-        self
-    }
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { backoff: Backoff::new(FIRST_RETRY, LAST_RETRY), at: Duration::ZERO }
-    }
-}
-
-/// What is observed at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Observed {
-    /// The time since some origin.
-    pub now: Duration,
-    /// What is at the path of our socket.
-    pub own: Option<SocketId>,
-    /// What is at the path of the kubelet's socket; `None` also if there is no kubelet to register
-    /// with.
-    pub kubelet: Option<SocketId>,
-    /// Since when no ListAndWatch stream is open; `None` while one is.
-    pub no_stream_since: Option<Duration>,
-}
-
-/// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Bind a fresh socket and serve on it.
-    Bind,
-    /// Call Register on this kubelet socket.
-    Register(SocketId),
-    /// End the streams, then the server, then remove its socket.
-    Restart(RestartReason),
-    /// Nothing, until something changes or this time has come.
-    Wait(Option<Duration>),
-}
-
-/// Why a server is restarted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RestartReason {
-    /// Nothing is at the path of our socket.
-    #[error("our socket was deleted")]
-    OwnSocketDeleted,
-    /// Something else is at the path of our socket.
-    #[error("our socket was replaced")]
-    OwnSocketReplaced,
-    /// The kubelet's socket is not the one that we registered on.
-    #[error("the kubelet has restarted: its socket is a new one")]
-    KubeletRestarted,
-    /// The kubelet has no ListAndWatch stream open.
-    #[error("the kubelet has no ListAndWatch stream open for {} s", .0.as_secs())]
-    NoStream(Duration),
 }
 
 impl Default for PluginState {
     fn default() -> Self {
-        let stage = Stage::Down { retry: Retry::default() };
-        Self { stage, grace: Backoff::new(FIRST_GRACE, LAST_GRACE) }
+        Self {
+            stage: Stage::Down { retry: Retry::default() },
+            grace: Backoff::new(FIRST_GRACE, LAST_GRACE),
+            pause: Backoff::new(FIRST_PAUSE, LAST_PAUSE),
+        }
     }
 }
 
@@ -152,8 +117,8 @@ impl PluginState {
     /// The next step.
     #[must_use]
     pub fn next(&self, observed: &Observed) -> Step {
-        if let Some(why) = self.socket_lost(observed) {
-            return Step::Restart(why);
+        if let Some(step) = self.without_own_socket(observed) {
+            return step;
         }
         match self.stage {
             Stage::Down { retry } if observed.now < retry.at => Step::Wait(Some(retry.at)),
@@ -166,19 +131,33 @@ impl PluginState {
                 }
                 Some(_) => Step::Wait(Some(retry.at)),
             },
-            Stage::Registered { kubelet, .. } => {
-                if observed.kubelet.is_some_and(|there| there != kubelet) {
-                    return Step::Restart(RestartReason::KubeletRestarted);
-                }
-                let Some(since) = observed.no_stream_since else { return Step::Wait(None) };
-                let grace = self.grace.delay();
-                let due = since.saturating_add(grace);
-                if observed.now >= due {
-                    Step::Restart(RestartReason::NoStream(grace))
-                } else {
-                    Step::Wait(Some(due))
-                }
+            Stage::Unanswered { .. } | Stage::Registered { .. } => self.next_with_stream(observed),
+        }
+    }
+
+    /// The next step once the kubelet may have a stream.
+    fn next_with_stream(&self, observed: &Observed) -> Step {
+        let (kubelet, due, reason) = match (self.stage, observed.stream) {
+            (Stage::Unanswered { kubelet, until, reason, .. }, _) => (kubelet, until, reason),
+            (Stage::Registered { kubelet, .. }, KubeletStream::Ended { since }) => {
+                let due = since.saturating_add(self.pause.delay());
+                (kubelet, due, RestartReason::StreamEnded)
             }
+            (Stage::Registered { kubelet, until, .. }, _) => {
+                (kubelet, until, RestartReason::NoStream(self.grace.delay()))
+            }
+            (Stage::Down { .. } | Stage::Serving { .. }, _) => return Step::Wait(None),
+        };
+        match observed.kubelet {
+            Some(there) if there != kubelet => Step::Restart(RestartReason::KubeletRestarted),
+            _ if observed.stream == KubeletStream::Open => match self.stage {
+                Stage::Unanswered { .. } => Step::Adopt,
+                _ => Step::Wait(None),
+            },
+            // Nobody to register with: the next kubelet will have another socket.
+            None => Step::Wait(None),
+            Some(_) if observed.now >= due => Step::Restart(reason),
+            Some(_) => Step::Wait(Some(due)),
         }
     }
 
@@ -194,21 +173,22 @@ impl PluginState {
     pub fn bind_failed(self, now: Duration, jitter: f64) -> Self {
         let retry = match self.stage {
             Stage::Down { retry } => retry,
-            Stage::Serving { .. } | Stage::Registered { .. } => Retry::default(),
+            _ => Retry::default(),
         };
         Self { stage: Stage::Down { retry: retry.failed(now, jitter) }, ..self }
     }
 
-    /// Register on this kubelet socket was accepted.
+    /// Register on this kubelet socket was accepted, or a stream shows that it was.
     #[must_use]
-    pub fn registered(mut self, on: SocketId) -> Self {
-        if let Stage::Serving { own, .. } = self.stage {
-            self.stage = Stage::Registered { own, kubelet: on };
+    pub fn registered(mut self, on: SocketId, now: Duration) -> Self {
+        if let Stage::Serving { own, .. } | Stage::Unanswered { own, .. } = self.stage {
+            let until = now.saturating_add(self.grace.delay());
+            self.stage = Stage::Registered { own, kubelet: on, until };
         }
         self
     }
 
-    /// Register on this kubelet socket failed.
+    /// Register on this kubelet socket failed: it had no effect.
     #[must_use]
     pub fn register_failed(mut self, on: SocketId, now: Duration, jitter: f64) -> Self {
         if let Stage::Serving { retry, last_tried, .. } = &mut self.stage {
@@ -219,41 +199,76 @@ impl PluginState {
         self
     }
 
-    /// A stream has been open for longer than the first grace, which applies again from now on.
+    /// Register on this kubelet socket got no answer: in time, or because the call broke off.
     #[must_use]
-    pub fn stream_lasted(mut self) -> Self {
-        if matches!(self.stage, Stage::Registered { .. }) {
-            self.grace.reset();
+    pub fn unanswered(mut self, on: SocketId, now: Duration, broke_off: bool) -> Self {
+        if let Stage::Serving { own, .. } = self.stage {
+            let (wait, reason) = if broke_off {
+                (self.pause.delay().max(BROKEN_OFF), RestartReason::BrokenOff)
+            } else {
+                (self.grace.delay(), RestartReason::Unanswered)
+            };
+            let until = now.saturating_add(wait);
+            self.stage = Stage::Unanswered { own, kubelet: on, until, reason };
         }
         self
     }
 
-    /// Whether the first grace applies: the last registration was followed by a lasting stream.
+    /// A stream has been open for longer than the first grace: the first waits apply again.
+    #[must_use]
+    pub fn stream_lasted(mut self) -> Self {
+        if matches!(self.stage, Stage::Registered { .. }) {
+            self.grace.reset();
+            self.pause.reset();
+        }
+        self
+    }
+
+    /// Whether the first waits apply: the last registration was followed by a lasting stream.
     #[must_use]
     pub fn is_stable(&self) -> bool {
-        self.grace.attempts() == 0
+        self.grace.attempts() == 0 && self.pause.attempts() == 0
     }
 
     /// The server was ended for this reason.
     #[must_use]
     pub fn ended(mut self, why: RestartReason) -> Self {
         match why {
-            RestartReason::NoStream(_) => drop(self.grace.next_delay()),
+            RestartReason::NoStream(_) | RestartReason::Unanswered => drop(self.grace.next_delay()),
+            RestartReason::StreamEnded | RestartReason::BrokenOff => drop(self.pause.next_delay()),
             RestartReason::OwnSocketDeleted
             | RestartReason::OwnSocketReplaced
-            | RestartReason::KubeletRestarted => self.grace.reset(),
+            | RestartReason::KubeletRestarted => {
+                self.grace.reset();
+                self.pause.reset();
+            }
         }
         Self { stage: Stage::Down { retry: Retry::default() }, ..self }
     }
 
-    fn socket_lost(&self, observed: &Observed) -> Option<RestartReason> {
-        let (Stage::Serving { own, .. } | Stage::Registered { own, .. }) = self.stage else {
-            return None;
+    /// What to do if our socket is not at its path any more.
+    fn without_own_socket(&self, observed: &Observed) -> Option<Step> {
+        let (own, known) = match self.stage {
+            Stage::Down { .. } => return None,
+            Stage::Serving { own, last_tried, .. } => (own, last_tried),
+            Stage::Unanswered { own, kubelet, .. } | Stage::Registered { own, kubelet, .. } => {
+                (own, Some(kubelet))
+            }
         };
         match observed.own {
-            None => Some(RestartReason::OwnSocketDeleted),
-            Some(there) if there != own => Some(RestartReason::OwnSocketReplaced),
-            Some(_) => None,
+            OwnSocket::There(there) if there == own => None,
+            OwnSocket::There(_) => Some(Step::Restart(RestartReason::OwnSocketReplaced)),
+            OwnSocket::Gone { .. } if known.is_some() && observed.kubelet != known => {
+                Some(Step::Restart(RestartReason::KubeletRestarted))
+            }
+            OwnSocket::Gone { since } => {
+                let settled = since.saturating_add(SETTLE);
+                Some(if observed.now < settled {
+                    Step::Wait(Some(settled))
+                } else {
+                    Step::Restart(RestartReason::OwnSocketDeleted)
+                })
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Each state, each thing observed, each step.
 
+use super::super::retry::{FIRST_RETRY, LAST_RETRY};
 use super::super::*;
 
 const OURS: SocketId = SocketId::example(1);
@@ -12,7 +13,8 @@ fn seconds(count: u64) -> Duration {
 }
 
 fn observed(own: Option<SocketId>, kubelet: Option<SocketId>) -> Observed {
-    Observed { now: seconds(100), own, kubelet, no_stream_since: None }
+    let own = own.map_or(OwnSocket::Gone { since: seconds(99) }, OwnSocket::There);
+    Observed { now: seconds(100), own, kubelet, stream: KubeletStream::Open }
 }
 
 #[test]
@@ -20,11 +22,14 @@ fn each_state_takes_its_step() {
     let down = PluginState::default();
     let serving = PluginState::default().bound(OURS);
     let refused = serving.register_failed(KUBELET, seconds(100), 1.0);
-    let registered = serving.registered(KUBELET);
-    let quiet = |since| Observed {
-        no_stream_since: Some(seconds(since)),
-        ..observed(Some(OURS), Some(KUBELET))
-    };
+    let registered = serving.registered(KUBELET, seconds(98));
+    let unanswered = serving.unanswered(KUBELET, seconds(98), false);
+    let broken_off = serving.unanswered(KUBELET, seconds(99), true);
+    let with = |stream| Observed { stream, ..observed(Some(OURS), Some(KUBELET)) };
+    let at = |time, stream| Observed { now: seconds(time), ..with(stream) };
+    let ended = |since| with(KubeletStream::Ended { since });
+    let just_gone =
+        Observed { own: OwnSocket::Gone { since: seconds(100) }, ..observed(None, Some(KUBELET)) };
     let table: &[(&str, &PluginState, Observed, Step)] = &[
         ("nothing yet", &down, observed(None, None), Step::Bind),
         ("bind needs no kubelet", &down, observed(None, Some(KUBELET)), Step::Bind),
@@ -68,12 +73,57 @@ fn each_state_takes_its_step() {
             observed(None, Some(KUBELET)),
             Step::Restart(RestartReason::OwnSocketDeleted),
         ),
-        ("within the grace", &registered, quiet(98), Step::Wait(Some(seconds(101)))),
+        (
+            "deleted by a kubelet that starts, which has got to its own socket",
+            &registered,
+            observed(None, None),
+            Step::Restart(RestartReason::KubeletRestarted),
+        ),
+        (
+            "or has made it again",
+            &refused,
+            observed(None, Some(NEXT_KUBELET)),
+            Step::Restart(RestartReason::KubeletRestarted),
+        ),
+        ("or will get to it", &registered, just_gone, Step::Wait(Some(seconds(100) + SETTLE))),
+        (
+            "within the grace",
+            &registered,
+            with(KubeletStream::Never),
+            Step::Wait(Some(seconds(101))),
+        ),
         (
             "past the grace",
             &registered,
-            quiet(97),
+            at(101, KubeletStream::Never),
             Step::Restart(RestartReason::NoStream(FIRST_GRACE)),
+        ),
+        (
+            "just ended",
+            &registered,
+            ended(seconds(100)),
+            Step::Wait(Some(seconds(100) + FIRST_PAUSE)),
+        ),
+        ("ended", &registered, ended(seconds(99)), Step::Restart(RestartReason::StreamEnded)),
+        (
+            "ended, and nobody to register with",
+            &registered,
+            Observed { kubelet: None, ..ended(seconds(99)) },
+            Step::Wait(None),
+        ),
+        ("not answered", &unanswered, with(KubeletStream::Never), Step::Wait(Some(seconds(101)))),
+        ("but watched", &unanswered, with(KubeletStream::Open), Step::Adopt),
+        (
+            "nor watched",
+            &unanswered,
+            at(101, KubeletStream::Never),
+            Step::Restart(RestartReason::Unanswered),
+        ),
+        (
+            "broken off",
+            &broken_off,
+            with(KubeletStream::Never),
+            Step::Restart(RestartReason::BrokenOff),
         ),
     ];
     for (name, state, observed, expected) in table {
@@ -86,11 +136,9 @@ fn a_kubelet_that_never_watches_is_asked_less_and_less_often() {
     let mut state = PluginState::default();
     let mut graces = Vec::new();
     for _ in 0..7 {
-        state = state.bound(OURS).registered(KUBELET);
-        let observed = Observed {
-            no_stream_since: Some(Duration::ZERO),
-            ..observed(Some(OURS), Some(KUBELET))
-        };
+        state = state.bound(OURS).registered(KUBELET, Duration::ZERO);
+        let stream = KubeletStream::Never;
+        let observed = Observed { stream, ..observed(Some(OURS), Some(KUBELET)) };
         let Step::Restart(why @ RestartReason::NoStream(grace)) = state.next(&observed) else {
             panic!("{state:?}")
         };
@@ -98,16 +146,24 @@ fn a_kubelet_that_never_watches_is_asked_less_and_less_often() {
         state = state.ended(why);
     }
     assert_eq!(graces, [3, 6, 12, 24, 48, 60, 60]);
-    assert_eq!(
-        state
-            .bound(OURS)
-            .registered(KUBELET)
-            .stream_lasted()
-            .ended(RestartReason::NoStream(FIRST_GRACE))
-            .grace
-            .attempts(),
-        1
-    );
+    let lasted = state.bound(OURS).registered(KUBELET, Duration::ZERO).stream_lasted();
+    assert!(lasted.is_stable() && !state.is_stable());
+}
+
+#[test]
+fn streams_that_are_cut_again_and_again_are_followed_later_and_later() {
+    let mut state = PluginState::default();
+    let mut waits = Vec::new();
+    for _ in 0..14 {
+        state = state.bound(OURS).registered(KUBELET, seconds(90));
+        let stream = KubeletStream::Ended { since: seconds(100) };
+        let observed = Observed { stream, ..observed(Some(OURS), Some(KUBELET)) };
+        let Step::Wait(Some(until)) = state.next(&observed) else { panic!("{state:?}") };
+        waits.push((until - seconds(100)).as_millis());
+        state = state.ended(RestartReason::StreamEnded);
+    }
+    assert_eq!(waits[..4], [20, 40, 80, 160]);
+    assert_eq!(waits[13], 60_000);
 }
 
 #[test]
