@@ -3,8 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use simnode::kubelet::{Kubelet, KubeletVersion, View};
+use simnode::kubelet::{Kubelet, KubeletVersion, View, ViolationKind};
 use simnode::node::{Plugin, PluginOptions};
 
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
@@ -121,7 +122,7 @@ async fn a_replaced_socket_is_given_up_and_left_to_its_new_owner() {
 async fn a_kubelet_socket_replaced_by_another_kubelets_is_registered_with() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     rig.kubelet.stop().await;
-    rig.logged("the kubelet has no ListAndWatch stream open").await;
+    rig.logged("the kubelet's ListAndWatch stream has ended").await;
     rig.kubelet.start_again().await.unwrap();
     rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
 }
@@ -136,6 +137,199 @@ async fn a_lost_stream_is_followed_by_a_new_registration() {
     })
     .await;
     rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_watcher_does_not_hide_that_the_kubelet_s_stream_is_gone() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let mut second = rig.kubelet.client(GPU).await.unwrap();
+    let mut stream = second.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    rig.kubelet.drop_stream(GPU);
+    rig.until("registered again", |view| {
+        view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 8
+    })
+    .await;
+    rig.logged("the kubelet's ListAndWatch stream has ended").await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_is_watched_and_not_answered_is_one() {
+    for version in VERSIONS {
+        let node = eight_h100s();
+        let kubelet = kubelet(node.kubelet().version(version)).await;
+        kubelet.delay_answers(10 * PATIENCE);
+        let plugin = Plugin::start(&node, &plugin()).unwrap();
+        let rig = Rig { kubelet, plugin, node };
+        rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
+        rig.logged("registered with the kubelet").await;
+        // It is one that works: a change comes through, and so does the end.
+        rig.xid_until_heard(3, 79).await;
+        rig.kubelet.drop_stream(GPU);
+        rig.until("registered again", |view| {
+            view.accepted(GPU).count() == 2 && view.allocatable(GPU) == 7
+        })
+        .await;
+        rig.assert_flawless();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_comes_after_the_deadline_is_that_of_the_registration() {
+    let node = eight_h100s();
+    let kubelet = kubelet(node.kubelet().version(KubeletVersion::V1_37)).await;
+    // The plugin waits for an answer for 15 s, and then 3 s for a late success.
+    kubelet.delay_answers(10 * PATIENCE);
+    kubelet.delay_streams(Duration::from_millis(16_500));
+    let plugin = Plugin::start(&node, &plugin()).unwrap();
+    let rig = Rig { kubelet, plugin, node };
+    rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
+    rig.logged("it watches, though it did not answer the registration").await;
+    assert_eq!(rig.registrations(), 1);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_dies_over_a_registration_is_registered_with_when_it_is_back() {
+    let node = eight_h100s();
+    let kubelet = kubelet(node.kubelet()).await;
+    kubelet.delay_answers(10 * PATIENCE);
+    kubelet.delay_streams(10 * PATIENCE);
+    let plugin = Plugin::start(&node, &plugin()).unwrap();
+    let rig = Rig { kubelet, plugin, node };
+    rig.until("accepted", |view| view.accepted(GPU).count() == 1).await;
+    rig.kubelet.delay_answers(Duration::ZERO);
+    rig.kubelet.delay_streams(Duration::ZERO);
+    rig.kubelet.restart().await.unwrap();
+    rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_mode_of_a_socket_makes_no_other_socket_of_it() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let set_mode = |path: &Path, mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, permissions).unwrap();
+    };
+    for path in [own_socket(&rig), rig.kubelet.socket()] {
+        set_mode(&path, 0o600);
+        set_mode(&path, 0o666);
+    }
+    // Wakes the plugin, which looks at both.
+    let another = rig.node.kubelet_directory().join("another.sock");
+    drop(UnixListener::bind(&another).unwrap());
+    std::fs::remove_file(&another).unwrap();
+    rig.xid_until_heard(0, 79).await;
+    std::fs::remove_file(own_socket(&rig)).unwrap();
+    rig.until("registered again", |view| {
+        view.accepted(GPU).count() >= 2 && view.allocatable(GPU) == 7
+    })
+    .await;
+    rig.logged("our socket was deleted").await;
+    assert_eq!(rig.registrations(), 2, "{}", rig.plugin.log().join("\n"));
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_restarts_is_called_that() {
+    for version in VERSIONS {
+        let rig = Rig::of(version).await;
+        for life in 2..7 {
+            rig.kubelet.restart().await.unwrap();
+            rig.until("the list in a new life", |view| {
+                view.life == life && view.allocatable(GPU) == 8
+            })
+            .await;
+        }
+        rig.logged("the kubelet has restarted").await;
+        let log = rig.plugin.log().join("\n");
+        assert!(!log.contains("our socket was"), "{log}");
+        rig.assert_flawless();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_is_away_for_a_moment_is_no_warning() {
+    let node = eight_h100s();
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &plugin().log_level("debug"), 8).await;
+    rig.kubelet.stop().await;
+    // Over half a second, with pauses that double from 2 ms.
+    rig.logged("failures=10").await;
+    rig.kubelet.start_again().await.unwrap();
+    rig.until("the list in a new life", |view| view.life == 2 && view.allocatable(GPU) == 8).await;
+    let log = rig.plugin.log();
+    let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN")).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_is_too_old_is_called_that() {
+    let node = eight_h100s();
+    let kubelet = kubelet(node.kubelet().version(KubeletVersion::V1_26)).await;
+    kubelet.ask_by_path();
+    let plugin = Plugin::start(&node, &plugin()).unwrap();
+    let (_, line) = plugin.wait_for_log("cannot register", PATIENCE).await.unwrap();
+    for part in ["WARN", "this kubelet is older than 1.26", "PROTOCOL_ERROR"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_with_a_long_name_is_registered_in_a_directory_with_a_long_path() {
+    let resource = format!("nvidia.com/{}", "a".repeat(52));
+    let node = eight_h100s();
+    let file = node.root().join("config.yaml");
+    let sharing = format!("{{name: nvidia.com/gpu, rename: {resource}, replicas: 2}}");
+    std::fs::write(
+        &file,
+        format!(
+            "version: v1\nflags: {{plugin: {{customResources: true}}}}\n\
+             sharing: {{timeSlicing: {{resources: [{sharing}]}}}}\n"
+        ),
+    )
+    .unwrap();
+    let mut config = node.kubelet();
+    config.directory = node.root().join("d".repeat(60));
+    let socket = config.directory.join("kubelet.sock");
+    let kubelet = kubelet(config).await;
+    let options = plugin()
+        .bare()
+        .env("KUBELET_SOCKET", socket)
+        .env("NVML_LIBRARY", node.nvml_library())
+        .env("CONFIG_FILE", &file);
+    let plugin = Plugin::start(&node, &options).unwrap();
+    let served = kubelet.wait_allocatable(&resource, 16, PATIENCE).await;
+    served.unwrap_or_else(|error| panic!("{error:#}\n{}", plugin.log().join("\n")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_hangs_at_a_socket_like_ours_does_not_hold_the_start_up() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let node = eight_h100s();
+    let kubelet = kubelet(node.kubelet()).await;
+    let stream = || {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap()
+    };
+    let path = node.kubelet_directory().join("nvidia-gpu-aaaaaaaa.sock");
+    let address = SocketAddrUnix::new(&path).unwrap();
+    let listener = stream();
+    rustix::net::bind(&listener, &address).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let client = stream();
+        if rustix::net::connect(&client, &address).is_err() {
+            break;
+        }
+        waiting.push(client);
+    }
+    let _plugin = Plugin::start(&node, &plugin()).unwrap();
+    kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
+    assert!(path.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,6 +388,33 @@ async fn a_second_plugin_takes_over_while_the_first_still_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_plugin_that_was_taken_over_from_is_got_over_at_once() {
+    for version in VERSIONS {
+        let mut rig = Rig::of(version).await;
+        // Up to 1.36 the kubelet disconnects the second one when the first one ends.
+        rig.kubelet.forgive(ViolationKind::OverlappingRegistration);
+        let second = Plugin::start(&rig.node, &plugin()).unwrap();
+        rig.until("both have registered", |view| view.accepted(GPU).count() >= 2).await;
+        rig.until("one of them is watched", |view| view.allocatable(GPU) == 8).await;
+        let mut first = std::mem::replace(&mut rig.plugin, second);
+        rig.logged("registered with the kubelet").await;
+        first.terminate().unwrap();
+        let mut without = None;
+        if version < KubeletVersion::V1_37 {
+            rig.until("it is cut", |view| view.allocatable(GPU) == 0).await;
+            without = Some(std::time::Instant::now());
+        }
+        rig.until("the second one is watched", |view| view.allocatable(GPU) == 8).await;
+        println!("{version:?}: without devices for {:?}", without.map(|since| since.elapsed()));
+        assert!(first.wait_exit(PATIENCE).await.unwrap().success());
+        assert_eq!(rig.kubelet.view().allocatable(GPU), 8);
+        if without.is_some() {
+            rig.logged("the kubelet's ListAndWatch stream has ended").await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_registers() {
     // A mount namespace of its own gives it a default directory of its own.
     const ALONE: &str = "mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins \
@@ -218,7 +439,11 @@ async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_r
     .fold(PluginOptions::new("unshare").bare(), PluginOptions::arg)
     .env("NVML_LIBRARY", node.nvml_library())
     .env("RUST_LOG", "debug");
-    let mut plugin = Plugin::start(&node, &options).unwrap();
+    let http = |options: PluginOptions| {
+        options.env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()))
+    };
+    let status = http(plugin().bare());
+    let mut plugin = Plugin::start(&node, &http(options)).unwrap();
     let (_, line) = plugin.wait_for_log("serving resource", PATIENCE).await.unwrap();
     let socket = line.split("socket=").nth(1).unwrap().trim();
     assert!(socket.starts_with("/var/lib/kubelet/device-plugins/nvidia-gpu-"), "{line}");
@@ -226,6 +451,8 @@ async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_r
     let mut client = Kubelet::dial(seen_from_here).await.unwrap();
     let mut stream = client.list_and_watch(simnode::proto::Empty {}).await.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap().unwrap().devices.len(), 8);
+    let status = crate::look::run(&node, &status, &["status"]).await;
+    assert!(status.text.contains("--kubelet-socket is empty"), "{}", status.text);
     plugin.terminate().unwrap();
     assert!(plugin.wait_exit(PATIENCE).await.unwrap().success());
     assert!(!plugin.log().iter().any(|line| line.contains("registering")), "{:?}", plugin.log());

@@ -18,6 +18,7 @@ mod holding;
 mod journal;
 mod kubelet;
 mod layouts;
+mod limits;
 mod log;
 mod look;
 mod observe;

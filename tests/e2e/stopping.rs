@@ -75,6 +75,23 @@ async fn a_client_that_says_nothing_holds_up_no_stop_and_no_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_during_a_restart_leaves_no_socket() {
+    let mut rig = Rig::of(KubeletVersion::V1_36).await;
+    let _silent = std::os::unix::net::UnixStream::connect(&rig.node.plugin_sockets()[0]).unwrap();
+    let frozen = rig.kubelet.freeze().unwrap();
+    // Another kubelet, which never accepts: the server is restarted.
+    let socket = rig.node.kubelet_socket();
+    let beside = socket.with_extension("other");
+    let other = std::os::unix::net::UnixListener::bind(&beside).unwrap();
+    std::fs::rename(&beside, &socket).unwrap();
+    rig.logged("restarting the server").await;
+    rig.plugin.terminate().unwrap();
+    assert_eq!(rig.plugin.wait_exit(TERMINATION).await.unwrap().code(), Some(0));
+    assert!(rig.node.plugin_sockets().is_empty(), "{:?}", rig.node.plugin_sockets());
+    drop((frozen, other));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_driver_hangs_allocations_and_lists_go_on() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     rig.node
@@ -95,8 +112,8 @@ async fn a_second_signal_aborts() {
     let kubelet = kubelet(node.kubelet()).await;
     let mut plugin = Plugin::start(&node, &plugin()).unwrap();
     kubelet.wait_allocatable(GPU, 8, PATIENCE).await.unwrap();
-    // A silent client keeps the first stop busy for its grace.
-    let _silent = std::os::unix::net::UnixStream::connect(&node.plugin_sockets()[0]).unwrap();
+    // A kubelet that does not close its connection keeps the first stop busy for its grace.
+    let _frozen = kubelet.freeze().unwrap();
     plugin.terminate().unwrap();
     plugin.wait_for_log("asked to stop", PATIENCE).await.unwrap();
     // The first ones can still pass for echoes of the first.

@@ -1,0 +1,222 @@
+//! What others can do to the plugin's socket beside the kubelet, which must not notice.
+//!
+//! How long the slowest Allocate took is printed: `cargo test --test e2e limits -- --nocapture`.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::body::{Body as HttpBody, Bytes, Frame};
+use simnode::kubelet::{Kubelet, KubeletVersion};
+use simnode::proto::{ContainerPreferredAllocationRequest, Empty, PreferredAllocationRequest};
+use tokio::task::JoinSet;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::dropin::config;
+use crate::rig::{GPU, Rig, eight_h100s, plugin};
+
+/// Of the plugin's anonymous memory, in KiB.
+const MOST_MEMORY: u64 = 32 << 10;
+
+/// Allocates again and again, and returns how long the slowest one took.
+async fn slowest_allocate(rig: &Rig, times: usize) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..times {
+        let began = Instant::now();
+        rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
+        slowest = slowest.max(began.elapsed());
+        rig.kubelet.release("pod");
+    }
+    slowest
+}
+
+/// The kubelet has not noticed: it allocates, hears of a change, and has its first stream still.
+async fn unharmed(rig: &Rig, what: &str) {
+    let slowest = slowest_allocate(rig, 200).await;
+    let memory = rig.plugin.anonymous_kib().unwrap();
+    println!("{what}: the slowest Allocate {slowest:?}, {memory} KiB anonymous");
+    assert!(memory < MOST_MEMORY, "{what}: {memory} KiB");
+    rig.xid_until_heard(0, 79).await;
+    assert_eq!(rig.registrations(), 1);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_connections_do_not_keep_an_allocation_waiting() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let socket = rig.node.plugin_sockets().remove(0);
+    let connected = tokio::task::spawn_blocking(move || {
+        let mut connections = Vec::<UnixStream>::new();
+        for number in 0..10_000 {
+            let connection = loop {
+                match UnixStream::connect(&socket) {
+                    Ok(connection) => break connection,
+                    // As many as this process may have open.
+                    Err(_) => drop(connections.drain(..connections.len() / 2)),
+                }
+            };
+            if number % 2 == 0 {
+                let _ = (&connection).write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+            }
+            connections.push(connection);
+        }
+        connections
+    });
+    let slowest = slowest_allocate(&rig, 200).await;
+    println!("while they come: the slowest Allocate {slowest:?}");
+    let _connections = connected.await.unwrap();
+    unharmed(&rig, "10,000 connections").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_among_others_that_connect_all_the_time_succeeds() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let directory = rig.node.kubelet_directory();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let flood = tokio::task::spawn_blocking(move || {
+        let mut connections = std::collections::VecDeque::new();
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            let entries = std::fs::read_dir(&directory).unwrap();
+            let sockets = entries.map(|entry| entry.unwrap().path());
+            for socket in sockets.filter(|path| path.display().to_string().contains("nvidia-")) {
+                for _ in 0..20 {
+                    connections.extend(UnixStream::connect(&socket));
+                }
+            }
+            while connections.len() > 300 {
+                connections.pop_front();
+            }
+        }
+    });
+    for registrations in 2..10 {
+        std::fs::remove_file(rig.node.plugin_sockets().remove(0)).unwrap();
+        rig.until("registered again", |view| {
+            view.accepted(GPU).count() == registrations && view.allocatable(GPU) == 8
+        })
+        .await;
+    }
+    drop(stop);
+    flood.await.unwrap();
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_thousand_streams_do_not_keep_an_allocation_waiting() {
+    let node = eight_h100s();
+    let sharing = "sharing: {timeSlicing: {resources: [{name: gpu, replicas: 1000}]}}";
+    let file = config(&node, &format!("version: v1\n{sharing}"));
+    let kubelet_config = node.kubelet();
+    let rig = Rig::on(node, kubelet_config, &plugin().env("CONFIG_FILE", file), 8000).await;
+    let mut opening = JoinSet::new();
+    for _ in 0..20 {
+        let client = rig.kubelet.client(GPU).await.unwrap();
+        opening.spawn(async move {
+            let mut streams = Vec::new();
+            for _ in 0..400 {
+                // Those that open are not read.
+                streams.extend(client.clone().list_and_watch(Empty {}).await);
+            }
+            streams
+        });
+    }
+    let slowest = slowest_allocate(&rig, 50).await;
+    println!("while they come: the slowest Allocate {slowest:?}");
+    let streams: Vec<_> = opening.join_all().await.into_iter().flatten().collect();
+    println!("{} of 8,000 streams are open", streams.len());
+    assert!(!streams.is_empty(), "a second watcher is allowed");
+    let slowest = slowest_allocate(&rig, 50).await;
+    let memory = rig.plugin.anonymous_kib().unwrap();
+    println!("8,000 streams: the slowest Allocate {slowest:?}, {memory} KiB anonymous");
+    assert_eq!(rig.registrations(), 1);
+}
+
+/// A request that announces 4 MiB and never sends the last byte.
+struct Unfinished(usize);
+
+impl HttpBody for Unfinished {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        const PIECE: usize = 64 << 10;
+        const LENGTH: u32 = 4 << 20;
+        let data = match self.0 {
+            0 => [&[0][..], &LENGTH.to_be_bytes()].concat(),
+            sent if sent + PIECE < LENGTH as usize => vec![10; PIECE],
+            _ => return Poll::Pending,
+        };
+        self.0 += data.len();
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(data)))))
+    }
+}
+
+async fn upload(mut channel: Channel) {
+    let request = http::Request::post("http://localhost/v1beta1.DevicePlugin/Allocate")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(Unfinished(0)))
+        .unwrap();
+    if std::future::poll_fn(|cx| channel.poll_ready(cx)).await.is_ok() {
+        let _ = channel.call(request).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_unfinished_uploads_do_not_keep_an_allocation_waiting() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let socket = rig.node.plugin_sockets().remove(0);
+    let mut uploads = JoinSet::new();
+    for connection in 0..30 {
+        let address = format!("unix://{}", socket.display());
+        let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+        for _ in 0..10 {
+            uploads.spawn(upload(channel.clone()));
+        }
+        if connection % 10 == 0 {
+            slowest_allocate(&rig, 1).await;
+        }
+    }
+    unharmed(&rig, "300 unfinished uploads").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_questions_do_not_keep_an_allocation_waiting() {
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let ids: Vec<String> = (0..8).map(|index| rig.node.uuid(index)).collect();
+    let container = ContainerPreferredAllocationRequest {
+        available_device_ids: ids,
+        must_include_device_ids: Vec::new(),
+        allocation_size: 2,
+    };
+    let mut questions = JoinSet::new();
+    let socket = rig.node.plugin_sockets().remove(0);
+    for _ in 0..20 {
+        let mut client = Kubelet::dial(&socket).await.unwrap();
+        let containers = vec![container.clone(); 5_500];
+        questions.spawn(async move {
+            let request = PreferredAllocationRequest { container_requests: containers };
+            let answer = client.get_preferred_allocation(request).await.unwrap();
+            assert_eq!(answer.into_inner().container_responses.len(), 5_500);
+        });
+    }
+    let mut other = Kubelet::dial(&socket).await.unwrap();
+    let (mut slowest, mut slowest_other) = (Duration::ZERO, Duration::ZERO);
+    while !questions.is_empty() {
+        while questions.try_join_next().transpose().unwrap().is_some() {}
+        slowest = slowest.max(slowest_allocate(&rig, 1).await);
+        let began = Instant::now();
+        other.get_device_plugin_options(Empty {}).await.unwrap();
+        slowest_other = slowest_other.max(began.elapsed());
+    }
+    println!("20 long questions: the slowest Allocate {slowest:?}, another's {slowest_other:?}");
+    println!("{} KiB anonymous", rig.plugin.anonymous_kib().unwrap());
+    assert_eq!(rig.registrations(), 1);
+    rig.assert_flawless();
+}
