@@ -16,6 +16,9 @@ use super::scope::GpuPart;
 use super::verdict::GpuHealth;
 use crate::names::Uuid;
 
+/// The most GPUs whose health is kept; no node has more.
+const MOST_GPUS: usize = 1024;
+
 /// Something observed on the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeObservation {
@@ -182,6 +185,12 @@ impl NodeHealth {
     ) -> BTreeMap<Uuid, HealthChange> {
         let mut changes = match observation {
             NodeObservation::Gpu(uuid, observation) => {
+                let is_event = matches!(observation, Observation::Xid { .. });
+                if is_event && self.gpus.len() < MOST_GPUS {
+                    // NVML reports it of a GPU that was forgotten, or is not listed yet: nothing
+                    // states it again when the GPU is listed.
+                    self.gpus.entry(uuid.clone()).or_default();
+                }
                 let Some(gpu) = self.gpus.get_mut(&uuid) else { return BTreeMap::new() };
                 BTreeMap::from([(uuid, gpu.apply(now, observation, &self.policy))])
             }

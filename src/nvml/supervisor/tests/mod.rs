@@ -210,3 +210,24 @@ fn an_xid_in_the_moment_in_which_nvml_fails_is_not_lost() {
     node.run(10 * POLL);
     assert_eq!(node.healthy(), 1);
 }
+
+#[test]
+fn an_xid_of_a_gpu_that_was_cleared_while_it_was_off_the_bus_stands() {
+    let mut node = Node::new(3, true);
+    node.run(Duration::from_secs(1));
+    node.gpu(0).bound = false;
+    node.changed(Some(0));
+    node.gpu(1).hangs = true;
+    node.changed(Some(1));
+    node.run(Duration::from_secs(10));
+    node.clear(0);
+    node.gpu(0).bound = true;
+    node.changed(Some(0));
+    node.xid(0, 95);
+    node.changed(Some(0));
+    node.run(Duration::from_secs(600));
+    node.gpu(1).hangs = false;
+    node.changed(Some(1));
+    node.run(Duration::from_secs(600));
+    assert_eq!(node.healthy(), 2);
+}
