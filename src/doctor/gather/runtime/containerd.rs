@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::engines::{apply, read, socket};
 use super::files::{matches, toml, within};
+use super::settings::{apply, read, socket};
 use crate::doctor::facts::ContainerRuntime;
 
 /// A containerd of its own or of a Kubernetes distribution: where its configuration and its socket

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::containerd::containerds;
 use super::files::{files, first_file, text, toml, within};
+use super::settings::{apply, read, socket};
 use crate::config::yaml;
 use crate::doctor::facts::{ContainerRuntime, RuntimeSocket};
 
@@ -28,10 +29,6 @@ const FLAG_FILES: [&str; 2] =
 const ENDPOINT_FLAG: &str = "--container-runtime-endpoint=";
 const KUBELET_CONFIG: &str = "var/lib/kubelet/config.yaml";
 
-/// Where a program that is named without a path may be.
-const PROGRAM_DIRECTORIES: [&str; 5] =
-    ["usr/bin", "usr/local/bin", "usr/local/nvidia/toolkit", "bin", "usr/sbin"];
-
 /// The container runtimes that there are signs of; docker, if nothing else is used.
 pub(super) fn engines(root: &Path) -> Vec<ContainerRuntime> {
     let mut found = containerds(root);
@@ -43,18 +40,13 @@ pub(super) fn engines(root: &Path) -> Vec<ContainerRuntime> {
     found
 }
 
-/// The socket at a place below the host's root.
-pub(super) fn socket(root: &Path, place: &str) -> RuntimeSocket {
-    RuntimeSocket { path: format!("/{place}"), exists: within(root, place).exists() }
-}
-
 /// The endpoint that the kubelet is configured with: the path of a socket on the host.
 ///
 /// Flags count before the file. Where they stand depends on what starts the kubelet: kubeadm and
 /// MicroK8s keep them in a file; those of other distributions cannot be seen.
 pub(super) fn kubelet_endpoint(root: &Path) -> Option<String> {
     let flags = FLAG_FILES.iter().filter_map(|place| text(&within(root, place)).ok());
-    let in_flags = flags.filter_map(|text| {
+    let mut in_flags = flags.filter_map(|text| {
         let (_, value) = text.split_once(ENDPOINT_FLAG)?;
         let value = value.split(|c: char| c.is_whitespace() || c == '"').next()?;
         Some(value.to_owned())
@@ -63,7 +55,7 @@ pub(super) fn kubelet_endpoint(root: &Path) -> Option<String> {
         let document = yaml(&text(&within(root, KUBELET_CONFIG)).ok()?).ok()?;
         Some(document.get("containerRuntimeEndpoint")?.as_str()?.to_owned())
     };
-    let endpoint = in_flags.last().or_else(in_file)?;
+    let endpoint = in_flags.next_back().or_else(in_file)?;
     let path = endpoint.strip_prefix("unix://").unwrap_or(&endpoint);
     // /var/run is /run.
     let path =
@@ -106,47 +98,4 @@ fn docker(root: &Path, socket: RuntimeSocket) -> Option<ContainerRuntime> {
         apply(&mut runtime, root, &document, "default-runtime", "/path");
     }
     Some(runtime)
-}
-
-/// Reads a file of a runtime, and notes in the runtime that it was read, or what is wrong with it.
-pub(super) fn read(
-    runtime: &mut ContainerRuntime,
-    file: PathBuf,
-    parse: impl Fn(&str) -> Result<Value, String>,
-) -> Option<Value> {
-    let read = text(&file).and_then(|text| parse(&text));
-    if let Err(error) = &read {
-        runtime.problem.get_or_insert_with(|| format!("{}: {error}", file.display()));
-    }
-    runtime.files.push(file);
-    read.ok()
-}
-
-/// Takes the default runtime, and the handlers that are NVIDIA's by their name or their program's,
-/// from the table of one file over those before it. `program` points to a handler's program.
-pub(super) fn apply(
-    runtime: &mut ContainerRuntime,
-    root: &Path,
-    table: &Value,
-    default: &str,
-    program: &str,
-) {
-    let default = table.get(default).and_then(Value::as_str).map(ToOwned::to_owned);
-    runtime.default = default.or(runtime.default.take());
-    for (name, handler) in table.get("runtimes").and_then(Value::as_object).into_iter().flatten() {
-        let program = handler.pointer(program).and_then(Value::as_str).unwrap_or_default();
-        if name.contains("nvidia") || program.contains("nvidia-container-runtime") {
-            let missing = !program.is_empty() && is_missing(root, program);
-            runtime.nvidia.insert(name.clone(), missing.then(|| program.into()));
-        }
-    }
-}
-
-/// Whether a program, with its path or without, is nowhere on the host.
-fn is_missing(root: &Path, program: &str) -> bool {
-    let is_there = |path: &str| within(root, path).exists();
-    match program.contains('/') {
-        true => !is_there(program),
-        false => !PROGRAM_DIRECTORIES.iter().any(|place| is_there(&format!("{place}/{program}"))),
-    }
 }

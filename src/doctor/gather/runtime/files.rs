@@ -32,8 +32,8 @@ pub(super) fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The files of the host that fit a pattern with `*` in the last name, sorted, as paths of the host.
-/// A pattern with `*` in a directory's name fits nothing.
+/// The files of the host that fit a pattern with `*` in the last name, sorted, as paths of the
+/// host. A pattern with `*` in a directory's name fits nothing.
 pub(super) fn matches(root: &Path, pattern: &Path) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
         return Vec::new();

@@ -3,6 +3,7 @@
 mod containerd;
 mod engines;
 mod files;
+mod settings;
 #[cfg(test)]
 mod tests;
 

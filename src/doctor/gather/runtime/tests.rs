@@ -181,7 +181,8 @@ fn imports_are_followed_as_containerd_follows_them() {
             ("etc/containerd/a.toml", NVIDIA),
             (
                 "etc/containerd/b.toml",
-                "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"runc\"\n",
+                "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n\
+                 default_runtime_name = \"runc\"\n",
             ),
         ],
         Level::Warning,
@@ -210,7 +211,8 @@ fn the_runtime_that_the_kubelet_names_is_the_one() {
         "the kubelet's file",
         &with(
             "var/lib/kubelet/config.yaml",
-            "kind: KubeletConfiguration\ncontainerRuntimeEndpoint: unix:///run/k3s/containerd/containerd.sock\n",
+            "kind: KubeletConfiguration\n\
+             containerRuntimeEndpoint: unix:///run/k3s/containerd/containerd.sock\n",
         ),
         Level::Problem,
         "of RKE2",
