@@ -72,7 +72,7 @@ fn lists(criterion: &mut Criterion) {
         group.bench_function("allocate one", |bencher| {
             bencher.iter(|| {
                 let ids = black_box(vec![ids[count / 2].clone()]);
-                service.allocate(1, [ids]).0.expect("a device")
+                service.allocation(1).container(ids).expect("a device")
             });
         });
         group.bench_function("laid out", |bencher| {

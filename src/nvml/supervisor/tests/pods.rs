@@ -111,8 +111,8 @@ impl Node {
         })
     }
 
-    /// No device is Healthy while a pod has something of it under another id. Replicas of one device
-    /// in one resource share it on purpose.
+    /// No device is Healthy while a pod has something of it under another id. Replicas of one
+    /// device in one resource share it on purpose.
     pub(super) fn check_owners(&self) {
         for (pod, held_in, held) in &self.pods.assigned {
             for (resource, device) in self.listed_devices() {
