@@ -87,8 +87,8 @@ async fn what_is_missing_is_told_once_somebody_reads_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_aborts_while_nobody_reads_the_log() {
     let (mut rig, _) = unread().await;
-    // A silent client keeps the first stop busy for its grace.
-    let _silent = std::os::unix::net::UnixStream::connect(&rig.node.plugin_sockets()[0]).unwrap();
+    // A kubelet that does not close its connection keeps the first stop busy for its grace.
+    let _frozen = rig.kubelet.freeze().unwrap();
     let status = loop {
         rig.plugin.terminate().unwrap();
         if let Ok(status) = rig.plugin.wait_exit(Duration::from_millis(50)).await {
