@@ -78,11 +78,18 @@ fn an_xid_with_a_place_hits_the_slices_there_unless_it_takes_a_reset() {
 }
 
 #[test]
-fn a_gpu_that_nobody_listed_is_not_healthy_and_not_added() {
+fn of_a_gpu_that_nobody_listed_xids_alone_are_kept() {
     let mut node = node(well());
     assert_eq!(cause_names(&node, "GPU-z"), ["not_enumerated"]);
-    assert!(node.apply(ms(2), on("GPU-z", xid(48))).is_empty());
+    assert!(node.apply(ms(2), on("GPU-z", Observation::Poll(well()))).is_empty());
     assert_eq!(node.gpus().len(), 2);
+    node.apply(ms(3), on("GPU-z", xid(48)));
+    node.apply(ms(4), enumeration(2, &["GPU-a", "GPU-b", "GPU-z"]));
+    assert!(cause_names(&node, "GPU-z").contains(&"xid"));
+    for number in 0..2_000 {
+        node.apply(ms(5), on(&format!("GPU-{number}"), xid(48)));
+    }
+    assert!(node.gpus().len() <= 1_024, "whatever NVML invents");
 }
 
 #[test]
