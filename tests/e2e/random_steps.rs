@@ -6,15 +6,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fake_nvml::profiles;
 use fake_nvml::state::Rule;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRng, TestRunner};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use simnode::kubelet::{KubeletVersion, Trouble, View};
 use simnode::node::{Node, Plugin, PluginOptions};
 use tokio::task::{JoinSet, LocalSet};
@@ -45,11 +46,19 @@ enum Fault {
     Xid,
 }
 
+/// What is put into the quarantine directory for a GPU: whatever it is, it counts.
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    File,
+    Pipe,
+    LinkToNowhere,
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Break(usize, Fault),
     Restore(usize),
-    Quarantine(usize),
+    Quarantine(usize, Entry),
     PodComes(usize),
     PodGoes,
     PluginEnds { killed: bool },
@@ -60,6 +69,7 @@ enum Step {
     StrangersDial(usize),
     FilesOfNoGpu,
     BrokenConfig(&'static str),
+    Release,
     PodResources(Trouble),
 }
 
@@ -68,11 +78,13 @@ fn step() -> impl Strategy<Value = Step> {
     let fault =
         prop_oneof![Just(Fault::Lost), Just(Fault::Hung), Just(Fault::Failing), Just(Fault::Xid)];
     let trouble = prop_oneof![Just(Trouble::None), Just(Trouble::Fails), Just(Trouble::Hangs)];
-    let broken = prop_oneof![Just("version: v9"), Just("health: [")];
+    let entry = prop_oneof![Just(Entry::File), Just(Entry::Pipe), Just(Entry::LinkToNowhere)];
+    // One without content is taken for half of one.
+    let broken = prop_oneof![Just("version: v9"), Just("health: ["), Just("")];
     prop_oneof![
         6 => (gpu.clone(), fault).prop_map(|(gpu, fault)| Step::Break(gpu, fault)),
         6 => gpu.clone().prop_map(Step::Restore),
-        2 => gpu.prop_map(Step::Quarantine),
+        2 => (gpu, entry).prop_map(|(gpu, entry)| Step::Quarantine(gpu, entry)),
         2 => (1..4_usize).prop_map(Step::PodComes),
         2 => Just(Step::PodGoes),
         2 => any::<bool>().prop_map(|killed| Step::PluginEnds { killed }),
@@ -80,11 +92,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::StreamIsCut),
         1 => Just(Step::SocketIsDeleted),
         1 => Just(Step::SocketIsChmodded),
-        1 => (1..30_usize).prop_map(Step::StrangersDial),
+        1 => (1..300_usize).prop_map(Step::StrangersDial),
+        1 => Just(Step::Release),
         1 => Just(Step::FilesOfNoGpu),
         1 => broken.prop_map(Step::BrokenConfig),
         1 => trouble.prop_map(Step::PodResources),
     ]
+}
+
+fn pipe(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }
 
 /// What is true of a GPU.
@@ -137,8 +154,8 @@ impl Walk {
         match *step {
             Step::Break(gpu, fault) => return self.break_gpu(gpu, fault).then_some(gpu),
             Step::Restore(gpu) => return self.restore(gpu).await.then_some(gpu),
-            Step::Quarantine(gpu) => {
-                self.quarantine(gpu);
+            Step::Quarantine(gpu, entry) => {
+                self.quarantine(gpu, entry);
                 return Some(gpu);
             }
             Step::PodComes(devices) => self.pod_comes(devices).await,
@@ -176,6 +193,11 @@ impl Walk {
                 let refused = "the configuration before stays in force";
                 self.rig.plugin.wait_for_log_after(seen, refused, PATIENCE).await.unwrap();
                 fs::write(&file, QUICK).unwrap();
+            }
+            Step::Release => {
+                // While a call hangs it is refused.
+                let released = run(&self.rig.node, &plugin(), &["release", "--for", "1s"]).await;
+                assert!(matches!(released.code, Some(0 | 1)), "{}", released.text);
             }
             Step::PodResources(trouble) => self.rig.kubelet.trouble_pod_resources(trouble),
         }
@@ -225,14 +247,15 @@ impl Walk {
         true
     }
 
-    /// Puts a file there, or takes it away.
-    fn quarantine(&mut self, gpu: usize) {
-        let file = self.rig.node.quarantine_directory().join(self.rig.node.uuid(gpu));
+    /// Puts an entry there, or takes away the one that is there.
+    fn quarantine(&mut self, gpu: usize, entry: Entry) {
+        let path = self.rig.node.quarantine_directory().join(self.rig.node.uuid(gpu));
         let quarantined = &mut self.truth[gpu].quarantined;
-        if *quarantined {
-            fs::remove_file(file).unwrap();
-        } else {
-            fs::write(file, "drained").unwrap();
+        match entry {
+            _ if *quarantined => fs::remove_file(path).unwrap(),
+            Entry::File => fs::write(path, "drained").unwrap(),
+            Entry::Pipe => pipe(&path),
+            Entry::LinkToNowhere => symlink("/nowhere", path).unwrap(),
         }
         *quarantined = !*quarantined;
     }
