@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fake_nvml::profiles;
 use fake_nvml::state::Rule;
@@ -16,6 +17,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRng, TestRunner};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use simnode::eventually;
 use simnode::kubelet::{KubeletVersion, Trouble, View};
 use simnode::node::{Node, Plugin, PluginOptions};
 use tokio::task::{JoinSet, LocalSet};
@@ -152,7 +154,7 @@ impl Walk {
     /// Takes a step; returns the GPU that it is about.
     async fn take(&mut self, step: &Step) -> Option<usize> {
         match *step {
-            Step::Break(gpu, fault) => return self.break_gpu(gpu, fault).then_some(gpu),
+            Step::Break(gpu, fault) => return self.break_gpu(gpu, fault).await.then_some(gpu),
             Step::Restore(gpu) => return self.restore(gpu).await.then_some(gpu),
             Step::Quarantine(gpu, entry) => {
                 self.quarantine(gpu, entry);
@@ -210,10 +212,11 @@ impl Walk {
     }
 
     /// Returns whether it can: a GPU that is broken stays as it is.
-    fn break_gpu(&mut self, gpu: usize, fault: Fault) -> bool {
+    async fn break_gpu(&mut self, gpu: usize, fault: Fault) -> bool {
         if self.truth[gpu].fault.is_some() {
             return false;
         }
+        self.truth[gpu].fault = Some(fault);
         let node = &self.rig.node;
         let rule = |rule: Rule| node.edit_gpu(gpu, |gpu| gpu.rules.push(rule));
         match fault {
@@ -222,12 +225,25 @@ impl Walk {
             Fault::Failing => rule(Rule::answer("nvmlDeviceGetMemoryInfo", 999)),
             Fault::Xid => {
                 node.edit_gpu(gpu, |gpu| gpu.recovery_action = 1).unwrap();
-                node.xid(gpu, 95)
+                self.xid_until_kept(gpu).await;
+                Ok(())
             }
         }
         .unwrap();
-        self.truth[gpu].fault = Some(fault);
         true
+    }
+
+    /// The driver reports an Xid until the state file has it: one that comes while NVML is released
+    /// is lost.
+    async fn xid_until_kept(&self, gpu: usize) {
+        for _ in 0..30 {
+            self.rig.node.xid(gpu, 95).unwrap();
+            let kept = async || self.are_xids_kept().then_some(());
+            if eventually("the Xid is kept", Duration::from_secs(1), kept).await.is_ok() {
+                return;
+            }
+        }
+        panic!("no Xid is heard:\n{}", self.rig.plugin.log().join("\n"));
     }
 
     /// Returns whether it can: a GPU that was lost is back only in a new session of NVML, which
@@ -289,11 +305,14 @@ impl Walk {
     /// Waits until the state file has every Xid that counts, and no other: the list does not wait
     /// for a disk.
     async fn xids_are_kept(&self) {
+        let kept = async || self.are_xids_kept().then_some(());
+        self.rig.eventually("the Xids that count are in the state file", kept).await;
+    }
+
+    fn are_xids_kept(&self) -> bool {
         let expected = self.truth.iter().filter(|truth| truth.fault == Some(Fault::Xid)).count();
         let file = self.rig.node.state_directory().join("health.json");
-        let kept = || fs::read_to_string(&file).unwrap_or_default().matches("\"xid\"").count();
-        let as_many = async || (kept() == expected).then_some(());
-        self.rig.eventually("the Xids that count are in the state file", as_many).await;
+        fs::read_to_string(&file).unwrap_or_default().matches("\"xid\"").count() == expected
     }
 
     /// Waits until the kubelet's list is true, and looks at all that came until then.
