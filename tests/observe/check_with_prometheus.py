@@ -52,8 +52,6 @@ MIG = "h100x8_mig_mixed"
 NODES = 1000
 MOST_SERIES = {"stat": 1, "table": 200, "timeseries": 45, "state-timeline": 20}
 MOST_QUERIES = 20
-# A comparison at the end of an alert's expression: what stands before it has to have an answer too.
-COMPARISON = re.compile(r"\s*(?:==|!=|>=|<=|>|<)\s*[\d.]+\s*$")
 
 
 def promtool(*arguments, text=None):
