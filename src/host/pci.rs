@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, DirEntry, File};
-use std::io::{self, Read};
+use std::fs::{self, DirEntry};
+use std::io;
 use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 
 use device::identity::PciFunction;
 use device::names::PciBusId;
 
+use super::file::{self, Links};
+
 /// NVIDIA's vendor id, as sysfs writes it.
 const NVIDIA: &str = "0x10de";
 /// Most functions that are looked at.
 const FUNCTIONS: usize = 4096;
 /// Most bytes of a file of sysfs, which is one short line.
-const LINE: u64 = 256;
+const LINE: usize = 256;
 /// Most bytes that are read of what the driver says of a GPU.
-const INFORMATION: u64 = 4096;
+const INFORMATION: usize = 4096;
 
 /// Where sysfs, procfs and the device nodes are.
 #[derive(Debug, Clone, Copy)]
@@ -123,17 +125,11 @@ fn minor(information: &str) -> Option<u32> {
 
 /// A file of one short line; `None` for any other.
 fn read(file: &Path) -> Option<String> {
-    read_at_most(file, LINE + 1).filter(|text| text.len() as u64 <= LINE)
+    read_at_most(file, LINE + 1).filter(|text| text.len() <= LINE)
 }
 
-fn read_at_most(file: &Path, bytes: u64) -> Option<String> {
-    // Opening a pipe would wait for its writer.
-    if !fs::metadata(file).ok()?.is_file() {
-        return None;
-    }
-    let mut text = Vec::new();
-    File::open(file).ok()?.take(bytes).read_to_end(&mut text).ok()?;
-    String::from_utf8(text).ok()
+fn read_at_most(path: &Path, bytes: usize) -> Option<String> {
+    String::from_utf8(file::read_start(path, Links::Follow, bytes).ok()?).ok()
 }
 
 #[cfg(test)]

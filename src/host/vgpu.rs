@@ -5,12 +5,12 @@
 //! the signature `VF` and goes on with records: the first has the host's driver version and branch,
 //! ten bytes each. The kernel shows all 256 bytes to root alone, and 64 to others.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use device::gpu::VgpuHost;
 use device::names::PciBusId;
+
+use super::file::{self, Links};
 
 /// The configuration space that capabilities are in, in bytes.
 const SPACE: usize = 256;
@@ -32,13 +32,8 @@ const TEXT: usize = 10;
 /// cannot be read in full.
 #[must_use]
 pub fn host(sysfs: &Path, id: PciBusId) -> Option<VgpuHost> {
-    let file = sysfs.join("bus/pci/devices").join(id.to_string()).join("config");
-    // Opening a pipe would wait for its writer.
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut space = Vec::with_capacity(SPACE);
-    File::open(file).ok()?.take(SPACE as u64).read_to_end(&mut space).ok()?;
+    let path = sysfs.join("bus/pci/devices").join(id.to_string()).join("config");
+    let space = file::read_start(&path, Links::Follow, SPACE).ok()?;
     in_space(&space)
 }
 

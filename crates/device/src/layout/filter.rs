@@ -126,6 +126,12 @@ mod tests {
             ("a*a", "a", false),
             ("a**a", "aa", true),
             ("*ab*ab", "ab", false),
+            ("*.toml", "99-nvidia.toml", true),
+            ("*.toml", ".toml", true),
+            ("*.toml", "a.toml.bak", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "ac", false),
+            ("config.toml", "config.toml", true),
         ] {
             assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} on {text}");
         }

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use device::layout::filter::Pattern;
 use serde_json::Value;
 
+use crate::host::file::{self, Links};
 use crate::host::root::resolve_in_root;
 
 /// The largest file that is read, in bytes.
-const MAX_SIZE: u64 = 4 << 20;
+const MAX_SIZE: usize = 4 << 20;
 
 /// Where a path of the host is for us; of one that is not there, the path below the root.
 pub(super) fn within(root: &Path, path: &str) -> PathBuf {
@@ -38,62 +40,25 @@ pub(super) fn matches(root: &Path, pattern: &Path) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
         return Vec::new();
     };
-    let name = name.to_string_lossy();
+    let pattern = Pattern::new(name.to_string_lossy());
     let entries = fs::read_dir(within(root, &directory.to_string_lossy()));
     let entries = entries.into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
-        .filter(|entry| fits(&name, &entry.file_name().to_string_lossy()))
+        .filter(|entry| pattern.matches(&entry.file_name().to_string_lossy()))
         .map(|entry| directory.join(entry.file_name()))
         .collect();
     found.sort();
     found
 }
 
-/// Whether a name fits a pattern in which `*` stands for any text.
-fn fits(pattern: &str, name: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut left) = name.strip_prefix(start) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let end = parts.pop().unwrap_or_default();
-    for part in parts {
-        let Some((_, after)) = left.split_once(part) else { return false };
-        left = after;
-    }
-    left.ends_with(end)
-}
-
 /// The text of a file that is not too large.
-pub(super) fn text(file: &Path) -> Result<String, String> {
-    let size = fs::metadata(file).map_err(|error| error.to_string())?.len();
-    if size > MAX_SIZE {
-        return Err(format!("{size} bytes are too many"));
-    }
-    fs::read_to_string(file).map_err(|error| error.to_string())
+pub(super) fn text(path: &Path) -> Result<String, String> {
+    let bytes = file::read(path, Links::Follow, MAX_SIZE).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
 /// Parses TOML, as a value of JSON.
 pub(super) fn toml(text: &str) -> Result<Value, String> {
     // Its display has several lines.
     toml::from_str(text).map_err(|error| error.message().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, name, expected) in [
-            ("*.toml", "99-nvidia.toml", true),
-            ("*.toml", ".toml", true),
-            ("*.toml", "a.toml.bak", false),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "ac", false),
-            ("a*a", "a", false),
-            ("config.toml", "config.toml", true),
-            ("*", "anything", true),
-        ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 }
