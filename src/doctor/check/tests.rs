@@ -91,16 +91,21 @@ fn all_of_them_is_the_worst_of_them() {
     says(Rule::All, status(&[(3, 79)]), CheckState::NonOk, "1/8 GPUs Unhealthy: 3 Xid 79");
 }
 
-#[test]
-fn without_the_daemon_only_what_is_visible_counts() {
-    let facts = FallbackFacts {
+/// All that can be seen, and it is as it should be.
+fn visible() -> FallbackFacts {
+    FallbackFacts {
         error: "no answer".to_owned(),
         module: Some(true),
         directory: None,
         served: vec!["gpu".to_owned()],
         registration: Some(SocketProbe::Answers),
         allocatable: Ok([("nvidia.com/gpu".to_owned(), 8)].into()),
-    };
+    }
+}
+
+#[test]
+fn without_the_daemon_only_what_is_visible_counts() {
+    let facts = visible();
     let says = |rule, facts: &FallbackFacts| evaluate(rule, &Err(facts.clone())).state;
     assert_eq!(says(Rule::Registration, &facts), CheckState::Ok);
     assert_eq!(says(Rule::Gpus, &facts), CheckState::Unknown);
@@ -114,15 +119,9 @@ fn without_the_daemon_only_what_is_visible_counts() {
 
 #[test]
 fn a_registration_that_cannot_be_seen_is_neither_there_nor_missing() {
-    let facts = FallbackFacts {
-        error: "no answer".to_owned(),
-        module: Some(true),
-        directory: None,
-        served: vec!["gpu".to_owned()],
-        registration: Some(SocketProbe::Answers),
-        // Another plugin's, in the same domain.
-        allocatable: Ok([("nvidia.com/hostdev".to_owned(), 3)].into()),
-    };
+    // Another plugin's, in the same domain.
+    let allocatable = Ok([("nvidia.com/hostdev".to_owned(), 3)].into());
+    let facts = FallbackFacts { allocatable, ..visible() };
     let says = |change: fn(&mut FallbackFacts)| {
         let mut facts = facts.clone();
         change(&mut facts);
