@@ -11,6 +11,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
 use super::session::call_error;
+use crate::host::file::{self, Links};
 use crate::host::root::resolve_in_root;
 use ld_cache::cached;
 pub use open_error::NvmlOpenError;
@@ -32,6 +33,9 @@ const DIRECTORIES: [&str; 12] = [
     "opt/nvidia/lib64",
     "home/kubernetes/bin/nvidia/lib64",
 ];
+
+/// Of a cache of the loader, in bytes: that of a host with every package installed has some 200 KiB.
+const MOST_CACHE: usize = 16 << 20;
 
 /// NVML, loaded and initialised.
 pub(super) struct LoadedNvml {
@@ -106,7 +110,8 @@ fn search_directories(
 
 fn search_cache(driver_root: &Path, tried: &mut Tried) -> Result<Option<Loaded>, NvmlOpenError> {
     let cache = driver_root.join("etc/ld.so.cache").display().to_string();
-    let bytes = resolve_in_root(driver_root, Path::new("etc/ld.so.cache")).and_then(std::fs::read);
+    let bytes = resolve_in_root(driver_root, Path::new("etc/ld.so.cache"))
+        .and_then(|path| file::read(&path, Links::Refuse, MOST_CACHE));
     let entries = match bytes {
         Ok(bytes) => cached(&bytes, SONAME),
         Err(error) => {
@@ -131,6 +136,11 @@ fn search_cache(driver_root: &Path, tried: &mut Tried) -> Result<Option<Loaded>,
 /// Loads one library: `None`, and its error in `tried`, if it cannot be loaded as NVML.
 fn load(library: &OsStr, tried: &mut Tried) -> Result<Option<Loaded>, NvmlOpenError> {
     let path = library.display().to_string();
+    // The loader would wait for the writer of a pipe. What is not there is its own to say.
+    if let Some(error) = not_a_file(library) {
+        tried.push((path, error.to_string()));
+        return Ok(None);
+    }
     match initialise(library) {
         Ok(nvml) => Ok(Some((nvml, path))),
         Err(NvmlError::LibloadingError(error)) => {
@@ -149,6 +159,12 @@ fn load(library: &OsStr, tried: &mut Tried) -> Result<Option<Loaded>, NvmlOpenEr
             Err(NvmlOpenError::Init { library: path, error })
         }
     }
+}
+
+/// Why a path is not that of a regular file; a plain name is looked for by the loader.
+fn not_a_file(library: &OsStr) -> Option<std::io::Error> {
+    let path = Path::new(library).has_root().then_some(Path::new(library))?;
+    file::open(path, Links::Follow).err().filter(file::is_of_content)
 }
 
 /// Loads a library and initialises it, on a thread of its own to save memory: the table of some
@@ -201,5 +217,24 @@ mod tests {
                 .contains("/nowhere/libnvidia-ml.so.1 (cannot open shared object file"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn pipes_in_place_of_files_are_reported_and_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let root = tempfile::tempdir().unwrap();
+        let library = "usr/lib64/libnvidia-ml.so.1";
+        for pipe in [library, "etc/ld.so.cache"].map(|path| root.path().join(path)) {
+            std::fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+            mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        }
+        for asked in [None, Some(root.path().join(library))] {
+            let Err(error) = open(asked.as_deref(), root.path()) else { panic!("no NVML there") };
+            let text = error.to_string();
+            assert!(text.contains("libnvidia-ml.so.1 (it is a FIFO"), "{text}");
+            let cache = "etc/ld.so.cache (it is a FIFO";
+            assert!(asked.is_some() || text.contains(cache), "{text}");
+        }
     }
 }
