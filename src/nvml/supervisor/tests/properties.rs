@@ -1,6 +1,6 @@
 //! Random sequences of what can happen to a node.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use device::health::RecoveryAction;
 use proptest::prelude::*;
@@ -138,10 +138,7 @@ fn change(step: &Step, gpu: &mut SimGpu, old_driver: bool) {
     }
 }
 
-#[test]
-fn the_list_is_true_whatever_happens() {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
-    let cases = cases.unwrap_or(CASES);
+fn try_sequences(cases: u32) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let steps = proptest::collection::vec(step(), STEPS);
     // Which of the GPUs are partitioned, as bits: on half of the nodes none is.
@@ -159,4 +156,22 @@ fn the_list_is_true_whatever_happens() {
         }
         node.run(Duration::from_secs(600));
     });
+}
+
+/// `MODEL_SECONDS=1800 cargo test --profile samples --lib whatever_happens -- --nocapture` tries
+/// more sequences for that long, and says how many they were.
+#[test]
+fn the_list_is_true_whatever_happens() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let cases = number("PROPTEST_CASES").unwrap_or(CASES);
+    let time = number("MODEL_SECONDS").map_or(Duration::ZERO, |s| Duration::from_secs(s.into()));
+    let (began, mut sequences) = (Instant::now(), 0);
+    loop {
+        try_sequences(cases);
+        sequences += cases;
+        if began.elapsed() >= time {
+            break;
+        }
+    }
+    println!("{sequences} sequences of {STEPS} steps");
 }
