@@ -2,19 +2,13 @@
 //!
 //! How long the slowest Allocate took is printed: `cargo test --test e2e limits -- --nocapture`.
 
-use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::body::{Body as HttpBody, Bytes, Frame};
+use simnode::flood;
 use simnode::kubelet::{Kubelet, KubeletVersion};
 use simnode::proto::{ContainerPreferredAllocationRequest, Empty, PreferredAllocationRequest};
 use tokio::task::JoinSet;
-use tonic::body::Body;
-use tonic::codegen::{Service, http};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::dropin::config;
 use crate::rig::{GPU, Rig, eight_h100s, plugin};
@@ -49,26 +43,10 @@ async fn unharmed(rig: &Rig, what: &str) {
 async fn ten_thousand_connections_do_not_keep_an_allocation_waiting() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     let socket = rig.node.plugin_sockets().remove(0);
-    let connected = tokio::task::spawn_blocking(move || {
-        let mut connections = Vec::<UnixStream>::new();
-        for number in 0..10_000 {
-            let connection = loop {
-                match UnixStream::connect(&socket) {
-                    Ok(connection) => break connection,
-                    // As many as this process may have open.
-                    Err(_) => drop(connections.drain(..connections.len() / 2)),
-                }
-            };
-            if number % 2 == 0 {
-                let _ = (&connection).write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-            }
-            connections.push(connection);
-        }
-        connections
-    });
+    let connected = tokio::task::spawn_blocking(move || flood::connections(&socket, 10_000));
     let slowest = slowest_allocate(&rig, 200).await;
     println!("while they come: the slowest Allocate {slowest:?}");
-    let _connections = connected.await.unwrap();
+    let _connections = connected.await.unwrap().unwrap();
     unharmed(&rig, "10,000 connections").await;
 }
 
@@ -111,18 +89,8 @@ async fn eight_thousand_streams_do_not_keep_an_allocation_waiting() {
     let file = config(&node, &format!("version: v1\n{sharing}"));
     let kubelet_config = node.kubelet();
     let rig = Rig::on(node, kubelet_config, &plugin().env("CONFIG_FILE", file), 8000).await;
-    let mut opening = JoinSet::new();
-    for _ in 0..20 {
-        let client = rig.kubelet.client(GPU).await.unwrap();
-        opening.spawn(async move {
-            let mut streams = Vec::new();
-            for _ in 0..400 {
-                // Those that open are not read.
-                streams.extend(client.clone().list_and_watch(Empty {}).await);
-            }
-            streams
-        });
-    }
+    let socket = rig.node.plugin_sockets().remove(0);
+    let opening = flood::streams(&socket, 20, 400).await.unwrap();
     let slowest = slowest_allocate(&rig, 50).await;
     println!("while they come: the slowest Allocate {slowest:?}");
     let streams: Vec<_> = opening.join_all().await.into_iter().flatten().collect();
@@ -134,54 +102,14 @@ async fn eight_thousand_streams_do_not_keep_an_allocation_waiting() {
     assert_eq!(rig.registrations(), 1);
 }
 
-/// A request that announces 4 MiB and never sends the last byte.
-struct Unfinished(usize);
-
-impl HttpBody for Unfinished {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        const PIECE: usize = 64 << 10;
-        const LENGTH: u32 = 4 << 20;
-        let data = match self.0 {
-            0 => [&[0][..], &LENGTH.to_be_bytes()].concat(),
-            sent if sent + PIECE < LENGTH as usize => vec![10; PIECE],
-            _ => return Poll::Pending,
-        };
-        self.0 += data.len();
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(data)))))
-    }
-}
-
-async fn upload(mut channel: Channel) {
-    let request = http::Request::post("http://localhost/v1beta1.DevicePlugin/Allocate")
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Body::new(Unfinished(0)))
-        .unwrap();
-    if std::future::poll_fn(|cx| channel.poll_ready(cx)).await.is_ok() {
-        let _ = channel.call(request).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_unfinished_uploads_do_not_keep_an_allocation_waiting() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
     let socket = rig.node.plugin_sockets().remove(0);
     let mut uploads = JoinSet::new();
-    for connection in 0..30 {
-        let address = format!("unix://{}", socket.display());
-        let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
-        for _ in 0..10 {
-            uploads.spawn(upload(channel.clone()));
-        }
-        if connection % 10 == 0 {
-            slowest_allocate(&rig, 1).await;
-        }
+    for _ in 0..3 {
+        uploads.spawn(flood::uploads(&socket, 10, 10).await.unwrap().join_all());
+        slowest_allocate(&rig, 1).await;
     }
     unharmed(&rig, "300 unfinished uploads").await;
 }

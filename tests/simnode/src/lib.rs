@@ -3,6 +3,7 @@
 //! faults included.
 
 mod eventually;
+pub mod flood;
 pub mod kubelet;
 pub mod node;
 

@@ -67,6 +67,8 @@ pub(super) enum Part {
     Http,
     Memory,
     Idle,
+    /// An unread log, a crowded socket, long answers of podresources.
+    Disturbed,
     /// Nodes with many devices, and a configuration of many resources.
     Many,
 }

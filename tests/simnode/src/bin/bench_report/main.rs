@@ -7,6 +7,7 @@
 mod args;
 mod bench;
 mod calls;
+mod disturbed;
 mod health;
 mod http;
 mod idle;
@@ -44,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
             }
             Part::Memory => memory::memory(&args).await?,
             Part::Idle => idle::idle(&args).await?,
+            Part::Disturbed => disturbed::disturbed(&args).await?,
             Part::Many => many::devices(&args).await?,
         }
     }
