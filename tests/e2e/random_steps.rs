@@ -17,9 +17,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRng, TestRunner};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use simnode::eventually;
 use simnode::kubelet::{KubeletVersion, Trouble, View};
 use simnode::node::{Node, Plugin, PluginOptions};
+use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::health::{QUICK, configured};
@@ -38,6 +40,9 @@ const WALKS: [(&str, KubeletVersion); 4] = [
 ];
 
 const GPUS: usize = 8;
+
+/// More lines than a pipe and the plugin's queue hold, of about 300 bytes.
+const UNREAD_CALLS: usize = 2500;
 
 /// What may be wrong with a GPU until it is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +68,13 @@ enum Step {
     Quarantine(usize, Entry),
     PodComes(usize),
     PodGoes,
-    PluginEnds { killed: bool },
+    PluginEnds {
+        killed: bool,
+    },
+    /// The plugin starts again, nobody reads its log, and it has more to log than fits.
+    LogIsUnread,
+    /// The plugin can open nothing more when its stream is cut.
+    NoDescriptors,
     KubeletRestarts,
     StreamIsCut,
     SocketIsDeleted,
@@ -90,6 +101,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..4_usize).prop_map(Step::PodComes),
         2 => Just(Step::PodGoes),
         2 => any::<bool>().prop_map(|killed| Step::PluginEnds { killed }),
+        1 => Just(Step::LogIsUnread),
+        1 => Just(Step::NoDescriptors),
         1 => Just(Step::KubeletRestarts),
         1 => Just(Step::StreamIsCut),
         1 => Just(Step::SocketIsDeleted),
@@ -166,7 +179,9 @@ impl Walk {
                     self.rig.kubelet.release(&pod);
                 }
             }
-            Step::PluginEnds { killed } => self.restart_plugin(killed).await,
+            Step::PluginEnds { killed } => self.restart_plugin(killed, self.options.clone()).await,
+            Step::LogIsUnread => self.fill_log().await,
+            Step::NoDescriptors => self.cut_without_descriptors().await,
             Step::KubeletRestarts => {
                 self.rig.kubelet.restart().await.unwrap();
                 self.life += 1;
@@ -292,14 +307,41 @@ impl Walk {
         self.pods.push(pod);
     }
 
-    async fn restart_plugin(&mut self, killed: bool) {
+    async fn restart_plugin(&mut self, killed: bool, options: PluginOptions) {
         if killed {
             self.xids_are_kept().await;
         }
         self.rig.plugin.signal(if killed { 9 } else { 15 }).unwrap();
         self.rig.plugin.wait_exit(PATIENCE).await.unwrap();
         self.rig.until("the plugin is gone", |view| view.allocatable(GPU) == 0).await;
-        self.rig.plugin = Plugin::start(&self.rig.node, &self.options).unwrap();
+        self.rig.plugin = Plugin::start(&self.rig.node, &options).unwrap();
+    }
+
+    async fn fill_log(&mut self) {
+        self.restart_plugin(false, self.options.clone().unread()).await;
+        // The list is what it was while nobody reads; what does not fit is dropped.
+        self.check(None).await;
+        let mut client = self.rig.kubelet.client(GPU).await.unwrap();
+        let device_ids = (0..GPUS).map(|gpu| self.rig.node.uuid(gpu)).collect();
+        let container_requests = vec![ContainerAllocateRequest { device_ids }];
+        let request = AllocateRequest { container_requests };
+        for _ in 0..UNREAD_CALLS {
+            // Whether it is granted is not the question here.
+            let _ = client.allocate(request.clone()).await;
+        }
+        self.check(None).await;
+        self.rig.plugin.read_log();
+    }
+
+    /// What cannot be accepted or opened meanwhile is tried again.
+    async fn cut_without_descriptors(&mut self) {
+        let pid = Pid::from_raw(self.rig.plugin.pid().cast_signed());
+        let none = Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) };
+        let before = prlimit(pid, Resource::Nofile, none).unwrap();
+        self.rig.kubelet.drop_stream(GPU);
+        let cut = |view: &View| view.resource(GPU).is_none_or(|resource| !resource.stream_open);
+        self.rig.until("the stream is cut", cut).await;
+        prlimit(pid, Resource::Nofile, before).unwrap();
     }
 
     /// Waits until the state file has every Xid that counts, and no other: the list does not wait
