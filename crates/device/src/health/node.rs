@@ -67,6 +67,8 @@ pub struct NodeHealth {
     epoch: Epoch,
     gpus: BTreeMap<Uuid, GpuHealth>,
     fault: Option<(NodeFault, Moment)>,
+    /// Of the last enumeration.
+    session: Option<u64>,
     /// Kept for GPUs that are not listed yet.
     quarantine: BTreeMap<Uuid, Arc<str>>,
     transitions: AllTransitions,
@@ -184,16 +186,7 @@ impl NodeHealth {
         observation: NodeObservation,
     ) -> BTreeMap<Uuid, HealthChange> {
         let mut changes = match observation {
-            NodeObservation::Gpu(uuid, observation) => {
-                let is_event = matches!(observation, Observation::Xid { .. });
-                if is_event && self.gpus.len() < MOST_GPUS {
-                    // NVML reports it of a GPU that was forgotten, or is not listed yet: nothing
-                    // states it again when the GPU is listed.
-                    self.gpus.entry(uuid.clone()).or_default();
-                }
-                let Some(gpu) = self.gpus.get_mut(&uuid) else { return BTreeMap::new() };
-                BTreeMap::from([(uuid, gpu.apply(now, observation, &self.policy))])
-            }
+            NodeObservation::Gpu(uuid, observation) => self.observed(now, uuid, observation),
             NodeObservation::EveryGpu(observation) => self.each(now, |_| observation.clone()),
             NodeObservation::Enumeration { session, gpus, complete } => {
                 self.enumerated(now, session, &gpus, complete)
@@ -213,6 +206,38 @@ impl NodeHealth {
             self.transitions.update(gpu, !self.health_of(gpu, GpuPart::Whole).is_healthy());
         }
         changes
+    }
+
+    fn observed(
+        &mut self,
+        now: Moment,
+        uuid: Uuid,
+        observation: Observation,
+    ) -> BTreeMap<Uuid, HealthChange> {
+        let mut change = HealthChange::default();
+        if matches!(observation, Observation::Xid { .. }) && !self.gpus.contains_key(&uuid) {
+            // NVML reports it of a GPU that was forgotten, or is not listed yet: nothing states it
+            // again when the GPU is listed.
+            change = self.add_unlisted(now, &uuid);
+        }
+        let Some(gpu) = self.gpus.get_mut(&uuid) else { return BTreeMap::new() };
+        change.merge(gpu.apply(now, observation, &self.policy));
+        BTreeMap::from([(uuid, change)])
+    }
+
+    /// Knows a GPU from now on as one that the last enumeration did not identify.
+    fn add_unlisted(&mut self, now: Moment, uuid: &Uuid) -> HealthChange {
+        let mut change = HealthChange::default();
+        if self.gpus.len() < MOST_GPUS {
+            let gpu = self.gpus.entry(uuid.clone()).or_default();
+            let quarantine = Observation::Quarantine(self.quarantine.get(uuid).cloned());
+            let not_listed =
+                self.session.map(|session| Observation::NotEnumerated { session, complete: false });
+            for observation in not_listed.into_iter().chain([quarantine]) {
+                change.merge(gpu.apply(now, observation, &self.policy));
+            }
+        }
+        change
     }
 
     fn forget(&mut self, uuid: Uuid) -> BTreeMap<Uuid, HealthChange> {
@@ -251,6 +276,7 @@ impl NodeHealth {
         gpus: &BTreeSet<Uuid>,
         complete: bool,
     ) -> BTreeMap<Uuid, HealthChange> {
+        self.session = Some(session);
         for uuid in gpus {
             self.gpus.entry(uuid.clone()).or_default();
         }

@@ -106,10 +106,6 @@ impl World {
             _ => &mut None,
         };
         *fatal = Some(Fatal::default());
-        if !self.health.gpus().contains_key(&uuid(gpu)) {
-            // Nothing is known of a GPU that is forgotten, and it is not Healthy.
-            *fatal = None;
-        }
         self.observe(gpu, Observation::Xid { xid: Xid(number), scope: Scope::Gpu });
     }
 
@@ -245,4 +241,27 @@ proptest! {
         world.ends(false);
         prop_assert_eq!(world.left(), []);
     }
+}
+
+#[test]
+fn a_quarantined_gpu_that_an_xid_makes_known_again_is_quarantined_at_once() {
+    let mut world = World::new(false, true);
+    world.take(Step::Quarantines(1, true));
+    world.take(Step::Enumerates { new_session: false, unidentified: Some(1) });
+    world.take(Step::Clears(1));
+    world.take(Step::Xid(1, 95));
+    let left = world.left();
+    assert!(left.contains(&CauseKind::Quarantined), "{left:?}");
+}
+
+#[test]
+fn a_gpu_that_an_xid_made_known_and_that_is_lost_stays_so_in_the_same_session() {
+    let mut world = World::new(false, true);
+    world.take(Step::Enumerates { new_session: false, unidentified: Some(1) });
+    world.take(Step::Clears(1));
+    world.take(Step::Xid(1, 95));
+    world.take(Step::Loses(1));
+    world.take(Step::Enumerates { new_session: false, unidentified: None });
+    let left = world.left();
+    assert!(left.contains(&CauseKind::Lost), "{left:?}");
 }
