@@ -226,9 +226,10 @@ impl Walk {
         self.rig.node.kubelet_directory().join(endpoint)
     }
 
-    /// Returns whether it can: a GPU that is broken stays as it is.
+    /// Returns whether it can: a GPU that is broken stays as it is, and of one that is quarantined
+    /// no list would show when the fault was noticed.
     async fn break_gpu(&mut self, gpu: usize, fault: Fault) -> bool {
-        if self.truth[gpu].fault.is_some() {
+        if !self.truth[gpu].is_healthy() {
             return false;
         }
         self.truth[gpu].fault = Some(fault);
