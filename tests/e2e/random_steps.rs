@@ -254,7 +254,7 @@ impl Walk {
     async fn xid_until_kept(&self, gpu: usize) {
         for _ in 0..30 {
             self.rig.node.xid(gpu, 95).unwrap();
-            let kept = async || self.are_xids_kept().then_some(());
+            let kept = async || self.are_causes_kept().then_some(());
             if eventually("the Xid is kept", Duration::from_secs(1), kept).await.is_ok() {
                 return;
             }
@@ -310,7 +310,7 @@ impl Walk {
 
     async fn restart_plugin(&mut self, killed: bool, options: PluginOptions) {
         if killed {
-            self.xids_are_kept().await;
+            self.causes_are_kept().await;
         }
         self.rig.plugin.signal(if killed { 9 } else { 15 }).unwrap();
         self.rig.plugin.wait_exit(PATIENCE).await.unwrap();
@@ -345,17 +345,26 @@ impl Walk {
         prlimit(pid, Resource::Nofile, before).unwrap();
     }
 
-    /// Waits until the state file has every Xid that counts, and no other: the list does not wait
-    /// for a disk.
-    async fn xids_are_kept(&self) {
-        let kept = async || self.are_xids_kept().then_some(());
-        self.rig.eventually("the Xids that count are in the state file", kept).await;
+    /// Waits until the state file has what counts, and nothing of a GPU that is well again: the
+    /// list does not wait for a disk.
+    async fn causes_are_kept(&self) {
+        let kept = async || self.are_causes_kept().then_some(());
+        self.rig.eventually("the causes that count are in the state file", kept).await;
     }
 
-    fn are_xids_kept(&self) -> bool {
-        let expected = self.truth.iter().filter(|truth| truth.fault == Some(Fault::Xid)).count();
+    fn are_causes_kept(&self) -> bool {
         let file = self.rig.node.state_directory().join("health.json");
-        fs::read_to_string(&file).unwrap_or_default().matches("\"xid\"").count() == expected
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        self.truth.iter().enumerate().all(|(gpu, truth)| {
+            let causes = state["gpus"][self.rig.node.uuid(gpu)].as_array();
+            let causes = causes.map(Vec::as_slice).unwrap_or_default();
+            match truth.fault {
+                None => causes.is_empty(),
+                Some(Fault::Xid) => causes.iter().any(|cause| cause["cause"] == "xid"),
+                Some(_) => true,
+            }
+        })
     }
 
     /// Waits until the kubelet's list is true, and looks at all that came until then.
