@@ -1,0 +1,106 @@
+"""What is wrong with Kubernetes objects: against the schemas of Kubernetes, and what no schema knows."""
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import kubernetes_validate.utils
+import yaml
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "observe"))
+from manifests import KINDS, METADATA, mismatches  # noqa: E402
+
+# The oldest kubelet that the plugin works with, and newer ones.
+VERSIONS = ["1.26", "1.30", "1.33", "1.36", "1.37"]
+# It reads the schemas, which are large, again for each object.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
+# They have no schema there.
+CUSTOM = {"PodMonitor", "PrometheusRule"}
+
+
+def mistakes(objects):
+    for value in objects:
+        name = "%s %s" % (value.get("kind"), value.get("metadata", {}).get("name"))
+        if value.get("kind") in CUSTOM:
+            yield from (name + ": " + what for what in custom(value))
+        else:
+            yield from (name + ": " + what for what in against_schemas(value))
+        if value.get("kind") == "DaemonSet":
+            yield from (name + ": " + what for what in of_pods(value["spec"]))
+    names = [(value["kind"], value["metadata"].get("namespace"), value["metadata"]["name"]) for value in objects]
+    if len(set(names)) != len(names):
+        yield "an object is there twice: %s" % names
+    ports = [port["name"] for port in all_ports(objects)]
+    for value in objects:
+        if value["kind"] == "PodMonitor" and value["spec"]["podMetricsEndpoints"][0]["port"] not in ports:
+            yield "the PodMonitor names a port that no pod has"
+
+
+def all_ports(objects):
+    for value in objects:
+        if value["kind"] == "DaemonSet":
+            for container in value["spec"]["template"]["spec"]["containers"]:
+                yield from container.get("ports", [])
+
+
+def custom(value):
+    form = {"apiVersion!": str, "kind!": str, "metadata!": METADATA, "spec!": KINDS[value["kind"]]}
+    yield from mismatches(value, form, value["kind"])
+
+
+def against_schemas(value):
+    return against_schemas_once(json.dumps(value, sort_keys=True))
+
+
+@functools.cache
+def against_schemas_once(text):
+    return list(compared(json.loads(text)))
+
+
+def compared(value):
+    for version in VERSIONS:
+        try:
+            # Strict: an unknown field is a mistake.
+            kubernetes_validate.validate(value, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            yield "Kubernetes %s: %s at %s" % (version, error.message[:200], "/".join(map(str, error.path)))
+        except kubernetes_validate.SchemaNotFoundError:
+            yield "Kubernetes %s: it has no %s of %s" % (version, value["kind"], value["apiVersion"])
+
+
+def of_pods(spec):
+    """What the API server checks beyond the schema."""
+    pod = spec["template"]
+    if not spec["selector"]["matchLabels"].items() <= pod["metadata"].get("labels", {}).items():
+        yield "its selector does not select its pods"
+    volumes = [volume["name"] for volume in pod["spec"].get("volumes", [])]
+    used = set()
+    for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]:
+        mounts = container.get("volumeMounts", [])
+        used.update(mount["name"] for mount in mounts)
+        paths = [mount["mountPath"] for mount in mounts]
+        if len(set(paths)) != len(paths):
+            yield "two volumes are mounted at one path: %s" % paths
+        names = [entry["name"] for entry in container.get("env", [])]
+        if len(set(names)) != len(names):
+            yield "a variable is there twice: %s" % names
+        for entry in container.get("env", []):
+            if not isinstance(entry.get("value", ""), str):
+                yield "the variable %s is no text" % entry["name"]
+        context = container.get("securityContext", {})
+        added = context.get("capabilities", {}).get("add", [])
+        if context.get("allowPrivilegeEscalation") is False and (context.get("privileged") or "CAP_SYS_ADMIN" in added):
+            yield "it is privileged without privilege escalation"
+        ports = {port["name"] for port in container.get("ports", [])}
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            port = container.get(probe, {}).get("httpGet", {}).get("port")
+            if isinstance(port, str) and port not in ports:
+                yield "%s asks at the port %s, which is not there" % (probe, port)
+    if used != set(volumes) or len(set(volumes)) != len(volumes):
+        yield "its volumes are %s, and %s are mounted" % (volumes, sorted(used))
+
+
+def load(text):
+    return [value for value in yaml.safe_load_all(text) if value]
