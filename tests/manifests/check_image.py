@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Looks at the image: its configuration, its files and their licences, and that it has nothing else.
+
+    python3 tests/manifests/check_image.py --config FILE --image DIRECTORY
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# Beside the plugin: glibc's and gcc's libraries, licences, and what names the only user.
+FILES = [
+    r"usr/bin/(gpu|nvidia)-device-plugin",
+    r"usr/lib/[a-z0-9_]+-linux-gnu/lib(c|m|dl|rt|pthread|gcc_s)\.so\.\d",
+    r"(usr/lib|usr/lib64)/ld-linux[a-z0-9.-]*",
+    r"usr/share/doc/(libc6|libgcc-s1)/copyright",
+    r"usr/share/doc/gpu-device-plugin/(LICENSE|THIRD-PARTY)",
+    r"usr/share/common-licenses/(GPL-3|LGPL-2.1)",
+    r"etc/(debian_version|passwd|group)",
+]
+ENV = {"PATH", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "MALLOC_ARENA_MAX"}
+
+
+def configuration(config):
+    project = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
+    for name, text in {"version": project["version"], "source": project["repository"], "licenses": project["license"]}.items():
+        if labels.get(name) != text:
+            yield "the label %s is %r" % (name, labels.get(name))
+    for name in ("title", "description", "revision"):
+        if not labels.get(name):
+            yield "there is no label %s" % name
+    if {variable.split("=")[0] for variable in config["Env"]} != ENV:
+        yield "its environment is %s" % config["Env"]
+    if config["Entrypoint"] != ["/usr/bin/gpu-device-plugin"]:
+        yield "it starts %s" % config["Entrypoint"]
+
+
+def files(image):
+    there = [path.relative_to(image).as_posix() for path in image.rglob("*") if not path.is_dir() or path.is_symlink()]
+    for name in there:
+        # Links such as /bin, and below them what was seen already.
+        if name in ("bin", "lib", "lib64") or name.startswith(("bin/", "lib/", "lib64/")):
+            continue
+        if not any(re.fullmatch(pattern, name) for pattern in FILES):
+            yield "it has the file %s" % name
+    for pattern in FILES:
+        if not any(re.fullmatch(pattern, name) for name in there):
+            yield "it has no file %s" % pattern
+    third = (image / "usr/share/doc/gpu-device-plugin/THIRD-PARTY").read_text()
+    for crate in ("clap", "hyper", "serde", "tokio", "tonic"):
+        if not re.search(r"^(.*, )?%s \d" % crate, third, re.MULTILINE):
+            yield "THIRD-PARTY does not have the licence of %s" % crate
+
+
+def starts(image):
+    """Nothing but what is in the image is needed to start it."""
+    version = subprocess.run(["chroot", image, "/usr/bin/nvidia-device-plugin", "--version"], capture_output=True, text=True)
+    if version.returncode or "commit:" not in version.stdout:
+        yield "it does not start: %s" % version.stderr
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--image", type=Path, required=True)
+    args = parser.parse_args()
+    config = json.loads(args.config.read_text())["OCIv1"]["config"]
+    found = [*configuration(config), *files(args.image), *starts(args.image)]
+    for what in found:
+        print("image: %s" % what, file=sys.stderr)
+    if found:
+        sys.exit(1)
+    print("the image has the plugin, its libraries and their licences, and nothing else")
+
+
+if __name__ == "__main__":
+    main()
