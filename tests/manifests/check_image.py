@@ -23,6 +23,8 @@ FILES = [
     r"usr/share/common-licenses/(GPL-3|LGPL-2.1)",
     r"etc/(debian_version|passwd|group)",
 ]
+# Of all but the plugin. The whole image is to be under 15 MB with a release build of it.
+MOST_BYTES = 5_000_000
 ENV = {"PATH", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "MALLOC_ARENA_MAX"}
 
 
@@ -52,6 +54,10 @@ def files(image):
     for pattern in FILES:
         if not any(re.fullmatch(pattern, name) for name in there):
             yield "it has no file %s" % pattern
+    size = sum((image / name).lstat().st_size for name in there if not name.endswith("/gpu-device-plugin"))
+    print("%d bytes beside the plugin" % size)
+    if size > MOST_BYTES:
+        yield "%d bytes beside the plugin are more than %d" % (size, MOST_BYTES)
     third = (image / "usr/share/doc/gpu-device-plugin/THIRD-PARTY").read_text()
     for crate in ("clap", "hyper", "serde", "tokio", "tonic"):
         if not re.search(r"^(.*, )?%s \d" % crate, third, re.MULTILINE):

@@ -72,6 +72,9 @@ def compared(value):
 
 def of_pods(spec):
     """What the API server checks beyond the schema."""
+    rolling = spec.get("updateStrategy", {}).get("rollingUpdate") or {}
+    if rolling.get("maxSurge", 0) not in (0, "0%") and rolling.get("maxUnavailable", 1) not in (0, "0%"):
+        yield "its update has both maxSurge and maxUnavailable: %s" % rolling
     pod = spec["template"]
     if not spec["selector"]["matchLabels"].items() <= pod["metadata"].get("labels", {}).items():
         yield "its selector does not select its pods"

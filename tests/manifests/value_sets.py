@@ -162,6 +162,12 @@ OF_NVIDIA = {
         {"podSecurityContext": {"runAsUser": 0}, "securityContext": {"privileged": True}, "podAnnotations": {"a": "b"}},
         more=lambda pod: container(pod)["securityContext"] == {"privileged": True} and pod["metadata"]["annotations"]["a"] == "b",
     ),
+    "a context without privileges": Set(
+        {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}},
+        host={"/dev": None, "/driver-root": None},
+        more=lambda pod: container(pod)["securityContext"] == {"capabilities": {"add": ["SYS_ADMIN"]}},
+    ),
+    "a surge": Set({"updateStrategy": {"rollingUpdate": {"maxSurge": 1}}}),
     "the host's network": Set(
         {"devicePlugin": {"enableHostNetwork": True}},
         more=lambda pod: pod["spec"]["hostNetwork"] is True,

@@ -147,8 +147,27 @@ mps: {{ or $config.unknown (not (empty ($config.file.sharing).mps)) }}
 {{- end -}}
 {{- end -}}
 
+{{/* With a security context of one's own, what that says. */}}
 {{- define "gpu-device-plugin.privileged" -}}
+{{- if .Values.securityContext -}}
+{{- eq (toString .Values.securityContext.privileged) "true" -}}
+{{- else -}}
 {{- ne (toString .Values.privileged) "false" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The API server refuses a DaemonSet with both numbers, and the chart's default has one. */}}
+{{- define "gpu-device-plugin.updateStrategy" -}}
+{{- $strategy := deepCopy .Values.updateStrategy -}}
+{{- if eq ($strategy.type | default "RollingUpdate") "OnDelete" -}}
+type: OnDelete
+{{- else -}}
+{{- $rolling := $strategy.rollingUpdate | default dict -}}
+{{- if not (has (toString $rolling.maxSurge) (list "<nil>" "0" "0%" "")) -}}
+{{- $_ := set $rolling "maxUnavailable" 0 -}}
+{{- end -}}
+{{- toYaml $strategy -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The variables of the plugin's container, as a YAML list. Those of the values take the place of the chart's own. */}}
