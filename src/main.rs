@@ -73,7 +73,11 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
     })?;
     if !matches!(
         invocation.action,
-        Action::Serve | Action::Config(_) | Action::ListGpus { .. } | Action::Xid { .. }
+        Action::Serve
+            | Action::Config(_)
+            | Action::ListGpus { .. }
+            | Action::Migrate { .. }
+            | Action::Xid { .. }
     ) {
         invocation.add_flags_of_daemon();
     }
@@ -99,6 +103,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             cli::doctor(args, &mut source, arguments, colour)
         }
         Action::Xid { number, markdown } => cli::xid(number, markdown),
+        Action::Migrate { files } => cli::migrate(&files),
         Action::ListGpus { driver_root, library } => cli::list_gpus(&driver_root, library),
     })
 }

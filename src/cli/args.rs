@@ -76,6 +76,17 @@ pub enum Action {
                       answered."
     )]
     TakeUp,
+    /// Print values for the Helm chart of this plugin, from the values or manifests of NVIDIA's.
+    #[command(
+        after_help = "The values go to standard output, with everything that will be different \
+                      in comments above them. Exit code: 0 they are printed, 64 the input is \
+                      neither."
+    )]
+    Migrate {
+        /// Values files, or manifests; - or nothing: standard input.
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Explain an Xid, the number of an error that the driver reports.
     #[command(
         after_help = "Exit code: 0 it is in NVIDIA's catalogue, 1 it is not, and the rule for such \
