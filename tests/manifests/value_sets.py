@@ -263,6 +263,16 @@ OWN = {
         env={"DP_DISABLE_HEALTHCHECKS": "94", "FAIL_ON_INIT_ERROR": "true"},
         more=lambda pod: container(pod)["volumeMounts"][-1] == {"name": "x", "mountPath": "/x"},
     ),
+    "gke": Set(
+        {
+            "nvidiaDriverRoot": "/home/kubernetes/bin/nvidia",
+            "deviceListStrategy": "cdi-cri",
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "cloud.google.com/gke-accelerator", "operator": "Exists"}]}]}}},
+        },
+        env={"DRIVER_ROOT_CTR_PATH": "/driver-root/home/kubernetes/bin/nvidia"},
+        more=lambda pod: "nvidia.com/gpu.present" not in str(pod["spec"]["affinity"]),
+    ),
     "openshift": Set({"openshift": {"enabled": True}}, kinds=["RoleBinding", "ServiceAccount"]),
     "openshift without privilege": Set(
         {"openshift": {"enabled": True}, "privileged": False}, adds=[], kinds=["RoleBinding", "ServiceAccount"]

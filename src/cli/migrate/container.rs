@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::flags::flags;
 use super::migration::Migration;
 use super::values::{MPS_ROOT, NO_NODE_LABEL, image_note, set_privileged};
-use crate::config::settings::{self, Shape};
+use crate::config::settings;
 
 /// The value of the chart that sets a variable.
 const VALUES: &[(&str, &str)] = &[
@@ -186,45 +187,6 @@ fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// The flags of the command line, under the names of their variables.
-fn flags(migration: &mut Migration, container: &Value) -> BTreeMap<String, String> {
-    let words: Vec<&str> = ["command", "args"]
-        .iter()
-        .filter_map(|key| container[*key].as_array())
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let mut texts: BTreeMap<String, String> = BTreeMap::new();
-    let mut rest = words.into_iter().peekable();
-    while let Some(word) = rest.next() {
-        let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
-            if !word.ends_with("nvidia-device-plugin") {
-                migration.note(format!("command {word:?}"), "left out: it is no flag");
-            }
-            continue;
-        };
-        let (name, value) = flag.split_once('=').map_or((flag, None), |(n, v)| (n, Some(v)));
-        let setting = settings::all()
-            .find(|setting| setting.flag == Some(name) || setting.aliases.contains(&name));
-        let Some(setting) = setting else {
-            migration.note(format!("--{name}"), "left out: no such flag is known");
-            continue;
-        };
-        let value = match (value, setting.shape) {
-            (Some(value), _) => value,
-            (None, Shape::Switch) => "true",
-            (None, _) => rest.next_if(|word| !word.starts_with('-')).unwrap_or_default(),
-        };
-        let Some(variable) = setting.env.first() else { continue };
-        let text = texts.entry((*variable).to_owned()).or_default();
-        match setting.shape {
-            Shape::List if !text.is_empty() => text.push_str(&format!(",{value}")),
-            _ => *text = value.to_owned(),
-        }
-    }
-    texts
 }
 
 /// The config file: in a ConfigMap, chosen by the config manager, or somewhere else.

@@ -2,6 +2,7 @@
 //! everything that will be different.
 
 mod container;
+mod flags;
 mod manifests;
 mod migration;
 #[cfg(test)]

@@ -63,10 +63,10 @@ fn what_is_neither_values_nor_the_plugins_manifest_is_refused() {
 fn an_input_that_cannot_be_read_is_named_with_its_line() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("values.yaml");
-    let error = read_all(&[file.clone()]).expect_err("there is no file");
+    let error = read_all(std::slice::from_ref(&file)).expect_err("there is no file");
     assert!(error.contains("values.yaml"), "{error}");
     std::fs::write(&file, "a: 1\n---\nb: [\n").expect("a file");
-    let error = read_all(&[file.clone()]).expect_err("it is not YAML");
+    let error = read_all(std::slice::from_ref(&file)).expect_err("it is not YAML");
     assert!(error.contains("begins on line 2"), "{error}");
     std::fs::write(&file, "a: 1\n".repeat(1 << 19)).expect("a file");
     let error = read_all(&[file]).expect_err("it is too large");

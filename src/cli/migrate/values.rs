@@ -207,16 +207,17 @@ fn mps(migration: &mut Migration, value: &Value) {
 
 /// NVIDIA's pod is privileged only where it is asked for, ours unless it is not.
 fn privileges(migration: &mut Migration, values: &Map<String, Value>) {
-    let context = values.get("securityContext").filter(|context| context.is_object());
-    let has_own = context.is_some_and(|context| *context != Value::Object(Map::new()));
-    let asked = context.is_some_and(|context| context["privileged"] == Value::Bool(true));
     let for_cpu_manager = values.get("compatWithCPUManager") == Some(&Value::Bool(true));
-    if has_own && !asked {
-        if let Some(context) = context {
-            migration.set("securityContext", context.clone());
+    match values.get("securityContext").filter(|context| !is_unset("securityContext", context)) {
+        Some(context) if context["privileged"] == Value::Bool(true) => {
+            set_privileged(migration, true);
         }
+        Some(context) => {
+            migration.set("securityContext", context.clone());
+            set_privileged(migration, false);
+        }
+        None => set_privileged(migration, for_cpu_manager),
     }
-    set_privileged(migration, asked || (for_cpu_manager && !has_own));
 }
 
 /// Sets whether the pod is privileged, as before.
