@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import queue
 import re
 import subprocess
@@ -25,6 +26,7 @@ import yaml
 
 import check_chart
 import check_kustomize
+import pod
 from value_sets import CONFIG, MIG_CONFIG, container
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "observe"))
@@ -42,17 +44,21 @@ SYS_ADMIN = 1 << 21
 class Case:
     """A pod, where it runs, and what has to come of it."""
 
-    def __init__(self, pod, profile="h100x8", driver_root="/", kubelet=KUBELET, resource=GPU, count=8, caps=ALL, files=None, gets=r"env +NVIDIA_VISIBLE_DEVICES=\S+", config_maps=None):
-        self.pod, self.profile, self.driver_root, self.kubelet = pod, profile, driver_root, kubelet
+    def __init__(self, template, profile="h100x8", driver_root="/", kubelet=KUBELET, resource=GPU, count=8, caps=ALL, files=None, gets=r"env +NVIDIA_VISIBLE_DEVICES=\S+", config_maps=None):
+        self.pod, self.profile, self.driver_root, self.kubelet = template, profile, driver_root, kubelet
         self.resource, self.count, self.caps, self.gets = resource, count, caps, gets
         self.config_maps, self.files = config_maps or {}, files or {}
+        # What `helm test` runs on the node.
+        self.test = None
 
 
 def chart(values, **more):
     """The pod of the chart with these values."""
     objects, _ = check_chart.render(check_chart.CHART, values)
     maps = {value["metadata"]["name"]: value["data"] for value in objects if value["kind"] == "ConfigMap"}
-    return Case(check_chart.daemonset(objects)["spec"]["template"], config_maps=maps, **more)
+    case = Case(check_chart.daemonset(objects)["spec"]["template"], config_maps=maps, **more)
+    case.test = next((container(value) for value in objects if value["kind"] == "Pod"), None)
+    return case
 
 
 def overlay(kubectl, name, **more):
@@ -63,9 +69,9 @@ def overlay(kubectl, name, **more):
 
 def operator():
     """The pod that the GPU Operator makes of ClusterPolicy.devicePlugin, without a config map."""
-    pod, entrypoint = yaml.safe_load_all((HERE / "operator.yaml").read_text())
+    daemonset, entrypoint = yaml.safe_load_all((HERE / "operator.yaml").read_text())
     return Case(
-        pod["spec"]["template"],
+        daemonset["spec"]["template"],
         config_maps={entrypoint["metadata"]["name"]: entrypoint["data"]},
         # What the validation of a driver's container leaves.
         files={"/run/nvidia/validations/driver-ready": "NVIDIA_DRIVER_ROOT=/run/nvidia/driver\nDRIVER_ROOT_CTR_PATH=/driver-root\n"},
@@ -113,9 +119,8 @@ class Running(simulated.Node):
     def __init__(self, args, case, image, scratch):
         self.case, self.report = case, scratch / "report.json"
         (scratch / "scratch").mkdir()
-        pod = case.pod
         spec = {
-            "pod": pod,
+            "pod": case.pod,
             "image": str(image),
             "image_env": args.image_env,
             "entrypoint": args.entrypoint,
@@ -126,7 +131,7 @@ class Running(simulated.Node):
             "node_paths": {case.kubelet + "/device-plugins": "kubelet", case.kubelet + "/pod-resources": "pod-resources"},
             "node_files": case.files,
             "config_maps": case.config_maps,
-            "nvidia_runtime": pod["spec"].get("runtimeClassName") == "nvidia",
+            "nvidia_runtime": case.pod["spec"].get("runtimeClassName") == "nvidia",
         }
         file = scratch / "spec.json"
         file.write_text(json.dumps(spec))
@@ -152,6 +157,25 @@ class Running(simulated.Node):
     def run(self, *command):
         """As `kubectl exec` in the container."""
         return self.enter("--mount", "--net", "--root", "--wd", command=command, env=self.env)
+
+    def run_test(self, main):
+        """As the pod of `helm test`: its command, environment and capabilities, where the plugin's files are."""
+        places = [os.open("/proc/%d/%s" % (self.pid, name), os.O_RDONLY) for name in ("ns/mnt", "ns/net", "root")]
+
+        def enter():
+            for place in places[:2]:
+                assert pod.LIBC.setns(place, 0) == 0
+            os.fchdir(places[2])
+            os.chroot(".")
+            pod.drop(main["securityContext"])
+
+        env = {"PATH": "/usr/bin", **{entry["name"]: entry["value"] for entry in main["env"]}}
+        program = "/usr/bin/" + main["command"][0]
+        try:
+            return subprocess.run([program, *main["command"][1:]], env=env, preexec_fn=enter, capture_output=True, text=True, timeout=simulated.PATIENCE)
+        finally:
+            for place in places:
+                os.close(place)
 
     def after(self, command, pattern):
         """What a command of simnode has printed that matches: a number, if it is one."""
@@ -193,6 +217,10 @@ def answers(node, main):
         said = node.run("gpu-device-plugin", *command)
         if said.returncode:
             yield "%s says %d %r %r" % (command, said.returncode, said.stdout[:200], said.stderr[-300:])
+    if node.case.test:
+        said = node.run_test(node.case.test)
+        if said.returncode:
+            yield "helm test says %d %r %r" % (said.returncode, said.stdout[:200], said.stderr[-300:])
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         if probe in main:
             path = main[probe]["httpGet"]["path"]
