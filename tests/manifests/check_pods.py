@@ -95,6 +95,7 @@ def cases(kubectl):
         "a driver's container": chart({"nvidiaDriverRoot": "/run/nvidia/driver"}, driver_root="/run/nvidia/driver"),
         "least privilege, a driver's container": chart({**plain, "nvidiaDriverRoot": "/run/nvidia/driver"}, driver_root="/run/nvidia/driver", caps=0),
         "another kubelet's directory": chart({"kubelet": {"devicePluginsDir": "/k/device-plugins", "podResourcesDir": "/k/pod-resources"}, "quarantine": {"hostPath": "/srv/quarantine"}, "http": {"port": 9400}}, kubelet="/k"),
+        "cdi": chart({"deviceListStrategy": "cdi-cri"}, gets=r"CDI +k8s\.device-plugin\.nvidia\.com/gpu=GPU-\S+"),
         "no state, no http": chart({"state": {"hostPath": ""}, "http": {"enabled": False}}),
         "overlay least-privilege": overlay(kubectl, "least-privilege", caps=0),
         "overlay mig": overlay(kubectl, "mig", profile="h100x8_mig_mixed", resource="nvidia.com/mig-1g.10gb", count=18),
