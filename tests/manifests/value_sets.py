@@ -1,5 +1,9 @@
 """Value sets of the chart: those that it takes, with what has to come of them, and those that it refuses."""
 
+from pathlib import Path
+
+import yaml
+
 CONFIG = """\
 version: v1
 flags:
@@ -38,8 +42,19 @@ def container(pod):
     return pod["spec"]["containers"][0]
 
 
+def defaults_of_nvidia():
+    """All values of NVIDIA's chart, as it has them, but for the image."""
+    file = Path(__file__).resolve().parents[2] / "src" / "cli" / "migrate" / "tests" / "values-default.yaml"
+    values = yaml.safe_load(file.read_text())
+    del values["image"]["repository"]
+    return values
+
+
 # What NVIDIA's README and values.yaml document, by what they are for.
 OF_NVIDIA = {
+    "all defaults of NVIDIA's": Set(
+        defaults_of_nvidia(), env={"FAIL_ON_INIT_ERROR": "false"}, without=["MIG_STRATEGY", "MPS_ROOT"], notes=["mps.enableHostPID"]
+    ),
     "nothing": Set({}, env={"FAIL_ON_INIT_ERROR": "false", "NODE_NAME": "spec.nodeName"}, without=["CONFIG_FILE", "MPS_ROOT"]),
     "cpu manager and resources": Set(
         {
