@@ -18,8 +18,9 @@ pub use open_error::NvmlOpenError;
 use open_error::SONAME;
 
 /// Directories of a driver root, most usual first: distributions, then images made for containers,
-/// then Talos (/usr/local/glibc), NixOS (/run/opengl-driver) and vendors' own directories.
-const DIRECTORIES: [&str; 12] = [
+/// then Talos (/usr/local/glibc), NixOS (/run/opengl-driver), Tegra, WSL and vendors' own
+/// directories (/home/kubernetes of GKE, /var/lib/nvidia of Container-Optimized OS).
+const DIRECTORIES: [&str; 19] = [
     "usr/lib64",
     "usr/lib/x86_64-linux-gnu",
     "usr/lib/aarch64-linux-gnu",
@@ -27,10 +28,17 @@ const DIRECTORIES: [&str; 12] = [
     "lib/x86_64-linux-gnu",
     "lib/aarch64-linux-gnu",
     "usr/lib",
+    "lib",
+    "usr/lib64/nvidia",
+    "usr/lib/aarch64-linux-gnu/nvidia",
+    "usr/lib/aarch64-linux-gnu/tegra",
+    "usr/lib/wsl/lib",
     "usr/local/nvidia/lib64",
     "usr/local/glibc/usr/lib",
+    "usr/local/glibc/lib",
     "run/opengl-driver/lib",
     "opt/nvidia/lib64",
+    "var/lib/nvidia/lib64",
     "home/kubernetes/bin/nvidia/lib64",
 ];
 
@@ -187,6 +195,26 @@ fn initialise(library: &OsStr) -> Result<Box<Nvml>, NvmlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_place_where_distributions_have_it_is_searched() {
+        for directory in [
+            "usr/local/glibc/lib",
+            "usr/lib/wsl/lib",
+            "var/lib/nvidia/lib64",
+            "lib",
+            "usr/lib64/nvidia",
+            "usr/lib/aarch64-linux-gnu/nvidia",
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let library = root.path().join(directory).join(SONAME);
+            std::fs::create_dir_all(library.parent().unwrap()).unwrap();
+            std::fs::write(&library, "not a library").unwrap();
+            let Err(error) = open(None, root.path()) else { panic!("there is no NVML in it") };
+            let tried = format!("{} (", library.display());
+            assert!(error.to_string().contains(&tried), "{tried} is not in {error}");
+        }
+    }
 
     #[test]
     fn a_missing_library_is_reported_with_every_path_that_was_tried() {
