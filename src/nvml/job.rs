@@ -1,6 +1,7 @@
 //! The jobs that threads do in NVML, and their answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::bus::{self, BusScan};
 use super::current_call::mark_call;
 use super::event_set::Registration;
 use super::events;
+use super::inspection::{self, Inspection};
 use super::library::{self, NvmlOpenError};
 use super::links::{self, GpuLinks};
 use super::reading::{self, Answers};
@@ -50,6 +52,8 @@ pub(super) enum Task {
     Listen { poll: Duration },
     /// Reads the health of a GPU, in a poll or beside it.
     Read { gpu: Uuid, with_fabric: bool, with_energy: bool, poll: bool },
+    /// Reads what of a GPU matters to a person alone.
+    Inspect { gpu: Uuid },
     /// Reads the links of a GPU, and its PCIe topology to these others.
     Links { gpu: Uuid, others: BTreeSet<Uuid> },
     /// Shuts NVML down, as soon as no other thread is in it.
@@ -67,6 +71,17 @@ pub(super) enum Subject {
     Index(u32),
     /// Nothing that has a UUID: the name of the task.
     Node(&'static str),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gpu(gpu) => write!(f, "{gpu}"),
+            Self::Links(gpu) => write!(f, "the links of {gpu}"),
+            Self::Index(index) => write!(f, "the GPU at index {index}"),
+            Self::Node(task) => write!(f, "the node ({task})"),
+        }
+    }
 }
 
 /// The answer to a job, or an event that one reports.
@@ -91,6 +106,7 @@ pub(super) enum Outcome {
     Event(Option<NodeObservation>),
     Listened(Result<(), CallError>),
     Read(Answers),
+    Inspected(Result<Inspection, CallError>),
     Links(GpuLinks),
     /// NVML is shut down as soon as no other thread is in it.
     Closed,
@@ -122,7 +138,9 @@ pub(super) struct Context {
 impl Task {
     pub(super) fn subject(&self) -> Subject {
         match self {
-            Self::Read { gpu, .. } | Self::Describe { gpu, .. } => Subject::Gpu(gpu.clone()),
+            Self::Read { gpu, .. } | Self::Describe { gpu, .. } | Self::Inspect { gpu } => {
+                Subject::Gpu(gpu.clone())
+            }
             Self::Links { gpu, .. } => Subject::Links(gpu.clone()),
             Self::Identify { index } => Subject::Index(*index),
             Self::Bus => Subject::Node("bus"),
@@ -182,6 +200,7 @@ impl Job {
                 let _span = debug_span!("read_gpu", gpu.uuid = %gpu).entered();
                 Outcome::Read(reading::read(shared, gpu, *with_fabric, *with_energy))
             }
+            Task::Inspect { gpu } => Outcome::Inspected(inspection::inspect(shared, gpu)),
             Task::Links { gpu, others } => {
                 let _span = debug_span!("read_links", gpu.uuid = %gpu).entered();
                 Outcome::Links(links::read(shared, gpu, others))

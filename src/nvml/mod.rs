@@ -13,6 +13,7 @@ mod error;
 mod event_set;
 mod events;
 mod facts;
+pub mod inspection;
 mod job;
 mod library;
 mod links;

@@ -13,9 +13,11 @@ use device::health::{Fabric, FabricState, ReturnCode};
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{
-    NvmlLib, nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t,
-    nvmlGpuFabricInfo_v2_t, nvmlGpuFabricInfo_v3_t, nvmlGpuInstanceInfo_t,
-    nvmlGpuInstanceProfileInfo_t, nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU,
+    NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE, NVML_CC_SYSTEM_FEATURE_ENABLED, NvmlLib,
+    nvmlConfComputeSystemState_t, nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t,
+    nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t, nvmlGpuFabricInfo_v3_t, nvmlGpuInstanceInfo_t,
+    nvmlGpuInstanceProfileInfo_t, nvmlGpuVirtualizationMode_NVML_GPU_VIRTUALIZATION_MODE_VGPU,
+    nvmlGridLicensableFeatures_t, nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU,
     nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH, nvmlMemory_t,
     nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG,
 };
@@ -142,6 +144,48 @@ pub(super) fn fabric(
 fn clique(state: FabricState, status: ReturnCode, cluster: [u8; 16], id: u32) -> Option<Clique> {
     let joined = state == FabricState::Completed && status == ReturnCode::SUCCESS;
     (joined && cluster != [0; 16]).then_some(Clique { cluster, id })
+}
+
+/// Whether the GPUs of the node accept work under confidential computing; `None`: it is off
+/// (nvmlSystemGetConfComputeState, nvmlSystemGetConfComputeGpusReadyState).
+pub(super) fn confidential_computing(nvml: &Nvml) -> Result<Option<bool>, NvmlError> {
+    let library = nvml.lib();
+    let state_of = nvml_sym(library.nvmlSystemGetConfComputeState.as_ref())?;
+    let ready_state = nvml_sym(library.nvmlSystemGetConfComputeGpusReadyState.as_ref())?;
+    let mut state = nvmlConfComputeSystemState_t { environment: 0, ccFeature: 0, devToolsMode: 0 };
+    // SAFETY: `state` is a place for the answer.
+    nvml_try(unsafe { state_of(&mut state) })?;
+    if state.ccFeature != NVML_CC_SYSTEM_FEATURE_ENABLED {
+        return Ok(None);
+    }
+    let mut ready = 0;
+    // SAFETY: `ready` is a place for the answer.
+    nvml_try(unsafe { ready_state(&mut ready) })?;
+    Ok(Some(ready == NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE))
+}
+
+/// Whether a virtual GPU is licensed; `None`: the device is none
+/// (nvmlDeviceGetVirtualizationMode, nvmlDeviceGetGridLicensableFeatures_v4).
+pub(super) fn vgpu_license(nvml: &Nvml, device: &Device<'_>) -> Result<Option<bool>, NvmlError> {
+    let library = nvml.lib();
+    let mode_of = nvml_sym(library.nvmlDeviceGetVirtualizationMode.as_ref())?;
+    let features_of = nvml_sym(library.nvmlDeviceGetGridLicensableFeatures_v4.as_ref())?;
+    let mut mode = 0;
+    // SAFETY: the handle is alive, `mode` is a place for the answer.
+    nvml_try(unsafe { mode_of(device.handle(), &mut mode) })?;
+    if mode != nvmlGpuVirtualizationMode_NVML_GPU_VIRTUALIZATION_MODE_VGPU {
+        return Ok(None);
+    }
+    // SAFETY: all fields are numbers, for which zero is a value.
+    let mut features: nvmlGridLicensableFeatures_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the handle is alive, `features` is a place for the answer.
+    nvml_try(unsafe { features_of(device.handle(), &mut features) })?;
+    if features.isGridLicenseSupported == 0 {
+        return Ok(None);
+    }
+    let count = usize::try_from(features.licensableFeaturesCount).unwrap_or(0);
+    let all = features.gridLicensableFeatures.iter().take(count);
+    Ok(Some(all.into_iter().any(|feature| feature.featureState != 0)))
 }
 
 /// Values of `nvmlIntNvLinkDeviceType_t`: the other end of an NVLink is an NVSwitch.

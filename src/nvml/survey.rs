@@ -12,6 +12,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::channels::Clock;
 use super::error::SupervisorError;
+use super::inspection::Inspection;
 use super::job::{Context, Job, Opened, Outcome, Task};
 use super::library::NvmlOpenError;
 use super::settings::NvmlSettings;
@@ -56,6 +57,8 @@ pub enum SurveyedGpu {
         found: Box<EnumerationEntry>,
         /// Its health, if its UUID is known.
         reading: Option<Reading>,
+        /// What else a person is told of it.
+        inspection: Option<Inspection>,
     },
     /// A call about it did not return in time.
     TimedOut {
@@ -171,7 +174,7 @@ impl Survey {
                 Ok(Outcome::Identified(Ok(gpu))) => self.gpu(index, gpu).await?,
                 Ok(Outcome::Identified(Err(why))) => {
                     let found = Box::new(why.entry(index));
-                    SurveyedGpu::Answered { found, reading: None }
+                    SurveyedGpu::Answered { found, reading: None, inspection: None }
                 }
                 Ok(_) => continue,
             });
@@ -195,13 +198,19 @@ impl Survey {
                 return Ok(SurveyedGpu::TimedOut { index, found: Some(Box::new(found)), call });
             }
         };
+        let inspect = Task::Inspect { gpu: gpu.clone() };
         let read = Task::Read { gpu, with_fabric: true, with_energy: false, poll: false };
-        Ok(match self.one(read, 1).await? {
+        let reading = match self.one(read, 1).await? {
+            Err(call) => return Ok(SurveyedGpu::TimedOut { index, found: Some(found), call }),
+            Ok(Outcome::Read(answers)) => Some(answers.reading),
+            Ok(_) => None,
+        };
+        Ok(match self.one(inspect, 1).await? {
             Err(call) => SurveyedGpu::TimedOut { index, found: Some(found), call },
-            Ok(Outcome::Read(answers)) => {
-                SurveyedGpu::Answered { found, reading: Some(answers.reading) }
+            Ok(Outcome::Inspected(inspected)) => {
+                SurveyedGpu::Answered { found, reading, inspection: inspected.ok() }
             }
-            Ok(_) => SurveyedGpu::Answered { found, reading: None },
+            Ok(_) => SurveyedGpu::Answered { found, reading, inspection: None },
         })
     }
 }

@@ -95,7 +95,7 @@ impl Supervisor {
         self.in_flight.remove(&subject);
         if self.overdue.remove(&subject) {
             let seconds = now.since(given).as_secs();
-            info!(?subject, seconds, "NVML answers again");
+            info!(%subject, seconds, "NVML answers again");
             self.scan_due = true;
             self.poll_at = now;
         }

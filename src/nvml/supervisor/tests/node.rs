@@ -19,6 +19,7 @@ use super::pods::{self, Pods, mig_devices};
 use crate::nvml::bus::BusScan;
 use crate::nvml::channels::ReadRequests;
 use crate::nvml::event_set::Registration;
+use crate::nvml::inspection::Inspection;
 use crate::nvml::job::{Answer, Job, Opened, Outcome, Task};
 use crate::nvml::library::NvmlOpenError;
 use crate::nvml::links::GpuLinks;
@@ -453,6 +454,7 @@ impl Node {
             }),
             Task::Register { gpus, .. } => Outcome::Registered(Ok(self.register(gpus))),
             Task::Read { gpu, .. } => Outcome::Read(self.read(gpu)),
+            Task::Inspect { .. } => Outcome::Inspected(Ok(Inspection::default())),
             Task::Links { .. } => Outcome::Links(GpuLinks::default()),
             Task::Listen { .. } => Outcome::Listened(Ok(())),
             Task::Close => {

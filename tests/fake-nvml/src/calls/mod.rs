@@ -18,3 +18,4 @@ mod monitor;
 mod standing;
 mod stubs;
 mod system;
+mod virtualization;

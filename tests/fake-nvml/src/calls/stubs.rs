@@ -71,10 +71,8 @@ on_the_node! {
     nvmlSystemEventSetWait
     nvmlSystemGetCPER_v1
     nvmlSystemGetConfComputeCapabilities
-    nvmlSystemGetConfComputeGpusReadyState
     nvmlSystemGetConfComputeKeyRotationThresholdInfo
     nvmlSystemGetConfComputeSettings
-    nvmlSystemGetConfComputeState
     nvmlSystemGetDriverBranch
     nvmlSystemGetHicVersion
     nvmlSystemGetNvlinkBwMode
@@ -206,7 +204,6 @@ on_a_device! {
     nvmlDeviceGetGridLicensableFeatures
     nvmlDeviceGetGridLicensableFeatures_v2
     nvmlDeviceGetGridLicensableFeatures_v3
-    nvmlDeviceGetGridLicensableFeatures_v4
     nvmlDeviceGetGspFirmwareMode
     nvmlDeviceGetGspFirmwareVersion
     nvmlDeviceGetHostVgpuMode
@@ -290,7 +287,6 @@ on_a_device! {
     nvmlDeviceGetVgpuTypeSupportedPlacements
     nvmlDeviceGetVgpuUtilization
     nvmlDeviceGetViolationStatus
-    nvmlDeviceGetVirtualizationMode
     nvmlDevicePerfMetricsGetSamples_v1
     nvmlDevicePowerSmoothingActivatePresetProfile
     nvmlDevicePowerSmoothingSetState

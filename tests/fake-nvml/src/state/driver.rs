@@ -34,6 +34,9 @@ pub struct Driver {
     pub enumerates_at_once: bool,
     /// Which lost GPU ends the waits on an event set with 15.
     pub deafened_by: DeafenedBy,
+    /// Whether the GPUs accept work under confidential computing; absent: it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepts_work: Option<bool>,
     /// The `/dev` of which `nvmlInit` opens the control device and those of the GPUs, until
     /// the last `nvmlShutdown`. It follows no links, so that `/proc/PID/fd` has the paths.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +55,7 @@ impl Default for Driver {
             privileged: true,
             enumerates_at_once: false,
             deafened_by: DeafenedBy::Registered,
+            accepts_work: None,
             dev_root: None,
         }
     }

@@ -49,6 +49,9 @@ pub struct Gpu {
     pub pcie: PciePlace,
     /// Present on GPUs that can be partitioned.
     pub mig: Option<Mig>,
+    /// Whether a virtual GPU is licensed; absent: it is no virtual GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub licensed: Option<bool>,
 }
 
 impl Default for Gpu {
@@ -73,6 +76,7 @@ impl Default for Gpu {
             nvlinks: Vec::new(),
             pcie: PciePlace::default(),
             mig: None,
+            licensed: None,
         }
     }
 }
