@@ -36,7 +36,7 @@ fn config(criterion: &mut Criterion) {
     group.bench_function("read and compare", |bencher| {
         bencher.iter(|| in_force.changes(&read(black_box(&new))))
     });
-    group.bench_function("show", |bencher| bencher.iter(|| show(black_box(&in_force))));
+    group.bench_function("show", |bencher| bencher.iter(|| show(black_box(&in_force), false)));
     group.finish();
 }
 

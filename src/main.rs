@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use gpu_device_plugin::cli::args::Action;
 use gpu_device_plugin::cli::{self, Invocation, USAGE};
-use gpu_device_plugin::config::{Config, ConfigSource, Loaded, Purpose};
+use gpu_device_plugin::config::{Config, ConfigSource, Loaded};
 use gpu_device_plugin::daemon;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -83,7 +83,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
     }
     let mut source = ConfigSource::new(invocation.sources);
     Err(match invocation.action {
-        Action::Serve => match source.load(Purpose::Serve) {
+        Action::Serve => match source.load() {
             Ok(loaded) => return Ok((loaded, source)),
             Err(error) => {
                 cli::print_error(&error.to_string());

@@ -113,17 +113,41 @@ pub enum Action {
 /// What `config` is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum ConfigAction {
-    /// Report every mistake and warning in a config file, and start nothing.
-    Check {
-        /// The file to check
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
+    /// Report every mistake and warning in config files, and start nothing.
+    ///
+    /// Of a ConfigMap and of the values of a Helm chart each configuration in it is checked:
+    /// those under `data` of a ConfigMap, and under `config.map` of NVIDIA's chart.
+    #[command(
+        after_help = "Exit code: 0 there is no mistake, and with --strict no warning; 64 there is \
+                      one."
+    )]
+    Check(CheckConfigArgs),
     /// Print the configuration in force as YAML, with the origin of each value.
-    Show,
+    ///
+    /// What it prints is a valid config file.
+    Show {
+        /// Also print the keys that are left out where nothing sets them.
+        #[arg(long)]
+        defaults: bool,
+    },
     /// Print the table of settings in Markdown, for the documentation.
     #[command(hide = true)]
     Reference,
+}
+
+/// The arguments of `config check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CheckConfigArgs {
+    /// The files to check; - is standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Fail on warnings too.
+    #[arg(long)]
+    pub strict: bool,
+    /// The format.
+    #[arg(id = "output", short, long, value_name = "FORMAT", default_value = "text")]
+    #[arg(action = ArgAction::Set, value_parser = one_of(&[("text", false), ("json", true)]))]
+    pub json: bool,
 }
 
 /// How `status` prints.

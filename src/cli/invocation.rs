@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::{ArgMatches, FromArgMatches};
 
-use super::args::{Action, ConfigAction};
+use super::args::Action;
 use super::command::command;
 use crate::config::{Sources, settings};
 
@@ -37,9 +37,6 @@ impl Invocation {
             None => Action::Serve,
             Some(_) => Action::from_arg_matches_mut(&mut matches)?,
         };
-        if let Action::Config(ConfigAction::Check { file }) = &action {
-            sources.set_config_file(file.to_string_lossy().into_owned());
-        }
         Ok(Self { action, sources })
     }
 

@@ -3,6 +3,7 @@
 pub mod args;
 mod check;
 mod command;
+mod config;
 mod doctor;
 mod invocation;
 mod list_gpus;
@@ -12,12 +13,9 @@ mod request;
 mod status;
 mod xid;
 
-use std::process::ExitCode;
-
-use crate::config::{ConfigSource, Purpose, reference, show};
-use args::ConfigAction;
 pub use check::check;
 pub use command::command;
+pub use config::config;
 pub use doctor::doctor;
 pub use invocation::Invocation;
 pub use list_gpus::list_gpus;
@@ -30,25 +28,6 @@ pub use xid::xid;
 /// The exit code after a mistake in the command line or the configuration (EX_USAGE of
 /// sysexits.h).
 pub const USAGE: u8 = 64;
-
-/// Checks or prints the configuration, or its documentation.
-pub fn config(action: ConfigAction, source: &mut ConfigSource) -> ExitCode {
-    let text = match action {
-        ConfigAction::Reference => Ok(reference()),
-        ConfigAction::Check { .. } => source.check(),
-        ConfigAction::Show => source.load(Purpose::Serve).map(|loaded| {
-            loaded.warnings().for_each(|warning| print_error(&warning.to_string()));
-            show(&loaded.config)
-        }),
-    };
-    match text {
-        Ok(text) => print(&text, 0),
-        Err(error) => {
-            print_error(&error.to_string());
-            ExitCode::from(USAGE)
-        }
-    }
-}
 
 /// Runs to the end, without waiting for a blocking call that does not return.
 fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {

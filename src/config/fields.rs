@@ -2,6 +2,7 @@
 //! that is left over there is a warning.
 
 use super::nearest::nearest;
+use super::places;
 use super::report::{Context, Origin};
 use super::tree::{Key, Node, Value};
 use super::value::Parsed;
@@ -89,10 +90,12 @@ impl<'a> Fields<'a> {
                 context.warning(origin, "", "", "");
                 continue;
             }
-            let hint = match nearest(&key.name, self.known.iter().copied()) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("known here: {}", self.known.join(", ")),
-            };
+            let hint = places::hint(&self.path, &key.name).unwrap_or_else(|| {
+                match nearest(&key.name, self.known.iter().copied()) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("known here: {}", self.known.join(", ")),
+                }
+            });
             let problem = format!("unknown key, ignored; {hint}");
             context.warning(origin, joined(&self.path, &key.name), "", problem);
         }

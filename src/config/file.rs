@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::embedded;
 use super::fields::{Field, Fields};
 use super::report::{Context, Origin};
 use super::scalar::Meaning;
@@ -91,6 +92,10 @@ const MAPPINGS: [&str; 4] = ["flags", "flags.plugin", "imex", "health"];
 /// Finds the parts of `root`, and warns of every unknown key.
 pub(super) fn values<'a>(root: &'a Node, context: &mut Context) -> FileValues<'a> {
     let mut values = FileValues::default();
+    if let Some((line, problem)) = embedded::other_document(root) {
+        context.mistake(Origin::File { line }, "", "", problem);
+        return values;
+    }
     let Some(mut fields) = Fields::open("", root, context) else { return values };
     // An empty one is the default, as it is for NVIDIA's plugin.
     if let Some(version) = fields.take("version", context)

@@ -2,7 +2,7 @@
 //! file over time, compared by its content, so that a ConfigMap's symlink swap is one change and a
 //! touched file is none.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub fn load(
 
 /// Reads all sources, with the default wherever there is a mistake: a configuration to examine a
 /// node by, and none to run on.
-fn load_lossy(
+pub(super) fn load_lossy(
     sources: &Sources,
     file: Option<&FileText>,
     purpose: Purpose,
@@ -120,6 +120,12 @@ impl ConfigSource {
         Self { sources, path, seen: None, had_content: false }
     }
 
+    /// The command line and the environment.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// The file to watch. It may be a symlink, and so may any directory above it.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
@@ -130,13 +136,9 @@ impl ConfigSource {
     ///
     /// # Errors
     /// Every mistake in any of them.
-    pub fn load(&mut self, purpose: Purpose) -> Result<Loaded, ConfigError> {
-        self.seen = self.path.as_deref().map(|path| match purpose {
-            Purpose::Serve => read(path),
-            // A person waits for the answer, and may give a pipe.
-            Purpose::Check => found(path, File::open(path).and_then(read_start)),
-        });
-        let loaded = load(&self.sources, self.text(), purpose)?;
+    pub fn load(&mut self) -> Result<Loaded, ConfigError> {
+        self.seen = self.path.as_deref().map(read);
+        let loaded = load(&self.sources, self.text(), Purpose::Serve)?;
         self.had_content = self.has_content();
         Ok(loaded)
     }
@@ -145,19 +147,6 @@ impl ConfigSource {
     pub fn load_lossy(&mut self) -> (Config, ConfigReport) {
         self.seen = self.path.as_deref().map(read);
         load_lossy(&self.sources, self.text(), Purpose::Serve)
-    }
-
-    /// Reads all sources for `config check`: the warnings, or every mistake.
-    ///
-    /// # Errors
-    /// Every mistake in any of them.
-    pub fn check(&mut self) -> Result<String, ConfigError> {
-        let loaded = self.load(Purpose::Check)?;
-        let path = self
-            .path
-            .as_deref()
-            .map_or_else(|| "flags and environment".into(), Path::to_string_lossy);
-        Ok(format!("{path}: no mistakes\n{}", loaded.report))
     }
 
     /// Reads the file, and all sources if its content has changed. Each content is refused once.
@@ -224,7 +213,7 @@ fn found(path: &Path, content: io::Result<Vec<u8>>) -> FoundFile {
 }
 
 /// Reads no more than shows that it is more than a config file may have.
-fn read_start(file: File) -> io::Result<Vec<u8>> {
+pub(super) fn read_start(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(LARGEST + 1).unwrap_or(u64::MAX);
     file.take(limit).read_to_end(&mut bytes)?;

@@ -3,13 +3,15 @@
 //!
 //! Reading order: [`settings`] is the table of everything that can be set; `model` has the fields
 //! that they set; `file` and [`Sources`] find the values, and `load` puts them together and checks
-//! them, again when the file changes. Beside them `show` prints a configuration, `changes` compares
-//! two, and `reference` documents the table.
+//! them, again when the file changes. Beside them [`check`] checks files that hold configurations,
+//! `show` prints one, `changes` compares two, and `reference` documents the table.
 
 mod changes;
+pub mod check;
 mod checks;
 mod choice;
 mod duration;
+mod embedded;
 mod fields;
 mod file;
 mod filter;
@@ -17,6 +19,7 @@ mod load;
 mod model;
 mod names;
 mod nearest;
+mod places;
 mod print;
 mod reference;
 mod report;

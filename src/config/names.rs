@@ -28,6 +28,10 @@ fn resource_name(text: &str) -> Result<ResourceName, String> {
         return Err(format!("names another domain; every resource is {DOMAIN}<name>"));
     }
     check_length("makes", &name)?;
+    if base.contains('+') {
+        let written = name.replace('+', ".");
+        return Err(format!("has a '+', which no resource name has: write {written}"));
+    }
     let is_label =
         |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
     let lower = base.bytes().all(|b| !b.is_ascii_uppercase() && b != b'_');
@@ -124,7 +128,8 @@ mod tests {
             ("nvidia.com/", "is not a DNS subdomain"),
             ("GPU", "is not a DNS subdomain"),
             ("a_b", "is not a DNS subdomain"),
-            ("mig-1g.10gb+me", "cannot be used"),
+            ("mig-1g.10gb+me", "write nvidia.com/mig-1g.10gb.me"),
+            ("nvidia.com/mig-1g.24gb+gfx", "write nvidia.com/mig-1g.24gb.gfx"),
             ("gpu.", "is not a DNS subdomain"),
             (&"a".repeat(53), "has 64 characters"),
         ] {

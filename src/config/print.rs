@@ -8,11 +8,6 @@ use super::choice::Choice;
 use super::duration;
 use super::scalar::{Meaning, resolve};
 
-/// Leaves the setting out.
-pub(super) fn nothing<T>(_: &T) -> String {
-    String::new()
-}
-
 /// A boolean or number.
 pub(super) fn display(value: &impl Display) -> String {
     value.to_string()

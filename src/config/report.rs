@@ -67,6 +67,9 @@ pub struct ConfigReport {
 /// Most mistakes and most warnings that are kept: a file of 1 MiB can have hundreds of thousands.
 pub(super) const MOST: usize = 100;
 
+/// The most mistakes in one line: more than that nobody reads in a record of a log.
+const IN_LINE: usize = 10;
+
 /// What is collected while the sources are read.
 #[derive(Debug, Default)]
 pub(super) struct Context {
@@ -131,6 +134,24 @@ impl ConfigReport {
             diagnostics.sort();
             diagnostics.dedup();
         }
+    }
+
+    /// How many mistakes there are.
+    #[must_use]
+    pub fn mistake_count(&self) -> usize {
+        self.mistakes.len() + self.more_mistakes
+    }
+
+    /// The first mistakes in one line of text, and how many more there are.
+    #[must_use]
+    pub fn mistakes_in_line(&self) -> String {
+        let mut lines: Vec<String> =
+            self.mistakes.iter().take(IN_LINE).map(|mistake| self.line(mistake)).collect();
+        let more = self.mistake_count() - lines.len();
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        lines.join(" | ")
     }
 
     /// One line for `diagnostic`, beginning with its place.

@@ -182,8 +182,13 @@ fn boolean(node: &Node) -> Parsed<bool> {
 
 /// Even on one device the list must not exceed what the kubelet receives.
 fn replicas(node: &Node) -> Parsed<u32> {
-    let problem = "is not a whole number of at least 2 (number of replicas)";
-    let replicas = value::number(RawValue::Node(node), 2..=u32::MAX, problem)?;
+    const PROBLEM: &str = "is not a whole number of at least 2 (number of replicas)";
+    let raw = RawValue::Node(node);
+    let problem = match value::number(raw, 0..=1, PROBLEM) {
+        Ok(_) => format!("{PROBLEM}; to share nothing, leave the entry out"),
+        Err(_) => PROBLEM.to_owned(),
+    };
+    let replicas = value::number(raw, 2..=u32::MAX, &problem)?;
     let uuid_length = list_size::UUID_LENGTH;
     match list_size::check([list_size::ReplicatedDevices { uuid_length, replicas, devices: 1 }]) {
         Ok(()) => Ok(replicas),

@@ -14,16 +14,40 @@ use super::settings;
 /// The column at which origins begin, where the values leave room.
 const COLUMN: usize = 56;
 
-/// `config` as YAML.
+/// The keys that nothing sets, as comments: what they hold is no default, but an entry of a list.
+const WITHOUT_RESOURCES: &str = "\
+# resources:                # needs flags.plugin.customResources
+#   gpus: []                # entries: {pattern: \"*H100*\", name: nvidia.com/h100}
+#   mig: []                 # entries: {pattern: 1g.10gb, name: nvidia.com/small}
+";
+const WITHOUT_SHARING: &str = "\
+# sharing:
+#   timeSlicing:            # or mps
+#     renameByDefault: false
+#     failRequestsGreaterThanOne: false # with mps: true
+#     resources:
+#       - name: nvidia.com/gpu
+#         replicas: 2       # 2 or more
+#         rename: \"\"        # needs flags.plugin.customResources
+#         devices: all      # needs flags.plugin.customResources
+";
+/// Keys that are for another program, which reads the same file.
+const OF_FEATURE_DISCOVERY: &str = "\
+# Of GPU feature discovery, without effect here: flags.useNodeFeatureAPI, and under flags.gfd
+# oneshot, noTimestamp, outputFile, machineTypeFile, sleepInterval.
+";
+
+/// `config` as YAML. With `every_key` also what is left out where it is not set.
 #[must_use]
-pub fn show(config: &Config) -> String {
-    let mut writer = Writer { config, text: String::new() };
+pub fn show(config: &Config, every_key: bool) -> String {
+    let mut writer = Writer { config, every_key, text: String::new() };
     writer.document();
     writer.text
 }
 
 struct Writer<'a> {
     config: &'a Config,
+    every_key: bool,
     text: String,
 }
 
@@ -42,6 +66,9 @@ impl Writer<'_> {
         self.names();
         self.sharing();
         self.mapping(0, "health", Some("health"));
+        if self.every_key {
+            self.text.push_str(OF_FEATURE_DISCOVERY);
+        }
         self.mapping(0, "commandLine", None);
     }
 
@@ -55,7 +82,10 @@ impl Writer<'_> {
     fn settings(&mut self, depth: usize, path: Option<&str>) {
         for setting in settings::all() {
             let parent = setting.key.map(|key| key.rsplit_once('.').map_or("", |(up, _)| up));
-            let value = (setting.print)(self.config);
+            let mut value = (setting.print)(self.config);
+            if self.every_key && value.is_empty() {
+                value = quoted(setting.default);
+            }
             if parent == path && !value.is_empty() {
                 let name = setting.name();
                 self.value(depth, name.rsplit('.').next().unwrap_or(name), value, name);
@@ -67,7 +97,7 @@ impl Writer<'_> {
         let layout = &self.config.layout;
         let lists = [("gpus", &layout.gpu_names), ("mig", &layout.mig_names)];
         if lists.iter().all(|(_, names)| names.is_empty()) {
-            return;
+            return self.comment(WITHOUT_RESOURCES);
         }
         self.head(0, "resources");
         for (list, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
@@ -82,7 +112,7 @@ impl Writer<'_> {
 
     fn sharing(&mut self) {
         let (kind, replication) = match &self.config.layout.sharing {
-            Sharing::None => return,
+            Sharing::None => return self.comment(WITHOUT_SHARING),
             Sharing::TimeSlicing(replication) => ("timeSlicing", replication),
             Sharing::Mps { replication, .. } => ("mps", replication),
         };
@@ -107,6 +137,13 @@ impl Writer<'_> {
             self.value(4, "rename", quoted(rename), &format!("{path}.rename"));
             self.value(4, "devices", devices, &format!("{path}.devices"));
             self.value(4, "replicas", resource.replicas, &format!("{path}.replicas"));
+        }
+    }
+
+    /// Writes what shows keys that are not set.
+    fn comment(&mut self, text: &str) {
+        if self.every_key {
+            self.text.push_str(text);
         }
     }
 

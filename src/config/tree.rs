@@ -35,6 +35,8 @@ pub(super) enum Value {
 pub(super) struct Scalar {
     pub(super) text: String,
     pub(super) meaning: Meaning,
+    /// Whether it is a literal block (`|`), whose lines are those of the document.
+    pub(super) is_literal: bool,
 }
 
 /// A key of a mapping.
@@ -59,7 +61,7 @@ impl Node {
     pub(super) fn shown(&self) -> String {
         match &self.value {
             Value::Scalar(Scalar { meaning: Meaning::Null, .. }) => "nothing".to_owned(),
-            Value::Scalar(Scalar { text, meaning: Meaning::Text }) => format!("{text:?}"),
+            Value::Scalar(Scalar { text, meaning: Meaning::Text, .. }) => format!("{text:?}"),
             Value::Scalar(scalar) => scalar.text.clone(),
             Value::List(items) if items.is_empty() => "an empty list".to_owned(),
             Value::List(_) => "a list".to_owned(),
@@ -140,6 +142,22 @@ pub(super) fn read(text: &str) -> Result<Document, SyntaxError> {
     Ok(Document { root: builder.root.filter(|root| !root.is_null()), second_document })
 }
 
+/// Reads every document of `text` that has any content.
+pub(super) fn read_all(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // One for all of them, so that its bounds are those of the whole text.
+    let (mut builder, mut roots) = (Builder::default(), Vec::new());
+    for event in Parser::new_from_str(text) {
+        match event {
+            Err(error) => return syntax_error(line(error.marker().line()), error.info()),
+            Ok((Event::DocumentEnd, _)) => roots.extend(builder.root.take()),
+            Ok((event, span)) => builder.take(event, span)?,
+        }
+    }
+    roots.retain(|root| !root.is_null());
+    Ok(roots)
+}
+
 /// A collection that is not closed yet.
 struct Open {
     line: u32,
@@ -168,7 +186,8 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let meaning = meaning(&text, style, tag.as_deref(), line)?;
-                let value = Value::Scalar(Scalar { text: text.into_owned(), meaning });
+                let is_literal = style == ScalarStyle::Literal;
+                let value = Value::Scalar(Scalar { text: text.into_owned(), meaning, is_literal });
                 self.add(Node { line, value }, anchor)
             }
             Event::SequenceStart(_, anchor, _) => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::choice::{Choice, words};
 use super::duration;
 use super::nearest::nearest;
+use super::print;
 use super::scalar::{self, Meaning};
 use super::tree::{self, Key, Node, Scalar, Value};
 
@@ -79,9 +80,19 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// Parses the text, and adds the place to the errors.
+    /// Parses the text, and adds the place to the errors. In a file commas separate nothing: of a
+    /// text that has any, the error says how a list is written.
     pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<T> {
-        at(&self.at, self.line, parse(&self.text))
+        const LONGEST: usize = 200;
+        let mut parsed = parse(&self.text);
+        if let Err(errors) = &mut parsed
+            && self.text.contains(',')
+            && self.text.len() <= LONGEST
+        {
+            let list = print::flow(self.text.split(',').map(str::trim));
+            errors.iter_mut().for_each(|error| error.problem += &format!("; write a list: {list}"));
+        }
+        at(&self.at, self.line, parsed)
     }
 
     /// As a part of the value of `key`.
@@ -125,7 +136,7 @@ pub(super) fn boolean(raw: RawValue<'_>) -> Parsed<bool> {
         },
         RawValue::Node(node) => match &node.value {
             Value::Scalar(Scalar { meaning: Meaning::Bool(value), .. }) => Ok(*value),
-            Value::Scalar(Scalar { meaning: Meaning::Text, text })
+            Value::Scalar(Scalar { meaning: Meaning::Text, text, .. })
                 if matches!(text.as_str(), "true" | "false") =>
             {
                 invalid(node.shown(), "is a text; write true or false without quotes")

@@ -220,5 +220,5 @@ fn xid_actions(raw: RawValue<'_>) -> Parsed<BTreeMap<Xid, XidAction>> {
 fn print_actions(actions: &BTreeMap<Xid, XidAction>) -> String {
     let entries: Vec<_> =
         actions.iter().map(|(xid, action)| format!("{}: {action}", xid.0)).collect();
-    if entries.is_empty() { String::new() } else { format!("{{{}}}", entries.join(", ")) }
+    format!("{{{}}}", entries.join(", "))
 }

@@ -27,7 +27,7 @@ settings! {
         help: "How many GPUs the node should have: another number is a finding, a metric and a \
             check that is not OK; empty: whatever the PCI bus has.",
     }
-    DISCOVERY_STRATEGY: process.discovery = value::choice, print::nothing; LAYOUT {
+    DISCOVERY_STRATEGY: process.discovery = value::choice, print::choice; LAYOUT {
         flag: Some("device-discovery-strategy"), env: &["DEVICE_DISCOVERY_STRATEGY"],
         key: Some("flags.deviceDiscoveryStrategy"), value: "STRATEGY", default: "auto",
         effect: Effect::Ignored,

@@ -15,7 +15,7 @@ const DRIVER: Setting = Setting { heading: "Finding the driver", ..Setting::BASE
 const DAEMON: Setting = Setting { heading: "The daemon itself", ..Setting::BASE };
 
 settings! {
-    CONFIG_FILE: process.config_file = value::path, print::nothing; DAEMON {
+    CONFIG_FILE: process.config_file = value::path, print::optional_path; DAEMON {
         flag: Some("config-file"), env: &["CONFIG_FILE"], value: "FILE",
         help: "A YAML or JSON file (version v1) with what is not set by flags and environment. \
             Read again when its content changes and on SIGHUP.",

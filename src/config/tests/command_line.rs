@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::args::{Action, ConfigAction};
+use crate::cli::args::{Action, CheckConfigArgs, ConfigAction};
 use crate::cli::{Invocation, command};
 
 fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
@@ -16,10 +16,13 @@ fn the_command_line_is_consistent() {
 #[test]
 fn without_a_subcommand_it_serves() {
     assert_eq!(parse(&[]).unwrap().action, Action::Serve);
-    assert_eq!(parse(&["config", "show"]).unwrap().action, Action::Config(ConfigAction::Show));
-    let check = parse(&["config", "check", "a.yaml"]).unwrap();
-    assert_eq!(check.action, Action::Config(ConfigAction::Check { file: "a.yaml".into() }));
-    assert_eq!(check.sources.config_file(), Some(("a.yaml", Origin::Flag("config-file"))));
+    let show = ConfigAction::Show { defaults: false };
+    assert_eq!(parse(&["config", "show"]).unwrap().action, Action::Config(show));
+    let check = parse(&["config", "check", "--strict", "a.yaml", "-"]).unwrap();
+    let files = vec!["a.yaml".into(), "-".into()];
+    let args = CheckConfigArgs { files, strict: true, json: false };
+    assert_eq!(check.action, Action::Config(ConfigAction::Check(args)));
+    assert!(parse(&["config", "check"]).is_err(), "without a file");
 }
 
 #[test]

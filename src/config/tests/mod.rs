@@ -1,5 +1,6 @@
 //! Claims about configuration, table by table.
 
+mod check;
 mod command_line;
 mod precedence;
 mod properties;

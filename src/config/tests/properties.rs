@@ -33,7 +33,7 @@ fn holds(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     let file = FileText { path: "c.yaml".into(), content: Ok(bytes) };
     match load(&Sources::default(), Some(&file), Purpose::Serve) {
         Ok(loaded) => {
-            let shown = show(&loaded.config);
+            let shown = show(&loaded.config, false);
             let again = FileText { path: "c.yaml".into(), content: Ok(shown.clone().into_bytes()) };
             let again = load(&Sources::default(), Some(&again), Purpose::Serve);
             let again =

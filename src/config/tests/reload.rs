@@ -28,7 +28,7 @@ fn a_symlink_swap_is_one_change_and_the_same_content_is_none() {
     let directory = tempfile::tempdir().unwrap();
     config_map(directory.path(), 1, "flags: {migStrategy: single}");
     let mut source = source(&directory.path().join("config.yaml"));
-    let first = source.load(Purpose::Serve).unwrap().config;
+    let first = source.load().unwrap().config;
     assert_eq!(first.layout.mig_strategy, MigStrategy::Single);
     assert_eq!(source.reload(), Reload::Unchanged);
     config_map(directory.path(), 2, "flags: {migStrategy: single}");
@@ -45,7 +45,7 @@ fn a_file_that_turns_bad_or_vanishes_is_told_once_and_recovers() {
     let path = directory.path().join("config.yaml");
     std::fs::write(&path, "version: v1").unwrap();
     let mut source = source(&path);
-    source.load(Purpose::Serve).unwrap();
+    source.load().unwrap();
     std::fs::write(&path, "version: v9").unwrap();
     assert!(matches!(source.reload(), Reload::Refused(_)));
     assert_eq!(source.reload(), Reload::Unchanged);
@@ -56,24 +56,9 @@ fn a_file_that_turns_bad_or_vanishes_is_told_once_and_recovers() {
 }
 
 #[test]
-fn a_check_says_that_there_is_no_mistake_and_tells_the_warnings() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("config.yaml");
-    std::fs::write(&path, "flag: 1").unwrap();
-    let shown = path.display();
-    assert_eq!(
-        source(&path).check().unwrap(),
-        format!(
-            "{shown}: no mistakes\n1 warning:\n  {shown}:1: flag: unknown key, ignored; did you \
-                mean flags?\n"
-        )
-    );
-}
-
-#[test]
 fn dev_null_is_an_empty_file() {
-    assert!(source(Path::new("/dev/null")).load(Purpose::Serve).is_ok());
-    assert!(source(Path::new("/")).load(Purpose::Serve).is_err());
+    assert!(source(Path::new("/dev/null")).load().is_ok());
+    assert!(source(Path::new("/")).load().is_err());
 }
 
 fn sliced(replicas: u32, more: &str) -> String {
@@ -121,7 +106,7 @@ fn a_file_that_is_emptied_is_refused_until_it_has_content_again_or_is_null() {
     let path = directory.path().join("config.yaml");
     std::fs::write(&path, "flags: {migStrategy: mixed}").unwrap();
     let mut source = source(&path);
-    source.load(Purpose::Serve).unwrap();
+    source.load().unwrap();
     for empty in ["", "\n\t \n", "# soon\n", "---\n# soon\n", "null\n"] {
         std::fs::write(&path, empty).unwrap();
         let Reload::Refused(refused) = source.reload() else { panic!("{empty:?}") };
@@ -166,7 +151,7 @@ fn what_is_no_file_is_refused_and_nothing_is_waited_for() {
                 None
             }
         };
-        let refused = source(&path).load(Purpose::Serve).unwrap_err().to_string();
+        let refused = source(&path).load().unwrap_err().to_string();
         let says = format!("cannot be read: it is a {kind}, not a regular file");
         assert!(refused.contains(&says), "{refused}");
         if std::fs::remove_file(&target).is_err() {

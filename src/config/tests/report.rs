@@ -40,7 +40,7 @@ fn a_file_that_cannot_be_read_is_told_with_who_asked_for_it() {
     let sources = crate::cli::Invocation::parse(["x".into()], |name| {
         (name == "CONFIG_FILE").then(|| "/none/c.yaml".into())
     });
-    let refused = ConfigSource::new(sources.unwrap().sources).load(Purpose::Serve).unwrap_err();
+    let refused = ConfigSource::new(sources.unwrap().sources).load().unwrap_err();
     let line =
         "environment CONFIG_FILE: \"/none/c.yaml\" cannot be read: No such file or directory";
     assert!(refused.to_string().contains(line), "{refused}");
@@ -66,8 +66,8 @@ fn show_prints_every_value_with_its_origin() {
         ),
     }
     .config();
-    let shown = show(&config);
-    assert_eq!(shown, include_str!("show.yaml"), "{shown}");
+    let shown = show(&config, false);
+    expect_file!["show.yaml"].assert_eq(&shown);
 }
 
 #[test]
@@ -89,8 +89,42 @@ fn what_is_shown_reads_back_as_the_same_configuration() {
         ),
     ] {
         let config = Written { flags, ..with_file(file) }.config();
-        let shown = show(&config);
+        let shown = show(&config, false);
         let again = with_file(&shown).config();
         assert!(config.changes(&again).is_empty(), "{shown}\n{:?}", config.changes(&again));
     }
+}
+
+#[test]
+fn every_key_is_shown_where_that_is_asked_for_and_reads_back() {
+    let config = Written::default().config();
+    let shown = show(&config, true);
+    for setting in settings::all() {
+        let name = setting.name().rsplit('.').next().unwrap_or_default();
+        assert!(
+            shown.lines().any(|line| line.trim_start().starts_with(&format!("{name}:"))),
+            "{name}"
+        );
+    }
+    for key in [
+        "sharing:",
+        "timeSlicing:",
+        "mps",
+        "renameByDefault:",
+        "failRequestsGreaterThanOne:",
+        "replicas:",
+        "rename:",
+        "devices: all",
+        "gpus:",
+        "mig:",
+        "pattern:",
+        "useNodeFeatureAPI",
+        "sleepInterval",
+    ] {
+        assert!(shown.contains(key), "{key}: {shown}");
+    }
+    let loaded = with_file(&shown).load().unwrap_or_else(|refused| panic!("{refused}"));
+    assert!(config.changes(&loaded.config).is_empty(), "{shown}");
+    let warnings: Vec<_> = loaded.warnings().collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("commandLine: is ignored"), "{warnings:?}");
 }

@@ -1,0 +1,42 @@
+//! `config`: checks config files, or prints the configuration in force or its documentation.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::args::{CheckConfigArgs, ConfigAction};
+use super::{USAGE, print, print_error};
+use crate::config::{ConfigSource, check, reference, show};
+
+/// Checks or prints the configuration, or its documentation.
+pub fn config(action: ConfigAction, source: &mut ConfigSource) -> ExitCode {
+    match action {
+        ConfigAction::Reference => print(&reference(), 0),
+        ConfigAction::Check(args) => check_files(&args, source),
+        ConfigAction::Show { defaults } => show_config(defaults, source),
+    }
+}
+
+/// Checks every configuration in the files.
+fn check_files(args: &CheckConfigArgs, source: &ConfigSource) -> ExitCode {
+    let each = |file: &PathBuf| check::check(source.sources(), file, check::read(file));
+    let checked: Vec<_> = args.files.iter().flat_map(each).collect();
+    let text = match args.json {
+        true => check::json(&checked, args.strict),
+        false => checked.iter().map(check::CheckedConfig::text).collect::<Vec<_>>().join("\n"),
+    };
+    let passed = checked.iter().all(|one| one.passes(args.strict));
+    print(&text, if passed { 0 } else { USAGE })
+}
+
+fn show_config(every_key: bool, source: &mut ConfigSource) -> ExitCode {
+    match source.load() {
+        Ok(loaded) => {
+            loaded.warnings().for_each(|warning| print_error(&warning));
+            print(&show(&loaded.config, every_key), 0)
+        }
+        Err(error) => {
+            print_error(&error.to_string());
+            ExitCode::from(USAGE)
+        }
+    }
+}
