@@ -78,6 +78,8 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             | Action::ListGpus { .. }
             | Action::Migrate { .. }
             | Action::Xid { .. }
+            | Action::Completions { .. }
+            | Action::Version
     ) {
         invocation.add_flags_of_daemon();
     }
@@ -104,6 +106,8 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         }
         Action::Xid { number, markdown } => cli::xid(number, markdown),
         Action::Migrate { files } => cli::migrate(&files),
+        Action::Completions { shell } => cli::completions(shell),
+        Action::Version => cli::print(&cli::version(), 0),
         Action::ListGpus { driver_root, library } => cli::list_gpus(&driver_root, library),
     })
 }

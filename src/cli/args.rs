@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::parse_duration;
 use crate::doctor::check::Rule;
@@ -100,6 +101,18 @@ pub enum Action {
         #[arg(long, hide = true, conflicts_with = "number")]
         markdown: bool,
     },
+    /// Print the commands with which a shell completes command lines of this program.
+    #[command(
+        after_help = "For bash: source <(gpu-device-plugin completions bash), in ~/.bashrc for \
+                      every shell."
+    )]
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the version and the git commit.
+    Version,
     /// Print the GPUs that answer a new initialisation of NVML, for the daemon.
     #[command(hide = true)]
     ListGpus {

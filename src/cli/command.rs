@@ -5,20 +5,58 @@ use clap::{Arg, ArgAction, Command, Subcommand};
 use super::args::Action;
 use crate::config::settings::{self, Setting, Shape};
 
+/// The flags of the plugin that the help of each subcommand shows, since they are for it too. It
+/// takes all others as well, so that a command line of the plugin needs no change.
+const SHOWN: [(&str, &[&str]); 7] = [
+    ("config show", &["config-file"]),
+    ("status", STATUS),
+    ("check", STATUS),
+    ("doctor", &["config-file", "driver-root-ctr-path", "http-address", "state-dir"]),
+    ("clear", &["state-dir"]),
+    ("release", &["state-dir"]),
+    ("take-up", &["state-dir"]),
+];
+/// The flags that -h shows: those that most nodes need.
+const COMMON: [&str; 12] = [
+    "config-file",
+    "device-id-strategy",
+    "device-list-strategy",
+    "devices",
+    "driver-root-ctr-path",
+    "fail-on-init-error",
+    "http-address",
+    "log-format",
+    "log-level",
+    "mig-strategy",
+    "pass-device-specs",
+    "state-dir",
+];
+/// Where the running plugin is asked.
+const STATUS: &[&str] = &["http-address", "state-dir"];
+/// Subcommands that take none of the flags.
+const WITHOUT_FLAGS: [&str; 4] = ["completions", "config reference", "version", "xid"];
+
+/// The version as it is printed.
+#[must_use]
+pub fn version() -> String {
+    format!("gpu-device-plugin {VERSION}\n")
+}
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GIT_COMMIT"));
+
 /// The command line as clap knows it.
 #[must_use]
 pub fn command() -> Command {
-    let version = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GIT_COMMIT"));
     // The comment on `Action` would otherwise stand for what is said of the whole.
-    Action::augment_subcommands(Command::new("gpu-device-plugin"))
+    let command = Action::augment_subcommands(Command::new("gpu-device-plugin"))
         .about(
             "Offers a node's NVIDIA GPUs to the kubelet. Without a subcommand it serves until it \
              is stopped.",
         )
-        .after_help(unflagged())
-        .version(version)
+        .after_help("--help has all flags, with environment variables, file keys and defaults.")
+        .after_long_help(unflagged())
+        .version(VERSION)
         .disable_version_flag(true)
-        .next_line_help(true)
         .max_term_width(100)
         .arg(
             Arg::new("version")
@@ -28,7 +66,32 @@ pub fn command() -> Command {
                 .action(ArgAction::Version)
                 .help("Print the version and the git commit"),
         )
-        .args(settings::all().filter_map(|setting| Some(arg(setting, setting.flag?))))
+        .args(flags());
+    with_flags(command, "")
+}
+
+/// The same, with the flags of the plugin for each of its subcommands; `path` are the words that
+/// lead to it.
+fn with_flags(command: Command, path: &str) -> Command {
+    command.mut_subcommands(|subcommand| {
+        let name = format!("{path} {}", subcommand.get_name());
+        let name = name.trim_start();
+        if WITHOUT_FLAGS.contains(&name) {
+            return subcommand;
+        }
+        let shown = SHOWN.iter().find(|(known, _)| *known == name).map_or(&[][..], |of| of.1);
+        let of_subcommand = |arg: Arg| {
+            let is_shown = shown.contains(&arg.get_id().as_str());
+            if is_shown { arg.hide_short_help(false) } else { arg.hide(true) }
+        };
+        let args: Vec<Arg> = flags().map(of_subcommand).collect();
+        with_flags(subcommand.args(args).max_term_width(100), name)
+    })
+}
+
+/// The flags of the plugin.
+fn flags() -> impl Iterator<Item = Arg> {
+    settings::all().filter_map(|setting| Some(arg(setting, setting.flag?)))
 }
 
 fn arg(setting: &Setting, flag: &'static str) -> Arg {
@@ -37,17 +100,25 @@ fn arg(setting: &Setting, flag: &'static str) -> Arg {
         .aliases(setting.aliases)
         .action(ArgAction::Append)
         .value_name(setting.value)
-        .help(help(setting))
-        .help_heading(setting.heading)
-        .global(true);
+        .help(short(setting.help))
+        .long_help(long(setting))
+        .hide_short_help(!COMMON.contains(&flag))
+        .help_heading(setting.heading);
     match setting.shape {
         Shape::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Shape::Value | Shape::List => arg.allow_hyphen_values(setting.shape == Shape::List),
     }
 }
 
-/// The description in `--help`, and below it every other way to set it.
-fn help(setting: &Setting) -> String {
+/// The beginning of a description that says what the setting is, without what its values mean.
+fn short(help: &str) -> &str {
+    let ends = [": ", "; ", ". "].iter().filter_map(|mark| help.find(mark));
+    let end = ends.min().unwrap_or(help.len());
+    help.get(..end).unwrap_or(help).trim_end_matches('.')
+}
+
+/// The whole description, and below it every other way to set it.
+fn long(setting: &Setting) -> String {
     let aliases: Vec<_> = setting.aliases.iter().map(|alias| format!("--{alias}")).collect();
     let notes = [
         ("env", setting.env.join(", ")),

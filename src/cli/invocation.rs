@@ -32,7 +32,7 @@ impl Invocation {
         let mut matches = command().try_get_matches_from(arguments.into_iter().map(dashed))?;
         let mut sources = Sources::default();
         sources.set_environment(environment);
-        take_flags(&mut matches, &mut sources);
+        take_flags(&matches, &mut sources);
         let action = match matches.subcommand_name() {
             None => Action::Serve,
             Some(_) => Action::from_arg_matches_mut(&mut matches)?,
@@ -74,13 +74,24 @@ impl Invocation {
     }
 }
 
-/// Takes the flags, which clap reports here wherever they stand.
-fn take_flags(matches: &mut ArgMatches, sources: &mut Sources) {
+/// Takes the flags, those before the subcommand and those after it.
+fn take_flags(matches: &ArgMatches, sources: &mut Sources) {
     for flag in settings::all().filter_map(|setting| setting.flag) {
-        if let Ok(Some(values)) = matches.try_remove_many::<String>(flag) {
-            sources.set_flag(flag, values.collect());
+        let values = flag_values(matches, flag);
+        if !values.is_empty() {
+            sources.set_flag(flag, values);
         }
     }
+}
+
+/// The values of a flag, in the order of the command line.
+fn flag_values(matches: &ArgMatches, flag: &str) -> Vec<String> {
+    let values = matches.try_get_many::<String>(flag).ok().flatten();
+    let mut values: Vec<String> = values.into_iter().flatten().cloned().collect();
+    if let Some((_, matches)) = matches.subcommand() {
+        values.extend(flag_values(matches, flag));
+    }
+    values
 }
 
 /// `-flag` as `--flag`: NVIDIA's plugin takes both.

@@ -3,6 +3,7 @@
 pub mod args;
 mod check;
 mod command;
+mod completions;
 mod config;
 mod doctor;
 mod invocation;
@@ -14,7 +15,8 @@ mod status;
 mod xid;
 
 pub use check::check;
-pub use command::command;
+pub use command::{command, version};
+pub use completions::completions;
 pub use config::config;
 pub use doctor::doctor;
 pub use invocation::Invocation;

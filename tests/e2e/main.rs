@@ -8,6 +8,7 @@
 
 mod bounds;
 mod clear;
+mod commands;
 mod doctor;
 mod driver;
 mod dropin;

@@ -2,6 +2,7 @@
 
 mod docs;
 mod figures;
+mod man;
 mod picture;
 mod project;
 mod reproducible;
@@ -40,6 +41,13 @@ enum Task {
         check: bool,
     },
 
+    /// Writes the manual pages for a release
+    Man {
+        /// Where to; by default target/man
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+
     /// Takes docs/images/page.png, a picture of the page with one broken GPU; it needs Chromium
     Picture,
 
@@ -65,6 +73,9 @@ fn perform(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Figures { against, names } => figures::print(&root, against.as_deref(), names),
         Task::Docs { check } => docs::generate(&root, check),
+        Task::Man { directory } => {
+            man::write(&directory.unwrap_or_else(|| target(&root).join("man")))
+        }
         Task::Picture => picture::take(&root),
         Task::Project => project::check(&root),
         Task::Reproducible => reproducible::check(&root, &target(&root).join("xtask/reproducible")),

@@ -94,3 +94,63 @@ fn flags_of_the_daemon_hold_where_none_is_given() {
     own.add_missing_flags(words("sleep 1000"));
     assert_eq!(own, before, "what is no command line of ours");
 }
+
+/// The help of a subcommand, `-h` or `--help`.
+fn help(arguments: &[&str]) -> String {
+    let error = parse(arguments).unwrap_err();
+    assert!(!error.use_stderr(), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn the_help_of_a_subcommand_has_its_own_flags() {
+    for (arguments, shown) in [
+        (&["status"][..], &["--output", "--http-address", "--state-dir"][..]),
+        (&["clear"], &["--cause", "--state-dir"]),
+        (&["config", "check"], &["--strict", "--output"]),
+        (&["config", "show"], &["--defaults", "--config-file"]),
+        (&["xid"], &[]),
+        (&["version"], &[]),
+        (&["completions"], &[]),
+    ] {
+        let text = help(&[arguments, &["--help"]].concat());
+        let options = text.lines().filter_map(|line| {
+            let line = line.trim_start();
+            let line = line.strip_prefix("-o, ").or(line.strip_prefix("-h, ")).unwrap_or(line);
+            line.starts_with("--").then(|| line.split([' ', '=']).next().unwrap_or(line))
+        });
+        let options: Vec<_> = options.filter(|option| *option != "--help").collect();
+        let mut expected = shown.to_vec();
+        expected.sort_unstable();
+        let mut sorted = options.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, expected, "{arguments:?}: {text}");
+        assert!(text.lines().count() < 45, "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn the_short_help_fits_a_screen_or_two_and_the_long_one_says_all() {
+    let (short, long) = (help(&["-h"]), help(&["--help"]));
+    assert!(short.lines().count() < 80 && long.lines().count() > 200, "{short}");
+    assert!(!short.contains("[env:") && long.contains("[env:"), "{short}");
+    for word in ["--mig-strategy", "--config-file", "--log-format", "take-up", "--help has all"] {
+        assert!(short.contains(word), "{word}: {short}");
+    }
+    for setting in settings::all().filter(|setting| setting.flag.is_some()) {
+        assert!(long.contains(setting.flag.unwrap()), "{}", setting.name());
+    }
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    use clap::ValueEnum;
+    for shell in clap_complete::Shell::value_variants() {
+        let mut text = Vec::new();
+        clap_complete::generate(*shell, &mut command(), "gpu-device-plugin", &mut text);
+        let text = String::from_utf8(text).unwrap();
+        for word in ["gpu-device-plugin", "take-up", "mig-strategy", "strict"] {
+            assert!(text.contains(word), "{shell}: {word}");
+        }
+    }
+}
