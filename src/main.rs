@@ -1,6 +1,7 @@
 //! Arguments, configuration, log, run, exit code.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use anyhow::Context;
 use clap::Subcommand;
 use gpu_device_plugin::cli::args::Action;
 use gpu_device_plugin::cli::{self, Invocation, USAGE};
-use gpu_device_plugin::config::{Config, ConfigSource, Loaded};
+use gpu_device_plugin::config::{Config, ConfigError, ConfigSource, Loaded};
 use gpu_device_plugin::daemon;
+use gpu_device_plugin::observe::log::{LogConfig, LogFormat, LogGuard};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -38,8 +40,7 @@ fn main() -> ExitCode {
 /// Sees that a signal with a meaning for the daemon does not end it before it listens for it:
 /// whoever starts it cannot know when that is.
 fn catch_signals_of_daemon() -> std::io::Result<()> {
-    let is_subcommand = |word: OsString| word.to_str().is_some_and(Action::has_subcommand);
-    if std::env::args_os().skip(1).any(is_subcommand) {
+    if !is_for_daemon() {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -49,6 +50,12 @@ fn catch_signals_of_daemon() -> std::io::Result<()> {
         drop(signal(kind)?);
     }
     Ok(())
+}
+
+/// Whether no word of the command line is a subcommand.
+fn is_for_daemon() -> bool {
+    let is_subcommand = |word: OsString| word.to_str().is_some_and(Action::has_subcommand);
+    !std::env::args_os().skip(1).any(is_subcommand)
 }
 
 /// Runs it on a thread that ends with it, for the sake of memory: what a stack has once touched
@@ -68,8 +75,11 @@ fn on_scratch_thread<T: Send>(what: fn() -> T) -> T {
 fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
     let mut invocation = Invocation::of_process().map_err(|error| {
         // Help and version are such errors too.
-        let printed = error.print();
-        if error.use_stderr() { ExitCode::from(USAGE) } else { cli::written(printed, 0) }
+        if !error.use_stderr() {
+            return cli::written(error.print(), 0);
+        }
+        refuse_command_line(&error);
+        ExitCode::from(USAGE)
     })?;
     if !matches!(
         invocation.action,
@@ -88,7 +98,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         Action::Serve => match source.load() {
             Ok(loaded) => return Ok((loaded, source)),
             Err(error) => {
-                cli::print_error(&error.to_string());
+                refuse(&error, &source.load_lossy().0.process.log);
                 ExitCode::from(USAGE)
             }
         },
@@ -110,6 +120,43 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         Action::Version => cli::print(&cli::version(), 0),
         Action::ListGpus { driver_root, library } => cli::list_gpus(&driver_root, library),
     })
+}
+
+/// Says why the configuration is refused: to a person at a terminal in lines, else as the log is
+/// written.
+fn refuse(error: &ConfigError, log: &LogConfig) {
+    let (count, mistakes) = (error.0.mistake_count(), error.0.mistakes_in_line());
+    match log_of_refusal(log) {
+        Some(_log) => error!(
+            count,
+            mistakes,
+            "the configuration was refused and nothing of it is in force; `gpu-device-plugin \
+             config check FILE` checks a file and starts nothing"
+        ),
+        None => cli::print_error(&error.to_string()),
+    }
+}
+
+/// Says why the command line is refused, in the same way; of a subcommand always to a person.
+fn refuse_command_line(error: &clap::Error) {
+    let log = if is_for_daemon() { log_of_refusal(&cli::log_of_process()) } else { None };
+    match log {
+        Some(_log) => {
+            let error = error.to_string();
+            let lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
+            let why = lines.collect::<Vec<_>>().join(" | ");
+            error!(why, "the command line was refused");
+        }
+        None => drop(error.print()),
+    }
+}
+
+/// The log for a refusal; `None`: it is to be printed.
+fn log_of_refusal(log: &LogConfig) -> Option<LogGuard> {
+    if log.format == LogFormat::Text && std::io::stderr().is_terminal() {
+        return None;
+    }
+    log.start().ok()
 }
 
 fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {

@@ -8,7 +8,8 @@ use clap::{ArgMatches, FromArgMatches};
 
 use super::args::Action;
 use super::command::command;
-use crate::config::{Sources, settings};
+use crate::config::{ConfigSource, Sources, settings};
+use crate::observe::log::LogConfig;
 
 /// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,26 @@ impl Invocation {
             self.sources.add_missing_flags(other.sources);
         }
     }
+}
+
+/// How this process writes its log, as far as a command line says it that has mistakes: every flag
+/// of it that is one.
+#[must_use]
+pub fn log_of_process() -> LogConfig {
+    let mut known = Invocation { action: Action::Serve, sources: Sources::default() };
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let Some((name, words)) = arguments.split_first() else { return LogConfig::default() };
+    let variable = |name: &str| std::env::var(name).ok();
+    known.sources.set_environment(variable);
+    // `--flag=value`, and `--flag value`.
+    let pairs = words.windows(2).map(|pair| pair.to_vec());
+    for words in words.iter().map(|word| vec![word.clone()]).chain(pairs) {
+        let parsed = Invocation::parse(std::iter::once(name.clone()).chain(words), |_| None);
+        if let Ok(parsed) = parsed {
+            known.sources.add_missing_flags(parsed.sources);
+        }
+    }
+    ConfigSource::new(known.sources).load_lossy().0.process.log
 }
 
 /// Takes the flags, those before the subcommand and those after it.

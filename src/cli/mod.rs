@@ -19,7 +19,7 @@ pub use command::{command, version};
 pub use completions::completions;
 pub use config::config;
 pub use doctor::doctor;
-pub use invocation::Invocation;
+pub use invocation::{Invocation, log_of_process};
 pub use list_gpus::list_gpus;
 pub use migrate::migrate;
 pub use output::{print, print_error, written};

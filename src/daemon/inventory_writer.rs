@@ -7,7 +7,6 @@ use device::in_use::holders::Holders;
 use device::in_use::usage::InUse;
 use device::inventory::{Inventory, InventoryChanges, InventoryEvent};
 use tokio::sync::watch;
-use tracing::info;
 
 use super::findings;
 use crate::config::Config;
@@ -37,8 +36,6 @@ pub(super) struct InventoryWriter {
     pub(super) poll_settings: watch::Sender<PollSettings>,
     /// For the state file.
     pub(super) state: watch::Sender<PersistedState>,
-    /// Whether the table of the GPUs is still to be logged, which is done once.
-    pub(super) logs_table: bool,
 }
 
 impl InventoryWriter {
@@ -91,17 +88,12 @@ impl InventoryWriter {
         applied
     }
 
-    fn log(&mut self, applied: &[(Moment, InventoryChanges)], inventory: &Inventory) {
+    fn log(&self, applied: &[(Moment, InventoryChanges)], inventory: &Inventory) {
         let holders = self.holders.borrow().clone();
         for (at, changes) in applied {
             log::changes(changes, inventory, holders.as_deref());
             findings::log(changes);
             self.event_log.record(*at, changes, inventory);
-        }
-        if self.logs_table && !inventory.gpus().is_empty() {
-            self.logs_table = false;
-            let (gpus, table) = (inventory.gpus().len(), log::table(inventory));
-            info!(gpus, table_of_gpus = %table, "the GPUs of this node");
         }
     }
 

@@ -203,7 +203,7 @@ impl Reloader {
         {
             let why = format!("{error:#}");
             if before.is_none_or(|before| before.why != why) {
-                error!("the new configuration is refused, the one before stays in force: {why}");
+                error!(why, "the new configuration is refused, the one before stays in force");
                 self.reload_history.refused(&why);
             }
             // The one in force goes on.
@@ -279,12 +279,13 @@ impl Reloader {
     }
 
     fn refuse(&self, refused: &ConfigError) {
-        let text = refused.to_string();
-        for line in text.lines() {
-            error!("{line}");
-        }
-        error!("the config file is refused, the configuration before stays in force");
-        self.reload_history.refused(&text);
+        let (count, mistakes) = (refused.0.mistake_count(), refused.0.mistakes_in_line());
+        error!(
+            count,
+            mistakes, "the config file is refused, the configuration before stays in force"
+        );
+        let count = if count == 1 { "1 mistake".to_owned() } else { format!("{count} mistakes") };
+        self.reload_history.refused(&format!("{count}: {mistakes}"));
     }
 
     /// The span of a reload, at the level of errors, so that every line of it has its fields.

@@ -48,8 +48,6 @@ impl ReloadHistory {
 
     /// A changed configuration was refused.
     pub(super) fn refused(&self, why: &str) {
-        // The log has all lines.
-        let why = why.lines().next().unwrap_or_default();
         let message = format!("the changed configuration was refused: {why}");
         self.record(EventKind::ConfigurationRefused, &message, Some(why.to_owned()));
     }

@@ -43,7 +43,6 @@ use crate::kubelet::pod_resources::{self, RefreshTrigger};
 use crate::nvml::{self, Clock, NvmlChannels, Release, TimedObservation};
 use crate::observe::event_log::EventLog;
 use crate::observe::http;
-use crate::observe::log::LogFormat;
 
 /// Serves the node's GPUs until `stop` returns, with `config` and later versions of it from
 /// `source`. `started` is when the process began.
@@ -168,7 +167,6 @@ impl Daemon {
                 wants,
                 poll_settings,
                 state,
-                logs_table: config.process.log.format == LogFormat::Text,
             },
             reloader,
             reclaim: ReclaimController::new(

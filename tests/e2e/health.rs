@@ -230,7 +230,7 @@ async fn a_gpu_that_relapses_too_often_is_believed_no_more() {
             _ => rig.until_healthy(2, true).await,
         }
     }
-    rig.logged("kind=\"recovery_action\" cause=the driver asks for a reset of the GPU").await;
+    rig.logged("kind=\"recovery_action\" cause=\"the driver asks for a reset of the GPU").await;
     assert_eq!(rig.kubelet.view().healthy(GPU, &rig.node.uuid(2)), Some(false));
 }
 

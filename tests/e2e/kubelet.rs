@@ -49,7 +49,7 @@ async fn eight_gpus_are_registered_with_their_numa_nodes() {
 async fn a_kubelet_that_comes_late_is_found() {
     let node = eight_h100s();
     let plugin = Plugin::start(&node, &plugin()).unwrap();
-    plugin.wait_for_log("serving resource", PATIENCE).await.unwrap();
+    plugin.wait_for_log("msg=\"serving\"", PATIENCE).await.unwrap();
     let rig = Rig { kubelet: kubelet(node.kubelet()).await, plugin, node };
     rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
     rig.assert_flawless();
@@ -444,7 +444,7 @@ async fn without_a_kubelet_socket_it_serves_in_the_default_directory_and_never_r
     };
     let status = http(plugin().bare());
     let mut plugin = Plugin::start(&node, &http(options)).unwrap();
-    let (_, line) = plugin.wait_for_log("serving resource", PATIENCE).await.unwrap();
+    let (_, line) = plugin.wait_for_log("msg=\"serving\"", PATIENCE).await.unwrap();
     let socket = line.split("socket=").nth(1).unwrap().trim();
     assert!(socket.starts_with("/var/lib/kubelet/device-plugins/nvidia-gpu-"), "{line}");
     let seen_from_here = format!("/proc/{}/root{socket}", plugin.pid());

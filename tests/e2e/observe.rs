@@ -386,17 +386,16 @@ async fn two_hundred_slow_clients_do_not_keep_an_allocation_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_is_summed_up_in_one_table_and_for_a_program_in_lines_of_json() {
+async fn each_gpu_is_a_record_of_the_start_and_for_a_program_lines_are_json() {
     let (rig, _) = rig().await;
-    rig.logged("the GPUs of this node").await;
+    let uuid = rig.node.uuid(7);
+    rig.logged(&uuid).await;
     let log = rig.plugin.log();
-    let table = log.iter().position(|line| line.starts_with("GPU  model")).unwrap();
-    assert!(
-        log[table + 1].starts_with("0    NVIDIA H100")
-            && log[table + 8].contains("Healthy  nvidia.com/gpu"),
-        "{log:#?}"
-    );
-    assert_eq!(log.iter().filter(|line| line.contains("the GPUs of this node")).count(), 1);
+    let found: Vec<_> = log.iter().filter(|line| line.contains("msg=\"GPU found\"")).collect();
+    assert_eq!(found.len(), 8, "{log:#?}");
+    for part in ["gpu.index=7", "model=\"NVIDIA H100 80GB HBM3\"", "pci=0000:", "memory_gib=80"] {
+        assert!(found[7].contains(part) && found[7].contains(&uuid), "{part}: {}", found[7]);
+    }
 
     let node = eight_h100s();
     let config = node.kubelet().version(KubeletVersion::V1_36);

@@ -90,16 +90,29 @@ async fn a_resource_that_did_not_change_hears_nothing_of_a_reload() {
 async fn an_invalid_change_is_refused_with_its_mistakes_and_the_old_one_stays() {
     let node = eight_h100s();
     let options = plugin().env("CONFIG_FILE", config(&node, SLICED));
+    let address = format!("unix:{}", node.root().join("http.sock").display());
+    let options = options.env("HTTP_ADDRESS", address);
     let rig = rig(node, &options, GPU, 32).await;
     write(
         &rig,
         "version: v1\nflags: {migStrategy: sometimes}\nsharing: {timeSlicing: {resources: [{name: \
             gpu}]}}\n",
     );
-    rig.logged("flags.migStrategy").await;
-    rig.logged("replicas").await;
     let line = rig.logged("the configuration before stays in force").await;
-    assert!(line.contains("reload{cause=\"file changed\" path="), "{line}");
+    assert!(line.contains(" cause=\"file changed\" path="), "{line}");
+    // One record has all mistakes, and so has the event.
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    let status: serde_json::Value =
+        serde_json::from_str(&http.get("/status").await.unwrap().body).unwrap();
+    let events = status["events"].as_array().unwrap().iter();
+    let mut refused = events.filter(|event| event["kind"] == "configurationRefused");
+    let event = refused.next().unwrap()["message"].as_str().unwrap().to_owned();
+    for part in ["count=2", "flags.migStrategy", "resources[0].replicas", " | "] {
+        assert!(line.contains(part), "{part}: {line}");
+        assert!(part == "count=2" || event.contains(part), "{part}: {event}");
+    }
+    assert!(event.contains("2 mistakes: "), "{event}");
+    assert_eq!(rig.plugin.log().iter().filter(|line| line.contains("level=ERROR")).count(), 1);
     // So many replicas that the kubelet would not receive the list: refused with the arithmetic.
     write(&rig, &renamed(10_000));
     let line = rig.logged("is refused, the one before stays in force").await;

@@ -36,7 +36,8 @@ impl Write for Escaping<'_> {
 
 /// Whether a character moves the cursor, changes the order of the text or is not to be seen
 /// (Unicode: general category Cc; Zl, Zp; those of Cf that programs show as nothing).
-pub(crate) fn is_invisible(c: char) -> bool {
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
     match c {
         ' '..='~' => false,
         _ if c.is_control() => true,

@@ -10,7 +10,7 @@ mod table;
 mod time;
 mod yaml;
 
-pub use escape::{Escaping, escaped};
+pub use escape::{Escaping, escaped, is_invisible};
 pub use gpu::{Gpu, MigDevice, MigEngines, Reason, RecoveryAction, VgpuHost, XidCount};
 pub use schema::*;
 pub use table::{aligned, table};

@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::fields::EscapedFields;
+use super::logfmt::{Logfmt, LogfmtFields};
 use super::queue::LogQueue;
 
 /// How long the end of the process waits for the last lines to be read.
@@ -23,7 +23,7 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For a terminal.
+    /// logfmt, for people and for collectors.
     #[default]
     Text,
     /// For a collector: one JSON object a line.
@@ -88,8 +88,9 @@ impl LogConfig {
             .with_target(false)
             .with_ansi(colour);
         match (self.format, self.timestamps) {
-            (LogFormat::Text, true) => layer.fmt_fields(EscapedFields).boxed(),
-            (LogFormat::Text, false) => layer.fmt_fields(EscapedFields).without_time().boxed(),
+            (LogFormat::Text, timestamps) => {
+                layer.fmt_fields(LogfmtFields).event_format(Logfmt { timestamps }).boxed()
+            }
             (LogFormat::Json, timestamps) => {
                 // A line has the fields of its span; spans do not nest.
                 let json = layer.with_ansi(false).json().flatten_event(true).with_span_list(false);
@@ -108,8 +109,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     error!(
         thread = thread.name().unwrap_or("unnamed"),
         place,
-        "a thread panicked: {}",
-        text.unwrap_or("with no message")
+        panic = text.unwrap_or("with no message"),
+        "a thread panicked"
     );
 }
 
@@ -118,7 +119,6 @@ mod tests {
     use std::io::{Read, Seek};
 
     use super::*;
-    use crate::observe::log::fields::TABLE;
 
     /// The log line of a message.
     fn line(format: LogFormat, timestamps: bool) -> String {
@@ -140,26 +140,27 @@ mod tests {
 
     #[test]
     fn lines_have_the_time_unless_it_is_turned_off() {
-        let year = |text: &str| text.get(..2) == Some("20");
-        assert!(year(&line(LogFormat::Text, true)));
-        assert_eq!(line(LogFormat::Text, false), " INFO ready gpu=3\n");
+        let with_time = line(LogFormat::Text, true);
+        assert!(with_time.starts_with("time=20") && with_time.contains("Z level="), "{with_time}");
+        assert_eq!(line(LogFormat::Text, false), "level=INFO msg=\"ready\" gpu=3\n");
         assert!(line(LogFormat::Json, true).contains("\"timestamp\""));
         assert_eq!(
             line(LogFormat::Json, false),
             "{\"level\":\"INFO\",\"message\":\"ready\",\"gpu\":3}\n"
         );
     }
+
     #[test]
-    fn no_value_begins_a_line_or_controls_the_terminal() {
-        let name = "H100\n INFO forged\u{1b}[2J\u{9b}31m\u{202e}";
-        let escaped = "H100\\n INFO forged\\u{1b}[2J\\u{9b}31m\\u{202e}";
+    fn no_value_begins_a_line_controls_the_terminal_or_passes_for_a_field() {
+        let name = "H100\n level=ERROR \"x\u{1b}[2J\u{9b}31m\u{202e}\u{e0001}";
+        let quoted = r#"H100\n level=ERROR \"x\u001b[2J\u009b31m\u202e\udb40\udc01"#;
         let text = written(LogFormat::Text, false, false, || {
-            let _span = tracing::info_span!("allocate", pod = %name).entered();
+            let _span = tracing::info_span!("allocate", pod = %name, n = 1).entered();
             tracing::info!(model = name, error = %name, "GPU {name} found");
         });
         let expected = format!(
-            " INFO allocate{{pod={escaped}}}: GPU {escaped} found model=\"{escaped}\" \
-             error={escaped}\n"
+            "level=INFO msg=\"GPU {quoted} found\" model=\"{quoted}\" error=\"{quoted}\" \
+             pod=\"{quoted}\" n=1\n"
         );
         assert_eq!(text, expected);
         let json = written(LogFormat::Json, false, false, || tracing::info!(error = %name, "x"));
@@ -167,13 +168,25 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_below_its_line_and_names_of_fields_are_coloured_for_a_terminal() {
-        assert_eq!(TABLE, "table_of_gpus");
-        let table = "GPU  model\n0    H100";
-        let log = || tracing::info!(gpus = 1, table_of_gpus = %table, "the GPUs");
-        let text = written(LogFormat::Text, false, false, log);
-        assert_eq!(text, " INFO the GPUs gpus=1\nGPU  model\n0    H100\n");
+    fn numbers_and_words_stand_alone_and_texts_in_quotes() {
+        let (none, some) = (None::<u32>, Some(7));
+        let text = written(LogFormat::Text, false, false, || {
+            tracing::warn!(
+                none, some, is = true, empty = %"", word = %"GPU-1:0", text = "word",
+                words = %"a; b", sign = %"a=b", "x"
+            );
+        });
+        assert_eq!(
+            text,
+            "level=WARN msg=\"x\" some=7 is=true empty=\"\" word=GPU-1:0 text=\"word\" \
+             words=\"a; b\" sign=\"a=b\"\n"
+        );
+    }
+
+    #[test]
+    fn levels_and_keys_are_coloured_for_a_terminal() {
         let text = written(LogFormat::Text, false, true, || tracing::info!(gpu = 3, "ready"));
-        assert!(text.ends_with("ready \u{1b}[3mgpu\u{1b}[0m\u{1b}[2m=\u{1b}[0m3\n"), "{text:?}");
+        assert!(text.contains("\u{1b}[32mINFO\u{1b}[0m"), "{text:?}");
+        assert!(text.ends_with("\u{1b}[2mgpu=\u{1b}[0m3\n"), "{text:?}");
     }
 }

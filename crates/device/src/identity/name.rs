@@ -17,12 +17,6 @@ pub struct GpuName {
 }
 
 impl GpuName {
-    /// What nvidia-smi is to be called with: `nvidia-smi -i` takes an index or a UUID.
-    #[must_use]
-    pub fn argument(&self) -> String {
-        self.index.map_or_else(|| self.uuid.to_string(), |index| index.to_string())
-    }
-
     /// A MIG device of it, by its MIG index where the GPU has an index.
     #[must_use]
     pub fn mig_label(&self, mig: u32) -> String {
