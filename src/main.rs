@@ -110,9 +110,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
         Action::TakeUp => cli::take_up(&mut source),
         Action::Doctor(args) => {
             let arguments = std::env::args_os().skip(1).collect();
-            // https://no-color.org
-            let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            cli::doctor(args, &mut source, arguments, colour)
+            cli::doctor(args, &mut source, arguments)
         }
         Action::Xid { number, markdown } => cli::xid(number, markdown),
         Action::Migrate { files } => cli::migrate(&files),

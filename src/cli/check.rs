@@ -26,7 +26,7 @@ pub fn check(args: CheckArgs, source: &mut ConfigSource) -> ExitCode {
                 Err(error) => error,
             },
             Ok(answer) => format!("the plugin answered with HTTP status {}", answer.code),
-            Err(error) => error,
+            Err(error) => error.brief(),
         };
         match tokio::time::timeout(OUTSIDE_TIMEOUT, gather::fallback_facts(&config)).await {
             Ok(outside) => Ok(Err(FallbackFacts { error: unheard, ..outside })),

@@ -3,24 +3,23 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::args::{DoctorArgs, SURVEY};
-use super::{print, print_error, run};
+use super::{print, print_error, run, terminal};
 use crate::config::{Config, ConfigSource};
-use crate::doctor;
 use crate::doctor::gather;
+use crate::doctor::{self, TextStyle};
 
 /// After how long without a word a person is told that it goes on.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Finds why pods do not get GPUs. `arguments` are those of this process, to start it once more
-/// with. Without `colour` there is none on a terminal either.
+/// with.
 pub fn doctor(
     args: DoctorArgs,
     source: &mut ConfigSource,
     mut arguments: Vec<OsString>,
-    colour: bool,
 ) -> ExitCode {
     let (config, report) = source.load_lossy();
     let text = run(async {
@@ -31,11 +30,14 @@ pub fn doctor(
         }
         arguments.push(format!("--{SURVEY}").into());
         let facts = gather::facts(&config, &report, args.host_root, arguments, patience);
-        let facts = telling(facts, "waiting for the driver, the kubelet and the plugin").await;
+        let facts = telling(facts).await;
         let report = doctor::examine(&facts);
         let text = match args.json {
             true => doctor::json(&report),
-            false => doctor::text(&report, colour && std::io::stdout().is_terminal()),
+            false => {
+                let (colour, width) = (terminal::has_colours(), terminal::width());
+                doctor::text(&report, TextStyle { colour, width })
+            }
         };
         Ok((text, report.verdict().exit_code()))
     });
@@ -48,19 +50,29 @@ pub fn doctor(
     }
 }
 
-/// Tells a person that it goes on, once it takes a while.
-async fn telling<T>(work: impl Future<Output = T>, what: &str) -> T {
+/// Tells a person that it goes on, as long as it takes, and for how long it has gone on.
+async fn telling<T>(work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
-    match tokio::time::timeout(SILENCE, &mut work).await {
-        Ok(done) => done,
-        Err(_) => {
-            let mut stderr = io::stderr();
-            if stderr.is_terminal() {
-                let _ = writeln!(stderr, "{what} ...");
+    let began = Instant::now();
+    let is_seen = io::stderr().is_terminal();
+    let done = loop {
+        match tokio::time::timeout(SILENCE, &mut work).await {
+            Ok(done) => break done,
+            Err(_) if is_seen => {
+                let seconds = began.elapsed().as_secs();
+                // In place of the line before.
+                let line = format!(
+                    "\rwaiting for the driver, the kubelet and the plugin: {seconds} s ..."
+                );
+                let _ = io::stderr().write_all(line.as_bytes());
             }
-            work.await
+            Err(_) => {}
         }
+    };
+    if is_seen && began.elapsed() >= SILENCE {
+        let _ = io::stderr().write_all(b"\n");
     }
+    done
 }
 
 /// Surveys the driver for the doctor that has started this process.

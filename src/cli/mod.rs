@@ -12,6 +12,7 @@ mod migrate;
 mod output;
 mod request;
 mod status;
+mod terminal;
 mod xid;
 
 pub use check::check;

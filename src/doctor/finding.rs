@@ -53,6 +53,9 @@ pub struct Finding {
     /// What fixes it; empty where it is as it should be.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub fix: String,
+    /// The id of the problem that it follows from: correcting that one corrects it too.
+    #[serde(rename = "followsFrom", skip_serializing_if = "Option::is_none")]
+    pub follows: Option<&'static str>,
 }
 
 /// What a check is about. Its id is stable, as programs read it as JSON.
@@ -93,7 +96,7 @@ impl<'c> Check<'c> {
         let Self { group, id, checked } = self;
         let seen = seen.into();
         let (checked, why, fix) = (checked.to_owned(), String::new(), String::new());
-        Finding { id, group, level, checked, seen, why, fix }
+        Finding { id, group, level, checked, seen, why, fix, follows: None }
     }
 }
 
@@ -137,10 +140,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many findings there are of a level.
+    /// How many findings there are of a level, without those that follow from another.
     #[must_use]
     pub fn count(&self, level: Level) -> usize {
-        self.findings.iter().filter(|finding| finding.level == level).count()
+        let is_counted = |of: &&Finding| of.level == level && of.follows.is_none();
+        self.findings.iter().filter(is_counted).count()
+    }
+
+    /// How many findings follow from others.
+    #[must_use]
+    pub fn consequences(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.follows.is_some()).count()
     }
 
     /// The result of all checks.
@@ -156,7 +166,8 @@ impl Report {
     /// The problem to begin with: later ones may only follow from it.
     #[must_use]
     pub fn first_problem(&self) -> Option<&Finding> {
-        self.findings.iter().find(|finding| finding.level == Level::Problem)
+        let is_first = |of: &&Finding| of.level == Level::Problem && of.follows.is_none();
+        self.findings.iter().find(is_first)
     }
 }
 

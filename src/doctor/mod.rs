@@ -16,4 +16,4 @@ mod tests;
 
 pub use checks::examine;
 pub use finding::{Finding, Group, Level, Report, Verdict};
-pub use render::{json, text};
+pub use render::{TextStyle, json, text};

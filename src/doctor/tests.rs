@@ -38,8 +38,10 @@ fn facts() -> Facts {
             mig_strategy: "none".to_owned(),
             driver_root: "/driver-root".into(),
             host_root: "/driver-root".into(),
+            quarantine_dir: Some("/var/lib/gpu-device-plugin/quarantine".into()),
             ..EffectiveSettings::default()
         },
+        platform: Platform::Pci,
         bus: Ok(BTreeMap::from([("0000:1b:00.0".to_owned(), Some("nvidia".to_owned()))])),
         module: KernelModule {
             version: Some("580.95.05".to_owned()),
@@ -69,6 +71,7 @@ fn facts() -> Facts {
                 "/var/lib/kubelet/pod-resources/kubelet.sock".into(),
                 SocketProbe::Answers,
             )),
+            access: Access::default(),
         },
         runtimes: ContainerRuntimes {
             runtimes: vec![ContainerRuntime {
@@ -131,14 +134,28 @@ fn one(change: impl FnOnce(&mut Facts), level: Level, id: &str, words: &str) {
 #[test]
 fn the_report_reads_like_this() {
     let mut facts = facts();
-    survey(&mut facts).gpus[0].causes =
-        vec![("the driver asks for a reset of the GPU".into(), Some("do so".into()))];
+    survey(&mut facts).gpus[0].causes = vec![Condition {
+        kind: "recovery_action".to_owned(),
+        text: "the driver asks for a reset of the GPU".to_owned(),
+        action: Some(1),
+        ..Condition::default()
+    }];
     facts.kubelet.pod_resources = None;
     facts.runtimes.runtimes[0].default = None;
     let report = examine(&facts);
-    expect_file!["tests.txt"].assert_eq(&text(&report, false));
-    let coloured = text(&report, true);
+    expect_file!["tests.txt"].assert_eq(&text(&report, TextStyle::default()));
+    let coloured = text(&report, TextStyle { colour: true, width: None });
     assert!(coloured.contains("\u{1b}[31;1mPROBLEM\u{1b}[0m"), "{coloured}");
+}
+
+#[test]
+fn lines_fill_the_terminal_and_are_not_wider_than_can_be_read() {
+    let report = examine(&facts());
+    for (width, at_most) in [(None, 110), (Some(60), 60), (Some(100), 100), (Some(500), 120)] {
+        let text = text(&report, TextStyle { colour: false, width });
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(at_most) && longest > Some(at_most - 30), "{width:?}: {longest:?}");
+    }
 }
 
 #[test]
@@ -159,8 +176,9 @@ fn the_json_form_says_its_version_and_names_each_finding() {
             "seen": "/var/lib/kubelet/device-plugins/kubelet.sock is there and nobody listens on \
                 it",
             "why": "the plugin registers there; until it has, the node has no GPUs to allocate",
-            "fix": "is the kubelet running (systemctl status kubelet), and is its own directory \
-                the one that is seen here?",
+            "fix": "start the kubelet (systemctl status kubelet, systemctl start kubelet), and \
+                mount the host's /var/lib/kubelet/device-plugins at the directory that is seen \
+                here",
         })
     );
 }
@@ -225,7 +243,7 @@ fn nothing_from_outside_controls_the_terminal() {
     let died = DriverProbe::Died { how: "\u{9b}31m".into(), stderr: "a\nb\u{202e}".into() };
     for driver in [facts.driver.clone(), died] {
         let facts = Facts { driver, ..facts.clone() };
-        let text = text(&examine(&facts), false);
+        let text = text(&examine(&facts), TextStyle::default());
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         assert!(!text.contains('\u{202e}') && !text.contains("\nPROBLEM  forged"), "{text}");
     }
@@ -337,7 +355,8 @@ fn causes_that_only_the_running_plugin_has_are_reported() {
     let known = |facts: &mut Facts| {
         heard(|_| {})(facts);
         let gpu = facts.plugin.as_ref().unwrap().gpus[0].clone();
-        survey(facts).gpus[0].causes = vec![(gpu.reasons[0].message.clone(), None)];
+        let text = gpu.reasons[0].message.clone();
+        survey(facts).gpus[0].causes = vec![Condition { text, ..Condition::default() }];
         survey(facts).gpus[0].uuid = Some(gpu.uuid);
     };
     one(known, Level::Problem, "gpus.gpu", "Xid 79");
@@ -490,6 +509,308 @@ fn a_gpu_that_is_no_pci_device_is_no_problem() {
         survey(facts).gpus[0].bus = None;
     };
     assert_eq!(reported(tegra), []);
+}
+
+/// One GPU of eight is lost, as the running plugin knows it.
+fn lost(facts: &mut Facts) {
+    use crate::observe::event_log::EventLog;
+    use crate::observe::tests as observed;
+    let (mut inventory, event_log) = (device::testing::node(8), EventLog::default());
+    observed::xid(&mut inventory, &event_log, 7, 79, 40);
+    let mut status = observed::status_of(&inventory, &event_log);
+    status.plugin.ready = true;
+    let address = |index: usize| format!("0000:{index:02x}:00.0");
+    for (index, gpu) in status.gpus.iter_mut().enumerate() {
+        gpu.pci_bus_id = Some(address(index));
+    }
+    let bus = (0..8).map(|index| (address(index), Some("nvidia".to_owned())));
+    facts.bus = Ok(bus.collect());
+    let template = survey(facts).gpus[0].clone();
+    survey(facts).gpus = (0..7)
+        .zip(&status.gpus)
+        .map(|(index, gpu)| GpuFacts {
+            index,
+            uuid: Some(gpu.uuid.clone()),
+            bus: gpu.pci_bus_id.clone(),
+            ..template.clone()
+        })
+        .collect();
+    let resource = &mut survey(facts).resources[0];
+    (resource.devices, resource.healthy) = (7, 7);
+    facts.kubelet.allocatable = Ok([("nvidia.com/gpu".to_owned(), 7)].into());
+    facts.plugin = Ok(Box::new(status));
+}
+
+#[test]
+fn one_lost_gpu_is_one_problem_with_a_fix_that_names_it() {
+    let mut facts = facts();
+    lost(&mut facts);
+    let report = examine(&facts);
+    assert_eq!(report.count(Level::Problem), 1, "{:#?}", report.findings);
+    let problem = report.first_problem().unwrap();
+    assert_eq!(problem.id, "gpus.plugin");
+    assert!(problem.seen.contains("the GPU has fallen off the bus"), "{}", problem.seen);
+    assert!(!problem.fix.contains("-i 7"), "an index may be another GPU's: {}", problem.fix);
+}
+
+#[test]
+fn advice_names_a_gpu_by_what_stays() {
+    for kind in [
+        "external",
+        "not_answered",
+        "fabric",
+        "row_remap_pending",
+        "nvml_error",
+        "nvml_unresponsive",
+        "xid",
+        "reset_required",
+        "recovery_action",
+        "relapses",
+        "inforom",
+        "row_remap_failure",
+        "not_enumerated",
+        "lost",
+        "contained_error",
+        "imex_domain",
+        "drain_p2p",
+        "fabric_bandwidth",
+        "no_events",
+        "something newer",
+    ] {
+        let with = |facts: &mut Facts| {
+            let gpu = &mut survey(facts).gpus[0];
+            gpu.index = 3;
+            let (kind, text) = (kind.to_owned(), "it is sick".to_owned());
+            let (xid, action) = (Some(48), Some(1));
+            gpu.causes = vec![Condition { kind, text, remedy: None, xid, action }];
+        };
+        let reported = reported(with);
+        let (_, _, text) = &reported[0];
+        assert!(reported.len() == 1 && !text.contains("-i 3"), "{kind}: {reported:#?}");
+        let fix = text.rsplit('|').next().unwrap();
+        assert!(fix.len() > 20, "{kind}: {fix}");
+    }
+}
+
+#[test]
+fn what_the_plugin_knows_of_a_degraded_gpu_is_told() {
+    use crate::observe::event_log::EventLog;
+    use crate::observe::tests as observed;
+    let degraded = |facts: &mut Facts| {
+        let mut status = observed::status_of(&device::testing::node(1), &EventLog::default());
+        status.plugin.ready = true;
+        let gpu = &mut status.gpus[0];
+        survey(facts).gpus[0].uuid = Some(gpu.uuid.clone());
+        gpu.degradations = vec![status::Reason {
+            kind: "no_events".to_owned(),
+            xid: None,
+            message: "NVML's events of the GPU are not received".to_owned(),
+            remedy: None,
+            since: status.generated_at,
+            part: None,
+            remembered: false,
+        }];
+        facts.plugin = Ok(Box::new(status));
+    };
+    one(degraded, Level::Warning, "gpus.gpu", "degraded: NVML's events of the GPU");
+}
+
+#[test]
+fn what_no_poll_reads_is_told_by_the_doctor() {
+    let pending = |facts: &mut Facts| survey(facts).gpus[0].mig_pending = Some(true);
+    one(pending, Level::Warning, "gpus.gpu", "MIG mode is off, and on after its next reset");
+    let unlicensed = |facts: &mut Facts| survey(facts).gpus[0].licensed = Some(false);
+    one(unlicensed, Level::Warning, "gpus.gpu", "unlicensed vGPU");
+    let licensed = |facts: &mut Facts| survey(facts).gpus[0].licensed = Some(true);
+    assert_eq!(reported(licensed), []);
+    let not_ready = |facts: &mut Facts| survey(facts).gpus[0].accepts_work = Some(false);
+    one(not_ready, Level::Problem, "gpus.confidential", "nvidia-smi conf-compute -srs 1");
+    let ready = |facts: &mut Facts| survey(facts).gpus[0].accepts_work = Some(true);
+    assert_eq!(reported(ready), []);
+}
+
+#[test]
+fn a_system_without_pci_gpus_gets_its_own_advice() {
+    for platform in [Platform::Tegra("sign".to_owned()), Platform::Wsl("sign".to_owned())] {
+        let without_driver = |facts: &mut Facts| {
+            facts.platform = platform.clone();
+            facts.bus = Ok(BTreeMap::new());
+            facts.module = KernelModule::default();
+            let answer = survey(facts);
+            *answer = DriverAnswer {
+                tried: vec![("/driver-root/usr/lib".to_owned(), "not there".to_owned())],
+                problem: Some(NvmlProblem::NoLibrary { named: false }),
+                ..DriverAnswer::default()
+            };
+        };
+        let all = reported(without_driver);
+        let ids: Vec<_> = all.iter().map(|(_, id, _)| *id).collect();
+        assert_eq!(ids, ["driver.platform", "driver.library"], "{all:#?}");
+        for (_, _, text) in &all {
+            for word in ["slot", "modprobe", "NVRM", "nvrm"] {
+                assert!(!text.contains(word), "{platform:?}: {word} in {text}");
+            }
+        }
+        let hangs = |facts: &mut Facts| {
+            facts.platform = platform.clone();
+            facts.driver = DriverProbe::TimedOut(Duration::from_secs(20));
+        };
+        let log = if matches!(platform, Platform::Wsl(_)) { "Event Viewer" } else { "nvgpu" };
+        assert!(reported(hangs).iter().any(|(_, _, text)| text.contains(log)), "{platform:?}");
+    }
+}
+
+#[test]
+fn the_words_that_people_search_for_are_there() {
+    let code = |code| {
+        move |facts: &mut Facts| {
+            survey(facts).problem = Some(NvmlProblem::ReturnCode { code, text: "nvmlInit".into() });
+        }
+    };
+    one(code(18), Level::Problem, "driver.nvml", "Driver/library version mismatch");
+    one(code(4), Level::Problem, "driver.nvml", "Insufficient Permissions");
+    let gone = |facts: &mut Facts| survey(facts).gpus.clear();
+    let text = &reported(gone)[0].2;
+    assert!(text.contains("fallen off the bus"), "{text}");
+}
+
+#[test]
+fn a_socket_that_may_not_be_used_says_as_whom_and_what_to_do() {
+    let denied = |user, selinux| {
+        move |facts: &mut Facts| {
+            facts.kubelet.socket.as_mut().unwrap().1 = SocketProbe::Denied;
+            facts.kubelet.access = Access { user, selinux };
+        }
+    };
+    one(denied(1000, false), Level::Problem, "kubelet.socket", "runs as user 1000: run the");
+    one(denied(0, true), Level::Problem, "kubelet.socket", "spc_t");
+    let text = reported(denied(1000, true))[0].2.clone();
+    assert!(text.contains("runAsUser: 0") && text.contains("ausearch"), "{text}");
+    assert_eq!(text.matches("ermission denied").count(), 1, "{text}");
+}
+
+#[test]
+fn another_plugin_is_a_rival_by_its_resource() {
+    let with = |name: &str, process: Option<&str>| {
+        let (name, process) = (name.to_owned(), process.map(str::to_owned));
+        move |facts: &mut Facts| {
+            let probe = SocketProbe::Answers;
+            facts.kubelet.others.push(PluginSocket { name, ours: None, probe, process });
+        }
+    };
+    for name in ["nvidia-gpu.sock", "nvidia.sock"] {
+        one(with(name, None), Level::Problem, "kubelet.rival", "delete daemonset");
+    }
+    let nvidias = with("nvidia-x.sock", Some("nvidia-device-plugin (process 7)"));
+    one(nvidias, Level::Problem, "kubelet.rival", "by nvidia-device-plugin");
+    // Of network cards, of DPUs, of MIG devices that are not offered.
+    for name in ["nvidia.com_cx7.sock", "nvidia-mlnx.sock", "nvidia-mig-1g.10gb.sock"] {
+        assert_eq!(reported(with(name, Some("sriovdp (process 7)"))), [], "{name}");
+    }
+}
+
+#[test]
+fn where_the_counts_of_the_running_plugin_differ_it_is_told() {
+    use crate::observe::event_log::EventLog;
+    use crate::observe::tests as observed;
+    let with = |change: fn(&mut status::GpuCounts)| {
+        move |facts: &mut Facts| {
+            let mut status = observed::status_of(&device::testing::node(1), &EventLog::default());
+            status.plugin.ready = true;
+            survey(facts).gpus[0].uuid = Some(status.gpus[0].uuid.clone());
+            let counts = &mut status.gpu_counts;
+            (counts.bus, counts.enumerated) = (Some(1), Some(1));
+            (counts.identified, counts.offered) = (1, 1);
+            change(counts);
+            facts.plugin = Ok(Box::new(status));
+        }
+    };
+    assert_eq!(reported(with(|_| {})), []);
+    let more = with(|counts| counts.bus = Some(2));
+    one(more, Level::Problem, "gpus.counts", "2 on the bus, 1 counted by NVML");
+    let expected = with(|counts| counts.expected = Some(8));
+    one(expected, Level::Problem, "gpus.counts", "--expected-gpus");
+    let hidden = with(|counts| counts.offered = 0);
+    one(hidden, Level::Problem, "gpus.counts", "--mig-strategy");
+}
+
+/// A state of a node: its name, and what makes it of one in good order.
+type State = (&'static str, fn(&mut Facts));
+
+#[test]
+fn the_report_of_each_state_reads_like_this() {
+    let states: [State; 8] = [
+        ("healthy", |_| {}),
+        ("one GPU is lost", lost),
+        ("no driver", |facts| {
+            facts.module = KernelModule::default();
+            let answer = survey(facts);
+            *answer = DriverAnswer {
+                library: answer.library.clone(),
+                problem: Some(NvmlProblem::ReturnCode {
+                    code: 9,
+                    text: "nvmlInit_v2: the driver is not loaded (NVML return code 9)".to_owned(),
+                }),
+                sees_control_node: true,
+                ..DriverAnswer::default()
+            };
+        }),
+        ("the driver was upgraded", |facts| {
+            facts.module.version = Some("570.86.15".to_owned());
+            survey(facts).problem = Some(NvmlProblem::ReturnCode {
+                code: 18,
+                text: "nvmlInit_v2: driver and library are not of one version (NVML return code \
+                       18)"
+                .to_owned(),
+            });
+        }),
+        ("quarantined and degraded", |facts| {
+            let condition = |kind: &str, text: &str| Condition {
+                kind: kind.to_owned(),
+                text: text.to_owned(),
+                ..Condition::default()
+            };
+            let gpu = &mut survey(facts).gpus[0];
+            gpu.causes = vec![condition("external", "quarantined from outside: dcgm: bad memory")];
+            gpu.degradations = vec![condition(
+                "row_remap_pending",
+                "a memory row waits to be remapped; reset the GPU when convenient",
+            )];
+            survey(facts).resources[0].healthy = 0;
+        }),
+        ("no kubelet", |facts| {
+            facts.kubelet.socket.as_mut().unwrap().1 = SocketProbe::Missing;
+            facts.kubelet.pod_resources.as_mut().unwrap().1 = SocketProbe::Missing;
+            facts.kubelet.allocatable = Err("no such socket".to_owned());
+            facts.kubelet.others.clear();
+        }),
+        ("two plugins", |facts| {
+            facts.kubelet.others.push(PluginSocket {
+                name: "nvidia-gpu.sock".to_owned(),
+                ours: None,
+                probe: SocketProbe::Answers,
+                process: Some("nvidia-device-plugin (process 4711)".to_owned()),
+            });
+        }),
+        ("a Jetson", |facts| {
+            facts.platform = Platform::Tegra("/etc/nv_tegra_release is there".to_owned());
+            facts.bus = Ok(BTreeMap::new());
+            facts.module = KernelModule::default();
+            let tried = vec![("/driver-root/usr/lib".to_owned(), "not there".to_owned())];
+            *survey(facts) = DriverAnswer {
+                tried,
+                problem: Some(NvmlProblem::NoLibrary { named: false }),
+                ..DriverAnswer::default()
+            };
+        }),
+    ];
+    let mut all = String::new();
+    for (name, change) in states {
+        let mut facts = facts();
+        change(&mut facts);
+        all += &format!("=== {name}\n{}\n", text(&examine(&facts), TextStyle::default()));
+    }
+    expect_file!["states.txt"].assert_eq(&all);
 }
 
 #[test]

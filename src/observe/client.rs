@@ -56,6 +56,48 @@ pub(crate) struct HttpResponse {
 pub(super) trait HttpStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> HttpStream for T {}
 
+/// Why no daemon has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// There is nowhere to ask.
+    Nowhere,
+    /// Each endpoint, with what came of it.
+    Tried(Vec<(Endpoint, String)>),
+}
+
+impl NoAnswer {
+    /// In few words, for a line that is cut off after 80 bytes.
+    #[must_use]
+    pub(crate) fn brief(&self) -> String {
+        let Self::Tried(tried) = self else { return "there is nowhere to ask".to_owned() };
+        let name = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Tcp(address) => address.to_string(),
+            Endpoint::Unix(path) => path.file_name().unwrap_or_default().display().to_string(),
+        };
+        let each = tried.iter().map(|(endpoint, error)| format!("{} {error}", name(endpoint)));
+        format!("no plugin answers: {}", each.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Tried(tried) = self else {
+            return f.write_str(
+                "there is nowhere to ask: no status.sock in the state directory (--state-dir), \
+                 and the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)",
+            );
+        };
+        let each = tried.iter().map(|(endpoint, error)| format!("{endpoint} ({error})"));
+        write!(f, "the plugin does not answer: {}", each.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl From<NoAnswer> for String {
+    fn from(error: NoAnswer) -> Self {
+        error.to_string()
+    }
+}
+
 /// Requests `path` from the endpoints, in their order and each with a head start over the next, all
 /// within `deadline`. The first answer counts, whatever it is.
 ///
@@ -65,13 +107,9 @@ pub(crate) async fn get(
     endpoints: &[Endpoint],
     path: &'static str,
     deadline: Duration,
-) -> Result<HttpResponse, String> {
+) -> Result<HttpResponse, NoAnswer> {
     if endpoints.is_empty() {
-        return Err(
-            "there is nowhere to ask: no status.sock in the state directory (--state-dir), \
-            and the plugin's HTTP address is empty (--http-address, environment HTTP_ADDRESS)"
-                .to_owned(),
-        );
+        return Err(NoAnswer::Nowhere);
     }
     let late = format!("no answer within {} ms", deadline.as_millis());
     let mut errors = vec![late; endpoints.len()];
@@ -98,9 +136,7 @@ pub(crate) async fn get(
             Err(_) => {}
         }
     }
-    let tried =
-        endpoints.iter().zip(errors).map(|(endpoint, error)| format!("{endpoint} ({error})"));
-    Err(format!("the plugin does not answer: {}", tried.collect::<Vec<_>>().join(", ")))
+    Err(NoAnswer::Tried(endpoints.iter().cloned().zip(errors).collect()))
 }
 
 async fn request(endpoint: &Endpoint, path: &str) -> Result<HttpResponse, String> {
@@ -226,7 +262,7 @@ mod tests {
                 }
             });
             let error = get(&[endpoint], "/status", PATIENCE).await.unwrap_err();
-            assert!(!error.contains("no answer within"), "{error}");
+            assert!(!error.to_string().contains("no answer within"), "{error}");
         }
     }
 

@@ -269,7 +269,7 @@ async fn what_only_the_running_plugin_has_seen_is_reported_from_its_status() {
     let with_state = machine.options.clone();
     let mut machine = Machine { options: with_state.clone().arg("--state-dir="), ..machine };
     let report = machine.report().await;
-    report.has("ok", "gpus.gpu", &["GPU 3"]);
+    report.has("ok", "gpus.gpu", &["GPU 4"]);
     report.has(
         "problem",
         "gpus.plugin",
@@ -295,7 +295,7 @@ async fn mistakes_in_the_configuration_are_all_reported() {
         make,
         "problem",
         "configuration.mistake",
-        &["sometimes", "config check"],
+        &["sometimes", "config show"],
     )
     .await;
     report.has("problem", "configuration.mistake", &["DEVICE_ID_STRATEGY"]);
@@ -367,6 +367,10 @@ async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_reported() {
         with_kubelet("unloaded", unloaded, "problem", "driver.module", &["modprobe nvidia"]).await;
     report.has("problem", "driver.nvml", &["return code 9"]);
     report.problems(&["driver.module", "driver.nvml"]);
+    // One cause is one problem, from which the other follows; that no plugin runs is another.
+    let nvml = report.findings().find(|finding| finding["id"] == "driver.nvml").unwrap();
+    assert_eq!(nvml["followsFrom"], "driver.module");
+    assert_eq!(report.document["problems"], 2, "{:#}", report.document);
     let nouveau = |machine: Machine| {
         fs::create_dir_all(machine.node.sysfs().join("module/nouveau")).unwrap();
         unloaded(machine)
@@ -383,7 +387,7 @@ async fn a_driver_that_is_not_loaded_or_not_of_one_version_is_reported() {
         machine.node.edit(|state| state.driver.mismatch = true).unwrap();
         machine
     };
-    problem("18", mismatch, "driver.nvml", &["return code 18", "reboot the node"]).await;
+    problem("18", mismatch, "driver.nvml", &["return code 18", "reboot it", "mismatch"]).await;
     let two = |machine: Machine| {
         machine.node.write_module(Some("570.86.15")).unwrap();
         machine
@@ -562,6 +566,23 @@ async fn each_gpu_that_is_not_well_is_reported_with_what_to_do() {
         &["waits to be remapped", "reset the GPU when convenient"],
     )
     .await;
+    let pending = edit(|gpu| gpu.mig.as_mut().unwrap().pending = Some(true));
+    let texts = &["MIG mode is off, and on after its next reset", "nvidia-smi --gpu-reset -i GPU-"];
+    warning("MIG mode pending", pending, "gpus.gpu", texts).await;
+    let unlicensed = edit(|gpu| gpu.licensed = Some(false));
+    warning("unlicensed", unlicensed, "gpus.gpu", &["GPU 5", "unlicensed vGPU", "gridd"]).await;
+    let licensed = |machine: Machine| {
+        machine.node.edit_gpu(5, |gpu| gpu.licensed = Some(true)).unwrap();
+        machine.node.edit(|state| state.driver.accepts_work = Some(true)).unwrap();
+        machine
+    };
+    let texts = &["the GPUs accept work"];
+    with_kubelet("licensed, ready", licensed, "ok", "gpus.confidential", texts).await.problems(&[]);
+    let not_ready = |machine: Machine| {
+        machine.node.edit(|state| state.driver.accepts_work = Some(false)).unwrap();
+        machine
+    };
+    problem("not ready", not_ready, "gpus.confidential", &["conf-compute -srs 1"]).await;
     let quarantined = |machine: Machine| {
         fs::create_dir_all(machine.node.quarantine_directory()).unwrap();
         fs::write(machine.node.quarantine_directory().join("5"), "dcgm: bad memory\n").unwrap();

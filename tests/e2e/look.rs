@@ -53,8 +53,8 @@ async fn without_a_daemon_check_says_what_can_be_seen_and_soon() {
     let options = served_at(&node);
     for (rule, code, text) in [
         ("registration", 1, "no GPU plugin is served in the kubelet's directory"),
-        ("gpus", 2, "the plugin does not answer: unix:"),
-        ("nvml", 2, "the plugin does not answer: unix:"),
+        ("gpus", 2, "no plugin answers: http.sock not there"),
+        ("nvml", 2, "no plugin answers: http.sock not there"),
         ("all", 1, "no GPU plugin is served"),
     ] {
         let printed = run(&node, &options, &["check", rule]).await;

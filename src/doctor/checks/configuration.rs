@@ -9,7 +9,9 @@ const WARNING: Check = Check::new(Group::Configuration, "configuration.warning",
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let settings = &facts.settings;
-    let mut findings: Vec<Finding> = settings.mistakes.iter().map(|text| mistake(text)).collect();
+    let file = settings.file.as_deref();
+    let mut findings: Vec<Finding> =
+        settings.mistakes.iter().map(|text| mistake(text, file)).collect();
     if findings.is_empty() {
         findings.push(MISTAKE.ok(match &settings.file {
             Some(file) => format!("no mistakes (from flags, environment and {file})"),
@@ -20,13 +22,22 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn mistake(text: &str) -> Finding {
+fn mistake(text: &str, file: Option<&str>) -> Finding {
+    let check = match file {
+        Some(file) => format!("`gpu-device-plugin config check {file}`"),
+        None => "`gpu-device-plugin config show`".to_owned(),
+    };
     MISTAKE
         .problem(text)
         .why("the plugin refuses to start with a mistake in its configuration")
-        .fix("correct it; `gpu-device-plugin config check FILE` checks a file and starts nothing")
+        .fix(format!(
+            "write what the line says is expected; {check} shows whether it is right then"
+        ))
 }
 
 fn warning(text: &str) -> Finding {
-    WARNING.warning(text).why("it does not do what it seems to say").fix("correct it, or remove it")
+    WARNING
+        .warning(text)
+        .why("it does not do what it seems to say")
+        .fix("write it as the line says, or take it out")
 }

@@ -122,12 +122,33 @@ pub struct GpuFacts {
     pub error: Option<String>,
     /// A call about it that did not return.
     pub unanswered_call: Option<String>,
-    /// Its causes, each with its remedy.
-    pub causes: Vec<(String, Option<String>)>,
+    /// Why it is Unhealthy, the worst first.
+    pub causes: Vec<Condition>,
     /// Why it is degraded.
-    pub degradations: Vec<String>,
+    pub degradations: Vec<Condition>,
     /// The number of MIG devices, if MIG mode is on.
     pub mig: Option<usize>,
+    /// Whether MIG mode is on after the next reset, where that differs from now.
+    pub mig_pending: Option<bool>,
+    /// Whether it is licensed, if it is a virtual GPU.
+    pub licensed: Option<bool>,
+    /// Whether it accepts work, where confidential computing is on.
+    pub accepts_work: Option<bool>,
+}
+
+/// What is wrong with a GPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// The word for it in `/status`, logs and labels.
+    pub kind: String,
+    /// What is wrong.
+    pub text: String,
+    /// What to do about it, in a few words.
+    pub remedy: Option<String>,
+    /// The number of the Xid, if it is one.
+    pub xid: Option<u32>,
+    /// The recovery action that the driver asks for, if it does.
+    pub action: Option<u32>,
 }
 
 /// A resource that would be offered.

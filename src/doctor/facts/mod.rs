@@ -1,6 +1,7 @@
 //! What was found on the node, before it is checked.
 
 mod driver;
+mod platform;
 mod runtime;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use status::Status;
 
 pub use driver::*;
+pub use platform::*;
 pub use runtime::*;
 
 /// Everything that the checks need.
@@ -18,6 +20,8 @@ pub use runtime::*;
 pub struct Facts {
     /// What the plugin would run with.
     pub settings: EffectiveSettings,
+    /// What kind of system it is.
+    pub platform: Platform,
     /// NVIDIA's GPUs on the PCI bus, by address, with the kernel driver that is bound to each; or
     /// why they cannot be read.
     pub bus: Result<BTreeMap<String, Option<String>>, String>,
@@ -67,6 +71,8 @@ pub struct EffectiveSettings {
     pub driver_root: PathBuf,
     /// The root of the host, as it is seen from here.
     pub host_root: PathBuf,
+    /// The quarantine directory, if any.
+    pub quarantine_dir: Option<PathBuf>,
 }
 
 impl EffectiveSettings {
@@ -100,6 +106,17 @@ pub struct KubeletFacts {
     pub version: Option<(u32, u32)>,
     /// The podresources socket; `None`: it is configured not to be used.
     pub pod_resources: Option<(PathBuf, SocketProbe)>,
+    /// Who asks, for the sockets that may not be used.
+    pub access: Access,
+}
+
+/// What decides whether this process may use a socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The user that it runs as, by number.
+    pub user: u32,
+    /// Whether SELinux is enforced on the node.
+    pub selinux: bool,
 }
 
 /// Whether a program answers on a socket.
@@ -113,6 +130,8 @@ pub enum SocketProbe {
     NotASocket,
     /// No program listens on it.
     Refused,
+    /// This process may not use it.
+    Denied,
     /// A program listens, and does not answer in time.
     TimedOut,
     /// Another error.
@@ -133,6 +152,7 @@ impl SocketProbe {
             Self::Missing => Err(format!("{path} is not there")),
             Self::NotASocket => Err(format!("{path} is no socket")),
             Self::Refused => Err(format!("{path} is there and nobody listens on it")),
+            Self::Denied => Err(format!("{path}: permission denied")),
             Self::TimedOut => Err(format!("{path}: somebody listens, and does not answer")),
             Self::Failed(error) => Err(format!("{path}: {error}")),
         }

@@ -6,14 +6,15 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
+use device::identity::PciFunction;
+use rustix::fs::access;
 
-use crate::doctor::facts::{DirectoryState, InotifyFacts, KernelModule};
+use crate::doctor::facts::{Access, DirectoryState, InotifyFacts, KernelModule, Platform};
 use crate::host::dir_watch::Watches;
+use crate::host::pci::{BusReader, BusRoots};
 
-/// NVIDIA's PCI vendor id, and the class of display controllers (pci_ids.h).
-const VENDOR: &str = "0x10de";
-const DISPLAY: &str = "0x03";
+/// The base class of display controllers (pci_ids.h).
+const DISPLAY: u32 = 0x03;
 
 /// The host's root: in a container the driver's root or a directory above it, without a container
 /// our own.
@@ -33,22 +34,47 @@ pub(super) fn names(directory: &Path) -> impl Iterator<Item = String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
-pub(super) fn bus(sysfs: &Path) -> Result<BTreeMap<String, Option<String>>, String> {
-    let devices = sysfs.join("bus/pci/devices");
-    let entries =
-        fs::read_dir(&devices).map_err(|error| format!("{}: {error}", devices.display()))?;
-    let gpu = |entry: fs::DirEntry| {
-        let path = entry.path();
-        let text = |file: &str| {
-            fs::read_to_string(path.join(file)).ok().map(|text| text.trim().to_owned())
-        };
-        let is_gpu = text("vendor")? == VENDOR && text("class")?.starts_with(DISPLAY);
-        let driver = fs::read_link(path.join("driver")).ok();
-        let driver =
-            driver.and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
-        is_gpu.then(|| (entry.file_name().to_string_lossy().into_owned(), driver))
+/// NVIDIA's GPUs on the PCI bus, by address, with the kernel driver that is bound to each. A
+/// virtual function that no driver has is none.
+pub(super) fn bus(roots: BusRoots<'_>) -> Result<BTreeMap<String, Option<String>>, String> {
+    let functions = BusReader::default().functions(roots);
+    let functions = functions
+        .map_err(|error| format!("{}: {error}", roots.sysfs.join("bus/pci/devices").display()))?;
+    let is_gpu = |of: &PciFunction| {
+        of.class >> 16 == DISPLAY && !(of.virtual_function && of.driver.is_none())
     };
-    Ok(entries.flatten().filter_map(gpu).collect())
+    let gpus = functions.into_iter().filter(is_gpu);
+    Ok(gpus.map(|of| (of.id.to_string(), of.driver)).collect())
+}
+
+/// What kind of system the node is. In a container the host's own files may be seen, or only its
+/// procfs and sysfs.
+pub(super) fn platform(roots: [&Path; 2], proc: &Path, sysfs: &Path, dev: &Path) -> Platform {
+    let line =
+        |path: PathBuf| fs::read_to_string(path).ok().map(|text| text.trim().to_ascii_lowercase());
+    let release = line(proc.join("sys/kernel/osrelease"));
+    if let Some(release) = release.filter(|release| release.contains("microsoft")) {
+        return Platform::Wsl(format!("the kernel is {release}"));
+    }
+    if dev.join("dev/dxg").exists() {
+        return Platform::Wsl("/dev/dxg is there".to_owned());
+    }
+    const RELEASE: &str = "etc/nv_tegra_release";
+    if roots.iter().any(|root| root.join(RELEASE).exists()) {
+        return Platform::Tegra(format!("/{RELEASE} is there"));
+    }
+    let family = line(sysfs.join("devices/soc0/family"));
+    match family.filter(|family| family.starts_with("tegra")) {
+        Some(family) => Platform::Tegra(format!("the chip is of the family {family}")),
+        None => Platform::Pci,
+    }
+}
+
+/// What decides whether this process may use a socket.
+pub(super) fn access_rights(sysfs: &Path) -> Access {
+    let user = fs::metadata("/proc/self").map(|own| own.uid()).unwrap_or_default();
+    let enforce = fs::read_to_string(sysfs.join("fs/selinux/enforce"));
+    Access { user, selinux: enforce.is_ok_and(|text| text.trim() == "1") }
 }
 
 pub(super) fn module(proc: &Path, sysfs: &Path) -> KernelModule {
@@ -79,7 +105,7 @@ pub(super) fn directory(path: &Path) -> DirectoryState {
         Err(error) => DirectoryState::NotWritable(error.to_string()),
         Ok(found) if !found.is_dir() => DirectoryState::NotADirectory,
         Ok(found) if found.nlink() == 0 => DirectoryState::Deleted,
-        Ok(_) => match access(path, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(_) => match access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
             Ok(()) => DirectoryState::Writable,
             Err(error) => DirectoryState::NotWritable(io::Error::from(error).to_string()),
         },
@@ -167,6 +193,30 @@ mod tests {
         assert_eq!(root(&driver), mounted);
         assert_eq!(root(&mounted), mounted);
         assert_eq!(root(Path::new("/driver-root-that-is-not-there")), Path::new("/"));
+    }
+
+    #[test]
+    fn a_system_is_recognised_by_its_kernel_its_nodes_or_its_release() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        let write = |path: &str, text: &str| {
+            fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+            fs::write(at(path), text).unwrap();
+        };
+        let (host, proc, sys) = (at("host"), at("proc"), at("sys"));
+        let seen = || platform([&host, &host], &proc, &sys, place.path());
+        write("proc/sys/kernel/osrelease", "6.8.0-45-generic\n");
+        write("sys/devices/soc0/family", "Snapdragon\n");
+        assert_eq!(seen(), Platform::Pci);
+        write("sys/devices/soc0/family", "Tegra234\n");
+        assert_eq!(seen(), Platform::Tegra("the chip is of the family tegra234".to_owned()));
+        write("host/etc/nv_tegra_release", "# R36");
+        assert_eq!(seen(), Platform::Tegra("/etc/nv_tegra_release is there".to_owned()));
+        write("dev/dxg", "");
+        assert_eq!(seen(), Platform::Wsl("/dev/dxg is there".to_owned()));
+        write("proc/sys/kernel/osrelease", "5.15.153.1-Microsoft-standard-WSL2\n");
+        let kernel = "the kernel is 5.15.153.1-microsoft-standard-wsl2";
+        assert_eq!(seen(), Platform::Wsl(kernel.to_owned()));
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub(super) async fn kubelet(config: &Config, host_root: &Path) -> KubeletFacts {
         allocatable,
         version,
         pod_resources,
+        access: host::access_rights(&config.process.nvml.sysfs_root),
     }
 }
 

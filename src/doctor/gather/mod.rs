@@ -19,6 +19,7 @@ use status::{NvmlState, Status};
 use super::check::FallbackFacts;
 use super::facts::{ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, SocketProbe};
 use crate::config::{Choice, Config, ConfigReport, Diagnostic};
+use crate::host::pci::BusRoots;
 use crate::kubelet::device_plugin::wire;
 use crate::mps;
 use crate::observe::client;
@@ -56,8 +57,11 @@ pub async fn facts(
     };
     let ((plugin, driver), kubelet, mps) =
         tokio::join!(of_driver, kubelet::kubelet(config, &host_root), mps_daemons(config));
+    let (sysfs, proc, dev) =
+        (&*process.nvml.sysfs_root, &*process.roots.proc, process.roots.dev_root());
     Facts {
-        bus: host::bus(&process.nvml.sysfs_root),
+        platform: host::platform([&host_root, &process.roots.driver], proc, sysfs, dev),
+        bus: host::bus(BusRoots { sysfs, proc, dev }),
         module: host::module(&process.roots.proc, &process.nvml.sysfs_root),
         driver,
         plugin,
@@ -100,6 +104,7 @@ fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> Effec
         mig_strategy: config.layout.mig_strategy.as_str().to_owned(),
         driver_root: config.process.nvml.driver_root.clone(),
         host_root,
+        quarantine_dir: config.process.quarantine_dir.clone(),
     }
 }
 

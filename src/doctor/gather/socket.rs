@@ -48,6 +48,7 @@ fn failed(error: io::Error) -> SocketProbe {
     match error.kind() {
         io::ErrorKind::NotFound => SocketProbe::Missing,
         io::ErrorKind::ConnectionRefused => SocketProbe::Refused,
+        io::ErrorKind::PermissionDenied => SocketProbe::Denied,
         _ => SocketProbe::Failed(error.to_string()),
     }
 }

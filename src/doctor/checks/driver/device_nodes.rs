@@ -1,6 +1,6 @@
 //! Whether the device nodes can be opened.
 
-use crate::doctor::facts::{DeviceNode, Facts, OpenResult};
+use crate::doctor::facts::{DeviceNode, Facts, OpenResult, Platform};
 use crate::doctor::finding::{Check, Finding, Group, plural};
 
 const NODES: Check = Check::new(Group::Driver, "driver.nodes", "device nodes");
@@ -18,12 +18,19 @@ const CREATE: &str = "nvidia-modprobe -c 0 -u on the node creates them, and so d
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answer) = facts.driver_answer() else { return Vec::new() };
-    let mut findings: Vec<Finding> = answer.nodes.iter().filter_map(not_opened).collect();
+    let platform = &facts.platform;
+    if matches!(platform, Platform::Wsl(_)) {
+        // There is one node for all GPUs, /dev/dxg, and none of these.
+        return Vec::new();
+    }
+    let hang = || format!("{}; {}", platform.driver_log(), platform.restart());
+    let mut findings: Vec<Finding> =
+        answer.nodes.iter().filter_map(|node| not_opened(node, hang)).collect();
     findings.extend(answer.unfinished.as_ref().map(|why| {
         NODES
             .unknown(format!("not all of them were opened: {why}"))
             .why("a driver that holds a process in the kernel holds its containers too")
-            .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node")
+            .fix(hang())
     }));
     if findings.is_empty() && !answer.nodes.is_empty() {
         findings.push(NODES.ok(format!("{} can be opened", plural(answer.nodes.len(), "node"))));
@@ -31,7 +38,8 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn not_opened(node: &DeviceNode) -> Option<Finding> {
+/// A node that cannot be opened; `hang` is what to do where the driver hangs.
+fn not_opened(node: &DeviceNode, hang: impl Fn() -> String) -> Option<Finding> {
     let path = &node.path;
     Some(match &node.opened {
         OpenResult::Opened => return None,
@@ -43,7 +51,7 @@ fn not_opened(node: &DeviceNode) -> Option<Finding> {
         OpenResult::TimedOut => NODES
             .problem(format!("opening {path} does not return"))
             .why("the driver hangs")
-            .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
+            .fix(hang()),
         OpenResult::Refused { code, text } => {
             let (why, fix) = of_errno(*code);
             NODES.problem(format!("{path}: {text}")).why(why).fix(fix)
@@ -62,14 +70,17 @@ fn of_errno(code: i32) -> (&'static str, &'static str) {
         ),
         ENXIO | ENODEV => (
             "the file is there, with no driver behind it",
-            "load the driver (modprobe nvidia, modprobe nvidia-uvm); a file that was left behind \
-             does no harm",
+            "load the driver on the node: `modprobe nvidia && modprobe nvidia-uvm`; a file that \
+             was left behind does no harm",
         ),
         EIO => (
             "the driver cannot initialise this GPU",
-            "the kernel log (dmesg, NVRM: RmInitAdapter failed) says why; reset the GPU or reboot \
-             the node",
+            "`dmesg -T | grep -iE 'nvrm|xid'` on the node says why (RmInitAdapter failed); drain \
+             the node (kubectl drain NODE) and reboot it",
         ),
-        _ => (USE, "`ls -l /dev/nvidia*` on the node; nvidia-modprobe creates the files again"),
+        _ => (
+            USE,
+            "`ls -l /dev/nvidia*` on the node; `nvidia-modprobe -c 0 -u` creates the files again",
+        ),
     }
 }

@@ -5,20 +5,50 @@ mod nvml;
 
 use std::collections::BTreeMap;
 
-use crate::doctor::facts::{Facts, KernelModule};
+use crate::doctor::facts::{Facts, KernelModule, Platform};
 use crate::doctor::finding::{Check, Finding, Group, Level, plural};
 
+const PLATFORM: Check = Check::new(Group::Driver, "driver.platform", "the kind of system");
 const BUS: Check = Check::new(Group::Driver, "driver.bus", "GPUs on the PCI bus");
 const MODULE: Check = Check::new(Group::Driver, "driver.module", "NVIDIA's kernel module");
 const VERSIONS: Check =
     Check::new(Group::Driver, "driver.versions", "one version of module and library");
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let mut findings = vec![bus(facts), module(facts)];
+    let mut findings: Vec<Finding> = platform(&facts.platform).into_iter().collect();
+    findings.extend([bus(facts), module(facts)]);
     findings.extend(nvml::check(facts));
     findings.extend(versions(facts));
     findings.extend(device_nodes::check(facts));
     findings
+}
+
+/// A system whose GPU is no PCI device, and what follows from that.
+fn platform(platform: &Platform) -> Option<Finding> {
+    Some(match platform {
+        Platform::Pci => return None,
+        Platform::Tegra(sign) => PLATFORM
+            .warning(format!("a Tegra system such as a Jetson: {sign}"))
+            .why(
+                "its GPU is part of the chip, and before JetPack 7 its driver has no NVML, through \
+                 which alone this plugin finds GPUs",
+            )
+            .fix(
+                "where NVML is not found below: run NVIDIA's device plugin on this node \
+                 (flags.deviceDiscoveryStrategy: tegra), and keep this one off it by a node \
+                 selector",
+            ),
+        Platform::Wsl(sign) => PLATFORM
+            .warning(format!("Windows Subsystem for Linux: {sign}"))
+            .why(
+                "the driver is that of Windows: all GPUs are behind the node /dev/dxg, and NVML \
+                 has neither events nor MIG there; this plugin was not tried on it",
+            )
+            .fix(
+                "mount /dev/dxg and /usr/lib/wsl into the plugin's container; update the driver in \
+                 Windows, then run `wsl --update` and `wsl --shutdown` there",
+            ),
+    })
 }
 
 /// GPUs on the PCI bus, and the kernel driver that is bound to each.
@@ -34,7 +64,10 @@ fn bus(facts: &Facts) -> Finding {
 
 fn empty_bus(facts: &Facts) -> Finding {
     let seen = "none: no PCI device has vendor 0x10de and class 03xx";
-    // The GPU of some systems (Tegra, WSL) is not a PCI device.
+    if facts.platform != Platform::Pci {
+        return BUS.ok("none, as on every system of this kind");
+    }
+    // The GPU of some systems is not a PCI device.
     if facts.driver_answer().is_some_and(|answer| !answer.gpus.is_empty()) {
         return BUS.ok(seen);
     }
@@ -83,7 +116,11 @@ fn module(facts: &Facts) -> Finding {
         None if facts.initialised_driver().is_some_and(|answer| answer.library.is_some()) => MODULE
             .unknown("there is no /proc/driver/nvidia/version here, although NVML answers")
             .fix("name the place of the host's procfs with --proc-root"),
-        None => not_loaded(module),
+        None => match facts.platform {
+            Platform::Wsl(_) => MODULE.ok("none: the driver is in Windows"),
+            Platform::Tegra(_) => MODULE.ok("none of a PCI GPU, as on every system of this kind"),
+            Platform::Pci => not_loaded(module),
+        },
     }
 }
 
@@ -115,15 +152,14 @@ fn versions(facts: &Facts) -> Option<Finding> {
         return Some(VERSIONS.ok(format!("{module} and {library}")));
     }
     let finding = VERSIONS
-        .problem(format!("the module is {module}, the library {library}"))
+        .problem(format!(
+            "the module is {module}, the library {library} (Driver/library version mismatch)"
+        ))
         .why(
             "programs in containers get the library of one driver while the kernel has the module \
              of another",
         )
-        .fix(
-            "reboot the node, or unload the old module and load the new one; install no second \
-             driver beside it",
-        );
+        .fix(nvml::RELOAD);
     Some(finding)
 }
 

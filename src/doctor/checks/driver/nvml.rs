@@ -1,6 +1,6 @@
 //! The NVML library, and whether NVML initialises.
 
-use crate::doctor::facts::{DriverAnswer, DriverProbe, Facts, NvmlProblem};
+use crate::doctor::facts::{DriverAnswer, DriverProbe, Facts, NvmlProblem, Platform};
 use crate::doctor::finding::{Check, Finding, Group};
 
 const LIBRARY: Check =
@@ -13,6 +13,11 @@ const NO_PERMISSION: u32 = 4;
 const DRIVER_NOT_LOADED: u32 = 9;
 const LIBRARY_MISMATCH: u32 = 18;
 
+/// How one version of module and library comes to be in use.
+pub(super) const RELOAD: &str = "drain the node (kubectl drain NODE) and reboot it; or end all \
+                                 that uses GPUs and run `rmmod nvidia_uvm nvidia_drm \
+                                 nvidia_modeset nvidia && modprobe nvidia nvidia-uvm`. Install no \
+                                 second driver beside it";
 const HANGS: &str = "a driver that hangs answers no program: no GPU of the node can be trusted";
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
@@ -22,14 +27,15 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             .problem(format!("the process that asked it ended: {how} {stderr}"))
             .why("a library that ends the process ends the plugin as well")
             .fix(
-                "install the driver's libraries again, all of one version; see `nvidia-smi` on the \
-                 node",
+                "install the packages of the driver again, all of one version, and run \
+                 `nvidia-smi` on the node, which has to end well too",
             ),
         DriverProbe::TimedOut(after) => {
-            NVML.problem(format!("no answer within {} s", after.as_secs())).why(HANGS).fix(
-                "look for NVRM and Xid in the kernel log (dmesg), then reboot the node. To wait \
-                 for longer: --driver-timeout",
-            )
+            NVML.problem(format!("no answer within {} s", after.as_secs())).why(HANGS).fix(format!(
+                "{}; {}. To wait for longer: --driver-timeout=60",
+                facts.platform.driver_log(),
+                facts.platform.restart()
+            ))
         }
         DriverProbe::Released => NVML
             .unknown("released by the running plugin, so that a GPU can be reset: it was not asked")
@@ -53,7 +59,7 @@ fn answered(facts: &Facts, answer: &DriverAnswer) -> Vec<Finding> {
         Some(NvmlProblem::NoLibrary { named }) if library.is_none() => {
             Some(not_found(facts, answer, *named))
         }
-        Some(problem) => Some(not_usable(answer, problem)),
+        Some(problem) => Some(not_usable(facts, answer, problem)),
         None => library.is_some().then(|| NVML.ok(versions(answer))),
     };
     library.into_iter().chain(nvml).collect()
@@ -69,17 +75,32 @@ fn not_found(facts: &Facts, answer: &DriverAnswer, named: bool) -> Finding {
          out"
         .to_owned()
     } else {
-        format!(
-            "mount the driver's root at {} (flag --driver-root-ctr-path, environment \
-             DRIVER_ROOT_CTR_PATH), start this container with the NVIDIA runtime, or name the \
-             library with --nvml-library",
-            facts.settings.driver_root.display()
-        )
+        elsewhere(facts)
     };
     LIBRARY
         .problem(format!("not found; tried {}", tried.join(", ")))
         .why("the plugin finds GPUs through it alone; it belongs to the driver, not to the image")
         .fix(fix)
+}
+
+/// Where the library may be that was not found.
+fn elsewhere(facts: &Facts) -> String {
+    let root = facts.settings.driver_root.display();
+    match facts.platform {
+        Platform::Pci => format!(
+            "mount the driver's root at {root} (flag --driver-root-ctr-path, environment \
+             DRIVER_ROOT_CTR_PATH), start this container with the NVIDIA runtime, or name the \
+             library with --nvml-library"
+        ),
+        Platform::Tegra(_) => format!(
+            "if this Jetson has NVML (JetPack 7, as on Thor), mount the host's root at {root}; if \
+             it has none, run NVIDIA's device plugin on it (flags.deviceDiscoveryStrategy: tegra)"
+        ),
+        Platform::Wsl(_) => format!(
+            "mount the host's /usr/lib/wsl at {root}/usr/lib/wsl; if it is empty there, install \
+             NVIDIA's driver in Windows, then run `wsl --shutdown`"
+        ),
+    }
 }
 
 fn versions(answer: &DriverAnswer) -> String {
@@ -88,11 +109,12 @@ fn versions(answer: &DriverAnswer) -> String {
     format!("answers: driver {driver}, library {library}, CUDA up to {cuda}")
 }
 
-fn not_usable(answer: &DriverAnswer, problem: &NvmlProblem) -> Finding {
+fn not_usable(facts: &Facts, answer: &DriverAnswer, problem: &NvmlProblem) -> Finding {
+    let platform = &facts.platform;
     match problem {
-        NvmlProblem::NoLibrary { .. } => NVML.problem("no library"),
+        NvmlProblem::NoLibrary { .. } => NVML.problem("no library").fix(elsewhere(facts)),
         NvmlProblem::ReturnCode { code, text } => {
-            let (why, fix) = of_return_code(*code, answer.sees_control_node);
+            let (why, fix) = of_return_code(*code, answer.sees_control_node, platform);
             NVML.problem(text).why(why).fix(fix)
         }
         NvmlProblem::TimedOut(call) if call.starts_with("nvmlInit") => NVML
@@ -101,42 +123,59 @@ fn not_usable(answer: &DriverAnswer, problem: &NvmlProblem) -> Finding {
                 "the driver hangs; or it initialises its GPUs, which takes long without \
                  persistence mode",
             )
-            .fix(
-                "run the doctor again with --driver-timeout=60s, or run nvidia-persistenced. If it \
-                 still does not return: look for NVRM and Xid in the kernel log (dmesg), then \
-                 reboot the node",
-            ),
+            .fix(format!(
+                "run the doctor again with --driver-timeout=60; `systemctl enable --now \
+                 nvidia-persistenced` keeps the driver started. If it still does not return: {}; \
+                 {}",
+                platform.driver_log(),
+                platform.restart()
+            )),
         NvmlProblem::TimedOut(call) => NVML
             .problem(format!("{call} does not return"))
             .why(HANGS)
-            .fix("look for NVRM and Xid in the kernel log (dmesg), then reboot the node"),
+            .fix(format!("{}; {}", platform.driver_log(), platform.restart())),
         NvmlProblem::Failed(error) => NVML.unknown(error).fix("run the doctor again"),
     }
 }
 
-/// Why a return code matters, and what fixes it.
-fn of_return_code(code: u32, sees_control_node: bool) -> (&'static str, &'static str) {
+/// Why a return code matters, and what fixes it. The texts in quotes are those of `nvidia-smi`.
+fn of_return_code(
+    code: u32,
+    sees_control_node: bool,
+    platform: &Platform,
+) -> (&'static str, String) {
+    const LOAD: &str = "load the driver on the node (`modprobe nvidia && nvidia-modprobe -c 0 \
+                        -u`), and run this container privileged or with the NVIDIA runtime";
     match code {
+        DRIVER_NOT_LOADED if matches!(platform, Platform::Wsl(_)) => (
+            "the library does not get through to the driver in Windows",
+            "mount /dev/dxg into this container; install NVIDIA's driver in Windows and run `wsl \
+             --shutdown` there"
+                .to_owned(),
+        ),
         DRIVER_NOT_LOADED if !sees_control_node => (
             "this container does not see /dev/nvidiactl, through which the library reaches the \
              driver",
-            "load the driver (modprobe nvidia; nvidia-modprobe creates the device files), and run \
-             the container privileged or with the NVIDIA runtime",
+            LOAD.to_owned(),
         ),
-        DRIVER_NOT_LOADED | NO_PERMISSION => (
-            "the library does not get through to the kernel driver",
-            "load the driver (modprobe nvidia), and run the container privileged or with the \
-             NVIDIA runtime",
+        DRIVER_NOT_LOADED => {
+            ("the library does not get through to the kernel driver", LOAD.to_owned())
+        }
+        NO_PERMISSION => (
+            "the driver refuses this process (\"Insufficient Permissions\"): its user or its \
+             device cgroup may not use the device nodes",
+            "run the container as root, and privileged or with the NVIDIA runtime; `ls -l \
+             /dev/nvidia*` on the node shows whose the nodes are"
+                .to_owned(),
         ),
         LIBRARY_MISMATCH => (
-            "the driver was upgraded under a loaded module, or libraries of two drivers are \
-             installed",
-            "reboot the node, or unload the old module (stop all that uses GPUs, then rmmod) and \
-             load the new one",
+            "\"Driver/library version mismatch\": the driver was upgraded under a loaded module, \
+             or libraries of two drivers are installed",
+            RELOAD.to_owned(),
         ),
         _ => (
             "the driver refuses to serve",
-            "`nvidia-smi` on the node and the kernel log (dmesg, NVRM) have the details",
+            format!("`nvidia-smi` on the node has to work first; {}", platform.driver_log()),
         ),
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use status::Resource;
 
-use crate::doctor::facts::{DirectoryState, Facts, KubeletFacts, SocketProbe};
+use crate::doctor::facts::{Access, DirectoryState, Facts, KubeletFacts, SocketProbe};
 use crate::doctor::finding::{Check, Finding, Group, plural};
 
 const DIRECTORY: Check = Check::new(Group::Kubelet, "kubelet.directory", "the plugin directory");
@@ -29,7 +29,8 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     findings.extend(kubelet.version.map(version));
     findings.extend(plugins::check(facts));
     findings.push(known(facts));
-    findings.extend(kubelet.pod_resources.as_ref().map(|(path, probe)| pod_resources(path, probe)));
+    let pod_resources = kubelet.pod_resources.as_ref();
+    findings.extend(pod_resources.map(|(path, probe)| who_holds(path, probe, &kubelet.access)));
     findings
 }
 
@@ -60,8 +61,9 @@ fn directory(kubelet: &KubeletFacts) -> Finding {
         }
         DirectoryState::NotWritable(error) => (
             format!("{path}: nothing can be created in it: {error}"),
-            "mount it without readOnly, and run the plugin as root; then look for SELinux or \
-             AppArmor denials",
+            "mount it without readOnly, and run the plugin as root (securityContext.runAsUser: 0); \
+             then `ausearch -m avc -ts recent` shows denials of SELinux, and `dmesg | grep \
+             apparmor` those of AppArmor",
         ),
     };
     DIRECTORY
@@ -79,11 +81,15 @@ fn registration_socket(kubelet: &KubeletFacts) -> Finding {
     };
     let fix = match probe {
         SocketProbe::TimedOut => {
-            "the kubelet hangs or is overloaded: look at its log (journalctl -u kubelet)"
+            "the kubelet hangs or is overloaded: `journalctl -u kubelet -e` shows its log, \
+             `systemctl restart kubelet` starts it again"
+                .to_owned()
         }
+        SocketProbe::Denied => not_permitted(&kubelet.access),
         _ => {
-            "is the kubelet running (systemctl status kubelet), and is its own directory the one \
-             that is seen here?"
+            "start the kubelet (systemctl status kubelet, systemctl start kubelet), and mount the \
+              host's /var/lib/kubelet/device-plugins at the directory that is seen here"
+                .to_owned()
         }
     };
     match probe.seen(path) {
@@ -92,6 +98,25 @@ fn registration_socket(kubelet: &KubeletFacts) -> Finding {
             .problem(seen)
             .why("the plugin registers there; until it has, the node has no GPUs to allocate")
             .fix(fix),
+    }
+}
+
+/// What lets this process use a socket.
+fn not_permitted(access: &Access) -> String {
+    let root = match access.user {
+        0 => "this process runs as root already: look for what else forbids it (AppArmor)".into(),
+        user => format!(
+            "this process runs as user {user}: run the plugin's container as root \
+             (securityContext.runAsUser: 0)"
+        ),
+    };
+    let selinux = "SELinux is enforced: give the container the type spc_t \
+                   (securityContext.seLinuxOptions.type), or run it privileged; `ausearch -m avc \
+                   -ts recent` on the node shows what was denied";
+    match (access.selinux, access.user) {
+        (false, _) => root,
+        (true, 0) => selinux.to_owned(),
+        (true, _) => format!("{root}. {selinux}"),
     }
 }
 
@@ -114,9 +139,11 @@ fn known(facts: &Facts) -> Finding {
     let allocatable = match &facts.kubelet.allocatable {
         Ok(allocatable) => allocatable,
         Err(error) => {
-            return KNOWN
-                .unknown(format!("it cannot be asked by podresources: {error}"))
-                .fix("see the podresources socket; `kubectl describe node` has the numbers too");
+            return KNOWN.unknown(format!("it cannot be asked by podresources: {error}")).fix(
+                "mount the host's /var/lib/kubelet/pod-resources at the path of \
+                     --pod-resources-socket; until then `kubectl describe node NODE` has the \
+                     numbers",
+            );
         }
     };
     let number = |name: &str| allocatable.get(name).copied().unwrap_or_default();
@@ -149,7 +176,7 @@ fn known(facts: &Facts) -> Finding {
 }
 
 /// The podresources socket, which tells which pod holds which device.
-fn pod_resources(path: &Path, probe: &SocketProbe) -> Finding {
+fn who_holds(path: &Path, probe: &SocketProbe, access: &Access) -> Finding {
     match probe.seen(path) {
         Ok(seen) => POD_RESOURCES.ok(seen),
         Err(seen) => POD_RESOURCES
@@ -158,9 +185,11 @@ fn pod_resources(path: &Path, probe: &SocketProbe) -> Finding {
                 "metrics and status do not say which pod holds which GPU; allocation does not need \
                  it",
             )
-            .fix(
-                "mount the host's /var/lib/kubelet/pod-resources (it is in the kubelet's \
-                 --root-dir), or set --pod-resources-socket to empty",
-            ),
+            .fix(match probe {
+                SocketProbe::Denied => not_permitted(access),
+                _ => "mount the host's /var/lib/kubelet/pod-resources (it is in the kubelet's \
+                      --root-dir), or set --pod-resources-socket to empty"
+                    .to_owned(),
+            }),
     }
 }

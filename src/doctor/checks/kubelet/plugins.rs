@@ -1,5 +1,7 @@
 //! The plugins in the kubelet's directory: others for NVIDIA's GPUs, and this one.
 
+use std::collections::BTreeSet;
+
 use crate::doctor::facts::{Facts, PluginSocket, SocketProbe};
 use crate::doctor::finding::{Check, Finding, Group, plural};
 
@@ -16,15 +18,47 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         facts.kubelet.others.iter().partition(|socket| socket.ours.is_some());
     let served: Vec<&PluginSocket> =
         ours.into_iter().filter(|socket| socket.probe.is_served()).collect();
-    let mut findings = rivals(&served, &others);
+    let mut findings = rivals(&served, &others, &offered(facts));
     findings.extend([this_plugin(&served), ready(facts)]);
     findings
 }
 
-/// Other plugins that serve NVIDIA's GPUs on this node, and a second one of this kind.
-fn rivals(served: &[&PluginSocket], others: &[&PluginSocket]) -> Vec<Finding> {
-    let rivals = others.iter().filter(|other| other.probe.is_served());
-    let mut findings: Vec<Finding> = rivals.map(|other| rival(other)).collect();
+/// The base names of the resources that this plugin offers, or would; `gpu` where that is not
+/// known.
+fn offered(facts: &Facts) -> BTreeSet<String> {
+    let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    let by_status = facts.plugin.iter().flat_map(|status| &status.resources);
+    let by_survey = facts.driver_answer().into_iter().flat_map(|answer| &answer.resources);
+    let names = by_status.map(|of| base(&of.name)).chain(by_survey.map(|of| base(&of.name)));
+    let names: BTreeSet<String> = names.collect();
+    if names.is_empty() { ["gpu".to_owned()].into() } else { names }
+}
+
+/// Whether a socket of another plugin is for one of these resources: NVIDIA's plugin names its
+/// sockets after them (`nvidia-gpu.sock`, of old versions `nvidia.sock`). Other plugins of the
+/// domain have names of their own, such as those of network cards.
+fn is_rival(other: &PluginSocket, offered: &BTreeSet<String>) -> bool {
+    let name = other.name.strip_suffix(".sock").unwrap_or(&other.name);
+    let resource = match name.strip_prefix("nvidia") {
+        Some("") => "gpu",
+        Some(rest) => rest.strip_prefix('-').unwrap_or_default(),
+        None => return false,
+    };
+    let is_nvidias = |process: &String| process.starts_with("nvidia-device-plugin");
+    offered.contains(resource) || other.process.as_ref().is_some_and(is_nvidias)
+}
+
+/// Other plugins that serve the resources of this one, and a second one of this kind.
+fn rivals(
+    served: &[&PluginSocket],
+    others: &[&PluginSocket],
+    offered: &BTreeSet<String>,
+) -> Vec<Finding> {
+    let (live, dead): (Vec<&PluginSocket>, Vec<&PluginSocket>) =
+        others.iter().partition(|other| other.probe.is_served());
+    let (rivals, strangers): (Vec<&PluginSocket>, Vec<&PluginSocket>) =
+        live.into_iter().partition(|other| is_rival(other, offered));
+    let mut findings: Vec<Finding> = rivals.into_iter().map(rival).collect();
     let mut resources: Vec<&str> = served.iter().filter_map(|of| of.ours.as_deref()).collect();
     resources.sort_unstable();
     if let Some(twice) = resources.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -35,9 +69,15 @@ fn rivals(served: &[&PluginSocket], others: &[&PluginSocket]) -> Vec<Finding> {
         ));
     }
     if findings.is_empty() {
-        findings.push(RIVAL.ok(match others.len() {
-            0 => "none".to_owned(),
-            dead => format!("none ({} left behind, without harm)", plural(dead, "dead socket")),
+        let left = (!dead.is_empty())
+            .then(|| format!("{} left behind, without harm", plural(dead.len(), "dead socket")));
+        let names: Vec<&str> = strangers.iter().map(|other| other.name.as_str()).collect();
+        let strangers =
+            (!names.is_empty()).then(|| format!("{} is for other resources", names.join(", ")));
+        let notes: Vec<String> = left.into_iter().chain(strangers).collect();
+        findings.push(RIVAL.ok(match notes.is_empty() {
+            true => "none".to_owned(),
+            false => format!("none ({})", notes.join("; ")),
         }));
     }
     findings
@@ -63,7 +103,10 @@ fn this_plugin(served: &[&PluginSocket]) -> Finding {
         PLUGIN
             .problem(format!("does not answer on {silent}"))
             .why("the kubelet waits for it without a timeout")
-            .fix("delete the plugin's pod, and report a bug with its log")
+            .fix(
+                "kubectl -n kube-system delete pod POD, the plugin's on this node, and report a \
+                 bug with its log (kubectl logs --previous)",
+            )
     } else if !answering.is_empty() {
         PLUGIN.ok(format!("serves {answering}"))
     } else {
@@ -71,8 +114,9 @@ fn this_plugin(served: &[&PluginSocket]) -> Finding {
             .problem("it serves no socket in this directory")
             .why("while it does not run, or has no GPU to serve, the kubelet has none to allocate")
             .fix(
-                "kubectl -n kube-system get pods -o wide -l \
-                 app.kubernetes.io/name=gpu-device-plugin, and its log",
+                "`kubectl -n kube-system get pods -o wide -l \
+                 app.kubernetes.io/name=gpu-device-plugin` shows whether a pod of it is on this \
+                 node, and `kubectl -n kube-system logs POD` why it serves nothing",
             )
     }
 }
@@ -91,8 +135,8 @@ fn ready(facts: &Facts) -> Finding {
                 "what is not registered with the kubelet, or not watched by it, is not allocatable",
             )
             .fix(
-                "see the findings above; `gpu-device-plugin status -o wide` and the plugin's log \
-                 have the details",
+                "`gpu-device-plugin status -o wide` and `kubectl -n kube-system logs POD` have the \
+                 details",
             ),
     }
 }

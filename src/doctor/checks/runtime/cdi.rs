@@ -90,7 +90,12 @@ fn absent(file: &Path, paths: &BTreeSet<String>) -> Finding {
     UNREADABLE
         .problem(format!("{} names {shown}{more}, which {verb} not on the node", file.display()))
         .why("a container with such a device is not started; the driver was changed since")
-        .fix("write the file again: nvidia-ctk cdi generate, as below, or restart what writes it")
+        .fix(format!(
+            "write it again on the node: nvidia-ctk cdi generate \
+             --vendor=k8s.device-plugin.nvidia.com --class=gpu --output={}, or restart what writes \
+             it",
+            file.display()
+        ))
 }
 
 fn conflict(device: &str, one: &Path, other: &Path) -> Finding {

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use device::Device;
 use device::gpu::MigMode;
 use device::health::{
-    GpuPart, HealthNotice, Moment, NodeObservation, Observation as GpuObservation,
+    Cause, Degradation, GpuPart, HealthNotice, Moment, NodeObservation,
+    Observation as GpuObservation,
 };
 use device::injection::DeviceIdStrategy;
 use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use device::names::{ResourceName, Uuid};
 
 use crate::config::Config;
-use crate::doctor::facts::{DriverAnswer, GpuFacts, OfferedResource};
+use crate::doctor::facts::{Condition, DriverAnswer, GpuFacts, OfferedResource};
 use crate::host::quarantine_dir;
+use crate::nvml::inspection::Inspection;
 use crate::nvml::survey::SurveyedGpu;
 
 /// Adds the GPUs, with their health, and the resources that would be offered.
@@ -45,17 +47,17 @@ pub(super) fn describe(
 fn apply_readings(
     inventory: &mut Inventory,
     surveyed: &[SurveyedGpu],
-) -> BTreeMap<Uuid, Vec<String>> {
-    let mut degradations = BTreeMap::<Uuid, Vec<String>>::new();
+) -> BTreeMap<Uuid, Vec<Condition>> {
+    let mut degradations = BTreeMap::<Uuid, Vec<Condition>>::new();
     for gpu in surveyed {
-        let SurveyedGpu::Answered { found, reading: Some(reading) } = gpu else { continue };
+        let SurveyedGpu::Answered { found, reading: Some(reading), .. } = gpu else { continue };
         let Some(uuid) = found.uuid() else { continue };
         let reading = GpuObservation::Poll(reading.clone());
         let observation = NodeObservation::Gpu(uuid.clone(), reading);
         let changes = inventory.apply(Moment::default(), InventoryEvent::Health(observation));
         for (uuid, change) in changes.health {
             let degraded = change.notices.iter().filter_map(|notice| match notice {
-                HealthNotice::Degraded(degradation) => Some(degradation.to_string()),
+                HealthNotice::Degraded(degradation) => Some(of_degradation(*degradation)),
                 _ => None,
             });
             degradations.entry(uuid).or_default().extend(degraded);
@@ -68,14 +70,14 @@ fn apply_readings(
 fn gpu(
     surveyed: &SurveyedGpu,
     inventory: &Inventory,
-    degradations: &BTreeMap<Uuid, Vec<String>>,
+    degradations: &BTreeMap<Uuid, Vec<Condition>>,
 ) -> GpuFacts {
-    let found = match surveyed {
+    let (found, inspection) = match surveyed {
         SurveyedGpu::TimedOut { index, call, .. } => {
             let unanswered_call = Some((*call).to_owned());
             return GpuFacts { index: *index, unanswered_call, ..GpuFacts::default() };
         }
-        SurveyedGpu::Answered { found, .. } => found.as_ref(),
+        SurveyedGpu::Answered { found, inspection, .. } => (found.as_ref(), inspection),
     };
     let mut gpu = match found {
         EnumerationEntry::Failed { index, error, .. } => {
@@ -96,13 +98,32 @@ fn gpu(
     if let Some(uuid) = found.uuid() {
         let health = inventory.node_health().health_of(uuid, GpuPart::Whole);
         let causes = health.reasons().iter().map(|reason| &reason.cause);
-        gpu.causes = causes
-            .map(|cause| (cause.summary().to_string(), cause.remedy().map(ToOwned::to_owned)))
-            .collect();
+        gpu.causes = causes.map(of_cause).collect();
         gpu.degradations = degradations.get(uuid).cloned().unwrap_or_default();
         gpu.uuid = Some(uuid.to_string());
     }
+    if let Some(inspection) = inspection {
+        let Inspection { mig_pending, licensed, accepts_work } = *inspection;
+        gpu = GpuFacts { mig_pending, licensed, accepts_work, ..gpu };
+    }
     gpu
+}
+
+fn of_cause(cause: &Cause) -> Condition {
+    let xid = if let Cause::Xid { xid, .. } = cause { Some(xid.0) } else { None };
+    let action = if let Cause::RecoveryAction(of) = cause { Some(of.value()) } else { None };
+    Condition {
+        kind: cause.as_str().to_owned(),
+        text: cause.summary().to_string(),
+        remedy: cause.remedy().map(ToOwned::to_owned),
+        xid,
+        action,
+    }
+}
+
+fn of_degradation(degradation: Degradation) -> Condition {
+    let (kind, text) = (degradation.as_str().to_owned(), degradation.to_string());
+    Condition { kind, text, ..Condition::default() }
 }
 
 fn resource(name: &ResourceName, inventory: &Inventory) -> OfferedResource {
