@@ -43,7 +43,7 @@ pub enum Action {
                       seen from outside. Exit code: 0 OK, 1 NonOK, 2 Unknown."
     )]
     Check(CheckArgs),
-    /// Tell the running plugin that a GPU is repaired: what is held against it is taken back.
+    /// Tell the running plugin that a GPU is repaired, and clear its health causes.
     #[command(
         after_help = "It asks at the control socket in --state-dir, as the plugin's own user. The \
                       GPU is Healthy after clean polls, unless something else is wrong with it; \
@@ -54,7 +54,7 @@ pub enum Action {
         /// The GPU: its UUID, PCI bus id or index, as `status` shows them.
         #[arg(value_name = "GPU")]
         gpu: String,
-        /// Take back the causes of this kind alone, such as xid.
+        /// Clear the causes of this kind alone, such as xid.
         #[arg(long, value_name = "KIND")]
         cause: Option<String>,
     },

@@ -69,9 +69,7 @@ fn text(answer: &Answer) -> String {
     match answer {
         Answer::Cleared { gpu, causes, forgotten } => {
             let head = if *forgotten {
-                format!(
-                    "{gpu} is forgotten, since NVML does not list it. Held against it until now:"
-                )
+                format!("{gpu} is forgotten, since NVML does not list it. Cleared:")
             } else {
                 format!("{gpu} is taken to be repaired, once clean polls confirm it. Cleared:")
             };

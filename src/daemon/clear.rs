@@ -132,7 +132,7 @@ fn kind(word: &str) -> Result<CauseKind, NotClearable> {
 fn nothing_to_clear(inventory: &Inventory, gpu: &Uuid, cause: Option<CauseKind>) -> String {
     let health = inventory.node_health().health_of(gpu, GpuPart::Whole);
     let of_kind = cause.map(|kind| format!(" of kind {}", kind.as_str())).unwrap_or_default();
-    let nothing = format!("nothing{of_kind} is held against {gpu} that can be cleared");
+    let nothing = format!("{gpu} has no cause{of_kind} that can be cleared");
     if health.is_healthy() {
         return format!("{nothing}: it is Healthy");
     }
@@ -198,7 +198,7 @@ mod tests {
         let text = refusal(&inventory, "1", Some("Xid"));
         assert!(text.contains("\"Xid\" is no kind") && text.contains("xid, reset_req"), "{text}");
         let text = refusal(&inventory, "1", Some("lost"));
-        assert!(text.contains("nothing of kind lost") && text.contains("(xid)"), "{text}");
+        assert!(text.contains("no cause of kind lost") && text.contains("(xid)"), "{text}");
         let text = refusal(&inventory, "0", None);
         assert!(text.ends_with("it is Healthy"), "{text}");
         let (layout, injector) = (Layout::default(), Injector::default());
