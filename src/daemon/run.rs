@@ -33,6 +33,7 @@ use super::status_provider::{StatusProvider, StatusSettings};
 use super::tasks::Tasks;
 use crate::config::{Config, ConfigSource};
 use crate::control;
+use crate::host::boot_clock;
 use crate::host::dir_watch::Watches;
 use crate::host::quarantine_dir::{self, ClearFile};
 use crate::host::state_file::{PersistedState, StateFile};
@@ -269,6 +270,10 @@ fn empty_inventory(
     let epoch = nvml::epoch::read(&config.process.nvml.sysfs_root);
     let boot = epoch.boot.clone();
     let mut health = NodeHealth::new(config.policy(), epoch);
+    // Without the time since the boot a fault is as old as this process.
+    if let Some(origin) = boot_clock::since_boot().checked_sub(clock.now().0) {
+        health = health.with_origin(origin);
+    }
     if let Some(persisted) = &persisted {
         host_files::log_findings(&health.restore(clock.now(), &persisted.health));
     }

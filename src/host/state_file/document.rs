@@ -68,6 +68,9 @@ struct Entry {
     configured: bool,
     #[serde(default)]
     repaired: bool,
+    /// When it began, in seconds since the boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since_boot: Option<u64>,
 }
 
 impl From<&PersistedState> for Document {
@@ -79,6 +82,7 @@ impl From<&PersistedState> for Document {
             compute_instance: cause.compute_instance,
             configured: cause.configured,
             repaired: cause.repaired,
+            since_boot: cause.since_boot,
         };
         let causes = |causes: &Vec<_>| causes.iter().take(MAX_CAUSES).map(entry).collect();
         let gpus = state.health.gpus.iter().map(|(uuid, of)| (uuid.clone(), causes(of)));
@@ -118,6 +122,7 @@ impl Document {
             compute_instance: entry.compute_instance,
             configured: entry.configured,
             repaired: entry.repaired,
+            since_boot: entry.since_boot,
         };
         let mut gpus = BTreeMap::new();
         for (uuid, entries) in self.gpus.entries {

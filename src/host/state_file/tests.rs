@@ -33,7 +33,12 @@ fn names(directory: &Path) -> Vec<String> {
 fn remembered() -> PersistedState {
     let cause =
         PersistedCause { kind: "xid".to_owned(), number: Some(79), ..PersistedCause::default() };
-    let slice = PersistedCause { gpu_instance: Some(3), repaired: true, ..cause.clone() };
+    let slice = PersistedCause {
+        gpu_instance: Some(3),
+        repaired: true,
+        since_boot: Some(1_004),
+        ..cause.clone()
+    };
     let configured = PersistedCause { configured: true, ..cause.clone() };
     let bound = |index, mig_mode| GpuBinding {
         index,

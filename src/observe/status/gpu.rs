@@ -44,7 +44,7 @@ pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall:
         healthy: health.is_healthy(),
         reasons: reasons
             .iter()
-            .map(|of| of_cause(&of.cause, wall.at(of.since), of.restored))
+            .map(|of| of_cause(&of.cause, wall.at(of.since).before(of.before), of.restored))
             .collect(),
         degradations: degradations()
             .map(|(degradation, since)| of_degradation(*degradation, wall.at(*since)))

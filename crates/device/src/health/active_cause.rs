@@ -1,5 +1,7 @@
 //! A cause of one GPU from when it is raised until it is cleared.
 
+use std::time::Duration;
+
 use super::cause::Cause;
 use super::clear_rule::{ClearRule, Poll};
 use super::fields::RecoveryState;
@@ -37,6 +39,8 @@ pub(super) struct ActiveCause {
     pub stage: Stage,
     restored: bool,
     since: Moment,
+    /// How long it was active before this process started.
+    before: Duration,
     /// When it was last raised. Only newer polls and evidence count.
     last_raised: Moment,
     /// Clean polls in a row since then.
@@ -50,14 +54,16 @@ impl ActiveCause {
             stage: Stage::Active,
             restored: false,
             since: now,
+            before: Duration::ZERO,
             last_raised: now,
             clean_polls: 0,
         }
     }
 
-    pub(super) fn restored(cause: Cause, repaired: bool, now: Moment) -> Self {
+    /// One from before this process started, that was active for so long before `now`.
+    pub(super) fn restored(cause: Cause, repaired: bool, now: Moment, before: Duration) -> Self {
         let stage = if repaired { Stage::Repaired } else { Stage::Active };
-        Self { stage, restored: true, ..Self::new(cause, now) }
+        Self { stage, restored: true, before, ..Self::new(cause, now) }
     }
 
     pub(super) fn clear_rule(&self) -> ClearRule {
@@ -133,6 +139,7 @@ impl ActiveCause {
     }
 
     pub(super) fn reason(&self) -> Reason {
-        Reason { cause: self.cause.clone(), since: self.since, restored: self.restored }
+        let Self { since, before, restored, .. } = *self;
+        Reason { cause: self.cause.clone(), since, before, restored }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::active_cause::{ActiveCause, Stage};
 use super::cause::{Cause, CauseKind};
@@ -167,16 +168,22 @@ impl Causes {
     }
 
     /// The causes to keep over a restart, and whether there is evidence of the repair of each.
-    pub(super) fn lasting(&self) -> impl Iterator<Item = (&Cause, bool)> {
+    pub(super) fn lasting(&self) -> impl Iterator<Item = (Reason, bool)> {
         let lasting = self.active.values().filter(|active| is_lasting(&active.cause));
-        lasting.map(|active| (&active.cause, active.stage == Stage::Repaired))
+        lasting.map(|active| (active.reason(), active.stage == Stage::Repaired))
     }
 
     /// Adds a cause from before this process started. Returns it if it is new.
-    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) -> Option<Cause> {
+    pub(super) fn restore(
+        &mut self,
+        now: Moment,
+        cause: Cause,
+        repaired: bool,
+        before: Duration,
+    ) -> Option<Cause> {
         let cause = self.bounded(cause);
         let Entry::Vacant(entry) = self.active.entry(key(&cause)) else { return None };
-        entry.insert(ActiveCause::restored(cause.clone(), repaired, now));
+        entry.insert(ActiveCause::restored(cause.clone(), repaired, now, before));
         Some(cause)
     }
 }

@@ -4,6 +4,7 @@ mod restart;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cause::{Cause, CauseKind};
 use super::counters::{AllTransitions, Transitions};
@@ -65,6 +66,8 @@ pub enum NodeObservation {
 pub struct NodeHealth {
     policy: HealthPolicy,
     epoch: Epoch,
+    /// The time from the boot of the node to the origin of moments; `None`: not known.
+    origin: Option<Duration>,
     gpus: BTreeMap<Uuid, GpuHealth>,
     fault: Option<(NodeFault, Moment)>,
     /// Of the last enumeration.
@@ -81,6 +84,13 @@ impl NodeHealth {
         Self { policy, epoch, ..Self::default() }
     }
 
+    /// The same, which knows how long after the boot of the node the origin of moments is, so that
+    /// causes keep their age over a restart of the process.
+    #[must_use]
+    pub fn with_origin(self, since_boot: Duration) -> Self {
+        Self { origin: Some(since_boot), ..self }
+    }
+
     /// The health of a device on a physical GPU. A GPU that was never listed is NotEnumerated.
     #[must_use]
     pub fn health_of(&self, gpu: &Uuid, device: GpuPart) -> Health {
@@ -89,6 +99,7 @@ impl NodeHealth {
             None => vec![Reason {
                 cause: Cause::NotEnumerated,
                 since: Moment::default(),
+                before: Duration::ZERO,
                 restored: false,
             }],
         };
@@ -98,6 +109,7 @@ impl NodeHealth {
             reasons.push(Reason {
                 cause: Cause::Node(fault.clone()),
                 since: *since,
+                before: Duration::ZERO,
                 restored: false,
             });
         }

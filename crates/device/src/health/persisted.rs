@@ -46,6 +46,8 @@ pub struct PersistedCause {
     pub configured: bool,
     /// Whether there was evidence of repair that clean polls had yet to confirm.
     pub repaired: bool,
+    /// When it began, in seconds since the boot; `None`: not known.
+    pub since_boot: Option<u64>,
 }
 
 impl Epoch {
@@ -83,6 +85,7 @@ impl PersistedCause {
             compute_instance,
             configured: matches!(cause, Cause::Xid { configured: true, .. }),
             repaired,
+            since_boot: None,
         }
     }
 

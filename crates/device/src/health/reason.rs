@@ -46,6 +46,8 @@ pub struct Reason {
     pub cause: Cause,
     /// Since when; for a restored cause, since this process started.
     pub since: Moment,
+    /// How much longer before, for a cause that was restored.
+    pub before: Duration,
     /// Whether it was restored from before this process started.
     pub restored: bool,
 }

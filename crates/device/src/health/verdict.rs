@@ -4,6 +4,7 @@
 mod states;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::cause::{Cause, CauseKind};
 use super::causes::Causes;
@@ -98,6 +99,7 @@ impl GpuHealth {
         let not_answered = (self.first_answer != FirstAnswer::Given).then(|| Reason {
             cause: Cause::NotAnswered,
             since: self.presence.known_since(),
+            before: Duration::ZERO,
             restored: false,
         });
         self.causes.reasons(device).chain(not_answered)
@@ -282,13 +284,19 @@ impl GpuHealth {
     }
 
     /// The causes to persist, and whether there is evidence of the repair of each.
-    pub(super) fn lasting_causes(&self) -> impl Iterator<Item = (&Cause, bool)> {
+    pub(super) fn lasting_causes(&self) -> impl Iterator<Item = (Reason, bool)> {
         self.causes.lasting()
     }
 
     /// Adds a cause from before a restart. Returns it if it is new.
-    pub(super) fn restore(&mut self, now: Moment, cause: Cause, repaired: bool) -> Option<Cause> {
+    pub(super) fn restore(
+        &mut self,
+        now: Moment,
+        cause: Cause,
+        repaired: bool,
+        before: Duration,
+    ) -> Option<Cause> {
         self.presence.known(now);
-        self.causes.restore(now, cause, repaired)
+        self.causes.restore(now, cause, repaired, before)
     }
 }

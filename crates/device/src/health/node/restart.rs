@@ -1,11 +1,12 @@
 //! What outlives this process, a load of the driver and a boot.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::NodeHealth;
 use crate::health::observation::{HealthChange, Observation};
 use crate::health::persisted::{Epoch, PersistedCause, PersistedHealth, outlives};
-use crate::health::reason::Moment;
+use crate::health::reason::{Moment, Reason};
 use crate::health::rules::PolicyFinding;
 use crate::health::verdict::GpuHealth;
 use crate::names::Uuid;
@@ -47,7 +48,12 @@ impl NodeHealth {
                 }
                 let gpu = self.gpus.entry(uuid.clone()).or_default();
                 let change = changes.entry(uuid.clone()).or_default();
-                change.raised.extend(gpu.restore(now, cause, persisted.repaired));
+                let before = self.origin.zip(persisted.since_boot).map(|(origin, seconds)| {
+                    let since_boot = Duration::from_secs(seconds);
+                    origin.saturating_add(now.0).saturating_sub(since_boot)
+                });
+                let before = before.unwrap_or_default();
+                change.raised.extend(gpu.restore(now, cause, persisted.repaired, before));
             }
         }
         changes
@@ -58,7 +64,10 @@ impl NodeHealth {
     pub fn persist(&self) -> PersistedHealth {
         let causes = |gpu: &GpuHealth| -> Vec<_> {
             gpu.lasting_causes()
-                .map(|(cause, repaired)| PersistedCause::of(cause, repaired))
+                .map(|(reason, repaired)| PersistedCause {
+                    since_boot: self.since_boot(&reason),
+                    ..PersistedCause::of(&reason.cause, repaired)
+                })
                 .collect()
         };
         let gpus = self.gpus.iter().map(|(uuid, gpu)| (uuid.clone(), causes(gpu)));
@@ -66,6 +75,13 @@ impl NodeHealth {
             epoch: self.epoch.clone(),
             gpus: gpus.filter(|(_, causes)| !causes.is_empty()).collect(),
         }
+    }
+
+    /// When a cause began, in whole seconds since the boot of the node: a fraction would not be the
+    /// same in the file.
+    fn since_boot(&self, reason: &Reason) -> Option<u64> {
+        let began = self.origin?.saturating_add(reason.since.0).saturating_sub(reason.before);
+        Some(began.as_secs())
     }
 
     pub(super) fn set_epoch(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, HealthChange> {

@@ -63,6 +63,35 @@ fn a_restart_keeps_what_no_source_would_state_again() {
 }
 
 #[test]
+fn a_cause_keeps_its_age_over_restarts_on_one_boot() {
+    let on_boot = |boot: &str, seconds| {
+        NodeHealth::new(HealthPolicy::default(), epoch(boot, "load-1"))
+            .with_origin(Duration::from_secs(seconds))
+    };
+    let age = |node: &NodeHealth, now: Moment| {
+        let health = node.health_of(&uuid("GPU-a"), GpuPart::Whole);
+        let lost = health.reasons().iter().find(|reason| reason.cause == Cause::Lost).unwrap();
+        now.since(lost.since) + lost.before
+    };
+    let mut node = on_boot("boot-1", 1_000);
+    node.apply(ms(1), enumeration(1, &["GPU-a"]));
+    node.apply(ms(4_000), on("GPU-a", Observation::Failed(error(15))));
+    let mut persisted = node.persist();
+    for (origin, expected) in [(1_100, 98), (5_000, 3_998)] {
+        let mut next = on_boot("boot-1", origin);
+        next.restore(ms(500), &persisted);
+        assert_eq!(age(&next, ms(2_000)), Duration::from_secs(expected));
+        assert_eq!(next.persist(), persisted, "it stays as it is in the file");
+        persisted = next.persist();
+    }
+    // A file of a plugin that kept no ages: it is as old as this process.
+    persisted.gpus.values_mut().flatten().for_each(|cause| cause.since_boot = None);
+    let mut next = on_boot("boot-1", 9_000);
+    next.restore(ms(0), &persisted);
+    assert_eq!(age(&next, ms(2_000)), Duration::from_secs(2));
+}
+
+#[test]
 fn a_restart_keeps_the_part_of_a_gpu_that_an_xid_was_traced_to() {
     let rules = || HealthRules {
         actions: [(Xid(94), XidAction::Unhealthy)].into(),
@@ -75,6 +104,7 @@ fn a_restart_keeps_the_part_of_a_gpu_that_an_xid_was_traced_to() {
         compute_instance: Some(1),
         configured: number == 94,
         repaired: false,
+        since_boot: None,
     };
     let slice = |gpu_instance| GpuPart::MigDevice(Placement { gpu_instance, compute_instance: 1 });
     // A version that kept Xid 95 to an instance may have written the file.
