@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::kubelet_runtime::KubeletRuntime;
 use super::liveness::{self, Ping};
+use crate::host::identity;
 use crate::kubelet::device_plugin::allocated::{OutcomePublisher, OutcomeSender};
 use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::socket::PluginPaths;
@@ -51,6 +52,8 @@ impl Plugins {
         pings: mpsc::Receiver<Ping>,
         started: Instant,
     ) -> anyhow::Result<Self> {
+        // A file, which the kubelet's thread never waits for.
+        let _ = identity::of_process();
         let runtime = KubeletRuntime::start("kubelet").context("serving the kubelet")?;
         let stopping = watch::Sender::new(false);
         runtime.handle().spawn(liveness::answer(pings));

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::connections::StreamLevel;
 use super::lifecycle::{KubeletStream, Observed, OwnSocket, PluginState, RestartReason, Step};
-use super::registration::Failures;
+use super::registration::{Failures, absent, patience_with_absence, with_advice};
 use super::server::{PluginError, ServeError, Server};
 use super::socket::PluginPaths;
 use super::socket_events::SocketEvents;
@@ -58,6 +58,8 @@ pub async fn run(
         registrations: 0,
         bind_failures: Failures::default(),
         register_failures: Failures::default(),
+        absence: None,
+        absences: Failures::default(),
         telemetry,
         unreadable: LogRateLimit::new(),
     };
@@ -89,6 +91,10 @@ struct Plugin {
     registrations: u64,
     bind_failures: Failures,
     register_failures: Failures,
+    /// Why the kubelet's socket is not seen, where it should be.
+    absence: Option<String>,
+    /// For the line that it is not.
+    absences: Failures,
     telemetry: PluginTelemetry,
     /// For the line that a socket cannot be read.
     unreadable: LogRateLimit,
@@ -123,7 +129,7 @@ impl Plugin {
             }
             None => OwnSocket::Gone { since: *self.own_gone_since.get_or_insert(now) },
         };
-        let kubelet = self.paths.kubelet.as_ref().and_then(|path| self.socket_at(path));
+        let kubelet = self.kubelet_socket(now);
         self.seen = self.server.as_ref().map_or((StreamLevel::Never, 0), |server| {
             (server.connections.levels().borrow().stream, *server.streams.borrow())
         });
@@ -140,8 +146,30 @@ impl Plugin {
         }
         let observed = Observed { now, own, kubelet, stream };
         let endpoint = self.server.as_ref().map(|server| server.endpoint.as_str());
-        self.telemetry.update(&self.state, &observed, endpoint, streams);
+        let absence = self.absence.as_deref();
+        self.telemetry.update(&self.state, &observed, absence, endpoint, streams);
         observed
+    }
+
+    /// The kubelet's socket. That it is not there, or not to be seen, is a warning at once, and then
+    /// less and less often.
+    fn kubelet_socket(&mut self, now: Duration) -> Option<SocketId> {
+        let path = self.paths.kubelet.as_ref()?;
+        let absence = match SocketId::of(path) {
+            Ok(Some(there)) => {
+                (self.absence, self.absences) = (None, Failures::default());
+                return Some(there);
+            }
+            Ok(None) => absent(path),
+            Err(error) => {
+                format!("the kubelet's socket {}: {}", path.display(), with_advice(&error))
+            }
+        };
+        if self.absences.failed(now, patience_with_absence(self.registrations > 0)) {
+            warn!(resource = %self.resource, "cannot register, will retry: {absence}");
+        }
+        self.absence = Some(absence);
+        None
     }
 
     /// The socket at a path. A path that cannot be read counts as empty: the retry that follows

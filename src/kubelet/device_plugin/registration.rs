@@ -1,10 +1,14 @@
 //! How a resource stands with the kubelet, and the results of its registrations.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tonic::{Code, Status};
 
 use super::lifecycle::{KubeletStream, Observed, PluginState, Stage};
+use crate::host::identity;
+use crate::util::error_chain::ErrorChain;
 
 /// How long a Register call may take. The kubelet dials back for up to 10 s before it answers
 /// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/client.go:131) and then asks for the options.
@@ -26,8 +30,13 @@ pub enum RegisterError {
     #[error("the path of the kubelet's socket is not UTF-8")]
     Path,
     /// Nobody answers on the kubelet's socket.
-    #[error("cannot connect to the kubelet")]
-    Connect(#[source] tonic::transport::Error),
+    #[error("cannot connect to the kubelet at {}: {why}", .socket.display())]
+    Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
     /// The kubelet refused.
     #[error("the kubelet refused the registration: {} ({:?})", .0.message(), .0.code())]
     Refused(Status),
@@ -48,6 +57,12 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
+    /// The socket cannot be connected to.
+    pub(super) fn connect(socket: &Path, error: &tonic::transport::Error) -> Self {
+        let socket = socket.to_owned();
+        Self::Connect { socket, why: unreachable_because(error) }
+    }
+
     /// Why a call ended with this status.
     pub(super) fn of(status: Status) -> Self {
         // One that came from the kubelet has no source.
@@ -65,16 +80,18 @@ impl RegisterError {
         match self {
             Self::Deadline => Some(false),
             Self::BrokenOff(_) => Some(true),
-            Self::Path | Self::Connect(_) | Self::Refused(_) | Self::TooOld(_) => None,
+            Self::Path | Self::Connect { .. } | Self::Refused(_) | Self::TooOld(_) => None,
         }
     }
 
-    /// How long it may last before it is a warning.
-    pub(super) fn patience(&self) -> Duration {
+    /// How long it may last before it is a warning: a kubelet that this plugin `was_registered`
+    /// with may be restarting.
+    pub(super) fn patience(&self, was_registered: bool) -> Duration {
         match self {
             Self::Path | Self::TooOld(_) | Self::Deadline => Duration::ZERO,
             Self::Refused(_) => PATIENCE_WITH_REFUSALS,
-            Self::Connect(_) | Self::BrokenOff(_) => PATIENCE,
+            Self::Connect { .. } => patience_with_absence(was_registered),
+            Self::BrokenOff(_) => PATIENCE,
         }
     }
 
@@ -84,9 +101,53 @@ impl RegisterError {
             Self::Refused(status) | Self::TooOld(status) => ("refused", status.code()),
             Self::BrokenOff(status) => ("broken", status.code()),
             Self::Deadline => ("deadline", Code::DeadlineExceeded),
-            Self::Path | Self::Connect(_) => ("unreachable", Code::Unavailable),
+            Self::Path | Self::Connect { .. } => ("unreachable", Code::Unavailable),
         }
     }
+}
+
+/// How long the kubelet's socket may be away or dead before that is a warning: for one that restarts
+/// a while, and at the first start not at all.
+pub(super) fn patience_with_absence(was_registered: bool) -> Duration {
+    if was_registered { PATIENCE } else { Duration::ZERO }
+}
+
+/// Why a socket cannot be connected to, once, and what to do.
+fn unreachable_because(error: &tonic::transport::Error) -> String {
+    let mut source = std::error::Error::source(error);
+    let mut cause = None;
+    while let Some(error) = source {
+        cause = cause.or_else(|| error.downcast_ref::<io::Error>());
+        source = error.source();
+    }
+    match cause {
+        Some(cause) => with_advice(cause),
+        None => ErrorChain(error).to_string(),
+    }
+}
+
+/// An error of a socket of the kubelet, and what to do.
+pub(super) fn with_advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "{error}; this process is {}: run it as root, and look for denials of SELinux or \
+             AppArmor in the node's audit log (ausearch -m avc)",
+            identity::of_process()
+        ),
+        io::ErrorKind::ConnectionRefused => format!(
+            "{error}; nobody listens on it: is the kubelet running (systemctl status kubelet)?"
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// What is wrong with the path of the kubelet's socket, where no socket is seen.
+pub(super) fn absent(socket: &Path) -> String {
+    format!(
+        "the kubelet's socket is not there: {}; is the kubelet running, and is its directory \
+         mounted at this path?",
+        socket.display()
+    )
 }
 
 /// Which failures in a row are a warning: the first one after some patience, and then one for each
@@ -131,12 +192,12 @@ pub struct RegistrationStatus {
 
 impl RegistrationStatus {
     /// The status that follows from `state` and `observed`; `failure` is why the last registration
-    /// or bind failed.
+    /// or bind failed, and `absence` why the kubelet's socket is not seen.
     pub(super) fn update(
         &mut self,
         state: &PluginState,
         observed: &Observed,
-        failure: Option<&str>,
+        (failure, absence): (Option<&str>, Option<&str>),
         endpoint: Option<&str>,
         streams: usize,
     ) {
@@ -145,7 +206,7 @@ impl RegistrationStatus {
         *self = Self {
             registered,
             since: if registered == self.registered { self.since } else { observed.now },
-            problem: (!registered).then(|| problem(state, observed, failure)),
+            problem: (!registered).then(|| problem(state, observed, failure, absence)),
             endpoint: endpoint.map(str::to_owned),
             streams,
         };
@@ -158,11 +219,18 @@ impl RegistrationStatus {
     }
 }
 
-fn problem(state: &PluginState, observed: &Observed, failure: Option<&str>) -> String {
+fn problem(
+    state: &PluginState,
+    observed: &Observed,
+    failure: Option<&str>,
+    absence: Option<&str>,
+) -> String {
     let because = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
     match state.stage {
         Stage::Down { .. } => format!("no socket is bound{because}"),
-        _ if observed.kubelet.is_none() => "the kubelet's socket is not there".to_owned(),
+        _ if observed.kubelet.is_none() => {
+            absence.unwrap_or("the kubelet's socket is not there").to_owned()
+        }
         Stage::Serving { .. } => {
             format!("the kubelet has not accepted the registration{because}")
         }
@@ -192,7 +260,7 @@ mod tests {
             let (own, kubelet) = (OwnSocket::There(OURS), Some(KUBELET));
             let observed = Observed { now, own, kubelet, stream };
             // Others watch all the time.
-            status.update(state, &observed, None, Some("a.sock"), 2);
+            status.update(state, &observed, (None, None), Some("a.sock"), 2);
             status.clone()
         };
         let has = |status: RegistrationStatus, text| {
@@ -228,6 +296,21 @@ mod tests {
     }
 
     #[test]
+    fn a_permission_that_is_denied_is_told_once_with_the_user_and_what_to_do() {
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        let text = with_advice(&error);
+        assert_eq!(text.matches("ermission denied").count(), 1, "{text}");
+        for part in ["user ", "SELinux", "ausearch"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let socket = Path::new("/kubelet/kubelet.sock");
+        let connect = RegisterError::Connect { socket: socket.to_owned(), why: text };
+        assert!(connect.to_string().contains("the kubelet at /kubelet/kubelet.sock: "));
+        // At the start at once; a kubelet that restarts is given a while.
+        assert_eq!((connect.patience(false), connect.patience(true)), (Duration::ZERO, PATIENCE));
+    }
+
+    #[test]
     fn what_the_kubelet_said_differs_from_a_call_that_broke_off() {
         let refused = RegisterError::of(Status::unknown("the ResourceName is invalid"));
         assert_eq!((refused.result(), refused.is_unanswered()), (("refused", Code::Unknown), None));
@@ -242,6 +325,6 @@ mod tests {
              terminated by RST_STREAM with error code: PROTOCOL_ERROR",
         ));
         assert!(old.to_string().starts_with("this kubelet is older than 1.26"), "{old}");
-        assert_eq!((old.result().0, old.patience()), ("refused", Duration::ZERO));
+        assert_eq!((old.result().0, old.patience(true)), ("refused", Duration::ZERO));
     }
 }

@@ -49,6 +49,8 @@ struct Current {
     failure: Option<String>,
     /// The oldest first.
     events: VecDeque<RegistrationEvent>,
+    /// When the kubelet last ended its stream, though it went on itself.
+    stream_ended: Option<Duration>,
 }
 
 /// A registration, or its end.
@@ -155,11 +157,19 @@ impl PluginTelemetry {
         &self,
         state: &PluginState,
         observed: &Observed,
+        absence: Option<&str>,
         endpoint: Option<&str>,
         streams: usize,
     ) {
         let Current { status, failure, .. } = &mut *lock(&self.0.current);
-        status.update(state, observed, failure.as_deref(), endpoint, streams);
+        status.update(state, observed, (failure.as_deref(), absence), endpoint, streams);
+    }
+
+    /// When the kubelet last ended its stream, though it went on itself, since the start of the
+    /// process.
+    #[must_use]
+    pub fn stream_ended(&self) -> Option<Duration> {
+        lock(&self.0.current).stream_ended
     }
 
     /// A Register call has ended; `None` is one that was given up because a socket was replaced.
@@ -204,7 +214,13 @@ impl PluginTelemetry {
     /// The server is being restarted.
     pub(super) fn restarting(&self, now: Duration, reason: &RestartReason) {
         let message = format!("the server is restarted: {reason}");
-        lock(&self.0.current).status.restarting(now, message.clone());
+        {
+            let mut current = lock(&self.0.current);
+            current.status.restarting(now, message.clone());
+            if *reason == RestartReason::StreamEnded {
+                current.stream_ended = Some(now);
+            }
+        }
         self.add(RegistrationEvent { at: now, registered: false, message });
     }
 

@@ -43,8 +43,9 @@ pub async fn register(
 ) -> Result<(), RegisterError> {
     let address = format!("unix://{}", kubelet.to_str().ok_or(RegisterError::Path)?);
     let call = async {
-        let kubelet = Endpoint::from_shared(address).map_err(RegisterError::Connect)?;
-        let channel = kubelet.connect().await.map_err(RegisterError::Connect)?;
+        let connect = |error| RegisterError::connect(kubelet, &error);
+        let endpoint_of_kubelet = Endpoint::from_shared(address).map_err(connect)?;
+        let channel = endpoint_of_kubelet.connect().await.map_err(connect)?;
         let request = api::RegisterRequest {
             version: VERSION.to_owned(),
             endpoint: endpoint.to_owned(),

@@ -129,7 +129,8 @@ impl Plugin {
 
     /// A kubelet that starts refuses for a moment, so only failures that last are a warning.
     fn register_failed(&mut self, error: &RegisterError) {
-        let warn = self.register_failures.failed(self.now(), error.patience());
+        let patience = error.patience(self.registrations > 0);
+        let warn = self.register_failures.failed(self.now(), patience);
         let (error, failures) = (ErrorChain(error), self.register_failures.count);
         if warn {
             warn!(%error, failures, "cannot register, will retry");
