@@ -189,7 +189,8 @@ fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result
         .build()?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
-        info!(version = env!("CARGO_PKG_VERSION"), commit = env!("GIT_COMMIT"), "starting");
+        let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("GIT_COMMIT"));
+        info!(version, commit, node = config.process.node_name.as_deref(), "starting");
         daemon::run(config, source, started, stop).await
     });
     // A task that hangs must not hold up the exit: the process ends, and all with it.

@@ -57,6 +57,8 @@ pub struct ProcessConfig {
     pub http_address: Option<Address>,
     /// The group, by number, whose members may open the status socket too.
     pub status_socket_gid: Option<u32>,
+    /// The name of the Kubernetes node, if it is given.
+    pub node_name: Option<String>,
     /// How log lines are written, and which.
     pub log: LogConfig,
     /// Where NVML is.

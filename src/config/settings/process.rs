@@ -67,6 +67,11 @@ settings! {
         help: "The group, by number, whose members may read the status at status.sock in \
             --state-dir; empty: only the plugin's own user.",
     }
+    NODE_NAME: process.node_name = node_name, print_node_name; DAEMON {
+        flag: Some("node-name"), env: &["NODE_NAME"], value: "NAME",
+        help: "The name of the Kubernetes node, for the status, the page and the log; empty: the \
+            name of the host or of the pod is shown.",
+    }
     LOG_FORMAT: process.log.format = value::choice, print::choice; DAEMON {
         flag: Some("log-format"), env: &["LOG_FORMAT"], value: "FORMAT", default: "text",
         help: "How log lines are written: text or json.",
@@ -129,6 +134,23 @@ fn group(raw: RawValue<'_>) -> Parsed<Option<u32>> {
 
 fn print_group(group: &Option<u32>) -> String {
     group.map_or_else(|| print::quoted(""), |number| number.to_string())
+}
+
+/// The longest name of a node, in bytes: that of a DNS subdomain (RFC 1123).
+const LONGEST_NODE_NAME: usize = 253;
+
+fn node_name(raw: RawValue<'_>) -> Parsed<Option<String>> {
+    let text = value::text(raw)?;
+    let name = text.trim();
+    if name.len() > LONGEST_NODE_NAME {
+        let why = format!("is longer than the {LONGEST_NODE_NAME} bytes of a node's name");
+        return value::invalid_text(name, why);
+    }
+    Ok(Some(name.to_owned()).filter(|name| !name.is_empty()))
+}
+
+fn print_node_name(name: &Option<String>) -> String {
+    print::quoted(name.as_deref().unwrap_or_default())
 }
 
 const LOG_LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
