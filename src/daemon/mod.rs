@@ -17,6 +17,7 @@ mod reclaim_controller;
 mod reload;
 mod reload_checks;
 mod reload_history;
+mod rival_watch;
 mod run;
 mod status_provider;
 mod tasks;

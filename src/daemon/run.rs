@@ -29,6 +29,7 @@ use super::plugins::Plugins;
 use super::reclaim_controller::ReclaimController;
 use super::reload::Reloader;
 use super::reload_history::ReloadHistory;
+use super::rival_watch::RivalWatch;
 use super::status_provider::{StatusProvider, StatusSettings};
 use super::tasks::Tasks;
 use crate::config::{Config, ConfigSource};
@@ -38,6 +39,7 @@ use crate::host::dir_watch::Watches;
 use crate::host::quarantine_dir::{self, ClearFile};
 use crate::host::state_file::{PersistedState, StateFile};
 use crate::kubelet::device_plugin::allocated;
+use crate::kubelet::device_plugin::rivals::Rivals;
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
@@ -128,6 +130,7 @@ impl Daemon {
             started,
         )?;
 
+        let (rivals, rivals_rx) = watch::channel(Rivals::default());
         let (clearing, clears) = Clearing::channel();
         let status_provider = Arc::new(StatusProvider {
             inventory: inventory_rx.clone(),
@@ -137,6 +140,7 @@ impl Daemon {
             plugins: plugins.telemetry(),
             calls: plugins.calls(),
             event_log: event_log.clone(),
+            rivals: rivals_rx,
             reload_history,
             clock,
             settings: StatusSettings::of(&config),
@@ -155,6 +159,14 @@ impl Daemon {
         let has_pod_resources =
             config.process.pod_resources_socket.as_ref().is_some_and(|socket| socket.exists());
         let (knows_holders, knows_holders_rx) = watch::channel(!has_pod_resources);
+        let rival_watch = RivalWatch {
+            paths: paths.clone(),
+            socket_events: socket_events.clone(),
+            telemetry: plugins.telemetry(),
+            clock,
+            event_log: event_log.clone(),
+            rivals,
+        };
         let inventory_task = InventoryTask {
             observations,
             pings: pings.inventory,
@@ -197,6 +209,7 @@ impl Daemon {
         });
         tasks.spawn("NVML", run_nvml(config.process.nvml.clone(), clock, links));
         tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
+        tasks.spawn("other plugins", rival_watch.run());
         tasks.spawn("pod resources", {
             let socket = config.process.pod_resources_socket;
             let runtime = KubeletRuntime::start("pod-resources")?;

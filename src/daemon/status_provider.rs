@@ -19,9 +19,11 @@ use super::liveness::Liveness;
 use super::plugins::TelemetryByResource;
 use super::readiness::Readiness;
 use super::reload_history::ReloadHistory;
+use super::rival_watch;
 use crate::config::Config;
 use crate::kubelet::device_plugin::calls::CallDurations;
 use crate::kubelet::device_plugin::registration::REGISTER_RESULTS;
+use crate::kubelet::device_plugin::rivals::Rivals;
 use crate::kubelet::device_plugin::telemetry::{PluginTelemetry, RegistrationEvent};
 use crate::kubelet::pod_resources::RefreshTrigger;
 use crate::nvml::Clock;
@@ -42,6 +44,7 @@ pub(super) struct StatusProvider {
     pub(super) plugins: TelemetryByResource,
     pub(super) calls: CallDurations,
     pub(super) event_log: EventLog,
+    pub(super) rivals: watch::Receiver<Rivals>,
     pub(super) reload_history: ReloadHistory,
     pub(super) clock: Clock,
     pub(super) settings: StatusSettings,
@@ -173,6 +176,7 @@ impl Views for StatusProvider {
             nvml: self.nvml(),
             registrations: self.registrations(wall),
             holders: holders.as_deref(),
+            findings: rival_watch::findings(&self.rivals.borrow()),
             configuration: self.reload_history.status(self.settings.file.clone(), wall),
             events: self.event_log.events(wall, self.registration_events()),
             last_events: self.event_log.last_events(wall),

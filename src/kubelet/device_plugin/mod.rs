@@ -11,6 +11,7 @@ pub mod lifecycle;
 mod limits;
 mod plugin;
 pub mod registration;
+pub mod rivals;
 pub mod server;
 pub mod service;
 pub mod socket;

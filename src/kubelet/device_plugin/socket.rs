@@ -109,6 +109,12 @@ fn remove_if_dead(path: &Path) -> io::Result<bool> {
     if is_refused(path)? { remove(path, id).map(|()| true) } else { Ok(false) }
 }
 
+/// Whether somebody listens on the socket at this path.
+pub(super) fn is_served(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    is_socket && is_refused(path).is_ok_and(|refused| !refused)
+}
+
 /// Whether nobody listens on a socket. A listener whose queue is full makes others wait: one that
 /// hangs would hold us up for ever.
 fn is_refused(path: &Path) -> io::Result<bool> {

@@ -11,6 +11,9 @@ use super::process::ProcessMetrics;
 use super::text::Text;
 use crate::util::counters::Distribution;
 
+/// The kind of the finding that another device plugin serves a resource of this one.
+pub(crate) const OTHER_PLUGIN: &str = "other_plugin";
+
 /// All that Prometheus scrapes, at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct MetricsSnapshot {
@@ -127,8 +130,9 @@ fn findings(text: &mut Text, status: &Status) {
         .add(&[], reserved);
     let count = |kind| status.findings.iter().filter(|finding| finding.kind == kind).count();
     let help = "What keeps devices from being offered as one would expect, by kind.";
+    let kinds = LayoutFinding::KINDS.into_iter().chain([OTHER_PLUGIN]);
     text.gauge("gpu_device_plugin_findings", help)
-        .add_by("kind", LayoutFinding::KINDS.into_iter().map(|kind| (kind, count(kind))));
+        .add_by("kind", kinds.map(|kind| (kind, count(kind))));
 }
 
 fn nvml(text: &mut Text, snapshot: &MetricsSnapshot) {

@@ -38,6 +38,8 @@ pub(crate) struct StatusInputs<'a> {
     pub(crate) registrations: BTreeMap<ResourceName, Registration>,
     /// The containers that hold devices; `None`: not known.
     pub(crate) holders: Option<&'a Holders>,
+    /// What was found beside the inventory.
+    pub(crate) findings: Vec<Finding>,
     /// The config file and the outcome of reloads.
     pub(crate) configuration: Configuration,
     /// The last events, newest first.
@@ -53,6 +55,8 @@ pub(crate) fn build(mut inputs: StatusInputs<'_>) -> Status {
         kind: finding.as_str().to_owned(),
         message: finding.to_string(),
     };
+    let findings = inputs.inventory.findings().iter().map(finding);
+    let findings = findings.chain(std::mem::take(&mut inputs.findings)).collect();
     Status {
         schema_version: SCHEMA_VERSION,
         generated_at: inputs.wall.now(),
@@ -62,7 +66,7 @@ pub(crate) fn build(mut inputs: StatusInputs<'_>) -> Status {
         gpu_counts: gpu_counts(inputs.inventory),
         nvml: nvml(inputs.nvml, inputs.inventory, inputs.wall),
         configuration: inputs.configuration,
-        findings: inputs.inventory.findings().iter().map(finding).collect(),
+        findings,
         events: inputs.events,
         holders_known: inputs.holders.is_some(),
     }

@@ -49,6 +49,7 @@ pub(crate) fn status_of(inventory: &Inventory, event_log: &EventLog) -> Status {
             .map(|name| (name.clone(), registration.clone()))
             .collect(),
         holders: None,
+        findings: Vec::new(),
         configuration: Configuration::default(),
         events: event_log.events(wall, []),
         last_events: event_log.last_events(wall),
