@@ -103,7 +103,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             }
         },
         Action::Config(action) => cli::config(action, &mut source),
-        Action::Status { output } => cli::status(output, &mut source),
+        Action::Status { output, exit_code } => cli::status(output, exit_code, &mut source),
         Action::Check(args) => cli::check(args, &mut source),
         Action::Clear { gpu, cause } => cli::clear(gpu, cause, &mut source),
         Action::Release { seconds } => cli::release(seconds, &mut source),

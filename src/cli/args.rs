@@ -22,13 +22,18 @@ pub enum Action {
     /// Print what the running plugin knows: devices, health with reason, who holds them.
     #[command(
         after_help = "It asks at the status socket in --state-dir, and at --http-address. Exit \
-                      code: 0 it answered, 1 it did not."
+                      code: 0 it answered, 1 it did not; with --exit-code 0 there is no problem, 1 \
+                      there is one, 2 it cannot be told."
     )]
     Status {
         /// The format.
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         #[arg(value_parser = one_of(&OutputFormat::WORDS))]
         output: OutputFormat,
+        /// End with 1 if there is a problem, and with 2 if it cannot be told; warnings do not
+        /// count.
+        #[arg(long)]
+        exit_code: bool,
     },
     /// Find why pods on this node do not get GPUs, and how to correct it; changes nothing.
     #[command(

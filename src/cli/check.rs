@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::CheckArgs;
-use super::{print, run, status};
+use super::{print, run};
 use crate::config::ConfigSource;
 use crate::doctor::check::{self, CheckState, FallbackFacts};
 use crate::doctor::gather;
@@ -21,7 +21,7 @@ pub fn check(args: CheckArgs, source: &mut ConfigSource) -> ExitCode {
     let endpoints = config.process.status_endpoints();
     let seen = run(async {
         let unheard = match client::get(&endpoints, "/status", TIMEOUT).await {
-            Ok(answer) if answer.code == 200 => match status::parse(&answer.body) {
+            Ok(answer) if answer.code == 200 => match status::read(&answer.body) {
                 Ok(status) => return Ok(Ok(status)),
                 Err(error) => error,
             },

@@ -4,28 +4,31 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use device::names::QuotedText;
-use serde::Deserialize;
 use serde_json::Value;
-use status::{SCHEMA_VERSION, Status, table, yaml};
+use status::{Severity, Status, TableStyle, read, table, yaml};
 
 use super::args::OutputFormat;
-use super::{print, print_error, run};
+use super::{print, print_error, run, terminal};
 use crate::config::ConfigSource;
 use crate::observe::client::{self, HttpResponse};
 
 /// How long the daemon may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The exit codes with `--exit-code`: there is a problem, and it cannot be told.
+const PROBLEM: u8 = 1;
+const UNKNOWN: u8 = 2;
 
-/// Prints what the daemon knows.
-pub fn status(format: OutputFormat, source: &mut ConfigSource) -> ExitCode {
+/// Prints what the daemon knows. With `judges` the exit code says whether there is a problem.
+pub fn status(format: OutputFormat, judges: bool, source: &mut ConfigSource) -> ExitCode {
     let (config, _) = source.load_lossy();
     let endpoints = config.process.status_endpoints();
-    let text = run(async {
+    let answer = run(async {
         let answer = client::get(&endpoints, "/status", TIMEOUT).await?;
-        render(&answer, format)
+        let text = render(&answer, format)?;
+        Ok((text, if judges { verdict(&answer) } else { 0 }))
     });
-    match text {
-        Ok(text) => print(&text, 0),
+    match answer {
+        Ok((text, code)) => print(&text, code),
         Err(error) => {
             print_error(&format!(
                 "{error}; is the plugin running on this node (kubectl -n kube-system get pods -o \
@@ -34,7 +37,7 @@ pub fn status(format: OutputFormat, source: &mut ConfigSource) -> ExitCode {
                  -- gpu-device-plugin status. `gpu-device-plugin doctor` finds what keeps GPUs \
                  from pods without it"
             ));
-            ExitCode::FAILURE
+            if judges { ExitCode::from(UNKNOWN) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -43,7 +46,7 @@ fn render(answer: &HttpResponse, format: OutputFormat) -> Result<String, String>
     if answer.code != 200 {
         // Who answers may be anybody.
         let (code, body) = (answer.code, QuotedText::new(answer.body.trim()));
-        return Err(format!("the plugin answered with HTTP status {code}: {body}"));
+        return Err(format!("what answers is no gpu-device-plugin: HTTP status {code}: {body}"));
     }
     // JSON and YAML also have fields of a newer daemon that this program does not know.
     match format {
@@ -55,7 +58,12 @@ fn render(answer: &HttpResponse, format: OutputFormat) -> Result<String, String>
             serde_json::from_str(&answer.body).map(|value| yaml(&value)).map_err(no_status)
         }
         OutputFormat::Table | OutputFormat::Wide => {
-            Ok(table(&parse(&answer.body)?, format == OutputFormat::Wide))
+            let style = TableStyle {
+                wide: format == OutputFormat::Wide,
+                colour: terminal::has_colours(),
+                width: terminal::width(),
+            };
+            Ok(table(&read(&answer.body)?, style))
         }
     }
 }
@@ -64,21 +72,15 @@ fn no_status(error: serde_json::Error) -> String {
     format!("what answers is no gpu-device-plugin: {error}")
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Version {
-    schema_version: u32,
-}
-
-/// The status in the body of an answer.
-pub(super) fn parse(body: &str) -> Result<Status, String> {
-    // The version first: another one may have words that this program does not know.
-    let Version { schema_version } = serde_json::from_str(body).map_err(no_status)?;
-    match schema_version {
-        SCHEMA_VERSION => serde_json::from_str(body).map_err(no_status),
-        other => Err(format!(
-            "the plugin speaks version {other} of the status and this program version \
-             {SCHEMA_VERSION}: use the program of the plugin's own image, or -o json"
-        )),
+/// The exit code that says whether there is a problem.
+fn verdict(answer: &HttpResponse) -> u8 {
+    let of = |status: &Status| {
+        let problems = status.find_problems();
+        problems.iter().any(|problem| problem.severity == Severity::Error)
+    };
+    match read(&answer.body).map(|status| of(&status)) {
+        Ok(false) => 0,
+        Ok(true) => PROBLEM,
+        Err(_) => UNKNOWN,
     }
 }

@@ -41,7 +41,7 @@ impl Readiness<'_> {
         if nvml.gpus > 0 && self.inventory.gpus().is_empty() {
             return Some("the GPUs have not been read yet".to_owned());
         }
-        if nvml.up || nvml.released {
+        if nvml.up || nvml.released_until.is_some() {
             return None;
         }
         let fault = self.inventory.node_health().fault();

@@ -60,6 +60,7 @@ pub(super) struct StatusSettings {
     tolerates_no_nvml: bool,
     /// Whether there is a kubelet to register with.
     registers: bool,
+    node: Option<String>,
     hostname: Option<String>,
 }
 
@@ -72,6 +73,7 @@ impl StatusSettings {
             file: process.config_file.as_ref().map(|file| file.display().to_string()),
             tolerates_no_nvml: !process.nvml.fail_on_init_error,
             registers: process.plugin.kubelet.is_some(),
+            node: process.node_name.clone(),
             hostname: hostname.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()),
         }
     }
@@ -82,14 +84,15 @@ impl StatusProvider {
         WallClock::new(self.clock.now(), SystemTime::now())
     }
 
-    fn nvml(&self) -> Nvml {
+    fn nvml(&self, wall: WallClock) -> Nvml {
         let state = self.nvml.state();
         Nvml {
-            state: match (state.released, state.up) {
-                (true, _) => NvmlState::Released,
-                (false, true) => NvmlState::Up,
-                (false, false) => NvmlState::Down,
+            state: match (state.released_until, state.up) {
+                (Some(_), _) => NvmlState::Released,
+                (None, true) => NvmlState::Up,
+                (None, false) => NvmlState::Down,
             },
+            released_until: state.released_until.map(|until| wall.at(until)),
             fault: None,
             driver_version: state.versions.driver,
             cuda_version: state.versions.cuda,
@@ -170,10 +173,11 @@ impl Views for StatusProvider {
         build(StatusInputs {
             wall,
             version: (env!("CARGO_PKG_VERSION"), env!("GIT_COMMIT")),
+            node: self.settings.node.as_deref(),
             hostname: self.settings.hostname.as_deref(),
             not_ready: self.reasons(&inventory),
             inventory: &inventory,
-            nvml: self.nvml(),
+            nvml: self.nvml(wall),
             registrations: self.registrations(wall),
             holders: holders.as_deref(),
             findings: rival_watch::findings(&self.rivals.borrow()),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use device::health::{NvmlError as CallError, ReturnCode};
+use device::health::{Moment, NvmlError as CallError, ReturnCode};
 
 use crate::util::counters::{Counts, Distribution, Histogram};
 
@@ -75,8 +75,8 @@ pub struct SessionState {
     pub up: bool,
     /// How many GPUs it listed when it was last initialised.
     pub gpus: u32,
-    /// Whether it is released, for the reset of a GPU.
-    pub released: bool,
+    /// Until when it is released, for the reset of a GPU; `None`: it is not.
+    pub released_until: Option<Moment>,
     /// The last known versions of the driver and the library.
     pub versions: Versions,
 }
@@ -147,8 +147,8 @@ impl NvmlTelemetry {
         (state.tried, state.up) = (true, false);
     }
 
-    pub(super) fn set_released(&self, released: bool) {
-        self.lock().released = released;
+    pub(super) fn set_released(&self, until: Option<Moment>) {
+        self.lock().released_until = until;
     }
 
     pub(super) fn set_versions(&self, versions: Versions) {

@@ -34,6 +34,8 @@ async fn without_a_daemon_status_says_what_was_tried_and_what_to_do() {
     let options = served_at(&node);
     let printed = run(&node, &options, &["status"]).await;
     assert_eq!(printed.code, Some(1), "{}", printed.text);
+    let judged = run(&node, &options, &["status", "--exit-code"]).await;
+    assert_eq!(judged.code, Some(2), "whether there is a problem cannot be told");
     for part in [
         "the plugin does not answer: unix:",
         "http.sock (not there)",
@@ -165,7 +167,7 @@ async fn the_monitor_of_node_problem_detector_is_one_that_it_takes_and_its_comma
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_the_daemon_status_and_check_say_what_it_knows() {
     let node = eight_h100s();
-    let options = served_at(&node);
+    let options = served_at(&node).env("NODE_NAME", "gpu-7");
     let config = node.kubelet();
     let rig = Rig::on(node, config, &options, 8).await;
     let http = rig.plugin.http(PATIENCE).await.unwrap();
@@ -175,22 +177,32 @@ async fn beside_the_daemon_status_and_check_say_what_it_knows() {
     let printed = run(&rig.node, &options, &["check"]).await;
     let all = "NVML answers, driver 580.95.05; 8 GPUs Healthy; registered: nvidia.com/gpu";
     assert_eq!((printed.code, printed.text.as_str()), (Some(0), all));
+    let judged = run(&rig.node, &options, &["status", "--exit-code"]).await;
+    assert_eq!(judged.code, Some(0), "{}", judged.text);
     rig.node.xid(3, 79).unwrap();
     rig.until_healthy(3, false).await;
 
     let table = run(&rig.node, &options, &["status"]).await;
     assert_eq!(table.code, Some(0), "{}", table.text);
     let lines: Vec<&str> = table.text.lines().collect();
+    let sentence = "7 of 8 GPUs healthy, 1 held, 1 problem: GPU 3 Xid 79 since ";
+    assert!(lines[0].starts_with(sentence) && lines[0].ends_with(" UTC"), "{}", table.text);
     assert!(
-        lines[0].starts_with("gpu-device-plugin 0.1.0, up ") && lines[0].ends_with(", ready"),
+        lines[1].starts_with("gpu-7: gpu-device-plugin 0.1.0, up ")
+            && lines[1].ends_with(", ready"),
         "{}",
         table.text
     );
-    assert_eq!(lines[1], "driver 580.95.05, CUDA 13.0, NVML is up");
-    assert_eq!(lines[3], "GPU  MODEL           NUMA  HEALTH             RESOURCE        HOLDER");
-    assert_eq!(lines[7], "3    H100 80GB HBM3  0     Unhealthy: Xid 79  nvidia.com/gpu  -");
-    assert!(lines[4..12].iter().any(|line| line.ends_with("/train-0/main")), "{}", table.text);
-    assert!(lines[13].starts_with("GPU 3 Unhealthy for "), "{}", table.text);
+    assert_eq!(lines[2], "driver 580.95.05, CUDA 13.0, NVML is up");
+    assert!(lines[4].starts_with("PROBLEM  GPU 3 Xid 79 since "), "{}", table.text);
+    assert!(lines[4].contains("; to do: reboot the node"), "{}", table.text);
+    assert_eq!(lines[6], "GPU  MODEL           NUMA  HEALTH             RESOURCE        HOLDER");
+    assert_eq!(lines[10], "3    H100 80GB HBM3  0     Unhealthy: Xid 79  nvidia.com/gpu  -");
+    assert!(lines[7..15].iter().any(|line| line.ends_with("/train-0/main")), "{}", table.text);
+    // The output is no terminal, so that it has no colours; COLUMNS is a person's wish.
+    assert!(!table.text.contains('\u{1b}'), "{}", table.text);
+    let narrow = run(&rig.node, &options.clone().env("COLUMNS", "60"), &["status"]).await;
+    assert!(narrow.text.lines().all(|line| line.chars().count() <= 60), "{}", narrow.text);
     let wide = run(&rig.node, &options, &["status", "-o", "wide"]).await;
     assert!(
         wide.text.contains(&rig.node.uuid(3)) && wide.text.contains("Last events"),
@@ -201,6 +213,14 @@ async fn beside_the_daemon_status_and_check_say_what_it_knows() {
     let json = run(&rig.node, &options, &["status", "-o", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json.text).unwrap();
     assert_eq!((&json["schemaVersion"], &json["gpus"][3]["healthy"]), (&1.into(), &false.into()));
+    assert_eq!(json["node"], "gpu-7");
+    let fields: Vec<&String> = json.as_object().unwrap().keys().take(5).collect();
+    assert_eq!(fields, ["schemaVersion", "generatedAt", "node", "summary", "problems"]);
+    let judged = run(&rig.node, &options, &["status", "--exit-code"]).await;
+    assert_eq!(judged.code, Some(1), "{}", judged.text);
+    let page = http.get("/").await.unwrap().body;
+    assert!(page.contains("<title>7/8 GPUs · gpu-7</title>"), "{page}");
+    rig.logged("node=\"gpu-7\"").await;
     let yaml = run(&rig.node, &options, &["status", "-o", "yaml"]).await;
     let read = gpu_device_plugin::config::yaml(&yaml.text).unwrap();
     assert_eq!(read["gpus"][3]["reasons"], json["gpus"][3]["reasons"], "{}", yaml.text);
@@ -250,7 +270,7 @@ async fn in_the_daemons_container_no_argument_is_needed() {
         .env("NVML_LIBRARY", node.nvml_library())
         .env("QUARANTINE_DIR", node.quarantine_directory());
     let daemon = Plugin::start(&node, &options).unwrap();
-    daemon.wait_for_log("gpu-device-plugin 0.1.0, up ", PATIENCE).await.unwrap();
+    daemon.wait_for_log(": gpu-device-plugin 0.1.0, up ", PATIENCE).await.unwrap();
     daemon.wait_for_log("it is Healthy", PATIENCE).await.unwrap();
 }
 
@@ -267,4 +287,78 @@ async fn a_plugin_that_is_served_is_seen_from_outside() {
     assert_eq!(printed.code, Some(0), "{}", printed.text);
     assert_eq!(printed.text, "a plugin is served, the kubelet can allocate 8 devices");
     assert!(kubelet.violations().is_empty(), "{:?}", kubelet.violations());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_shown_with_its_end_until_it_is_taken_up() {
+    let node = eight_h100s();
+    let options = served_at(&node);
+    let config = node.kubelet();
+    let rig = Rig::on(node, config, &options, 8).await;
+    let printed = run(&rig.node, &options, &["release", "--for", "10m"]).await;
+    assert_eq!(printed.code, Some(0), "{}", printed.text);
+    let table = run(&rig.node, &options, &["status"]).await;
+    let lines: Vec<&str> = table.text.lines().collect();
+    assert!(lines[0].starts_with("8 of 8 GPUs healthy, "), "{}", table.text);
+    assert!(lines[0].contains(", NVML released until ") && lines[0].contains(" UTC, no problems"));
+    assert!(lines[2].contains(" min more)") && lines[2].contains("take-up"), "{}", table.text);
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    let page = http.get("/").await.unwrap().body;
+    assert!(page.contains("<h3>NVML released until "), "{page}");
+    let json = run(&rig.node, &options, &["status", "-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json.text).unwrap();
+    assert_eq!(json["nvml"]["state"], "letGo");
+    let until =
+        |json: &serde_json::Value| json["nvml"]["releasedUntil"].as_str().map(str::to_owned);
+    let first = until(&json).expect("it has an end");
+    assert!(first.as_str() > json["generatedAt"].as_str().unwrap());
+    // A longer one moves it.
+    run(&rig.node, &options, &["release", "--for", "30m"]).await;
+    let json = run(&rig.node, &options, &["status", "-o", "json"]).await;
+    assert!(until(&serde_json::from_str(&json.text).unwrap()).unwrap() > first);
+    let printed = run(&rig.node, &options, &["take-up"]).await;
+    assert_eq!(printed.code, Some(0), "{}", printed.text);
+    let table = run(&rig.node, &options, &["status"]).await;
+    assert!(!table.text.contains("released"), "{}", table.text);
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_keeps_its_age_over_a_restart_of_the_plugin() {
+    let node = eight_h100s();
+    let options = served_at(&node);
+    let config = node.kubelet();
+    let mut rig = Rig::on(node, config, &options, 8).await;
+    rig.xid_until_heard(3, 79).await;
+    let reason = async |rig: &Rig| {
+        let http = rig.plugin.http(PATIENCE).await.unwrap();
+        let answer = until(&http, "/status", "the cause", |answer| {
+            let json: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+            json["gpus"][3]["reasons"][0]["kind"] == "xid"
+        });
+        let json: serde_json::Value = serde_json::from_str(&answer.await.body).unwrap();
+        (json["gpus"][3]["reasons"][0].clone(), json["plugin"]["startedAt"].clone())
+    };
+    let (before, _) = reason(&rig).await;
+    rig.plugin.terminate().unwrap();
+    assert!(rig.plugin.wait_exit(PATIENCE).await.unwrap().success());
+    rig.plugin = Plugin::start(&rig.node, &options).unwrap();
+    rig.until("it is listed again", |view| view.capacity(GPU) == 8 && view.allocatable(GPU) == 7)
+        .await;
+    let (after, started) = reason(&rig).await;
+    assert_eq!(after["remembered"], true, "{after}");
+    let since = |reason: &serde_json::Value| reason["since"].as_str().unwrap().to_owned();
+    // To the second, as the file has it; the new process began later.
+    assert!(since(&after).as_str() < started.as_str().unwrap(), "{after} {started}");
+    let distance = |a: &str, b: &str| {
+        let distance = (seconds_of(a) - seconds_of(b)).abs();
+        distance.min(3_600.0 - distance)
+    };
+    assert!(distance(&since(&after), &since(&before)) <= 1.5, "{after} {before}");
+}
+
+/// The seconds since the hour of a point in time.
+fn seconds_of(time: &str) -> f64 {
+    let (minutes, seconds) = time[14..time.len() - 1].split_once(':').unwrap();
+    minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
 }

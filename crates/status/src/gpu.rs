@@ -178,9 +178,44 @@ pub struct Reason {
     /// Which part of the GPU it is in, unless it is all of it: "GPU instance 3".
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub part: Option<String>,
-    /// Whether it was restored from the state file; `since` is then the time of that.
+    /// Whether it was restored from the state file, over a restart of the plugin on the same boot.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub remembered: bool,
+}
+
+impl Reason {
+    /// What is wrong in two or three words, after the name of what it is wrong with.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if let Some(xid) = self.xid {
+            return format!("Xid {xid}");
+        }
+        match self.kind.as_str() {
+            "not_answered" => "has not answered yet",
+            "recovery_action" => "needs a recovery",
+            "reset_required" => "needs a reset",
+            "row_remap_failure" => "row remapping failed",
+            "row_remap_pending" => "row remapping pending",
+            "fabric" => "not in its NVLink fabric",
+            "not_enumerated" => "not listed by NVML",
+            "inforom" => "InfoROM corrupt",
+            "nvml_error" => "NVML calls fail",
+            "nvml_unresponsive" => "does not respond",
+            "relapses" => "fails again and again",
+            "external" => "quarantined",
+            "contained_error" => "contained memory error",
+            "imex_domain" => "IMEX domain needs a recovery",
+            "drain_p2p" => "peer-to-peer work to be ended",
+            "fabric_bandwidth" => "reduced NVLink bandwidth",
+            "no_events" => "events are not received",
+            "driver_not_loaded" => "driver not loaded",
+            "library_mismatch" => "driver and library versions differ",
+            "library_not_found" => "library not found",
+            "nvml_unresponsive_node" => "does not respond",
+            other => return other.replace('_', " "),
+        }
+        .to_owned()
+    }
 }
 
 /// The recovery action that the driver asks for.

@@ -5,14 +5,24 @@
 mod escape;
 mod event;
 mod gpu;
+mod names;
+mod paint;
+mod problem;
+mod problems;
+mod read;
 mod schema;
+mod summary;
 mod table;
 mod time;
 mod yaml;
 
 pub use escape::{Escaping, escaped, is_invisible};
+pub use event::{EventLine, condensed};
 pub use gpu::{Gpu, MigDevice, MigEngines, Reason, RecoveryAction, VgpuHost, XidCount};
+pub use problem::{Holder, Problem, Severity};
+pub use read::read;
 pub use schema::*;
-pub use table::{aligned, table};
-pub use time::Timestamp;
+pub use summary::GpuTally;
+pub use table::{TableStyle, aligned, table};
+pub use time::{Timestamp, duration};
 pub use yaml::yaml;

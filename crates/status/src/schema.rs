@@ -4,12 +4,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::gpu::{Gpu, Reason};
+use super::problem::{Holder, Problem};
 use super::time::Timestamp;
 
 /// The version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// All that the daemon knows of its node.
+/// All that the daemon knows of its node, in reading order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
@@ -17,25 +18,54 @@ pub struct Status {
     pub schema_version: u32,
     /// When this was generated.
     pub generated_at: Timestamp,
+    /// The name of the Kubernetes node, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub node: Option<String>,
+    /// All of it in a sentence, for people.
+    #[serde(default)]
+    pub summary: String,
+    /// What is wrong, once for each cause, the worst first.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
     /// The plugin itself.
     pub plugin: Plugin,
     /// NVML.
     pub nvml: Nvml,
-    /// The configuration in force.
-    pub configuration: Configuration,
-    /// The resources, by name.
-    pub resources: Vec<Resource>,
-    /// The physical GPUs, by index.
-    pub gpus: Vec<Gpu>,
     /// How many GPUs there are, by each that counts them.
     #[serde(default)]
     pub gpu_counts: GpuCounts,
-    /// What is not offered as one would expect.
-    pub findings: Vec<Finding>,
-    /// The last events, newest first.
-    pub events: Vec<Event>,
+    /// The physical GPUs, by index.
+    pub gpus: Vec<Gpu>,
+    /// The resources, by name.
+    pub resources: Vec<Resource>,
     /// Whether it is known which pod holds which device.
     pub holders_known: bool,
+    /// What is not offered as one would expect.
+    pub findings: Vec<Finding>,
+    /// The configuration in force.
+    pub configuration: Configuration,
+    /// The last events, newest first.
+    pub events: Vec<Event>,
+}
+
+impl Status {
+    /// Where it is: the name of the Kubernetes node, or of the host or pod that the plugin runs in.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        self.node.as_deref().or(self.plugin.hostname.as_deref())
+    }
+
+    /// A note if a newer plugin wrote it, of which this program may not know everything.
+    #[must_use]
+    pub fn newer(&self) -> Option<String> {
+        (self.schema_version > SCHEMA_VERSION).then(|| {
+            format!(
+                "the plugin's status is of version {}, newer than this program, which knows \
+                 version {SCHEMA_VERSION}: what is new in it is not shown",
+                self.schema_version
+            )
+        })
+    }
 }
 
 /// How many GPUs there are, by each that counts them.
@@ -130,6 +160,9 @@ pub struct Nvml {
     pub nvml_version: Option<String>,
     /// Calls that currently do not return.
     pub unanswered_calls: u64,
+    /// Until when it is released, unless it is taken up before; absent if it is not released.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub released_until: Option<Timestamp>,
 }
 
 /// The state of NVML.
@@ -143,6 +176,9 @@ pub enum NvmlState {
     /// It was released, for the reset of a GPU.
     #[serde(rename = "letGo")]
     Released,
+    /// A state that a newer plugin has and this program does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The configuration in force.
@@ -180,8 +216,11 @@ pub struct Resource {
     pub name: String,
     /// Its registration with the kubelet.
     pub kubelet: Registration,
-    /// How many of its devices are Healthy.
+    /// How many of its devices are Healthy; one that is no longer offered does not count.
     pub healthy: usize,
+    /// How many of its devices are offered, Healthy or not.
+    #[serde(default)]
+    pub offered: usize,
     /// How many of its devices pods hold; `None`: not known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub allocated: Option<usize>,
@@ -238,18 +277,6 @@ pub struct Device {
     /// The containers that hold it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub holders: Vec<Holder>,
-}
-
-/// A container that holds a device.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Holder {
-    /// The namespace of its pod.
-    pub namespace: String,
-    /// Its pod.
-    pub pod: String,
-    /// Its name.
-    pub container: String,
 }
 
 /// Something that is not offered as one would expect.
@@ -318,4 +345,7 @@ pub enum EventKind {
     ConfigurationApplied,
     /// A changed configuration was refused.
     ConfigurationRefused,
+    /// A kind that a newer plugin has and this program does not know.
+    #[serde(other)]
+    Other,
 }

@@ -18,8 +18,13 @@ fn gpus(status: &Status) -> CheckResult {
     let offered: Vec<&Gpu> = status.gpus.iter().filter(|gpu| gpu.reserved.is_none()).collect();
     let bad: Vec<&&Gpu> = offered.iter().filter(|gpu| !gpu.healthy).collect();
     if offered.is_empty() {
-        return match status.nvml.state {
-            NvmlState::Up => CheckState::NonOk.with("no GPU on this node, or none that is offered"),
+        return match (status.nvml.state, status.gpu_counts.bus) {
+            _ if is_starting(status) => CheckState::Unknown.with(STARTING),
+            (NvmlState::Up, _) => {
+                CheckState::NonOk.with("no GPU on this node, or none that is offered")
+            }
+            (_, Some(bus)) if bus > 0 => CheckState::NonOk
+                .with(format!("none of {} on the bus is offered", plural(bus as usize, "GPU"))),
             _ => CheckState::Unknown.with("NVML is down, and no GPU was ever seen"),
         };
     }
@@ -35,17 +40,23 @@ fn gpus(status: &Status) -> CheckResult {
     CheckState::NonOk.with(format!("{bad}/{all} GPUs Unhealthy: {which}"))
 }
 
+/// While nothing was heard of NVML nothing follows from that no GPU is known.
+const STARTING: &str = "the plugin is starting: NVML has not answered yet";
+
+fn is_starting(status: &Status) -> bool {
+    status.nvml.state == NvmlState::Down && status.nvml.fault.is_none() && status.gpus.is_empty()
+}
+
 /// The worst reason in two words.
 fn why(gpu: &Gpu) -> String {
-    let Some(reason) = gpu.reasons.first() else { return String::new() };
-    match reason.xid {
-        Some(xid) => format!(" Xid {xid}"),
-        None => format!(" {}", reason.kind.replace('_', " ")),
-    }
+    gpu.reasons.first().map(|reason| format!(" {}", reason.words())).unwrap_or_default()
 }
 
 fn registration(status: &Status) -> CheckResult {
     let resources = &status.resources;
+    if resources.is_empty() && is_starting(status) {
+        return CheckState::Unknown.with(STARTING);
+    }
     if resources.is_empty() {
         return CheckState::NonOk.with("no resource to register: no GPU is offered");
     }
@@ -61,6 +72,9 @@ fn nvml(status: &Status) -> CheckResult {
     let nvml = &status.nvml;
     let version = nvml.driver_version.as_deref().unwrap_or("of unknown version");
     match nvml.state {
+        _ if is_starting(status) => CheckState::Unknown.with(STARTING),
+        NvmlState::Unknown => CheckState::Unknown
+            .with("NVML is in a state that this program, older than the plugin, does not know"),
         NvmlState::Down => {
             let fault = nvml.fault.as_ref().map_or("it is down", |fault| fault.message.as_str());
             CheckState::NonOk.with(format!("NVML: {fault}"))

@@ -6,7 +6,7 @@ use status::{NvmlState, Reason, Status, Timestamp};
 use super::*;
 use crate::doctor::facts::SocketProbe;
 use crate::observe::event_log::EventLog;
-use crate::observe::tests::{status_of, xid};
+use crate::observe::tests::{states, status_of, xid};
 
 fn status(xids: &[(u32, u32)]) -> Status {
     let (mut inventory, event_log) = (node(8), EventLog::default());
@@ -37,12 +37,33 @@ fn gpus_that_are_not_healthy_are_named_with_their_reason() {
     let mut lost = status(&[(3, 79)]);
     lost.gpus[3].reasons[0].xid = None;
     lost.gpus[3].reasons[0].kind = "not_enumerated".to_owned();
-    says(Rule::Gpus, lost, CheckState::NonOk, "1/8 GPUs Unhealthy: 3 not enumerated");
+    says(Rule::Gpus, lost, CheckState::NonOk, "1/8 GPUs Unhealthy: 3 not listed by NVML");
     let mut none = status(&[]);
     none.gpus.clear();
     assert_eq!(evaluate(Rule::Gpus, &Ok(none.clone())).state, CheckState::NonOk);
     none.nvml.state = NvmlState::Down;
-    assert_eq!(evaluate(Rule::Gpus, &Ok(none)).state, CheckState::Unknown);
+    // Before anything was heard, and with a fault by which nothing was seen.
+    for rule in [Rule::Gpus, Rule::Nvml, Rule::All] {
+        assert_eq!(evaluate(rule, &Ok(none.clone())).state, CheckState::Unknown);
+    }
+    none.nvml.fault = Some(status(&[(3, 79)]).gpus[3].reasons[0].clone());
+    assert_eq!(evaluate(Rule::Gpus, &Ok(none.clone())).state, CheckState::Unknown);
+    none.gpu_counts.bus = Some(8);
+    let expected = "none of 8 GPUs on the bus is offered";
+    says(Rule::Gpus, none, CheckState::NonOk, expected);
+}
+
+#[test]
+fn each_state_has_its_answers() {
+    let mut text = String::new();
+    for (name, status) in states::all() {
+        text += &format!("{name}\n");
+        for (word, rule) in Rule::WORDS {
+            let CheckResult { state, line } = evaluate(rule, &Ok(status.clone()));
+            text += &format!("  {word:<12}  {}  {line}\n", state.exit_code());
+        }
+    }
+    expect_test::expect_file!["states.txt"].assert_eq(&text);
 }
 
 #[test]

@@ -76,8 +76,10 @@ pub async fn facts(
 async fn plugin_status(config: &Config) -> Result<Box<Status>, String> {
     let response =
         client::get(&config.process.status_endpoints(), "/status", PLUGIN_DEADLINE).await?;
-    serde_json::from_str(&response.body)
-        .map_err(|error| format!("what answers is no gpu-device-plugin: {error}"))
+    if response.code != 200 {
+        return Err(format!("what answers is no gpu-device-plugin: HTTP status {}", response.code));
+    }
+    status::read(&response.body).map(Box::new)
 }
 
 /// The answer of the control daemon of each resource that MPS shares.

@@ -151,8 +151,8 @@ impl Plugin {
         observed
     }
 
-    /// The kubelet's socket. That it is not there, or not to be seen, is a warning at once, and then
-    /// less and less often.
+    /// The kubelet's socket. That it is not there, or not to be seen, is a warning at once, and
+    /// then less and less often.
     fn kubelet_socket(&mut self, now: Duration) -> Option<SocketId> {
         let path = self.paths.kubelet.as_ref()?;
         let absence = match SocketId::of(path) {

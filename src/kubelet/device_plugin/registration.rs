@@ -106,8 +106,8 @@ impl RegisterError {
     }
 }
 
-/// How long the kubelet's socket may be away or dead before that is a warning: for one that restarts
-/// a while, and at the first start not at all.
+/// How long the kubelet's socket may be away or dead before that is a warning: a while for one that
+/// restarts, and not at all at the first start.
 pub(super) fn patience_with_absence(was_registered: bool) -> Duration {
     if was_registered { PATIENCE } else { Duration::ZERO }
 }

@@ -19,6 +19,7 @@ impl Supervisor {
         match self.phase {
             Phase::Released { until } => {
                 let until = until.max(now.after(time));
+                self.telemetry.set_released(Some(until));
                 self.phase = Phase::Released { until };
                 self.release_end = Some(ReleaseEnd::Released { until });
             }
@@ -85,7 +86,7 @@ impl Supervisor {
     pub(super) fn released(&mut self, now: Moment) {
         let time = self.release.map_or(self.settings.release_for, |pending| pending.time);
         let until = now.after(time);
-        self.telemetry.set_released(true);
+        self.telemetry.set_released(Some(until));
         info!(
             seconds = time.as_secs(),
             "NVML is released, so that a GPU can be reset; serving from memory until it is taken \
@@ -97,7 +98,7 @@ impl Supervisor {
 
     /// The time of a release is over, or it is ended.
     pub(super) fn reopen(&mut self, now: Moment) {
-        self.telemetry.set_released(false);
+        self.telemetry.set_released(None);
         info!("taking up NVML again");
         self.phase = Phase::Closed { retry_at: now };
     }

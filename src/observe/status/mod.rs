@@ -26,6 +26,8 @@ pub(crate) struct StatusInputs<'a> {
     pub(crate) wall: WallClock,
     /// The plugin's version and git commit.
     pub(crate) version: (&'a str, &'a str),
+    /// The name of the Kubernetes node.
+    pub(crate) node: Option<&'a str>,
     /// The name of the host, or of the pod, that it runs in.
     pub(crate) hostname: Option<&'a str>,
     /// Why the plugin is not ready.
@@ -57,9 +59,12 @@ pub(crate) fn build(mut inputs: StatusInputs<'_>) -> Status {
     };
     let findings = inputs.inventory.findings().iter().map(finding);
     let findings = findings.chain(std::mem::take(&mut inputs.findings)).collect();
-    Status {
+    let mut status = Status {
         schema_version: SCHEMA_VERSION,
         generated_at: inputs.wall.now(),
+        node: inputs.node.map(str::to_owned),
+        summary: String::new(),
+        problems: Vec::new(),
         plugin: plugin(&inputs),
         resources: resources(&mut inputs),
         gpus: gpus(&inputs),
@@ -69,7 +74,10 @@ pub(crate) fn build(mut inputs: StatusInputs<'_>) -> Status {
         findings,
         events: inputs.events,
         holders_known: inputs.holders.is_some(),
-    }
+    };
+    status.problems = status.find_problems();
+    status.summary = status.sentence(&status.problems);
+    status
 }
 
 fn plugin(inputs: &StatusInputs<'_>) -> Plugin {

@@ -15,14 +15,17 @@ pub(super) fn resource(
     holders: Option<&Holders>,
 ) -> Resource {
     let devices = devices(name, inventory, holders);
-    Resource {
+    let resource = Resource {
         name: name.to_string(),
         kubelet,
-        healthy: devices.iter().filter(|device| device.healthy).count(),
+        healthy: 0,
+        offered: 0,
         allocated: holders
             .map(|_| devices.iter().filter(|device| !device.holders.is_empty()).count()),
         devices,
-    }
+    };
+    let (offered, healthy) = resource.offered_and_healthy();
+    Resource { offered, healthy, ..resource }
 }
 
 fn devices(name: &ResourceName, inventory: &Inventory, holders: Option<&Holders>) -> Vec<Device> {

@@ -1,5 +1,6 @@
 //! The status of an inventory.
 
+pub(crate) mod states;
 mod table;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub(crate) fn nvml() -> Nvml {
         cuda_version: Some("12.8".to_owned()),
         nvml_version: Some("12.570.86.15".to_owned()),
         unanswered_calls: 0,
+        released_until: None,
     }
 }
 
@@ -40,7 +42,8 @@ pub(crate) fn status_of(inventory: &Inventory, event_log: &EventLog) -> Status {
     build(StatusInputs {
         wall,
         version: ("0.1.0", "abcdef"),
-        hostname: Some("node-a"),
+        node: Some("node-a"),
+        hostname: Some("gpu-device-plugin-x7k2p"),
         not_ready: Vec::new(),
         inventory,
         nvml: nvml(),

@@ -2,10 +2,14 @@
 
 use device::testing::node;
 use expect_test::expect_file;
-use status::{Device, Event, EventKind, Finding, Holder, Status, table};
+use status::{Device, Event, EventKind, Finding, Holder, Status, TableStyle, table};
 
 use super::{status_of, xid};
 use crate::observe::event_log::EventLog;
+
+fn rendered(status: &Status, wide: bool) -> String {
+    table(status, TableStyle { wide, ..TableStyle::default() })
+}
 
 fn status() -> Status {
     let (mut inventory, event_log) = (node(3), EventLog::default());
@@ -26,12 +30,12 @@ fn the_table_reads_like_this() {
         vec![Finding { kind: "x".into(), message: "GPU 2 has MIG mode on; do something".into() }];
     status.resources[0].kubelet.registered = false;
     status.resources[0].kubelet.problem = Some("the kubelet is not there".into());
-    expect_file!["table.txt"].assert_eq(&table(&status, false));
+    expect_file!["table.txt"].assert_eq(&rendered(&status, false));
 }
 
 #[test]
 fn a_wide_table_has_everything() {
-    let text = table(&status(), true);
+    let text = rendered(&status(), true);
     for part in ["ml/a/main, ml/b/main, ml/c/main", "SINCE", "60 s", "GPU-1", "Last events", "UUID"]
     {
         assert!(text.contains(part), "{part} in {text}");
@@ -52,7 +56,7 @@ fn no_name_breaks_a_line_or_controls_the_terminal() {
     status.resources[0].devices[0].holders[0].pod = hostile();
     status.findings = vec![Finding { kind: "x".into(), message: hostile() }];
     status.events[0].message = hostile();
-    let text = table(&status, true);
+    let text = rendered(&status, true);
     assert_eq!(text.matches("x\\nforged line\\u{1b}[2J\\u{202e}").count(), 8, "{text}");
     assert!(text.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{text:?}");
     assert!(!text.contains("\nforged"), "{text}");
@@ -63,7 +67,7 @@ fn the_end_of_a_cause_does_not_read_like_its_beginning() {
     let mut status = status();
     let event = |kind| Event { kind, message: "Xid 79".into(), ..status.events[0].clone() };
     status.events = [EventKind::GpuUnhealthy, EventKind::CauseOver].map(event).into();
-    let text = table(&status, true);
+    let text = rendered(&status, true);
     assert!(text.contains("GPU 1 is Unhealthy: Xid 79"), "{text}");
     assert!(text.contains("GPU 1 cause is over: Xid 79"), "{text}");
 }
@@ -79,7 +83,7 @@ fn replicas_are_one_line_and_what_is_not_offered_is_a_line_of_its_own() {
     status.gpus[1].reserved = Some("excluded by !1".into());
     status.gpus[2].resources.clear();
     status.holders_known = false;
-    let text = table(&status, false);
+    let text = rendered(&status, false);
     assert!(
         text.lines().any(|line| line.contains("nvidia.com/gpu x4 ") && line.ends_with('?')),
         "{text}"
@@ -89,5 +93,5 @@ fn replicas_are_one_line_and_what_is_not_offered_is_a_line_of_its_own() {
     let mut none = status.clone();
     none.gpus.clear();
     none.resources.clear();
-    assert!(table(&none, true).contains("no GPUs"));
+    assert!(rendered(&none, true).contains("no GPUs"));
 }

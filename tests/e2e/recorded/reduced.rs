@@ -15,12 +15,15 @@ const OF_THE_BUILD: &[&str] = &["version", "revision", "rustc"];
 
 /// Fields of the status whose values are replaced, and by what.
 const FIELDS: &[(&[&str], &str)] = &[
-    (&["generatedAt", "startedAt", "since", "at", "lastEvent"], "<time>"),
+    (&["generatedAt", "startedAt", "since", "at", "lastEvent", "releasedUntil"], "<time>"),
     (&["uptimeSeconds"], "<n>"),
     (&["version", "commit", "hostname"], "<build>"),
     (&["file"], "<path>"),
     (&["endpoint"], "<socket>"),
-    (&["message", "remedy", "meaning", "problem", "refused", "reserved", "notReady"], "<text>"),
+    (
+        &["summary", "message", "remedy", "meaning", "problem", "refused", "reserved", "notReady"],
+        "<text>",
+    ),
 ];
 
 /// Types, names, labels, and values where they are certain; without the words of HELP.

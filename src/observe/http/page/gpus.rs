@@ -11,7 +11,8 @@ const NO_NUMA_NODE: u32 = u32::MAX;
 /// The most holders that are listed; the others unfold.
 const MAX_HOLDERS: usize = 3;
 
-/// The cards, by NUMA node and NVLink island.
+/// The cards: first those that are broken or degraded, then the others by NUMA node and NVLink
+/// island.
 pub(super) fn gpus(status: &Status) -> String {
     let mut devices = BTreeMap::<&str, Vec<(&str, &Device)>>::new();
     for resource in &status.resources {
@@ -20,27 +21,40 @@ pub(super) fn gpus(status: &Status) -> String {
         }
     }
     let mut groups = BTreeMap::<(u32, Option<u32>), String>::new();
+    let (mut broken, mut degraded) = (String::new(), String::new());
     for gpu in &status.gpus {
         let key = (gpu.numa_node.unwrap_or(NO_NUMA_NODE), gpu.nvlink_island);
         let offered = devices.get(gpu.uuid.as_str()).map_or(&[][..], Vec::as_slice);
-        groups.entry(key).or_default().push_str(&card(gpu, offered, status));
+        let group = match gpu {
+            Gpu { healthy: false, .. } => &mut broken,
+            Gpu { degradations, .. } if !degradations.is_empty() => &mut degraded,
+            _ => groups.entry(key).or_default(),
+        };
+        group.push_str(&card(gpu, offered, status));
     }
     let group = |((numa, island), cards): ((u32, Option<u32>), String)| {
         let numa = match numa {
             NO_NUMA_NODE => "No NUMA node".to_owned(),
             node => format!("NUMA node {node}"),
         };
+        let id = format!("group-{numa}-{}", island.unwrap_or(u32::MAX)).replace(' ', "-");
         let island = island.map(|n| format!(" <span class=\"sub\">NVLink island {n}</span>"));
         let island = island.unwrap_or_default();
-        format!("<h3>{numa}{island}</h3><div class=\"cards\">{cards}</div>")
+        format!("<h3>{numa}{island}</h3><div class=\"cards\" id=\"{id}\">{cards}</div>")
     };
-    let groups: String = match groups.is_empty() {
+    let attention = match broken + &degraded {
+        cards if cards.is_empty() => cards,
+        cards => format!(
+            "<h3>Unhealthy or degraded</h3><div class=\"cards\" id=\"attention\">{cards}</div>"
+        ),
+    };
+    let groups: String = match status.gpus.is_empty() {
         true => "<p class=\"empty\">No GPU is known. The plugin keeps looking; \
              <code>gpu-device-plugin doctor</code> on the node says why.</p>"
             .to_owned(),
         false => groups.into_iter().map(group).collect(),
     };
-    format!("<section><h2>GPUs</h2>{groups}</section>")
+    format!("<section id=\"gpus\"><h2>GPUs</h2>{attention}{groups}</section>")
 }
 
 /// The card of a GPU, which is offered as `offered`: devices with their resources.
@@ -78,7 +92,8 @@ fn reasons(tone: &str, reasons: &[Reason], status: &Status) -> String {
         let remedy = optional(reason.remedy.as_ref(), |remedy| {
             format!("<span class=\"remedy\">{remedy}</span>")
         });
-        let remembered = if reason.remembered { ", known from before a restart" } else { "" };
+        let remembered =
+            if reason.remembered { ", from before a restart of the plugin" } else { "" };
         let since = since(status.generated_at, reason.since, remembered);
         format!("<li><strong>{message}</strong>{remedy}{since}</li>")
     };
@@ -96,9 +111,13 @@ fn facts(gpu: &Gpu) -> String {
         count => format!("{} × {count}", xid.xid),
     };
     let xids = gpu.xids.iter().map(xid).collect::<Vec<_>>().join(", ");
+    let numa = gpu.numa_node.map(|node| node.to_string());
+    let island = gpu.nvlink_island.map(|island| island.to_string());
     let facts = [
         ("UUID", Some(&gpu.uuid)),
         ("PCI", gpu.pci_bus_id.as_ref()),
+        ("NUMA node", numa.as_ref()),
+        ("NVLink island", island.as_ref()),
         ("Driver asks for", action.map(|action| &action.meaning)),
         ("Xids", Some(&xids).filter(|xids| !xids.is_empty())),
     ];
@@ -108,23 +127,31 @@ fn facts(gpu: &Gpu) -> String {
     format!("<dl class=\"facts\">{}</dl>", facts.map(fact).concat())
 }
 
-/// A row for the GPU or for each of its MIG devices; replicas share one.
+/// A row for the GPU or for each of its MIG devices; replicas share one. What is no longer offered
+/// has one for as long as a pod holds it.
 fn devices(gpu: &Gpu, offered: &[(&str, &Device)], status: &Status) -> String {
     let mig_device = |uuid: &str| gpu.mig_devices.iter().find(|mig| mig.uuid == uuid);
-    let mut rows = BTreeMap::<(u32, &str, &str), Vec<&Device>>::new();
-    for (resource, device) in offered.iter().filter(|(_, device)| !device.withdrawn) {
+    let mut rows = BTreeMap::<(u32, &str, &str, bool), Vec<&Device>>::new();
+    let shown = |device: &Device| !device.withdrawn || !device.holders.is_empty();
+    for (resource, device) in offered.iter().filter(|(_, device)| shown(device)) {
         let index = mig_device(&device.uuid).map_or(0, |mig| mig.index);
-        rows.entry((index, &device.uuid, resource)).or_default().push(device);
+        rows.entry((index, &device.uuid, resource, device.withdrawn)).or_default().push(device);
     }
-    let row = |((index, uuid, resource), replicas): ((u32, &str, &str), Vec<&Device>)| {
+    let row = |(key, replicas): ((u32, &str, &str, bool), Vec<&Device>)| {
+        let (index, uuid, resource, withdrawn) = key;
         // The card says whether the whole GPU is Healthy.
         let mig = mig_device(uuid);
         let healthy = mig.is_none() || replicas.iter().all(|device| device.healthy);
+        let tone = match (withdrawn, healthy) {
+            (true, _) => "withdrawn",
+            (false, true) => "good",
+            (false, false) => "bad",
+        };
+        let id = format!("held-{}-{index}-{withdrawn}-{}", gpu.label(), escaped(resource));
         format!(
-            "<li class=\"{}\">{}{}</li>",
-            if healthy { "good" } else { "bad" },
+            "<li class=\"{tone}\">{}{}</li>",
             what(gpu, mig, resource, &replicas),
-            holders(&format!("held-{}-{index}", gpu.label()), &replicas, status),
+            holders(&id, &replicas, status),
         )
     };
     match rows.is_empty() {
@@ -138,16 +165,18 @@ fn devices(gpu: &Gpu, offered: &[(&str, &Device)], status: &Status) -> String {
 
 /// The resource, or the profile of a MIG device, and how many replicas there are.
 fn what(gpu: &Gpu, mig: Option<&MigDevice>, resource: &str, replicas: &[&Device]) -> String {
-    let mig_index = mig.map(|mig| {
-        format!("<b title=\"{}\">{}:{}</b> ", escaped(&mig.uuid), gpu.label(), mig.index)
-    });
+    let mig_index = mig.map(|mig| format!("<b>{}:{}</b> ", escaped(&gpu.label()), mig.index));
+    let mig_uuid = mig.map(|mig| format!("<code>{}</code>", escaped(&mig.uuid)));
+    let withdrawn = replicas.iter().any(|device| device.withdrawn);
     let name = mig.and_then(|mig| mig.profile.as_deref()).unwrap_or(resource);
     format!(
-        "<span class=\"what\">{}<span title=\"{}\">{}</span>{}</span>",
+        "<span class=\"what\">{}<span title=\"{}\">{}</span>{}{}{}</span>",
         mig_index.unwrap_or_default(),
         escaped(resource),
         escaped(name),
         if is_shared(replicas) { times(replicas.len()) } else { String::new() },
+        if withdrawn { " <span class=\"sub\">no longer offered</span>" } else { "" },
+        mig_uuid.unwrap_or_default(),
     )
 }
 

@@ -1,6 +1,6 @@
 //! Pieces of HTML.
 
-use status::Timestamp;
+use status::{Timestamp, duration};
 
 /// A text for HTML, in an element or in a quoted attribute, on one line.
 pub(super) fn escaped(text: &str) -> String {
@@ -19,20 +19,9 @@ pub(super) fn optional(text: Option<&String>, html: impl FnOnce(String) -> Strin
 
 /// How long `at` is before `now`: "4 min ago", with the full time as a tooltip, and a note.
 pub(super) fn since(now: Timestamp, at: Timestamp, note: &str) -> String {
-    let ago = duration(now.since(at).as_secs_f64());
+    let ago = duration(now.since(at));
     let time = format!("<time datetime=\"{at}\" title=\"{at}\">{ago} ago</time>");
     format!("<span class=\"since\">{time}{note}</span>")
-}
-
-/// Seconds in the largest unit that fits.
-pub(super) fn duration(seconds: f64) -> String {
-    let (amount, unit) = match seconds {
-        seconds if seconds < 120.0 => (seconds, "s"),
-        seconds if seconds < 7200.0 => (seconds / 60.0, "min"),
-        seconds if seconds < 172_800.0 => (seconds / 3600.0, "h"),
-        seconds => (seconds / 86_400.0, "days"),
-    };
-    format!("{} {unit}", amount.floor())
 }
 
 /// "1 call", "2 calls".
@@ -54,20 +43,5 @@ mod tests {
         let text = escaped("<script>alert('x')</script> & \"y\"");
         assert_eq!(text, "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;y&quot;");
         assert_eq!(escaped("GPU\u{202e}\n<"), "GPU\\u{202e}\\n&lt;");
-    }
-
-    #[test]
-    fn a_duration_has_the_largest_unit_that_fits() {
-        let table = [
-            (0.4, "0 s"),
-            (119.0, "119 s"),
-            (120.0, "2 min"),
-            (7_300.0, "2 h"),
-            (172_800.0, "2 days"),
-            (1e6, "11 days"),
-        ];
-        for (seconds, text) in table {
-            assert_eq!(duration(seconds), text);
-        }
     }
 }

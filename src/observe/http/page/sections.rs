@@ -1,16 +1,16 @@
 //! The sections of the page about more than one GPU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use status::{Event, EventKind, NvmlState, Resource, Status};
+use status::{EventKind, EventLine, GpuTally, NvmlState, Problem, Resource, Status, condensed};
 
-use super::html::{escaped, optional, pill, plural, since};
+use super::html::{escaped, optional, pill, since};
 
 /// The most events that are shown.
 const MAX_EVENTS: usize = 50;
 
-/// The top of the page: the node and its state, and how many GPUs and devices are Healthy.
-pub(super) fn summary(status: &Status, host: &str) -> String {
+/// The top of the page: the node, its state in a sentence, and what it has.
+pub(super) fn summary(status: &Status, problems: &[Problem], place: &str) -> String {
     let mut models = BTreeMap::<&str, usize>::new();
     for gpu in &status.gpus {
         *models.entry(gpu.model.as_deref().unwrap_or("GPU of unknown model")).or_default() += 1;
@@ -24,76 +24,45 @@ pub(super) fn summary(status: &Status, host: &str) -> String {
         NvmlState::Up => String::new(),
         NvmlState::Down => pill("bad", "NVML is down"),
         NvmlState::Released => pill("warn", "NVML is released"),
+        NvmlState::Unknown => pill("warn", "NVML is in an unknown state"),
     };
     let ready = match status.plugin.ready {
         true => pill("good", "Ready"),
         false => pill("bad", "Not ready"),
     };
     format!(
-        "<header class=\"top\"><div><h1>{}</h1><p>{models}{driver}{cuda}</p></div>\
-         <div class=\"pills\">{nvml}{ready}</div></header>{}",
-        escaped(host),
-        tiles(status),
+        "<header id=\"top\" class=\"top\"><div><h1>{}</h1><p class=\"sentence\">{}</p>\
+         <p>{models}{driver}{cuda}</p></div><div class=\"pills\">{nvml}{ready}</div></header>",
+        escaped(place),
+        escaped(&status.sentence(problems)),
     )
 }
 
-fn tiles(status: &Status) -> String {
+/// How many GPUs and devices are Healthy, and how many are held.
+pub(super) fn tiles(status: &Status) -> String {
     let tile = |title: &str, healthy: usize, all: usize| {
         let class = if healthy < all { " class=\"bad\"" } else { "" };
         format!("<div{class}><dt>{title}</dt><dd>{healthy}<small> of {all}</small></dd></div>")
     };
-    let sum = |of: fn(&Resource) -> usize| status.resources.iter().map(of).sum::<usize>();
-    let healthy = status.gpus.iter().filter(|gpu| gpu.healthy).count();
-    let devices = sum(|resource| resource.devices.len());
-    let held = sum(|resource| resource.allocated.unwrap_or(0));
+    let unknown = "<small>not known</small>".to_owned();
+    let GpuTally { healthy, all, .. } = status.gpu_tally();
+    let gpus = match all {
+        Some(all) => tile("Healthy GPUs", healthy, all),
+        None => format!("<div><dt>Healthy GPUs</dt><dd>{unknown}</dd></div>"),
+    };
+    // What is no longer offered is no device of the node, and may still be held.
+    let counts = status.resources.iter().map(Resource::offered_and_healthy);
+    let (offered, well) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+    let held = status.resources.iter().filter_map(|resource| resource.allocated).sum::<usize>();
     let held = match status.holders_known {
-        true => format!("{held}<small> of {devices}</small>"),
-        false => "<small>not known</small>".to_owned(),
+        true => format!("{held}<small> of {offered}</small>"),
+        false => unknown,
     };
     format!(
-        "<dl class=\"tiles\">{}{}<div><dt>Held by pods</dt><dd>{held}</dd></div></dl>",
-        tile("Healthy GPUs", healthy, status.gpus.len()),
-        tile("Healthy devices", sum(|resource| resource.healthy), devices),
+        "<dl id=\"tiles\" class=\"tiles\">{gpus}{}\
+         <div><dt>Held by pods</dt><dd>{held}</dd></div></dl>",
+        tile("Healthy devices", well, offered),
     )
-}
-
-/// What is wrong with more than one GPU.
-pub(super) fn alerts(status: &Status) -> String {
-    let mut alerts = Vec::new();
-    if let Some(fault) = &status.nvml.fault {
-        let message = escaped(&fault.message);
-        let remedy = optional(fault.remedy.as_ref(), |remedy| format!("; {remedy}"));
-        let since = since(status.generated_at, fault.since, "");
-        alerts.push(("bad", format!("<strong>NVML: {message}</strong>{remedy} {since}")));
-    }
-    for reason in &status.plugin.not_ready {
-        alerts.push(("bad", format!("<strong>Not ready:</strong> {}", escaped(reason))));
-    }
-    if let Some(counts) = status.gpu_counts.difference() {
-        alerts.push(("warn", format!("<strong>GPUs:</strong> {}", escaped(&counts))));
-    }
-    if status.nvml.unanswered_calls > 0 {
-        let calls = plural(status.nvml.unanswered_calls, "call");
-        alerts.push(("bad", format!("{calls} of NVML do not return.")));
-    }
-    if let Some(refused) =
-        status.configuration.last_reload.as_ref().and_then(|last| last.refused.as_ref())
-    {
-        let what = "<strong>The changed configuration was refused:</strong>";
-        alerts.push(("warn", format!("{what} {}", escaped(refused))));
-    }
-    let alert = |(tone, text)| format!("<p class=\"alert {tone}\">{text}</p>");
-    alerts.into_iter().map(alert).collect()
-}
-
-/// What is not offered as one would expect.
-pub(super) fn findings(status: &Status) -> String {
-    if status.findings.is_empty() {
-        return String::new();
-    }
-    let item = |finding: &status::Finding| format!("<li>{}</li>", escaped(&finding.message));
-    let items: String = status.findings.iter().map(item).collect();
-    format!("<section><h2>Findings</h2><ul class=\"findings\">{items}</ul></section>")
 }
 
 /// The resources and their registration with the kubelet.
@@ -102,13 +71,16 @@ pub(super) fn kubelet(status: &Status) -> String {
     let table = match rows.is_empty() {
         true => "<p class=\"empty\">No resource is offered yet.</p>".to_owned(),
         false => format!(
-            "<div class=\"scroll\"><table><thead><tr><th>Resource</th><th>Registration</th>\
-             <th class=\"number\">Healthy</th><th class=\"number\">Held</th>\
-             <th class=\"number\">Streams</th><th class=\"number\">Registrations</th>\
-             <th>Socket</th></tr></thead><tbody>{rows}</tbody></table></div>"
+            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"Resources\"><table>\
+             <thead><tr><th scope=\"col\">Resource</th><th scope=\"col\">Registration</th>\
+             <th scope=\"col\" class=\"number\">Healthy</th>\
+             <th scope=\"col\" class=\"number\">Held</th>\
+             <th scope=\"col\" class=\"number\">Streams</th>\
+             <th scope=\"col\" class=\"number\">Registrations</th>\
+             <th scope=\"col\">Socket</th></tr></thead><tbody>{rows}</tbody></table></div>"
         ),
     };
-    format!("<section><h2>Kubelet</h2>{table}</section>")
+    format!("<section id=\"kubelet\"><h2>Kubelet</h2>{table}</section>")
 }
 
 fn row(resource: &Resource, status: &Status) -> String {
@@ -118,16 +90,19 @@ fn row(resource: &Resource, status: &Status) -> String {
         false => pill("bad", "Not registered"),
     };
     let since = kubelet.since.map(|at| format!(" {}", since(status.generated_at, at, "")));
+    let (offered, healthy) = resource.offered_and_healthy();
+    let withdrawn = match resource.devices.len() - offered {
+        0 => String::new(),
+        count => format!("<br><span class=\"sub\">{count} no longer offered</span>"),
+    };
     format!(
         "<tr><th scope=\"row\">{}</th><td>{state}{}{}</td>\
-         <td class=\"number\">{} of {}</td><td class=\"number\">{}</td>\
+         <td class=\"number\">{healthy} of {offered}{withdrawn}</td><td class=\"number\">{}</td>\
          <td class=\"number\">{}</td><td class=\"number\">{}</td>\
          <td><code>{}</code></td></tr>",
         escaped(&resource.name),
         since.unwrap_or_default(),
         optional(kubelet.problem.as_ref(), |problem| format!("<br>{problem}")),
-        resource.healthy,
-        resource.devices.len(),
         resource.allocated.map_or_else(|| "–".to_owned(), |held| held.to_string()),
         kubelet.streams,
         kubelet.registrations,
@@ -135,30 +110,43 @@ fn row(resource: &Resource, status: &Status) -> String {
     )
 }
 
-/// The last events, newest first.
+/// The last events, newest first; what happened to many GPUs in a row is one line.
 pub(super) fn events(status: &Status) -> String {
-    let last = status.events.iter().take(MAX_EVENTS);
-    let items: String = last.map(|event| item(event, status)).collect();
+    let last = condensed(&status.events).take(MAX_EVENTS);
+    let mut ids = BTreeSet::new();
+    let items: String = last
+        .map(|event| {
+            let time: String =
+                event.at.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+            let same = (0..).map(|n| format!("event-{time}-{n}")).find(|id| !ids.contains(id));
+            let id = same.unwrap_or_default();
+            ids.insert(id.clone());
+            item(&event, &id, status)
+        })
+        .collect();
     let list = match items.is_empty() {
         true => "<p class=\"empty\">Nothing has happened yet.</p>".to_owned(),
         false => format!("<ol class=\"events\">{items}</ol>"),
     };
-    format!("<section><h2>Last events</h2>{list}</section>")
+    format!("<section id=\"events\"><h2>Last events</h2>{list}</section>")
 }
 
-fn item(event: &Event, status: &Status) -> String {
-    let gpu = event.gpu_index.map(|index| format!("<a href=\"#gpu-{index}\">GPU {index}</a> "));
+fn item(event: &EventLine, id: &str, status: &Status) -> String {
+    let gpus = event.gpus.as_ref().map(|gpus| match event.gpu_index {
+        Some(index) => format!("<a href=\"#gpu-{index}\">{}</a> ", escaped(gpus)),
+        None => format!("<b>{}</b> ", escaped(gpus)),
+    });
     let times = match event.times {
         ..=1 => String::new(),
         times => format!(" <span class=\"times\">{times} times</span>"),
     };
     format!(
-        "<li class=\"{}\">{}<span>{}{}{}{times}</span></li>",
+        "<li id=\"{id}\" class=\"{}\">{}<span>{}{}{}{times}</span></li>",
         tone(event.kind),
         since(status.generated_at, event.at, ""),
-        gpu.unwrap_or_default(),
+        gpus.unwrap_or_default(),
         optional(event.resource.as_ref(), |resource| format!("<b>{resource}</b> ")),
-        escaped(&event.sentence()),
+        escaped(&event.sentence),
     )
 }
 
@@ -168,7 +156,8 @@ fn tone(kind: EventKind) -> &'static str {
         EventKind::GpuFound
         | EventKind::CauseOver
         | EventKind::FindingOver
-        | EventKind::ConfigurationApplied => "plain",
+        | EventKind::ConfigurationApplied
+        | EventKind::Other => "plain",
         EventKind::GpuUnhealthy | EventKind::ConfigurationRefused => "bad",
         EventKind::GpuHealthy | EventKind::GpuRestored | EventKind::Registered => "good",
         EventKind::GpuDegraded

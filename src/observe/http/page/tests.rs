@@ -22,7 +22,8 @@ fn a_failed_gpu_is_shown_with_why_since_when_and_what_to_do() {
     let html = shown(&failed());
     for part in [
         "<title>7/8 GPUs · node-a</title>",
-        "NUMA node 1",
+        "7 of 8 GPUs healthy, held by pods: not known, 1 problem: GPU 3 Xid 79 since ",
+        "<dt>NUMA node</dt><dd>0</dd>",
         "<article class=\"card bad\" id=\"gpu-3\">",
         "Xid 79 (",
         "60 s ago",
@@ -31,6 +32,90 @@ fn a_failed_gpu_is_shown_with_why_since_when_and_what_to_do() {
     ] {
         assert!(html.contains(part), "{part} in {html}");
     }
+}
+
+#[test]
+fn what_is_wrong_stands_before_everything_else() {
+    let html = shown(&failed());
+    let at = |part: &str| html.find(part).unwrap_or_else(|| panic!("{part} in {html}"));
+    let banner = at("<h3>GPU 3 Xid 79 ");
+    assert!(at("<h1>") < banner && banner < at("class=\"tiles\""), "{html}");
+    assert!(html[banner..at("class=\"tiles\"")].contains("<b>What to do:</b> reboot the node"));
+    assert!(at("id=\"gpu-3\"") < at("id=\"gpu-0\"") && at("id=\"gpu-0\"") < at("id=\"gpu-7\""));
+    let well = shown(&status_of(&node(8), &EventLog::default()));
+    assert!(!well.contains("class=\"problems\""), "{well}");
+}
+
+#[test]
+fn a_release_is_shown_with_its_end() {
+    let mut status = status_of(&node(1), &EventLog::default());
+    status.nvml.state = NvmlState::Released;
+    status.nvml.released_until = Some(status.generated_at);
+    let html = shown(&status);
+    assert!(html.contains("NVML released until 13:03 UTC") && html.contains("take-up"), "{html}");
+}
+
+#[test]
+fn a_device_that_is_no_longer_offered_is_shown_for_as_long_as_it_is_held() {
+    let mut status = status_of(&node(1), &EventLog::default());
+    status.holders_known = true;
+    let device = status.resources[0].devices[0].clone();
+    let held = |pod: &str, n| status::Device {
+        id: format!("{}::{n}", device.id),
+        withdrawn: true,
+        healthy: false,
+        holders: vec![Holder {
+            namespace: "ml".to_owned(),
+            pod: pod.to_owned(),
+            container: "c".to_owned(),
+        }],
+        ..device.clone()
+    };
+    let free = status::Device { holders: Vec::new(), ..held("free", 2) };
+    status.resources[0].devices.extend([held("train-0", 1), free]);
+    let html = shown(&status);
+    assert_eq!(html.matches("no longer offered</span>").count(), 2, "the card and the table");
+    assert!(html.contains("ml/train-0 (c)") && html.contains("2 no longer offered"), "{html}");
+    assert!(html.contains(">1 of 1<br>"), "what is not offered is not counted: {html}");
+}
+
+#[test]
+fn mig_devices_are_named_by_their_uuids_and_events_of_many_gpus_are_one() {
+    let (inventory, event_log) = (node(8), EventLog::default());
+    let mut status = status_of(&inventory, &event_log);
+    let found = |gpu: u32| Event {
+        at: status.generated_at,
+        kind: EventKind::GpuFound,
+        gpu: Some(format!("GPU-{gpu}")),
+        gpu_index: Some(gpu),
+        xid: None,
+        resource: None,
+        message: "H100".to_owned(),
+        times: 1,
+    };
+    status.events = (0..8).map(found).collect();
+    let mig = status::MigDevice {
+        uuid: "MIG-1234".to_owned(),
+        index: 0,
+        profile: Some("1g.10gb".to_owned()),
+        gpu_instance: 1,
+        compute_instance: 0,
+        memory_bytes: 0,
+        engines: None,
+    };
+    status.gpus[0].mig_devices.push(mig);
+    status.resources[0].devices[0].uuid = "MIG-1234".to_owned();
+    let html = shown(&status);
+    assert!(html.contains("<code>MIG-1234</code>"), "{html}");
+    assert!(html.contains("GPUs 0 to 7</a> found: H100"), "{html}");
+}
+
+#[test]
+fn without_a_script_there_is_a_link_and_nothing_that_only_a_script_can_use() {
+    let html = shown(&failed());
+    assert!(html.contains("<noscript><a href=\"\">"), "{html}");
+    assert!(!html.contains("http-equiv"), "a page that reloads itself cannot be paused");
+    assert!(html.contains("id=\"pause\" hidden") && html.contains("role=\"alert\" hidden"));
 }
 
 #[test]
@@ -44,7 +129,7 @@ fn nothing_from_outside_becomes_markup() {
     status.resources[0].devices[0].holders.push(holder);
     status.resources[0].kubelet =
         Registration { problem: Some(evil.to_owned()), ..Registration::default() };
-    status.plugin.hostname = Some(evil.to_owned());
+    status.node = Some(evil.to_owned());
     status.plugin.not_ready.push(evil.to_owned());
     let now = status.generated_at;
     let gpu = &mut status.gpus[0];
