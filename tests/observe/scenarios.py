@@ -5,6 +5,7 @@ and for how many minutes. Where a simulated node cannot do what is to be seen, a
 was said."""
 
 import dataclasses
+import socket
 import tempfile
 from pathlib import Path
 
@@ -346,6 +347,20 @@ def without_kubelet(args):
     return [Phase(text, 10), Phase("\n".join(lines) + "\n", 20), Phase(text, 20)]
 
 
+def second_plugin(node):
+    """Somebody listens at the socket of NVIDIA's plugin."""
+    node.other = socket.socket(socket.AF_UNIX)
+    node.other.bind(str(node.root / "kubelet" / "nvidia-gpu.sock"))
+    node.other.listen()
+    return showing(node, 'findings{kind="other_plugin"} 1')
+
+
+def its_end(node):
+    node.other.close()
+    (node.root / "kubelet" / "nvidia-gpu.sock").unlink()
+    return showing(node, 'findings{kind="other_plugin"} 0')
+
+
 def renamed(pods, withheld):
     """Pods hold so many GPUs, and sharing is switched on under another name: so many of its ids wait for them."""
 
@@ -514,6 +529,9 @@ SCENARIOS = {
     ),
     "MIG mode that is not looked at": Scenario(
         on(profile="h100x8_mig_mixed", during=metrics, minutes=(0, 60, 0)), ("GpuLayoutFinding",)
+    ),
+    "another plugin serves the resource": Scenario(
+        on(during=second_plugin, after=its_end, minutes=(10, 60, 20)), ("GpuOtherDevicePlugin",)
     ),
     "the kubelet is gone": Scenario(without_kubelet, ("GpuKubeletRegistrationLost",)),
     "an allocation is refused": Scenario(refused, ("GpuAllocationsFailing",)),
