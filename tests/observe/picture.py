@@ -19,8 +19,8 @@ from webdriver import Browser
 PICTURE = ROOT / "docs" / "images" / "page.png"
 BROKEN = 3
 WIDTH = 1280
-# To the end of the first section, the GPUs.
-HEIGHT = "return Math.ceil(document.querySelector('main section').getBoundingClientRect().bottom)"
+# To the end of the section of the GPUs.
+HEIGHT = "return Math.ceil(document.querySelector('article.card').closest('section').getBoundingClientRect().bottom)"
 BAD_CARDS = "return document.querySelectorAll('article.card.bad').length"
 HELD = "return document.querySelector('main').innerText.includes('pod-0')"
 # What the data of one moment do not change.

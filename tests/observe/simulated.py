@@ -42,6 +42,7 @@ class Node:
     """simnode with its plugin; HTTP on a port of its own choosing."""
 
     def __init__(self, args, *plugin_args, profile="h100x8"):
+        self.program = args.plugin.resolve()
         command = [args.simnode, "--interactive", "--verbose", "--profile", profile, "--plugin", args.plugin]
         command += ["--nvml-library", args.nvml_library, "--", "--http-address", "127.0.0.1:0", *plugin_args]
         self.process = subprocess.Popen(
@@ -95,6 +96,12 @@ class Node:
             return next((match.group(1) for match in found if match), None)
 
         return until("a line with " + pattern, look)
+
+    def plugin(self):
+        """The process id of the plugin, which simnode has started."""
+        tasks = Path("/proc/%d/task" % self.process.pid).glob("*/children")
+        children = [child for task in tasks for child in task.read_text().split()]
+        return next(int(child) for child in children if Path("/proc/%s/exe" % child).resolve() == self.program)
 
     def command(self, text):
         self.process.stdin.write(text + "\n")
