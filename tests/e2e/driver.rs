@@ -11,7 +11,8 @@ use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 
 use crate::health::{configured, quick};
 use crate::journal::Journal;
-use crate::rig::{GPU, Rig, eight_h100s, kubelet, node, plugin};
+use crate::observe::until;
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, node, plugin};
 
 /// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has
 /// another inode.
@@ -226,6 +227,33 @@ async fn one_gpu_that_hangs_concerns_no_other() {
     rig.until_healthy(3, true).await;
     rig.settled("the thread that was held up ends", |now| now.threads <= threads).await;
     rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_have_returned_are_no_longer_counted_as_unanswered() {
+    let node = eight_h100s();
+    let config = node.kubelet();
+    let settings = "health: {pollInterval: 300ms, callDeadline: 300ms, missedCalls: 1}";
+    let options = configured(&node, settings).env("HTTP_ADDRESS", "127.0.0.1:0");
+    let rig = Rig::on(node, config, &options, 8).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    let has = async |count: u32| {
+        let line = format!("gpu_device_plugin_nvml_unanswered_calls {count}\n");
+        until(&http, "/metrics", &line, |answer| answer.body.contains(&line)).await;
+    };
+    for _ in 0..2 {
+        for index in 0..5 {
+            rig.node
+                .edit_gpu(index, |gpu| gpu.rules.push(Rule::hang("nvmlDeviceGetMemoryInfo")))
+                .unwrap();
+        }
+        has(5).await;
+        for index in 0..5 {
+            rig.node.restore(index).unwrap();
+        }
+        has(0).await;
+        rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

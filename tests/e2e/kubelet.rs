@@ -1,6 +1,6 @@
 //! Registration, and everything that can happen to it.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use simnode::kubelet::{Kubelet, KubeletVersion, View, ViolationKind};
 use simnode::node::{Plugin, PluginOptions};
 
+use crate::observe::until;
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
 
 const VERSIONS: [KubeletVersion; 3] =
@@ -263,6 +264,107 @@ async fn a_kubelet_that_is_away_for_a_moment_is_no_warning() {
     let log = rig.plugin.log();
     let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN")).collect();
     assert!(warnings.is_empty(), "{warnings:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_is_not_there_at_the_start_is_a_warning_at_once_with_the_path() {
+    let node = eight_h100s();
+    let options = plugin().env("HTTP_ADDRESS", "127.0.0.1:0");
+    let first = Plugin::start(&node, &options).unwrap();
+    let (_, line) = first.wait_for_log("cannot register, will retry", PATIENCE).await.unwrap();
+    let socket = node.kubelet_socket().display().to_string();
+    for part in ["WARN", &socket, "is not there", "is its directory mounted"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    let http = first.http(PATIENCE).await.unwrap();
+    until(&http, "/readyz", "the path", |answer| answer.body.contains(&socket)).await;
+    drop(first);
+    // A socket that a kubelet has left behind.
+    drop(UnixListener::bind(node.kubelet_socket()).unwrap());
+    let second = Plugin::start(&node, &options).unwrap();
+    let (_, line) = second.wait_for_log("cannot connect to the kubelet", PATIENCE).await.unwrap();
+    for part in ["WARN", &socket, "onnection refused", "is the kubelet running"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert_eq!(line.matches("onnection refused").count(), 1, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_socket_that_is_not_permitted_is_a_warning_with_the_user() {
+    const OTHER_USER: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let binary = env!("CARGO_BIN_EXE_gpu-device-plugin");
+    let mut other_user = std::process::Command::new("setpriv");
+    other_user.args(OTHER_USER).arg(binary).arg("--version");
+    if !other_user.output().is_ok_and(|output| output.status.success()) {
+        println!("not tested: this test may not run the program as another user");
+        return;
+    }
+    let node = eight_h100s();
+    // It may make its own sockets, and not connect to the kubelet's.
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(node.root(), 0o755);
+    mode(&node.kubelet_directory(), 0o777);
+    let _kubelet = UnixListener::bind(node.kubelet_socket()).unwrap();
+    mode(&node.kubelet_socket(), 0o600);
+    let options = OTHER_USER
+        .iter()
+        .fold(PluginOptions::new("setpriv").bare(), |options, word| options.arg(*word))
+        .arg(binary)
+        .arg("--state-dir=")
+        .env("KUBELET_SOCKET", node.kubelet_socket())
+        .env("NVML_LIBRARY", node.nvml_library())
+        .env("POD_RESOURCES_SOCKET", "")
+        .env("HTTP_ADDRESS", "");
+    let plugin = Plugin::start(&node, &options).unwrap();
+    let (_, line) = plugin.wait_for_log("cannot connect to the kubelet", PATIENCE).await.unwrap();
+    let socket = node.kubelet_socket().display().to_string();
+    for part in ["WARN", &socket, "this process is user 65534", "SELinux"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert_eq!(line.matches("ermission denied").count(), 1, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_plugin_for_the_same_resource_is_noticed_by_the_daemon_and_its_end_too() {
+    let node = eight_h100s();
+    let config = node.kubelet();
+    let options = plugin().env("HTTP_ADDRESS", "127.0.0.1:0");
+    let rig = Rig::on(node, config, &options, 8).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    let socket = rig.node.kubelet_directory().join("nvidia-gpu.sock");
+    let metric = |value| format!("gpu_device_plugin_findings{{kind=\"other_plugin\"}} {value}");
+    let has = async |value: u32| {
+        until(&http, "/metrics", "the finding", |answer| answer.body.contains(&metric(value))).await
+    };
+    has(0).await;
+    let other = UnixListener::bind(&socket).unwrap();
+    let line = rig.logged("another device plugin serves").await;
+    for part in ["WARN", GPU, "nvidia-gpu.sock"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    has(1).await;
+    let page = http.get("/").await.unwrap().body;
+    assert!(page.contains("another device plugin serves nvidia.com/gpu"), "{page}");
+    let status = http.get("/status").await.unwrap().body;
+    assert!(status.contains("\"kind\":\"other_plugin\""), "{status}");
+    drop(other);
+    std::fs::remove_file(&socket).unwrap();
+    rig.logged("no longer so: another device plugin serves").await;
+    has(0).await;
+    // It was noticed, and neither asked nor disturbed.
+    rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_this_plugin_both_notice_the_other() {
+    let rig = Rig::of(KubeletVersion::V1_37).await;
+    rig.kubelet.forgive(ViolationKind::OverlappingRegistration);
+    let second = Plugin::start(&rig.node, &plugin()).unwrap();
+    let words = "run one gpu-device-plugin on each node";
+    rig.logged(words).await;
+    second.wait_for_log(words, PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
