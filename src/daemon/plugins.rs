@@ -98,7 +98,8 @@ impl Plugins {
     fn start_missing(&mut self, inventory: &mut watch::Receiver<Arc<Inventory>>) {
         let snapshot = inventory.borrow_and_update().clone();
         for resource in snapshot.resources() {
-            if self.telemetry.has(resource) {
+            // One whose devices are all new is not served before they can be in its list.
+            if self.telemetry.has(resource) || !snapshot.lists(resource) {
                 continue;
             }
             let telemetry = PluginTelemetry::new(self.calls.clone(), Some(self.outcomes.clone()));

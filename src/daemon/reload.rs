@@ -256,7 +256,7 @@ impl Reloader {
         // A required channel that disappears is no reason to exit: the runtime fails the containers
         // that need it.
         let injector = self.running.injector_on(host);
-        if *inventory_tx.borrow().injector() == injector {
+        if *inventory_tx.borrow().wanted_injector() == injector {
             return;
         }
         self.change(inventory_tx, |inventory| [inventory.set_injector(injector)]);

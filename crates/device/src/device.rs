@@ -33,6 +33,20 @@ pub struct Device {
     pub awaits_mps: bool,
     /// Who uses its GPU under an id that is no longer offered: it is Unhealthy until then.
     pub owner: Option<Arc<Owner>>,
+    /// Whether a container runtime can resolve its name.
+    pub cdi: CdiState,
+}
+
+/// Whether a container runtime can resolve a device's name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CdiState {
+    /// It can, or needs not.
+    #[default]
+    Resolvable,
+    /// Not yet: the device is new and its specification is being written. It is in no list before.
+    Awaited,
+    /// It cannot: the device is Unhealthy.
+    Unresolvable,
 }
 
 impl Device {
@@ -51,6 +65,7 @@ impl Device {
             withdrawn: false,
             awaits_mps: false,
             owner: None,
+            cdi: CdiState::Resolvable,
         }
     }
 
@@ -68,6 +83,7 @@ impl Device {
             withdrawn: true,
             awaits_mps: false,
             owner: None,
+            cdi: CdiState::Resolvable,
         }
     }
 
@@ -77,7 +93,7 @@ impl Device {
         self.id.uuid() == other.id.uuid()
             && self.placement == other.placement
             && (self.withdrawn, self.awaits_mps) == (other.withdrawn, other.awaits_mps)
-            && self.owner == other.owner
+            && (&self.owner, self.cdi) == (&other.owner, other.cdi)
     }
 
     /// The order of devices in answers and tables: by GPU, then MIG device, then replica.

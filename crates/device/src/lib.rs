@@ -10,7 +10,8 @@
 //! - [`layout`]: which device is offered under which resource name.
 //! - [`health`]: the health of GPUs from events and readings.
 //! - [`topology`], [`allocation`]: the links between GPUs, and preferred allocation by them.
-//! - [`injection`]: what a container gets for its devices.
+//! - [`injection`]: what a container gets for its devices. [`cdi`]: what it gets where its runtime
+//!   resolves their names.
 //! - [`inventory`]: all of this for one node. It takes in observations and settings, and answers
 //!   Allocate and GetPreferredAllocation.
 //! - [`in_use`]: which devices pods use, which withdrawn ones can be reclaimed, and when a GPU can
@@ -26,6 +27,7 @@
 //! - Preferred allocation always has an answer.
 
 pub mod allocation;
+pub mod cdi;
 mod device;
 pub mod gpu;
 pub mod health;
@@ -40,4 +42,4 @@ pub mod names;
 pub mod testing;
 pub mod topology;
 
-pub use device::Device;
+pub use device::{CdiState, Device};

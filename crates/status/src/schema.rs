@@ -271,7 +271,8 @@ pub struct Device {
     pub withdrawn: bool,
     /// The kinds of its causes, the worst first. The details are with its GPU.
     /// `awaits_mps`: its MPS control daemon has not answered yet. `other_owner`: a pod uses its GPU
-    /// under an id that is no longer offered, as the finding of that kind says.
+    /// under an id that is no longer offered, as the finding of that kind says. `awaits_cdi`: no
+    /// CDI specification on the disk has it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reasons: Vec<String>,
     /// The containers that hold it.

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use device::Device;
 use device::allocation::Request;
 use device::gpu::NumaNode;
 use device::injection::Injection;
 use device::inventory::Inventory;
 use device::inventory::allocate::AllocateError;
 use device::names::{DeviceId, ResourceName};
+use device::{CdiState, Device};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
@@ -121,7 +121,7 @@ impl Allocation<'_> {
         self.service.telemetry.count_allocation(allocated.is_ok());
         let devices = allocated.inspect_err(|refused| self.refused = Some(refused.clone()))?;
         self.grant.add(ids, &devices, |device| self.inventory.is_healthy(device));
-        Ok(self.inventory.injector().inject(resource, &devices, random::unique))
+        Ok(self.inventory.inject(resource, &devices, random::unique))
     }
 
     /// What came of the call, to be logged; `None` if it failed for another reason than its ids.
@@ -148,13 +148,14 @@ pub struct AdvertisedDevice {
     pub numa_node: Option<NumaNode>,
 }
 
-/// Every device of the resource, sorted by id.
+/// Every device of the resource that is in its list, sorted by id.
 #[must_use]
 pub fn advertised_devices(resource: &ResourceName, inventory: &Inventory) -> Vec<AdvertisedDevice> {
     let devices = inventory.devices(resource);
     let mut advertised = Vec::with_capacity(devices.map_or(0, BTreeMap::len));
     let mut before: Option<(&Device, bool)> = None;
-    for device in devices.into_iter().flat_map(BTreeMap::values) {
+    let devices = devices.into_iter().flat_map(BTreeMap::values);
+    for device in devices.filter(|device| device.cdi != CdiState::Awaited) {
         // The replicas of a device follow each other and share its health.
         let healthy = match before {
             Some((other, healthy)) if other.is_replica_of(device) => healthy,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use device::CdiState;
 use device::in_use::holders::{self, Holders};
 use device::inventory::Inventory;
 use device::names::{ResourceName, Uuid};
@@ -72,6 +73,9 @@ fn reasons(inventory: &Inventory, device: &device::Device) -> Vec<String> {
     }
     if device.owner.is_some() {
         kinds.push("other_owner".to_owned());
+    }
+    if device.cdi != CdiState::Resolvable {
+        kinds.push("awaits_cdi".to_owned());
     }
     kinds
 }

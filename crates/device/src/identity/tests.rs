@@ -200,7 +200,7 @@ fn the_runtime_gets_the_present_index_and_cdi_the_one_of_the_boot() {
     apply(&mut node, listing(without(0, 2)));
     let given = |id: &str| {
         let devices = node.allocate(&ResourceName::gpu(), &[id.to_owned()]).unwrap();
-        let injection = node.injector().inject(&ResourceName::gpu(), &devices, || [0; 16]);
+        let injection = node.injector().inject(&ResourceName::gpu(), &devices, None, || [0; 16]);
         (injection.envs["NVIDIA_VISIBLE_DEVICES"].clone(), injection.cdi_devices.concat())
     };
     let kind = "k8s.device-plugin.nvidia.com/gpu=";

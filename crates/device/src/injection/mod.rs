@@ -1,6 +1,7 @@
 //! What a container gets for the devices allocated to it: environment variables, mounts, device
 //! nodes, annotations and CDI names, in the forms that NVIDIA's container runtime and CDI define.
 
+pub mod cdi_names;
 mod nodes;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Device;
 use crate::layout::LayoutFinding;
 use crate::names::ResourceName;
+use cdi_names::{CdiNames, GPU_CLASS, IMEX_CLASS, VENDOR, valid_name};
 pub use nodes::{CONTROL_NODES, Capability, DeviceNode, HostNodes, IMEX_CHANNEL};
 
 /// The variable that tells NVIDIA's container runtime which GPUs to make visible.
@@ -17,9 +19,6 @@ const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Where the runtime looks for mounts named by device; as the value of [`VISIBLE_DEVICES`] it makes
 /// the runtime look there.
 const MOUNT_ROOT: &str = "/var/run/nvidia-container-devices";
-/// The vendor of the CDI kinds. It is that of NVIDIA's plugin, so that its specification files
-/// can be used.
-const CDI_VENDOR: &str = "k8s.device-plugin.nvidia.com";
 /// What precedes the random UUID in the CDI annotation's key. Both together have 57 characters, of
 /// which 63 are allowed.
 const CDI_KEY: &str = "nvidia-device-plugin_";
@@ -123,18 +122,19 @@ pub struct Injection {
 
 impl Injector {
     /// What a container gets for these devices of `resource`, in their order, each once. `random`
-    /// returns 16 random bytes; it is called where an annotation needs a unique key.
+    /// returns 16 random bytes; it is called where an annotation needs a unique key. `names` are
+    /// the CDI names that can be resolved; `None`: all.
     #[must_use]
     pub fn inject(
         &self,
         resource: &ResourceName,
         devices: &[&Device],
+        names: Option<&CdiNames>,
         random: impl FnOnce() -> [u8; 16],
     ) -> Injection {
         let ids = self.ids_of(devices, Device::present_name);
         let mut injection = Injection::default();
-        // A CDI specification was written earlier, with the indices of then.
-        self.cdi(&self.ids_of(devices, Device::bound_name), random, &mut injection);
+        self.cdi(devices, names, random, &mut injection);
         self.mps(resource, devices, &mut injection);
         for feature in self.features() {
             let name = format!("NVIDIA_{}", feature.to_uppercase());
@@ -162,15 +162,44 @@ impl Injector {
             .collect()
     }
 
+    /// Whether containers get names of CDI devices.
+    #[must_use]
+    pub fn uses_cdi(&self) -> bool {
+        self.has(DeviceListStrategy::CdiAnnotations) || self.has(DeviceListStrategy::CdiCri)
+    }
+
+    /// The name of a device among the CDI devices of its class. An index is that of the boot: a
+    /// specification was written earlier.
+    #[must_use]
+    pub fn cdi_name(&self, device: &Device) -> String {
+        valid_name(&match self.ids {
+            DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
+            DeviceIdStrategy::Index => device.bound_name(),
+        })
+    }
+
     /// CDI device names: in an annotation of the container, or in the field of the kubelet's API.
-    fn cdi(&self, ids: &[String], random: impl FnOnce() -> [u8; 16], injection: &mut Injection) {
-        if !self.has(DeviceListStrategy::CdiAnnotations) && !self.has(DeviceListStrategy::CdiCri) {
+    fn cdi(
+        &self,
+        devices: &[&Device],
+        resolvable: Option<&CdiNames>,
+        random: impl FnOnce() -> [u8; 16],
+        injection: &mut Injection,
+    ) {
+        if !self.uses_cdi() {
             return;
         }
-        let name = |class: &str, device: &str| format!("{CDI_VENDOR}/{class}={device}");
-        let mut names: Vec<String> = ids.iter().map(|id| name("gpu", id)).collect();
-        names.extend(self.gives_imex().then(|| name("imex-channel", "0")));
-        names.extend(self.features().map(|feature| name(feature, "all")));
+        let mut seen = BTreeSet::new();
+        let once = devices.iter().filter(|device| seen.insert(device.id.uuid()));
+        let gpus = once.map(|device| (GPU_CLASS, self.cdi_name(device)));
+        let imex = self.gives_imex().then(|| (IMEX_CLASS, "0".to_owned()));
+        let features = self.features().map(|feature| (feature, "all".to_owned()));
+        // A class of which the node has nothing is left out, or no container would start.
+        let others = imex.into_iter().chain(features);
+        let others = others
+            .filter(|(class, device)| resolvable.is_none_or(|names| names.has(class, device)));
+        let name = |(class, device)| format!("{VENDOR}/{class}={device}");
+        let names: Vec<String> = gpus.chain(others).map(name).collect();
         if self.has(DeviceListStrategy::CdiAnnotations) && !names.is_empty() {
             let key = format!("{}{CDI_KEY}{}", self.annotation_prefix, uuid_v4(random()));
             injection.annotations.insert(key, names.join(","));
@@ -181,7 +210,7 @@ impl Injector {
     }
 
     /// What is enabled for containers, as CDI calls it.
-    fn features(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn features(&self) -> impl Iterator<Item = &'static str> {
         let features = [(self.gdrcopy, "gdrcopy"), (self.gds, "gds"), (self.mofed, "mofed")];
         features.into_iter().filter(|(enabled, _)| *enabled).map(|(_, name)| name)
     }

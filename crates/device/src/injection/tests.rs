@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use DeviceListStrategy::{CdiAnnotations, CdiCri, Envvar, VolumeMounts};
 
 use super::*;
+use crate::CdiState;
 use crate::gpu::Placement;
 use crate::names::DeviceId;
 
@@ -21,6 +22,7 @@ fn whole(index: u32) -> Device {
         withdrawn: false,
         awaits_mps: false,
         owner: None,
+        cdi: CdiState::Resolvable,
     }
 }
 
@@ -44,7 +46,7 @@ fn by(strategies: &[DeviceListStrategy]) -> Injector {
 /// Everything that a container gets, a line each.
 fn injected(injector: &Injector, devices: &[Device]) -> String {
     let devices: Vec<&Device> = devices.iter().collect();
-    let injection = injector.inject(&ResourceName::gpu(), &devices, || [0xff; 16]);
+    let injection = injector.inject(&ResourceName::gpu(), &devices, None, || [0xff; 16]);
     let mut text = String::new();
     for (name, value) in &injection.envs {
         let _ = writeln!(text, "env {name}={value}");
@@ -212,7 +214,7 @@ fn device_nodes_follow_section_1_10() {
 fn mps_follows_section_1_17() {
     let injector = Injector { mps_root: Some("/run/nvidia/mps".to_owned()), ..by(&[Envvar]) };
     let resource: ResourceName = "nvidia.com/gpu.shared".parse().unwrap();
-    let injection = injector.inject(&resource, &[&replica(&whole(0), 1)], || [0; 16]);
+    let injection = injector.inject(&resource, &[&replica(&whole(0), 1)], None, || [0; 16]);
     assert_eq!(injection.envs["CUDA_MPS_PIPE_DIRECTORY"], "/mps/nvidia.com/gpu.shared/pipe");
     let mounts: Vec<_> = injection
         .mounts
@@ -238,7 +240,7 @@ fn the_annotation_key_is_legal_and_only_its_prefix_can_be_chosen() {
     let injector =
         Injector { annotation_prefix: "example.com/".to_owned(), ..by(&[CdiAnnotations]) };
     for random in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
-        let injection = injector.inject(&ResourceName::gpu(), &[&whole(0)], || random);
+        let injection = injector.inject(&ResourceName::gpu(), &[&whole(0)], None, || random);
         let key = injection.annotations.keys().next().unwrap();
         let uuid = key.strip_prefix("example.com/nvidia-device-plugin_").unwrap();
         assert_eq!((uuid.len(), &uuid[14..15]), (36, "4"));

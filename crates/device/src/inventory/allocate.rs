@@ -54,6 +54,20 @@ pub enum AllocateError {
         /// The number of ids.
         found: usize,
     },
+    /// A device whose CDI name no container runtime can resolve, so that its container would not
+    /// start.
+    #[error(
+        "cannot allocate {id} of {resource}: it is in no CDI specification of this node{}",
+        .why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+    )]
+    Unresolvable {
+        /// The id.
+        id: DeviceId,
+        /// The resource of the call.
+        resource: ResourceName,
+        /// Why the specification is not as it should be, if that is known.
+        why: Option<String>,
+    },
 }
 
 impl Inventory {
@@ -63,7 +77,8 @@ impl Inventory {
     /// its last list, or that the pod has already.
     ///
     /// # Errors
-    /// An id that is no device of this resource, or several replicas where one is allowed.
+    /// An id that is no device of this resource, or whose CDI name cannot be resolved; or several
+    /// replicas where one is allowed.
     pub fn allocate(
         &self,
         resource: &ResourceName,
@@ -71,7 +86,15 @@ impl Inventory {
     ) -> Result<Vec<&Device>, AllocateError> {
         let mut devices = Vec::with_capacity(ids.len());
         for id in ids {
-            devices.push(self.device(resource, id)?);
+            let device = self.device(resource, id)?;
+            if !self.is_resolvable(device) {
+                return Err(AllocateError::Unresolvable {
+                    id: device.id.clone(),
+                    resource: resource.clone(),
+                    why: self.cdi().and_then(|names| names.problem.clone()),
+                });
+            }
+            devices.push(device);
         }
         let shared = devices.iter().any(|device| device.id.replica_number().is_some());
         if shared && ids.len() > 1 && self.injector().one_replica_only {

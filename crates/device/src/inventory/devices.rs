@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::Inventory;
 use super::observation::InventoryChanges;
-use crate::Device;
 use crate::allocation::IndexEntry;
 use crate::identity::KnownGpu;
 use crate::layout::{LayoutFinding, LayoutResult, list_size};
 use crate::names::{DeviceId, ResourceName};
 use crate::topology::ObservedGpu;
+use crate::{CdiState, Device};
 
 impl Inventory {
     /// Applies the layout to the known GPUs: puts every device into its resource, or updates its
@@ -22,6 +22,7 @@ impl Inventory {
         result.findings.extend(self.injector.findings(devices));
         self.mark_awaiting_mps(&mut result);
         self.mark_owned(&mut result);
+        self.mark_cdi(&mut result);
         let mut dropped = Vec::new();
         for (name, before) in &self.resources {
             let ids = keep_withdrawn(before, result.resources.entry(name.clone()).or_default());
@@ -33,6 +34,7 @@ impl Inventory {
         changes.layout |= self.reserved != result.reserved;
         self.reserved = result.reserved;
         result.findings.extend(self.owners_unknown());
+        result.findings.extend(self.cdi_findings());
         result.findings.extend(self.identity_findings().into_iter().map(LayoutFinding::Identity));
         self.update_findings(result.findings, changes);
         changes.new_findings.extend(dropped);
@@ -112,8 +114,10 @@ fn keep_withdrawn(
     before: &BTreeMap<DeviceId, Device>,
     now: &mut BTreeMap<DeviceId, Device>,
 ) -> usize {
-    let mut gone: Vec<&Device> =
-        before.values().filter(|device| !now.contains_key(&device.id)).collect();
+    // One that is awaited still was in no list.
+    let was_listed = |device: &&Device| device.cdi != CdiState::Awaited;
+    let gone = before.values().filter(|device| !now.contains_key(&device.id));
+    let mut gone: Vec<&Device> = gone.filter(was_listed).collect();
     if gone.is_empty() {
         return 0;
     }
@@ -129,7 +133,13 @@ fn keep_withdrawn(
         bytes = with_it;
         now.insert(
             device.id.clone(),
-            Device { withdrawn: true, awaits_mps: false, owner: None, ..device.clone() },
+            Device {
+                withdrawn: true,
+                awaits_mps: false,
+                owner: None,
+                cdi: CdiState::Resolvable,
+                ..device.clone()
+            },
         );
     }
     dropped

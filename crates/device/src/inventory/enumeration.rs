@@ -35,6 +35,12 @@ struct Identified {
 }
 
 impl Inventory {
+    /// Whether NVML has listed its GPUs, or that there are none.
+    #[must_use]
+    pub fn is_enumerated(&self) -> bool {
+        self.observed.enumerated.is_some()
+    }
+
     /// The GPUs that were seen earlier on this boot, to be called before the first enumeration.
     /// From that on those that NVML does not list are listed too, Unhealthy.
     pub fn restore_gpus(&mut self, boot: &str, known: KnownGpus) {

@@ -3,6 +3,7 @@
 //! One owner applies observations; everyone else reads snapshots.
 
 pub mod allocate;
+mod cdi;
 mod counts;
 mod devices;
 mod enumeration;
@@ -14,7 +15,6 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::Device;
 use crate::allocation::{self, AllocationIndexes, AllocationPolicy, PreferredAllocation, Request};
 use crate::health::{GpuPart, Health, HealthPolicy, Moment, NodeHealth, NodeObservation};
 use crate::identity::{GpuBinding, GpuRecord, Observed};
@@ -22,9 +22,11 @@ use crate::in_use::claim::Claim;
 use crate::in_use::holders::{Holder, Holders};
 use crate::in_use::usage::InUse;
 use crate::injection::Injector;
+use crate::injection::cdi_names::CdiNames;
 use crate::layout::{Layout, LayoutFinding, LayoutResult};
 use crate::names::{DeviceId, ResourceName, Uuid};
 use crate::topology::Topology;
+use crate::{CdiState, Device};
 pub use enumeration::is_complete;
 pub use observation::{EnumerationEntry, InventoryChanges, InventoryEvent};
 
@@ -38,6 +40,10 @@ pub use observation::{EnumerationEntry, InventoryChanges, InventoryEvent};
 pub struct Inventory {
     layout: Layout,
     injector: Arc<Injector>,
+    /// The rules that take effect when the CDI names that they give can be resolved.
+    next_injector: Option<Arc<Injector>>,
+    /// The CDI names that can be resolved; `None`: whoever asks does not know, and all count.
+    cdi: Option<Arc<CdiNames>>,
     health: NodeHealth,
     gpus: BTreeMap<Uuid, GpuRecord>,
     /// GPUs that were seen on this boot before the plugin started and not since.
@@ -70,6 +76,8 @@ impl Inventory {
         Self {
             layout,
             injector: Arc::new(injector),
+            next_injector: None,
+            cdi: None,
             health,
             gpus: BTreeMap::new(),
             recalled: BTreeMap::new(),
@@ -153,17 +161,6 @@ impl Inventory {
         layout.apply(self.known())
     }
 
-    /// Sets the rules of injection. It changes no list.
-    pub fn set_injector(&mut self, injector: Injector) -> InventoryChanges {
-        let mut changes = InventoryChanges::default();
-        if *self.injector != injector {
-            self.injector = Arc::new(injector);
-            self.update_devices(&mut changes);
-            changes.layout = true;
-        }
-        changes
-    }
-
     /// The rules of injection.
     #[must_use]
     pub fn injector(&self) -> &Injector {
@@ -208,6 +205,7 @@ impl Inventory {
                 self.update_indexes(&mut changes);
                 changes
             }
+            InventoryEvent::Cdi(names) => self.set_cdi(names),
             InventoryEvent::MpsAnswers(resource) => {
                 let mut changes = InventoryChanges::default();
                 if self.mps.insert(resource) {
@@ -292,6 +290,7 @@ impl Inventory {
         !device.withdrawn
             && !device.awaits_mps
             && device.owner.is_none()
+            && device.cdi == CdiState::Resolvable
             && self.health(device).is_healthy()
     }
 }

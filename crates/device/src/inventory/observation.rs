@@ -1,10 +1,12 @@
 //! What the inventory takes in, and what that changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::gpu::Gpu;
 use crate::health::{self, NodeObservation, NvmlError, PersistedHealth};
 use crate::identity::{KnownGpus, PciFunction};
+use crate::injection::cdi_names::CdiNames;
 use crate::layout::LayoutFinding;
 use crate::names::{NameError, ResourceName, Uuid};
 use crate::topology::{self, NodeLinks};
@@ -38,6 +40,8 @@ pub enum InventoryEvent {
     Links(NodeLinks),
     /// The MPS control daemon of this resource answers.
     MpsAnswers(ResourceName),
+    /// Which CDI names can be resolved now.
+    Cdi(Arc<CdiNames>),
 }
 
 /// One entry of an enumeration.

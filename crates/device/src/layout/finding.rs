@@ -175,6 +175,21 @@ pub enum LayoutFinding {
         /// How many.
         ids: usize,
     },
+    /// The CDI specifications are not as they should be on the disk.
+    #[error(
+        "the CDI specifications cannot be written, will retry: {why}; devices that the ones before \
+         do not have are Unhealthy until then"
+    )]
+    CdiNotWritten {
+        /// The file or directory, and the error.
+        why: String,
+    },
+    /// What containers lack that get their devices by CDI names.
+    #[error("{what}")]
+    CdiIncomplete {
+        /// It, in words.
+        what: String,
+    },
     /// A MIG device whose capability nodes are to be passed and that the driver does not list.
     #[error(
         "no capability nodes of MIG device {} are passed: the driver's mig-minors does not list \
@@ -191,7 +206,7 @@ pub enum LayoutFinding {
 
 impl LayoutFinding {
     /// Every value of [`LayoutFinding::as_str`].
-    pub const KINDS: [&str; 21] = [
+    pub const KINDS: [&str; 23] = [
         "matches_nothing",
         "duplicate_uuid",
         "other_owner",
@@ -213,6 +228,8 @@ impl LayoutFinding {
         "list_too_large",
         "forgotten",
         "no_capability",
+        "cdi_not_written",
+        "cdi_incomplete",
     ];
 
     pub(super) fn matches_nothing(setting: &'static str, selector: String) -> Self {
@@ -246,6 +263,8 @@ impl LayoutFinding {
             Self::ListTooLarge { .. } => "list_too_large",
             Self::Forgotten { .. } => "forgotten",
             Self::NoCapability { .. } => "no_capability",
+            Self::CdiNotWritten { .. } => "cdi_not_written",
+            Self::CdiIncomplete { .. } => "cdi_incomplete",
         }
     }
 }

@@ -1,0 +1,93 @@
+//! What a specification adds to a container.
+
+/// Additions to a container. In order, since a runtime carries them out in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerEdits {
+    /// Environment variables, `NAME=value`.
+    pub env: Vec<String>,
+    /// Device nodes.
+    pub nodes: Vec<SpecNode>,
+    /// Programs that are run while the container is made.
+    pub hooks: Vec<SpecHook>,
+    /// Mounts.
+    pub mounts: Vec<SpecMount>,
+}
+
+/// A device node in a container, for reading, writing and making it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecNode {
+    /// Its path in the container.
+    pub path: String,
+    /// Its path on the host.
+    pub host: String,
+    /// `None`: the runtime looks at the node on the host.
+    pub numbers: Option<NodeNumbers>,
+}
+
+/// What a character device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeNumbers {
+    /// The major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
+    /// The permissions of its file.
+    pub mode: u32,
+    /// The group of its file.
+    pub gid: u32,
+}
+
+/// A bind mount of a specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecMount {
+    /// The path on the host.
+    pub host: String,
+    /// The path in the container.
+    pub container: String,
+    /// What is mounted.
+    pub kind: MountKind,
+}
+
+/// What is mounted, from which the options of the mount follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file of the driver, which a container only reads.
+    File,
+    /// A socket, or a directory with pipes, through which it talks to a daemon of the host.
+    Socket,
+}
+
+impl MountKind {
+    /// The options of the mount.
+    #[must_use]
+    pub const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::File => &["ro", "nosuid", "nodev", "rbind", "rprivate"],
+            Self::Socket => &["nosuid", "nodev", "rbind", "rprivate", "noexec"],
+        }
+    }
+}
+
+/// A program of the host that the runtime runs when it has made the container's mounts
+/// (`createContainer`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecHook {
+    /// Its path on the host.
+    pub path: String,
+    /// Its arguments, the first being its own name.
+    pub args: Vec<String>,
+    /// Its environment, `NAME=value`.
+    pub env: Vec<String>,
+}
+
+impl ContainerEdits {
+    /// Whether they add nothing: a runtime refuses a device of which that is so, and with it the
+    /// whole file.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.env.is_empty()
+            && self.nodes.is_empty()
+            && self.hooks.is_empty()
+            && self.mounts.is_empty()
+    }
+}

@@ -1,0 +1,77 @@
+//! The hooks of NVIDIA's toolkit: programs of the host that a runtime runs in a container that it
+//! is making.
+
+use std::collections::BTreeSet;
+
+use super::edits::SpecHook;
+use super::host::{DriverFiles, FileLink, HookProgram};
+
+const CREATE_SYMLINKS: &str = "create-symlinks";
+const UPDATE_LDCACHE: &str = "update-ldcache";
+const ENABLE_CUDA_COMPAT: &str = "enable-cuda-compat";
+const DISABLE_NODE_MODIFICATION: &str = "disable-device-node-modification";
+
+/// The hooks that are called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hooks<'a> {
+    pub(super) program: Option<&'a HookProgram>,
+    /// Names of hooks that are left out; `all`: every one.
+    pub(super) disabled: &'a BTreeSet<String>,
+}
+
+impl Hooks<'_> {
+    /// Makes symbolic links in the container; `None` without links, or without the hook.
+    pub(super) fn create_symlinks<'l>(
+        self,
+        links: impl IntoIterator<Item = &'l FileLink>,
+    ) -> Option<SpecHook> {
+        let links = links.into_iter();
+        let args: Vec<String> = links
+            .flat_map(|link| ["--link".to_owned(), format!("{}::{}", link.target, link.path)])
+            .collect();
+        (!args.is_empty()).then(|| self.hook(CREATE_SYMLINKS, args)).flatten()
+    }
+
+    /// Whether the container gets symbolic links.
+    pub(super) fn creates_symlinks(self) -> bool {
+        self.program.is_some() && !self.is_disabled(CREATE_SYMLINKS)
+    }
+
+    /// The hooks that every container with a GPU needs, in their order.
+    pub(super) fn common(self, files: &DriverFiles) -> Vec<SpecHook> {
+        let folders = files.library_directories.iter();
+        let folders: Vec<String> =
+            folders.flat_map(|folder| ["--folder".to_owned(), folder.clone()]).collect();
+        let cuda_compat = self
+            .program
+            .filter(|program| program.is_known_good())
+            .and(files.version.as_ref())
+            .map(|version| vec![format!("--host-driver-version={version}")])
+            .and_then(|args| self.hook(ENABLE_CUDA_COMPAT, args));
+        let ldcache = (!folders.is_empty()).then(|| self.hook(UPDATE_LDCACHE, folders)).flatten();
+        let nodes = self
+            .program
+            .filter(|program| program.is_known_good())
+            .and_then(|_| self.hook(DISABLE_NODE_MODIFICATION, Vec::new()));
+        [self.create_symlinks(&files.links), cuda_compat, ldcache, nodes]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn hook(self, name: &str, args: Vec<String>) -> Option<SpecHook> {
+        let program = self.program.filter(|_| !self.is_disabled(name))?;
+        let own = program.path.rsplit('/').next().unwrap_or_default();
+        // The one program has hooks alone, the other has them as one of its commands.
+        let words = if own == "nvidia-ctk" { vec![own, "hook", name] } else { vec![own, name] };
+        Some(SpecHook {
+            path: program.path.clone(),
+            args: words.into_iter().map(str::to_owned).chain(args).collect(),
+            env: vec!["NVIDIA_CTK_DEBUG=false".to_owned()],
+        })
+    }
+
+    fn is_disabled(self, name: &str) -> bool {
+        self.disabled.contains("all") || self.disabled.contains(name)
+    }
+}
