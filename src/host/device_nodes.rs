@@ -39,7 +39,8 @@ impl Roots {
         if self.driver.join("dev").is_dir() { &self.driver } else { Path::new("/") }
     }
 
-    fn capabilities(&self) -> BTreeMap<Capability, u32> {
+    /// The driver's capability numbers.
+    pub(super) fn capabilities(&self) -> BTreeMap<Capability, u32> {
         let text =
             fs::read_to_string(self.proc.join("driver/nvidia-caps/mig-minors")).unwrap_or_default();
         text.lines().filter_map(capability).collect()

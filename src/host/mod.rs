@@ -1,10 +1,12 @@
-//! The host: device nodes, the PCI bus and what stands in a virtual GPU's configuration, paths in
-//! another root, files that others may have changed, the state file, the quarantine directory,
-//! watches of directories, unix sockets as files, the time since the boot, and who this process is.
+//! The host: device nodes, the driver's files, the PCI bus and what stands in a virtual GPU's
+//! configuration, paths in another root, files that others may have changed, the state file, the
+//! quarantine directory, watches of directories, unix sockets as files, the time since the boot,
+//! and who this process is.
 
 pub mod boot_clock;
 pub mod device_nodes;
 pub mod dir_watch;
+pub mod driver_files;
 pub mod file;
 pub mod file_id;
 pub mod identity;

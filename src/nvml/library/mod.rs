@@ -11,36 +11,12 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
 use super::session::call_error;
+use crate::host::driver_files::places::LIBRARY_DIRECTORIES;
 use crate::host::file::{self, Links};
 use crate::host::root::resolve_in_root;
 use ld_cache::cached;
 pub use open_error::NvmlOpenError;
 use open_error::SONAME;
-
-/// Directories of a driver root, most usual first: distributions, then images made for containers,
-/// then Talos (/usr/local/glibc), NixOS (/run/opengl-driver), Tegra, WSL and vendors' own
-/// directories (/home/kubernetes of GKE, /var/lib/nvidia of Container-Optimized OS).
-const DIRECTORIES: [&str; 19] = [
-    "usr/lib64",
-    "usr/lib/x86_64-linux-gnu",
-    "usr/lib/aarch64-linux-gnu",
-    "lib64",
-    "lib/x86_64-linux-gnu",
-    "lib/aarch64-linux-gnu",
-    "usr/lib",
-    "lib",
-    "usr/lib64/nvidia",
-    "usr/lib/aarch64-linux-gnu/nvidia",
-    "usr/lib/aarch64-linux-gnu/tegra",
-    "usr/lib/wsl/lib",
-    "usr/local/nvidia/lib64",
-    "usr/local/glibc/usr/lib",
-    "usr/local/glibc/lib",
-    "run/opengl-driver/lib",
-    "opt/nvidia/lib64",
-    "var/lib/nvidia/lib64",
-    "home/kubernetes/bin/nvidia/lib64",
-];
 
 /// Of a cache of the loader, in bytes: that of a host with every package installed has some 200 KiB.
 const MOST_CACHE: usize = 16 << 20;
@@ -94,7 +70,7 @@ fn search_directories(
     tried: &mut Tried,
 ) -> Result<Option<Loaded>, NvmlOpenError> {
     let mut absent = Vec::new();
-    for directory in DIRECTORIES {
+    for directory in LIBRARY_DIRECTORIES {
         let library = Path::new(directory).join(SONAME);
         match resolve_in_root(driver_root, &library) {
             Ok(library) => {

@@ -1,0 +1,127 @@
+//! Looks for files in the root of an installation, within bounds.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use device::cdi::HostFile;
+
+use crate::host::root::resolve_in_root;
+
+/// The most directory entries that are read for one search. A directory of libraries has a few
+/// thousand.
+const MOST_ENTRIES: usize = 131_072;
+
+/// The root of a driver's installation.
+#[derive(Debug, Clone, Copy)]
+pub struct DriverRoot<'a> {
+    /// Where it is for us.
+    pub here: &'a Path,
+    /// Where it is for the host.
+    pub host: &'a str,
+}
+
+/// A search in a root.
+pub(super) struct Search<'a> {
+    root: DriverRoot<'a>,
+    entries: usize,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(root: DriverRoot<'a>) -> Self {
+        Self { root, entries: 0 }
+    }
+
+    /// The names in a directory of the root that are wanted and may stand in a specification,
+    /// sorted.
+    pub(super) fn names(
+        &mut self,
+        directory: &str,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let Some(directory) = self.directory(directory) else { return Vec::new() };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(directory).into_iter().flatten() {
+            if self.entries >= MOST_ENTRIES {
+                break;
+            }
+            self.entries += 1;
+            let Ok(entry) = entry else { break };
+            let name = entry.file_name();
+            let name = name.to_str().filter(|name| is_wanted(name) && is_plain(name));
+            names.extend(name.map(str::to_owned));
+        }
+        names.sort_unstable();
+        names
+    }
+
+    /// What is not found because there is too much to look at.
+    pub(super) fn limits_reached(&self) -> Option<String> {
+        (self.entries >= MOST_ENTRIES).then(|| {
+            format!(
+                "there are more than {MOST_ENTRIES} files in the directories of the driver root \
+                 {}: not all were looked at",
+                self.root.host
+            )
+        })
+    }
+
+    /// Our path of a directory, with every link followed.
+    pub(super) fn directory(&self, path: &str) -> Option<PathBuf> {
+        let found = resolve_in_root(self.root.here, Path::new(path)).ok()?;
+        is(&found, fs::FileType::is_dir).then_some(found)
+    }
+
+    /// A regular file, or a link to one in the root.
+    pub(super) fn file(&self, path: &str) -> Option<HostFile> {
+        self.of_type(path, fs::FileType::is_file)
+    }
+
+    /// A file that can be run.
+    pub(super) fn executable(&self, path: &str) -> Option<HostFile> {
+        let found = resolve_in_root(self.root.here, Path::new(path)).ok()?;
+        let mode = fs::symlink_metadata(found).ok()?.permissions().mode();
+        if mode & 0o111 == 0 { None } else { self.file(path) }
+    }
+
+    /// A socket, or a directory with pipes.
+    pub(super) fn socket(&self, path: &str) -> Option<HostFile> {
+        self.of_type(path, |kind| kind.is_socket() || kind.is_dir())
+    }
+
+    /// A file or a directory.
+    pub(super) fn any(&self, path: &str) -> Option<HostFile> {
+        self.of_type(path, |kind| kind.is_dir() || kind.is_file())
+    }
+
+    /// What a link in the root leads to as it stands, if it is a name beside it.
+    pub(super) fn link_target(&self, path: &str) -> Option<String> {
+        let (directory, name) = path.rsplit_once('/')?;
+        let target = fs::read_link(self.directory(directory)?.join(name)).ok()?;
+        target.to_str().filter(|target| is_plain(target)).map(str::to_owned)
+    }
+
+    fn of_type(&self, path: &str, is_wanted: impl Fn(&fs::FileType) -> bool) -> Option<HostFile> {
+        let found = resolve_in_root(self.root.here, Path::new(path)).ok()?;
+        if !is(&found, is_wanted) {
+            return None;
+        }
+        let below = found.strip_prefix(self.root.here).ok()?.to_str()?;
+        // Of what other programs read out of a list, nothing may look like two things.
+        let is_safe = below.split('/').all(is_plain);
+        is_safe.then(|| HostFile {
+            container: format!("/{path}"),
+            host: format!("{}/{below}", self.root.host.trim_end_matches('/')),
+        })
+    }
+}
+
+fn is(path: &Path, is_wanted: impl Fn(&fs::FileType) -> bool) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| is_wanted(&file.file_type()))
+}
+
+/// Whether a name is of characters that mean nothing else anywhere. NixOS has `+`, `@` and `=` too.
+fn is_plain(name: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._+-@=~".contains(&b);
+    !name.is_empty() && name.len() <= 255 && name.bytes().all(is_allowed) && name != ".."
+}
