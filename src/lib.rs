@@ -12,6 +12,8 @@
 //!   call it.
 //! - [`host`]: the host edge: device nodes, paths in a root that is not ours, the state file, the
 //!   quarantine directory, watches of directories.
+//! - [`cdi`]: the files by which container runtimes add devices to containers, as the inventory
+//!   changes.
 //! - [`mps`]: the MPS edge: whether a control daemon answers.
 //! - [`observe`]: what people and programs see: the status, metrics, HTTP with the page, events of
 //!   the log. The crate `status` has the schema of the status and its rendering as a table.
@@ -28,10 +30,10 @@
 //! ```text
 //!   main ──▶ cli ──▶ doctor ──────────┐
 //!     │       │                       ▼
-//!     └──▶ daemon ──▶ config ──▶ kubelet  nvml  host  mps  control  observe ──▶ status (crate)
-//!                                  └───────┴──┬──┴─────┴─────┴────────┴──▶ util
-//!                                             ▼
-//!                                       device (crate)
+//!     └──▶ daemon ──▶ config ──▶ kubelet  nvml  cdi  mps  control  observe ──▶ status (crate)
+//!                                  └───────┴────┴─┬──┴─────┴────────┘
+//!                                                 ▼
+//!                                               host ──▶ util, device (crate)
 //! ```
 //!
 //! `device` mentions no runtime, no protocol, no file system, no clock, no environment and no
@@ -67,6 +69,7 @@
 //! Stop: the streams end, then the servers, our sockets are removed, and the process exits: it
 //! never waits for NVML, which can hang for good on a sick GPU.
 
+pub mod cdi;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -17,16 +17,17 @@ const MODULES: &[(&str, &str)] = &[
     ("kubelet/device_plugin", "util host crates/device"),
     ("kubelet/pod_resources", "util host crates/device"),
     ("mps", "util host crates/device"),
+    ("cdi", "util host crates/device"),
     ("observe", "util host crates"),
     // What changes something, apart from what only shows.
     ("control", "util host"),
     // It builds the settings of the modules.
-    ("config", "nvml kubelet host observe mps crates/device"),
+    ("config", "nvml kubelet host observe mps cdi crates/device"),
     // The checks are pure. Only the code that gathers their facts looks at the node.
     ("doctor", "crates"),
     ("doctor/gather", "doctor config host observe nvml kubelet mps crates"),
-    ("daemon", "config control nvml kubelet host observe mps util crates"),
-    ("cli", "config control doctor observe host kubelet nvml crates"),
+    ("daemon", "config control nvml kubelet host observe mps cdi util crates"),
+    ("cli", "config control doctor observe host kubelet nvml cdi crates"),
     ("main", "cli daemon config observe"),
     ("lib", ""),
 ];

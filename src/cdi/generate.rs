@@ -1,0 +1,73 @@
+//! Joins what the host has with the inventory: the specifications of a node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use device::cdi::{
+    CdiHost, ContainerEdits, DriverFiles, HookProgram, SpecSettings, Specifications, specifications,
+};
+use device::identity::GpuRecord;
+use device::inventory::Inventory;
+
+use super::settings::{CdiPaths, CdiSettings};
+use crate::host::driver_files::hook_program::{self, HookPath};
+use crate::host::driver_files::{self, DriverRoot, Wanted, devices};
+
+/// The driver's files and the hook program, and what they were found by. They are looked for again
+/// when that changes, or when somebody asks for it.
+#[derive(Debug, Default)]
+pub struct HostCache {
+    found_by: Option<(Option<String>, CdiSettings)>,
+    files: DriverFiles,
+    hook: Option<HookProgram>,
+}
+
+impl HostCache {
+    /// Forgets what was found.
+    pub fn clear(&mut self) {
+        self.found_by = None;
+    }
+
+    /// The specifications of a node with a driver of this version. It reads directories.
+    #[must_use]
+    pub fn generate(
+        &mut self,
+        paths: &CdiPaths,
+        settings: &CdiSettings,
+        version: Option<&str>,
+        inventory: &Inventory,
+        kept: &BTreeMap<String, ContainerEdits>,
+    ) -> Specifications {
+        self.update(paths, settings, version);
+        let gpus: BTreeSet<_> =
+            inventory.gpus().values().filter_map(GpuRecord::pci_bus_id).collect();
+        let host = CdiHost {
+            files: std::mem::take(&mut self.files),
+            devices: devices::find(&paths.roots, &paths.sysfs, &gpus),
+            hook: self.hook.clone(),
+        };
+        let of_settings = SpecSettings {
+            disabled_hooks: settings.disabled_hooks.clone(),
+            all_device: settings.all_device,
+            management_device: settings.management_device,
+        };
+        let found = specifications(inventory, &host, &of_settings, kept);
+        self.files = host.files;
+        found
+    }
+
+    fn update(&mut self, paths: &CdiPaths, settings: &CdiSettings, version: Option<&str>) {
+        let by = (version.map(str::to_owned), settings.clone());
+        if self.found_by.as_ref() == Some(&by) {
+            return;
+        }
+        let root = DriverRoot { here: &paths.roots.driver, host: &settings.driver_root };
+        let wanted = Wanted {
+            explicit_libraries: settings.features.contains("enable-explicit-driver-libraries"),
+            sockets: !settings.features.contains("disable-ipc-discoverer"),
+        };
+        self.files = driver_files::find(root, version, wanted);
+        let hook = HookPath { path: &settings.hook_path, is_set: settings.hook_path_is_set };
+        self.hook = hook_program::find(root, hook);
+        self.found_by = Some(by);
+    }
+}

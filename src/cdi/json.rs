@@ -1,0 +1,288 @@
+//! A specification as runtimes read it: JSON with the fields of CDI 0.5 and no others, since a
+//! runtime refuses a file with a field that it does not know.
+
+use std::borrow::Cow;
+
+use device::cdi::{
+    ContainerEdits, MountKind, NodeNumbers, SpecHook, SpecMount, SpecNode, Specification,
+};
+use device::injection::cdi_names::VENDOR;
+use serde::{Deserialize, Serialize};
+
+/// The largest file that is read, in bytes. One of 1,024 devices has less than one MiB.
+pub const MOST_BYTES: usize = 16 << 20;
+/// With this the files of this program begin. Those of NVIDIA's programs begin with the version.
+pub(super) const OWN_START: &[u8] = b"{\n  \"kind\":";
+
+/// The name of the file of a class, as NVIDIA's plugin names it.
+#[must_use]
+pub fn file_name(class: &str) -> String {
+    format!("{VENDOR}-{class}.json")
+}
+
+/// A specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document {
+    /// `vendor/class`.
+    pub kind: String,
+    /// The version of CDI that a runtime needs for it.
+    pub cdi_version: String,
+    /// The devices.
+    pub devices: Vec<Device>,
+    /// What each container with one of them gets.
+    #[serde(default, skip_serializing_if = "Edits::is_empty")]
+    pub container_edits: Edits,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// What a container with it gets.
+    pub container_edits: Edits,
+}
+
+/// Additions to a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Edits {
+    /// Environment variables.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Device nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_nodes: Vec<Node>,
+    /// Programs that the runtime runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// Mounts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Bind>,
+}
+
+/// A device node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Node {
+    /// Its path in the container.
+    pub path: String,
+    /// Its path on the host, if that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_path: Option<String>,
+    /// `c`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The major number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub major: Option<i64>,
+    /// The minor number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minor: Option<i64>,
+    /// The permissions of its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_mode: Option<u32>,
+    /// What the container may do with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<String>,
+    /// The owner of its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The group of its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+}
+
+/// A program that the runtime runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hook {
+    /// When it is run.
+    pub hook_name: String,
+    /// Its path on the host.
+    pub path: String,
+    /// Its arguments, its own name first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Its environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// How many seconds it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<i64>,
+}
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bind {
+    /// The path on the host.
+    pub host_path: String,
+    /// The path in the container.
+    pub container_path: String,
+    /// The options of the mount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<Cow<'static, str>>,
+    /// The type of the mount.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+impl Document {
+    /// The bytes of its file.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        // Nothing in it can fail to be written: there are no maps with other keys than texts.
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The lowest version of CDI that has all that is in it: names that begin with a digit, and
+    /// paths of nodes on the host, came with 0.5.0, the type of a mount with 0.4.0.
+    #[must_use]
+    pub fn needed_version(&self) -> &'static str {
+        let edits = || {
+            let devices = self.devices.iter().map(|device| &device.container_edits);
+            devices.chain([&self.container_edits])
+        };
+        let begins_with_digit =
+            |device: &Device| device.name.starts_with(|c: char| c.is_ascii_digit());
+        let mut nodes = edits().flat_map(|edits| &edits.device_nodes);
+        let mut mounts = edits().flat_map(|edits| &edits.mounts);
+        if self.devices.iter().any(begins_with_digit) || nodes.any(|n| n.host_path.is_some()) {
+            "0.5.0"
+        } else if mounts.any(|mount| mount.kind.is_some()) {
+            "0.4.0"
+        } else {
+            "0.3.0"
+        }
+    }
+}
+
+impl From<&Specification> for Document {
+    fn from(of: &Specification) -> Self {
+        let device = |(name, edits): (&String, &ContainerEdits)| Device {
+            name: name.clone(),
+            container_edits: edits.into(),
+        };
+        let mut document = Self {
+            kind: format!("{VENDOR}/{}", of.class),
+            cdi_version: String::new(),
+            devices: of.devices.iter().map(device).collect(),
+            container_edits: (&of.common).into(),
+        };
+        document.needed_version().clone_into(&mut document.cdi_version);
+        document
+    }
+}
+
+impl Edits {
+    /// Whether they add nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<&ContainerEdits> for Edits {
+    fn from(edits: &ContainerEdits) -> Self {
+        Self {
+            env: edits.env.clone(),
+            device_nodes: edits.nodes.iter().map(Into::into).collect(),
+            hooks: edits.hooks.iter().map(Into::into).collect(),
+            mounts: edits.mounts.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Edits> for ContainerEdits {
+    /// What a file of this program says of a device; of another program's, as far as it says the
+    /// same.
+    fn from(edits: &Edits) -> Self {
+        Self {
+            env: edits.env.clone(),
+            nodes: edits.device_nodes.iter().map(Into::into).collect(),
+            hooks: edits.hooks.iter().map(Into::into).collect(),
+            mounts: edits.mounts.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&SpecNode> for Node {
+    fn from(node: &SpecNode) -> Self {
+        let numbers = node.numbers;
+        Self {
+            path: node.path.clone(),
+            host_path: (node.host != node.path).then(|| node.host.clone()),
+            kind: numbers.map(|_| "c".to_owned()),
+            major: numbers.map(|numbers| numbers.major.into()),
+            minor: numbers.map(|numbers| numbers.minor.into()),
+            file_mode: numbers.map(|numbers| numbers.mode),
+            permissions: Some("rwm".to_owned()),
+            uid: None,
+            gid: numbers.map(|numbers| numbers.gid).filter(|gid| *gid != 0),
+        }
+    }
+}
+
+impl From<&Node> for SpecNode {
+    fn from(node: &Node) -> Self {
+        let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+        let numbers =
+            number(node.major).zip(number(node.minor)).map(|(major, minor)| NodeNumbers {
+                major,
+                minor,
+                mode: node.file_mode.unwrap_or(0o666),
+                gid: node.gid.unwrap_or(0),
+            });
+        let path = node.path.clone();
+        Self { host: node.host_path.clone().unwrap_or_else(|| path.clone()), path, numbers }
+    }
+}
+
+/// When the hooks are run: in the namespaces of the container, before its root is changed.
+const HOOK: &str = "createContainer";
+
+impl From<&SpecHook> for Hook {
+    fn from(hook: &SpecHook) -> Self {
+        Self {
+            hook_name: HOOK.to_owned(),
+            path: hook.path.clone(),
+            args: hook.args.clone(),
+            env: hook.env.clone(),
+            timeout: None,
+        }
+    }
+}
+
+impl From<&Hook> for SpecHook {
+    fn from(hook: &Hook) -> Self {
+        Self { path: hook.path.clone(), args: hook.args.clone(), env: hook.env.clone() }
+    }
+}
+
+impl From<&SpecMount> for Bind {
+    fn from(mount: &SpecMount) -> Self {
+        let options = mount.kind.options();
+        Self {
+            host_path: mount.host.clone(),
+            container_path: mount.container.clone(),
+            options: options.iter().copied().map(Cow::Borrowed).collect(),
+            kind: None,
+        }
+    }
+}
+
+impl From<&Bind> for SpecMount {
+    fn from(mount: &Bind) -> Self {
+        let is_read_only = mount.options.iter().any(|option| option == "ro");
+        Self {
+            host: mount.host_path.clone(),
+            container: mount.container_path.clone(),
+            kind: if is_read_only { MountKind::File } else { MountKind::Socket },
+        }
+    }
+}

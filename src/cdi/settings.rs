@@ -1,0 +1,38 @@
+//! The settings of the module.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::host::device_nodes::Roots;
+
+/// What is fixed while the process lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CdiPaths {
+    /// The directory of the specifications.
+    pub spec_dir: PathBuf,
+    /// Where the driver's root and procfs are for us.
+    pub roots: Roots,
+    /// Where sysfs is.
+    pub sysfs: PathBuf,
+}
+
+/// What the settings say about specifications.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CdiSettings {
+    /// The driver root on the host.
+    pub driver_root: String,
+    /// The hook program on the host.
+    pub hook_path: String,
+    /// Whether somebody has set that path.
+    pub hook_path_is_set: bool,
+    /// Optional behaviours, by name.
+    pub features: BTreeSet<String>,
+    /// Hooks that are left out, by name; with `all`, every one.
+    pub disabled_hooks: BTreeSet<String>,
+    /// Whether there is a device that is all GPUs.
+    pub all_device: bool,
+    /// Whether there is a device for monitors.
+    pub management_device: bool,
+    /// Whether files of our kinds that this program has not written are removed too.
+    pub remove_other_files: bool,
+}
