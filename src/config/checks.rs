@@ -4,14 +4,13 @@
 use std::path::PathBuf;
 
 use device::health::{CriticalXids, PolicyFinding};
-use device::injection::DeviceListStrategy;
 use device::layout::sharing::{Replication, Sharing};
 use device::layout::{Layout, MigStrategy};
 use device::names::ResourceName;
 
 use super::choice::{Choice, DiscoveryStrategy};
 use super::model::Config;
-use super::report::Context;
+use super::report::{Context, Origin};
 use super::settings;
 
 /// What the configuration is read for.
@@ -33,7 +32,8 @@ pub(super) fn check(config: &mut Config, purpose: Purpose, context: &mut Context
     }
     sharing(config, purpose, context);
     discovery(config, context);
-    cdi_specifications(config, context);
+    config.cdi.driver_root = config.driver_root.clone();
+    config.cdi.hook_path_is_set = context.origin(settings::CDI_HOOK_PATH.name()) != Origin::Default;
     cdi_features(config, context);
     health(config, context);
 }
@@ -105,22 +105,6 @@ fn discovery(config: &Config, context: &mut Context) {
         let problem = "has no effect: devices are found through NVML, and Tegra systems without it \
             have none";
         context.warn_of(settings::DISCOVERY_STRATEGY.name(), "\"tegra\"", problem);
-    }
-}
-
-/// Names alone make no device: without a specification the runtime refuses the container.
-fn cdi_specifications(config: &Config, context: &mut Context) {
-    const CDI: [DeviceListStrategy; 2] =
-        [DeviceListStrategy::CdiAnnotations, DeviceListStrategy::CdiCri];
-    let strategies = config.injector.strategies.iter().filter(|strategy| CDI.contains(strategy));
-    let words: Vec<_> = strategies.map(|strategy| strategy.as_str()).collect();
-    if !words.is_empty() {
-        let problem = "hands out names of CDI devices alone: this version does not write their \
-            specifications, so something else has to write those of the kind \
-            k8s.device-plugin.nvidia.com/gpu on the host, or containers do not start (nvidia-ctk \
-            cdi generate --vendor=k8s.device-plugin.nvidia.com --device-name-strategy=uuid writes \
-            them)";
-        context.warn_of(settings::DEVICE_LIST_STRATEGY.name(), words.join(","), problem);
     }
 }
 

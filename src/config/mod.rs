@@ -39,7 +39,7 @@ pub use choice::{Choice, DiscoveryStrategy};
 pub use duration::parse as parse_duration;
 pub use file::FileText;
 pub use load::{ConfigSource, Loaded, Reload, load};
-pub use model::{CdiConfig, Config, HealthConfig, ProcessConfig};
+pub use model::{Config, HealthConfig, ProcessConfig};
 pub use reference::reference;
 pub use report::{ConfigError, ConfigReport, Diagnostic, Origin, Origins};
 pub use show::show;

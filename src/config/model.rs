@@ -11,6 +11,7 @@ use device::layout::Layout;
 
 use super::choice::DiscoveryStrategy;
 use super::report::{Origin, Origins};
+use crate::cdi::{CdiPaths, CdiSettings};
 use crate::host::device_nodes::Roots;
 use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::nvml;
@@ -33,8 +34,8 @@ pub struct Config {
     pub driver_root: String,
     /// Whether a host without IMEX channel 0 is an error, where containers are to get it.
     pub imex_required: bool,
-    /// What CDI specifications would hold.
-    pub cdi: CdiConfig,
+    /// What CDI specifications hold.
+    pub cdi: CdiSettings,
     /// Which devices are preferred.
     pub allocation: AllocationPolicy,
     /// What makes a GPU Unhealthy, and how NVML is polled.
@@ -71,17 +72,8 @@ pub struct ProcessConfig {
     pub state_dir: Option<PathBuf>,
     /// The directory whose files make GPUs Unhealthy, if any.
     pub quarantine_dir: Option<PathBuf>,
-}
-
-/// What CDI specifications would hold. No effect.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CdiConfig {
-    /// The hook program on the host.
-    pub hook_path: String,
-    /// Optional behaviours, by name.
-    pub features: BTreeSet<String>,
-    /// Hooks that are left out, by name; with `all`, every one.
-    pub disabled_hooks: BTreeSet<String>,
+    /// The directory of CDI specifications.
+    pub cdi_spec_dir: PathBuf,
 }
 
 /// The health policy, and how NVML is polled.
@@ -106,6 +98,16 @@ impl ProcessConfig {
     #[must_use]
     pub fn status_endpoints(&self) -> Vec<Endpoint> {
         http::local_endpoints(self.state_dir.as_deref(), self.http_address.as_ref())
+    }
+
+    /// Where CDI specifications are, and what they are made from.
+    #[must_use]
+    pub fn cdi_paths(&self) -> CdiPaths {
+        CdiPaths {
+            spec_dir: self.cdi_spec_dir.clone(),
+            roots: self.roots.clone(),
+            sysfs: self.nvml.sysfs_root.clone(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use device::inventory::{Inventory, InventoryChanges, InventoryEvent};
 use tokio::sync::watch;
 
 use super::findings;
+use crate::cdi::CdiSettings;
 use crate::config::Config;
 use crate::host::quarantine_dir::QuarantineDir;
 use crate::host::state_file::PersistedState;
@@ -34,6 +35,8 @@ pub(super) struct InventoryWriter {
     /// For NVML: what to read next, and how.
     pub(super) wants: watch::Sender<ReadRequests>,
     pub(super) poll_settings: watch::Sender<PollSettings>,
+    /// For CDI specifications.
+    pub(super) cdi_settings: watch::Sender<CdiSettings>,
     /// For the state file.
     pub(super) state: watch::Sender<PersistedState>,
 }
@@ -109,6 +112,7 @@ impl InventoryWriter {
         self.send_health(&inventory);
         let policy = inventory.node_health().policy();
         send_if_changed(&self.poll_settings, config.poll_settings(policy));
+        send_if_changed(&self.cdi_settings, config.cdi.clone());
     }
 }
 

@@ -32,6 +32,7 @@ use super::reload_history::ReloadHistory;
 use super::rival_watch::RivalWatch;
 use super::status_provider::{StatusProvider, StatusSettings};
 use super::tasks::Tasks;
+use crate::cdi;
 use crate::config::{Config, ConfigSource};
 use crate::control;
 use crate::host::boot_clock;
@@ -110,12 +111,14 @@ impl Daemon {
         let inventory = empty_inventory(&config, reloader.host()?, persisted, clock);
         let settings = config.poll_settings(inventory.node_health().policy());
         let (poll_settings, poll_settings_rx) = watch::channel(settings);
+        let (cdi_settings, cdi_settings_rx) = watch::channel(config.cdi.clone());
         let (state, state_rx) = watch::channel(inventory_writer::state(&inventory));
         let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
 
         let (release, release_requests) = Release::channel();
         let (links, observations, wants) = NvmlChannels::new(release_requests, poll_settings_rx);
         let (observe, nvml_telemetry) = (links.observations_tx.clone(), links.telemetry.clone());
+        let (cdi_observe, cdi_telemetry) = (observe.clone(), nvml_telemetry.clone());
 
         let (holders, holders_rx) = watch::channel(None);
         let refresh = Arc::new(RefreshTrigger::default());
@@ -179,6 +182,7 @@ impl Daemon {
                 event_log,
                 wants,
                 poll_settings,
+                cdi_settings,
                 state,
             },
             reloader,
@@ -208,6 +212,18 @@ impl Daemon {
             }
         });
         tasks.spawn("NVML", run_nvml(config.process.nvml.clone(), clock, links));
+        tasks.spawn("CDI", {
+            let (paths, watches) = (config.process.cdi_paths(), watches.clone());
+            let inventory = inventory_rx.clone();
+            let version = move || cdi_telemetry.state().versions.driver;
+            let publish = async move |names| {
+                send(&cdi_observe, clock, InventoryEvent::Cdi(names)).await;
+            };
+            async move {
+                let settings = cdi_settings_rx;
+                match cdi::run(paths, watches, settings, inventory, version, publish).await {}
+            }
+        });
         tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
         tasks.spawn("other plugins", rival_watch.run());
         tasks.spawn("pod resources", {
@@ -292,6 +308,7 @@ fn empty_inventory(
     }
     let (layout, injector) = (config.layout.clone(), config.injector_on(host));
     let mut inventory = Inventory::new(layout, injector, health, config.allocation);
+    inventory.await_cdi();
     inventory.restore_gpus(&boot, persisted.unwrap_or_default().known_gpus);
     inventory
 }

@@ -80,7 +80,16 @@ async fn a_resource_that_did_not_change_hears_nothing_of_a_reload() {
     // What containers get is no list's business.
     write(&rig, &format!("{SLICED}flags: {{plugin: {{deviceListStrategy: [cdi-cri]}}}}\n"));
     rig.logged("injection=true").await;
-    let answer = rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
+    // Names are given once the file with them is written.
+    let mut pods = 0;
+    let answer = rig.eventually("a CDI name", async || {
+        pods += 1;
+        let pod = format!("pod-{pods}");
+        let answer = rig.kubelet.allocate(&pod, "main", GPU, 1).await.unwrap();
+        rig.kubelet.release(&pod);
+        (!answer.cdi_devices.is_empty()).then_some(answer)
+    });
+    let answer = answer.await;
     assert_eq!((answer.cdi_devices.len(), answer.envs.len()), (1, 0));
     assert_eq!(rig.kubelet.view().resource(GPU).unwrap().lists_received, 2);
     rig.assert_flawless();

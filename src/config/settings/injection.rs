@@ -1,6 +1,7 @@
 //! What a container gets, and what CDI specifications hold.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use device::injection::DeviceListStrategy;
 
@@ -14,6 +15,7 @@ const INJECTION: Setting =
 const SWITCH: Setting =
     Setting { shape: Shape::Switch, value: "BOOL", default: "false", ..INJECTION };
 const CDI: Setting = Setting { heading: "CDI", ..INJECTION };
+const CDI_SWITCH: Setting = Setting { heading: "CDI", ..SWITCH };
 
 settings! {
     DEVICE_LIST_STRATEGY: injector.strategies = list_strategies, print::choices; INJECTION {
@@ -78,19 +80,40 @@ settings! {
         flag: Some("nvidia-cdi-hook-path"), aliases: &["nvidia-ctk-path"],
         env: &["NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"], key: Some("flags.plugin.nvidiaCTKPath"),
         value: "FILE", default: "/usr/bin/nvidia-ctk",
-        help: "The hook program on the host that CDI specifications name. No effect: none are \
-            written.",
+        help: "The hook program on the host that CDI specifications name: nvidia-cdi-hook or \
+            nvidia-ctk. Unless it is set, both are looked for.",
     }
     CDI_FEATURE_FLAGS: cdi.features = word_set, print::flow; CDI {
         flag: Some("cdi-feature-flags"), env: &["CDI_FEATURE_FLAGS"], shape: Shape::List,
         value: "FLAGS",
-        help: "Optional behaviours of CDI specifications. No effect: none are written.",
+        help: "Optional behaviours of CDI specifications: enable-explicit-driver-libraries, \
+            disable-ipc-discoverer. Others of NVIDIA's plugin are accepted without effect.",
     }
     CDI_DISABLE_HOOKS: cdi.disabled_hooks = word_set, print::flow; CDI {
         flag: Some("cdi-disable-hooks"), env: &["CDI_DISABLE_HOOKS"], shape: Shape::List,
         value: "HOOKS",
-        help: "Hooks that CDI specifications leave out, by name, or all. No effect: none are \
-            written.",
+        help: "Hooks that CDI specifications leave out, by name, or all.",
+    }
+    CDI_SPEC_DIR: process.cdi_spec_dir = spec_dir, print::path; CDI {
+        flag: Some("cdi-spec-dir"), env: &["CDI_SPEC_DIR"], value: "DIR", default: "/var/run/cdi",
+        effect: Effect::NextStart,
+        help: "The directory of CDI specifications, which is the host's. Files are written where \
+            a CDI strategy is set.",
+    }
+    CDI_ALL_DEVICE: cdi.all_device = value::boolean, print::display; CDI_SWITCH {
+        flag: Some("cdi-all-device"), env: &["CDI_ALL_DEVICE"],
+        help: "Write a CDI device named all, which is every GPU that is offered. A pod can name it \
+            past the kubelet.",
+    }
+    CDI_MANAGEMENT_DEVICE: cdi.management_device = value::boolean, print::display; CDI_SWITCH {
+        flag: Some("cdi-management-device"), env: &["CDI_MANAGEMENT_DEVICE"],
+        help: "Write a CDI device named management, with every node of the driver, for pods that \
+            monitor. A pod can name it past the kubelet.",
+    }
+    CDI_REMOVE_OTHER_FILES: cdi.remove_other_files = value::boolean, print::display; CDI_SWITCH {
+        flag: Some("cdi-remove-other-files"), env: &["CDI_REMOVE_OTHER_FILES"],
+        help: "Also remove specifications that NVIDIA's plugin has left for classes that are not \
+            enabled.",
     }
 }
 
@@ -110,6 +133,11 @@ fn list_strategies(raw: RawValue<'_>) -> Parsed<BTreeSet<DeviceListStrategy>> {
 fn host_root(raw: RawValue<'_>) -> Parsed<String> {
     let root = value::absolute_text(raw)?;
     Ok(if root.is_empty() { "/".to_owned() } else { root })
+}
+
+fn spec_dir(raw: RawValue<'_>) -> Parsed<PathBuf> {
+    let path = value::absolute_text(raw)?;
+    Ok(PathBuf::from(if path.is_empty() { CDI_SPEC_DIR.default } else { &path }))
 }
 
 fn mps_root(raw: RawValue<'_>) -> Parsed<Option<String>> {

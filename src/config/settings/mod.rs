@@ -10,7 +10,7 @@ mod process;
 mod setting;
 
 pub(super) use health::{CRITICAL_XIDS, EVENT_TYPES, is_every_xid};
-pub(super) use injection::{CDI_FEATURE_FLAGS, DEVICE_LIST_STRATEGY};
+pub(super) use injection::{CDI_FEATURE_FLAGS, CDI_HOOK_PATH};
 pub(super) use layout::{DISCOVERY_STRATEGY, MIG_STRATEGY};
 pub(super) use process::CONFIG_FILE;
 pub use setting::{Effect, Setting, Shape};

@@ -416,31 +416,6 @@ fn a_log_filter_of_levels_and_targets_holds_and_an_empty_one_says_nothing() {
 }
 
 #[test]
-fn names_of_cdi_devices_without_specifications_are_told() {
-    for (strategies, told) in [
-        ("envvar,volume-mounts", None),
-        ("envvar,cdi-cri", Some("cdi-cri")),
-        ("cdi-annotations,cdi-cri", Some("cdi-annotations,cdi-cri")),
-    ] {
-        let loaded =
-            Written { environment: &[("DEVICE_LIST_STRATEGY", strategies)], ..Written::default() }
-                .load()
-                .unwrap();
-        let warnings: Vec<_> = loaded
-            .warnings()
-            .filter(|line| line.contains("hands out names of CDI devices alone"))
-            .collect();
-        assert_eq!(warnings.len(), usize::from(told.is_some()), "{strategies}");
-        assert!(
-            told.is_none_or(
-                |told| warnings[0].contains(&format!("environment DEVICE_LIST_STRATEGY: {told} "))
-            ),
-            "{warnings:?}"
-        );
-    }
-}
-
-#[test]
 fn names_of_settings_are_used_once() {
     let words = |setting: &'static table::Setting| {
         let flags = setting.flag.iter().chain(setting.aliases);

@@ -149,6 +149,12 @@ impl Node {
         self.root().join("quarantine")
     }
 
+    /// Where container runtimes find CDI specifications; the plugin creates the directory itself.
+    #[must_use]
+    pub fn cdi_directory(&self) -> PathBuf {
+        self.root().join("cdi")
+    }
+
     /// The root of the driver installation.
     #[must_use]
     pub fn driver_root(&self) -> PathBuf {

@@ -99,6 +99,7 @@ impl PluginOptions {
             command.arg("--driver-root-ctr-path").arg(node.driver_root());
             command.arg("--state-dir").arg(node.state_directory());
             command.arg("--quarantine-dir").arg(node.quarantine_directory());
+            command.arg("--cdi-spec-dir").arg(node.cdi_directory());
             if let Some(level) = &self.log_level {
                 command.arg("--log-level").arg(level);
             }
