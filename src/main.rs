@@ -112,6 +112,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             let arguments = std::env::args_os().skip(1).collect();
             cli::doctor(args, &mut source, arguments)
         }
+        Action::Cdi(action) => cli::cdi(action, &mut source),
         Action::Xid { number, markdown } => cli::xid(number, markdown),
         Action::Migrate { files } => cli::migrate(&files),
         Action::Completions { shell } => cli::completions(shell),

@@ -93,6 +93,9 @@ pub enum Action {
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Print, list or check CDI specifications, by which container runtimes add devices.
+    #[command(subcommand)]
+    Cdi(CdiAction),
     /// Explain an Xid, the number of an error that the driver reports.
     #[command(
         after_help = "Exit code: 0 it is in NVIDIA's catalogue, 1 it is not, and the rule for such \
@@ -125,6 +128,27 @@ pub enum Action {
         driver_root: PathBuf,
         /// The library, if it is named.
         library: Option<PathBuf>,
+    },
+}
+
+/// What `cdi` is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum CdiAction {
+    /// Print the specifications of the devices that the driver lists now, as the plugin would write
+    /// them; what they lack goes to standard error.
+    Generate {
+        /// Write them to this directory instead, one file a kind.
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+    /// List the names of the devices in the plugin's files in --cdi-spec-dir.
+    List,
+    /// Check that container runtimes can read these files, or the plugin's in --cdi-spec-dir.
+    #[command(after_help = "Exit code: 0 they can, 1 they cannot, or there is no such file.")]
+    Validate {
+        /// The files, in JSON.
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
 }
 

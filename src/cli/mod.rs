@@ -1,6 +1,7 @@
 //! The command line and the subcommands that do not serve.
 
 pub mod args;
+mod cdi;
 mod check;
 mod command;
 mod completions;
@@ -15,6 +16,7 @@ mod status;
 mod terminal;
 mod xid;
 
+pub use cdi::cdi;
 pub use check::check;
 pub use command::{command, version};
 pub use completions::completions;

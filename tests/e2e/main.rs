@@ -7,6 +7,7 @@
 )]
 
 mod bounds;
+mod cdi;
 mod clear;
 mod commands;
 mod doctor;
