@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use device::cdi::HookProgram;
 use device::injection::DeviceListStrategy;
 use expect_test::expect_file;
 
@@ -424,6 +425,8 @@ fn cdi_specifications_have_to_be_true_and_of_one_mind() {
                 resource.ids = vec!["GPU-1".to_owned()];
             }
             facts.runtimes.specs = specs;
+            let path = "/usr/bin/nvidia-cdi-hook".to_owned();
+            facts.runtimes.hook = Some(HookProgram { path, version: Some((1, 17, 8)) });
         }
     };
     assert!(reported(with(vec![spec("/etc/cdi/a.json", &[])])).is_empty());

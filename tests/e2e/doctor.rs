@@ -869,7 +869,7 @@ async fn cdi_specifications_that_are_missing_or_lack_a_gpu_are_reported() {
         "lacks one",
         lacks,
         id,
-        &["not in the specifications: GPU-", "nvidia-ctk cdi generate"],
+        &["not in the specifications: GPU-", "gpu-device-plugin cdi generate"],
     )
     .await;
     let none = |machine: Machine| {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use device::injection::{DeviceIdStrategy, DeviceListStrategy};
+use device::injection::DeviceListStrategy;
 use status::Status;
 
 pub use driver::*;
@@ -63,8 +63,6 @@ pub struct EffectiveSettings {
     pub warnings: Vec<String>,
     /// How devices are passed to containers.
     pub strategies: BTreeSet<DeviceListStrategy>,
-    /// How a device is named to the runtime.
-    pub ids: DeviceIdStrategy,
     /// The MIG strategy, as it is written.
     pub mig_strategy: String,
     /// Where the driver's root is mounted.

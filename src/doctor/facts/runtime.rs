@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use device::cdi::HookProgram;
+
 /// What brings GPUs into containers.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerRuntimes {
@@ -16,6 +18,8 @@ pub struct ContainerRuntimes {
     pub specs: Vec<CdiSpec>,
     /// The directories in which they were looked for.
     pub spec_directories: Vec<PathBuf>,
+    /// The program whose hooks specifications name, if it is on the host.
+    pub hook: Option<HookProgram>,
     /// Resources that are shared by MPS, and what its control daemon answers.
     pub mps: Vec<(String, Result<String, String>)>,
 }

@@ -10,9 +10,10 @@ mod socket;
 mod survey;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use device::cdi::HookProgram;
 use device::layout::sharing::Sharing;
 use status::{NvmlState, Status};
 
@@ -20,6 +21,8 @@ use super::check::FallbackFacts;
 use super::facts::{ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, SocketProbe};
 use crate::config::{Choice, Config, ConfigReport, Diagnostic};
 use crate::host::pci::BusRoots;
+use crate::host::driver_files::DriverRoot;
+use crate::host::driver_files::hook_program::{self, HookPath};
 use crate::kubelet::device_plugin::wire;
 use crate::mps;
 use crate::observe::client;
@@ -67,7 +70,11 @@ pub async fn facts(
         plugin,
         node: node::node(config),
         kubelet,
-        runtimes: ContainerRuntimes { mps, ..runtime::runtimes(&host_root) },
+        runtimes: ContainerRuntimes {
+            mps,
+            hook: hook(config, &host_root),
+            ..runtime::runtimes(&host_root)
+        },
         settings: settings(config, report, host_root),
     }
 }
@@ -80,6 +87,13 @@ async fn plugin_status(config: &Config) -> Result<Box<Status>, String> {
         return Err(format!("what answers is no gpu-device-plugin: HTTP status {}", response.code));
     }
     status::read(&response.body).map(Box::new)
+}
+
+/// The program whose hooks CDI specifications name.
+fn hook(config: &Config, host_root: &Path) -> Option<HookProgram> {
+    let (path, is_set) = (config.cdi.hook_path.as_str(), config.cdi.hook_path_is_set);
+    let root = DriverRoot { here: host_root, host: "/" };
+    hook_program::find(root, HookPath { path, is_set })
 }
 
 /// The answer of the control daemon of each resource that MPS shares.
@@ -102,7 +116,6 @@ fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> Effec
         mistakes: lines(&report.mistakes),
         warnings: lines(&report.warnings),
         strategies: config.injector.strategies.clone(),
-        ids: config.injector.ids,
         mig_strategy: config.layout.mig_strategy.as_str().to_owned(),
         driver_root: config.process.nvml.driver_root.clone(),
         host_root,

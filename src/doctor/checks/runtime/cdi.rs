@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use device::injection::{DeviceIdStrategy, DeviceListStrategy};
+use device::injection::DeviceListStrategy;
 
 use crate::doctor::facts::{ContainerRuntime, Facts};
 use crate::doctor::finding::{Check, Finding, Group, Level, plural};
@@ -11,6 +11,7 @@ use crate::doctor::finding::{Check, Finding, Group, Level, plural};
 const SUPPORT: Check = Check::new(Group::Runtime, "runtime.cdi", "CDI in the container runtime");
 const UNREADABLE: Check = Check::new(Group::Runtime, "runtime.spec", "CDI specifications");
 const SPECS: Check = Check::new(Group::Runtime, "runtime.specs", "CDI specifications");
+const HOOKS: Check = Check::new(Group::Runtime, "runtime.hooks", "the hooks of CDI specifications");
 const KUBELET: Check =
     Check::new(Group::Runtime, "runtime.kubelet", "CDI names in the kubelet's API");
 /// The kind of the CDI devices that the plugin names.
@@ -91,9 +92,10 @@ fn absent(file: &Path, paths: &BTreeSet<String>) -> Finding {
         .problem(format!("{} names {shown}{more}, which {verb} not on the node", file.display()))
         .why("a container with such a device is not started; the driver was changed since")
         .fix(format!(
-            "write it again on the node: nvidia-ctk cdi generate \
-             --vendor=k8s.device-plugin.nvidia.com --class=gpu --output={}, or restart what writes \
-             it",
+            "restart what writes {}: the plugin writes its own again within 30 s; or write it \
+             again on the node: nvidia-ctk cdi generate --vendor=k8s.device-plugin.nvidia.com \
+             --class=gpu --output={}",
+            file.display(),
             file.display()
         ))
 }
@@ -122,22 +124,47 @@ pub(super) fn specs(facts: &Facts) -> Finding {
     } else {
         format!("not in the specifications: {}", missing.join(", "))
     };
-    let strategy = match facts.settings.ids {
-        DeviceIdStrategy::Uuid => "uuid",
-        DeviceIdStrategy::Index => "index",
-    };
     SPECS
         .problem(seen)
         .why(
             "the runtime refuses a container whose CDI device has no specification: \"unresolvable \
              CDI devices\"",
         )
-        .fix(format!(
-            "write them on the node, and again after each change of GPUs or MIG devices: \
-             nvidia-ctk cdi generate --vendor=k8s.device-plugin.nvidia.com --class=gpu \
-             --device-name-strategy={strategy} \
-             --output=/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json"
-        ))
+        .fix(
+            "the plugin writes them: mount the host's /var/run/cdi in its container, writable; its \
+             status says what keeps it from writing. By hand, and again after each change of GPUs \
+             or MIG devices: gpu-device-plugin cdi generate --output /var/run/cdi",
+        )
+}
+
+/// Whether there is a program whose hooks specifications can name, and whether all are safe.
+pub(super) fn hooks(facts: &Facts) -> Finding {
+    let Some(program) = &facts.runtimes.hook else {
+        return HOOKS
+            .warning("neither nvidia-cdi-hook nor nvidia-ctk is on the node")
+            .why(
+                "without them a container finds the driver's libraries only where its loader looks \
+                 in the directories that the driver has them in",
+            )
+            .fix("install NVIDIA's container toolkit, or set --nvidia-cdi-hook-path");
+    };
+    let path = &program.path;
+    match program.version {
+        Some((major, minor, patch)) if program.is_known_good() => {
+            HOOKS.ok(format!("{path}, version {major}.{minor}.{patch}"))
+        }
+        Some((major, minor, patch)) => HOOKS
+            .warning(format!("{path} has version {major}.{minor}.{patch}"))
+            .why(
+                "before 1.17.8 its hook enable-cuda-compat lets a container take the node over \
+                 (CVE-2025-23266): it is not called, so that CUDA of an image cannot be newer than \
+                 the driver's; other users of the toolkit may call it",
+            )
+            .fix("upgrade NVIDIA's container toolkit to 1.17.8 or newer"),
+        None => HOOKS.ok(format!(
+            "{path}, whose version cannot be seen: it is called without enable-cuda-compat"
+        )),
+    }
 }
 
 /// Whether the kubelet supports CDI names from plugins: since 1.28, behind a feature gate that is

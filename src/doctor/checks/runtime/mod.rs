@@ -22,6 +22,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         findings.extend(cdi::unreadable_specs(facts));
         findings.extend(cdi::untrue_specs(facts));
         findings.push(cdi::specs(facts));
+        findings.push(cdi::hooks(facts));
     }
     findings.extend(cdi::kubelet(facts));
     findings.extend(facts.runtimes.mps.iter().map(|(resource, answer)| mps(resource, answer)));

@@ -8,7 +8,6 @@ use device::health::{
     Cause, Degradation, GpuPart, HealthNotice, Moment, NodeObservation,
     Observation as GpuObservation,
 };
-use device::injection::DeviceIdStrategy;
 use device::inventory::{EnumerationEntry, Inventory, InventoryEvent};
 use device::names::{ResourceName, Uuid};
 
@@ -129,10 +128,7 @@ fn of_degradation(degradation: Degradation) -> Condition {
 fn resource(name: &ResourceName, inventory: &Inventory) -> OfferedResource {
     let devices: Vec<&Device> =
         inventory.devices(name).into_iter().flatten().map(|(_, device)| device).collect();
-    let id = |device: &&Device| match inventory.injector().ids {
-        DeviceIdStrategy::Uuid => device.id.uuid().to_string(),
-        DeviceIdStrategy::Index => device.present_name(),
-    };
+    let id = |device: &&Device| inventory.injector().cdi_name(device);
     let mut ids: Vec<String> = devices.iter().map(id).collect();
     ids.dedup();
     OfferedResource {
