@@ -26,7 +26,7 @@ PROGRAMS = {"cargo", "curl", "docker", "gpu-device-plugin", "helm", "kubectl", "
 OF_THE_KUBELET = {"failed to get device plugin options"}
 # Flags of other programs that the documents name.
 OTHER_FLAGS = {
-    "docker": {"--gpus", "--target"},
+    "docker": {"--device", "--gpus", "--target"},
     "eksctl": {"--install-nvidia-plugin"},
     "kubelet": {"--root-dir"},
     "simnode": {"--interactive", "--kubelet", "--profile"},
