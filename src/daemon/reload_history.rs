@@ -58,6 +58,8 @@ impl ReloadHistory {
         let last = results.last.as_ref();
         Configuration {
             file,
+            // The inventory knows it.
+            mig_strategy: None,
             reloads_applied: results.applied,
             reloads_refused: results.refused,
             last_reload: last

@@ -62,21 +62,30 @@ pub(super) struct StatusSettings {
     registers: bool,
     node: Option<String>,
     hostname: Option<String>,
+    machine_type: Option<String>,
 }
 
 impl StatusSettings {
     pub(super) fn of(config: &Config) -> Self {
         let process = &config.process;
         // gethostname would give the pod's name.
-        let hostname = std::fs::read_to_string(process.roots.proc.join("sys/kernel/hostname")).ok();
+        let hostname = first_line(&process.roots.proc.join("sys/kernel/hostname"));
+        let machine_type = first_line(&process.nvml.sysfs_root.join("class/dmi/id/product_name"));
         Self {
             file: process.config_file.as_ref().map(|file| file.display().to_string()),
             tolerates_no_nvml: !process.nvml.fail_on_init_error,
             registers: process.plugin.kubelet.is_some(),
             node: process.node_name.clone(),
-            hostname: hostname.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()),
+            hostname,
+            machine_type,
         }
     }
+}
+
+/// The first line of a file of the kernel's, if it has one that is not empty.
+fn first_line(file: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
 }
 
 impl StatusProvider {
@@ -175,6 +184,7 @@ impl Views for StatusProvider {
             version: (env!("CARGO_PKG_VERSION"), env!("GIT_COMMIT")),
             node: self.settings.node.as_deref(),
             hostname: self.settings.hostname.as_deref(),
+            machine_type: self.settings.machine_type.as_deref(),
             not_ready: self.reasons(&inventory),
             inventory: &inventory,
             nvml: self.nvml(wall),

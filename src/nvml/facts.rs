@@ -85,7 +85,9 @@ fn facts(session: &Session, device: &Device<'_>, index: u32, uuid: Uuid, sysfs: 
     let memory_bytes =
         gaps.read("nvmlDeviceGetMemoryInfo", || raw::memory_bytes(session.nvml(), device));
     let known_gaps = gaps.0.len();
-    let mig_mode = match gaps.read("nvmlDeviceGetMigMode", || device.mig_mode()) {
+    let mig = gaps.read("nvmlDeviceGetMigMode", || device.mig_mode());
+    let mig_capable = mig.is_some();
+    let mig_mode = match mig {
         Some(mode) if mode.current == 1 => MigMode::On,
         None if gaps.0.len() > known_gaps => MigMode::Unknown,
         _ => MigMode::Off,
@@ -106,6 +108,7 @@ fn facts(session: &Session, device: &Device<'_>, index: u32, uuid: Uuid, sysfs: 
         pci_class: pci_bus_id.and_then(|id| pci::class(sysfs, id)),
         clique: clique(session, device),
         vgpu_host: pci_bus_id.and_then(|id| vgpu::host(sysfs, id)).map(Box::new),
+        mig_capable,
         mig_mode,
         mig_devices,
         mig_failures,

@@ -31,6 +31,8 @@ pub struct Gpu {
     pub clique: Option<Clique>,
     /// What the host says of itself, where this is a virtual GPU.
     pub vgpu_host: Option<Box<VgpuHost>>,
+    /// Whether it has a MIG mode at all.
+    pub mig_capable: bool,
     /// The MIG mode at present.
     pub mig_mode: MigMode,
     /// The MIG devices on it, by MIG index.
@@ -70,6 +72,7 @@ impl Gpu {
             pci_class: None,
             clique: None,
             vgpu_host: None,
+            mig_capable: false,
             mig_mode: MigMode::Unknown,
             mig_devices: Vec::new(),
             mig_failures: Vec::new(),

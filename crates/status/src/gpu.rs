@@ -46,6 +46,9 @@ pub struct Gpu {
     /// without NVLink.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub nvlink_island: Option<u32>,
+    /// Whether it can be partitioned by MIG.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub mig_capable: bool,
     /// Whether MIG mode is on.
     pub mig_enabled: bool,
     /// The MIG devices on it.

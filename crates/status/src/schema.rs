@@ -130,6 +130,9 @@ pub struct Plugin {
     /// The name of the host, or of the pod, that it runs in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hostname: Option<String>,
+    /// The type of the machine, as its firmware names it: DMI's product_name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub machine_type: Option<String>,
     /// When the process began.
     pub started_at: Timestamp,
     /// Seconds since.
@@ -188,6 +191,9 @@ pub struct Configuration {
     /// The config file.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub file: Option<String>,
+    /// How MIG devices are offered: "single" or "mixed"; absent: not at all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mig_strategy: Option<String>,
     /// How often a changed configuration was applied.
     pub reloads_applied: u64,
     /// How often a changed configuration was refused.
@@ -216,6 +222,9 @@ pub struct Resource {
     pub name: String,
     /// Its registration with the kubelet.
     pub kubelet: Registration,
+    /// How its devices are shared; absent if they are not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sharing: Option<Sharing>,
     /// How many of its devices are Healthy; one that is no longer offered does not count.
     pub healthy: usize,
     /// How many of its devices are offered, Healthy or not.
@@ -226,6 +235,29 @@ pub struct Resource {
     pub allocated: Option<usize>,
     /// Its devices, by GPU, then by MIG device, then by replica.
     pub devices: Vec<Device>,
+}
+
+/// How the devices of a resource are shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sharing {
+    /// By which means.
+    pub strategy: SharingStrategy,
+    /// Replicas of each device.
+    pub replicas: u32,
+    /// The resource that the devices would be in unshared: another one if the shared one is
+    /// renamed.
+    pub of: String,
+}
+
+/// The means by which devices are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SharingStrategy {
+    /// By time-slicing, without isolation.
+    TimeSlicing,
+    /// Concurrently, under the control of an MPS daemon.
+    Mps,
 }
 
 /// The registration of a resource with the kubelet.

@@ -37,6 +37,7 @@ pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall:
         fabric_clique: facts.and_then(|gpu| gpu.clique).map(|clique| clique.to_string()),
         vgpu_host: facts.and_then(|gpu| gpu.vgpu_host.as_deref()).map(vgpu_host),
         nvlink_island: None,
+        mig_capable: facts.is_some_and(|gpu| gpu.mig_capable),
         mig_enabled: facts.is_some_and(|gpu| gpu.mig_mode == MigMode::On),
         mig_devices: facts.into_iter().flat_map(|gpu| &gpu.mig_devices).map(mig_device).collect(),
         resources: Vec::new(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use device::health::{Cause, Moment};
 use device::in_use::holders::Holders;
 use device::inventory::Inventory;
-use device::layout::LayoutFinding;
+use device::layout::{LayoutFinding, MigStrategy};
 use device::names::{ResourceName, Uuid};
 use status::{
     Configuration, Event, Finding, Gpu, GpuCounts, Nvml, NvmlState, Plugin, Registration,
@@ -30,6 +30,8 @@ pub(crate) struct StatusInputs<'a> {
     pub(crate) node: Option<&'a str>,
     /// The name of the host, or of the pod, that it runs in.
     pub(crate) hostname: Option<&'a str>,
+    /// The type of the machine.
+    pub(crate) machine_type: Option<&'a str>,
     /// Why the plugin is not ready.
     pub(crate) not_ready: Vec<String>,
     /// The devices.
@@ -70,7 +72,10 @@ pub(crate) fn build(mut inputs: StatusInputs<'_>) -> Status {
         gpus: gpus(&inputs),
         gpu_counts: gpu_counts(inputs.inventory),
         nvml: nvml(inputs.nvml, inputs.inventory, inputs.wall),
-        configuration: inputs.configuration,
+        configuration: Configuration {
+            mig_strategy: mig_strategy(inputs.inventory.layout().mig_strategy),
+            ..inputs.configuration
+        },
         findings,
         events: inputs.events,
         holders_known: inputs.holders.is_some(),
@@ -80,11 +85,20 @@ pub(crate) fn build(mut inputs: StatusInputs<'_>) -> Status {
     status
 }
 
+fn mig_strategy(strategy: MigStrategy) -> Option<String> {
+    match strategy {
+        MigStrategy::None => None,
+        MigStrategy::Single => Some("single".to_owned()),
+        MigStrategy::Mixed => Some("mixed".to_owned()),
+    }
+}
+
 fn plugin(inputs: &StatusInputs<'_>) -> Plugin {
     Plugin {
         version: inputs.version.0.to_owned(),
         commit: inputs.version.1.to_owned(),
         hostname: inputs.hostname.map(str::to_owned),
+        machine_type: inputs.machine_type.map(str::to_owned),
         started_at: inputs.wall.at(Moment::default()),
         uptime_seconds: inputs.wall.uptime().as_secs_f64(),
         ready: inputs.not_ready.is_empty(),

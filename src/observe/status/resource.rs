@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use device::CdiState;
 use device::in_use::holders::{self, Holders};
 use device::inventory::Inventory;
+use device::layout;
 use device::names::{ResourceName, Uuid};
-use status::{Device, Holder, Registration, Resource};
+use status::{Device, Holder, Registration, Resource, Sharing, SharingStrategy};
 
 /// A resource with its devices in the order of their GPUs, MIG devices and replicas.
 pub(super) fn resource(
@@ -19,6 +20,7 @@ pub(super) fn resource(
     let resource = Resource {
         name: name.to_string(),
         kubelet,
+        sharing: sharing(name, &inventory.layout().sharing),
         healthy: 0,
         offered: 0,
         allocated: holders
@@ -27,6 +29,18 @@ pub(super) fn resource(
     };
     let (offered, healthy) = resource.offered_and_healthy();
     Resource { offered, healthy, ..resource }
+}
+
+/// How the devices of a resource are shared, by the rules of the layout.
+fn sharing(name: &ResourceName, by: &layout::sharing::Sharing) -> Option<Sharing> {
+    let strategy = match by {
+        layout::sharing::Sharing::None => return None,
+        layout::sharing::Sharing::TimeSlicing(_) => SharingStrategy::TimeSlicing,
+        layout::sharing::Sharing::Mps { .. } => SharingStrategy::Mps,
+    };
+    let shared = &by.replication()?.resources;
+    let entry = shared.iter().find(|entry| entry.offered_as == *name)?;
+    Some(Sharing { strategy, replicas: entry.replicas, of: entry.name.to_string() })
 }
 
 fn devices(name: &ResourceName, inventory: &Inventory, holders: Option<&Holders>) -> Vec<Device> {

@@ -44,6 +44,7 @@ pub(crate) fn status_of(inventory: &Inventory, event_log: &EventLog) -> Status {
         version: ("0.1.0", "abcdef"),
         node: Some("node-a"),
         hostname: Some("gpu-device-plugin-x7k2p"),
+        machine_type: None,
         not_ready: Vec::new(),
         inventory,
         nvml: nvml(),
