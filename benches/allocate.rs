@@ -13,6 +13,7 @@ use device::names::ResourceName;
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
+use gpu_device_plugin::util::change_signal::ChangeSignal;
 use simnode::kubelet::Kubelet;
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest, Empty};
 use tokio::sync::watch;
@@ -32,7 +33,7 @@ fn bench(criterion: &mut Criterion) {
             directory.path(),
             &ResourceName::gpu(),
             snapshots,
-            &PluginTelemetry::new(CallDurations::default(), None),
+            &PluginTelemetry::new(CallDurations::default(), None, ChangeSignal::default()),
         )
         .expect("a server");
         let path: PathBuf = server.path.clone();

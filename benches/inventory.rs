@@ -16,6 +16,7 @@ use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::service::{Service, advertised_devices};
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
 use gpu_device_plugin::kubelet::device_plugin::wire;
+use gpu_device_plugin::util::change_signal::ChangeSignal;
 use tokio::sync::watch;
 
 fn mixed(resources: Vec<SharedResource>) -> Layout {
@@ -55,7 +56,8 @@ fn lists(criterion: &mut Criterion) {
         assert_eq!(ids.len(), count);
         let (publish, snapshots) = watch::channel(Arc::new(inventory.clone()));
         let (_alive, end) = watch::channel(());
-        let telemetry = PluginTelemetry::new(CallDurations::default(), None);
+        let telemetry =
+            PluginTelemetry::new(CallDurations::default(), None, ChangeSignal::default());
         let service = Service {
             resource: name.clone(),
             inventory: snapshots,

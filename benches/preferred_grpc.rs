@@ -27,6 +27,7 @@ use device::topology::{
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
+use gpu_device_plugin::util::change_signal::ChangeSignal;
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
 use simnode::proto::{ContainerPreferredAllocationRequest, PreferredAllocationRequest};
@@ -144,7 +145,7 @@ async fn measure_all(inventory: Inventory, cases: &[Case]) {
         directory.path(),
         &ResourceName::gpu(),
         snapshots,
-        &PluginTelemetry::new(CallDurations::default(), None),
+        &PluginTelemetry::new(CallDurations::default(), None, ChangeSignal::default()),
     );
     let mut server = server.expect("a server");
     let client = Kubelet::dial(server.path.clone()).await.expect("a client");

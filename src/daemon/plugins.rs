@@ -20,6 +20,7 @@ use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::kubelet::device_plugin::socket_events::SocketEvents;
 use crate::kubelet::device_plugin::telemetry::PluginTelemetry;
 use crate::kubelet::device_plugin::{self, PluginError};
+use crate::util::change_signal::ChangeSignal;
 
 /// How long the plugins get to end their streams and servers.
 const STOP_DEADLINE: Duration = Duration::from_millis(1500);
@@ -35,13 +36,15 @@ pub(super) struct Plugins {
     running: JoinSet<Result<(), PluginError>>,
     telemetry: TelemetryByResource,
     calls: CallDurations,
+    changes: ChangeSignal,
 }
 
 /// How long the first list waits for what pods hold.
 const HOLDERS_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Plugins {
-    /// None yet. Their thread answers `pings`, and logs what comes of Allocate calls.
+    /// None yet. Their thread answers `pings`, and logs what comes of Allocate calls. `changes` is
+    /// told how each stands with the kubelet.
     ///
     /// # Errors
     /// The thread that they run on cannot be started.
@@ -51,6 +54,7 @@ impl Plugins {
         (outcomes, publisher): (OutcomeSender, OutcomePublisher),
         pings: mpsc::Receiver<Ping>,
         started: Instant,
+        changes: ChangeSignal,
     ) -> anyhow::Result<Self> {
         // A file, which the kubelet's thread never waits for.
         let _ = identity::of_process();
@@ -68,6 +72,7 @@ impl Plugins {
             running: JoinSet::new(),
             telemetry: TelemetryByResource::default(),
             calls: CallDurations::default(),
+            changes,
         })
     }
 
@@ -102,7 +107,8 @@ impl Plugins {
             if self.telemetry.has(resource) || !snapshot.lists(resource) {
                 continue;
             }
-            let telemetry = PluginTelemetry::new(self.calls.clone(), Some(self.outcomes.clone()));
+            let (calls, outcomes) = (self.calls.clone(), Some(self.outcomes.clone()));
+            let telemetry = PluginTelemetry::new(calls, outcomes, self.changes.clone());
             self.telemetry.add(resource, telemetry.clone());
             let plugin = device_plugin::run(
                 resource.clone(),

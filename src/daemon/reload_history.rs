@@ -8,6 +8,7 @@ use status::{Configuration, EventKind, LastReload};
 use crate::nvml::Clock;
 use crate::observe::event_log::{Event, EventLog};
 use crate::observe::wall_clock::WallClock;
+use crate::util::change_signal::ChangeSignal;
 
 /// The results of reloads. Clones share them.
 #[derive(Debug, Clone)]
@@ -15,6 +16,7 @@ pub(super) struct ReloadHistory {
     clock: Clock,
     event_log: EventLog,
     results: Arc<Mutex<Results>>,
+    changes: ChangeSignal,
 }
 
 #[derive(Debug, Default)]
@@ -25,9 +27,9 @@ struct Results {
 }
 
 impl ReloadHistory {
-    /// None yet; each is an event too.
-    pub(super) fn new(clock: Clock, event_log: EventLog) -> Self {
-        Self { clock, event_log, results: Arc::default() }
+    /// None yet; each is an event too, and a change.
+    pub(super) fn new(clock: Clock, event_log: EventLog, changes: ChangeSignal) -> Self {
+        Self { clock, event_log, results: Arc::default(), changes }
     }
 
     /// A changed configuration is in force.
@@ -84,5 +86,7 @@ impl ReloadHistory {
         let counter = if refused.is_some() { &mut results.refused } else { &mut results.applied };
         *counter = counter.saturating_add(1);
         results.last = Some((now, refused));
+        drop(results);
+        self.changes.notify();
     }
 }

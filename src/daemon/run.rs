@@ -47,6 +47,7 @@ use crate::kubelet::pod_resources::{self, RefreshTrigger};
 use crate::nvml::{self, Clock, NvmlChannels, Release, TimedObservation};
 use crate::observe::event_log::EventLog;
 use crate::observe::http;
+use crate::util::change_signal::ChangeSignal;
 
 /// Serves the node's GPUs until `stop` returns, with `config` and later versions of it from
 /// `source`. `started` is when the process began.
@@ -100,7 +101,8 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         let HostFiles { watches, state_file, quarantine_dir, persisted } = host_files;
         let (clock, event_log) = (Clock::from(started), EventLog::default());
-        let reload_history = ReloadHistory::new(clock, event_log.clone());
+        let changes = ChangeSignal::default();
+        let reload_history = ReloadHistory::new(clock, event_log.clone(), changes.clone());
         let reloader =
             Reloader::new(source, config.clone(), watches.clone(), reload_history.clone())?;
         let sigusr1 = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
@@ -131,6 +133,7 @@ impl Daemon {
             (outcomes, publisher),
             pings.kubelet,
             started,
+            changes.clone(),
         )?;
 
         let (rivals, rivals_rx) = watch::channel(Rivals::default());
@@ -145,6 +148,7 @@ impl Daemon {
             event_log: event_log.clone(),
             rivals: rivals_rx,
             reload_history,
+            changes,
             clock,
             settings: StatusSettings::of(&config),
             liveness,

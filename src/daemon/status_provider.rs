@@ -34,6 +34,7 @@ use crate::observe::log;
 use crate::observe::metrics::{MetricsSnapshot, ProcessMetrics, ResourceCounters, exposition};
 use crate::observe::status::{StatusInputs, build};
 use crate::observe::wall_clock::WallClock;
+use crate::util::change_signal::ChangeSignal;
 
 /// The parts that the status is made of.
 pub(super) struct StatusProvider {
@@ -46,6 +47,8 @@ pub(super) struct StatusProvider {
     pub(super) event_log: EventLog,
     pub(super) rivals: watch::Receiver<Rivals>,
     pub(super) reload_history: ReloadHistory,
+    /// Of reloads and registrations.
+    pub(super) changes: ChangeSignal,
     pub(super) clock: Clock,
     pub(super) settings: StatusSettings,
     pub(super) liveness: Liveness,
@@ -176,6 +179,10 @@ impl Views for StatusProvider {
     fn status(&self) -> Status {
         // This request is answered from what is known; a later one finds what the kubelet answers.
         self.refresh.request_if_stale();
+        self.peek()
+    }
+
+    fn peek(&self) -> Status {
         let wall = self.wall();
         let inventory = self.inventory.borrow().clone();
         let holders = self.holders.borrow().clone();
@@ -194,6 +201,23 @@ impl Views for StatusProvider {
             configuration: self.reload_history.status(self.settings.file.clone(), wall),
             events: self.event_log.events(wall, self.registration_events()),
             last_events: self.event_log.last_events(wall),
+        })
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (mut inventory, mut holders) = (self.inventory.clone(), self.holders.clone());
+        inventory.mark_unchanged();
+        holders.mark_unchanged();
+        let mut nvml = self.nvml.changes().subscribe();
+        let mut others = self.changes.subscribe();
+        Box::pin(async move {
+            // What sends no more is stopping.
+            let _ = tokio::select! {
+                changed = inventory.changed() => changed,
+                changed = holders.changed() => changed,
+                changed = nvml.changed() => changed,
+                changed = others.changed() => changed,
+            };
         })
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use device::health::{Moment, NvmlError as CallError, ReturnCode};
 
+use crate::util::change_signal::ChangeSignal;
 use crate::util::counters::{Counts, Distribution, Histogram};
 
 /// The most pairs of a call and a return code that are counted: a few dozen calls have a few codes
@@ -42,6 +43,7 @@ struct Counters {
     /// Calls that are past their deadline.
     unanswered: AtomicU64,
     state: Mutex<SessionState>,
+    changes: ChangeSignal,
 }
 
 impl Default for Counters {
@@ -51,6 +53,7 @@ impl Default for Counters {
             poll_durations: Histogram::new(BOUNDS),
             unanswered: AtomicU64::new(0),
             state: Mutex::default(),
+            changes: ChangeSignal::default(),
         }
     }
 }
@@ -106,6 +109,12 @@ impl NvmlTelemetry {
         self.lock().clone()
     }
 
+    /// Tells of changes of that state.
+    #[must_use]
+    pub fn changes(&self) -> &ChangeSignal {
+        &self.0.changes
+    }
+
     /// Counts the failures of this thread from now on.
     pub(super) fn bind_to_thread(self) {
         BOUND.set(Some(self));
@@ -137,22 +146,29 @@ impl NvmlTelemetry {
 
     /// NVML is initialised, and lists this many GPUs.
     pub(super) fn set_up(&self, gpus: u32) {
-        let mut state = self.lock();
-        (state.tried, state.up, state.gpus) = (true, true, gpus);
+        self.set(|state| (state.tried, state.up, state.gpus) = (true, true, gpus));
     }
 
     /// NVML cannot be initialised, or fails as a whole.
     pub(super) fn set_down(&self) {
-        let mut state = self.lock();
-        (state.tried, state.up) = (true, false);
+        self.set(|state| (state.tried, state.up) = (true, false));
     }
 
     pub(super) fn set_released(&self, until: Option<Moment>) {
-        self.lock().released_until = until;
+        self.set(|state| state.released_until = until);
     }
 
     pub(super) fn set_versions(&self, versions: Versions) {
-        self.lock().versions = versions;
+        self.set(|state| state.versions = versions);
+    }
+
+    fn set(&self, set: impl FnOnce(&mut SessionState)) {
+        let mut state = self.lock();
+        let before = state.clone();
+        set(&mut state);
+        if *state != before {
+            self.0.changes.notify();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, SessionState> {

@@ -2,6 +2,7 @@
 //! log lines, and threads for calls that may not return.
 
 pub mod backoff;
+pub mod change_signal;
 pub mod counters;
 pub mod error_chain;
 pub mod helper_thread;

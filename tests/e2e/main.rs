@@ -35,5 +35,6 @@ mod rig;
 mod sharing;
 mod soak;
 mod stopping;
+mod stream;
 mod swap;
 mod verbs;

@@ -11,6 +11,7 @@ use device::names::ResourceName;
 use gpu_device_plugin::kubelet::device_plugin::calls::CallDurations;
 use gpu_device_plugin::kubelet::device_plugin::server::Server;
 use gpu_device_plugin::kubelet::device_plugin::telemetry::PluginTelemetry;
+use gpu_device_plugin::util::change_signal::ChangeSignal;
 use simnode::kubelet::Kubelet;
 use simnode::proto::device_plugin_client::DevicePluginClient;
 use tokio::runtime::Runtime;
@@ -91,7 +92,8 @@ impl Served {
         let inventory = node.inventory();
         let known = known(&inventory);
         let (publish, snapshots) = watch::channel(Arc::new(inventory));
-        let telemetry = PluginTelemetry::new(CallDurations::default(), None);
+        let telemetry =
+            PluginTelemetry::new(CallDurations::default(), None, ChangeSignal::default());
         let (server, client, raw) = runtime.block_on(async {
             let server =
                 Server::start(directory.path(), &ResourceName::gpu(), snapshots, &telemetry)

@@ -15,7 +15,7 @@ pub struct Timestamp(SystemTime);
 impl Timestamp {
     /// This point in time.
     #[must_use]
-    pub fn of(time: SystemTime) -> Self {
+    pub const fn of(time: SystemTime) -> Self {
         Self(time)
     }
 

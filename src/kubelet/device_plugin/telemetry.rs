@@ -14,6 +14,7 @@ use super::allocated::{AllocateOutcome, OutcomeSender};
 use super::calls::{CallDurations, Method};
 use super::lifecycle::{Observed, PluginState, RestartReason};
 use super::registration::{REGISTER_RESULTS, RegisterError, RegistrationStatus};
+use crate::util::change_signal::ChangeSignal;
 use crate::util::counters::Counts;
 use crate::util::error_chain::ErrorChain;
 use crate::util::lock;
@@ -40,6 +41,7 @@ struct Inner {
     refused: AtomicU64,
     lists: AtomicU64,
     current: Mutex<Current>,
+    changes: ChangeSignal,
 }
 
 #[derive(Debug, Default)]
@@ -66,9 +68,14 @@ pub struct RegistrationEvent {
 
 impl PluginTelemetry {
     /// The telemetry of a resource that counts its calls in `calls` and sends the outcomes of its
-    /// allocations to `outcomes`, if they are to be logged.
+    /// allocations to `outcomes`, if they are to be logged. `changes` is told when the resource
+    /// stands otherwise with the kubelet.
     #[must_use]
-    pub fn new(calls: CallDurations, outcomes: Option<OutcomeSender>) -> Self {
+    pub fn new(
+        calls: CallDurations,
+        outcomes: Option<OutcomeSender>,
+        changes: ChangeSignal,
+    ) -> Self {
         Self(Arc::new(Inner {
             calls,
             outcomes,
@@ -79,6 +86,7 @@ impl PluginTelemetry {
             refused: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             current: Mutex::default(),
+            changes,
         }))
     }
 
@@ -162,7 +170,11 @@ impl PluginTelemetry {
         streams: usize,
     ) {
         let Current { status, failure, .. } = &mut *lock(&self.0.current);
+        let before = status.clone();
         status.update(state, observed, (failure.as_deref(), absence), endpoint, streams);
+        if *status != before {
+            self.0.changes.notify();
+        }
     }
 
     /// When the kubelet last ended its stream, though it went on itself, since the start of the
@@ -221,6 +233,7 @@ impl PluginTelemetry {
                 current.stream_ended = Some(now);
             }
         }
+        self.0.changes.notify();
         self.add(RegistrationEvent { at: now, registered: false, message });
     }
 

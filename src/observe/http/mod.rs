@@ -5,6 +5,9 @@
 //! cannot harm the plugin: a connection is for one request and has a deadline, there are few at a
 //! time, a new one displaces the oldest, what is not read yet is bounded in bytes, and one answer
 //! is rendered at a time, so that the kubelet always has the other thread.
+//!
+//! On the status socket a request may also wait for the next status (`/status?after=TOKEN`). Such a
+//! connection waits a minute at most, and apart from the others.
 
 mod in_flight;
 mod listener;
@@ -12,6 +15,7 @@ mod page;
 mod responder;
 mod route;
 mod server;
+mod waiters;
 
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,7 @@
 
 mod gpu;
 mod resource;
+mod state;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use status::{
 
 pub(super) use self::gpu::xid_of;
 pub(super) use self::resource::offered;
+pub(super) use self::state::digest;
 use super::wall_clock::WallClock;
 
 /// What a status is built from.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use device::testing::node;
 use status::Status;
@@ -11,18 +12,42 @@ use tokio::net::{TcpStream, UnixStream};
 use super::*;
 use crate::observe::event_log::EventLog;
 use crate::observe::http::in_flight::MAX_BYTES;
+use crate::observe::http::waiters::MAX_WAITERS;
 use crate::observe::tests::status_of;
+use crate::util::change_signal::ChangeSignal;
 
 #[derive(Default)]
 struct FakeViews {
     stuck: Option<String>,
     not_ready: Vec<String>,
     metrics: String,
+    /// GPUs beside eight.
+    more_gpus: AtomicU32,
+    changes: ChangeSignal,
+    /// How often somebody read the status.
+    reads: AtomicU32,
+}
+
+impl FakeViews {
+    fn add_gpu(&self) {
+        self.more_gpus.fetch_add(1, Relaxed);
+        self.changes.notify();
+    }
 }
 
 impl Views for FakeViews {
     fn status(&self) -> Status {
-        status_of(&node(8), &EventLog::default())
+        self.reads.fetch_add(1, Relaxed);
+        self.peek()
+    }
+
+    fn peek(&self) -> Status {
+        status_of(&node(8 + self.more_gpus.load(Relaxed)), &EventLog::default())
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut changes = self.changes.subscribe();
+        Box::pin(async move { drop(changes.changed().await) })
     }
 
     fn metrics(&self) -> String {
@@ -44,10 +69,14 @@ async fn serve_on_port(views: Arc<FakeViews>) -> SocketAddr {
 }
 
 async fn serve_by(responder: Arc<Responder>) -> SocketAddr {
+    listen(responder, false).await
+}
+
+async fn listen(responder: Arc<Responder>, may_wait: bool) -> SocketAddr {
     let address = Address::Tcp(([127, 0, 0, 1], 0).into());
     let mut listener = Listener::at(address, &Watches::default()).await;
     let address = listener.address().parse().unwrap();
-    tokio::spawn(async move { accept_all(&mut listener, &responder).await });
+    tokio::spawn(async move { accept_all(&mut listener, &responder, may_wait).await });
     address
 }
 
@@ -180,7 +209,8 @@ async fn a_client_that_sends_nothing_or_reads_nothing_is_cut() {
         let (mut client, server) = tokio::io::duplex(4096);
         client.write_all(request.as_bytes()).await.unwrap();
         let began = tokio::time::Instant::now();
-        serve_connection(Box::new(server), responder.clone()).await;
+        let waiting = Some(watch::Sender::new(false));
+        serve_connection(Box::new(server), responder.clone(), waiting).await;
         assert!(began.elapsed() <= most + Duration::from_millis(10), "{request:?}");
         assert_eq!(responder.in_flight().bytes(), 0, "{request:?}");
     }
@@ -248,4 +278,100 @@ async fn a_taken_address_is_bound_as_soon_as_it_is_free() {
         tokio::task::yield_now().await;
     }
     serving.abort();
+}
+
+/// A server like that of the status socket, with its responder and what it shows.
+async fn serve_waiting() -> (SocketAddr, Arc<Responder>, Arc<FakeViews>) {
+    let views = Arc::<FakeViews>::default();
+    let responder = Arc::new(Responder::new(views.clone()));
+    (listen(responder.clone(), true).await, responder, views)
+}
+
+fn token(answer: &str) -> &str {
+    let mut lines = answer.lines().filter_map(|line| line.strip_prefix("status-token: "));
+    lines.next().unwrap_or_else(|| panic!("no token in {}", &answer[..200]))
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_next_status_is_sent_once_it_differs_and_an_unknown_token_is_answered_at_once() {
+    let (address, responder, views) = serve_waiting().await;
+    let first = get(address, "/status").await;
+    for unknown in ["", "1-2", "nonsense%20", &token(&first).replace('-', "0-")] {
+        let answer = get(address, &format!("/status?after={unknown}")).await;
+        assert_eq!(token(&answer), token(&first), "{unknown}");
+    }
+    let path = format!("/status?after={}", token(&first));
+    let waiting = tokio::spawn(async move { get(address, &path).await });
+    until(|| responder.waiters().count() == 1).await;
+    // A signal without a change is none: the answer would have the same token.
+    views.changes.notify();
+    views.add_gpu();
+    let next = waiting.await.unwrap();
+    assert!(next.starts_with("HTTP/1.1 200 ") && next.contains("GPU-8"), "{}", &next[..300]);
+    assert_ne!(token(&next), token(&first));
+    assert_eq!(responder.waiters().count(), 0);
+    assert_eq!(views.reads.load(Relaxed), 1, "who waits is no reader");
+    let elsewhere = serve_on_port(Arc::default()).await;
+    let answer = get(elsewhere, "/status?after=1-2").await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("status.sock"), "{answer}");
+    assert!(!get(elsewhere, "/status").await.contains("status-token"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_after_a_minute_with_the_same_token() {
+    let (_, responder, _) = serve_waiting().await;
+    let ask = async |path: &str| {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let began = tokio::time::Instant::now();
+        let waiting = Some(watch::Sender::new(false));
+        serve_connection(Box::new(server), responder.clone(), waiting).await;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        (answer, began.elapsed().as_secs())
+    };
+    let (first, _) = ask("/status").await;
+    let (later, seconds) = ask(&format!("/status?after={}", token(&first))).await;
+    assert_eq!((token(&later), seconds), (token(&first), 60));
+}
+
+#[tokio::test]
+async fn those_that_wait_take_no_connection_from_others_and_leave_when_they_hang_up() {
+    let (address, responder, views) = serve_waiting().await;
+    let path = format!("/status?after={}", token(&get(address, "/status").await));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut waiting = Vec::new();
+    for count in 1..=MAX_WAITERS {
+        let mut io = TcpStream::connect(address).await.unwrap();
+        io.write_all(request.as_bytes()).await.unwrap();
+        until(|| responder.waiters().count() == count).await;
+        waiting.push(io);
+    }
+    let mut slow = Vec::new();
+    for _ in 0..2 * MAX_CONNECTIONS {
+        let mut io = TcpStream::connect(address).await.unwrap();
+        io.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+        slow.push(io);
+    }
+    assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(responder.waiters().count(), MAX_WAITERS);
+    // One more, and the oldest has its answer.
+    let one_more = tokio::spawn({
+        let path = path.clone();
+        async move { get(address, &path).await }
+    });
+    let mut early = String::new();
+    waiting.remove(0).read_to_string(&mut early).await.unwrap();
+    assert!(path.ends_with(token(&early)), "{path}");
+    drop(waiting);
+    until(|| responder.waiters().count() == 1).await;
+    views.add_gpu();
+    assert!(one_more.await.unwrap().starts_with("HTTP/1.1 200 "));
 }
