@@ -209,10 +209,15 @@ def phrases(texts):
 
 
 def flags(texts, plugin):
-    """Each flag that the documents name is one of the plugin's, of a subcommand's, or known to be another's."""
+    """Each flag that the documents name is one of the plugin's, of a subcommand's, of the agent's, which is built
+    beside it, or known to be another's."""
     known = set().union(*OTHER_FLAGS.values())
     for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"], ["clear"], ["xid"]):
         told = subprocess.run([plugin, *command, "--help"], check=True, capture_output=True, text=True)
+        known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
+    agent = Path(plugin).with_name("gpu-node-agent")
+    for command in ([], ["labels"], ["cleanup"]):
+        told = subprocess.run([agent, *command, "--help"], check=True, capture_output=True, text=True)
         known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
     for name, text in texts.items():
         for flag in (code for code in quoted(prose(text)) if code.startswith("--")):

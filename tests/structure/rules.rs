@@ -8,6 +8,8 @@
 const MODULES: &[(&str, &str)] = &[
     ("crates/device", ""),
     ("crates/status", ""),
+    // A program of its own, which knows the plugin by its status alone.
+    ("crates/node-agent", "crates/status"),
     // Rate limits of the log and counters, which every module needs.
     ("util", ""),
     ("host", "util crates/device"),
@@ -18,16 +20,16 @@ const MODULES: &[(&str, &str)] = &[
     ("kubelet/pod_resources", "util host crates/device"),
     ("mps", "util host crates/device"),
     ("cdi", "util host crates/device"),
-    ("observe", "util host crates"),
+    ("observe", "util host crates/device crates/status"),
     // What changes something, apart from what only shows.
     ("control", "util host"),
     // It builds the settings of the modules.
     ("config", "nvml kubelet host observe mps cdi crates/device"),
     // The checks are pure. Only the code that gathers their facts looks at the node.
-    ("doctor", "crates"),
-    ("doctor/gather", "doctor config host observe nvml kubelet mps crates"),
-    ("daemon", "config control nvml kubelet host observe mps cdi util crates"),
-    ("cli", "config control doctor observe host kubelet nvml cdi crates"),
+    ("doctor", "crates/device crates/status"),
+    ("doctor/gather", "doctor config host observe nvml kubelet mps crates/device crates/status"),
+    ("daemon", "config control nvml kubelet host observe mps cdi util crates/device crates/status"),
+    ("cli", "config control doctor observe host kubelet nvml cdi crates/device crates/status"),
     ("main", "cli daemon config observe"),
     ("lib", ""),
 ];
@@ -50,15 +52,29 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
         "only a second signal, or a stop that takes too long, aborts",
     ),
     only_in(
-        "observe/http observe/client kubelet/device_plugin/limits",
+        "observe/http observe/client kubelet/device_plugin/limits \
+         crates/node-agent/api crates/node-agent/stream",
         "hyper hyper_util",
-        "one server and one client do HTTP, and one file counts what gRPC sends over it",
+        "one server and one client do HTTP, and one file counts what gRPC sends over it; the agent \
+         has a client for each of its two servers",
     ),
     only_in(
         "",
         "tokio::task::spawn_blocking tokio::fs",
         "it panics where no thread is to be had; util/helper_thread.rs answers with an error",
     ),
+    Restriction {
+        within: "",
+        except: "crates/node-agent/api",
+        paths: "kube k8s_openapi",
+        why: "the plugin has no access to the Kubernetes API, and the agent one way to it",
+    },
+    Restriction {
+        within: "crates/node-agent/labels",
+        except: "",
+        paths: "tokio hyper tracing std::fs std::io std::env std::thread std::process *::now",
+        why: "labels follow from the status alone",
+    },
     Restriction {
         within: "daemon",
         // The one works on a thread of its own; the other reads a name at the start.

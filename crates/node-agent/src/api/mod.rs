@@ -1,0 +1,181 @@
+//! Requests to the API server. Access to it is kube's: kubeconfig or service account, whose token
+//! it reads again as it rotates, and TLS.
+
+mod error;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request};
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+pub use error::{ApiError, FieldConflict};
+
+/// The largest answer that is read, in bytes: a page of 500 nodes' metadata, some times over.
+const MAX_BODY: usize = 32 << 20;
+/// How long a request may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+const AGENT: &str = concat!("gpu-node-agent/", env!("CARGO_PKG_VERSION"));
+
+/// The API server, as this process reaches it.
+pub struct ApiServer {
+    kubeconfig: Option<PathBuf>,
+    /// Made with the first request: the token may come later than the process.
+    client: Mutex<Option<Client>>,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct ApiRequest {
+    method: Method,
+    path: String,
+    content_type: &'static str,
+    accept: &'static str,
+    body: Vec<u8>,
+}
+
+const JSON: &str = "application/json";
+
+impl ApiRequest {
+    /// Reads an object, or a list.
+    #[must_use]
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path, JSON, None)
+    }
+
+    /// Reads a list with nothing but the metadata of its objects.
+    #[must_use]
+    pub fn get_metadata(path: impl Into<String>) -> Self {
+        let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        Self { accept, ..Self::get(path) }
+    }
+
+    /// Creates an object.
+    #[must_use]
+    pub fn post(path: impl Into<String>, object: &Value) -> Self {
+        Self::new(Method::POST, path, JSON, Some(object))
+    }
+
+    /// Applies an object as the whole of what this manager wants of it.
+    #[must_use]
+    pub fn apply(path: &str, manager: &str, force: bool, object: &Value) -> Self {
+        let path = format!("{path}?fieldManager={manager}&force={force}");
+        Self::new(Method::PATCH, path, "application/apply-patch+yaml", Some(object))
+    }
+
+    /// Changes some fields of an object.
+    #[must_use]
+    pub fn merge(path: impl Into<String>, change: &Value) -> Self {
+        Self::new(Method::PATCH, path, "application/merge-patch+json", Some(change))
+    }
+
+    /// Deletes an object.
+    #[must_use]
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path, JSON, None)
+    }
+
+    fn new(
+        method: Method,
+        path: impl Into<String>,
+        content_type: &'static str,
+        body: Option<&Value>,
+    ) -> Self {
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        Self { method, path: path.into(), content_type, accept: JSON, body }
+    }
+
+    /// The request in words, without its query.
+    fn name(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        format!("{} {path}", self.method)
+    }
+}
+
+impl ApiServer {
+    /// The API server of a kubeconfig, or of the cluster that this pod runs in.
+    #[must_use]
+    pub fn new(kubeconfig: Option<PathBuf>) -> Self {
+        Self { kubeconfig, client: Mutex::default() }
+    }
+
+    /// Sends a request. The answer is an object, or null if it has none.
+    ///
+    /// # Errors
+    /// There is no access to an API server, it is not reached, or it refuses.
+    pub async fn send(&self, request: &ApiRequest) -> Result<Value, ApiError> {
+        let client = self.client().await?;
+        let name = request.name();
+        let unreachable = |why: String| ApiError::Unreachable { request: name.clone(), why };
+        let sent = Request::builder()
+            .method(request.method.clone())
+            .uri(&request.path)
+            .header(ACCEPT, request.accept)
+            .header(CONTENT_TYPE, request.content_type)
+            .header(USER_AGENT, AGENT)
+            .body(Body::from(request.body.clone()))
+            .map_err(|error| unreachable(error.to_string()))?;
+        let exchange = async {
+            let response = client.send(sent).await.map_err(|error| chain(&error))?;
+            let code = response.status().as_u16();
+            let retry_after = response.headers().get(RETRY_AFTER);
+            let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+            let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            Ok((code, retry_after, body))
+        };
+        let late = || format!("no answer within {} s", DEADLINE.as_secs());
+        let exchanged = timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(late()));
+        let (code, retry_after, body) = exchanged.map_err(unreachable)?;
+        if (200..300).contains(&code) {
+            return Ok(serde_json::from_slice(&body).unwrap_or(Value::Null));
+        }
+        Err(ApiError::refused(name, code, retry_after.map(Duration::from_secs), &body))
+    }
+
+    async fn client(&self) -> Result<Client, ApiError> {
+        let mut client = self.client.lock().await;
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let mut config = self.config().await.map_err(ApiError::NoAccess)?;
+        config.connect_timeout = Some(CONNECT_DEADLINE);
+        // Each function retries with pauses of its own, and says why.
+        config.default_retry = false;
+        let made = Client::try_from(config).map_err(|error| ApiError::NoAccess(chain(&error)))?;
+        Ok(client.insert(made).clone())
+    }
+
+    async fn config(&self) -> Result<Config, String> {
+        let Some(path) = &self.kubeconfig else {
+            return Config::incluster().map_err(|error| chain(&error));
+        };
+        let kubeconfig = Kubeconfig::read_from(path).map_err(|error| chain(&error))?;
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        config.map_err(|error| format!("{}: {}", path.display(), chain(&error)))
+    }
+}
+
+/// An error with what it came from, as far as that says something new.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let why = source.to_string();
+        if !text.contains(&why) {
+            text += &format!(": {why}");
+        }
+        next = source.source();
+    }
+    text
+}

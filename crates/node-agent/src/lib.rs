@@ -1,0 +1,27 @@
+//! Tells the Kubernetes API what the GPU device plugin knows of its node.
+//!
+//! It reads the plugin's status socket and nothing else of the node: neither NVML nor sysfs, and it
+//! needs no privilege. The plugin does not know that it exists, and nothing here changes or delays
+//! what the plugin does.
+//!
+//! # Modules, in reading order
+//!
+//! - [`args`]: the command line, which takes that of NVIDIA's GPU feature discovery too.
+//! - [`stream`]: the plugin's status, again whenever it changes.
+//! - [`labels`], [`condition`], [`events`]: what follows from a status. Pure.
+//! - [`api`]: requests to the API server.
+//! - [`keep`]: keeps one thing in the cluster as it should be, and retries for good.
+//! - [`outputs`]: where labels go: the Node, a NodeFeature object, a file.
+//! - [`run`]: the functions that are turned on, each a task of its own.
+//! - [`cleanup`]: removes what was written.
+
+pub mod api;
+pub mod args;
+pub mod cleanup;
+pub mod condition;
+pub mod events;
+pub mod keep;
+pub mod labels;
+pub mod outputs;
+pub mod run;
+pub mod stream;

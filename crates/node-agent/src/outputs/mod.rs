@@ -1,0 +1,9 @@
+//! Where labels go.
+
+mod file;
+mod node;
+mod node_feature;
+
+pub use file::{FeatureFile, label_lines};
+pub use node::{LABEL_MANAGER, NodeLabels};
+pub use node_feature::{NodeFeature, node_feature_path};

@@ -1,0 +1,79 @@
+//! Labels in a NodeFeature object, from which node feature discovery labels the Node.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::node::LABEL_MANAGER;
+use crate::api::{ApiRequest, ApiServer};
+use crate::keep::{Failure, Target};
+use crate::labels::Labels;
+
+/// The label by which node feature discovery finds the objects of a node.
+const NODE_NAME: &str = "nfd.node.kubernetes.io/node-name";
+
+/// The path of the object of a node: it has the name that GPU feature discovery gives it.
+#[must_use]
+pub fn node_feature_path(namespace: &str, node: &str) -> String {
+    let name = name(node);
+    format!("/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/{namespace}/nodefeatures/{name}")
+}
+
+fn name(node: &str) -> String {
+    format!("nvidia-features-for-{node}")
+}
+
+/// The NodeFeature object of a node.
+///
+/// It has no owner: that of a pod would let it, and the labels, go with the pod. Node feature
+/// discovery's garbage collector removes it when its node is gone.
+pub struct NodeFeature {
+    api: Arc<ApiServer>,
+    namespace: String,
+    node: String,
+}
+
+impl NodeFeature {
+    /// The object of this node in this namespace.
+    #[must_use]
+    pub fn new(api: Arc<ApiServer>, namespace: &str, node: &str) -> Self {
+        Self { api, namespace: namespace.to_owned(), node: node.to_owned() }
+    }
+
+    fn object(&self, labels: &Labels) -> Value {
+        json!({
+            "apiVersion": "nfd.k8s-sigs.io/v1alpha1", "kind": "NodeFeature",
+            "metadata": {
+                "name": name(&self.node), "namespace": self.namespace,
+                "labels": {NODE_NAME: self.node},
+            },
+            "spec": {
+                "features": {"flags": {}, "attributes": {}, "instances": {}},
+                "labels": labels,
+            },
+        })
+    }
+}
+
+impl Target for NodeFeature {
+    type Wanted = Labels;
+    const WHAT: &'static str = "the labels in the NodeFeature object";
+
+    async fn is_there(&mut self, wanted: &Labels) -> Result<bool, Failure> {
+        let path = node_feature_path(&self.namespace, &self.node);
+        match self.api.send(&ApiRequest::get(path)).await {
+            Ok(object) => Ok(object["spec"]["labels"] == json!(wanted)
+                && object["metadata"]["labels"][NODE_NAME] == *self.node),
+            Err(error) if error.code() == Some(404) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write(&mut self, wanted: &Labels) -> Result<(), Failure> {
+        // By force: the name is that of GPU feature discovery, whose object is taken over.
+        let path = node_feature_path(&self.namespace, &self.node);
+        let request = ApiRequest::apply(&path, LABEL_MANAGER, true, &self.object(wanted));
+        self.api.send(&request).await?;
+        Ok(())
+    }
+}

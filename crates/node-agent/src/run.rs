@@ -1,0 +1,136 @@
+//! The functions that are turned on, each on its own.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::info;
+
+use crate::api::ApiServer;
+use crate::args::{Args, LabelOutput};
+use crate::condition::{ConditionWriter, condition};
+use crate::events::{Reporter, write_events};
+use crate::keep::{Target, keep, write_once};
+use crate::labels::{LabelSettings, Labels, labels};
+use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
+use crate::stream::{View, follow};
+
+/// Runs for good; or with `--oneshot` until the labels are written.
+///
+/// # Errors
+/// The command line does not fit together: nothing is turned on, or the node has no name.
+pub async fn run(args: &Args) -> Result<(), String> {
+    let output = args.label_output();
+    let has_condition = !args.node_condition.is_empty();
+    if output == LabelOutput::Off && !has_condition && !args.events {
+        return Err("nothing is turned on: --labels node|nodefeature|file, --node-condition, \
+            --events"
+            .to_owned());
+    }
+    let needs_api = output != LabelOutput::File || has_condition || args.events;
+    let node = if needs_api { args.node()?.to_owned() } else { String::new() };
+    for flag in args.without_effect() {
+        info!(flag, "this flag of GPU feature discovery has no effect here");
+    }
+    let api = Arc::new(ApiServer::new(args.gfd.kubeconfig.clone()));
+    let (sender, view) = watch::channel(View::default());
+    let following = follow(args.status_socket.clone(), sender);
+    let labelling = write_labels(args, output, api.clone(), &node, view.clone())?;
+    let conditions = async {
+        if has_condition {
+            let writer = ConditionWriter::new(api.clone(), &node, &args.node_condition);
+            keep(writer, view.clone(), condition, args.gfd.sleep_interval).await;
+        } else {
+            std::future::pending().await
+        }
+    };
+    let events = async {
+        if args.events {
+            let instance = args.gfd.pod_name.clone();
+            let reporter = Reporter { node: node.clone(), instance };
+            write_events(api.clone(), reporter, view.clone()).await;
+        } else {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        // Ends with --oneshot alone.
+        () = labelling => {}
+        () = conditions => {}
+        () = events => {}
+    }
+    Ok(())
+}
+
+/// Keeps the labels where they go, or writes them once.
+fn write_labels<'a>(
+    args: &'a Args,
+    output: LabelOutput,
+    api: Arc<ApiServer>,
+    node: &'a str,
+    view: watch::Receiver<View>,
+) -> Result<impl Future<Output = ()> + 'a, String> {
+    let settings = label_settings(args)?;
+    Ok(async move {
+        let gfd = &args.gfd;
+        match output {
+            LabelOutput::Off => std::future::pending().await,
+            LabelOutput::Node => {
+                let target = NodeLabels::new(api, node, args.labels_conflict);
+                label(args, target, settings, view).await;
+            }
+            LabelOutput::NodeFeature => {
+                label(args, NodeFeature::new(api, &gfd.namespace, node), settings, view).await;
+            }
+            LabelOutput::File => {
+                let file = FeatureFile::new(gfd.output_file.clone().into(), gfd.sleep_interval);
+                label(args, file, settings, view).await;
+            }
+        }
+    })
+}
+
+async fn label(
+    args: &Args,
+    target: impl Target<Wanted = Labels>,
+    settings: LabelSettings,
+    view: watch::Receiver<View>,
+) {
+    let wanted = |view: &View| labels(view.status.as_deref()?, &settings);
+    if args.gfd.oneshot {
+        write_once(target, view, wanted).await;
+    } else {
+        keep(target, view, wanted, args.gfd.sleep_interval).await;
+    }
+}
+
+fn label_settings(args: &Args) -> Result<LabelSettings, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    args.label_settings(now.as_secs())
+}
+
+/// The labels of this node as text, as soon as the plugin knows them.
+///
+/// # Errors
+/// It does not within so many seconds.
+pub async fn print_labels(args: &Args, seconds: u64) -> Result<String, String> {
+    let settings = label_settings(args)?;
+    let (sender, mut view) = watch::channel(View::default());
+    let known = view.wait_for(|view| {
+        view.status.as_deref().is_some_and(|status| labels(status, &settings).is_some())
+    });
+    let known = async {
+        tokio::select! {
+            known = known => known.ok().and_then(|view| view.status.clone()),
+            () = follow(args.status_socket.clone(), sender) => None,
+        }
+    };
+    let status = timeout(Duration::from_secs(seconds), known).await.ok().flatten();
+    let labels = status.and_then(|status| labels(&status, &settings));
+    labels.map(|labels| label_lines(&labels)).ok_or_else(|| {
+        let socket = args.status_socket.display();
+        format!("the plugin at {socket} does not know the GPUs of this node within {seconds} s")
+    })
+}

@@ -1,0 +1,77 @@
+//! The condition and the Events.
+
+use serde_json::Value;
+
+use crate::rig::{NODE, NODE_PATH, Rig, h200, until, xid_79};
+
+#[tokio::test]
+async fn the_condition_is_true_with_its_reason_while_a_gpu_is_sick_and_taken_back() {
+    let rig = Rig::new().await;
+    let agent = rig.agent(&["--node-condition", "--sleep-interval=1s"]);
+    let healthy = rig.until_condition("False", "GPUsHealthy").await;
+    assert_eq!(healthy["message"], "1 of 1 GPUs are Healthy");
+    rig.plugin.set(xid_79());
+    let sick = rig.until_condition("True", "GPUUnhealthy").await;
+    let message = "1 of 1 GPUs are Unhealthy: GPU 0: Xid 79 (GPU has fallen off the bus)";
+    assert_eq!(sick["message"], message);
+    assert!(rig.api.condition(NODE, "Ready").is_some(), "those of others stay");
+    // A restart is no transition, and no write.
+    agent.stop().await;
+    let writes = rig.api.writes(NODE_PATH);
+    let agent = rig.agent(&["--node-condition", "--sleep-interval=1s"]);
+    until("it has looked again", || {
+        let looks = rig.api.received().iter().filter(|call| call.verb == "get").count();
+        if looks >= 4 { Ok(()) } else { Err(looks.to_string()) }
+    })
+    .await;
+    let again = rig.until_condition("True", "GPUUnhealthy").await;
+    assert_eq!(again["lastTransitionTime"], sick["lastTransitionTime"]);
+    assert!(rig.api.writes(NODE_PATH) <= writes + 1);
+    rig.plugin.set(h200());
+    rig.until_condition("False", "GPUsHealthy").await;
+    drop(agent);
+}
+
+/// Reason and note of each Event, sorted.
+fn told(events: &[Value]) -> Vec<String> {
+    let line = |event: &Value| {
+        let text = |key: &str| event[key].as_str().unwrap().to_owned();
+        format!("{} {}: {}", text("type"), text("reason"), text("note"))
+    };
+    let mut told: Vec<String> = events.iter().map(line).collect();
+    told.sort();
+    told
+}
+
+#[tokio::test]
+async fn events_tell_what_happened_once_and_a_second_apart() {
+    let rig = Rig::new().await;
+    let _agent = rig.agent(&["--events"]);
+    let expected = [
+        "Normal GPURecovered: GPU 0: it is Healthy again",
+        "Warning GPUUnhealthy: GPU 0: Xid 79 (GPU has fallen off the bus); restart the node",
+        "Warning XidError: GPU 0: Xid 79",
+    ];
+    for status in [h200(), xid_79(), h200()] {
+        rig.plugin.set(status);
+        rig.plugin.until_read().await;
+    }
+    let events = until("the recovery", || {
+        let events = rig.api.events();
+        if told(&events) == expected { Ok(events) } else { Err(told(&events).join("\n")) }
+    })
+    .await;
+    for event in &events {
+        assert_eq!(event["regarding"]["name"], NODE);
+        assert_eq!(event["reportingController"], "gpu-node-agent");
+        assert_eq!(event["reportingInstance"], "agent-x7k2p");
+    }
+    let refused: Vec<_> = rig.api.received().into_iter().filter(|call| call.code >= 400).collect();
+    assert_eq!(refused, [], "every Event was valid");
+    let mut times: Vec<&str> =
+        events.iter().map(|event| event["eventTime"].as_str().unwrap()).collect();
+    times.sort_unstable();
+    let seconds: Vec<f64> = times.iter().map(|time| time[17..26].parse().unwrap()).collect();
+    let apart = |two: &[f64]| (two[1] - two[0]).rem_euclid(60.0) >= 0.99;
+    assert!(seconds.windows(2).all(apart), "{times:?}");
+}

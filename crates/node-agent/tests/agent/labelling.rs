@@ -1,0 +1,127 @@
+//! Labels, by each of the ways out.
+
+use serde_json::json;
+
+use crate::rig::{NODE, NODE_PATH, Rig, h200, until};
+
+const COUNT: &str = "nvidia.com/gpu.count";
+const PRODUCT: &str = "nvidia.com/gpu.product";
+
+/// What GPU feature discovery would have written, and others that are not ours.
+fn of_gfd(count: &str) -> serde_json::Value {
+    json!({"metadata": {"labels": {COUNT: count, "nvidia.com/gpu.deploy.dcgm": "true"}}})
+}
+
+#[tokio::test]
+async fn the_node_has_the_labels_and_they_move_with_the_status() {
+    let rig = Rig::new().await;
+    let agent = rig.agent(&["--labels", "node", "--no-timestamp", "--sleep-interval", "1s"]);
+    rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
+    assert_eq!(rig.api.labels(NODE, "nvidia.com/")["nvidia.com/gpu.present"], "true");
+    assert_eq!(rig.api.labels(NODE, "kubernetes.io/").len(), 1, "those of others stay");
+    let mut two = h200();
+    let second = two["gpus"][0].clone();
+    two["gpus"].as_array_mut().unwrap().push(second);
+    two["gpus"][1]["uuid"] = "GPU-2".into();
+    rig.plugin.set(two);
+    rig.until_labels(COUNT, &[(COUNT, "2")]).await;
+    // The driver is being replaced: nothing is known, and everything stays.
+    let mut down = h200();
+    (down["nvml"]["state"], down["gpus"]) = ("down".into(), json!([]));
+    rig.plugin.set(down);
+    rig.plugin.set(h200());
+    rig.until_labels(COUNT, &[(COUNT, "1")]).await;
+    assert_eq!(rig.api.writes(NODE_PATH), 3);
+    // Somebody takes one away: it is put back.
+    rig.api.apply_as("gpu-node-agent-labels", NODE_PATH, &of_gfd("1"));
+    rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
+    let before = rig.api.labels(NODE, "");
+    let (status, log) = agent.stop().await;
+    assert!(status.success(), "{}", log.join("\n"));
+    assert_eq!(rig.api.labels(NODE, ""), before, "they are kept when it ends");
+    let agent = rig.agent(&["--labels", "node", "--no-timestamp", "--oneshot"]);
+    let writes = rig.api.writes(NODE_PATH);
+    assert!(agent.wait().await.0.success());
+    assert_eq!(rig.api.writes(NODE_PATH), writes, "a restart changes nothing");
+}
+
+#[tokio::test]
+async fn what_another_owns_is_left_and_said_and_taken_over_when_the_other_goes() {
+    let rig = Rig::new().await;
+    let mut labels = of_gfd("7");
+    labels["metadata"]["labels"]["nvidia.com/gpu.memory"] = "1".into();
+    rig.api.apply_as("nfd-master", NODE_PATH, &labels);
+    let agent = rig.agent(&["--labels", "node", "--sleep-interval", "1s"]);
+    rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
+    agent.logged("nvidia.com/gpu.count").await;
+    assert!(agent.log().iter().any(|line| line.contains("nfd-master")), "{:?}", agent.log());
+    rig.until_labels(COUNT, &[(COUNT, "7")]).await;
+    // Node feature discovery is removed, and its labels with it.
+    rig.api.apply_as("nfd-master", NODE_PATH, &json!({"metadata": {"labels": {}}}));
+    rig.until_labels(COUNT, &[(COUNT, "1")]).await;
+    assert!(!rig.api.labels(NODE, "").contains_key("nvidia.com/gpu.deploy.dcgm"));
+}
+
+#[tokio::test]
+async fn labels_are_taken_from_another_without_a_moment_without_them() {
+    let rig = Rig::new().await;
+    rig.api.apply_as("nfd-master", NODE_PATH, &of_gfd("7"));
+    let _agent = rig.agent(&["--labels", "node", "--labels-conflict", "take"]);
+    rig.until_labels(COUNT, &[(COUNT, "1")]).await;
+    rig.api.apply_as("nfd-master", NODE_PATH, &json!({"metadata": {"labels": {}}}));
+    rig.until_labels(COUNT, &[(COUNT, "1")]).await;
+}
+
+#[tokio::test]
+async fn a_node_feature_object_has_them_for_node_feature_discovery() {
+    let rig = Rig::new().await;
+    let path =
+        "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/gpu/nodefeatures/nvidia-features-for-node-a";
+    let agent = rig.agent(&["--use-node-feature-api", "--namespace=gpu", "--oneshot"]);
+    assert!(agent.wait().await.0.success());
+    let object = rig.api.object(path).unwrap();
+    assert_eq!(object["spec"]["labels"][PRODUCT], "NVIDIA-H200");
+    assert_eq!(object["metadata"]["labels"]["nfd.node.kubernetes.io/node-name"], "node-a");
+    assert_eq!(object["kind"], "NodeFeature");
+    assert!(rig.api.labels(NODE, "nvidia.com/").is_empty());
+}
+
+#[tokio::test]
+async fn a_file_has_them_and_stays_and_needs_no_api_server() {
+    let rig = Rig::with(&[], h200()).await;
+    let file = rig.path("gfd");
+    let to = file.to_str().unwrap();
+    let agent = rig.agent(&["--labels=file", "--output-file", to, "--sleep-interval=1s"]);
+    let read = || std::fs::read_to_string(&file).unwrap_or_default();
+    let is_there = || match read() {
+        text if text.contains("nvidia.com/gpu.count=1\n") => Ok(text),
+        text => Err(text),
+    };
+    let text = until("the file", is_there).await;
+    assert!(text.starts_with("# +expiry-time=20"), "{text}");
+    std::fs::remove_file(&file).unwrap();
+    until("the file again", is_there).await;
+    agent.stop().await;
+    assert!(read().contains("nvidia.com/gpu.count=1\n"));
+    assert_eq!(rig.api.received(), []);
+}
+
+#[tokio::test]
+async fn labels_are_printed() {
+    let rig = Rig::with(&[], h200()).await;
+    for arguments in [
+        &["labels", "--no-timestamp"][..],
+        &["--labels=file", "--output=", "--oneshot", "--no-timestamp"],
+    ] {
+        let (status, lines) = rig.agent(arguments).wait().await;
+        assert!(status.success(), "{lines:?}");
+        assert_eq!(lines.len(), 26, "{lines:?}");
+        assert!(lines.contains(&"nvidia.com/gpu.product=NVIDIA-H200".to_owned()));
+    }
+    let mut unknown = h200();
+    unknown["nvml"]["state"] = "down".into();
+    rig.plugin.set(unknown);
+    let (status, lines) = rig.agent(&["labels", "--timeout=1"]).wait().await;
+    assert_eq!(status.code(), Some(1));
+    assert!(lines.concat().contains("does not know the GPUs of this node within 1 s"), "{lines:?}");
+}

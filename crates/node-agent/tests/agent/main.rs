@@ -1,0 +1,9 @@
+//! The agent's program between a fake plugin and a fake API server.
+// A test's helpers may unwrap as the test itself may: a panic is a failure with its place.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod cleaning;
+mod functions;
+mod labelling;
+mod rig;

@@ -1,0 +1,17 @@
+//! A fake Kubernetes API server: Nodes with their status, NodeFeature objects and Events, as far as
+//! the node agent uses them, and strict where the real one is: authentication, rights by verb,
+//! server-side apply with its owners and conflicts, validation, expired lists.
+//!
+//! The rules are those of Kubernetes 1.33: apiserver's endpoints, structured-merge-diff, and
+//! pkg/apis/core/validation for Events.
+// A test's helper may panic: a panic is a failure with its place.
+#![allow(clippy::unwrap_used)]
+
+mod apply;
+mod events;
+mod labels;
+mod respond;
+mod server;
+mod store;
+
+pub use server::{FakeApiServer, Fault, Received};

@@ -1,0 +1,87 @@
+//! The objects, and who owns which of their fields.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::apply::{self, Leaf};
+
+/// An object with the owners of its fields.
+#[derive(Debug, Clone)]
+pub(crate) struct Object {
+    pub(crate) value: Value,
+    /// The managers of each field.
+    pub(crate) owners: BTreeMap<Leaf, BTreeSet<String>>,
+    pub(crate) version: u64,
+    pub(crate) writes: u64,
+}
+
+impl Object {
+    pub(crate) fn new(value: Value) -> Self {
+        Self { value, owners: BTreeMap::new(), version: 1, writes: 0 }
+    }
+
+    /// The object as it is served, with its managed fields.
+    pub(crate) fn served(&self) -> Value {
+        let mut value = self.value.clone();
+        let managers: BTreeSet<&String> = self.owners.values().flatten().collect();
+        let fields = |manager| json!({"manager": manager, "operation": "Apply"});
+        value["metadata"]["managedFields"] = managers.into_iter().map(fields).collect();
+        value["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        value
+    }
+
+    /// Applies a configuration. The conflicts, if there are some and it is not by force.
+    pub(crate) fn apply(
+        &mut self,
+        manager: &str,
+        force: bool,
+        configuration: &Value,
+    ) -> Result<(), Vec<(Leaf, String)>> {
+        let wanted = apply::leaves(configuration);
+        let there = apply::leaves(&self.value);
+        let mut conflicts = Vec::new();
+        for (leaf, value) in &wanted {
+            let mut others = self.owners.get(leaf).into_iter().flatten();
+            let other = others.find(|owner| *owner != manager);
+            if let Some(owner) = other.filter(|_| there.get(leaf) != Some(value)) {
+                conflicts.push((leaf.clone(), owner.clone()));
+            }
+        }
+        if !force && !conflicts.is_empty() {
+            return Err(conflicts);
+        }
+        for (leaf, _) in conflicts {
+            self.owners.remove(&leaf);
+        }
+        let given_up: Vec<Leaf> = self
+            .owners
+            .iter()
+            .filter(|(leaf, owners)| owners.contains(manager) && !wanted.contains_key(*leaf))
+            .map(|(leaf, _)| leaf.clone())
+            .collect();
+        let before = self.value.clone();
+        for leaf in given_up {
+            let owners = self.owners.get_mut(&leaf).unwrap();
+            owners.remove(manager);
+            if owners.is_empty() {
+                self.owners.remove(&leaf);
+                apply::remove(&mut self.value, &leaf);
+            }
+        }
+        for (leaf, value) in wanted {
+            apply::set(&mut self.value, &leaf, value);
+            self.owners.entry(leaf).or_default().insert(manager.to_owned());
+        }
+        self.changed(&before);
+        Ok(())
+    }
+
+    /// Counts a write, if it has changed something: another one is none for the store.
+    pub(crate) fn changed(&mut self, before: &Value) {
+        if self.value != *before {
+            self.version += 1;
+            self.writes += 1;
+        }
+    }
+}
