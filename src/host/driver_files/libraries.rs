@@ -162,14 +162,13 @@ fn add(
     let stems: BTreeSet<String> = libraries.keys().map(|name| stem(name)).collect();
     let mut links = BTreeMap::new();
     // Those of the installation, which leads from one name to the next.
-    for name in names.iter().filter(|name| stems.contains(&stem(name))) {
+    let is_other = |name: &&String| !libraries.contains_key(*name) && stems.contains(&stem(name));
+    for name in names.iter().filter(is_other) {
         let path = format!("{directory}/{name}");
         let (Some(target), Some(file)) = (search.link_target(&path), search.file(&path)) else {
             continue;
         };
-        if !libraries.contains_key(name)
-            && libraries.values().any(|library| library.host == file.host)
-        {
+        if libraries.values().any(|library| library.host == file.host) {
             links.insert(format!("/{path}"), (target, file.host));
         }
     }

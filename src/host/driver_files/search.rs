@@ -1,5 +1,7 @@
 //! Looks for files in the root of an installation, within bounds.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -25,11 +27,13 @@ pub struct DriverRoot<'a> {
 pub(super) struct Search<'a> {
     root: DriverRoot<'a>,
     entries: usize,
+    /// Our paths of the directories that were looked for: each has many files.
+    directories: RefCell<BTreeMap<String, Option<PathBuf>>>,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(root: DriverRoot<'a>) -> Self {
-        Self { root, entries: 0 }
+        Self { root, entries: 0, directories: RefCell::default() }
     }
 
     /// The names in a directory of the root that are wanted and may stand in a specification,
@@ -68,8 +72,24 @@ impl<'a> Search<'a> {
 
     /// Our path of a directory, with every link followed.
     pub(super) fn directory(&self, path: &str) -> Option<PathBuf> {
-        let found = resolve_in_root(self.root.here, Path::new(path)).ok()?;
-        is(&found, fs::FileType::is_dir).then_some(found)
+        if let Some(known) = self.directories.borrow().get(path) {
+            return known.clone();
+        }
+        let found = resolve_in_root(self.root.here, Path::new(path)).ok();
+        let found = found.filter(|found| is(found, fs::FileType::is_dir));
+        self.directories.borrow_mut().insert(path.to_owned(), found.clone());
+        found
+    }
+
+    /// Our path of what is at a path in the end.
+    fn resolve(&self, path: &str) -> Option<PathBuf> {
+        if let Some((directory, name)) = path.rsplit_once('/') {
+            let here = self.directory(directory)?.join(name);
+            if !fs::symlink_metadata(&here).ok()?.is_symlink() {
+                return Some(here);
+            }
+        }
+        resolve_in_root(self.root.here, Path::new(path)).ok()
     }
 
     /// A regular file, or a link to one in the root.
@@ -79,7 +99,7 @@ impl<'a> Search<'a> {
 
     /// A file that can be run.
     pub(super) fn executable(&self, path: &str) -> Option<HostFile> {
-        let found = resolve_in_root(self.root.here, Path::new(path)).ok()?;
+        let found = self.resolve(path)?;
         let mode = fs::symlink_metadata(found).ok()?.permissions().mode();
         if mode & 0o111 == 0 { None } else { self.file(path) }
     }
@@ -102,7 +122,7 @@ impl<'a> Search<'a> {
     }
 
     fn of_type(&self, path: &str, is_wanted: impl Fn(&fs::FileType) -> bool) -> Option<HostFile> {
-        let found = resolve_in_root(self.root.here, Path::new(path)).ok()?;
+        let found = self.resolve(path)?;
         if !is(&found, is_wanted) {
             return None;
         }
