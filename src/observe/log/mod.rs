@@ -108,9 +108,9 @@ fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Op
     let names_pods = !change.raised.is_empty() || change.notices.iter().any(is_bad);
     let pod = if names_pods { held_by(uuid, inventory, holders) } else { None };
     // What the driver reports is before what follows from it.
-    for notice in &change.notices {
-        log_notice(uuid, index, pod.as_deref(), notice);
-    }
+    let (xids, others): (Vec<_>, Vec<_>) =
+        change.notices.iter().partition(|notice| matches!(notice, HealthNotice::Xid { .. }));
+    xids.into_iter().for_each(|notice| log_notice(uuid, index, pod.as_deref(), notice));
     for cause in &change.raised {
         let (kind, xid) = (cause.as_str(), xid_of(cause));
         warn!(gpu.index = index, gpu.uuid = %uuid, kind, xid, pod, %cause, "GPU is Unhealthy");
@@ -124,6 +124,7 @@ fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Op
     if !change.cleared.is_empty() && health.is_healthy() {
         info!(gpu.index = index, gpu.uuid = %uuid, "GPU is Healthy again");
     }
+    others.into_iter().for_each(|notice| log_notice(uuid, index, pod.as_deref(), notice));
 }
 
 fn log_notice(uuid: &Uuid, index: Option<u32>, pod: Option<&str>, notice: &HealthNotice) {
