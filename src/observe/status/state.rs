@@ -39,6 +39,10 @@ pub(in crate::observe) fn digest(status: &Status) -> u64 {
     let Status {
         schema_version: _,
         generated_at: _,
+        // The sentence and the problems follow from the rest.
+        node: _,
+        summary: _,
+        problems: _,
         plugin: _,
         nvml,
         configuration,
@@ -65,7 +69,12 @@ pub(in crate::observe) fn digest(status: &Status) -> u64 {
 }
 
 fn nvml_state(nvml: &Nvml) -> Nvml {
-    Nvml { fault: nvml.fault.as_ref().map(undated), unanswered_calls: 0, ..nvml.clone() }
+    Nvml {
+        fault: nvml.fault.as_ref().map(undated),
+        released_until: nvml.released_until.map(|_| EPOCH),
+        unanswered_calls: 0,
+        ..nvml.clone()
+    }
 }
 
 fn configuration_state(configuration: &Configuration) -> Configuration {
@@ -80,7 +89,8 @@ fn configuration_state(configuration: &Configuration) -> Configuration {
 
 fn resource_state(resource: &Resource) -> ResourceState<'_> {
     // How many devices are healthy or held follows from the devices.
-    let Resource { name, kubelet, sharing, healthy: _, allocated: _, devices } = resource;
+    let Resource { name, kubelet, sharing, healthy: _, offered: _, allocated: _, devices } =
+        resource;
     let kubelet = Registration { since: None, streams: 0, registrations: 0, ..kubelet.clone() };
     ResourceState { name, kubelet, sharing, devices }
 }

@@ -18,6 +18,9 @@ pub(crate) fn status(gpus: &[Gpu]) -> Status {
     Status {
         schema_version: SCHEMA_VERSION,
         generated_at: at(1_000),
+        node: Some("node-a".to_owned()),
+        summary: String::new(),
+        problems: Vec::new(),
         plugin: Plugin {
             version: "0.1.0".to_owned(),
             commit: "abcdef".to_owned(),
@@ -35,6 +38,7 @@ pub(crate) fn status(gpus: &[Gpu]) -> Status {
             cuda_version: Some("13.0".to_owned()),
             nvml_version: Some("13.580.159.04".to_owned()),
             unanswered_calls: 0,
+            released_until: None,
         },
         configuration: Configuration::default(),
         resources: Vec::new(),
@@ -93,6 +97,7 @@ pub(crate) fn resource(name: &str) -> Resource {
         kubelet: Registration::default(),
         sharing: None,
         healthy: 0,
+        offered: 0,
         allocated: None,
         devices: Vec::new(),
     }
