@@ -84,8 +84,10 @@ fn version_and_completions_are_printed() {
         assert!(script.contains("take-up") && script.contains("state-dir"), "{shell}");
     }
     // What the script for bash offers is what bash takes.
-    let script = text(&run(&["completions", "bash"], ""));
-    let checked = Command::new("bash").args(["-n", "-c", &script]).output().unwrap();
+    let script = tempfile::NamedTempFile::new().unwrap();
+    // It is longer than an argument may be.
+    std::fs::write(script.path(), text(&run(&["completions", "bash"], ""))).unwrap();
+    let checked = Command::new("bash").arg("-n").arg(script.path()).output().unwrap();
     assert!(checked.status.success(), "{checked:?}");
 }
 

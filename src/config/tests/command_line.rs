@@ -105,7 +105,9 @@ fn help(arguments: &[&str]) -> String {
 #[test]
 fn the_help_of_a_subcommand_has_its_own_flags() {
     for (arguments, shown) in [
-        (&["status"][..], &["--output", "--http-address", "--state-dir"][..]),
+        (&["status"][..], &["--exit-code", "--output", "--http-address", "--state-dir"][..]),
+        (&["cdi", "list"], &["--cdi-spec-dir", "--config-file"]),
+        (&["migrate"], &[]),
         (&["clear"], &["--cause", "--state-dir"]),
         (&["config", "check"], &["--strict", "--output"]),
         (&["config", "show"], &["--defaults", "--config-file"]),
