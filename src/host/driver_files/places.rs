@@ -1,8 +1,8 @@
 //! Where installations of the driver have their files, relative to their root.
 
 /// Directories of libraries, most usual first: distributions, then images made for containers, then
-/// Talos (`/usr/local/glibc`), NixOS (`/run/opengl-driver`), Tegra, WSL and vendors' own directories
-/// (`/home/kubernetes` of GKE, `/var/lib/nvidia` of Container-Optimized OS).
+/// Talos (`/usr/local/glibc`), NixOS (`/run/opengl-driver`), Tegra, WSL and vendors' own
+/// directories (`/home/kubernetes` of GKE, `/var/lib/nvidia` of Container-Optimized OS).
 pub const LIBRARY_DIRECTORIES: [&str; 19] = [
     "usr/lib64",
     "usr/lib/x86_64-linux-gnu",

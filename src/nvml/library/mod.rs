@@ -18,7 +18,7 @@ use ld_cache::cached;
 pub use open_error::NvmlOpenError;
 use open_error::SONAME;
 
-/// Of a cache of the loader, in bytes: that of a host with every package installed has some 200 KiB.
+/// Of a cache of the loader, in bytes: that of a host with many packages has some 200 KiB.
 const MOST_CACHE: usize = 16 << 20;
 
 /// NVML, loaded and initialised.
