@@ -69,7 +69,7 @@ impl Target for FeatureFile {
             return Ok(true);
         }
         let path = self.path.clone();
-        let text = on_a_thread(move || fs::read_to_string(&path)).await?;
+        let text = on_scratch_thread(move || fs::read_to_string(&path)).await?;
         Ok(text.is_ok_and(|text| self.is_fresh(&text, wanted, SystemTime::now())))
     }
 
@@ -77,11 +77,12 @@ impl Target for FeatureFile {
         let path = self.path.clone();
         if path.as_os_str().is_empty() {
             let text = label_lines(wanted);
-            let printed = on_a_thread(move || io::stdout().write_all(text.as_bytes())).await?;
+            let printed =
+                on_scratch_thread(move || io::stdout().write_all(text.as_bytes())).await?;
             return printed.map_err(|error| format!("printing: {error}").into());
         }
         let text = self.text(wanted, SystemTime::now());
-        let written = on_a_thread(move || replace(&path, &text)).await?;
+        let written = on_scratch_thread(move || replace(&path, &text)).await?;
         written.map_err(|error| format!("writing {}: {error}", self.path.display()).into())
     }
 }
@@ -103,7 +104,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Runs what may block on a thread of its own: the directory is the host's.
-async fn on_a_thread<T: Send + 'static>(
+async fn on_scratch_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
     let (sender, done) = oneshot::channel();
