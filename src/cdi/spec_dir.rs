@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -278,18 +277,13 @@ impl SpecDir {
         }
     }
 
-    /// Writes a file that everybody can read, whatever the umask is.
+    /// Writes a file that everybody can read.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         if self.is_broken {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
-        file::replace(path, bytes, MODE)?;
-        let permissions = fs::symlink_metadata(path)?.permissions();
-        if permissions.mode() & 0o777 != MODE {
-            fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-        }
-        Ok(())
+        file::replace(path, bytes, MODE)
     }
 
     fn path(&self, class: &str) -> PathBuf {

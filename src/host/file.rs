@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -79,8 +79,8 @@ fn regular(file: &Metadata) -> io::Result<()> {
     Err(io::Error::new(error, format!("it is a {what}, not a regular file")))
 }
 
-/// Writes a file with this mode beside the one that is there, syncs it, and renames it into its
-/// place. A link there is replaced, not followed.
+/// Writes a file with this mode, whatever the umask is, beside the one that is there, syncs it, and
+/// renames it into its place. A link there is replaced, not followed.
 ///
 /// # Errors
 /// A step failed. Before the last one, the syncing of the directory, the old file is untouched.
@@ -93,6 +93,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         options.write(true).create_new(true).mode(mode).custom_flags(flags).open(&next)?;
     let written = file
         .write_all(content)
+        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&next, path));
     if let Err(error) = written {
