@@ -340,20 +340,22 @@ async fn a_storm_of_xids_is_few_lists_and_no_memory() {
         gpu_instance: None,
         compute_instance: None,
         stray: false,
-        count: 10_000,
+        count: 100_000,
     };
     let started = Instant::now();
     rig.node.edit(|state| state.push_event(event(0, 48))).unwrap();
     rig.until_healthy(0, false).await;
     // The last of the storm.
-    rig.logged("times=8192").await;
-    println!("10,000 Xids in {:?}", started.elapsed());
+    rig.logged("times=65536").await;
+    println!("100,000 Xids in {:?}", started.elapsed());
     rig.node.xid(1, 48).unwrap();
     rig.until_healthy(1, false).await;
     let lists = rig.kubelet.lists(GPU).len();
     assert!(lists <= 4, "{lists} lists");
+    // What an allocator keeps of the busiest moment differs from machine to machine, and is no
+    // more than the bounded queues hold. 84 bytes kept of each event would be over the limit.
     let after =
-        rig.settled("no memory", |after| after.anonymous_kib <= before.anonymous_kib + 1024).await;
+        rig.settled("no memory", |after| after.anonymous_kib <= before.anonymous_kib + 8192).await;
     println!(
         "memory before {} KiB, after {} KiB; {lists} lists",
         before.anonymous_kib, after.anonymous_kib
