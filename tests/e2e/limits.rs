@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 
 use simnode::flood;
 use simnode::kubelet::{Kubelet, KubeletVersion};
-use simnode::proto::{ContainerPreferredAllocationRequest, Empty, PreferredAllocationRequest};
+use simnode::proto::{
+    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty,
+    PreferredAllocationRequest,
+};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::dropin::config;
-use crate::rig::{GPU, Rig, eight_h100s, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, plugin};
 
 /// Of the plugin's anonymous memory, in KiB.
 const MOST_MEMORY: u64 = 32 << 10;
@@ -111,6 +115,14 @@ async fn three_hundred_unfinished_uploads_do_not_keep_an_allocation_waiting() {
         uploads.spawn(flood::uploads(&socket, 10, 10).await.unwrap().join_all());
         slowest_allocate(&rig, 1).await;
     }
+    // Nor what is short, whoever asks.
+    let mut other = Kubelet::dial(&rig.node.plugin_sockets().remove(0)).await.unwrap();
+    let ids = vec![rig.node.uuid(0)];
+    let request =
+        AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids: ids }] };
+    let began = Instant::now();
+    timeout(PATIENCE, other.allocate(request)).await.expect("an answer").unwrap();
+    println!("another's Allocate {:?}", began.elapsed());
     unharmed(&rig, "300 unfinished uploads").await;
 }
 

@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-use super::call::{Call, MAX_MESSAGE, ROOM, acquire, kib, no_room};
+use super::call::{Call, MAX_MESSAGE, ROOM, acquire, kib, needs_room, no_room};
 
 /// A byte that tells whether a message is compressed, and its length, go before it
 /// (gRPC over HTTP2, "Length-Prefixed-Message").
@@ -57,12 +57,11 @@ impl Upload {
         (self.came >= PREFIX).then_some(length)
     }
 
-    /// Ready when there is room for the message, or nothing to find room for: a message that is
-    /// too long is refused elsewhere.
+    /// Ready when there is room for the message, or it needs none: a message that is too long is
+    /// refused elsewhere.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(length) = self.length().filter(|length| (1..=MAX_MESSAGE).contains(length)) else {
-            return Poll::Ready(());
-        };
+        let wanted = |length: &usize| needs_room(*length) && *length <= MAX_MESSAGE;
+        let Some(length) = self.length().filter(wanted) else { return Poll::Ready(()) };
         if self.call.request.get().is_some() {
             return Poll::Ready(());
         }

@@ -13,6 +13,10 @@ use crate::kubelet::device_plugin::connections::Peer;
 /// The longest message: what gRPC libraries take by default, and the kubelet's is one of them
 /// (kubernetes/kubernetes#109304).
 pub(super) const MAX_MESSAGE: usize = 4 << 20;
+/// Up to how many bytes a message needs no room: the kubelet asks for one container, and a device
+/// has 42. It would wait for the long ones of others, and so many connections with so many calls
+/// as are allowed hold 8 MiB of them.
+const SHORT: usize = 8 << 10;
 /// How long a message may wait for room.
 pub(super) const ROOM: Duration = Duration::from_secs(60);
 /// How long a call works before others have their turn.
@@ -111,6 +115,9 @@ impl Call {
 
     async fn hold_answer(&self, length: usize) -> Result<(), Status> {
         not_too_long(length)?;
+        if !needs_room(length) {
+            return Ok(());
+        }
         let room = self.peer.memory().answers.clone();
         let permit = match room.clone().try_acquire_many_owned(kib(length)) {
             Ok(permit) => Some(permit),
@@ -139,6 +146,10 @@ fn not_too_long(length: usize) -> Result<(), Status> {
     }
     let limit = MAX_MESSAGE >> 20;
     Err(Status::resource_exhausted(format!("the answer is longer than {limit} MiB")))
+}
+
+pub(super) fn needs_room(length: usize) -> bool {
+    length > SHORT
 }
 
 /// Of a message of that many bytes, which is not longer than the longest.
