@@ -70,26 +70,32 @@ pub fn command() -> Command {
                 .help("Print the version and the git commit"),
         )
         .args(flags());
-    with_flags(command, "")
+    // Not before they are needed: all of them for each would be half of the time until Register.
+    command.mut_subcommands(|subcommand| subcommand.defer(with_flags))
 }
 
-/// The same, with the flags of the plugin for each of its subcommands; `path` are the words that
-/// lead to it.
-fn with_flags(command: Command, path: &str) -> Command {
-    command.mut_subcommands(|subcommand| {
-        let name = format!("{path} {}", subcommand.get_name());
-        let name = name.trim_start();
-        if WITHOUT_FLAGS.contains(&name) {
-            return subcommand;
-        }
-        let shown = SHOWN.iter().find(|(known, _)| *known == name).map_or(&[][..], |of| of.1);
-        let of_subcommand = |arg: Arg| {
-            let is_shown = shown.contains(&arg.get_id().as_str());
-            if is_shown { arg.hide_short_help(false) } else { arg.hide(true) }
-        };
-        let args: Vec<Arg> = flags().map(of_subcommand).collect();
-        with_flags(subcommand.args(args).max_term_width(100), name)
-    })
+/// The same subcommand with the flags of the plugin, and so those below it.
+fn with_flags(subcommand: Command) -> Command {
+    let name = subcommand.get_name().to_owned();
+    let below = |below: Command| {
+        let path = format!("{name} {}", below.get_name());
+        with_flags_of(below, &path)
+    };
+    with_flags_of(subcommand.mut_subcommands(below), &name)
+}
+
+/// `path` are the words that lead to it.
+fn with_flags_of(subcommand: Command, path: &str) -> Command {
+    if WITHOUT_FLAGS.contains(&path) {
+        return subcommand;
+    }
+    let shown = SHOWN.iter().find(|(known, _)| *known == path).map_or(&[][..], |of| of.1);
+    let of_subcommand = |arg: Arg| {
+        let is_shown = shown.contains(&arg.get_id().as_str());
+        if is_shown { arg.hide_short_help(false) } else { arg.hide(true) }
+    };
+    let args: Vec<Arg> = flags().map(of_subcommand).collect();
+    subcommand.args(args).max_term_width(100)
 }
 
 /// The flags of the plugin.
