@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use device::health::Epoch;
 
@@ -13,7 +14,10 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// tells it: each network namespace, and so each pod, has a sysfs with a device number of its own.
 #[must_use]
 pub fn read(sysfs: &Path) -> Epoch {
-    let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+    // A process does not outlive a boot.
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let read = || std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+    let boot = BOOT.get_or_init(read).clone();
     let module = std::fs::metadata(sysfs.join("module/nvidia"));
     Epoch { boot, driver: module.ok().map(|there| there.ino().to_string()) }
 }

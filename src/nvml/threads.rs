@@ -33,6 +33,9 @@ use crate::util::log_rate_limit::LogRateLimit;
 const SLOW: Duration = Duration::from_millis(250);
 /// While so many answers wait to be taken, events do.
 const MOST_ANSWERS: usize = 1024;
+/// How much later than its deadline a wait for events wakes anybody: there is time, and what wakes
+/// at each poll anyway sees it before.
+const WAIT_SLACK: Duration = Duration::from_secs(15);
 /// How long to wait before a thread that could not be started is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -139,7 +142,8 @@ impl Threads {
         let slow = (!state.queue.is_empty()).then_some(slow);
         let deadlines = state.calls.values().map(|thread| {
             let due = thread.call.get().next_deadline(deadline);
-            now.after(due.saturating_duration_since(Instant::now()))
+            let slack = if thread.is_worker { Duration::ZERO } else { WAIT_SLACK };
+            now.after(due.saturating_duration_since(Instant::now()) + slack)
         });
         deadlines.chain(slow).min()
     }
