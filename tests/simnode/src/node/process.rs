@@ -34,6 +34,9 @@ pub struct Figures {
     pub switches_by_thread: BTreeMap<String, u64>,
     /// Processor time in user and kernel mode, in clock ticks (100 a second on Linux).
     pub cpu_ticks: u64,
+    /// The same to the nanosecond, of the threads that there are (proc-schedstat in the kernel's
+    /// documentation).
+    pub processor_time: Duration,
 }
 
 /// The time by `CLOCK_MONOTONIC`, which all processes of a machine share.
@@ -50,6 +53,7 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
     let status = fs::read_to_string(proc.join("status"))?;
     let tasks = entries(&proc.join("task"))?;
     let mut switches_by_thread = BTreeMap::<String, u64>::new();
+    let mut nanoseconds = 0;
     for task in &tasks {
         // A thread may end while it is counted.
         let status = fs::read_to_string(task.join("status")).unwrap_or_default();
@@ -57,6 +61,9 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
             status.lines().find_map(|line| line.strip_prefix("Name:")).unwrap_or_default().trim();
         *switches_by_thread.entry(name.to_owned()).or_default() +=
             field(&status, "voluntary_ctxt_switches").unwrap_or(0);
+        let times = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+        let time = times.split_whitespace().next().and_then(|time| time.parse::<u64>().ok());
+        nanoseconds += time.unwrap_or(0);
     }
     let descriptors = entries(&proc.join("fd"))?;
     // What this process was started with, the lock file of whoever runs the tests, say, its
@@ -80,6 +87,7 @@ pub(super) fn figures(pid: u32) -> io::Result<Figures> {
         voluntary_switches: switches_by_thread.values().sum(),
         switches_by_thread,
         cpu_ticks: cpu_ticks(&fs::read_to_string(proc.join("stat"))?),
+        processor_time: Duration::from_nanos(nanoseconds),
     })
 }
 

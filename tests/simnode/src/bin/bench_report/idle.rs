@@ -14,11 +14,14 @@ pub(super) async fn idle(args: &Args) -> anyhow::Result<()> {
     let after = bench.plugin.figures()?;
     let seconds = args.idle as f64;
     let wakeups = (after.voluntary_switches - before.voluntary_switches) as f64 / seconds;
-    let processor = (after.cpu_ticks - before.cpu_ticks) as f64 / seconds;
+    let processor = after.processor_time.saturating_sub(before.processor_time);
+    let processor = processor.as_secs_f64() * 1e6 / seconds;
     println!("{:<58}{wakeups:>10.2} /s", format!("idle for {} s: wake-ups", args.idle));
-    println!("{:<58}{processor:>10.2} %", "idle: of one core");
+    println!("{:<58}{processor:>10.1} us/s", "idle: of one core");
     for (thread, switches) in &after.switches_by_thread {
-        let switches = switches - before.switches_by_thread.get(thread).unwrap_or(&0);
+        // Of threads with one name, one may have ended meanwhile.
+        let before = before.switches_by_thread.get(thread).unwrap_or(&0);
+        let switches = switches.saturating_sub(*before);
         println!(
             "{:<58}{:>10.2} /s",
             format!("  of them the thread {thread}"),
