@@ -18,7 +18,10 @@ mod tests;
 use device::cdi::{DriverFiles, HostFile};
 
 use libraries::is_version;
-use places::{BINARIES, BINARY_DIRECTORIES, CONFIGS, FIRMWARE_DIRECTORIES, SOCKETS, VULKAN};
+use places::{
+    BINARIES, BINARY_DIRECTORIES, CONFIGS, FIRMWARE_DIRECTORIES, OWN_BINARY_DIRECTORIES, SOCKETS,
+    VULKAN,
+};
 pub use search::DriverRoot;
 use search::Search;
 
@@ -76,7 +79,13 @@ fn firmware(search: &mut Search<'_>, version: &str, files: &mut Vec<HostFile>) {
 
 fn binaries(search: &Search<'_>, files: &mut Vec<HostFile>) {
     for name in BINARIES {
-        let mut places = BINARY_DIRECTORIES.iter().map(|place| format!("{place}/{name}"));
-        files.extend(places.find_map(|place| search.executable(&place)));
+        let first = |places: &[&str]| {
+            places.iter().find_map(|place| search.executable(&format!("{place}/{name}")))
+        };
+        let own = || {
+            let container = format!("/usr/bin/{name}");
+            first(&OWN_BINARY_DIRECTORIES).map(|file| HostFile { container, ..file })
+        };
+        files.extend(first(&BINARY_DIRECTORIES).or_else(own));
     }
 }

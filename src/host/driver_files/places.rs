@@ -1,9 +1,11 @@
 //! Where installations of the driver have their files, relative to their root.
 
 /// Directories of libraries, most usual first: distributions, then images made for containers, then
-/// Talos (`/usr/local/glibc`), NixOS (`/run/opengl-driver`), Tegra, WSL and vendors' own
-/// directories (`/home/kubernetes` of GKE, `/var/lib/nvidia` of Container-Optimized OS).
-pub const LIBRARY_DIRECTORIES: [&str; 19] = [
+/// Talos (`/usr/local/glibc`: siderolabs/extensions, nvidia-gpu/nvidia-driver/userspace and
+/// nvidia-gpu/nvidia-container-toolkit), NixOS (`/run/opengl-driver`), Tegra, WSL, vendors' own
+/// directories (`/home/kubernetes` of GKE, `/var/lib/nvidia` of Container-Optimized OS), and
+/// Bottlerocket (`%{_cross_libdir}/nvidia/tesla` in the packages of its kernel modules).
+pub const LIBRARY_DIRECTORIES: [&str; 22] = [
     "usr/lib64",
     "usr/lib/x86_64-linux-gnu",
     "usr/lib/aarch64-linux-gnu",
@@ -17,12 +19,15 @@ pub const LIBRARY_DIRECTORIES: [&str; 19] = [
     "usr/lib/aarch64-linux-gnu/tegra",
     "usr/lib/wsl/lib",
     "usr/local/nvidia/lib64",
+    "usr/local/glibc/usr/lib64",
     "usr/local/glibc/usr/lib",
     "usr/local/glibc/lib",
     "run/opengl-driver/lib",
     "opt/nvidia/lib64",
     "var/lib/nvidia/lib64",
     "home/kubernetes/bin/nvidia/lib64",
+    "x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+    "aarch64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
 ];
 
 /// Directories below those of the libraries: VDPAU, Debian's alternatives, and the X server's
@@ -48,6 +53,14 @@ pub(super) const BINARY_DIRECTORIES: [&str; 8] = [
     "sbin",
     "usr/local/nvidia/bin",
     "opt/bin",
+];
+
+/// Directories of programs that are in no container's PATH: of Talos, GKE and Bottlerocket.
+pub(super) const OWN_BINARY_DIRECTORIES: [&str; 4] = [
+    "usr/local/glibc/usr/bin",
+    "home/kubernetes/bin/nvidia/bin",
+    "x86_64-bottlerocket-linux-gnu/sys-root/usr/libexec/nvidia/tesla/bin",
+    "aarch64-bottlerocket-linux-gnu/sys-root/usr/libexec/nvidia/tesla/bin",
 ];
 
 pub(super) const BINARIES: [&str; 7] = [

@@ -68,6 +68,23 @@ fn every_usual_place_of_libraries_is_looked_at_once() {
 }
 
 #[test]
+fn a_program_is_where_a_container_looks_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let found = |version| found(root.path(), version).files;
+    for (place, container) in [
+        ("usr/local/glibc/usr/bin", "/usr/bin/nvidia-smi"),
+        ("home/kubernetes/bin/nvidia/bin", "/usr/bin/nvidia-smi"),
+        ("usr/local/nvidia/bin", "/usr/local/nvidia/bin/nvidia-smi"),
+    ] {
+        let path = format!("{place}/nvidia-smi");
+        program(root.path(), &path);
+        let expected = HostFile { container: container.to_owned(), host: format!("/{path}") };
+        assert_eq!(found(Some(VERSION)), [expected]);
+        fs::remove_file(root.path().join(path)).unwrap();
+    }
+}
+
+#[test]
 fn optional_libraries_and_sockets_are_there_where_they_are_wanted() {
     let root = root();
     write(root.path(), "usr/lib64/libGL.so.1.7.0", "");
