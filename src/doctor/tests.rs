@@ -85,6 +85,7 @@ fn facts() -> Facts {
             ..ContainerRuntimes::default()
         },
         node: NodeFacts {
+            distribution: None,
             inotify: InotifyFacts {
                 instances: Some(8192),
                 watches: Some(524_288),
@@ -301,6 +302,19 @@ fn a_directory_that_cannot_be_used_says_why() {
     let unreadable =
         |facts: &mut Facts| facts.node.unreadable = Some("it is of version 7, not 1".into());
     one(unreadable, Level::Warning, "node.state", "sets it aside");
+}
+
+#[test]
+fn the_distribution_is_named_with_its_page() {
+    let mut facts = facts();
+    let seen = |facts: &Facts| {
+        let findings = examine(facts).findings;
+        let named = findings.iter().find(|finding| finding.id == "node.distribution");
+        named.map(|finding| finding.seen.clone()).unwrap()
+    };
+    assert!(seen(&facts).starts_with("none that is known"), "{}", seen(&facts));
+    facts.node.distribution = Some((KubernetesDistribution::K3s, "/etc/x is there".to_owned()));
+    assert_eq!(seen(&facts), "k3s, since /etc/x is there; docs/platforms/k3s-rke2.md is about it");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The rest of the node: inotify, the clock, and the plugin's own directories.
+//! The rest of the node: its distribution, inotify, the clock, and the plugin's own directories.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::doctor::facts::{DirectoryState, Facts, InotifyFacts, NodeFacts};
 use crate::doctor::finding::{Check, Finding, Group};
 
+const DISTRIBUTION: Check = Check::new(Group::Node, "node.distribution", "the distribution");
 const INOTIFY: Check = Check::new(Group::Node, "node.inotify", "inotify");
 const CLOCK: Check = Check::new(Group::Node, "node.clock", "the clock");
 const STATE: Check = Check::new(Group::Node, "node.state", "the state directory");
@@ -22,7 +23,7 @@ const TOLERANCE: Duration = Duration::from_secs(60);
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let node = &facts.node;
-    let mut findings = vec![inotify(&node.inotify), clock(node)];
+    let mut findings = vec![distribution(node), inotify(&node.inotify), clock(node)];
     if let Some(state) = &node.state {
         let why = "a restart of the plugin forgets causes that cannot be determined again";
         findings.push(own_directory(STATE, state, why, "--state-dir"));
@@ -38,6 +39,16 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         findings.push(own_directory(QUARANTINE, quarantine, why, "--quarantine-dir"));
     }
     findings
+}
+
+/// Which page of the documents is about this node.
+fn distribution(node: &NodeFacts) -> Finding {
+    DISTRIBUTION.ok(match &node.distribution {
+        Some((known, sign)) => {
+            format!("{}, since {sign}; {} is about it", known.name(), known.document())
+        }
+        None => "none that is known by its files, or they are not seen from here".to_owned(),
+    })
 }
 
 fn own_directory(

@@ -1,5 +1,6 @@
 //! What was found on the node, before it is checked.
 
+mod distribution;
 mod driver;
 mod platform;
 mod runtime;
@@ -11,6 +12,7 @@ use std::time::SystemTime;
 use device::injection::DeviceListStrategy;
 use status::Status;
 
+pub use distribution::*;
 pub use driver::*;
 pub use platform::*;
 pub use runtime::*;
@@ -173,6 +175,8 @@ pub struct PluginSocket {
 /// The rest of the node.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
+    /// The distribution of Kubernetes, with the sign of it.
+    pub distribution: Option<(KubernetesDistribution, String)>,
     /// Limits and use of inotify.
     pub inotify: InotifyFacts,
     /// The time.

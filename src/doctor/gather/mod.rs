@@ -2,6 +2,7 @@
 //! reads files, opens device nodes and sends requests, and changes nothing.
 
 mod child;
+mod distribution;
 mod host;
 mod kubelet;
 mod node;
@@ -68,7 +69,7 @@ pub async fn facts(
         module: host::module(&process.roots.proc, &process.nvml.sysfs_root),
         driver,
         plugin,
-        node: node::node(config),
+        node: node::node(config, &host_root),
         kubelet,
         runtimes: ContainerRuntimes {
             mps,

@@ -4,18 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::host;
 use super::kubelet::CHECKPOINT;
+use super::{distribution, host};
 use crate::config::Config;
 use crate::doctor::facts::{DirectoryState, NodeFacts};
 use crate::host::state_file::StateFile;
 
-pub(super) fn node(config: &Config) -> NodeFacts {
+pub(super) fn node(config: &Config, host_root: &Path) -> NodeFacts {
     let process = &config.process;
     let plugin_directory = &process.plugin.directory;
     let state_dir = process.state_dir.as_deref();
     let unreadable = state_dir.and_then(|directory| StateFile::peek(directory).err());
     NodeFacts {
+        distribution: distribution::distribution(host_root),
         inotify: host::inotify(&process.roots.proc, plugin_directory),
         now: SystemTime::now(),
         newest: last_change(plugin_directory, state_dir),
