@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the README and docs/*.md with the program: commands, recording, flags, config files, and
+"""Compares the README and docs with the program: commands, recording, flags, config files, and
 every text that they quote. Checks their links, their shell commands' syntax and their Kubernetes
 objects, and that the README stays short.
 
@@ -26,9 +26,12 @@ PROGRAMS = {"cargo", "curl", "docker", "gpu-device-plugin", "helm", "kubectl", "
 OF_THE_KUBELET = {"failed to get device plugin options"}
 # Flags of other programs that the documents name.
 OTHER_FLAGS = {
+    "az": {"--enable-managed-gpu-experience", "--gpu-driver"},
     "docker": {"--device", "--gpus", "--target"},
     "eksctl": {"--install-nvidia-plugin"},
+    "k3s": {"--default-runtime"},
     "kubelet": {"--root-dir"},
+    "microk8s": {"--gpu-operator-set"},
     "simnode": {"--interactive", "--kubelet", "--profile"},
 }
 KUBERNETES = "1.36"
@@ -36,8 +39,8 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
 def documents():
-    """The README and what is in docs/, by path from the root, in the order in which they are read."""
-    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    """The README, what is in docs/ and the examples' list, by path from the root, in the order in which they are read."""
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "manifests/examples/README.md"]
     return {file.relative_to(ROOT).as_posix(): file.read_text() for file in files}
 
 
