@@ -728,9 +728,7 @@ fn another_plugin_is_a_rival_by_its_resource() {
 
 #[test]
 fn where_the_counts_of_the_running_plugin_differ_it_is_told() {
-    use crate::observe::event_log::EventLog;
-    use crate::observe::tests as observed;
-    let with = |change: fn(&mut status::GpuCounts)| {
+    let with = |change: fn(&mut status::GpuStageCounts)| {
         move |facts: &mut Facts| {
             let mut status = observed::status_of(&device::testing::node(1), &EventLog::default());
             status.plugin.ready = true;

@@ -33,7 +33,7 @@ pub struct Status {
     pub nvml: Nvml,
     /// How many GPUs there are, by each that counts them.
     #[serde(default)]
-    pub gpu_counts: GpuCounts,
+    pub gpu_counts: GpuStageCounts,
     /// The physical GPUs, by index.
     pub gpus: Vec<Gpu>,
     /// The resources, by name.
@@ -71,7 +71,7 @@ impl Status {
 /// How many GPUs there are, by each that counts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct GpuCounts {
+pub struct GpuStageCounts {
     /// On the PCI bus with NVIDIA's driver, and given to this container; `None`: it cannot be seen.
     pub bus: Option<u32>,
     /// Counted by NVML; `None`: it was not asked yet.
@@ -86,7 +86,7 @@ pub struct GpuCounts {
     pub expected: Option<u32>,
 }
 
-impl GpuCounts {
+impl GpuStageCounts {
     /// Each number that is known, with the name of its stage.
     pub fn stages(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let all = [

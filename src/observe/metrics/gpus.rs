@@ -1,10 +1,10 @@
 //! Metrics about GPUs: how many there are, what each is, and what happened to it.
 
-use status::{Gpu, GpuCounts};
+use status::{Gpu, GpuStageCounts};
 
 use super::text::Text;
 
-pub(super) fn gpu_counts(text: &mut Text, counts: &GpuCounts) {
+pub(super) fn gpu_counts(text: &mut Text, counts: &GpuStageCounts) {
     let help = "GPUs on the PCI bus with NVIDIA's driver, counted by NVML, identified by a UUID, \
         offered to the kubelet and expected by the configuration, by stage.";
     text.gauge("gpu_device_plugin_gpus", help).add_by("stage", counts.stages());

@@ -12,7 +12,7 @@ use device::inventory::Inventory;
 use device::layout::{LayoutFinding, MigStrategy};
 use device::names::{ResourceName, Uuid};
 use status::{
-    Configuration, Event, Finding, Gpu, GpuCounts, Nvml, NvmlState, Plugin, Registration,
+    Configuration, Event, Finding, Gpu, GpuStageCounts, Nvml, NvmlState, Plugin, Registration,
     SCHEMA_VERSION, Status, Timestamp,
 };
 
@@ -131,9 +131,9 @@ fn gpus(inputs: &StatusInputs<'_>) -> Vec<Gpu> {
     gpus
 }
 
-fn gpu_counts(inventory: &Inventory) -> GpuCounts {
+fn gpu_counts(inventory: &Inventory) -> GpuStageCounts {
     let counts = inventory.gpu_counts();
-    GpuCounts {
+    GpuStageCounts {
         bus: counts.bus,
         enumerated: counts.enumerated,
         identified: counts.identified,

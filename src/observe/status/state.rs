@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use status::{
-    Configuration, Device, Finding, Gpu, GpuCounts, LastReload, Nvml, Reason, Registration,
+    Configuration, Device, Finding, Gpu, GpuStageCounts, LastReload, Nvml, Reason, Registration,
     Resource, Sharing, Status, Timestamp,
 };
 
@@ -18,7 +18,7 @@ struct State<'a> {
     configuration: Configuration,
     resources: Vec<ResourceState<'a>>,
     gpus: Vec<Gpu>,
-    gpu_counts: &'a GpuCounts,
+    gpu_counts: &'a GpuStageCounts,
     findings: &'a [Finding],
     holders_known: bool,
 }

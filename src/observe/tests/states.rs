@@ -14,7 +14,7 @@ use device::layout::{Layout, MigStrategy};
 use device::names::ResourceName;
 use device::testing::{answers, gpu, listing, node};
 use expect_test::expect_file;
-use status::{Finding, GpuCounts, Holder, NvmlState, Registration, Status, TableStyle, table};
+use status::{Finding, GpuStageCounts, Holder, NvmlState, Registration, Status, TableStyle, table};
 
 use super::{at, status_of, xid};
 use crate::observe::event_log::EventLog;
@@ -181,7 +181,7 @@ fn driverless() -> Status {
     let mut inventory = node(0);
     observe(&mut inventory, NodeObservation::Fault(Some(NodeFault::DriverNotLoaded)));
     let mut status = of(&inventory);
-    status.gpu_counts = GpuCounts { bus: Some(8), ..GpuCounts::default() };
+    status.gpu_counts = GpuStageCounts { bus: Some(8), ..GpuStageCounts::default() };
     (status.nvml.driver_version, status.nvml.cuda_version) = (None, None);
     status.nvml.nvml_version = None;
     let reason = "NVML is down, and the node has 8 GPUs for it: the NVIDIA driver is not loaded";
@@ -198,7 +198,8 @@ fn driver_gone() -> Status {
 
 fn no_gpus() -> Status {
     let mut status = of(&node(0));
-    status.gpu_counts = GpuCounts { bus: Some(0), enumerated: Some(0), ..GpuCounts::default() };
+    status.gpu_counts =
+        GpuStageCounts { bus: Some(0), enumerated: Some(0), ..GpuStageCounts::default() };
     finished(status)
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use status::{
-    Configuration, Gpu, GpuCounts, MigDevice, MigEngines, Nvml, NvmlState, Plugin, Reason,
+    Configuration, Gpu, GpuStageCounts, MigDevice, MigEngines, Nvml, NvmlState, Plugin, Reason,
     Registration, Resource, SCHEMA_VERSION, Sharing, SharingStrategy, Status, Timestamp,
 };
 
@@ -43,7 +43,11 @@ pub(crate) fn status(gpus: &[Gpu]) -> Status {
         configuration: Configuration::default(),
         resources: Vec::new(),
         gpus: gpus.to_vec(),
-        gpu_counts: GpuCounts { bus: Some(count), enumerated: Some(count), ..GpuCounts::default() },
+        gpu_counts: GpuStageCounts {
+            bus: Some(count),
+            enumerated: Some(count),
+            ..GpuStageCounts::default()
+        },
         findings: Vec::new(),
         events: Vec::new(),
         holders_known: true,
