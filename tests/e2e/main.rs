@@ -6,6 +6,7 @@
     reason = "in the helpers too, a panic is a failed test with its place"
 )]
 
+mod ages;
 mod bounds;
 mod cdi;
 mod clear;

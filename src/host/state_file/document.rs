@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use device::gpu::MigMode;
-use device::health::{Epoch, PersistedCause, PersistedHealth};
+use device::health::{Epoch, PersistedAges, PersistedCause, PersistedHealth};
 use device::identity::{GpuBinding, KnownGpus, MAX_GPUS};
 use device::names::Uuid;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -25,6 +25,8 @@ pub struct PersistedState {
 pub(super) const VERSION: u32 = 1;
 /// The most causes of one GPU, which is more than health keeps.
 const MAX_CAUSES: usize = 256;
+/// The most states of one GPU whose age is kept, which is more than there are.
+const MAX_STATES: usize = 32;
 /// The longest word for a kind of cause, in bytes.
 const LONGEST_WORD: usize = 64;
 
@@ -37,6 +39,13 @@ pub(super) struct Document {
     /// Which loading of the driver it is.
     driver: Option<String>,
     gpus: ByGpu<Vec<Entry>>,
+    /// Since when a fault of the node lasts, in seconds since the boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fault_since_boot: Option<u64>,
+    /// Since when what is stated again after a restart lasts, in seconds since the boot: by UUID,
+    /// then by the word of a cause or a degradation.
+    #[serde(default, skip_serializing_if = "ByGpu::is_empty")]
+    states_since_boot: ByGpu<BTreeMap<String, u64>>,
     /// The GPUs of the boot, by UUID: read one by one, so that a malformed one costs nothing else.
     #[serde(default, skip_serializing_if = "ByGpu::is_empty")]
     known_gpus: ByGpu<Known>,
@@ -92,6 +101,8 @@ impl From<&PersistedState> for Document {
             boot: state.health.epoch.boot.clone(),
             driver: state.health.epoch.driver.clone(),
             gpus: ByGpu::of(gpus),
+            fault_since_boot: state.health.ages.fault,
+            states_since_boot: ByGpu::of(state.health.ages.gpus.clone().into_iter()),
             known_gpus: ByGpu::of(known.map(|(uuid, of)| (uuid.clone(), Known::from(of)))),
         }
     }
@@ -114,7 +125,8 @@ impl Document {
     /// What is kept, and how many entries are not, since they are malformed or more than a node
     /// can have.
     pub(super) fn into_state(self) -> (PersistedState, usize) {
-        let mut dropped = self.gpus.dropped + self.known_gpus.dropped;
+        let mut dropped =
+            self.gpus.dropped + self.known_gpus.dropped + self.states_since_boot.dropped;
         let cause = |entry: Entry| PersistedCause {
             kind: entry.cause,
             number: entry.number,
@@ -140,9 +152,19 @@ impl Document {
                 None => dropped += 1,
             }
         }
+        let mut states = self.states_since_boot.entries;
+        for words in states.values_mut() {
+            let count = words.len();
+            words.retain(|word, _| word.len() <= LONGEST_WORD);
+            while words.len() > MAX_STATES {
+                words.pop_last();
+            }
+            dropped += count - words.len();
+        }
+        let ages = PersistedAges { fault: self.fault_since_boot, gpus: states };
         let known_gpus = KnownGpus { boot: self.boot.clone(), gpus: known };
         let epoch = Epoch { boot: self.boot, driver: self.driver };
-        (PersistedState { health: PersistedHealth { epoch, gpus }, known_gpus }, dropped)
+        (PersistedState { health: PersistedHealth { epoch, gpus, ages }, known_gpus }, dropped)
     }
 }
 

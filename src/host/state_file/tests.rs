@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 
 use device::gpu::MigMode;
-use device::health::{Epoch, PersistedCause, PersistedHealth};
+use device::health::{Epoch, PersistedAges, PersistedCause, PersistedHealth};
 use device::identity::{GpuBinding, KnownGpus, MAX_GPUS};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -54,6 +54,10 @@ fn remembered() -> PersistedState {
         health: PersistedHealth {
             epoch: Epoch { boot: "a".to_owned(), driver: Some("8:1".to_owned()) },
             gpus: BTreeMap::from([("GPU-1".parse().unwrap(), vec![cause, slice, configured])]),
+            ages: PersistedAges {
+                fault: Some(7),
+                gpus: [("GPU-2".parse().unwrap(), [("external".to_owned(), 900)].into())].into(),
+            },
         },
         known_gpus: KnownGpus {
             boot: "a".to_owned(),
@@ -89,6 +93,28 @@ fn the_known_gpus_are_read_one_by_one_and_cost_nothing_else() {
         let state = load(place.path()).unwrap();
         assert_eq!(state.known_gpus.gpus.len(), expected, "{known}");
         assert_eq!(state.health, remembered().health, "{known}");
+    }
+}
+
+#[test]
+fn of_ages_that_make_no_sense_or_are_too_many_nothing_else_is_lost() {
+    let place = tempfile::tempdir().unwrap();
+    let many: serde_json::Map<_, _> = (0..99).map(|n| (format!("word-{n}"), n.into())).collect();
+    for (ages, kept) in [
+        (serde_json::json!({"GPU-1": {"external": 5}, "GPU-2": {"external": -5}}), 1),
+        (serde_json::json!({"GPU-1": 5, "GPU-2": ["external"], "all": {"external": 5}}), 0),
+        (serde_json::json!({"GPU-1": {"x".repeat(65): 5}}), 0),
+        (serde_json::json!({"GPU-1": many}), 32),
+        (serde_json::json!([1]), 0),
+    ] {
+        let mut text = serde_json::to_value(Document::from(&remembered())).unwrap();
+        text["statesSinceBoot"] = ages.clone();
+        fs::write(place.path().join(FILE), text.to_string()).unwrap();
+        let contents = contents::read(&place.path().join(FILE)).unwrap().unwrap();
+        let health = contents.state.health;
+        let words: usize = health.ages.gpus.values().map(BTreeMap::len).sum();
+        assert_eq!((words, contents.dropped > 0), (kept, true), "{ages}");
+        assert_eq!((health.ages.fault, health.gpus), (Some(7), remembered().health.gpus));
     }
 }
 

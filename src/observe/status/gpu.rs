@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use device::gpu::{self, MigMode, NumaNode};
-use device::health::{Cause, CauseKind, Degradation, GpuHealth, GpuPart, Scope};
+use device::health::{Cause, CauseKind, Degradation, GpuHealth, GpuPart, Scope, Since};
 use device::identity::GpuRecord;
 use device::inventory::Inventory;
 use device::names::Uuid;
@@ -48,7 +48,7 @@ pub(super) fn gpu(uuid: &Uuid, tracked: &GpuRecord, inventory: &Inventory, wall:
             .map(|of| of_cause(&of.cause, wall.at(of.since).before(of.before), of.restored))
             .collect(),
         degradations: degradations()
-            .map(|(degradation, since)| of_degradation(*degradation, wall.at(*since)))
+            .map(|(degradation, since)| of_degradation(*degradation, at(*since, wall)))
             .collect(),
         recovery_action: history
             .and_then(GpuHealth::recovery_action)
@@ -89,6 +89,11 @@ fn mig_engines(device: &gpu::MigDevice, engines: gpu::MigEngines) -> MigEngines 
 fn vgpu_host(host: &gpu::VgpuHost) -> VgpuHost {
     let (driver_version, driver_branch) = (host.driver_version.clone(), host.driver_branch.clone());
     VgpuHost { driver_version, driver_branch }
+}
+
+/// The point in time since when something lasts.
+pub(super) fn at(since: Since, wall: WallClock) -> Timestamp {
+    wall.at(since.known).before(since.before)
 }
 
 /// What makes a GPU, or NVML, Unhealthy.

@@ -146,7 +146,7 @@ fn gpu_counts(inventory: &Inventory) -> GpuStageCounts {
 fn nvml(nvml: Nvml, inventory: &Inventory, wall: WallClock) -> Nvml {
     let Some((fault, since)) = inventory.node_health().fault() else { return nvml };
     let cause = Cause::Node(fault.clone());
-    let fault = Some(gpu::of_cause(&cause, wall.at(*since), false));
+    let fault = Some(gpu::of_cause(&cause, gpu::at(*since, wall), false));
     let state = match nvml.state {
         NvmlState::Released => NvmlState::Released,
         _ => NvmlState::Down,

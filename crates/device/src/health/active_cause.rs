@@ -6,7 +6,7 @@ use super::cause::Cause;
 use super::clear_rule::{ClearRule, Poll};
 use super::fields::RecoveryState;
 use super::observation::RepairEvidence;
-use super::reason::{Moment, Reason};
+use super::reason::{Moment, Reason, Since};
 
 /// How far a cause is on its way to being cleared.
 ///
@@ -39,7 +39,7 @@ pub(super) struct ActiveCause {
     pub stage: Stage,
     restored: bool,
     since: Moment,
-    /// How long it was active before this process started.
+    /// How long it was active before this process knew it.
     before: Duration,
     /// When it was last raised. Only newer polls and evidence count.
     last_raised: Moment,
@@ -68,6 +68,15 @@ impl ActiveCause {
 
     pub(super) fn clear_rule(&self) -> ClearRule {
         ClearRule::of(&self.cause)
+    }
+
+    pub(super) fn since(&self) -> Since {
+        Since { known: self.since, before: self.before }
+    }
+
+    /// It was active for so long before this process knew it.
+    pub(super) fn set_age(&mut self, before: Duration) {
+        self.before = before;
     }
 
     /// Returns whether the details are new.

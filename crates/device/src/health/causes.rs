@@ -8,7 +8,7 @@ use super::active_cause::{ActiveCause, Stage};
 use super::cause::{Cause, CauseKind};
 use super::clear_rule::{ClearRule, Poll, is_gpu_failure, is_lasting};
 use super::observation::{HealthChange, RepairEvidence};
-use super::reason::{Moment, Reason};
+use super::reason::{Moment, Reason, Since};
 use super::rules::Thresholds;
 use super::scope::{GpuPart, Scope};
 use super::xid::Xid;
@@ -171,6 +171,21 @@ impl Causes {
     pub(super) fn lasting(&self) -> impl Iterator<Item = (Reason, bool)> {
         let lasting = self.active.values().filter(|active| is_lasting(&active.cause));
         lasting.map(|active| (active.reason(), active.stage == Stage::Repaired))
+    }
+
+    /// The causes that are not kept, since their sources state them again, and since when they
+    /// last.
+    pub(super) fn restated(&self) -> impl Iterator<Item = (&'static str, Since)> {
+        let restated = self.active.values().filter(|active| !is_lasting(&active.cause));
+        restated.map(|active| (active.cause.as_str(), active.since()))
+    }
+
+    /// Such a cause lasted for so long before this process knew it.
+    pub(super) fn set_age(&mut self, word: &str, before: Duration) {
+        let is_it = |of: &&mut ActiveCause| of.cause.as_str() == word && !is_lasting(&of.cause);
+        if let Some(active) = self.active.values_mut().find(is_it) {
+            active.set_age(before);
+        }
     }
 
     /// Adds a cause from before this process started. Returns it if it is new.

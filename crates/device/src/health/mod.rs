@@ -21,6 +21,7 @@ mod causes;
 mod clear_rule;
 mod counters;
 mod fields;
+mod former_ages;
 mod node;
 mod nvml_error;
 mod observation;
@@ -47,10 +48,10 @@ pub use nvml_error::{NodeFault, NvmlError, ReturnCode};
 pub use observation::{
     EventType, HealthChange, HealthNotice, Observation, RepairEvidence, UnknownEventType,
 };
-pub use persisted::{Epoch, PersistedCause, PersistedHealth};
+pub use persisted::{Epoch, PersistedAges, PersistedCause, PersistedHealth};
 pub use policy::HealthPolicy;
 pub use reading::{Fabric, FabricFault, FabricState, Reading, RecoveryAction, RemappedRows};
-pub use reason::{Degradation, Health, Moment, Reason, Reasons};
+pub use reason::{Degradation, Health, Moment, Reason, Reasons, Since};
 pub use repair::{Clearable, ResetSigns, reset_evidence};
 pub use rules::{
     CriticalXids, HealthRules, Overrides, PolicyFinding, RelapseLimit, Severity, Thresholds,

@@ -1,5 +1,6 @@
 //! The health of all GPUs of the node, and the faults that affect all of them.
 
+mod ages;
 mod restart;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,11 +9,12 @@ use std::time::Duration;
 
 use super::cause::{Cause, CauseKind};
 use super::counters::{AllTransitions, Transitions};
+use super::former_ages::FormerAges;
 use super::nvml_error::NodeFault;
 use super::observation::{HealthChange, Observation};
 use super::persisted::{Epoch, PersistedHealth};
 use super::policy::HealthPolicy;
-use super::reason::{Health, Moment, Reason};
+use super::reason::{Health, Moment, Reason, Since};
 use super::scope::GpuPart;
 use super::verdict::GpuHealth;
 use crate::names::Uuid;
@@ -69,7 +71,8 @@ pub struct NodeHealth {
     /// The time from the boot of the node to the origin of moments; `None`: not known.
     origin: Option<Duration>,
     gpus: BTreeMap<Uuid, GpuHealth>,
-    fault: Option<(NodeFault, Moment)>,
+    fault: Option<(NodeFault, Since)>,
+    former: FormerAges,
     /// Of the last enumeration.
     session: Option<u64>,
     /// Kept for GPUs that are not listed yet.
@@ -108,8 +111,8 @@ impl NodeHealth {
             reasons.retain(|reason| reason.cause != Cause::NotAnswered);
             reasons.push(Reason {
                 cause: Cause::Node(fault.clone()),
-                since: *since,
-                before: Duration::ZERO,
+                since: since.known,
+                before: since.before,
                 restored: false,
             });
         }
@@ -136,7 +139,7 @@ impl NodeHealth {
 
     /// Why NVML cannot be used, and since when.
     #[must_use]
-    pub fn fault(&self) -> Option<&(NodeFault, Moment)> {
+    pub fn fault(&self) -> Option<&(NodeFault, Since)> {
         self.fault.as_ref()
     }
 
@@ -197,6 +200,7 @@ impl NodeHealth {
         now: Moment,
         observation: NodeObservation,
     ) -> BTreeMap<Uuid, HealthChange> {
+        let restates = Self::restated_by(&observation);
         let mut changes = match observation {
             NodeObservation::Gpu(uuid, observation) => self.observed(now, uuid, observation),
             NodeObservation::EveryGpu(observation) => self.each(now, |_| observation.clone()),
@@ -214,6 +218,10 @@ impl NodeHealth {
             NodeObservation::Clear { gpu, cause } => return self.clear(now, gpu, cause),
         };
         changes.retain(|_, change| !change.is_empty());
+        for (gpu, change) in &changes {
+            self.restore_ages(now, gpu, change);
+        }
+        self.settle_ages(&restates);
         for gpu in changes.keys() {
             self.transitions.update(gpu, !self.health_of(gpu, GpuPart::Whole).is_healthy());
         }
@@ -255,6 +263,7 @@ impl NodeHealth {
     fn forget(&mut self, uuid: Uuid) -> BTreeMap<Uuid, HealthChange> {
         let Some(gpu) = self.gpus.remove(&uuid) else { return BTreeMap::new() };
         self.transitions.forget(&uuid);
+        self.former.forget(&uuid);
         let cleared = gpu.reasons(GpuPart::Whole).map(|reason| reason.cause).collect();
         BTreeMap::from([(uuid, HealthChange { cleared, ..HealthChange::default() })])
     }
@@ -319,7 +328,14 @@ impl NodeHealth {
             // What is known of a GPU is of the NVML that has failed.
             self.gpus.values_mut().for_each(GpuHealth::forget_answer);
         }
-        let since = self.fault.as_ref().map_or(now, |(_, since)| *since);
+        let since = match &self.fault {
+            Some((_, since)) => *since,
+            None => {
+                let former = self.former.take_fault();
+                let before = former.map(|since| self.age(now, since)).unwrap_or_default();
+                Since { known: now, before }
+            }
+        };
         let before = self.fault.take().map(|(fault, _)| Cause::Node(fault));
         self.fault = fault.map(|fault| (fault, since));
         let after = self.fault.as_ref().map(|(fault, _)| Cause::Node(fault.clone()));

@@ -1,5 +1,6 @@
-//! Causes that outlive the process because no source would state them again, with the boot and the
-//! load of the driver that they belong to: plain values, written and read by the state file.
+//! Causes that outlive the process because no source would state them again, and the age of those
+//! that are stated again, with the boot and the load of the driver that they belong to: plain
+//! values, written and read by the state file.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +30,19 @@ pub struct PersistedHealth {
     pub epoch: Epoch,
     /// The causes of each GPU that has any.
     pub gpus: BTreeMap<Uuid, Vec<PersistedCause>>,
+    /// Since when what lasts and is stated again by its source does.
+    pub ages: PersistedAges,
+}
+
+/// Since when what lasts does, in seconds since the boot: the quarantine, what readings state and
+/// degradations of GPUs, and a fault of the node. Their sources state them again after a restart,
+/// without their age.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PersistedAges {
+    /// A fault of the node.
+    pub fault: Option<u64>,
+    /// By GPU, and by the word of a cause or a degradation.
+    pub gpus: BTreeMap<Uuid, BTreeMap<String, u64>>,
 }
 
 /// One persisted cause.

@@ -39,6 +39,12 @@ impl Reading {
         action.into_iter().chain(probe).filter(|error| !error.code.is_refused())
     }
 
+    /// Whether nothing failed that the GPU has: failing to look proves nothing.
+    pub(super) fn is_complete(&self) -> bool {
+        let is_lacking = |code: ReturnCode| code.is_unsupported() || code.is_refused();
+        self.passed_probe() && self.errors().all(|error| is_lacking(error.code))
+    }
+
     /// Whether the GPU has answered, and not that it fails.
     pub(super) fn passed_probe(&self) -> bool {
         match &self.probe {

@@ -25,6 +25,22 @@ impl Moment {
     }
 }
 
+/// Since when something lasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Since {
+    /// Since when this process knows it.
+    pub known: Moment,
+    /// How much longer it lasted before, by what was kept over a restart.
+    pub before: Duration,
+}
+
+impl Since {
+    /// From now on.
+    pub(super) fn now(now: Moment) -> Self {
+        Self { known: now, before: Duration::ZERO }
+    }
+}
+
 /// The health of one device, in the words of the kubelet's device plugin API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Health {
@@ -44,9 +60,9 @@ pub struct Reasons(Vec<Reason>);
 pub struct Reason {
     /// The cause.
     pub cause: Cause,
-    /// Since when; for a restored cause, since this process started.
+    /// Since when this process knows it.
     pub since: Moment,
-    /// How much longer before, for a cause that was restored.
+    /// How much longer it lasted before, by what was kept over a restart.
     pub before: Duration,
     /// Whether it was restored from before this process started.
     pub restored: bool,

@@ -1,6 +1,7 @@
 //! The health of one physical GPU: observations in, changes out, the health of each device on it at
 //! any time.
 
+mod restated;
 mod states;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use super::policy::HealthPolicy;
 use super::presence::Presence;
 use super::read_schedule::ReadSchedule;
 use super::reading::RecoveryAction;
-use super::reason::{Degradation, Health, Moment, Reason};
+use super::reason::{Degradation, Health, Moment, Reason, Since};
 use super::rules::XidAction;
 use super::scope::{GpuPart, Scope};
 use super::xid::{Xid, XidClass};
@@ -45,7 +46,7 @@ pub struct GpuHealth {
     causes: Causes,
     first_answer: FirstAnswer,
     presence: Presence,
-    degradations: BTreeMap<Degradation, Moment>,
+    degradations: BTreeMap<Degradation, Since>,
     fields: Fields,
     /// Whether events of the GPU are not received although they could be.
     is_deaf: bool,
@@ -107,7 +108,7 @@ impl GpuHealth {
 
     /// What is wrong with the GPU without making it Unhealthy, and since when.
     #[must_use]
-    pub fn degradations(&self) -> &BTreeMap<Degradation, Moment> {
+    pub fn degradations(&self) -> &BTreeMap<Degradation, Since> {
         &self.degradations
     }
 

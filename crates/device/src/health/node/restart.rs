@@ -1,12 +1,11 @@
 //! What outlives this process, a load of the driver and a boot.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::NodeHealth;
 use crate::health::observation::{HealthChange, Observation};
 use crate::health::persisted::{Epoch, PersistedCause, PersistedHealth, outlives};
-use crate::health::reason::{Moment, Reason};
+use crate::health::reason::{Moment, Reason, Since};
 use crate::health::rules::PolicyFinding;
 use crate::health::verdict::GpuHealth;
 use crate::names::Uuid;
@@ -39,6 +38,11 @@ impl NodeHealth {
         persisted: &PersistedHealth,
     ) -> BTreeMap<Uuid, HealthChange> {
         let evidence = self.epoch.evidence_since(&persisted.epoch);
+        self.former.add(&persisted.ages, evidence);
+        for (uuid, since) in self.former.take_contained() {
+            let before = self.age(now, since);
+            self.gpus.entry(uuid).or_default().restore_contained(now, before);
+        }
         let mut changes = BTreeMap::<Uuid, HealthChange>::new();
         for (uuid, causes) in &persisted.gpus {
             for persisted in causes {
@@ -46,13 +50,10 @@ impl NodeHealth {
                 if !outlives(&cause, evidence) || !self.policy.stands(&cause) {
                     continue;
                 }
+                let before = persisted.since_boot.map(|since| self.age(now, since));
+                let before = before.unwrap_or_default();
                 let gpu = self.gpus.entry(uuid.clone()).or_default();
                 let change = changes.entry(uuid.clone()).or_default();
-                let before = self.origin.zip(persisted.since_boot).map(|(origin, seconds)| {
-                    let since_boot = Duration::from_secs(seconds);
-                    origin.saturating_add(now.0).saturating_sub(since_boot)
-                });
-                let before = before.unwrap_or_default();
                 change.raised.extend(gpu.restore(now, cause, persisted.repaired, before));
             }
         }
@@ -64,9 +65,9 @@ impl NodeHealth {
     pub fn persist(&self) -> PersistedHealth {
         let causes = |gpu: &GpuHealth| -> Vec<_> {
             gpu.lasting_causes()
-                .map(|(reason, repaired)| PersistedCause {
-                    since_boot: self.since_boot(&reason),
-                    ..PersistedCause::of(&reason.cause, repaired)
+                .map(|(Reason { cause, since: known, before, .. }, repaired)| PersistedCause {
+                    since_boot: self.since_boot(Since { known, before }),
+                    ..PersistedCause::of(&cause, repaired)
                 })
                 .collect()
         };
@@ -74,18 +75,22 @@ impl NodeHealth {
         PersistedHealth {
             epoch: self.epoch.clone(),
             gpus: gpus.filter(|(_, causes)| !causes.is_empty()).collect(),
+            ages: self.ages(),
         }
     }
 
-    /// When a cause began, in whole seconds since the boot of the node: a fraction would not be the
-    /// same in the file.
-    fn since_boot(&self, reason: &Reason) -> Option<u64> {
-        let began = self.origin?.saturating_add(reason.since.0).saturating_sub(reason.before);
+    /// When something began, in whole seconds since the boot of the node: a fraction would not be
+    /// the same in the file.
+    pub(super) fn since_boot(&self, since: Since) -> Option<u64> {
+        let began = self.origin?.saturating_add(since.known.0).saturating_sub(since.before);
         Some(began.as_secs())
     }
 
     pub(super) fn set_epoch(&mut self, now: Moment, epoch: Epoch) -> BTreeMap<Uuid, HealthChange> {
         let evidence = epoch.evidence_since(&self.epoch);
+        if evidence.is_some() {
+            self.former.forget_readings();
+        }
         // While no driver is loaded, the last one is kept to compare the next one with.
         let driver = epoch.driver.or_else(|| self.epoch.driver.take());
         self.epoch = Epoch { boot: epoch.boot, driver };

@@ -1,5 +1,6 @@
 //! Tests of health, by what they claim.
 
+mod ages;
 mod alarm;
 mod catalogue;
 mod clear_rules;

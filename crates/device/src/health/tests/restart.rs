@@ -111,7 +111,9 @@ fn a_restart_keeps_the_part_of_a_gpu_that_an_xid_was_traced_to() {
     for (number, sibling_causes) in [(94, 0), (95, 1)] {
         let gpus = [(uuid("GPU-a"), vec![cause(number)])].into();
         let mut node = NodeHealth::new(policy(rules()), epoch("b", "l"));
-        node.restore(ms(0), &PersistedHealth { epoch: epoch("b", "l"), gpus });
+        let persisted =
+            PersistedHealth { epoch: epoch("b", "l"), gpus, ..PersistedHealth::default() };
+        node.restore(ms(0), &persisted);
         let causes = |part| node.health_of(&uuid("GPU-a"), part).reasons().len();
         assert_eq!([causes(slice(2)), causes(slice(3))], [2, 1 + sibling_causes], "{number}");
     }
@@ -223,8 +225,11 @@ fn a_persisted_cause_that_makes_no_sense_is_reported_and_left_out() {
         cause("fabric", None),
         cause("lost", None),
     ];
-    let remembered =
-        PersistedHealth { epoch: epoch("b", "l"), gpus: [(uuid("GPU-a"), causes)].into() };
+    let remembered = PersistedHealth {
+        epoch: epoch("b", "l"),
+        gpus: [(uuid("GPU-a"), causes)].into(),
+        ..PersistedHealth::default()
+    };
     let mut node = NodeHealth::new(HealthPolicy::default(), epoch("b", "l"));
     let findings = node.restore(ms(0), &remembered);
     assert_eq!(findings.len(), 3);

@@ -8,7 +8,7 @@ use crate::health::clear_rule::Poll;
 use crate::health::nvml_error::NvmlError;
 use crate::health::observation::HealthNotice;
 use crate::health::reading::Reading;
-use crate::health::reason::{Degradation, Moment};
+use crate::health::reason::{Degradation, Moment, Since};
 
 /// How long after a contained memory error the driver is believed that nothing waits for a reset:
 /// long enough for people and alerts to notice.
@@ -103,7 +103,7 @@ impl GpuHealth {
         for which in degradations {
             self.degradations.entry(which).or_insert_with(|| {
                 step.change.notices.push(HealthNotice::Degraded(which));
-                step.now
+                Since::now(step.now)
             });
         }
     }
