@@ -35,6 +35,8 @@ struct State {
 pub(crate) struct Event {
     /// When it happened; of several equal ones, the last.
     pub(crate) at: Moment,
+    /// When the first of several equal ones happened; else as `at`.
+    pub(crate) first_at: Moment,
     /// What kind of event it is.
     pub(crate) kind: EventKind,
     /// The physical GPU that it is about, and NVML's index of it.
@@ -53,13 +55,15 @@ impl Event {
     /// An event about no GPU in particular.
     #[must_use]
     pub(crate) fn new(at: Moment, kind: EventKind, message: impl Into<String>) -> Self {
-        Self { at, kind, gpu: None, xid: None, resource: None, message: message.into(), times: 1 }
+        let message = message.into();
+        Self { at, first_at: at, kind, gpu: None, xid: None, resource: None, message, times: 1 }
     }
 
     /// The event for the status.
     fn to_status(&self, wall: WallClock) -> status::Event {
         status::Event {
             at: wall.at(self.at),
+            first_at: (self.times > 1).then(|| wall.at(self.first_at)),
             kind: self.kind,
             gpu: self.gpu.as_ref().map(|(uuid, _)| uuid.to_string()),
             gpu_index: self.gpu.as_ref().and_then(|(_, index)| *index),
@@ -127,6 +131,7 @@ impl State {
             && let Some(earlier) = self.events.remove(self.events.len() - 1 - back)
         {
             event.times = event.times.saturating_add(earlier.times);
+            event.first_at = earlier.first_at;
         }
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();

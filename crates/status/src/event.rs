@@ -1,5 +1,7 @@
 //! Events in words.
 
+use std::time::Duration;
+
 use super::names::gpus_in_words;
 use super::schema::{Event, EventKind};
 use super::time::Timestamp;
@@ -33,11 +35,16 @@ impl Event {
     }
 }
 
+/// What happened within it is shown as one point in time.
+const SHOWN_SPAN: Duration = Duration::from_secs(1);
+
 /// An event, or several that differ in their GPU alone and happened one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLine {
     /// When the last of them happened.
     pub at: Timestamp,
+    /// When the first of them happened, if that was earlier by a second or more.
+    pub first_at: Option<Timestamp>,
     /// Their kind.
     pub kind: EventKind,
     /// The GPUs, as "GPU 3" or "GPUs 0 to 7".
@@ -64,8 +71,10 @@ pub fn condensed(events: &[Event]) -> impl Iterator<Item = EventLine> {
             events.iter().filter_map(|event| Some((event.gpu_index, event.gpu.clone()?))).collect();
         gpus.sort();
         gpus.dedup();
+        let first = events.iter().map(|event| event.first_at.unwrap_or(event.at)).min()?;
         Some(EventLine {
             at: last.at,
+            first_at: (last.at.since(first) >= SHOWN_SPAN).then_some(first),
             kind: last.kind,
             gpu_index: gpus.first().and_then(|(index, _)| *index),
             resource: last.resource.clone(),
@@ -85,6 +94,7 @@ mod tests {
     fn event(kind: EventKind, gpu: u32, message: &str) -> Event {
         Event {
             at: Timestamp::of(SystemTime::UNIX_EPOCH),
+            first_at: None,
             kind,
             gpu: Some(format!("GPU-{gpu}")),
             gpu_index: Some(gpu),
@@ -110,5 +120,25 @@ mod tests {
         let down = |gpu| event(EventKind::GpuUnhealthy, gpu, "no driver");
         let lines: Vec<_> = condensed(&[down(1), down(0)]).collect();
         assert_eq!(lines[0].sentence, "are Unhealthy: no driver");
+    }
+
+    #[test]
+    fn a_line_for_several_events_has_the_first_and_the_last_time() {
+        let at = |seconds| Timestamp::of(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let of = |gpu, seconds, first: Option<u64>| Event {
+            at: at(seconds),
+            first_at: first.map(at),
+            ..event(EventKind::Xid, gpu, "Xid 13")
+        };
+        for (events, expected) in [
+            (vec![of(0, 90, None)], None),
+            (vec![of(0, 90, Some(90))], None),
+            (vec![of(0, 90, Some(20))], Some(20)),
+            (vec![of(1, 90, None), of(0, 30, None)], Some(30)),
+            (vec![of(1, 90, Some(50)), of(0, 80, Some(10))], Some(10)),
+        ] {
+            let line = condensed(&events).next().unwrap();
+            assert_eq!((line.at, line.first_at), (at(90), expected.map(at)), "{events:?}");
+        }
     }
 }

@@ -331,6 +331,9 @@ pub struct Event {
     /// What kind of event it is.
     pub kind: EventKind,
     /// The physical GPU that it is about.
+    /// Of several equal ones, when the first happened.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub first_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gpu: Option<String>,
     /// NVML's index of that GPU.

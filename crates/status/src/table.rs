@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::escape::escaped;
-use super::event::condensed;
+use super::event::{EventLine, condensed};
 use super::gpu::{Gpu, Reason};
 use super::paint::{Paint, painted, paragraph};
 use super::problem::{Problem, Severity};
@@ -66,13 +66,20 @@ pub fn table(status: &Status, style: TableStyle) -> String {
     if style.wide && !status.events.is_empty() {
         text.push_str("\nLast events\n");
         for event in condensed(&status.events).take(MAX_EVENTS) {
-            let gpus = event.gpus.map_or_else(String::new, |gpus| format!("{gpus} "));
-            let times =
-                if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
-            text += &line(&format!("  {}  {gpus}{}{times}", event.at, event.sentence));
+            let gpus = event.gpus.as_ref().map_or_else(String::new, |gpus| format!("{gpus} "));
+            let repeats = repeats(&event);
+            text += &line(&format!("  {}  {gpus}{}{repeats}", event.at, event.sentence));
         }
     }
     text
+}
+
+/// " (17 times, first 2026-11-27T13:01:37.000Z)" of an event that was not one alone.
+fn repeats(event: &EventLine) -> String {
+    let times = (event.times > 1).then(|| format!("{} times", event.times));
+    let first = event.first_at.map(|first| format!("first {first}"));
+    let parts: Vec<String> = times.into_iter().chain(first).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
 /// The sentence, and where it is said.

@@ -122,7 +122,11 @@ fn a_storm_of_xids_is_one_event_and_pushes_nothing_out() {
     }
     let status = status_of(&inventory, &event_log);
     assert_eq!(status.events.len(), 3, "{:#?}", status.events);
-    assert_eq!((status.events[0].xid, status.events[0].times), (Some(13), 1_998));
+    let storm = &status.events[0];
+    assert_eq!((storm.xid, storm.times), (Some(13), 1_998));
+    let lasted = storm.first_at.map(|first| storm.at.since(first));
+    assert_eq!(lasted, Some(Duration::from_secs(1_997)), "the first and the last time");
+    assert_eq!(status.events[1].first_at, None, "it happened once");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use status::{EventKind, EventLine, GpuTally, NvmlState, Problem, Resource, Status, condensed};
+use status::{
+    EventKind, EventLine, GpuTally, NvmlState, Problem, Resource, Status, condensed, duration,
+};
 
 use super::html::{escaped, optional, pill, since};
 
@@ -136,9 +138,15 @@ fn item(event: &EventLine, id: &str, status: &Status) -> String {
         Some(index) => format!("<a href=\"#gpu-{index}\">{}</a> ", escaped(gpus)),
         None => format!("<b>{}</b> ", escaped(gpus)),
     });
-    let times = match event.times {
-        ..=1 => String::new(),
-        times => format!(" <span class=\"times\">{times} times</span>"),
+    let times = (event.times > 1).then(|| format!("{} times", event.times));
+    let first = event.first_at.map(|first| {
+        let ago = duration(status.generated_at.since(first));
+        format!("the first <time datetime=\"{first}\" title=\"{first}\">{ago} ago</time>")
+    });
+    let parts: Vec<String> = times.into_iter().chain(first).collect();
+    let times = match parts.is_empty() {
+        true => String::new(),
+        false => format!(" <span class=\"times\">{}</span>", parts.join(", ")),
     };
     format!(
         "<li id=\"{id}\" class=\"{}\">{}<span>{}{}{}{times}</span></li>",

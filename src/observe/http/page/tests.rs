@@ -85,6 +85,7 @@ fn mig_devices_are_named_by_their_uuids_and_events_of_many_gpus_are_one() {
     let mut status = status_of(&inventory, &event_log);
     let found = |gpu: u32| Event {
         at: status.generated_at,
+        first_at: None,
         kind: EventKind::GpuFound,
         gpu: Some(format!("GPU-{gpu}")),
         gpu_index: Some(gpu),
@@ -137,6 +138,7 @@ fn nothing_from_outside_becomes_markup() {
         (Some(evil.to_owned()), evil.to_owned(), Some(evil.to_owned()));
     let event = Event {
         at: now,
+        first_at: Some(now.before(Duration::from_secs(720))),
         kind: EventKind::Finding,
         gpu: None,
         gpu_index: None,
@@ -148,6 +150,7 @@ fn nothing_from_outside_becomes_markup() {
     status.events.push(event);
     status.findings.push(status::Finding { kind: evil.to_owned(), message: evil.to_owned() });
     let html = shown(&status);
+    assert!(html.contains("2 times, the first <time") && html.contains("12 min ago</time></span>"));
     assert!(
         !html.contains("<img")
             && html.matches("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;").count() >= 9
