@@ -11,7 +11,7 @@ use crate::nvml::RELEASE_DEADLINE;
 
 /// How long the daemon may take to answer beyond what it may take itself.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The exit code if no daemon answered.
+/// The exit code if no daemon answered, or none that this program understands.
 const UNREACHABLE: u8 = 2;
 
 /// Clears a GPU, of all causes or of those of one kind.
@@ -52,6 +52,10 @@ fn send(request: Request, words: &str, otherwise: &str, source: &mut ConfigSourc
             print_error(&format!("nothing was changed: {reason}"));
             ExitCode::FAILURE
         }
+        Ok(Answer::Other) => {
+            print_error(&text(&Answer::Other));
+            ExitCode::from(UNREACHABLE)
+        }
         Ok(done) => print(&text(&done), 0),
         Err(error) => {
             print_error(&format!(
@@ -64,7 +68,7 @@ fn send(request: Request, words: &str, otherwise: &str, source: &mut ConfigSourc
     }
 }
 
-/// What was done, in lines.
+/// What came of it, in lines.
 fn text(answer: &Answer) -> String {
     match answer {
         Answer::Cleared { gpu, causes, forgotten } => {
@@ -81,6 +85,9 @@ fn text(answer: &Answer) -> String {
         ),
         Answer::TakenUp {} => "NVML is in use\n".to_owned(),
         Answer::Refused { reason } => format!("{reason}\n"),
+        Answer::Other => "the plugin is newer than this program, which does not know its \
+                          answer: `gpu-device-plugin status` says what came of it"
+            .to_owned(),
     }
 }
 

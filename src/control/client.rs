@@ -23,6 +23,9 @@ pub enum CallError {
     /// The connection ended before the answer.
     #[error("the plugin closed the connection, since it has too many, try again ({0})")]
     Closed(io::Error),
+    /// What answers is another program.
+    #[error("what answers is no gpu-device-plugin: {0}")]
+    Malformed(io::Error),
     /// It took too long.
     #[error("the plugin has not answered within {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -50,7 +53,10 @@ pub async fn call(path: &Path, request: &Request, patience: Duration) -> Result<
         // What was refused before it was read has an answer too.
         let sent = protocol::send(&mut stream, request).await;
         let answer = protocol::receive(&mut stream, MAX_ANSWER).await;
-        answer.map_err(|error| CallError::Closed(sent.err().unwrap_or(error)))
+        answer.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => CallError::Malformed(error),
+            _ => CallError::Closed(sent.err().unwrap_or(error)),
+        })
     };
     timeout(patience, call).await.unwrap_or(Err(CallError::TimedOut(patience)))
 }

@@ -59,6 +59,9 @@ pub enum Answer {
         /// Why.
         reason: String,
     },
+    /// An answer that a newer plugin has and this program does not know.
+    #[serde(other, skip_serializing)]
+    Other,
 }
 
 /// Reads a message of at most `most` bytes; one without an end of its line ends with the stream.
@@ -109,6 +112,17 @@ mod tests {
         assert_eq!(read("{\"verb\":\"release\"}").await, release(None));
         assert_eq!(read("{\"verb\":\"release\",\"seconds\":30}").await, release(Some(30)));
         assert_eq!(read("{\"verb\":\"take-up\"}").await, Ok(Request::TakeUp {}));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_a_newer_plugin_is_one() {
+        for (text, expected) in [
+            ("{\"answer\":\"taken-up\",\"new\":1}", Answer::TakenUp {}),
+            ("{\"answer\":\"postponed\",\"seconds\":5}", Answer::Other),
+        ] {
+            let answer: io::Result<Answer> = receive(text.as_bytes(), MAX_ANSWER).await;
+            assert_eq!(answer.unwrap(), expected);
+        }
     }
 
     #[tokio::test]

@@ -258,6 +258,9 @@ pub enum SharingStrategy {
     TimeSlicing,
     /// Concurrently, under the control of an MPS daemon.
     Mps,
+    /// By means that a newer plugin has and this program does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// The registration of a resource with the kubelet.
@@ -328,12 +331,12 @@ pub struct Finding {
 pub struct Event {
     /// When it happened; of several equal ones, the last.
     pub at: Timestamp,
-    /// What kind of event it is.
-    pub kind: EventKind,
-    /// The physical GPU that it is about.
     /// Of several equal ones, when the first happened.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_at: Option<Timestamp>,
+    /// What kind of event it is.
+    pub kind: EventKind,
+    /// The physical GPU that it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gpu: Option<String>,
     /// NVML's index of that GPU.

@@ -245,6 +245,8 @@ fn newer() -> Status {
     value["gpus"][1]["reasons"][0]["xid"] = serde_json::Value::Null;
     value["resources"][0]["devices"][1]["reasons"][0] = "melted".into();
     value["problems"][0]["severity"] = "fatal".into();
+    value["resources"][0]["sharing"] =
+        serde_json::json!({"strategy": "timeTravel", "replicas": 2, "of": "nvidia.com/gpu"});
     status::read(&value.to_string()).unwrap()
 }
 
@@ -279,6 +281,8 @@ fn a_newer_status_is_read_and_said_to_be_newer() {
     assert!(status::read("{\"a\": 1}").unwrap_err().contains("no gpu-device-plugin"));
 }
 
+    let sharing = newer.resources[0].sharing.as_ref().unwrap();
+    assert_eq!(sharing.strategy, status::SharingStrategy::Other);
 #[test]
 fn problems_come_first_and_one_cause_is_one_problem() {
     let of = |name: &str| {

@@ -33,6 +33,7 @@ fn shares(status: &Status, resource: &str) -> Shares {
             strategy: match sharing.strategy {
                 SharingStrategy::TimeSlicing => "time-slicing",
                 SharingStrategy::Mps => "mps",
+                SharingStrategy::Other => "other",
             },
             in_product: keeps_name,
         },
