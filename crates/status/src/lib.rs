@@ -5,6 +5,7 @@
 mod escape;
 mod event;
 mod gpu;
+mod gpu_problems;
 mod names;
 mod paint;
 mod problem;

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gpu::{Gpu, Reason};
-use super::names::gpus_in_words;
-use super::problem::{Holder, Problem, Severity};
+use super::gpu::Gpu;
+use super::problem::{Problem, Severity};
 use super::schema::{NvmlState, Resource, Status};
 
-/// What is no failure of a GPU while NVML fails: it cannot answer then.
-const FOLLOWS_FROM_FAULT: [&str; 3] = ["not_answered", "nvml_error", "nvml_unresponsive"];
 /// The kinds of findings about numbers of GPUs.
 const OF_COUNTS: [&str; 4] = ["bus_differs", "unidentified", "offered_differs", "expected_differs"];
+/// The kinds of causes that say of a GPU, or of the node, that calls do not return.
+const HANGS: [&str; 2] = ["nvml_unresponsive", "nvml_unresponsive_node"];
+/// The most resources that a sentence names; more are counted.
+const MAX_NAMES: usize = 3;
 /// The kind of a device's reason whose details are in no reason of its GPU.
 const AWAITS_MPS: &str = "awaits_mps";
 /// Why a resource is not registered that has no problem with it.
@@ -23,7 +24,7 @@ impl Status {
         let mut problems: Vec<Problem> = self.nvml_problems().collect();
         problems.extend(self.gpu_problems());
         problems.extend(self.resources.iter().filter_map(awaiting_mps));
-        problems.extend(self.resources.iter().filter_map(|of| self.unregistered(of)));
+        problems.extend(self.unregistered());
         problems.extend(self.other_reasons());
         problems.extend(self.findings_and_counts());
         problems.extend(self.refused_configuration());
@@ -54,14 +55,22 @@ impl Status {
     }
 
     fn nvml_problems(&self) -> impl Iterator<Item = Problem> {
+        // A plugin that is ready without NVML has no GPU to serve by it.
+        let is_needed = !self.plugin.ready || !self.gpus.is_empty();
+        let severity = if is_needed { Severity::Error } else { Severity::Warning };
         let fault = self.nvml.fault.as_ref().map(|fault| Problem {
             remedy: fault.remedy.clone(),
             since: Some(fault.since),
-            ..of_node(Severity::Error, &fault.kind, "NVML", &fault.words(), fault.message.clone())
+            ..of_node(severity, &fault.kind, "NVML", &fault.words(), fault.message.clone())
         });
+        let causes = self.gpus.iter().flat_map(|gpu| &gpu.reasons).chain(&self.nvml.fault);
+        let is_told = causes.into_iter().any(|reason| HANGS.contains(&&*reason.kind));
         let calls = self.nvml.unanswered_calls;
-        let hang = (calls > 0).then(|| {
-            let message = format!("{calls} calls of NVML have not returned within their deadlines");
+        let hang = (calls > 0 && !is_told).then(|| {
+            let message = match calls {
+                1 => "a call of NVML has not returned within its deadline".to_owned(),
+                _ => format!("{calls} calls of NVML have not returned within their deadlines"),
+            };
             of_node(
                 Severity::Error,
                 "nvml_calls_hang",
@@ -73,63 +82,28 @@ impl Status {
         fault.into_iter().chain(hang)
     }
 
-    /// The causes and the degradations of GPUs, each once for all GPUs that have it.
-    fn gpu_problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::<Problem>::new();
-        let mut known = BTreeMap::<(Severity, &str, &str, Option<&str>), usize>::new();
-        let mut affected = Vec::<Vec<&Gpu>>::new();
-        for gpu in &self.gpus {
-            let severity = if gpu.reserved.is_some() { Severity::Warning } else { Severity::Error };
-            let causes = gpu.reasons.iter().filter(|reason| self.is_own(reason));
-            let causes = causes.map(|reason| (severity, reason));
-            let degradations = gpu.degradations.iter().map(|of| (Severity::Warning, of));
-            for (severity, reason) in causes.chain(degradations) {
-                let key = (severity, &*reason.kind, &*reason.message, reason.part.as_deref());
-                let at = *known.entry(key).or_insert_with(|| {
-                    problems.push(of_reason(severity, reason));
-                    affected.push(Vec::new());
-                    problems.len() - 1
-                });
-                add(&mut problems[at], gpu, reason);
-                affected[at].push(gpu);
-            }
-        }
-        for (problem, gpus) in problems.iter_mut().zip(&affected) {
-            let named = |gpu: &&Gpu| ((!gpu.index_stale).then_some(gpu.index), gpu.name());
-            problem.subject = gpus_in_words(&gpus.iter().map(named).collect::<Vec<_>>());
-            problem.holders = self.holders_of(&problem.gpus);
-        }
-        problems
-    }
-
-    /// Whether a cause of a GPU is not that NVML fails.
-    fn is_own(&self, reason: &Reason) -> bool {
-        self.nvml.fault.as_ref().is_none_or(|fault| {
-            reason.kind != fault.kind && !FOLLOWS_FROM_FAULT.contains(&&*reason.kind)
-        })
-    }
-
-    /// The containers that hold a device of these GPUs, under ids of before too.
-    fn holders_of(&self, gpus: &[String]) -> Vec<Holder> {
-        let devices = self.resources.iter().flat_map(|resource| &resource.devices);
-        let devices = devices.filter(|device| gpus.contains(&device.gpu));
-        let holders: BTreeSet<&Holder> = devices.flat_map(|device| &device.holders).collect();
-        holders.into_iter().cloned().collect()
-    }
-
-    fn unregistered(&self, resource: &Resource) -> Option<Problem> {
-        let kubelet = &resource.kubelet;
-        if kubelet.registered {
-            return None;
-        }
+    /// The resources that are not registered, once for each reason.
+    fn unregistered(&self) -> Vec<Problem> {
         // A plugin that is configured never to register is ready without it.
         let severity = if self.plugin.ready { Severity::Warning } else { Severity::Error };
-        let message = kubelet.problem.clone().unwrap_or_else(|| NO_KUBELET.to_owned());
-        let short = "not registered with the kubelet";
-        Some(Problem {
-            since: kubelet.since,
-            ..of_node(severity, "not_registered", &resource.name, short, message)
-        })
+        let mut by_reason = BTreeMap::<&str, Vec<&Resource>>::new();
+        for resource in self.resources.iter().filter(|resource| !resource.kubelet.registered) {
+            let reason = resource.kubelet.problem.as_deref().unwrap_or(NO_KUBELET);
+            by_reason.entry(reason).or_default().push(resource);
+        }
+        let problem = |(reason, resources): (&str, Vec<&Resource>)| {
+            let names: Vec<&str> = resources.iter().map(|of| of.name.as_str()).collect();
+            let names = match names.len() {
+                ..=MAX_NAMES => names.join(", "),
+                count => format!("{} and {} more", names[..2].join(", "), count - 2),
+            };
+            let short = "not registered with the kubelet";
+            Problem {
+                since: resources.iter().filter_map(|of| of.kubelet.since).min(),
+                ..of_node(severity, "not_registered", &names, short, reason.to_owned())
+            }
+        };
+        by_reason.into_iter().map(problem).collect()
     }
 
     /// Why the plugin is not ready, but for what is a problem by itself.
@@ -183,23 +157,6 @@ fn of_node(severity: Severity, kind: &str, subject: &str, short: &str, message: 
         gpus: Vec::new(),
         holders: Vec::new(),
     }
-}
-
-fn of_reason(severity: Severity, reason: &Reason) -> Problem {
-    Problem {
-        remedy: reason.remedy.clone(),
-        since: Some(reason.since),
-        ..of_node(severity, &reason.kind, "", &reason.words(), reason.message.clone())
-    }
-}
-
-/// The GPU has the problem too, for this reason.
-fn add(problem: &mut Problem, gpu: &Gpu, reason: &Reason) {
-    if !problem.gpus.contains(&gpu.uuid) {
-        problem.gpus.push(gpu.uuid.clone());
-    }
-    problem.since = problem.since.map(|since| since.min(reason.since));
-    problem.remembered |= reason.remembered;
 }
 
 /// Devices that their MPS control daemon keeps from pods.

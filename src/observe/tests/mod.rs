@@ -1,5 +1,6 @@
 //! The status of an inventory.
 
+mod one_cause;
 pub(crate) mod states;
 mod table;
 

@@ -259,6 +259,16 @@ fn each_state_reads_like_this() {
 }
 
 #[test]
+fn each_state_reads_like_this_with_everything() {
+    let mut text = String::new();
+    for (name, status) in all() {
+        let style = TableStyle { wide: true, ..TableStyle::default() };
+        text += &format!("=== {name}\n{}\n", table(&status, style));
+    }
+    expect_file!["states/wide.txt"].assert_eq(&format!("{}\n", text.trim_end()));
+}
+
+#[test]
 fn each_state_is_like_this_as_json() {
     for (name, status) in all().into_iter().filter(|(name, _)| *name != "newer") {
         let text = serde_json::to_string_pretty(&status).unwrap() + "\n";
@@ -271,6 +281,8 @@ fn each_state_is_like_this_as_json() {
 fn a_newer_status_is_read_and_said_to_be_newer() {
     let newer = newer();
     assert_eq!(newer.nvml.state, NvmlState::Unknown);
+    let sharing = newer.resources[0].sharing.as_ref().unwrap();
+    assert_eq!(sharing.strategy, status::SharingStrategy::Other);
     let text = table(&newer, TableStyle { wide: true, ..TableStyle::default() });
     for part in ["newer than this program", "GPU 1 melted since", "Unhealthy: melted"] {
         assert!(text.contains(part), "{part} in {text}");
@@ -281,8 +293,6 @@ fn a_newer_status_is_read_and_said_to_be_newer() {
     assert!(status::read("{\"a\": 1}").unwrap_err().contains("no gpu-device-plugin"));
 }
 
-    let sharing = newer.resources[0].sharing.as_ref().unwrap();
-    assert_eq!(sharing.strategy, status::SharingStrategy::Other);
 #[test]
 fn problems_come_first_and_one_cause_is_one_problem() {
     let of = |name: &str| {

@@ -78,7 +78,9 @@ fn head(status: &Status, problems: &[Problem], place: &str, nonce: &str) -> Stri
     let tally = status.gpu_tally();
     let all = tally.all.map_or_else(|| "?".to_owned(), |all| all.to_string());
     let has_error = problems.iter().any(|problem| problem.severity == Severity::Error);
-    let well = !has_error && status.plugin.ready && status.nvml.state == NvmlState::Up;
+    // A node without GPUs is well without NVML.
+    let is_up = status.nvml.state == NvmlState::Up || status.gpus.is_empty();
+    let well = !has_error && status.plugin.ready && is_up;
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
