@@ -14,7 +14,7 @@ use device::inventory::{Inventory, InventoryEvent};
 use status::escaped;
 
 use super::args::CdiAction;
-use super::output::{print, print_error};
+use super::output::{print, print_error, print_json};
 use super::run;
 use crate::cdi::generate::HostCache;
 use crate::cdi::{CdiPaths, Document, MOST_BYTES, file_name, validate};
@@ -47,7 +47,7 @@ fn generate(config: &Config, output: Option<&Path>) -> ExitCode {
     let documents = found.files.iter().map(|file| (file.class, Document::from(file)));
     let Some(directory) = output else {
         let text: Vec<u8> = documents.flat_map(|(_, document)| document.bytes()).collect();
-        return print(&String::from_utf8_lossy(&text), 0);
+        return print_json(String::from_utf8_lossy(&text).into_owned(), 0);
     };
     for (class, document) in documents {
         let path = directory.join(file_name(class));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::args::{CheckConfigArgs, ConfigAction};
-use super::{USAGE, print, print_error};
+use super::{USAGE, print, print_error, print_json};
 use crate::config::{ConfigSource, check, reference, show};
 
 /// Checks or prints the configuration, or its documentation.
@@ -20,12 +20,13 @@ pub fn config(action: ConfigAction, source: &mut ConfigSource) -> ExitCode {
 fn check_files(args: &CheckConfigArgs, source: &ConfigSource) -> ExitCode {
     let each = |file: &PathBuf| check::check(source.sources(), file, check::read(file));
     let checked: Vec<_> = args.files.iter().flat_map(each).collect();
-    let text = match args.json {
-        true => check::json(&checked, args.strict),
-        false => checked.iter().map(check::CheckedConfig::text).collect::<Vec<_>>().join("\n"),
-    };
     let passed = checked.iter().all(|one| one.passes(args.strict));
-    print(&text, if passed { 0 } else { USAGE })
+    let code = if passed { 0 } else { USAGE };
+    if args.json {
+        return print_json(check::json(&checked, args.strict), code);
+    }
+    let texts: Vec<_> = checked.iter().map(check::CheckedConfig::text).collect();
+    print(&texts.join("\n"), code)
 }
 
 fn show_config(every_key: bool, source: &mut ConfigSource) -> ExitCode {

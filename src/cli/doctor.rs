@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use status::visible_json;
+
 use super::args::{DoctorArgs, SURVEY};
 use super::{print, print_error, run, terminal};
 use crate::config::{Config, ConfigSource};
@@ -33,7 +35,7 @@ pub fn doctor(
         let facts = telling(facts).await;
         let report = doctor::examine(&facts);
         let text = match args.json {
-            true => doctor::json(&report),
+            true => visible_json(doctor::json(&report)),
             false => {
                 let (colour, width) = (terminal::has_colours(), terminal::width());
                 doctor::text(&report, TextStyle { colour, width })

@@ -25,7 +25,7 @@ pub use doctor::doctor;
 pub use invocation::{Invocation, log_of_process};
 pub use list_gpus::list_gpus;
 pub use migrate::migrate;
-pub use output::{print, print_error, written};
+pub use output::{print, print_error, print_json, written};
 pub use request::{clear, release, take_up};
 pub use status::status;
 pub use xid::xid;

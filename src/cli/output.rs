@@ -12,6 +12,11 @@ pub fn print(text: &str, code: u8) -> ExitCode {
     written(io::stdout().lock().write_all(text.as_bytes()), code)
 }
 
+/// Prints JSON to standard output as [`print`] does. Nothing in it can control the terminal.
+pub fn print_json(json: String, code: u8) -> ExitCode {
+    print(&status::visible_json(json), code)
+}
+
 /// The exit code after standard output was written to, with the error printed if there is one.
 pub fn written(result: io::Result<()>, code: u8) -> ExitCode {
     match result.and_then(|()| io::stdout().flush()) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use device::names::QuotedText;
 use serde_json::Value;
-use status::{Severity, Status, TableStyle, read, table, yaml};
+use status::{Severity, Status, TableStyle, read, table, visible_json, yaml};
 
 use super::args::OutputFormat;
 use super::{print, print_error, run, terminal};
@@ -52,7 +52,8 @@ fn render(answer: &HttpResponse, format: OutputFormat) -> Result<String, String>
     match format {
         OutputFormat::Json => {
             let value: Value = serde_json::from_str(&answer.body).map_err(no_status)?;
-            serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(no_status)
+            let text = serde_json::to_string_pretty(&value).map_err(no_status)?;
+            Ok(visible_json(text) + "\n")
         }
         OutputFormat::Yaml => {
             serde_json::from_str(&answer.body).map(|value| yaml(&value)).map_err(no_status)

@@ -11,7 +11,7 @@ use hyper::header::{
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Request, Response, StatusCode};
-use status::{Status, escaped};
+use status::{Status, escaped, visible_json};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
@@ -163,8 +163,9 @@ impl Responder {
 }
 
 fn status_response(status: &Status, token: Option<&str>) -> Response<Full<Bytes>> {
-    let mut response = match serde_json::to_vec(status) {
-        Ok(json) => response(StatusCode::OK, JSON, exactly(json)),
+    let mut response = match serde_json::to_string(status) {
+        // People read it on terminals too.
+        Ok(json) => response(StatusCode::OK, JSON, exactly(visible_json(json))),
         Err(error) => {
             return response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n"));
         }

@@ -1,5 +1,6 @@
 //! Logs changes of the inventory: a record for each event, with the identifiers of the GPU.
 
+mod json_lines;
 mod logfmt;
 mod queue;
 mod subscriber;

@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::json_lines::JsonLines;
 use super::logfmt::{Logfmt, LogfmtFields};
 use super::queue::LogQueue;
 
@@ -94,6 +95,7 @@ impl LogConfig {
             (LogFormat::Json, timestamps) => {
                 // A line has the fields of its span; spans do not nest.
                 let json = layer.with_ansi(false).json().flatten_event(true).with_span_list(false);
+                let layer = layer.map_writer(JsonLines);
                 if timestamps { json.boxed() } else { json.without_time().boxed() }
             }
         }
@@ -164,7 +166,8 @@ mod tests {
         );
         assert_eq!(text, expected);
         let json = written(LogFormat::Json, false, false, || tracing::info!(error = %name, "x"));
-        assert!(json.matches('\n').count() == 1 && !json.contains('\u{1b}'), "{json}");
+        let expected = format!("{{\"level\":\"INFO\",\"message\":\"x\",\"error\":\"{quoted}\"}}\n");
+        assert_eq!(json, expected);
     }
 
     #[test]
