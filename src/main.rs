@@ -155,12 +155,12 @@ fn log_of_refusal(log: &LogConfig) -> Option<LogGuard> {
     if log.format == LogFormat::Text && std::io::stderr().is_terminal() {
         return None;
     }
-    log.start().ok()
+    log.start(cli::log_has_colours()).ok()
 }
 
 fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
     // Dropped last: it waits for a moment until the last lines are read.
-    let _log = match loaded.config.process.log.start() {
+    let _log = match loaded.config.process.log.start(cli::log_has_colours()) {
         Ok(log) => log,
         Err(error) => {
             cli::print_error(&format!(

@@ -1,13 +1,14 @@
 //! `doctor`: finds why pods do not get GPUs.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use status::visible_json;
 
 use super::args::{DoctorArgs, SURVEY};
+use super::terminal::Terminal;
 use super::{print, print_error, run, terminal};
 use crate::config::{Config, ConfigSource};
 use crate::doctor::gather;
@@ -56,25 +57,36 @@ pub fn doctor(
 async fn telling<T>(work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     let began = Instant::now();
-    let is_seen = io::stderr().is_terminal();
+    let terminal = Terminal::of(&io::stderr());
+    let mut is_told = false;
     let done = loop {
         match tokio::time::timeout(SILENCE, &mut work).await {
             Ok(done) => break done,
-            Err(_) if is_seen => {
-                let seconds = began.elapsed().as_secs();
-                // In place of the line before.
-                let line = format!(
-                    "\rwaiting for the driver, the kubelet and the plugin: {seconds} s ..."
-                );
-                let _ = io::stderr().write_all(line.as_bytes());
+            Err(_) => {
+                let line = progress(terminal, is_told, began.elapsed());
+                is_told |= line.is_some();
+                // Where it cannot be told nobody reads it.
+                let _ = io::stderr().write_all(line.unwrap_or_default().as_bytes());
             }
-            Err(_) => {}
         }
     };
-    if is_seen && began.elapsed() >= SILENCE {
+    if is_told && terminal != Terminal::Dumb {
         let _ = io::stderr().write_all(b"\n");
     }
     done
+}
+
+/// What is told of work that goes on: a line in place of the one before, or one alone on a terminal
+/// that can do no more than lines.
+fn progress(terminal: Terminal, is_told: bool, elapsed: Duration) -> Option<String> {
+    const WAITS: &str = "waiting for the driver, the kubelet and the plugin";
+    match terminal {
+        Terminal::None => None,
+        Terminal::Dumb => (!is_told).then(|| format!("{WAITS} ...\n")),
+        Terminal::Plain | Terminal::Colour => {
+            Some(format!("\r{WAITS}: {} s ...", elapsed.as_secs()))
+        }
+    }
 }
 
 /// Surveys the driver for the doctor that has started this process.

@@ -28,6 +28,7 @@ pub use migrate::migrate;
 pub use output::{print, print_error, print_json, written};
 pub use request::{clear, release, take_up};
 pub use status::status;
+pub use terminal::log_has_colours;
 pub use xid::xid;
 
 /// The exit code after a mistake in the command line or the configuration (EX_USAGE of

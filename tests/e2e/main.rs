@@ -38,4 +38,5 @@ mod soak;
 mod stopping;
 mod stream;
 mod swap;
+mod terminal;
 mod verbs;

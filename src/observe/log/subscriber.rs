@@ -1,6 +1,6 @@
 //! How log lines are written: to standard error, as text or JSON, by a thread of their own.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::thread;
@@ -55,18 +55,18 @@ impl Drop for LogGuard {
 }
 
 impl LogConfig {
-    /// Starts to write log lines. It can be called once.
+    /// Starts to write log lines, in colour if that is what standard error shows. It can be called
+    /// once.
     ///
     /// Panics are logged too from then on: what Rust does by itself writes to standard error and
     /// waits for its reader.
     ///
     /// # Errors
     /// The operating system gives no thread to write them.
-    pub fn start(&self) -> io::Result<LogGuard> {
+    pub fn start(&self, colour: bool) -> io::Result<LogGuard> {
         let filter =
             self.filter.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
         let stderr = io::stderr();
-        let colour = stderr.is_terminal();
         let report = |lines: u64, reason: &str| {
             warn!(lines, "{lines} log lines were dropped because {reason}");
         };
@@ -94,8 +94,8 @@ impl LogConfig {
             }
             (LogFormat::Json, timestamps) => {
                 // A line has the fields of its span; spans do not nest.
-                let json = layer.with_ansi(false).json().flatten_event(true).with_span_list(false);
                 let layer = layer.map_writer(JsonLines);
+                let json = layer.with_ansi(false).json().flatten_event(true).with_span_list(false);
                 if timestamps { json.boxed() } else { json.without_time().boxed() }
             }
         }

@@ -79,6 +79,12 @@ impl PluginOptions {
         Self { unread: true, ..self }
     }
 
+    /// The command that starts it, for who has other streams for it.
+    #[must_use]
+    pub fn std_command(&self, node: &Node) -> std::process::Command {
+        self.command(node).into_std()
+    }
+
     fn command(&self, node: &Node) -> Command {
         let mut command = Command::new(&self.binary);
         command.env_clear();
