@@ -1,13 +1,18 @@
+mod states;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use device::cdi::HookProgram;
 use device::injection::DeviceListStrategy;
+use device::testing::node;
 use expect_test::expect_file;
 
 use super::facts::*;
 use super::*;
+use crate::observe::event_log::EventLog;
+use crate::observe::tests::{status_of, xid};
 
 /// One H100 on a node in good order.
 fn facts() -> Facts {
@@ -52,7 +57,7 @@ fn facts() -> Facts {
             ..KernelModule::default()
         },
         driver: DriverProbe::Answered(Box::new(survey)),
-        plugin: Err("HTTP is off".to_owned()),
+        plugin: Ok(Box::new(status_of(&node(1), &EventLog::default()))),
         kubelet: KubeletFacts {
             directory: "/var/lib/kubelet/device-plugins".into(),
             state: DirectoryState::Writable,
@@ -351,15 +356,11 @@ fn a_gpu_on_the_bus_that_answers_with_errors_is_reported_once() {
 
 #[test]
 fn causes_that_only_the_running_plugin_has_are_reported() {
-    use crate::observe::event_log::EventLog;
-    use crate::observe::tests as observed;
-    use device::testing::node;
     let heard = |change: fn(&mut status::Status)| {
         move |facts: &mut Facts| {
             let (mut inventory, event_log) = (node(1), EventLog::default());
-            observed::xid(&mut inventory, &event_log, 0, 79, 40);
-            let mut status = observed::status_of(&inventory, &event_log);
-            status.plugin.ready = true;
+            xid(&mut inventory, &event_log, 0, 79, 40);
+            let mut status = status_of(&inventory, &event_log);
             change(&mut status);
             let healthy = status.resources.iter().map(|of| (of.name.clone(), of.healthy));
             facts.kubelet.allocatable = Ok(healthy.collect());
@@ -455,14 +456,11 @@ fn cdi_specifications_have_to_be_true_and_of_one_mind() {
 
 #[test]
 fn what_the_kubelet_can_allocate_is_what_the_plugin_offers() {
-    use crate::observe::event_log::EventLog;
-    use crate::observe::tests as observed;
     let with = |allocatable: Result<usize, &str>| {
         let allocatable = allocatable.map_err(str::to_owned);
         move |facts: &mut Facts| {
-            let inventory = device::testing::node(8);
-            let mut status = observed::status_of(&inventory, &EventLog::default());
-            status.plugin.ready = true;
+            let inventory = node(8);
+            let status = status_of(&inventory, &EventLog::default());
             facts.plugin = Ok(Box::new(status));
             let by_name = |count| BTreeMap::from([("nvidia.com/gpu".to_owned(), count)]);
             facts.kubelet.allocatable = allocatable.map(by_name);
@@ -530,12 +528,9 @@ fn a_gpu_that_is_no_pci_device_is_no_problem() {
 
 /// One GPU of eight is lost, as the running plugin knows it.
 fn lost(facts: &mut Facts) {
-    use crate::observe::event_log::EventLog;
-    use crate::observe::tests as observed;
-    let (mut inventory, event_log) = (device::testing::node(8), EventLog::default());
-    observed::xid(&mut inventory, &event_log, 7, 79, 40);
-    let mut status = observed::status_of(&inventory, &event_log);
-    status.plugin.ready = true;
+    let (mut inventory, event_log) = (node(8), EventLog::default());
+    xid(&mut inventory, &event_log, 7, 79, 40);
+    let mut status = status_of(&inventory, &event_log);
     let address = |index: usize| format!("0000:{index:02x}:00.0");
     for (index, gpu) in status.gpus.iter_mut().enumerate() {
         gpu.pci_bus_id = Some(address(index));
@@ -611,11 +606,8 @@ fn advice_names_a_gpu_by_what_stays() {
 
 #[test]
 fn what_the_plugin_knows_of_a_degraded_gpu_is_told() {
-    use crate::observe::event_log::EventLog;
-    use crate::observe::tests as observed;
     let degraded = |facts: &mut Facts| {
-        let mut status = observed::status_of(&device::testing::node(1), &EventLog::default());
-        status.plugin.ready = true;
+        let mut status = status_of(&node(1), &EventLog::default());
         let gpu = &mut status.gpus[0];
         survey(facts).gpus[0].uuid = Some(gpu.uuid.clone());
         gpu.degradations = vec![status::Reason {
@@ -730,8 +722,7 @@ fn another_plugin_is_a_rival_by_its_resource() {
 fn where_the_counts_of_the_running_plugin_differ_it_is_told() {
     let with = |change: fn(&mut status::GpuStageCounts)| {
         move |facts: &mut Facts| {
-            let mut status = observed::status_of(&device::testing::node(1), &EventLog::default());
-            status.plugin.ready = true;
+            let mut status = status_of(&node(1), &EventLog::default());
             survey(facts).gpus[0].uuid = Some(status.gpus[0].uuid.clone());
             let counts = &mut status.gpu_counts;
             (counts.bus, counts.enumerated) = (Some(1), Some(1));
@@ -747,85 +738,6 @@ fn where_the_counts_of_the_running_plugin_differ_it_is_told() {
     one(expected, Level::Problem, "gpus.counts", "--expected-gpus");
     let hidden = with(|counts| counts.offered = 0);
     one(hidden, Level::Problem, "gpus.counts", "--mig-strategy");
-}
-
-/// A state of a node: its name, and what makes it of one in good order.
-type State = (&'static str, fn(&mut Facts));
-
-#[test]
-fn the_report_of_each_state_reads_like_this() {
-    let states: [State; 8] = [
-        ("healthy", |_| {}),
-        ("one GPU is lost", lost),
-        ("no driver", |facts| {
-            facts.module = KernelModule::default();
-            let answer = survey(facts);
-            *answer = DriverAnswer {
-                library: answer.library.clone(),
-                problem: Some(NvmlProblem::ReturnCode {
-                    code: 9,
-                    text: "nvmlInit_v2: the driver is not loaded (NVML return code 9)".to_owned(),
-                }),
-                sees_control_node: true,
-                ..DriverAnswer::default()
-            };
-        }),
-        ("the driver was upgraded", |facts| {
-            facts.module.version = Some("570.86.15".to_owned());
-            survey(facts).problem = Some(NvmlProblem::ReturnCode {
-                code: 18,
-                text: "nvmlInit_v2: driver and library are not of one version (NVML return code \
-                       18)"
-                .to_owned(),
-            });
-        }),
-        ("quarantined and degraded", |facts| {
-            let condition = |kind: &str, text: &str| Condition {
-                kind: kind.to_owned(),
-                text: text.to_owned(),
-                ..Condition::default()
-            };
-            let gpu = &mut survey(facts).gpus[0];
-            gpu.causes = vec![condition("external", "quarantined from outside: dcgm: bad memory")];
-            gpu.degradations = vec![condition(
-                "row_remap_pending",
-                "a memory row waits to be remapped; reset the GPU when convenient",
-            )];
-            survey(facts).resources[0].healthy = 0;
-        }),
-        ("no kubelet", |facts| {
-            facts.kubelet.socket.as_mut().unwrap().1 = SocketProbe::Missing;
-            facts.kubelet.pod_resources.as_mut().unwrap().1 = SocketProbe::Missing;
-            facts.kubelet.allocatable = Err("no such socket".to_owned());
-            facts.kubelet.others.clear();
-        }),
-        ("two plugins", |facts| {
-            facts.kubelet.others.push(PluginSocket {
-                name: "nvidia-gpu.sock".to_owned(),
-                ours: None,
-                probe: SocketProbe::Answers,
-                process: Some("nvidia-device-plugin (process 4711)".to_owned()),
-            });
-        }),
-        ("a Jetson", |facts| {
-            facts.platform = Platform::Tegra("/etc/nv_tegra_release is there".to_owned());
-            facts.bus = Ok(BTreeMap::new());
-            facts.module = KernelModule::default();
-            let tried = vec![("/driver-root/usr/lib".to_owned(), "not there".to_owned())];
-            *survey(facts) = DriverAnswer {
-                tried,
-                problem: Some(NvmlProblem::NoLibrary { named: false }),
-                ..DriverAnswer::default()
-            };
-        }),
-    ];
-    let mut all = String::new();
-    for (name, change) in states {
-        let mut facts = facts();
-        change(&mut facts);
-        all += &format!("=== {name}\n{}\n", text(&examine(&facts), TextStyle::default()));
-    }
-    expect_file!["states.txt"].assert_eq(&format!("{}\n", all.trim_end()));
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct FallbackFacts {
     /// The parts of the names of the plugin's sockets that stand for their resources, of those that
     /// answer in that directory.
     pub served: Vec<String>,
+    /// The sockets of other plugins for the same resources, of those that answer there.
+    pub rivals: Vec<String>,
     /// The kubelet's socket; `None`: the plugin is configured never to register.
     pub registration: Option<SocketProbe>,
     /// How many devices of each resource the kubelet can allocate; or why it cannot be asked.
@@ -75,6 +77,14 @@ fn registration(facts: &FallbackFacts) -> CheckResult {
     let is_ours = |name: &&String| {
         facts.served.iter().any(|served| name.rsplit('/').next() == Some(served.as_str()))
     };
+    let mut served: Vec<&String> = facts.served.iter().collect();
+    served.sort_unstable();
+    if let Some(twice) = served.windows(2).find(|pair| pair[0] == pair[1]) {
+        return CheckState::NonOk.with(format!("two plugins serve \"{}\" on this node", twice[0]));
+    }
+    if let Some(rival) = facts.rivals.first() {
+        return CheckState::NonOk.with(format!("another plugin serves the same at {rival}"));
+    }
     match allocatable.keys().filter(is_ours).map(|name| allocatable[name]).sum() {
         0 => CheckState::NonOk.with("a plugin is served, the kubelet can allocate none of it"),
         devices => {

@@ -102,7 +102,10 @@ fn nvml_that_is_down_or_hangs_is_not_ok() {
     says(Rule::Nvml, down, CheckState::NonOk, "NVML: the NVIDIA driver is not loaded");
     let mut release = status(&[]);
     release.nvml.state = NvmlState::Released;
-    assert_eq!(evaluate(Rule::Nvml, &Ok(release)).state, CheckState::Ok);
+    let released = "NVML is released for the reset of a GPU";
+    says(Rule::Nvml, release.clone(), CheckState::Unknown, released);
+    let gpus = format!("{released}; before: 8 GPUs Healthy");
+    says(Rule::Gpus, release, CheckState::Unknown, &gpus);
 }
 
 #[test]
@@ -119,6 +122,7 @@ fn visible() -> FallbackFacts {
         module: Some(true),
         directory: None,
         served: vec!["gpu".to_owned()],
+        rivals: Vec::new(),
         registration: Some(SocketProbe::Answers),
         allocatable: Ok([("nvidia.com/gpu".to_owned(), 8)].into()),
     }
@@ -155,6 +159,19 @@ fn a_registration_that_cannot_be_seen_is_neither_there_nor_missing() {
     assert_eq!(says(no_kubelet), CheckState::NonOk);
     let silent: fn(&mut FallbackFacts) = |facts| facts.allocatable = Err("no".to_owned());
     assert_eq!(says(silent), CheckState::Unknown);
+    let ours: fn(&mut FallbackFacts) =
+        |facts| facts.allocatable = Ok([("nvidia.com/gpu".to_owned(), 8)].into());
+    assert_eq!(says(ours), CheckState::Ok);
+    let twice: fn(&mut FallbackFacts) = |facts| {
+        facts.allocatable = Ok([("nvidia.com/gpu".to_owned(), 8)].into());
+        facts.served.push("gpu".to_owned());
+    };
+    assert_eq!(says(twice), CheckState::NonOk);
+    let rival: fn(&mut FallbackFacts) = |facts| {
+        facts.allocatable = Ok([("nvidia.com/gpu".to_owned(), 8)].into());
+        facts.rivals.push("nvidia-gpu.sock".to_owned());
+    };
+    assert_eq!(says(rival), CheckState::NonOk);
     let elsewhere: fn(&mut FallbackFacts) = |facts| facts.directory = Some("no".to_owned());
     assert_eq!(says(elsewhere), CheckState::Unknown);
 }

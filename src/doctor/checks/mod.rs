@@ -7,6 +7,7 @@ mod kubelet;
 mod node;
 mod runtime;
 
+pub(super) use kubelet::is_rival;
 #[cfg(test)]
 pub(super) use runtime::of_runtimes;
 
@@ -33,6 +34,11 @@ const CONSEQUENCES: &[(&str, &[&str])] = &[
     ("kubelet.ready", &["driver", "gpus", "kubelet.directory", "kubelet.socket", "runtime.mps"]),
 ];
 
+/// What cannot be told where there is the problem after it: of a plugin that does not run nothing
+/// can be heard.
+const UNKNOWN_BY: &[(&str, &str)] =
+    &[("kubelet.known", "kubelet.plugin"), ("kubelet.ready", "kubelet.plugin")];
+
 /// Runs all checks.
 #[must_use]
 pub fn examine(facts: &Facts) -> Report {
@@ -45,6 +51,12 @@ pub fn examine(facts: &Facts) -> Report {
         };
         let is_cause = |id: &&&str| causes.iter().any(|begins| id.starts_with(begins));
         finding.follows = finding.follows.or(problems.iter().find(is_cause).copied());
+    }
+    for finding in findings.iter_mut().filter(|of| of.level == Level::Unknown) {
+        let is_asked = finding.id != "kubelet.known" || facts.kubelet.allocatable.is_ok();
+        let mut by = UNKNOWN_BY.iter().filter(|_| is_asked);
+        let by = by.find(|(id, by)| *id == finding.id && problems.contains(by));
+        finding.follows = finding.follows.or(by.map(|(_, by)| *by));
     }
     Report { findings }
 }

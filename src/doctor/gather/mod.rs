@@ -19,7 +19,10 @@ use device::layout::sharing::Sharing;
 use status::{NvmlState, Status};
 
 use super::check::FallbackFacts;
-use super::facts::{ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, SocketProbe};
+use super::checks;
+use super::facts::{
+    ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, PluginSocket, SocketProbe,
+};
 use crate::config::{Choice, Config, ConfigReport, Diagnostic};
 use crate::host::driver_files::DriverRoot;
 use crate::host::driver_files::hook_program::{self, HookPath};
@@ -138,14 +141,20 @@ pub async fn fallback_facts(config: &Config) -> FallbackFacts {
         registration,
         kubelet::allocatable(pod_resources, CHECK_DEADLINE)
     );
-    let ours = sockets.into_iter().filter(|socket| socket.probe == SocketProbe::Answers);
+    let live = sockets.into_iter().filter(|socket| socket.probe == SocketProbe::Answers);
+    let (ours, others): (Vec<PluginSocket>, Vec<PluginSocket>) =
+        live.partition(|socket| socket.ours.is_some());
+    let served: Vec<String> = ours.into_iter().filter_map(|socket| socket.ours).collect();
+    let offered = served.iter().cloned().collect();
+    let rivals = others.into_iter().filter(|other| checks::is_rival(other, &offered));
     let module = host::module(proc, &process.nvml.sysfs_root).version.is_some();
     FallbackFacts {
         error: String::new(),
         // Where not even this file is, there is no procfs.
         module: (module || proc.join("version").exists()).then_some(module),
         directory: std::fs::read_dir(&paths.directory).err().map(|error| error.to_string()),
-        served: ours.filter_map(|socket| socket.ours).collect(),
+        rivals: rivals.map(|other| other.name).collect(),
+        served,
         registration,
         allocatable,
     }

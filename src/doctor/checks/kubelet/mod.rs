@@ -3,9 +3,10 @@
 
 mod plugins;
 
-use std::path::Path;
+pub(in crate::doctor) use plugins::is_rival;
 
-use status::Resource;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::doctor::facts::{Access, DirectoryState, Facts, KubeletFacts, SocketProbe};
 use crate::doctor::finding::{Check, Finding, Group, plural};
@@ -146,33 +147,62 @@ fn known(facts: &Facts) -> Finding {
             );
         }
     };
-    let number = |name: &str| allocatable.get(name).copied().unwrap_or_default();
-    if let Ok(status) = &facts.plugin {
-        let differs = |of: &&Resource| number(&of.name) != of.healthy;
-        let differ: Vec<String> = status
-            .resources
-            .iter()
-            .filter(differs)
-            .map(|of| format!("{}: {} of {} Healthy ones", of.name, number(&of.name), of.healthy))
-            .collect();
-        if !differ.is_empty() {
-            return KNOWN
-                .problem(format!("it can allocate {}", differ.join(", ")))
-                .why("pods get what the kubelet counts, whatever the plugin offers")
-                .fix(
-                    "if another plugin serves the resource, remove it; otherwise look at the \
-                     kubelet's log (journalctl -u kubelet, device manager) and restart the kubelet",
-                );
-        }
+    let offered = facts.plugin.iter().flat_map(|status| &status.resources);
+    let differ = differing(allocatable, offered.map(|of| (&of.name, of.healthy)));
+    if !differ.is_empty() {
+        return KNOWN
+            .problem(format!("it can allocate {}", differ.join(", ")))
+            .why("pods get what the kubelet counts, whatever the plugin offers")
+            .fix(
+                "if another plugin serves the resource, remove it; otherwise look at the kubelet's \
+                 log (journalctl -u kubelet, device manager) and restart the kubelet",
+            );
     }
     let all: Vec<String> = allocatable
         .iter()
         .map(|(name, count)| format!("{name}: {}", plural(*count, "device")))
         .collect();
-    KNOWN.ok(match all.is_empty() {
+    let seen = match all.is_empty() {
         true => "it can allocate no GPU".to_owned(),
         false => format!("it can allocate {}", all.join(", ")),
-    })
+    };
+    match facts.plugin.is_err() {
+        true => by_survey(facts, allocatable, seen),
+        false => KNOWN.ok(seen),
+    }
+}
+
+/// Without the running plugin's word: what would be offered says what the kubelet should have, but
+/// for what only the plugin knows of the health of GPUs.
+fn by_survey(facts: &Facts, allocatable: &BTreeMap<String, usize>, seen: String) -> Finding {
+    let would = facts.initialised_driver().map(|answer| {
+        differing(allocatable, answer.resources.iter().map(|of| (&of.name, of.healthy)))
+    });
+    let seen = match would {
+        Some(differ) if differ.is_empty() => return KNOWN.ok(seen),
+        Some(differ) => format!("it can allocate {}", differ.join(", ")),
+        None => seen,
+    };
+    KNOWN
+        .unknown(seen)
+        .why("whether that is all that the plugin offers cannot be told without its status")
+        .fix(
+            "have the running plugin's status, which says which GPUs it has as Unhealthy; if it \
+             has none, look at the kubelet's log (journalctl -u kubelet, device manager)",
+        )
+}
+
+/// The resources of which the kubelet can allocate another number than is Healthy.
+fn differing<'a>(
+    allocatable: &BTreeMap<String, usize>,
+    healthy: impl Iterator<Item = (&'a String, usize)>,
+) -> Vec<String> {
+    let counted = healthy
+        .map(|(name, healthy)| (name, allocatable.get(name).copied().unwrap_or_default(), healthy));
+    let differing = counted.filter(|(_, number, healthy)| number != healthy);
+    differing
+        .map(|(name, number, healthy)| format!("{name}: {number} of {healthy} Healthy ones"))
+        .collect()
 }
 
 /// The podresources socket, which tells which pod holds which device.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::doctor::facts::{Facts, PluginSocket, SocketProbe};
-use crate::doctor::finding::{Check, Finding, Group, plural};
+use crate::doctor::finding::{Check, Finding, Group, Level, plural};
+use crate::observe::metrics::OTHER_PLUGIN;
 
 const RIVAL: Check =
     Check::new(Group::Kubelet, "kubelet.rival", "other plugins for the same resources");
@@ -19,7 +20,13 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let served: Vec<&PluginSocket> =
         ours.into_iter().filter(|socket| socket.probe.is_served()).collect();
     let mut findings = rivals(&served, &others, &offered(facts));
-    findings.extend([this_plugin(&served), ready(facts)]);
+    if findings.iter().all(|finding| finding.level == Level::Ok) {
+        // The running plugin also knows one whose socket has a name of its own.
+        let told = facts.plugin.iter().flat_map(|status| &status.findings);
+        let told: Vec<_> = told.filter(|of| of.kind == OTHER_PLUGIN).map(told_rival).collect();
+        findings = if told.is_empty() { findings } else { told };
+    }
+    findings.extend([this_plugin(&served, facts), ready(facts)]);
     findings
 }
 
@@ -37,7 +44,7 @@ fn offered(facts: &Facts) -> BTreeSet<String> {
 /// Whether a socket of another plugin is for one of these resources: NVIDIA's plugin names its
 /// sockets after them (`nvidia-gpu.sock`, of old versions `nvidia.sock`). Other plugins of the
 /// domain have names of their own, such as those of network cards.
-fn is_rival(other: &PluginSocket, offered: &BTreeSet<String>) -> bool {
+pub(in crate::doctor) fn is_rival(other: &PluginSocket, offered: &BTreeSet<String>) -> bool {
     let name = other.name.strip_suffix(".sock").unwrap_or(&other.name);
     let resource = match name.strip_prefix("nvidia") {
         Some("") => "gpu",
@@ -83,6 +90,12 @@ fn rivals(
     findings
 }
 
+/// One that the running plugin has noticed.
+fn told_rival(of: &status::Finding) -> Finding {
+    let (seen, fix) = of.message.rsplit_once("; ").unwrap_or((&of.message, ""));
+    RIVAL.problem(seen).why(ONE_RESOURCE).fix(fix)
+}
+
 fn rival(other: &PluginSocket) -> Finding {
     let by = other.process.as_ref().map(|process| format!(", by {process}")).unwrap_or_default();
     RIVAL.problem(format!("{} is served{by}", other.name)).why(ONE_RESOURCE).fix(
@@ -93,7 +106,7 @@ fn rival(other: &PluginSocket) -> Finding {
 }
 
 /// Whether this plugin serves a socket.
-fn this_plugin(served: &[&PluginSocket]) -> Finding {
+fn this_plugin(served: &[&PluginSocket], facts: &Facts) -> Finding {
     let names = |answering: bool| {
         let those = served.iter().filter(|of| (of.probe == SocketProbe::Answers) == answering);
         those.map(|socket| socket.name.as_str()).collect::<Vec<_>>().join(", ")
@@ -109,6 +122,9 @@ fn this_plugin(served: &[&PluginSocket]) -> Finding {
             )
     } else if !answering.is_empty() {
         PLUGIN.ok(format!("serves {answering}"))
+    } else if facts.plugin.as_ref().is_ok_and(|status| status.resources.is_empty()) {
+        // Why is told elsewhere.
+        PLUGIN.ok("runs, and has no GPU to serve")
     } else {
         PLUGIN
             .problem("it serves no socket in this directory")
@@ -124,7 +140,7 @@ fn this_plugin(served: &[&PluginSocket]) -> Finding {
 /// Whether the running plugin reports that it is ready.
 fn ready(facts: &Facts) -> Finding {
     match &facts.plugin {
-        Err(error) => READY.ok(format!("not available: {error}")),
+        Err(error) => not_heard(error),
         Ok(status) if status.plugin.ready => {
             let names: Vec<&str> = status.resources.iter().map(|of| of.name.as_str()).collect();
             READY.ok(format!("ready: {}", names.join(", ")))
@@ -139,4 +155,16 @@ fn ready(facts: &Facts) -> Finding {
                  details",
             ),
     }
+}
+
+/// Without the plugin's status nothing follows, neither that it is ready nor that it is not.
+fn not_heard(error: &str) -> Finding {
+    READY
+        .unknown(format!("not available: {error}"))
+        .why("what only the running plugin knows is missing above: health over time, and holders")
+        .fix(
+            "run the doctor in the plugin's pod: kubectl -n kube-system exec POD -- \
+             gpu-device-plugin doctor; on the node, with the plugin's --state-dir or \
+             --http-address",
+        )
 }

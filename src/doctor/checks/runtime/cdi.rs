@@ -161,9 +161,12 @@ pub(super) fn hooks(facts: &Facts) -> Finding {
                  the driver's; other users of the toolkit may call it",
             )
             .fix("upgrade NVIDIA's container toolkit to 1.17.8 or newer"),
-        None => HOOKS.ok(format!(
-            "{path}, whose version cannot be seen: it is called without enable-cuda-compat"
-        )),
+        None => HOOKS
+            .unknown(format!(
+                "{path}, whose version cannot be seen: it is called without enable-cuda-compat"
+            ))
+            .why("before 1.17.8 that hook lets a container take the node over (CVE-2025-23266)")
+            .fix("`nvidia-ctk --version` on the node shows it; 1.17.8 or newer is right"),
     }
 }
 
