@@ -46,7 +46,7 @@ impl Readiness<'_> {
         }
         let fault = self.inventory.node_health().fault();
         let why = fault.map(|(fault, _)| format!(": {fault}")).unwrap_or_default();
-        match self.gpus_on_bus() {
+        match self.gpus() {
             0 if self.tolerates_no_nvml => None,
             0 => Some(format!("NVML is down, and the configuration requires it{why}")),
             1 => Some(format!("NVML is down, and the node has 1 GPU for it{why}")),
@@ -55,11 +55,13 @@ impl Readiness<'_> {
     }
 
     /// The GPUs on the PCI bus that are the driver's, or nobody's as long as it is not loaded. One
-    /// that another driver has is not for pods.
-    fn gpus_on_bus(&self) -> usize {
+    /// that another driver has is not for pods. Those that NVML had listed count where they are on
+    /// no bus (Tegra, WSL).
+    fn gpus(&self) -> usize {
         let of_driver = self.inventory.gpu_counts().bus.unwrap_or(0) as usize;
         let others = self.inventory.other_functions();
-        of_driver + others.filter(|(_, why)| *why == OtherFunction::NoDriver).count()
+        let on_bus = of_driver + others.filter(|(_, why)| *why == OtherFunction::NoDriver).count();
+        on_bus.max(self.inventory.gpus().len())
     }
 
     fn problem(&self, plugin: Option<&PluginTelemetry>) -> Option<String> {

@@ -5,8 +5,11 @@ and for how many minutes. Where a simulated node cannot do what is to be seen, a
 was said."""
 
 import dataclasses
+import re
 import socket
+import subprocess
 import tempfile
+import urllib.request
 from pathlib import Path
 
 from simulated import Node, until
@@ -396,6 +399,41 @@ def mps(args):
     return [Phase("", 5, target=False), Phase(during, 30)]
 
 
+def without_gpus(args):
+    """A node that never had a GPU, whose plugin may wait for a driver. simnode's nodes have GPUs."""
+    with tempfile.TemporaryDirectory(prefix="alerts", dir="/tmp") as folder:
+        folder = Path(folder)
+        (folder / "sys/bus/pci/devices").mkdir(parents=True)
+        flags = {"sysfs-root": folder / "sys", "nvml-library": folder / "none", "kubelet-socket": folder / "kubelet.sock",
+                 "state-dir": folder / "state", "quarantine-dir": "", "pod-resources-socket": "",
+                 "http-address": "127.0.0.1:0", "fail-on-init-error": "false"}
+        command = [args.plugin, *("--%s=%s" % flag for flag in flags.items())]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as plugin:
+            try:
+                address = next(found.group(1) for found in (re.search(r"over HTTP.*address=(\S+)", line) for line in plugin.stderr) if found)
+
+                def look():
+                    with urllib.request.urlopen("http://%s/metrics" % address) as answer:
+                        text = answer.read().decode()
+                    return text if "plugin_ready 1" in text and "problem_since" in text else None
+
+                text = until("the plugin is ready without NVML", look)
+            finally:
+                plugin.terminate()
+    assert 'gpus{stage="bus"} 0' in text and "nvml_up 0" in text, text
+    return [Phase(text, 60)]
+
+
+def released(args):
+    """NVML is released for the reset of a GPU, for longer than an alert waits."""
+    with configured(args) as node:
+        before = registered(node)
+        program = [node.program, "release", "--for", "1h", "--state-dir", node.root / "state"]
+        subprocess.run(program, check=True, capture_output=True)
+        during = showing(node, "nvml_up 0")
+    return [Phase(before, 10), Phase(during, 60), Phase(before, 10)]
+
+
 def quiet_day(args):
     """A day without trouble: pods, an application that fails, a kubelet that restarts, a change of the configuration,
     a driver that is upgraded, MIG devices that are made, a GPU that is reset."""
@@ -431,6 +469,8 @@ XID_79 = on(before=with_pods, during=xid(1, 79), minutes=(10, 30, 0))
 
 SCENARIOS = {
     "a quiet day": Scenario(quiet_day, ()),
+    "a node without GPUs": Scenario(without_gpus, ()),
+    "NVML is released for an hour": Scenario(released, ()),
     "sharing is renamed under running pods": Scenario(renamed(2, 8), ()),
     "sharing is renamed under pods that hold every GPU": Scenario(renamed(8, 32), ()),
     "a GPU falls off the bus": Scenario(XID_79, ("GpuUnhealthy",)),
