@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Compares the README and docs with the program: commands, recording, flags, config files, and
-every text that they quote. Checks their links, their shell commands' syntax and their Kubernetes
+"""Compares the README and docs with the program: commands, recording, flags, config files, every
+quantity (quantities.py), and every text that they quote. Checks their links, their shell commands' syntax and
+their Kubernetes
 objects, and that the README stays short.
 
     python3 tests/docs/check.py --plugin target/debug/gpu-device-plugin --recording FILE COMMAND...
@@ -16,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import kubernetes_validate
+import quantities
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,6 +300,7 @@ def main():
         *texts_of_the_program(texts),
         *phrases(texts),
         *flags(texts, args.plugin),
+        *quantities.differences(texts, args.plugin),
         *links(),
         *shell(texts),
         *kubernetes_objects(texts),
