@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Compares the README and docs with the program: commands, recording, flags, config files, every
 quantity (quantities.py), and every text that they quote. Checks their links, their shell commands' syntax and
-their Kubernetes
-objects, and that the README stays short.
+their Kubernetes objects, and that the README stays short.
 
     python3 tests/docs/check.py --plugin target/debug/gpu-device-plugin --recording FILE COMMAND...
 

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tracing::warn;
 
-use super::document::{Document, PersistedState, VERSION};
+use super::document::{Decoded, Document, PersistedState, VERSION};
+use super::unknown::{self, Unknown};
 use crate::host::file::{self, Links};
 
 /// The document's name in the state directory.
@@ -26,6 +27,10 @@ pub(super) struct Contents {
     pub(super) state: PersistedState,
     /// How many of its entries are passed over, since they are malformed or too many.
     pub(super) dropped: usize,
+    /// What this version does not know and keeps for the one that does.
+    pub(super) unknown: Unknown,
+    /// Its bytes, if a newer version of the plugin has written it in a format of its own.
+    pub(super) newer: Option<Vec<u8>>,
 }
 
 /// What every version of the document has.
@@ -48,17 +53,26 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Contents>> {
         }
     };
     let AnyVersion { version } = serde_json::from_slice(&text).map_err(malformed)?;
-    if version != u64::from(VERSION) {
-        let writer = if version > u64::from(VERSION) { NEWER } else { "by an unknown version" };
-        let text = format!(
-            "it was written {writer} of the plugin: it has format {version}, and this version \
-             reads format {VERSION}"
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    let is_newer = version > u64::from(VERSION);
+    if !is_newer && version != u64::from(VERSION) {
+        return Err(of_format(version, "by an unknown version"));
     }
-    let document: Document = serde_json::from_slice(&text).map_err(malformed)?;
-    let (state, dropped) = document.into_state();
-    Ok(Some(Contents { state, dropped }))
+    let document: Document = serde_json::from_slice(&text)
+        .map_err(|error| if is_newer { of_format(version, NEWER) } else { malformed(error) })?;
+    let Decoded { state, unknown_causes, dropped } = document.decode();
+    // Those of a newer format can mean something else in this one. The whole file is kept.
+    let members = if is_newer { None } else { unknown::members(&text).ok() };
+    let boot = &state.health.epoch.boot;
+    let unknown = Unknown::of(boot, members.unwrap_or_default(), unknown_causes);
+    Ok(Some(Contents { state, dropped, unknown, newer: is_newer.then_some(text) }))
+}
+
+fn of_format(version: u64, writer: &str) -> io::Error {
+    let text = format!(
+        "it was written {writer} of the plugin: it has format {version}, and this version reads \
+         format {VERSION}"
+    );
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// The error may quote what it has met.
@@ -72,10 +86,10 @@ const NEWER: &str = "by a newer version";
 /// Renames a file that cannot be used to the first name that is free, or the last.
 pub(super) fn set_aside(path: &Path, why: &io::Error) {
     let why = why.to_string();
-    let kind = if why.contains(NEWER) { "newer" } else { "corrupt" };
-    let name = |n| path.with_extension(format!("json.{kind}-{n}"));
-    let is_free = |aside: &_| fs::symlink_metadata(aside).is_err();
-    let aside = (1..SET_ASIDE).map(name).find(is_free).unwrap_or_else(|| name(SET_ASIDE));
+    let kind = if why.contains(NEWER) { NEWER_KIND } else { "corrupt" };
+    let is_free = |aside: &PathBuf| fs::symlink_metadata(aside).is_err();
+    let aside = aside_names(path, kind).find(is_free);
+    let aside = aside.unwrap_or_else(|| aside_name(path, kind, SET_ASIDE));
     let renamed = fs::rename(path, &aside);
     warn!(
         file = %path.display(), why,
@@ -85,4 +99,38 @@ pub(super) fn set_aside(path: &Path, why: &io::Error) {
             Err(error) => format!("it cannot be set aside either: {error}"),
         }
     );
+}
+
+/// Keeps a copy of a file of a newer version under the first name that is free or has it already,
+/// or the last.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn keep_newer(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    for aside in aside_names(path, NEWER_KIND) {
+        match file::read(&aside, Links::Refuse, LONGEST) {
+            Ok(there) if there == bytes => return Ok(aside),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return write_aside(aside, bytes);
+            }
+            _ => {}
+        }
+    }
+    write_aside(aside_name(path, NEWER_KIND, SET_ASIDE), bytes)
+}
+
+fn write_aside(aside: PathBuf, bytes: &[u8]) -> io::Result<PathBuf> {
+    file::remove_leftovers(&aside);
+    file::replace(&aside, bytes, 0o644)?;
+    Ok(aside)
+}
+
+const NEWER_KIND: &str = "newer";
+
+fn aside_names(path: &Path, kind: &'static str) -> impl Iterator<Item = PathBuf> {
+    (1..=SET_ASIDE).map(move |n| aside_name(path, kind, n))
+}
+
+fn aside_name(path: &Path, kind: &str, n: u32) -> PathBuf {
+    path.with_extension(format!("json.{kind}-{n}"))
 }

@@ -10,7 +10,7 @@ use device::identity::{GpuBinding, KnownGpus, MAX_GPUS};
 use device::names::Uuid;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What is kept over a restart of the plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,8 +21,12 @@ pub struct PersistedState {
     pub known_gpus: KnownGpus,
 }
 
-/// The version of the document. A part that older plugins pass over changes nothing of it.
+/// The version of the document. It goes up when a part gets another meaning. A part that is added
+/// changes nothing of it: older plugins keep it for newer ones (see [`super::unknown`]).
 pub(super) const VERSION: u32 = 1;
+/// The members of the document; others are of a newer version.
+pub(super) const MEMBERS: [&str; 7] =
+    ["version", "boot", "driver", "gpus", "faultSinceBoot", "statesSinceBoot", "knownGpus"];
 /// The most causes of one GPU, which is more than health keeps.
 const MAX_CAUSES: usize = 256;
 /// The most states of one GPU whose age is kept, which is more than there are.
@@ -49,6 +53,16 @@ pub(super) struct Document {
     /// The GPUs of the boot, by UUID: read one by one, so that a malformed one costs nothing else.
     #[serde(default, skip_serializing_if = "ByGpu::is_empty")]
     known_gpus: ByGpu<Known>,
+}
+
+/// What a document says.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    pub(super) state: PersistedState,
+    /// The causes that this version does not know, as they stand.
+    pub(super) unknown_causes: BTreeMap<Uuid, Vec<Value>>,
+    /// How many entries are passed over, since they are malformed or more than a node can have.
+    pub(super) dropped: usize,
 }
 
 /// What is kept of a GPU for the boot.
@@ -80,6 +94,9 @@ struct Entry {
     /// When it began, in seconds since the boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since_boot: Option<u64>,
+    /// What a newer version says of it.
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 impl From<&PersistedState> for Document {
@@ -92,6 +109,7 @@ impl From<&PersistedState> for Document {
             configured: cause.configured,
             repaired: cause.repaired,
             since_boot: cause.since_boot,
+            more: Map::new(),
         };
         let causes = |causes: &Vec<_>| causes.iter().take(MAX_CAUSES).map(entry).collect();
         let gpus = state.health.gpus.iter().map(|(uuid, of)| (uuid.clone(), causes(of)));
@@ -122,27 +140,29 @@ impl From<&GpuBinding> for Known {
 }
 
 impl Document {
-    /// What is kept, and how many entries are not, since they are malformed or more than a node
-    /// can have.
-    pub(super) fn into_state(self) -> (PersistedState, usize) {
+    /// What the document says, as far as this version knows it.
+    pub(super) fn decode(self) -> Decoded {
         let mut dropped =
             self.gpus.dropped + self.known_gpus.dropped + self.states_since_boot.dropped;
-        let cause = |entry: Entry| PersistedCause {
-            kind: entry.cause,
-            number: entry.number,
-            gpu_instance: entry.gpu_instance,
-            compute_instance: entry.compute_instance,
-            configured: entry.configured,
-            repaired: entry.repaired,
-            since_boot: entry.since_boot,
-        };
+        let mut unknown_causes = BTreeMap::new();
         let mut gpus = BTreeMap::new();
         for (uuid, entries) in self.gpus.entries {
             let count = entries.len();
             let is_word = |entry: &Entry| entry.cause.len() <= LONGEST_WORD;
-            let causes = entries.into_iter().filter(is_word).take(MAX_CAUSES).map(cause);
-            let causes: Vec<_> = causes.collect();
+            let entries = entries.into_iter().filter(is_word).take(MAX_CAUSES);
+            let (mut causes, mut unknown) = (Vec::new(), Vec::new());
+            for entry in entries {
+                let cause = PersistedCause::from(&entry);
+                if !cause.is_known() {
+                    // An entry is text and numbers: nothing in it can fail to be written.
+                    unknown.extend(serde_json::to_value(&entry));
+                }
+                causes.push(cause);
+            }
             dropped += count - causes.len();
+            if !unknown.is_empty() {
+                unknown_causes.insert(uuid.clone(), unknown);
+            }
             gpus.insert(uuid, causes);
         }
         let mut known = BTreeMap::new();
@@ -164,7 +184,22 @@ impl Document {
         let ages = PersistedAges { fault: self.fault_since_boot, gpus: states };
         let known_gpus = KnownGpus { boot: self.boot.clone(), gpus: known };
         let epoch = Epoch { boot: self.boot, driver: self.driver };
-        (PersistedState { health: PersistedHealth { epoch, gpus, ages }, known_gpus }, dropped)
+        let health = PersistedHealth { epoch, gpus, ages };
+        Decoded { state: PersistedState { health, known_gpus }, unknown_causes, dropped }
+    }
+}
+
+impl From<&Entry> for PersistedCause {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            kind: entry.cause.clone(),
+            number: entry.number,
+            gpu_instance: entry.gpu_instance,
+            compute_instance: entry.compute_instance,
+            configured: entry.configured,
+            repaired: entry.repaired,
+            since_boot: entry.since_boot,
+        }
     }
 }
 

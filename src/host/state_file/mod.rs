@@ -6,6 +6,10 @@
 //! written the plugin works without. Nothing that was not read is overwritten, and of two plugins
 //! with one directory only one writes.
 //!
+//! Versions read each other's files. An older file lacks parts, and they are taken for empty. Parts
+//! of a newer one are kept for the version that knows them, and a file in a newer format is read
+//! as far as it is understood, and kept beside.
+//!
 //! All of it is done on a thread of its own: no disk can hold up the start, health or the exit.
 
 mod contents;
@@ -13,6 +17,9 @@ mod document;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod unknown;
+#[cfg(test)]
+mod version_tests;
 
 use std::convert::Infallible;
 use std::io;

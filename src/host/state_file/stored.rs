@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use super::contents::{self, FILE, LONGEST, set_aside};
+use super::contents::{self, Contents, FILE, LONGEST, keep_newer, set_aside};
 use super::document::{Document, PersistedState};
+use super::unknown::Unknown;
 use crate::host::file;
 
 /// The state file of one directory.
@@ -23,6 +24,8 @@ pub(super) struct Stored {
     may_replace: bool,
     /// What is in the file, if that is known.
     there: Option<PersistedState>,
+    /// What was in the file that this version does not know.
+    unknown: Unknown,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,14 @@ pub(super) enum Written {
 impl Stored {
     pub(super) fn in_directory(directory: &Path) -> Self {
         let directory = directory.to_owned();
-        Self { directory, lock: None, restored: None, may_replace: false, there: None }
+        Self {
+            directory,
+            lock: None,
+            restored: None,
+            may_replace: false,
+            there: None,
+            unknown: Unknown::default(),
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -58,7 +68,7 @@ impl Stored {
     pub(super) fn load(&mut self) -> io::Result<Option<PersistedState>> {
         // An error is told when it keeps the file from being written.
         let locked = self.lock().is_ok();
-        self.read(locked)
+        Ok(self.read(locked)?.map(|contents| contents.state))
     }
 
     /// What is in the file, this, is known.
@@ -74,20 +84,24 @@ impl Stored {
                 let text = format!("it cannot be read, and is not replaced before: {error}");
                 io::Error::new(error.kind(), text)
             })?;
-            if let Some(found) = &there
-                && let Some(news) = news(found, self.restored.as_ref())
-            {
-                return Ok(Written::NotYet {
-                    found: Box::new(found.clone()),
-                    news: Box::new(news),
-                });
+            if let Some(Contents { state: found, newer, .. }) = there {
+                if let Some(news) = news(&found, self.restored.as_ref()) {
+                    return Ok(Written::NotYet { found: Box::new(found), news: Box::new(news) });
+                }
+                match newer {
+                    Some(bytes) => self.keep_newer(&bytes)?,
+                    None => self.there = Some(found),
+                }
             }
-            (self.may_replace, self.there) = (true, there);
+            self.may_replace = true;
         }
         if self.there.as_ref() == Some(state) {
             return Ok(Written::AsGiven);
         }
-        let text = serde_json::to_vec_pretty(&Document::from(state))?;
+        let mut text = Self::text(state, &self.unknown)?;
+        if text.len() > LONGEST {
+            text = Self::text(state, &Unknown::default())?;
+        }
         if text.len() > LONGEST {
             let text = format!("it would have more than {LONGEST} bytes");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
@@ -99,15 +113,34 @@ impl Stored {
         Ok(Written::AsGiven)
     }
 
-    fn read(&self, locked: bool) -> io::Result<Option<PersistedState>> {
+    /// The bytes of a file, with what this version does not know.
+    fn text(state: &PersistedState, unknown: &Unknown) -> io::Result<Vec<u8>> {
+        let mut document = serde_json::to_value(Document::from(state))?;
+        unknown.add_to(&mut document);
+        Ok(serde_json::to_vec_pretty(&document)?)
+    }
+
+    /// Keeps a file of a newer version before one of this version takes its place.
+    fn keep_newer(&self, bytes: &[u8]) -> io::Result<()> {
+        let kept = keep_newer(&self.file(), bytes)?;
+        warn!(
+            file = %self.file().display(), kept = %kept.display(),
+            "a newer version of the plugin has written the state file: what this version knows of \
+             it counts, and is written in its own format; the file is kept as it was"
+        );
+        Ok(())
+    }
+
+    fn read(&mut self, locked: bool) -> io::Result<Option<Contents>> {
         match contents::read(&self.file()) {
             Ok(None) => Ok(None),
-            Ok(Some(contents)) => {
+            Ok(Some(mut contents)) => {
+                self.unknown = std::mem::take(&mut contents.unknown);
                 if contents.dropped > 0 {
                     warn!(file = %self.file().display(), entries = contents.dropped, "entries of \
                         the state file are malformed or too many: they are passed over");
                 }
-                Ok(Some(contents.state))
+                Ok(Some(contents))
             }
             // Only its writer may move it.
             Err(error) if locked && file::is_of_content(&error) => {
@@ -170,7 +203,10 @@ fn news(found: &PersistedState, restored: Option<&PersistedState>) -> Option<Per
     if let Some(restored) = restored {
         for (uuid, causes) in &mut news.health.gpus {
             let known = restored.health.gpus.get(uuid);
-            causes.retain(|cause| !known.is_some_and(|known| known.contains(cause)));
+            // One that this version does not know is kept as it is, and changes nothing.
+            causes.retain(|cause| {
+                cause.is_known() && !known.is_some_and(|known| known.contains(cause))
+            });
         }
         news.known_gpus.gpus.retain(|uuid, _| !restored.known_gpus.gpus.contains_key(uuid));
     }

@@ -30,7 +30,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-fn remembered() -> PersistedState {
+pub(super) fn remembered() -> PersistedState {
     let cause =
         PersistedCause { kind: "xid".to_owned(), number: Some(79), ..PersistedCause::default() };
     let slice = PersistedCause {

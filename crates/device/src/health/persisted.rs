@@ -103,6 +103,12 @@ impl PersistedCause {
         }
     }
 
+    /// Whether this version knows it and would persist it: another may be of a newer version.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.cause().is_some()
+    }
+
     /// The cause, if this version knows it and would persist it.
     pub(super) fn cause(&self) -> Option<Cause> {
         let scope = match (self.gpu_instance, self.compute_instance) {
