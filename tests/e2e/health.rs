@@ -34,7 +34,7 @@ pub(crate) async fn quick() -> Rig {
 }
 
 /// A driver that knows no recovery action.
-fn old_driver() -> State {
+pub(crate) fn old_driver() -> State {
     let mut state = profiles::h100x8();
     state.driver.fields = 230;
     state

@@ -39,4 +39,5 @@ mod stopping;
 mod stream;
 mod swap;
 mod terminal;
+mod upgrade;
 mod verbs;

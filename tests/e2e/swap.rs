@@ -27,14 +27,14 @@ struct Left {
 
 /// What one container holds of one resource.
 #[derive(Debug)]
-struct Held {
+pub(crate) struct Held {
     pod: String,
     container: String,
     resource: String,
     ids: Vec<String>,
 }
 
-fn held(kubelet: &Kubelet) -> Vec<Held> {
+pub(crate) fn held(kubelet: &Kubelet) -> Vec<Held> {
     let mut by_container = BTreeMap::<_, Vec<String>>::new();
     for device in kubelet.pod_devices() {
         by_container
@@ -149,7 +149,7 @@ async fn served(rig: &Rig, left: &Left, life: u64) {
 
 /// Each container starts again with NVIDIA's answer, and ours for the same devices would be the
 /// same.
-async fn still_valid(rig: &Rig, held: &[Held]) {
+pub(crate) async fn still_valid(rig: &Rig, held: &[Held]) {
     for before in held {
         let answer = rig
             .kubelet
