@@ -139,9 +139,12 @@ fn hooks_are_those_that_the_program_on_the_host_has_and_that_are_safe() {
         "disable-device-node-modification",
     ];
     let old = ["create-symlinks", "update-ldcache"];
+    let new = [all[0], all[1], all[2], all[3], "update-application-profile"];
     for (version, disabled, expected) in [
         (Some((1, 17, 8)), &[][..], &all[..]),
-        (Some((1, 18, 0)), &[], &all),
+        (Some((1, 19, 9)), &[], &all),
+        (Some((1, 20, 0)), &[], &new),
+        (Some((1, 20, 0)), &["update-application-profile"], &all),
         // CVE-2025-23266: a container takes the host over.
         (Some((1, 17, 7)), &[], &old),
         (None, &[], &old),

@@ -10,6 +10,8 @@ const CREATE_SYMLINKS: &str = "create-symlinks";
 const UPDATE_LDCACHE: &str = "update-ldcache";
 const ENABLE_CUDA_COMPAT: &str = "enable-cuda-compat";
 const DISABLE_NODE_MODIFICATION: &str = "disable-device-node-modification";
+/// Restricts EGL and Vulkan, which find GPUs by other ways than device nodes, to the container's.
+const UPDATE_APPLICATION_PROFILE: &str = "update-application-profile";
 
 /// The hooks that are called.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +55,11 @@ impl Hooks<'_> {
             .program
             .filter(|program| program.is_known_good())
             .and_then(|_| self.hook(DISABLE_NODE_MODIFICATION, Vec::new()));
-        [self.create_symlinks(&files.links), cuda_compat, ldcache, nodes]
+        let profile = self
+            .program
+            .filter(|program| program.has_application_profiles())
+            .and_then(|_| self.hook(UPDATE_APPLICATION_PROFILE, Vec::new()));
+        [self.create_symlinks(&files.links), cuda_compat, ldcache, nodes, profile]
             .into_iter()
             .flatten()
             .collect()

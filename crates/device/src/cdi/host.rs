@@ -82,6 +82,8 @@ pub struct HookProgram {
 /// The first version whose `enable-cuda-compat` a container cannot take the host over with
 /// (CVE-2025-23266), and the first that has `disable-device-node-modification`.
 const LAST_CHANGE: (u32, u32, u32) = (1, 17, 8);
+/// The first version that has `update-application-profile`.
+const APPLICATION_PROFILES: (u32, u32, u32) = (1, 20, 0);
 
 impl HookProgram {
     /// Whether all hooks may be called: of an older one, and of one whose version is not known,
@@ -89,5 +91,11 @@ impl HookProgram {
     #[must_use]
     pub fn is_known_good(&self) -> bool {
         self.version.is_some_and(|version| version >= LAST_CHANGE)
+    }
+
+    /// Whether it is known to have `update-application-profile`.
+    #[must_use]
+    pub fn has_application_profiles(&self) -> bool {
+        self.version.is_some_and(|version| version >= APPLICATION_PROFILES)
     }
 }
