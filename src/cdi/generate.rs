@@ -49,6 +49,7 @@ impl HostCache {
             disabled_hooks: settings.disabled_hooks.clone(),
             all_device: settings.all_device,
             management_device: settings.management_device,
+            additional_groups: settings.additional_gids,
         };
         let found = specifications(inventory, &host, &of_settings, kept);
         self.files = host.files;

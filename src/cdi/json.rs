@@ -1,13 +1,16 @@
-//! A specification as runtimes read it: JSON with the fields of CDI 0.5 and no others, since a
-//! runtime refuses a file with a field that it does not know.
+//! A specification as runtimes read it: JSON with the fields of CDI 0.7 and no others, since a
+//! runtime refuses a file with a field that it does not know. Unless a setting asks for more, those
+//! of CDI 0.5 alone are written.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use device::cdi::{
     ContainerEdits, MountKind, NodeNumbers, SpecHook, SpecMount, SpecNode, Specification,
 };
 use device::injection::cdi_names::VENDOR;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The largest file that is read, in bytes. One of 1,024 devices has less than one MiB.
 pub const MOST_BYTES: usize = 16 << 20;
@@ -28,6 +31,9 @@ pub struct Document {
     pub kind: String,
     /// The version of CDI that a runtime needs for it.
     pub cdi_version: String,
+    /// What other programs have noted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// The devices.
     pub devices: Vec<Device>,
     /// What each container with one of them gets.
@@ -41,6 +47,9 @@ pub struct Document {
 pub struct Device {
     /// Its name.
     pub name: String,
+    /// What other programs have noted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// What a container with it gets.
     pub container_edits: Edits,
 }
@@ -61,6 +70,12 @@ pub struct Edits {
     /// Mounts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Bind>,
+    /// Groups of the container's process.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub additional_gids: Vec<u32>,
+    /// Intel's resource director, which other programs set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<Value>,
 }
 
 /// A device node.
@@ -140,8 +155,9 @@ impl Document {
         bytes
     }
 
-    /// The lowest version of CDI that has all that is in it: names that begin with a digit, and
-    /// paths of nodes on the host, came with 0.5.0, the type of a mount with 0.4.0.
+    /// The lowest version of CDI that has all that is in it: additional groups came with 0.7.0,
+    /// annotations and dots in a class with 0.6.0, names that begin with a digit, and paths of
+    /// nodes on the host, with 0.5.0, the type of a mount with 0.4.0.
     #[must_use]
     pub fn needed_version(&self) -> &'static str {
         let edits = || {
@@ -150,9 +166,17 @@ impl Document {
         };
         let begins_with_digit =
             |device: &Device| device.name.starts_with(|c: char| c.is_ascii_digit());
+        let of_0_7 = |edits: &Edits| !edits.additional_gids.is_empty() || edits.intel_rdt.is_some();
+        let is_annotated = !self.annotations.is_empty()
+            || self.devices.iter().any(|device| !device.annotations.is_empty());
         let mut nodes = edits().flat_map(|edits| &edits.device_nodes);
         let mut mounts = edits().flat_map(|edits| &edits.mounts);
-        if self.devices.iter().any(begins_with_digit) || nodes.any(|n| n.host_path.is_some()) {
+        if edits().any(of_0_7) {
+            "0.7.0"
+        } else if is_annotated || self.kind.rsplit('/').next().is_some_and(|c| c.contains('.')) {
+            "0.6.0"
+        } else if self.devices.iter().any(begins_with_digit) || nodes.any(|n| n.host_path.is_some())
+        {
             "0.5.0"
         } else if mounts.any(|mount| mount.kind.is_some()) {
             "0.4.0"
@@ -166,11 +190,13 @@ impl From<&Specification> for Document {
     fn from(of: &Specification) -> Self {
         let device = |(name, edits): (&String, &ContainerEdits)| Device {
             name: name.clone(),
+            annotations: BTreeMap::new(),
             container_edits: edits.into(),
         };
         let mut document = Self {
             kind: format!("{VENDOR}/{}", of.class),
             cdi_version: String::new(),
+            annotations: BTreeMap::new(),
             devices: of.devices.iter().map(device).collect(),
             container_edits: (&of.common).into(),
         };
@@ -194,6 +220,8 @@ impl From<&ContainerEdits> for Edits {
             device_nodes: edits.nodes.iter().map(Into::into).collect(),
             hooks: edits.hooks.iter().map(Into::into).collect(),
             mounts: edits.mounts.iter().map(Into::into).collect(),
+            additional_gids: edits.groups.clone(),
+            intel_rdt: None,
         }
     }
 }
@@ -207,6 +235,7 @@ impl From<&Edits> for ContainerEdits {
             nodes: edits.device_nodes.iter().map(Into::into).collect(),
             hooks: edits.hooks.iter().map(Into::into).collect(),
             mounts: edits.mounts.iter().map(Into::into).collect(),
+            groups: edits.additional_gids.clone(),
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct CdiSettings {
     pub all_device: bool,
     /// Whether there is a device for monitors.
     pub management_device: bool,
+    /// Whether a container's process gets the groups of device nodes.
+    pub additional_gids: bool,
     /// Whether files of our kinds that this program has not written are removed too.
     pub remove_other_files: bool,
 }

@@ -1,4 +1,4 @@
-//! Whether a file is a specification that runtimes accept: the published fields of CDI up to 0.5.0,
+//! Whether a file is a specification that runtimes accept: the published fields of CDI up to 0.7.0,
 //! and the rules about them (github.com/cncf-tags/container-device-interface, SPEC.md).
 
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::json::{Document, Edits, Node};
 
 /// The versions of CDI that have no other fields than those known here.
-const VERSIONS: [&str; 3] = ["0.3.0", "0.4.0", "0.5.0"];
+const VERSIONS: [&str; 5] = ["0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0"];
 const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
@@ -30,7 +30,7 @@ pub fn problems(document: &Document) -> Vec<String> {
         found.push(format!("cdiVersion is {} and it needs {needed}", document.cdi_version));
     }
     match document.kind.split_once('/') {
-        Some((vendor, class)) if is_name(vendor, b"_-.") && is_name(class, b"_-") => {}
+        Some((vendor, class)) if is_name(vendor, b"_-.") && is_name(class, b"_-.") => {}
         _ => found.push(format!("kind {:?} is not vendor/class", document.kind)),
     }
     if document.devices.is_empty() {

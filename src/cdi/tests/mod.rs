@@ -130,6 +130,34 @@ fn paths_of_the_host_are_below_its_driver_root_and_its_dev_root() {
     assert_eq!(valid(&found.files[0]).cdi_version, "0.5.0");
 }
 
+/// Older runtimes refuse a file with the field as a whole, so it takes a setting.
+#[test]
+fn the_groups_of_nodes_are_given_to_the_process_where_that_is_asked_for() {
+    let (_root, mut host) = usual();
+    host.devices.nodes.get_mut("/dev/nvidiactl").unwrap().mode = 0o660;
+    host.devices.nodes.get_mut("/dev/nvidiactl").unwrap().gid = 27;
+    let groups = |found: &Specifications| {
+        let edits = [of(found, "GPU-0"), of(found, "MIG-1"), &found.files[0].common];
+        edits.map(|edits| edits.groups.clone())
+    };
+    let settings = SpecSettings { additional_groups: true, ..SpecSettings::default() };
+    let with = specified(&inventory(injector()), &host, &settings);
+    // Those of the DRM nodes, which a MIG device has not; the rest is root's, or everybody's.
+    assert_eq!(groups(&with), [vec![44, 105], vec![], vec![27]]);
+    let document = valid(&with.files[0]);
+    assert_eq!(document.cdi_version, "0.7.0");
+    let text = String::from_utf8(document.bytes()).unwrap();
+    assert!(text.contains("\"additionalGids\": ["), "{text}");
+    // Devices that were in the file before are without them too once they are not asked for.
+    let kept = with.files[0].devices.clone().into_iter();
+    let kept = kept.map(|(name, edits)| (name.replace("GPU-0", "GPU-8"), edits)).collect();
+    let without =
+        device::cdi::specifications(&inventory(injector()), &host, &SpecSettings::default(), &kept);
+    assert_eq!(groups(&without), [const { Vec::<u32>::new() }; 3]);
+    assert_eq!(names(&without), ["GPU-0", "GPU-8", "MIG-1"]);
+    assert_eq!(valid(&without.files[0]).cdi_version, "0.3.0");
+}
+
 #[test]
 fn hooks_are_those_that_the_program_on_the_host_has_and_that_are_safe() {
     let all = [
@@ -270,9 +298,11 @@ fn what_runtimes_refuse_is_told() {
     let (_root, host) = usual();
     let found = specified(&inventory(injector()), &host, &SpecSettings::default());
     let good = Document::from(&found.files[0]);
-    let table: [Mistake; 9] = [
-        (|d| d.cdi_version = "0.7.0".into(), "is none of 0.3.0"),
+    let table: [Mistake; 11] = [
+        (|d| d.cdi_version = "0.8.0".into(), "is none of 0.3.0"),
         (|d| d.devices[0].name = "0".into(), "it needs 0.5.0"),
+        (|d| d.container_edits.additional_gids = vec![44], "it needs 0.7.0"),
+        (|d| d.kind = "vendor.com/gpu.class".into(), "it needs 0.6.0"),
         (|d| d.kind = "gpu".into(), "is not vendor/class"),
         (|d| d.devices.clear(), "it has no devices"),
         (|d| d.devices[1].name = "GPU-0".into(), "is there twice"),

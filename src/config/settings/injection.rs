@@ -110,6 +110,11 @@ settings! {
         help: "Write a CDI device named management, with every node of the driver, for pods that \
             monitor. A pod can name it past the kubelet.",
     }
+    CDI_ADDITIONAL_GIDS: cdi.additional_gids = value::boolean, print::display; CDI_SWITCH {
+        flag: Some("cdi-additional-gids"), env: &["CDI_ADDITIONAL_GIDS"],
+        help: "Give a container's process the groups of device nodes that not everybody may use. \
+            Runtimes that do not know CDI 0.7.0 refuse such specifications as a whole.",
+    }
     CDI_REMOVE_OTHER_FILES: cdi.remove_other_files = value::boolean, print::display; CDI_SWITCH {
         flag: Some("cdi-remove-other-files"), env: &["CDI_REMOVE_OTHER_FILES"],
         help: "Also remove specifications that NVIDIA's plugin has left for classes that are not \

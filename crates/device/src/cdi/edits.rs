@@ -1,5 +1,7 @@
 //! What a specification adds to a container.
 
+use std::collections::BTreeSet;
+
 /// Additions to a container. In order, since a runtime carries them out in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerEdits {
@@ -11,6 +13,8 @@ pub struct ContainerEdits {
     pub hooks: Vec<SpecHook>,
     /// Mounts.
     pub mounts: Vec<SpecMount>,
+    /// Groups that the container's process has beside its own.
+    pub groups: Vec<u32>,
 }
 
 /// A device node in a container, for reading, writing and making it.
@@ -35,6 +39,14 @@ pub struct NodeNumbers {
     pub mode: u32,
     /// The group of its file.
     pub gid: u32,
+}
+
+impl SpecNode {
+    /// The group that a process has to have, if not everybody may read and write the node.
+    fn needed_group(&self) -> Option<u32> {
+        let NodeNumbers { mode, gid, .. } = self.numbers?;
+        (gid != 0 && mode & 0o006 != 0o006).then_some(gid)
+    }
 }
 
 /// A bind mount of a specification.
@@ -81,6 +93,12 @@ pub struct SpecHook {
 }
 
 impl ContainerEdits {
+    /// Adds the groups that a process needs for the nodes.
+    pub(super) fn add_groups(&mut self) {
+        let groups: BTreeSet<u32> = self.nodes.iter().filter_map(SpecNode::needed_group).collect();
+        self.groups = groups.into_iter().collect();
+    }
+
     /// Whether they add nothing: a runtime refuses a device of which that is so, and with it the
     /// whole file.
     #[must_use]
@@ -89,5 +107,6 @@ impl ContainerEdits {
             && self.nodes.is_empty()
             && self.hooks.is_empty()
             && self.mounts.is_empty()
+            && self.groups.is_empty()
     }
 }

@@ -27,6 +27,9 @@ pub struct SpecSettings {
     pub all_device: bool,
     /// Whether [`MANAGEMENT_DEVICE`] exists.
     pub management_device: bool,
+    /// Whether a container's process gets the groups of nodes that not everybody may use. It takes
+    /// a runtime that knows CDI 0.7.0.
+    pub additional_groups: bool,
 }
 
 /// The specification of a kind of devices: a file.
@@ -104,6 +107,7 @@ pub fn specifications(
             None => out.incomplete.push(format!("there is no device of the class {class} here")),
         }
     }
+    out.files.iter_mut().for_each(|file| set_groups(file, settings.additional_groups));
     out.incomplete.sort();
     out.incomplete.dedup();
     out
@@ -119,6 +123,17 @@ fn named(inventory: &Inventory) -> Vec<(String, &Device)> {
     let names =
         |device| inventory.cdi_injectors().map(move |injector| (injector.cdi_name(device), device));
     devices.into_iter().flat_map(names).collect()
+}
+
+/// Adds the groups, or takes away those of kept devices.
+fn set_groups(file: &mut Specification, are_wanted: bool) {
+    for edits in file.devices.values_mut().chain([&mut file.common]) {
+        if are_wanted {
+            edits.add_groups();
+        } else {
+            edits.groups.clear();
+        }
+    }
 }
 
 fn add_nodes(all: &mut ContainerEdits, of_device: &ContainerEdits) {
@@ -156,7 +171,8 @@ fn common(host: &CdiHost, hooks: Hooks<'_>, dev_root: &str) -> ContainerEdits {
     mounts.extend(self::mounts(&files.sockets, MountKind::Socket));
     mounts.sort_by(|a, b| a.container.cmp(&b.container));
     mounts.dedup_by(|a, b| a.container == b.container);
-    ContainerEdits { env, nodes: nodes.collect(), hooks: hooks.common(files), mounts }
+    let hooks = hooks.common(files);
+    ContainerEdits { env, nodes: nodes.collect(), hooks, mounts, groups: Vec::new() }
 }
 
 /// Keeps NVIDIA's runtime from making its own additions.
