@@ -9,7 +9,7 @@ use device::identity::GpuRecord;
 use device::inventory::Inventory;
 
 use super::settings::{CdiPaths, CdiSettings};
-use crate::host::driver_files::hook_program::{self, HookPath};
+use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
 use crate::host::driver_files::{self, DriverRoot, Wanted, devices};
 
 /// The driver's files and the hook program, and what they were found by. They are looked for again
@@ -19,6 +19,7 @@ pub struct HostCache {
     found_by: Option<(Option<String>, CdiSettings)>,
     files: DriverFiles,
     hook: Option<HookProgram>,
+    hook_versions: HookVersions,
 }
 
 impl HostCache {
@@ -68,7 +69,7 @@ impl HostCache {
         };
         self.files = driver_files::find(root, version, wanted);
         let hook = HookPath { path: &settings.hook_path, is_set: settings.hook_path_is_set };
-        self.hook = hook_program::find(root, hook);
+        self.hook = hook_program::find(root, hook, &mut self.hook_versions);
         self.found_by = Some(by);
     }
 }

@@ -13,7 +13,7 @@ use device::inventory::Inventory;
 use device::layout::{Layout, MigStrategy};
 use device::testing;
 
-use crate::host::driver_files::hook_program::{self, HookPath};
+use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
 use crate::host::driver_files::sample::VERSION;
 use crate::host::driver_files::{self, DriverRoot, Wanted};
 
@@ -96,7 +96,7 @@ pub(crate) fn host(root: &Path, host: &str, hook: HookPath<'_>) -> CdiHost {
     CdiHost {
         files: driver_files::find(root, Some(VERSION), wanted),
         devices: devices(),
-        hook: hook_program::find(root, hook),
+        hook: hook_program::find(root, hook, &mut HookVersions::default()),
     }
 }
 

@@ -25,7 +25,7 @@ use super::facts::{
 };
 use crate::config::{Choice, Config, ConfigReport, Diagnostic};
 use crate::host::driver_files::DriverRoot;
-use crate::host::driver_files::hook_program::{self, HookPath};
+use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
 use crate::host::pci::BusRoots;
 use crate::kubelet::device_plugin::wire;
 use crate::mps;
@@ -97,7 +97,7 @@ async fn plugin_status(config: &Config) -> Result<Box<Status>, String> {
 fn hook(config: &Config, host_root: &Path) -> Option<HookProgram> {
     let (path, is_set) = (config.cdi.hook_path.as_str(), config.cdi.hook_path_is_set);
     let root = DriverRoot { here: host_root, host: "/" };
-    hook_program::find(root, HookPath { path, is_set })
+    hook_program::find(root, HookPath { path, is_set }, &mut HookVersions::default())
 }
 
 /// The answer of the control daemon of each resource that MPS shares.

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use device::cdi::HookProgram;
 
+pub use super::hook_version::HookVersions;
+use super::hook_version::Version;
 use super::search::{DriverRoot, Search};
 use crate::host::file::{self, Links};
 use crate::host::root::resolve_in_root;
@@ -33,9 +35,13 @@ pub struct HookPath<'a> {
 }
 
 /// The program, if it is on the host. The host's files can be seen where the driver root is the
-/// host's own root.
+/// host's own root. `versions` keeps what was read of it, for the next time.
 #[must_use]
-pub fn find(root: DriverRoot<'_>, hook: HookPath<'_>) -> Option<HookProgram> {
+pub fn find(
+    root: DriverRoot<'_>,
+    hook: HookPath<'_>,
+    versions: &mut HookVersions,
+) -> Option<HookProgram> {
     let sees_host = root.host == "/";
     if !sees_host {
         let path = hook.path.to_owned();
@@ -47,12 +53,15 @@ pub fn find(root: DriverRoot<'_>, hook: HookPath<'_>) -> Option<HookProgram> {
         true => is_there(hook.path).then_some(hook.path)?,
         false => PLACES.into_iter().find(|path| is_there(path))?,
     };
-    let version = path.starts_with("/usr/bin/").then(|| packaged_version(root.here)).flatten();
+    let here = resolve_in_root(root.here, Path::new(path)).ok()?;
+    let packaged = || path.starts_with("/usr/bin/").then(|| packaged_version(root.here)).flatten();
+    // What a program has in it is true of that program, whoever has put it there.
+    let version = versions.of(&here).or_else(packaged);
     Some(HookProgram { path: path.to_owned(), version })
 }
 
 /// The version of the toolkit's package, where Debian's package manager keeps it.
-fn packaged_version(root: &Path) -> Option<(u32, u32, u32)> {
+fn packaged_version(root: &Path) -> Option<Version> {
     let status = resolve_in_root(root, Path::new(DPKG_STATUS)).ok()?;
     let status = BufReader::new(file::open(&status, Links::Refuse).ok()?.take(MOST_BYTES));
     let mut is_it = false;
@@ -70,7 +79,7 @@ fn packaged_version(root: &Path) -> Option<(u32, u32, u32)> {
 }
 
 /// The numbers of `1.17.8-1`. A candidate for a release, `1.17.8~rc.1-1`, may lack what that has.
-fn version_number(text: &str) -> Option<(u32, u32, u32)> {
+fn version_number(text: &str) -> Option<Version> {
     if text.contains('~') {
         return None;
     }

@@ -7,6 +7,7 @@
 
 pub mod devices;
 pub mod hook_program;
+mod hook_version;
 mod libraries;
 pub mod places;
 #[cfg(test)]

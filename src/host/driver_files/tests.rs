@@ -7,7 +7,7 @@ use std::path::Path;
 use device::cdi::{DriverFiles, HookProgram};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::hook_program::HookPath;
+use super::hook_program::{HookPath, HookVersions};
 use super::sample::{VERSION, installation, program, toolkit, write};
 use super::*;
 use crate::host::device_nodes::Roots;
@@ -191,7 +191,8 @@ fn a_library_of_every_name_in_the_world_is_no_more_than_a_bound() {
 #[test]
 fn the_hook_program_is_the_one_on_the_host() {
     let find = |root: &Path, host, path, is_set| {
-        hook_program::find(DriverRoot { here: root, host }, HookPath { path, is_set })
+        let (root, hook) = (DriverRoot { here: root, host }, HookPath { path, is_set });
+        hook_program::find(root, hook, &mut HookVersions::default())
     };
     let program_at = |path: &str, version| Some(HookProgram { path: path.to_owned(), version });
     let (default, cdi_hook) = ("/usr/bin/nvidia-ctk", "/usr/bin/nvidia-cdi-hook");
@@ -220,6 +221,11 @@ fn the_hook_program_is_the_one_on_the_host() {
     program(here, "opt/nvidia-cdi-hook");
     let own = "/opt/nvidia-cdi-hook";
     assert_eq!(find(here, "/", own, true), program_at(own, None));
+    // What the program itself has in it goes before the list, which may be of another one.
+    let text = "-X github.com/NVIDIA/nvidia-container-toolkit/internal/info.version=1.17.7 ";
+    write(here, "usr/bin/nvidia-ctk", text);
+    assert_eq!(find(here, "/", default, true), program_at(default, Some((1, 17, 7))));
+    program(here, "usr/bin/nvidia-ctk");
     // No list of packages, and a FIFO in its place.
     fs::remove_file(here.join("var/lib/dpkg/status")).unwrap();
     assert_eq!(find(here, "/", default, true), program_at(default, None));
