@@ -5,12 +5,16 @@
         --nvml-library target/debug/libfake_nvml.so
 
 It needs root: device nodes are made by mknod. For a simulated driver root the plugin writes its
-specification, and containers with a device of it get its nodes with their numbers and modes, the
-driver's libraries read only, and the variables; others get none of it. The image is a statically
-linked busybox.
+specification, once by `cdi generate` and once as it serves, and containers with a device of it get
+its nodes with their numbers and modes, the driver's libraries read only, and the variables; others
+get none of it. One of the GPUs is partitioned, and a container with a MIG device has its capabilities
+and no others. The driver is upgraded while a container runs: that one keeps what it has, and the
+next one gets the new driver. The plugin sees the driver root at another path than the host. The image
+is a statically linked busybox.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -18,12 +22,17 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 VENDOR = "k8s.device-plugin.nvidia.com"
 IMAGE = "localhost/cdi-check:1"
 # Set in the process that has a mount namespace of its own.
 ALONE = "CDI_CHECK_ALONE"
+SPECIFICATION = "%s-gpu.json" % VENDOR
+OLD, NEW = "580.95.05", "590.44.01"
+# Long enough that only a failure takes it, on a machine that does much else.
+PATIENCE = 120
 
 
 def fail(text):
@@ -56,12 +65,23 @@ class Podman:
             fail("podman %s: %s" % (" ".join(arguments), done.stderr.strip()[-600:]))
         return done
 
+    def options(self, devices):
+        return [
+            "--network=none", "--security-opt=seccomp=unconfined",
+            *self.ulimits, *("--device=%s" % device for device in devices), IMAGE,
+        ]
+
     def run(self, *devices, command):
-        return self(
-            "run", "--rm", "--network=none", "--security-opt=seccomp=unconfined",
-            *self.ulimits, *("--device=%s" % device for device in devices), IMAGE, "/bin/sh", "-c", command,
-            check=False,
-        )
+        return self("run", "--rm", *self.options(devices), "/bin/sh", "-c", command, check=False)
+
+    @contextlib.contextmanager
+    def running(self, name, *devices):
+        """A container that stays; what is run in it is given by the name."""
+        self("run", "--detach", "--name=%s" % name, *self.options(devices), "/bin/sleep", "3600")
+        try:
+            yield lambda command: self("exec", name, "/bin/sh", "-c", command).stdout
+        finally:
+            self("rm", "--force", "--time=0", name)
 
 
 def make_image(podman, directory):
@@ -70,20 +90,26 @@ def make_image(podman, directory):
     (root / "bin").mkdir(parents=True)
     (root / "usr/lib64").mkdir(parents=True)
     shutil.copy(shutil.which("busybox") or fail("no busybox"), root / "bin/busybox")
-    for name in ["sh", "ls", "stat", "cat", "touch", "env", "grep", "readlink"]:
+    for name in ["sh", "ls", "stat", "cat", "touch", "env", "grep", "readlink", "sleep"]:
         (root / "bin" / name).symlink_to("busybox")
     archive = directory / "image.tar"
     subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
     podman("import", str(archive), IMAGE)
 
 
-def make_driver(root):
-    """A driver's installation with device nodes, real ones of harmless devices."""
+def install_libraries(root, version):
+    """The driver's libraries; an upgrade removes those of before and makes new ones."""
     libraries = root / "usr/lib64"
     libraries.mkdir(parents=True, exist_ok=True)
-    version = "580.95.05"
+    for old in libraries.iterdir():
+        old.unlink()
     for library in ["libcuda", "libnvidia-ml"]:
-        (libraries / ("%s.so.%s" % (library, version))).write_text(library)
+        (libraries / ("%s.so.%s" % (library, version))).write_text("%s of %s" % (library, version))
+
+
+def make_driver(root):
+    """A driver's installation with device nodes, real ones of harmless devices."""
+    install_libraries(root, OLD)
     (root / "usr/bin").mkdir(parents=True, exist_ok=True)
     smi = root / "usr/bin/nvidia-smi"
     smi.write_text("#!/bin/sh\necho a program of the driver\n")
@@ -91,12 +117,126 @@ def make_driver(root):
     dev = root / "dev"
     dev.mkdir(exist_ok=True)
     # Numbers of /dev/null and /dev/zero, so that a container that opens one does no harm.
-    for name, minor, mode in [("nvidiactl", 3, 0o666), ("nvidia-uvm", 5, 0o666), ("nvidia0", 3, 0o660), ("nvidia1", 5, 0o666)]:
+    nodes = [("nvidiactl", 3, 0o666), ("nvidia-uvm", 5, 0o666), ("nvidia0", 3, 0o660), ("nvidia1", 5, 0o666), ("nvidia2", 5, 0o666)]
+    nodes += [("nvidia-caps/nvidia-cap%d" % number, 3, 0o444) for number in (1, 66, 67, 75, 76)]
+    (dev / "nvidia-caps").mkdir()
+    for name, minor, mode in nodes:
         path = dev / name
-        path.unlink(missing_ok=True)
         os.mknod(path, stat.S_IFCHR | mode, os.makedev(1, minor))
         path.chmod(mode)
-    return version
+
+
+class Node:
+    """A simulated node with two whole GPUs and a partitioned one, and the plugin on it."""
+
+    def __init__(self, arguments, scratch):
+        self.plugin, self.scratch, self.state = arguments.plugin.resolve(), scratch, scratch / "state.json"
+        self.driver, self.specifications = scratch / "driver", scratch / "specifications"
+        self.log = scratch / "log"
+        # Where the driver root is in the plugin's container.
+        inside, proc = scratch / "driver-root", scratch / "proc"
+        for directory in (self.driver, inside, self.specifications):
+            directory.mkdir()
+        # An older podman looks for specifications in this place alone; this is a mount namespace of our own.
+        os.makedirs("/var/run/cdi", exist_ok=True)
+        self.mounts = [(self.driver, inside), (self.specifications, "/var/run/cdi")]
+        make_driver(self.driver)
+        caps = proc / "driver/nvidia-caps/mig-minors"
+        caps.parent.mkdir(parents=True)
+        caps.write_text("config 1\n" + "".join(
+            "gpu2/gi%d/access %d\ngpu2/gi%d/ci0/access %d\n" % (instance, first, instance, first + 1) for instance, first in [(7, 66), (8, 75)]
+        ))
+        self.set_driver(version=OLD)
+        self.environment = {
+            "PATH": os.environ["PATH"], "FAKE_NVML_STATE": str(self.state),
+            "NVIDIA_DRIVER_ROOT": str(self.driver), "DEVICE_LIST_STRATEGY": "cdi-cri", "MIG_STRATEGY": "mixed",
+        }
+        self.flags = [
+            "--nvml-library", arguments.nvml_library.resolve(), "--driver-root-ctr-path", inside,
+            "--sysfs-root", scratch, "--proc-root", proc, "--cdi-spec-dir", self.specifications,
+        ]
+
+    def __enter__(self):
+        for source, at in self.mounts:
+            subprocess.run(["mount", "--bind", source, at], check=True)
+        return self
+
+    def __exit__(self, *_):
+        for _, at in self.mounts:
+            subprocess.run(["umount", at], check=True)
+
+    def set_driver(self, **driver):
+        gpus = [
+            {"uuid": "GPU-11111111-2222-4333-8444-00000000000%d" % n, "pci_bus_id": "00000000:1%d:00.0" % n, "minor": n}
+            for n in range(3)
+        ]
+        gpus[2]["mig"] = {
+            "enabled": True,
+            "devices": [
+                {"uuid": "MIG-11111111-2222-4333-8444-0000000000%02d" % instance, "gpu_instance": instance, "compute_instance": 0}
+                for instance in (7, 8)
+            ],
+        }
+        following = self.state.with_suffix(".next")
+        following.write_text(json.dumps({"driver": driver, "gpus": gpus}))
+        following.rename(self.state)
+
+    def generate(self):
+        command = [self.plugin, "cdi", "generate", "--output", self.specifications, *self.flags]
+        made = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        if made.returncode != 0:
+            fail("cdi generate: %s" % made.stderr)
+
+    @contextlib.contextmanager
+    def serving(self):
+        """The plugin serves, with a socket that no kubelet has."""
+        command = [
+            self.plugin, *self.flags, "--kubelet-socket", self.scratch / "kubelet/kubelet.sock",
+            "--state-dir", self.scratch / "state", "--http-address", "", "--pod-resources-socket", "",
+            "--config-file", "",
+        ]
+        (self.scratch / "kubelet").mkdir()
+        environment = {**self.environment, "HEALTH_POLL_INTERVAL": "200ms"}
+        with open(self.log, "w") as to:
+            process = subprocess.Popen(command, env=environment, stdout=to, stderr=to)
+        try:
+            yield
+            if process.poll() is not None:
+                fail("the plugin has ended")
+        except BaseException:
+            print(self.log.read_text())
+            raise
+        finally:
+            process.terminate()
+            process.wait(timeout=PATIENCE)
+
+    def specification(self):
+        try:
+            return json.loads((self.specifications / SPECIFICATION).read_text())
+        except FileNotFoundError:
+            return {"devices": [], "kind": "", "containerEdits": {}}
+
+    def names(self):
+        specification = self.specification()
+        return ["%s=%s" % (specification["kind"], device["name"]) for device in specification["devices"]]
+
+    def libraries(self):
+        return {mount["hostPath"] for mount in self.specification()["containerEdits"].get("mounts", [])}
+
+    def upgrade(self):
+        """As an administrator does: the driver is unloaded, its files are replaced, the new one is loaded."""
+        self.set_driver(version=OLD, loaded=False)
+        until("the plugin sees the driver go", lambda: "driver_not_loaded" in self.log.read_text())
+        install_libraries(self.driver, NEW)
+        self.set_driver(version=NEW, loaded=True, generation=1)
+
+
+def until(what, look):
+    end = time.monotonic() + PATIENCE
+    while not look():
+        if time.monotonic() > end:
+            fail("not within %d s: %s" % (PATIENCE, what))
+        time.sleep(0.1)
 
 
 def main():
@@ -112,31 +252,23 @@ def main():
 
 
 def check(arguments, scratch):
-    driver, specifications = scratch / "driver", scratch / "specifications"
-    version = make_driver(driver)
-    state = scratch / "state.json"
     podman = Podman(scratch)
     make_image(podman, scratch)
-    gpus = [
-        {"uuid": "GPU-11111111-2222-4333-8444-00000000000%d" % n, "pci_bus_id": "00000000:1%d:00.0" % n, "minor": n}
-        for n in range(2)
-    ]
-    state.write_text(json.dumps({"driver": {"version": version}, "gpus": gpus}))
-    environment = {"PATH": os.environ["PATH"], "FAKE_NVML_STATE": str(state)}
-    command = [
-        arguments.plugin, "cdi", "generate", "--output", specifications,
-        "--nvml-library", arguments.nvml_library.resolve(), "--driver-root-ctr-path", driver,
-        "--driver-root", driver, "--sysfs-root", scratch, "--proc-root", scratch,
-    ]
-    specifications.mkdir()
-    # An older podman looks in this place alone; this is a mount namespace of our own.
-    os.makedirs("/var/run/cdi", exist_ok=True)
-    subprocess.run(["mount", "--bind", specifications, "/var/run/cdi"], check=True)
-    made = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if made.returncode != 0:
-        fail("cdi generate: %s" % made.stderr)
-    names = json.loads((specifications / ("%s-gpu.json" % VENDOR)).read_text())
-    names = ["%s=%s" % (names["kind"], device["name"]) for device in names["devices"]]
+    with Node(arguments, scratch) as node:
+        node.generate()
+        resolved(podman, node)
+        (node.specifications / SPECIFICATION).unlink()
+        with node.serving():
+            until("the specification is written", lambda: len(node.names()) == 4)
+            resolved(podman, node)
+            upgraded(podman, node)
+    version = podman("version", "--format={{.Client.Version}}").stdout.strip()
+    print("podman %s: names are resolved, over an upgrade of the driver too, and one that is in no file is not" % version)
+
+
+def resolved(podman, node):
+    """Containers get what the specification says, and nothing without a name."""
+    names = node.names()
     look = "; ".join([
         "stat -c '%n %t,%T %a' /dev/nvidia*",
         "cat /usr/lib64/libcuda.so.1",
@@ -149,23 +281,48 @@ def check(arguments, scratch):
     text = one.stdout + one.stderr
     print(text)
     for expected in [
-        "/dev/nvidia0 1,3 660", "/dev/nvidiactl 1,3 666", "/dev/nvidia-uvm 1,5 666", "libcuda",
+        "/dev/nvidia0 1,3 660", "/dev/nvidiactl 1,3 666", "/dev/nvidia-uvm 1,5 666", "libcuda of %s" % OLD,
         "Read-only file system", "nosuid,nodev", "a program of the driver", "NVIDIA_VISIBLE_DEVICES=void",
     ]:
         if expected not in text:
             fail("a container with %s lacks %r" % (names[0], expected))
-    if "nvidia1" in text:
-        fail("a container with %s has the other GPU" % names[0])
-    both = podman.run(*names, command="ls /dev").stdout.split()
-    if not {"nvidia0", "nvidia1", "nvidiactl"} <= set(both):
-        fail("a container with both GPUs has %s" % both)
+    if "nvidia1" in text or "nvidia-cap" in text:
+        fail("a container with %s has another GPU" % names[0])
+    both = podman.run(*names[:2], command="ls /dev").stdout.split()
+    if not {"nvidia0", "nvidia1", "nvidiactl"} <= set(both) or "nvidia2" in both:
+        fail("a container with two GPUs has %s" % both)
+    part = podman.run(names[2], command="ls /dev; ls /dev/nvidia-caps; stat -c '%n %a' /dev/nvidia-caps/*").stdout
+    if not {"nvidia2", "nvidia-cap66", "nvidia-cap67"} <= set(part.split()) or "/dev/nvidia-caps/nvidia-cap66 444" not in part:
+        fail("a container with %s has %s" % (names[2], part))
+    if {"nvidia0", "nvidia-cap1", "nvidia-cap75", "nvidia-cap76"} & set(part.split()):
+        fail("a container with %s has what is another's: %s" % (names[2], part))
     none = podman.run(command="ls /dev /usr/lib64").stdout
     if "nvidia" in none or "libcuda" in none:
         fail("a container without a device has %s" % none)
     unknown = podman.run("%s/gpu=GPU-none" % VENDOR, command="true")
     if unknown.returncode == 0 or "unresolvable" not in unknown.stderr:
         fail("a name that is in no file was resolved: %s" % unknown.stderr)
-    print("podman %s: names are resolved, and one that is in no file is not" % podman("version", "--format={{.Client.Version}}").stdout.strip())
+
+
+def upgraded(podman, node):
+    """A container keeps its GPU over an upgrade of the driver, and the next one has the new driver."""
+    name = node.names()[0]
+    look = "cat /usr/lib64/libcuda.so.1; ls /dev/nvidia0; touch /usr/lib64/libcuda.so.1 2>&1 || true"
+    with podman.running("old", name) as run:
+        before = run(look)
+        if "libcuda of %s" % OLD not in before:
+            fail("a container with %s has %s" % (name, before))
+        node.upgrade()
+        new = {str(node.driver / "usr/lib64" / ("libcuda.so.%s" % NEW)), str(node.driver / "usr/lib64" / ("libnvidia-ml.so.%s" % NEW))}
+        until("the specification has the new driver's libraries", lambda: new <= node.libraries())
+        if any(OLD in path for path in node.libraries()):
+            fail("the specification has libraries of both drivers: %s" % node.libraries())
+        after = run(look)
+        if after != before:
+            fail("a container that runs had %s and has %s" % (before, after))
+        following = podman.run(name, command=look)
+        if "libcuda of %s" % NEW not in following.stdout:
+            fail("the next container has %s" % (following.stdout + following.stderr))
 
 
 main()

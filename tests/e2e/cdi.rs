@@ -154,6 +154,52 @@ async fn mig_devices_that_are_made_again_are_named_before_they_are_listed() {
     rig.assert_flawless();
 }
 
+/// The libraries of the driver in a specification.
+fn libraries(file: &Path) -> Vec<String> {
+    let document: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let mounts = document["containerEdits"]["mounts"].as_array().unwrap().clone();
+    let names =
+        mounts.iter().filter_map(|mount| mount["containerPath"].as_str()?.rsplit('/').next());
+    names.filter(|name| name.contains(".so.")).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_is_upgraded_under_the_plugin_has_its_own_files_in_the_specification() {
+    let node = eight_h100s();
+    let directory = node.driver_root().join("usr/lib64");
+    fs::create_dir_all(&directory).unwrap();
+    let install = |version: &str| {
+        fs::write(directory.join(format!("libcuda.so.{version}")), version).unwrap();
+    };
+    let old = node.state().driver.version;
+    install(&old);
+    let rig = rig(node, &with_cdi().env("HEALTH_POLL_INTERVAL", "200ms"), GPU, 8).await;
+    assert!(libraries(&file(&rig.node)).contains(&format!("libcuda.so.{old}")));
+    let held = allocate(&rig, GPU, 2).await;
+    rig.node.edit(|state| state.driver.loaded = false).unwrap();
+    rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
+    fs::remove_file(directory.join(format!("libcuda.so.{old}"))).unwrap();
+    install("590.44.01");
+    rig.node
+        .edit(|state| {
+            state.driver.loaded = true;
+            state.driver.generation = 1;
+            state.driver.version = "590.44.01".to_owned();
+        })
+        .unwrap();
+    rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+    rig.eventually("the new driver's files", async || {
+        let there = libraries(&file(&rig.node));
+        let is_new = there.contains(&"libcuda.so.590.44.01".to_owned());
+        (is_new && !there.contains(&format!("libcuda.so.{old}"))).then_some(())
+    })
+    .await;
+    let there = names(&file(&rig.node));
+    assert!(held.iter().all(|name| there.contains(name)), "pods that hold them start again");
+    allocate(&rig, GPU, 1).await;
+    rig.assert_flawless();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cdi_that_is_turned_on_by_a_reload_makes_no_device_unhealthy() {
     let node = eight_h100s();
