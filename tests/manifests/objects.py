@@ -18,12 +18,27 @@ VERSIONS = ["1.26", "1.30", "1.33", "1.36", "1.37"]
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 # They have no schema there.
 CUSTOM = {"PodMonitor", "PrometheusRule"}
+SCC = "SecurityContextConstraints"
+STRATEGY = {"type!": str}
+# The fields that OpenShift's API reference has (security.openshift.io/v1), as far as they are used.
+SCC_FORM = {
+    "apiVersion!": str,
+    "kind!": str,
+    "metadata!": {"name!": str, "labels!": dict},
+    **{name + "!": bool for name in ("allowPrivilegedContainer", "allowPrivilegeEscalation", "readOnlyRootFilesystem")},
+    **{"allowHost%s!" % name: bool for name in ("DirVolumePlugin", "IPC", "PID", "Network", "Ports")},
+    **{name + "!": list for name in ("allowedCapabilities", "defaultAddCapabilities", "requiredDropCapabilities")},
+    **{name + "!": list for name in ("seccompProfiles", "volumes", "users", "groups")},
+    **{name + "!": STRATEGY for name in ("runAsUser", "seLinuxContext", "fsGroup", "supplementalGroups")},
+}
 
 
 def mistakes(objects):
     for value in objects:
         name = "%s %s" % (value.get("kind"), value.get("metadata", {}).get("name"))
-        if value.get("kind") in CUSTOM:
+        if value.get("kind") == SCC:
+            yield from (name + ": " + what for what in constraints(value, objects))
+        elif value.get("kind") in CUSTOM:
             yield from (name + ": " + what for what in custom(value))
         else:
             yield from (name + ": " + what for what in against_schemas(value))
@@ -48,6 +63,39 @@ def all_ports(objects):
 def custom(value):
     form = {"apiVersion!": str, "kind!": str, "metadata!": METADATA, "spec!": KINDS[value["kind"]]}
     yield from mismatches(value, form, value["kind"])
+
+
+def constraints(scc, objects):
+    """What is wrong with SecurityContextConstraints, also where they do not admit the pods that they are made for."""
+    wrong = list(mismatches(scc, SCC_FORM, SCC))
+    yield from wrong
+    if wrong:
+        return
+    if scc["apiVersion"] != "security.openshift.io/v1":
+        yield "it is of %s" % scc["apiVersion"]
+    for pod in (value["spec"]["template"]["spec"] for value in objects if value["kind"] == "DaemonSet"):
+        yield from ("it does not admit a pod: %s" % what for what in refusals(scc, pod))
+
+
+def refusals(scc, pod):
+    """Why a pod is not admitted, by the rules of OpenShift's API reference."""
+    if pod.get("hostNetwork") and not (scc["allowHostNetwork"] and scc["allowHostPorts"]):
+        yield "hostNetwork"
+    kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+    if kinds - set(scc["volumes"]) or "hostPath" in kinds and not scc["allowHostDirVolumePlugin"]:
+        yield "volumes of %s" % sorted(kinds)
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        capabilities = context.get("capabilities", {})
+        if context.get("privileged") and not scc["allowPrivilegedContainer"]:
+            yield "privileged"
+        if set(capabilities.get("add", [])) - set(scc["allowedCapabilities"]):
+            yield "capabilities %s" % capabilities
+        if context.get("allowPrivilegeEscalation", True) and not scc["allowPrivilegeEscalation"]:
+            yield "privilege escalation"
+        profile = context.get("seccompProfile", {}).get("type")
+        if profile == "RuntimeDefault" and "runtime/default" not in scc["seccompProfiles"]:
+            yield "a seccomp profile, where none may be set"
 
 
 def against_schemas(value):

@@ -290,7 +290,17 @@ OWN = {
     ),
     "openshift": Set({"openshift": {"enabled": True}}, kinds=["RoleBinding", "ServiceAccount"]),
     "openshift without privilege": Set(
-        {"openshift": {"enabled": True}, "privileged": False}, adds=[], kinds=["RoleBinding", "ServiceAccount"]
+        {"openshift": {"enabled": True}, "privileged": False},
+        adds=[],
+        kinds=["Role", "RoleBinding", "SecurityContextConstraints", "ServiceAccount"],
+    ),
+    "openshift without privilege, mig, host network": Set(
+        {"openshift": {"enabled": True}, "privileged": False, "migStrategy": "mixed", "devicePlugin": {"enableHostNetwork": True}},
+        adds=["SYS_ADMIN"],
+        kinds=["Role", "RoleBinding", "SecurityContextConstraints", "ServiceAccount"],
+    ),
+    "openshift, an scc that is there": Set(
+        {"openshift": {"enabled": True, "scc": "ours"}, "privileged": False}, adds=[], kinds=["RoleBinding", "ServiceAccount"]
     ),
     "an account that is there": Set(
         {"serviceAccount": {"create": False, "name": "there"}}, more=lambda pod: pod["spec"]["serviceAccountName"] == "there"
@@ -343,5 +353,8 @@ PLANTED = {
     "a value that is not there": ("daemonset.yaml", ".Values.state.hostPath }}\n          hostPath", ".Values.status.hostPath }}\n          hostPath"),
     "an api that is not there": ("networkpolicy.yaml", "networking.k8s.io/v1", "networking.k8s.io/v9"),
     "a monitor of no port": ("monitoring.yaml", "- port: http\n", "- port: metrics\n"),
+    "an scc that does not admit the pod": ("openshift.yaml", 'allowedCapabilities: ["SYS_ADMIN"]', "allowedCapabilities: []"),
+    "an scc without a seccomp profile": ("openshift.yaml", 'seccompProfiles: ["runtime/default"]', "seccompProfiles: []"),
+    "an scc with a field that is none": ("openshift.yaml", "allowHostPID: false", "allowHostPid: false"),
     "all capabilities kept": ("_helpers.tpl", '  drop: ["ALL"]', '  drop: ["KILL"]'),
 }

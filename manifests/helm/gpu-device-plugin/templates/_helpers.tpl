@@ -156,6 +156,22 @@ mps: {{ or $config.unknown (not (empty ($config.file.sharing).mps)) }}
 {{- end -}}
 {{- end -}}
 
+{{/* The name of this release's own SecurityContextConstraints, which belong to no namespace. */}}
+{{- define "gpu-device-plugin.ownScc" -}}
+{{- printf "%s-%s" (include "gpu-device-plugin.namespace" .) (include "gpu-device-plugin.fullname" .) -}}
+{{- end -}}
+
+{{/* The SecurityContextConstraints that admit the pod. Of a security context of one's own nothing is known. */}}
+{{- define "gpu-device-plugin.scc" -}}
+{{- if .Values.openshift.scc -}}
+{{- .Values.openshift.scc -}}
+{{- else if or .Values.securityContext (eq (include "gpu-device-plugin.privileged" .) "true") -}}
+privileged
+{{- else -}}
+{{- include "gpu-device-plugin.ownScc" . -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The API server refuses a DaemonSet with both numbers, and the chart's default has one. */}}
 {{- define "gpu-device-plugin.updateStrategy" -}}
 {{- $strategy := deepCopy .Values.updateStrategy -}}
