@@ -9,7 +9,8 @@ const MODULES: &[(&str, &str)] = &[
     ("crates/device", ""),
     ("crates/status", ""),
     // A program of its own, which knows the plugin by its status alone.
-    ("crates/node-agent", "crates/status"),
+    ("crates/node-agent", "crates/status crates/status-stream"),
+    ("crates/status-stream", "crates/status"),
     // Rate limits of the log and counters, which every module needs.
     ("util", ""),
     ("host", "util crates/device"),
@@ -53,10 +54,10 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
     ),
     only_in(
         "observe/http observe/client kubelet/device_plugin/limits \
-         crates/node-agent/api crates/node-agent/stream",
+         crates/node-agent/api crates/status-stream",
         "hyper hyper_util",
-        "one server and one client do HTTP, and one file counts what gRPC sends over it; the agent \
-         has a client for each of its two servers",
+        "one server and one client do HTTP, and one file counts what gRPC sends over it; what \
+         follows the status and the API server has its own client",
     ),
     only_in(
         "",

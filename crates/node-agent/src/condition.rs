@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use status::{Gpu, NvmlState, Status, escaped};
+use status_stream::View;
 
 use crate::api::{ApiRequest, ApiServer};
 use crate::keep::{Failure, Target};
-use crate::stream::View;
 
 /// Who owns the condition, for the API server.
 pub const CONDITION_MANAGER: &str = "gpu-node-agent-condition";

@@ -4,13 +4,13 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use status_stream::View;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::api::ApiError;
 use crate::args::Interval;
-use crate::stream::View;
 
 /// The pause after a failure, at first and at last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

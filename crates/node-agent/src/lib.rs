@@ -6,8 +6,8 @@
 //!
 //! # Modules, in reading order
 //!
+//! - the crate `status_stream`: the plugin's status, again whenever it changes.
 //! - [`args`]: the command line, which takes that of NVIDIA's GPU feature discovery too.
-//! - [`stream`]: the plugin's status, again whenever it changes.
 //! - [`labels`], [`condition`], [`events`]: what follows from a status. Pure.
 //! - [`api`]: requests to the API server.
 //! - [`keep`]: keeps one thing in the cluster as it should be, and retries for good.
@@ -24,4 +24,3 @@ pub mod keep;
 pub mod labels;
 pub mod outputs;
 pub mod run;
-pub mod stream;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use status_stream::{View, follow};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::info;
@@ -14,7 +15,6 @@ use crate::events::{Reporter, write_events};
 use crate::keep::{Target, keep, write_once};
 use crate::labels::{LabelSettings, Labels, labels};
 use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
-use crate::stream::{View, follow};
 
 /// Runs for good; or with `--oneshot` until the labels are written.
 ///

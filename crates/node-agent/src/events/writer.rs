@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use status::{Status, escaped};
+use status_stream::View;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
@@ -14,7 +15,6 @@ use super::queue::{EventQueue, PendingEvent};
 use crate::api::{ApiError, ApiRequest, ApiServer};
 use crate::condition::bounded;
 use crate::keep::Retry;
-use crate::stream::View;
 
 /// Who reports, for the API server: a qualified name.
 const CONTROLLER: &str = "gpu-node-agent";

@@ -120,12 +120,19 @@ fn is_token(token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::testing;
+
+    const STATUS: &str = r#"{"schemaVersion": 1, "generatedAt": "2026-01-02T03:04:05Z",
+        "plugin": {"version": "0.1.0", "commit": "", "startedAt": "2026-01-02T03:04:05Z",
+            "uptimeSeconds": 1, "ready": true, "notReady": []},
+        "nvml": {"state": "up", "unansweredCalls": 0}, "gpus": [], "resources": [],
+        "holdersKnown": true, "findings": [], "events": [],
+        "configuration": {"reloadsApplied": 0, "reloadsRefused": 0}}"#;
 
     #[tokio::test(start_paused = true)]
     async fn a_plugin_that_is_away_for_a_minute_is_silent_and_its_last_status_stays() {
         let socket = PathBuf::from("/nonexistent/status.sock");
-        let known = View { status: Some(Arc::new(testing::status(&[]))), silent: false };
+        let status = Some(Arc::new(serde_json::from_str(STATUS).unwrap()));
+        let known = View { status, silent: false };
         let (sender, mut view) = watch::channel(known);
         let began = Instant::now();
         tokio::select! {
