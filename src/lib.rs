@@ -14,7 +14,7 @@
 //!   quarantine directory, watches of directories.
 //! - [`cdi`]: the files by which container runtimes add devices to containers, as the inventory
 //!   changes.
-//! - [`mps`]: the MPS edge: whether a control daemon answers.
+//! - [`mps`]: the MPS edge: whether a control daemon is there.
 //! - [`observe`]: what people and programs see: the status, metrics, HTTP with the page, events of
 //!   the log. The crate `status` has the schema of the status and its rendering as a table.
 //! - [`control`]: the control socket, for requests that change something.

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use device::allocation::SharedPolicy;
 use device::health::{CriticalXids, PolicyFinding};
 use device::layout::sharing::{Replication, Sharing};
 use device::layout::{Layout, MigStrategy};
@@ -63,6 +64,13 @@ fn mps(config: &Config, purpose: Purpose, context: &mut Context) {
              strategy none or single"
         );
         context.mistake(origin.clone(), "sharing.mps", "", problem);
+    }
+    if !config.injector.one_replica_only && config.allocation.shared != SharedPolicy::Packed {
+        let problem = "allows several replicas in a container, which have to be of one GPU; with \
+            another allocation policy than packed for shared devices the kubelet spreads them, and \
+            such pods fail";
+        let key = "sharing.mps.failRequestsGreaterThanOne";
+        context.warning(origin.clone(), key, "false", problem);
     }
     if config.injector.mps_root.is_none() {
         let problem = "needs the MPS root, the host's directory of the control daemon: flag \

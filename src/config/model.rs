@@ -74,6 +74,8 @@ pub struct ProcessConfig {
     pub quarantine_dir: Option<PathBuf>,
     /// The directory of CDI specifications.
     pub cdi_spec_dir: PathBuf,
+    /// Where the directory of the MPS control daemons is mounted.
+    pub mps_dir: PathBuf,
 }
 
 /// The health policy, and how NVML is polled.

@@ -1,62 +1,77 @@
-//! Waits for the MPS control daemons: one task asks each of them until it answers, as long as a
-//! resource needs it.
+//! Looks at the MPS control daemons: a task for each resource that MPS shares, as long as it does.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context;
 use device::inventory::Inventory;
+use device::mps::MpsDaemon;
 use device::names::ResourceName;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::mps;
+use crate::mps::MpsWatcher;
 
-/// The tasks, one for each resource that waits.
-#[derive(Default)]
+/// How many reports can wait. A task that finds no room waits too.
+const WAITING: usize = 16;
+
+/// The tasks, one for each resource that MPS shares.
 pub(super) struct ControlDaemons {
-    tasks: JoinSet<ResourceName>,
+    watcher: MpsWatcher,
+    tasks: JoinSet<()>,
     by_resource: BTreeMap<ResourceName, AbortHandle>,
+    reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
 }
 
+type Report = (ResourceName, MpsDaemon);
+
 impl ControlDaemons {
-    /// Starts a task for every resource that waits, and ends the others.
+    /// None yet.
+    pub(super) fn new(watcher: MpsWatcher) -> Self {
+        let reports = mpsc::channel(WAITING);
+        Self { watcher, tasks: JoinSet::new(), by_resource: BTreeMap::new(), reports }
+    }
+
+    /// Starts a task for every resource that MPS shares, and ends the others.
     pub(super) fn update(&mut self, inventory: &Inventory) {
         if inventory.injector().mps_root.is_none() && self.by_resource.is_empty() {
             return;
         }
-        let waiting: Vec<&ResourceName> = inventory.awaiting_mps().collect();
+        let shared: Vec<&ResourceName> = inventory.shared_by_mps().collect();
         self.by_resource.retain(|resource, task| {
-            let wanted = waiting.contains(&resource);
+            let wanted = shared.contains(&resource);
             if !wanted {
                 task.abort();
             }
             wanted
         });
-        for resource in waiting {
+        for resource in shared {
             if !self.by_resource.contains_key(resource) {
-                let waiting = resource.clone();
-                let task = self.tasks.spawn(async move {
-                    mps::ready(&waiting).await;
-                    waiting
-                });
-                self.by_resource.insert(resource.clone(), task);
+                let follow = self.watcher.clone().follow(resource.clone(), self.reports.0.clone());
+                self.by_resource.insert(resource.clone(), self.tasks.spawn(follow));
             }
         }
     }
 
-    /// Waits until one answers. Nothing is lost when it is dropped before.
+    /// Waits until something is known of one. Nothing is lost when it is dropped before.
     ///
     /// # Errors
     /// A task has panicked.
-    pub(super) async fn ready(&mut self) -> anyhow::Result<ResourceName> {
+    pub(super) async fn changed(&mut self) -> anyhow::Result<Report> {
         loop {
-            match self.tasks.join_next().await {
-                None => return std::future::pending().await,
-                Some(Ok(resource)) => {
-                    self.by_resource.remove(&resource);
-                    return Ok(resource);
+            tokio::select! {
+                Some((resource, daemon)) = self.reports.1.recv() => {
+                    // What a task that has been ended told is not asked for any more.
+                    if self.by_resource.contains_key(&resource) {
+                        return Ok((resource, daemon));
+                    }
                 }
-                Some(Err(error)) if error.is_cancelled() => {}
-                Some(Err(error)) => return Err(error).context("asking an MPS control daemon"),
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Err(error) if !error.is_cancelled() => {
+                        return Err(error).context("looking at an MPS control daemon");
+                    }
+                    _ => {}
+                },
+                else => return std::future::pending().await,
             }
         }
     }

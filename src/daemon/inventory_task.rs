@@ -59,8 +59,8 @@ impl InventoryTask {
                     }
                     Ok(())
                 }
-                ready = self.control_daemons.ready() => ready.map(|resource| {
-                    self.apply(InventoryEvent::MpsAnswers(resource));
+                report = self.control_daemons.changed() => report.map(|(resource, daemon)| {
+                    self.apply(InventoryEvent::Mps(resource, daemon));
                 }),
                 event = self.reloader.next() => {
                     self.reloaded(event);

@@ -44,6 +44,7 @@ use crate::kubelet::device_plugin::rivals::Rivals;
 use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
+use crate::mps::{DriverPrograms, MpsPaths, MpsWatcher};
 use crate::nvml::{self, Clock, NvmlChannels, Release, TimedObservation};
 use crate::observe::event_log::EventLog;
 use crate::observe::http;
@@ -198,7 +199,7 @@ impl Daemon {
                 holders_rx,
                 refresh.clone(),
             ),
-            control_daemons: ControlDaemons::default(),
+            control_daemons: ControlDaemons::new(mps_watcher(&config, watches.clone())),
             knows_holders,
         };
 
@@ -315,6 +316,12 @@ fn empty_inventory(
     inventory.await_cdi();
     inventory.restore_gpus(&boot, persisted.unwrap_or_default().known_gpus);
     inventory
+}
+
+/// Looks at MPS control daemons with the driver's own program, or the one on the path.
+fn mps_watcher(config: &Config, watches: Watches) -> MpsWatcher {
+    let programs = DriverPrograms::at(&config.process.nvml.driver_root);
+    MpsWatcher { programs, paths: MpsPaths::new(&config.process.mps_dir), watches }
 }
 
 async fn serve_http(

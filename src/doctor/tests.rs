@@ -504,17 +504,48 @@ fn cdi_names_need_a_kubelet_that_supports_them_and_mps_its_daemon() {
             .any(|(level, id, _)| (*level, *id) == (Level::Problem, "runtime.kubelet"))
     );
     let mps = |answer: Result<String, String>| {
-        move |facts: &mut Facts| {
-            facts.runtimes.mps = vec![("nvidia.com/gpu.shared".to_owned(), answer)]
-        }
+        move |facts: &mut Facts| facts.runtimes.mps = Some(shared_by_mps(answer))
     };
     assert_eq!(reported(mps(Ok("25.0".to_owned()))), []);
-    one(
-        mps(Err("no daemon".to_owned())),
-        Level::Problem,
-        "runtime.mps",
-        "mount its directory at /mps",
-    );
+    let gone = mps(Err("no daemon".to_owned()));
+    one(gone, Level::Problem, "runtime.mps", "mount its directory at /mps");
+}
+
+/// One resource with four replicas, whose daemon answers this.
+fn shared_by_mps(answer: Result<String, String>) -> MpsFacts {
+    let resource = "nvidia.com/gpu.shared".to_owned();
+    MpsFacts {
+        daemons: vec![MpsDaemonFacts { resource, answer, supervisor: None, threads: Some(25) }],
+        directory: Some(("/mps".into(), true)),
+        shm_mounted: Some(true),
+        foreign: None,
+    }
+}
+
+#[test]
+fn what_mps_needs_is_looked_at() {
+    let with = |change: fn(&mut MpsFacts)| {
+        move |facts: &mut Facts| {
+            let mut mps = shared_by_mps(Ok("25.0".to_owned()));
+            change(&mut mps);
+            facts.runtimes.mps = Some(mps);
+        }
+    };
+    let told = with(|mps| mps.daemons[0].supervisor = Some(Err("it has ended".to_owned())));
+    one(told, Level::Problem, "runtime.mps", "mps-control-daemon on this node");
+    let mute = with(|mps| {
+        mps.daemons[0].supervisor = Some(Ok(()));
+        mps.daemons[0].answer = Err("no program".to_owned());
+    });
+    one(mute, Level::Warning, "runtime.mps", "NVIDIA_DRIVER_CAPABILITIES=compute,utility");
+    let raised = with(|mps| mps.daemons[0].answer = Ok("100.0".to_owned()));
+    one(raised, Level::Warning, "runtime.mps.limits", "not its own");
+    let away = with(|mps| mps.directory = Some(("/mps".into(), false)));
+    one(away, Level::Problem, "runtime.mps.directory", "mps.root");
+    let disk = with(|mps| mps.shm_mounted = Some(false));
+    one(disk, Level::Warning, "runtime.mps.shm", "mount-shm");
+    let other = with(|mps| mps.foreign = Some("100.0".to_owned()));
+    one(other, Level::Warning, "runtime.mps.foreign", "echo quit");
 }
 
 #[test]

@@ -1,101 +1,80 @@
-//! NVIDIA's MPS control daemon: whether the one of a resource answers. A client that is started
-//! without it hangs, so the devices of a resource that MPS shares are Healthy only once it does.
+//! NVIDIA's MPS: its control daemon for each resource that MPS shares.
+//!
+//! The plugin looks at them ([`MpsWatcher`]): a client that is started without its daemon hangs, so
+//! the devices of a resource are Healthy only while it is there.
 
-use std::io;
-use std::process::{Output, Stdio};
-use std::time::Duration;
+mod client;
+mod programs;
+mod published;
+mod watch;
 
-use device::injection::mps_pipe;
+use std::path::{Path, PathBuf};
+
 use device::names::ResourceName;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
-use tracing::{info, warn};
 
-use crate::util::backoff::Backoff;
+use published::Supervision;
 
-/// The daemon's client, which the container runtime puts into our container.
-const CONTROL: &str = "nvidia-cuda-mps-control";
-/// A cheap command that only a running daemon answers, the same as in NVIDIA's plugin.
-const COMMAND: &[u8] = b"get_default_active_thread_percentage\n";
-/// How long an answer may take.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// The first pause between two tries, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+pub use client::MpsError;
+pub use programs::{DriverPrograms, directories as program_directories};
+pub use watch::{MpsWatcher, ask};
 
-/// Why a control daemon does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MpsError {
-    /// The client cannot be started or written to.
-    #[error(
-        "cannot run {CONTROL}: {0}; the container needs the NVIDIA runtime with the capability \
-            utility"
-    )]
-    Client(String),
-    /// The client says that there is no daemon.
-    #[error(
-        "{CONTROL} says: {0}; does the MPS control daemon run on this node, and share its \
-            directory as /mps?"
-    )]
-    Daemon(String),
-    /// The client says nothing.
-    #[error("{CONTROL} did not answer within {} s", DEADLINE.as_secs())]
-    Deadline,
-}
+/// Where the directories of the control daemons are, by default `/mps`, as in clients' containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MpsPaths(PathBuf);
 
-/// Waits until the control daemon of this resource answers, and logs each new error once.
-pub async fn ready(resource: &ResourceName) {
-    let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
-    let mut last = None;
-    loop {
-        match ask(resource).await {
-            Ok(percentage) => {
-                info!(%resource, active_thread_percentage = percentage, "the MPS control daemon \
-                    answers");
-                return;
-            }
-            Err(reason) => {
-                if last.as_ref() != Some(&reason) {
-                    warn!(%resource, %reason, "cannot share by MPS yet, will retry; the other \
-                        resources are served");
-                    last = Some(reason);
-                }
-                tokio::time::sleep(backoff.next_delay()).await;
-            }
-        }
+impl MpsPaths {
+    /// Below this directory.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self(root.to_owned())
+    }
+
+    /// The directory of the daemon of a resource.
+    #[must_use]
+    pub fn directory(&self, resource: &ResourceName) -> PathBuf {
+        self.0.join(resource.as_str())
+    }
+
+    /// Its pipes, which clients get.
+    #[must_use]
+    pub fn pipes(&self, resource: &ResourceName) -> PathBuf {
+        self.directory(resource).join("pipe")
+    }
+
+    /// Its logs.
+    #[must_use]
+    pub fn logs(&self, resource: &ResourceName) -> PathBuf {
+        self.directory(resource).join("log")
+    }
+
+    /// Where the shared memory of its clients is.
+    #[must_use]
+    pub fn shm(&self) -> PathBuf {
+        self.0.join("shm")
+    }
+
+    /// A directory of our own below it.
+    #[must_use]
+    pub fn libraries(&self) -> PathBuf {
+        self.0.join(".driver-libraries")
+    }
+
+    /// The file that NVIDIA's GPU Operator waits for.
+    #[must_use]
+    pub fn ready(&self) -> PathBuf {
+        self.0.join(".ready")
     }
 }
 
-/// Asks the control daemon for its default share of threads.
-///
-/// # Errors
-/// Its client cannot be run, or says that no daemon answers.
-pub async fn ask(resource: &ResourceName) -> Result<String, MpsError> {
-    let output = tokio::time::timeout(DEADLINE, run_client(resource))
-        .await
-        .map_err(|_| MpsError::Deadline)?
-        .map_err(|error| MpsError::Client(error.to_string()))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    let (answer, complaint) = (text(&output.stdout), text(&output.stderr));
-    if output.status.success() && answer.parse::<f64>().is_ok() {
-        return Ok(answer);
+/// What the supervisor of the daemon with this directory tells, if it is one of ours and runs: that
+/// the daemon works for clients, or why not.
+#[must_use]
+pub fn supervisor_says(directory: &Path) -> Option<Result<(), String>> {
+    match published::read(directory) {
+        Ok(Supervision::Nobody) | Err(_) => None,
+        Ok(Supervision::Supervisor(published)) => match published.up {
+            true => Some(Ok(())),
+            false => Some(Err(published.cause.unwrap_or_default())),
+        },
     }
-    let words: Vec<String> =
-        [answer, complaint].into_iter().filter(|words| !words.is_empty()).collect();
-    Err(MpsError::Daemon(format!("{} ({})", words.join("; "), output.status)))
-}
-
-async fn run_client(resource: &ResourceName) -> io::Result<Output> {
-    let mut child = Command::new(CONTROL)
-        .env("CUDA_MPS_PIPE_DIRECTORY", mps_pipe(resource))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        // A client that exits without reading says why by its status and output.
-        let _ = input.write_all(COMMAND).await;
-    }
-    child.wait_with_output().await
 }

@@ -19,7 +19,7 @@ const MODULES: &[(&str, &str)] = &[
     ("kubelet", ""),
     ("kubelet/device_plugin", "util host crates/device"),
     ("kubelet/pod_resources", "util host crates/device"),
-    ("mps", "util host crates/device"),
+    ("mps", "util host crates/device crates/status"),
     ("cdi", "util host crates/device"),
     ("observe", "util host crates/device crates/status"),
     // What changes something, apart from what only shows.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::gpu::{NumaNode, Placement};
 use crate::identity::KnownGpu;
 use crate::in_use::usage::Owner;
+use crate::mps::MpsShare;
 use crate::names::{DeviceId, Uuid};
 
 /// A device as offered to the kubelet.
@@ -28,7 +29,9 @@ pub struct Device {
     pub numa_node: Option<NumaNode>,
     /// Whether it was offered earlier and is not any more: it stays in the list, Unhealthy.
     pub withdrawn: bool,
-    /// Whether it is shared by MPS and the control daemon has not answered yet: it is Unhealthy
+    /// What a container gets with it, where it is shared by MPS.
+    pub mps: Option<MpsShare>,
+    /// Whether it is shared by MPS and the control daemon is not there for it: it is Unhealthy
     /// until then, since a client that starts without the daemon hangs.
     pub awaits_mps: bool,
     /// Who uses its GPU under an id that is no longer offered: it is Unhealthy until then.
@@ -63,6 +66,7 @@ impl Device {
             placement: None,
             numa_node: gpu.facts().and_then(|facts| facts.numa_node),
             withdrawn: false,
+            mps: None,
             awaits_mps: false,
             owner: None,
             cdi: CdiState::Resolvable,
@@ -81,6 +85,7 @@ impl Device {
             placement: None,
             numa_node: None,
             withdrawn: true,
+            mps: None,
             awaits_mps: false,
             owner: None,
             cdi: CdiState::Resolvable,

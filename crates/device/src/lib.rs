@@ -12,6 +12,7 @@
 //! - [`topology`], [`allocation`]: the links between GPUs, and preferred allocation by them.
 //! - [`injection`]: what a container gets for its devices. [`cdi`]: what it gets where its runtime
 //!   resolves their names.
+//! - [`mps`]: what the clients of MPS get of a GPU.
 //! - [`inventory`]: all of this for one node. It takes in observations and settings, and answers
 //!   Allocate and GetPreferredAllocation.
 //! - [`in_use`]: which devices pods use, which withdrawn ones can be reclaimed, and when a GPU can
@@ -37,6 +38,7 @@ pub mod injection;
 pub mod inventory;
 pub mod layout;
 pub mod mig_profile;
+pub mod mps;
 pub mod names;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

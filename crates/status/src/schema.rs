@@ -248,6 +248,64 @@ pub struct Sharing {
     /// The resource that the devices would be in unshared: another one if the shared one is
     /// renamed.
     pub of: String,
+    /// MPS, where it is the strategy.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mps: Option<MpsSharing>,
+}
+
+/// How MPS shares the GPUs of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MpsSharing {
+    /// Whether the control daemon works for clients.
+    pub up: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<String>,
+    /// Whether one server works for the processes of all users.
+    pub multi_user: bool,
+    /// Whether the limits are variables of each container, since it may have several replicas;
+    /// else they are the daemon's, and no client can raise them.
+    pub limits_by_container: bool,
+    /// What each replica gets of each GPU.
+    pub shares: Vec<MpsShare>,
+}
+
+impl MpsSharing {
+    /// What one replica gets, in words; of GPUs that differ, the least and the most.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let threads = range(self.shares.iter().map(|share| u64::from(share.thread_percentage)));
+        let memory = range(self.shares.iter().filter_map(|share| share.memory_mib));
+        let words = [threads.map(|of| of + " % of the threads"), memory.map(|of| of + " MiB")];
+        let words: Vec<String> = words.into_iter().flatten().collect();
+        match words.is_empty() {
+            true => "nothing yet".to_owned(),
+            false => words.join(" and "),
+        }
+    }
+}
+
+/// "25", or "25 to 33"; `None`: there is no number.
+fn range(numbers: impl Iterator<Item = u64> + Clone) -> Option<String> {
+    let (least, most) = (numbers.clone().min()?, numbers.max()?);
+    Some(if least == most { least.to_string() } else { format!("{least} to {most}") })
+}
+
+/// What a replica gets of a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MpsShare {
+    /// The GPU's UUID.
+    pub gpu: String,
+    /// Its share of the threads, in percent.
+    pub thread_percentage: u32,
+    /// Its limit of memory in MiB; absent: no limit, since the GPU's memory is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory_mib: Option<u64>,
+    /// The most memory in MiB of all replicas of a container: the GPU's without the reserve.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub most_memory_mib: Option<u64>,
 }
 
 /// The means by which devices are shared.
@@ -305,7 +363,7 @@ pub struct Device {
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub withdrawn: bool,
     /// The kinds of its causes, the worst first. The details are with its GPU.
-    /// `awaits_mps`: its MPS control daemon has not answered yet. `other_owner`: a pod uses its GPU
+    /// `awaits_mps`: its MPS control daemon is not there for it. `other_owner`: a pod uses its GPU
     /// under an id that is no longer offered, as the finding of that kind says. `awaits_cdi`: no
     /// CDI specification on the disk has it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]

@@ -104,7 +104,12 @@ fn head(status: &Status, problems: &[Problem], style: TableStyle) -> String {
         Some(format!("driver {driver}, CUDA {cuda}, {}", nvml_state(nvml, status))),
         status.newer(),
     ];
-    for of_head in lines.into_iter().flatten() {
+    let by_mps = |resource: &Resource| {
+        let mps = resource.sharing.as_ref()?.mps.as_ref()?;
+        Some(format!("{}: by MPS, a replica gets {}", resource.name, mps.in_words()))
+    };
+    let by_mps = status.resources.iter().filter_map(by_mps);
+    for of_head in lines.into_iter().flatten().chain(by_mps) {
         text += &paragraph("", 0, &of_head, style.width);
     }
     text + "\n"

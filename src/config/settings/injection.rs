@@ -71,6 +71,39 @@ settings! {
         flag: Some("mps-root"), env: &["MPS_ROOT"], key: Some("flags.mpsRoot"), value: "DIR",
         help: "The host's directory of the MPS control daemon; needed with sharing.mps.",
     }
+    MPS_DIR: process.mps_dir = mps_dir, print::path; INJECTION {
+        flag: Some("mps-dir"), env: &["MPS_DIR"], value: "DIR", default: "/mps",
+        effect: Effect::NextStart,
+        help: "Where the MPS root is mounted in the plugin's own container; outside of a container \
+            the same as --mps-root.",
+    }
+    MPS_MULTI_USER: injector.mps.multi_user = value::boolean, print::display; SWITCH {
+        flag: Some("mps-multi-user"), env: &["MPS_MULTI_USER"], key: Some("flags.mpsMultiUser"),
+        help: "Have one MPS server for the processes of all users. Without it those of another \
+            user wait until the server of the first ends.",
+    }
+    MPS_MEMORY_RESERVE: injector.mps.memory_reserve = mebibytes, print::display; INJECTION {
+        flag: Some("mps-memory-reserve"), env: &["MPS_MEMORY_RESERVE"],
+        key: Some("flags.mpsMemoryReserve"), value: "MIB", default: "0",
+        help: "How much memory of each GPU that MPS shares no client gets, in MiB.",
+    }
+    MPS_MEMORY_PERCENTAGE: injector.mps.memory_percentage = percentage, print::display; INJECTION {
+        flag: Some("mps-memory-percentage"), env: &["MPS_MEMORY_PERCENTAGE"],
+        key: Some("flags.mpsMemoryPercentage"), value: "PERCENT", default: "100",
+        help: "How much memory all replicas of a GPU that MPS shares get together, in percent of \
+            what is not reserved. With more than 100 they can run out of it together.",
+    }
+    MPS_THREAD_PERCENTAGE: injector.mps.thread_percentage = percentage, print::display; INJECTION {
+        flag: Some("mps-thread-percentage"), env: &["MPS_THREAD_PERCENTAGE"],
+        key: Some("flags.mpsThreadPercentage"), value: "PERCENT", default: "100",
+        help: "How many threads they get together, in percent of the GPU's.",
+    }
+    MPS_READ_ONLY_PIPE: injector.mps.read_only_pipe = value::boolean, print::display; SWITCH {
+        flag: Some("mps-read-only-pipe"), env: &["MPS_READ_ONLY_PIPE"],
+        key: Some("flags.mpsReadOnlyPipe"),
+        help: "Mount the pipes of the MPS control daemon read only into containers, so that none \
+            can remove or replace them. It needs a CUDA library that writes no file there.",
+    }
     CDI_ANNOTATION_PREFIX: injector.annotation_prefix = annotation_prefix, print::quoted; CDI {
         flag: Some("cdi-annotation-prefix"), env: &["CDI_ANNOTATION_PREFIX"],
         key: Some("flags.plugin.cdiAnnotationPrefix"), value: "PREFIX", default: "cdi.k8s.io/",
@@ -147,6 +180,20 @@ fn spec_dir(raw: RawValue<'_>) -> Parsed<PathBuf> {
 
 fn mps_root(raw: RawValue<'_>) -> Parsed<Option<String>> {
     Ok(Some(value::absolute_text(raw)?).filter(|root| !root.is_empty()))
+}
+
+fn mps_dir(raw: RawValue<'_>) -> Parsed<PathBuf> {
+    let path = value::absolute_text(raw)?;
+    Ok(PathBuf::from(if path.is_empty() { MPS_DIR.default } else { &path }))
+}
+
+fn mebibytes(raw: RawValue<'_>) -> Parsed<u64> {
+    let problem = "is not a whole number of MiB";
+    value::number(raw, 0..=u32::MAX, problem).map(u64::from)
+}
+
+fn percentage(raw: RawValue<'_>) -> Parsed<u32> {
+    value::number(raw, 1..=10_000, "is not a whole number of percent from 1 to 10000")
 }
 
 /// Without MPS the setting is left out.

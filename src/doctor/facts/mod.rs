@@ -2,6 +2,7 @@
 
 mod distribution;
 mod driver;
+mod mps;
 mod platform;
 mod runtime;
 
@@ -14,6 +15,7 @@ use status::Status;
 
 pub use distribution::*;
 pub use driver::*;
+pub use mps::*;
 pub use platform::*;
 pub use runtime::*;
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use device::cdi::HookProgram;
 
+use super::mps::MpsFacts;
+
 /// What brings GPUs into containers.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerRuntimes {
@@ -20,8 +22,8 @@ pub struct ContainerRuntimes {
     pub spec_directories: Vec<PathBuf>,
     /// The program whose hooks specifications name, if it is on the host.
     pub hook: Option<HookProgram>,
-    /// Resources that are shared by MPS, and what its control daemon answers.
-    pub mps: Vec<(String, Result<String, String>)>,
+    /// Sharing by MPS; `None`: nothing is shared so.
+    pub mps: Option<MpsFacts>,
 }
 
 impl ContainerRuntimes {

@@ -5,6 +5,7 @@ mod child;
 mod distribution;
 mod host;
 mod kubelet;
+mod mps;
 mod node;
 mod runtime;
 mod socket;
@@ -15,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use device::cdi::HookProgram;
-use device::layout::sharing::Sharing;
 use status::{NvmlState, Status};
 
 use super::check::FallbackFacts;
@@ -28,7 +28,6 @@ use crate::host::driver_files::DriverRoot;
 use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
 use crate::host::pci::BusRoots;
 use crate::kubelet::device_plugin::wire;
-use crate::mps;
 use crate::observe::client;
 pub use child::answer_channel;
 pub use survey::survey;
@@ -63,7 +62,7 @@ pub async fn facts(
         (plugin, driver)
     };
     let ((plugin, driver), kubelet, mps) =
-        tokio::join!(of_driver, kubelet::kubelet(config, &host_root), mps_daemons(config));
+        tokio::join!(of_driver, kubelet::kubelet(config, &host_root), mps::mps(config, &host_root));
     let (sysfs, proc, dev) =
         (&*process.nvml.sysfs_root, &*process.roots.proc, process.roots.dev_root());
     Facts {
@@ -98,17 +97,6 @@ fn hook(config: &Config, host_root: &Path) -> Option<HookProgram> {
     let (path, is_set) = (config.cdi.hook_path.as_str(), config.cdi.hook_path_is_set);
     let root = DriverRoot { here: host_root, host: "/" };
     hook_program::find(root, HookPath { path, is_set }, &mut HookVersions::default())
-}
-
-/// The answer of the control daemon of each resource that MPS shares.
-async fn mps_daemons(config: &Config) -> Vec<(String, Result<String, String>)> {
-    let Sharing::Mps { replication, .. } = &config.layout.sharing else { return Vec::new() };
-    let mut answers = Vec::new();
-    for shared in &replication.resources {
-        let answer = mps::ask(&shared.offered_as).await.map_err(|error| error.to_string());
-        answers.push((shared.offered_as.to_string(), answer));
-    }
-    answers
 }
 
 fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> EffectiveSettings {

@@ -44,7 +44,8 @@ pub(super) const SUBDIRECTORIES: [&str; 7] = [
 
 pub(super) const FIRMWARE_DIRECTORIES: [&str; 2] = ["lib/firmware/updates", "lib/firmware"];
 
-pub(super) const BINARY_DIRECTORIES: [&str; 8] = [
+/// The directories of the programs, below the root.
+pub const BINARY_DIRECTORIES: [&str; 8] = [
     "usr/bin",
     "usr/sbin",
     "usr/local/bin",

@@ -118,7 +118,7 @@ fn container_response(injection: Injection) -> api::ContainerAllocateResponse {
     let mounts = injection.mounts.into_iter().map(|mount| api::Mount {
         container_path: mount.container,
         host_path: mount.host,
-        read_only: false,
+        read_only: mount.read_only,
     });
     let devices = injection.devices.into_iter().map(|node| api::DeviceSpec {
         container_path: node.container,

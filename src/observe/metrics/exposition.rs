@@ -6,6 +6,7 @@ use device::layout::LayoutFinding;
 use status::{Configuration, NvmlState, Resource, Status};
 
 use super::gpus::{gpu_counts, gpu_events, gpus};
+use super::mps::mps;
 use super::problems::problems;
 use super::process::ProcessMetrics;
 use super::text::Text;
@@ -65,6 +66,7 @@ pub(crate) fn exposition(snapshot: &MetricsSnapshot) -> String {
     registration(&mut text, &status.resources);
     requests(&mut text, snapshot);
     holders(&mut text, &status.resources);
+    mps(&mut text, &status.resources);
     configuration(&mut text, &status.configuration);
     let help = "Log lines that were dropped because nobody read standard error.";
     text.counter("gpu_device_plugin_log_lines_dropped_total", help)

@@ -9,6 +9,7 @@
 
 mod exposition;
 mod gpus;
+mod mps;
 mod problems;
 mod process;
 mod text;

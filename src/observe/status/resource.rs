@@ -6,8 +6,11 @@ use device::CdiState;
 use device::in_use::holders::{self, Holders};
 use device::inventory::Inventory;
 use device::layout;
+use device::mps::MpsDaemon;
 use device::names::{ResourceName, Uuid};
-use status::{Device, Holder, Registration, Resource, Sharing, SharingStrategy};
+use status::{
+    Device, Holder, MpsShare, MpsSharing, Registration, Resource, Sharing, SharingStrategy,
+};
 
 /// A resource with its devices in the order of their GPUs, MIG devices and replicas.
 pub(super) fn resource(
@@ -20,7 +23,7 @@ pub(super) fn resource(
     let resource = Resource {
         name: name.to_string(),
         kubelet,
-        sharing: sharing(name, &inventory.layout().sharing),
+        sharing: sharing(name, inventory),
         healthy: 0,
         offered: 0,
         allocated: holders
@@ -32,7 +35,8 @@ pub(super) fn resource(
 }
 
 /// How the devices of a resource are shared, by the rules of the layout.
-fn sharing(name: &ResourceName, by: &layout::sharing::Sharing) -> Option<Sharing> {
+fn sharing(name: &ResourceName, inventory: &Inventory) -> Option<Sharing> {
+    let by = &inventory.layout().sharing;
     let strategy = match by {
         layout::sharing::Sharing::None => return None,
         layout::sharing::Sharing::TimeSlicing(_) => SharingStrategy::TimeSlicing,
@@ -40,7 +44,36 @@ fn sharing(name: &ResourceName, by: &layout::sharing::Sharing) -> Option<Sharing
     };
     let shared = &by.replication()?.resources;
     let entry = shared.iter().find(|entry| entry.offered_as == *name)?;
-    Some(Sharing { strategy, replicas: entry.replicas, of: entry.name.to_string() })
+    let mps = matches!(strategy, SharingStrategy::Mps).then(|| mps(name, inventory));
+    Some(Sharing { strategy, replicas: entry.replicas, of: entry.name.to_string(), mps })
+}
+
+/// How MPS shares the GPUs of a resource.
+fn mps(name: &ResourceName, inventory: &Inventory) -> MpsSharing {
+    let daemon = inventory.mps_daemon(name);
+    let injector = inventory.injector();
+    let mut shares = BTreeMap::new();
+    for device in inventory.devices(name).into_iter().flat_map(BTreeMap::values) {
+        if let Some(share) = device.mps {
+            shares.entry((device.order(), &device.gpu)).or_insert(share);
+        }
+    }
+    let share = |((_, gpu), share): ((u32, &Uuid), device::mps::MpsShare)| MpsShare {
+        gpu: gpu.to_string(),
+        thread_percentage: share.threads,
+        memory_mib: share.memory,
+        most_memory_mib: share.most_memory,
+    };
+    MpsSharing {
+        up: matches!(daemon, Some(MpsDaemon::Up(_))),
+        cause: match daemon {
+            Some(MpsDaemon::Down(cause)) => Some(cause.clone()),
+            _ => None,
+        },
+        multi_user: injector.mps.multi_user,
+        limits_by_container: !injector.one_replica_only,
+        shares: shares.into_iter().map(share).collect(),
+    }
 }
 
 fn devices(name: &ResourceName, inventory: &Inventory, holders: Option<&Holders>) -> Vec<Device> {

@@ -11,6 +11,7 @@ use device::injection::Injector;
 use device::inventory::{Inventory, InventoryEvent};
 use device::layout::sharing::{DeviceRef, Replication, Selection, SharedResource, Sharing};
 use device::layout::{Layout, MigStrategy};
+use device::mps::MpsDaemon;
 use device::names::ResourceName;
 use device::testing::{answers, gpu, listing, node};
 use expect_test::expect_file;
@@ -29,6 +30,7 @@ pub(crate) fn all() -> Vec<(&'static str, Status)> {
         ("mig", mig()),
         ("shared", shared()),
         ("renamed", renamed()),
+        ("mps", mps()),
         ("degraded", held(of(&degraded()), &[2])),
         ("quarantined", held(of(&quarantined()), &[])),
         ("driverless", driverless()),
@@ -146,6 +148,23 @@ fn laid_out(layout: Layout, gpus: [gpu::Gpu; 2]) -> Inventory {
 
 fn shared() -> Status {
     held(of(&laid_out(time_sliced("nvidia.com/gpu"), [gpu(0), gpu(1)])), &[1])
+}
+
+/// Two GPUs that MPS shares, with the control daemon on one of them.
+fn mps() -> Status {
+    let Sharing::TimeSlicing(replication) = time_sliced("nvidia.com/gpu").sharing else {
+        panic!("another kind of sharing");
+    };
+    let root = "/run/nvidia/mps";
+    let sharing = Sharing::Mps { replication, root: root.into() };
+    let memory_bytes = Some(80 << 30);
+    let gpus = [gpu(0), gpu(1)].map(|gpu| gpu::Gpu { memory_bytes, ..gpu });
+    let mut inventory = laid_out(Layout { sharing, ..Layout::default() }, gpus);
+    let injector = Injector { mps_root: Some(root.to_owned()), ..Injector::default() };
+    inventory.set_injector(injector);
+    let daemon = MpsDaemon::Up(Some([gpu(0).uuid].into()));
+    inventory.apply(at(3), InventoryEvent::Mps(ResourceName::gpu(), daemon));
+    held(of(&inventory), &[0])
 }
 
 /// The configuration gave the resource another name under a running pod.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Device;
 use crate::layout::LayoutFinding;
+use crate::mps::MpsRules;
 use crate::names::ResourceName;
 use cdi_names::{CdiNames, GPU_CLASS, IMEX_CLASS, VENDOR, valid_name};
 pub use nodes::{CONTROL_NODES, Capability, DeviceNode, HostNodes, IMEX_CHANNEL};
@@ -69,6 +70,8 @@ pub struct Injector {
     pub annotation_prefix: String,
     /// The host's directory of the MPS control daemon, where replicas are shared by MPS.
     pub mps_root: Option<String>,
+    /// How a GPU is divided among its clients.
+    pub mps: MpsRules,
     /// Whether a container may have one replica only.
     pub one_replica_only: bool,
     /// The device nodes of the host.
@@ -88,6 +91,7 @@ impl Default for Injector {
             imex: false,
             annotation_prefix: "cdi.k8s.io/".to_owned(),
             mps_root: None,
+            mps: MpsRules::default(),
             one_replica_only: false,
             host: HostNodes::default(),
         }
@@ -101,6 +105,8 @@ pub struct Mount {
     pub host: String,
     /// The path in the container.
     pub container: String,
+    /// Whether the container cannot write to it.
+    pub read_only: bool,
 }
 
 /// Additions to one container.
@@ -110,7 +116,7 @@ pub struct Mount {
 pub struct Injection {
     /// Environment variables.
     pub envs: BTreeMap<String, String>,
-    /// Mounts, none read-only.
+    /// Mounts.
     pub mounts: Vec<Mount>,
     /// Device nodes, all for reading and writing.
     pub devices: Vec<DeviceNode>,
@@ -230,6 +236,7 @@ impl Injector {
             injection.mounts.extend(ids.into_iter().chain(imex).map(|id| Mount {
                 host: "/dev/null".to_owned(),
                 container: format!("{MOUNT_ROOT}/{id}"),
+                read_only: false,
             }));
         }
     }
@@ -267,15 +274,42 @@ impl Injector {
         }
         let (pipe, root) = (mps_pipe(resource), root.trim_end_matches('/'));
         injection.mounts.extend([
-            Mount { host: format!("{root}/{resource}/pipe"), container: pipe.clone() },
-            Mount { host: format!("{root}/shm"), container: "/dev/shm".to_owned() },
+            Mount {
+                host: format!("{root}/{resource}/pipe"),
+                container: pipe.clone(),
+                read_only: self.mps.read_only_pipe,
+            },
+            Mount {
+                host: format!("{root}/shm"),
+                container: "/dev/shm".to_owned(),
+                read_only: false,
+            },
         ]);
         injection.envs.insert("CUDA_MPS_PIPE_DIRECTORY".to_owned(), pipe);
+        if !self.one_replica_only {
+            mps_limits(devices, injection);
+        }
     }
 }
 
-/// Where the pipes of the MPS control daemon of a resource are, in the plugin's container and in a
-/// client's.
+/// Where a container may have several replicas, its limits are variables of its own: the daemon's
+/// hold for every client alike. A client can lower by them what the daemon gives, and they are read
+/// by each process of it.
+fn mps_limits(devices: &[&Device], injection: &mut Injection) {
+    let Some(share) = devices.iter().find_map(|device| device.mps) else { return };
+    // Each id once, all of one GPU: see `AllocateError::SeveralGpus`.
+    let share = share.times(u32::try_from(devices.len()).unwrap_or(u32::MAX));
+    let threads = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE".to_owned();
+    injection.envs.insert(threads, share.threads.to_string());
+    if let Some(memory) = share.memory {
+        // The container's only GPU has the ordinal 0 there.
+        let limit = "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT".to_owned();
+        injection.envs.insert(limit, format!("0={memory}M"));
+    }
+}
+
+/// Where the pipes of the MPS control daemon of a resource are in a client's container, and by
+/// default in the plugin's.
 #[must_use]
 pub fn mps_pipe(resource: &ResourceName) -> String {
     format!("/mps/{resource}/pipe")

@@ -20,6 +20,7 @@ fn whole(index: u32) -> Device {
         placement: None,
         numa_node: None,
         withdrawn: false,
+        mps: None,
         awaits_mps: false,
         owner: None,
         cdi: CdiState::Resolvable,

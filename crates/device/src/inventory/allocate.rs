@@ -1,6 +1,6 @@
 //! The devices of an Allocate call, and when it is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Device;
 use crate::inventory::Inventory;
@@ -54,6 +54,21 @@ pub enum AllocateError {
         /// The number of ids.
         found: usize,
     },
+    /// Replicas of several GPUs that MPS shares: their limits would be those of one GPU, and a
+    /// container's share would depend on where its replicas lie.
+    #[error(
+        "cannot allocate {found} replicas of {resource}: they are of {gpus} GPUs, and with MPS the \
+         replicas of a container have to be of one; ask for no more than a GPU has, with the \
+         allocation policy packed"
+    )]
+    SeveralGpus {
+        /// The resource of the call.
+        resource: ResourceName,
+        /// The number of ids.
+        found: usize,
+        /// The number of GPUs that they are of.
+        gpus: usize,
+    },
     /// A device whose CDI name no container runtime can resolve, so that its container would not
     /// start.
     #[error(
@@ -78,7 +93,7 @@ impl Inventory {
     ///
     /// # Errors
     /// An id that is no device of this resource, or whose CDI name cannot be resolved; or several
-    /// replicas where one is allowed.
+    /// replicas where one is allowed, or of several GPUs where MPS shares them.
     pub fn allocate(
         &self,
         resource: &ResourceName,
@@ -103,9 +118,25 @@ impl Inventory {
                 found: ids.len(),
             });
         }
+        self.check_one_gpu(resource, &devices)?;
         devices.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         devices.dedup_by(|a, b| a.id == b.id);
         Ok(devices)
+    }
+
+    /// With MPS the replicas of a container are of one GPU.
+    fn check_one_gpu(
+        &self,
+        resource: &ResourceName,
+        devices: &[&Device],
+    ) -> Result<(), AllocateError> {
+        let shared = devices.iter().filter(|device| device.id.replica_number().is_some());
+        let gpus: BTreeSet<_> = shared.map(|device| &device.gpu).collect();
+        if self.injector().mps_root.is_none() || gpus.len() < 2 {
+            return Ok(());
+        }
+        let (resource, found) = (resource.clone(), devices.len());
+        Err(AllocateError::SeveralGpus { resource, found, gpus: gpus.len() })
     }
 
     fn device(&self, resource: &ResourceName, id: &str) -> Result<&Device, AllocateError> {

@@ -8,7 +8,7 @@ use super::Inventory;
 use super::observation::InventoryChanges;
 use crate::allocation::IndexEntry;
 use crate::identity::KnownGpu;
-use crate::layout::{LayoutFinding, LayoutResult, list_size};
+use crate::layout::{LayoutFinding, list_size};
 use crate::names::{DeviceId, ResourceName};
 use crate::topology::ObservedGpu;
 use crate::{CdiState, Device};
@@ -20,7 +20,7 @@ impl Inventory {
         let mut result = self.layout.apply(self.known());
         let devices = result.resources.values().flat_map(BTreeMap::values);
         result.findings.extend(self.injector.findings(devices));
-        self.mark_awaiting_mps(&mut result);
+        self.mark_mps(&mut result);
         self.mark_owned(&mut result);
         self.mark_cdi(&mut result);
         let mut dropped = Vec::new();
@@ -86,25 +86,6 @@ impl Inventory {
             self.indexes.update(resource, entries.collect());
         }
     }
-
-    /// Marks the devices whose MPS control daemon has not answered. The answer for a resource that
-    /// is no longer shared by MPS is dropped.
-    fn mark_awaiting_mps(&mut self, result: &mut LayoutResult) {
-        if self.injector.mps_root.is_none() {
-            self.mps.clear();
-            return;
-        }
-        let resources = &mut result.resources;
-        let is_shared = |devices: &BTreeMap<DeviceId, Device>| {
-            devices.keys().any(|id| id.replica_number().is_some())
-        };
-        self.mps.retain(|name| resources.get(name).is_some_and(is_shared));
-        for (_, devices) in resources.iter_mut().filter(|(name, _)| !self.mps.contains(*name)) {
-            for device in devices.values_mut() {
-                device.awaits_mps = device.id.replica_number().is_some();
-            }
-        }
-    }
 }
 
 /// Adds the previous devices that are no longer offered, as withdrawn ones, as far as the kubelet
@@ -135,6 +116,7 @@ fn keep_withdrawn(
             device.id.clone(),
             Device {
                 withdrawn: true,
+                mps: None,
                 awaits_mps: false,
                 owner: None,
                 cdi: CdiState::Resolvable,

@@ -7,6 +7,7 @@ mod cdi;
 mod counts;
 mod devices;
 mod enumeration;
+mod mps;
 mod observation;
 mod owners;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::in_use::usage::InUse;
 use crate::injection::Injector;
 use crate::injection::cdi_names::CdiNames;
 use crate::layout::{Layout, LayoutFinding, LayoutResult};
+use crate::mps::MpsDaemon;
 use crate::names::{DeviceId, ResourceName, Uuid};
 use crate::topology::Topology;
 use crate::{CdiState, Device};
@@ -58,8 +60,8 @@ pub struct Inventory {
     resources: BTreeMap<ResourceName, Arc<BTreeMap<DeviceId, Device>>>,
     reserved: BTreeMap<Uuid, String>,
     findings: Vec<LayoutFinding>,
-    /// Resources shared by MPS whose control daemon has answered.
-    mps: BTreeSet<ResourceName>,
+    /// The control daemons of resources shared by MPS, as far as they are known.
+    mps: BTreeMap<ResourceName, MpsDaemon>,
     /// What preferred allocations are chosen by.
     indexes: AllocationIndexes,
 }
@@ -88,7 +90,7 @@ impl Inventory {
             resources: BTreeMap::new(),
             reserved: BTreeMap::new(),
             findings: Vec::new(),
-            mps: BTreeSet::new(),
+            mps: BTreeMap::new(),
             indexes: AllocationIndexes::new(policy),
         }
     }
@@ -206,13 +208,7 @@ impl Inventory {
                 changes
             }
             InventoryEvent::Cdi(names) => self.set_cdi(names),
-            InventoryEvent::MpsAnswers(resource) => {
-                let mut changes = InventoryChanges::default();
-                if self.mps.insert(resource) {
-                    self.update_devices(&mut changes);
-                }
-                changes
-            }
+            InventoryEvent::Mps(resource, daemon) => self.set_mps(resource, daemon),
         }
     }
 
@@ -240,13 +236,6 @@ impl Inventory {
     #[must_use]
     pub fn devices(&self, resource: &ResourceName) -> Option<&BTreeMap<DeviceId, Device>> {
         self.resources.get(resource).map(Arc::as_ref)
-    }
-
-    /// The resources whose MPS control daemon has not answered.
-    pub fn awaiting_mps(&self) -> impl Iterator<Item = &ResourceName> {
-        let awaiting =
-            |devices: &BTreeMap<_, Device>| devices.values().any(|device| device.awaits_mps);
-        self.resources.iter().filter(move |(_, devices)| awaiting(devices)).map(|(name, _)| name)
     }
 
     /// The preferred devices for a container; `None` for a resource that is not served.

@@ -8,6 +8,7 @@ use crate::health::{self, NodeObservation, NvmlError, PersistedHealth};
 use crate::identity::{KnownGpus, PciFunction};
 use crate::injection::cdi_names::CdiNames;
 use crate::layout::LayoutFinding;
+use crate::mps::MpsDaemon;
 use crate::names::{NameError, ResourceName, Uuid};
 use crate::topology::{self, NodeLinks};
 
@@ -38,8 +39,8 @@ pub enum InventoryEvent {
     Health(NodeObservation),
     /// The links between the GPUs, as far as they could be read.
     Links(NodeLinks),
-    /// The MPS control daemon of this resource answers.
-    MpsAnswers(ResourceName),
+    /// How the MPS control daemon of this resource is.
+    Mps(ResourceName, MpsDaemon),
     /// Which CDI names can be resolved now.
     Cdi(Arc<CdiNames>),
 }

@@ -97,13 +97,29 @@ pub enum LayoutFinding {
     /// MIG devices of a resource that is shared by MPS, which does not support them.
     #[error(
         "{devices} MIG devices of {resource} are not offered: sharing using MPS is not supported \
-         for MIG devices; use sharing.timeSlicing, or turn MIG mode off"
+         for MIG devices, since a process, such as a control daemon, sees one MIG device; use \
+         sharing.timeSlicing, or turn MIG mode off"
     )]
     MigUnderMps {
         /// The resource.
         resource: ResourceName,
         /// How many.
         devices: usize,
+    },
+    /// A GPU that cannot have as many clients of MPS as there are replicas.
+    #[error(
+        "GPU {device} is not offered in {resource}: it has {replicas} replicas, and a GPU of its \
+         compute capability can have {most} clients of MPS; have fewer replicas"
+    )]
+    TooManyMpsClients {
+        /// The resource.
+        resource: ResourceName,
+        /// The GPU.
+        device: Uuid,
+        /// Its replicas.
+        replicas: u32,
+        /// How many clients it can have.
+        most: u32,
     },
     /// A device that the configuration shares and that the resource does not have.
     #[error(
@@ -206,7 +222,7 @@ pub enum LayoutFinding {
 
 impl LayoutFinding {
     /// Every value of [`LayoutFinding::as_str`].
-    pub const KINDS: [&str; 23] = [
+    pub const KINDS: [&str; 24] = [
         "matches_nothing",
         "duplicate_uuid",
         "other_owner",
@@ -224,6 +240,7 @@ impl LayoutFinding {
         "undescribed",
         "broken_mig_device",
         "mig_under_mps",
+        "too_many_mps_clients",
         "no_such_device",
         "list_too_large",
         "forgotten",
@@ -255,6 +272,7 @@ impl LayoutFinding {
             Self::Undescribed { .. } => "undescribed",
             Self::BrokenMigDevice { .. } => "broken_mig_device",
             Self::MigUnderMps { .. } => "mig_under_mps",
+            Self::TooManyMpsClients { .. } => "too_many_mps_clients",
             Self::NoSuchDevice { .. } => "no_such_device",
             Self::MatchesNothing { .. } => "matches_nothing",
             Self::DuplicateUuid { .. } => "duplicate_uuid",

@@ -109,7 +109,7 @@ pub(crate) fn resource(name: &str) -> Resource {
 
 /// A resource whose devices are shared, and which would have the name `of` if they were not.
 pub(crate) fn shared(name: &str, of: &str, strategy: SharingStrategy, replicas: u32) -> Resource {
-    let sharing = Some(Sharing { strategy, replicas, of: of.to_owned() });
+    let sharing = Some(Sharing { strategy, replicas, of: of.to_owned(), mps: None });
     Resource { sharing, ..resource(name) }
 }
 

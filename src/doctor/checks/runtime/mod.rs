@@ -2,6 +2,7 @@
 //! runtime, or CDI.
 
 mod cdi;
+mod mps;
 mod nvidia_runtime;
 
 use crate::doctor::facts::{ContainerRuntime, ContainerRuntimes, EffectiveSettings, Facts};
@@ -25,7 +26,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         findings.push(cdi::hooks(facts));
     }
     findings.extend(cdi::kubelet(facts));
-    findings.extend(facts.runtimes.mps.iter().map(|(resource, answer)| mps(resource, answer)));
+    findings.extend(facts.runtimes.mps.iter().flat_map(mps::findings));
     findings
 }
 
@@ -94,23 +95,4 @@ fn unreadable_config(runtime: &str, problem: &str) -> Finding {
         .unknown(problem)
         .why("it cannot be checked, and perhaps the runtime cannot read it either")
         .fix("correct the file, or run the doctor where it can read it")
-}
-
-/// Whether the control daemon of a resource that MPS shares answers.
-fn mps(resource: &str, answer: &Result<String, String>) -> Finding {
-    let checked = format!("the MPS control daemon of {resource}");
-    let check = Check::new(Group::Runtime, "runtime.mps", &checked);
-    match answer {
-        Ok(percentage) => check.ok(format!("answers: {percentage} % of the threads")),
-        Err(error) => check
-            .problem(error)
-            .why(
-                "an MPS client without its daemon hangs, so the resource is not offered until the \
-                 daemon answers",
-            )
-            .fix(
-                "run NVIDIA's MPS control daemon on the node, and mount its directory at /mps in \
-                 the plugin's container",
-            ),
-    }
 }

@@ -33,7 +33,7 @@ pub(super) fn runtimes(root: &Path) -> ContainerRuntimes {
         specs: spec_directories.iter().flat_map(|directory| specs(root, directory)).collect(),
         spec_directories,
         hook: None,
-        mps: Vec::new(),
+        mps: None,
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use status::{
-    EventKind, EventLine, GpuTally, NvmlState, Problem, Resource, Status, condensed, duration,
+    EventKind, EventLine, GpuTally, MpsSharing, NvmlState, Problem, Resource, Status, condensed,
+    duration,
 };
 
 use super::html::{escaped, optional, pill, since};
@@ -97,8 +98,10 @@ fn row(resource: &Resource, status: &Status) -> String {
         0 => String::new(),
         count => format!("<br><span class=\"sub\">{count} no longer offered</span>"),
     };
+    let by_mps = resource.sharing.as_ref().and_then(|sharing| sharing.mps.as_ref());
+    let by_mps = by_mps.map(mps).unwrap_or_default();
     format!(
-        "<tr><th scope=\"row\">{}</th><td>{state}{}{}</td>\
+        "<tr><th scope=\"row\">{}{by_mps}</th><td>{state}{}{}</td>\
          <td class=\"number\">{healthy} of {offered}{withdrawn}</td><td class=\"number\">{}</td>\
          <td class=\"number\">{}</td><td class=\"number\">{}</td>\
          <td><code>{}</code></td></tr>",
@@ -110,6 +113,15 @@ fn row(resource: &Resource, status: &Status) -> String {
         kubelet.registrations,
         escaped(kubelet.endpoint.as_deref().unwrap_or("–")),
     )
+}
+
+/// What MPS gives a replica, and whether its control daemon is there.
+fn mps(mps: &MpsSharing) -> String {
+    let daemon = match mps.up {
+        true => String::new(),
+        false => format!("<br>{}", pill("bad", "MPS daemon down")),
+    };
+    format!("<br><span class=\"sub\">MPS: {} a replica</span>{daemon}", escaped(&mps.in_words()))
 }
 
 /// The last events, newest first; what happened to many GPUs in a row is one line.

@@ -1,0 +1,30 @@
+//! What sharing by MPS needs on the node.
+
+use std::path::PathBuf;
+
+/// Sharing by MPS, as it is seen from here.
+#[derive(Debug, Clone, Default)]
+pub struct MpsFacts {
+    /// The resources that MPS shares.
+    pub daemons: Vec<MpsDaemonFacts>,
+    /// Where the daemons' directories are mounted, and whether that is there.
+    pub directory: Option<(PathBuf, bool)>,
+    /// Whether the shared memory of clients is a file system of its own; `None`: it cannot be told.
+    pub shm_mounted: Option<bool>,
+    /// What a control daemon at the default pipes, `/tmp/nvidia-mps`, answers, if one is there: it
+    /// is none of a resource.
+    pub foreign: Option<String>,
+}
+
+/// The control daemon of a resource.
+#[derive(Debug, Clone)]
+pub struct MpsDaemonFacts {
+    /// The resource.
+    pub resource: String,
+    /// What its control daemon answers: its default share of threads.
+    pub answer: Result<String, String>,
+    /// What its supervisor tells, if it is one of ours and runs.
+    pub supervisor: Option<Result<(), String>>,
+    /// What share of threads a client is to have; `None`: all.
+    pub threads: Option<u32>,
+}
