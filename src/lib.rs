@@ -14,7 +14,8 @@
 //!   quarantine directory, watches of directories.
 //! - [`cdi`]: the files by which container runtimes add devices to containers, as the inventory
 //!   changes.
-//! - [`mps`]: the MPS edge: whether a control daemon is there.
+//! - [`mps`]: the MPS edge: whether a control daemon is there; and, in a process of its own, their
+//!   supervisor, which follows the status by the crate `status_stream`.
 //! - [`observe`]: what people and programs see: the status, metrics, HTTP with the page, events of
 //!   the log. The crate `status` has the schema of the status and its rendering as a table.
 //! - [`control`]: the control socket, for requests that change something.

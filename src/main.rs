@@ -54,8 +54,10 @@ fn catch_signals_of_daemon() -> std::io::Result<()> {
 
 /// Whether no word of the command line is a subcommand.
 fn is_for_daemon() -> bool {
+    let mut words = std::env::args_os();
+    let name = words.next();
     let is_subcommand = |word: OsString| word.to_str().is_some_and(Action::has_subcommand);
-    !std::env::args_os().skip(1).any(is_subcommand)
+    cli::subcommand_of_name(name.as_ref()).is_empty() && !words.any(is_subcommand)
 }
 
 /// Runs it on a thread that ends with it, for the sake of memory: what a stack has once touched
@@ -87,6 +89,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             | Action::Config(_)
             | Action::ListGpus { .. }
             | Action::Migrate { .. }
+            | Action::MpsControlDaemon { .. }
             | Action::Xid { .. }
             | Action::Completions { .. }
             | Action::Version
@@ -113,6 +116,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             cli::doctor(args, &mut source, arguments)
         }
         Action::Cdi(action) => cli::cdi(action, &mut source),
+        Action::MpsControlDaemon { action } => cli::mps_control_daemon(action, &mut source),
         Action::Xid { number, markdown } => cli::xid(number, markdown),
         Action::Migrate { files } => cli::migrate(&files),
         Action::Completions { shell } => cli::completions(shell),

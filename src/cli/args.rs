@@ -96,6 +96,18 @@ pub enum Action {
     /// Print, list or check CDI specifications, by which container runtimes add devices.
     #[command(subcommand)]
     Cdi(CdiAction),
+    /// Start and supervise the MPS control daemon of each resource that the plugin shares by MPS.
+    #[command(
+        after_help = "It follows the status of the plugin at the status socket in --state-dir, and \
+                      runs in a container of its own, as this program under the name \
+                      mps-control-daemon does. SIGTERM ends the daemons, and with them their \
+                      clients, and restores the compute mode of the GPUs."
+    )]
+    MpsControlDaemon {
+        /// What to do instead.
+        #[command(subcommand)]
+        action: Option<MpsAction>,
+    },
     /// Explain an Xid, the number of an error that the driver reports.
     #[command(
         after_help = "Exit code: 0 it is in NVIDIA's catalogue, 1 it is not, and the rule for such \
@@ -150,6 +162,13 @@ pub enum CdiAction {
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+}
+
+/// What `mps-control-daemon` is to do instead of supervising.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum MpsAction {
+    /// Mount the shared memory of clients, at shm in --mps-dir; needs CAP_SYS_ADMIN.
+    MountShm,
 }
 
 /// What `config` is to do.

@@ -7,7 +7,7 @@ use crate::config::settings::{self, Setting, Shape};
 
 /// The flags of the plugin that the help of each subcommand shows, since they are for it too. It
 /// takes all others as well, so that a command line of the plugin needs no change.
-const SHOWN: [(&str, &[&str]); 10] = [
+const SHOWN: [(&str, &[&str]); 12] = [
     ("config show", &["config-file"]),
     ("cdi generate", &["config-file", "dev-root", "driver-root", "driver-root-ctr-path"]),
     ("cdi list", &["cdi-spec-dir", "config-file"]),
@@ -18,6 +18,8 @@ const SHOWN: [(&str, &[&str]); 10] = [
     ("clear", &["state-dir"]),
     ("release", &["state-dir"]),
     ("take-up", &["state-dir"]),
+    ("mps-control-daemon", &["driver-root-ctr-path", "mps-dir", "state-dir"]),
+    ("mps-control-daemon mount-shm", &["mps-dir"]),
 ];
 /// The flags that -h shows: those that most nodes need.
 const COMMON: [&str; 12] = [

@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use clap::{ArgMatches, FromArgMatches};
 
@@ -30,6 +31,7 @@ impl Invocation {
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, clap::Error> {
+        let arguments = named(arguments.into_iter().collect());
         let mut matches = command().try_get_matches_from(arguments.into_iter().map(dashed))?;
         let mut sources = Sources::default();
         sources.set_environment(environment);
@@ -115,6 +117,25 @@ fn flag_values(matches: &ArgMatches, flag: &str) -> Vec<String> {
     values
 }
 
+/// The command line with the subcommand that the program's name stands for: manifests that were
+/// written for NVIDIA's image start the MPS control daemon by a name of its own.
+fn named(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    for word in subcommand_of_name(arguments.first()).iter().rev() {
+        arguments.insert(1, OsString::from(word));
+    }
+    arguments
+}
+
+/// The words of the subcommand that a program's name stands for.
+#[must_use]
+pub fn subcommand_of_name(name: Option<&OsString>) -> &'static [&'static str] {
+    match name.and_then(|name| Path::new(name).file_name()?.to_str()) {
+        Some("mps-control-daemon") => &["mps-control-daemon"],
+        Some("mount-shm") => &["mps-control-daemon", "mount-shm"],
+        _ => &[],
+    }
+}
+
 /// `-flag` as `--flag`: NVIDIA's plugin takes both.
 fn dashed(argument: OsString) -> OsString {
     let long = |text: &str| {
@@ -124,5 +145,28 @@ fn dashed(argument: OsString) -> OsString {
     match argument.to_str().and_then(|text| text.strip_prefix('-')) {
         Some(text) if long(text) => OsString::from(format!("--{text}")),
         _ => argument,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::MpsAction;
+
+    #[test]
+    fn the_names_of_nvidias_programs_are_subcommands() {
+        let daemon = Action::MpsControlDaemon { action: None };
+        let mount = Action::MpsControlDaemon { action: Some(MpsAction::MountShm) };
+        for (line, expected) in [
+            ("/usr/bin/mps-control-daemon", &daemon),
+            ("mps-control-daemon --config-file /c.yaml", &daemon),
+            ("gpu-device-plugin mps-control-daemon", &daemon),
+            ("mps-control-daemon mount-shm", &mount),
+            ("/usr/bin/mount-shm", &mount),
+            ("nvidia-device-plugin", &Action::Serve),
+        ] {
+            let words = line.split(' ').map(OsString::from);
+            assert_eq!(Invocation::parse(words, |_| None).unwrap().action, *expected, "{line}");
+        }
     }
 }

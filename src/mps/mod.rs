@@ -1,11 +1,15 @@
 //! NVIDIA's MPS: its control daemon for each resource that MPS shares.
 //!
 //! The plugin looks at them ([`MpsWatcher`]): a client that is started without its daemon hangs, so
-//! the devices of a resource are Healthy only while it is there.
+//! the devices of a resource are Healthy only while it is there. The subcommand
+//! `mps-control-daemon`, a process of its own, starts and supervises them ([`supervisor`]): it
+//! follows the plugin's status and never opens NVML, so that it is in the way of no reset.
 
 mod client;
 mod programs;
 mod published;
+pub mod shm;
+pub mod supervisor;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -19,7 +19,8 @@ const MODULES: &[(&str, &str)] = &[
     ("kubelet", ""),
     ("kubelet/device_plugin", "util host crates/device"),
     ("kubelet/pod_resources", "util host crates/device"),
-    ("mps", "util host crates/device crates/status"),
+    // Its control daemons follow the status, as any other reader does.
+    ("mps", "util host crates/device crates/status crates/status-stream"),
     ("cdi", "util host crates/device"),
     ("observe", "util host crates/device crates/status"),
     // What changes something, apart from what only shows.
@@ -30,7 +31,7 @@ const MODULES: &[(&str, &str)] = &[
     ("doctor", "crates/device crates/status"),
     ("doctor/gather", "doctor config host observe nvml kubelet mps crates/device crates/status"),
     ("daemon", "config control nvml kubelet host observe mps cdi util crates/device crates/status"),
-    ("cli", "config control doctor observe host kubelet nvml cdi crates/device crates/status"),
+    ("cli", "config control doctor observe host kubelet nvml mps cdi crates/device crates/status"),
     ("main", "cli daemon config observe"),
     ("lib", ""),
 ];

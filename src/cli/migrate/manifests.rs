@@ -146,7 +146,7 @@ fn beside(migration: &mut Migration, object: &Value) {
                 "keep it: nothing here sets its labels"
             }
             "DaemonSet" if parts.contains("mps-control-daemon") => {
-                "keep it, if something is shared by MPS"
+                "not taken over: the chart has its own (mps.enabled); only one of them can run"
             }
             "ConfigMap" => "not taken over; it stays as it is",
             "ServiceAccount" | "ClusterRole" | "ClusterRoleBinding" | "Role" | "RoleBinding" => {

@@ -36,8 +36,8 @@ const SAME: &[&str] = &[
 
 const KEEP_GFD: &str = "there is no GPU Feature Discovery here: keep NVIDIA's release with \
                         devicePlugin.enabled=false, which keeps its GFD and NFD";
-const NO_MPS: &str = "there is no MPS control daemon here, and NVIDIA's chart has none with \
-                      devicePlugin.enabled=false: sharing by MPS needs one of your own";
+const MPS: &str = "the chart installs a supervisor of control daemons where config.map shares by MPS; \
+                   NVIDIA's ends with devicePlugin.enabled=false, and with it its clients";
 
 /// The default of both charts.
 pub(super) const MPS_ROOT: &str = "/run/nvidia/mps";
@@ -141,7 +141,7 @@ fn config(migration: &mut Migration, value: &Value) {
     }
     let mut texts = files.into_iter().flatten().filter_map(|(_, text)| text.as_str());
     if texts.any(|text| text.contains("mps:")) {
-        migration.note("mps", NO_MPS);
+        migration.note("mps", MPS);
     }
 }
 
@@ -199,6 +199,12 @@ fn containers(migration: &mut Migration, value: &Value) {
 }
 
 fn mps(migration: &mut Migration, value: &Value) {
+    for key in ["enableHostPID", "enableHostNetwork", "resources"] {
+        let known = value.get(key).filter(|value| !value.is_null() && **value != Value::Bool(true));
+        if let Some(value) = known {
+            migration.set(&format!("mps.{key}"), value.clone());
+        }
+    }
     let root = value.get("root").and_then(Value::as_str);
     if let Some(root) = root.filter(|root| *root != MPS_ROOT) {
         migration.set("mps.root", root);

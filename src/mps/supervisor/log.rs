@@ -1,0 +1,268 @@
+//! The logs of a control daemon: followed into ours, and searched for commands that are not the
+//! supervisor's. Whoever has the directory of pipes can send commands: every client has it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use device::names::ResourceName;
+use tokio::sync::Notify;
+use tracing::{debug, info, warn};
+
+use crate::host::dir_watch::{Watch, Watches};
+use crate::host::file::{self, Links};
+use crate::util::lock;
+
+/// The files of the daemon and of its servers (NVIDIA, "Multi-Process Service", 4.2).
+const FILES: [&str; 2] = ["control.log", "server.log"];
+/// The most bytes of a file that are read at once, and the most lines of it that are passed on.
+const MAX_BYTES: u64 = 256 << 10;
+const MAX_LINES: usize = 100;
+/// The longest line that is passed on, in characters.
+const MAX_LINE: usize = 500;
+/// A file that is larger at a start makes room for a new one, in bytes.
+const ROTATE_AT: u64 = 1 << 20;
+/// How often the files are looked at where nothing tells of a change.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How many different commands of our own are waited for at most.
+const MAX_COMMANDS: usize = 4096;
+
+/// What precedes a command in a line of control.log.
+const COMMAND: &str = "Cmd:";
+/// What every look at the daemon makes it write.
+const ROUTINE: [&str; 3] = ["Accepting connection...", "NEW UI", "UI closed"];
+
+/// The commands that the supervisor sends, and those that others have sent.
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    /// Sent and not seen in the log yet, with how often.
+    own: BTreeMap<String, u32>,
+    /// Whether others have sent one that changes something since this was last asked.
+    changed: bool,
+    /// Whether the last of theirs was to quit.
+    quit: bool,
+}
+
+impl Commands {
+    /// The supervisor is about to send this.
+    pub(super) fn sending(&mut self, line: &str) {
+        if self.own.len() < MAX_COMMANDS {
+            *self.own.entry(line.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// It was not sent.
+    pub(super) fn not_sent(&mut self, line: &str) {
+        if let Some(count) = self.own.get_mut(line) {
+            *count -= 1;
+            if *count == 0 {
+                self.own.remove(line);
+            }
+        }
+    }
+
+    /// Whether a command in the log is one of others that changes something.
+    pub(super) fn is_foreign(&mut self, line: &str) -> bool {
+        if self.own.contains_key(line) {
+            self.not_sent(line);
+            return false;
+        }
+        let only_asks = line.starts_with("get_") || line == "ps";
+        if !only_asks {
+            self.changed = true;
+            self.quit = line.split_whitespace().next() == Some("quit");
+        }
+        !only_asks
+    }
+
+    /// Whether others have changed something since this was last asked.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether others have told the daemon to quit.
+    pub(super) fn take_quit(&mut self) -> bool {
+        std::mem::take(&mut self.quit)
+    }
+}
+
+/// Follows the files of one daemon.
+pub(super) struct LogFollower {
+    resource: ResourceName,
+    directory: PathBuf,
+    commands: Arc<Mutex<Commands>>,
+    files: [Followed; 2],
+    changed: Arc<Notify>,
+    watch: Option<Watch>,
+    watches: Watches,
+}
+
+/// One file.
+#[derive(Debug, Default)]
+struct Followed {
+    /// Up to where it was read.
+    offset: u64,
+    /// The beginning of a line that is not ended yet.
+    rest: Vec<u8>,
+}
+
+impl LogFollower {
+    /// The files of the daemon of a resource, in this directory. What is in them is of before.
+    pub(super) fn new(
+        resource: ResourceName,
+        directory: PathBuf,
+        commands: Arc<Mutex<Commands>>,
+        watches: Watches,
+    ) -> Self {
+        let of = |name: &str| Followed {
+            offset: std::fs::metadata(directory.join(name)).map_or(0, |file| file.len()),
+            rest: Vec::new(),
+        };
+        let files = FILES.map(of);
+        let changed = Arc::new(Notify::new());
+        Self { resource, directory, commands, files, changed, watch: None, watches }
+    }
+
+    /// Waits until there may be more to read. Nothing is lost when it is dropped.
+    pub(super) async fn changed(&mut self) {
+        if !self.watch.as_ref().is_some_and(Watch::is_live) {
+            let changed = self.changed.clone();
+            let on_event = move |event: &notify::Event| {
+                if !event.kind.is_access() {
+                    changed.notify_one();
+                }
+            };
+            self.watch = self.watches.watch(&self.directory, on_event).ok();
+        }
+        let _ = tokio::time::timeout(LOOK_INTERVAL, self.changed.notified()).await;
+    }
+
+    /// Passes on what was written since the last time.
+    pub(super) fn read(&mut self) {
+        for (name, followed) in FILES.into_iter().zip(&mut self.files) {
+            let mut lines = 0;
+            // A file that grows faster than it is read is read on the next time.
+            for _ in 0..4 {
+                let path = self.directory.join(name);
+                let Ok(bytes) = followed.more(&path) else { break };
+                if bytes.is_empty() {
+                    break;
+                }
+                for line in followed.lines(&bytes) {
+                    lines += 1;
+                    pass_on(&self.resource, name, &line, lines <= MAX_LINES, &self.commands);
+                }
+            }
+            if lines > MAX_LINES {
+                let (resource, left_out) = (&self.resource, lines - MAX_LINES);
+                warn!(%resource, file = name, left_out, "lines of the MPS log are left out here; \
+                    the file has them");
+            }
+        }
+    }
+}
+
+impl Followed {
+    fn more(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut file: File = file::open(path, Links::Refuse)?;
+        if file.metadata()?.len() < self.offset {
+            *self = Self::default();
+        }
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        self.offset += bytes.len() as u64;
+        Ok(bytes)
+    }
+
+    /// The lines that have ended.
+    fn lines(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.rest.extend_from_slice(bytes);
+        let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        // A line without end is cut.
+        let end =
+            if end == 0 && self.rest.len() as u64 > MAX_BYTES { self.rest.len() } else { end };
+        let whole: Vec<u8> = self.rest.drain(..end).collect();
+        String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
+    }
+}
+
+fn pass_on(
+    resource: &ResourceName,
+    file: &str,
+    line: &str,
+    is_shown: bool,
+    commands: &Mutex<Commands>,
+) {
+    let text: String = line.chars().take(MAX_LINE).collect();
+    let text = status::escaped(text.trim_end()).to_string();
+    // "[2026-01-02 03:04:05.678 Control 12345] text"
+    let message = line.split_once("] ").map_or(line, |(_, message)| message).trim();
+    let command = message.strip_prefix(COMMAND).filter(|_| file == FILES[0]).map(str::trim);
+    if let Some(command) = command.filter(|line| lock(commands).is_foreign(line)) {
+        let command: String = command.chars().take(MAX_LINE).collect();
+        let command = status::escaped(&command).to_string();
+        warn!(%resource, %command, "a command that is not the supervisor's was sent to the MPS \
+            control daemon: any of its clients can; its limits are set again");
+    }
+    if !is_shown {
+        return;
+    }
+    if command.is_some() || ROUTINE.contains(&message) {
+        debug!(%resource, file, "{text}");
+    } else {
+        info!(%resource, file, "{text}");
+    }
+}
+
+/// Makes room for new files where those of before are large.
+pub(super) fn rotate(directory: &Path) {
+    for name in FILES {
+        let file = directory.join(name);
+        if std::fs::metadata(&file).is_ok_and(|of| of.len() > ROTATE_AT) {
+            let _ = std::fs::rename(&file, directory.join(format!("{name}.1")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_command_is_of_others_if_it_is_seen_more_often_than_it_was_sent() {
+        let mut commands = Commands::default();
+        let limit = "set_default_active_thread_percentage 25";
+        commands.sending(limit);
+        assert!(!commands.is_foreign(limit) && !commands.take_changed());
+        assert!(commands.is_foreign(limit) && commands.take_changed());
+        assert!(!commands.is_foreign("get_server_list") && !commands.is_foreign("ps"));
+        assert!(!commands.take_changed() && !commands.take_quit());
+        commands.sending("quit");
+        commands.not_sent("quit");
+        assert!(commands.is_foreign("quit -t 5") && commands.take_quit());
+    }
+
+    #[test]
+    fn lines_come_whole_and_once_also_over_several_reads_and_a_new_file() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("control.log");
+        let mut followed = Followed::default();
+        let mut write = |text: &str| {
+            let mut file = File::options().create(true).append(true).open(&path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            let bytes = followed.more(&path).unwrap();
+            followed.lines(&bytes)
+        };
+        assert_eq!(write("one\ntw"), ["one"]);
+        assert_eq!(write("o\nthree\n"), ["two", "three"]);
+        assert!(write("").is_empty());
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(write("four\n"), ["four"]);
+    }
+}
