@@ -37,8 +37,13 @@ def render(chart, values, namespace=NAMESPACE):
     return [value for text in texts for value in yaml.safe_load_all(text) if value], notes
 
 
+def is_mps(value):
+    """Whether it is that of the MPS control daemons."""
+    return value["metadata"]["name"].endswith("-mps")
+
+
 def daemonset(objects):
-    found = [value for value in objects if value["kind"] == "DaemonSet"]
+    found = [value for value in objects if value["kind"] == "DaemonSet" and not is_mps(value)]
     return found[0] if len(found) == 1 else None
 
 
@@ -76,8 +81,24 @@ def wrong(chart, expected):
     yield from ("NOTES do not say %r" % part for part in expected.notes if part not in notes)
     if "{{" in notes or "<no value>" in notes or "%!" in notes:
         yield "NOTES have what was not rendered: %s" % notes
+    yield from wrong_mps(objects, found, expected.mps)
     if not expected.more(pod):
         yield "what is special about it is not so"
+
+
+def wrong_mps(objects, plugin, expected):
+    """What is wrong with the DaemonSet of the MPS control daemons; `expected`: whether it has to be there."""
+    daemonsets = [value for value in objects if value["kind"] == "DaemonSet" and is_mps(value)]
+    if bool(daemonsets) != expected:
+        yield "there are %d DaemonSets of MPS control daemons" % len(daemonsets)
+    for value in daemonsets:
+        labels = value["spec"]["template"]["metadata"]["labels"]
+        if plugin["spec"]["selector"]["matchLabels"].items() <= labels.items():
+            yield "the plugin's selector matches the pods of MPS"
+        root = {volume["name"]: volume["hostPath"]["path"] for volume in value["spec"]["template"]["spec"]["volumes"]}["mps-root"]
+        env = {entry["name"]: entry.get("value") for entry in container(plugin["spec"]["template"])["env"]}
+        if env.get("MPS_ROOT") != root:
+            yield "the daemons are in %s, and the plugin's MPS_ROOT is %s" % (root, env.get("MPS_ROOT"))
 
 
 def refusal(chart, values):

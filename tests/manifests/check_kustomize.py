@@ -52,6 +52,10 @@ OVERLAYS = {
         },
     ),
     "mig": (["DaemonSet"], lambda pod: env(pod)["MIG_STRATEGY"] == "mixed"),
+    "mps": (
+        ["ConfigMap", "DaemonSet", "DaemonSet"],
+        lambda pod: env(pod)["MPS_ROOT"] == "/run/nvidia/mps" and "/run/nvidia/mps/shm" in paths(pod),
+    ),
     "monitoring": (["ConfigMap", "DaemonSet", "PodMonitor", "PrometheusRule"], lambda pod: True),
     "openshift": (
         ["DaemonSet", "Namespace", "RoleBinding", "ServiceAccount"],
@@ -68,6 +72,8 @@ PLANTED = [
     ("cdi", "patch.yaml", "name: gpu-device-plugin\n          env", "name: plugin\n          env"),
     ("openshift", "scc.yaml", "kind: RoleBinding", "kind: RoleBindin"),
     ("by-label", "kustomization.yaml", "resources:", "resource:"),
+    ("mps", "mps.yaml", "hostPID: true", "hostPid: true"),
+    ("mps", "mps.yaml", "- name: mps-shm\n              mountPath", "- name: shm\n              mountPath"),
 ]
 
 
@@ -90,7 +96,11 @@ def wrong(kubectl, manifests, name):
     if sorted(value["kind"] for value in objects) != kinds:
         yield "its kinds are %s" % sorted(value["kind"] for value in objects)
         return
-    daemonset = next(value for value in objects if value["kind"] == "DaemonSet")
+    daemonsets = [value for value in objects if value["kind"] == "DaemonSet"]
+    daemonset = next(value for value in daemonsets if value["metadata"]["name"] == "gpu-device-plugin")
+    selectors = [str(value["spec"]["selector"]) for value in daemonsets]
+    if len(set(selectors)) != len(selectors):
+        yield "two DaemonSets select the same pods"
     namespaces = {value["metadata"].get("namespace") for value in objects if value["kind"] != "Namespace"}
     if len(namespaces) != 1:
         yield "its objects are in %s" % namespaces

@@ -22,7 +22,7 @@ CDI_CONFIG = "version: v1\nflags:\n  failOnInitError: true\n  plugin:\n    devic
 class Set:
     """Values, and what the rendered objects have to say."""
 
-    def __init__(self, values, env=None, without=(), host=None, adds=None, kinds=(), notes=(), more=None):
+    def __init__(self, values, env=None, without=(), host=None, adds=None, kinds=(), notes=(), more=None, mps=False):
         self.values = values
         # Variables that the container has, and names that it does not have.
         self.env = env or {}
@@ -36,6 +36,8 @@ class Set:
         self.notes = notes
         # A check of the DaemonSet's pod template.
         self.more = more or (lambda pod: True)
+        # Whether there is a DaemonSet of MPS control daemons.
+        self.mps = mps
 
 
 def container(pod):
@@ -53,7 +55,7 @@ def defaults_of_nvidia():
 # What NVIDIA's README and values.yaml document, by what they are for.
 OF_NVIDIA = {
     "all defaults of NVIDIA's": Set(
-        defaults_of_nvidia(), env={"FAIL_ON_INIT_ERROR": "false"}, without=["MIG_STRATEGY", "MPS_ROOT"], notes=["mps.enableHostPID"]
+        defaults_of_nvidia(), env={"FAIL_ON_INIT_ERROR": "false"}, without=["MIG_STRATEGY", "MPS_ROOT"]
     ),
     "nothing": Set({}, env={"FAIL_ON_INIT_ERROR": "false", "NODE_NAME": "spec.nodeName"}, without=["CONFIG_FILE", "MPS_ROOT"]),
     "cpu manager and resources": Set(
@@ -91,7 +93,7 @@ OF_NVIDIA = {
         env={"CONFIG_FILE": "/available-configs/default", "MPS_ROOT": "/run/nvidia/mps"},
         without=["FAIL_ON_INIT_ERROR"],
         host={"/mps": "/run/nvidia/mps", "/var/run/cdi": "/var/run/cdi"},
-        notes=["config.fallbackStrategies"],
+        notes=["config.fallbackStrategies", "set mps.enabled=true"],
     ),
     "another's configmap and a default": Set(
         {"config": {"name": "nvidia-plugin-configs", "default": "config0"}},
@@ -144,7 +146,16 @@ OF_NVIDIA = {
         {"config": {"map": {"default": MPS_CONFIG}}, "mps": {"root": "/run/mps", "enableHostPID": False}},
         env={"MPS_ROOT": "/run/mps", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"},
         host={"/mps": "/run/mps", "/dev/shm": "/run/mps/shm"},
-        notes=["mps.enableHostPID: this chart has no MPS control daemon"],
+        mps=True,
+    ),
+    "mps, daemons of another's": Set(
+        {"config": {"map": {"default": MPS_CONFIG}}, "mps": {"enabled": False}},
+        env={"MPS_ROOT": "/run/nvidia/mps"},
+    ),
+    "mps by another's configmap": Set(
+        {"config": {"name": "nvidia-plugin-configs", "default": "config0"}, "mps": {"enabled": True}},
+        host={"/mps": "/run/nvidia/mps"},
+        mps=True,
     ),
     "names": Set(
         {"nameOverride": "plugin", "fullnameOverride": "my-plugin", "namespaceOverride": "gpus", "selectorLabelsOverride": {"app": "x"}},
@@ -340,6 +351,7 @@ BROKEN = {
     "a monitor without a port": ({"http": {"enabled": False}, "podMonitor": {"enabled": True}}, "http.enabled is false"),
     "a probe": ({"livenessProbe": {"period": 5}}, "period"),
     "a group without its object": ({"mps": None}, "mps"),
+    "mps without a state directory": ({"mps": {"enabled": True}, "state": {"hostPath": ""}}, "set state.hostPath"),
 }
 
 # Mistakes in the chart itself: a file, what it says and what the mistake makes of it.

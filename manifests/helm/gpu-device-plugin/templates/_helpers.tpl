@@ -136,7 +136,30 @@ this chart cannot see counts as in use.
 mig: {{ ne $mig "none" }}
 volumeMounts: {{ contains "volume-mounts" $list }}
 cdi: {{ contains "cdi-" $list }}
-mps: {{ or $config.unknown (not (empty ($config.file.sharing).mps)) }}
+mps: {{ or $config.unknown (not (empty ($config.file.sharing).mps)) (eq (toString .Values.mps.enabled) "true") }}
+{{- end -}}
+
+{{/*
+Whether the pods that supervise MPS control daemons are installed: as mps.enabled says, or where the config file, as far
+as this chart sees it, shares by MPS.
+*/}}
+{{- define "gpu-device-plugin.mpsDaemon" -}}
+{{- if kindIs "invalid" .Values.mps.enabled -}}
+{{- $config := include "gpu-device-plugin.config" . | fromYaml -}}
+{{- $needs := include "gpu-device-plugin.needs" . | fromYaml -}}
+{{- and $needs.mps (not $config.unknown) -}}
+{{- else -}}
+{{- eq (toString .Values.mps.enabled) "true" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gpu-device-plugin.mpsName" -}}
+{{- printf "%s-mps" (include "gpu-device-plugin.fullname" . | trunc 59 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "gpu-device-plugin.mpsSelectorLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-mps" (include "gpu-device-plugin.name" . | trunc 59 | trimSuffix "-") }}
+app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "gpu-device-plugin.deviceListStrategy" -}}
@@ -299,6 +322,9 @@ seccompProfile:
 {{- end -}}
 {{- if hasSuffix "k8s-device-plugin" .Values.image.repository -}}
 {{- fail (printf "\nimage.repository is %s, which is NVIDIA's plugin. Leave it out, or name your image of gpu-device-plugin." .Values.image.repository) -}}
+{{- end -}}
+{{- if and (eq (include "gpu-device-plugin.mpsDaemon" .) "true") (not .Values.state.hostPath) -}}
+{{- fail "\nThe MPS control daemons follow the plugin's status in its state directory: set state.hostPath, or mps.enabled=false." -}}
 {{- end -}}
 {{- if and (not .Values.http.enabled) (or .Values.podMonitor.enabled .Values.networkPolicy.enabled) -}}
 {{- fail "\nhttp.enabled is false, and podMonitor or networkPolicy is about its port: set http.enabled=true, or leave them off." -}}
