@@ -24,6 +24,8 @@ mod layouts;
 mod limits;
 mod log;
 mod look;
+mod mps;
+mod mps_node;
 mod observe;
 mod output;
 mod placement;
