@@ -148,7 +148,7 @@ async fn a_gpu_that_fails_takes_its_replicas_and_no_client_of_another_gpu() {
     let supervisor = mps.supervise();
     mps.allocatable(GPU, 4, &supervisor).await;
     let daemon = mps.daemon(GPU);
-    mps.rig.node.xid(0, 79).unwrap();
+    mps.rig.node.lose(0).unwrap();
     mps.allocatable(GPU, 2, &supervisor).await;
     let view = mps.rig.kubelet.view();
     for (index, healthy) in [(0, false), (1, true)] {
