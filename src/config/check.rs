@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::checks::Purpose;
 use super::embedded::{self, Embedded};
-use super::file::FileText;
-use super::load::{self, load_lossy};
+use super::file::{FileText, read_start};
+use super::load::load_lossy;
 use super::report::{ConfigReport, Context, Diagnostic, Origin};
 use super::sources::Sources;
 
@@ -57,8 +57,8 @@ impl CheckedConfig {
 /// It cannot be read; why.
 pub fn read(file: &Path) -> Result<Vec<u8>, String> {
     let content = match file.to_str() {
-        Some(STANDARD_INPUT) => load::read_start(io::stdin().lock()),
-        _ => File::open(file).and_then(load::read_start),
+        Some(STANDARD_INPUT) => read_start(io::stdin().lock()),
+        _ => File::open(file).and_then(read_start),
     };
     content.map_err(|error| error.to_string())
 }

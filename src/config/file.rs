@@ -1,6 +1,7 @@
 //! The keys of a config file (version v1, YAML or JSON): those of NVIDIA's schema and ours.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use super::embedded;
@@ -12,7 +13,7 @@ use super::tree::{self, Document, Node, Scalar, SyntaxError, Value};
 use super::value::{self, Parsed, RawValue};
 
 /// A ConfigMap holds at most this, and so does every file that we read.
-pub(super) const LARGEST: usize = 1 << 20;
+const LARGEST: usize = 1 << 20;
 
 /// A config file as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,14 @@ pub struct FileText {
     pub path: PathBuf,
     /// Its content, or why it could not be read.
     pub content: Result<Vec<u8>, String>,
+}
+
+/// Reads no more than shows that it is more than a config file may have.
+pub(super) fn read_start(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(LARGEST + 1).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The document of `file`; that it is none is a mistake. An empty one is the same as no file.

@@ -50,6 +50,10 @@ pub struct Config {
 pub struct ProcessConfig {
     /// The config file.
     pub config_file: Option<PathBuf>,
+    /// The directory of config files of which one may take its place.
+    pub config_dir: Option<PathBuf>,
+    /// The file with the name of that one.
+    pub config_name_file: Option<PathBuf>,
     /// Where to register, and where our sockets are.
     pub plugin: PluginPaths,
     /// The kubelet's podresources socket; `None`: it is not asked.

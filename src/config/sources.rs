@@ -63,6 +63,12 @@ impl Sources {
         values.last().filter(|path| !path.is_empty()).map(|path| (path.as_str(), origin))
     }
 
+    /// The text of `setting` by the source that takes precedence, or its default.
+    pub(super) fn text_of(&self, setting: &Setting) -> String {
+        let text = self.of(setting).next().and_then(|(_, values)| values.last().cloned());
+        text.unwrap_or_else(|| setting.default.to_owned())
+    }
+
     /// Sets `setting` in `config` by the source that takes precedence, or to its default where
     /// that value has an error. An error in a value that is overridden is a warning.
     pub(super) fn apply(

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +47,6 @@ pub(super) struct ReadAnswer {
 
 /// Reads one thing after the other.
 pub(super) struct ConfigReader {
-    path: Option<PathBuf>,
     thread: HelperThread<Reader>,
     changed: Arc<Notify>,
     waiting: Option<ReadRequest>,
@@ -63,6 +61,7 @@ pub(super) struct ConfigReader {
 struct Reader {
     source: ConfigSource,
     watch: ConfigWatch,
+    changed: Arc<Notify>,
     roots: Roots,
 }
 
@@ -76,16 +75,13 @@ impl ConfigReader {
     /// Reads this source and host. The file is not watched before the first answer.
     pub(super) fn new(source: ConfigSource, roots: Roots, watches: Watches) -> Self {
         let changed = Arc::new(Notify::new());
-        let path = source.path().map(Path::to_owned);
         let watch = ConfigWatch::new(watches, changed.clone());
-        let thread = HelperThread::start("config", Reader { source, watch, roots });
+        let thread = HelperThread::start("config", {
+            let changed = changed.clone();
+            Reader { source, watch, changed, roots }
+        });
         let failed = ReadRequest::default();
-        Self { path, thread, changed, waiting: None, current: None, failed, is_late: false }
-    }
-
-    /// The config file.
-    pub(super) fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        Self { thread, changed, waiting: None, current: None, failed, is_late: false }
     }
 
     /// Notified of each change in a directory on the way to the file.
@@ -149,11 +145,16 @@ impl ConfigReader {
 
 impl Reader {
     fn read(&mut self, request: ReadRequest, needs_capabilities: bool) -> ReadAnswer {
-        if let Some(path) = self.source.path() {
-            self.watch.update(path);
-        }
+        self.watch.update(&self.source.watched());
         let config =
             if request.anyway { self.source.reload_anyway() } else { self.source.reload() };
+        // Another one may be chosen now, and may have changed before it was watched.
+        if self.watch.update(&self.source.watched()) {
+            self.changed.notify_one();
+        }
+        if let Err(error) = self.source.keep_name() {
+            warn!(%error, "the name of the chosen configuration is not kept for the next start");
+        }
         let needs_capabilities = match &config {
             // It may be refused yet, so that the one in force goes on.
             Reload::Loaded(loaded) => {

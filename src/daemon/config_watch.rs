@@ -1,5 +1,5 @@
-//! Watches the config file, with every directory that its path goes through: a ConfigMap is updated
-//! by a swap of symlinks.
+//! Watches the config file, and the file with its name, with every directory that their paths go
+//! through: a ConfigMap is updated by a swap of symlinks.
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -28,17 +28,20 @@ impl ConfigWatch {
         Self { watches, changed, directories: BTreeMap::new() }
     }
 
-    /// Watches the directories on the way to the file as they are now. One that cannot be watched
+    /// Watches the directories on the way to the files as they are now. One that cannot be watched
     /// only delays the reload. Each was looked at before, so that a file system that hangs does so
-    /// here, and not where all watches are kept.
-    pub(super) fn update(&mut self, file: &Path) {
-        let wanted = directories(file);
+    /// here, and not where all watches are kept. Returns whether one is new.
+    pub(super) fn update(&mut self, files: &[PathBuf]) -> bool {
+        let wanted: BTreeSet<_> = files.iter().flat_map(|file| directories(file)).collect();
         self.directories.retain(|directory, _| wanted.contains(directory));
+        let mut is_new = false;
         for directory in wanted {
             let Entry::Vacant(unwatched) = self.directories.entry(directory) else { continue };
             let watch = watch(&self.watches, unwatched.key(), self.changed.clone());
             unwatched.insert(watch);
+            is_new = true;
         }
+        is_new
     }
 }
 

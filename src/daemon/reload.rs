@@ -4,6 +4,7 @@
 //! The file is watched by inotify, and checked from time to time, so that nothing depends on
 //! inotify alone. It is read on a thread of its own.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ struct Refused {
 pub(super) struct Reloader {
     reader: ConfigReader,
     running: Config,
+    /// The file that it is from.
+    file: Option<PathBuf>,
     /// Tried again when the host is checked.
     refused: Option<Refused>,
     roots: Roots,
@@ -76,18 +79,22 @@ impl Reloader {
     /// # Errors
     /// The signal cannot be handled.
     pub(super) fn new(
-        source: ConfigSource,
+        mut source: ConfigSource,
         running: Config,
         watches: Watches,
         reload_history: ReloadHistory,
     ) -> anyhow::Result<Self> {
         let roots = running.process.roots.clone();
+        let (file, refused_choice) =
+            (source.file().map(Path::to_owned), source.take_refused_choice());
+        reload_history.set_file(file.as_deref());
         let reader = ConfigReader::new(source, roots.clone(), watches.clone());
         let mut reloader = Self {
             changed: reader.changed(),
             reader,
             roots,
             running,
+            file,
             refused: None,
             sighup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
             settled_at: None,
@@ -95,6 +102,16 @@ impl Reloader {
             watches,
             reload_history,
         };
+        if let Some(ConfigError(report)) = refused_choice {
+            let (count, mistakes) = (report.mistake_count(), report.mistakes_in_line());
+            error!(
+                count,
+                mistakes,
+                "the config file that was chosen by name is refused, and the one that was chosen \
+                 before, or that of --config-file, is in force"
+            );
+            reloader.reload_history.refused(&mistakes_in_words(count, &mistakes));
+        }
         // The file may have changed since it was read, and is not watched before this.
         reloader.reader.request(ReadRequest::default());
         Ok(reloader)
@@ -125,7 +142,7 @@ impl Reloader {
                     }
                 }
                 _ = self.sighup.recv() => {
-                    self.span(Cause::Sighup)
+                    span(Cause::Sighup, self.file.as_deref())
                         .in_scope(|| info!("SIGHUP: reading the configuration again"));
                     self.reader.request(ReadRequest { anyway: true, host: false });
                 }
@@ -162,7 +179,7 @@ impl Reloader {
             }
             (Reload::Unchanged, _) => {}
             (Reload::Refused(refused), _) => {
-                let _span = self.span(cause).entered();
+                let _span = span(cause, refused.0.file.as_deref()).entered();
                 self.refuse(&refused);
                 self.refused = None;
             }
@@ -179,7 +196,7 @@ impl Reloader {
         now: Moment,
         inventory_tx: &watch::Sender<Arc<Inventory>>,
     ) {
-        let _span = self.span(cause).entered();
+        let _span = span(cause, loaded.report.file.as_deref()).entered();
         let began = Instant::now();
         let before = self.refused.take().filter(|_| cause == Cause::Retry);
         let mut config = loaded.config.clone();
@@ -190,6 +207,7 @@ impl Reloader {
             }
             if changes.is_empty() {
                 info!("the configuration has not changed");
+                self.set_file(&loaded);
                 self.reload_history.unchanged();
                 return;
             }
@@ -222,8 +240,14 @@ impl Reloader {
             milliseconds = (took * 1e3).round() / 1e3,
             "the new configuration is in force"
         );
+        self.set_file(&loaded);
         self.reload_history.applied();
         self.running = config;
+    }
+
+    fn set_file(&mut self, loaded: &Loaded) {
+        self.file.clone_from(&loaded.report.file);
+        self.reload_history.set_file(self.file.as_deref());
     }
 
     fn put_in_force(
@@ -284,20 +308,24 @@ impl Reloader {
             count,
             mistakes, "the config file is refused, the configuration before stays in force"
         );
-        let count = if count == 1 { "1 mistake".to_owned() } else { format!("{count} mistakes") };
-        self.reload_history.refused(&format!("{count}: {mistakes}"));
+        self.reload_history.refused(&mistakes_in_words(count, &mistakes));
     }
+}
 
-    /// The span of a reload, at the level of errors, so that every line of it has its fields.
-    fn span(&self, cause: Cause) -> Span {
-        let path = self.reader.path().map(|path| tracing::field::display(path.display()));
-        let cause = match cause {
-            Cause::Sighup => "SIGHUP",
-            Cause::FileChanged => "file changed",
-            Cause::Retry => "tried again",
-        };
-        error_span!("reload", cause, path)
-    }
+fn mistakes_in_words(count: usize, mistakes: &str) -> String {
+    let count = if count == 1 { "1 mistake".to_owned() } else { format!("{count} mistakes") };
+    format!("{count}: {mistakes}")
+}
+
+/// The span of a reload, at the level of errors, so that every line of it has its fields.
+fn span(cause: Cause, file: Option<&Path>) -> Span {
+    let path = file.map(|path| tracing::field::display(path.display()));
+    let cause = match cause {
+        Cause::Sighup => "SIGHUP",
+        Cause::FileChanged => "file changed",
+        Cause::Retry => "tried again",
+    };
+    error_span!("reload", cause, path)
 }
 
 /// Sleeps until a time; for ever without one.

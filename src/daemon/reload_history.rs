@@ -1,5 +1,6 @@
 //! The results of reloads of the configuration.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use device::health::Moment;
@@ -21,6 +22,8 @@ pub(super) struct ReloadHistory {
 
 #[derive(Debug, Default)]
 struct Results {
+    /// The file in force.
+    file: Option<String>,
     applied: u64,
     refused: u64,
     last: Option<(Moment, Option<String>)>,
@@ -30,6 +33,12 @@ impl ReloadHistory {
     /// None yet; each is an event too, and a change.
     pub(super) fn new(clock: Clock, event_log: EventLog, changes: ChangeSignal) -> Self {
         Self { clock, event_log, results: Arc::default(), changes }
+    }
+
+    /// The configuration in force is from this file.
+    pub(super) fn set_file(&self, file: Option<&Path>) {
+        let file = file.map(|file| file.display().to_string());
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).file = file;
     }
 
     /// A changed configuration is in force.
@@ -55,11 +64,11 @@ impl ReloadHistory {
     }
 
     /// The part of the status about it.
-    pub(super) fn status(&self, file: Option<String>, wall: WallClock) -> Configuration {
+    pub(super) fn status(&self, wall: WallClock) -> Configuration {
         let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         let last = results.last.as_ref();
         Configuration {
-            file,
+            file: results.file.clone(),
             // The inventory knows it.
             mig_strategy: None,
             reloads_applied: results.applied,

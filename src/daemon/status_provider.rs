@@ -58,7 +58,6 @@ pub(super) struct StatusProvider {
 /// What the status needs of the configuration.
 #[derive(Debug, Clone)]
 pub(super) struct StatusSettings {
-    file: Option<String>,
     /// Whether a node without NVML is served.
     tolerates_no_nvml: bool,
     /// Whether there is a kubelet to register with.
@@ -75,7 +74,6 @@ impl StatusSettings {
         let hostname = first_line(&process.roots.proc.join("sys/kernel/hostname"));
         let machine_type = first_line(&process.nvml.sysfs_root.join("class/dmi/id/product_name"));
         Self {
-            file: process.config_file.as_ref().map(|file| file.display().to_string()),
             tolerates_no_nvml: !process.nvml.fail_on_init_error,
             registers: process.plugin.kubelet.is_some(),
             node: process.node_name.clone(),
@@ -198,7 +196,7 @@ impl Views for StatusProvider {
             registrations: self.registrations(wall),
             holders: holders.as_deref(),
             findings: rival_watch::findings(&self.rivals.borrow()),
-            configuration: self.reload_history.status(self.settings.file.clone(), wall),
+            configuration: self.reload_history.status(wall),
             events: self.event_log.events(wall, self.registration_events()),
             last_events: self.event_log.last_events(wall),
         })

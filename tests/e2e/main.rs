@@ -7,6 +7,7 @@
 )]
 
 mod ages;
+mod agent_rights;
 mod bounds;
 mod cdi;
 mod clear;
@@ -26,6 +27,7 @@ mod log;
 mod look;
 mod mps;
 mod mps_node;
+mod named_config;
 mod observe;
 mod output;
 mod placement;

@@ -20,6 +20,17 @@ settings! {
         help: "A YAML or JSON file (version v1) with what is not set by flags and environment. \
             Read again when its content changes and on SIGHUP.",
     }
+    CONFIG_DIR: process.config_dir = value::path, print::optional_path; DAEMON {
+        flag: Some("config-dir"), env: &["CONFIG_DIR"], value: "DIR",
+        help: "A directory of config files, such as a mounted ConfigMap. That which \
+            --config-name-file names takes the place of --config-file; empty: none does.",
+    }
+    CONFIG_NAME_FILE: process.config_name_file = value::path, print::optional_path; DAEMON {
+        flag: Some("config-name-file"), env: &["CONFIG_NAME_FILE"], value: "FILE",
+        default: "/run/gpu-node-agent/config-name",
+        help: "A file with the name of a file in --config-dir, and nothing else, which another \
+            program writes and may change; without a name in it --config-file counts.",
+    }
     FAIL_ON_INIT_ERROR: process.nvml.fail_on_init_error = value::boolean, print::display; DRIVER {
         flag: Some("fail-on-init-error"), env: &["FAIL_ON_INIT_ERROR"],
         key: Some("flags.failOnInitError"), shape: Shape::Switch, value: "BOOL", default: "true",

@@ -2,6 +2,7 @@
 
 mod check;
 mod command_line;
+mod named;
 mod precedence;
 mod properties;
 mod readme;
