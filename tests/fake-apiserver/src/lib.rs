@@ -1,6 +1,6 @@
 //! A fake Kubernetes API server: Nodes with their status, NodeFeature objects and Events, as far as
 //! the node agent uses them, and strict where the real one is: authentication, rights by verb,
-//! server-side apply with its owners and conflicts, validation, expired lists.
+//! server-side apply with its owners and conflicts, validation, expired lists and watches.
 //!
 //! The rules are those of Kubernetes 1.33: apiserver's endpoints, structured-merge-diff, and
 //! pkg/apis/core/validation for Events.
@@ -13,5 +13,6 @@ mod labels;
 mod respond;
 mod server;
 mod store;
+mod watch;
 
 pub use server::{FakeApiServer, Fault, Received};

@@ -54,12 +54,18 @@ pub(crate) fn resource(path: &str) -> Option<Resource<'_>> {
 pub(crate) fn verb(call: &Call<'_>, resource: &Resource<'_>) -> &'static str {
     match (call.method, resource.object) {
         ("GET", Some(_)) => "get",
+        ("GET", None) if is_watch(call) => "watch",
         ("GET", None) => "list",
         ("POST", _) => "create",
         ("PATCH", _) => "patch",
         ("DELETE", _) => "delete",
         _ => "other",
     }
+}
+
+/// Whether a list is to be watched.
+pub(crate) fn is_watch(call: &Call<'_>) -> bool {
+    call.query.get("watch").is_some_and(|watch| watch == "true")
 }
 
 /// A Status object that says no.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use hyper::server::conn::http1;
@@ -14,10 +16,12 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::respond::{self, Answer, Call, Objects, refusal};
 use crate::store::Object;
+use crate::watch::{History, Watched, send_events};
 
 /// The token that it knows.
 const TOKEN: &str = "of-the-agent";
@@ -44,9 +48,16 @@ pub struct Received {
     pub code: u16,
 }
 
+/// An answer: whole, or as it comes.
+type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     objects: Objects,
+    /// The changes of Nodes, for watches.
+    pub(crate) history: History,
+    /// Notified of them.
+    pub(crate) changed: Arc<Notify>,
     /// Rights: verb and resource.
     rights: BTreeSet<(String, String)>,
     faults: VecDeque<Fault>,
@@ -162,8 +173,45 @@ impl FakeApiServer {
         self.lock().received.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+    /// Ends all watches, as the server does after some minutes or when it ends.
+    pub fn end_watches(&self) {
+        self.lock().history.end_watches();
+    }
+
+    /// Ends all watches, and forgets what they were at: 410.
+    pub fn expire_watches(&self) {
+        let mut state = self.lock();
+        state.history.forget();
+        state.history.end_watches();
+    }
+
+    fn lock(&self) -> Locked<'_> {
+        Locked(self.state.lock().unwrap())
+    }
+}
+
+/// The state while it may be changed. What has changed is told then.
+struct Locked<'a>(MutexGuard<'a, State>);
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let State { objects, history, changed, .. } = &mut *self.0;
+        history.record(objects);
+        changed.notify_waiters();
     }
 }
 
@@ -187,7 +235,7 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) -> Infallible {
 async fn answer(
     request: Request<Incoming>,
     state: Arc<Mutex<State>>,
-) -> Result<Response<Full<Bytes>>, String> {
+) -> Result<Response<Body>, String> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -199,10 +247,18 @@ async fn answer(
         metadata_only: header(ACCEPT).is_some_and(|kind| kind.contains("PartialObjectMetadata")),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
-    let mut state = state.lock().map_err(|error| error.to_string())?;
+    let shared = state.clone();
+    let mut state = Locked(state.lock().map_err(|error| error.to_string())?);
     let fault = state.faults.pop_front();
     let known = header(AUTHORIZATION) == Some(&format!("Bearer {TOKEN}"));
     let (code, object) = state.respond(&call, known, fault);
+    if code == 200 && respond::is_watch(&call) {
+        let watched = Watched::new(&call, &state.history);
+        let (sender, body) = Channel::new(16);
+        tokio::spawn(send_events(shared, watched, sender));
+        let response = Response::builder().header(CONTENT_TYPE, "application/json");
+        return response.body(Either::Right(body)).map_err(|error| error.to_string());
+    }
     if fault == Some(Fault::LostAnswer) {
         return Err("the answer is lost".to_owned());
     }
@@ -210,7 +266,7 @@ async fn answer(
     if let Some(Fault::TooMany(seconds)) = fault {
         response = response.header(RETRY_AFTER, seconds);
     }
-    response.body(Full::from(object.to_string())).map_err(|error| error.to_string())
+    response.body(Either::Left(Full::from(object.to_string()))).map_err(|error| error.to_string())
 }
 
 impl State {
@@ -227,6 +283,9 @@ impl State {
             _ if !may(verb) => {
                 let message = format!("User \"agent\" cannot {verb} resource {name:?}");
                 refusal(403, "Forbidden", message)
+            }
+            (_, Some(resource)) if verb == "watch" && resource.name == "nodes" => {
+                self.history.begin_watch(call)
             }
             (_, Some(resource)) => {
                 let may_create = may("create");
