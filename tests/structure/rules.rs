@@ -46,7 +46,11 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
     ),
     only_in("kubelet/device_plugin/wire", "prost", "the types of a protocol stay in one file"),
     only_in("nvml/raw", "unsafe::code", "only NVML's C interface needs unsafe code"),
-    only_in("main cli config", "std::env", "other modules get the environment as parameters"),
+    only_in(
+        "main cli config crates/node-agent/main",
+        "std::env",
+        "other modules get the environment as parameters",
+    ),
     only_in("", "std::process::exit", "the process ends by returning from main"),
     only_in(
         "main",

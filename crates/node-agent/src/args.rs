@@ -4,11 +4,15 @@
 //! DaemonSet of that program works with this one. Those without a meaning here are accepted and
 //! said at the start.
 
+mod config;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+pub use config::{ConfigArgs, Fallback, Fallbacks, ManagerArgs};
 
 use crate::labels::{LabelSettings, MigStrategy};
 
@@ -16,9 +20,10 @@ use crate::labels::{LabelSettings, MigStrategy};
 const OUTPUT_FILE: &str = "/etc/kubernetes/node-feature-discovery/features.d/gfd";
 
 /// Tells the Kubernetes API what the GPU device plugin knows of its node: labels, a condition,
-/// events. Every function is off until it is turned on.
+/// events; and the plugin which configuration the node's label chooses. Every function is off until
+/// it is turned on.
 #[derive(Debug, Clone, Parser)]
-#[command(version, about, next_line_help = false)]
+#[command(version, propagate_version = true, about, next_line_help = false)]
 pub struct Args {
     /// What is done instead of running for good.
     #[command(subcommand)]
@@ -66,6 +71,10 @@ pub struct Args {
         value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
     pub events: bool,
 
+    /// Which configuration the plugin runs on.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
     /// The format of log lines.
     #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -94,6 +103,9 @@ pub enum Action {
         #[arg(long)]
         all_nodes: bool,
     },
+    /// As NVIDIA's config manager: keeps a link to the configuration that the node's label chooses,
+    /// for charts that start that program. So does this one under the name `config-manager`.
+    ConfigManager(ManagerArgs),
 }
 
 /// Where labels go.

@@ -1,5 +1,6 @@
-//! Keeps one thing in the cluster as the plugin's status says it should be: writes it when it is to
-//! change, looks now and then whether it is still there, and retries for good.
+//! Keeps one thing as what is seen says it should be, mostly something in the cluster by the
+//! plugin's status: writes it when it is to change, looks now and then whether it is still there,
+//! and retries for good.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -15,8 +16,6 @@ use crate::args::Interval;
 /// The pause after a failure, at first and at last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// The shortest time between two writes of one thing, so that what flaps writes seldom.
-const BETWEEN_WRITES: Duration = Duration::from_secs(5);
 
 /// Something that is kept.
 #[allow(async_fn_in_trait, reason = "all of it runs on one task")]
@@ -25,6 +24,8 @@ pub trait Target {
     type Wanted: Clone + PartialEq;
     /// What it is, for log lines.
     const WHAT: &'static str;
+    /// The shortest time between two writes of it, so that what flaps writes seldom.
+    const BETWEEN_WRITES: Duration = Duration::from_secs(5);
 
     /// Whether it is as wanted.
     ///
@@ -63,10 +64,10 @@ impl From<String> for Failure {
 }
 
 /// Keeps a thing as `wanted` says, for good. While that says nothing it is left as it is.
-pub async fn keep<T: Target>(
+pub async fn keep<V: Clone, T: Target>(
     mut target: T,
-    mut view: watch::Receiver<View>,
-    wanted: impl Fn(&View) -> Option<T::Wanted>,
+    mut view: watch::Receiver<V>,
+    wanted: impl Fn(&V) -> Option<T::Wanted>,
     interval: Interval,
 ) {
     let mut retry = Retry::new(T::WHAT);
@@ -94,7 +95,7 @@ pub async fn keep<T: Target>(
             };
         }
         match result {
-            Ok(()) => sleep_until(last_write + BETWEEN_WRITES).await,
+            Ok(()) => sleep_until(last_write + T::BETWEEN_WRITES).await,
             Err(failure) => {
                 written = None;
                 sleep(retry.failed(&failure)).await;
@@ -120,9 +121,9 @@ pub async fn write_once<T: Target>(
 }
 
 /// What is wanted, once it is something else than what is written; `None`: it is `due` before.
-async fn next<W: PartialEq>(
-    view: &mut watch::Receiver<View>,
-    wanted: &impl Fn(&View) -> Option<W>,
+async fn next<V: Clone, W: PartialEq>(
+    view: &mut watch::Receiver<V>,
+    wanted: &impl Fn(&V) -> Option<W>,
     written: Option<&W>,
     due: Option<Instant>,
 ) -> Option<W> {
@@ -146,15 +147,22 @@ async fn next<W: PartialEq>(
 #[derive(Debug)]
 pub struct Retry {
     what: &'static str,
+    done: &'static str,
     pause: Duration,
     told: Option<String>,
 }
 
 impl Retry {
-    /// For attempts at this.
+    /// For attempts at writing this.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
-        Self { what, pause: FIRST_PAUSE, told: None }
+        Self { what, done: "written", pause: FIRST_PAUSE, told: None }
+    }
+
+    /// For attempts at reading this.
+    #[must_use]
+    pub fn of_reading(what: &'static str) -> Self {
+        Self { done: "read", ..Self::new(what) }
     }
 
     /// An attempt has failed. Returns the pause before the next: it doubles, is at least what the
@@ -162,9 +170,10 @@ impl Retry {
     /// come back at once.
     pub fn failed(&mut self, failure: &Failure) -> Duration {
         if self.told.as_deref() == Some(&failure.why) {
-            debug!(error = %failure, "{} are not written, will retry", self.what);
+            debug!(error = %failure, "{} are not {}, will retry", self.what, self.done);
         } else {
-            warn!(error = %failure, "{} are not written, will retry for good", self.what);
+            let (what, done) = (self.what, self.done);
+            warn!(error = %failure, "{what} are not {done}, will retry for good");
             self.told = Some(failure.why.clone());
         }
         let pause = self.pause.mul_f64(0.5 + random() / 2.0);
@@ -176,7 +185,7 @@ impl Retry {
     /// An attempt has succeeded.
     pub fn succeeded(&mut self) {
         if self.told.take().is_some() {
-            info!("{} are written", self.what);
+            info!("{} are {}", self.what, self.done);
         }
         self.pause = FIRST_PAUSE;
     }

@@ -1,8 +1,10 @@
-//! Tells the Kubernetes API what the GPU device plugin knows of its node.
+//! Tells the Kubernetes API what the GPU device plugin knows of its node, and the plugin which
+//! configuration the Node's label names.
 //!
 //! It reads the plugin's status socket and nothing else of the node: neither NVML nor sysfs, and it
-//! needs no privilege. The plugin does not know that it exists, and nothing here changes or delays
-//! what the plugin does.
+//! needs no privilege. The plugin does not know that it exists, and nothing here delays what the
+//! plugin does. Of what it may change in it there is the name of a configuration, which the plugin
+//! looks up where this program cannot write.
 //!
 //! # Modules, in reading order
 //!
@@ -11,6 +13,8 @@
 //! - [`labels`], [`condition`], [`events`]: what follows from a status. Pure.
 //! - [`api`]: requests to the API server.
 //! - [`keep`]: keeps one thing in the cluster as it should be, and retries for good.
+//! - [`node_labels`]: the labels of the Node, again whenever they change.
+//! - [`config`]: the configuration that a label names, for the plugin.
 //! - [`outputs`]: where labels go: the Node, a NodeFeature object, a file.
 //! - [`run`]: the functions that are turned on, each a task of its own.
 //! - [`cleanup`]: removes what was written.
@@ -19,8 +23,10 @@ pub mod api;
 pub mod args;
 pub mod cleanup;
 pub mod condition;
+pub mod config;
 pub mod events;
 pub mod keep;
 pub mod labels;
+pub mod node_labels;
 pub mod outputs;
 pub mod run;

@@ -1,6 +1,8 @@
 //! Arguments, log, run, exit code.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -12,8 +14,11 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// The command by which NVIDIA's charts start their config manager.
+const CONFIG_MANAGER: &str = "config-manager";
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(command_line());
     start_log(&args);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -42,6 +47,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// The arguments. Under the name of NVIDIA's config manager it is that program.
+fn command_line() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let name = words.first().and_then(|name| Path::new(name).file_name());
+    if name.is_some_and(|name| name == CONFIG_MANAGER) {
+        words.insert(1, CONFIG_MANAGER.into());
+    }
+    words
+}
+
 async fn act(args: &Args) -> Result<(), String> {
     match &args.action {
         None => run::run(args).await,
@@ -50,6 +65,7 @@ async fn act(args: &Args) -> Result<(), String> {
             io::stdout().write_all(text.as_bytes()).map_err(|error| format!("printing: {error}"))
         }
         Some(Action::Cleanup { all_nodes }) => cleanup::run(args, *all_nodes).await,
+        Some(Action::ConfigManager(manager)) => run::manage_config(args, manager).await,
     }
 }
 

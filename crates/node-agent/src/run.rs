@@ -9,11 +9,13 @@ use tokio::time::timeout;
 use tracing::info;
 
 use crate::api::ApiServer;
-use crate::args::{Args, LabelOutput};
+use crate::args::{Args, LabelOutput, ManagerArgs};
 use crate::condition::{ConditionWriter, condition};
+use crate::config::{NameFile, manage};
 use crate::events::{Reporter, write_events};
 use crate::keep::{Target, keep, write_once};
 use crate::labels::{LabelSettings, Labels, labels};
+use crate::node_labels::{NodeLabelValues, follow_labels};
 use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
 
 /// Runs for good; or with `--oneshot` until the labels are written.
@@ -23,12 +25,14 @@ use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
 pub async fn run(args: &Args) -> Result<(), String> {
     let output = args.label_output();
     let has_condition = !args.node_condition.is_empty();
-    if output == LabelOutput::Off && !has_condition && !args.events {
+    let chooses = !args.config.config_name_file.is_empty();
+    let asks = has_condition || args.events || chooses;
+    if output == LabelOutput::Off && !asks {
         return Err("nothing is turned on: --labels node|nodefeature|file, --node-condition, \
-            --events"
+            --events, --config-name-file"
             .to_owned());
     }
-    let needs_api = output != LabelOutput::File || has_condition || args.events;
+    let needs_api = output != LabelOutput::File || asks;
     let node = if needs_api { args.node()?.to_owned() } else { String::new() };
     for flag in args.without_effect() {
         info!(flag, "this flag of GPU feature discovery has no effect here");
@@ -54,14 +58,42 @@ pub async fn run(args: &Args) -> Result<(), String> {
             std::future::pending().await
         }
     };
+    let choosing = async {
+        if chooses {
+            choose_config(args, api.clone(), &node).await;
+        } else {
+            std::future::pending().await
+        }
+    };
     tokio::select! {
         () = following => {}
+        () = choosing => {}
         // Ends with --oneshot alone.
         () = labelling => {}
         () = conditions => {}
         () = events => {}
     }
     Ok(())
+}
+
+/// Keeps the name of the configuration where the plugin reads it.
+async fn choose_config(args: &Args, api: Arc<ApiServer>, node: &str) {
+    let (sender, labels) = watch::channel(None);
+    let label = |labels: &NodeLabelValues| Some(args.config.label(labels.as_deref()?));
+    tokio::select! {
+        () = follow_labels(api, node, sender) => {}
+        () = keep(NameFile::new(&args.config), labels, label, args.gfd.sleep_interval) => {}
+    }
+}
+
+/// Does what NVIDIA's config manager does.
+///
+/// # Errors
+/// The node has no name, or as of [`manage`].
+pub async fn manage_config(args: &Args, manager: &ManagerArgs) -> Result<(), String> {
+    let api = Arc::new(ApiServer::new(args.gfd.kubeconfig.clone()));
+    let times = (args.gfd.oneshot || manager.manager_oneshot, args.gfd.sleep_interval);
+    manage(api, args.node()?, &args.config, manager, times).await
 }
 
 /// Keeps the labels where they go, or writes them once.

@@ -2,13 +2,15 @@
 //! it reads again as it rotates, and TLS.
 
 mod error;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -17,10 +19,11 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 pub use error::{ApiError, FieldConflict};
+pub use watch::WatchEvents;
 
 /// The largest answer that is read, in bytes: a page of 500 nodes' metadata, some times over.
 const MAX_BODY: usize = 32 << 20;
-/// How long a request may take.
+/// How long the head of an answer may take, and how long the rest.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a connection may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -57,6 +60,19 @@ impl ApiRequest {
     pub fn get_metadata(path: impl Into<String>) -> Self {
         let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         Self { accept, ..Self::get(path) }
+    }
+
+    /// Watches what a list has, each object with nothing but its metadata. Without a version it
+    /// begins with what there is. The path has a query already.
+    #[must_use]
+    pub fn watch_metadata(path: &str, version: Option<&str>) -> Self {
+        let seconds = watch::SECONDS;
+        let version = version.map(|version| format!("&resourceVersion={version}"));
+        let version = version.unwrap_or_default();
+        let query =
+            format!("watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}{version}");
+        let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        Self { accept, ..Self::get(format!("{path}&{query}")) }
     }
 
     /// Creates an object.
@@ -113,9 +129,23 @@ impl ApiServer {
     /// # Errors
     /// There is no access to an API server, it is not reached, or it refuses.
     pub async fn send(&self, request: &ApiRequest) -> Result<Value, ApiError> {
+        let body = read(request, self.open(request).await?.into_body()).await?;
+        Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// Begins a watch.
+    ///
+    /// # Errors
+    /// As of [`send`](Self::send).
+    pub async fn watch(&self, request: &ApiRequest) -> Result<WatchEvents, ApiError> {
+        let response = self.open(request).await?;
+        Ok(WatchEvents::new(request.name(), response.into_body()))
+    }
+
+    /// Sends a request and receives the head of an answer that is no refusal.
+    async fn open(&self, request: &ApiRequest) -> Result<Response<Body>, ApiError> {
         let client = self.client().await?;
-        let name = request.name();
-        let unreachable = |why: String| ApiError::Unreachable { request: name.clone(), why };
+        let unreachable = |why: String| ApiError::Unreachable { request: request.name(), why };
         let sent = Request::builder()
             .method(request.method.clone())
             .uri(&request.path)
@@ -124,22 +154,18 @@ impl ApiServer {
             .header(USER_AGENT, AGENT)
             .body(Body::from(request.body.clone()))
             .map_err(|error| unreachable(error.to_string()))?;
-        let exchange = async {
-            let response = client.send(sent).await.map_err(|error| chain(&error))?;
-            let code = response.status().as_u16();
-            let retry_after = response.headers().get(RETRY_AFTER);
-            let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
-            let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            Ok((code, retry_after, body))
+        let response = match timeout(DEADLINE, client.send(sent)).await {
+            Ok(response) => response.map_err(|error| unreachable(chain(&error)))?,
+            Err(_) => return Err(unreachable(late())),
         };
-        let late = || format!("no answer within {} s", DEADLINE.as_secs());
-        let exchanged = timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(late()));
-        let (code, retry_after, body) = exchanged.map_err(unreachable)?;
+        let code = response.status().as_u16();
         if (200..300).contains(&code) {
-            return Ok(serde_json::from_slice(&body).unwrap_or(Value::Null));
+            return Ok(response);
         }
-        Err(ApiError::refused(name, code, retry_after.map(Duration::from_secs), &body))
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = read(request, response.into_body()).await?;
+        Err(ApiError::refused(request.name(), code, retry_after.map(Duration::from_secs), &body))
     }
 
     async fn client(&self) -> Result<Client, ApiError> {
@@ -164,6 +190,20 @@ impl ApiServer {
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
         config.map_err(|error| format!("{}: {}", path.display(), chain(&error)))
     }
+}
+
+/// The whole of an answer.
+async fn read(request: &ApiRequest, body: Body) -> Result<Bytes, ApiError> {
+    let unreachable = |why: String| ApiError::Unreachable { request: request.name(), why };
+    match timeout(DEADLINE, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Err(_) => Err(unreachable(late())),
+    }
+}
+
+fn late() -> String {
+    format!("no answer within {} s", DEADLINE.as_secs())
 }
 
 /// An error with what it came from, as far as that says something new.

@@ -89,7 +89,7 @@ impl Target for FeatureFile {
 
 /// Replaces a file, so that nobody sees half of it. Names that begin with a dot are not read by
 /// node feature discovery.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.new"));
     // One of a process that was killed.
@@ -104,7 +104,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Runs what may block on a thread of its own: the directory is the host's.
-async fn on_scratch_thread<T: Send + 'static>(
+pub(crate) async fn on_scratch_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
     let (sender, done) = oneshot::channel();

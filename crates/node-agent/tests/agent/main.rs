@@ -4,6 +4,8 @@
 
 mod access;
 mod cleaning;
+mod config;
+mod config_manager;
 mod functions;
 mod labelling;
 mod rig;
