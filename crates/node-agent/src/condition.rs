@@ -47,14 +47,26 @@ pub fn condition(view: &View) -> Option<NodeCondition> {
             let sick: Vec<&Gpu> = gpus.iter().copied().filter(|gpu| is_sick(gpu, status)).collect();
             if sick.is_empty() {
                 let all_answer = gpus.iter().all(|gpu| gpu.healthy);
-                return all_answer.then(|| all_healthy(gpus.len()));
+                return all_answer.then(|| {
+                    let healthy = all_healthy(gpus.len());
+                    NodeCondition { message: told(&healthy.message, status), ..healthy }
+                });
             }
             (reason(&sick), message(&sick, gpus.len()))
         }
         _ => return None,
     };
-    let message = bounded(&escaped(&message), MAX_MESSAGE).to_owned();
-    Some(NodeCondition { status: "True", reason, message })
+    Some(NodeCondition { status: "True", reason, message: told(&message, status) })
+}
+
+/// A message as it is written: with what a person who changed the configuration waits for.
+fn told(message: &str, status: &Status) -> String {
+    let refused = status.configuration.last_reload.as_ref().and_then(|last| last.refused.as_ref());
+    let Some(why) = refused else { return bounded(&escaped(message), MAX_MESSAGE).to_owned() };
+    // What is of GPUs stands first, and leaves room for this.
+    let message = bounded(message, MAX_MESSAGE / 2);
+    let both = format!("{message}; the changed configuration is refused: {why}");
+    bounded(&escaped(&both), MAX_MESSAGE).to_owned()
 }
 
 fn reason(sick: &[&Gpu]) -> &'static str {
@@ -161,6 +173,8 @@ impl Target for ConditionWriter {
 
 #[cfg(test)]
 mod tests {
+    use status::LastReload;
+
     use super::*;
     use crate::labels::testing::{at, cause, gpu, status};
 
@@ -181,6 +195,12 @@ mod tests {
         assert_eq!(of(node.clone()).reason, "GPUQuarantined");
         (node.gpus[1].healthy, node.gpus[1].reasons) = (true, Vec::new());
         assert_eq!(of(node.clone()), all_healthy(2));
+        let refused = Some("1 mistake: file, line 3".to_owned());
+        node.configuration.last_reload = Some(LastReload { at: at(1), refused });
+        let message = "2 of 2 GPUs are Healthy; the changed configuration is refused: 1 mistake: \
+            file, line 3";
+        assert_eq!(of(node.clone()).message, message);
+        node.configuration.last_reload = None;
         node.nvml.state = NvmlState::Down;
         node.nvml.fault =
             Some(cause("driver_not_loaded", "the driver is not loaded\u{1b}[2J", at(0)));
