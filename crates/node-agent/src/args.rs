@@ -71,6 +71,13 @@ pub struct Args {
         value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
     pub events: bool,
 
+    /// Taints the Node with the effect NoSchedule while it has GPUs and none is Healthy. With a
+    /// value, by this key.
+    #[arg(long, global = true, env = "NODE_TAINT", value_name = "KEY", num_args = 0..=1,
+        require_equals = true, default_value = "",
+        default_missing_value = "nvidia.com/gpu-unhealthy")]
+    pub node_taint: String,
+
     /// Which configuration the plugin runs on.
     #[command(flatten)]
     pub config: ConfigArgs,

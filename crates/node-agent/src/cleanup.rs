@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -9,18 +10,20 @@ use tracing::{info, warn};
 use crate::api::{ApiError, ApiRequest, ApiServer};
 use crate::args::{Args, LabelOutput};
 use crate::condition::CONDITION_MANAGER;
+use crate::keep::Target;
 use crate::outputs::{LABEL_MANAGER, node_feature_path};
+use crate::taint::{TAINT_MANAGER, TaintWriter};
 
 /// Nodes in a page of the list of all.
 const PAGE: usize = 500;
 
 /// Removes labels, condition and NodeFeature object of one node or, with `all_nodes`, of each that
-/// has some; and of this node the file, if labels go there.
+/// has some, and the taint, if its key is given; and of this node the file, if labels go there.
 ///
 /// # Errors
 /// Something could not be removed: each was logged, and all others were tried.
 pub async fn run(args: &Args, all_nodes: bool) -> Result<(), String> {
-    let api = ApiServer::new(args.gfd.kubeconfig.clone());
+    let api = Arc::new(ApiServer::new(args.gfd.kubeconfig.clone()));
     let mut failures = 0_u32;
     if args.label_output() == LabelOutput::File && !args.gfd.output_file.is_empty() {
         let removed = remove_file(&args.gfd.output_file);
@@ -39,6 +42,10 @@ pub async fn run(args: &Args, all_nodes: bool) -> Result<(), String> {
         failures += u32::from(told("the labels", node, labels));
         let conditions = apply_nothing(&api, node, "/status", CONDITION_MANAGER).await;
         failures += u32::from(told("the condition", node, conditions));
+        if !args.node_taint.is_empty() {
+            let mut taint = TaintWriter::new(api.clone(), node, &args.node_taint);
+            failures += u32::from(told("the taint", node, taint.write(&false).await));
+        }
         let deleted =
             delete_node_feature(&api, &node_feature_path(&args.gfd.namespace, node)).await;
         failures += u32::from(told("the NodeFeature object", node, deleted));
@@ -136,6 +143,7 @@ fn is_of_token(c: char) -> bool {
 /// Whether a node has fields of ours, or may have a NodeFeature object of ours.
 fn is_ours(node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
-    managers(node).any(|manager| manager == LABEL_MANAGER || manager == CONDITION_MANAGER)
+    let ours = [LABEL_MANAGER, CONDITION_MANAGER, TAINT_MANAGER];
+    managers(node).any(|manager| ours.contains(&manager))
         || labels["nvidia.com/gpu.present"].is_string()
 }

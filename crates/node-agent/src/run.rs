@@ -17,6 +17,7 @@ use crate::keep::{Target, keep, write_once};
 use crate::labels::{LabelSettings, Labels, labels};
 use crate::node_labels::{NodeLabelValues, follow_labels};
 use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
+use crate::taint::{TaintWriter, wants_taint};
 
 /// Runs for good; or with `--oneshot` until the labels are written.
 ///
@@ -26,10 +27,11 @@ pub async fn run(args: &Args) -> Result<(), String> {
     let output = args.label_output();
     let has_condition = !args.node_condition.is_empty();
     let chooses = !args.config.config_name_file.is_empty();
-    let asks = has_condition || args.events || chooses;
+    let has_taint = !args.node_taint.is_empty();
+    let asks = has_condition || args.events || chooses || has_taint;
     if output == LabelOutput::Off && !asks {
         return Err("nothing is turned on: --labels node|nodefeature|file, --node-condition, \
-            --events, --config-name-file"
+            --node-taint, --events, --config-name-file"
             .to_owned());
     }
     let needs_api = output != LabelOutput::File || asks;
@@ -41,39 +43,40 @@ pub async fn run(args: &Args) -> Result<(), String> {
     let (sender, view) = watch::channel(View::default());
     let following = follow(args.status_socket.clone(), sender);
     let labelling = write_labels(args, output, api.clone(), &node, view.clone())?;
-    let conditions = async {
-        if has_condition {
-            let writer = ConditionWriter::new(api.clone(), &node, &args.node_condition);
-            keep(writer, view.clone(), condition, args.gfd.sleep_interval).await;
-        } else {
-            std::future::pending().await
-        }
-    };
-    let events = async {
-        if args.events {
-            let instance = args.gfd.pod_name.clone();
-            let reporter = Reporter { node: node.clone(), instance };
-            write_events(api.clone(), reporter, view.clone()).await;
-        } else {
-            std::future::pending().await
-        }
-    };
-    let choosing = async {
-        if chooses {
-            choose_config(args, api.clone(), &node).await;
-        } else {
-            std::future::pending().await
-        }
-    };
+    let interval = args.gfd.sleep_interval;
+    let conditions = when(has_condition, async {
+        let writer = ConditionWriter::new(api.clone(), &node, &args.node_condition);
+        keep(writer, view.clone(), condition, interval).await;
+    });
+    let taints = when(has_taint, async {
+        let writer = TaintWriter::new(api.clone(), &node, &args.node_taint);
+        keep(writer, view.clone(), wants_taint, interval).await;
+    });
+    let events = when(args.events, async {
+        let instance = args.gfd.pod_name.clone();
+        let reporter = Reporter { node: node.clone(), instance };
+        write_events(api.clone(), reporter, view.clone()).await;
+    });
+    let choosing = when(chooses, choose_config(args, api.clone(), &node));
     tokio::select! {
         () = following => {}
         () = choosing => {}
         // Ends with --oneshot alone.
         () = labelling => {}
         () = conditions => {}
+        () = taints => {}
         () = events => {}
     }
     Ok(())
+}
+
+/// Runs a function that is turned on; one that is not never ends either.
+async fn when(is_on: bool, function: impl Future<Output = ()>) {
+    if is_on {
+        function.await;
+    } else {
+        std::future::pending().await
+    }
 }
 
 /// Keeps the name of the configuration where the plugin reads it.

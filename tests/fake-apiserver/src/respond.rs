@@ -8,6 +8,9 @@ use crate::apply;
 use crate::store::Object;
 use crate::{events, labels};
 
+/// The content type of a change of some fields.
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
 /// A request without what HTTP adds.
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a str,
@@ -108,6 +111,9 @@ pub(crate) fn respond(
         },
         ("POST", "events", None) => create_event(objects, call, resource),
         ("PATCH", "events", Some(_)) => merge_event(objects, call),
+        ("PATCH", "nodes", Some(_)) if call.content_type == MERGE_PATCH => {
+            merge_node(objects, call)
+        }
         ("PATCH", _, Some(_)) => apply(objects, call, resource, may_create),
         _ => refusal(405, "MethodNotAllowed", format!("{} {}", call.method, call.path)),
     }
@@ -157,7 +163,7 @@ fn create_event(objects: &mut Objects, call: &Call<'_>, resource: &Resource<'_>)
 }
 
 fn merge_event(objects: &mut Objects, call: &Call<'_>) -> Answer {
-    if call.content_type != "application/merge-patch+json" {
+    if call.content_type != MERGE_PATCH {
         return refusal(415, "UnsupportedMediaType", call.content_type);
     }
     let Some(object) = objects.get_mut(call.path) else { return not_found(call.path) };
@@ -167,6 +173,31 @@ fn merge_event(objects: &mut Objects, call: &Call<'_>) -> Answer {
         return invalid(problem);
     }
     let before = std::mem::replace(&mut object.value, after);
+    object.changed(&before);
+    (200, object.served())
+}
+
+/// Changes the specification of a Node, if it is of the version that the request names.
+fn merge_node(objects: &mut Objects, call: &Call<'_>) -> Answer {
+    let Some(object) = objects.get_mut(call.path) else { return not_found(call.path) };
+    let expected = &call.body["metadata"]["resourceVersion"];
+    if !expected.is_null() && *expected != *object.version.to_string() {
+        return refusal(409, "Conflict", "the object has been modified");
+    }
+    let taints = call.body["spec"]["taints"].as_array().into_iter().flatten();
+    let is_right = |taint: &Value| {
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        let effect = taint["effect"].as_str().is_some_and(|effect| effects.contains(&effect));
+        effect && taint["key"].as_str().is_some_and(|key| !key.is_empty())
+    };
+    if let Some(wrong) = taints.clone().find(|taint| !is_right(taint)) {
+        return invalid(format!("spec.taints: {wrong}"));
+    }
+    let before = object.value.clone();
+    merge(&mut object.value, &json!({"spec": call.body["spec"]}));
+    let manager = call.query.get("fieldManager").cloned().unwrap_or_default();
+    let leaf = ["spec", "taints"].map(|name| apply::Step::Field(name.to_owned()));
+    object.owners.insert(leaf.to_vec(), [manager].into());
     object.changed(&before);
     (200, object.served())
 }

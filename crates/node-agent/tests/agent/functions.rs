@@ -75,3 +75,40 @@ async fn events_tell_what_happened_once_and_a_second_apart() {
     let apart = |two: &[f64]| (two[1] - two[0]).rem_euclid(60.0) >= 0.99;
     assert!(seconds.windows(2).all(apart), "{times:?}");
 }
+
+/// The keys of the node's taints.
+fn taints(rig: &Rig) -> Vec<String> {
+    let node = rig.api.object(NODE_PATH).unwrap();
+    let taints = node["spec"]["taints"].as_array().into_iter().flatten();
+    taints.map(|taint| taint["key"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn until_tainted(rig: &Rig, expected: &[&str]) {
+    until("the taints", || match taints(rig) {
+        taints if taints == expected => Ok(()),
+        taints => Err(format!("{taints:?}")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_without_a_gpu_that_works_is_tainted_beside_the_taints_of_others() {
+    let rig = Rig::new().await;
+    let others = serde_json::json!([{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]);
+    let spec = serde_json::json!({"spec": {"taints": others}});
+    rig.api.apply_as("admin", NODE_PATH, &spec);
+    let agent = rig.agent(&["--node-taint", "--sleep-interval=1s"]);
+    rig.plugin.set(xid_79());
+    until_tainted(&rig, &["nvidia.com/gpu", "nvidia.com/gpu-unhealthy"]).await;
+    // Somebody else writes the list, and the write of the agent meets another version.
+    rig.api.apply_as("admin", NODE_PATH, &spec);
+    until_tainted(&rig, &["nvidia.com/gpu", "nvidia.com/gpu-unhealthy"]).await;
+    rig.plugin.set(h200());
+    until_tainted(&rig, &["nvidia.com/gpu"]).await;
+    rig.plugin.set(xid_79());
+    until_tainted(&rig, &["nvidia.com/gpu", "nvidia.com/gpu-unhealthy"]).await;
+    agent.stop().await;
+    let (status, lines) = rig.agent(&["cleanup", "--node-taint"]).wait().await;
+    assert!(status.success(), "{lines:?}");
+    until_tainted(&rig, &["nvidia.com/gpu"]).await;
+}

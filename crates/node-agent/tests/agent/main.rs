@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod chaos;
 mod cleaning;
 mod config;
 mod config_manager;
