@@ -82,6 +82,12 @@ pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
 
+    /// Writes Events about the pods that hold a GPU, when something happens to it.
+    #[arg(long, global = true, env = "POD_EVENTS", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
+    pub pod_events: bool,
+
     /// The format of log lines.
     #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,

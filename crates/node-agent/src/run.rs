@@ -28,10 +28,10 @@ pub async fn run(args: &Args) -> Result<(), String> {
     let has_condition = !args.node_condition.is_empty();
     let chooses = !args.config.config_name_file.is_empty();
     let has_taint = !args.node_taint.is_empty();
-    let asks = has_condition || args.events || chooses || has_taint;
+    let asks = has_condition || args.events || args.pod_events || chooses || has_taint;
     if output == LabelOutput::Off && !asks {
         return Err("nothing is turned on: --labels node|nodefeature|file, --node-condition, \
-            --node-taint, --events, --config-name-file"
+            --node-taint, --events, --pod-events, --config-name-file"
             .to_owned());
     }
     let needs_api = output != LabelOutput::File || asks;
@@ -52,9 +52,10 @@ pub async fn run(args: &Args) -> Result<(), String> {
         let writer = TaintWriter::new(api.clone(), &node, &args.node_taint);
         keep(writer, view.clone(), wants_taint, interval).await;
     });
-    let events = when(args.events, async {
+    let events = when(args.events || args.pod_events, async {
+        let (about_node, about_pods) = (args.events, args.pod_events);
         let instance = args.gfd.pod_name.clone();
-        let reporter = Reporter { node: node.clone(), instance };
+        let reporter = Reporter { node: node.clone(), instance, about_node, about_pods };
         write_events(api.clone(), reporter, view.clone()).await;
     });
     let choosing = when(chooses, choose_config(args, api.clone(), &node));

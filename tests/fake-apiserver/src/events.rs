@@ -59,8 +59,11 @@ pub(crate) fn problem(event: &Value, namespace: &str) -> Option<String> {
         return Some(format!("strict decoding error: unknown field {key:?}"));
     }
     // About something without a namespace, Events are in one of these.
-    if event["regarding"]["namespace"].is_null() && !matches!(namespace, "default" | "kube-system")
-    {
+    let matches = match event["regarding"]["namespace"].as_str() {
+        None => matches!(namespace, "default" | "kube-system"),
+        Some(of) => of == namespace,
+    };
+    if !matches {
         return Some("namespace: does not match regarding".to_owned());
     }
     series_problem(&event["series"])

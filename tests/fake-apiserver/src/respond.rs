@@ -40,6 +40,9 @@ pub(crate) fn resource(path: &str) -> Option<Resource<'_>> {
         ["api", "v1", "nodes"] => of("nodes", None, None),
         ["api", "v1", "nodes", node] => of("nodes", None, Some(node)),
         ["api", "v1", "nodes", node, "status"] => of("nodes/status", None, Some(node)),
+        ["api", "v1", "namespaces", namespace, "pods", pod] => {
+            of("pods", Some(namespace), Some(pod))
+        }
         ["apis", "events.k8s.io", "v1", "namespaces", namespace, "events"] => {
             of("events", Some(namespace), None)
         }

@@ -105,6 +105,14 @@ impl FakeApiServer {
         self.lock().objects.insert(format!("/api/v1/nodes/{name}"), Object::new(node));
     }
 
+    /// Adds a pod.
+    pub fn add_pod(&self, namespace: &str, name: &str, uid: &str) {
+        let metadata = json!({"namespace": namespace, "name": name, "uid": uid});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata});
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        self.lock().objects.insert(path, Object::new(pod));
+    }
+
     /// Gives rights.
     pub fn grant(&self, rights: &[&str]) {
         let pairs = rights.iter().map(|right| right.split_once(' ').unwrap());

@@ -62,6 +62,13 @@ impl ApiRequest {
         Self { accept, ..Self::get(path) }
     }
 
+    /// Reads nothing but the metadata of an object.
+    #[must_use]
+    pub fn get_one_metadata(path: impl Into<String>) -> Self {
+        let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        Self { accept, ..Self::get(path) }
+    }
+
     /// Watches what a list has, each object with nothing but its metadata. Without a version it
     /// begins with what there is. The path has a query already.
     #[must_use]

@@ -1,6 +1,6 @@
 //! What happened between two statuses. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use status::{Gpu, NvmlState, Reason, Status};
@@ -18,6 +18,17 @@ pub struct Notice {
     pub note: String,
     /// How often.
     pub times: u64,
+    /// The pod that it is told about; `None`: the Node.
+    pub pod: Option<PodName>,
+}
+
+/// A pod, by namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// The kind of a notice: the reason of its Event.
@@ -83,8 +94,7 @@ pub fn notices(before: Option<&Status>, after: &Status) -> Vec<Notice> {
     let mut found = Vec::new();
     driver(before, after, &mut found);
     for gpu in &after.gpus {
-        let earlier = before.and_then(|before| before.gpus.iter().find(|of| of.uuid == gpu.uuid));
-        let pair = Pair { before, earlier, after, gpu };
+        let pair = Pair::new(before, after, gpu);
         pair.health(&mut found);
         pair.xids(&mut found);
     }
@@ -95,8 +105,38 @@ pub fn notices(before: Option<&Status>, after: &Status) -> Vec<Notice> {
     found
 }
 
+/// What happened to GPUs between two statuses, for each pod that holds one of them.
+#[must_use]
+pub fn pod_notices(before: Option<&Status>, after: &Status) -> Vec<Notice> {
+    let mut found = Vec::new();
+    for gpu in &after.gpus {
+        let mut of_gpu = Vec::new();
+        let pair = Pair::new(before, after, gpu);
+        pair.health(&mut of_gpu);
+        pair.xids(&mut of_gpu);
+        // What a person does to a GPU, and that it is worse than it was, ends nothing in a pod.
+        let told = |notice: &Notice| {
+            use NoticeKind::{GpuMissing, GpuRecovered, GpuUnhealthy, XidError};
+            matches!(notice.kind, GpuMissing | GpuRecovered | GpuUnhealthy | XidError)
+        };
+        let pods = holders(after, gpu);
+        for notice in of_gpu.into_iter().filter(told) {
+            let to = |pod: &PodName| Notice { pod: Some(pod.clone()), ..notice.clone() };
+            found.extend(pods.iter().map(to));
+        }
+    }
+    found
+}
+
+/// The pods that hold a GPU, or a part of it.
+fn holders(status: &Status, gpu: &Gpu) -> BTreeSet<PodName> {
+    let devices = status.resources.iter().flat_map(|resource| &resource.devices);
+    let held = devices.filter(|device| device.gpu == gpu.uuid).flat_map(|device| &device.holders);
+    held.map(|of| PodName { namespace: of.namespace.clone(), name: of.pod.clone() }).collect()
+}
+
 fn notice(kind: NoticeKind, note: String) -> Notice {
-    Notice { kind, note, times: 1 }
+    Notice { kind, note, times: 1, pod: None }
 }
 
 fn driver(before: Option<&Status>, after: &Status, found: &mut Vec<Notice>) {
@@ -124,7 +164,12 @@ struct Pair<'a> {
     gpu: &'a Gpu,
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
+    fn new(before: Option<&'a Status>, after: &'a Status, gpu: &'a Gpu) -> Self {
+        let earlier = before.and_then(|before| before.gpus.iter().find(|of| of.uuid == gpu.uuid));
+        Self { before, earlier, after, gpu }
+    }
+
     fn health(&self, found: &mut Vec<Notice>) {
         let named = |text: String| format!("{}: {text}", self.gpu.name());
         for reason in own(self.gpu, self.after).filter(|reason| self.is_new(reason)) {
@@ -174,7 +219,7 @@ impl Pair<'_> {
             let times = if of.count < before { of.count } else { of.count - before };
             if times > 0 {
                 let note = format!("{}: Xid {}", self.gpu.name(), of.xid);
-                found.push(Notice { kind: NoticeKind::XidError, note, times });
+                found.push(Notice { times, ..notice(NoticeKind::XidError, note) });
             }
         }
     }
@@ -329,6 +374,36 @@ mod tests {
             assert_eq!(told(Some(&changed), &healthy()), ends, "{begins:?}");
         }
         assert_eq!(told(None, &healthy()), [""; 0]);
+    }
+
+    #[test]
+    fn pods_that_hold_a_gpu_are_told_once_each_what_happened_to_it() {
+        let holder =
+            |pod: &str| serde_json::json!({"namespace": "ml", "pod": pod, "container": "main"});
+        let device = |gpu: &str, holders: Vec<serde_json::Value>| {
+            let device = serde_json::json!({
+                "id": gpu, "uuid": gpu, "index": "0", "gpu": gpu, "healthy": true,
+                "holders": holders,
+            });
+            serde_json::from_value(device).unwrap()
+        };
+        let mut before = healthy();
+        before.resources[0].devices = vec![
+            device("GPU-0", vec![holder("a")]),
+            device("GPU-1", vec![holder("b"), holder("b"), holder("c")]),
+        ];
+        let mut after = before.clone();
+        after.gpus[1].reasons = vec![cause("xid", "Xid 79", at(999))];
+        after.gpus[1].xids = vec![XidCount { xid: 79, count: 1 }];
+        after.gpus[0].degradations = vec![cause("row_remap_pending", "rows", at(1))];
+        let told: Vec<_> = pod_notices(Some(&before), &after)
+            .into_iter()
+            .map(|notice| (notice.pod.unwrap().name, notice.kind.reason()))
+            .collect();
+        let expected = [("b", "GPUUnhealthy"), ("c", "GPUUnhealthy"), ("b", "XidError")];
+        let expected = expected.into_iter().chain([("c", "XidError")]);
+        assert_eq!(told, expected.map(|(pod, why)| (pod.to_owned(), why)).collect::<Vec<_>>());
+        assert_eq!(pod_notices(Some(&after), &after), []);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::notice::{Notice, NoticeKind};
+use super::notice::{Notice, NoticeKind, PodName};
 
 /// The shortest time between two writes.
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);
@@ -33,6 +33,8 @@ pub struct PendingEvent {
     pub kind: NoticeKind,
     /// What happened.
     pub note: String,
+    /// The pod that it is about; `None`: the Node.
+    pub pod: Option<PodName>,
     /// How often up to now.
     pub count: u64,
     /// When it was last seen.
@@ -43,6 +45,10 @@ pub struct PendingEvent {
 }
 
 impl PendingEvent {
+    fn is_same(&self, other: &Self) -> bool {
+        (self.kind, &self.note, &self.pod) == (other.kind, &other.note, &other.pod)
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         match (&self.written, self.last_write) {
             (Some((_, count)), Some(at)) => *count < self.count && now >= at + BETWEEN_UPDATES,
@@ -65,8 +71,10 @@ impl EventQueue {
     pub fn add(&mut self, now: Instant, notice: Notice) {
         // What is complete and old begins a new series when it comes back.
         self.events.retain(|event| event.due(now).is_some() || now < event.last + SERIES);
-        let Notice { kind, note, times } = notice;
-        let same = |event: &&mut PendingEvent| event.kind == kind && event.note == note;
+        let Notice { kind, note, times, pod } = notice;
+        let same = |event: &&mut PendingEvent| {
+            event.kind == kind && event.note == note && event.pod == pod
+        };
         if let Some(event) = self.events.iter_mut().find(same) {
             event.count = event.count.saturating_add(times);
             event.last = now;
@@ -81,8 +89,8 @@ impl EventQueue {
             }
             self.events.remove(written.unwrap_or(0));
         }
-        let event =
-            PendingEvent { kind, note, count: times, last: now, written: None, last_write: None };
+        let (written, last_write) = (None, None);
+        let event = PendingEvent { kind, note, pod, count: times, last: now, written, last_write };
         self.events.push_back(event);
     }
 
@@ -123,7 +131,7 @@ impl EventQueue {
     /// An Event that the API server will never take: it is not tried again.
     pub fn refused(&mut self, now: Instant, event: &PendingEvent) {
         self.attempted(now);
-        self.events.retain(|known| (known.kind, &known.note) != (event.kind, &event.note));
+        self.events.retain(|known| !known.is_same(event));
     }
 
     /// A write was attempted.
@@ -137,9 +145,7 @@ impl EventQueue {
     }
 
     fn find(&mut self, event: &PendingEvent) -> Option<&mut PendingEvent> {
-        let same =
-            |known: &&mut PendingEvent| (known.kind, &known.note) == (event.kind, &event.note);
-        self.events.iter_mut().find(same)
+        self.events.iter_mut().find(|known| known.is_same(event))
     }
 }
 
@@ -148,7 +154,7 @@ mod tests {
     use super::*;
 
     fn xid(gpu: u64, times: u64) -> Notice {
-        Notice { kind: NoticeKind::XidError, note: format!("GPU {gpu}: Xid 13"), times }
+        Notice { kind: NoticeKind::XidError, note: format!("GPU {gpu}: Xid 13"), times, pod: None }
     }
 
     /// Writes all that is to be written up to a moment, and returns how much that was.

@@ -112,3 +112,39 @@ async fn a_node_without_a_gpu_that_works_is_tainted_beside_the_taints_of_others(
     assert!(status.success(), "{lines:?}");
     until_tainted(&rig, &["nvidia.com/gpu"]).await;
 }
+
+#[tokio::test]
+async fn the_pods_that_hold_a_sick_gpu_have_an_event_each_in_their_namespace() {
+    let rig = Rig::with(&["get pods", "create events", "patch events"], h200()).await;
+    rig.api.add_pod("ml", "train-0", "uid-of-train-0");
+    let held = |mut status: Value| {
+        let gpu = status["gpus"][0]["uuid"].clone();
+        status["resources"][0]["devices"] = serde_json::json!([{
+            "id": gpu, "uuid": gpu, "index": "0", "gpu": gpu, "healthy": true,
+            "holders": [
+                {"namespace": "ml", "pod": "train-0", "container": "main"},
+                {"namespace": "ml", "pod": "gone", "container": "main"},
+                {"namespace": "ml", "pod": "../../nodes/node-a", "container": "main"},
+            ],
+        }]);
+        status
+    };
+    let _agent = rig.agent(&["--pod-events"]);
+    for status in [held(h200()), held(xid_79())] {
+        rig.plugin.set(status);
+        rig.plugin.until_read().await;
+    }
+    let events = until("both Events", || match rig.api.events() {
+        events if events.len() == 2 => Ok(events),
+        events => Err(told(&events).join("\n")),
+    })
+    .await;
+    for event in &events {
+        let regarding = &event["regarding"];
+        assert_eq!(event["metadata"]["namespace"], "ml");
+        assert_eq!((&regarding["kind"], &regarding["name"]), (&"Pod".into(), &"train-0".into()));
+        assert_eq!(regarding["uid"], "uid-of-train-0");
+    }
+    let outside = |call: &fake_apiserver::Received| !matches!(&*call.resource, "pods" | "events");
+    assert_eq!(rig.api.received().into_iter().find(outside), None);
+}
