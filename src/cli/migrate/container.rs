@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::flags::flags;
 use super::migration::Migration;
-use super::values::{MPS_ROOT, NO_NODE_LABEL, image_note, set_privileged};
+use super::values::{MPS_ROOT, NODE_LABEL, image_note, set_privileged};
 use crate::config::settings;
 
 /// The value of the chart that sets a variable.
@@ -210,7 +210,7 @@ fn config_file(migration: &mut Migration, file: &str, pod: &Value, volumes: &Vol
         .and_then(|variable| variable["value"].as_str())
         .unwrap_or_default();
     migration.set("config.default", default);
-    migration.note("config", NO_NODE_LABEL);
+    migration.note("config", NODE_LABEL);
 }
 
 /// The ConfigMap that the config manager chooses a file of.

@@ -96,7 +96,8 @@ impl Migration {
             ),
             (
                 "permissions",
-                "it does not use the API server: NVIDIA's ClusterRole for nodes is not needed",
+                "the plugin does not use the API server; the node agent does, with the rights of its \
+                 functions alone",
             ),
             (
                 "health",

@@ -34,16 +34,16 @@ const SAME: &[&str] = &[
     "tolerations",
 ];
 
-const KEEP_GFD: &str = "there is no GPU Feature Discovery here: keep NVIDIA's release with \
-                        devicePlugin.enabled=false, which keeps its GFD and NFD";
+const GFD: &str = "the labels come from the node agent, a second container; those that NVIDIA's \
+                   GPU Feature Discovery owns are left to it for as long as it is there";
 const MPS: &str = "the chart installs a supervisor of control daemons where config.map shares by MPS; \
                    NVIDIA's ends with devicePlugin.enabled=false, and with it its clients";
 
 /// The default of both charts.
 pub(super) const MPS_ROOT: &str = "/run/nvidia/mps";
-pub(super) const NO_NODE_LABEL: &str = "the node label nvidia.com/device-plugin.config has no \
-                                        effect: every node uses config.default; for other nodes \
-                                        install a second release with a nodeSelector";
+pub(super) const NODE_LABEL: &str = "the node label nvidia.com/device-plugin.config is followed by \
+                                     the node agent, a second container with a token that may \
+                                     watch nodes";
 
 /// Our values for those of NVIDIA's chart, of several files the later ones over the earlier ones.
 pub(super) fn of_values(documents: &[Value]) -> Result<Migration, String> {
@@ -94,15 +94,22 @@ fn take(migration: &mut Migration, key: &str, value: &Value) {
             key,
             "left out: of two DaemonSets with the same labels neither knows its own pods",
         ),
-        "gfd" if value.get("enabled") == Some(&Value::Bool(true)) => migration.note(key, KEEP_GFD),
+        "gfd" if value.get("enabled") == Some(&Value::Bool(true)) => {
+            migration.set("gfd.enabled", true);
+            migration.note(key, GFD);
+        }
         "gfd" => {}
-        "nfd" => migration.note(key, "there is no Node Feature Discovery here: keep NVIDIA's"),
+        "nfd" => migration.note(
+            key,
+            "there is no Node Feature Discovery here, and the labels of GPUs do not need it; keep \
+             NVIDIA's for others",
+        ),
         "mps" => mps(migration, value),
         "noTimestamp" | "sleepInterval" => {
-            migration.note(key, "left out: it is about GPU Feature Discovery");
+            migration.note(key, "left out: it is about GPU Feature Discovery; see gfd");
         }
         "logVerbosity" => migration.note(key, "left out; LOG_LEVEL in extraEnv is the nearest"),
-        "configManager" => migration.note(key, "left out: there is no second container"),
+        "configManager" => migration.note(key, "left out: see nodeAgent.resources"),
         "namespace" | "legacyDaemonsetAPI" => {
             migration.note(key, "left out, as NVIDIA's chart refuses it");
         }
@@ -130,13 +137,11 @@ fn config(migration: &mut Migration, value: &Value) {
     }
     migration.set("config", value.clone());
     migration.note("config", "the file is read again when it changes, without a restart");
-    if count > 1 || !name.is_empty() {
-        migration.note("config", NO_NODE_LABEL);
-    }
+    migration.note("config", NODE_LABEL);
     if !name.is_empty() && value.get("default").and_then(Value::as_str).unwrap_or_default() == "" {
         migration.note(
             "config.default",
-            "set it: `helm template` cannot see the keys of a ConfigMap that is there already",
+            "set it: without it a new node has no config file until the node agent has chosen one",
         );
     }
     let mut texts = files.into_iter().flatten().filter_map(|(_, text)| text.as_str());
