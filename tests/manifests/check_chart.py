@@ -7,6 +7,7 @@ it. Values that are wrong and charts with a mistake have to be refused.
 """
 
 import argparse
+import itertools
 import re
 import shutil
 import sys
@@ -47,6 +48,22 @@ def daemonset(objects):
     return found[0] if len(found) == 1 else None
 
 
+def rights(objects, account):
+    """What the roles allow that are bound to a service account."""
+    found = set()
+    roles = {(value["kind"], value["metadata"].get("namespace"), value["metadata"]["name"]): value for value in objects if "rules" in value}
+    for value in objects:
+        if not value["kind"].endswith("RoleBinding") or value["subjects"][0]["name"] != account:
+            continue
+        namespace = value["metadata"].get("namespace")
+        role = roles.get((value["roleRef"]["kind"], namespace, value["roleRef"]["name"]))
+        for rule in role["rules"] if role else []:
+            for group, resource, verb in itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"]):
+                name = "%s %s" % (verb, ".".join(filter(None, (resource, group))))
+                found.add("%s in %s" % (name, namespace) if namespace else name)
+    return found
+
+
 def wrong(chart, expected):
     """What is wrong with what the chart makes of a value set."""
     report = helm.lint(chart, expected.values, strict=True, namespace=NAMESPACE)
@@ -76,6 +93,11 @@ def wrong(chart, expected):
             yield "the capabilities are %s" % context["capabilities"]
         if "privileged" in context or context["seccompProfile"] != {"type": "RuntimeDefault"} or not context["readOnlyRootFilesystem"]:
             yield "the security context is %s" % context
+    agents = [each.get("args") for each in pod["spec"]["containers"] if each["name"] == "node-agent"]
+    if agents != ([] if expected.agent is None else [expected.agent]):
+        yield "the node agent's arguments are %s, not %s" % (agents, expected.agent)
+    if rights(objects, pod["spec"]["serviceAccountName"]) != expected.rights:
+        yield "the rights are %s, not %s" % (sorted(rights(objects, pod["spec"]["serviceAccountName"])), sorted(expected.rights))
     kinds = [value["kind"] for value in objects]
     yield from ("there is no %s" % kind for kind in expected.kinds if kind not in kinds)
     yield from ("NOTES do not say %r" % part for part in expected.notes if part not in notes)

@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from objects import VERSIONS, load, mistakes
 from value_sets import container
 
@@ -57,6 +59,22 @@ OVERLAYS = {
         lambda pod: env(pod)["MPS_ROOT"] == "/run/nvidia/mps" and "/run/nvidia/mps/shm" in paths(pod),
     ),
     "monitoring": (["ConfigMap", "DaemonSet", "PodMonitor", "PrometheusRule"], lambda pod: True),
+    "node-agent": (
+        [
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "ConfigMap",
+            "DaemonSet",
+            "Role",
+            "RoleBinding",
+            "ServiceAccount",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
+        ],
+        lambda pod: pod["spec"]["containers"][1]["name"] == "node-agent"
+        and env(pod)["CONFIG_DIR"] == "/available-configs"
+        and env(pod)["STATUS_SOCKET_GID"] == str(pod["spec"]["containers"][1]["securityContext"]["runAsGroup"]),
+    ),
     "openshift": (
         ["DaemonSet", "Namespace", "RoleBinding", "ServiceAccount"],
         lambda pod: pod["spec"]["serviceAccountName"] == "gpu-device-plugin",
@@ -74,6 +92,9 @@ PLANTED = [
     ("by-label", "kustomization.yaml", "resources:", "resource:"),
     ("mps", "mps.yaml", "hostPID: true", "hostPid: true"),
     ("mps", "mps.yaml", "- name: mps-shm\n              mountPath", "- name: shm\n              mountPath"),
+    ("node-agent", "patch.yaml", "value: /available-configs\n          volumeMounts:", "value: /available-configs\n          volumeMounts:\n            - name: api-token\n              mountPath: /token"),
+    ("node-agent", "policy.yaml", "kind: ValidatingAdmissionPolicyBinding", "kind: ValidatingAdmissionPolicyBind"),
+    ("node-agent", "rbac.yaml", "kind: ClusterRole\n", "kind: ClusterRoles\n"),
 ]
 
 
@@ -103,10 +124,25 @@ def wrong(kubectl, manifests, name):
         yield "two DaemonSets select the same pods"
     namespaces = {value["metadata"].get("namespace") for value in objects if value["kind"] != "Namespace"}
     if len(namespaces) != 1:
+    daemonset = next(value for value in objects if value["kind"] == "DaemonSet")
+    # Objects of the cluster have none, and Events about Nodes are in a namespace of their own.
+    namespaces = {value["metadata"].get("namespace") for value in objects if not value["metadata"]["name"].endswith("-events")}
+    if len(namespaces - {None}) != 1:
         yield "its objects are in %s" % namespaces
     pod = daemonset["spec"]["template"]
-    if len(pod["spec"]["containers"]) != 1 or not check(pod):
+    if len(pod["spec"]["containers"]) != (2 if name == "node-agent" else 1) or not check(pod):
         yield "what is special about it is not so"
+
+
+def policies():
+    """The policy of the overlay has the rules of the chart's."""
+    text = (MANIFESTS / "helm/gpu-device-plugin/files/agent-policy.yaml").read_text()
+    for name, value in {"$CONDITION": "GPUUnhealthy", "$TAINT": "", "$POD_EVENTS": "false"}.items():
+        text = text.replace(name, value)
+    chart = yaml.safe_load(text)
+    overlay = load((MANIFESTS / "overlays/node-agent/policy.yaml").read_text())[0]["spec"]
+    if {key: overlay[key] for key in chart} != chart:
+        yield "overlays/node-agent/policy.yaml has other rules than the chart"
 
 
 def unit():
@@ -140,6 +176,7 @@ def main():
     found = list(unit())
     if BASE.read_bytes() != MANIFEST.read_bytes():
         found.append("base/gpu-device-plugin.yaml is not the manifest: python3 tests/manifests/check_kustomize.py --write")
+    found += policies()
     there = {directory.name for directory in (MANIFESTS / "overlays").iterdir()}
     if there != OVERLAYS.keys():
         found.append("the overlays are %s" % sorted(there))

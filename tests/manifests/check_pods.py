@@ -81,7 +81,7 @@ def operator():
 
 
 def cases(kubectl):
-    """Ten value sets of the chart, and overlays."""
+    """Value sets of the chart, and overlays."""
     plain = {"privileged": False, "runtimeClassName": "nvidia"}
     return {
         "defaults": chart({}),
@@ -89,7 +89,8 @@ def cases(kubectl):
         "mig mixed": chart({"migStrategy": "mixed"}, profile="h100x8_mig_mixed", resource="nvidia.com/mig-1g.10gb", count=18),
         "least privilege, mig single": chart({**plain, "migStrategy": "single"}, profile="h100x8_mig_single", caps=SYS_ADMIN, count=56),
         "time-slicing": chart({"config": {"map": {"default": CONFIG}}}, count=80),
-        "least privilege, time-slicing": chart({**plain, "config": {"map": {"a": CONFIG, "b": MIG_CONFIG}, "default": "a"}}, caps=0, count=80),
+        "least privilege, time-slicing": chart({**plain, "config": {"map": {"a": CONFIG}}}, caps=0, count=80),
+        "least privilege, mig for a label": chart({**plain, "config": {"map": {"a": CONFIG, "b": MIG_CONFIG}, "default": "a"}}, caps=SYS_ADMIN, count=80),
         "volume mounts by index": chart({"deviceListStrategy": "volume-mounts", "deviceIDStrategy": "index"}, gets="/var/run/nvidia-container-devices/0"),
         "the cpu manager": chart({"compatWithCPUManager": True}, gets="/dev/nvidiactl"),
         "a driver's container": chart({"nvidiaDriverRoot": "/run/nvidia/driver"}, driver_root="/run/nvidia/driver"),
@@ -98,6 +99,7 @@ def cases(kubectl):
         "cdi": chart({"deviceListStrategy": "cdi-cri"}, gets=r"CDI +k8s\.device-plugin\.nvidia\.com/gpu=GPU-\S+"),
         "no state, no http": chart({"state": {"hostPath": ""}, "http": {"enabled": False}}),
         "overlay least-privilege": overlay(kubectl, "least-privilege", caps=0),
+        "overlay node-agent": overlay(kubectl, "node-agent"),
         "overlay mig": overlay(kubectl, "mig", profile="h100x8_mig_mixed", resource="nvidia.com/mig-1g.10gb", count=18),
         "overlay time-slicing": overlay(kubectl, "time-slicing", count=32),
     }

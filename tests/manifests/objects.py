@@ -14,6 +14,8 @@ from manifests import KINDS, METADATA, mismatches  # noqa: E402
 
 # The oldest kubelet that the plugin works with, and newer ones.
 VERSIONS = ["1.26", "1.30", "1.33", "1.36", "1.37"]
+# What is left out for older ones.
+SINCE = {"ValidatingAdmissionPolicy": "1.30", "ValidatingAdmissionPolicyBinding": "1.30"}
 # It reads the schemas, which are large, again for each object.
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 # They have no schema there.
@@ -43,6 +45,7 @@ def mistakes(objects):
         else:
             yield from (name + ": " + what for what in against_schemas(value))
         if value.get("kind") == "DaemonSet":
+            yield from (name + ": " + what for what in of_token(value["spec"]["template"]["spec"]))
             yield from (name + ": " + what for what in of_pods(value["spec"]))
     names = [(value["kind"], value["metadata"].get("namespace"), value["metadata"]["name"]) for value in objects]
     if len(set(names)) != len(names):
@@ -108,7 +111,8 @@ def against_schemas_once(text):
 
 
 def compared(value):
-    for version in VERSIONS:
+    since = SINCE.get(value["kind"], VERSIONS[0])
+    for version in VERSIONS[VERSIONS.index(since) :]:
         try:
             # Strict: an unknown field is a mistake.
             kubernetes_validate.validate(value, version, strict=True)
@@ -116,6 +120,30 @@ def compared(value):
             yield "Kubernetes %s: %s at %s" % (version, error.message[:200], "/".join(map(str, error.path)))
         except kubernetes_validate.SchemaNotFoundError:
             yield "Kubernetes %s: it has no %s of %s" % (version, value["kind"], value["apiVersion"])
+
+
+def of_token(pod):
+    """The token is in the node agent's container alone, and that one has no privilege."""
+    if pod.get("automountServiceAccountToken") is not False:
+        yield "every container gets a token"
+    tokens = {volume["name"] for volume in pod["volumes"] if "projected" in volume}
+    for container in pod["containers"]:
+        has_token = any(mount["name"] in tokens for mount in container["volumeMounts"])
+        is_agent = container["name"] == "node-agent"
+        if has_token != is_agent:
+            yield "%s %s a token" % (container["name"], "has" if has_token else "does not have")
+        context = container.get("securityContext", {})
+        plain = {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsGroup": context.get("runAsUser"),
+            "runAsNonRoot": True,
+            "runAsUser": context.get("runAsUser"),
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        if is_agent and (context != plain or not context["runAsUser"]):
+            yield "the security context of the node agent is %s" % context
 
 
 def of_pods(spec):

@@ -104,7 +104,7 @@ def sources(node, scratch, pod, spec):
                 (data / key).write_text(text)
                 (data / key).chmod(volume["configMap"].get("defaultMode", 0o644))
                 (path / key).symlink_to("..data/" + key)
-        elif "emptyDir" not in volume:
+        elif "emptyDir" not in volume and "projected" not in volume:
             sys.exit("no volume of this kind is known: %s" % volume)
         yield name, path
 
@@ -246,7 +246,8 @@ def inside(simulated, spec):
     scratch = Path(spec["scratch"])
     mount("-t", "tmpfs", "scratch", scratch)
     pod = spec["pod"]["spec"]
-    (container,) = pod["containers"]
+    # The node agent beside it has nobody to talk to here.
+    container = pod["containers"][0]
     node = Node(simulated, scratch, spec)
     volumes = dict(sources(node, scratch, pod, spec))
     root = make_root(node, scratch, container, volumes, spec)
@@ -257,10 +258,10 @@ def inside(simulated, spec):
     filter_calls = seccomp(context, spec)
     os.chroot(root)
     os.chdir("/")
+    os.setgroups(pod.get("securityContext", {}).get("supplementalGroups", []))
     drop(context)
     user = context.get("runAsUser", pod.get("securityContext", {}).get("runAsUser", 0))
     if user:
-        os.setgroups([])
         os.setgid(user)
         os.setuid(user)
     # Where simnode is killed there is nobody left to stop it.

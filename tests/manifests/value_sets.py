@@ -22,7 +22,20 @@ CDI_CONFIG = "version: v1\nflags:\n  failOnInitError: true\n  plugin:\n    devic
 class Set:
     """Values, and what the rendered objects have to say."""
 
-    def __init__(self, values, env=None, without=(), host=None, adds=None, kinds=(), notes=(), more=None, mps=False):
+    def __init__(
+        self,
+        values,
+        env=None,
+        without=(),
+        host=None,
+        adds=None,
+        kinds=(),
+        notes=(),
+        more=None,
+        agent=None,
+        rights=None,
+        mps=False,
+    ):
         self.values = values
         # Variables that the container has, and names that it does not have.
         self.env = env or {}
@@ -34,6 +47,10 @@ class Set:
         self.kinds = kinds
         # Parts of NOTES.
         self.notes = notes
+        # Arguments of the node agent; None: there is none, and it has no rights.
+        self.agent = agent
+        # Its rights, as "verb resource" and, in one namespace, "verb resource in NAMESPACE".
+        self.rights = rights or set()
         # A check of the DaemonSet's pod template.
         self.more = more or (lambda pod: True)
         # Whether there is a DaemonSet of MPS control daemons.
@@ -42,6 +59,17 @@ class Set:
 
 def container(pod):
     return pod["spec"]["containers"][0]
+
+
+def by_label(*more):
+    """Arguments of the node agent that follows the label."""
+    name = "--config-name-file=/run/gpu-node-agent/config-name"
+    return [name, "--node-label=nvidia.com/device-plugin.config", "--config-file-srcdir=/available-configs", *more]
+
+
+FALLBACKS = "--fallback-strategies=named,single"
+WATCH = {"watch nodes"}
+LABELS = {"get nodes", "patch nodes"}
 
 
 def defaults_of_nvidia():
@@ -70,39 +98,72 @@ OF_NVIDIA = {
     "mig single": Set({"migStrategy": "single"}, env={"MIG_STRATEGY": "single"}),
     "config from a file": Set(
         {"config": {"map": {"config": CONFIG}}},
-        env={"CONFIG_FILE": "/available-configs/config"},
+        env={"CONFIG_FILE": "/available-configs/config", "CONFIG_DIR": "/available-configs", "STATUS_SOCKET_GID": "65532"},
         without=["MPS_ROOT", "NVIDIA_MIG_MONITOR_DEVICES"],
         kinds=["ConfigMap"],
-        notes=["the node label nvidia.com/device-plugin.config"],
+        notes=["kubectl label node NODE nvidia.com/device-plugin.config=KEY"],
+        agent=by_label(FALLBACKS),
+        rights=WATCH,
+        more=lambda pod: pod["spec"]["securityContext"] == {"supplementalGroups": [65532]},
     ),
     "two configs and a default": Set(
         {"config": {"default": "config0", "map": {"config0": CONFIG, "config1": MIG_CONFIG}}},
-        env={"CONFIG_FILE": "/available-configs/config0"},
+        # What the other one needs, which a label may choose, is there too.
+        env={"CONFIG_FILE": "/available-configs/config0", "NVIDIA_MIG_MONITOR_DEVICES": "all"},
         kinds=["ConfigMap"],
-        notes=['every node uses the config file "config0"'],
+        notes=['Every node uses the config file "config0", unless a label'],
+        agent=by_label("--default-config=config0", FALLBACKS),
+        rights=WATCH,
     ),
     "a config called default": Set(
         {"config": {"map": {"default": MIG_CONFIG, "other": CONFIG}}},
         env={"CONFIG_FILE": "/available-configs/default", "NVIDIA_MIG_MONITOR_DEVICES": "all"},
+        agent=by_label(FALLBACKS),
+        rights=WATCH,
     ),
     "the empty fallback": Set(
-        {"config": {"fallbackStrategies": ["empty"], "map": {"a": CONFIG, "b": CONFIG}}}, without=["CONFIG_FILE"]
+        {"config": {"fallbackStrategies": ["empty"], "map": {"a": CONFIG, "b": CONFIG}}},
+        without=["CONFIG_FILE"],
+        notes=["of config.fallbackStrategies, unless a label"],
+        agent=by_label("--fallback-strategies=empty"),
+        rights=WATCH,
     ),
     "another's configmap": Set(
         {"config": {"name": "nvidia-plugin-configs"}},
-        env={"CONFIG_FILE": "/available-configs/default", "MPS_ROOT": "/run/nvidia/mps"},
-        without=["FAIL_ON_INIT_ERROR"],
+        env={"CONFIG_DIR": "/available-configs", "MPS_ROOT": "/run/nvidia/mps"},
+        # Its keys are known on the nodes alone, where the agent chooses.
+        without=["CONFIG_FILE", "FAIL_ON_INIT_ERROR"],
         host={"/mps": "/run/nvidia/mps", "/var/run/cdi": "/var/run/cdi"},
-        notes=["config.fallbackStrategies", "set mps.enabled=true"],
+        notes=["of config.fallbackStrategies, unless a label", "set mps.enabled=true"],
+        agent=by_label(FALLBACKS),
+        rights=WATCH,
     ),
     "another's configmap and a default": Set(
         {"config": {"name": "nvidia-plugin-configs", "default": "config0"}},
         env={"CONFIG_FILE": "/available-configs/config0"},
+        agent=by_label("--default-config=config0", FALLBACKS),
+        rights=WATCH,
     ),
-    "gfd": Set({"gfd": {"enabled": True}}, notes=["gfd.*: this chart has no GPU Feature Discovery"]),
-    "gfd and dead keys": Set(
-        {"gfd": {"enabled": True, "noTimestamp": True, "sleepInterval": "30s"}, "noTimestamp": True, "sleepInterval": 30},
-        notes=["gfd.*", "noTimestamp: it is about", "sleepInterval: it is about"],
+    "gfd": Set(
+        {"gfd": {"enabled": True}},
+        notes=["Its GPU Feature Discovery is not needed"],
+        agent=["--labels=node", "--labels-conflict=yield"],
+        rights=LABELS,
+        kinds=["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "Job"],
+    ),
+    "gfd and its keys": Set(
+        {"gfd": {"enabled": True, "noTimestamp": True, "sleepInterval": "30s", "securityContext": {}}},
+        agent=["--labels=node", "--labels-conflict=yield", "--no-timestamp", "--sleep-interval=30s"],
+        rights=LABELS,
+        notes=["gfd.securityContext: the labels are written by the node agent"],
+    ),
+    "gfd and the keys of older charts": Set(
+        {"gfd": {"enabled": True}, "noTimestamp": True, "sleepInterval": 30},
+        agent=["--labels=node", "--labels-conflict=yield", "--no-timestamp", "--sleep-interval=30s"],
+        rights=LABELS,
+    ),
+    "dead keys without gfd": Set(
+        {"noTimestamp": True, "sleepInterval": 30}, notes=["noTimestamp: it is about", "sleepInterval: it is about"]
     ),
     "nfd": Set(
         {"nfd": {"enabled": True, "master": {"config": {"extraLabelNs": ["nvidia.com"]}}}},
@@ -146,15 +207,21 @@ OF_NVIDIA = {
         {"config": {"map": {"default": MPS_CONFIG}}, "mps": {"root": "/run/mps", "enableHostPID": False}},
         env={"MPS_ROOT": "/run/mps", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"},
         host={"/mps": "/run/mps", "/dev/shm": "/run/mps/shm"},
+        agent=by_label(FALLBACKS),
+        rights=WATCH,
         mps=True,
     ),
     "mps, daemons of another's": Set(
         {"config": {"map": {"default": MPS_CONFIG}}, "mps": {"enabled": False}},
         env={"MPS_ROOT": "/run/nvidia/mps"},
+        agent=by_label(FALLBACKS),
+        rights=WATCH,
     ),
     "mps by another's configmap": Set(
         {"config": {"name": "nvidia-plugin-configs", "default": "config0"}, "mps": {"enabled": True}},
         host={"/mps": "/run/nvidia/mps"},
+        agent=by_label("--default-config=config0", FALLBACKS),
+        rights=WATCH,
         mps=True,
     ),
     "names": Set(
@@ -224,7 +291,68 @@ OWN = {
     ),
     "least privilege with mig": Set({"privileged": False, "migStrategy": "mixed"}, adds=["SYS_ADMIN"]),
     "least privilege with mig in the file": Set(
-        {"privileged": False, "config": {"map": {"default": MIG_CONFIG}}}, adds=["SYS_ADMIN"]
+        {"privileged": False, "config": {"map": {"default": MIG_CONFIG}}}, adds=["SYS_ADMIN"], agent=by_label(FALLBACKS), rights=WATCH
+    ),
+    "least privilege with mig in a file that a label may choose": Set(
+        {"privileged": False, "config": {"map": {"default": CONFIG, "mig": MIG_CONFIG}}}, adds=["SYS_ADMIN"], agent=by_label(FALLBACKS), rights=WATCH
+    ),
+    "without a configuration by label": Set(
+        {"privileged": False, "config": {"map": {"default": CONFIG, "mig": MIG_CONFIG}}, "nodeAgent": {"configByLabel": False}},
+        adds=[],
+        env={"CONFIG_FILE": "/available-configs/default"},
+        without=["CONFIG_DIR", "STATUS_SOCKET_GID"],
+        notes=["the node label nvidia.com/device-plugin.config: nodeAgent.configByLabel is false"],
+    ),
+    "without a configuration by label, another's configmap": Set(
+        {"config": {"name": "x"}, "nodeAgent": {"configByLabel": False}},
+        env={"CONFIG_FILE": "/available-configs/default"},
+        notes=["config.fallbackStrategies, where `helm template` renders"],
+    ),
+    "all functions of the node agent": Set(
+        {
+            "nodeAgent": {
+                "labels": "node",
+                "labelsConflict": "take",
+                "nodeCondition": "example.com/Gpu",
+                "events": True,
+                "configLabel": "example.com/gpu-config",
+                "user": 1000,
+                "extraArgs": ["--verbose"],
+            },
+            "config": {"map": {"default": CONFIG}},
+            "podSecurityContext": {"supplementalGroups": [7]},
+            "networkPolicy": {"enabled": True},
+        },
+        env={"STATUS_SOCKET_GID": "1000"},
+        agent=["--labels=node", "--labels-conflict=take", "--node-condition=example.com/Gpu", "--events", by_label()[0], "--node-label=example.com/gpu-config", by_label()[2], FALLBACKS, "--verbose"],
+        rights=LABELS | WATCH | {"patch nodes/status", "create events.events.k8s.io in default", "patch events.events.k8s.io in default"},
+        kinds=["ValidatingAdmissionPolicy", "Job", "NetworkPolicy"],
+        more=lambda pod: pod["spec"]["securityContext"] == {"supplementalGroups": [7, 1000]}
+        and pod["spec"]["containers"][1]["securityContext"]["runAsUser"] == 1000,
+    ),
+    "a condition alone": Set(
+        {"nodeAgent": {"nodeCondition": True}}, agent=["--node-condition=GPUUnhealthy"], rights={"get nodes", "patch nodes/status"}
+    ),
+    "events alone": Set(
+        {"nodeAgent": {"events": True}},
+        agent=["--events"],
+        rights={"create events.events.k8s.io in default", "patch events.events.k8s.io in default"},
+    ),
+    "a taint alone": Set(
+        {"nodeAgent": {"taint": True}},
+        agent=["--node-taint=nvidia.com/gpu-unhealthy"],
+        rights=LABELS,
+        more=lambda pod: {"key": "nvidia.com/gpu-unhealthy", "operator": "Exists", "effect": "NoSchedule"} in pod["spec"]["tolerations"],
+    ),
+    "events about pods": Set(
+        {"nodeAgent": {"events": True, "podEvents": True, "taint": "example.com/none"}},
+        agent=["--node-taint=example.com/none", "--events", "--pod-events"],
+        rights=LABELS | {"get pods", "create events.events.k8s.io", "patch events.events.k8s.io"},
+    ),
+    "labels for node feature discovery": Set(
+        {"nodeAgent": {"labels": "nodefeature"}},
+        agent=["--labels=nodefeature", "--labels-conflict=yield"],
+        rights={"%s nodefeatures.nfd.k8s-sigs.io in gpus" % verb for verb in ("get", "create", "patch")},
     ),
     "least privilege with volume mounts": Set(
         {"privileged": False, "deviceListStrategy": ["envvar", "volume-mounts"]},
@@ -242,6 +370,8 @@ OWN = {
         env={"CDI_SPEC_DIR": "/etc/cdi"},
         without=["FAIL_ON_INIT_ERROR"],
         host={"/etc/cdi": "/etc/cdi"},
+        agent=by_label(FALLBACKS),
+        rights=WATCH,
     ),
     "monitoring": Set(
         {
@@ -352,6 +482,14 @@ BROKEN = {
     "a probe": ({"livenessProbe": {"period": 5}}, "period"),
     "a group without its object": ({"mps": None}, "mps"),
     "mps without a state directory": ({"mps": {"enabled": True}, "state": {"hostPath": ""}}, "set state.hostPath"),
+    "labels in a file": ({"nodeAgent": {"labels": "file"}}, "labels"),
+    "the user root": ({"nodeAgent": {"user": 0}}, "user"),
+    "a label that is none": ({"nodeAgent": {"configLabel": "a/b/c"}}, "configLabel"),
+    "a label and nothing to choose": ({"nodeAgent": {"configByLabel": True}}, "there is nothing to choose from"),
+    "rights for the default account": (
+        {"nodeAgent": {"events": True}, "serviceAccount": {"create": False}},
+        "given to a ServiceAccount of its own",
+    ),
 }
 
 # Mistakes in the chart itself: a file, what it says and what the mistake makes of it.
@@ -368,5 +506,9 @@ PLANTED = {
     "an scc that does not admit the pod": ("openshift.yaml", 'allowedCapabilities: ["SYS_ADMIN"]', "allowedCapabilities: []"),
     "an scc without a seccomp profile": ("openshift.yaml", 'seccompProfiles: ["runtime/default"]', "seccompProfiles: []"),
     "an scc with a field that is none": ("openshift.yaml", "allowHostPID: false", "allowHostPid: false"),
+    "a token for the plugin": ("daemonset.yaml", "            - name: state\n", "            - name: api-token\n              mountPath: /token\n            - name: state\n"),
+    "an agent with capabilities": ("_agent.tpl", '      drop: ["ALL"]', '      drop: ["KILL"]'),
+    "a right too many": ("_agent.tpl", '(list "") "resources" (list "nodes") "verbs" $verbs', '(list "") "resources" (list "nodes") "verbs" (append $verbs "delete")'),
+    "a policy that is none": ("agent-policy.yaml", "validationActions", "validationAction"),
     "all capabilities kept": ("_helpers.tpl", '  drop: ["ALL"]', '  drop: ["KILL"]'),
 }

@@ -63,6 +63,34 @@ default
 {{- end -}}
 
 {{/*
+What the node agent does, as YAML: labels (off, node, nodefeature), condition and taint (type and key, or empty),
+events, podEvents, config (whether a label chooses the config file), and enabled: whether it does anything.
+*/}}
+{{- define "gpu-device-plugin.agent" -}}
+{{- $agent := .Values.nodeAgent | default dict -}}
+{{- $labels := $agent.labels | default (ternary "node" "off" (eq (toString .Values.gfd.enabled) "true")) -}}
+{{- $condition := $agent.nodeCondition -}}
+{{- if kindIs "bool" $condition -}}
+{{- $condition = ternary "GPUUnhealthy" "" $condition -}}
+{{- end -}}
+{{- $taint := $agent.taint -}}
+{{- if kindIs "bool" $taint -}}
+{{- $taint = ternary "nvidia.com/gpu-unhealthy" "" $taint -}}
+{{- end -}}
+{{- $events := eq (toString $agent.events) "true" -}}
+{{- $podEvents := eq (toString $agent.podEvents) "true" -}}
+{{- $named := or (not (empty (.Values.config).name)) (not (empty (.Values.config).map)) -}}
+{{- $config := ternary $named (eq (toString $agent.configByLabel) "true") (kindIs "invalid" $agent.configByLabel) -}}
+labels: {{ $labels | quote }}
+condition: {{ $condition | default "" | quote }}
+taint: {{ $taint | default "" | quote }}
+events: {{ $events }}
+podEvents: {{ $podEvents }}
+config: {{ $config }}
+enabled: {{ or (ne $labels "off") (not (empty $condition)) (not (empty $taint)) $events $podEvents $config }}
+{{- end -}}
+
+{{/*
 The key of the config file, or nothing where there is none: config.default, or the first fallback that finds one, as
 NVIDIA's config manager chooses for a node without a label.
 */}}
@@ -105,19 +133,27 @@ NVIDIA's config manager chooses for a node without a label.
 {{- end -}}
 
 {{/*
-What is known about the config file, as YAML: its content under `file`, `unknown` where it is in a ConfigMap that is
-not part of this release.
+What is known about the config file, as YAML: its content under `file`, those of all that may be in force under
+`files`, `unknown` where they are in a ConfigMap that is not part of this release. The key of such a one is a guess
+unless config.default says it, so that the agent's choice counts rather.
 */}}
 {{- define "gpu-device-plugin.config" -}}
+{{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
 {{- $key := include "gpu-device-plugin.configKey" . -}}
-{{- $file := dict -}}
-{{- if and $key (.Values.config).map -}}
-{{- $file = index .Values.config.map $key | fromYaml -}}
+{{- $map := (.Values.config).map | default dict -}}
+{{- $known := dict -}}
+{{- range $name, $text := $map -}}
+{{- if or $agent.config (eq $name $key) -}}
+{{- $file := fromYaml $text -}}
 {{- if hasKey $file "Error" -}}
-{{- fail (printf "\nconfig.map.%s is no config file: %s" $key (index $file "Error")) -}}
+{{- fail (printf "\nconfig.map.%s is no config file: %s" $name (index $file "Error")) -}}
+{{- end -}}
+{{- $_ := set $known $name $file -}}
 {{- end -}}
 {{- end -}}
-{{- dict "key" $key "unknown" (and (ne $key "") (not (.Values.config).map)) "file" $file | toYaml -}}
+{{- $unknown := and (not (empty (.Values.config).name)) (or $agent.config (ne $key "")) -}}
+{{- $isGuess := and $unknown $agent.config (empty (.Values.config).default) (empty (lookup "v1" "ConfigMap" (include "gpu-device-plugin.namespace" .) .Values.config.name)) -}}
+{{- dict "key" (ternary "" $key $isGuess) "mounted" (or $agent.config (ne $key "")) "unknown" $unknown "file" (get $known $key | default dict) "files" (values $known) | toYaml -}}
 {{- end -}}
 
 {{/*
@@ -126,17 +162,28 @@ this chart cannot see counts as in use.
 */}}
 {{- define "gpu-device-plugin.needs" -}}
 {{- $config := include "gpu-device-plugin.config" . | fromYaml -}}
-{{- $flags := $config.file.flags | default dict -}}
+{{- $mig := list -}}
+{{- $list := list -}}
+{{- $mps := $config.unknown -}}
+{{- range $config.files -}}
+{{- $flags := .flags | default dict -}}
 {{- $plugin := $flags.plugin | default dict -}}
-{{- $mig := .Values.migStrategy | default $flags.migStrategy | default (ternary "mixed" "none" $config.unknown) -}}
-{{- $list := include "gpu-device-plugin.deviceListStrategy" . | default (join "," (kindIs "slice" $plugin.deviceListStrategy | ternary $plugin.deviceListStrategy (list ($plugin.deviceListStrategy | default "")))) -}}
-{{- if and $config.unknown (not $list) -}}
-{{- $list = "volume-mounts,cdi-cri" -}}
+{{- $mig = append $mig ($flags.migStrategy | default "none") -}}
+{{- $list = concat $list (kindIs "slice" $plugin.deviceListStrategy | ternary $plugin.deviceListStrategy (list ($plugin.deviceListStrategy | default ""))) -}}
+{{- $mps = or $mps (not (empty (.sharing).mps)) -}}
 {{- end -}}
-mig: {{ ne $mig "none" }}
+{{- if $config.unknown -}}
+{{- $mig = list "mixed" -}}
+{{- $list = list "volume-mounts" "cdi-cri" -}}
+{{- end -}}
+{{- if .Values.migStrategy -}}
+{{- $mig = list .Values.migStrategy -}}
+{{- end -}}
+{{- $list = include "gpu-device-plugin.deviceListStrategy" . | default (join "," $list) -}}
+mig: {{ not (empty (without $mig "none")) }}
 volumeMounts: {{ contains "volume-mounts" $list }}
 cdi: {{ contains "cdi-" $list }}
-mps: {{ or $config.unknown (not (empty ($config.file.sharing).mps)) (eq (toString .Values.mps.enabled) "true") }}
+mps: {{ or $mps (eq (toString .Values.mps.enabled) "true") }}
 {{- end -}}
 
 {{/*
@@ -219,6 +266,13 @@ type: OnDelete
 {{- $pairs := list -}}
 {{- if $config.key -}}
 {{- $pairs = append $pairs (list "CONFIG_FILE" (printf "/available-configs/%s" $config.key)) -}}
+{{- end -}}
+{{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
+{{- if $agent.config -}}
+{{- $pairs = append $pairs (list "CONFIG_DIR" "/available-configs") -}}
+{{- end -}}
+{{- if $agent.enabled -}}
+{{- $pairs = append $pairs (list "STATUS_SOCKET_GID" (printf "%v" .Values.nodeAgent.user)) -}}
 {{- end -}}
 {{- if eq (toString .Values.compatWithCPUManager) "true" -}}
 {{- $pairs = append $pairs (list "PASS_DEVICE_SPECS" "true") -}}
@@ -325,6 +379,13 @@ seccompProfile:
 {{- end -}}
 {{- if and (eq (include "gpu-device-plugin.mpsDaemon" .) "true") (not .Values.state.hostPath) -}}
 {{- fail "\nThe MPS control daemons follow the plugin's status in its state directory: set state.hostPath, or mps.enabled=false." -}}
+{{- end -}}
+{{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
+{{- if and $agent.config (empty (.Values.config).name) (empty (.Values.config).map) -}}
+{{- fail "\nnodeAgent.configByLabel is true, and there is nothing to choose from: set config.map or config.name." -}}
+{{- end -}}
+{{- if and $agent.enabled .Values.devicePlugin.enabled (not .Values.serviceAccount.create) (empty .Values.serviceAccount.name) -}}
+{{- fail "\nThe node agent's rights are given to a ServiceAccount of its own: set serviceAccount.create=true, or serviceAccount.name to one that is there." -}}
 {{- end -}}
 {{- if and (not .Values.http.enabled) (or .Values.podMonitor.enabled .Values.networkPolicy.enabled) -}}
 {{- fail "\nhttp.enabled is false, and podMonitor or networkPolicy is about its port: set http.enabled=true, or leave them off." -}}

@@ -1,0 +1,123 @@
+{{/* The node agent's arguments, as a YAML list. */}}
+{{- define "gpu-device-plugin.agentArgs" -}}
+{{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
+{{- $args := list -}}
+{{- if ne $agent.labels "off" -}}
+{{- $args = concat $args (list (printf "--labels=%s" $agent.labels) (printf "--labels-conflict=%s" (.Values.nodeAgent.labelsConflict | default "yield"))) -}}
+{{- if eq (toString (coalesce .Values.gfd.noTimestamp .Values.noTimestamp)) "true" -}}
+{{- $args = append $args "--no-timestamp" -}}
+{{- end -}}
+{{- end -}}
+{{- $interval := toString (coalesce .Values.gfd.sleepInterval .Values.sleepInterval | default "") -}}
+{{- if and $interval (ne $agent.labels "off") -}}
+{{- /* NVIDIA's chart takes a number of seconds too. */ -}}
+{{- $args = append $args (printf "--sleep-interval=%s" (ternary (printf "%ss" $interval) $interval (regexMatch "^[0-9]+$" $interval))) -}}
+{{- end -}}
+{{- if $agent.condition -}}
+{{- $args = append $args (printf "--node-condition=%s" $agent.condition) -}}
+{{- end -}}
+{{- if $agent.taint -}}
+{{- $args = append $args (printf "--node-taint=%s" $agent.taint) -}}
+{{- end -}}
+{{- if $agent.events -}}
+{{- $args = append $args "--events" -}}
+{{- end -}}
+{{- if $agent.podEvents -}}
+{{- $args = append $args "--pod-events" -}}
+{{- end -}}
+{{- if $agent.config -}}
+{{- $args = concat $args (list "--config-name-file=/run/gpu-node-agent/config-name" (printf "--node-label=%s" .Values.nodeAgent.configLabel) "--config-file-srcdir=/available-configs") -}}
+{{- with .Values.config.default -}}
+{{- $args = append $args (printf "--default-config=%s" .) -}}
+{{- end -}}
+{{- with .Values.config.fallbackStrategies -}}
+{{- $args = append $args (printf "--fallback-strategies=%s" (join "," .)) -}}
+{{- end -}}
+{{- end -}}
+{{- concat $args (.Values.nodeAgent.extraArgs | default list) | toYaml -}}
+{{- end -}}
+
+{{/* The node agent's container: without privileges, and the only one with a token. */}}
+{{- define "gpu-device-plugin.agentContainer" -}}
+{{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
+- name: node-agent
+  image: {{ include "gpu-device-plugin.image" . | quote }}
+  imagePullPolicy: {{ .Values.image.pullPolicy | default "IfNotPresent" }}
+  command: ["gpu-node-agent"]
+  args:
+    {{- include "gpu-device-plugin.agentArgs" . | nindent 4 }}
+  env:
+    - name: NODE_NAME
+      valueFrom:
+        fieldRef:
+          fieldPath: spec.nodeName
+    - name: POD_NAME
+      valueFrom:
+        fieldRef:
+          fieldPath: metadata.name
+    - name: NAMESPACE
+      valueFrom:
+        fieldRef:
+          fieldPath: metadata.namespace
+    # The image asks the NVIDIA runtime for all GPUs.
+    - name: NVIDIA_VISIBLE_DEVICES
+      value: void
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: {{ .Values.nodeAgent.user }}
+    runAsGroup: {{ .Values.nodeAgent.user }}
+    allowPrivilegeEscalation: false
+    capabilities:
+      drop: ["ALL"]
+    readOnlyRootFilesystem: true
+    seccompProfile:
+      type: RuntimeDefault
+  {{- with .Values.nodeAgent.resources }}
+  resources:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  terminationMessagePolicy: FallbackToLogsOnError
+  volumeMounts:
+    - name: state
+      mountPath: /var/lib/gpu-device-plugin
+      # A socket in it can be connected to all the same.
+      readOnly: true
+    - name: api-token
+      mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+      readOnly: true
+    {{- if $agent.config }}
+    - name: config-name
+      mountPath: /run/gpu-node-agent
+    # Its names are listed.
+    - name: available-configs
+      mountPath: /available-configs
+      readOnly: true
+    {{- end }}
+{{- end -}}
+
+{{/* What the agent may do in the whole cluster, as rules: no more than its functions need. */}}
+{{- define "gpu-device-plugin.agentRules" -}}
+{{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
+{{- $verbs := list -}}
+{{- if or (eq $agent.labels "node") $agent.condition $agent.taint -}}
+{{- $verbs = append $verbs "get" -}}
+{{- end -}}
+{{- if or (eq $agent.labels "node") $agent.taint -}}
+{{- $verbs = append $verbs "patch" -}}
+{{- end -}}
+{{- if $agent.config -}}
+{{- $verbs = append $verbs "watch" -}}
+{{- end -}}
+{{- $rules := list -}}
+{{- if $verbs -}}
+{{- $rules = append $rules (dict "apiGroups" (list "") "resources" (list "nodes") "verbs" $verbs) -}}
+{{- end -}}
+{{- if $agent.condition -}}
+{{- $rules = append $rules (dict "apiGroups" (list "") "resources" (list "nodes/status") "verbs" (list "patch")) -}}
+{{- end -}}
+{{- if $agent.podEvents -}}
+{{- $rules = append $rules (dict "apiGroups" (list "") "resources" (list "pods") "verbs" (list "get")) -}}
+{{- $rules = append $rules (dict "apiGroups" (list "events.k8s.io") "resources" (list "events") "verbs" (list "create" "patch")) -}}
+{{- end -}}
+{{- $rules | toYaml -}}
+{{- end -}}
