@@ -1,5 +1,5 @@
-# Builds an image that holds the plugin, the libraries that it is linked with and their licences, and nothing else: no
-# shell, no package manager.
+# Builds an image that holds the plugin and the node agent, the libraries that they are linked with and their licences,
+# and nothing else: no shell, no package manager.
 #
 #   docker build --build-arg GIT_COMMIT="$(git rev-parse --short=12 HEAD)" -t gpu-device-plugin:0.1.0 .
 #
@@ -18,7 +18,8 @@ ARG GIT_COMMIT=""
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package gpu-device-plugin --bin gpu-device-plugin \
-    && image/assemble target/release/gpu-device-plugin /out/plugin \
+    && cargo build --release --locked --package gpu-node-agent --bin gpu-node-agent \
+    && image/assemble target/release/gpu-device-plugin target/release/gpu-node-agent /out/plugin \
     && image/assemble --shell /out/shell
 
 # NVML is loaded at run time and is a glibc library, so a static binary would not do: glibc comes with it, from the
@@ -40,7 +41,7 @@ ENV PATH=/usr/bin \
 # more than it gives back, and more with every restart of the kubelet.
 ENV MALLOC_ARENA_MAX=1
 COPY --from=build /out/plugin/ /
-# It stays root: the kubelet's directory and the GPUs' device files are root's.
+# The plugin stays root: the kubelet's directory and the GPUs' device files are root's.
 ENTRYPOINT ["/usr/bin/gpu-device-plugin"]
 
 FROM plugin AS operator

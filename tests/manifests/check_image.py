@@ -13,9 +13,10 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Beside the plugin: glibc's and gcc's libraries, licences, and what names the only user.
+# Beside the two programs: glibc's and gcc's libraries, licences, and what names the only user.
 FILES = [
     r"usr/bin/(gpu|nvidia)-device-plugin",
+    r"usr/bin/(gpu-node-agent|config-manager)",
     *(r"usr/lib/[a-z0-9_]+-linux-gnu/lib%s\.so\.\d" % name for name in ("c", "m", "dl", "rt", "pthread", "gcc_s")),
     r"(usr/lib|usr/lib64)/ld-linux[a-z0-9.-]*",
     r"usr/share/doc/(libc6|libgcc-s1)/copyright",
@@ -23,7 +24,7 @@ FILES = [
     r"usr/share/common-licenses/(GPL-3|LGPL-2.1)",
     r"etc/(debian_version|passwd|group)",
 ]
-# Of all but the plugin. The whole image is to be under 15 MB with a release build of it.
+# Of all but the two programs. The whole image is to be under 15 MB with a release build of it.
 MOST_BYTES = 5_000_000
 ENV = {"PATH", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "MALLOC_ARENA_MAX"}
 
@@ -55,21 +56,22 @@ def files(image):
     for pattern in FILES:
         if not any(re.fullmatch(pattern, name) for name in there):
             yield "it has no file %s" % pattern
-    size = sum((image / name).lstat().st_size for name in there if not name.endswith("/gpu-device-plugin"))
-    print("%d bytes beside the plugin" % size)
+    size = sum((image / name).lstat().st_size for name in there if not name.endswith(("/gpu-device-plugin", "/gpu-node-agent")))
+    print("%d bytes beside the programs" % size)
     if size > MOST_BYTES:
-        yield "%d bytes beside the plugin are more than %d" % (size, MOST_BYTES)
+        yield "%d bytes beside the programs are more than %d" % (size, MOST_BYTES)
     third = (image / "usr/share/doc/gpu-device-plugin/THIRD-PARTY").read_text()
-    for crate in ("clap", "hyper", "serde", "tokio", "tonic"):
+    for crate in ("clap", "hyper", "kube", "rustls", "serde", "tokio", "tonic"):
         if not re.search(r"^(.*, )?%s \d" % crate, third, re.MULTILINE):
             yield "THIRD-PARTY does not have the licence of %s" % crate
 
 
 def starts(image):
     """Nothing but what is in the image is needed to start it."""
-    version = subprocess.run(["chroot", image, "/usr/bin/nvidia-device-plugin", "--version"], capture_output=True, text=True)
-    if version.returncode or "commit:" not in version.stdout:
-        yield "it does not start: %s" % version.stderr
+    for program, says in (("nvidia-device-plugin", "commit:"), ("gpu-node-agent", "gpu-node-agent"), ("config-manager", "gpu-node-agent")):
+        version = subprocess.run(["chroot", image, "/usr/bin/" + program, "--version"], capture_output=True, text=True)
+        if version.returncode or says not in version.stdout:
+            yield "%s does not start: %s" % (program, version.stderr)
 
 
 def main():
@@ -83,7 +85,7 @@ def main():
         print("image: %s" % what, file=sys.stderr)
     if found:
         sys.exit(1)
-    print("the image has the plugin, its libraries and their licences, and nothing else")
+    print("the image has the plugin and the node agent, their libraries and licences, and nothing else")
 
 
 if __name__ == "__main__":

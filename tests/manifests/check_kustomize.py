@@ -122,9 +122,6 @@ def wrong(kubectl, manifests, name):
     selectors = [str(value["spec"]["selector"]) for value in daemonsets]
     if len(set(selectors)) != len(selectors):
         yield "two DaemonSets select the same pods"
-    namespaces = {value["metadata"].get("namespace") for value in objects if value["kind"] != "Namespace"}
-    if len(namespaces) != 1:
-    daemonset = next(value for value in objects if value["kind"] == "DaemonSet")
     # Objects of the cluster have none, and Events about Nodes are in a namespace of their own.
     namespaces = {value["metadata"].get("namespace") for value in objects if not value["metadata"]["name"].endswith("-events")}
     if len(namespaces - {None}) != 1:
