@@ -8,6 +8,8 @@
 const MODULES: &[(&str, &str)] = &[
     ("crates/device", ""),
     ("crates/status", ""),
+    // A program of its own, which runs on the host and knows nothing of the plugin.
+    ("crates/cdi-hook", ""),
     // A program of its own, which knows the plugin by its status alone.
     ("crates/node-agent", "crates/status crates/status-stream"),
     ("crates/status-stream", "crates/status"),
@@ -47,7 +49,7 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
     only_in("kubelet/device_plugin/wire", "prost", "the types of a protocol stay in one file"),
     only_in("nvml/raw", "unsafe::code", "only NVML's C interface needs unsafe code"),
     only_in(
-        "main cli config crates/node-agent/main",
+        "main cli config crates/node-agent/main crates/cdi-hook/main",
         "std::env",
         "other modules get the environment as parameters",
     ),

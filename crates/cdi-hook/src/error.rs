@@ -1,0 +1,41 @@
+//! Why a hook could not do its work.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a hook could not do its work. The runtime does not start the container.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// The command line is not one of a hook.
+    #[error("{0}")]
+    Usage(String),
+    /// The runtime's state, or the container's configuration, is not what OCI says.
+    #[error("{0}")]
+    State(String),
+    /// A file of the container, or of the host.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    File {
+        /// What was to be done with it.
+        action: &'static str,
+        /// Its path; in the container, for a file of the container.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A limit for memory that cannot be set.
+    #[error("the memory limit cannot be enforced: {0}")]
+    MemoryLimit(String),
+    /// Privileges that cannot be dropped.
+    #[error("cannot drop privileges: {0}")]
+    Privileges(io::Error),
+}
+
+impl HookError {
+    /// Says of an error what was to be done with which file.
+    pub(crate) fn file<E: Into<io::Error>>(
+        action: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::File { action, path: path.as_ref().to_owned(), source: source.into() }
+    }
+}
