@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Looks at the image: its configuration, its files and their licences, and that it has nothing else.
 
-    python3 tests/manifests/check_image.py --config FILE --image DIRECTORY
+    python3 tests/manifests/check_image.py --config FILE --image DIRECTORY [--release]
+
+With --release, its programs are those of a release, and the size of the whole is looked at.
 """
 
 import argparse
@@ -24,8 +26,12 @@ FILES = [
     r"usr/share/common-licenses/(GPL-3|LGPL-2.1)",
     r"etc/(debian_version|passwd|group)",
 ]
-# Of all but the two programs. The whole image is to be under 15 MB with a release build of it.
-MOST_BYTES = 5_000_000
+# The programs, of which the plugin can be alone.
+PLUGIN, PROGRAMS = "usr/bin/gpu-device-plugin", re.compile(r"usr/bin/(?!nvidia-)[a-z-]+")
+# Of all but the programs.
+MOST_BESIDE = 5_000_000
+# Of a release, unpacked: with the plugin alone, and with all programs.
+MOST_ALONE, MOST_IN_ALL = 15_000_000, 25_000_000
 ENV = {"PATH", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "MALLOC_ARENA_MAX"}
 
 
@@ -56,14 +62,28 @@ def files(image):
     for pattern in FILES:
         if not any(re.fullmatch(pattern, name) for name in there):
             yield "it has no file %s" % pattern
-    size = sum((image / name).lstat().st_size for name in there if not name.endswith(("/gpu-device-plugin", "/gpu-node-agent")))
-    print("%d bytes beside the programs" % size)
-    if size > MOST_BYTES:
-        yield "%d bytes beside the programs are more than %d" % (size, MOST_BYTES)
     third = (image / "usr/share/doc/gpu-device-plugin/THIRD-PARTY").read_text()
     for crate in ("clap", "hyper", "kube", "rustls", "serde", "tokio", "tonic"):
         if not re.search(r"^(.*, )?%s \d" % crate, third, re.MULTILINE):
             yield "THIRD-PARTY does not have the licence of %s" % crate
+
+
+def size(image, is_release):
+    """What it takes on a node's disk: the links of it are not counted twice."""
+    files = {path.relative_to(image).as_posix(): path.lstat().st_size for path in image.rglob("*") if path.is_symlink() or path.is_file()}
+    files = {name: size for name, size in files.items() if not name.startswith(("bin/", "lib/", "lib64/"))}
+    programs = {name: size for name, size in files.items() if PROGRAMS.fullmatch(name)}
+    total, beside = sum(files.values()), sum(files.values()) - sum(programs.values())
+    print("%d bytes: %s, %d beside the programs" % (total, ", ".join("%s %d" % (name.rsplit("/", 1)[-1], size) for name, size in programs.items()), beside))
+    if beside > MOST_BESIDE:
+        yield "%d bytes beside the programs are more than %d" % (beside, MOST_BESIDE)
+    if not is_release:
+        return
+    alone = beside + programs[PLUGIN]
+    if alone > MOST_ALONE:
+        yield "%d bytes with the plugin alone are more than %d" % (alone, MOST_ALONE)
+    if total > MOST_IN_ALL:
+        yield "%d bytes with all programs are more than %d" % (total, MOST_IN_ALL)
 
 
 def starts(image):
@@ -78,9 +98,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--release", action="store_true")
     args = parser.parse_args()
     config = json.loads(args.config.read_text())["OCIv1"]["config"]
-    found = [*configuration(config), *files(args.image), *starts(args.image)]
+    found = [*configuration(config), *files(args.image), *size(args.image, args.release), *starts(args.image)]
     for what in found:
         print("image: %s" % what, file=sys.stderr)
     if found:
