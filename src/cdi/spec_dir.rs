@@ -7,7 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use device::cdi::{ALL_DEVICE, CLASSES, ContainerEdits, MANAGEMENT_DEVICE, may_be_held};
+use device::cdi::{
+    ALL_DEVICE, CLASSES, ContainerEdits, MANAGEMENT_DEVICE, Specification, may_be_held,
+};
 use device::injection::cdi_names::{GPU_CLASS, key};
 use device::inventory::Inventory;
 use tokio::sync::Notify;
@@ -68,8 +70,9 @@ pub(super) struct SpecDir {
     is_loaded: bool,
     /// The GPU devices of the file as it is on the disk.
     devices: BTreeMap<String, ContainerEdits>,
-    /// The documents to write by class; `None`: there is no such file.
-    plan: BTreeMap<&'static str, Option<PlannedFile>>,
+    /// The specifications to write by class; `None`: there is no such file. As a document they are
+    /// long, and many a plan is never written.
+    plan: BTreeMap<&'static str, Option<Specification>>,
     /// The hashes of what was last in the files of this process, by class.
     written: BTreeMap<&'static str, u64>,
     removes_others: bool,
@@ -78,12 +81,6 @@ pub(super) struct SpecDir {
     /// Whether no file can be written.
     #[cfg(test)]
     pub(super) is_broken: bool,
-}
-
-struct PlannedFile {
-    bytes: Vec<u8>,
-    names: BTreeSet<String>,
-    devices: BTreeMap<String, ContainerEdits>,
 }
 
 impl SpecDir {
@@ -128,13 +125,9 @@ impl SpecDir {
         self.keeps_unwanted = !in_use.known || !in_use.devices.is_empty();
         self.plan = CLASSES.iter().map(|class| (*class, None)).collect();
         for specification in found.files {
-            let class = specification.class;
-            let bytes = Document::from(&specification).bytes();
-            let devices = specification.devices;
-            let names = devices.keys().map(|name| key(class, name)).collect();
-            self.plan.insert(class, Some(PlannedFile { bytes, names, devices }));
+            self.plan.insert(specification.class, Some(specification));
         }
-        let planned = self.plan.values().flatten().flat_map(|file| file.names.iter().cloned());
+        let planned = self.plan.values().flatten().flat_map(keys);
         Planned { names: planned.collect(), left_out: found.left_out, incomplete: found.incomplete }
     }
 
@@ -154,7 +147,7 @@ impl SpecDir {
         let plan = std::mem::take(&mut self.plan);
         for (class, planned) in &plan {
             match planned {
-                Some(planned) => self.write_class(class, planned, &mut outcome),
+                Some(planned) => self.write_class(planned, &mut outcome),
                 None => self.remove_class(class, &mut outcome),
             }
         }
@@ -194,16 +187,12 @@ impl SpecDir {
         })
     }
 
-    fn write_class(
-        &mut self,
-        class: &'static str,
-        planned: &PlannedFile,
-        outcome: &mut WriteOutcome,
-    ) {
-        let path = self.path(class);
+    fn write_class(&mut self, planned: &Specification, outcome: &mut WriteOutcome) {
+        let class = planned.class;
+        let (path, bytes) = (self.path(class), Document::from(planned).bytes());
         let there = file::read(&path, Links::Refuse, MOST_BYTES);
-        if there.as_ref().is_ok_and(|there| *there == planned.bytes) {
-            self.is_as_planned(class, planned, outcome);
+        if there.as_ref().is_ok_and(|there| *there == bytes) {
+            self.is_as_planned(planned, &bytes, outcome);
             return;
         }
         let written = self.written.remove(class);
@@ -212,10 +201,10 @@ impl SpecDir {
         {
             outcome.changed_by_others.push(file_name(class));
         }
-        match self.replace(&path, &planned.bytes) {
+        match self.replace(&path, &bytes) {
             Ok(()) => {
                 outcome.writes += 1;
-                self.is_as_planned(class, planned, outcome);
+                self.is_as_planned(planned, &bytes, outcome);
             }
             Err(error) => {
                 outcome.problem.get_or_insert(format!(
@@ -227,15 +216,10 @@ impl SpecDir {
         }
     }
 
-    fn is_as_planned(
-        &mut self,
-        class: &'static str,
-        planned: &PlannedFile,
-        outcome: &mut WriteOutcome,
-    ) {
-        self.written.insert(class, hash(&planned.bytes));
-        outcome.names.extend(planned.names.iter().cloned());
-        if class == GPU_CLASS {
+    fn is_as_planned(&mut self, planned: &Specification, bytes: &[u8], outcome: &mut WriteOutcome) {
+        self.written.insert(planned.class, hash(bytes));
+        outcome.names.extend(keys(planned));
+        if planned.class == GPU_CLASS {
             let own = planned.devices.iter().filter(|(name, _)| !is_special(name));
             self.devices = own.map(|(name, edits)| (name.clone(), edits.clone())).collect();
         }
@@ -306,6 +290,11 @@ impl SpecDir {
         // Without inotify it is looked at from time to time.
         self.watch = self.watches.watch(&self.paths.spec_dir, on_event).ok();
     }
+}
+
+/// The names of a specification's devices.
+fn keys(of: &Specification) -> impl Iterator<Item = String> {
+    of.devices.keys().map(|name| key(of.class, name))
 }
 
 /// Two files of different content have different ones, but for a chance that does no harm.

@@ -53,15 +53,19 @@ fn add_nodes(
             continue;
         }
         let path = format!("{directory}/{name}");
-        if let Some(numbers) = numbers(root, &path) {
+        if let Some(numbers) = numbers(root, &path, &entry) {
             nodes.insert(format!("/{path}"), numbers);
         }
     }
 }
 
 /// What a character device is; `None` of anything else, and of a link that leads out of the root.
-fn numbers(root: &Path, path: &str) -> Option<NodeNumbers> {
-    let file = fs::symlink_metadata(resolve_in_root(root, Path::new(path)).ok()?).ok()?;
+/// There can be hundreds of them, so that only links are followed step by step.
+fn numbers(root: &Path, path: &str, entry: &fs::DirEntry) -> Option<NodeNumbers> {
+    let mut file = entry.metadata().ok()?;
+    if file.is_symlink() {
+        file = fs::symlink_metadata(resolve_in_root(root, Path::new(path)).ok()?).ok()?;
+    }
     file.file_type().is_char_device().then(|| NodeNumbers {
         major: major(file.rdev()),
         minor: minor(file.rdev()),
