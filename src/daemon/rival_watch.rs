@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use device::names::ResourceName;
-use status::{EventKind, Finding};
+use status::{EventKind, Finding, OTHER_PLUGIN};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -15,7 +15,6 @@ use crate::kubelet::device_plugin::socket::{PluginPaths, resource_of};
 use crate::kubelet::device_plugin::socket_events::SocketEvents;
 use crate::nvml::Clock;
 use crate::observe::event_log::{Event, EventLog};
-use crate::observe::metrics::OTHER_PLUGIN;
 use crate::util::helper_thread::HelperThread;
 
 /// How long what was seen has to last: a predecessor may still be stopping, and our own sockets

@@ -10,6 +10,9 @@ use super::time::Timestamp;
 /// The version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// The kind of the finding that another device plugin serves a resource of this one.
+pub const OTHER_PLUGIN: &str = "other_plugin";
+
 /// All that the daemon knows of its node, in reading order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

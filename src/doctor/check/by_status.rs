@@ -1,10 +1,9 @@
 //! Answers by the status of the running plugin.
 
-use status::{Gpu, NvmlState, Status};
+use status::{Gpu, NvmlState, OTHER_PLUGIN, Status};
 
 use super::answer::{CheckResult, CheckState, Rule};
 use crate::doctor::finding::plural;
-use crate::observe::metrics::OTHER_PLUGIN;
 
 /// The answer by the status of the running plugin.
 pub(super) fn by_status(rule: Rule, status: &Status) -> CheckResult {

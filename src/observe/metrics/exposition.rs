@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use device::layout::LayoutFinding;
-use status::{Configuration, NvmlState, Resource, Status};
+use status::{Configuration, NvmlState, OTHER_PLUGIN, Resource, Status};
 
 use super::gpus::{gpu_counts, gpu_events, gpus};
 use super::mps::mps;
@@ -11,9 +11,6 @@ use super::problems::problems;
 use super::process::ProcessMetrics;
 use super::text::Text;
 use crate::util::counters::Distribution;
-
-/// The kind of the finding that another device plugin serves a resource of this one.
-pub(crate) const OTHER_PLUGIN: &str = "other_plugin";
 
 /// All that Prometheus scrapes, at one moment.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ mod problems;
 mod process;
 mod text;
 
-pub(crate) use exposition::{MetricsSnapshot, OTHER_PLUGIN, ResourceCounters, exposition};
+pub(crate) use exposition::{MetricsSnapshot, ResourceCounters, exposition};
 pub(crate) use process::ProcessMetrics;
 pub(super) use text::CONTENT_TYPE;
 

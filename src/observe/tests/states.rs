@@ -19,7 +19,6 @@ use status::{Finding, GpuStageCounts, Holder, NvmlState, Registration, Status, T
 
 use super::{at, status_of, xid};
 use crate::observe::event_log::EventLog;
-use crate::observe::metrics::OTHER_PLUGIN;
 
 /// Every state, with its name.
 pub(crate) fn all() -> Vec<(&'static str, Status)> {
@@ -249,7 +248,7 @@ fn kubelet_less() -> Status {
 fn two_plugins() -> Status {
     let mut status = of(&node(2));
     let message = "another device plugin serves nvidia.com/gpu on this node, at nvidia-gpu.sock";
-    status.findings = vec![Finding { kind: OTHER_PLUGIN.into(), message: message.into() }];
+    status.findings = vec![Finding { kind: status::OTHER_PLUGIN.into(), message: message.into() }];
     held(status, &[])
 }
 

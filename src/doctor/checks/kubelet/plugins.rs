@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use status::OTHER_PLUGIN;
+
 use crate::doctor::facts::{Facts, PluginSocket, SocketProbe};
 use crate::doctor::finding::{Check, Finding, Group, Level, plural};
-use crate::observe::metrics::OTHER_PLUGIN;
 
 const RIVAL: Check =
     Check::new(Group::Kubelet, "kubelet.rival", "other plugins for the same resources");
