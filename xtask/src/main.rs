@@ -5,7 +5,7 @@ mod figures;
 mod man;
 mod picture;
 mod project;
-mod reproducible;
+mod release;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -54,8 +54,16 @@ enum Task {
     /// Prints the project's address, image and contact, and fails where a file states others
     Project,
 
-    /// Builds the release executable twice, at two paths, and fails where the bytes differ
-    Reproducible,
+    /// Makes the files of a release for one processor: executables, images, chart, bill of
+    /// materials, checksums
+    Release(release::Options),
+
+    /// Makes a release twice, at two paths, and fails where the bytes of a file differ
+    Reproducible {
+        /// Makes no images, which need buildah
+        #[arg(long)]
+        without_image: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -78,7 +86,11 @@ fn perform(task: Task) -> anyhow::Result<()> {
         }
         Task::Picture => picture::take(&root),
         Task::Project => project::check(&root),
-        Task::Reproducible => reproducible::check(&root, &target(&root).join("xtask/reproducible")),
+        Task::Release(options) => release::make(&root, &target(&root), options),
+        Task::Reproducible { without_image } => {
+            let scratch = target(&root).join("xtask/reproducible");
+            release::reproducible::check(&root, &scratch, !without_image)
+        }
     }
 }
 

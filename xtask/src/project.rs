@@ -105,6 +105,11 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The version of the workspace.
+pub(crate) fn version(root: &Path) -> anyhow::Result<String> {
+    Ok(Project::read(root)?.version)
+}
+
 /// How to report a vulnerability to whom, for `SECURITY.md`.
 pub(crate) fn security_contact(root: &Path) -> anyhow::Result<String> {
     let Project { contact, .. } = Project::read(root)?;

@@ -1,0 +1,103 @@
+//! The executables of a release, without a path of the machine that built them.
+//!
+//! rustc writes paths into an executable for the places of panics, so they are remapped.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use crate::run;
+
+/// The packages that a release has an executable of, with its name.
+pub(crate) const EXECUTABLES: [(&str, &str); 2] =
+    [("gpu-device-plugin", "gpu-device-plugin"), ("gpu-node-agent", "gpu-node-agent")];
+
+/// A place to build in.
+#[derive(Debug)]
+pub(crate) struct Build {
+    /// The repository.
+    pub(crate) repository: PathBuf,
+    /// `~/.cargo`, or what takes its place.
+    pub(crate) home: PathBuf,
+    /// Where cargo puts what it builds.
+    pub(crate) target: PathBuf,
+    /// The triple to build for.
+    pub(crate) triple: String,
+}
+
+impl Build {
+    /// Clones a repository to this place, with a home of cargo's that shares only what is
+    /// downloaded.
+    pub(crate) fn check_out(&self, root: &Path) -> anyhow::Result<()> {
+        let paths = [root, &self.repository].map(|path| path.display().to_string());
+        run(root, "git", &["clone", "--quiet", &paths[0], &paths[1]])?;
+        std::fs::create_dir_all(&self.home).with_context(|| self.home.display().to_string())?;
+        let registry = self.home.join("registry");
+        std::os::unix::fs::symlink(cargo_home()?.join("registry"), &registry)
+            .with_context(|| registry.display().to_string())
+    }
+
+    /// Builds, and returns where the executables are, in the order of [`EXECUTABLES`].
+    pub(crate) fn executables(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--quiet", "--release", "--locked", "--target", &self.triple]);
+        for (package, name) in EXECUTABLES {
+            cargo.args(["--package", package, "--bin", name]);
+        }
+        cargo.current_dir(&self.repository).env("CARGO_HOME", &self.home);
+        cargo.env("CARGO_TARGET_DIR", &self.target).env_remove("RUSTFLAGS");
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", remapped(&self.repository, &self.home));
+        println!("$ cargo build --release --target {} (remapped paths)", self.triple);
+        let status = cargo.status().context("cannot run cargo")?;
+        ensure!(status.success(), "the build in {} failed: {status}", self.repository.display());
+        let directory = self.target.join(&self.triple).join("release");
+        Ok(EXECUTABLES.iter().map(|(_, name)| directory.join(name)).collect())
+    }
+
+    /// Paths that must be in nothing that is released.
+    pub(crate) fn own_paths(&self) -> [&Path; 3] {
+        [&self.repository, &self.home, &self.target]
+    }
+}
+
+/// rustc's flags that replace the paths of this machine, in the form of `CARGO_ENCODED_RUSTFLAGS`.
+fn remapped(repository: &Path, home: &Path) -> OsString {
+    let mut flags = OsString::new();
+    for (from, to) in [(repository, "/build"), (home, "/cargo")] {
+        if !flags.is_empty() {
+            flags.push("\u{1f}");
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(from);
+        flags.push(format!("={to}"));
+    }
+    flags
+}
+
+pub(crate) fn cargo_home() -> anyhow::Result<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).context("there is no HOME")
+}
+
+/// The triple of this machine, as rustc says it.
+pub(crate) fn host() -> anyhow::Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc -vV does not say its host")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_is_remapped_by_a_flag_of_its_own() {
+        assert_eq!(
+            remapped(Path::new("/a b"), Path::new("/home")),
+            "--remap-path-prefix=/a b=/build\u{1f}--remap-path-prefix=/home=/cargo"
+        );
+    }
+}
