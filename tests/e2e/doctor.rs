@@ -980,6 +980,15 @@ async fn a_node_without_a_free_inotify_instance_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_distribution_is_seen_by_the_hosts_files() {
+    let machine = Machine::new(profiles::h100x8());
+    machine.report().await.has("ok", "node.distribution", &["none that is known"]);
+    machine.write("etc/os-release", "NAME=Bottlerocket\nID=bottlerocket\n");
+    let page = "docs/platforms/bottlerocket.md";
+    machine.report().await.has("ok", "node.distribution", &["Bottlerocket, since", page]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_problem_is_the_one_to_begin_with() {
     let machine = Machine::new(profiles::h100x8());
     machine.node.write_module(None).unwrap();
