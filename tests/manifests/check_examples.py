@@ -167,7 +167,11 @@ def together(texts):
         shared = "renameByDefault" in str(config)
         if asked != ({"nvidia.com/gpu.shared"} if shared else {"nvidia.com/mig-1g.10gb"}):
             yield "%s: its pods ask for %s" % (sharing, asked)
-    pod = load(texts["taints.yaml"])[0]["spec"]
+    # Made in this order: a pod of a priority class that is not there yet is refused.
+    priority, pod = load(texts["taints.yaml"])
+    if pod["spec"]["priorityClassName"] != priority["metadata"]["name"]:
+        yield "taints: the pod is of another priority class"
+    pod = pod["spec"]
     taint = re.search(r"`kubectl taint nodes NODE (\w+)=(\w+):(\w+)`", texts["taints.yaml"])
     tolerated = [(of.get("key"), of.get("value"), of["effect"]) for of in pod["tolerations"]]
     plugin = yaml.safe_load(texts["taints.values.yaml"])["tolerations"]
