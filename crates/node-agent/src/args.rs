@@ -78,6 +78,12 @@ pub struct Args {
         default_missing_value = "nvidia.com/gpu-unhealthy")]
     pub node_taint: String,
 
+    /// Keeps an annotation of the Node with its GPUs in brief.
+    #[arg(long, global = true, env = "NODE_SUMMARY", value_name = "BOOL", num_args = 0..=1,
+        require_equals = true, default_value = "false", default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), action = ArgAction::Set)]
+    pub node_summary: bool,
+
     /// Which configuration the plugin runs on.
     #[command(flatten)]
     pub config: ConfigArgs,

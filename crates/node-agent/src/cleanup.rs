@@ -12,13 +12,15 @@ use crate::args::{Args, LabelOutput};
 use crate::condition::CONDITION_MANAGER;
 use crate::keep::Target;
 use crate::outputs::{LABEL_MANAGER, node_feature_path};
+use crate::summary::SUMMARY_MANAGER;
 use crate::taint::{TAINT_MANAGER, TaintWriter};
 
 /// Nodes in a page of the list of all.
 const PAGE: usize = 500;
 
-/// Removes labels, condition and NodeFeature object of one node or, with `all_nodes`, of each that
-/// has some, and the taint, if its key is given; and of this node the file, if labels go there.
+/// Removes labels, condition, summary and NodeFeature object of one node or, with `all_nodes`, of
+/// each that has some, and the taint, if its key is given; and of this node the file, if labels go
+/// there.
 ///
 /// # Errors
 /// Something could not be removed: each was logged, and all others were tried.
@@ -42,6 +44,8 @@ pub async fn run(args: &Args, all_nodes: bool) -> Result<(), String> {
         failures += u32::from(told("the labels", node, labels));
         let conditions = apply_nothing(&api, node, "/status", CONDITION_MANAGER).await;
         failures += u32::from(told("the condition", node, conditions));
+        let summary = apply_nothing(&api, node, "", SUMMARY_MANAGER).await;
+        failures += u32::from(told("the summary", node, summary));
         if !args.node_taint.is_empty() {
             let mut taint = TaintWriter::new(api.clone(), node, &args.node_taint);
             failures += u32::from(told("the taint", node, taint.write(&false).await));
@@ -143,7 +147,7 @@ fn is_of_token(c: char) -> bool {
 /// Whether a node has fields of ours, or may have a NodeFeature object of ours.
 fn is_ours(node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
-    let ours = [LABEL_MANAGER, CONDITION_MANAGER, TAINT_MANAGER];
+    let ours = [LABEL_MANAGER, CONDITION_MANAGER, SUMMARY_MANAGER, TAINT_MANAGER];
     managers(node).any(|manager| ours.contains(&manager))
         || labels["nvidia.com/gpu.present"].is_string()
 }

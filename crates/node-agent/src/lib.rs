@@ -10,7 +10,7 @@
 //!
 //! - the crate `status_stream`: the plugin's status, again whenever it changes.
 //! - [`args`]: the command line, which takes that of NVIDIA's GPU feature discovery too.
-//! - [`labels`], [`condition`], [`taint`], [`events`]: what follows from a status.
+//! - [`labels`], [`condition`], [`taint`], [`summary`], [`events`]: what follows from a status.
 //! - [`api`]: requests to the API server.
 //! - [`keep`]: keeps one thing in the cluster as it should be, and retries for good.
 //! - [`node_labels`]: the labels of the Node, again whenever they change.
@@ -30,4 +30,5 @@ pub mod labels;
 pub mod node_labels;
 pub mod outputs;
 pub mod run;
+pub mod summary;
 pub mod taint;

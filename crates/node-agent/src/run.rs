@@ -17,6 +17,7 @@ use crate::keep::{Target, keep, write_once};
 use crate::labels::{LabelSettings, Labels, labels};
 use crate::node_labels::{NodeLabelValues, follow_labels};
 use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
+use crate::summary::{SummaryPace, SummaryWriter};
 use crate::taint::{TaintWriter, wants_taint};
 
 /// Runs for good; or with `--oneshot` until the labels are written.
@@ -28,10 +29,11 @@ pub async fn run(args: &Args) -> Result<(), String> {
     let has_condition = !args.node_condition.is_empty();
     let chooses = !args.config.config_name_file.is_empty();
     let has_taint = !args.node_taint.is_empty();
-    let asks = has_condition || args.events || args.pod_events || chooses || has_taint;
+    let has_events = args.events || args.pod_events;
+    let asks = has_condition || has_taint || args.node_summary || has_events || chooses;
     if output == LabelOutput::Off && !asks {
         return Err("nothing is turned on: --labels node|nodefeature|file, --node-condition, \
-            --node-taint, --events, --pod-events, --config-name-file"
+            --node-taint, --node-summary, --events, --pod-events, --config-name-file"
             .to_owned());
     }
     let needs_api = output != LabelOutput::File || asks;
@@ -52,7 +54,12 @@ pub async fn run(args: &Args) -> Result<(), String> {
         let writer = TaintWriter::new(api.clone(), &node, &args.node_taint);
         keep(writer, view.clone(), wants_taint, interval).await;
     });
-    let events = when(args.events || args.pod_events, async {
+    let summaries = when(args.node_summary, async {
+        let pace = SummaryPace::default();
+        let wanted = |view: &View| pace.wanted(view);
+        keep(SummaryWriter::new(api.clone(), &node), view.clone(), wanted, interval).await;
+    });
+    let events = when(has_events, async {
         let (about_node, about_pods) = (args.events, args.pod_events);
         let instance = args.gfd.pod_name.clone();
         let reporter = Reporter { node: node.clone(), instance, about_node, about_pods };
@@ -66,6 +73,7 @@ pub async fn run(args: &Args) -> Result<(), String> {
         () = labelling => {}
         () = conditions => {}
         () = taints => {}
+        () = summaries => {}
         () = events => {}
     }
     Ok(())

@@ -2,6 +2,7 @@
 //! page, read by the subcommand `status`. And its rendering as a table and as YAML, with the
 //! function by which everything that is shown of a text from outside is escaped.
 
+mod brief;
 mod escape;
 mod event;
 mod gpu;
@@ -18,6 +19,7 @@ mod table;
 mod time;
 mod yaml;
 
+pub use brief::{BRIEF_VERSION, BriefProblem, MAX_BRIEF, NodeBrief};
 pub use escape::{Escaping, escaped, is_invisible};
 pub use event::{EventLine, condensed};
 pub use gpu::{Gpu, MigDevice, MigEngines, Reason, RecoveryAction, VgpuHost, XidCount};

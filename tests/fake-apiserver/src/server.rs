@@ -148,6 +148,13 @@ impl FakeApiServer {
         labels.map(|(name, value)| (name, value.as_str().unwrap().to_owned())).collect()
     }
 
+    /// An annotation of a Node.
+    #[must_use]
+    pub fn annotation(&self, node: &str, name: &str) -> Option<String> {
+        let node = self.object(&format!("/api/v1/nodes/{node}"))?;
+        node["metadata"]["annotations"][name].as_str().map(str::to_owned)
+    }
+
     /// A condition of a Node.
     #[must_use]
     pub fn condition(&self, node: &str, kind: &str) -> Option<Value> {

@@ -16,11 +16,16 @@ async fn cleanup_removes_what_the_agent_wrote_and_nothing_else() {
         NODE_PATH,
         &json!({"metadata": {"labels": {"nvidia.com/gpu.count": "1"}}}),
     );
-    let agent = rig.agent(&["--labels=node", "--node-condition"]);
+    let agent = rig.agent(&["--labels=node", "--node-condition", "--node-summary"]);
     rig.until_condition("True", "GPUUnhealthy").await;
     until("the labels", || match rig.api.labels(NODE, "nvidia.com/").len() {
         labels if labels > 20 => Ok(()),
         labels => Err(labels.to_string()),
+    })
+    .await;
+    until("the summary", || match rig.api.annotation(NODE, "nvidia.com/gpu.summary") {
+        Some(text) if text.contains("\"healthy\":0") => Ok(()),
+        other => Err(format!("{other:?}")),
     })
     .await;
     agent.stop().await;
@@ -38,6 +43,7 @@ async fn cleanup_removes_what_the_agent_wrote_and_nothing_else() {
     let after = rig.api.object(NODE_PATH).unwrap();
     assert_eq!(after["metadata"]["labels"], before["metadata"]["labels"]);
     assert_eq!(after["status"], before["status"]);
+    assert_eq!(rig.api.annotation(NODE, "nvidia.com/gpu.summary"), None);
     assert_eq!(rig.api.object(FEATURE), None);
     assert!(!file.exists());
     assert!(rig.agent(&clean).wait().await.0.success(), "once more there is nothing to do");
@@ -59,5 +65,5 @@ async fn cleanup_of_the_cluster_touches_only_nodes_with_something_of_ours() {
     assert!(rig.api.object(FEATURE).is_some(), "that of another program stays");
     let calls = rig.api.received().split_off(calls);
     assert_eq!(calls.iter().filter(|call| call.verb == "list").count(), 3);
-    assert!(calls.len() <= 7, "{calls:?}");
+    assert!(calls.len() <= 8, "{calls:?}");
 }
