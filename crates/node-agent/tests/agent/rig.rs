@@ -138,6 +138,10 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     pub(crate) async fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
         for reader in self.readers {
@@ -148,7 +152,7 @@ impl Agent {
     }
 
     pub(crate) async fn stop(self) -> (ExitStatus, Vec<String>) {
-        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        let id = i32::try_from(self.pid()).unwrap();
         let process = rustix::process::Pid::from_raw(id).unwrap();
         rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
         self.wait().await
