@@ -54,6 +54,8 @@ pub struct ProcessConfig {
     pub config_dir: Option<PathBuf>,
     /// The file with the name of that one.
     pub config_name_file: Option<PathBuf>,
+    /// The file by which NVML is released; `None`: by none.
+    pub release_file: Option<PathBuf>,
     /// Where to register, and where our sockets are.
     pub plugin: PluginPaths,
     /// The kubelet's podresources socket; `None`: it is not asked.

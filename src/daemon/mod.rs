@@ -14,6 +14,7 @@ mod liveness;
 mod plugins;
 mod readiness;
 mod reclaim_controller;
+mod release_file;
 mod reload;
 mod reload_checks;
 mod reload_history;

@@ -27,6 +27,7 @@ use super::kubelet_runtime::KubeletRuntime;
 use super::liveness::Liveness;
 use super::plugins::Plugins;
 use super::reclaim_controller::ReclaimController;
+use super::release_file;
 use super::reload::Reloader;
 use super::reload_history::ReloadHistory;
 use super::rival_watch::RivalWatch;
@@ -240,6 +241,11 @@ impl Daemon {
             })
         });
         let state_dir = config.process.state_dir;
+        tasks.spawn("release file", {
+            let (file, watches) = (config.process.release_file, watches.clone());
+            let release = release.clone();
+            async move { match release_file::follow(file, watches, release).await {} }
+        });
         let requests = ControlRequests { clearing: clearing.clone(), release };
         tasks.spawn("control socket", serve_control(state_dir, watches.clone(), requests));
         tasks.spawn("quarantine directory", {

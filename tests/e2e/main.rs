@@ -34,6 +34,7 @@ mod placement;
 mod pod_resources;
 mod random_steps;
 mod recorded;
+mod release_file;
 mod reload;
 mod requests;
 mod rig;

@@ -14,7 +14,8 @@
 //! - [`api`]: requests to the API server.
 //! - [`keep`]: keeps one thing in the cluster as it should be, and retries for good.
 //! - [`node_labels`]: the labels of the Node, again whenever they change.
-//! - [`config`]: the configuration that a label names, for the plugin.
+//! - [`config`], [`release`]: what labels say to the plugin: which configuration it has, whether
+//!   it releases NVML.
 //! - [`outputs`]: where labels go: the Node, a NodeFeature object, a file.
 //! - [`run`]: the functions that are turned on, each a task of its own.
 //! - [`cleanup`]: removes what was written.
@@ -29,6 +30,7 @@ pub mod keep;
 pub mod labels;
 pub mod node_labels;
 pub mod outputs;
+pub mod release;
 pub mod run;
 pub mod summary;
 pub mod taint;

@@ -17,6 +17,7 @@ use crate::keep::{Target, keep, write_once};
 use crate::labels::{LabelSettings, Labels, labels};
 use crate::node_labels::{NodeLabelValues, follow_labels};
 use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
+use crate::release::{PAUSED, RENEWAL, ReleaseFile};
 use crate::summary::{SummaryPace, SummaryWriter};
 use crate::taint::{TaintWriter, wants_taint};
 
@@ -28,12 +29,15 @@ pub async fn run(args: &Args) -> Result<(), String> {
     let output = args.label_output();
     let has_condition = !args.node_condition.is_empty();
     let chooses = !args.config.config_name_file.is_empty();
+    let releases = !args.config.release_file.is_empty();
     let has_taint = !args.node_taint.is_empty();
     let has_events = args.events || args.pod_events;
-    let asks = has_condition || has_taint || args.node_summary || has_events || chooses;
+    let follows = chooses || releases;
+    let asks = has_condition || has_taint || args.node_summary || has_events || follows;
     if output == LabelOutput::Off && !asks {
         return Err("nothing is turned on: --labels node|nodefeature|file, --node-condition, \
-            --node-taint, --node-summary, --events, --pod-events, --config-name-file"
+            --node-taint, --node-summary, --events, --pod-events, --config-name-file, \
+            --release-file"
             .to_owned());
     }
     let needs_api = output != LabelOutput::File || asks;
@@ -65,10 +69,10 @@ pub async fn run(args: &Args) -> Result<(), String> {
         let reporter = Reporter { node: node.clone(), instance, about_node, about_pods };
         write_events(api.clone(), reporter, view.clone()).await;
     });
-    let choosing = when(chooses, choose_config(args, api.clone(), &node));
+    let by_label = when(follows, follow_node(args, api.clone(), &node));
     tokio::select! {
         () = following => {}
-        () = choosing => {}
+        () = by_label => {}
         // Ends with --oneshot alone.
         () = labelling => {}
         () = conditions => {}
@@ -88,13 +92,20 @@ async fn when(is_on: bool, function: impl Future<Output = ()>) {
     }
 }
 
-/// Keeps the name of the configuration where the plugin reads it.
-async fn choose_config(args: &Args, api: Arc<ApiServer>, node: &str) {
+/// Keeps what labels of the Node say where the plugin reads it.
+async fn follow_node(args: &Args, api: Arc<ApiServer>, node: &str) {
     let (sender, labels) = watch::channel(None);
-    let label = |labels: &NodeLabelValues| Some(args.config.label(labels.as_deref()?));
+    let config = &args.config;
+    let name = |labels: &NodeLabelValues| Some(config.label(labels.as_deref()?));
+    let release = |labels: &NodeLabelValues| {
+        Some(labels.as_deref()?.get(&config.release_label).is_some_and(|value| value == PAUSED))
+    };
+    let naming = keep(NameFile::new(config), labels.clone(), name, args.gfd.sleep_interval);
+    let file = ReleaseFile::new(config.release_file.clone().into());
     tokio::select! {
         () = follow_labels(api, node, sender) => {}
-        () = keep(NameFile::new(&args.config), labels, label, args.gfd.sleep_interval) => {}
+        () = when(!config.config_name_file.is_empty(), naming) => {}
+        () = when(!config.release_file.is_empty(), keep(file, labels, release, RENEWAL)) => {}
     }
 }
 

@@ -96,8 +96,8 @@ impl Migration {
             ),
             (
                 "permissions",
-                "the plugin does not use the API server; the node agent does, with the rights of its \
-                 functions alone",
+                "the plugin does not use the API server; the node agent does, with the rights of \
+                 its functions alone",
             ),
             (
                 "health",

@@ -56,6 +56,11 @@ settings! {
         flag: Some("proc-root"), env: &["PROC_ROOT"], value: "DIR", default: "/proc",
         help: "Where procfs is mounted; the driver's capability numbers are read there.",
     }
+    RELEASE_FILE: process.release_file = value::path, print::optional_path; DAEMON {
+        flag: Some("release-file"), env: &["RELEASE_FILE"], value: "FILE",
+        help: "A file with a time, in seconds since the Unix epoch, until which NVML is released, \
+            five minutes at most; another program writes it and renews it. Empty: none does.",
+    }
     KUBELET_SOCKET: process.plugin = kubelet_socket, print_kubelet_socket; DAEMON {
         flag: Some("kubelet-socket"), env: &["KUBELET_SOCKET"], value: "SOCKET",
         default: "/var/lib/kubelet/device-plugins/kubelet.sock",

@@ -9,6 +9,8 @@ use rustix::process::Signal;
 
 /// The label of NVIDIA's charts.
 const LABEL: &str = "nvidia.com/device-plugin.config";
+/// The label of NVIDIA's MIG manager.
+const RELEASE_LABEL: &str = "nvidia.com/gpu.deploy.device-plugin";
 
 /// How a configuration is chosen, and where its name goes.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,6 +27,23 @@ pub struct ConfigArgs {
         hide_default_value = true
     )]
     pub config_name_file: String,
+
+    /// Has the plugin release NVML by this file, which is its --release-file, while a label of the
+    /// Node is `paused-for-mig-change`; empty: it does not.
+    #[arg(
+        long,
+        global = true,
+        env = "RELEASE_FILE",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub release_file: String,
+
+    /// That label.
+    #[arg(long, global = true, env = "RELEASE_LABEL", value_name = "LABEL",
+        default_value = RELEASE_LABEL, value_parser = NonEmptyStringValueParser::new())]
+    pub release_label: String,
 
     /// The label of the Node whose value is the name.
     #[arg(long, global = true, env = "NODE_LABEL", value_name = "LABEL", default_value = LABEL,

@@ -104,3 +104,28 @@ async fn without_the_right_it_says_so_and_leaves_the_name_and_goes_on_once_it_ha
     rig.api.grant(RIGHT);
     until_name(&rig, "new").await;
 }
+
+#[tokio::test]
+async fn the_plugin_is_asked_to_release_nvml_while_a_label_says_so() {
+    let rig = Rig::with(RIGHT, h200()).await;
+    let file = rig.path("release");
+    let text = || fs::read_to_string(&file).unwrap_or_default().trim().parse::<u64>();
+    let deploy = |value: &str| {
+        let labels = json!({"nvidia.com/gpu.deploy.device-plugin": value});
+        rig.api.apply_as("mig-manager", NODE_PATH, &json!({"metadata": {"labels": labels}}));
+    };
+    let until_time = async |is: fn(u64) -> bool| {
+        until("the time", || match text() {
+            Ok(time) if is(time) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    };
+    deploy("true");
+    let _agent = rig.agent(&["--release-file", file.to_str().unwrap()]);
+    until_time(|time| time == 0).await;
+    deploy("paused-for-mig-change");
+    until_time(|time| time > 1_700_000_000).await;
+    deploy("true");
+    until_time(|time| time == 0).await;
+}
