@@ -33,7 +33,14 @@ fn show_config(every_key: bool, source: &mut ConfigSource) -> ExitCode {
     match source.load() {
         Ok(loaded) => {
             loaded.warnings().for_each(|warning| print_error(&warning));
-            print(&show(&loaded.config, every_key), 0)
+            if let Some(refused) = source.take_refused_choice() {
+                let why = refused.0.mistakes_in_line();
+                print_error(&format!("the config file that is chosen by name is refused: {why}"));
+            }
+            let by_name = loaded.report.file != loaded.config.process.config_file;
+            let file = loaded.report.file.as_deref().filter(|_| by_name);
+            let line = file.map(|file| format!("# chosen by name: {}\n", file.display()));
+            print(&(line.unwrap_or_default() + &show(&loaded.config, every_key)), 0)
         }
         Err(error) => {
             print_error(&error.to_string());

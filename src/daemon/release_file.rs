@@ -46,7 +46,9 @@ pub(super) async fn follow(
             // It is read again; what was asked for goes on.
             () = changed.notified() => continue,
         };
-        let again = if is_done { watches.next_check() } else { Instant::now() + RETRY };
+        let over = releasing.done.map(|until| Duration::from_secs(until.saturating_sub(now) + 1));
+        let check = watches.next_check().min(Instant::now() + over.unwrap_or(LONGEST));
+        let again = if is_done { check } else { Instant::now() + RETRY };
         tokio::select! {
             () = changed.notified() => {}
             () = sleep_until(again) => {}

@@ -220,7 +220,7 @@ def flags(texts, plugin):
         told = subprocess.run([plugin, *command, "--help"], check=True, capture_output=True, text=True)
         known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
     agent = Path(plugin).with_name("gpu-node-agent")
-    for command in ([], ["labels"], ["cleanup"]):
+    for command in ([], ["labels"], ["cleanup"], ["config-manager"]):
         told = subprocess.run([agent, *command, "--help"], check=True, capture_output=True, text=True)
         known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
     for name, text in texts.items():

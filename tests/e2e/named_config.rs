@@ -8,6 +8,7 @@ use serde_json::Value;
 use simnode::node::{HttpAddress, Node, Plugin, PluginOptions};
 
 use crate::dropin::{SLICED, rig};
+use crate::look::run;
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, plugin};
 
 /// Lays a ConfigMap out as the kubelet does.
@@ -67,6 +68,9 @@ async fn a_name_an_edit_and_another_name_are_applied_without_a_restart() {
     rig.until("and back", |view| view.allocatable(GPU) == 16).await;
     assert_eq!(rig.kubelet.view().accepted(GPU).count(), 1);
     rig.assert_flawless();
+    let shown = run(&rig.node, &options, &["config", "show"]).await;
+    let chosen = format!("# chosen by name: {}\n", file.display());
+    assert!(shown.text.contains(&chosen) && shown.text.contains("replicas: 2"), "{}", shown.text);
     // The next process has it from its first list on, though nobody has chosen yet.
     rig.plugin.signal(15).unwrap();
     rig.plugin.wait_exit(PATIENCE).await.unwrap();

@@ -14,7 +14,7 @@ from cel_expr_python.ext import ext_optional
 import check_chart
 
 NODE = {
-    "metadata": {"name": "node-a", "labels": {"kubernetes.io/hostname": "node-a", "nvidia.com/gpu.count": "8"}},
+    "metadata": {"name": "node-a", "annotations": {"of": "another"}, "labels": {"kubernetes.io/hostname": "node-a", "nvidia.com/gpu.count": "8"}},
     "spec": {"podCIDRs": ["10.0.0.0/24"], "providerID": "x", "taints": [{"key": "other", "effect": "NoSchedule"}]},
     "status": {
         "capacity": {"nvidia.com/gpu": "8"},
@@ -54,6 +54,10 @@ def label(name, value):
     return lambda node: node["metadata"]["labels"].update({name: value})
 
 
+def annotation(name, value):
+    return lambda node: node["metadata"].setdefault("annotations", {}).update({name: value})
+
+
 def condition(kind, status):
     return lambda node: node["status"].update(conditions=[*node["status"]["conditions"], {"type": kind, "status": status}])
 
@@ -65,6 +69,11 @@ def nothing(node):
 ALLOWED = {
     "labels": update(label("nvidia.com/gpu.product", "H200")),
     "a label taken back": update(lambda node: node["metadata"]["labels"].pop("nvidia.com/gpu.count")),
+    "its summary": update(annotation("nvidia.com/gpu.summary", "{}")),
+    "its summary taken back": update(
+        lambda node: node["metadata"].pop("annotations"),
+        before=changed(lambda node: node["metadata"].update(annotations={"nvidia.com/gpu.summary": "{}"})),
+    ),
     "its taint": update(lambda node: node["spec"]["taints"].append(TAINT)),
     "its first taint": update(lambda node: node["spec"].update(taints=[TAINT]), before=changed(lambda node: node["spec"].pop("taints"))),
     "its condition": update(condition("GPUUnhealthy", "True"), "nodes/status"),
@@ -84,6 +93,11 @@ DENIED = {
     "a role": update(label("node-role.kubernetes.io/control-plane", "")),
     "another's label taken away": update(lambda node: node["metadata"]["labels"].pop("kubernetes.io/hostname")),
     "all labels taken away": update(lambda node: node["metadata"].pop("labels")),
+    "another's annotation": update(annotation("of", "it")),
+    "a new annotation": update(annotation("new", "it")),
+    "another's annotation taken away": update(lambda node: node["metadata"].pop("annotations")),
+    "an owner, with whose end the Node would go": update(lambda node: node["metadata"].update(ownerReferences=[{"kind": "Pod", "name": "x"}])),
+    "a finalizer": update(lambda node: node["metadata"].update(finalizers=["a/b"])),
     "another's taint": update(lambda node: node["spec"].update(taints=[])),
     "a taint of another key": update(lambda node: node["spec"]["taints"].append({"key": "a", "effect": "NoExecute"})),
     "a cordon": update(lambda node: node["spec"].update(unschedulable=True)),
@@ -136,7 +150,7 @@ def is_allowed(spec, asked, on_failure=False):
 
 
 def main():
-    functions = {"labels": "nodefeature", "nodeCondition": True, "taint": True, "events": True, "podEvents": True}
+    functions = {"labels": "nodefeature", "nodeCondition": True, "taint": True, "summary": True, "events": True, "podEvents": True}
     spec = policy(functions)
     found = ["it refuses %s" % name for name, asked in ALLOWED.items() if not is_allowed(spec, asked)]
     found += ["it allows %s" % name for name, asked in DENIED.items() if is_allowed(spec, asked)]

@@ -330,6 +330,7 @@ OWN = {
         more=lambda pod: pod["spec"]["securityContext"] == {"supplementalGroups": [7, 1000]}
         and pod["spec"]["containers"][1]["securityContext"]["runAsUser"] == 1000,
     ),
+    "labels off, as YAML reads it": Set({"gfd": {"enabled": True}, "nodeAgent": {"labels": False}}),
     "a condition alone": Set(
         {"nodeAgent": {"nodeCondition": True}}, agent=["--node-condition=GPUUnhealthy"], rights={"get nodes", "patch nodes/status"}
     ),
@@ -338,6 +339,14 @@ OWN = {
         agent=["--events"],
         rights={"create events.events.k8s.io in default", "patch events.events.k8s.io in default"},
     ),
+    "a release by label": Set(
+        {"nodeAgent": {"releaseByLabel": True}},
+        env={"RELEASE_FILE": "/run/gpu-node-agent/release"},
+        without=["CONFIG_DIR"],
+        agent=["--release-file=/run/gpu-node-agent/release"],
+        rights=WATCH,
+    ),
+    "a summary alone": Set({"nodeAgent": {"summary": True}}, agent=["--node-summary"], rights=LABELS, kinds=["Job"]),
     "a taint alone": Set(
         {"nodeAgent": {"taint": True}},
         agent=["--node-taint=nvidia.com/gpu-unhealthy"],

@@ -19,6 +19,9 @@
 {{- if $agent.taint -}}
 {{- $args = append $args (printf "--node-taint=%s" $agent.taint) -}}
 {{- end -}}
+{{- if $agent.summary -}}
+{{- $args = append $args "--node-summary" -}}
+{{- end -}}
 {{- if $agent.events -}}
 {{- $args = append $args "--events" -}}
 {{- end -}}
@@ -33,6 +36,9 @@
 {{- with .Values.config.fallbackStrategies -}}
 {{- $args = append $args (printf "--fallback-strategies=%s" (join "," .)) -}}
 {{- end -}}
+{{- end -}}
+{{- if $agent.release -}}
+{{- $args = append $args "--release-file=/run/gpu-node-agent/release" -}}
 {{- end -}}
 {{- concat $args (.Values.nodeAgent.extraArgs | default list) | toYaml -}}
 {{- end -}}
@@ -85,9 +91,11 @@
     - name: api-token
       mountPath: /var/run/secrets/kubernetes.io/serviceaccount
       readOnly: true
-    {{- if $agent.config }}
-    - name: config-name
+    {{- if or $agent.config $agent.release }}
+    - name: for-plugin
       mountPath: /run/gpu-node-agent
+    {{- end }}
+    {{- if $agent.config }}
     # Its names are listed.
     - name: available-configs
       mountPath: /available-configs
@@ -99,13 +107,13 @@
 {{- define "gpu-device-plugin.agentRules" -}}
 {{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
 {{- $verbs := list -}}
-{{- if or (eq $agent.labels "node") $agent.condition $agent.taint -}}
+{{- if or (eq $agent.labels "node") $agent.condition $agent.taint $agent.summary -}}
 {{- $verbs = append $verbs "get" -}}
 {{- end -}}
-{{- if or (eq $agent.labels "node") $agent.taint -}}
+{{- if or (eq $agent.labels "node") $agent.taint $agent.summary -}}
 {{- $verbs = append $verbs "patch" -}}
 {{- end -}}
-{{- if $agent.config -}}
+{{- if or $agent.config $agent.release -}}
 {{- $verbs = append $verbs "watch" -}}
 {{- end -}}
 {{- $rules := list -}}

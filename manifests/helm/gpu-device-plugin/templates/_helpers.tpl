@@ -64,11 +64,14 @@ default
 
 {{/*
 What the node agent does, as YAML: labels (off, node, nodefeature), condition and taint (type and key, or empty),
-events, podEvents, config (whether a label chooses the config file), and enabled: whether it does anything.
+summary, events, podEvents, config (whether a label chooses the config file), release (whether one releases NVML), and
+enabled: whether it does anything.
 */}}
 {{- define "gpu-device-plugin.agent" -}}
 {{- $agent := .Values.nodeAgent | default dict -}}
-{{- $labels := $agent.labels | default (ternary "node" "off" (eq (toString .Values.gfd.enabled) "true")) -}}
+{{- /* Without quotes, YAML reads `off` as false. */ -}}
+{{- $off := ternary "off" (ternary "node" "off" (eq (toString .Values.gfd.enabled) "true")) (kindIs "bool" $agent.labels) -}}
+{{- $labels := $agent.labels | default $off -}}
 {{- $condition := $agent.nodeCondition -}}
 {{- if kindIs "bool" $condition -}}
 {{- $condition = ternary "GPUUnhealthy" "" $condition -}}
@@ -77,6 +80,8 @@ events, podEvents, config (whether a label chooses the config file), and enabled
 {{- if kindIs "bool" $taint -}}
 {{- $taint = ternary "nvidia.com/gpu-unhealthy" "" $taint -}}
 {{- end -}}
+{{- $release := eq (toString $agent.releaseByLabel) "true" -}}
+{{- $summary := eq (toString $agent.summary) "true" -}}
 {{- $events := eq (toString $agent.events) "true" -}}
 {{- $podEvents := eq (toString $agent.podEvents) "true" -}}
 {{- $named := or (not (empty (.Values.config).name)) (not (empty (.Values.config).map)) -}}
@@ -84,10 +89,12 @@ events, podEvents, config (whether a label chooses the config file), and enabled
 labels: {{ $labels | quote }}
 condition: {{ $condition | default "" | quote }}
 taint: {{ $taint | default "" | quote }}
+summary: {{ $summary }}
 events: {{ $events }}
 podEvents: {{ $podEvents }}
 config: {{ $config }}
-enabled: {{ or (ne $labels "off") (not (empty $condition)) (not (empty $taint)) $events $podEvents $config }}
+release: {{ $release }}
+enabled: {{ or $release (ne $labels "off") (not (empty $condition)) (not (empty $taint)) $summary $events $podEvents $config }}
 {{- end -}}
 
 {{/*
@@ -270,6 +277,9 @@ type: OnDelete
 {{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
 {{- if $agent.config -}}
 {{- $pairs = append $pairs (list "CONFIG_DIR" "/available-configs") -}}
+{{- end -}}
+{{- if $agent.release -}}
+{{- $pairs = append $pairs (list "RELEASE_FILE" "/run/gpu-node-agent/release") -}}
 {{- end -}}
 {{- if $agent.enabled -}}
 {{- $pairs = append $pairs (list "STATUS_SOCKET_GID" (printf "%v" .Values.nodeAgent.user)) -}}
