@@ -47,6 +47,7 @@ pub(crate) fn shared(name: &ResourceName, replicas: u32) -> SharedResource {
 /// Time-slicing of these resources under their own names.
 pub(crate) fn time_slicing(resources: Vec<SharedResource>) -> Sharing {
     Sharing::TimeSlicing(Replication {
+        memory_limits: None,
         rename_by_default: false,
         fail_requests_greater_than_one: false,
         resources,

@@ -46,12 +46,30 @@ fn sharing(config: &mut Config, purpose: Purpose, context: &mut Context) {
     if let Some(replication) = replication {
         without_devices(replication, &config.layout, context);
     }
+    memory_limits(config, context);
     match &mut config.layout.sharing {
         Sharing::Mps { root, .. } => {
             *root = config.injector.mps_root.as_deref().map(PathBuf::from).unwrap_or_default();
             mps(config, purpose, context);
         }
         _ => config.injector.mps_root = None,
+    }
+}
+
+/// Only a hook sets them, and only CDI specifications name hooks.
+fn memory_limits(config: &Config, context: &mut Context) {
+    let limits = config.layout.sharing.replication().and_then(|shared| shared.memory_limits);
+    if limits.is_some() && !config.injector.uses_cdi() {
+        let key = match config.layout.sharing {
+            Sharing::Mps { .. } => "sharing.mps.memoryLimits.enforce",
+            _ => "sharing.timeSlicing.memoryLimits.enforce",
+        };
+        let by = context.origin(settings::DEVICE_LIST_STRATEGY.name());
+        let problem = format!(
+            "is not enforceable without cdi-cri or cdi-annotations in the device list strategy \
+             (from {by}): containers are told their share, and nothing holds them to it"
+        );
+        context.warning(context.origin(key), key, "auto", problem);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use device::layout::list_size;
 use device::layout::sharing::{Replication, Selection, SharedResource, Sharing};
+use device::memory_share::MemoryLimits;
 
 use super::fields::{self, Field, Fields};
 use super::filter::device_ref;
@@ -54,6 +55,7 @@ impl Reader {
         let rename_by_default = switch("renameByDefault", false);
         let fail_requests_greater_than_one =
             switch("failRequestsGreaterThanOne", self.fails_by_default);
+        let limits = fields.take("memoryLimits", context);
         let list = fields.take("resources", context);
         fields.finish(context);
         let entries = list.as_ref().map(|list| fields::items(list, context)).unwrap_or_default();
@@ -76,7 +78,13 @@ impl Reader {
                 context.origins.extend(moved(own, &entry.path, &path));
             }
         }
-        Some(Replication { rename_by_default, fail_requests_greater_than_one, resources })
+        let memory_limits = limits.and_then(|field| memory_limits(&field, context));
+        Some(Replication {
+            rename_by_default,
+            fail_requests_greater_than_one,
+            memory_limits,
+            resources,
+        })
     }
 
     fn resource(
@@ -174,6 +182,56 @@ fn overlap(a: &SharedResource, b: &SharedResource) -> bool {
             (Selection::List(a), Selection::List(b)) => !a.is_disjoint(b),
             _ => true,
         }
+}
+
+/// How the memory is divided; `None`: it is not.
+fn memory_limits(field: &Field<'_>, context: &mut Context) -> Option<MemoryLimits> {
+    let mut fields = Fields::open(&field.path, field.node, context)?;
+    let enforce = fields.take("enforce", context);
+    let oversubscribe = fields.take("oversubscribe", context);
+    let reserve = fields.take("reserve", context);
+    fields.finish(context);
+    let is_on = enforce.and_then(|field| field.parse(is_enforced, context)).unwrap_or(false);
+    let default = MemoryLimits::default();
+    let oversubscribe = oversubscribe.and_then(|field| field.parse(oversubscription, context));
+    let reserve = reserve.and_then(|field| field.parse(percentage, context));
+    is_on.then_some(MemoryLimits {
+        oversubscribe_percent: oversubscribe.unwrap_or(default.oversubscribe_percent),
+        reserve_percent: reserve.unwrap_or(default.reserve_percent),
+    })
+}
+
+fn is_enforced(node: &Node) -> Parsed<bool> {
+    match value::node_text(node)? {
+        "auto" => Ok(true),
+        // A bare off is YAML's word for false.
+        "off" | "false" => Ok(false),
+        other => value::invalid_text(other, "is not off or auto"),
+    }
+}
+
+/// A factor of 1 to 100 with at most two decimals, as hundredths.
+fn oversubscription(node: &Node) -> Parsed<u32> {
+    let text = value::node_text(node)?;
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let hundredths = || {
+        let well_formed =
+            is_number(whole) && is_number(decimals) && (1..=2).contains(&decimals.len());
+        let of_decimals = decimals.parse::<u32>().ok()? * if decimals.len() == 1 { 10 } else { 1 };
+        let all = whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(of_decimals)?;
+        Some(all).filter(|all| well_formed && (100..=10_000).contains(all))
+    };
+    hundredths().map_or_else(
+        || value::invalid_text(text, "is not a factor of 1.0 to 100.0, with two decimals at most"),
+        Ok,
+    )
+}
+
+fn percentage(node: &Node) -> Parsed<u32> {
+    let text = value::node_text(node)?;
+    let number = text.strip_suffix('%').and_then(value::text_number).filter(|n| *n <= 90);
+    number.map_or_else(|| value::invalid_text(text, "is not a percentage of 0% to 90%"), Ok)
 }
 
 fn boolean(node: &Node) -> Parsed<bool> {

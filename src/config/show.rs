@@ -6,6 +6,7 @@ use std::fmt::{Display, Write as _};
 
 use device::layout::NamePattern;
 use device::layout::sharing::{Replication, Selection, Sharing};
+use device::memory_share::MemoryLimits;
 
 use super::model::Config;
 use super::print::{flow, path, quoted};
@@ -25,6 +26,10 @@ const WITHOUT_SHARING: &str = "\
 #   timeSlicing:            # or mps
 #     renameByDefault: false
 #     failRequestsGreaterThanOne: false # with mps: true
+#     memoryLimits:         # without it there are none
+#       enforce: auto       # off, or auto: where the node can
+#       oversubscribe: 1.0  # the shares together, as a multiple of the memory
+#       reserve: 4%         # what the driver keeps for itself
 #     resources:
 #       - name: nvidia.com/gpu
 #         replicas: 2       # 2 or more
@@ -116,14 +121,21 @@ impl Writer<'_> {
             Sharing::TimeSlicing(replication) => ("timeSlicing", replication),
             Sharing::Mps { replication, .. } => ("mps", replication),
         };
-        let Replication { rename_by_default, fail_requests_greater_than_one, resources } =
-            replication;
+        let Replication {
+            rename_by_default,
+            fail_requests_greater_than_one,
+            memory_limits,
+            resources,
+        } = replication;
         let path = format!("sharing.{kind}");
         self.head(0, "sharing");
         self.head(1, kind);
         self.value(2, "renameByDefault", rename_by_default, &format!("{path}.renameByDefault"));
         let key = "failRequestsGreaterThanOne";
         self.value(2, key, fail_requests_greater_than_one, &format!("{path}.{key}"));
+        if let Some(limits) = memory_limits {
+            self.memory_limits(*limits, &format!("{path}.memoryLimits"));
+        }
         self.head(2, "resources");
         for (number, resource) in resources.iter().enumerate() {
             let path = format!("{path}.resources[{number}]");
@@ -138,6 +150,15 @@ impl Writer<'_> {
             self.value(4, "devices", devices, &format!("{path}.devices"));
             self.value(4, "replicas", resource.replicas, &format!("{path}.replicas"));
         }
+    }
+
+    fn memory_limits(&mut self, limits: MemoryLimits, path: &str) {
+        let MemoryLimits { oversubscribe_percent, reserve_percent } = limits;
+        let factor = format!("{}.{:02}", oversubscribe_percent / 100, oversubscribe_percent % 100);
+        self.head(2, "memoryLimits");
+        self.value(3, "enforce", "auto", &format!("{path}.enforce"));
+        self.value(3, "oversubscribe", factor, &format!("{path}.oversubscribe"));
+        self.value(3, "reserve", format!("{reserve_percent}%"), &format!("{path}.reserve"));
     }
 
     /// Writes what shows keys that are not set.

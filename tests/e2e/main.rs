@@ -6,8 +6,8 @@
     reason = "in the helpers too, a panic is a failed test with its place"
 )]
 
-mod ages;
 mod agent_rights;
+mod ages;
 mod bounds;
 mod cdi;
 mod clear;

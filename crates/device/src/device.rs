@@ -38,6 +38,8 @@ pub struct Device {
     pub owner: Option<Arc<Owner>>,
     /// Whether a container runtime can resolve its name.
     pub cdi: CdiState,
+    /// The bytes of its GPU's memory that one replica may allocate; `None`: it is not limited.
+    pub memory_share: Option<u64>,
 }
 
 /// Whether a container runtime can resolve a device's name.
@@ -70,6 +72,7 @@ impl Device {
             awaits_mps: false,
             owner: None,
             cdi: CdiState::Resolvable,
+            memory_share: None,
         }
     }
 
@@ -89,6 +92,7 @@ impl Device {
             awaits_mps: false,
             owner: None,
             cdi: CdiState::Resolvable,
+            memory_share: None,
         }
     }
 

@@ -7,7 +7,8 @@
 //! - [`gpu`], [`mig_profile`]: the facts about GPUs and MIG devices. [`Device`]: what is offered
 //!   under one id.
 //! - [`identity`]: which GPU is which over a boot, and how many there are.
-//! - [`layout`]: which device is offered under which resource name.
+//! - [`layout`]: which device is offered under which resource name. [`memory_share`]: how the
+//!   memory of a shared one is divided.
 //! - [`health`]: the health of GPUs from events and readings.
 //! - [`topology`], [`allocation`]: the links between GPUs, and preferred allocation by them.
 //! - [`injection`]: what a container gets for its devices. [`cdi`]: what it gets where its runtime
@@ -37,6 +38,7 @@ pub mod in_use;
 pub mod injection;
 pub mod inventory;
 pub mod layout;
+pub mod memory_share;
 pub mod mig_profile;
 pub mod mps;
 pub mod names;

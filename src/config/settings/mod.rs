@@ -10,7 +10,7 @@ mod process;
 mod setting;
 
 pub(super) use health::{CRITICAL_XIDS, EVENT_TYPES, STATE_DIR, is_every_xid};
-pub(super) use injection::{CDI_FEATURE_FLAGS, CDI_HOOK_PATH};
+pub(super) use injection::{CDI_FEATURE_FLAGS, CDI_HOOK_PATH, DEVICE_LIST_STRATEGY};
 pub(super) use layout::{DISCOVERY_STRATEGY, MIG_STRATEGY};
 pub(super) use process::{CONFIG_DIR, CONFIG_FILE, CONFIG_NAME_FILE};
 pub use setting::{Effect, Setting, Shape};

@@ -2,6 +2,7 @@
 
 mod check;
 mod command_line;
+mod memory_limits;
 mod named;
 mod precedence;
 mod properties;

@@ -129,6 +129,7 @@ fn time_sliced(offered_as: &str) -> Layout {
         devices: Selection::List([DeviceRef::Gpu(0), DeviceRef::Gpu(1)].into()),
     };
     let sharing = Sharing::TimeSlicing(Replication {
+        memory_limits: None,
         rename_by_default: false,
         fail_requests_greater_than_one: false,
         resources: vec![resource],

@@ -1,7 +1,7 @@
 //! Which names of CDI devices a pod may still hold.
 
 use crate::Device;
-use crate::injection::cdi_names::valid_name;
+use crate::injection::cdi_names::{limited_device, valid_name};
 use crate::inventory::Inventory;
 use crate::names::DeviceId;
 
@@ -10,6 +10,7 @@ use crate::names::DeviceId;
 #[must_use]
 pub fn may_be_held(inventory: &Inventory, name: &str) -> bool {
     let in_use = inventory.in_use();
+    let name = limited_device(name);
     !in_use.known || in_use.devices.keys().any(|(_, id)| may_have_name(inventory, id, name))
 }
 

@@ -175,6 +175,7 @@ fn sharing_by_index_or_by_number_stays_with_its_gpu() {
             devices,
         };
         let sharing = Sharing::TimeSlicing(Replication {
+            memory_limits: None,
             rename_by_default: false,
             fail_requests_greater_than_one: false,
             resources: vec![resource],

@@ -10,6 +10,21 @@ pub const GPU_CLASS: &str = "gpu";
 /// The class of IMEX channels.
 pub const IMEX_CLASS: &str = "imex-channel";
 
+/// Stands in the name of a device that limits memory, between that of the GPU and a number.
+const MEMORY: &str = ".memory.";
+
+/// The name of the device that limits the memory of a GPU to that of so many replicas.
+#[must_use]
+pub fn memory_limit_name(device: &str, replicas: u32) -> String {
+    format!("{device}{MEMORY}{replicas}")
+}
+
+/// The name of the GPU whose memory a device limits; of any other device its own.
+#[must_use]
+pub(crate) fn limited_device(name: &str) -> &str {
+    name.split_once(MEMORY).map_or(name, |(device, _)| device)
+}
+
 /// What is known about the files with the specifications.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CdiNames {

@@ -2,6 +2,7 @@
 //! nodes, annotations and CDI names, in the forms that NVIDIA's container runtime and CDI define.
 
 pub mod cdi_names;
+mod memory;
 mod nodes;
 #[cfg(test)]
 mod tests;
@@ -142,6 +143,7 @@ impl Injector {
         let mut injection = Injection::default();
         self.cdi(devices, names, random, &mut injection);
         self.mps(resource, devices, &mut injection);
+        memory::add_information(devices, &mut injection.envs);
         for feature in self.features() {
             let name = format!("NVIDIA_{}", feature.to_uppercase());
             injection.envs.insert(name, "enabled".to_owned());
@@ -204,6 +206,8 @@ impl Injector {
         let others = imex.into_iter().chain(features);
         let others = others
             .filter(|(class, device)| resolvable.is_none_or(|names| names.has(class, device)));
+        let limits = memory::limits(devices, |device| self.cdi_name(device), resolvable);
+        let others = others.chain(limits.map(|device| (GPU_CLASS, device)));
         let name = |(class, device)| format!("{VENDOR}/{class}={device}");
         let names: Vec<String> = gpus.chain(others).map(name).collect();
         if self.has(DeviceListStrategy::CdiAnnotations) && !names.is_empty() {

@@ -22,6 +22,7 @@ fn whole(index: u32) -> Device {
         withdrawn: false,
         mps: None,
         awaits_mps: false,
+        memory_share: None,
         owner: None,
         cdi: CdiState::Resolvable,
     }

@@ -122,6 +122,7 @@ mod tests {
         let replication = Replication {
             rename_by_default: false,
             fail_requests_greater_than_one: one_replica_only,
+            memory_limits: None,
             resources: vec![resource],
         };
         let sharing = Sharing::Mps { replication, root: PathBuf::from("/m") };

@@ -140,6 +140,7 @@ fn withdrawn_ids_never_make_the_list_longer_than_the_kubelet_receives() {
     };
     let (rename_by_default, fail_requests_greater_than_one) = (false, false);
     let sharing = Sharing::TimeSlicing(Replication {
+        memory_limits: None,
         rename_by_default,
         fail_requests_greater_than_one,
         resources: vec![resource],
@@ -177,6 +178,7 @@ fn renamed(offered_as: &str) -> Layout {
         devices: Selection::All,
     };
     let sharing = Sharing::TimeSlicing(Replication {
+        memory_limits: None,
         rename_by_default: false,
         fail_requests_greater_than_one: false,
         resources: vec![resource],

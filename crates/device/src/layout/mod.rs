@@ -76,7 +76,9 @@ impl Layout {
         if self.mig_strategy == MigStrategy::Single {
             out.findings.extend(candidate::unify(&mut candidates));
         }
-        for (resource, devices) in self.sharing.plan(candidates, &mut out.findings) {
+        let memory = |gpu: &KnownGpu<'a>| Some((gpu.uuid, gpu.facts()?.memory_bytes?));
+        let memory = gpus.iter().filter_map(memory).collect();
+        for (resource, devices) in self.sharing.plan(candidates, &memory, &mut out.findings) {
             match sharing::check(&devices) {
                 Ok(()) => drop(out.resources.insert(resource, sharing::replicate(devices))),
                 Err(why) => out.findings.push(LayoutFinding::ListTooLarge { resource, why }),

@@ -8,6 +8,7 @@ use super::candidate::Candidate;
 use super::finding::LayoutFinding;
 use super::list_size::{self, ListTooLarge, ReplicatedDevices};
 use crate::Device;
+use crate::memory_share::MemoryLimits;
 use crate::names::{DeviceId, ResourceName, Uuid};
 
 /// How devices are shared.
@@ -38,10 +39,11 @@ impl Sharing {
     }
 
     /// Puts each device into its resource, with the number of replicas that it has there; 1: not
-    /// shared.
+    /// shared. `memory` has the bytes of each GPU.
     pub(super) fn plan(
         &self,
         candidates: Vec<Candidate>,
+        memory: &BTreeMap<&Uuid, u64>,
         findings: &mut Vec<LayoutFinding>,
     ) -> BTreeMap<ResourceName, Vec<(Device, u32)>> {
         let mut by_name: BTreeMap<ResourceName, Vec<Device>> = BTreeMap::new();
@@ -74,11 +76,22 @@ impl Sharing {
                         (devices > 0).then_some(LayoutFinding::MigUnderMps { resource, devices }),
                     );
                 }
+                self.limit_memory(&mut shared, entry.replicas, memory);
                 add(entry.offered_as.clone(), shared, entry.replicas);
             }
             add(name, devices, 1);
         }
         plan
+    }
+
+    /// Gives each replica of these devices its share of the memory. The kernel knows the memory of
+    /// whole GPUs alone.
+    fn limit_memory(&self, devices: &mut [Device], replicas: u32, memory: &BTreeMap<&Uuid, u64>) {
+        let limits = self.replication().and_then(|replication| replication.memory_limits);
+        for device in devices.iter_mut().filter(|device| device.placement.is_none()) {
+            let bytes = memory.get(&device.gpu).copied();
+            device.memory_share = limits.zip(bytes).map(|(l, bytes)| l.share(bytes, replicas));
+        }
     }
 }
 
@@ -89,6 +102,8 @@ pub struct Replication {
     pub rename_by_default: bool,
     /// Whether a container may have one replica only.
     pub fail_requests_greater_than_one: bool,
+    /// How the memory is divided; `None`: nobody has a share.
+    pub memory_limits: Option<MemoryLimits>,
     /// One entry for each.
     pub resources: Vec<SharedResource>,
 }

@@ -179,7 +179,12 @@ fn shared(base: &str, offered_as: &str, replicas: u32, devices: Selection) -> Sh
 }
 
 fn replication(resources: Vec<SharedResource>) -> Replication {
-    Replication { rename_by_default: false, fail_requests_greater_than_one: false, resources }
+    Replication {
+        rename_by_default: false,
+        fail_requests_greater_than_one: false,
+        memory_limits: None,
+        resources,
+    }
 }
 
 fn sliced_in_time(resources: Vec<SharedResource>) -> Layout {

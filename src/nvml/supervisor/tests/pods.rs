@@ -185,6 +185,7 @@ pub(super) fn layout(replicas: u32, renamed: bool) -> Layout {
     };
     let names = [ResourceName::gpu(), "nvidia.com/mig-3g.40gb".parse().unwrap()];
     let replication = Replication {
+        memory_limits: None,
         rename_by_default: renamed,
         fail_requests_greater_than_one: false,
         resources: names.into_iter().map(shared).collect(),
