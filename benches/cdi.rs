@@ -48,7 +48,7 @@ fn driver(root: &Path) -> CdiPaths {
     let roots = Roots { driver: root.to_owned(), proc: root.to_owned() };
     let spec_dir = root.join("cdi");
     fs::create_dir(&spec_dir).expect("a directory");
-    CdiPaths { spec_dir, roots, sysfs: root.join("sys") }
+    CdiPaths { spec_dir, roots, sysfs: root.join("sys"), ..CdiPaths::default() }
 }
 
 fn inventory() -> Inventory {

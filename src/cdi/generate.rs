@@ -1,6 +1,7 @@
 //! Joins what the host has with the inventory: the specifications of a node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use device::cdi::{
     CdiHost, ContainerEdits, DriverFiles, HookProgram, SpecSettings, Specifications, specifications,
@@ -8,9 +9,10 @@ use device::cdi::{
 use device::identity::GpuRecord;
 use device::inventory::Inventory;
 
-use super::settings::{CdiPaths, CdiSettings};
+use super::settings::{CdiPaths, CdiSettings, HookMode};
 use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
 use crate::host::driver_files::{self, DriverRoot, Wanted, devices};
+use crate::host::memory_regions;
 
 /// The driver's files and the hook program, and what they were found by. They are looked for again
 /// when that changes, or when somebody asks for it.
@@ -39,12 +41,17 @@ impl HostCache {
         kept: &BTreeMap<String, ContainerEdits>,
     ) -> Specifications {
         self.update(paths, settings, version);
+        let in_use = inventory.in_use();
+        let is_in_use = !in_use.known || !in_use.devices.is_empty();
+        let own = self.hook.as_ref().filter(|hook| hook.is_own).map(|hook| Path::new(&hook.path));
+        paths.hook.clean_up(own, is_in_use);
         let gpus: BTreeSet<_> =
             inventory.gpus().values().filter_map(GpuRecord::pci_bus_id).collect();
         let host = CdiHost {
             files: std::mem::take(&mut self.files),
             devices: devices::find(&paths.roots, &paths.sysfs, &gpus),
             hook: self.hook.clone(),
+            memory: memory_regions::find(&paths.cgroup_root),
         };
         let of_settings = SpecSettings {
             disabled_hooks: settings.disabled_hooks.clone(),
@@ -69,7 +76,31 @@ impl HostCache {
         };
         self.files = driver_files::find(root, version, wanted);
         let hook = HookPath { path: &settings.hook_path, is_set: settings.hook_path_is_set };
-        self.hook = hook_program::find(root, hook, &mut self.hook_versions);
+        let of_host = match settings.hook_mode {
+            HookMode::Own => None,
+            HookMode::Host | HookMode::Auto => {
+                hook_program::find(root, hook, &mut self.hook_versions)
+            }
+        };
+        self.hook = match of_host {
+            None if settings.hook_mode != HookMode::Host => self.own_hook(paths),
+            found => found,
+        };
         self.found_by = Some(by);
+    }
+
+    /// Our own hook program, installed on the host; else what keeps it from being there.
+    fn own_hook(&mut self, paths: &CdiPaths) -> Option<HookProgram> {
+        match paths.hook.install() {
+            Ok(path) => {
+                let path = path.display().to_string();
+                Some(HookProgram { path, version: None, is_own: true })
+            }
+            Err(why) => {
+                let what = format!("the plugin's own hook program cannot be used: {why}");
+                self.files.missing.push(what);
+                None
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use device::cdi::{
-    ContainerEdits, MountKind, NodeNumbers, SpecHook, SpecMount, SpecNode, Specification,
+    ContainerEdits, HookStage, MountKind, NodeNumbers, SpecHook, SpecMount, SpecNode, Specification,
 };
 use device::injection::cdi_names::VENDOR;
 use serde::{Deserialize, Serialize};
@@ -272,13 +272,10 @@ impl From<&Node> for SpecNode {
     }
 }
 
-/// When the hooks are run: in the namespaces of the container, before its root is changed.
-const HOOK: &str = "createContainer";
-
 impl From<&SpecHook> for Hook {
     fn from(hook: &SpecHook) -> Self {
         Self {
-            hook_name: HOOK.to_owned(),
+            hook_name: hook.stage.as_str().to_owned(),
             path: hook.path.clone(),
             args: hook.args.clone(),
             env: hook.env.clone(),
@@ -289,7 +286,14 @@ impl From<&SpecHook> for Hook {
 
 impl From<&Hook> for SpecHook {
     fn from(hook: &Hook) -> Self {
-        Self { path: hook.path.clone(), args: hook.args.clone(), env: hook.env.clone() }
+        let stages = [HookStage::CreateRuntime, HookStage::CreateContainer];
+        let stage = stages.into_iter().find(|stage| stage.as_str() == hook.hook_name);
+        Self {
+            stage: stage.unwrap_or_default(),
+            path: hook.path.clone(),
+            args: hook.args.clone(),
+            env: hook.env.clone(),
+        }
     }
 }
 

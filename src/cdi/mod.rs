@@ -19,4 +19,4 @@ pub mod validate;
 
 pub use json::{Document, MOST_BYTES, file_name};
 pub use keeper::run;
-pub use settings::{CdiPaths, CdiSettings};
+pub use settings::{CdiPaths, CdiSettings, HookMode};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::host::device_nodes::Roots;
+use crate::host::hook_install::HookPaths;
 
 /// What is fixed while the process lives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +15,22 @@ pub struct CdiPaths {
     pub roots: Roots,
     /// Where sysfs is.
     pub sysfs: PathBuf,
+    /// Where the host's tree of cgroups is.
+    pub cgroup_root: PathBuf,
+    /// Where our own hook program is, and where it is installed.
+    pub hook: HookPaths,
+}
+
+/// Whose hook program is called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HookMode {
+    /// That of NVIDIA's toolkit on the host.
+    #[default]
+    Host,
+    /// Our own.
+    Own,
+    /// That of the host, and our own where it has none.
+    Auto,
 }
 
 /// What the settings say about specifications.
@@ -21,7 +38,9 @@ pub struct CdiPaths {
 pub struct CdiSettings {
     /// The driver root on the host.
     pub driver_root: String,
-    /// The hook program on the host.
+    /// Whose hook program is called.
+    pub hook_mode: HookMode,
+    /// The hook program of NVIDIA's toolkit on the host.
     pub hook_path: String,
     /// Whether somebody has set that path.
     pub hook_path_is_set: bool,

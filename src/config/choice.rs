@@ -5,6 +5,7 @@ use device::health::{EventType, Severity, XidAction};
 use device::injection::{DeviceIdStrategy, DeviceListStrategy};
 use device::layout::MigStrategy;
 
+use crate::cdi::HookMode;
 use crate::observe::log::LogFormat;
 
 /// A set of words, each with its meaning.
@@ -61,6 +62,7 @@ choice!(DeviceListStrategy {
 choice!(DeviceIdStrategy { Uuid = "uuid", Index = "index", });
 choice!(WholeGpuPolicy { Optimal = "optimal", Numa = "numa", Index = "index", });
 choice!(SharedPolicy { Distributed = "distributed", Packed = "packed", Spread = "spread", });
+choice!(HookMode { Host = "host", Own = "self", Auto = "auto", });
 choice!(Severity { Degraded = "event", Unhealthy = "unhealthy", });
 choice!(XidAction {
     Ignore = "ignore",

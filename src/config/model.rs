@@ -13,6 +13,7 @@ use super::choice::DiscoveryStrategy;
 use super::report::{Origin, Origins};
 use crate::cdi::{CdiPaths, CdiSettings};
 use crate::host::device_nodes::Roots;
+use crate::host::hook_install::HookPaths;
 use crate::kubelet::device_plugin::socket::PluginPaths;
 use crate::nvml;
 use crate::observe::client::Endpoint;
@@ -82,6 +83,10 @@ pub struct ProcessConfig {
     pub cdi_spec_dir: PathBuf,
     /// Where the directory of the MPS control daemons is mounted.
     pub mps_dir: PathBuf,
+    /// Where the host's tree of cgroups is.
+    pub cgroup_root: PathBuf,
+    /// Where our own hook program is, and where it is installed.
+    pub hook: HookPaths,
 }
 
 /// The health policy, and how NVML is polled.
@@ -115,6 +120,8 @@ impl ProcessConfig {
             spec_dir: self.cdi_spec_dir.clone(),
             roots: self.roots.clone(),
             sysfs: self.nvml.sysfs_root.clone(),
+            cgroup_root: self.cgroup_root.clone(),
+            hook: self.hook.clone(),
         }
     }
 }

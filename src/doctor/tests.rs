@@ -441,7 +441,8 @@ fn cdi_specifications_have_to_be_true_and_of_one_mind() {
             }
             facts.runtimes.specs = specs;
             let path = "/usr/bin/nvidia-cdi-hook".to_owned();
-            facts.runtimes.hook = Some(HookProgram { path, version: Some((1, 17, 8)) });
+            facts.runtimes.hook =
+                Some(HookProgram { path, version: Some((1, 17, 8)), is_own: false });
         }
     };
     assert!(reported(with(vec![spec("/etc/cdi/a.json", &[])])).is_empty());

@@ -1,4 +1,5 @@
-//! The host: device nodes, the driver's files, the PCI bus and what stands in a virtual GPU's
+//! The host: device nodes, the driver's files, our hook program, the memory that the kernel can
+//! limit, the PCI bus and what stands in a virtual GPU's
 //! configuration, paths in another root, files that others may have changed, the state file, the
 //! quarantine directory, watches of directories, unix sockets as files, the time since the boot,
 //! and who this process is.
@@ -9,7 +10,9 @@ pub mod dir_watch;
 pub mod driver_files;
 pub mod file;
 pub mod file_id;
+pub mod hook_install;
 pub mod identity;
+pub mod memory_regions;
 pub mod pci;
 pub mod quarantine_dir;
 pub mod root;

@@ -31,7 +31,10 @@ const MODULES: &[(&str, &str)] = &[
     ("config", "nvml kubelet host observe mps cdi crates/device"),
     // The checks are pure. Only the code that gathers their facts looks at the node.
     ("doctor", "crates/device crates/status"),
-    ("doctor/gather", "doctor config host observe nvml kubelet mps crates/device crates/status"),
+    (
+        "doctor/gather",
+        "doctor config host observe nvml kubelet mps cdi crates/device crates/status",
+    ),
     ("daemon", "config control nvml kubelet host observe mps cdi util crates/device crates/status"),
     ("cli", "config control doctor observe host kubelet nvml mps cdi crates/device crates/status"),
     ("main", "cli daemon config observe"),

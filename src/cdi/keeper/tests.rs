@@ -58,6 +58,7 @@ impl Node {
             spec_dir: self.directory(),
             roots: Roots { driver: root.to_owned(), proc: root.join("proc") },
             sysfs: root.join("sys"),
+            ..CdiPaths::default()
         };
         let publish = async move |names| apply(&inventory, InventoryEvent::Cdi(names));
         Keeper::new(paths, Watches::default(), self.inventory.subscribe(), publish)

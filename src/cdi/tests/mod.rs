@@ -1,5 +1,6 @@
 //! Tests of the content of specifications.
 
+mod memory_limits;
 pub(super) mod node;
 
 use std::collections::BTreeSet;
@@ -181,7 +182,7 @@ fn hooks_are_those_that_the_program_on_the_host_has_and_that_are_safe() {
     ] {
         let (_root, mut host) = usual();
         for path in ["/usr/bin/nvidia-ctk", "/opt/nvidia-cdi-hook"] {
-            host.hook = Some(HookProgram { path: path.to_owned(), version });
+            host.hook = Some(HookProgram { path: path.to_owned(), version, is_own: false });
             let disabled_hooks = disabled.iter().map(|&name| name.to_owned()).collect();
             let settings = SpecSettings { disabled_hooks, ..SpecSettings::default() };
             let found = specified(&inventory(injector()), &host, &settings);

@@ -97,6 +97,7 @@ pub(crate) fn host(root: &Path, host: &str, hook: HookPath<'_>) -> CdiHost {
         files: driver_files::find(root, Some(VERSION), wanted),
         devices: devices(),
         hook: hook_program::find(root, hook, &mut HookVersions::default()),
+        ..CdiHost::default()
     }
 }
 

@@ -109,6 +109,28 @@ settings! {
         key: Some("flags.plugin.cdiAnnotationPrefix"), value: "PREFIX", default: "cdi.k8s.io/",
         help: "The prefix of the annotation key of the strategy cdi-annotations.",
     }
+    CDI_HOOK_MODE: cdi.hook_mode = value::choice, print::choice; CDI {
+        flag: Some("cdi-hook-mode"), env: &["CDI_HOOK_MODE"], value: "MODE", default: "auto",
+        help: "Whose hook program CDI specifications name: host (that of NVIDIA's toolkit), self \
+            (the plugin's own, which it installs on the host), or auto (the host's, and the \
+            plugin's own where there is none).",
+    }
+    CDI_HOOK_DIR: process.hook.directory = host_path, print::path; CDI {
+        flag: Some("cdi-hook-dir"), env: &["CDI_HOOK_DIR"], value: "DIR",
+        default: "/var/lib/gpu-cdi-hook", effect: Effect::NextStart,
+        help: "The host's directory for the plugin's own hook program, at the same path in the \
+            plugin's container. Root alone may write to it.",
+    }
+    CDI_HOOK_PROGRAM: process.hook.source = host_path, print::path; CDI {
+        flag: Some("cdi-hook-program"), env: &["CDI_HOOK_PROGRAM"], value: "FILE",
+        default: "/usr/bin/gpu-cdi-hook", effect: Effect::NextStart,
+        help: "The plugin's own hook program in its image.",
+    }
+    CGROUP_ROOT: process.cgroup_root = host_path, print::path; CDI {
+        flag: Some("cgroup-root"), env: &["CGROUP_ROOT"], value: "DIR", default: "/sys/fs/cgroup",
+        effect: Effect::NextStart,
+        help: "Where the host's /sys/fs/cgroup is: it says whether memory limits can be enforced.",
+    }
     CDI_HOOK_PATH: cdi.hook_path = value::text, print::quoted; CDI {
         flag: Some("nvidia-cdi-hook-path"), aliases: &["nvidia-ctk-path"],
         env: &["NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"], key: Some("flags.plugin.nvidiaCTKPath"),
@@ -176,6 +198,16 @@ fn host_root(raw: RawValue<'_>) -> Parsed<String> {
 fn spec_dir(raw: RawValue<'_>) -> Parsed<PathBuf> {
     let path = value::absolute_text(raw)?;
     Ok(PathBuf::from(if path.is_empty() { CDI_SPEC_DIR.default } else { &path }))
+}
+
+/// A path that is on the host too, so that it cannot be relative.
+fn host_path(raw: RawValue<'_>) -> Parsed<PathBuf> {
+    match value::absolute_text(raw)? {
+        text if text.is_empty() => {
+            value::invalid_text(&text, "is empty; expected an absolute path")
+        }
+        text => Ok(PathBuf::from(text)),
+    }
 }
 
 fn mps_root(raw: RawValue<'_>) -> Parsed<Option<String>> {

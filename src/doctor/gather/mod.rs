@@ -23,9 +23,11 @@ use super::checks;
 use super::facts::{
     ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, PluginSocket, SocketProbe,
 };
+use crate::cdi::HookMode;
 use crate::config::{Choice, Config, ConfigReport, Diagnostic};
 use crate::host::driver_files::DriverRoot;
 use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
+use crate::host::hook_install::HookPaths;
 use crate::host::pci::BusRoots;
 use crate::kubelet::device_plugin::wire;
 use crate::observe::client;
@@ -96,7 +98,19 @@ async fn plugin_status(config: &Config) -> Result<Box<Status>, String> {
 fn hook(config: &Config, host_root: &Path) -> Option<HookProgram> {
     let (path, is_set) = (config.cdi.hook_path.as_str(), config.cdi.hook_path_is_set);
     let root = DriverRoot { here: host_root, host: "/" };
-    hook_program::find(root, HookPath { path, is_set }, &mut HookVersions::default())
+    let find = || hook_program::find(root, HookPath { path, is_set }, &mut HookVersions::default());
+    match config.cdi.hook_mode {
+        HookMode::Host => find(),
+        HookMode::Own => own_hook(config),
+        HookMode::Auto => find().or_else(|| own_hook(config)),
+    }
+}
+
+/// The plugin's own program, if it is where the plugin installs it.
+fn own_hook(config: &Config) -> Option<HookProgram> {
+    let paths = HookPaths { is_dry_run: true, ..config.process.hook.clone() };
+    let path = paths.install().ok().filter(|path| path.exists())?;
+    Some(HookProgram { path: path.display().to_string(), version: None, is_own: true })
 }
 
 fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> EffectiveSettings {

@@ -45,7 +45,7 @@ pub fn find(
     let sees_host = root.host == "/";
     if !sees_host {
         let path = hook.path.to_owned();
-        return hook.is_set.then_some(HookProgram { path, version: None });
+        return hook.is_set.then_some(HookProgram { path, version: None, is_own: false });
     }
     let search = Search::new(root);
     let is_there = |path: &str| search.executable(path.trim_start_matches('/')).is_some();
@@ -57,7 +57,7 @@ pub fn find(
     let packaged = || path.starts_with("/usr/bin/").then(|| packaged_version(root.here)).flatten();
     // What a program has in it is true of that program, whoever has put it there.
     let version = versions.of(&here).or_else(packaged);
-    Some(HookProgram { path: path.to_owned(), version })
+    Some(HookProgram { path: path.to_owned(), version, is_own: false })
 }
 
 /// The version of the toolkit's package, where Debian's package manager keeps it.

@@ -194,7 +194,8 @@ fn the_hook_program_is_the_one_on_the_host() {
         let (root, hook) = (DriverRoot { here: root, host }, HookPath { path, is_set });
         hook_program::find(root, hook, &mut HookVersions::default())
     };
-    let program_at = |path: &str, version| Some(HookProgram { path: path.to_owned(), version });
+    let program_at =
+        |path: &str, version| Some(HookProgram { path: path.to_owned(), version, is_own: false });
     let (default, cdi_hook) = ("/usr/bin/nvidia-ctk", "/usr/bin/nvidia-cdi-hook");
     let root = tempfile::tempdir().unwrap();
     let here = root.path();

@@ -80,10 +80,32 @@ impl MountKind {
     }
 }
 
-/// A program of the host that the runtime runs when it has made the container's mounts
-/// (`createContainer`).
+/// When a runtime runs a hook (OCI runtime specification, config.md "POSIX-platform Hooks").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HookStage {
+    /// On the host's side, when the container has its cgroup: `createRuntime`.
+    CreateRuntime,
+    /// In the container's mount namespace, when its mounts are made: `createContainer`.
+    #[default]
+    CreateContainer,
+}
+
+impl HookStage {
+    /// Its name in a specification.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+        }
+    }
+}
+
+/// A program of the host that the runtime runs while it makes the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecHook {
+    /// When it is run.
+    pub stage: HookStage,
     /// Its path on the host.
     pub path: String,
     /// Its arguments, the first being its own name.

@@ -1,10 +1,11 @@
-//! The hooks of NVIDIA's toolkit: programs of the host that a runtime runs in a container that it
-//! is making.
+//! The hooks: programs of the host that a runtime runs while it makes a container. Those of
+//! NVIDIA's toolkit and the plugin's own have the same names and arguments, but for one.
 
 use std::collections::BTreeSet;
 
-use super::edits::SpecHook;
+use super::edits::{HookStage, SpecHook};
 use super::host::{DriverFiles, FileLink, HookProgram};
+use crate::names::PciBusId;
 
 const CREATE_SYMLINKS: &str = "create-symlinks";
 const UPDATE_LDCACHE: &str = "update-ldcache";
@@ -12,6 +13,9 @@ const ENABLE_CUDA_COMPAT: &str = "enable-cuda-compat";
 const DISABLE_NODE_MODIFICATION: &str = "disable-device-node-modification";
 /// Restricts EGL and Vulkan, which find GPUs by other ways than device nodes, to the container's.
 const UPDATE_APPLICATION_PROFILE: &str = "update-application-profile";
+/// NVIDIA's takes the limits from the container's environment, where a pod can set them: only the
+/// plugin's own is called.
+const APPLY_MEMORY_LIMITS: &str = "apply-cuda-memory-limits";
 
 /// The hooks that are called.
 #[derive(Debug, Clone, Copy)]
@@ -65,12 +69,23 @@ impl Hooks<'_> {
             .collect()
     }
 
+    /// Limits the memory of a GPU; `None` where the program cannot, or the hook is off.
+    pub(super) fn memory_limit(self, bus: PciBusId, bytes: u64) -> Option<SpecHook> {
+        let args = vec![format!("--limit={bus}={bytes}")];
+        let hook = self.program.filter(|program| program.is_own);
+        let hook = hook.and_then(|_| self.hook(APPLY_MEMORY_LIMITS, args))?;
+        // The cgroup is the host's affair, and the container's first process has another number in
+        // the container.
+        Some(SpecHook { stage: HookStage::CreateRuntime, ..hook })
+    }
+
     fn hook(self, name: &str, args: Vec<String>) -> Option<SpecHook> {
         let program = self.program.filter(|_| !self.is_disabled(name))?;
         let own = program.path.rsplit('/').next().unwrap_or_default();
         // The one program has hooks alone, the other has them as one of its commands.
         let words = if own == "nvidia-ctk" { vec![own, "hook", name] } else { vec![own, name] };
         Some(SpecHook {
+            stage: HookStage::CreateContainer,
             path: program.path.clone(),
             args: words.into_iter().map(str::to_owned).chain(args).collect(),
             env: vec!["NVIDIA_CTK_DEBUG=false".to_owned()],

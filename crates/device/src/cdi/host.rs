@@ -7,7 +7,7 @@ use crate::injection::Capability;
 use crate::names::PciBusId;
 
 /// What the host has of what a specification names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CdiHost {
     /// Files of the driver.
     pub files: DriverFiles,
@@ -15,7 +15,12 @@ pub struct CdiHost {
     pub devices: HostDevices,
     /// The program whose hooks are called; `None`: none.
     pub hook: Option<HookProgram>,
+    /// The memory of GPUs that the kernel can limit.
+    pub memory: MemoryRegions,
 }
+
+/// The bytes of each GPU's memory that the kernel can limit; or why it limits none.
+pub type MemoryRegions = Result<BTreeMap<PciBusId, u64>, String>;
 
 /// Files of the driver's installation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,13 +75,22 @@ pub struct HostDevices {
     pub capabilities: BTreeMap<Capability, u32>,
 }
 
-/// `nvidia-cdi-hook` or `nvidia-ctk` on the host.
+impl Default for CdiHost {
+    fn default() -> Self {
+        let (files, devices) = Default::default();
+        Self { files, devices, hook: None, memory: Ok(BTreeMap::new()) }
+    }
+}
+
+/// `nvidia-cdi-hook` or `nvidia-ctk` on the host, or the plugin's own program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookProgram {
     /// Its path on the host.
     pub path: String,
     /// Its version, where it is known.
     pub version: Option<(u32, u32, u32)>,
+    /// Whether it is the plugin's own, of this version.
+    pub is_own: bool,
 }
 
 /// The first version whose `enable-cuda-compat` a container cannot take the host over with
@@ -90,12 +104,12 @@ impl HookProgram {
     /// only those that every version has and that are safe in every version.
     #[must_use]
     pub fn is_known_good(&self) -> bool {
-        self.version.is_some_and(|version| version >= LAST_CHANGE)
+        self.is_own || self.version.is_some_and(|version| version >= LAST_CHANGE)
     }
 
     /// Whether it is known to have `update-application-profile`.
     #[must_use]
     pub fn has_application_profiles(&self) -> bool {
-        self.version.is_some_and(|version| version >= APPLICATION_PROFILES)
+        self.is_own || self.version.is_some_and(|version| version >= APPLICATION_PROFILES)
     }
 }

@@ -8,11 +8,12 @@ mod edits;
 mod held;
 mod hooks;
 mod host;
+mod memory_limits;
 mod specification;
 
-pub use edits::{ContainerEdits, MountKind, NodeNumbers, SpecHook, SpecMount, SpecNode};
+pub use edits::{ContainerEdits, HookStage, MountKind, NodeNumbers, SpecHook, SpecMount, SpecNode};
 pub use held::may_be_held;
-pub use host::{CdiHost, DriverFiles, FileLink, HookProgram, HostDevices, HostFile};
+pub use host::{CdiHost, DriverFiles, FileLink, HookProgram, HostDevices, HostFile, MemoryRegions};
 pub use specification::{
     ALL_DEVICE, CLASSES, MANAGEMENT_DEVICE, SpecSettings, Specification, Specifications,
     specifications,

@@ -6,6 +6,7 @@ use super::device_edits::DeviceEdits;
 use super::edits::{ContainerEdits, MountKind, SpecMount, SpecNode};
 use super::hooks::Hooks;
 use super::host::{CdiHost, FileLink, HostFile};
+use super::memory_limits;
 use crate::Device;
 use crate::injection::cdi_names::{GPU_CLASS, IMEX_CLASS, key};
 use crate::injection::{CONTROL_NODES, IMEX_CHANNEL, Injector};
@@ -88,6 +89,9 @@ pub fn specifications(
             Err(_) => {}
         }
     }
+    let (limits, not_enforceable) = memory_limits::devices(inventory, &host.memory, hooks);
+    devices.extend(limits);
+    out.incomplete.extend(not_enforceable);
     if settings.management_device {
         devices.insert(MANAGEMENT_DEVICE.to_owned(), edits.management());
     }
@@ -150,7 +154,8 @@ fn without_hooks(host: &CdiHost, settings: &SpecSettings) -> Option<String> {
     (host.hook.is_none() && !is_off).then(|| {
         "no hooks are called: neither nvidia-cdi-hook nor nvidia-ctk of NVIDIA's toolkit is known \
          to be on the host, so libraries are mounted under all their names, and a container finds \
-         them only where its loader looks in their directories; install the toolkit, or set \
+         them only where its loader looks in their directories; mount a directory of the host for \
+         the plugin's own program (--cdi-hook-dir), install the toolkit, or set \
          --nvidia-cdi-hook-path"
             .to_owned()
     })

@@ -141,14 +141,20 @@ pub(super) fn specs(facts: &Facts) -> Finding {
 pub(super) fn hooks(facts: &Facts) -> Finding {
     let Some(program) = &facts.runtimes.hook else {
         return HOOKS
-            .warning("neither nvidia-cdi-hook nor nvidia-ctk is on the node")
+            .warning("none of nvidia-cdi-hook, nvidia-ctk and the plugin's own is on the node")
             .why(
                 "without them a container finds the driver's libraries only where its loader looks \
                  in the directories that the driver has them in",
             )
-            .fix("install NVIDIA's container toolkit, or set --nvidia-cdi-hook-path");
+            .fix(
+                "mount a directory of the node for the plugin's own program (--cdi-hook-dir, \
+                 docs/cdi.md), install NVIDIA's container toolkit, or set --nvidia-cdi-hook-path",
+            );
     };
     let path = &program.path;
+    if program.is_own {
+        return HOOKS.ok(format!("{path}, the plugin's own"));
+    }
     match program.version {
         Some((major, minor, patch)) if program.is_known_good() => {
             HOOKS.ok(format!("{path}, version {major}.{minor}.{patch}"))
