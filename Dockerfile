@@ -19,7 +19,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package gpu-device-plugin --bin gpu-device-plugin \
     && cargo build --release --locked --package gpu-node-agent --bin gpu-node-agent \
-    && image/assemble target/release/gpu-device-plugin target/release/gpu-node-agent /out/plugin \
+    && image/build-hook target/hook-program \
+    && image/assemble target/release/gpu-device-plugin target/release/gpu-node-agent target/hook-program /out/plugin \
     && image/assemble --shell /out/shell
 
 # NVML is loaded at run time and is a glibc library, so a static binary would not do: glibc comes with it, from the

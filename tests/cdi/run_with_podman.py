@@ -325,4 +325,5 @@ def upgraded(podman, node):
             fail("the next container has %s" % (following.stdout + following.stderr))
 
 
-main()
+if __name__ == "__main__":
+    main()
