@@ -39,7 +39,8 @@ OVERLAYS = {
     "by-label": (["DaemonSet"], lambda pod: pod["spec"]["nodeSelector"]["gpu-device-plugin"] == "true"),
     "cdi": (
         ["DaemonSet"],
-        lambda pod: env(pod)["DEVICE_LIST_STRATEGY"] == "cdi-cri" and "/var/run/cdi" in paths(pod),
+        lambda pod: env(pod)["DEVICE_LIST_STRATEGY"] == "cdi-cri"
+        and {"/var/run/cdi", "/var/lib/gpu-cdi-hook", "/sys/fs/cgroup"} <= set(paths(pod)),
     ),
     "least-privilege": (
         ["DaemonSet"],

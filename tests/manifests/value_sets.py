@@ -133,7 +133,11 @@ OF_NVIDIA = {
         env={"CONFIG_DIR": "/available-configs", "MPS_ROOT": "/run/nvidia/mps"},
         # Its keys are known on the nodes alone, where the agent chooses.
         without=["CONFIG_FILE", "FAIL_ON_INIT_ERROR"],
-        host={"/mps": "/run/nvidia/mps", "/var/run/cdi": "/var/run/cdi"},
+        host={
+            "/mps": "/run/nvidia/mps",
+            "/var/run/cdi": "/var/run/cdi",
+            "/var/lib/gpu-cdi-hook": "/var/lib/gpu-cdi-hook",
+        },
         notes=["of config.fallbackStrategies, unless a label", "set mps.enabled=true"],
         agent=by_label(FALLBACKS),
         rights=WATCH,
@@ -189,8 +193,24 @@ OF_NVIDIA = {
             "NVIDIA_CDI_HOOK_PATH": "/usr/local/nvidia/toolkit/nvidia-cdi-hook",
             "CDI_FEATURE_FLAGS": "disable-nvsandboxutils",
         },
-        without=["CDI_SPEC_DIR"],
-        host={"/driver-root": "/", "/var/run/cdi": "/var/run/cdi"},
+        without=["CDI_SPEC_DIR", "CDI_HOOK_MODE", "CDI_HOOK_DIR"],
+        host={
+            "/driver-root": "/",
+            "/var/run/cdi": "/var/run/cdi",
+            "/var/lib/gpu-cdi-hook": "/var/lib/gpu-cdi-hook",
+            "/cgroup": "/sys/fs/cgroup",
+        },
+    ),
+    "cdi with the plugin's own hooks": Set(
+        {"deviceListStrategy": "cdi-cri", "cdi": {"hookMode": "self", "hookDir": "/opt/hook"}},
+        env={"CDI_HOOK_MODE": "self", "CDI_HOOK_DIR": "/opt/hook", "CGROUP_ROOT": "/cgroup"},
+        host={"/opt/hook": "/opt/hook", "/cgroup": "/sys/fs/cgroup"},
+    ),
+    "cdi with the host's hooks": Set(
+        {"deviceListStrategy": "cdi-cri", "cdi": {"hookMode": "host"}},
+        env={"CDI_HOOK_MODE": "host"},
+        without=["CDI_HOOK_DIR", "CGROUP_ROOT"],
+        more=lambda pod: "cgroup" not in str(pod["spec"]["volumes"]),
     ),
     "gpudirect": Set(
         {"gdrcopyEnabled": True, "gdsEnabled": True, "mofedEnabled": False},
@@ -465,6 +485,8 @@ BROKEN = {
     "an unknown word": ({"migStrategy": "both"}, "'none', 'single', 'mixed'"),
     "an unknown strategy": ({"deviceListStrategy": "cdi"}, "deviceListStrategy"),
     "an unknown strategy in a list": ({"deviceListStrategy": ["envvar", "cdi"]}, "deviceListStrategy"),
+    "an unknown hook mode": ({"cdi": {"hookMode": "own"}}, "hookMode"),
+    "a hook directory that is the root": ({"cdi": {"hookDir": "/"}}, "hookDir"),
     "a text for a boolean": ({"gdsEnabled": "yes"}, "gdsEnabled"),
     "a text for a port": ({"http": {"port": "19400"}}, "port"),
     "a port that is none": ({"http": {"port": 0}}, "port"),

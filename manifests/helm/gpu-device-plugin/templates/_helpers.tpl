@@ -164,7 +164,7 @@ unless config.default says it, so that the agent's choice counts rather.
 {{- end -}}
 
 {{/*
-What the strategies need of the pod, as YAML: mig, volumeMounts, cdi and mps, each true where it may be in use. What
+What the strategies need of the pod, as YAML: mig, volumeMounts, cdi, ownHook and mps, each true where it may be in use. What
 this chart cannot see counts as in use.
 */}}
 {{- define "gpu-device-plugin.needs" -}}
@@ -190,6 +190,7 @@ this chart cannot see counts as in use.
 mig: {{ not (empty (without $mig "none")) }}
 volumeMounts: {{ contains "volume-mounts" $list }}
 cdi: {{ contains "cdi-" $list }}
+ownHook: {{ and (contains "cdi-" $list) (ne (toString .Values.cdi.hookMode) "host") }}
 mps: {{ or $mps (eq (toString .Values.mps.enabled) "true") }}
 {{- end -}}
 
@@ -316,6 +317,17 @@ type: OnDelete
 {{- end -}}
 {{- if and $needs.cdi (ne .Values.cdi.specDir "/var/run/cdi") -}}
 {{- $pairs = append $pairs (list "CDI_SPEC_DIR" .Values.cdi.specDir) -}}
+{{- end -}}
+{{- if $needs.cdi -}}
+{{- if ne .Values.cdi.hookMode "auto" -}}
+{{- $pairs = append $pairs (list "CDI_HOOK_MODE" .Values.cdi.hookMode) -}}
+{{- end -}}
+{{- if $needs.ownHook -}}
+{{- $pairs = append $pairs (list "CGROUP_ROOT" "/cgroup") -}}
+{{- if ne .Values.cdi.hookDir "/var/lib/gpu-cdi-hook" -}}
+{{- $pairs = append $pairs (list "CDI_HOOK_DIR" .Values.cdi.hookDir) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if not (.Values.kubelet).podResourcesDir -}}
 {{- $pairs = append $pairs (list "POD_RESOURCES_SOCKET" "") -}}
