@@ -15,10 +15,12 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Beside the two programs: glibc's and gcc's libraries, licences, and what names the only user.
+# Beside the programs: glibc's and gcc's libraries, licences, and what names the only user.
 FILES = [
     r"usr/bin/(gpu|nvidia)-device-plugin",
     r"usr/bin/(gpu-node-agent|config-manager)",
+    r"usr/bin/(mps-control-daemon|mount-shm)",
+    r"usr/bin/gpu-cdi-hook",
     *(r"usr/lib/[a-z0-9_]+-linux-gnu/lib%s\.so\.\d" % name for name in ("c", "m", "dl", "rt", "pthread", "gcc_s")),
     r"(usr/lib|usr/lib64)/ld-linux[a-z0-9.-]*",
     r"usr/share/doc/(libc6|libgcc-s1)/copyright",
@@ -106,7 +108,7 @@ def main():
         print("image: %s" % what, file=sys.stderr)
     if found:
         sys.exit(1)
-    print("the image has the plugin and the node agent, their libraries and licences, and nothing else")
+    print("the image has the programs, their libraries and licences, and nothing else")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 # What the archive has below its directory, executables and their modes first.
 IN_ARCHIVE = {
+    "bin/gpu-cdi-hook": 0o755,
     "bin/gpu-device-plugin": 0o755,
     "bin/gpu-node-agent": 0o755,
     "lib/systemd/system/gpu-device-plugin.service": 0o644,
@@ -71,7 +72,7 @@ def archive(path):
         with tempfile.TemporaryDirectory() as scratch:
             tar.extractall(scratch, filter="data")
             version = re.match(r"gpu-device-plugin-(\d+\.\d+\.\d+)-", path.name).group(1)
-            for program in ("gpu-device-plugin", "gpu-node-agent"):
+            for program in ("gpu-cdi-hook", "gpu-device-plugin", "gpu-node-agent"):
                 said = subprocess.run([Path(scratch) / stem / "bin" / program, "--version"], capture_output=True, text=True)
                 if version not in said.stdout:
                     yield "%s --version says %r, %r" % (program, said.stdout, said.stderr)

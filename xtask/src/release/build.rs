@@ -10,9 +10,13 @@ use anyhow::{Context, ensure};
 
 use crate::run;
 
-/// The packages that a release has an executable of, with its name.
-pub(crate) const EXECUTABLES: [(&str, &str); 2] =
-    [("gpu-device-plugin", "gpu-device-plugin"), ("gpu-node-agent", "gpu-node-agent")];
+/// The packages that a release has an executable of, with its name. The last one is linked
+/// statically and has a profile of its own.
+pub(crate) const EXECUTABLES: [(&str, &str); 3] = [
+    ("gpu-device-plugin", "gpu-device-plugin"),
+    ("gpu-node-agent", "gpu-node-agent"),
+    ("cdi-hook", "gpu-cdi-hook"),
+];
 
 /// A place to build in.
 #[derive(Debug)]
@@ -41,19 +45,38 @@ impl Build {
 
     /// Builds, and returns where the executables are, in the order of [`EXECUTABLES`].
     pub(crate) fn executables(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let [ordinary @ .., hook] = &EXECUTABLES;
+        let mut made = self.cargo("release", &self.triple, ordinary, &[])?;
+        // As image/build-hook does.
+        let musl = self.triple.replace("-gnu", "-musl");
+        made.extend(if sysroot()?.join("lib/rustlib").join(&musl).exists() {
+            self.cargo("hook", &musl, &[*hook], &[])?
+        } else {
+            self.cargo("hook", &self.triple, &[*hook], &["-Ctarget-feature=+crt-static"])?
+        });
+        Ok(made)
+    }
+
+    fn cargo(
+        &self,
+        profile: &str,
+        triple: &str,
+        executables: &[(&str, &str)],
+        more: &[&str],
+    ) -> anyhow::Result<Vec<PathBuf>> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--quiet", "--release", "--locked", "--target", &self.triple]);
-        for (package, name) in EXECUTABLES {
+        cargo.args(["build", "--quiet", "--profile", profile, "--locked", "--target", triple]);
+        for (package, name) in executables {
             cargo.args(["--package", package, "--bin", name]);
         }
         cargo.current_dir(&self.repository).env("CARGO_HOME", &self.home);
         cargo.env("CARGO_TARGET_DIR", &self.target).env_remove("RUSTFLAGS");
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", remapped(&self.repository, &self.home));
-        println!("$ cargo build --release --target {} (remapped paths)", self.triple);
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(&self.repository, &self.home, more));
+        println!("$ cargo build --profile {profile} --target {triple} (remapped paths)");
         let status = cargo.status().context("cannot run cargo")?;
         ensure!(status.success(), "the build in {} failed: {status}", self.repository.display());
-        let directory = self.target.join(&self.triple).join("release");
-        Ok(EXECUTABLES.iter().map(|(_, name)| directory.join(name)).collect())
+        let directory = self.target.join(triple).join(profile);
+        Ok(executables.iter().map(|(_, name)| directory.join(name)).collect())
     }
 
     /// Paths that must be in nothing that is released.
@@ -62,8 +85,9 @@ impl Build {
     }
 }
 
-/// rustc's flags that replace the paths of this machine, in the form of `CARGO_ENCODED_RUSTFLAGS`.
-fn remapped(repository: &Path, home: &Path) -> OsString {
+/// rustc's flags that replace the paths of this machine, and more of them, in the form of
+/// `CARGO_ENCODED_RUSTFLAGS`.
+fn flags(repository: &Path, home: &Path, more: &[&str]) -> OsString {
     let mut flags = OsString::new();
     for (from, to) in [(repository, "/build"), (home, "/cargo")] {
         if !flags.is_empty() {
@@ -73,7 +97,19 @@ fn remapped(repository: &Path, home: &Path) -> OsString {
         flags.push(from);
         flags.push(format!("={to}"));
     }
+    for flag in more {
+        flags.push("\u{1f}");
+        flags.push(flag);
+    }
     flags
+}
+
+/// Where the toolchain is.
+fn sysroot() -> anyhow::Result<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output();
+    let output = output.context("cannot run rustc")?;
+    ensure!(output.status.success(), "rustc --print sysroot: {}", output.status);
+    Ok(String::from_utf8(output.stdout)?.trim().into())
 }
 
 pub(crate) fn cargo_home() -> anyhow::Result<PathBuf> {
@@ -96,8 +132,8 @@ mod tests {
     #[test]
     fn each_path_is_remapped_by_a_flag_of_its_own() {
         assert_eq!(
-            remapped(Path::new("/a b"), Path::new("/home")),
-            "--remap-path-prefix=/a b=/build\u{1f}--remap-path-prefix=/home=/cargo"
+            flags(Path::new("/a b"), Path::new("/home"), &["-Cx"]),
+            "--remap-path-prefix=/a b=/build\u{1f}--remap-path-prefix=/home=/cargo\u{1f}-Cx"
         );
     }
 }

@@ -16,7 +16,7 @@ const STAGES: [(&str, &str); 2] = [("plugin", ""), ("operator", "-operator")];
 /// Makes them in `out`, named `stem` with the stage and `oci.tar`.
 pub(super) fn make(
     build: &Build,
-    program: &Path,
+    executables: &[PathBuf],
     scratch: &Path,
     (out, stem): (&Path, &str),
     (tag, commit, epoch): (&str, &str, &str),
@@ -29,9 +29,11 @@ pub(super) fn make(
     let (files, shell) = (path(&context.join("out/plugin")), path(&context.join("out/shell")));
     // The order of names, and so of licences, is the same in every language.
     let stable = [home.as_str(), "LC_ALL=C", assemble.as_str()];
-    let assembled = [[&stable[..], &[&path(program), &files]], [&stable[..], &["--shell", &shell]]];
-    for arguments in assembled {
-        run(&build.repository, "env", &arguments.concat())?;
+    let executables: Vec<String> = executables.iter().map(|file| path(file)).collect();
+    let mut programs: Vec<&str> = executables.iter().map(String::as_str).collect();
+    programs.push(&files);
+    for arguments in [&programs[..], &["--shell", &shell]] {
+        run(&build.repository, "env", &[&stable[..], arguments].concat())?;
     }
     let dockerfile =
         fs::read_to_string(build.repository.join("Dockerfile")).context("Dockerfile")?;

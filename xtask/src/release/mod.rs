@@ -116,7 +116,7 @@ fn files(
     sbom::write(build, &bill, &version, &timestamp, with_image)?;
     if with_image {
         let named = (version.as_str(), commit.as_str(), epoch.as_str());
-        image::make(build, &executables[0], scratch.path(), (out, &stem), named)?;
+        image::make(build, executables, scratch.path(), (out, &stem), named)?;
     }
     checksums(out, &format!("SHA256SUMS-{}", build.triple))
 }
