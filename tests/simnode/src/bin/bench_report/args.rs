@@ -71,4 +71,6 @@ pub(super) enum Part {
     Disturbed,
     /// Nodes with many devices, and a configuration of many resources.
     Many,
+    /// CDI specifications of a large node.
+    Cdi,
 }

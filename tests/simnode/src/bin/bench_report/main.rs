@@ -7,6 +7,7 @@
 mod args;
 mod bench;
 mod calls;
+mod cdi;
 mod disturbed;
 mod health;
 mod http;
@@ -47,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
             Part::Idle => idle::idle(&args).await?,
             Part::Disturbed => disturbed::disturbed(&args).await?,
             Part::Many => many::devices(&args).await?,
+            Part::Cdi => cdi::cdi(&args).await?,
         }
     }
     Ok(())
