@@ -120,7 +120,12 @@ fn flag_values(matches: &ArgMatches, flag: &str) -> Vec<String> {
 /// The command line with the subcommand that the program's name stands for: manifests that were
 /// written for NVIDIA's image start the MPS control daemon by a name of its own.
 fn named(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    for word in subcommand_of_name(arguments.first()).iter().rev() {
+    let words = subcommand_of_name(arguments.first());
+    // So that the help does not repeat the name.
+    if let Some(name) = arguments.first_mut().filter(|_| !words.is_empty()) {
+        *name = OsString::from("gpu-device-plugin");
+    }
+    for word in words.iter().rev() {
         arguments.insert(1, OsString::from(word));
     }
     arguments

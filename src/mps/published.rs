@@ -100,14 +100,12 @@ impl Publisher {
     /// The file system's.
     pub(super) fn publish(&self, published: &Published) -> io::Result<()> {
         let started = self.directory.join(STARTED);
-        if !published.up {
-            remove(&started)?;
-        }
-        file::replace(&self.directory.join(FILE), &serde_json::to_vec(published)?, 0o644)?;
         if published.up {
             File::create(started)?;
+        } else {
+            remove(&started)?;
         }
-        Ok(())
+        file::replace(&self.directory.join(FILE), &serde_json::to_vec(published)?, 0o644)
     }
 
     /// Leaves the directory as one that nobody looks after.

@@ -159,11 +159,14 @@ async fn a_gpu_that_fails_takes_its_replicas_and_no_client_of_another_gpu() {
     }
     assert_eq!(mps.daemon(GPU), daemon);
     // A daemon that is started now leaves the GPU out: CUDA would see none after it.
+    logged(&supervisor, "have another health").await;
     kill(daemon.unwrap());
     let second = mps.rig.node.uuid(1);
     let alone = format!("CUDA_VISIBLE_DEVICES={second} ");
     let started = async || mps.trace().iter().any(|line| line.contains(&alone)).then_some(());
-    eventually("it is started on the other one", PATIENCE, started).await.unwrap();
+    if let Err(error) = eventually("it is started on the other one", PATIENCE, started).await {
+        panic!("{error:#}\n{}", supervisor.log().join("\n"));
+    }
     mps.allocatable(GPU, 2, &supervisor).await;
     mps.rig.assert_flawless();
 }

@@ -94,6 +94,10 @@ def starts(image):
         version = subprocess.run(["chroot", image, "/usr/bin/" + program, "--version"], capture_output=True, text=True)
         if version.returncode or says not in version.stdout:
             yield "%s does not start: %s" % (program, version.stderr)
+    for name, text in {"mps-control-daemon": "Start and supervise", "mount-shm": "Mount the shared memory"}.items():
+        told = subprocess.run(["chroot", image, "/usr/bin/%s" % name, "--help"], capture_output=True, text=True)
+        if told.returncode or text not in told.stdout:
+            yield "%s does not start: %s" % (name, told.stderr)
 
 
 def main():

@@ -165,10 +165,11 @@ fn awaiting_mps(resource: &Resource) -> Option<Problem> {
     let waiting = resource.devices.iter().filter(|device| awaits(&device.reasons));
     let waiting: Vec<_> = waiting.collect();
     let gpus: BTreeSet<&str> = waiting.iter().map(|device| &*device.gpu).collect();
-    let cause = resource.sharing.as_ref().and_then(|sharing| sharing.mps.as_ref()?.cause.as_ref());
-    let why = match cause {
-        Some(cause) => format!("is not there: {cause}"),
-        None => "has not answered yet, or does not serve their GPUs".to_owned(),
+    let mps = resource.sharing.as_ref().and_then(|sharing| sharing.mps.as_ref());
+    let why = match mps.map(|mps| (mps.up, &mps.cause)) {
+        Some((true, _)) => "takes up their GPUs when no client runs".to_owned(),
+        Some((false, Some(cause))) => format!("is not there: {cause}"),
+        _ => "has not answered yet".to_owned(),
     };
     let message = format!(
         "the MPS control daemon of {} devices {why}; they are Unhealthy until it is there",

@@ -36,8 +36,8 @@ const SAME: &[&str] = &[
 
 const GFD: &str = "the labels come from the node agent, a second container; those that NVIDIA's \
                    GPU Feature Discovery owns are left to it for as long as it is there";
-const MPS: &str = "the chart installs a supervisor of control daemons where config.map shares by MPS; \
-                   NVIDIA's ends with devicePlugin.enabled=false, and with it its clients";
+const MPS: &str = "the chart installs a supervisor of control daemons where config.map shares by \
+                   MPS; NVIDIA's ends with devicePlugin.enabled=false, and with it its clients";
 
 /// The default of both charts.
 pub(super) const MPS_ROOT: &str = "/run/nvidia/mps";

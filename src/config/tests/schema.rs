@@ -234,6 +234,34 @@ fn with_mps_and_time_slicing_mps_counts_and_it_is_told() {
 }
 
 #[test]
+fn several_replicas_of_a_gpu_that_mps_shares_need_the_policy_packed() {
+    let text = |policy: &str, fails: bool| {
+        format!(
+            "flags: {{mpsRoot: /m, plugin: {{sharedDevicesAllocationPolicy: {policy}}}}}\nsharing: \
+             {{mps: {{failRequestsGreaterThanOne: {fails}, resources: [{{name: nvidia.com/gpu, \
+             replicas: 2}}]}}}}"
+        )
+    };
+    let told = warnings(&text("distributed", false));
+    assert!(told[0].contains("sharing.mps.failRequestsGreaterThanOne"), "{told:?}");
+    assert!(warnings(&text("packed", false)).is_empty());
+    assert!(warnings(&text("distributed", true)).is_empty());
+}
+
+#[test]
+fn how_mps_divides_a_gpu_is_in_flags() {
+    let text = "flags: {mpsRoot: /m, mpsMultiUser: true, mpsMemoryReserve: 512, \
+                mpsMemoryPercentage: 150, mpsThreadPercentage: 200, mpsReadOnlyPipe: true}";
+    let rules = with_file(text).config().injector.mps;
+    assert!(rules.multi_user && rules.read_only_pipe);
+    let numbers = (rules.memory_reserve, rules.memory_percentage, rules.thread_percentage);
+    assert_eq!(numbers, (512, 150, 200));
+    for wrong in ["mpsMemoryPercentage: 0", "mpsThreadPercentage: x", "mpsMemoryReserve: -1"] {
+        assert_eq!(with_file(&format!("flags: {{{wrong}}}")).mistakes().len(), 1, "{wrong}");
+    }
+}
+
+#[test]
 fn a_name_that_no_device_can_have_is_told() {
     let text = |flags: &str, name: &str| {
         format!(

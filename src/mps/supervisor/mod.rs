@@ -9,19 +9,20 @@ mod directories;
 mod goal;
 mod log;
 mod machine;
+mod process;
+mod settings;
 mod steps;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use device::names::ResourceName;
-use status::Status;
+use status::{NvmlState, Status};
 use status_stream::View;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -29,31 +30,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use self::goal::{Goal, goals};
-use self::machine::{Action, Machine};
+use self::machine::{DaemonAction, Machine};
+pub use self::settings::SupervisorSettings;
 use self::steps::Steps;
-use super::MpsPaths;
-use super::programs::DriverPrograms;
-use crate::host::dir_watch::Watches;
 
 /// How long all daemons together may take to end: less than the 30 s that the kubelet gives a pod.
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
-/// The longest text of an error that is passed on, in characters.
-const MAX_TEXT: usize = 500;
-
-/// What the supervisor works with.
-#[derive(Clone)]
-pub struct SupervisorSettings {
-    /// The driver's programs.
-    pub programs: DriverPrograms,
-    /// The directories of the daemons.
-    pub paths: MpsPaths,
-    /// The plugin's status socket.
-    pub status_socket: PathBuf,
-    /// SELinux's file system, if it is mounted.
-    pub selinux: PathBuf,
-    /// The watches of directories.
-    pub watches: Watches,
-}
 
 /// The control daemons of all resources.
 struct Supervisor {
@@ -83,6 +65,8 @@ pub async fn run(settings: SupervisorSettings, stop: impl Future<Output = ()>) {
                 if silent {
                     warn!("the plugin has not answered for a minute; what it shared stays so");
                 }
+                // A plugin that has just started, or without its driver, knows no GPUs.
+                let status = status.filter(|status| knows_gpus(status));
                 if let Some(status) = status {
                     supervisor.update(&status);
                     // As NVIDIA's daemon, for the start-up probe of the GPU Operator.
@@ -97,12 +81,29 @@ pub async fn run(settings: SupervisorSettings, stop: impl Future<Output = ()>) {
     supervisor.end().await;
 }
 
+/// Whether a status says what is shared.
+fn knows_gpus(status: &Status) -> bool {
+    status.nvml.state == NvmlState::Up && !status.gpus.is_empty()
+}
+
+/// Logs that other GPUs of a resource can be used.
+fn tell_usable(resource: &ResourceName, before: Option<&Goal>, now: Option<&Goal>) {
+    let usable = |goal: &Goal| goal.usable().count();
+    if let (Some(before), Some(now)) = (before, now)
+        && usable(before) != usable(now)
+    {
+        let (healthy, gpus) = (usable(now), now.gpus.len());
+        info!(%resource, healthy, gpus, "the GPUs that MPS shares have another health");
+    }
+}
+
 impl Supervisor {
     /// Tells each daemon what it is to be, and starts the tasks of new ones.
     fn update(&mut self, status: &Status) {
         let mut goals = goals(status);
         for (resource, wanted) in &self.goals {
             let goal = goals.remove(resource);
+            tell_usable(resource, wanted.borrow().as_ref(), goal.as_ref());
             wanted.send_if_modified(|before| {
                 let differs = *before != goal;
                 *before = goal;
@@ -172,12 +173,12 @@ impl DaemonTask {
         loop {
             self.observe().await;
             match self.machine.next(self.began.elapsed()) {
-                Action::Do(step) => {
+                DaemonAction::Do(step) => {
                     let outcome = self.steps.perform(&step).await;
                     self.machine.done(outcome, self.began.elapsed());
                 }
-                Action::Wait(until) => self.wait(until).await,
-                Action::Finished => break,
+                DaemonAction::Wait(until) => self.wait(until).await,
+                DaemonAction::Finished => break,
             }
         }
         self.steps.close();
@@ -225,10 +226,4 @@ impl DaemonTask {
             () = due => {}
         }
     }
-}
-
-/// A text of somebody else's, in one line of bounded length.
-fn log_text(text: &str) -> String {
-    let start: String = text.trim().chars().take(MAX_TEXT).collect();
-    status::escaped(&start).to_string()
 }

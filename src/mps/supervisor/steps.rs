@@ -6,18 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use device::names::{ResourceName, Uuid};
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::compute_mode::ComputeModes;
 use super::directories;
 use super::log::{self, Commands, LogFollower};
-use super::machine::{Outcome, Step};
-use super::{SupervisorSettings, log_text};
+use super::machine::{DaemonStep, Outcome};
+use super::process::{DaemonProcess, END_DEADLINE};
+use super::settings::{SupervisorSettings, log_text};
 use crate::mps::client::{self, CONTROL, MpsError, PIPE_DIRECTORY, PROTOCOL};
 use crate::mps::published::{Published, Publisher};
 use crate::mps::watch;
@@ -25,11 +22,6 @@ use crate::util::lock;
 
 /// How long a daemon that was started may take until it answers.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// How long one that was told to quit, or killed, may take to end.
-const END_DEADLINE: Duration = Duration::from_secs(5);
-/// How long what it has written is waited for after its end: a process that it has left may hold
-/// its output open.
-const DRAIN_DEADLINE: Duration = Duration::from_millis(200);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often the lock is tried for: the plugin holds it for a moment whenever it looks.
@@ -45,15 +37,9 @@ pub(super) struct Steps {
     settings: Arc<SupervisorSettings>,
     modes: ComputeModes,
     publisher: Option<Publisher>,
-    child: Option<Child>,
-    /// Its process group, in which its servers are too.
-    group: Option<Pid>,
-    /// Passes on what the daemon itself writes.
-    output: JoinSet<()>,
+    process: Option<DaemonProcess>,
     commands: Arc<Mutex<Commands>>,
     log: LogFollower,
-    /// What it works on, as was told last.
-    gpus: Vec<Uuid>,
 }
 
 impl Steps {
@@ -63,56 +49,47 @@ impl Steps {
         let commands = Arc::new(Mutex::new(Commands::default()));
         let (name, logs) = (resource.clone(), paths.logs(&resource));
         let log = LogFollower::new(name, logs, commands.clone(), settings.watches.clone());
-        Self {
-            resource,
-            modes,
-            settings,
-            publisher: None,
-            child: None,
-            group: None,
-            output: JoinSet::new(),
-            commands,
-            log,
-            gpus: Vec::new(),
-        }
+        Self { resource, modes, settings, publisher: None, process: None, commands, log }
     }
 
     /// Does a step, and says what came of it.
-    pub(super) async fn perform(&mut self, step: &Step) -> Outcome {
+    pub(super) async fn perform(&mut self, step: &DaemonStep) -> Outcome {
         let resource = self.resource.clone();
-        debug!(%resource, ?step, "a step of the MPS control daemon");
+        debug!(%resource, ?step, "next for the MPS control daemon");
         match self.try_perform(step).await {
             Ok(count) => Outcome::Done(count),
             Err(error) => {
                 let error = log_text(&error);
-                let step = words(step);
-                warn!(%resource, %error, "cannot {step} for the MPS control daemon");
+                let step = step.in_words();
+                warn!(%resource, step, %error, "a step of the MPS control daemon failed");
                 Outcome::Failed(error)
             }
         }
     }
 
-    async fn try_perform(&mut self, step: &Step) -> Result<usize, String> {
+    async fn try_perform(&mut self, step: &DaemonStep) -> Result<usize, String> {
         match step {
-            Step::Prepare => self.prepare().await?,
-            Step::EndLeftover => self.end_leftover().await?,
-            Step::Exclusive(gpu) => self.modes.set_exclusive(gpu).await?,
-            Step::Start { gpus, multi_user } => self.start(gpus, *multi_user)?,
-            Step::AwaitAnswer => self.await_answer().await?,
-            Step::LimitMemory(ordinal, mib) => {
+            DaemonStep::Prepare => self.prepare().await?,
+            DaemonStep::EndLeftover => self.end_leftover().await?,
+            DaemonStep::Exclusive(gpu) => self.modes.set_exclusive(gpu).await?,
+            DaemonStep::Start { gpus, multi_user } => self.start(gpus, *multi_user)?,
+            DaemonStep::AwaitAnswer => self.await_answer().await?,
+            DaemonStep::LimitMemory(ordinal, mib) => {
                 self.send(&format!("set_default_device_pinned_mem_limit {ordinal} {mib}M")).await?;
             }
-            Step::LimitThreads(percent) => {
+            DaemonStep::LimitThreads(percent) => {
                 self.send(&format!("set_default_active_thread_percentage {percent}")).await?;
             }
-            Step::LimitServers { memory, threads } => self.limit_servers(memory, *threads).await?,
-            Step::Announce(gpus) => self.announce(gpus)?,
-            Step::Check => drop(self.ask().await.map_err(|error| error.to_string())?),
-            Step::CountClients => return self.count_clients().await,
-            Step::Withdraw(why) => self.withdraw(why)?,
-            Step::Quit => self.quit().await?,
-            Step::Kill => self.kill().await?,
-            Step::Restore(gpu) => self.restore(gpu).await?,
+            DaemonStep::LimitServers { memory, threads } => {
+                self.limit_servers(memory, *threads).await?
+            }
+            DaemonStep::Announce(gpus) => self.announce(gpus)?,
+            DaemonStep::Check => drop(self.ask().await.map_err(|error| error.to_string())?),
+            DaemonStep::CountClients => return self.count_clients().await,
+            DaemonStep::Withdraw(why) => self.withdraw(why)?,
+            DaemonStep::Quit => self.quit().await?,
+            DaemonStep::Kill => self.kill().await?,
+            DaemonStep::Restore(gpu) => self.restore(gpu).await?,
         }
         Ok(0)
     }
@@ -187,33 +164,15 @@ impl Steps {
             // With its servers, so that all of them can be killed.
             .process_group(0)
             .kill_on_drop(true);
-        self.spawn(command)?;
-        self.gpus = gpus.to_vec();
-        Ok(())
-    }
-
-    fn spawn(&mut self, mut command: Command) -> Result<(), String> {
-        let mut child = command.spawn().map_err(|error| {
-            let program = command.as_std().get_program().display().to_string();
-            MpsError::Program(format!("{program}: {error}")).to_string()
-        })?;
-        let (resource, pid) = (&self.resource, child.id());
-        info!(%resource, pid, "the MPS control daemon is started");
-        if let Some(output) = child.stdout.take() {
-            self.output.spawn(pass_on(self.resource.clone(), output));
-        }
-        if let Some(output) = child.stderr.take() {
-            self.output.spawn(pass_on(self.resource.clone(), output));
-        }
-        self.group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        self.child = Some(child);
+        self.process = Some(DaemonProcess::start(&self.resource, command)?);
         Ok(())
     }
 
     async fn await_answer(&mut self) -> Result<(), String> {
         let until = Instant::now() + ANSWER_DEADLINE;
         loop {
-            if let Some(how) = self.exit_status() {
+            let ended = self.process.as_mut().and_then(DaemonProcess::exit_status);
+            if let Some(how) = ended {
                 return Err(format!("it has ended before it answered ({how})"));
             }
             match self.ask().await {
@@ -293,7 +252,7 @@ impl Steps {
     }
 
     async fn quit(&mut self) -> Result<(), String> {
-        if self.child.is_none() {
+        if self.process.is_none() {
             return Ok(());
         }
         self.send("quit").await?;
@@ -301,41 +260,22 @@ impl Steps {
     }
 
     async fn kill(&mut self) -> Result<(), String> {
-        self.kill_group();
+        if let Some(process) = &mut self.process {
+            process.kill();
+        }
         let ended = self.await_end().await;
         // One that the driver holds is not waited for.
-        self.child = None;
+        self.process = None;
         ended
     }
 
     async fn await_end(&mut self) -> Result<(), String> {
-        let Some(child) = &mut self.child else { return Ok(()) };
-        match timeout(END_DEADLINE, child.wait()).await {
-            Ok(status) => {
-                let how =
-                    status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                (self.child, self.group) = (None, None);
-                self.drain().await;
-                let resource = &self.resource;
-                info!(%resource, status = %how, "the MPS control daemon has ended");
-                Ok(())
-            }
-            Err(_) => Err(format!("it does not end within {} s", END_DEADLINE.as_secs())),
+        if let Some(process) = &mut self.process {
+            process.await_end().await?;
         }
-    }
-
-    /// Kills what is left of it and its servers.
-    fn kill_group(&mut self) {
-        if let Some(group) = self.group.take() {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-
-    /// All that it has written is passed on.
-    async fn drain(&mut self) {
-        let all = async { while self.output.join_next().await.is_some() {} };
-        let _ = timeout(DRAIN_DEADLINE, all).await;
+        self.process = None;
         self.log.read();
+        Ok(())
     }
 
     async fn restore(&self, gpu: &Uuid) -> Result<(), String> {
@@ -357,11 +297,13 @@ impl Steps {
 
     /// How the daemon has ended, if it has by itself.
     pub(super) async fn exited(&mut self) -> Option<String> {
-        let how = self.exit_status()?;
+        let process = self.process.as_mut()?;
+        let how = process.exit_status()?;
         // Its servers would work on for clients that nobody can limit or count.
-        self.kill_group();
-        self.child = None;
-        self.drain().await;
+        process.kill();
+        process.drain().await;
+        self.process = None;
+        self.log.read();
         let by_others = lock(&self.commands).take_quit();
         Some(match by_others {
             true => format!("it was told to quit by a command that is not the supervisor's, {how}"),
@@ -369,19 +311,11 @@ impl Steps {
         })
     }
 
-    fn exit_status(&mut self) -> Option<String> {
-        let status = self.child.as_mut()?.try_wait();
-        match status {
-            Ok(status) => status.map(|status| status.to_string()),
-            Err(error) => Some(error.to_string()),
-        }
-    }
-
     /// Waits until the daemon ends or its log changes. Nothing is lost when it is dropped.
     pub(super) async fn changed(&mut self) {
-        match &mut self.child {
-            Some(child) => tokio::select! {
-                _ = child.wait() => {}
+        match &mut self.process {
+            Some(process) => tokio::select! {
+                _ = process.wait() => {}
                 () = self.log.changed() => self.log.read(),
             },
             None => std::future::pending().await,
@@ -409,38 +343,4 @@ impl Steps {
 /// The numbers that stand alone on a line.
 fn numbers(text: &str) -> impl Iterator<Item = u32> + '_ {
     text.lines().filter_map(|line| line.trim().parse().ok())
-}
-
-/// What a step is to do.
-fn words(step: &Step) -> &'static str {
-    match step {
-        Step::Prepare => "make the directories",
-        Step::EndLeftover => "end one of before",
-        Step::Exclusive(_) => "set the compute mode EXCLUSIVE_PROCESS",
-        Step::Start { .. } | Step::AwaitAnswer => "have a start",
-        Step::LimitMemory(..) => "set a limit of memory",
-        Step::LimitThreads(_) => "set the share of threads",
-        Step::LimitServers { .. } => "set the limits of servers",
-        Step::Announce(_) | Step::Withdraw(_) => "tell the plugin",
-        Step::Check => "have an answer",
-        Step::CountClients => "count the clients",
-        Step::Quit => "have an end by `quit`",
-        Step::Kill => "have an end by SIGKILL",
-        Step::Restore(_) => "restore the compute mode",
-    }
-}
-
-/// Passes on what the daemon writes, line by line.
-async fn pass_on(resource: ResourceName, output: impl AsyncRead + Unpin) {
-    /// A line is cut where it has more bytes.
-    const MAX_LINE: u64 = 4096;
-    let mut reader = BufReader::new(output);
-    loop {
-        let mut line = Vec::new();
-        let mut bounded = tokio::io::AsyncReadExt::take(&mut reader, MAX_LINE);
-        match bounded.read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => info!(%resource, "{}", log_text(&String::from_utf8_lossy(&line))),
-        }
-    }
 }

@@ -7,7 +7,7 @@ use device::names::Uuid;
 use proptest::prelude::*;
 
 use super::goal::{Goal, GoalGpu};
-use super::machine::{Action, CHECK_INTERVAL, Machine, Moment, Outcome, Step};
+use super::machine::{CHECK_INTERVAL, DaemonAction, DaemonStep, Machine, Moment, Outcome};
 
 fn uuid(number: u32) -> Uuid {
     format!("GPU-{number}").parse().unwrap()
@@ -22,10 +22,10 @@ fn goal(gpus: &[u32], memory: u64) -> Goal {
 fn steps(
     machine: &mut Machine,
     now: Moment,
-    mut outcome: impl FnMut(&Step) -> Outcome,
-) -> Vec<Step> {
+    mut outcome: impl FnMut(&DaemonStep) -> Outcome,
+) -> Vec<DaemonStep> {
     let mut done = Vec::new();
-    while let Action::Do(step) = machine.next(now) {
+    while let DaemonAction::Do(step) = machine.next(now) {
         machine.done(outcome(&step), now);
         done.push(step);
         assert!(done.len() < 100, "{done:?}");
@@ -33,7 +33,7 @@ fn steps(
     done
 }
 
-fn well(_: &Step) -> Outcome {
+fn well(_: &DaemonStep) -> Outcome {
     Outcome::Done(0)
 }
 
@@ -52,23 +52,26 @@ fn a_start_does_each_step_in_order_and_a_stop_undoes_them() {
     let gpus = vec![uuid(3), uuid(1)];
     let done = steps(&mut machine, Moment::ZERO, well);
     let expected = [
-        Step::Prepare,
-        Step::EndLeftover,
-        Step::Exclusive(uuid(3)),
-        Step::Exclusive(uuid(1)),
-        Step::Start { gpus: gpus.clone(), multi_user: false },
-        Step::AwaitAnswer,
-        Step::LimitMemory(0, 1000),
-        Step::LimitMemory(1, 1000),
-        Step::LimitThreads(25),
-        Step::Announce(gpus),
+        DaemonStep::Prepare,
+        DaemonStep::EndLeftover,
+        DaemonStep::Exclusive(uuid(3)),
+        DaemonStep::Exclusive(uuid(1)),
+        DaemonStep::Start { gpus: gpus.clone(), multi_user: false },
+        DaemonStep::AwaitAnswer,
+        DaemonStep::LimitMemory(0, 1000),
+        DaemonStep::LimitMemory(1, 1000),
+        DaemonStep::LimitThreads(25),
+        DaemonStep::Announce(gpus),
     ];
     assert_eq!(done, expected);
     machine.stop();
     let done = steps(&mut machine, Moment::ZERO, well);
-    let stopped = Step::Withdraw("it is stopped".to_owned());
-    assert_eq!(done, [stopped, Step::Quit, Step::Restore(uuid(1)), Step::Restore(uuid(3))]);
-    assert_eq!(machine.next(Moment::ZERO), Action::Finished);
+    let stopped = DaemonStep::Withdraw("it is stopped".to_owned());
+    assert_eq!(
+        done,
+        [stopped, DaemonStep::Quit, DaemonStep::Restore(uuid(1)), DaemonStep::Restore(uuid(3))]
+    );
+    assert_eq!(machine.next(Moment::ZERO), DaemonAction::Finished);
 }
 
 #[test]
@@ -77,11 +80,11 @@ fn one_that_dies_is_withdrawn_at_once_and_started_again_after_a_pause() {
     let now = Duration::from_secs(1);
     machine.exited("signal: 9", now);
     let done = steps(&mut machine, now, well);
-    assert_eq!(done, [Step::Withdraw("it has ended (signal: 9)".to_owned())]);
-    let Action::Wait(Some(until)) = machine.next(now) else { panic!("no pause") };
+    assert_eq!(done, [DaemonStep::Withdraw("it has ended (signal: 9)".to_owned())]);
+    let DaemonAction::Wait(Some(until)) = machine.next(now) else { panic!("no pause") };
     assert!(until > now);
     let done = steps(&mut machine, until, well);
-    assert!(done.contains(&Step::Announce(vec![uuid(0)])) && machine.is_announced());
+    assert!(done.contains(&DaemonStep::Announce(vec![uuid(0)])) && machine.is_announced());
 }
 
 #[test]
@@ -89,16 +92,20 @@ fn other_limits_are_set_at_once_and_end_no_client() {
     let mut machine = started(&[0, 1]);
     machine.want(Some(goal(&[0, 1], 500)));
     let done = steps(&mut machine, Moment::ZERO, |_| Outcome::Done(7));
-    let servers = Step::LimitServers { memory: vec![(0, 500), (1, 500)], threads: 25 };
-    let expected =
-        [Step::LimitMemory(0, 500), Step::LimitMemory(1, 500), Step::LimitThreads(25), servers];
+    let servers = DaemonStep::LimitServers { memory: vec![(0, 500), (1, 500)], threads: 25 };
+    let expected = [
+        DaemonStep::LimitMemory(0, 500),
+        DaemonStep::LimitMemory(1, 500),
+        DaemonStep::LimitThreads(25),
+        servers,
+    ];
     assert_eq!(done, expected);
     // Refused, they are tried again later, and the daemon goes on.
     machine.want(Some(goal(&[0, 1], 400)));
     let done = steps(&mut machine, Moment::ZERO, |_| Outcome::Failed("no".to_owned()));
-    assert_eq!(done, [Step::LimitMemory(0, 400)]);
+    assert_eq!(done, [DaemonStep::LimitMemory(0, 400)]);
     let done = steps(&mut machine, CHECK_INTERVAL, well);
-    assert_eq!(done[..2], [Step::Check, Step::LimitMemory(0, 400)]);
+    assert_eq!(done[..2], [DaemonStep::Check, DaemonStep::LimitMemory(0, 400)]);
     assert!(machine.is_announced());
 }
 
@@ -107,36 +114,42 @@ fn another_set_of_gpus_waits_until_no_client_runs() {
     let mut machine = started(&[0]);
     machine.want(Some(goal(&[0, 1], 1000)));
     let mut now = CHECK_INTERVAL;
-    assert_eq!(steps(&mut machine, now, |_| Outcome::Done(2)), [Step::Check, Step::CountClients]);
+    assert_eq!(
+        steps(&mut machine, now, |_| Outcome::Done(2)),
+        [DaemonStep::Check, DaemonStep::CountClients]
+    );
     assert!(machine.is_announced() && machine.waits_for_clients());
     now += CHECK_INTERVAL;
     let done = steps(&mut machine, now, well);
-    assert!(done.contains(&Step::Quit), "{done:?}");
-    assert!(done.contains(&Step::Announce(vec![uuid(0), uuid(1)])), "{done:?}");
+    assert!(done.contains(&DaemonStep::Quit), "{done:?}");
+    assert!(done.contains(&DaemonStep::Announce(vec![uuid(0), uuid(1)])), "{done:?}");
     // A GPU that fails meanwhile ends nobody's client on the others.
     let mut sick = goal(&[0, 1], 1000);
     sick.gpus[0].usable = false;
     machine.want(Some(sick));
     now += CHECK_INTERVAL;
-    assert_eq!(steps(&mut machine, now, well), [Step::Check]);
+    assert_eq!(steps(&mut machine, now, well), [DaemonStep::Check]);
 }
 
 #[test]
 fn one_that_does_not_answer_is_withdrawn_at_once_and_ended_if_that_stays_so() {
     let mut machine = started(&[0]);
     let mut now = CHECK_INTERVAL;
-    let mute = |step: &Step| match step {
-        Step::Check => Outcome::Failed("it is mute".to_owned()),
+    let mute = |step: &DaemonStep| match step {
+        DaemonStep::Check => Outcome::Failed("it is mute".to_owned()),
         _ => Outcome::Done(0),
     };
-    let withdrawn = Step::Withdraw("it is mute".to_owned());
-    assert_eq!(steps(&mut machine, now, mute), [Step::Check, withdrawn]);
+    let withdrawn = DaemonStep::Withdraw("it is mute".to_owned());
+    assert_eq!(steps(&mut machine, now, mute), [DaemonStep::Check, withdrawn]);
     now += Duration::from_millis(250);
-    assert_eq!(steps(&mut machine, now, well), [Step::Check, Step::Announce(vec![uuid(0)])]);
+    assert_eq!(
+        steps(&mut machine, now, well),
+        [DaemonStep::Check, DaemonStep::Announce(vec![uuid(0)])]
+    );
     for (look, ends) in [(1, false), (2, false), (3, true)] {
         now += CHECK_INTERVAL;
         let done = steps(&mut machine, now, mute);
-        assert_eq!(done.contains(&Step::Quit), ends, "{look}: {done:?}");
+        assert_eq!(done.contains(&DaemonStep::Quit), ends, "{look}: {done:?}");
     }
 }
 
@@ -146,15 +159,23 @@ fn gpus_that_do_not_work_are_left_out_of_a_start_and_without_any_it_waits() {
     some.gpus[0].usable = false;
     let mut machine = Machine::default();
     machine.want(Some(some.clone()));
-    let done = steps(&mut machine, Moment::ZERO, well);
-    assert!(done.contains(&Step::Start { gpus: vec![uuid(1)], multi_user: false }), "{done:?}");
+    assert_eq!(
+        steps(&mut machine, Moment::ZERO, well),
+        [DaemonStep::Prepare],
+        "it may be Healthy soon"
+    );
+    let done = steps(&mut machine, Duration::from_secs(2), well);
+    assert!(
+        done.contains(&DaemonStep::Start { gpus: vec![uuid(1)], multi_user: false }),
+        "{done:?}"
+    );
     some.gpus[1].usable = false;
     let mut machine = Machine::default();
     machine.want(Some(some));
     let done = steps(&mut machine, Moment::ZERO, well);
-    let withdrawn = Step::Withdraw("none of its GPUs is Healthy".to_owned());
-    assert_eq!(done, [Step::Prepare, withdrawn]);
-    assert_eq!(machine.next(Moment::ZERO), Action::Wait(None));
+    let withdrawn = DaemonStep::Withdraw("none of its GPUs is Healthy".to_owned());
+    assert_eq!(done, [DaemonStep::Prepare, withdrawn]);
+    assert_eq!(machine.next(Moment::ZERO), DaemonAction::Wait(None));
 }
 
 /// What the steps do, and what must hold of them.
@@ -174,13 +195,13 @@ struct World {
 
 impl World {
     /// A step that succeeds.
-    fn apply(&mut self, step: &Step, must_end: bool) -> Result<(), TestCaseError> {
+    fn apply(&mut self, step: &DaemonStep, must_end: bool) -> Result<(), TestCaseError> {
         match step {
-            Step::Prepare => self.prepared = true,
-            Step::EndLeftover => self.leftover_ended = true,
-            Step::Exclusive(gpu) => drop(self.exclusive.insert(gpu.clone())),
-            Step::Restore(gpu) => drop(self.exclusive.remove(gpu)),
-            Step::Start { gpus, .. } => {
+            DaemonStep::Prepare => self.prepared = true,
+            DaemonStep::EndLeftover => self.leftover_ended = true,
+            DaemonStep::Exclusive(gpu) => drop(self.exclusive.insert(gpu.clone())),
+            DaemonStep::Restore(gpu) => drop(self.exclusive.remove(gpu)),
+            DaemonStep::Start { gpus, .. } => {
                 prop_assert!(self.prepared && self.leftover_ended && !self.alive);
                 prop_assert!(gpus.iter().all(|gpu| self.exclusive.contains(gpu)));
                 prop_assert!(!gpus.is_empty());
@@ -193,22 +214,22 @@ impl World {
                     ..Self::default()
                 };
             }
-            Step::AwaitAnswer => self.answered = true,
-            Step::LimitMemory(ordinal, _) => drop(self.limited.insert(*ordinal)),
-            Step::LimitThreads(_) => self.threads = true,
-            Step::Announce(gpus) => {
+            DaemonStep::AwaitAnswer => self.answered = true,
+            DaemonStep::LimitMemory(ordinal, _) => drop(self.limited.insert(*ordinal)),
+            DaemonStep::LimitThreads(_) => self.threads = true,
+            DaemonStep::Announce(gpus) => {
                 prop_assert!(self.alive && self.answered && self.threads);
                 prop_assert!(self.limited.iter().all(|ordinal| *ordinal < gpus.len()));
                 prop_assert_eq!(gpus, &self.started_on);
                 self.announced = true;
             }
-            Step::Withdraw(_) => self.announced = false,
-            Step::Quit | Step::Kill => {
+            DaemonStep::Withdraw(_) => self.announced = false,
+            DaemonStep::Quit | DaemonStep::Kill => {
                 prop_assert!(self.alive && !self.announced);
                 prop_assert!(self.clients == 0 || must_end, "clients are ended");
                 self.died();
             }
-            Step::Check | Step::CountClients | Step::LimitServers { .. } => {
+            DaemonStep::Check | DaemonStep::CountClients | DaemonStep::LimitServers { .. } => {
                 prop_assert!(self.alive);
             }
         }
@@ -269,18 +290,19 @@ proptest! {
                     // Told by the machine, when it is its turn.
                 }
                 Happens::Dies => {}
-                Happens::Succeeds => if let Action::Do(step) = machine.next(now) {
-                    let count = if step == Step::CountClients { world.clients } else { 0 };
+                Happens::Succeeds => if let DaemonAction::Do(step) = machine.next(now) {
+                    let count = if step == DaemonStep::CountClients { world.clients } else { 0 };
                     world.apply(&step, mute)?;
-                    mute &= !matches!(step, Step::Check | Step::Quit | Step::Kill);
-                    mute |= step == Step::CountClients && count == 0;
+                    let ends = matches!(step, DaemonStep::Quit | DaemonStep::Kill);
+                    mute &= !ends && step != DaemonStep::Check;
+                    mute |= step == DaemonStep::CountClients && count == 0;
                     machine.done(Outcome::Done(count), now);
                 },
-                Happens::Fails => if let Action::Do(step) = machine.next(now) {
-                    mute |= matches!(step, Step::Check | Step::Quit);
-                    if step == Step::Kill { world.died(); }
-                    if let Step::Restore(gpu) = &step { world.exclusive.remove(gpu); }
-                    if matches!(step, Step::Withdraw(_)) { world.announced = false; }
+                Happens::Fails => if let DaemonAction::Do(step) = machine.next(now) {
+                    mute |= matches!(step, DaemonStep::Check | DaemonStep::Quit);
+                    if step == DaemonStep::Kill { world.died(); }
+                    if let DaemonStep::Restore(gpu) = &step { world.exclusive.remove(gpu); }
+                    if matches!(step, DaemonStep::Withdraw(_)) { world.announced = false; }
                     machine.done(Outcome::Failed("it failed".to_owned()), now);
                 },
             }
@@ -290,7 +312,7 @@ proptest! {
         world.clients = 0;
         for _ in 0..300 {
             now += Duration::from_secs(1);
-            while let Action::Do(step) = machine.next(now) {
+            while let DaemonAction::Do(step) = machine.next(now) {
                 world.apply(&step, true)?;
                 machine.done(Outcome::Done(0), now);
             }
@@ -300,13 +322,13 @@ proptest! {
         // And it ends whatever was before.
         machine.stop();
         let mut count = 0;
-        while let Action::Do(step) = machine.next(now) {
+        while let DaemonAction::Do(step) = machine.next(now) {
             world.apply(&step, true)?;
             machine.done(Outcome::Done(0), now);
             count += 1;
             prop_assert!(count < 20);
         }
-        prop_assert_eq!(machine.next(now), Action::Finished);
+        prop_assert_eq!(machine.next(now), DaemonAction::Finished);
         prop_assert!(!world.alive && !world.announced && world.exclusive.is_empty());
     }
 }

@@ -9,7 +9,7 @@ const MIB: u64 = 1 << 20;
 /// The control daemon of each resource that MPS shares, and what a replica gets.
 pub(super) fn mps(text: &mut Text, resources: &[Resource]) {
     let shared = || {
-        let of = |resource: &Resource| Some(resource.sharing.as_ref()?.mps.clone()?);
+        let of = |resource: &Resource| resource.sharing.as_ref()?.mps.clone();
         resources.iter().filter_map(move |resource| Some((&*resource.name, of(resource)?)))
     };
     let help = "Whether the MPS control daemon of a resource works for clients.";
