@@ -83,8 +83,11 @@ impl HostCache {
             }
         };
         self.hook = match of_host {
-            None if settings.hook_mode != HookMode::Host => self.own_hook(paths),
-            found => found,
+            Some(found) => Some(found),
+            None if settings.hook_mode == HookMode::Host => None,
+            // Nobody has asked for it, and nobody has given it a place.
+            None if settings.hook_mode == HookMode::Auto && !paths.hook.is_there() => None,
+            None => self.own_hook(paths),
         };
         self.found_by = Some(by);
     }

@@ -36,7 +36,7 @@ pub fn cdi(action: CdiAction, source: &mut ConfigSource) -> ExitCode {
 }
 
 fn generate(config: &Config, output: Option<&Path>) -> ExitCode {
-    let found = match run(specifications(config)) {
+    let found = match run(specifications(config, output.is_none())) {
         Ok(found) => found,
         Err(error) => {
             print_error(&format!("cannot tell which devices there are: {error}"));
@@ -60,7 +60,7 @@ fn generate(config: &Config, output: Option<&Path>) -> ExitCode {
 }
 
 /// The specifications of the devices that the driver lists now.
-async fn specifications(config: &Config) -> Result<Specifications, String> {
+async fn specifications(config: &Config, is_dry_run: bool) -> Result<Specifications, String> {
     let survey = survey(&config.process.nvml, DRIVER_DEADLINE).await;
     let up = match survey.map_err(|error| error.to_string())? {
         NvmlSurvey::Opened(up) => up,
@@ -82,7 +82,8 @@ async fn specifications(config: &Config) -> Result<Specifications, String> {
     let entries = entries.collect();
     let listed = InventoryEvent::Enumeration { session: 1, count, entries };
     inventory.apply(Moment::default(), listed);
-    let (paths, settings) = (config.process.cdi_paths(), &config.cdi);
+    let (mut paths, settings) = (config.process.cdi_paths(), &config.cdi);
+    paths.hook.is_dry_run = is_dry_run;
     let driver = up.versions.driver.as_deref();
     let none_kept = BTreeMap::new();
     Ok(HostCache::default().generate(&paths, settings, driver, &inventory, &none_kept))

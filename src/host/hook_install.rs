@@ -38,6 +38,12 @@ pub struct HookPaths {
 }
 
 impl HookPaths {
+    /// Whether there is a program, and a directory for it.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.source.exists() && self.directory.exists()
+    }
+
     /// Sees that the program is in the directory, as it is in the image, and returns its path.
     ///
     /// # Errors

@@ -86,7 +86,7 @@ fn the_replicas_of_a_container_add_up_in_the_arguments_of_the_hook() {
     let two = two_replicas(&mut inventory, &host());
     let kind = "k8s.device-plugin.nvidia.com/gpu";
     assert_eq!(two.cdi_devices, [format!("{kind}=GPU-0"), format!("{kind}=GPU-0.memory.2")]);
-    assert_eq!(two.envs["NVIDIA_GPU_MEMORY_LIMIT"], (2 * share >> 20).to_string());
+    assert_eq!(two.envs["NVIDIA_GPU_MEMORY_LIMIT"], ((2 * share) >> 20).to_string());
     assert!(may_be_held(&inventory, "GPU-0.memory.2"), "it is a name of the GPU");
 }
 

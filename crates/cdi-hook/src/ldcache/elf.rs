@@ -39,7 +39,8 @@ const X86_ISA_1_NEEDED: u64 = 0xc000_8002;
 /// Reads a library; `None`: it is none, or none for this machine.
 #[must_use]
 pub fn read(file: &File) -> Option<Library> {
-    let mut start = [0; 4096];
+    // The header and the segments of almost every library.
+    let mut start = [0; 1024];
     let length = read_up_to(file, &mut start, 0)?;
     Image { file, start: &start[..length], is_64: *start.get(4)? == 2 }.library()
 }
