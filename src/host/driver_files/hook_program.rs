@@ -56,7 +56,7 @@ pub fn find(
     let here = resolve_in_root(root.here, Path::new(path)).ok()?;
     let packaged = || path.starts_with("/usr/bin/").then(|| packaged_version(root.here)).flatten();
     // What a program has in it is true of that program, whoever has put it there.
-    let version = versions.of(&here).or_else(packaged);
+    let version = versions.of(&here).unwrap_or_else(packaged);
     Some(HookProgram { path: path.to_owned(), version, is_own: false })
 }
 

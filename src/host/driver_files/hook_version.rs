@@ -28,7 +28,10 @@ pub(super) type Version = (u32, u32, u32);
 
 /// The version of the program that was last looked at, so that it is read only once.
 #[derive(Debug, Default)]
-pub struct HookVersions(Option<(Stamp, Option<Version>)>);
+pub struct HookVersions(Option<(Stamp, Option<Recorded>)>);
+
+/// A version that a program has in it; `None`: it is not that of a release.
+pub(super) type Recorded = Option<Version>;
 
 /// What tells whether a file is the same, with the same content.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ struct Stamp {
 
 impl HookVersions {
     /// The version that a program has in it; `None`: it has none.
-    pub(super) fn of(&mut self, program: &Path) -> Option<Version> {
+    pub(super) fn of(&mut self, program: &Path) -> Option<Recorded> {
         let program = behind_wrapper(program);
         let stamp = stamp(&program)?;
         if let Some((known, version)) = &self.0
@@ -75,7 +78,7 @@ fn stamp(program: &Path) -> Option<Stamp> {
     })
 }
 
-fn recorded(program: &Path) -> io::Result<Option<Version>> {
+fn recorded(program: &Path) -> io::Result<Option<Recorded>> {
     let mut file = file::open(program, Links::Refuse)?.take(MOST_BYTES);
     let finder = Finder::new(MARK);
     let mut bytes = Vec::with_capacity(CHUNK + MARK.len() + LONGEST);
@@ -87,7 +90,7 @@ fn recorded(program: &Path) -> io::Result<Option<Version>> {
             Some(begin) if read > 0 && bytes.len() - begin < LONGEST => {
                 bytes.drain(..begin - MARK.len());
             }
-            Some(begin) => return Ok(version(&bytes[begin..])),
+            Some(begin) => return Ok(Some(version(&bytes[begin..]))),
             None if read == 0 => return Ok(None),
             // The mark may lie across two chunks.
             None => drop(bytes.drain(..bytes.len().saturating_sub(MARK.len()))),
@@ -138,15 +141,15 @@ mod tests {
     fn the_version_is_the_one_that_the_linker_has_recorded() {
         let place = tempfile::tempdir().unwrap();
         for (text, expected) in [
-            (record("1.17.8"), Some((1, 17, 8))),
-            (record("1.20.0").replace(" \"", "\""), Some((1, 20, 0))),
-            (record("1.18.0-rc.1"), None),
-            (record("1.18.0~rc.1"), None),
-            (record("v1.19.1-own.1"), None),
-            (record("1.18"), None),
-            (record("1.2.3.4"), None),
-            (record(""), None),
-            (record("99999999999.1.1"), None),
+            (record("1.17.8"), Some(Some((1, 17, 8)))),
+            (record("1.20.0").replace(" \"", "\""), Some(Some((1, 20, 0)))),
+            (record("1.18.0-rc.1"), Some(None)),
+            (record("1.18.0~rc.1"), Some(None)),
+            (record("v1.19.1-own.1"), Some(None)),
+            (record("1.18"), Some(None)),
+            (record("1.2.3.4"), Some(None)),
+            (record(""), Some(None)),
+            (record("99999999999.1.1"), Some(None)),
             ("build\t-trimpath=true\n".to_owned(), None),
         ] {
             // Also across the places where what is read at once ends.
@@ -163,12 +166,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let mut versions = HookVersions::default();
         let path = program(place.path(), "hook", 10, &record("1.17.8"));
-        assert_eq!(versions.of(&path), Some((1, 17, 8)));
+        assert_eq!(versions.of(&path), Some(Some((1, 17, 8))));
         let known = versions.0.as_ref().map(|(_, version)| *version);
-        assert_eq!(known, Some(Some((1, 17, 8))));
+        assert_eq!(known, Some(Some(Some((1, 17, 8)))));
         let next = program(place.path(), "next", 10, &record("1.16.1"));
         fs::rename(next, &path).unwrap();
-        assert_eq!(versions.of(&path), Some((1, 16, 1)));
+        assert_eq!(versions.of(&path), Some(Some((1, 16, 1))));
     }
 
     #[test]
@@ -177,7 +180,7 @@ mod tests {
         let script = place.path().join("nvidia-cdi-hook");
         fs::write(&script, format!("#!/bin/sh\n# {}\n", record("1.99.0"))).unwrap();
         program(place.path(), "nvidia-cdi-hook.real", 10, &record("1.17.7"));
-        assert_eq!(HookVersions::default().of(&script), Some((1, 17, 7)));
+        assert_eq!(HookVersions::default().of(&script), Some(Some((1, 17, 7))));
     }
 
     #[test]

@@ -226,6 +226,8 @@ fn the_hook_program_is_the_one_on_the_host() {
     let text = "-X github.com/NVIDIA/nvidia-container-toolkit/internal/info.version=1.17.7 ";
     write(here, "usr/bin/nvidia-ctk", text);
     assert_eq!(find(here, "/", default, true), program_at(default, Some((1, 17, 7))));
+    write(here, "usr/bin/nvidia-ctk", &text.replace("1.17.7", "1.18.0-rc.2"));
+    assert_eq!(find(here, "/", default, true), program_at(default, None), "no release");
     program(here, "usr/bin/nvidia-ctk");
     // No list of packages, and a FIFO in its place.
     fs::remove_file(here.join("var/lib/dpkg/status")).unwrap();
