@@ -1,10 +1,12 @@
 //! CDI specifications of a large node: 8 GPUs of 7 MIG devices, and a driver of 400 files.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use fake_nvml::profiles;
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use simnode::kubelet::Kubelet;
 use simnode::node::{Node, Plugin, PluginOptions};
 
@@ -70,7 +72,28 @@ fn node(args: &Args) -> anyhow::Result<Node> {
         let name = if number == 0 { "libcuda".to_owned() } else { format!("libnv{number}") };
         fs::write(directory.join(format!("{name}.so.{version}")), "")?;
     }
+    make_nodes(&node.dev())?;
     Ok(node)
+}
+
+/// Real device nodes, for root, in the place of the simulated node's links to one: a link takes the
+/// plugin many more system calls.
+fn make_nodes(directory: &Path) -> anyhow::Result<()> {
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let kind = fs::symlink_metadata(&path)?.file_type();
+        if kind.is_dir() {
+            make_nodes(&path)?;
+        } else if kind.is_symlink() {
+            let next = directory.join("next");
+            // The number of /dev/null.
+            if mknodat(CWD, &next, FileType::CharacterDevice, mode, makedev(1, 3)).is_ok() {
+                fs::rename(next, path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A MIG device is made again, under another name, each time.
