@@ -10,6 +10,11 @@ use super::time::Timestamp;
 
 /// What is no failure of a GPU while NVML fails: it cannot answer then.
 const FOLLOWS_FROM_FAULT: [&str; 3] = ["not_answered", "nvml_error", "nvml_unresponsive"];
+/// The kind of the cause that somebody put a GPU into quarantine, for a reason of theirs.
+pub(super) const QUARANTINED: &str = "external";
+/// What to do about it.
+const END_OF_QUARANTINE: &str =
+    "do what the reason says, then remove its file from the quarantine directory";
 /// The kinds of causes that are one failure where one GPU has several of them: a GPU that has
 /// fallen off the bus is lost, is not listed, does not answer, has an Xid and needs a reset.
 const OF_ONE_FAILURE: [&str; 9] = [
@@ -99,7 +104,7 @@ impl Status {
             subject: gpus_in_words(&found.gpus.iter().map(named).collect::<Vec<_>>()),
             short: found.reason.words(),
             message,
-            remedy: found.reason.remedy.clone(),
+            remedy: remedy(found.reason),
             since: Some(found.since),
             remembered: found.remembered,
             holders: self.holders_of(&gpus),
@@ -114,6 +119,11 @@ impl Status {
         let holders: BTreeSet<&Holder> = devices.flat_map(|device| &device.holders).collect();
         holders.into_iter().cloned().collect()
     }
+}
+
+fn remedy(reason: &Reason) -> Option<String> {
+    let of_quarantine = (reason.kind == QUARANTINED).then(|| END_OF_QUARANTINE.to_owned());
+    reason.remedy.clone().or(of_quarantine)
 }
 
 impl<'a> Found<'a> {

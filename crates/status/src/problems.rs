@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gpu::Gpu;
+use super::gpu_problems::QUARANTINED;
 use super::problem::{Problem, Severity};
 use super::schema::{NvmlState, Resource, Status};
 
@@ -28,8 +29,8 @@ impl Status {
         problems.extend(self.other_reasons());
         problems.extend(self.findings_and_counts());
         problems.extend(self.refused_configuration());
-        // Stable: those of one severity keep their order.
-        problems.sort_by_key(|problem| problem.severity);
+        // Stable: those of one severity keep their order, but for what somebody did on purpose.
+        problems.sort_by_key(|problem| (problem.severity, problem.kind == QUARANTINED));
         problems
     }
 

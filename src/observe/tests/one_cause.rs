@@ -53,6 +53,8 @@ fn what_has_a_cause_of_its_own_is_a_problem_of_its_own() {
         problems.into_iter().map(|problem| problem.kind).collect()
     };
     assert_eq!(kinds(of_gpus(&[(&["xid", "external"], &[])])), ["xid", "external"]);
+    let purpose = of_gpus(&[(&["external"], &[]), (&["xid"], &[])]);
+    assert_eq!(kinds(purpose), ["xid", "external"], "what was done on purpose comes last");
     assert_eq!(kinds(of_gpus(&[(&["external"], &["no_events"])])), ["external", "no_events"]);
     assert_eq!(kinds(of_gpus(&[(&["row_remap_failure", "xid"], &[])])).len(), 2);
     // Of two MIG instances each has its own.
