@@ -19,6 +19,7 @@ mod files;
 mod gpus;
 mod health;
 mod holding;
+mod hook;
 mod journal;
 mod kubelet;
 mod layouts;
