@@ -192,6 +192,42 @@ async fn what_a_tenant_sends_is_told_and_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_outlives_a_restart_of_the_plugin_also_without_clients() {
+    let mut mps = MpsNode::new(&shared(2, "")).await;
+    let supervisor = mps.supervise();
+    mps.allocatable(GPU, 4, &supervisor).await;
+    let daemon = mps.daemon(GPU);
+    mps.restart_plugin().await;
+    mps.rig.logged("the MPS control daemon answers").await;
+    mps.allocatable(GPU, 4, &supervisor).await;
+    // It follows the new plugin.
+    config(&mps.rig.node, &shared(4, ""));
+    mps.allocatable(GPU, 8, &supervisor).await;
+    let limit = "command set_default_active_thread_percentage 25";
+    let limited = async || mps.trace().iter().any(|line| line == limit).then_some(());
+    eventually("it has the new limits", PATIENCE, limited).await.unwrap();
+    assert_eq!(mps.daemon(GPU), daemon);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_wait_for_each_other_unless_one_server_is_for_all() {
+    for for_all in [false, true] {
+        let flags = format!("flags: {{mpsMultiUser: {for_all}}}\n");
+        let mps = MpsNode::new(&(shared(2, "") + &flags)).await;
+        let supervisor = mps.supervise();
+        mps.allocatable(GPU, 4, &supervisor).await;
+        let root = mps.client(1, 0, &[]);
+        assert!(root.granted().unwrap().is_some());
+        let other = mps.client(2, 1000, &[]);
+        assert_eq!(other.granted().unwrap().is_some(), for_all);
+        drop(root);
+        if !for_all {
+            assert!(other.granted().unwrap().is_some(), "the first user has gone");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_supervisor_that_was_killed_leaves_a_daemon_that_the_next_one_ends() {
     let mps = MpsNode::new(&shared(2, "")).await;
     let mut supervisor = mps.supervise();

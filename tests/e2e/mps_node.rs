@@ -44,6 +44,7 @@ pub(crate) struct MpsNode {
     /// The MPS root.
     pub(crate) root: PathBuf,
     behaviour: PathBuf,
+    options: PluginOptions,
 }
 
 /// A config file that shares whole GPUs by MPS.
@@ -91,7 +92,14 @@ impl MpsNode {
             .env("MPS_DIR", &root);
         let kubelet = kubelet(node.kubelet()).await;
         let plugin = Plugin::start(&node, &options).unwrap();
-        Self { rig: Rig { kubelet, plugin, node }, root, behaviour }
+        Self { rig: Rig { kubelet, plugin, node }, root, behaviour, options }
+    }
+
+    /// Ends the plugin and starts another one.
+    pub(crate) async fn restart_plugin(&mut self) {
+        self.rig.plugin.terminate().unwrap();
+        self.rig.plugin.wait_exit(PATIENCE).await.unwrap();
+        self.rig.plugin = Plugin::start(&self.rig.node, &self.options).unwrap();
     }
 
     /// The supervisor, as it runs in a container of its own.
