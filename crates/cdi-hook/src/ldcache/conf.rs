@@ -37,11 +37,8 @@ pub fn ensure(root: &ContainerRoot) -> Result<(), HookError> {
     if root.exists(file) {
         return Ok(());
     }
-    let directory =
-        root.create_directories(Path::new("/etc")).map_err(HookError::file("open", "/etc"))?;
     let text = format!("include {DIRECTORY}/*.conf\n");
-    directory
-        .replace_file("ld.so.conf", text.as_bytes(), 0o644)
+    root.write(Path::new("/etc"), "ld.so.conf", text.as_bytes())
         .map_err(HookError::file("write", file))
 }
 
@@ -50,13 +47,9 @@ pub fn ensure(root: &ContainerRoot) -> Result<(), HookError> {
 /// # Errors
 /// It cannot be written.
 pub fn write(root: &ContainerRoot, name: &str, folders: &[&Path]) -> Result<(), HookError> {
-    let directory = root
-        .create_directories(Path::new(DIRECTORY))
-        .map_err(HookError::file("make the directory", DIRECTORY))?;
     let lines = folders.iter().map(|folder| [folder.as_os_str().as_bytes(), b"\n"].concat());
     let bytes: Vec<u8> = lines.flatten().collect();
-    directory
-        .replace_file(name, &bytes, 0o644)
+    root.write(Path::new(DIRECTORY), name, &bytes)
         .map_err(HookError::file("write", Path::new(DIRECTORY).join(name)))
 }
 

@@ -44,10 +44,7 @@ pub fn update(root: &ContainerRoot, folders: &[PathBuf]) -> Result<Vec<String>, 
     }
     let mut notes = Vec::new();
     let bytes = build(root, &folders, GENERATOR, &mut notes);
-    let directory =
-        root.create_directories(Path::new("/etc")).map_err(HookError::file("open", "/etc"))?;
-    directory
-        .replace_file("ld.so.cache", &bytes, 0o644)
+    root.write(Path::new("/etc"), "ld.so.cache", &bytes)
         .map_err(HookError::file("write", CACHE))?;
     Ok(notes)
 }

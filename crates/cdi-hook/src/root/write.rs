@@ -53,6 +53,21 @@ impl ContainerRoot {
     }
 }
 
+impl ContainerRoot {
+    /// Puts a file that everybody can read in the place of what is at a path, unless it has this
+    /// content already, as in a container that is started again. The directory is made.
+    ///
+    /// # Errors
+    /// As [`Self::create_directories`] and [`WritableDirectory::replace_file`].
+    pub fn write(&self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let there = self.read(&directory.join(name), bytes.len());
+        if there.is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
+        self.create_directories(directory)?.replace_file(name, bytes, 0o644)
+    }
+}
+
 /// Makes a directory. One that somebody else has made meanwhile is as good.
 fn make(directory: &WritableDirectory, name: &OsStr) -> io::Result<()> {
     match mkdirat(&directory.fd, name, Mode::from_raw_mode(0o755)) {
