@@ -12,7 +12,7 @@ pub fn print(text: &str, code: u8) -> ExitCode {
     written(io::stdout().lock().write_all(text.as_bytes()), code)
 }
 
-/// Prints JSON to standard output as [`print`] does. Nothing in it can control the terminal.
+/// Prints JSON to standard output as [`print()`] does. Nothing in it can control the terminal.
 pub fn print_json(json: String, code: u8) -> ExitCode {
     print(&status::visible_json(json), code)
 }

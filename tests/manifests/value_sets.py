@@ -463,11 +463,13 @@ OWN = {
         {"openshift": {"enabled": True}, "privileged": False},
         adds=[],
         kinds=["Role", "RoleBinding", "SecurityContextConstraints", "ServiceAccount"],
+        rights={"use securitycontextconstraints.security.openshift.io in gpus"},
     ),
     "openshift without privilege, mig, host network": Set(
         {"openshift": {"enabled": True}, "privileged": False, "migStrategy": "mixed", "devicePlugin": {"enableHostNetwork": True}},
         adds=["SYS_ADMIN"],
         kinds=["Role", "RoleBinding", "SecurityContextConstraints", "ServiceAccount"],
+        rights={"use securitycontextconstraints.security.openshift.io in gpus"},
     ),
     "openshift, an scc that is there": Set(
         {"openshift": {"enabled": True, "scc": "ours"}, "privileged": False}, adds=[], kinds=["RoleBinding", "ServiceAccount"]

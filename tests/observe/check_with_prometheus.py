@@ -47,6 +47,7 @@ flags: {plugin: {customResources: true}}
 health: {pollInterval: 1s, callDeadline: 1s, missedCalls: 1}
 """
 # A node that is partitioned in many ways.
+SHARED = "version: v1\nsharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}\n"
 MIG = "h100x8_mig_mixed"
 # A fleet of this size; what a panel may draw, and how many queries Grafana may ask for what is not collapsed.
 NODES = 1000
@@ -356,6 +357,11 @@ def main():
         with simulated.Node(args, "--mig-strategy", "mixed", profile=MIG) as node:
             partitioned = node.get("/metrics")[1]
             promtool("check", "metrics", text=partitioned)
+        shared = directory / "shared.yaml"
+        shared.write_text(SHARED)
+        with simulated.Node(args, "--config-file", shared, "--mps-root", "/run/nvidia/mps") as node:
+            by_mps = node.get("/metrics")[1]
+            promtool("check", "metrics", text=by_mps)
         with simulated.Node(args, "--config-file", config, "--expected-gpus", "9") as node:
             Dcgm.uuids = [gpu["uuid"] for gpu in node.status()["gpus"]]
             promtool("check", "metrics", text=node.get("/metrics")[1])
@@ -369,7 +375,7 @@ def main():
                         until("an answer to %s: %s" % (place, query), lambda: prometheus.query(query))
                 text = node.get("/metrics")[1]
                 promtool("check", "metrics", text=text)
-                check_names(text, partitioned)
+                check_names(text, partitioned, by_mps)
                 firing = 'ALERTS{alertname="%s",alertstate="firing",node="sim"}'
                 until("an alert", lambda: prometheus.query(firing % "GpuRowRemapFailed"))
                 assert not prometheus.query(firing % "GpuNvmlDown")
