@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from run_with_podman import ALONE, VENDOR, Podman, fail, make_driver
+from run_with_podman import ALONE, OLD, VENDOR, Podman, fail, make_driver
 
 PROBE = """
 #include <dlfcn.h>
@@ -184,10 +184,10 @@ def main():
         scratch.chmod(0o755)
         with_parameters(arguments, scratch)
         driver = scratch / "driver"
-        version = make_driver(driver)
-        make_libraries(driver, version)
+        make_driver(driver)
+        make_libraries(driver, OLD)
         podman = Podman(scratch)
-        device = specify(arguments, scratch, driver, version)
+        device = specify(arguments, scratch, driver, OLD)
         with_loader(podman, device, make_image(podman, scratch, "glibc"))
         with_hostile_image(podman, device, scratch)
 

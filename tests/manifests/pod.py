@@ -65,6 +65,8 @@ class Node:
             file.write_text(text)
         for path, name in spec["node_paths"].items():
             bind(simulated / name, self.root / path.lstrip("/"))
+        # Where each node has the tree of its cgroups.
+        (self.root / "sys/fs/cgroup").mkdir(parents=True)
         # The node's own files, next to the simulated device files that lead to them.
         for name, minor in (("null", 3), ("zero", 5), ("urandom", 9)):
             if not (simulated / "driver" / "dev" / name).exists():
