@@ -8,6 +8,8 @@
 //!   write ──▶ the inventory gives out what is in the files
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 #[cfg(test)]
 mod tests;
 

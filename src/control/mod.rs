@@ -4,6 +4,8 @@
 //! `control.sock` in the state directory takes one request on each connection, a line of JSON, and
 //! answers with another. The connections are few and short, and none of them holds up anything.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod client;
 mod protocol;
 mod server;

@@ -64,6 +64,7 @@ fn watch(watches: &Watches, directory: &Path, changed: Arc<Notify>) -> Option<Wa
 }
 
 /// The directory of the file, and of everything that a symlink on the way to it leads through.
+#[allow(clippy::disallowed_methods, reason = "it is called on the thread for the config file")]
 fn directories(path: &Path) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     // The names in inotify's events are absolute.

@@ -25,6 +25,10 @@ impl KubeletRuntime {
     ///
     /// # Errors
     /// The operating system gives no thread, or no file descriptors for it.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "at the start, before there is anything to wait for it"
+    )]
     pub(super) fn start(name: &str) -> anyhow::Result<Self> {
         let runtime =
             Builder::new_current_thread().enable_all().build().context("starting a runtime")?;

@@ -1,5 +1,7 @@
 //! Starts, connects and stops all parts of the plugin. No other module uses this one.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod clear;
 mod config_reader;
 mod config_watch;

@@ -165,6 +165,10 @@ impl Daemon {
         http.spawn("HTTP", serve_http(served, watches.clone(), status_provider.clone()));
 
         // Where there is nobody to ask, nothing is to be waited for.
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "at the start, of a directory of the kubelet's"
+        )]
         let has_pod_resources =
             config.process.pod_resources_socket.as_ref().is_some_and(|socket| socket.exists());
         let (knows_holders, knows_holders_rx) = watch::channel(!has_pod_resources);

@@ -84,6 +84,10 @@ impl StatusSettings {
 }
 
 /// The first line of a file of the kernel's, if it has one that is not empty.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "at the start; what the kernel's own file systems say is there at once"
+)]
 fn first_line(file: &Path) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())

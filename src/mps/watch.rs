@@ -1,6 +1,8 @@
 //! Whether the control daemon of a resource is there, for as long as the resource is shared: told
 //! by its supervisor where it is one of ours, else asked for.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

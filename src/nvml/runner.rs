@@ -1,5 +1,7 @@
 //! Carries jobs from the supervisor to the threads, answers back, and observations out.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::pin::pin;

@@ -28,6 +28,8 @@
 //! - Nothing in one GPU's data keeps another GPU from being offered.
 //! - Preferred allocation always has an answer.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod allocation;
 pub mod cdi;
 mod device;

@@ -3,6 +3,8 @@
 //! [`run`] observes, takes the next step of [`lifecycle::PluginState::next`], and repeats. Every
 //! event (a socket is created or deleted, a stream opens or ends, time passes) only wakes it.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod allocated;
 pub mod calls;
 mod connection;

@@ -71,6 +71,7 @@ impl RivalSearch {
     }
 
     /// The resource that a socket took from us, by an ended stream.
+    #[allow(clippy::disallowed_methods, reason = "on the thread that looks for other plugins")]
     fn given_away(&self, id: FileId, path: &Path, own: &[OwnResource]) -> Option<ResourceName> {
         if let Some((_, resource)) = self.given_away.iter().find(|(known, _)| *known == id) {
             return Some(resource.clone());
@@ -86,6 +87,7 @@ impl RivalSearch {
 }
 
 /// The names of the sockets in the plugin directory, without the kubelet's.
+#[allow(clippy::disallowed_methods, reason = "on the thread that looks for other plugins")]
 fn sockets(paths: &PluginPaths) -> Vec<String> {
     let entries = fs::read_dir(&paths.directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

@@ -219,6 +219,7 @@ async fn until(
     let _ = tokio::time::timeout(at_most, levels.wait_for(condition)).await;
 }
 
+#[allow(clippy::disallowed_methods, reason = "beside the bind itself, in the same directory")]
 fn bind(path: &Path) -> io::Result<(UnixListener, SocketId)> {
     let listener = UnixListener::bind(path)?;
     match SocketId::of(path) {

@@ -16,6 +16,10 @@ use crate::util::random;
 ///
 /// # Errors
 /// The file system's.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the kubelet's own directory, in which the socket is bound as well: it is a local one"
+)]
 pub fn remove(path: &Path, id: SocketId) -> io::Result<()> {
     if SocketId::of(path)? != Some(id) {
         return Ok(());
@@ -79,6 +83,7 @@ fn is_ours(path: &Path) -> bool {
 }
 
 /// Removes the sockets that a killed plugin left. Errors are logged and do not prevent serving.
+#[allow(clippy::disallowed_methods, reason = "at the start")]
 pub fn remove_stale(directory: &Path) {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -103,6 +108,7 @@ pub fn remove_stale(directory: &Path) {
 }
 
 /// Removes a socket if a connection to it is refused; true if it did.
+#[allow(clippy::disallowed_methods, reason = "at the start")]
 fn remove_if_dead(path: &Path) -> io::Result<bool> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     let Some(id) = SocketId::of(path)?.filter(|_| is_socket) else { return Ok(false) };
@@ -110,6 +116,7 @@ fn remove_if_dead(path: &Path) -> io::Result<bool> {
 }
 
 /// Whether somebody listens on the socket at this path.
+#[allow(clippy::disallowed_methods, reason = "on the thread that looks for other plugins")]
 pub(super) fn is_served(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     is_socket && is_refused(path).is_ok_and(|refused| !refused)

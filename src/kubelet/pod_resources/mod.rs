@@ -3,6 +3,8 @@
 //! Nothing waits for it. Without it, labels are missing, and devices that might be held are treated
 //! as held.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod answer;
 mod outage;
 mod refresh;

@@ -21,6 +21,8 @@
 //!            └── release ──▶ Released ─────────┘ after a time, or at a request to take it up
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod answers;
 mod enumeration;
 mod event_watch;

@@ -9,6 +9,8 @@
 //! On the status socket a request may also wait for the next status (`/status?after=TOKEN`). Such a
 //! connection waits a minute at most, and apart from the others.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod in_flight;
 mod listener;
 mod page;
@@ -34,6 +36,7 @@ pub fn status_socket_path(state_directory: &Path) -> PathBuf {
 /// Where a client on the same host asks a daemon with these settings, in the order to try: at the
 /// status socket, if it is there, since nobody else can have it, and at the address of HTTP.
 #[must_use]
+#[allow(clippy::disallowed_methods, reason = "in the program that asks")]
 pub fn local_endpoints(state_directory: Option<&Path>, address: Option<&Address>) -> Vec<Endpoint> {
     let socket = state_directory.map(status_socket_path).filter(|socket| socket.exists());
     let addresses = address.map(Address::local_endpoints).unwrap_or_default();

@@ -7,6 +7,8 @@
 //! A counter whose labels are known from the start begins at 0: Prometheus' `increase()` does not
 //! see the step by which a series is born.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod exposition;
 mod gpus;
 mod mps;

@@ -31,6 +31,10 @@ pub(crate) struct ProcessMetrics {
 impl ProcessMetrics {
     /// Reads them from a process's directory in procfs.
     #[must_use]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "what the kernel's own file system says is there at once"
+    )]
     pub(crate) fn read(directory: &Path) -> Option<Self> {
         let text = |name: &str| fs::read_to_string(directory.join(name)).ok();
         let system = fs::read_to_string(directory.with_file_name("stat")).ok()?;
