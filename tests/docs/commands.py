@@ -26,7 +26,7 @@ NOT_RUN = {
     "a cloud's account": {"aws", "az", "eksctl", "gcloud"},
     "a cluster of that kind": {"apiclient", "oc", "talosctl"},
     "a container engine and a registry": {"docker"},
-    "a node with a GPU": {"dcgmi", "nvidia-ctk", "nvidia-smi", "dmesg"},
+    "a node with a GPU": {"dcgmi", "nvidia-ctk", "nvidia-cuda-mps-control", "nvidia-smi", "dmesg"},
     "a node that may be changed": {"cp", "install", "journalctl", "rm", "sysctl", "systemctl", "touch", "tee", "mkdir", "chown", "chmod", "sed"},
     "a running plugin": {"curl", "promtool"},
     "another step of CI": {"cargo", "python3", "benches/bench_report", ".ci/run"},
