@@ -178,10 +178,10 @@ def together(texts):
     if taint.groups() not in tolerated or not any(of.get("key") == taint.group(1) for of in plugin):
         yield "taints: the pod or the plugin does not tolerate %s" % (taint.groups(),)
     configs = load(texts["two-configs.yaml"])[0]
-    for name in configs["data"]:
-        values = yaml.safe_load(texts["two-configs.%s.values.yaml" % name])
-        if values["config"] != {"name": configs["metadata"]["name"], "default": name} or not values["nodeSelector"]:
-            yield "two-configs: the values for %s name another one, or all nodes" % name
+    chosen = yaml.safe_load(texts["two-configs.values.yaml"])["config"]
+    label = re.search(r"`kubectl label node NODE nvidia\.com/device-plugin\.config=(\w+)`", texts["two-configs.values.yaml"])
+    if chosen["name"] != configs["metadata"]["name"] or {chosen["default"], label.group(1)} != configs["data"].keys():
+        yield "two-configs: the values and the label do not choose between %s" % sorted(configs["data"])
     event = load(texts["unhealthy.yaml"])[1]
     source = "".join(path.read_text() for crate in ("device", "node-agent") for path in (ROOT / "crates" / crate / "src").rglob("*.rs"))
     for said in (event["reason"], event["action"], event["reportingController"], *re.split(r"GPU 7: Xid 79 \(|\); ", event["note"])):
