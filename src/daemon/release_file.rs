@@ -22,6 +22,8 @@ use crate::util::helper_thread::HelperThread;
 const MAX_TEXT: usize = 32;
 /// The pause before NVML is asked for again, which may be being initialised.
 const RETRY: Duration = Duration::from_secs(2);
+/// A time in the file is of whole seconds.
+const SECOND: Duration = Duration::from_secs(1);
 /// The longest time that one text is good for: the writer renews it while it lives.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -46,8 +48,9 @@ pub(super) async fn follow(
             // It is read again; what was asked for goes on.
             () = changed.notified() => continue,
         };
-        let over = releasing.done.map(|until| Duration::from_secs(until.saturating_sub(now) + 1));
-        let check = watches.next_check().min(Instant::now() + over.unwrap_or(LONGEST));
+        let left = |until: u64| Duration::from_secs(until.saturating_sub(now)).min(LONGEST);
+        let over = releasing.done.map_or(LONGEST, |until| left(until) + SECOND);
+        let check = watches.next_check().min(Instant::now() + over);
         let again = if is_done { check } else { Instant::now() + RETRY };
         tokio::select! {
             () = changed.notified() => {}

@@ -52,6 +52,11 @@ async fn nvml_is_released_while_the_file_says_so_and_not_for_longer() {
     for text in ["soon", "-1", "1", ""] {
         write(&rig.node, text);
     }
+    // One without end is good for as long as the longest.
+    write(&rig.node, &u64::MAX.to_string());
+    until_nvml(&rig, "letGo").await;
+    write(&rig.node, "0\n");
+    until_nvml(&rig, "up").await;
     fs::remove_file(rig.node.root().join("agent/release")).unwrap();
     write(&rig.node, &in_seconds(60));
     until_nvml(&rig, "letGo").await;
