@@ -125,9 +125,11 @@ async fn a_release_while_nvml_is_down_is_refused_at_once_and_never_fires_later()
     rig.logged("no GPUs to serve yet").await;
     let refused = "NVML is not in use, so that there is nothing to release";
     assert_said(&rig.say(&["release"]).await, 1, refused);
-    rig.plugin.signal(SIGUSR1).unwrap();
     let seen = rig.plugin.log().len();
-    rig.plugin.wait_for_log_after(seen, refused, PATIENCE).await.unwrap();
+    rig.plugin.signal(SIGUSR1).unwrap();
+    let asked = "SIGUSR1: a request to release NVML";
+    rig.plugin.wait_for_log_after(seen, asked, PATIENCE).await.unwrap();
+    rig.eventually("two refusals", async || (rig.count(refused) == 2).then_some(())).await;
     assert_said(&rig.say(&["take-up"]).await, 1, "NVML is not released, and is down");
     rig.load_driver(true);
     rig.until("all eight", |view| view.allocatable(GPU) == 8).await;
