@@ -92,7 +92,8 @@ async fn stopped() -> &'static str {
 fn start_log(args: &Args) {
     let level = if args.verbose { Level::DEBUG } else { Level::INFO };
     // The client's crates log each failed request themselves, which is told here with its reason.
-    let targets = Targets::new().with_target("gpu_node_agent", level);
+    let targets =
+        Targets::new().with_targets(["gpu_node_agent", "status_stream"].map(|of| (of, level)));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     let registry = tracing_subscriber::registry().with(targets);
     match args.log_format {

@@ -18,7 +18,7 @@ use crate::util::random;
 /// The file system's.
 #[allow(
     clippy::disallowed_methods,
-    reason = "the kubelet's own directory, in which the socket is bound as well: it is a local one"
+    reason = "the kubelet's own directory, where the socket is bound too: it is a local one"
 )]
 pub fn remove(path: &Path, id: SocketId) -> io::Result<()> {
     if SocketId::of(path)? != Some(id) {

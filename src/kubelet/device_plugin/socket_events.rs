@@ -62,7 +62,7 @@ impl Watcher<'_> {
     /// Sees that the directory that is there is watched. Returns when to check next.
     #[allow(
         clippy::disallowed_methods,
-        reason = "the kubelet's own directory, in which the socket is bound as well: it is a local one"
+        reason = "the kubelet's own directory, where the socket is bound too: it is a local one"
     )]
     fn check(&mut self) -> Result<Instant, DirectoryReplaced> {
         let Ok(there) = std::fs::metadata(self.directory) else {
