@@ -22,7 +22,7 @@ pub(super) enum Source {
     None,
 }
 
-/// What an observation states anew: what it does not state of that is over.
+/// What an observation states again: what it leaves out is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Restates {
     /// Nothing.
@@ -39,7 +39,7 @@ pub(super) struct FormerAges(PersistedAges);
 
 impl FormerAges {
     /// Takes over what was kept, as far as this version knows it. After another load of the driver
-    /// its readings begin anew.
+    /// the age of what its readings say starts again.
     pub(super) fn add(&mut self, ages: &PersistedAges, evidence: Option<RepairEvidence>) {
         if evidence == Some(RepairEvidence::NewBoot) {
             return;
@@ -102,7 +102,7 @@ impl FormerAges {
 }
 
 impl Restates {
-    /// What an observation of one GPU, or of all, states anew.
+    /// What an observation of one GPU, or of all, states again.
     pub(super) fn of_gpu(uuid: Option<Uuid>, observation: &Observation) -> Self {
         match observation {
             Observation::Poll(reading) if reading.is_complete() => {

@@ -10,7 +10,7 @@ use crate::health::reason::Moment;
 use crate::names::Uuid;
 
 impl NodeHealth {
-    /// What an observation states anew.
+    /// What an observation states again.
     pub(super) fn restated_by(observation: &NodeObservation) -> Restates {
         match observation {
             NodeObservation::Fault(None) => Restates::Fault,
