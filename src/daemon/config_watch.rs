@@ -37,7 +37,8 @@ impl ConfigWatch {
         let mut is_new = false;
         for directory in wanted {
             let Entry::Vacant(unwatched) = self.directories.entry(directory) else { continue };
-            let watch = watch(&self.watches, unwatched.key(), self.changed.clone());
+            let watch =
+                watch(&self.watches, unwatched.key(), "the config file", self.changed.clone());
             unwatched.insert(watch);
             is_new = true;
         }
@@ -45,7 +46,14 @@ impl ConfigWatch {
     }
 }
 
-fn watch(watches: &Watches, directory: &Path, changed: Arc<Notify>) -> Option<Watch> {
+/// Watches the directory of a file. A change in it notifies `changed`; without a watch the file is
+/// looked at now and then.
+pub(super) fn watch(
+    watches: &Watches,
+    directory: &Path,
+    file: &str,
+    changed: Arc<Notify>,
+) -> Option<Watch> {
     let on_event = move |event: &notify::Event| {
         if !event.kind.is_access() {
             changed.notify_one();
@@ -56,7 +64,7 @@ fn watch(watches: &Watches, directory: &Path, changed: Arc<Notify>) -> Option<Wa
         .inspect_err(|error| {
             warn!(
                 directory = %directory.display(), %error,
-                "cannot watch for a change of the config file, checking it every {} s",
+                "cannot watch for a change of {file}, checking it every {} s",
                 CHECK_INTERVAL.as_secs()
             );
         })

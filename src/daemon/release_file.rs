@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::host::dir_watch::{CHECK_INTERVAL, Watch, Watches};
+use super::config_watch;
+use crate::host::dir_watch::Watches;
 use crate::host::file::{self, Links};
 use crate::nvml::Release;
 use crate::util::helper_thread::HelperThread;
@@ -37,7 +38,8 @@ pub(super) async fn follow(
     let changed = Arc::new(Notify::new());
     let thread = HelperThread::start("release-file", ());
     // Its directory is mounted before this process starts.
-    let _watch = watched(&watches, &path, changed.clone());
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let _watch = config_watch::watch(&watches, directory, "the release file", changed.clone());
     let mut releasing = Releasing { release, asked: false, done: None, told: false };
     loop {
         let (now, file) = (unix_now(), path.clone());
@@ -104,25 +106,6 @@ fn until(text: &[u8]) -> Option<u64> {
 
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-fn watched(watches: &Watches, path: &Path, changed: Arc<Notify>) -> Option<Watch> {
-    let directory = path.parent()?;
-    let on_event = move |event: &notify::Event| {
-        if !event.kind.is_access() {
-            changed.notify_one();
-        }
-    };
-    watches
-        .watch(directory, on_event)
-        .inspect_err(|error| {
-            warn!(
-                directory = %directory.display(), %error,
-                "cannot watch for a change of the release file, checking it every {} s",
-                CHECK_INTERVAL.as_secs()
-            );
-        })
-        .ok()
 }
 
 #[cfg(test)]
