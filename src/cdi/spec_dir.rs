@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -190,34 +189,32 @@ impl SpecDir {
     fn write_class(&mut self, planned: &Specification, outcome: &mut WriteOutcome) {
         let class = planned.class;
         let (path, bytes) = (self.path(class), Document::from(planned).bytes());
-        let there = file::read(&path, Links::Refuse, MOST_BYTES);
-        if there.as_ref().is_ok_and(|there| *there == bytes) {
-            self.is_as_planned(planned, &bytes, outcome);
+        let there = file::hash_of(&path, Links::Refuse, MOST_BYTES).ok();
+        let next = file::hash(&bytes);
+        if there == Some(next) {
+            self.is_as_planned(planned, next, outcome);
             return;
         }
-        let written = self.written.remove(class);
-        if written
-            .is_some_and(|written| there.as_ref().ok().map(|there| hash(there)) != Some(written))
-        {
+        if self.written.remove(class).is_some_and(|written| there != Some(written)) {
             outcome.changed_by_others.push(file_name(class));
         }
         match self.replace(&path, &bytes) {
             Ok(()) => {
                 outcome.writes += 1;
-                self.is_as_planned(planned, &bytes, outcome);
+                self.is_as_planned(planned, next, outcome);
             }
             Err(error) => {
                 outcome.problem.get_or_insert(format!(
                     "{}: {error}; is the directory the host's, writable and not full?",
                     path.display()
                 ));
-                self.is_as_before(class, there, outcome);
+                self.is_as_before(class, outcome);
             }
         }
     }
 
-    fn is_as_planned(&mut self, planned: &Specification, bytes: &[u8], outcome: &mut WriteOutcome) {
-        self.written.insert(planned.class, hash(bytes));
+    fn is_as_planned(&mut self, planned: &Specification, hash: u64, outcome: &mut WriteOutcome) {
+        self.written.insert(planned.class, hash);
         outcome.names.extend(keys(planned));
         if planned.class == GPU_CLASS {
             let own = planned.devices.iter().filter(|(name, _)| !is_special(name));
@@ -226,8 +223,8 @@ impl SpecDir {
     }
 
     /// The names of a file that could not be written: those of what is there.
-    fn is_as_before(&self, class: &str, there: io::Result<Vec<u8>>, outcome: &mut WriteOutcome) {
-        let names: Vec<String> = match there {
+    fn is_as_before(&self, class: &str, outcome: &mut WriteOutcome) {
+        let names: Vec<String> = match file::read(&self.path(class), Links::Refuse, MOST_BYTES) {
             Ok(bytes) => {
                 let devices = validate::parse(&bytes).into_iter().flat_map(|file| file.devices);
                 devices.map(|device| device.name).collect()
@@ -295,13 +292,6 @@ impl SpecDir {
 /// The names of a specification's devices.
 fn keys(of: &Specification) -> impl Iterator<Item = String> {
     of.devices.keys().map(|name| key(of.class, name))
-}
-
-/// Two files of different content have different ones, but for a chance that does no harm.
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// Whether a file could not be read because there is none, or none that a runtime can read.

@@ -2,6 +2,7 @@
 //! read to a bound; and written so that nobody sees half of one.
 
 use std::fs::{self, File, Metadata, OpenOptions};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -43,10 +44,13 @@ pub fn open(path: &Path, links: Links) -> io::Result<File> {
 pub fn read(path: &Path, links: Links, most: usize) -> io::Result<Vec<u8>> {
     let bytes = read_start(path, links, most.saturating_add(1))?;
     if bytes.len() > most {
-        let text = format!("it has more than {most} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        return Err(too_large(most));
     }
     Ok(bytes)
+}
+
+fn too_large(most: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes"))
 }
 
 /// Reads the first `most` bytes of a regular file, or fewer if it has no more.
@@ -54,9 +58,45 @@ pub fn read(path: &Path, links: Links, most: usize) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As of [`open`]; or they cannot be read.
 pub fn read_start(path: &Path, links: Links, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path, links)?.take(most.try_into().unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    let file = open(path, links)?;
+    // One byte more, with which the end of the file is seen.
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(most).saturating_add(1);
+    let mut bytes = Vec::with_capacity(size.min(most));
+    file.take(most.try_into().unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A hash of a regular file of at most `most` bytes, as of [`hash`], without a copy of it in
+/// memory.
+///
+/// # Errors
+/// As of [`read`].
+pub fn hash_of(path: &Path, links: Links, most: usize) -> io::Result<u64> {
+    let mut file = open(path, links)?;
+    let (mut hasher, mut length, mut part) = (DefaultHasher::new(), 0_usize, [0; 4096]);
+    loop {
+        match file.read(&mut part) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => {
+                length += count;
+                if length > most {
+                    return Err(too_large(most));
+                }
+                hasher.write(part.get(..count).unwrap_or_default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A hash of a file's content, the same as long as this process runs. Those of different contents
+/// differ, but for a chance that does no harm.
+#[must_use]
+pub fn hash(content: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(content);
+    hasher.finish()
 }
 
 /// Whether reading failed because of what is there, and not because it could not be read now.
@@ -172,6 +212,20 @@ mod tests {
         assert_eq!(read(&at("link-file"), Links::Follow, 4).unwrap(), b"text");
         let missing = open(&at("link-nowhere"), Links::Follow).unwrap_err();
         assert!(missing.kind() == io::ErrorKind::NotFound && !is_of_content(&missing));
+    }
+
+    #[test]
+    fn the_hash_of_a_file_is_that_of_its_content_and_one_that_is_too_long_has_none() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        for length in [0, 1, 7, 4095, 4096, 4097, 10_000] {
+            let content: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
+            fs::write(&path, &content).unwrap();
+            assert_eq!(hash_of(&path, Links::Refuse, length).unwrap(), hash(&content), "{length}");
+            assert_ne!(hash(&content), hash(&[&content[..], b"x"].concat()), "{length}");
+        }
+        let error = hash_of(&path, Links::Refuse, 9_999).unwrap_err();
+        assert!(error.kind() == io::ErrorKind::FileTooLarge && is_of_content(&error));
     }
 
     #[test]
