@@ -9,7 +9,8 @@ use status::{Gpu, NvmlState, Status, escaped};
 use status_stream::View;
 
 use crate::api::{ApiRequest, ApiServer};
-use crate::keep::{Failure, Target};
+use crate::keep::Target;
+use crate::retry::Failure;
 
 /// Who owns the condition, for the API server.
 pub const CONDITION_MANAGER: &str = "gpu-node-agent-condition";

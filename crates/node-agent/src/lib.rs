@@ -12,6 +12,7 @@
 //! - [`args`]: the command line, which takes that of NVIDIA's GPU feature discovery too.
 //! - [`labels`], [`condition`], [`taint`], [`summary`], [`events`]: what follows from a status.
 //! - [`api`]: requests to the API server.
+//! - [`retry`]: the pauses between attempts, and how they are logged.
 //! - [`keep`]: keeps one thing in the cluster as it should be, and retries for good.
 //! - [`node_labels`]: the labels of the Node, again whenever they change.
 //! - [`config`], [`release`]: what labels say to the plugin: which configuration it has, whether
@@ -31,6 +32,7 @@ pub mod labels;
 pub mod node_labels;
 pub mod outputs;
 pub mod release;
+pub mod retry;
 pub mod run;
 pub mod summary;
 pub mod taint;

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use crate::api::{ApiError, ApiRequest, ApiServer};
-use crate::keep::Retry;
+use crate::retry::Retry;
 
 /// The pause between two watches: one that ends at once is not begun again at once.
 const BETWEEN_WATCHES: Duration = Duration::from_secs(1);

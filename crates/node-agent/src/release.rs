@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::info;
 
 use crate::args::Interval;
-use crate::keep::{Failure, Target};
+use crate::keep::Target;
 use crate::outputs::{on_scratch_thread, replace};
+use crate::retry::Failure;
 
 /// The value of the label that says so.
 pub const PAUSED: &str = "paused-for-mig-change";

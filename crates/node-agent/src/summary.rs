@@ -10,7 +10,8 @@ use status::NodeBrief;
 use tokio::time::Instant;
 
 use crate::api::{ApiRequest, ApiServer};
-use crate::keep::{Failure, Target};
+use crate::keep::Target;
+use crate::retry::Failure;
 use status_stream::View;
 
 /// Who owns the annotation, for the API server.

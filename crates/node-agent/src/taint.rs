@@ -10,7 +10,8 @@ use status::Gpu;
 
 use crate::api::{ApiError, ApiRequest, ApiServer};
 use crate::condition::condition;
-use crate::keep::{Failure, Target};
+use crate::keep::Target;
+use crate::retry::Failure;
 use status_stream::View;
 
 /// Who writes the taint, for the API server.

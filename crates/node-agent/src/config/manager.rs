@@ -16,9 +16,10 @@ use super::choice::{Choice, choose};
 use super::directory::names;
 use crate::api::ApiServer;
 use crate::args::{ConfigArgs, Interval, ManagerArgs};
-use crate::keep::{Failure, Target, keep};
+use crate::keep::{Target, keep};
 use crate::node_labels::{NodeLabelValues, follow_labels};
 use crate::outputs::on_scratch_thread;
+use crate::retry::Failure;
 
 /// What stands for a configuration in which every setting has its default.
 const NULL: &str = "/dev/null";

@@ -16,8 +16,9 @@ use tracing::info;
 use super::choice::{Choice, choose};
 use super::directory::names;
 use crate::args::ConfigArgs;
-use crate::keep::{Failure, Target};
+use crate::keep::Target;
 use crate::outputs::{on_scratch_thread, replace};
+use crate::retry::Failure;
 
 /// The most that is read of the file, in bytes.
 const MAX_READ: u64 = 1024;

@@ -14,7 +14,7 @@ use super::notice::{PodName, notices, pod_notices};
 use super::queue::{EventQueue, PendingEvent};
 use crate::api::{ApiError, ApiRequest, ApiServer};
 use crate::condition::bounded;
-use crate::keep::Retry;
+use crate::retry::Retry;
 
 /// Who reports, for the API server: a qualified name.
 const CONTROLLER: &str = "gpu-node-agent";

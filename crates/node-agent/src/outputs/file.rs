@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 use crate::args::Interval;
-use crate::keep::{Failure, Target};
+use crate::keep::Target;
 use crate::labels::Labels;
+use crate::retry::Failure;
 
 /// How long labels last that nobody renews, at least.
 const MIN_LIFETIME: Duration = Duration::from_secs(3600);

@@ -8,8 +8,9 @@ use tracing::info;
 
 use crate::api::{ApiError, ApiRequest, ApiServer};
 use crate::args::ConflictPolicy;
-use crate::keep::{Failure, Target};
+use crate::keep::Target;
 use crate::labels::Labels;
+use crate::retry::Failure;
 
 /// Who owns the labels, for the API server.
 pub const LABEL_MANAGER: &str = "gpu-node-agent-labels";

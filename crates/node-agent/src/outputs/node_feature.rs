@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::node::LABEL_MANAGER;
 use crate::api::{ApiRequest, ApiServer};
-use crate::keep::{Failure, Target};
+use crate::keep::Target;
 use crate::labels::Labels;
+use crate::retry::Failure;
 
 /// The label by which node feature discovery finds the objects of a node.
 const NODE_NAME: &str = "nfd.node.kubernetes.io/node-name";
