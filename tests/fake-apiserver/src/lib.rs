@@ -9,10 +9,14 @@
 
 mod apply;
 mod events;
+mod history;
 mod labels;
 mod respond;
+mod serve;
 mod server;
+mod state;
 mod store;
 mod watch;
 
-pub use server::{FakeApiServer, Fault, Received};
+pub use server::FakeApiServer;
+pub use state::{Fault, Received};

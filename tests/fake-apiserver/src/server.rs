@@ -1,68 +1,17 @@
-//! The server: connections, authentication, rights, faults, and what a test sees and does.
+//! The server as a test sees it: what it does to it, and what it finds.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
-use http_body_util::channel::Channel;
-use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::respond::{self, Answer, Call, Objects, refusal};
+use crate::serve::{TOKEN, serve};
+use crate::state::{Fault, Locked, Received, State};
 use crate::store::Object;
-use crate::watch::{History, Watched, send_events};
-
-/// The token that it knows.
-const TOKEN: &str = "of-the-agent";
-
-/// What goes wrong with one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// It answers 429, and wants no other for so many seconds.
-    TooMany(u64),
-    /// It answers this code without doing anything.
-    Code(u16),
-    /// The connection ends without an answer, after it was done.
-    LostAnswer,
-}
-
-/// A request that it received.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
-    /// The verb of its right: `get`, `patch`.
-    pub verb: &'static str,
-    /// The resource: `nodes/status`.
-    pub resource: String,
-    /// The code of the answer.
-    pub code: u16,
-}
-
-/// An answer: whole, or as it comes.
-type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
-
-#[derive(Default)]
-pub(crate) struct State {
-    objects: Objects,
-    /// The changes of Nodes, for watches.
-    pub(crate) history: History,
-    /// Notified of them.
-    pub(crate) changed: Arc<Notify>,
-    /// Rights: verb and resource.
-    rights: BTreeSet<(String, String)>,
-    faults: VecDeque<Fault>,
-    received: Vec<Received>,
-}
 
 /// The server. It ends when this is dropped.
 pub struct FakeApiServer {
@@ -205,115 +154,8 @@ impl FakeApiServer {
     }
 }
 
-/// The state while it may be changed. What has changed is told then.
-struct Locked<'a>(MutexGuard<'a, State>);
-
-impl Deref for Locked<'_> {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        &self.0
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut State {
-        &mut self.0
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        let State { objects, history, changed, .. } = &mut *self.0;
-        history.record(objects);
-        changed.notify_waiters();
-    }
-}
-
 impl Drop for FakeApiServer {
     fn drop(&mut self) {
         self.serving.abort();
     }
-}
-
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) -> Infallible {
-    loop {
-        let Ok((io, _)) = listener.accept().await else { continue };
-        let state = state.clone();
-        let service = service_fn(move |request| answer(request, state.clone()));
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
-        tokio::spawn(async move { drop(connection.await) });
-    }
-}
-
-/// The error ends the connection.
-async fn answer(
-    request: Request<Incoming>,
-    state: Arc<Mutex<State>>,
-) -> Result<Response<Body>, String> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let call = Call {
-        method: head.method.as_str(),
-        path: head.uri.path(),
-        query: query(head.uri.query().unwrap_or_default()),
-        content_type: header(CONTENT_TYPE).unwrap_or_default(),
-        metadata_only: header(ACCEPT).is_some_and(|kind| kind.contains("PartialObjectMetadata")),
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-    };
-    let shared = state.clone();
-    let mut state = Locked(state.lock().map_err(|error| error.to_string())?);
-    let fault = state.faults.pop_front();
-    let known = header(AUTHORIZATION) == Some(&format!("Bearer {TOKEN}"));
-    let (code, object) = state.respond(&call, known, fault);
-    if code == 200 && respond::is_watch(&call) {
-        let watched = Watched::new(&call, &state.history);
-        let (sender, body) = Channel::new(16);
-        tokio::spawn(send_events(shared, watched, sender));
-        let response = Response::builder().header(CONTENT_TYPE, "application/json");
-        return response.body(Either::Right(body)).map_err(|error| error.to_string());
-    }
-    if fault == Some(Fault::LostAnswer) {
-        return Err("the answer is lost".to_owned());
-    }
-    let mut response = Response::builder().status(code).header(CONTENT_TYPE, "application/json");
-    if let Some(Fault::TooMany(seconds)) = fault {
-        response = response.header(RETRY_AFTER, seconds);
-    }
-    response.body(Either::Left(Full::from(object.to_string()))).map_err(|error| error.to_string())
-}
-
-impl State {
-    fn respond(&mut self, call: &Call<'_>, known: bool, fault: Option<Fault>) -> Answer {
-        let resource = respond::resource(call.path);
-        let verb = resource.as_ref().map_or("other", |resource| respond::verb(call, resource));
-        let name = resource.as_ref().map_or(call.path, |resource| &resource.name).to_owned();
-        let may = |verb: &str| self.rights.contains(&(verb.to_owned(), name.clone()));
-        let answer = match (fault, &resource) {
-            (Some(Fault::TooMany(_)), _) => refusal(429, "TooManyRequests", "too many"),
-            (Some(Fault::Code(code)), _) => refusal(code, "InternalError", "a fault"),
-            _ if !known => refusal(401, "Unauthorized", "Unauthorized"),
-            (_, None) => refusal(404, "NotFound", "the server could not find the resource"),
-            _ if !may(verb) => {
-                let message = format!("User \"agent\" cannot {verb} resource {name:?}");
-                refusal(403, "Forbidden", message)
-            }
-            (_, Some(resource)) if verb == "watch" && resource.name == "nodes" => {
-                self.history.begin_watch(call)
-            }
-            (_, Some(resource)) => {
-                let may_create = may("create");
-                respond::respond(&mut self.objects, call, resource, may_create)
-            }
-        };
-        self.received.push(Received { verb, resource: name, code: answer.0 });
-        answer
-    }
-}
-
-/// The pairs of a query, which nothing is escaped in here.
-fn query(text: &str) -> BTreeMap<String, String> {
-    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }

@@ -1,0 +1,80 @@
+//! The server's side of HTTP.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::respond::{self, Call};
+use crate::state::{Fault, Locked, State};
+use crate::watch::{Watched, send_events};
+
+/// The token that it knows.
+pub(crate) const TOKEN: &str = "of-the-agent";
+
+/// An answer: whole, or as it comes.
+type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+
+pub(crate) async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) -> Infallible {
+    loop {
+        let Ok((io, _)) = listener.accept().await else { continue };
+        let state = state.clone();
+        let service = service_fn(move |request| answer(request, state.clone()));
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        tokio::spawn(async move { drop(connection.await) });
+    }
+}
+
+/// The error ends the connection.
+async fn answer(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> Result<Response<Body>, String> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let call = Call {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: query(head.uri.query().unwrap_or_default()),
+        content_type: header(CONTENT_TYPE).unwrap_or_default(),
+        metadata_only: header(ACCEPT).is_some_and(|kind| kind.contains("PartialObjectMetadata")),
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    };
+    let shared = state.clone();
+    let mut state = Locked(state.lock().map_err(|error| error.to_string())?);
+    let fault = state.faults.pop_front();
+    let known = header(AUTHORIZATION) == Some(&format!("Bearer {TOKEN}"));
+    let (code, object) = state.respond(&call, known, fault);
+    if code == 200 && respond::is_watch(&call) {
+        let watched = Watched::new(&call, &state.history);
+        let (sender, body) = Channel::new(16);
+        tokio::spawn(send_events(shared, watched, sender));
+        let response = Response::builder().header(CONTENT_TYPE, "application/json");
+        return response.body(Either::Right(body)).map_err(|error| error.to_string());
+    }
+    if fault == Some(Fault::LostAnswer) {
+        return Err("the answer is lost".to_owned());
+    }
+    let mut response = Response::builder().status(code).header(CONTENT_TYPE, "application/json");
+    if let Some(Fault::TooMany(seconds)) = fault {
+        response = response.header(RETRY_AFTER, seconds);
+    }
+    response.body(Either::Left(Full::from(object.to_string()))).map_err(|error| error.to_string())
+}
+
+/// The pairs of a query, which nothing is escaped in here.
+fn query(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
