@@ -25,6 +25,19 @@ pub(crate) fn display(leaf: &Leaf) -> String {
     leaf.iter().map(step).collect()
 }
 
+/// Adds a field to a set as managedFields has it (FieldsV1).
+pub(crate) fn add_field(set: &mut Value, leaf: &[Step]) {
+    let mut at = set;
+    for step in leaf {
+        let key = match step {
+            Step::Field(name) => format!("f:{name}"),
+            Step::Condition(kind) => format!("k:{}", json!({"type": kind})),
+        };
+        at = &mut at[key];
+    }
+    *at = json!({});
+}
+
 /// All leaves but what identifies the object and what the server writes.
 pub(crate) fn leaves(object: &Value) -> BTreeMap<Leaf, Value> {
     let mut found = BTreeMap::new();

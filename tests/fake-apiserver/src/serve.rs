@@ -14,24 +14,28 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::respond::{self, Call};
 use crate::state::{Fault, Locked, State};
 use crate::watch::{Watched, send_events};
 
-/// The token that it knows.
-pub(crate) const TOKEN: &str = "of-the-agent";
-
 /// An answer: whole, or as it comes.
 type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
 
 pub(crate) async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) -> Infallible {
+    // They end with this.
+    let mut connections = JoinSet::new();
     loop {
-        let Ok((io, _)) = listener.accept().await else { continue };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let Ok((io, _)) = accepted else { continue };
         let state = state.clone();
         let service = service_fn(move |request| answer(request, state.clone()));
         let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
-        tokio::spawn(async move { drop(connection.await) });
+        connections.spawn(async move { drop(connection.await) });
     }
 }
 
@@ -54,7 +58,7 @@ async fn answer(
     let shared = state.clone();
     let mut state = Locked(state.lock().map_err(|error| error.to_string())?);
     let fault = state.faults.pop_front();
-    let known = header(AUTHORIZATION) == Some(&format!("Bearer {TOKEN}"));
+    let known = header(AUTHORIZATION) == Some(&format!("Bearer {}", state.token));
     let (code, object) = state.respond(&call, known, fault);
     if code == 200 && respond::is_watch(&call) {
         let watched = Watched::new(&call, &state.history);

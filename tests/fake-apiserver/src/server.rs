@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::serve::{TOKEN, serve};
+use crate::serve::serve;
 use crate::state::{Fault, Locked, Received, State};
 use crate::store::Object;
 
@@ -25,7 +25,8 @@ impl FakeApiServer {
     pub async fn start(rights: &[&str], node: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State::default()));
+        let token = "of-the-agent".to_owned();
+        let state = Arc::new(Mutex::new(State { token, ..State::default() }));
         let serving = tokio::spawn(serve(listener, state.clone()));
         let server = Self { address, state, serving };
         server.grant(rights);
@@ -39,10 +40,15 @@ impl FakeApiServer {
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "a",
             "clusters": [{"name": "a", "cluster": {"server": format!("http://{}", self.address)}}],
-            "users": [{"name": "a", "user": {"token": TOKEN}}],
+            "users": [{"name": "a", "user": {"token": self.look().token}}],
             "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
         })
         .to_string()
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn forget_faults(&self) {
+        self.lock().faults.clear();
     }
 
     /// Adds a Node.
@@ -69,6 +75,31 @@ impl FakeApiServer {
         self.lock().rights.extend(pairs);
     }
 
+    /// Takes rights away.
+    pub fn revoke(&self, rights: &[&str]) {
+        let is_taken =
+            |verb: &str, resource: &str| rights.contains(&format!("{verb} {resource}").as_str());
+        self.lock().rights.retain(|(verb, resource)| !is_taken(verb, resource));
+    }
+
+    /// Knows this token from now on, and no other.
+    pub fn set_token(&self, token: &str) {
+        token.clone_into(&mut self.lock().token);
+    }
+
+    /// Stops: connections end, and what watches were at is forgotten.
+    pub async fn stop(&mut self) {
+        self.serving.abort();
+        let _ = (&mut self.serving).await;
+        self.expire_watches();
+    }
+
+    /// Starts again at the same address, with the same objects.
+    pub async fn start_again(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.serving = tokio::spawn(serve(listener, self.state.clone()));
+    }
+
     /// What goes wrong with the next requests, one each.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.lock().faults.extend(faults);
@@ -85,7 +116,7 @@ impl FakeApiServer {
     /// The object at this path.
     #[must_use]
     pub fn object(&self, path: &str) -> Option<Value> {
-        self.lock().objects.get(path).map(Object::served)
+        self.look().objects.get(path).map(Object::served)
     }
 
     /// The labels of a Node that begin so.
@@ -115,7 +146,7 @@ impl FakeApiServer {
     /// All Events.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        let state = self.lock();
+        let state = self.look();
         let events = state.objects.iter().filter(|(path, _)| path.contains("/events/"));
         events.map(|(_, object)| object.served()).collect()
     }
@@ -128,13 +159,19 @@ impl FakeApiServer {
     /// How often the object at this path has changed.
     #[must_use]
     pub fn writes(&self, path: &str) -> u64 {
-        self.lock().objects.get(path).map_or(0, |object| object.writes)
+        self.look().objects.get(path).map_or(0, |object| object.writes)
+    }
+
+    /// How many requests were received.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.look().received.len()
     }
 
     /// What was received, in order.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
-        self.lock().received.clone()
+        self.look().received.clone()
     }
 
     /// Ends all watches, as the server does after some minutes or when it ends.
@@ -149,6 +186,12 @@ impl FakeApiServer {
         state.history.end_watches();
     }
 
+    /// The state to look at: nobody is told of a change.
+    fn look(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The state to change.
     fn lock(&self) -> Locked<'_> {
         Locked(self.state.lock().unwrap())
     }

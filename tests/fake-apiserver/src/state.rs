@@ -27,6 +27,8 @@ pub struct Received {
     pub verb: &'static str,
     /// The resource: `nodes/status`.
     pub resource: String,
+    /// The field manager, of a change.
+    pub manager: String,
     /// The code of the answer.
     pub code: u16,
 }
@@ -40,6 +42,8 @@ pub(crate) struct State {
     pub(crate) changed: Arc<Notify>,
     /// Rights: verb and resource.
     pub(crate) rights: BTreeSet<(String, String)>,
+    /// The token that it knows.
+    pub(crate) token: String,
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) received: Vec<Received>,
 }
@@ -67,7 +71,8 @@ impl State {
                 respond::respond(&mut self.objects, call, resource, may_create)
             }
         };
-        self.received.push(Received { verb, resource: name, code: answer.0 });
+        let manager = call.query.get("fieldManager").cloned().unwrap_or_default();
+        self.received.push(Received { verb, resource: name, manager, code: answer.0 });
         answer
     }
 }

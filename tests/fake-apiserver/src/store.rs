@@ -24,9 +24,17 @@ impl Object {
     /// The object as it is served, with its managed fields.
     pub(crate) fn served(&self) -> Value {
         let mut value = self.value.clone();
-        let managers: BTreeSet<&String> = self.owners.values().flatten().collect();
-        let fields = |manager| json!({"manager": manager, "operation": "Apply"});
-        value["metadata"]["managedFields"] = managers.into_iter().map(fields).collect();
+        let mut fields = BTreeMap::<&String, Value>::new();
+        for (leaf, owners) in &self.owners {
+            for owner in owners {
+                apply::add_field(fields.entry(owner).or_default(), leaf);
+            }
+        }
+        let entry = |(manager, fields)| {
+            json!({"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+                "fieldsV1": fields})
+        };
+        value["metadata"]["managedFields"] = fields.into_iter().map(entry).collect();
         value["metadata"]["resourceVersion"] = json!(self.version.to_string());
         value
     }

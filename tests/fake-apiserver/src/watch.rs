@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::history::{History, NODES};
+use crate::history::{History, NODES, expired};
 use crate::respond::Call;
 use crate::state::State;
 
@@ -22,6 +22,7 @@ pub(crate) struct Watched {
     metadata_only: bool,
     /// The last version that was sent; `None`: what there is comes first.
     sent: Option<u64>,
+    is_expired: bool,
     ended: u64,
     deadline: Duration,
 }
@@ -31,10 +32,12 @@ impl Watched {
         let text = |key: &str| call.query.get(key).map(String::as_str).unwrap_or_default();
         let node = text("fieldSelector").strip_prefix("metadata.name%3D").unwrap_or_default();
         let seconds = text("timeoutSeconds").parse().unwrap_or(1_800);
+        let sent = text("resourceVersion").parse().ok().filter(|version| *version != 0);
         Self {
             path: format!("{NODES}{node}"),
             metadata_only: call.metadata_only,
-            sent: text("resourceVersion").parse().ok().filter(|version| *version != 0),
+            is_expired: sent.is_some_and(|version| history.is_expired(version)),
+            sent,
             ended: history.ended,
             deadline: Duration::from_secs(seconds),
         }
@@ -70,6 +73,11 @@ pub(crate) async fn send_events(
     mut watched: Watched,
     mut sender: Sender<Bytes, Infallible>,
 ) {
+    if watched.is_expired {
+        let event = json!({"type": "ERROR", "object": expired().1});
+        let _ = sender.send_data(format!("{event}\n").into()).await;
+        return;
+    }
     let deadline = watched.deadline;
     let sending = async {
         let changed = state.lock().unwrap().changed.clone();
