@@ -70,7 +70,13 @@ pub async fn keep<V: Clone, T: Target>(
             Ok(()) => sleep_until(last_write + T::BETWEEN_WRITES).await,
             Err(failure) => {
                 written = None;
-                sleep(retry.failed(&failure)).await;
+                let pause = retry.failed(&failure);
+                let now = Instant::now();
+                let (least, whole) = (now + pause.least, now + pause.whole);
+                // The pause is for the same attempt again. Another wish is not made to wait for it,
+                // but for the API server and for the time between two writes.
+                sleep_until(least.max(last_write + T::BETWEEN_WRITES).min(whole)).await;
+                next(&mut view, &wanted, Some(&want), Some(whole)).await;
             }
         }
     }
@@ -87,7 +93,7 @@ pub async fn write_once<T: Target>(
         let Some(want) = next(&mut view, &wanted, None, None).await else { continue };
         match target.write(&want).await {
             Ok(()) => return,
-            Err(failure) => sleep(retry.failed(&failure)).await,
+            Err(failure) => sleep(retry.failed(&failure).whole).await,
         }
     }
 }

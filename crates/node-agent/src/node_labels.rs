@@ -38,7 +38,7 @@ pub async fn follow_labels(
             }
             Err(error) => {
                 version = None;
-                sleep(retry.failed(&error.into())).await;
+                sleep(retry.failed(&error.into()).whole).await;
             }
         }
     }

@@ -34,6 +34,15 @@ impl From<String> for Failure {
     }
 }
 
+/// The pause before the next attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Pause {
+    /// What the API server asks for: nothing is attempted before.
+    pub least: Duration,
+    /// When the same is attempted again. It doubles with each failure.
+    pub whole: Duration,
+}
+
 /// The pauses between attempts, and their log lines: each reason once, not each attempt.
 #[derive(Debug)]
 pub struct Retry {
@@ -56,10 +65,15 @@ impl Retry {
         Self { done: "read", ..Self::new(what) }
     }
 
-    /// An attempt has failed. Returns the pause before the next: it doubles, is at least what the
-    /// API server asks for, and is scaled at random, so that the agents of a cluster do not all
-    /// come back at once.
-    pub fn failed(&mut self, failure: &Failure) -> Duration {
+    /// For attempts at removing this.
+    #[must_use]
+    pub fn of_removing(what: &'static str) -> Self {
+        Self { done: "removed", ..Self::new(what) }
+    }
+
+    /// An attempt has failed. The pauses before the next are scaled at random, so that the agents
+    /// of a cluster do not all come back at once.
+    pub fn failed(&mut self, failure: &Failure) -> Pause {
         if self.told.as_deref() == Some(&failure.why) {
             debug!(error = %failure, "{} are not {}, will retry", self.what, self.done);
         } else {
@@ -70,7 +84,8 @@ impl Retry {
         let pause = self.pause.mul_f64(0.5 + random() / 2.0);
         self.pause = (2 * self.pause).min(LAST_PAUSE);
         // Beyond what is asked for, never below.
-        failure.retry_after.max(pause) + failure.retry_after.mul_f64(random() / 10.0)
+        let least = failure.retry_after.mul_f64(1.0 + random() / 10.0);
+        Pause { least, whole: least.max(pause) }
     }
 
     /// An attempt has succeeded.

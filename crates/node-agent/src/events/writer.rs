@@ -139,7 +139,7 @@ pub async fn write_events(
                 }
                 Err(error) => {
                     queue.attempted(now);
-                    not_before = now + retry.failed(&error.into());
+                    not_before = now + retry.failed(&error.into()).whole;
                 }
             }
         }

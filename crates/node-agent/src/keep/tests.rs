@@ -68,6 +68,11 @@ fn fake() -> Fake {
     Fake(Rc::default(), Instant::now())
 }
 
+/// A failure after which the server does not want to be asked for so many seconds.
+fn failure(seconds: u64) -> Failure {
+    Failure { why: "no".to_owned(), retry_after: Duration::from_secs(seconds) }
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_written_on_a_change_and_when_it_is_gone_and_looked_at_once_a_minute() {
     let fake = fake();
@@ -107,8 +112,6 @@ async fn what_flaps_is_written_every_five_seconds_at_most() {
 #[tokio::test(start_paused = true)]
 async fn it_is_tried_for_good_with_growing_pauses_and_not_before_the_server_wants_it() {
     let fake = fake();
-    let failure =
-        |seconds| Failure { why: "no".to_owned(), retry_after: Duration::from_secs(seconds) };
     let mut failures = vec![failure(0); 20];
     failures.push(failure(300));
     fake.0.borrow_mut().failures = failures;
@@ -119,6 +122,57 @@ async fn it_is_tried_for_good_with_growing_pauses_and_not_before_the_server_want
     assert!((300..=331).contains(&pauses[0]), "{pauses:?}");
     assert!(pauses[1..5].iter().all(|pause| *pause <= 17), "{pauses:?}");
     assert!(pauses[8..].iter().all(|pause| (29..=61).contains(pause)), "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_wish_is_not_made_to_wait_for_the_pause_of_the_one_before() {
+    let fake = fake();
+    fake.0.borrow_mut().failures = vec![failure(0); 30];
+    let changes = [200, 290, 385, 470];
+    kept(&fake, 500, async |view| {
+        view.send_replace(known(false));
+        let start = Instant::now();
+        for (number, second) in changes.iter().enumerate() {
+            tokio::time::sleep_until(start + Duration::from_secs(*second)).await;
+            view.send_replace(known(number % 2 == 0));
+        }
+    })
+    .await;
+    let World { attempts, .. } = &*fake.0.borrow();
+    let firsts = attempts.windows(2).filter(|two| two[0].1 != two[1].1).map(|two| two[1].0);
+    let late: Vec<u64> = firsts.zip(changes).map(|(at, changed)| at - changed).collect();
+    assert!(late.len() == 4 && late.iter().all(|late| *late <= 5), "{late:?}: {attempts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_flaps_asks_no_server_before_it_wants_to_be_asked() {
+    let fake = fake();
+    fake.0.borrow_mut().failures = vec![failure(40); 8];
+    kept(&fake, 300, async |view| {
+        for number in 0..30_000 {
+            view.send_replace(known(number & 1 == 0));
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let World { attempts, .. } = &*fake.0.borrow();
+    let pauses: Vec<u64> = attempts.windows(2).map(|two| two[1].0 - two[0].0).collect();
+    assert!(pauses.len() >= 6 && pauses.iter().all(|pause| *pause >= 39), "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_flaps_asks_a_server_that_fails_every_five_seconds_at_most() {
+    let fake = fake();
+    fake.0.borrow_mut().failures = vec![failure(0); 200];
+    kept(&fake, 600, async |view| {
+        for number in 0..60_000 {
+            view.send_replace(known(number & 1 == 0));
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let attempts = fake.0.borrow().attempts.len();
+    assert!((60..=130).contains(&attempts), "{attempts}");
 }
 
 #[tokio::test(start_paused = true)]
