@@ -27,12 +27,15 @@ const MAX_BODY: usize = 32 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a connection may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// The token is not known, or not any more.
+const UNAUTHORIZED: u16 = 401;
 const AGENT: &str = concat!("gpu-node-agent/", env!("CARGO_PKG_VERSION"));
 
 /// The API server, as this process reaches it.
 pub struct ApiServer {
     kubeconfig: Option<PathBuf>,
-    /// Made with the first request: the token may come later than the process.
+    /// Made with the first request: the token may come later than the process. Made again after one
+    /// that it was not good for.
     client: Mutex<Option<Client>>,
 }
 
@@ -168,6 +171,10 @@ impl ApiServer {
         let code = response.status().as_u16();
         if (200..300).contains(&code) {
             return Ok(response);
+        }
+        if code == UNAUTHORIZED {
+            // There may be another token by now: the next request reads it.
+            *self.client.lock().await = None;
         }
         let retry_after = response.headers().get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());

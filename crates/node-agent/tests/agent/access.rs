@@ -44,6 +44,20 @@ async fn without_a_server_or_a_way_to_it_it_retries_for_good() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_not_good_any_more_is_read_again() {
+    let rig = Rig::new().await;
+    let agent = rig.agent(&["--labels=node", "--sleep-interval=1s"]);
+    rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
+    rig.api.set_token("the-next");
+    agent.logged("the API server answered 401 Unauthorized").await;
+    rig.write_kubeconfig();
+    let mut other = h200();
+    other["gpus"][0]["model"] = "NVIDIA H100".into();
+    rig.plugin.set(other);
+    rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H100")]).await;
+}
+
+#[tokio::test]
 async fn a_plugin_that_comes_later_or_restarts_is_waited_for() {
     let rig = Rig::new().await;
     let socket = rig.path("another.sock");
@@ -62,7 +76,9 @@ async fn a_plugin_that_comes_later_or_restarts_is_waited_for() {
 #[tokio::test]
 async fn a_server_that_is_too_busy_is_left_alone_for_as_long_as_it_wants() {
     let rig = Rig::new().await;
-    rig.api.fail_next([Fault::TooMany(3), Fault::Code(500), Fault::LostAnswer]);
+    // The first two are of the labels and of what was turned off.
+    let faults = [Fault::TooMany(3), Fault::TooMany(3), Fault::Code(500), Fault::LostAnswer];
+    rig.api.fail_next(faults);
     let began = std::time::Instant::now();
     let _agent = rig.agent(&["--labels=node"]);
     until("the refusal", || match rig.api.received().first() {
@@ -73,7 +89,7 @@ async fn a_server_that_is_too_busy_is_left_alone_for_as_long_as_it_wants() {
     rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
     assert!(began.elapsed().as_secs() >= 3, "{:?}", began.elapsed());
     let codes: Vec<u16> = rig.api.received().iter().map(|call| call.code).collect();
-    assert_eq!(codes[..2], [429, 500]);
+    assert_eq!(codes[..3], [429, 429, 500]);
 }
 
 #[tokio::test]

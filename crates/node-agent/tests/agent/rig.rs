@@ -20,10 +20,12 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Long enough that only a failure takes it, on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the plugin waits for the next status.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 pub(crate) const NODE: &str = "node-a";
 pub(crate) const NODE_PATH: &str = "/api/v1/nodes/node-a";
 /// All rights that the functions of the agent need.
@@ -67,6 +69,7 @@ pub(crate) struct FakePlugin {
     status: watch::Sender<(u64, Value)>,
     /// The last token that somebody came back with.
     read: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
     serving: JoinHandle<Infallible>,
 }
 
@@ -75,15 +78,22 @@ impl FakePlugin {
         // Another process has other tokens.
         static STARTS: AtomicU64 = AtomicU64::new(1);
         let first = STARTS.fetch_add(1, Ordering::Relaxed) * 1_000_000;
+        // That of one before is still there.
+        let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
         let (status, seen) = watch::channel((first, status));
-        let read = Arc::<AtomicU64>::default();
-        let serving = tokio::spawn(serve(listener, seen, read.clone()));
-        Self { socket, status, read, serving }
+        let (read, asked) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let serving = tokio::spawn(serve(listener, seen, read.clone(), asked.clone()));
+        Self { socket, status, read, asked, serving }
     }
 
     pub(crate) fn set(&self, status: Value) {
         self.status.send_modify(|(number, known)| (*number, *known) = (*number + 1, status));
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Waits until the agent has read the status, and waits for the next.
@@ -99,7 +109,6 @@ impl FakePlugin {
 impl Drop for FakePlugin {
     fn drop(&mut self) {
         self.serving.abort();
-        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
@@ -107,9 +116,17 @@ async fn serve(
     listener: UnixListener,
     seen: watch::Receiver<(u64, Value)>,
     read: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
 ) -> Infallible {
+    // They end with this.
+    let mut connections = JoinSet::new();
     loop {
-        let Ok((io, _)) = listener.accept().await else { continue };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let Ok((io, _)) = accepted else { continue };
+        asked.fetch_add(1, Ordering::Relaxed);
         let (seen, read) = (seen.clone(), read.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (mut seen, read) = (seen.clone(), read.clone());
@@ -117,14 +134,15 @@ async fn serve(
                 let after = request.uri().query().and_then(|query| query.strip_prefix("after="));
                 let after: Option<u64> = after.and_then(|after| after.parse().ok());
                 read.store(after.unwrap_or(0), Ordering::Relaxed);
-                let next = seen.wait_for(|(number, _)| Some(*number) != after).await;
-                let (number, status) = next.map_err(|error| error.to_string())?.clone();
+                let next = seen.wait_for(|(number, _)| Some(*number) != after);
+                drop(tokio::time::timeout(MAX_WAIT, next).await);
+                let (number, status) = seen.borrow().clone();
                 let response = Response::builder().header("status-token", number);
                 let body = Full::new(Bytes::from(status.to_string()));
                 response.body(body).map_err(|error| error.to_string())
             }
         });
-        tokio::spawn(async move {
+        connections.spawn(async move {
             drop(http1::Builder::new().serve_connection(TokioIo::new(io), service).await);
         });
     }
@@ -190,9 +208,15 @@ impl Rig {
     pub(crate) async fn with(rights: &[&str], status: Value) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let api = FakeApiServer::start(rights, NODE).await;
-        std::fs::write(directory.path().join("kubeconfig"), api.kubeconfig()).unwrap();
         let plugin = FakePlugin::start(directory.path().join("status.sock"), status);
-        Self { api, plugin, directory }
+        let rig = Self { api, plugin, directory };
+        rig.write_kubeconfig();
+        rig
+    }
+
+    /// Writes how the API server is reached, with the token that it knows now.
+    pub(crate) fn write_kubeconfig(&self) {
+        std::fs::write(self.path("kubeconfig"), self.api.kubeconfig()).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
