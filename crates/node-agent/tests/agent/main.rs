@@ -8,5 +8,7 @@ mod cleaning;
 mod config;
 mod config_manager;
 mod functions;
+mod in_process;
 mod labelling;
 mod rig;
+mod storm;
