@@ -4,6 +4,7 @@
 //! DaemonSet of that program works with this one. Those without a meaning here are accepted and
 //! said at the start.
 
+mod cleanup;
 mod config;
 
 use std::path::PathBuf;
@@ -12,10 +13,13 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+pub use cleanup::{CleanupArgs, Function};
 pub use config::{ConfigArgs, Fallback, Fallbacks, ManagerArgs};
 
 use crate::labels::{LabelSettings, MigStrategy};
 
+/// The key of the taint, where none is named.
+pub const DEFAULT_TAINT: &str = "nvidia.com/gpu-unhealthy";
 /// Where GPU feature discovery writes.
 const OUTPUT_FILE: &str = "/etc/kubernetes/node-feature-discovery/features.d/gfd";
 
@@ -75,7 +79,7 @@ pub struct Args {
     /// value, by this key.
     #[arg(long, global = true, env = "NODE_TAINT", value_name = "KEY", num_args = 0..=1,
         require_equals = true, default_value = "",
-        default_missing_value = "nvidia.com/gpu-unhealthy")]
+        default_missing_value = DEFAULT_TAINT)]
     pub node_taint: String,
 
     /// Keeps an annotation of the Node with its GPUs in brief.
@@ -117,11 +121,7 @@ pub enum Action {
         timeout: u64,
     },
     /// Removes what the agent has written: labels, condition, NodeFeature object and file.
-    Cleanup {
-        /// From every node of the cluster instead of --node-name; files stay.
-        #[arg(long)]
-        all_nodes: bool,
-    },
+    Cleanup(CleanupArgs),
     /// As NVIDIA's config manager: keeps a link to the configuration that the node's label chooses,
     /// for charts that start that program. So does this one under the name `config-manager`.
     ConfigManager(ManagerArgs),

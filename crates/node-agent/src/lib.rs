@@ -19,7 +19,7 @@
 //!   it releases NVML.
 //! - [`outputs`]: where labels go: the Node, a NodeFeature object, a file.
 //! - [`run`]: the functions that are turned on, each a task of its own.
-//! - [`cleanup`]: removes what was written.
+//! - [`cleanup`], [`turned_off`]: remove what was written.
 
 pub mod api;
 pub mod args;
@@ -36,3 +36,4 @@ pub mod retry;
 pub mod run;
 pub mod summary;
 pub mod taint;
+pub mod turned_off;

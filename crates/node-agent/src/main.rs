@@ -64,7 +64,7 @@ async fn act(args: &Args) -> Result<(), String> {
             let text = run::print_labels(args, *timeout).await?;
             io::stdout().write_all(text.as_bytes()).map_err(|error| format!("printing: {error}"))
         }
-        Some(Action::Cleanup { all_nodes }) => cleanup::run(args, *all_nodes).await,
+        Some(Action::Cleanup(cleanup)) => cleanup::run(args, cleanup).await,
         Some(Action::ConfigManager(manager)) => run::manage_config(args, manager).await,
     }
 }

@@ -20,6 +20,7 @@ use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
 use crate::release::{PAUSED, RENEWAL, ReleaseFile};
 use crate::summary::{SummaryPace, SummaryWriter};
 use crate::taint::{TaintWriter, wants_taint};
+use crate::turned_off::remove_turned_off;
 
 /// Runs for good; or with `--oneshot` until the labels are written.
 ///
@@ -69,9 +70,14 @@ pub async fn run(args: &Args) -> Result<(), String> {
         let reporter = Reporter { node: node.clone(), instance, about_node, about_pods };
         write_events(api.clone(), reporter, view.clone()).await;
     });
+    let removing = async {
+        remove_turned_off(args, api.clone(), &node).await;
+        std::future::pending().await
+    };
     let by_label = when(follows, follow_node(args, api.clone(), &node));
     tokio::select! {
         () = following => {}
+        () = removing => {}
         () = by_label => {}
         // Ends with --oneshot alone.
         () = labelling => {}

@@ -52,6 +52,30 @@ impl TaintWriter {
         self.api.send(&ApiRequest::get(&self.path)).await
     }
 
+    /// Sets it, or takes it away.
+    ///
+    /// # Errors
+    /// The Node cannot be read or written, or somebody else wrote it meanwhile.
+    pub(crate) async fn set(&self, wanted: bool) -> Result<(), ApiError> {
+        let node = self.read().await?;
+        if self.has_it(&node) == wanted {
+            return Ok(());
+        }
+        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+        let mut taints: Vec<_> = taints.into_iter().filter(|taint| !self.is_ours(taint)).collect();
+        if wanted {
+            taints.push(json!({"key": self.key, "effect": EFFECT}));
+        }
+        let change = json!({
+            // Whoever has changed it meanwhile goes first: 409, and it is read again.
+            "metadata": {"resourceVersion": node["metadata"]["resourceVersion"]},
+            "spec": {"taints": taints},
+        });
+        let path = format!("{}?fieldManager={TAINT_MANAGER}", self.path);
+        self.api.send(&ApiRequest::merge(path, &change)).await?;
+        Ok(())
+    }
+
     fn is_ours(&self, taint: &Value) -> bool {
         taint["key"] == *self.key && taint["effect"] == EFFECT
     }
@@ -73,23 +97,7 @@ impl Target for TaintWriter {
     }
 
     async fn write(&mut self, wanted: &bool) -> Result<(), Failure> {
-        let node = self.read().await?;
-        if self.has_it(&node) == *wanted {
-            return Ok(());
-        }
-        let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        let mut taints: Vec<_> = taints.into_iter().filter(|taint| !self.is_ours(taint)).collect();
-        if *wanted {
-            taints.push(json!({"key": self.key, "effect": EFFECT}));
-        }
-        let change = json!({
-            // Whoever has changed it meanwhile goes first: 409, and it is read again.
-            "metadata": {"resourceVersion": node["metadata"]["resourceVersion"]},
-            "spec": {"taints": taints},
-        });
-        let path = format!("{}?fieldManager={TAINT_MANAGER}", self.path);
-        self.api.send(&ApiRequest::merge(path, &change)).await?;
-        Ok(())
+        Ok(self.set(*wanted).await?)
     }
 }
 
