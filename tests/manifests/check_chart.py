@@ -19,7 +19,7 @@ import helm_python as helm
 import yaml
 
 from objects import VERSIONS, mistakes
-from value_sets import BROKEN, OF_NVIDIA, OWN, PLANTED, container
+from value_sets import BROKEN, OF_NVIDIA, OWN, PLANTED, TURNED_OFF, container
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "manifests" / "helm" / "gpu-device-plugin"
@@ -123,6 +123,30 @@ def wrong_mps(objects, plugin, expected):
             yield "the daemons are in %s, and the plugin's MPS_ROOT is %s" % (root, env.get("MPS_ROOT"))
 
 
+def wrong_after_upgrade(scratch):
+    """What is wrong with the Jobs after an upgrade, where a cluster has a DaemonSet with an agent of these arguments."""
+    chart = scratch / "upgrade" / CHART.name
+    shutil.copytree(CHART, chart)
+    template = chart / "templates" / "_agent.tpl"
+    # Helm asks no cluster here.
+    text, found = re.subn(r'lookup "apps/v1" "DaemonSet" \(.*?\) \(.*?\)', '.Files.Get "files/before.yaml" | fromYaml', template.read_text())
+    assert found == 1
+    template.write_text(text)
+    for name, (before, values, args, allowed) in TURNED_OFF.items():
+        containers = [{"name": "gpu-device-plugin"}, *([{"name": "node-agent", "args": before}] if before else [])]
+        there = {"spec": {"template": {"spec": {"containers": containers}}}} if before else {}
+        (chart / "files" / "before.yaml").write_text(yaml.safe_dump(there))
+        objects, _ = render(chart, values)
+        yield from ("%s: %s" % (name, what) for what in mistakes(objects))
+        hooked = [value for value in objects if value["metadata"].get("annotations", {}).get("helm.sh/hook") == "post-upgrade"]
+        jobs = [value for value in hooked if value["kind"] == "Job"]
+        said = [job["spec"]["template"]["spec"]["containers"][0]["args"] for job in jobs]
+        if said != ([["cleanup", "--all-nodes", *args]] if args else []):
+            yield "%s: the Jobs have the arguments %s" % (name, said)
+        if bool(hooked) != bool(args) or (jobs and rights(hooked, jobs[0]["spec"]["template"]["spec"]["serviceAccountName"]) != allowed):
+            yield "%s: the rights are not %s: %s" % (name, allowed, hooked)
+
+
 def refusal(chart, values):
     """What Helm says of values that it does not take."""
     try:
@@ -203,6 +227,7 @@ def main():
     if render(CHART, {"devicePlugin": {"enabled": False}})[0]:
         found.append("devicePlugin.enabled=false leaves objects")
     with tempfile.TemporaryDirectory() as scratch:
+        found += ["after an upgrade, %s" % what for what in wrong_after_upgrade(Path(scratch))]
         for name, (file, right, mistake) in PLANTED.items():
             chart = Path(scratch) / re.sub(r"\W", "-", name) / CHART.name
             shutil.copytree(CHART, chart)
@@ -217,8 +242,8 @@ def main():
     if found:
         sys.exit(1)
     print(
-        "%d value sets rendered, linted and validated against %s; %d wrong ones and %d broken charts were refused"
-        % (len(sets), ", ".join(VERSIONS), len(BROKEN), len(PLANTED))
+        "%d value sets rendered, linted and validated against %s; %d wrong ones and %d broken charts were refused; %d upgrades"
+        % (len(sets), ", ".join(VERSIONS), len(BROKEN), len(PLANTED), len(TURNED_OFF))
     )
 
 

@@ -479,6 +479,47 @@ OWN = {
     ),
 }
 
+# Arguments of the node agent in the cluster, values, and the functions whose writing an upgrade removes, with what their
+# Job may do; None: there is no Job.
+EVERYTHING = ["--labels=node", "--labels-conflict=yield", "--node-condition=GPUUnhealthy", "--node-taint=a.b/c", "--node-summary", "--events"]
+LISTED = LABELS | {"list nodes"}
+TURNED_OFF = {
+    "nothing was on": (None, {}, None, None),
+    "nothing is turned off": (EVERYTHING, {"nodeAgent": {"labels": "node", "nodeCondition": True, "taint": "a.b/c", "summary": True}}, None, None),
+    "all is turned off": (
+        EVERYTHING,
+        {},
+        ["--functions=labels,condition,taint,summary", "--node-taint=a.b/c"],
+        LISTED | {"patch nodes/status"},
+    ),
+    "the plugin too": (
+        ["--node-summary"],
+        {"devicePlugin": {"enabled": False}, "nodeAgent": {"summary": True}},
+        ["--functions=summary"],
+        LISTED,
+    ),
+    "the condition": (
+        EVERYTHING,
+        {"nodeAgent": {"labels": "node", "taint": "a.b/c", "summary": True}},
+        ["--functions=condition"],
+        {"list nodes", "patch nodes/status"},
+    ),
+    "another type and another key": (
+        EVERYTHING,
+        {"nodeAgent": {"labels": "node", "nodeCondition": "Other", "taint": True, "summary": True}},
+        ["--functions=condition,taint", "--node-taint=a.b/c"],
+        LISTED | {"patch nodes/status"},
+    ),
+    "labels of another form": (
+        ["--labels=nodefeature"],
+        {"gfd": {"enabled": True}},
+        ["--functions=nodefeature"],
+        {"list nodes", "get nodefeatures.nfd.k8s-sigs.io", "delete nodefeatures.nfd.k8s-sigs.io"},
+    ),
+    "what is not cleaned up": (EVERYTHING, {"nodeAgent": {"cleanup": False}}, None, None),
+    "functions that leave nothing": (["--events", "--pod-events", "--release-file=/r"], {}, None, None),
+}
+
 # Values, and what the refusal says.
 BROKEN = {
     "an unknown key": ({"migStrategie": "none"}, "migStrategie"),

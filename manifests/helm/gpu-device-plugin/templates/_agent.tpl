@@ -103,6 +103,40 @@
     {{- end }}
 {{- end -}}
 
+{{/*
+What is on in the cluster and off by the values, or of another type or key: functions whose writing an upgrade removes,
+and the key of the taint. Nothing where no cluster is asked, as by `helm template`.
+*/}}
+{{- define "gpu-device-plugin.agentTurnedOff" -}}
+{{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
+{{- if not .Values.devicePlugin.enabled -}}
+{{- $agent = dict "labels" "off" "condition" "" "summary" false "taint" "" -}}
+{{- end -}}
+{{- $before := lookup "apps/v1" "DaemonSet" (include "gpu-device-plugin.namespace" .) (include "gpu-device-plugin.fullname" .) | default dict -}}
+{{- $functions := list -}}
+{{- $taint := "" -}}
+{{- range dig "spec" "template" "spec" "containers" list $before -}}
+{{- if eq .name "node-agent" -}}
+{{- range .args -}}
+{{- if and (eq . "--labels=node") (ne $agent.labels "node") -}}
+{{- $functions = append $functions "labels" -}}
+{{- else if and (eq . "--labels=nodefeature") (ne $agent.labels "nodefeature") -}}
+{{- $functions = append $functions "nodefeature" -}}
+{{- else if and (hasPrefix "--node-condition=" .) (ne . (printf "--node-condition=%s" $agent.condition)) -}}
+{{- $functions = append $functions "condition" -}}
+{{- else if and (eq . "--node-summary") (not $agent.summary) -}}
+{{- $functions = append $functions "summary" -}}
+{{- else if and (hasPrefix "--node-taint=" .) (ne . (printf "--node-taint=%s" $agent.taint)) -}}
+{{- $functions = append $functions "taint" -}}
+{{- $taint = trimPrefix "--node-taint=" . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+functions: {{ toJson $functions }}
+taint: {{ $taint | quote }}
+{{- end -}}
+
 {{/* What the agent may do in the whole cluster, as rules: no more than its functions need. */}}
 {{- define "gpu-device-plugin.agentRules" -}}
 {{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
