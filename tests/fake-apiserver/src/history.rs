@@ -48,6 +48,12 @@ impl History {
         }
     }
 
+    /// The object at this path after each change that is known.
+    pub(crate) fn revisions(&self, path: &str) -> Vec<Value> {
+        let changes = self.changes.iter().filter(|(_, of, _, _)| of == path);
+        changes.map(|(_, _, _, object)| object.clone()).collect()
+    }
+
     pub(crate) fn end_watches(&mut self) {
         self.ended += 1;
     }

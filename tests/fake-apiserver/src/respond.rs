@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::apply;
-use crate::store::Object;
+use crate::store::{BY_UPDATE, Object};
 use crate::{events, labels};
 
 /// The content type of a change of some fields.
@@ -268,6 +268,7 @@ fn apply(
         return (200, object.served());
     };
     let cause = |(leaf, owner): &(_, String)| {
+        let owner = owner.trim_end_matches(BY_UPDATE);
         json!({"reason": "FieldManagerConflict", "field": apply::display(leaf),
             "message": format!("conflict with {owner:?}")})
     };

@@ -113,6 +113,23 @@ impl FakeApiServer {
         object.apply(manager, true, configuration).unwrap();
     }
 
+    /// Changes the object at this path as an update or a patch of another manager does, without
+    /// server-side apply.
+    pub fn update_as(&self, manager: &str, path: &str, change: impl FnOnce(&mut Value)) {
+        self.lock().objects.get_mut(path).unwrap().update(manager, change);
+    }
+
+    /// Removes the object at this path.
+    pub fn remove(&self, path: &str) {
+        self.lock().objects.remove(path).unwrap();
+    }
+
+    /// What a Node was after each write, in order.
+    #[must_use]
+    pub fn revisions(&self, node: &str) -> Vec<Value> {
+        self.lock().history.revisions(&format!("/api/v1/nodes/{node}"))
+    }
+
     /// The object at this path.
     #[must_use]
     pub fn object(&self, path: &str) -> Option<Value> {

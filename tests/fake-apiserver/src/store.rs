@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::apply::{self, Leaf};
 
+/// After the name of an owner by an update: by an apply, the same program is another owner.
+pub(crate) const BY_UPDATE: &str = " (update)";
+
 /// An object with the owners of its fields.
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
@@ -30,8 +33,12 @@ impl Object {
                 apply::add_field(fields.entry(owner).or_default(), leaf);
             }
         }
-        let entry = |(manager, fields)| {
-            json!({"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+        let entry = |(owner, fields): (&String, Value)| {
+            let (manager, operation) = match owner.strip_suffix(BY_UPDATE) {
+                Some(manager) => (manager, "Update"),
+                None => (owner.as_str(), "Apply"),
+            };
+            json!({"manager": manager, "operation": operation, "fieldsType": "FieldsV1",
                 "fieldsV1": fields})
         };
         value["metadata"]["managedFields"] = fields.into_iter().map(entry).collect();
@@ -83,6 +90,18 @@ impl Object {
         }
         self.changed(&before);
         Ok(())
+    }
+
+    /// Changes the object as an update or a patch does: who changes a field owns it alone.
+    pub(crate) fn update(&mut self, manager: &str, change: impl FnOnce(&mut Value)) {
+        let before = self.value.clone();
+        change(&mut self.value);
+        let (was, is) = (apply::leaves(&before), apply::leaves(&self.value));
+        self.owners.retain(|leaf, _| is.contains_key(leaf));
+        for (leaf, _) in is.into_iter().filter(|(leaf, value)| was.get(leaf) != Some(value)) {
+            self.owners.insert(leaf, [format!("{manager}{BY_UPDATE}")].into());
+        }
+        self.changed(&before);
     }
 
     /// Counts a write, if it has changed something: another one is none for the store.
