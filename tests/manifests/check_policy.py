@@ -79,6 +79,7 @@ ALLOWED = {
     "its condition": update(condition("GPUUnhealthy", "True"), "nodes/status"),
     "an Event about the Node": event("Node", "node-a"),
     "an Event about a pod": event("Pod", "train-0"),
+    "its NodeFeature": request("nodefeatures", "", None, {"metadata": {"name": "nvidia-gpu-features-for-node-a"}}, "CREATE"),
     "another's request": update(label("a", "b"), name="node-b", user={"username": "admin"}),
 }
 DENIED = {
@@ -111,7 +112,8 @@ DENIED = {
     "an Event about another Node": event("Node", "node-b"),
     "an Event about something else": event("Namespace", "node-a"),
     "an Event about nothing": request("events", "", None, {}, "CREATE"),
-    "another's NodeFeature": request("nodefeatures", "", None, {"metadata": {"name": "nvidia-features-for-node-b"}}, "CREATE"),
+    "another's NodeFeature": request("nodefeatures", "", None, {"metadata": {"name": "nvidia-gpu-features-for-node-b"}}, "CREATE"),
+    "that of GPU feature discovery": request("nodefeatures", "", None, {"metadata": {"name": "nvidia-features-for-node-a"}}, "CREATE"),
 }
 
 

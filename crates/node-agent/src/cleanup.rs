@@ -10,7 +10,8 @@ use tracing::{info, warn};
 use crate::api::{ApiError, ApiRequest, ApiServer};
 use crate::args::{Args, CleanupArgs, Function, LabelOutput};
 use crate::condition::CONDITION_MANAGER;
-use crate::outputs::{LABEL_MANAGER, node_feature_path};
+use crate::labels::Labels;
+use crate::outputs::{LABEL_MANAGER, give_up_labels, node_feature_path};
 use crate::summary::SUMMARY_MANAGER;
 use crate::taint::TaintWriter;
 
@@ -164,19 +165,19 @@ impl Removal {
     }
 
     async fn remove_labels(&self, node: &str) -> Result<(), ApiError> {
-        if !self.keeps_present {
-            return self.apply_nothing(node, "", LABEL_MANAGER).await;
-        }
         let path = format!("/api/v1/nodes/{node}");
         let object = match self.api.send(&ApiRequest::get_one_metadata(&path)).await {
             Err(error) if error.code() == Some(404) => return Ok(()),
             object => object?,
         };
-        let mut kept = json!({});
-        if owned_labels(&object).any(|label| label == PRESENT) {
-            kept[PRESENT] = object["metadata"]["labels"][PRESENT].clone();
+        let mut kept = Labels::new();
+        if self.keeps_present
+            && owned_labels(&object).any(|label| label == PRESENT)
+            && let Some(value) = object["metadata"]["labels"][PRESENT].as_str()
+        {
+            kept.insert(PRESENT.to_owned(), value.to_owned());
         }
-        self.apply(&path, LABEL_MANAGER, json!({"name": node, "labels": kept})).await
+        absent_is_fine(give_up_labels(&self.api, &object, node, &kept).await)
     }
 
     /// Deletes a NodeFeature object, unless it is of GPU feature discovery alone: it has the same
@@ -234,7 +235,7 @@ fn page(functions: &[Function], next: &str) -> ApiRequest {
     }
 }
 
-fn absent_is_fine(answer: Result<Value, ApiError>) -> Result<(), ApiError> {
+fn absent_is_fine<T>(answer: Result<T, ApiError>) -> Result<(), ApiError> {
     match answer {
         Err(error) if error.code() != Some(404) => Err(error),
         _ => Ok(()),

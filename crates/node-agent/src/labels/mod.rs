@@ -18,7 +18,7 @@ use resource::{gpu_sharing, invalid, mig_sets, single_profile, whole_gpus};
 pub use value::is_valid;
 
 /// The prefix of all names.
-const DOMAIN: &str = "nvidia.com/";
+pub(crate) const DOMAIN: &str = "nvidia.com/";
 
 /// Labels by name.
 pub type Labels = BTreeMap<String, String>;

@@ -3,19 +3,66 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::info;
 
 use crate::api::{ApiError, ApiRequest, ApiServer};
 use crate::args::ConflictPolicy;
 use crate::keep::Target;
-use crate::labels::Labels;
+use crate::labels::{DOMAIN, Labels};
 use crate::retry::Failure;
 
 /// Who owns the labels, for the API server.
 pub const LABEL_MANAGER: &str = "gpu-node-agent-labels";
+/// Who labels Nodes for node feature discovery.
+const NFD_MASTER: &str = "nfd-master";
+/// How the annotation ends in which that program keeps the names of its labels; an instance with a
+/// name has it before.
+const NFD_LABELS: &str = "nfd.node.kubernetes.io/feature-labels";
 /// How a field of a conflict begins that is a label.
 const FIELD: &str = ".metadata.labels.";
+
+/// Gives up the labels of a Node, of which this is the metadata, but those that are kept: those
+/// that nobody else owns go.
+///
+/// What node feature discovery counts among its own is left to it. It patches what differs alone,
+/// so that the API server does not know it as an owner of what the agent had written alike before;
+/// and it would miss such a label only with the next change, or an hour later.
+///
+/// # Errors
+/// A request failed.
+pub(crate) async fn give_up_labels(
+    api: &ApiServer,
+    object: &Value,
+    node: &str,
+    kept: &Labels,
+) -> Result<(), ApiError> {
+    let path = format!("/api/v1/nodes/{node}");
+    let apply = async |manager: &str, labels: &Labels| {
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels},
+        });
+        api.send(&ApiRequest::apply(&path, manager, manager == LABEL_MANAGER, &node)).await
+    };
+    let left = of_nfd(object);
+    if !left.is_empty() {
+        apply(NFD_MASTER, &left).await?;
+    }
+    apply(LABEL_MANAGER, kept).await.map(drop)
+}
+
+/// The labels of the kind of ours that node feature discovery counts among its own.
+fn of_nfd(node: &Value) -> Labels {
+    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    let metadata = &node["metadata"];
+    let annotations = metadata["annotations"].as_object().into_iter().flatten().filter_map(text);
+    let listed: Vec<String> = annotations
+        .filter(|(name, _)| name.ends_with(NFD_LABELS))
+        .flat_map(|(_, names)| names.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    let labels = metadata["labels"].as_object().into_iter().flatten().filter_map(text);
+    labels.filter(|(name, _)| name.starts_with(DOMAIN) && listed.contains(name)).collect()
+}
 
 /// The labels of a Node.
 pub struct NodeLabels {

@@ -13,15 +13,17 @@ use crate::retry::Failure;
 /// The label by which node feature discovery finds the objects of a node.
 const NODE_NAME: &str = "nfd.node.kubernetes.io/node-name";
 
-/// The path of the object of a node: it has the name that GPU feature discovery gives it.
+/// The path of the object of a node.
 #[must_use]
 pub fn node_feature_path(namespace: &str, node: &str) -> String {
     let name = name(node);
     format!("/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/{namespace}/nodefeatures/{name}")
 }
 
+/// GPU feature discovery has an object of its own, `nvidia-features-for-NODE`: that goes with its
+/// pods, and with it what is in it. Where both are there the last one counts, by name.
 fn name(node: &str) -> String {
-    format!("nvidia-features-for-{node}")
+    format!("nvidia-gpu-features-for-{node}")
 }
 
 /// The NodeFeature object of a node.
@@ -71,7 +73,7 @@ impl Target for NodeFeature {
     }
 
     async fn write(&mut self, wanted: &Labels) -> Result<(), Failure> {
-        // By force: the name is that of GPU feature discovery, whose object is taken over.
+        // By force: the object is the agent's.
         let path = node_feature_path(&self.namespace, &self.node);
         let request = ApiRequest::apply(&path, LABEL_MANAGER, true, &self.object(wanted));
         self.api.send(&request).await?;

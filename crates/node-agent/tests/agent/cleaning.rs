@@ -10,7 +10,7 @@ const ALL: &[&str] = &["--labels=node", "--node-condition", "--node-summary", "-
 const PRESENT: &str = "nvidia.com/gpu.present";
 
 const FEATURE: &str =
-    "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/default/nodefeatures/nvidia-features-for-node-a";
+    "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/default/nodefeatures/nvidia-gpu-features-for-node-a";
 
 #[tokio::test]
 async fn cleanup_removes_what_the_agent_wrote_and_nothing_else() {

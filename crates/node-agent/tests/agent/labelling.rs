@@ -63,24 +63,15 @@ async fn what_another_owns_is_left_and_said_and_taken_over_when_the_other_goes()
 }
 
 #[tokio::test]
-async fn labels_are_taken_from_another_without_a_moment_without_them() {
-    let rig = Rig::new().await;
-    rig.api.apply_as("nfd-master", NODE_PATH, &of_gfd("7"));
-    let _agent = rig.agent(&["--labels", "node", "--labels-conflict", "take"]);
-    rig.until_labels(COUNT, &[(COUNT, "1")]).await;
-    rig.api.apply_as("nfd-master", NODE_PATH, &json!({"metadata": {"labels": {}}}));
-    rig.until_labels(COUNT, &[(COUNT, "1")]).await;
-}
-
-#[tokio::test]
 async fn a_node_feature_object_has_them_for_node_feature_discovery() {
     let rig = Rig::new().await;
     let path =
-        "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/gpu/nodefeatures/nvidia-features-for-node-a";
+        "/apis/nfd.k8s-sigs.io/v1alpha1/namespaces/gpu/nodefeatures/nvidia-gpu-features-for-node-a";
     let agent = rig.agent(&["--use-node-feature-api", "--namespace=gpu", "--oneshot"]);
     assert!(agent.wait().await.0.success());
     let object = rig.api.object(path).unwrap();
     assert_eq!(object["spec"]["labels"][PRODUCT], "NVIDIA-H200");
+    assert_eq!(object["spec"]["labels"]["nvidia.com/gpu.present"], "true");
     assert_eq!(object["metadata"]["labels"]["nfd.node.kubernetes.io/node-name"], "node-a");
     assert_eq!(object["kind"], "NodeFeature");
     assert!(rig.api.labels(NODE, "nvidia.com/").is_empty());
@@ -94,7 +85,7 @@ async fn a_file_has_them_and_stays_and_needs_no_api_server() {
     let agent = rig.agent(&["--labels=file", "--output-file", to, "--sleep-interval=1s"]);
     let read = || std::fs::read_to_string(&file).unwrap_or_default();
     let is_there = || match read() {
-        text if text.contains("nvidia.com/gpu.count=1\n") => Ok(text),
+        text if text.contains("nvidia.com/gpu.present=true\n") => Ok(text),
         text => Err(text),
     };
     let text = until("the file", is_there).await;
