@@ -1,8 +1,8 @@
 //! The command line.
 //!
 //! It takes every flag and environment variable of NVIDIA's GPU feature discovery, so that a
-//! DaemonSet of that program works with this one. Those without a meaning here are accepted and
-//! said at the start.
+//! DaemonSet of that program works with this one. Those without a meaning here are accepted, and a
+//! warning at the start says why.
 
 mod cleanup;
 mod config;
@@ -300,23 +300,6 @@ impl Args {
         })
     }
 
-    /// The flags that are given and have no effect.
-    #[must_use]
-    pub fn without_effect(&self) -> Vec<&'static str> {
-        let gfd = &self.gfd;
-        [
-            (&gfd.fail_on_init_error, "--fail-on-init-error"),
-            (&gfd.config_file, "--config-file"),
-            (&gfd.device_discovery_strategy, "--device-discovery-strategy"),
-            (&gfd.driver_root_ctr_path, "--driver-root-ctr-path"),
-            (&gfd.kube_api_qps, "--kube-api-qps"),
-            (&gfd.kube_api_burst, "--kube-api-burst"),
-        ]
-        .into_iter()
-        .filter_map(|(value, name)| value.is_some().then_some(name))
-        .collect()
-    }
-
     /// The name of the node, as requests and objects carry it.
     ///
     /// # Errors
@@ -377,7 +360,6 @@ mod tests {
         assert_eq!(args.gfd.sleep_interval, Interval(None));
         assert!(args.gfd.oneshot && args.gfd.no_timestamp && args.gfd.output_file.is_empty());
         assert_eq!(args.label_output(), LabelOutput::File);
-        assert_eq!(args.without_effect().len(), 6);
         assert_eq!(parsed(&["--use-node-feature-api"]).label_output(), LabelOutput::NodeFeature);
         assert_eq!(parsed(&["--output", "/x"]).gfd.output_file, "/x");
         let both = parsed(&["--use-node-feature-api", "--labels", "node"]);
@@ -388,7 +370,7 @@ mod tests {
     fn everything_is_off_until_it_is_turned_on() {
         let args = parsed(&[]);
         assert_eq!(args.label_output(), LabelOutput::Off);
-        assert!(args.node_condition.is_empty() && !args.events && args.without_effect().is_empty());
+        assert!(args.node_condition.is_empty() && !args.events);
         assert_eq!(args.gfd.sleep_interval, Interval(Some(Duration::from_secs(60))));
         assert_eq!(parsed(&["--node-condition"]).node_condition, "GPUUnhealthy");
         assert_eq!(parsed(&["--node-condition=Gpu"]).node_condition, "Gpu");

@@ -10,6 +10,7 @@
 //!
 //! - the crate `status_stream`: the plugin's status, again whenever it changes.
 //! - [`args`]: the command line, which takes that of NVIDIA's GPU feature discovery too.
+//! - `without_effect`: the flags that are taken and change nothing.
 //! - [`labels`], [`condition`], [`taint`], [`summary`], [`events`]: what follows from a status.
 //! - [`api`]: requests to the API server.
 //! - [`retry`]: the pauses between attempts, and how they are logged.
@@ -37,3 +38,4 @@ pub mod run;
 pub mod summary;
 pub mod taint;
 pub mod turned_off;
+mod without_effect;

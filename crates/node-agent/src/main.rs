@@ -59,7 +59,7 @@ fn command_line() -> Vec<OsString> {
 
 async fn act(args: &Args) -> Result<(), String> {
     match &args.action {
-        None => run::run(args).await,
+        None => run::run(args, |name| std::env::var_os(name).is_some()).await,
         Some(Action::Labels { timeout }) => {
             let text = run::print_labels(args, *timeout).await?;
             io::stdout().write_all(text.as_bytes()).map_err(|error| format!("printing: {error}"))

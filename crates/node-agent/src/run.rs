@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use status_stream::{View, follow};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::info;
+use tracing::warn;
 
 use crate::api::ApiServer;
 use crate::args::{Args, LabelOutput, ManagerArgs};
@@ -21,12 +21,14 @@ use crate::release::{PAUSED, RENEWAL, ReleaseFile};
 use crate::summary::{SummaryPace, SummaryWriter};
 use crate::taint::{TaintWriter, wants_taint};
 use crate::turned_off::remove_turned_off;
+use crate::without_effect::without_effect;
 
-/// Runs for good; or with `--oneshot` until the labels are written.
+/// Runs for good; or with `--oneshot` until the labels are written. `is_set` tells whether an
+/// environment variable is.
 ///
 /// # Errors
 /// The command line does not fit together: nothing is turned on, or the node has no name.
-pub async fn run(args: &Args) -> Result<(), String> {
+pub async fn run(args: &Args, is_set: impl Fn(&str) -> bool) -> Result<(), String> {
     let output = args.label_output();
     let has_condition = !args.node_condition.is_empty();
     let chooses = !args.config.config_name_file.is_empty();
@@ -43,8 +45,8 @@ pub async fn run(args: &Args) -> Result<(), String> {
     }
     let needs_api = output != LabelOutput::File || asks;
     let node = if needs_api { args.node()?.to_owned() } else { String::new() };
-    for flag in args.without_effect() {
-        info!(flag, "this flag of GPU feature discovery has no effect here");
+    for (flag, why) in without_effect(args, is_set) {
+        warn!(flag, why, "this flag has no effect here");
     }
     let api = Arc::new(ApiServer::new(args.gfd.kubeconfig.clone()));
     let (sender, view) = watch::channel(View::default());

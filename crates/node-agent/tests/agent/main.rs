@@ -8,6 +8,7 @@ mod cleaning;
 mod config;
 mod config_manager;
 mod functions;
+mod gfd;
 mod handover;
 mod in_process;
 mod labelling;

@@ -1,5 +1,6 @@
 //! A plugin's status socket, an API server and the agent's program.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -228,6 +229,14 @@ impl Rig {
         start(&self.plugin.socket, &kubeconfig, arguments)
     }
 
+    /// With these variables beside those that every agent has.
+    pub(crate) fn agent_with(&self, variables: &BTreeMap<&str, &str>, arguments: &[&str]) -> Agent {
+        let kubeconfig = self.path("kubeconfig");
+        let mut command = command(&self.plugin.socket, &kubeconfig);
+        command.envs(variables).args(arguments);
+        spawn(command)
+    }
+
     /// Waits until the labels that begin so are these.
     pub(crate) async fn until_labels(&self, prefix: &str, expected: &[(&str, &str)]) {
         let expected: Vec<String> =
@@ -252,18 +261,25 @@ impl Rig {
 }
 
 pub(crate) fn start(socket: &Path, kubeconfig: &Path, arguments: &[&str]) -> Agent {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_gpu-node-agent"))
+    let mut command = command(socket, kubeconfig);
+    command.args(arguments);
+    spawn(command)
+}
+
+fn command(socket: &Path, kubeconfig: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-node-agent"));
+    command
         .env_clear()
         .env("STATUS_SOCKET", socket)
         .env("KUBECONFIG", kubeconfig)
         .env("NODE_NAME", NODE)
-        .env("POD_NAME", "agent-x7k2p")
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+        .env("POD_NAME", "agent-x7k2p");
+    command
+}
+
+fn spawn(mut command: Command) -> Agent {
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let lines = Arc::<Mutex<Vec<String>>>::default();
     let readers = [
         collect(child.stdout.take().unwrap(), lines.clone()),
