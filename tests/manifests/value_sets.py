@@ -383,6 +383,11 @@ OWN = {
         agent=["--labels=nodefeature", "--labels-conflict=yield"],
         rights={"%s nodefeatures.nfd.k8s-sigs.io in gpus" % verb for verb in ("get", "create", "patch")},
     ),
+    "labels on request": Set(
+        {"nodeAgent": {"labels": "node", "extraLabels": ["healthy-count", "sharing"]}},
+        agent=["--labels=node", "--labels-conflict=yield", "--extra-labels=healthy-count,sharing"],
+        rights=LABELS,
+    ),
     "least privilege with volume mounts": Set(
         {"privileged": False, "deviceListStrategy": ["envvar", "volume-mounts"]},
         adds=["SYS_ADMIN"],
@@ -556,6 +561,7 @@ BROKEN = {
     "a probe": ({"livenessProbe": {"period": 5}}, "period"),
     "a group without its object": ({"mps": None}, "mps"),
     "mps without a state directory": ({"mps": {"enabled": True}, "state": {"hostPath": ""}}, "set state.hostPath"),
+    "a label on request that is none": ({"nodeAgent": {"extraLabels": ["health"]}}, "extraLabels"),
     "labels in a file": ({"nodeAgent": {"labels": "file"}}, "labels"),
     "the user root": ({"nodeAgent": {"user": 0}}, "user"),
     "a label that is none": ({"nodeAgent": {"configLabel": "a/b/c"}}, "configLabel"),

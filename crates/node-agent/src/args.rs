@@ -6,6 +6,7 @@
 
 mod cleanup;
 mod config;
+mod extras;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub use cleanup::{CleanupArgs, Function};
 pub use config::{ConfigArgs, Fallback, Fallbacks, ManagerArgs};
+pub use extras::Extras;
 
 use crate::labels::{LabelSettings, MigStrategy};
 
@@ -63,6 +65,12 @@ pub struct Args {
         default_value = "yield"
     )]
     pub labels_conflict: ConflictPolicy,
+
+    /// Labels beside those of GPU feature discovery, separated by commas: healthy-count, sharing,
+    /// driver-branch; and instances: each GPU in the NodeFeature object, for rules.
+    #[arg(long, global = true, env = "EXTRA_LABELS", value_name = "LIST", default_value = "",
+        hide_default_value = true, value_parser = extras::extras)]
+    pub extra_labels: Extras,
 
     /// Keeps a condition of the Node: True while a GPU is Unhealthy. With a value, of this type.
     #[arg(long, global = true, env = "NODE_CONDITION", value_name = "TYPE", num_args = 0..=1,
@@ -297,6 +305,7 @@ impl Args {
             timestamp: (!self.gfd.no_timestamp).then_some(now),
             machine_type: machine_type.transpose()?,
             mig_strategy: self.gfd.gfd_mig_strategy.or(self.gfd.mig_strategy),
+            extra: self.extra_labels.0.clone(),
         })
     }
 

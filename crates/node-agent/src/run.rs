@@ -14,7 +14,7 @@ use crate::condition::{ConditionWriter, condition};
 use crate::config::{NameFile, manage};
 use crate::events::{Reporter, write_events};
 use crate::keep::{Target, keep, write_once};
-use crate::labels::{LabelSettings, Labels, labels};
+use crate::labels::{LabelSettings, Labeller, labels};
 use crate::node_labels::{NodeLabelValues, follow_labels};
 use crate::outputs::{FeatureFile, NodeFeature, NodeLabels, label_lines};
 use crate::release::{PAUSED, RENEWAL, ReleaseFile};
@@ -135,33 +135,34 @@ fn write_labels<'a>(
     node: &'a str,
     view: watch::Receiver<View>,
 ) -> Result<impl Future<Output = ()> + 'a, String> {
-    let settings = label_settings(args)?;
+    let labeller = Labeller::new(label_settings(args)?);
     Ok(async move {
         let gfd = &args.gfd;
+        let features = |view: &View| labeller.features(view.status.as_deref()?);
+        let labels = |view: &View| Some(features(view)?.labels);
         match output {
             LabelOutput::Off => std::future::pending().await,
             LabelOutput::Node => {
                 let target = NodeLabels::new(api, node, args.labels_conflict);
-                label(args, target, settings, view).await;
+                label(args, target, labels, view).await;
             }
             LabelOutput::NodeFeature => {
-                label(args, NodeFeature::new(api, &gfd.namespace, node), settings, view).await;
+                label(args, NodeFeature::new(api, &gfd.namespace, node), features, view).await;
             }
             LabelOutput::File => {
                 let file = FeatureFile::new(gfd.output_file.clone().into(), gfd.sleep_interval);
-                label(args, file, settings, view).await;
+                label(args, file, labels, view).await;
             }
         }
     })
 }
 
-async fn label(
+async fn label<T: Target>(
     args: &Args,
-    target: impl Target<Wanted = Labels>,
-    settings: LabelSettings,
+    target: T,
+    wanted: impl Fn(&View) -> Option<T::Wanted>,
     view: watch::Receiver<View>,
 ) {
-    let wanted = |view: &View| labels(view.status.as_deref()?, &settings);
     if args.gfd.oneshot {
         write_once(target, view, wanted).await;
     } else {

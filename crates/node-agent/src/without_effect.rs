@@ -1,6 +1,7 @@
 //! Flags that are taken and have no effect, most of them of GPU feature discovery.
 
-use crate::args::Args;
+use crate::args::{Args, LabelOutput};
+use crate::labels::Extra;
 
 /// A flag that was given and has no effect, and why.
 pub(crate) type WithoutEffect = (&'static str, &'static str);
@@ -52,6 +53,13 @@ pub(crate) fn without_effect(args: &Args, is_set: impl Fn(&str) -> bool) -> Vec<
             found.push((flag, why));
         }
     }
+    let describes = args.extra_labels.0.contains(&Extra::Instances);
+    if describes && args.label_output() != LabelOutput::NodeFeature {
+        found.push((
+            "--extra-labels=instances",
+            "only a NodeFeature object has them: --labels nodefeature",
+        ));
+    }
     found
 }
 
@@ -83,5 +91,13 @@ mod tests {
             assert_eq!(by_variable.len(), usize::from(!variable.is_empty()), "{variable}");
         }
         assert_eq!(without_effect(&parsed(&[]), |_| false), []);
+    }
+
+    #[test]
+    fn instances_have_an_effect_in_an_object_alone() {
+        for (output, told) in [("node", 1), ("file", 1), ("nodefeature", 0)] {
+            let args = parsed(&["--labels", output, "--extra-labels=instances"]);
+            assert_eq!(without_effect(&args, |_| false).len(), told, "{output}");
+        }
     }
 }

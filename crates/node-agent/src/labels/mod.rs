@@ -5,14 +5,17 @@
 //! Kubernetes accepts, what cannot be told is left out where that program ends, and a node with
 //! GPUs has `nvidia.com/gpu.present=true`, which affinities ask for.
 
+mod extra;
 mod model;
 mod resource;
 mod value;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use status::{Gpu, NvmlState, Status};
 
+pub use extra::{Attributes, Extra};
 use model::Model;
 use resource::{gpu_sharing, invalid, mig_sets, single_profile, whole_gpus};
 pub use value::is_valid;
@@ -32,6 +35,8 @@ pub struct LabelSettings {
     pub machine_type: Option<String>,
     /// How MIG devices are offered; `None`: as the plugin states it.
     pub mig_strategy: Option<MigStrategy>,
+    /// What is asked for beside the labels of GPU feature discovery.
+    pub extra: Vec<Extra>,
 }
 
 /// How MIG devices are offered.
@@ -45,11 +50,71 @@ pub enum MigStrategy {
     Mixed,
 }
 
+/// What is said of the GPUs of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Features {
+    /// The labels.
+    pub labels: Labels,
+    /// Each GPU, if that is asked for.
+    pub gpus: Vec<Attributes>,
+}
+
+impl Features {
+    /// Health as it is now, in what is kept of before.
+    fn set_health(&mut self, status: &Status) {
+        if let Some(count) = self.labels.get_mut(&(DOMAIN.to_owned() + extra::HEALTHY)) {
+            *count = status.gpu_tally().healthy.to_string();
+        }
+        let healthy: BTreeSet<&str> =
+            status.gpus.iter().filter(|gpu| gpu.healthy).map(|gpu| &*gpu.uuid).collect();
+        for attributes in &mut self.gpus {
+            let is = attributes.get("uuid").is_some_and(|uuid| healthy.contains(&**uuid));
+            attributes.insert("healthy", is.to_string());
+        }
+    }
+}
+
+/// What is to be said of a node, status after status.
+#[derive(Debug)]
+pub struct Labeller {
+    settings: LabelSettings,
+    /// What was last known.
+    last: RefCell<Option<Features>>,
+}
+
+impl Labeller {
+    /// One that knows nothing yet.
+    #[must_use]
+    pub fn new(settings: LabelSettings) -> Self {
+        Self { settings, last: RefCell::default() }
+    }
+
+    /// What is to be said of the node now. While [`labels`] cannot be told all stays as it was but
+    /// the health; `None`: nothing was known yet.
+    #[must_use]
+    pub fn features(&self, status: &Status) -> Option<Features> {
+        let mut last = self.last.borrow_mut();
+        if let Some(labels) = labels(status, &self.settings) {
+            let describes = self.settings.extra.contains(&Extra::Instances);
+            let gpus = if describes { extra::attributes(&counted(status)) } else { Vec::new() };
+            *last = Some(Features { labels, gpus });
+        } else if let Some(last) = &mut *last {
+            last.set_health(status);
+        }
+        last.clone()
+    }
+}
+
+/// The GPUs that are for pods.
+fn counted(status: &Status) -> Vec<&Gpu> {
+    status.gpus.iter().filter(|gpu| gpu.reserved.is_none()).collect()
+}
+
 /// The labels of a node with this status; `None` while that cannot be told, so that the labels of
 /// before are to be kept: NVML does not answer, or has not listed the GPUs yet.
 #[must_use]
 pub fn labels(status: &Status, settings: &LabelSettings) -> Option<Labels> {
-    let gpus: Vec<&Gpu> = status.gpus.iter().filter(|gpu| gpu.reserved.is_none()).collect();
+    let gpus = counted(status);
     let listed = status.nvml.state == NvmlState::Up && status.gpu_counts.enumerated.is_some();
     let has_none = gpus.is_empty() && status.gpu_counts.bus == Some(0);
     if !listed && !has_none {
@@ -65,6 +130,7 @@ pub fn labels(status: &Status, settings: &LabelSettings) -> Option<Labels> {
         add("gpu.present", true.to_string());
         of_node(status, settings, &gpus, &mut add);
         of_devices(status, settings, &gpus, &model, &mut add);
+        extra::labels(status, &settings.extra, &mut add);
     }
     // Whatever a driver states, no label is one that the API server refuses.
     all.retain(|name, value| is_name(name) && is_valid(value));
@@ -136,15 +202,8 @@ fn strategy(status: &Status, settings: &LabelSettings) -> MigStrategy {
     })
 }
 
-/// A version of two or three numbers; another one has no labels.
 fn driver_version(version: &str, add: &mut impl FnMut(&str, String)) {
-    let parts: Vec<&str> = version.split('.').collect();
-    let are_numbers = parts.iter().all(|part| part.parse::<u32>().is_ok());
-    let (major, minor, revision) = match parts[..] {
-        [major, minor] if are_numbers => (major, minor, ""),
-        [major, minor, revision] if are_numbers => (major, minor, revision),
-        _ => return,
-    };
+    let Some([major, minor, revision]) = value::driver_parts(version) else { return };
     for (name, part) in [
         ("cuda.driver.major", major),
         ("cuda.driver.minor", minor),
@@ -201,6 +260,8 @@ fn is_name(name: &str) -> bool {
     name.strip_prefix(DOMAIN).is_some_and(|base| !base.is_empty() && is_valid(base))
 }
 
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

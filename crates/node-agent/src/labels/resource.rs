@@ -30,14 +30,19 @@ fn shares(status: &Status, resource: &str) -> Shares {
     match shared {
         Some((keeps_name, sharing)) if sharing.replicas > 1 => Shares {
             replicas: sharing.replicas,
-            strategy: match sharing.strategy {
-                SharingStrategy::TimeSlicing => "time-slicing",
-                SharingStrategy::Mps => "mps",
-                SharingStrategy::Other => "other",
-            },
+            strategy: strategy_name(sharing.strategy),
             in_product: keeps_name,
         },
         _ => UNSHARED,
+    }
+}
+
+/// How labels call a strategy.
+pub(super) fn strategy_name(strategy: SharingStrategy) -> &'static str {
+    match strategy {
+        SharingStrategy::TimeSlicing => "time-slicing",
+        SharingStrategy::Mps => "mps",
+        SharingStrategy::Other => "other",
     }
 }
 
@@ -134,13 +139,13 @@ fn sharing(resource: &str, shares: &Shares, add: &mut impl FnMut(&str, String)) 
 }
 
 /// CUDA's compute capability.
-fn capability(gpu: &Gpu) -> Option<(u32, u32)> {
+pub(super) fn capability(gpu: &Gpu) -> Option<(u32, u32)> {
     let (major, minor) = gpu.compute_capability.as_deref()?.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// The architecture with this compute capability, as GPU feature discovery names it.
-fn family(capability: (u32, u32)) -> &'static str {
+pub(super) fn family(capability: (u32, u32)) -> &'static str {
     match capability {
         (0, _) => "",
         (1, _) => "tesla",

@@ -64,6 +64,17 @@ fn cut(text: &str, room: usize) -> &str {
     trimmed(words.map_or(beginning, |end| &beginning[..end]))
 }
 
+/// The parts of a version of two or three numbers; another one has no labels.
+pub(super) fn driver_parts(version: &str) -> Option<[&str; 3]> {
+    let parts: Vec<&str> = version.split('.').collect();
+    let are_numbers = parts.iter().all(|part| part.parse::<u32>().is_ok());
+    match parts[..] {
+        [major, minor] if are_numbers => Some([major, minor, ""]),
+        [major, minor, revision] if are_numbers => Some([major, minor, revision]),
+        _ => None,
+    }
+}
+
 fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| !c.is_ascii_alphanumeric())
 }

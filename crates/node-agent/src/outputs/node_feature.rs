@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 use super::node::LABEL_MANAGER;
 use crate::api::{ApiRequest, ApiServer};
 use crate::keep::Target;
-use crate::labels::Labels;
+use crate::labels::Features;
 use crate::retry::Failure;
 
 /// The label by which node feature discovery finds the objects of a node.
 const NODE_NAME: &str = "nfd.node.kubernetes.io/node-name";
+
+/// The name of GPUs among the features of a node, which rules ask for.
+const GPUS: &str = "nvidia.gpu";
 
 /// The path of the object of a node.
 #[must_use]
@@ -43,7 +46,11 @@ impl NodeFeature {
         Self { api, namespace: namespace.to_owned(), node: node.to_owned() }
     }
 
-    fn object(&self, labels: &Labels) -> Value {
+    fn object(&self, wanted: &Features) -> Value {
+        let mut instances = json!({});
+        if !wanted.gpus.is_empty() {
+            instances[GPUS] = json!({"elements": elements(wanted)});
+        }
         json!({
             "apiVersion": "nfd.k8s-sigs.io/v1alpha1", "kind": "NodeFeature",
             "metadata": {
@@ -51,28 +58,40 @@ impl NodeFeature {
                 "labels": {NODE_NAME: self.node},
             },
             "spec": {
-                "features": {"flags": {}, "attributes": {}, "instances": {}},
-                "labels": labels,
+                "features": {"flags": {}, "attributes": {}, "instances": instances},
+                "labels": wanted.labels,
             },
         })
     }
 }
 
+/// The GPUs as node feature discovery takes them.
+fn elements(wanted: &Features) -> Vec<Value> {
+    wanted.gpus.iter().map(|attributes| json!({"attributes": attributes})).collect()
+}
+
+/// The GPUs that an object has.
+fn described(object: &Value) -> &[Value] {
+    let instances = &object["spec"]["features"]["instances"];
+    instances[GPUS]["elements"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
 impl Target for NodeFeature {
-    type Wanted = Labels;
+    type Wanted = Features;
     const WHAT: &'static str = "the labels in the NodeFeature object";
 
-    async fn is_there(&mut self, wanted: &Labels) -> Result<bool, Failure> {
+    async fn is_there(&mut self, wanted: &Features) -> Result<bool, Failure> {
         let path = node_feature_path(&self.namespace, &self.node);
         match self.api.send(&ApiRequest::get(path)).await {
-            Ok(object) => Ok(object["spec"]["labels"] == json!(wanted)
+            Ok(object) => Ok(object["spec"]["labels"] == json!(wanted.labels)
+                && described(&object) == elements(wanted)
                 && object["metadata"]["labels"][NODE_NAME] == *self.node),
             Err(error) if error.code() == Some(404) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn write(&mut self, wanted: &Labels) -> Result<(), Failure> {
+    async fn write(&mut self, wanted: &Features) -> Result<(), Failure> {
         // By force: the object is the agent's.
         let path = node_feature_path(&self.namespace, &self.node);
         let request = ApiRequest::apply(&path, LABEL_MANAGER, true, &self.object(wanted));

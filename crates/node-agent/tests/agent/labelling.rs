@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::rig::{NODE, NODE_PATH, Rig, h200, until};
+use crate::rig::{NODE, NODE_PATH, Rig, h200, until, xid_79};
 
 const COUNT: &str = "nvidia.com/gpu.count";
 const PRODUCT: &str = "nvidia.com/gpu.product";
@@ -72,9 +72,49 @@ async fn a_node_feature_object_has_them_for_node_feature_discovery() {
     let object = rig.api.object(path).unwrap();
     assert_eq!(object["spec"]["labels"][PRODUCT], "NVIDIA-H200");
     assert_eq!(object["spec"]["labels"]["nvidia.com/gpu.present"], "true");
+    assert!(!object["spec"].to_string().contains("elements"), "no GPU unless asked for");
     assert_eq!(object["metadata"]["labels"]["nfd.node.kubernetes.io/node-name"], "node-a");
     assert_eq!(object["kind"], "NodeFeature");
     assert!(rig.api.labels(NODE, "nvidia.com/").is_empty());
+}
+
+#[tokio::test]
+async fn on_request_there_are_more_of_them_and_each_gpu_for_rules() {
+    let rig = Rig::new().await;
+    let path = crate::nfd::feature("nvidia-gpu-features-for");
+    let all = "--extra-labels=healthy-count,sharing,driver-branch,instances";
+    let agent = rig.agent(&["--labels=nodefeature", "--sleep-interval=1s", all]);
+    let seen = async |healthy: &str| {
+        until("health", || {
+            let object = rig.api.object(&path).unwrap_or_default();
+            let labels = &object["spec"]["labels"];
+            let gpu = &object["spec"]["features"]["instances"]["nvidia.gpu"]["elements"][0];
+            let found = (
+                labels["nvidia.com/gpu-node-agent.healthy-count"].clone(),
+                gpu["attributes"]["healthy"].clone(),
+                gpu["attributes"]["product"].clone(),
+            );
+            let count = if healthy == "true" { "1" } else { "0" };
+            let expected = (count.into(), healthy.into(), "NVIDIA-H200".into());
+            if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+    };
+    seen("true").await;
+    rig.plugin.set(xid_79());
+    seen("false").await;
+    agent.stop().await;
+    // Turned off, they are gone.
+    assert!(rig.agent(&["--labels=nodefeature", "--oneshot"]).wait().await.0.success());
+    let object = rig.api.object(&path).unwrap();
+    assert!(!object["spec"]["labels"].to_string().contains("gpu-node-agent."));
+    assert!(!object["spec"].to_string().contains("elements"));
+    let (status, lines) =
+        rig.agent(&["--labels=node", "--oneshot", "--extra-labels=sharing,instances"]).wait().await;
+    assert!(status.success(), "{lines:?}");
+    let sharing = "nvidia.com/gpu-node-agent.sharing";
+    rig.until_labels("nvidia.com/gpu-node-agent.", &[(sharing, "none")]).await;
+    assert!(lines.iter().any(|line| line.contains("--extra-labels=instances")), "{lines:?}");
 }
 
 #[tokio::test]

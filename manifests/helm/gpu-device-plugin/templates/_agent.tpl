@@ -7,6 +7,9 @@
 {{- if eq (toString (coalesce .Values.gfd.noTimestamp .Values.noTimestamp)) "true" -}}
 {{- $args = append $args "--no-timestamp" -}}
 {{- end -}}
+{{- with .Values.nodeAgent.extraLabels -}}
+{{- $args = append $args (printf "--extra-labels=%s" (join "," .)) -}}
+{{- end -}}
 {{- end -}}
 {{- $interval := toString (coalesce .Values.gfd.sleepInterval .Values.sleepInterval | default "") -}}
 {{- if and $interval (ne $agent.labels "off") -}}
