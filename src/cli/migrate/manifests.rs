@@ -143,7 +143,7 @@ fn beside(migration: &mut Migration, object: &Value) {
         about,
         match text("kind") {
             "DaemonSet" | "Job" if parts.contains("gpu-feature-discovery") => {
-                "keep it: nothing here sets its labels"
+                "keep it, or have the node agent set its labels: gfd.enabled, and docs/migrate.md"
             }
             "DaemonSet" if parts.contains("mps-control-daemon") => {
                 "not taken over: the chart has its own (mps.enabled); only one of them can run"

@@ -58,8 +58,14 @@ pub(super) fn of_values(documents: &[Value]) -> Result<Migration, String> {
         return Err("there are no values".to_owned());
     }
     let mut migration = Migration::new("values of NVIDIA's chart");
+    let has_labels = merged.get("gfd").is_some_and(is_on);
     for (key, value) in &merged {
-        take(&mut migration, key, value);
+        // NVIDIA's chart reads them here, and not under `gfd`, where its values have them.
+        if has_labels && matches!(key.as_str(), "noTimestamp" | "sleepInterval") {
+            migration.set(&format!("gfd.{key}"), value.clone());
+        } else {
+            take(&mut migration, key, value);
+        }
     }
     privileges(&mut migration, &merged);
     migration.note_common();
@@ -94,7 +100,7 @@ fn take(migration: &mut Migration, key: &str, value: &Value) {
             key,
             "left out: of two DaemonSets with the same labels neither knows its own pods",
         ),
-        "gfd" if value.get("enabled") == Some(&Value::Bool(true)) => {
+        "gfd" if is_on(value) => {
             migration.set("gfd.enabled", true);
             migration.note(key, GFD);
         }
@@ -115,6 +121,10 @@ fn take(migration: &mut Migration, key: &str, value: &Value) {
         }
         _ => migration.note(key, "left out: it is not known as a value of NVIDIA's chart"),
     }
+}
+
+fn is_on(value: &Value) -> bool {
+    value.get("enabled") == Some(&Value::Bool(true))
 }
 
 /// Whether a value says nothing: the defaults of NVIDIA's chart have many of them.
