@@ -7,14 +7,14 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, openat2, statvfs};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use super::file::{self, Links};
+use super::hook_directory;
 
 /// The most bytes of the program. It has less than 1.5 MB.
 const MOST_BYTES: usize = 8 << 20;
@@ -37,6 +37,26 @@ pub struct HookPaths {
     pub is_dry_run: bool,
 }
 
+/// What there is of the program on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookState {
+    /// Why a runtime must not be told to run programs of the directory, if so.
+    pub directory: Result<(), String>,
+    /// The program of this version; or why that cannot be told.
+    pub program: Result<InstalledProgram, String>,
+}
+
+/// Our program of this version on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstalledProgram {
+    /// Where it is, or would be.
+    pub path: PathBuf,
+    /// Whether there is anything.
+    pub is_there: bool,
+    /// What is wrong with it, if it is not as it was installed.
+    pub difference: Option<String>,
+}
+
 impl HookPaths {
     /// Whether there is a program, and a directory for it.
     #[must_use]
@@ -53,14 +73,38 @@ impl HookPaths {
             .map_err(|error| format!("{}: {error}", self.source.display()))?;
         check_kernel()?;
         let directory = self.directory.display();
-        check_directory(&self.directory).map_err(|why| format!("{directory}: {why}"))?;
+        hook_directory::check(&self.directory).map_err(|why| format!("{directory}: {why}"))?;
         let path = self.directory.join(name(&program));
-        if self.is_dry_run || is_as_wanted(&path, &program) {
+        if self.is_dry_run || difference(&path, &program).is_none() {
             return Ok(path);
         }
         file::replace(&path, &program, MODE)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
+    }
+
+    /// What there is of the program on the host, for who looks for mistakes.
+    #[must_use]
+    pub fn examine(&self) -> HookState {
+        let source = self.source.display();
+        let program = file::read(&self.source, Links::Follow, MOST_BYTES)
+            .map_err(|error| format!("there is no program to compare with: {source}: {error}"))
+            .map(|program| {
+                let path = self.directory.join(name(&program));
+                let difference = difference(&path, &program);
+                InstalledProgram { is_there: fs::symlink_metadata(&path).is_ok(), path, difference }
+            });
+        HookState { directory: hook_directory::check(&self.directory), program }
+    }
+
+    /// The programs that were installed, of this version and of others, and what a process that was
+    /// killed meanwhile has left. No link is among them.
+    #[must_use]
+    pub fn installed(&self) -> Vec<PathBuf> {
+        let mut found: Vec<_> =
+            programs(&self.directory).into_iter().map(|(_, path)| path).collect();
+        found.sort();
+        found
     }
 
     /// Removes programs other than `current`: all of them where no container can refer to one,
@@ -89,32 +133,6 @@ fn check_kernel() -> Result<(), String> {
     }
 }
 
-/// Whether a runtime may be told to run programs of a directory: nobody else can put one there, and
-/// the file system lets them run.
-fn check_directory(directory: &Path) -> Result<(), String> {
-    let meta = fs::symlink_metadata(directory).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            "there is no such directory; mount the host's at the same path".to_owned()
-        }
-        _ => error.to_string(),
-    })?;
-    if !meta.is_dir() {
-        return Err("it is no directory".to_owned());
-    }
-    let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(format!("it belongs to user {owner}, and not to root"));
-    }
-    if mode & 0o022 != 0 {
-        return Err(format!("others than its owner may write to it: its mode is {mode:04o}"));
-    }
-    let flags = statvfs(directory).map_err(|error| error.to_string())?.f_flag;
-    if flags.contains(StatVfsMountFlags::NOEXEC) {
-        return Err("it is on a file system that is mounted noexec".to_owned());
-    }
-    Ok(())
-}
-
 /// The name of a program with this content.
 fn name(program: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
@@ -122,13 +140,21 @@ fn name(program: &[u8]) -> String {
     format!("{PREFIX}{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish())
 }
 
-fn is_as_wanted(path: &Path, program: &[u8]) -> bool {
-    let is_ours = |meta: fs::Metadata| {
-        meta.permissions().mode() & 0o7777 == MODE
-            && [0, rustix::process::geteuid().as_raw()].contains(&meta.uid())
-    };
-    fs::symlink_metadata(path).is_ok_and(is_ours)
-        && file::read(path, Links::Refuse, MOST_BYTES).is_ok_and(|there| there == program)
+/// What is wrong with the file at a path, if it is not as it was installed.
+fn difference(path: &Path, program: &[u8]) -> Option<String> {
+    let Ok(meta) = fs::symlink_metadata(path) else { return Some("it is not there".to_owned()) };
+    if !meta.is_file() {
+        return Some("it is no regular file".to_owned());
+    }
+    let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
+    if ![0, rustix::process::geteuid().as_raw()].contains(&owner) {
+        return Some(format!("it belongs to user {owner}, and not to root"));
+    }
+    if mode != MODE {
+        return Some(format!("its mode is {mode:04o}, and not {MODE:04o}"));
+    }
+    let there = file::read(path, Links::Refuse, MOST_BYTES);
+    (there.ok().as_deref() != Some(program)).then(|| "its content was changed".to_owned())
 }
 
 /// The programs in a directory with the time at which each was written, in seconds and nanoseconds.
@@ -145,7 +171,7 @@ fn programs(directory: &Path) -> Vec<((i64, i64), PathBuf)> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -158,7 +184,7 @@ mod tests {
     }
 
     fn files(paths: &HookPaths) -> Vec<PathBuf> {
-        programs(&paths.directory).into_iter().map(|(_, path)| path).collect()
+        paths.installed()
     }
 
     #[test]
@@ -168,20 +194,24 @@ mod tests {
         let dry = HookPaths { is_dry_run: true, ..paths.clone() };
         let path = dry.install().unwrap();
         assert!(!path.exists());
-        for spoil in [
-            |_: &Path| {},
-            |path: &Path| fs::write(path, "another").unwrap(),
-            |path: &Path| {
+        let spoils: [(&str, fn(&Path)); 4] = [
+            ("it is not there", |path| fs::remove_file(path).unwrap()),
+            ("its content was changed", |path| fs::write(path, "another").unwrap()),
+            ("its mode is 0777, and not 0755", |path| {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
-            },
-            |path: &Path| {
+            }),
+            ("it is no regular file", |path| {
                 fs::remove_file(path).unwrap();
                 symlink("/bin/true", path).unwrap();
-            },
-        ] {
+            }),
+        ];
+        for (difference, spoil) in spoils {
             assert_eq!(paths.install().unwrap(), path);
-            assert!(is_as_wanted(&path, b"a program"));
+            let state = paths.examine();
+            assert_eq!((&state.directory, state.program.unwrap().difference), (&Ok(()), None));
             spoil(&path);
+            let found = paths.examine().program.unwrap();
+            assert_eq!(found.difference.as_deref(), Some(difference));
         }
         assert_eq!(paths.install().unwrap(), path);
         let before = fs::metadata(&path).unwrap().ino();
@@ -211,6 +241,15 @@ mod tests {
         paths.clean_up(None, false);
         assert!(files(&paths).is_empty());
         assert!(paths.directory.join("of-somebody-else").exists());
+    }
+
+    #[test]
+    fn without_a_program_of_its_own_nothing_can_be_compared() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        fs::remove_file(&paths.source).unwrap();
+        let why = paths.examine().program.unwrap_err();
+        assert!(why.starts_with("there is no program to compare with: "), "{why}");
     }
 
     #[test]
