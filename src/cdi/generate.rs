@@ -12,6 +12,7 @@ use device::inventory::Inventory;
 use super::settings::{CdiPaths, CdiSettings, HookMode};
 use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
 use crate::host::driver_files::{self, DriverRoot, Wanted, devices};
+use crate::host::hook_install::HookPaths;
 use crate::host::memory_regions;
 
 /// The driver's files and the hook program, and what they were found by. They are looked for again
@@ -41,10 +42,6 @@ impl HostCache {
         kept: &BTreeMap<String, ContainerEdits>,
     ) -> Specifications {
         self.update(paths, settings, version);
-        let in_use = inventory.in_use();
-        let is_in_use = !in_use.known || !in_use.devices.is_empty();
-        let own = self.hook.as_ref().filter(|hook| hook.is_own).map(|hook| Path::new(&hook.path));
-        paths.hook.clean_up(own, is_in_use);
         let gpus: BTreeSet<_> =
             inventory.gpus().values().filter_map(GpuRecord::pci_bus_id).collect();
         let host = CdiHost {
@@ -62,6 +59,13 @@ impl HostCache {
         let found = specifications(inventory, &host, &of_settings, kept);
         self.files = host.files;
         found
+    }
+
+    /// Removes programs of ours that no specification names any more. It is called when the files
+    /// are as they were last generated: until then they name an older one.
+    pub(super) fn remove_old_programs(&self, paths: &HookPaths, is_in_use: bool) {
+        let own = self.hook.as_ref().filter(|hook| hook.is_own).map(|hook| Path::new(&hook.path));
+        paths.clean_up(own, is_in_use);
     }
 
     fn update(&mut self, paths: &CdiPaths, settings: &CdiSettings, version: Option<&str>) {

@@ -150,9 +150,11 @@ impl SpecDir {
                 None => self.remove_class(class, &mut outcome),
             }
         }
-        // It is to be tried once more; otherwise it takes memory for nothing.
         if outcome.problem.is_some() {
+            // It is to be tried once more; otherwise it takes memory for nothing.
             self.plan = plan;
+        } else {
+            self.host.remove_old_programs(&self.paths.hook, self.keeps_unwanted);
         }
         outcome
     }

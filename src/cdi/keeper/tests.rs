@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -17,10 +18,11 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::cdi::tests::node::{empty, injector, slice};
-use crate::cdi::{file_name, validate};
+use crate::cdi::{HookMode, file_name, validate};
 use crate::host::device_nodes::Roots;
 use crate::host::driver_files::sample::{VERSION, installation, write};
 use crate::host::file_id::FileId;
+use crate::host::hook_install::HookPaths;
 
 /// A node with the driver's files, and its inventory.
 struct Node {
@@ -58,6 +60,7 @@ impl Node {
             spec_dir: self.directory(),
             roots: Roots { driver: root.to_owned(), proc: root.join("proc") },
             sysfs: root.join("sys"),
+            hook: self.hook(),
             ..CdiPaths::default()
         };
         let publish = async move |names| apply(&inventory, InventoryEvent::Cdi(names));
@@ -66,6 +69,12 @@ impl Node {
 
     fn directory(&self) -> PathBuf {
         self.root.path().join("cdi")
+    }
+
+    /// Where the plugin's own hook program is, and where it goes.
+    fn hook(&self) -> HookPaths {
+        let at = |name| self.root.path().join(name);
+        HookPaths { source: at("program"), directory: at("hook"), is_dry_run: false }
     }
 
     fn file(&self) -> PathBuf {
@@ -380,6 +389,33 @@ async fn a_driver_that_is_upgraded_has_its_files_in_the_specification() {
     keeper.looks_again = true;
     node.update(&mut keeper).await;
     assert!(!text().contains("nvidia-smi"));
+}
+
+#[tokio::test]
+async fn an_old_hook_program_stays_while_a_file_names_it() {
+    let mut node = Node::new();
+    let HookPaths { source, directory, .. } = node.hook();
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&source, "one").unwrap();
+    node.settings.hook_mode = HookMode::Own;
+    node.list(gpus(0..1));
+    node.hold(&[]);
+    let mut keeper = node.keeper();
+    node.update(&mut keeper).await;
+    let old = node.hook().installed();
+    assert_eq!(old.len(), 1);
+    let names_old = || fs::read_to_string(node.file()).unwrap().contains(old[0].to_str().unwrap());
+    assert!(names_old());
+    // Another version of the plugin, which cannot write the file at first.
+    fs::write(&source, "two").unwrap();
+    for (is_broken, expected) in [(true, true), (false, false)] {
+        break_disk(&keeper, is_broken).await;
+        keeper.looks_again = true;
+        node.update(&mut keeper).await;
+        assert_eq!((names_old(), old[0].exists()), (expected, expected));
+    }
+    assert_eq!(node.hook().installed().len(), 1);
 }
 
 #[tokio::test]
