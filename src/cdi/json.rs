@@ -279,7 +279,7 @@ impl From<&SpecHook> for Hook {
             path: hook.path.clone(),
             args: hook.args.clone(),
             env: hook.env.clone(),
-            timeout: None,
+            timeout: hook.timeout.map(Into::into),
         }
     }
 }
@@ -293,6 +293,7 @@ impl From<&Hook> for SpecHook {
             path: hook.path.clone(),
             args: hook.args.clone(),
             env: hook.env.clone(),
+            timeout: hook.timeout.and_then(|seconds| u32::try_from(seconds).ok()),
         }
     }
 }

@@ -89,6 +89,11 @@ fn edits(of: &str, edits: &Edits, found: &mut Vec<String>) {
         let name = &hook.hook_name;
         check(HOOKS.contains(&name.as_str()), format!("{name:?} is no hook"));
         check(is_absolute(&hook.path), format!("the path {:?} of a hook", hook.path));
+        let timeout = hook.timeout;
+        check(
+            timeout.is_none_or(|seconds| seconds > 0),
+            format!("the timeout {timeout:?} of a hook"),
+        );
     }
     for mount in &edits.mounts {
         for path in [&mount.host_path, &mount.container_path] {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a hook could not do its work. The runtime does not start the container.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,12 @@ pub enum HookError {
     /// Privileges that cannot be dropped.
     #[error("cannot drop privileges: {0}")]
     Privileges(io::Error),
+    /// Without a second thread nobody would see that the first one hangs.
+    #[error("cannot start a thread: {0}; see the limit of processes of whoever calls this")]
+    Thread(io::Error),
+    /// It has not ended in time.
+    #[error("it has taken more than {} s: does a disk or the container's file system hang?", .0.as_secs())]
+    Late(Duration),
 }
 
 impl HookError {

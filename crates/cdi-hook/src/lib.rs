@@ -13,7 +13,7 @@
 //! - What is written lies on the container's own root file system, or in its `/dev`. A volume of
 //!   the pod's gets nothing.
 //! - Nothing is executed, nothing is loaded, and no variable of the environment is read.
-//! - All that is read has a bound: [`limits`].
+//! - All that is read has a bound: [`limits`]. So has the time: [`deadline`].
 //!
 //! # Order
 //!
@@ -26,6 +26,7 @@ mod chmod;
 mod command;
 mod create_symlinks;
 mod cuda_compat;
+pub mod deadline;
 mod device_node_modification;
 mod error;
 mod hook;

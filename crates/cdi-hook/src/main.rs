@@ -4,28 +4,45 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use cdi_hook::{Command, Host, privileges, run};
+use cdi_hook::{Command, Hook, HookError, Host, StateSource, deadline, privileges, run};
+
+/// The longest that a run may take. For 400 libraries it takes some milliseconds, and for the most
+/// files that are read, from a disk that is slow, some ten seconds.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    match Command::parse(std::env::args_os()) {
-        Ok(Command::Help) => println!("{}", cdi_hook::USAGE),
-        Ok(Command::Version) => println!("gpu-cdi-hook {}", env!("CARGO_PKG_VERSION")),
-        Ok(Command::Hook(hook, spec)) => {
-            let done = privileges::keep(hook.capabilities())
-                .and_then(|()| run(&hook, spec, &mut io::stdin().lock(), &Host::default()));
-            match done {
-                Ok(notes) => notes.iter().for_each(|note| eprintln!("gpu-cdi-hook: {note}")),
-                Err(error) => return failed(&error),
-            }
+    let done = match Command::parse(std::env::args_os()) {
+        Ok(Command::Help) => {
+            println!("{}", cdi_hook::USAGE);
+            return ExitCode::SUCCESS;
         }
-        Err(error) => return failed(&error),
+        Ok(Command::Version) => {
+            println!("gpu-cdi-hook {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Ok(Command::Hook(hook, source)) => in_time(hook, source),
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(notes) => {
+            notes.iter().for_each(|note| eprintln!("gpu-cdi-hook: {note}"));
+            ExitCode::SUCCESS
+        }
+        // The runtime quotes it where it says why the container was not started.
+        Err(error) => {
+            eprintln!("gpu-cdi-hook: {error}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
 }
 
-/// Tells the runtime, which quotes it where it says why the container was not started.
-fn failed(error: &cdi_hook::HookError) -> ExitCode {
-    eprintln!("gpu-cdi-hook: {error}");
-    ExitCode::FAILURE
+/// Runs a hook, for as long as it may take.
+fn in_time(hook: Hook, source: StateSource) -> Result<Vec<String>, HookError> {
+    // A thread that is started later has no more.
+    privileges::keep(hook.capabilities())?;
+    let work = move || run(&hook, source, &mut io::stdin().lock(), &Host::default());
+    let done = deadline::within(DEADLINE, work).map_err(HookError::Thread)?;
+    done.unwrap_or(Err(HookError::Late(DEADLINE)))
 }

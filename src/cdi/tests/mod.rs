@@ -5,7 +5,9 @@ pub(super) mod node;
 
 use std::collections::BTreeSet;
 
-use device::cdi::{CdiHost, HookProgram, MountKind, SpecSettings, Specification, Specifications};
+use device::cdi::{
+    CdiHost, ContainerEdits, HookProgram, MountKind, SpecSettings, Specification, Specifications,
+};
 use device::injection::{DeviceIdStrategy, Injector};
 
 use super::json::Document;
@@ -201,6 +203,24 @@ fn hooks_are_those_that_the_program_on_the_host_has_and_that_are_safe() {
     }
 }
 
+/// A runtime ends the plugin's own program some time after that would have ended itself. How long
+/// NVIDIA's may take is not known.
+#[test]
+fn the_plugins_own_hooks_take_no_longer_than_a_runtime_waits() {
+    let (_root, mut host) = usual();
+    for (is_own, expected) in [(true, Some(90)), (false, None)] {
+        host.hook.as_mut().unwrap().is_own = is_own;
+        let found = specified(&inventory(injector()), &host, &SpecSettings::default());
+        let document = valid(&found.files[0]);
+        let of_gpu = &document.devices.iter().find(|device| device.name == "GPU-0").unwrap();
+        let hooks = [&document.container_edits.hooks, &of_gpu.container_edits.hooks];
+        let timeouts: Vec<_> = hooks.into_iter().flatten().map(|hook| hook.timeout).collect();
+        assert!(timeouts.len() > 2 && timeouts.iter().all(|timeout| *timeout == expected));
+        let kept = ContainerEdits::from(&of_gpu.container_edits);
+        assert_eq!(&kept, of(&found, "GPU-0"), "what is read from the file is what was written");
+    }
+}
+
 #[test]
 fn without_hooks_libraries_are_mounted_under_all_their_names_and_that_is_told() {
     let (_root, mut host) = usual();
@@ -299,7 +319,7 @@ fn what_runtimes_refuse_is_told() {
     let (_root, host) = usual();
     let found = specified(&inventory(injector()), &host, &SpecSettings::default());
     let good = Document::from(&found.files[0]);
-    let table: [Mistake; 11] = [
+    let table: [Mistake; 12] = [
         (|d| d.cdi_version = "0.8.0".into(), "is none of 0.3.0"),
         (|d| d.devices[0].name = "0".into(), "it needs 0.5.0"),
         (|d| d.container_edits.additional_gids = vec![44], "it needs 0.7.0"),
@@ -310,6 +330,7 @@ fn what_runtimes_refuse_is_told() {
         (|d| d.devices[1].name = "MIG/1".into(), "is no name of a device"),
         (|d| d.devices[1].container_edits = Default::default(), "adds nothing"),
         (|d| d.container_edits.env[0] = "=x".into(), "is not NAME=value"),
+        (|d| d.container_edits.hooks[0].timeout = Some(0), "the timeout Some(0) of a hook"),
         (|d| d.container_edits.mounts[0].host_path = "lib".into(), "of a mount"),
     ];
     for (change, expected) in table {

@@ -112,6 +112,8 @@ pub struct SpecHook {
     pub args: Vec<String>,
     /// Its environment, `NAME=value`.
     pub env: Vec<String>,
+    /// After how many seconds the runtime ends it; `None`: never.
+    pub timeout: Option<u32>,
 }
 
 impl ContainerEdits {

@@ -17,6 +17,11 @@ const UPDATE_APPLICATION_PROFILE: &str = "update-application-profile";
 /// plugin's own is called.
 const APPLY_MEMORY_LIMITS: &str = "apply-cuda-memory-limits";
 
+/// After so many seconds a runtime ends the plugin's own program, which ends itself before that
+/// (crates/cdi-hook, `DEADLINE`). The kubelet gives a runtime two minutes for a container. NVIDIA's
+/// specifications set none, and how long its programs may take is not known.
+const OWN_TIMEOUT: u32 = 90;
+
 /// The hooks that are called.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hooks<'a> {
@@ -89,6 +94,7 @@ impl Hooks<'_> {
             path: program.path.clone(),
             args: words.into_iter().map(str::to_owned).chain(args).collect(),
             env: vec!["NVIDIA_CTK_DEBUG=false".to_owned()],
+            timeout: program.is_own.then_some(OWN_TIMEOUT),
         })
     }
 
