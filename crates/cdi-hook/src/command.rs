@@ -62,6 +62,8 @@ impl Command {
             match (arg, name.as_deref()) {
                 (Arg::Long("help") | Arg::Short('h'), _) => return Ok(Self::Help),
                 (Arg::Long("version") | Arg::Short('V'), None) => return Ok(Self::Version),
+                // They change what NVIDIA's program logs, and this one says what it has to say.
+                (Arg::Long("debug" | "quiet") | Arg::Short('d'), None) => {}
                 (Arg::Value(value), None) => {
                     let value = value.string().map_err(usage)?;
                     // `nvidia-ctk hook NAME` is the older way to say it.

@@ -18,6 +18,9 @@ type Found<T> = Result<T, HookError>;
 
 /// Writes the limits into the cgroup of a process.
 pub(crate) fn apply(limits: &[MemoryLimit], pid: u32, host: &Host) -> Found<()> {
+    if limits.is_empty() {
+        return Ok(());
+    }
     let capacity = host.cgroup_root.join("dmem.capacity");
     let capacity = read(&capacity).map_err(|error| no_controller(&capacity, &error))?;
     let regions = regions(&capacity);

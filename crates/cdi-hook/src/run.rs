@@ -25,7 +25,12 @@ pub fn run(
     let container = Container::read(state, input)?;
     if let Hook::ApplyCudaMemoryLimits(limits) = hook {
         memory_limits::apply(limits, container.pid()?, host)?;
-        return Ok(Vec::new());
+        let without = limits.is_empty().then(|| {
+            "no --limit is given, and what the container's environment says does not count: \
+             nothing is limited"
+                .to_owned()
+        });
+        return Ok(without.into_iter().collect());
     }
     let path = container.root()?;
     let root = ContainerRoot::open(&path).map_err(HookError::file("open the root", &path))?;

@@ -188,6 +188,24 @@ fn memory_is_limited_by_the_arguments_alone() {
     }
 }
 
+/// As NVIDIA's hook is called, which takes the limits from the container's environment.
+#[test]
+fn what_the_containers_environment_says_limits_nothing() {
+    let cgroups = Cgroups::new();
+    let bundle = Bundle::new();
+    let config = r#"{"root":{"path":"rootfs"},"process":{"env":["NVIDIA_GPU_MEMORY_REQUEST=1",
+                     "NVIDIA_GPU_MEMORY_LIMIT=1"]}}"#;
+    fs::write(bundle.path().join("config.json"), config).unwrap();
+    let without = bundle.run_on(&Hook::ApplyCudaMemoryLimits(Vec::new()), &cgroups.host).unwrap();
+    assert!(without[0].ends_with("nothing is limited"), "{without:?}");
+    assert_eq!(cgroups.read(&format!("{CGROUP}/dmem.max")), "");
+    let address = "0000:17:00.0".to_owned();
+    let limit = Hook::ApplyCudaMemoryLimits(vec![MemoryLimit { address, bytes: 1 << 30 }]);
+    assert_eq!(bundle.run_on(&limit, &cgroups.host).unwrap(), Vec::<String>::new());
+    let expected = "nvidia/0000:17:00.0/vidmem 1073741824\n";
+    assert_eq!(cgroups.read(&format!("{CGROUP}/dmem.max")), expected);
+}
+
 #[test]
 fn a_limit_that_cannot_be_enforced_is_an_error() {
     let cgroups = Cgroups::new();
