@@ -219,6 +219,7 @@ impl<P: AsyncFn(Arc<CdiNames>)> Keeper<P> {
             left_out: planned.left_out,
             problem: outcome.problem,
             incomplete: planned.incomplete,
+            not_limited: planned.not_limited,
         })
         .await;
     }

@@ -43,6 +43,8 @@ pub(super) struct Planned {
     pub(super) left_out: BTreeSet<String>,
     /// What containers lack, in words.
     pub(super) incomplete: Vec<String>,
+    /// Why memory is not limited that is to be, in words.
+    pub(super) not_limited: Vec<String>,
 }
 
 /// What came of writing.
@@ -127,7 +129,12 @@ impl SpecDir {
             self.plan.insert(specification.class, Some(specification));
         }
         let planned = self.plan.values().flatten().flat_map(keys);
-        Planned { names: planned.collect(), left_out: found.left_out, incomplete: found.incomplete }
+        Planned {
+            names: planned.collect(),
+            left_out: found.left_out,
+            incomplete: found.incomplete,
+            not_limited: found.not_limited,
+        }
     }
 
     /// Sees that the files are as planned: writes those that are not, and removes those that are no

@@ -44,6 +44,9 @@ fn generate(config: &Config, output: Option<&Path>) -> ExitCode {
         }
     };
     found.incomplete.iter().for_each(|what| print_error(&escaped(what)));
+    for why in &found.not_limited {
+        print_error(&escaped(&format!("memory limits are not enforceable on this node: {why}")));
+    }
     let documents = found.files.iter().map(|file| (file.class, Document::from(file)));
     let Some(directory) = output else {
         let text: Vec<u8> = documents.flat_map(|(_, document)| document.bytes()).collect();

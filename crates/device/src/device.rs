@@ -38,7 +38,8 @@ pub struct Device {
     pub owner: Option<Arc<Owner>>,
     /// Whether a container runtime can resolve its name.
     pub cdi: CdiState,
-    /// The bytes of its GPU's memory that one replica may allocate; `None`: it is not limited.
+    /// The bytes of its memory that one replica may allocate; `None`: it is not limited, or its
+    /// memory is not known.
     pub memory_share: Option<u64>,
 }
 

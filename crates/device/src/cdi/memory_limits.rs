@@ -12,7 +12,8 @@ use crate::injection::cdi_names::memory_limit_name;
 use crate::inventory::Inventory;
 use crate::memory_share::MOST_REPLICAS;
 
-/// The devices by name, and why there are none, or not for all that are shared with a limit.
+/// The devices by name, and why there are none, or not for all that are shared with a limit, in
+/// words.
 pub(super) fn devices(
     inventory: &Inventory,
     memory: &MemoryRegions,
@@ -33,17 +34,20 @@ pub(super) fn devices(
             Err(why) => problems.push(why),
         }
     }
+    problems.sort();
     problems.dedup();
-    let problem = |why| format!("memory limits are not enforceable on this node: {why}");
-    (found, problems.into_iter().map(problem).collect())
+    (found, problems)
 }
 
-/// The devices that are shared with a limit, each once, and how many replicas each has.
+/// The devices that are to be shared with a limit, each once, and how many replicas each has.
 fn limited(inventory: &Inventory) -> Vec<(&Device, u32)> {
     let mut found: Vec<(&Device, u32)> = Vec::new();
+    if !inventory.layout().sharing.limits_memory() {
+        return found;
+    }
     for devices in inventory.resources().filter_map(|resource| inventory.devices(resource)) {
-        let limited = devices.values();
-        for device in limited.filter(|d| !d.withdrawn && d.memory_share.is_some()) {
+        let replicas = devices.values().filter(|device| device.id.replica_number().is_some());
+        for device in replicas.filter(|device| !device.withdrawn) {
             match found.last_mut().filter(|(last, _)| last.id.uuid() == device.id.uuid()) {
                 Some((_, replicas)) => *replicas += 1,
                 None => found.push((device, 1)),
@@ -61,9 +65,18 @@ fn of_device<'a>(
     hooks: Hooks<'a>,
 ) -> Result<impl Fn(u32) -> ContainerEdits + use<'a>, String> {
     let regions = memory.as_ref().map_err(Clone::clone)?;
-    let share = device.memory_share.unwrap_or_default();
-    let bus = inventory.gpus().get(&device.gpu).and_then(GpuRecord::pci_bus_id);
+    if device.placement.is_some() {
+        return Err(
+            "the kernel's dmem controller knows the memory of whole GPUs, and not that of \
+                    MIG devices"
+                .to_owned(),
+        );
+    }
     let label = device.label();
+    let share = device.memory_share.ok_or_else(|| {
+        format!("the size of the memory of GPU {label} is not known, so it has no shares")
+    })?;
+    let bus = inventory.gpus().get(&device.gpu).and_then(GpuRecord::pci_bus_id);
     let bus = bus.ok_or_else(|| format!("the PCI address of GPU {label} is not known"))?;
     let capacity = *regions.get(&bus).ok_or_else(|| {
         format!(

@@ -53,6 +53,8 @@ pub struct Specifications {
     pub left_out: BTreeSet<String>,
     /// What containers lack, in words.
     pub incomplete: Vec<String>,
+    /// Why memory is not limited that is to be, in words.
+    pub not_limited: Vec<String>,
 }
 
 /// The specifications of a node, and what they lack. `kept` are GPU devices that pods may hold and
@@ -89,9 +91,9 @@ pub fn specifications(
             Err(_) => {}
         }
     }
-    let (limits, not_enforceable) = memory_limits::devices(inventory, &host.memory, hooks);
+    let (limits, not_limited) = memory_limits::devices(inventory, &host.memory, hooks);
     devices.extend(limits);
-    out.incomplete.extend(not_enforceable);
+    out.not_limited = not_limited;
     if settings.management_device {
         devices.insert(MANAGEMENT_DEVICE.to_owned(), edits.management());
     }

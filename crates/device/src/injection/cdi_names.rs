@@ -36,6 +36,8 @@ pub struct CdiNames {
     pub problem: Option<String>,
     /// What a container lacks though its device is in the files, in words.
     pub incomplete: Vec<String>,
+    /// Why memory is not limited that is to be, in words.
+    pub not_limited: Vec<String>,
 }
 
 impl CdiNames {

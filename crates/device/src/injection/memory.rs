@@ -25,17 +25,17 @@ pub(super) fn limits(
     names.filter(move |name| resolvable.is_some_and(|names| names.has(GPU_CLASS, name)))
 }
 
-/// Tells a container how much memory of each of its GPUs it may allocate; of the one with the
+/// Tells a container how much memory of each of its GPUs and MIG devices it may allocate; of the one with the
 /// least, if they differ. It is for programs that fit themselves to it: a pod can set the variable
 /// itself, and nothing is enforced by it.
 pub(super) fn add_information(devices: &[&Device], envs: &mut BTreeMap<String, String>) {
-    let mut of_gpus: BTreeMap<&Uuid, u64> = BTreeMap::new();
+    let mut shares: BTreeMap<&Uuid, u64> = BTreeMap::new();
     for device in devices {
         if let Some(share) = device.memory_share {
-            *of_gpus.entry(&device.gpu).or_default() += share;
+            *shares.entry(device.id.uuid()).or_default() += share;
         }
     }
-    if let Some(bytes) = of_gpus.into_values().min() {
+    if let Some(bytes) = shares.into_values().min() {
         envs.insert(MEMORY_LIMIT.to_owned(), (bytes >> 20).to_string());
     }
 }

@@ -148,14 +148,23 @@ impl Inventory {
 
     pub(super) fn cdi_findings(&self) -> Vec<LayoutFinding> {
         if self.cdi_injectors().next().is_none() {
-            return Vec::new();
+            return self.limits_without_cdi().into_iter().collect();
         }
         let Some(names) = &self.cdi else { return Vec::new() };
         let problem =
             names.problem.iter().map(|why| LayoutFinding::CdiNotWritten { why: why.clone() });
         let incomplete =
             names.incomplete.iter().map(|what| LayoutFinding::CdiIncomplete { what: what.clone() });
-        problem.chain(incomplete).collect()
+        let not_limited = names.not_limited.iter().cloned();
+        let not_limited = not_limited.map(|why| LayoutFinding::MemoryNotLimited { why });
+        problem.chain(incomplete).chain(not_limited).collect()
+    }
+
+    /// Limits are set by a hook, which only a specification names.
+    fn limits_without_cdi(&self) -> Option<LayoutFinding> {
+        self.layout.sharing.limits_memory().then(|| LayoutFinding::MemoryNotLimited {
+            why: "the device list strategy has neither cdi-cri nor cdi-annotations".to_owned(),
+        })
     }
 
     fn can_take_effect(&self, injector: &Injector) -> bool {

@@ -206,6 +206,12 @@ pub enum LayoutFinding {
         /// It, in words.
         what: String,
     },
+    /// The memory of shared GPUs is to be limited, and is not.
+    #[error("memory limits are not enforceable on this node: {why}")]
+    MemoryNotLimited {
+        /// Why, in words.
+        why: String,
+    },
     /// A MIG device whose capability nodes are to be passed and that the driver does not list.
     #[error(
         "no capability nodes of MIG device {} are passed: the driver's mig-minors does not list \
@@ -222,7 +228,7 @@ pub enum LayoutFinding {
 
 impl LayoutFinding {
     /// Every value of [`LayoutFinding::as_str`].
-    pub const KINDS: [&str; 24] = [
+    pub const KINDS: [&str; 25] = [
         "matches_nothing",
         "duplicate_uuid",
         "other_owner",
@@ -247,6 +253,7 @@ impl LayoutFinding {
         "no_capability",
         "cdi_not_written",
         "cdi_incomplete",
+        "memory_not_limited",
     ];
 
     pub(super) fn matches_nothing(setting: &'static str, selector: String) -> Self {
@@ -283,6 +290,7 @@ impl LayoutFinding {
             Self::NoCapability { .. } => "no_capability",
             Self::CdiNotWritten { .. } => "cdi_not_written",
             Self::CdiIncomplete { .. } => "cdi_incomplete",
+            Self::MemoryNotLimited { .. } => "memory_not_limited",
         }
     }
 }

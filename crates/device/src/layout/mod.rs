@@ -61,6 +61,13 @@ pub struct LayoutResult {
     pub findings: Vec<LayoutFinding>,
 }
 
+/// The bytes of a GPU and of the MIG devices on it.
+fn memory(gpu: KnownGpu<'_>) -> impl Iterator<Item = (&Uuid, u64)> {
+    let whole = gpu.facts().and_then(|facts| Some((gpu.uuid, facts.memory_bytes?)));
+    let mig = gpu.facts().into_iter().flat_map(|facts| &facts.mig_devices);
+    whole.into_iter().chain(mig.map(|mig| (&mig.uuid, mig.memory_mib.saturating_mul(1 << 20))))
+}
+
 impl Layout {
     /// Applies the rules to the GPUs of a node.
     pub(crate) fn apply<'a>(&self, gpus: impl IntoIterator<Item = KnownGpu<'a>>) -> LayoutResult {
@@ -76,8 +83,7 @@ impl Layout {
         if self.mig_strategy == MigStrategy::Single {
             out.findings.extend(candidate::unify(&mut candidates));
         }
-        let memory = |gpu: &KnownGpu<'a>| Some((gpu.uuid, gpu.facts()?.memory_bytes?));
-        let memory = gpus.iter().filter_map(memory).collect();
+        let memory = gpus.iter().flat_map(|gpu| memory(*gpu)).collect();
         for (resource, devices) in self.sharing.plan(candidates, &memory, &mut out.findings) {
             match sharing::check(&devices) {
                 Ok(()) => drop(out.resources.insert(resource, sharing::replicate(devices))),

@@ -38,8 +38,14 @@ impl Sharing {
         }
     }
 
+    /// Whether memory is to be limited.
+    #[must_use]
+    pub fn limits_memory(&self) -> bool {
+        self.replication().is_some_and(|replication| replication.memory_limits.is_some())
+    }
+
     /// Puts each device into its resource, with the number of replicas that it has there; 1: not
-    /// shared. `memory` has the bytes of each GPU.
+    /// shared. `memory` has the bytes of each GPU and MIG device.
     pub(super) fn plan(
         &self,
         candidates: Vec<Candidate>,
@@ -84,12 +90,11 @@ impl Sharing {
         plan
     }
 
-    /// Gives each replica of these devices its share of the memory. The kernel knows the memory of
-    /// whole GPUs alone.
+    /// Gives each replica of these devices its share of the memory.
     fn limit_memory(&self, devices: &mut [Device], replicas: u32, memory: &BTreeMap<&Uuid, u64>) {
         let limits = self.replication().and_then(|replication| replication.memory_limits);
-        for device in devices.iter_mut().filter(|device| device.placement.is_none()) {
-            let bytes = memory.get(&device.gpu).copied();
+        for device in devices {
+            let bytes = memory.get(device.id.uuid()).copied();
             device.memory_share = limits.zip(bytes).map(|(l, bytes)| l.share(bytes, replicas));
         }
     }
