@@ -441,7 +441,7 @@ fn cdi_specifications_have_to_be_true_and_of_one_mind() {
             }
             facts.runtimes.specs = specs;
             let path = "/usr/bin/nvidia-cdi-hook".to_owned();
-            facts.runtimes.hook =
+            facts.runtimes.hooks.called =
                 Some(HookProgram { path, version: Some((1, 17, 8)), is_own: false });
         }
     };
@@ -453,6 +453,83 @@ fn cdi_specifications_have_to_be_true_and_of_one_mind() {
     one(with(doubled), Level::Problem, "runtime.spec", "GPU-1 is in /etc/cdi/a.json and");
     let stale = vec![spec("/etc/cdi/a.json", &["/dev/nvidia9"])];
     one(with(stale), Level::Problem, "runtime.spec", "/dev/nvidia9, which is not on the node");
+}
+
+#[test]
+fn the_hook_program_that_runtimes_run_as_root_is_the_plugins() {
+    let with = |change: fn(&mut HookFacts)| {
+        move |facts: &mut Facts| {
+            facts.settings.strategies = [DeviceListStrategy::CdiCri].into();
+            facts.runtimes.runtimes[0].cdi = Some(true);
+            let resources = survey(facts).resources.iter_mut();
+            resources.for_each(|resource| resource.ids = vec!["GPU-1".to_owned()]);
+            facts.runtimes.specs = vec![CdiSpec {
+                file: "/run/cdi/a.json".into(),
+                content: Ok(CdiContent {
+                    kind: "k8s.device-plugin.nvidia.com/gpu".to_owned(),
+                    devices: ["GPU-1".to_owned()].into(),
+                    ..CdiContent::default()
+                }),
+            }];
+            let path = PathBuf::from("/hook/gpu-cdi-hook-1");
+            let called = path.display().to_string();
+            let program = OwnHookProgram { path, is_there: true, difference: None };
+            let directory = PathBuf::from("/hook");
+            let own = OwnHookFacts { directory, problem: None, program: Ok(program) };
+            let called = Some(HookProgram { path: called, version: None, is_own: true });
+            let mut hooks = HookFacts { called, is_host_alone: false, own: Some(own) };
+            change(&mut hooks);
+            facts.runtimes.hooks = hooks;
+        }
+    };
+    assert_eq!(reported(with(|_| {})), []);
+    let program = |change: fn(&mut OwnHookProgram)| {
+        move |facts: &mut Facts| {
+            with(|_| {})(facts);
+            let own = facts.runtimes.hooks.own.as_mut().unwrap();
+            change(own.program.as_mut().unwrap());
+        }
+    };
+    let changed = |program: &mut OwnHookProgram| {
+        program.difference = Some("its content was changed".to_owned());
+    };
+    one(program(changed), Level::Problem, "runtime.hook.program", "its content was changed");
+    let absent = |program: &mut OwnHookProgram| {
+        (program.is_there, program.difference) = (false, Some("it is not there".to_owned()));
+    };
+    one(program(absent), Level::Warning, "runtime.hook.program", "-1 is not there");
+    let unknown = |hooks: &mut HookFacts| {
+        hooks.own.as_mut().unwrap().program = Err("there is no program to compare with".to_owned());
+    };
+    one(with(unknown), Level::Unknown, "runtime.hook.program", "no program to compare with");
+    for problem in ["its mode is 0777", "it is mounted noexec", "there is no such directory"] {
+        let facts = |facts: &mut Facts| {
+            with(|hooks| hooks.called = None)(facts);
+            facts.runtimes.hooks.own.as_mut().unwrap().problem = Some(problem.to_owned());
+        };
+        let found = reported(facts);
+        let ids: Vec<_> = found.iter().map(|(level, id, _)| (*level, *id)).collect();
+        let warnings = ["runtime.hooks", "runtime.hook.directory"].map(|id| (Level::Warning, id));
+        assert_eq!(ids, warnings, "{problem}");
+        assert!(found[1].2.contains(problem), "{}", found[1].2);
+    }
+    let host_alone = |hooks: &mut HookFacts| {
+        *hooks = HookFacts { is_host_alone: true, ..HookFacts::default() };
+    };
+    one(with(host_alone), Level::Warning, "runtime.hooks", "--cdi-hook-mode=host calls no other");
+}
+
+#[test]
+fn memory_that_is_not_limited_as_configured_is_reported() {
+    let not_limited = |facts: &mut Facts| {
+        let mut status = status_of(&node(1), &EventLog::default());
+        status.findings.push(status::Finding {
+            kind: "memory_not_limited".to_owned(),
+            message: "memory limits are not enforceable on this node: no dmem".to_owned(),
+        });
+        facts.plugin = Ok(Box::new(status));
+    };
+    one(not_limited, Level::Warning, "runtime.limits", "not enforceable on this node: no dmem");
 }
 
 #[test]

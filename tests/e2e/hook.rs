@@ -8,7 +8,8 @@ use serde_json::Value;
 use simnode::node::{Node, PluginOptions};
 
 use crate::dropin::{config, rig};
-use crate::rig::{GPU, eight_h100s, plugin};
+use crate::observe::until;
+use crate::rig::{GPU, PATIENCE, eight_h100s, plugin};
 
 /// What is installed: any file will do, since no runtime is here.
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/hook.rs");
@@ -23,7 +24,7 @@ sharing:
 ";
 
 /// A directory for the program and one for cgroups, beside the node's other ones.
-fn places(node: &Node) -> (PathBuf, PathBuf) {
+pub(crate) fn places(node: &Node) -> (PathBuf, PathBuf) {
     let beside = |name| node.cdi_directory().with_file_name(name);
     let (hook, cgroup) = (beside("hook"), beside("cgroup"));
     for directory in [&hook, &cgroup] {
@@ -34,7 +35,7 @@ fn places(node: &Node) -> (PathBuf, PathBuf) {
 }
 
 /// The plugin with its own hooks.
-fn with_own_hooks(node: &Node, hook: &Path, cgroup: &Path) -> PluginOptions {
+pub(crate) fn with_own_hooks(node: &Node, hook: &Path, cgroup: &Path) -> PluginOptions {
     let path = |path: &Path| path.display().to_string();
     plugin()
         .env("DEVICE_LIST_STRATEGY", "cdi-cri")
@@ -86,9 +87,18 @@ async fn a_container_gets_the_limit_of_its_replicas_from_the_plugins_own_hook() 
 async fn a_limit_that_cannot_be_enforced_is_told_and_nobody_waits_for_it() {
     let node = eight_h100s();
     let (hook, cgroup) = places(&node);
-    let options = with_own_hooks(&node, &hook, &cgroup);
+    let options = with_own_hooks(&node, &hook, &cgroup).env("HTTP_ADDRESS", "127.0.0.1:0");
     let rig = rig(node, &options, GPU, 32).await;
-    rig.logged("memory limits are not enforceable on this node").await;
+    let why = "memory limits are not enforceable on this node: there is no ";
+    rig.logged(why).await;
+    let http = rig.plugin.http(PATIENCE).await.unwrap();
+    let metric = "gpu_device_plugin_findings{kind=\"memory_not_limited\"} 1\n";
+    until(&http, "/metrics", metric, |answer| answer.body.contains(metric)).await;
+    until(&http, "/status", why, |answer| answer.body.contains(why)).await;
+    let mut doctor = plugin().std_command(&rig.node);
+    let doctor = doctor.arg("doctor").output().unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.contains("runtime.limits") && said.contains(why), "{said}");
     let answer = rig.kubelet.allocate("pod", "main", GPU, 1).await.unwrap();
     assert_eq!(answer.cdi_devices.len(), 1);
     rig.assert_flawless();

@@ -20,10 +20,43 @@ pub struct ContainerRuntimes {
     pub specs: Vec<CdiSpec>,
     /// The directories in which they were looked for.
     pub spec_directories: Vec<PathBuf>,
-    /// The program whose hooks specifications name, if it is on the host.
-    pub hook: Option<HookProgram>,
+    /// The hook programs.
+    pub hooks: HookFacts,
     /// Sharing by MPS; `None`: nothing is shared so.
     pub mps: Option<MpsFacts>,
+}
+
+/// The programs whose hooks specifications name, or would.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HookFacts {
+    /// The one that is called, if it is on the host.
+    pub called: Option<HookProgram>,
+    /// Whether `--cdi-hook-mode` has no other program than the host's called.
+    pub is_host_alone: bool,
+    /// The plugin's own, where it is the one to be called.
+    pub own: Option<OwnHookFacts>,
+}
+
+/// The plugin's own hook program on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnHookFacts {
+    /// Where it is installed.
+    pub directory: PathBuf,
+    /// Why no program of that directory may be called, if so.
+    pub problem: Option<String>,
+    /// The program of this version; or why it cannot be compared.
+    pub program: Result<OwnHookProgram, String>,
+}
+
+/// The plugin's own hook program of this version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnHookProgram {
+    /// Where it is, or would be.
+    pub path: PathBuf,
+    /// Whether there is anything.
+    pub is_there: bool,
+    /// What is wrong with it, if it is not as it was installed.
+    pub difference: Option<String>,
 }
 
 impl ContainerRuntimes {

@@ -3,6 +3,7 @@
 
 mod child;
 mod distribution;
+mod hooks;
 mod host;
 mod kubelet;
 mod mps;
@@ -12,10 +13,9 @@ mod socket;
 mod survey;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use device::cdi::HookProgram;
 use status::{NvmlState, Status};
 
 use super::check::FallbackFacts;
@@ -23,11 +23,7 @@ use super::checks;
 use super::facts::{
     ContainerRuntimes, DriverProbe, EffectiveSettings, Facts, PluginSocket, SocketProbe,
 };
-use crate::cdi::HookMode;
 use crate::config::{Choice, Config, ConfigReport, Diagnostic};
-use crate::host::driver_files::DriverRoot;
-use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
-use crate::host::hook_install::HookPaths;
 use crate::host::pci::BusRoots;
 use crate::kubelet::device_plugin::wire;
 use crate::observe::client;
@@ -77,7 +73,7 @@ pub async fn facts(
         kubelet,
         runtimes: ContainerRuntimes {
             mps,
-            hook: hook(config, &host_root),
+            hooks: hooks::hooks(config, &host_root),
             ..runtime::runtimes(&host_root)
         },
         settings: settings(config, report, host_root),
@@ -92,25 +88,6 @@ async fn plugin_status(config: &Config) -> Result<Box<Status>, String> {
         return Err(format!("what answers is no gpu-device-plugin: HTTP status {}", response.code));
     }
     status::read(&response.body).map(Box::new)
-}
-
-/// The program whose hooks CDI specifications name.
-fn hook(config: &Config, host_root: &Path) -> Option<HookProgram> {
-    let (path, is_set) = (config.cdi.hook_path.as_str(), config.cdi.hook_path_is_set);
-    let root = DriverRoot { here: host_root, host: "/" };
-    let find = || hook_program::find(root, HookPath { path, is_set }, &mut HookVersions::default());
-    match config.cdi.hook_mode {
-        HookMode::Host => find(),
-        HookMode::Own => own_hook(config),
-        HookMode::Auto => find().or_else(|| own_hook(config)),
-    }
-}
-
-/// The plugin's own program, if it is where the plugin installs it.
-fn own_hook(config: &Config) -> Option<HookProgram> {
-    let paths = HookPaths { is_dry_run: true, ..config.process.hook.clone() };
-    let path = paths.install().ok().filter(|path| path.exists())?;
-    Some(HookProgram { path: path.display().to_string(), version: None, is_own: true })
 }
 
 fn settings(config: &Config, report: &ConfigReport, host_root: PathBuf) -> EffectiveSettings {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use device::injection::DeviceListStrategy;
 
-use crate::doctor::facts::{ContainerRuntime, Facts};
+use crate::doctor::facts::{ContainerRuntime, Facts, HookFacts};
 use crate::doctor::finding::{Check, Finding, Group, Level, plural};
 
 const SUPPORT: Check = Check::new(Group::Runtime, "runtime.cdi", "CDI in the container runtime");
@@ -139,17 +139,8 @@ pub(super) fn specs(facts: &Facts) -> Finding {
 
 /// Whether there is a program whose hooks specifications can name, and whether all are safe.
 pub(super) fn hooks(facts: &Facts) -> Finding {
-    let Some(program) = &facts.runtimes.hook else {
-        return HOOKS
-            .warning("none of nvidia-cdi-hook, nvidia-ctk and the plugin's own is on the node")
-            .why(
-                "without them a container finds the driver's libraries only where its loader looks \
-                 in the directories that the driver has them in",
-            )
-            .fix(
-                "mount a directory of the node for the plugin's own program (--cdi-hook-dir, \
-                 docs/cdi.md), install NVIDIA's container toolkit, or set --nvidia-cdi-hook-path",
-            );
+    let Some(program) = &facts.runtimes.hooks.called else {
+        return no_hooks(&facts.runtimes.hooks);
     };
     let path = &program.path;
     if program.is_own {
@@ -174,6 +165,31 @@ pub(super) fn hooks(facts: &Facts) -> Finding {
             .why("before 1.17.8 that hook lets a container take the node over (CVE-2025-23266)")
             .fix("`nvidia-ctk --version` on the node shows it; 1.17.8 or newer is right"),
     }
+}
+
+fn no_hooks(hooks: &HookFacts) -> Finding {
+    let (seen, own) = if hooks.is_host_alone {
+        (
+            "neither nvidia-cdi-hook nor nvidia-ctk is on the node, and --cdi-hook-mode=host \
+             calls no other program",
+            "set --cdi-hook-mode=auto",
+        )
+    } else {
+        (
+            "none of nvidia-cdi-hook, nvidia-ctk and the plugin's own is on the node",
+            "see to it that the plugin's own can be installed",
+        )
+    };
+    HOOKS
+        .warning(seen)
+        .why(
+            "without them a container finds the driver's libraries only where its loader looks in \
+             the directories that the driver has them in",
+        )
+        .fix(format!(
+            "{own}, with a directory of the node for it (--cdi-hook-dir, docs/cdi.md), install \
+             NVIDIA's container toolkit, or set --nvidia-cdi-hook-path"
+        ))
 }
 
 /// Whether the kubelet supports CDI names from plugins: since 1.28, behind a feature gate that is

@@ -2,8 +2,10 @@
 //! runtime, or CDI.
 
 mod cdi;
+mod limits;
 mod mps;
 mod nvidia_runtime;
+mod own_hook;
 
 use crate::doctor::facts::{ContainerRuntime, ContainerRuntimes, EffectiveSettings, Facts};
 use crate::doctor::finding::{Check, Finding, Group, Level};
@@ -13,6 +15,7 @@ const FOUND: Check = Check::new(Group::Runtime, "runtime.found", "the container 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let settings = &facts.settings;
     let mut findings = of_runtimes(&facts.runtimes, settings);
+    findings.extend(limits::limits(facts));
     if facts.runtimes.in_use().is_empty() {
         return findings;
     }
@@ -24,6 +27,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         findings.extend(cdi::untrue_specs(facts));
         findings.push(cdi::specs(facts));
         findings.push(cdi::hooks(facts));
+        findings.extend(own_hook::own_hook(facts));
     }
     findings.extend(cdi::kubelet(facts));
     findings.extend(facts.runtimes.mps.iter().flat_map(mps::findings));

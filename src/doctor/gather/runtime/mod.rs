@@ -32,8 +32,7 @@ pub(super) fn runtimes(root: &Path) -> ContainerRuntimes {
         toolkit: toolkit(root),
         specs: spec_directories.iter().flat_map(|directory| specs(root, directory)).collect(),
         spec_directories,
-        hook: None,
-        mps: None,
+        ..ContainerRuntimes::default()
     }
 }
 
