@@ -116,6 +116,7 @@ fn dispatch() -> Result<(Loaded, ConfigSource), ExitCode> {
             cli::doctor(args, &mut source, arguments)
         }
         Action::Cdi(action) => cli::cdi(action, &mut source),
+        Action::Cleanup(args) => cli::cleanup(args, &mut source),
         Action::MpsControlDaemon { action } => cli::mps_control_daemon(action, &mut source),
         Action::Xid { number, markdown } => cli::xid(number, markdown),
         Action::Migrate { files } => cli::migrate(&files),

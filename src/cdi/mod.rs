@@ -8,6 +8,7 @@
 //! What a file says is a function of the inventory, of what the host has, and of the settings:
 //! [`device::cdi::specifications`]. All files are touched on a thread of its own.
 
+pub mod clean_up;
 pub mod generate;
 mod json;
 mod keeper;

@@ -96,6 +96,14 @@ pub enum Action {
     /// Print, list or check CDI specifications, by which container runtimes add devices.
     #[command(subcommand)]
     Cdi(CdiAction),
+    /// Remove what the plugin has written on this node, after it was uninstalled; says what stays.
+    #[command(
+        after_help = "CDI specifications and hook programs stay while containers hold GPUs, and \
+                      while the plugin runs nothing is removed. Files of other programs stay, and \
+                      links are not followed. Exit code: 0 nothing of the plugin's is left but \
+                      what was to stay, 1 something is."
+    )]
+    Cleanup(CleanupArgs),
     /// Start and supervise the MPS control daemon of each resource that the plugin shares by MPS.
     #[command(
         after_help = "It follows the status of the plugin at the status socket in --state-dir, and \
@@ -209,6 +217,20 @@ pub struct CheckConfigArgs {
     #[arg(id = "output", short, long, value_name = "FORMAT", default_value = "text")]
     #[arg(action = ArgAction::Set, value_parser = one_of(&[("text", false), ("json", true)]))]
     pub json: bool,
+}
+
+/// The arguments of `cleanup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct CleanupArgs {
+    /// Remove nothing, and say what would be removed.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Also remove what the plugin remembers of health, in --state-dir.
+    #[arg(long)]
+    pub state: bool,
+    /// Also remove what containers that hold GPUs may need, and where that cannot be told.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// How `status` prints.

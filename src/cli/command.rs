@@ -7,7 +7,7 @@ use crate::config::settings::{self, Setting, Shape};
 
 /// The flags of the plugin that the help of each subcommand shows, since they are for it too. It
 /// takes all others as well, so that a command line of the plugin needs no change.
-const SHOWN: [(&str, &[&str]); 12] = [
+const SHOWN: [(&str, &[&str]); 13] = [
     ("config show", &["config-file"]),
     ("cdi generate", &["config-file", "dev-root", "driver-root", "driver-root-ctr-path"]),
     ("cdi list", &["cdi-spec-dir", "config-file"]),
@@ -15,6 +15,7 @@ const SHOWN: [(&str, &[&str]); 12] = [
     ("status", STATUS),
     ("check", STATUS),
     ("doctor", &["config-file", "driver-root-ctr-path", "http-address", "state-dir"]),
+    ("cleanup", &["cdi-hook-dir", "cdi-spec-dir", "pod-resources-socket", "state-dir"]),
     ("clear", &["state-dir"]),
     ("release", &["state-dir"]),
     ("take-up", &["state-dir"]),

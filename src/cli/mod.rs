@@ -3,6 +3,7 @@
 pub mod args;
 mod cdi;
 mod check;
+mod cleanup;
 mod command;
 mod completions;
 mod config;
@@ -19,6 +20,7 @@ mod xid;
 
 pub use cdi::cdi;
 pub use check::check;
+pub use cleanup::cleanup;
 pub use command::{command, version};
 pub use completions::completions;
 pub use config::config;

@@ -10,6 +10,7 @@ mod agent_rights;
 mod ages;
 mod bounds;
 mod cdi;
+mod cleanup;
 mod clear;
 mod commands;
 mod doctor;

@@ -107,6 +107,18 @@ pub fn remove_stale(directory: &Path) {
     }
 }
 
+/// The sockets that a killed plugin left.
+#[allow(clippy::disallowed_methods, reason = "for a command that serves nobody")]
+#[must_use]
+pub fn stale(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let own = entries.map(|entry| entry.path()).filter(|path| is_ours(path));
+    let is_socket = |path: &PathBuf| {
+        std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+    };
+    own.filter(is_socket).filter(|path| is_refused(path).unwrap_or(false)).collect()
+}
+
 /// Removes a socket if a connection to it is refused; true if it did.
 #[allow(clippy::disallowed_methods, reason = "at the start")]
 fn remove_if_dead(path: &Path) -> io::Result<bool> {

@@ -10,12 +10,13 @@ mod outage;
 mod refresh;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
 use device::health::Moment;
-use device::in_use::holders::Holders;
+use device::in_use::holders::{Holder, Holders};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -35,6 +36,15 @@ use wire::ListError;
 /// In words: nobody answers, not in time, or what nobody can read.
 pub async fn allocatable(socket: &Path) -> Result<Allocatable, String> {
     wire::allocatable(socket).await.map_err(|error| ErrorChain(&error).to_string())
+}
+
+/// The containers that hold devices of this plugin's form, for a command that asks once.
+///
+/// # Errors
+/// In words, as of [`allocatable`].
+pub async fn holders(socket: &Path) -> Result<BTreeSet<Holder>, String> {
+    let list = wire::list(socket).await.map_err(|error| ErrorChain(&error).to_string())?;
+    Ok(list.assignments.into_iter().map(|assignment| assignment.holder).collect())
 }
 
 /// After so many failures in a row, nothing counts as known.
