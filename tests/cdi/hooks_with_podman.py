@@ -7,7 +7,8 @@
 It needs root and a C compiler. In containers with a device of a simulated driver root the loader
 finds libcuda by its SONAME, in an image of glibc and in none without the device; a variable of the
 container changes nothing; an image that has links out of itself changes nothing outside. The copy
-of the driver's parameters, for which no driver is here, is mounted in a directory.
+of the driver's parameters, for which no driver is here, is mounted in a directory, and the limits
+of memory, for which no controller is here, are set in a fake tree of cgroups.
 """
 
 import argparse
@@ -170,6 +171,43 @@ def with_parameters(arguments, scratch):
         fail("the file itself was changed, or it was mounted twice")
 
 
+def with_memory_limits(arguments, scratch):
+    """In a fake tree of cgroups the limit of the arguments is set, whatever the container's environment says."""
+    tree, bundle = scratch / "cgroup", scratch / "limited"
+    cgroup = tree / "kubepods.slice/cri-1.scope"
+    cgroup.mkdir(parents=True)
+    (bundle / "rootfs").mkdir(parents=True)
+    for parent in [tree, cgroup.parent]:
+        (parent / "cgroup.subtree_control").write_text("cpu memory\n")
+    (tree / "dmem.capacity").write_text("nvidia/0000:10:00.0/vidmem 85899345920\n")
+    (cgroup / "dmem.max").write_text("")
+    environment = {"NVIDIA_GPU_MEMORY_LIMIT": "1", "NVIDIA_GPU_MEMORY_REQUEST": "1"}
+    variables = ["%s=%s" % variable for variable in environment.items()]
+    (bundle / "config.json").write_text(json.dumps({"root": {"path": "rootfs"}, "process": {"env": variables}}))
+    membership = scratch / "membership"
+    membership.write_text("0::/kubepods.slice/cri-1.scope\n")
+    with subprocess.Popen(["sleep", "600"]) as process:
+        places = [(tree, "/sys/fs/cgroup"), (membership, "/proc/%d/cgroup" % process.pid)]
+        for source, place in places:
+            subprocess.run(["mount", "--bind", source, place], check=True)
+        try:
+            state = json.dumps({"ociVersion": "1.2.0", "bundle": str(bundle), "pid": process.pid})
+            command = [arguments.hook_program.resolve(), "apply-cuda-memory-limits"]
+            for limit in [[], ["--limit=00000000:10:00.0=%d" % (4 << 30)]]:
+                subprocess.run([*command, *limit], input=state, text=True, env=environment, check=True)
+                expected = "nvidia/0000:10:00.0/vidmem 4294967296\n" if limit else ""
+                if (cgroup / "dmem.max").read_text() != expected:
+                    fail("the limit is %r" % (cgroup / "dmem.max").read_text())
+        finally:
+            for _, place in places:
+                subprocess.run(["umount", place], check=True)
+            process.kill()
+    for parent in [tree, cgroup.parent]:
+        if "+dmem" not in (parent / "cgroup.subtree_control").read_text():
+            fail("%s does not pass the controller on" % parent)
+    print("a fake tree of cgroups has the limit of the arguments, and not that of the environment")
+
+
 def main():
     parser = argparse.ArgumentParser()
     for name in ["--plugin", "--nvml-library", "--hook-program"]:
@@ -183,6 +221,7 @@ def main():
         # As a directory of the host's has it that root alone may write to.
         scratch.chmod(0o755)
         with_parameters(arguments, scratch)
+        with_memory_limits(arguments, scratch)
         driver = scratch / "driver"
         make_driver(driver)
         make_libraries(driver, OLD)

@@ -2,6 +2,7 @@
 // Each of them uses a part of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod any_tree;
 pub mod elf;
 
 use std::collections::BTreeMap;
@@ -66,6 +67,17 @@ impl Bundle {
         fs::write(&state, self.state()).unwrap();
         let mut command = Command::new(program());
         command.args(args).envs(environment.iter().copied()).stdin(fs::File::open(state).unwrap());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
+    }
+
+    /// Runs the program with no more than 16 MiB of data, half a minute of processor time
+    /// and 64 files. One that takes more is killed, or fails in its own words.
+    pub fn bounded_program(&self, args: &[&str]) -> Output {
+        let state = self.path().join("state.json");
+        fs::write(&state, self.state()).unwrap();
+        let mut command = Command::new("prlimit");
+        command.args(["--data=16777216", "--cpu=30", "--nofile=64", "--core=0", "--"]);
+        command.arg(program()).args(args).stdin(fs::File::open(state).unwrap());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
     }
 
