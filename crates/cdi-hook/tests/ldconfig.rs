@@ -9,8 +9,6 @@ use std::process::Command;
 
 use cdi_hook::ldcache;
 use cdi_hook::root::ContainerRoot;
-use proptest::prelude::*;
-use support::any_tree::plant;
 use support::elf::{Elf, library, native};
 use support::{Bundle, cache_entries};
 
@@ -173,35 +171,12 @@ fn generator(cache: &[u8]) -> String {
     String::from_utf8(cache[at..at + word(section + 12)].to_vec()).unwrap()
 }
 
-/// The names in all directories, with where links lead. ldconfig removes links that lead nowhere,
-/// which are the image's own affair.
+/// The names in all directories, with where links lead.
 fn names(root: &Path) -> Vec<String> {
-    let container = ContainerRoot::open(root).unwrap();
-    let leads_somewhere = |path: &Path| container.exists(&Path::new("/").join(path));
-    let found = support::snapshot(root).into_iter().filter_map(|(path, (.., link))| {
-        let path = path.strip_prefix(root).unwrap();
-        (link.is_none() || leads_somewhere(path)).then(|| format!("{path:?} {link:?}"))
-    });
+    let found = support::snapshot(root)
+        .into_iter()
+        .map(|(path, (.., link))| format!("{:?} {link:?}", path.strip_prefix(root).unwrap()));
     found.filter(|name| !name.contains("etc/ld.so.cache") && !name.contains("var")).collect()
-}
-
-/// Both caches of a tree, theirs first, are the same, and so are the links that were made.
-fn compare(ldconfig: &Path, what: &str, plant: impl Fn(&Bundle)) {
-    let (theirs, ours) = (Bundle::new(), Bundle::new());
-    for tree in [&theirs, &ours] {
-        fs::create_dir_all(tree.root().join("etc")).unwrap();
-        plant(tree);
-    }
-    let done = Command::new(ldconfig).arg("-r").arg(theirs.root()).output().unwrap();
-    assert!(done.status.success(), "{what}: {done:?}");
-    let expected = fs::read(theirs.root().join("etc/ld.so.cache")).unwrap();
-    let root = ContainerRoot::open(&ours.root()).unwrap();
-    let mut notes = Vec::new();
-    let cache = ldcache::build(&root, &[], &generator(&expected), &mut notes);
-    assert_eq!(notes, Vec::<String>::new(), "{what}");
-    assert_eq!(cache_entries(&cache), cache_entries(&expected), "{what}");
-    assert!(cache == expected, "{what}: the bytes differ");
-    assert_eq!(names(&ours.root()), names(&theirs.root()), "{what}");
 }
 
 #[test]
@@ -211,14 +186,20 @@ fn a_cache_is_that_of_ldconfig() {
         return;
     };
     for (what, plant) in TREES {
-        compare(&ldconfig, what, plant);
-    }
-}
-
-proptest! {
-    #[test]
-    fn a_cache_of_any_tree_is_that_of_ldconfig(data in prop::collection::vec(any::<u8>(), 0..160)) {
-        let Some(ldconfig) = ldconfig() else { return Ok(()) };
-        compare(&ldconfig, "any tree", |tree| plant(&tree.root(), &mut data.iter().copied()));
+        let (theirs, ours) = (Bundle::new(), Bundle::new());
+        for tree in [&theirs, &ours] {
+            fs::create_dir_all(tree.root().join("etc")).unwrap();
+            plant(tree);
+        }
+        let done = Command::new(&ldconfig).arg("-r").arg(theirs.root()).output().unwrap();
+        assert!(done.status.success(), "{what}: {done:?}");
+        let expected = fs::read(theirs.root().join("etc/ld.so.cache")).unwrap();
+        let root = ContainerRoot::open(&ours.root()).unwrap();
+        let mut notes = Vec::new();
+        let cache = ldcache::build(&root, &[], &generator(&expected), &mut notes);
+        assert_eq!(notes, Vec::<String>::new(), "{what}");
+        assert_eq!(cache_entries(&cache), cache_entries(&expected), "{what}");
+        assert!(cache == expected, "{what}: the bytes differ");
+        assert_eq!(names(&ours.root()), names(&theirs.root()), "{what}");
     }
 }

@@ -2,7 +2,6 @@
 // Each of them uses a part of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-pub mod any_tree;
 pub mod elf;
 
 use std::collections::BTreeMap;
