@@ -216,7 +216,7 @@ def flags(texts, plugin):
     """Each flag that the documents name is one of the plugin's, of a subcommand's, of the agent's, which is built
     beside it, or known to be another's."""
     known = set().union(*OTHER_FLAGS.values())
-    for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"], ["clear"], ["xid"]):
+    for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"], ["clear"], ["cleanup"], ["xid"]):
         told = subprocess.run([plugin, *command, "--help"], check=True, capture_output=True, text=True)
         known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
     agent = Path(plugin).with_name("gpu-node-agent")
