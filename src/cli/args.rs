@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Subcommand};
 use clap_complete::Shell;
 
+use super::cleanup::CleanupArgs;
 use crate::config::parse_duration;
 use crate::doctor::check::Rule;
 use crate::nvml::LONGEST_RELEASE;
@@ -217,20 +218,6 @@ pub struct CheckConfigArgs {
     #[arg(id = "output", short, long, value_name = "FORMAT", default_value = "text")]
     #[arg(action = ArgAction::Set, value_parser = one_of(&[("text", false), ("json", true)]))]
     pub json: bool,
-}
-
-/// The arguments of `cleanup`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
-pub struct CleanupArgs {
-    /// Remove nothing, and say what would be removed.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Also remove what the plugin remembers of health, in --state-dir.
-    #[arg(long)]
-    pub state: bool,
-    /// Also remove what containers that hold GPUs may need, and where that cannot be told.
-    #[arg(long)]
-    pub force: bool,
 }
 
 /// How `status` prints.

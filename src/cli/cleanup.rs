@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use device::in_use::holders::Holder;
 use status::escaped;
 
-use super::args::CleanupArgs;
 use super::output::{print, print_error};
 use super::run;
 use crate::cdi::clean_up;
@@ -26,6 +26,20 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const STATE_FILES: [&str; 4] = ["health.json", "config-name", "status.sock", "control.sock"];
 /// How many pods are named.
 const SHOWN: usize = 3;
+
+/// The arguments of `cleanup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct CleanupArgs {
+    /// Remove nothing, and say what would be removed.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Also remove what the plugin remembers of health, in --state-dir.
+    #[arg(long)]
+    pub state: bool,
+    /// Also remove what containers that hold GPUs may need, and where that cannot be told.
+    #[arg(long)]
+    pub force: bool,
+}
 
 /// Removes what the plugin has written on this node, and says what went and what stays.
 pub fn cleanup(args: CleanupArgs, source: &mut ConfigSource) -> ExitCode {

@@ -20,7 +20,7 @@ mod xid;
 
 pub use cdi::cdi;
 pub use check::check;
-pub use cleanup::cleanup;
+pub use cleanup::{CleanupArgs, cleanup};
 pub use command::{command, version};
 pub use completions::completions;
 pub use config::config;

@@ -1,8 +1,8 @@
 //! The host: device nodes, the driver's files, our hook program, the memory that the kernel can
-//! limit, the PCI bus and what stands in a virtual GPU's configuration, paths in another root, files
-//! that others may have changed, the state file, the quarantine directory, watches of directories,
-//! unix sockets as files, what is removed at the end, the time since the boot, and who this process
-//! is.
+//! limit, the PCI bus and what stands in a virtual GPU's configuration, paths in another root,
+//! files that others may have changed, the state file, the quarantine directory, watches of
+//! directories, unix sockets as files, what is removed at the end, the time since the boot, and who
+//! this process is.
 
 pub mod boot_clock;
 pub mod device_nodes;

@@ -33,7 +33,10 @@ pub enum HookError {
     #[error("cannot start a thread: {0}; see the limit of processes of whoever calls this")]
     Thread(io::Error),
     /// It has not ended in time.
-    #[error("it has taken more than {} s: does a disk or the container's file system hang?", .0.as_secs())]
+    #[error(
+        "it has taken more than {} s: does a disk or the container's file system hang?",
+        .0.as_secs()
+    )]
     Late(Duration),
 }
 

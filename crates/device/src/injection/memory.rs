@@ -25,9 +25,9 @@ pub(super) fn limits(
     names.filter(move |name| resolvable.is_some_and(|names| names.has(GPU_CLASS, name)))
 }
 
-/// Tells a container how much memory of each of its GPUs and MIG devices it may allocate; of the one with the
-/// least, if they differ. It is for programs that fit themselves to it: a pod can set the variable
-/// itself, and nothing is enforced by it.
+/// Tells a container how much memory of each of its GPUs and MIG devices it may allocate; of the
+/// one with the least, if they differ. It is for programs that fit themselves to it: a pod can set
+/// the variable itself, and nothing is enforced by it.
 pub(super) fn add_information(devices: &[&Device], envs: &mut BTreeMap<String, String>) {
     let mut shares: BTreeMap<&Uuid, u64> = BTreeMap::new();
     for device in devices {
