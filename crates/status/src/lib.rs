@@ -21,7 +21,7 @@ mod time;
 mod yaml;
 
 pub use brief::{BRIEF_VERSION, BriefProblem, MAX_BRIEF, NodeBrief};
-pub use columns::aligned;
+pub use columns::{Columns, aligned};
 pub use escape::{Escaping, escaped, is_invisible};
 pub use event::{EventLine, condensed};
 pub use gpu::{Gpu, MigDevice, MigEngines, Reason, RecoveryAction, VgpuHost, XidCount};
@@ -30,6 +30,6 @@ pub use problem::{Holder, Problem, Severity};
 pub use read::read;
 pub use schema::*;
 pub use summary::GpuTally;
-pub use table::{TableStyle, table};
+pub use table::{TableStyle, problems_text, table};
 pub use time::{Timestamp, duration};
 pub use yaml::yaml;

@@ -49,9 +49,7 @@ struct Row {
 pub fn table(status: &Status, style: TableStyle) -> String {
     let problems = status.find_problems();
     let mut text = head(status, &problems, style);
-    for problem in &problems {
-        text += &one_problem(problem, status, style);
-    }
+    text += &problem_lines(&problems, status, style);
     if !problems.is_empty() {
         text.push('\n');
     }
@@ -73,6 +71,16 @@ pub fn table(status: &Status, style: TableStyle) -> String {
         }
     }
     text
+}
+
+/// What is wrong, each with what to do; empty if nothing is.
+#[must_use]
+pub fn problems_text(status: &Status, style: TableStyle) -> String {
+    problem_lines(&status.find_problems(), status, style)
+}
+
+fn problem_lines(problems: &[Problem], status: &Status, style: TableStyle) -> String {
+    problems.iter().map(|problem| one_problem(problem, status, style)).collect()
 }
 
 /// " (17 times, first 2026-11-27T13:01:37.000Z)" of an event that was not one alone.
