@@ -25,6 +25,8 @@ pub(crate) struct History {
     tells_by_event: bool,
     /// Watches that began before this number was counted up are over.
     pub(crate) ended: u64,
+    /// Whether they are told so by an error.
+    pub(crate) with_error: bool,
 }
 
 impl History {
@@ -46,6 +48,16 @@ impl History {
                 self.oldest = self.changes.pop_front().map_or(0, |(version, ..)| version);
             }
         }
+        let gone = |path: &&String| !objects.contains_key(*path);
+        let gone: Vec<String> = self.seen.keys().filter(gone).cloned().collect();
+        for path in gone {
+            self.seen.remove(&path);
+            self.version += 1;
+            let mut of_path = self.changes.iter().rev().filter(|(_, of, ..)| *of == path);
+            let mut object = of_path.next().map(|(.., object)| object.clone()).unwrap_or_default();
+            object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            self.changes.push_back((self.version, path, "DELETED", object));
+        }
     }
 
     /// The object at this path after each change that is known.
@@ -56,6 +68,12 @@ impl History {
 
     pub(crate) fn end_watches(&mut self) {
         self.ended += 1;
+        self.with_error = false;
+    }
+
+    pub(crate) fn end_watches_with_error(&mut self) {
+        self.ended += 1;
+        self.with_error = true;
     }
 
     /// Forgets the way to the present. A watch that was at an earlier version is told so in one of

@@ -1,6 +1,18 @@
-//! Validation of metadata.
+//! Validation of metadata, and selection by labels.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+/// Whether the label selector of a query, of the form `name=value`, takes an object.
+pub(crate) fn selects(query: &BTreeMap<String, String>, object: &Value) -> bool {
+    let selector = query.get("labelSelector").map(String::as_str).unwrap_or_default();
+    let mut requirements = selector.split(',').filter(|requirement| !requirement.is_empty());
+    requirements.all(|requirement| {
+        let (name, value) = requirement.split_once('=').expect("the fake knows name=value alone");
+        object["metadata"]["labels"][name] == *value
+    })
+}
 
 /// What is wrong with the labels of an object (apimachinery, `ValidateLabels`).
 pub(crate) fn problem(object: &Value) -> Option<String> {

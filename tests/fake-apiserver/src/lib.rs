@@ -1,5 +1,5 @@
-//! A fake Kubernetes API server: Nodes with their status, NodeFeature objects and Events, as far as
-//! the node agent uses them, and strict where the real one is: authentication, rights by verb,
+//! A fake Kubernetes API server: Nodes with their status, NodeFeature objects, Events and pods with
+//! the proxy to them, as far as the node agent and `kubectl gpu` use them, and strict where the real one is: authentication, rights by verb,
 //! server-side apply with its owners and conflicts, validation, expired lists and watches.
 //!
 //! The rules are those of Kubernetes 1.33: apiserver's endpoints, structured-merge-diff, and
@@ -11,11 +11,13 @@ mod apply;
 mod events;
 mod history;
 mod labels;
+mod pods;
 mod respond;
 mod serve;
 mod server;
 mod state;
 mod store;
+mod table;
 mod watch;
 
 pub use server::FakeApiServer;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::apply;
 use crate::store::{BY_UPDATE, Object};
-use crate::{events, labels};
+use crate::{events, labels, pods, table};
 
 /// The content type of a change of some fields.
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -18,6 +18,8 @@ pub(crate) struct Call<'a> {
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) content_type: &'a str,
     pub(crate) metadata_only: bool,
+    /// Whether a table is asked for.
+    pub(crate) as_table: bool,
     pub(crate) body: Value,
 }
 
@@ -40,8 +42,13 @@ pub(crate) fn resource(path: &str) -> Option<Resource<'_>> {
         ["api", "v1", "nodes"] => of("nodes", None, None),
         ["api", "v1", "nodes", node] => of("nodes", None, Some(node)),
         ["api", "v1", "nodes", node, "status"] => of("nodes/status", None, Some(node)),
+        ["api", "v1", "pods"] => of("pods", None, None),
+        ["api", "v1", "namespaces", namespace, "pods"] => of("pods", Some(namespace), None),
         ["api", "v1", "namespaces", namespace, "pods", pod] => {
             of("pods", Some(namespace), Some(pod))
+        }
+        ["api", "v1", "namespaces", namespace, "pods", pod, "proxy", ..] => {
+            of("pods/proxy", Some(namespace), Some(pod))
         }
         ["apis", "events.k8s.io", "v1", "namespaces", namespace, "events"] => {
             of("events", Some(namespace), None)
@@ -88,7 +95,7 @@ fn invalid(problem: String) -> Answer {
     refusal(422, "Invalid", problem)
 }
 
-fn not_found(path: &str) -> Answer {
+pub(crate) fn not_found(path: &str) -> Answer {
     refusal(404, "NotFound", format!("{path} not found"))
 }
 
@@ -104,10 +111,12 @@ pub(crate) fn respond(
 ) -> Answer {
     match (call.method, resource.name.as_str(), resource.object) {
         ("GET", _, Some(_)) => match objects.get(object_path(call.path)) {
+            Some(object) if call.as_table => (200, table::table(&[object.served()], true)),
             Some(object) => (200, object.served()),
             None => not_found(call.path),
         },
         ("GET", "nodes", None) => list(objects, call),
+        ("GET", "pods", None) => pods::list(objects, call, resource.namespace),
         ("DELETE", "nodefeatures", Some(_)) => match objects.remove(call.path) {
             Some(object) => (200, object.served()),
             None => not_found(call.path),
@@ -138,6 +147,7 @@ fn list(objects: &Objects, call: &Call<'_>) -> Answer {
         .iter()
         .filter(|(path, _)| path.starts_with("/api/v1/nodes/"))
         .map(|(_, object)| object)
+        .filter(|object| labels::selects(&call.query, &object.value))
         .collect();
     let item = |object: &&Object| {
         let mut served = object.served();
@@ -149,6 +159,11 @@ fn list(objects: &Objects, call: &Call<'_>) -> Answer {
     let page: Vec<Value> = nodes.iter().skip(start).take(limit).map(item).collect();
     let next = start + page.len();
     let token = if next < nodes.len() { next.to_string() } else { String::new() };
+    if call.as_table {
+        let mut table = table::table(&page, true);
+        table["metadata"]["continue"] = token.into();
+        return (200, table);
+    }
     (200, json!({"kind": "NodeList", "metadata": {"continue": token}, "items": page}))
 }
 

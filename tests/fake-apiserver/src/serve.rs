@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -18,7 +23,12 @@ use tokio::task::JoinSet;
 
 use crate::respond::{self, Call};
 use crate::state::{Fault, Locked, State};
+use crate::table;
 use crate::watch::{Watched, send_events};
+
+/// From this length on answers are compressed for who takes that (apiserver's
+/// defaultGzipThresholdBytes).
+const GZIP_THRESHOLD: usize = 128 << 10;
 
 /// An answer: whole, or as it comes.
 type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
@@ -47,19 +57,24 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let as_table = table::asked_for(header(ACCEPT).unwrap_or_default());
     let call = Call {
         method: head.method.as_str(),
         path: head.uri.path(),
         query: query(head.uri.query().unwrap_or_default()),
         content_type: header(CONTENT_TYPE).unwrap_or_default(),
         metadata_only: header(ACCEPT).is_some_and(|kind| kind.contains("PartialObjectMetadata")),
+        as_table: as_table.as_ref().is_ok_and(|as_table| *as_table),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
     let shared = state.clone();
     let mut state = Locked(state.lock().map_err(|error| error.to_string())?);
     let fault = state.faults.pop_front();
     let known = header(AUTHORIZATION) == Some(&format!("Bearer {}", state.token));
-    let (code, object) = state.respond(&call, known, fault);
+    let (code, object) = match as_table {
+        Ok(_) => state.respond(&call, known, fault),
+        Err(refusal) => refusal,
+    };
     if code == 200 && respond::is_watch(&call) {
         let watched = Watched::new(&call, &state.history);
         let (sender, body) = Channel::new(16);
@@ -74,11 +89,39 @@ async fn answer(
     if let Some(Fault::TooMany(seconds)) = fault {
         response = response.header(RETRY_AFTER, seconds);
     }
-    response.body(Either::Left(Full::from(object.to_string()))).map_err(|error| error.to_string())
+    let mut body = object.to_string().into_bytes();
+    if body.len() > GZIP_THRESHOLD && header(ACCEPT_ENCODING) == Some("gzip") {
+        body = compressed(&body);
+        response = response.header(CONTENT_ENCODING, "gzip");
+    }
+    response.body(Either::Left(Full::from(body))).map_err(|error| error.to_string())
 }
 
-/// The pairs of a query, which nothing is escaped in here.
+fn compressed(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The pairs of a query.
 fn query(text: &str) -> BTreeMap<String, String> {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    pairs.map(|(key, value)| (key.to_owned(), decoded(value))).collect()
+}
+
+/// A value of a query without its escapes.
+fn decoded(value: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let hex = [rest.next().unwrap(), rest.next().unwrap()];
+                u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap()
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).unwrap()
 }

@@ -68,7 +68,22 @@ impl FakeApiServer {
         self.lock().objects.insert(path, Object::new(pod));
     }
 
-    /// Gives rights.
+    /// Adds an object, or replaces it, as it would be read.
+    pub fn put(&self, path: &str, object: &Value) {
+        let mut state = self.lock();
+        let mut new = Object::new(object.clone());
+        if let Some(before) = state.objects.get(path) {
+            (new.version, new.writes) = (before.version + 1, before.writes + 1);
+        }
+        state.objects.insert(path.to_owned(), new);
+    }
+
+    /// What answers at a port of a pod (`NAMESPACE/NAME:PORT`).
+    pub fn set_proxied(&self, port_of_pod: &str, code: u16, body: Value) {
+        self.lock().proxied.insert(port_of_pod.to_owned(), (code, body));
+    }
+
+    /// Gives rights; `list pods in gpus` is of one namespace.
     pub fn grant(&self, rights: &[&str]) {
         let pairs = rights.iter().map(|right| right.split_once(' ').unwrap());
         let pairs = pairs.map(|(verb, resource)| (verb.to_owned(), resource.to_owned()));
@@ -201,6 +216,13 @@ impl FakeApiServer {
         let mut state = self.lock();
         state.history.forget();
         state.history.end_watches();
+    }
+
+    /// Tells all watches within what they send that what they were at is forgotten, and ends them.
+    pub fn expire_watches_midway(&self) {
+        let mut state = self.lock();
+        state.history.forget();
+        state.history.end_watches_with_error();
     }
 
     /// The state to look at: nobody is told of a change.

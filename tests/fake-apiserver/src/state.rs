@@ -1,13 +1,15 @@
 //! What the server knows, and how it answers a request of which HTTP is taken away.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::Notify;
 
 use crate::history::History;
+use crate::pods::{self, Proxied};
 use crate::respond::{self, Answer, Call, Objects, refusal};
+use serde_json::json;
 
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum Fault {
     Code(u16),
     /// The connection ends without an answer, after it was done.
     LostAnswer,
+    /// Nothing, with this one.
+    None,
 }
 
 /// A request that it received.
@@ -31,11 +35,15 @@ pub struct Received {
     pub manager: String,
     /// The code of the answer.
     pub code: u16,
+    /// Its query.
+    pub query: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) objects: Objects,
+    /// What answers behind the proxy.
+    pub(crate) proxied: Proxied,
     /// The changes of Nodes, for watches.
     pub(crate) history: History,
     /// Notified of them.
@@ -53,7 +61,12 @@ impl State {
         let resource = respond::resource(call.path);
         let verb = resource.as_ref().map_or("other", |resource| respond::verb(call, resource));
         let name = resource.as_ref().map_or(call.path, |resource| &resource.name).to_owned();
-        let may = |verb: &str| self.rights.contains(&(verb.to_owned(), name.clone()));
+        let namespace = resource.as_ref().and_then(|resource| resource.namespace);
+        let may = |verb: &str| {
+            let of = |name: String| self.rights.contains(&(verb.to_owned(), name));
+            of(name.clone())
+                || namespace.is_some_and(|namespace| of(format!("{name} in {namespace}")))
+        };
         let answer = match (fault, &resource) {
             (Some(Fault::TooMany(_)), _) => refusal(429, "TooManyRequests", "too many"),
             (Some(Fault::Code(code)), _) => refusal(code, "InternalError", "a fault"),
@@ -66,14 +79,22 @@ impl State {
             (_, Some(resource)) if verb == "watch" && resource.name == "nodes" => {
                 self.history.begin_watch(call)
             }
+            (_, Some(resource)) if resource.name == "pods/proxy" => {
+                pods::proxy(&self.objects, &self.proxied, call)
+            }
             (_, Some(resource)) => {
                 let may_create = may("create");
                 respond::respond(&mut self.objects, call, resource, may_create)
             }
         };
         let manager = call.query.get("fieldManager").cloned().unwrap_or_default();
-        self.received.push(Received { verb, resource: name, manager, code: answer.0 });
-        answer
+        let (code, mut object) = answer;
+        if verb == "list" && code == 200 {
+            object["metadata"]["resourceVersion"] = json!(self.history.version.to_string());
+        }
+        let query = call.query.clone();
+        self.received.push(Received { verb, resource: name, manager, code, query });
+        (code, object)
     }
 }
 

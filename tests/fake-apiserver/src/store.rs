@@ -41,7 +41,9 @@ impl Object {
             json!({"manager": manager, "operation": operation, "fieldsType": "FieldsV1",
                 "fieldsV1": fields})
         };
-        value["metadata"]["managedFields"] = fields.into_iter().map(entry).collect();
+        let stated = value["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        value["metadata"]["managedFields"] =
+            stated.into_iter().chain(fields.into_iter().map(entry)).collect();
         value["metadata"]["resourceVersion"] = json!(self.version.to_string());
         value
     }
