@@ -13,6 +13,8 @@ const MODULES: &[(&str, &str)] = &[
     // A program of its own, which knows the plugin by its status alone.
     ("crates/node-agent", "crates/status crates/status-stream"),
     ("crates/status-stream", "crates/status"),
+    // A program for laptops, which knows the plugin by its status and the agent by its annotation.
+    ("crates/kubectl-gpu", "crates/status"),
     // Rate limits of the log and counters, which every module needs.
     ("util", ""),
     ("host", "util crates/device"),
@@ -52,7 +54,7 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
     only_in("kubelet/device_plugin/wire", "prost", "the types of a protocol stay in one file"),
     only_in("nvml/raw", "unsafe::code", "only NVML's C interface needs unsafe code"),
     only_in(
-        "main cli config crates/node-agent/main crates/cdi-hook/main",
+        "main cli config crates/node-agent/main crates/cdi-hook/main crates/kubectl-gpu/main",
         "std::env",
         "other modules get the environment as parameters",
     ),
@@ -64,7 +66,7 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
     ),
     only_in(
         "observe/http observe/client kubelet/device_plugin/limits \
-         crates/node-agent/api crates/status-stream",
+         crates/node-agent/api crates/kubectl-gpu/api crates/status-stream",
         "hyper hyper_util",
         "one server and one client do HTTP, and one file counts what gRPC sends over it; what \
          follows the status and the API server has its own client",
@@ -76,9 +78,9 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
     ),
     Restriction {
         within: "",
-        except: "crates/node-agent/api",
+        except: "crates/node-agent/api crates/kubectl-gpu/api",
         paths: "kube k8s_openapi",
-        why: "the plugin has no access to the Kubernetes API, and the agent one way to it",
+        why: "the plugin does not use the Kubernetes API, and other programs have one way to it",
     },
     Restriction {
         within: "crates/node-agent/labels",

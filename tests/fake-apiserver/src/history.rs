@@ -35,10 +35,11 @@ impl History {
         let nodes = objects.range(NODES.to_owned()..);
         for (path, object) in nodes.take_while(|(path, _)| path.starts_with(NODES)) {
             let writes = object.writes + 1;
-            let before = self.seen.insert(path.clone(), writes);
+            let before = self.seen.get(path).copied();
             if before == Some(writes) {
                 continue;
             }
+            self.seen.insert(path.clone(), writes);
             self.version += 1;
             let kind = if before.is_none() { "ADDED" } else { "MODIFIED" };
             let mut object = object.served();
