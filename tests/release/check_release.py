@@ -7,6 +7,7 @@ and that the bill of materials is of CycloneDX's schema and names what is in the
 """
 
 import argparse
+import fnmatch
 import hashlib
 import json
 import re
@@ -18,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import helm_python as helm
+import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -35,6 +37,8 @@ IN_ARCHIVE = {
     "share/man/man1/gpu-device-plugin.1": 0o644,
     "share/zsh/site-functions/_gpu-device-plugin": 0o644,
 }
+# What the archive for laptops has below its directory.
+IN_KUBECTL_GPU = {"kubectl-gpu": 0o755, "kubectl_complete-gpu": 0o755, "LICENSE": 0o644}
 
 
 def one(directory, pattern):
@@ -56,12 +60,12 @@ def sums(directory):
             yield "%s has another sum" % name
 
 
-def archive(path):
-    """What is missing in the archive, or differs from build to build; and whether its program runs."""
+def archive(path, inside, programs):
+    """What is missing in an archive, or differs from build to build; and whether its programs run."""
     with tarfile.open(path) as tar:
         members = {member.name: member for member in tar.getmembers()}
         stem = path.name.removesuffix(".tar.gz")
-        for name, mode in IN_ARCHIVE.items():
+        for name, mode in inside.items():
             member = members.get("%s/%s" % (stem, name))
             if member is None or member.mode != mode:
                 yield "%s: %s is not there, or of another mode" % (path.name, name)
@@ -71,11 +75,26 @@ def archive(path):
             yield "%s: it is not sorted, or of several times" % path.name
         with tempfile.TemporaryDirectory() as scratch:
             tar.extractall(scratch, filter="data")
-            version = re.match(r"gpu-device-plugin-(\d+\.\d+\.\d+)-", path.name).group(1)
-            for program in ("gpu-cdi-hook", "gpu-device-plugin", "gpu-node-agent"):
-                said = subprocess.run([Path(scratch) / stem / "bin" / program, "--version"], capture_output=True, text=True)
+            version = re.search(r"-(\d+\.\d+\.\d+)-", path.name).group(1)
+            for program in programs:
+                said = subprocess.run([Path(scratch) / stem / program, "--version"], capture_output=True, text=True)
                 if version not in said.stdout:
                     yield "%s --version says %r, %r" % (program, said.stdout, said.stderr)
+
+
+def krew(manifest, archive):
+    """What Krew could not install: values that are missing, another sum, files that are not in the archive."""
+    text = manifest.read_text()
+    value = yaml.safe_load(text)
+    if re.search(r"VERSION|TRIPLE|PROCESSOR|SHA256", re.sub(r"^#.*", "", text, flags=re.MULTILINE)):
+        yield "%s: it lacks a value" % manifest.name
+    (platform,) = value["spec"]["platforms"]
+    if platform["sha256"] != hashlib.sha256(archive.read_bytes()).hexdigest() or not platform["uri"].endswith("/" + archive.name):
+        yield "%s: it is of another archive" % manifest.name
+    with tarfile.open(archive) as tar:
+        for file in platform["files"]:
+            if not fnmatch.filter(tar.getnames(), file["from"]):
+                yield "%s: %s is not in the archive" % (manifest.name, file["from"])
 
 
 def chart(path):
@@ -153,7 +172,9 @@ def main():
     directory = args.files
     found = [
         *sums(directory),
-        *archive(one(directory, "*.tar.gz")),
+        *archive(one(directory, "gpu-device-plugin-*.tar.gz"), IN_ARCHIVE, [name for name in IN_ARCHIVE if name.startswith("bin/")]),
+        *archive(one(directory, "kubectl-gpu-*.tar.gz"), IN_KUBECTL_GPU, ["kubectl-gpu"]),
+        *krew(one(directory, "*.krew.yaml"), one(directory, "kubectl-gpu-*.tar.gz")),
         *chart(one(directory, "*.tgz")),
         *([] if args.without_image else images(directory)),
         *bill(one(directory, "*.cdx.json"), not args.without_image),

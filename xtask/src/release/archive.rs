@@ -55,7 +55,7 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
     write(to, &fs::read(from).with_context(|| from.display().to_string())?)?;
     fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
     Ok(())

@@ -18,6 +18,26 @@ pub(crate) const EXECUTABLES: [(&str, &str); 3] = [
     ("cdi-hook", "gpu-cdi-hook"),
 ];
 
+/// The package, and its executable, that is for laptops: in an archive of its own and in no image.
+pub(crate) const KUBECTL_GPU: &str = "kubectl-gpu";
+
+/// Where the executables of a release are.
+#[derive(Debug)]
+pub(crate) struct Executables {
+    /// Those for nodes, in the order of [`EXECUTABLES`].
+    pub(crate) node: Vec<PathBuf>,
+    /// That of [`KUBECTL_GPU`].
+    pub(crate) kubectl_gpu: PathBuf,
+}
+
+impl Executables {
+    /// Those in a directory.
+    pub(crate) fn within(directory: &Path) -> Self {
+        let node = EXECUTABLES.map(|(_, name)| directory.join(name)).into();
+        Self { node, kubectl_gpu: directory.join(KUBECTL_GPU) }
+    }
+}
+
 /// A place to build in.
 #[derive(Debug)]
 pub(crate) struct Build {
@@ -43,18 +63,20 @@ impl Build {
             .with_context(|| registry.display().to_string())
     }
 
-    /// Builds, and returns where the executables are, in the order of [`EXECUTABLES`].
-    pub(crate) fn executables(&self) -> anyhow::Result<Vec<PathBuf>> {
+    /// Builds, and returns where the executables are.
+    pub(crate) fn executables(&self) -> anyhow::Result<Executables> {
         let [ordinary @ .., hook] = &EXECUTABLES;
-        let mut made = self.cargo("release", &self.triple, ordinary, &[])?;
+        let ordinary = [ordinary, &[(KUBECTL_GPU, KUBECTL_GPU)]].concat();
+        let mut node = self.cargo("release", &self.triple, &ordinary, &[])?;
+        let kubectl_gpu = node.pop().context("nothing was built")?;
         // As image/build-hook does.
         let musl = self.triple.replace("-gnu", "-musl");
-        made.extend(if sysroot()?.join("lib/rustlib").join(&musl).exists() {
+        node.extend(if sysroot()?.join("lib/rustlib").join(&musl).exists() {
             self.cargo("hook", &musl, &[*hook], &[])?
         } else {
             self.cargo("hook", &self.triple, &[*hook], &["-Ctarget-feature=+crt-static"])?
         });
-        Ok(made)
+        Ok(Executables { node, kubectl_gpu })
     }
 
     fn cargo(

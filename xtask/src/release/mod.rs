@@ -1,5 +1,6 @@
 //! What is published of a version for one processor: executables with manual pages, completions
-//! and unit, images as OCI archives, the chart, a bill of materials, and their checksums.
+//! and unit, `kubectl gpu` with its manifest for Krew, images as OCI archives, the chart, a bill of
+//! materials, and their checksums.
 //!
 //! Whoever builds a commit gets the same bytes: paths are remapped, times are the commit's, and
 //! archives are sorted.
@@ -7,6 +8,7 @@
 mod archive;
 mod build;
 mod image;
+mod krew;
 pub(crate) mod reproducible;
 mod sbom;
 mod version;
@@ -18,7 +20,7 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 
 use crate::{project, run};
-use build::Build;
+use build::{Build, Executables};
 
 /// What is to be made.
 #[derive(Debug, clap::Args)]
@@ -69,7 +71,7 @@ pub(crate) fn make(root: &Path, target: &Path, options: Options) -> anyhow::Resu
     let executables = match &options.executables {
         Some(directory) => {
             let directory = std::path::absolute(directory)?;
-            Ok(build::EXECUTABLES.map(|(_, name)| directory.join(name)).into())
+            Ok(Executables::within(&directory))
         }
         None => built(&build),
     };
@@ -81,7 +83,7 @@ pub(crate) fn make(root: &Path, target: &Path, options: Options) -> anyhow::Resu
 }
 
 /// Builds the executables, and fails where one has a path of this machine in it.
-fn built(build: &Build) -> anyhow::Result<Vec<PathBuf>> {
+fn built(build: &Build) -> anyhow::Result<Executables> {
     let executables = build.executables()?;
     check_paths(build, &executables)?;
     Ok(executables)
@@ -91,7 +93,7 @@ fn built(build: &Build) -> anyhow::Result<Vec<PathBuf>> {
 fn files(
     build: &Build,
     out: &Path,
-    executables: &[PathBuf],
+    executables: &Executables,
     with_image: bool,
 ) -> anyhow::Result<()> {
     ensure!(
@@ -109,20 +111,21 @@ fn files(
     let (epoch, timestamp, commit) = (epoch?, timestamp?, commit?);
     let stem = format!("gpu-device-plugin-{version}-{}", build.triple);
     fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    archive::fill(&scratch.path().join(&stem), build, executables)?;
+    archive::fill(&scratch.path().join(&stem), build, &executables.node)?;
     archive::pack(&out.join(format!("{stem}.tar.gz")), scratch.path(), &stem, &epoch)?;
+    krew::make(build, &executables.kubectl_gpu, scratch.path(), out, (&version, &epoch))?;
     archive::chart(&out.join(format!("gpu-device-plugin-{version}.tgz")), build, &epoch)?;
     let bill = out.join(format!("{stem}.cdx.json"));
     sbom::write(build, &bill, &version, &timestamp, with_image)?;
     if with_image {
         let named = (version.as_str(), commit.as_str(), epoch.as_str());
-        image::make(build, executables, scratch.path(), (out, &stem), named)?;
+        image::make(build, &executables.node, scratch.path(), (out, &stem), named)?;
     }
     checksums(out, &format!("SHA256SUMS-{}", build.triple))
 }
 
-fn check_paths(build: &Build, executables: &[PathBuf]) -> anyhow::Result<()> {
-    for executable in executables {
+fn check_paths(build: &Build, executables: &Executables) -> anyhow::Result<()> {
+    for executable in executables.node.iter().chain([&executables.kubectl_gpu]) {
         let bytes = fs::read(executable).with_context(|| executable.display().to_string())?;
         for path in build.own_paths() {
             ensure!(

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::build::{Build, EXECUTABLES};
+use super::build::{Build, EXECUTABLES, KUBECTL_GPU};
 
 /// The packages whose files `image/assemble` takes.
 const OF_THE_IMAGE: [&str; 2] = ["libc6", "libgcc-s1"];
@@ -59,7 +59,8 @@ fn bill(
     timestamp: &str,
 ) -> anyhow::Result<Value> {
     let graph = graph(metadata)?;
-    let roots = EXECUTABLES.map(|(package, _)| package);
+    let mut roots: Vec<&str> = EXECUTABLES.iter().map(|(package, _)| *package).collect();
+    roots.push(KUBECTL_GPU);
     let packages = packages(metadata);
     let named = |id: &&&str| packages.get(**id).is_some_and(|of| roots.contains(&name(of)));
     let mut left: Vec<&str> = graph.keys().filter(named).copied().collect();
