@@ -156,12 +156,8 @@ impl Removal {
         manager: &str,
     ) -> Result<(), ApiError> {
         let path = format!("/api/v1/nodes/{node}{subresource}");
-        self.apply(&path, manager, json!({"name": node})).await
-    }
-
-    async fn apply(&self, path: &str, manager: &str, metadata: Value) -> Result<(), ApiError> {
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata});
-        absent_is_fine(self.api.send(&ApiRequest::apply(path, manager, true, &node)).await)
+        let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}});
+        absent_is_fine(self.api.send(&ApiRequest::apply(&path, manager, true, &object)).await)
     }
 
     async fn remove_labels(&self, node: &str) -> Result<(), ApiError> {
@@ -180,8 +176,7 @@ impl Removal {
         absent_is_fine(give_up_labels(&self.api, &object, node, &kept).await)
     }
 
-    /// Deletes a NodeFeature object, unless it is of GPU feature discovery alone: it has the same
-    /// name.
+    /// Deletes a NodeFeature object, unless another program alone has written it.
     async fn delete_node_feature(&self, node: &str) -> Result<(), ApiError> {
         let path = node_feature_path(&self.namespace, node);
         let object = match self.api.send(&ApiRequest::get(&path)).await {
