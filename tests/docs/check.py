@@ -213,8 +213,8 @@ def phrases(texts):
 
 
 def flags(texts, plugin):
-    """Each flag that the documents name is one of the plugin's, of a subcommand's, of the agent's, which is built
-    beside it, or known to be another's."""
+    """Each flag that the documents name is one of the plugin's, of a subcommand's, of the agent's or of `kubectl gpu`'s,
+    which are built beside it, or known to be another's."""
     known = set().union(*OTHER_FLAGS.values())
     for command in ([], ["config", "check"], ["config", "show"], ["status"], ["doctor"], ["check"], ["clear"], ["cleanup"], ["xid"]):
         told = subprocess.run([plugin, *command, "--help"], check=True, capture_output=True, text=True)
@@ -223,6 +223,8 @@ def flags(texts, plugin):
     for command in ([], ["labels"], ["cleanup"], ["config-manager"]):
         told = subprocess.run([agent, *command, "--help"], check=True, capture_output=True, text=True)
         known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
+    told = subprocess.run([Path(plugin).with_name("kubectl-gpu"), "--help"], check=True, capture_output=True, text=True)
+    known.update(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told.stdout))
     for name, text in texts.items():
         for flag in (code for code in quoted(prose(text)) if code.startswith("--")):
             flag = re.split(r"[ =]", flag)[0]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs every command in the documents that can be run here, and says of the others why not: those of the plugin and of the
-agent on no node, those of kubectl without a cluster, those of Helm by rendering the chart. Where a program refuses its
+agent on no node, those of kubectl and of kubectl gpu without a cluster, those of Helm by rendering the chart. Where a program refuses its
 arguments, or a file that a command names is not there, the document is wrong.
 
     python3 tests/docs/commands.py --plugin target/debug/gpu-device-plugin --kubectl kubectl
@@ -83,6 +83,7 @@ class Checks:
     def __init__(self, plugin, kubectl):
         self.programs = {name: Path(plugin).resolve().with_name(name) for name in ("gpu-device-plugin", "gpu-node-agent")}
         self.kubectl = kubectl
+        self.kubectl_gpu = Path(plugin).resolve().with_name("kubectl-gpu")
         self.counts = {}
 
     def of(self, command, functions=()):
@@ -97,6 +98,8 @@ class Checks:
                 yield "there is no %s" % path
         if program in self.programs:
             yield from self.run([str(self.programs[program]), *command[1:]], "run on no node")
+        elif command[:2] == ["kubectl", "gpu"]:
+            yield from self.run([str(self.kubectl_gpu), *command[2:]], "run without a cluster")
         elif program == "kubectl":
             yield from self.of_kubectl(command)
         elif program == "helm":
@@ -178,7 +181,7 @@ def main():
     checks = Checks(args.plugin, str(Path(args.kubectl).resolve()) if "/" in args.kubectl else args.kubectl)
     found = list(wrong(checks, documents()))
     counts = dict(checks.counts)
-    for planted in ("gpu-device-plugin statuss", "gpu-device-plugin doctor --fast", "kubectl get nodes --colour", "kubectl aply -f x", "helm install x %s --set migStrategie=none" % CHART, "frobnicate", "kubectl apply -f manifests/no-such.yaml"):
+    for planted in ("gpu-device-plugin statuss", "gpu-device-plugin doctor --fast", "kubectl get nodes --colour", "kubectl gpu --colour", "kubectl aply -f x", "helm install x %s --set migStrategie=none" % CHART, "frobnicate", "kubectl apply -f manifests/no-such.yaml"):
         if not list(wrong(checks, {"planted": "```sh\n%s\n```" % planted})):
             found.append("the command %r passed" % planted)
     for what in found:

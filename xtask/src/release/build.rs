@@ -66,7 +66,7 @@ impl Build {
     /// Builds, and returns where the executables are.
     pub(crate) fn executables(&self) -> anyhow::Result<Executables> {
         let [ordinary @ .., hook] = &EXECUTABLES;
-        let ordinary = [ordinary, &[(KUBECTL_GPU, KUBECTL_GPU)]].concat();
+        let ordinary = [ordinary, &[(KUBECTL_GPU, KUBECTL_GPU)][..]].concat();
         let mut node = self.cargo("release", &self.triple, &ordinary, &[])?;
         let kubectl_gpu = node.pop().context("nothing was built")?;
         // As image/build-hook does.
