@@ -90,7 +90,7 @@ fn facts() -> Facts {
             ..ContainerRuntimes::default()
         },
         node: NodeFacts {
-            distribution: None,
+            distribution: DistributionFacts::Other("ubuntu".to_owned()),
             inotify: InotifyFacts {
                 instances: Some(8192),
                 watches: Some(524_288),
@@ -311,15 +311,20 @@ fn a_directory_that_cannot_be_used_says_why() {
 
 #[test]
 fn the_distribution_is_named_with_its_page() {
-    let mut facts = facts();
-    let seen = |facts: &Facts| {
-        let findings = examine(facts).findings;
+    let seen = |distribution: DistributionFacts| {
+        let mut facts = facts();
+        facts.node.distribution = distribution;
+        let findings = examine(&facts).findings;
         let named = findings.iter().find(|finding| finding.id == "node.distribution");
-        named.map(|finding| finding.seen.clone()).unwrap()
+        named.map(|finding| (finding.level, finding.seen.clone())).unwrap()
     };
-    assert!(seen(&facts).starts_with("none that is known"), "{}", seen(&facts));
-    facts.node.distribution = Some((KubernetesDistribution::K3s, "/etc/x is there".to_owned()));
-    assert_eq!(seen(&facts), "k3s, since /etc/x is there; docs/platforms/k3s-rke2.md is about it");
+    let known = DistributionFacts::Known(KubernetesDistribution::K3s, "/etc/x is there".to_owned());
+    let text = "k3s, since /etc/x is there; docs/platforms/k3s-rke2.md is about it";
+    assert_eq!(seen(known), (Level::Ok, text.to_owned()));
+    let text = "none of those in docs/platforms; os-release has ID=debian";
+    assert_eq!(seen(DistributionFacts::Other("debian".to_owned())), (Level::Ok, text.to_owned()));
+    let not_seen = |facts: &mut Facts| facts.node.distribution = DistributionFacts::NotSeen;
+    one(not_seen, Level::Unknown, "node.distribution", "no os-release below /driver-root");
 }
 
 #[test]

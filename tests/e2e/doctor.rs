@@ -66,6 +66,7 @@ impl Machine {
             TOOLKIT,
             "disable-require = false\n[nvidia-container-runtime]\nmode = \"auto\"\n",
         );
+        machine.write("etc/os-release", "ID=ubuntu\n");
         machine.script("usr/bin/kubelet", "echo Kubernetes v1.36.2");
         machine
     }
@@ -982,10 +983,13 @@ async fn a_node_without_a_free_inotify_instance_is_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_distribution_is_seen_by_the_hosts_files() {
     let machine = Machine::new(profiles::h100x8());
-    machine.report().await.has("ok", "node.distribution", &["none that is known"]);
+    machine.report().await.has("ok", "node.distribution", &["none of those", "ID=ubuntu"]);
     machine.write("etc/os-release", "NAME=Bottlerocket\nID=bottlerocket\n");
     let page = "docs/platforms/bottlerocket.md";
     machine.report().await.has("ok", "node.distribution", &["Bottlerocket, since", page]);
+    fs::remove_file(machine.host("etc/os-release")).unwrap();
+    let texts = &["no os-release below", "--host-root"];
+    machine.report().await.has("unknown", "node.distribution", texts);
 }
 
 #[tokio::test(flavor = "multi_thread")]

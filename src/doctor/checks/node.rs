@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::doctor::facts::{DirectoryState, Facts, InotifyFacts, NodeFacts};
+use crate::doctor::facts::{
+    DirectoryState, DistributionFacts, EffectiveSettings, Facts, InotifyFacts, NodeFacts,
+};
 use crate::doctor::finding::{Check, Finding, Group};
 
 const DISTRIBUTION: Check = Check::new(Group::Node, "node.distribution", "the distribution");
@@ -23,7 +25,8 @@ const TOLERANCE: Duration = Duration::from_secs(60);
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let node = &facts.node;
-    let mut findings = vec![distribution(node), inotify(&node.inotify), clock(node)];
+    let mut findings =
+        vec![distribution(node, &facts.settings), inotify(&node.inotify), clock(node)];
     if let Some(state) = &node.state {
         let why = "a restart of the plugin forgets causes that cannot be determined again";
         findings.push(own_directory(STATE, state, why, "--state-dir"));
@@ -42,13 +45,21 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Which page of the documents is about this node.
-fn distribution(node: &NodeFacts) -> Finding {
-    DISTRIBUTION.ok(match &node.distribution {
-        Some((known, sign)) => {
-            format!("{}, since {sign}; {} is about it", known.name(), known.document())
+fn distribution(node: &NodeFacts, settings: &EffectiveSettings) -> Finding {
+    match &node.distribution {
+        DistributionFacts::Known(known, sign) => DISTRIBUTION.ok(format!(
+            "{}, since {sign}; {} is about it",
+            known.name(),
+            known.document()
+        )),
+        DistributionFacts::Other(id) => {
+            DISTRIBUTION.ok(format!("none of those in docs/platforms; os-release has ID={id}"))
         }
-        None => "none that is known by its files, or they are not seen from here".to_owned(),
-    })
+        DistributionFacts::NotSeen => DISTRIBUTION
+            .unknown(format!("no os-release below {}", settings.host_root.display()))
+            .why("which page of docs/platforms is about this node cannot be told")
+            .fix("name the place where the host's root is mounted with --host-root"),
+    }
 }
 
 fn own_directory(

@@ -27,6 +27,17 @@ pub enum KubernetesDistribution {
     Talos,
 }
 
+/// What the host's files say of the distribution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DistributionFacts {
+    /// One of those, with the sign of it.
+    Known(KubernetesDistribution, String),
+    /// None of them: the `ID` of its os-release(5).
+    Other(String),
+    /// Neither a sign nor an os-release(5) is there.
+    NotSeen,
+}
+
 impl KubernetesDistribution {
     /// Its name, as its makers write it.
     pub(in crate::doctor) const fn name(self) -> &'static str {

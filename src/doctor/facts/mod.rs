@@ -177,8 +177,8 @@ pub struct PluginSocket {
 /// The rest of the node.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
-    /// The distribution of Kubernetes, with the sign of it.
-    pub distribution: Option<(KubernetesDistribution, String)>,
+    /// The distribution of Kubernetes.
+    pub distribution: DistributionFacts,
     /// Limits and use of inotify.
     pub inotify: InotifyFacts,
     /// The time.

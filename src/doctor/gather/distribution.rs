@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::doctor::facts::KubernetesDistribution;
+use crate::doctor::facts::{DistributionFacts, KubernetesDistribution};
 use crate::host::file::{self, Links};
 use crate::host::root::resolve_in_root;
 
@@ -33,29 +33,33 @@ const SIGNS: [(&str, KubernetesDistribution); 9] = [
     ("var/lib/kubelet/kubeadm-flags.env", KubernetesDistribution::Kubeadm),
 ];
 
-/// The distribution and the sign of it, as far as the host's files are seen.
-pub(super) fn distribution(host_root: &Path) -> Option<(KubernetesDistribution, String)> {
-    let by_system = || {
-        let (place, id) =
-            OS_RELEASE.iter().find_map(|place| Some((place, id(host_root, place)?)))?;
-        let (_, of_id) = SYSTEMS.iter().find(|(known, _)| *known == id)?;
-        Some((*of_id, format!("ID={id} in /{place}")))
-    };
+/// The distribution, as far as the host's files are seen.
+pub(super) fn distribution(host_root: &Path) -> DistributionFacts {
+    let by_os_release = OS_RELEASE.iter().find_map(|place| Some((place, id(host_root, place)?)));
+    let by_system = by_os_release.as_ref().and_then(|(place, id)| {
+        let (_, system) = SYSTEMS.iter().find(|(known, _)| known == id)?;
+        Some((*system, format!("ID={id} in /{place}")))
+    });
     let is_there = |sign: &str| resolve_in_root(host_root, Path::new(sign)).is_ok();
     let by_sign = || {
         let (sign, of_sign) = SIGNS.iter().find(|(sign, _)| is_there(sign))?;
         Some((*of_sign, format!("/{sign} is there")))
     };
-    by_system().or_else(by_sign)
+    match (by_system.or_else(by_sign), by_os_release) {
+        (Some((known, sign)), _) => DistributionFacts::Known(known, sign),
+        (None, Some((_, id))) => DistributionFacts::Other(id),
+        (None, None) => DistributionFacts::NotSeen,
+    }
 }
 
-/// The `ID` of an os-release(5), without quotes.
+/// The `ID` of an os-release(5), without quotes; `linux` where it has none.
 fn id(host_root: &Path, place: &str) -> Option<String> {
     let file = resolve_in_root(host_root, Path::new(place)).ok()?;
     let bytes = file::read(&file, Links::Refuse, MOST_BYTES).ok()?;
     let text = String::from_utf8(bytes).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("ID="))?;
-    Some(value.trim().trim_matches(['"', '\'']).to_owned())
+    let value = text.lines().find_map(|line| line.strip_prefix("ID=")).unwrap_or_default();
+    let id = value.trim().trim_matches(['"', '\'']);
+    Some(if id.is_empty() { "linux".to_owned() } else { id.to_owned() })
 }
 
 #[cfg(test)]
@@ -109,7 +113,9 @@ mod tests {
             (&[("etc/os-release", "ID=debian\n"), KUBEADM], Kubeadm, "kubeadm-flags.env"),
         ] {
             let root = root(files);
-            let (found, by) = distribution(root.path()).expect(sign);
+            let DistributionFacts::Known(found, by) = distribution(root.path()) else {
+                panic!("{files:?} is none");
+            };
             assert_eq!(found, expected, "{files:?}");
             assert!(by.contains(sign), "{by}");
             let document = Path::new(env!("CARGO_MANIFEST_DIR")).join(found.document());
@@ -120,21 +126,34 @@ mod tests {
 
     #[test]
     fn what_is_no_sign_is_taken_for_none() {
+        const STRANGE: &str = "ID=bottlerocketx\nVARIANT_ID=bottlerocket\n";
+        for (files, id) in [
+            (&[("etc/os-release", "ID=ubuntu\nNAME=talos\n")][..], "ubuntu"),
+            (&[("etc/os-release", "ID=\n")], "linux"),
+            (&[("etc/os-release", "NAME=x\n")], "linux"),
+            (&[("etc/os-release", STRANGE)], "bottlerocketx"),
+            (&[("etc/os-release", "ID=rhel"), ("etc/kubernetes/", "")], "rhel"),
+        ] {
+            let other = DistributionFacts::Other(id.to_owned());
+            assert_eq!(distribution(root(files).path()), other, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn without_an_os_release_the_hosts_files_are_not_seen() {
+        const NONE: DistributionFacts = DistributionFacts::NotSeen;
         for files in [
             &[][..],
-            &[("etc/os-release", "ID=ubuntu\nNAME=talos\n")],
-            &[("etc/os-release", "ID=\n")],
-            &[("etc/os-release", "ID=bottlerocketx\nVARIANT_ID=bottlerocket\n")],
             &[("etc/os-release/", "")],
-            &[("etc/kubernetes/", ""), ("var/lib/kubelet/", "")],
+            &[("etc/debian_version", "12.11"), ("var/lib/kubelet/", "")],
         ] {
-            assert_eq!(distribution(root(files).path()), None, "{files:?}");
+            assert_eq!(distribution(root(files).path()), NONE, "{files:?}");
         }
         // More than any system has, and a link that leads to this machine's own file.
         let root = root(&[("etc/os-release", &"# talos\n".repeat(MOST_BYTES))]);
-        assert_eq!(distribution(root.path()), None);
+        assert_eq!(distribution(root.path()), NONE);
         fs::remove_file(root.path().join("etc/os-release")).unwrap();
         symlink("/etc/hostname", root.path().join("etc/os-release")).unwrap();
-        assert_eq!(distribution(root.path()), None);
+        assert_eq!(distribution(root.path()), NONE);
     }
 }
