@@ -20,6 +20,7 @@ type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 type Listeners = Arc<Mutex<BTreeMap<u64, Listener>>>;
 
 struct Listener {
+    /// Absolute, as the names in inotify's events are.
     directory: PathBuf,
     callback: Callback,
     /// Set when the directory was deleted or moved.
@@ -86,7 +87,11 @@ impl Watches {
         };
         *next += 1;
         let number = *next;
-        let (directory, gone) = (directory.to_owned(), Arc::new(AtomicBool::new(false)));
+        // The parent of a name without a slash is empty.
+        let here = directory.as_os_str().is_empty();
+        let directory = if here { Path::new(".") } else { directory };
+        let directory = std::path::absolute(directory).map_err(notify::Error::io)?;
+        let gone = Arc::new(AtomicBool::new(false));
         // Before the watch: one of a directory that is replaced in between is not live.
         let id = FileId::of(&directory).ok().flatten();
         let (callback, told) = (Arc::new(callback), gone.clone());
@@ -184,6 +189,24 @@ mod tests {
         assert_eq!(heard_first.recv_timeout(SOON).unwrap_err(), RecvTimeoutError::Disconnected);
         assert!(watches.watch(&one.path().join("nowhere"), |_| {}).is_err());
         assert_eq!(lock(&watches.listeners).len(), 1);
+    }
+
+    #[test]
+    fn a_directory_by_a_relative_path_is_watched_too() {
+        let watched = tempfile::tempdir().unwrap();
+        let up = "../".repeat(std::env::current_dir().unwrap().components().count() - 1);
+        let relative = format!("{up}{}", watched.path().strip_prefix("/").unwrap().display());
+        let (say, heard) = channel();
+        let watches = Watches::default();
+        let watch =
+            watches.watch(Path::new(&relative), move |_| say.send(()).unwrap_or(())).unwrap();
+        assert!(watch.is_live() && watches.watch(Path::new(""), |_| {}).is_ok());
+        std::fs::write(watched.path().join("a"), "").unwrap();
+        heard.recv_timeout(SOON).expect("it is told of");
+        std::fs::remove_dir_all(watched.path()).unwrap();
+        while !watch.gone.load(Relaxed) {
+            heard.recv_timeout(SOON).expect("inotify tells of the end of the directory");
+        }
     }
 
     #[test]

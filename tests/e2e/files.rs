@@ -245,19 +245,40 @@ async fn a_config_file_that_becomes_something_else_is_refused_and_holds_up_nothi
     stops(rig).await;
 }
 
+/// The way to an absolute path from where the plugin is started.
+fn relative(path: &Path) -> PathBuf {
+    let depth = std::env::current_dir().unwrap().components().count() - 1;
+    Path::new(&"../".repeat(depth)).join(path.strip_prefix("/").unwrap())
+}
+
 /// Without inotify's events it would be applied after 30 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_config_file_by_a_relative_path_is_watched_too() {
     let node = eight_h100s();
     let file = config(&node, "version: v1");
-    let up = "../".repeat(std::env::current_dir().unwrap().components().count() - 1);
-    let relative = format!("{up}{}", file.trim_start_matches('/'));
-    let (kubelet, options) = (node.kubelet(), plugin().arg("--config-file").arg(relative));
+    let options = plugin().arg("--config-file").arg(relative(Path::new(&file)));
+    let kubelet = node.kubelet();
     let rig = Rig::on(node, kubelet, &options, 8).await;
     for replicas in [2, 3, 5] {
         let began = Instant::now();
         config(&rig.node, &SLICED.replace('4', &replicas.to_string()));
         rig.until("replicas", |view| view.allocatable(GPU) == 8 * replicas).await;
+        assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
+    }
+}
+
+/// Without inotify's events it would count after 30 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_directory_by_a_relative_path_is_watched_too() {
+    let node = eight_h100s();
+    let directory = node.quarantine_directory();
+    let (config, options) = (node.kubelet(), configured(&node, QUICK));
+    let options = options.arg("--quarantine-dir").arg(relative(&directory));
+    let rig = Rig::on(node, config, &options, 8).await;
+    for index in [2, 5] {
+        let began = Instant::now();
+        fs::write(directory.join(index.to_string()), "").unwrap();
+        rig.until_healthy(index, false).await;
         assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
     }
 }

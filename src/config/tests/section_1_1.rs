@@ -285,6 +285,11 @@ fn what_section_1_1_refuses_is_refused_here() {
             Written { flags: &["--driver-root=driver"], ..Written::default() },
             "is not an absolute path",
         ),
+        // Watched where it is, and put into manifests: not relative to where a process was started.
+        (
+            Written { flags: &["--kubelet-socket=kubelet.sock"], ..Written::default() },
+            "is not an absolute path",
+        ),
         (
             Written { flags: &["--kubelet-socket=/"], ..Written::default() },
             "expected the path of a socket",
