@@ -24,7 +24,7 @@ pub(crate) async fn run(node: &Node, options: &PluginOptions, arguments: &[&str]
 }
 
 /// The plugin with its HTTP edge at a unix socket of the node.
-fn served_at(node: &Node) -> PluginOptions {
+pub(crate) fn served_at(node: &Node) -> PluginOptions {
     plugin().env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()))
 }
 

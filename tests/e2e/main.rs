@@ -21,6 +21,7 @@ mod gpus;
 mod health;
 mod holding;
 mod hook;
+mod hung;
 mod journal;
 mod kubelet;
 mod layouts;

@@ -27,6 +27,8 @@ pub struct FallbackFacts {
     /// The parts of the names of the plugin's sockets that stand for their resources, of those that
     /// answer in that directory.
     pub served: Vec<String>,
+    /// The plugin's sockets there on which a program listens that does not answer in time.
+    pub silent: Vec<String>,
     /// The sockets of other plugins for the same resources, of those that answer there.
     pub rivals: Vec<String>,
     /// The kubelet's socket; `None`: the plugin is configured never to register.
@@ -60,6 +62,11 @@ fn by_fallback(rule: Rule, facts: &FallbackFacts) -> CheckResult {
 fn registration(facts: &FallbackFacts) -> CheckResult {
     if let Some(error) = &facts.directory {
         return CheckState::Unknown.with(format!("the kubelet's directory: {error}"));
+    }
+    // A program that hangs looks like one that has no time.
+    if let (true, Some(silent)) = (facts.served.is_empty(), facts.silent.first()) {
+        return CheckState::Unknown
+            .with(format!("a plugin listens, and does not answer: {silent}"));
     }
     if facts.served.is_empty() {
         return CheckState::NonOk.with("no GPU plugin is served in the kubelet's directory");

@@ -122,6 +122,7 @@ fn visible() -> FallbackFacts {
         module: Some(true),
         directory: None,
         served: vec!["gpu".to_owned()],
+        silent: Vec::new(),
         rivals: Vec::new(),
         registration: Some(SocketProbe::Answers),
         allocatable: Ok([("nvidia.com/gpu".to_owned(), 8)].into()),
@@ -154,6 +155,11 @@ fn a_registration_that_cannot_be_seen_is_neither_there_nor_missing() {
     };
     assert_eq!(says(|_| {}), CheckState::NonOk);
     assert_eq!(says(|facts| facts.served.clear()), CheckState::NonOk);
+    let hung: fn(&mut FallbackFacts) = |facts| {
+        facts.served.clear();
+        facts.silent.push("nvidia-gpu-ju1vfhy7.sock".to_owned());
+    };
+    assert_eq!(says(hung), CheckState::Unknown);
     let no_kubelet: fn(&mut FallbackFacts) =
         |facts| facts.registration = Some(SocketProbe::Refused);
     assert_eq!(says(no_kubelet), CheckState::NonOk);

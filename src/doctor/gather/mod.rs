@@ -120,6 +120,8 @@ pub async fn fallback_facts(config: &Config) -> FallbackFacts {
         registration,
         kubelet::allocatable(pod_resources, CHECK_DEADLINE)
     );
+    let silent = sockets.iter().filter(|of| of.ours.is_some() && of.probe == SocketProbe::TimedOut);
+    let silent = silent.map(|socket| socket.name.clone()).collect();
     let live = sockets.into_iter().filter(|socket| socket.probe == SocketProbe::Answers);
     let (ours, others): (Vec<PluginSocket>, Vec<PluginSocket>) =
         live.partition(|socket| socket.ours.is_some());
@@ -134,6 +136,7 @@ pub async fn fallback_facts(config: &Config) -> FallbackFacts {
         directory: std::fs::read_dir(&paths.directory).err().map(|error| error.to_string()),
         rivals: rivals.map(|other| other.name).collect(),
         served,
+        silent,
         registration,
         allocatable,
     }
