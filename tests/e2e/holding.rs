@@ -112,6 +112,29 @@ async fn a_kubelet_that_has_not_heard_of_its_pods_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_pod_holds_is_kept_while_the_kubelet_says_nothing_and_no_longer() {
+    for trouble in [Trouble::Hangs, Trouble::Fails] {
+        let rig = sliced().await;
+        let held = rig.slice(6);
+        let pod = rig.held_by_one_pod(&held).await;
+        rig.asked_again(1).await;
+        rig.kubelet.trouble_pod_resources(trouble);
+        // It has gone, and nobody says so.
+        rig.kubelet.release(&pod);
+        rig.change_layout();
+        rig.until("the new profile", |view| view.allocatable(LARGE) == 1).await;
+        // A kubelet that knows of no pod at all is not believed.
+        rig.kubelet.allocate("new", "main", SMALL, 1).await.unwrap();
+        rig.asked_again(2).await;
+        assert_eq!(rig.kubelet.view().healthy(SMALL, &held), Some(false), "{trouble:?}");
+        rig.kubelet.trouble_pod_resources(Trouble::None);
+        rig.until("what no pod holds leaves the list", |view| view.capacity(SMALL) == 2).await;
+        assert_eq!(rig.kubelet.view().healthy(SMALL, &held), None, "{trouble:?}");
+        rig.assert_flawless();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resource_without_devices_stays_registered_and_is_there_again() {
     let rig = sliced().await;
     rig.kubelet.allocate("other", "main", SMALL, 1).await.unwrap();

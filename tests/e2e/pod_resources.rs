@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use simnode::kubelet::{KubeletConfig, KubeletVersion, Trouble};
+use simnode::node::Plugin;
 
-use crate::rig::{GPU, Rig, eight_h100s, plugin};
+use crate::health::{QUICK, configured};
+use crate::rig::{GPU, Rig, eight_h100s, kubelet, plugin};
 
 /// The shortest pause between two questions.
 const GAP: Duration = Duration::from_secs(2);
@@ -67,4 +69,34 @@ async fn a_kubelet_that_answers_wrongly_is_said_and_nothing_is_lost() {
     assert_eq!(rig.kubelet.view().allocatable(GPU), 8);
     assert_eq!(rig.registrations(), 1);
     rig.assert_flawless();
+}
+
+/// The first list waits for the first answer, and not for one that never comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_never_answers_or_fails_holds_up_nothing() {
+    let line = "cannot ask the kubelet which pod holds which device";
+    for (trouble, text) in
+        [(Trouble::Hangs, "was not answered within 5 s"), (Trouble::Fails, "it is so wanted")]
+    {
+        let node = eight_h100s();
+        let kubelet = kubelet(node.kubelet()).await;
+        kubelet.trouble_pod_resources(trouble);
+        let plugin = Plugin::start(&node, &configured(&node, QUICK)).unwrap();
+        let rig = Rig { kubelet, plugin, node };
+        rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
+        let told = rig.logged(line).await;
+        assert!(told.contains(text), "{trouble:?}: {told}");
+        rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap();
+        rig.xid_until_heard(6, 79).await;
+        // Asked again and again, it is told once.
+        let asked = rig.kubelet.pod_resources_asked().len();
+        rig.kubelet.allocate("another", "main", GPU, 1).await.unwrap();
+        rig.asked_after(asked).await;
+        let lines = rig.plugin.log().iter().filter(|of| of.contains(line)).count();
+        assert_eq!(lines, 1, "{trouble:?}: {}", rig.plugin.log().join("\n"));
+        rig.kubelet.trouble_pod_resources(Trouble::None);
+        rig.logged("the kubelet answers again which pod holds which device").await;
+        assert_eq!(rig.registrations(), 1);
+        rig.assert_flawless();
+    }
 }
