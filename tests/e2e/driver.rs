@@ -33,10 +33,12 @@ async fn a_driver_is_upgraded_without_a_restart_and_pods_keep_their_gpus() {
     load_module(&rig);
     let answer = rig.kubelet.allocate("pod", "main", GPU, 2).await.unwrap();
     for generation in 1..=2 {
+        let seen = rig.plugin.log().len();
         rig.node.edit(|state| state.driver.loaded = false).unwrap();
         unload_module(&rig);
         rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
-        rig.logged("kind=\"driver_not_loaded\"").await;
+        let kind = "kind=\"driver_not_loaded\"";
+        rig.plugin.wait_for_log_after(seen, kind, PATIENCE).await.unwrap();
         assert_eq!(rig.kubelet.view().capacity(GPU), 8);
         rig.node
             .edit(|state| {

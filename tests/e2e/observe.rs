@@ -359,25 +359,24 @@ async fn two_hundred_slow_clients_do_not_keep_an_allocation_waiting() {
     let request = || AllocateRequest {
         container_requests: vec![ContainerAllocateRequest { device_ids: vec![rig.node.uuid(0)] }],
     };
-    let mut median = async || {
-        let mut times = Vec::new();
+    let mut worst = async || {
+        let mut worst = Duration::ZERO;
         for _ in 0..300 {
             let before = Instant::now();
             client.allocate(request()).await.unwrap();
-            times.push(before.elapsed());
+            worst = worst.max(before.elapsed());
         }
-        times.sort();
-        times[times.len() / 2]
+        worst
     };
-    let quiet = median().await;
+    let quiet = worst().await;
     let mut slow = Vec::new();
     for _ in 0..200 {
         let mut io = TcpStream::connect(&address).await.unwrap();
         io.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
         slow.push(io);
     }
-    let loaded = median().await;
-    println!("Allocate, median: {quiet:?} alone, {loaded:?} beside 200 slow clients");
+    let loaded = worst().await;
+    println!("Allocate, worst: {quiet:?} alone, {loaded:?} beside 200 slow clients");
     // One that waited for a slow client would wait for as long as the head of a request may take: 5
     // s.
     assert!(loaded < Duration::from_secs(1), "{quiet:?} became {loaded:?}");
