@@ -1,9 +1,9 @@
 //! `doctor`: each known cause of a node without GPUs is made on a simulated node, and named with
 //! what mends it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -35,23 +35,23 @@ BinaryName = "/usr/bin/nvidia-container-runtime"
 "#;
 
 /// A node with the files of its host, and the options of `doctor`.
-struct Machine {
-    node: Node,
-    options: PluginOptions,
+pub(crate) struct Machine {
+    pub(crate) node: Node,
+    pub(crate) options: PluginOptions,
     /// Arguments of `doctor` itself.
-    arguments: Vec<&'static str>,
+    pub(crate) arguments: Vec<&'static str>,
 }
 
 /// What `doctor` printed, and its exit status.
 #[derive(Debug)]
-struct Report {
+pub(crate) struct Report {
     code: Option<i32>,
     document: Value,
 }
 
 impl Machine {
     /// A node in good order, without kubelet or plugin.
-    fn new(state: State) -> Self {
+    pub(crate) fn new(state: State) -> Self {
         let node = node(state);
         let options = plugin()
             .env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()));
@@ -84,8 +84,7 @@ impl Machine {
 
     fn script(&self, path: &str, text: &str) {
         self.write(path, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(self.host(path), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        fs::set_permissions(self.host(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     fn env(mut self, name: &str, value: impl Into<std::ffi::OsString>) -> Self {
@@ -94,7 +93,7 @@ impl Machine {
     }
 
     /// With a short deadline for each call of NVML.
-    fn with_short_deadline(mut self) -> Self {
+    pub(crate) fn with_short_deadline(mut self) -> Self {
         self.arguments = vec!["--driver-timeout", "1"];
         self
     }
@@ -112,7 +111,7 @@ impl Machine {
         (status.code(), doctor.log().join("\n"))
     }
 
-    async fn report(&self) -> Report {
+    pub(crate) async fn report(&self) -> Report {
         let (code, text) = self.run(&["-o", "json"]).await;
         let document =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -127,7 +126,7 @@ impl Report {
 
     /// There is a finding of this level and name which has each of these texts in it; all that is
     /// not as it should be says why and what to do.
-    fn has(&self, level: &str, id: &str, texts: &[&str]) {
+    pub(crate) fn has(&self, level: &str, id: &str, texts: &[&str]) {
         let fits = |finding: &&Value| {
             let told = ["checked", "seen", "why", "fix"]
                 .map(|part| finding[part].as_str().unwrap_or_default())
@@ -156,7 +155,7 @@ impl Report {
     }
 
     /// Nothing but these is a problem, where the plugin runs; most of these nodes have none.
-    fn problems(&self, ids: &[&str]) {
+    pub(crate) fn problems(&self, ids: &[&str]) {
         let mut problems: Vec<&str> = self
             .findings()
             .filter(|f| f["level"] == "problem")
@@ -173,7 +172,7 @@ impl Report {
 
 /// A node with a kubelet on it, a cause made by `make`, and the finding that names it: level, id,
 /// texts.
-async fn with_kubelet(
+pub(crate) async fn with_kubelet(
     what: &str,
     make: impl FnOnce(Machine) -> Machine,
     level: &str,
@@ -192,7 +191,12 @@ async fn with_kubelet(
 }
 
 /// As [`with_kubelet`], where the cause is the only problem.
-async fn problem(what: &str, make: impl FnOnce(Machine) -> Machine, id: &str, texts: &[&str]) {
+pub(crate) async fn problem(
+    what: &str,
+    make: impl FnOnce(Machine) -> Machine,
+    id: &str,
+    texts: &[&str],
+) {
     with_kubelet(what, make, "problem", id, texts).await.problems(&[id]);
 }
 
@@ -229,8 +233,9 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     report.has("ok", "kubelet.known", &["it can allocate nvidia.com/gpu: 8 devices"]);
     report.has("ok", "kubelet.ready", &["ready: nvidia.com/gpu"]);
     report.has("ok", "driver.versions", &["580.95.05"]);
-    let changed: Vec<_> =
-        files(machine.node.root()).symmetric_difference(&before).cloned().collect();
+    let after = files(machine.node.root());
+    let is_same = |path: &&PathBuf| before.get(*path) == after.get(*path);
+    let changed: Vec<_> = before.keys().chain(after.keys()).filter(|path| !is_same(path)).collect();
     assert!(changed.is_empty(), "{changed:?}");
     assert!(rig.kubelet.violations().is_empty(), "{:?}", rig.kubelet.violations());
     let (code, text) = machine.run(&[]).await;
@@ -240,17 +245,19 @@ async fn on_a_node_in_good_order_with_the_plugin_beside_it_all_is_well_and_nothi
     assert!(!text.contains("opensesame") && !report.document.to_string().contains("opensesame"));
 }
 
-/// Every file below a directory, but the checkpoint that the kubelet writes by and by.
-fn files(directory: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
+/// Every file below a directory with its mode and its content, but the checkpoint that the kubelet
+/// writes by and by.
+fn files(directory: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
-            Ok(_) if !name.starts_with('.') && name != CHECKPOINT => {
-                found.insert(entry.path());
-            }
-            _ => {}
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            found.extend(files(&entry.path()));
+        } else if !name.starts_with('.') && name != CHECKPOINT {
+            let content = if kind.is_file() { fs::read(entry.path()) } else { Ok(Vec::new()) };
+            let mode = entry.metadata().map(|there| there.permissions().mode());
+            found.insert(entry.path(), (mode.unwrap_or_default(), content.unwrap_or_default()));
         }
     }
     found
@@ -447,7 +454,7 @@ async fn a_library_that_is_missing_or_none_is_reported_with_every_place_that_was
 }
 
 /// The options that place the plugin on the node, without the library and the driver's root.
-fn placed(machine: &Machine) -> PluginOptions {
+pub(crate) fn placed(machine: &Machine) -> PluginOptions {
     let node = &machine.node;
     let options = machine.options.clone().bare();
     options
@@ -503,6 +510,26 @@ async fn what_a_library_writes_holds_up_no_answer() {
         Machine { options, ..machine }
     };
     with_kubelet("noise", noisy, "ok", "driver.nvml", &["answers: driver"]).await;
+    // More than a pipe holds, on both standard streams, at the beginning and before the end.
+    const BYTES: u32 = 1 << 20;
+    let loud = |machine: Machine, rules: Vec<Rule>| {
+        machine.node.edit(|state| state.rules = rules).unwrap();
+        machine
+    };
+    let noise = || ["nvmlInit_v2", "nvmlSystemGetCudaDriverVersion_v2"].map(call);
+    fn call(name: &str) -> Rule {
+        Rule::noise(name, BYTES)
+    }
+    let answers = |machine| loud(machine, noise().into());
+    let report = with_kubelet("loud", answers, "ok", "driver.nvml", &["answers: driver 580"]).await;
+    report.has("ok", "gpus.gpu", &["GPU 7"]);
+    report.problems(&[]);
+    // The beginning of it is reported where the process ends.
+    let dies = |machine| {
+        let abort = Rule::abort("nvmlDeviceGetCount_v2");
+        loud(machine, noise().into_iter().chain([abort]).collect())
+    };
+    problem("loud end", dies, "driver.nvml", &["signal: 6", "fake NVML: noise"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -529,14 +556,6 @@ async fn device_nodes_that_are_missing_or_lead_nowhere_are_reported() {
         &["nvidia-uvm is not there", "CUDA needs it"],
     )
     .await;
-    // Opening a socket has the same answer as opening a node without a driver behind it.
-    let no_driver = |machine: Machine| {
-        let node = machine.node.dev().join("nvidia5");
-        fs::remove_file(&node).unwrap();
-        std::mem::forget(UnixListener::bind(&node).unwrap());
-        machine
-    };
-    problem("ENXIO", no_driver, "driver.nodes", &["nvidia5", "no driver behind it"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

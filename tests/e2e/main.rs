@@ -13,6 +13,7 @@ mod cdi;
 mod cleanup;
 mod clear;
 mod commands;
+mod device_nodes;
 mod doctor;
 mod driver;
 mod dropin;

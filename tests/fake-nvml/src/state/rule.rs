@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// What becomes of some calls in place of their usual answer. One of the node counts for every
 /// call, one of a GPU for the calls on it and on what is on it, one of a MIG device for those on
-/// it. In each place the first that fits a call counts, in this order: abort, then delay, then
-/// hang, then answer.
+/// it. In each place the first that fits a call counts, in this order: noise, then abort, then
+/// delay, then hang, then answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
@@ -34,6 +34,10 @@ pub struct Rule {
     /// The whole process ends, as in a library that is not of one piece.
     #[serde(skip_serializing_if = "is_default")]
     pub abort: bool,
+    /// So many bytes go to standard output first, and as many to standard error, as from a library
+    /// that is being debugged.
+    #[serde(skip_serializing_if = "is_default")]
+    pub noise: u32,
     /// What else stands still during a delay or a hang.
     #[serde(skip_serializing_if = "is_default")]
     pub blocks: Blocks,
@@ -81,6 +85,12 @@ impl Rule {
     #[must_use]
     pub fn abort(call: &str) -> Self {
         Self { abort: true, ..Self::of(call) }
+    }
+
+    /// The call writes so many bytes to both standard streams.
+    #[must_use]
+    pub fn noise(call: &str, bytes: u32) -> Self {
+        Self { noise: bytes, ..Self::of(call) }
     }
 
     /// The same for so many calls alone.
