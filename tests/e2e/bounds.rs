@@ -19,13 +19,13 @@ const STOP: Duration = Duration::from_secs(2);
 
 impl Rig {
     /// Waits until so many polls more were made.
-    async fn polled(&self, journal: &Journal, polls: usize) {
+    pub(crate) async fn polled(&self, journal: &Journal, polls: usize) {
         let count = || journal.count("nvmlDeviceGetCount_v2");
         let enough = count() + polls.div_ceil(3);
         self.eventually("polls", async || (count() >= enough).then_some(())).await;
     }
 
-    fn lines_with(&self, text: &str) -> usize {
+    pub(crate) fn lines_with(&self, text: &str) -> usize {
         self.plugin.log().iter().filter(|line| line.contains(text)).count()
     }
 
