@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "reservations.md"
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 MANIFEST = ROOT / "manifests" / "gpu-device-plugin.yaml"
+VALUES = ROOT / "manifests" / "helm" / "gpu-device-plugin" / "values.yaml"
 MEBI = 2**20
 # The node that the examples are for: CPUs, memory in GiB, pods.
 NODE = (192, 2048, 110)
@@ -126,19 +127,36 @@ def formula(model):
 
 
 def footprint():
-    """The plugin's memory as measured, in MB: resident on a simulated node with few devices, with 2,048, on a real GPU."""
+    """The memory as measured, in MB: the plugin's resident on a simulated node with few devices, in an earlier version with
+    few and with 2,048, and on a real GPU; the agent's."""
     text = BENCHMARKS.read_text()
     few = re.search(r"Memory, fresh: resident, anonymous \| ([\d.]+) MB", text).group(1)
-    many = re.search(r"Memory, fresh: resident, anonymous \|.*\| ([\d.]+) MB, [\d.]+ MB \|$", text.partition("## Many devices")[2], re.MULTILINE).group(1)
+    row = r"Memory, fresh: resident, anonymous \| ([\d.]+) MB,.*\| ([\d.]+) MB, [\d.]+ MB \|$"
+    earlier, many = re.search(row, text.partition("## Many devices")[2], re.MULTILINE).groups()
     real = re.search(r"the plugin has (\d+) MB resident", text).group(1)
-    return float(few), float(many), float(real)
+    agent = re.search(r"Memory: resident, anonymous \| ([\d.]+) MB", text.partition("## The node agent")[2]).group(1)
+    return [float(figure) for figure in (few, earlier, many, real, agent)]
+
+
+def idle():
+    """The most processor time of the idle plugin, in microseconds a second, as measured."""
+    return float(re.search(r"^\| Idle: wake-ups, processor time \| [^|]* a second, (?:[\d.]+ to )?([\d.]+) us a second \|", BENCHMARKS.read_text(), re.MULTILINE).group(1))
 
 
 def requests():
-    """The memory that the manifest requests for the plugin, and its limit, in MiB."""
+    """What is requested for the plugin by the manifest and for the agent by the chart, as (CPU, MiB, limit in MiB)."""
     daemonset = next(yaml.safe_load_all(MANIFEST.read_text()))
-    resources = daemonset["spec"]["template"]["spec"]["containers"][0]["resources"]
-    return resources["requests"]["cpu"], *(int(quantity(resources[of]["memory"]) / MEBI) for of in ("requests", "limits"))
+    plugin = daemonset["spec"]["template"]["spec"]["containers"][0]["resources"]
+    agent = yaml.safe_load(VALUES.read_text())["nodeAgent"]["resources"]
+    return [(of["requests"]["cpu"], *(int(quantity(of[which]["memory"]) / MEBI) for which in ("requests", "limits"))) for of in (plugin, agent)]
+
+
+def shares(row):
+    """What the requests are of what is allocatable, in percent: CPUs and memory, of the plugin and with the agent."""
+    cpu, memory = quantity(row[8]), quantity(row[9]) / MEBI
+    (plugin_cpu, plugin, _), (agent_cpu, agent, _) = requests()
+    both = quantity(plugin_cpu) + quantity(agent_cpu)
+    return tuple("%.1f" % (100 * part) for part in (quantity(plugin_cpu) / cpu, plugin / memory, both / cpu, (plugin + agent) / memory))
 
 
 def document(model, text=None):
@@ -161,17 +179,25 @@ def document(model, text=None):
             stated = (model["systemReserved"]["cpu"], model["systemReserved"]["memory"], model["evictionHard"]["memory.available"])
             if row[5:8] != stated:
                 yield "%s: kubelet.yaml has %s" % (row[:3], stated)
-    few, many, real = footprint()
-    cpu, request, limit = requests()
+    few, earlier, many, real, agent = footprint()
+    (cpu, request, limit), (agent_cpu, agent_request, agent_limit) = requests()
     for stated in (
-        "%g MB" % few,
-        "%g MB" % many,
-        "%g MB" % real,
-        "`%s` and `%dMi`" % (cpu, request),
-        "`%dMi`" % limit,
+        "%g MB resident" % few,
+        "had %g MB there, had %g MB with" % (earlier, many),
+        "%g MB with" % real,
+        "The agent has %g MB" % agent,
+        "`%s` and `%dMi`, and may have `%dMi`" % (cpu, request, limit),
+        "requests `%s` and `%dMi` more, and may have `%dMi`" % (agent_cpu, agent_request, agent_limit),
+        "the plugin's requests are %s %% of the CPUs and %s %% of the memory, with the agent %s %% and %s %%" % shares(rows[0]),
     ):
-        if stated not in text:
+        # A line may end anywhere in it.
+        if stated not in " ".join(text.split()):
             yield "it does not say %s" % stated
+    idle_share = float(re.search(r"Idle the plugin uses less than ([\d.]+) % of one core", " ".join(text.split())).group(1))
+    if not idle() / 1e4 < idle_share <= 10 * idle() / 1e4:
+        yield "%g us a second idle are not less than %g %%, or much less" % (idle(), idle_share)
     # The request covers what was measured on a real GPU, and the limit twice that.
     if request * MEBI < real * 1e6 or limit * MEBI < 2 * real * 1e6 or request * MEBI < many * 1e6:
         yield "the manifest requests %d MiB and allows %d, and %g MB were measured" % (request, limit, real)
+    if agent_request * MEBI < agent * 1e6:
+        yield "the chart requests %d MiB for the agent, and %g MB were measured" % (agent_request, agent)
