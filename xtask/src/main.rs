@@ -1,5 +1,6 @@
 //! Tasks of the repository that are more than a line of shell.
 
+mod commands;
 mod docs;
 mod figures;
 mod man;

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use clap_complete::{Shell, generate};
 
 use super::build::Build;
-use crate::{man, run};
+use crate::{commands, man, run};
 
 /// Files of the repository that go with the executables, and where to below the archive's root.
 const FILES: [(&str, &str); 4] = [
@@ -17,11 +17,11 @@ const FILES: [(&str, &str); 4] = [
     ("CHANGELOG.md", "share/doc/gpu-device-plugin/CHANGELOG.md"),
     ("manifests/systemd/gpu-device-plugin.service", "lib/systemd/system/gpu-device-plugin.service"),
 ];
-/// Where shells look for completions below a prefix.
-const COMPLETIONS: [(Shell, &str); 3] = [
-    (Shell::Bash, "share/bash-completion/completions/gpu-device-plugin"),
-    (Shell::Zsh, "share/zsh/site-functions/_gpu-device-plugin"),
-    (Shell::Fish, "share/fish/vendor_completions.d/gpu-device-plugin.fish"),
+/// Where shells look for completions below a prefix, before and after the program's name.
+const COMPLETIONS: [(Shell, &str, &str); 3] = [
+    (Shell::Bash, "share/bash-completion/completions/", ""),
+    (Shell::Zsh, "share/zsh/site-functions/_", ""),
+    (Shell::Fish, "share/fish/vendor_completions.d/", ".fish"),
 ];
 
 /// Fills a directory as an installation prefix has it: executables, manual pages, completions,
@@ -32,12 +32,13 @@ pub(super) fn fill(prefix: &Path, build: &Build, executables: &[PathBuf]) -> any
         copy(executable, &prefix.join("bin").join(name), 0o755)?;
     }
     man::write(&prefix.join("share/man/man1"))?;
-    for (shell, place) in COMPLETIONS {
-        let mut command = gpu_device_plugin::cli::command();
+    for mut command in commands::all() {
         let name = command.get_name().to_owned();
-        let mut text = Vec::new();
-        generate(shell, &mut command, name, &mut text);
-        write(&prefix.join(place), &text)?;
+        for (shell, before, after) in COMPLETIONS {
+            let mut text = Vec::new();
+            generate(shell, &mut command, &name, &mut text);
+            write(&prefix.join(format!("{before}{name}{after}")), &text)?;
+        }
     }
     for (file, place) in FILES {
         copy(&build.repository.join(file), &prefix.join(place), 0o644)?;

@@ -20,6 +20,8 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 
 use crate::{project, run};
+#[cfg(test)]
+pub(crate) use build::EXECUTABLES;
 use build::{Build, Executables};
 
 /// What is to be made.
