@@ -49,6 +49,7 @@ mod stopping;
 mod stream;
 mod swap;
 mod terminal;
+mod thread_limit;
 mod unkind;
 mod upgrade;
 mod verbs;

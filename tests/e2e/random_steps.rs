@@ -27,6 +27,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::health::{QUICK, configured};
 use crate::look::run;
 use crate::rig::{GPU, PATIENCE, Rig, plugin};
+use crate::thread_limit::ThreadLimit;
 
 /// Steps of all walks together, unless the environment asks for more.
 const STEPS: usize = 120;
@@ -75,6 +76,8 @@ enum Step {
     LogIsUnread,
     /// The plugin can open nothing more when its stream is cut.
     NoDescriptors,
+    /// The stream is cut and a GPU breaks while the plugin can start no thread and no process.
+    NoThreads(usize, Fault),
     KubeletRestarts,
     StreamIsCut,
     SocketIsDeleted,
@@ -95,7 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
     // One without content is taken for half of one.
     let broken = prop_oneof![Just("version: v9"), Just("health: ["), Just("")];
     prop_oneof![
-        6 => (gpu.clone(), fault).prop_map(|(gpu, fault)| Step::Break(gpu, fault)),
+        6 => (gpu.clone(), fault.clone()).prop_map(|(gpu, fault)| Step::Break(gpu, fault)),
+        2 => (gpu.clone(), fault).prop_map(|(gpu, fault)| Step::NoThreads(gpu, fault)),
         6 => gpu.clone().prop_map(Step::Restore),
         2 => (gpu, entry).prop_map(|(gpu, entry)| Step::Quarantine(gpu, entry)),
         2 => (1..4_usize).prop_map(Step::PodComes),
@@ -168,6 +172,9 @@ impl Walk {
     async fn take(&mut self, step: &Step) -> Option<usize> {
         match *step {
             Step::Break(gpu, fault) => return self.break_gpu(gpu, fault).await.then_some(gpu),
+            Step::NoThreads(gpu, fault) => {
+                return self.serve_without_threads(gpu, fault).await.then_some(gpu);
+            }
             Step::Restore(gpu) => return self.restore(gpu).await.then_some(gpu),
             Step::Quarantine(gpu, entry) => {
                 self.quarantine(gpu, entry);
@@ -343,6 +350,19 @@ impl Walk {
         let cut = |view: &View| view.resource(GPU).is_none_or(|resource| !resource.stream_open);
         self.rig.until("the stream is cut", cut).await;
         prlimit(pid, Resource::Nofile, before).unwrap();
+    }
+
+    /// The kubelet is served meanwhile. A GPU that breaks then is found at the latest afterwards:
+    /// NVML is asked on threads.
+    async fn serve_without_threads(&mut self, gpu: usize, fault: Fault) -> bool {
+        let limit = ThreadLimit::of(self.rig.plugin.pid());
+        self.rig.kubelet.drop_stream(GPU);
+        self.check(None).await;
+        self.pod_comes(1).await;
+        // An Xid is waited for here.
+        let broken = fault != Fault::Xid && self.break_gpu(gpu, fault).await;
+        drop(limit);
+        broken
     }
 
     /// Waits until the state file has what counts, and nothing of a GPU that is well again: the
