@@ -14,18 +14,12 @@ use gpu_device_plugin::config::{Config, ConfigError, ConfigSource, Loaded};
 use gpu_device_plugin::daemon;
 use gpu_device_plugin::observe::log::{LogConfig, LogFormat, LogGuard};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-/// For how long after the first signal another one is the same request: `timeout` and shells signal
-/// a process and its group.
-const ECHO: Duration = Duration::from_millis(250);
 /// How long a stop may take, more than the sum of what it waits for. Only a thread that is stuck
 /// takes longer.
 const LONGEST_STOP: Duration = Duration::from_millis(1900);
-/// How long an abort waits for its line to be written.
-const LAST_LINE: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
     let started = Instant::now();
@@ -194,7 +188,7 @@ fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
-        let stop = stop_signal()?;
+        let stop = cli::stop_signal(LONGEST_STOP).context("waiting for signals")?;
         let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("GIT_COMMIT"));
         info!(version, commit, node = config.process.node_name.as_deref(), "starting");
         daemon::run(config, source, started, stop).await
@@ -202,69 +196,4 @@ fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result
     // A task that hangs must not hold up the exit: the process ends, and all with it.
     runtime.shutdown_background();
     result
-}
-
-/// Returns at the first signal to stop. A second one aborts the process, and so does a stop that
-/// takes too long: on a thread that does nothing else, so that nothing can hold it up.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let signals = {
-        let _context = runtime.enter();
-        StopSignals::new()?
-    };
-    let (stop, stopped) = oneshot::channel();
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || runtime.block_on(signals.stop_once_and_abort(stop)))
-        .context("starting the thread that waits for signals")?;
-    Ok(async {
-        let _ = stopped.await;
-    })
-}
-
-/// The signals that ask for a stop.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-}
-
-impl StopSignals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-        })
-    }
-
-    /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.quit.recv() => "SIGQUIT",
-        }
-    }
-
-    async fn stop_once_and_abort(mut self, stop: oneshot::Sender<()>) {
-        let name = self.next().await;
-        let asked = Instant::now();
-        let _ = stop.send(());
-        info!(signal = name, "asked to stop");
-        let again = async {
-            loop {
-                let name = self.next().await;
-                if asked.elapsed() >= ECHO {
-                    return name;
-                }
-            }
-        };
-        match tokio::time::timeout(LONGEST_STOP, again).await {
-            Ok(name) => warn!(signal = name, "asked to stop a second time, aborting"),
-            Err(_) => error!("stopping has taken {LONGEST_STOP:?}, a thread is stuck: aborting"),
-        }
-        thread::sleep(LAST_LINE);
-        std::process::abort();
-    }
 }

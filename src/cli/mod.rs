@@ -15,6 +15,7 @@ mod mps;
 mod output;
 mod request;
 mod status;
+mod stop_signal;
 mod terminal;
 mod xid;
 
@@ -32,6 +33,7 @@ pub use mps::mps_control_daemon;
 pub use output::{print, print_error, print_json, written};
 pub use request::{clear, release, take_up};
 pub use status::status;
+pub use stop_signal::stop_signal;
 pub use terminal::log_has_colours;
 pub use xid::xid;
 

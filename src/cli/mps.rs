@@ -1,9 +1,11 @@
 //! `mps-control-daemon`: supervises the MPS control daemons, in a container of its own.
 
+use std::convert::Infallible;
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +19,9 @@ use crate::host::dir_watch::Watches;
 use crate::mps::supervisor::{self, SupervisorSettings};
 use crate::mps::{DriverPrograms, MpsPaths, program_directories, shm};
 use crate::observe::http::status_socket_path;
+
+/// How long a stop may take, more than what it waits for and less than the 30 s of a pod.
+const LONGEST_STOP: Duration = Duration::from_secs(28);
 
 /// Supervises the control daemons, or mounts the shared memory of their clients.
 pub fn mps_control_daemon(action: Option<MpsAction>, source: &mut ConfigSource) -> ExitCode {
@@ -67,14 +72,17 @@ fn supervise(config: &Config) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        let signals = StopSignals::new()?;
+        let hangup = signal(SignalKind::hangup())?;
+        let stop = super::stop_signal(LONGEST_STOP)?;
         info!(
             version = env!("CARGO_PKG_VERSION"), commit = env!("GIT_COMMIT"),
             status = %settings.status_socket.display(),
             "starting to supervise MPS control daemons"
         );
-        supervisor::run(settings, signals.stop()).await;
-        Ok::<_, std::io::Error>(())
+        tokio::select! {
+            () = supervisor::run(settings, stop) => Ok::<_, std::io::Error>(()),
+            never = ignore(hangup) => match never {},
+        }
     });
     runtime.shutdown_background();
     match result {
@@ -114,38 +122,10 @@ fn search_path(root: &Path) -> Option<OsString> {
     env::join_paths(program_directories(root).chain(env::split_paths(&ours))).ok()
 }
 
-/// The signals that end it, and the one that has no effect.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-}
-
-impl StopSignals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Returns at the first signal to stop.
-    async fn stop(mut self) {
-        loop {
-            let name = tokio::select! {
-                _ = self.terminate.recv() => "SIGTERM",
-                _ = self.interrupt.recv() => "SIGINT",
-                _ = self.quit.recv() => "SIGQUIT",
-                _ = self.hangup.recv() => {
-                    info!("SIGHUP has no effect: what is shared follows the plugin at once");
-                    continue;
-                }
-            };
-            info!(signal = name, "asked to stop: the MPS control daemons end, and their clients");
-            return;
-        }
+/// Logs each SIGHUP, by which NVIDIA's daemon reads its configuration again.
+async fn ignore(mut hangup: Signal) -> Infallible {
+    loop {
+        let _ = hangup.recv().await;
+        info!("SIGHUP has no effect: what is shared follows the plugin at once");
     }
 }

@@ -60,7 +60,7 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
     ),
     only_in("", "std::process::exit", "the process ends by returning from main"),
     only_in(
-        "main",
+        "cli/stop_signal",
         "std::process::abort",
         "only a second signal, or a stop that takes too long, aborts",
     ),
