@@ -4,6 +4,7 @@
 //! What is shared is what the plugin's status says. While the plugin is silent, as when it is
 //! restarted, everything stays as it is: clients run.
 
+mod commands;
 mod compute_mode;
 mod directories;
 mod goal;

@@ -9,9 +9,10 @@ use device::names::{ResourceName, Uuid};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use super::commands::Commands;
 use super::compute_mode::ComputeModes;
 use super::directories;
-use super::log::{self, Commands, LogFollower};
+use super::log::{self, LogFollower};
 use super::machine::{DaemonStep, Outcome};
 use super::process::{DaemonProcess, END_DEADLINE};
 use super::settings::{SupervisorSettings, log_text};
