@@ -2,12 +2,15 @@
 //! supervisor's. Whoever has the directory of pipes can send commands: every client has it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use device::names::ResourceName;
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 
@@ -25,6 +28,8 @@ const MAX_LINES: usize = 100;
 const MAX_LINE: usize = 500;
 /// A file that is larger at a start makes room for a new one, in bytes.
 const ROTATE_AT: u64 = 1 << 20;
+/// A file that takes more bytes while its daemon runs is emptied, since it may be in memory.
+const EMPTY_AT: u64 = 4 << 20;
 /// How often the files are looked at where nothing tells of a change.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -87,10 +92,10 @@ impl LogFollower {
     /// Passes on what was written since the last time.
     pub(super) fn read(&mut self) {
         for (name, followed) in FILES.into_iter().zip(&mut self.files) {
+            let path = self.directory.join(name);
             let mut lines = 0;
             // A file that grows faster than it is read is read on the next time.
             for _ in 0..4 {
-                let path = self.directory.join(name);
                 let Ok(bytes) = followed.more(&path) else { break };
                 if bytes.is_empty() {
                     break;
@@ -100,6 +105,7 @@ impl LogFollower {
                     pass_on(&self.resource, name, &line, lines <= MAX_LINES, &self.commands);
                 }
             }
+            followed.empty(&path);
             if lines > MAX_LINES {
                 let (resource, left_out) = (&self.resource, lines - MAX_LINES);
                 warn!(%resource, file = name, left_out, "lines of the MPS log are left out here; \
@@ -111,20 +117,38 @@ impl LogFollower {
 
 impl Followed {
     fn more(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut file: File = file::open(path, Links::Refuse)?;
+        let file: File = file::open(path, Links::Refuse)?;
         if file.metadata()?.len() < self.offset {
             *self = Self::default();
         }
-        file.seek(SeekFrom::Start(self.offset))?;
+        // A hole is passed over.
+        match seek(&file, SeekFrom::Data(self.offset)) {
+            Ok(offset) => self.offset = offset,
+            Err(Errno::NXIO) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
         let mut bytes = Vec::new();
         file.take(MAX_BYTES).read_to_end(&mut bytes)?;
         self.offset += bytes.len() as u64;
         Ok(bytes)
     }
 
+    /// Empties a file that has become large and is read to its end, and keeps a copy. The daemon
+    /// has it open and writes on: at its end, or where it was, with a hole before that, which takes
+    /// no room.
+    fn empty(&self, path: &Path) {
+        let is_due = std::fs::metadata(path)
+            .is_ok_and(|file| file.blocks() * 512 > EMPTY_AT && file.len() <= self.offset);
+        if is_due && keep(path).is_ok() {
+            let opened = File::options().write(true).open(path);
+            let _ = opened.and_then(|file| file.set_len(0));
+        }
+    }
+
     /// The lines that have ended.
     fn lines(&mut self, bytes: &[u8]) -> Vec<String> {
-        self.rest.extend_from_slice(bytes);
+        // The block in which a hole ends begins with zeros.
+        self.rest.extend(bytes.iter().filter(|byte| **byte != 0));
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         // A line without end is cut.
         let end =
@@ -167,9 +191,23 @@ pub(super) fn rotate(directory: &Path) {
     for name in FILES {
         let file = directory.join(name);
         if std::fs::metadata(&file).is_ok_and(|of| of.len() > ROTATE_AT) {
-            let _ = std::fs::rename(&file, directory.join(format!("{name}.1")));
+            let _ = std::fs::rename(&file, kept(&file));
         }
     }
+}
+
+/// Keeps what is in a file, without a hole before it.
+fn keep(path: &Path) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    seek(&file, SeekFrom::Data(0))?;
+    io::copy(&mut file, &mut File::create(kept(path))?)
+}
+
+/// Where what was in a file before is kept.
+fn kept(file: &Path) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".1");
+    path.into()
 }
 
 #[cfg(test)]
@@ -194,5 +232,31 @@ mod tests {
         assert!(write("").is_empty());
         std::fs::write(&path, "").unwrap();
         assert_eq!(write("four\n"), ["four"]);
+    }
+
+    #[test]
+    fn a_file_that_has_become_large_is_emptied_under_its_daemon_and_none_of_its_lines_is_lost() {
+        for appends in [true, false] {
+            let place = tempfile::tempdir().unwrap();
+            let path = place.path().join("control.log");
+            let mut file =
+                File::options().create(true).append(appends).write(true).open(&path).unwrap();
+            let mut followed = Followed::default();
+            let mut seen = 0;
+            for _ in 0..3 * EMPTY_AT / MAX_BYTES {
+                file.write_all(&vec![b'x'; MAX_BYTES as usize - 1]).unwrap();
+                file.write_all(b"\n").unwrap();
+                while let Some(bytes) = followed.more(&path).ok().filter(|read| !read.is_empty()) {
+                    seen += followed.lines(&bytes).len() as u64;
+                }
+                followed.empty(&path);
+                assert!(followed.more(&path).unwrap().is_empty());
+                let bytes = std::fs::metadata(&path).unwrap().blocks() * 512;
+                assert!(bytes <= EMPTY_AT + 2 * MAX_BYTES, "{bytes}");
+            }
+            assert_eq!(seen, 3 * EMPTY_AT / MAX_BYTES);
+            let kept = std::fs::metadata(kept(&path)).unwrap().len();
+            assert!((EMPTY_AT..=EMPTY_AT + 2 * MAX_BYTES).contains(&kept), "{kept}");
+        }
     }
 }
