@@ -1,5 +1,6 @@
 //! `doctor`: finds why pods do not get GPUs.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use super::args::{DoctorArgs, SURVEY};
 use super::terminal::Terminal;
 use super::{print, print_error, run, terminal};
 use crate::config::{Config, ConfigSource};
-use crate::doctor::gather;
+use crate::doctor::gather::{self, DoctorEnvironment};
 use crate::doctor::{self, TextStyle};
 
 /// After how long without a word a person is told that it goes on.
@@ -32,7 +33,12 @@ pub fn doctor(
             return Ok((String::new(), 0));
         }
         arguments.push(format!("--{SURVEY}").into());
-        let facts = gather::facts(&config, &report, args.host_root, arguments, patience);
+        let environment = DoctorEnvironment {
+            path: env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect(),
+            driver_capabilities: env::var("NVIDIA_DRIVER_CAPABILITIES").ok(),
+        };
+        let root = args.host_root;
+        let facts = gather::facts(&config, &report, root, arguments, patience, environment);
         let facts = telling(facts).await;
         let report = doctor::examine(&facts);
         let text = match args.json {

@@ -599,7 +599,9 @@ fn shared_by_mps(answer: Result<String, String>) -> MpsFacts {
     let resource = "nvidia.com/gpu.shared".to_owned();
     MpsFacts {
         daemons: vec![MpsDaemonFacts { resource, answer, supervisor: None, threads: Some(25) }],
-        directory: Some(("/mps".into(), true)),
+        program: Some("/usr/bin/nvidia-cuda-mps-control".into()),
+        capabilities: None,
+        directory: MpsDirectory { path: "/mps".into(), exists: true, is_of_node: true },
         shm_mounted: Some(true),
         foreign: None,
     }
@@ -623,8 +625,26 @@ fn what_mps_needs_is_looked_at() {
     one(mute, Level::Warning, "runtime.mps", "NVIDIA_DRIVER_CAPABILITIES=compute,utility");
     let raised = with(|mps| mps.daemons[0].answer = Ok("100.0".to_owned()));
     one(raised, Level::Warning, "runtime.mps.limits", "not its own");
-    let away = with(|mps| mps.directory = Some(("/mps".into(), false)));
+    let away = with(|mps| mps.directory.exists = false);
     one(away, Level::Problem, "runtime.mps.directory", "mps.root");
+    let own = with(|mps| mps.directory.is_of_node = false);
+    one(own, Level::Warning, "runtime.mps.directory", "is not mounted");
+    let utility = with(|mps| {
+        mps.program = None;
+        mps.capabilities = Some("utility".to_owned());
+        mps.daemons[0].answer = Err("no program".to_owned());
+    });
+    let found = reported(utility);
+    let is_it = |(level, id, text): &(Level, &str, String)| {
+        (*level, *id) == (Level::Problem, "runtime.mps.program")
+            && text.contains("NVIDIA_DRIVER_CAPABILITIES is \"utility\"")
+    };
+    assert!(found.iter().any(is_it), "{found:#?}");
+    let told_without = with(|mps| {
+        mps.program = None;
+        mps.daemons[0].supervisor = Some(Ok(()));
+    });
+    one(told_without, Level::Warning, "runtime.mps.program", "--driver-root-ctr-path");
     let disk = with(|mps| mps.shm_mounted = Some(false));
     one(disk, Level::Warning, "runtime.mps.shm", "mount-shm");
     let other = with(|mps| mps.foreign = Some("100.0".to_owned()));

@@ -9,10 +9,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+pub(super) use super::programs::CONTROL;
 use super::programs::DriverPrograms;
 
-/// The name of the program, which is the daemon's too.
-pub(super) const CONTROL: &str = "nvidia-cuda-mps-control";
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read: a list of 48 clients on each of 16 GPUs has less.

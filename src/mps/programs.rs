@@ -11,6 +11,8 @@ use tokio::process::Command;
 use crate::host::driver_files::places::{BINARY_DIRECTORIES, LIBRARY_DIRECTORIES};
 use crate::host::root::resolve_in_root;
 
+/// The name of the control program, which is the daemon's too.
+pub(super) const CONTROL: &str = "nvidia-cuda-mps-control";
 /// What the programs load by name: the MPS server CUDA, and nvidia-smi NVML.
 const LIBRARIES: [&str; 3] = ["libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1"];
 
@@ -71,6 +73,13 @@ impl DriverPrograms {
         Ok(self)
     }
 
+    /// Where the control program is: below the root, else in one of the directories of `path`.
+    #[must_use]
+    pub fn control_program(&self, path: &[PathBuf]) -> Option<PathBuf> {
+        let on_path = || path.iter().map(|directory| directory.join(CONTROL));
+        self.find(CONTROL).or_else(|| on_path().find(|file| can_run(file)))
+    }
+
     /// A command that starts one of them.
     pub(super) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.find(name).unwrap_or_else(|| name.into()));
@@ -88,11 +97,12 @@ impl DriverPrograms {
         let found = BINARY_DIRECTORIES
             .iter()
             .filter_map(|directory| resolve_in_root(root, &Path::new(directory).join(name)).ok());
-        let can_run = |file: &PathBuf| {
-            fs::metadata(file).is_ok_and(|of| of.is_file() && of.permissions().mode() & 0o111 != 0)
-        };
-        found.into_iter().find(can_run)
+        found.into_iter().find(|file| can_run(file))
     }
+}
+
+fn can_run(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|of| of.is_file() && of.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -111,6 +121,20 @@ mod tests {
         fs::set_permissions(bin.join("nvidia-smi"), fs::Permissions::from_mode(0o755)).unwrap();
         let found = programs.command("nvidia-smi");
         assert_eq!(found.as_std().get_program(), bin.join("nvidia-smi").as_os_str());
+    }
+
+    #[test]
+    fn the_control_program_is_below_the_root_or_on_the_path() {
+        let root = tempfile::tempdir().unwrap();
+        let (programs, path) = (DriverPrograms::at(root.path()), [root.path().join("path")]);
+        assert_eq!(programs.control_program(&path), None);
+        for directory in [path[0].clone(), root.path().join("usr/bin")] {
+            fs::create_dir_all(&directory).unwrap();
+            let file = directory.join(CONTROL);
+            fs::write(&file, "").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(programs.control_program(&path), Some(file));
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ const CONSEQUENCES: &[(&str, &[&str])] = &[
     ("kubelet.plugin", &["configuration.mistake", "kubelet.directory"]),
     ("kubelet.known", &["kubelet.directory", "kubelet.socket", "kubelet.rival"]),
     ("kubelet.ready", &["driver", "gpus", "kubelet.directory", "kubelet.socket", "runtime.mps"]),
-    ("runtime.mps", &["runtime.mps.directory"]),
+    ("runtime.mps", &["runtime.mps.directory", "runtime.mps.program"]),
 ];
 
 /// What cannot be told where there is the problem after it: of a plugin that does not run nothing

@@ -3,6 +3,7 @@
 
 mod child;
 mod distribution;
+mod environment;
 mod hooks;
 mod host;
 mod kubelet;
@@ -28,6 +29,7 @@ use crate::host::pci::BusRoots;
 use crate::kubelet::device_plugin::wire;
 use crate::observe::client;
 pub use child::answer_channel;
+pub use environment::DoctorEnvironment;
 pub use survey::survey;
 
 /// How long the running plugin may take to answer.
@@ -45,6 +47,7 @@ pub async fn facts(
     host_root: Option<PathBuf>,
     survey: Vec<OsString>,
     patience: Duration,
+    environment: DoctorEnvironment,
 ) -> Facts {
     let process = &config.process;
     let host_root = host_root.unwrap_or_else(|| host::root(&process.roots.driver));
@@ -59,8 +62,11 @@ pub async fn facts(
         };
         (plugin, driver)
     };
-    let ((plugin, driver), kubelet, mps) =
-        tokio::join!(of_driver, kubelet::kubelet(config, &host_root), mps::mps(config, &host_root));
+    let ((plugin, driver), kubelet, mps) = tokio::join!(
+        of_driver,
+        kubelet::kubelet(config, &host_root),
+        mps::mps(config, &host_root, &environment)
+    );
     let (sysfs, proc, dev) =
         (&*process.nvml.sysfs_root, &*process.roots.proc, process.roots.dev_root());
     Facts {

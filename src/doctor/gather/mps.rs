@@ -7,8 +7,9 @@ use std::path::Path;
 use device::layout::sharing::{SharedResource, Sharing};
 use device::mps::MpsRules;
 
+use super::environment::DoctorEnvironment;
 use crate::config::Config;
-use crate::doctor::facts::{MpsDaemonFacts, MpsFacts};
+use crate::doctor::facts::{MpsDaemonFacts, MpsDirectory, MpsFacts};
 use crate::mps::{self, DriverPrograms, MpsPaths};
 
 /// The pipes of a daemon that was started without a directory (NVIDIA, "Multi-Process Service",
@@ -16,7 +17,11 @@ use crate::mps::{self, DriverPrograms, MpsPaths};
 const DEFAULT_PIPES: &str = "tmp/nvidia-mps";
 
 /// Sharing by MPS; `None`: nothing is shared so.
-pub(super) async fn mps(config: &Config, host_root: &Path) -> Option<MpsFacts> {
+pub(super) async fn mps(
+    config: &Config,
+    host_root: &Path,
+    environment: &DoctorEnvironment,
+) -> Option<MpsFacts> {
     let Sharing::Mps { replication, .. } = &config.layout.sharing else { return None };
     let (root, paths) = (&config.process.mps_dir, MpsPaths::new(&config.process.mps_dir));
     let programs = DriverPrograms::at(&config.process.nvml.driver_root);
@@ -29,9 +34,16 @@ pub(super) async fn mps(config: &Config, host_root: &Path) -> Option<MpsFacts> {
         true => mps::ask(&programs, &pipes).await.ok(),
         false => None,
     };
+    let is_same = config.injector.mps_root.as_deref().map(Path::new) == Some(root);
     Some(MpsFacts {
         daemons,
-        directory: Some((root.clone(), root.is_dir())),
+        program: programs.control_program(&environment.path),
+        capabilities: environment.driver_capabilities.clone(),
+        directory: MpsDirectory {
+            path: root.clone(),
+            exists: root.is_dir(),
+            is_of_node: is_same || is_mount(root) != Some(false),
+        },
         shm_mounted: is_mount(&paths.shm()),
         foreign,
     })

@@ -16,9 +16,16 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let settings = &facts.settings;
     let mut findings = of_runtimes(&facts.runtimes, settings);
     findings.extend(limits::limits(facts));
-    if facts.runtimes.in_use().is_empty() {
-        return findings;
+    if !facts.runtimes.in_use().is_empty() {
+        findings.extend(needs(facts, settings));
     }
+    findings.extend(facts.runtimes.mps.iter().flat_map(mps::findings));
+    findings
+}
+
+/// What the configuration needs of a runtime that is there.
+fn needs(facts: &Facts, settings: &EffectiveSettings) -> Vec<Finding> {
+    let mut findings = Vec::new();
     if settings.need_nvidia_runtime() {
         findings.extend(nvidia_runtime::toolkit(facts));
     }
@@ -30,7 +37,6 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         findings.extend(own_hook::own_hook(facts));
     }
     findings.extend(cdi::kubelet(facts));
-    findings.extend(facts.runtimes.mps.iter().flat_map(mps::findings));
     findings
 }
 

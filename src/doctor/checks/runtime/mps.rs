@@ -1,25 +1,60 @@
 //! Sharing by MPS: its control daemons, and what their clients need.
 
-use crate::doctor::facts::{MpsDaemonFacts, MpsFacts};
+use crate::doctor::facts::{MpsDaemonFacts, MpsDirectory, MpsFacts};
 use crate::doctor::finding::{Check, Finding, Group};
 
 /// Everything about MPS.
 pub(super) fn findings(facts: &MpsFacts) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    findings.extend(facts.directory.as_ref().filter(|(_, there)| !there).map(|(directory, _)| {
-        Check::new(Group::Runtime, "runtime.mps.directory", "the directory of MPS")
-            .problem(format!("{} is not there", directory.display()))
-            .why("the plugin and the control daemons meet in it, and clients get their pipes of it")
-            .fix(
-                "mount the MPS root of the node there in the containers of both: the chart's \
-                 mps.root, or the volume of manifests/overlays/mps",
-            )
-    }));
+    let mut findings = vec![program(facts)];
+    findings.extend(directory(&facts.directory));
     findings.extend(facts.daemons.iter().map(daemon));
     findings.extend(facts.daemons.iter().filter_map(limits));
     findings.extend((facts.shm_mounted == Some(false)).then(shm));
     findings.extend(facts.foreign.as_deref().map(foreign));
     findings
+}
+
+/// Whether there is a program by which daemons are asked. The supervisors of ours tell without.
+fn program(facts: &MpsFacts) -> Finding {
+    let check = Check::new(Group::Runtime, "runtime.mps.program", "nvidia-cuda-mps-control");
+    if let Some(path) = &facts.program {
+        return check.ok(format!("is {}", path.display()));
+    }
+    let brings =
+        |names: &&String| names.split(',').any(|name| ["compute", "all"].contains(&name.trim()));
+    let without = facts.capabilities.as_ref().filter(|names| !brings(names));
+    let without = without.map(|names| format!("; NVIDIA_DRIVER_CAPABILITIES is {names:?}"));
+    let without = without.unwrap_or_default();
+    let seen = format!("is neither below the driver's root nor on PATH{without}");
+    let all_told = facts.daemons.iter().all(|daemon| daemon.supervisor.is_some());
+    let finding = if all_told { check.warning(seen) } else { check.problem(seen) };
+    finding
+        .why(
+            "a control daemon that is not supervised by mps-control-daemon is asked by it, and so \
+             are the limits of clients",
+        )
+        .fix(
+            "mount the driver's root and name it with --driver-root-ctr-path; or start the \
+             container by NVIDIA's runtime with NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+        )
+}
+
+/// Whether the directory in which the plugin, the daemons and clients meet is there.
+fn directory(directory: &MpsDirectory) -> Option<Finding> {
+    let check = Check::new(Group::Runtime, "runtime.mps.directory", "the directory of MPS");
+    let path = directory.path.display();
+    let finding = match (directory.exists, directory.is_of_node) {
+        (false, _) => check.problem(format!("{path} is not there")),
+        (true, false) => check.warning(format!("{path} is not mounted: it is not the node's")),
+        (true, true) => return None,
+    };
+    let finding = finding
+        .why("the plugin and the control daemons meet in it, and clients get their pipes of it")
+        .fix(
+            "mount the MPS root of the node there in the containers of both: the chart's \
+             mps.root, or the volume of manifests/overlays/mps",
+        );
+    Some(finding)
 }
 
 /// Whether the control daemon of a resource answers.
@@ -71,7 +106,8 @@ fn shm() -> Finding {
         .why("clients and servers share memory in it; on a disk it is slow, and has no bound")
         .fix(
             "run `gpu-device-plugin mps-control-daemon mount-shm` before the daemon, privileged \
-             and with mountPropagation: Bidirectional",
+             and with mountPropagation: Bidirectional; where that was done after this container \
+             was started, it sees it with HostToContainer alone",
         )
 }
 
