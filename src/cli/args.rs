@@ -107,8 +107,8 @@ pub enum Action {
     Cleanup(CleanupArgs),
     /// Start and supervise the MPS control daemon of each resource that the plugin shares by MPS.
     #[command(
-        after_help = "It follows the status of the plugin at the status socket in --state-dir, and \
-                      runs in a container of its own, as this program under the name \
+        after_help = "It follows the status of the plugin at a socket in --mps-dir, and runs in a \
+                      container of its own, as this program under the name \
                       mps-control-daemon does. SIGTERM ends the daemons, and with them their \
                       clients, and restores the compute mode of the GPUs."
     )]

@@ -11,14 +11,12 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::USAGE;
 use super::args::MpsAction;
 use super::output::print_error;
 use crate::config::{Config, ConfigSource};
 use crate::host::dir_watch::Watches;
 use crate::mps::supervisor::{self, SupervisorSettings};
 use crate::mps::{DriverPrograms, MpsPaths, program_directories, shm};
-use crate::observe::http::status_socket_path;
 
 /// How long a stop may take, more than what it waits for and less than the 30 s of a pod.
 const LONGEST_STOP: Duration = Duration::from_secs(28);
@@ -59,11 +57,7 @@ fn mount_shm(config: &Config) -> ExitCode {
 }
 
 fn supervise(config: &Config) -> ExitCode {
-    let Some(state_dir) = &config.process.state_dir else {
-        error!("no --state-dir is set: there the plugin says what it shares by MPS");
-        return ExitCode::from(USAGE);
-    };
-    let settings = settings(config, state_dir);
+    let settings = settings(config);
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -76,7 +70,7 @@ fn supervise(config: &Config) -> ExitCode {
         let stop = super::stop_signal(LONGEST_STOP)?;
         info!(
             version = env!("CARGO_PKG_VERSION"), commit = env!("GIT_COMMIT"),
-            status = %settings.status_socket.display(),
+            status = %settings.paths.status_socket().display(),
             "starting to supervise MPS control daemons"
         );
         tokio::select! {
@@ -94,7 +88,7 @@ fn supervise(config: &Config) -> ExitCode {
     }
 }
 
-fn settings(config: &Config, state_dir: &Path) -> SupervisorSettings {
+fn settings(config: &Config) -> SupervisorSettings {
     let root = &config.process.nvml.driver_root;
     let paths = MpsPaths::new(&config.process.mps_dir);
     let programs = DriverPrograms::at(root).with_path(search_path(root));
@@ -109,7 +103,6 @@ fn settings(config: &Config, state_dir: &Path) -> SupervisorSettings {
     SupervisorSettings {
         programs,
         paths,
-        status_socket: status_socket_path(state_dir),
         selinux: config.process.nvml.sysfs_root.join("fs/selinux"),
         watches: Watches::default(),
     }

@@ -1,15 +1,20 @@
 //! Looks at the MPS control daemons: a task for each resource that MPS shares, as long as it does.
+//! And serves the status to their supervisor.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Context;
 use device::inventory::Inventory;
 use device::mps::MpsDaemon;
 use device::names::ResourceName;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::mps::MpsWatcher;
+use super::status_provider::StatusProvider;
+use crate::host::dir_watch::Watches;
+use crate::mps::{MpsPaths, MpsWatcher};
+use crate::observe::http;
 
 /// How many reports can wait. A task that finds no room waits too.
 const WAITING: usize = 16;
@@ -75,4 +80,25 @@ impl ControlDaemons {
             }
         }
     }
+}
+
+/// Serves the status in the MPS root too, which the plugin and the supervisor of the control
+/// daemons have in common wherever they run: from when MPS shares something, or where a supervisor
+/// runs, and for good, so that it hears also that nothing is shared any more.
+pub(super) async fn serve_status(
+    paths: MpsPaths,
+    mut inventory: watch::Receiver<Arc<Inventory>>,
+    watches: Watches,
+    views: Arc<StatusProvider>,
+) -> anyhow::Error {
+    #[allow(clippy::disallowed_methods, reason = "once, in a directory in memory")]
+    let is_supervised = paths.ready().exists();
+    let shares = |inventory: &Arc<Inventory>| inventory.injector().mps_root.is_some();
+    if !is_supervised && inventory.wait_for(shares).await.is_err() {
+        // The sender is gone only while the daemon stops.
+        return std::future::pending().await;
+    }
+    let status_socket = Some(paths.status_socket());
+    let served = http::Served { status_socket, ..http::Served::default() };
+    match http::serve(served, &watches, views).await {}
 }

@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 use tracing::warn;
 
 use super::clear::{Clearing, NotClearable};
-use super::control_daemons::ControlDaemons;
+use super::control_daemons::{self, ControlDaemons};
 use super::control_requests::{ControlRequests, release_on, take_up_on};
 use super::host_files::{self, HostFiles};
 use super::inventory_task::InventoryTask;
@@ -163,6 +163,15 @@ impl Daemon {
         };
         let mut http = Tasks::default();
         http.spawn("HTTP", serve_http(served, watches.clone(), status_provider.clone()));
+        http.spawn("status for MPS", {
+            let paths = MpsPaths::new(&config.process.mps_dir);
+            control_daemons::serve_status(
+                paths,
+                inventory_rx.clone(),
+                watches.clone(),
+                status_provider.clone(),
+            )
+        });
 
         // Where there is nobody to ask, nothing is to be waited for.
         #[allow(

@@ -63,7 +63,14 @@ impl MpsPaths {
         self.0.join(".driver-libraries")
     }
 
-    /// The file that NVIDIA's GPU Operator waits for.
+    /// Where the plugin says what it shares, to the supervisor of the daemons. Resources are in
+    /// directories whose names begin with no dot.
+    #[must_use]
+    pub fn status_socket(&self) -> PathBuf {
+        self.0.join(".plugin-status.sock")
+    }
+
+    /// The file that NVIDIA's GPU Operator waits for: there as long as a supervisor runs.
     #[must_use]
     pub fn ready(&self) -> PathBuf {
         self.0.join(".ready")

@@ -560,7 +560,6 @@ BROKEN = {
     "a monitor without a port": ({"http": {"enabled": False}, "podMonitor": {"enabled": True}}, "http.enabled is false"),
     "a probe": ({"livenessProbe": {"period": 5}}, "period"),
     "a group without its object": ({"mps": None}, "mps"),
-    "mps without a state directory": ({"mps": {"enabled": True}, "state": {"hostPath": ""}}, "set state.hostPath"),
     "a label on request that is none": ({"nodeAgent": {"extraLabels": ["health"]}}, "extraLabels"),
     "labels in a file": ({"nodeAgent": {"labels": "file"}}, "labels"),
     "the user root": ({"nodeAgent": {"user": 0}}, "user"),

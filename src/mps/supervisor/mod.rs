@@ -50,7 +50,7 @@ struct Supervisor {
 pub async fn run(settings: SupervisorSettings, stop: impl Future<Output = ()>) {
     let (view_tx, mut view) = watch::channel(View::default());
     let mut follower = JoinSet::new();
-    follower.spawn(status_stream::follow(settings.status_socket.clone(), view_tx));
+    follower.spawn(status_stream::follow(settings.paths.status_socket(), view_tx));
     let ready = settings.paths.ready();
     let mut supervisor = Supervisor {
         settings: Arc::new(settings),
@@ -78,6 +78,7 @@ pub async fn run(settings: SupervisorSettings, stop: impl Future<Output = ()>) {
             () = &mut stop => break,
         }
     }
+    info!("the MPS control daemons are told to quit, which ends their clients");
     let _ = std::fs::remove_file(&ready);
     supervisor.end().await;
 }

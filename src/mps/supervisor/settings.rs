@@ -16,8 +16,6 @@ pub struct SupervisorSettings {
     pub programs: DriverPrograms,
     /// The directories of the daemons.
     pub paths: MpsPaths,
-    /// The plugin's status socket.
-    pub status_socket: PathBuf,
     /// SELinux's file system, if it is mounted.
     pub selinux: PathBuf,
     /// The watches of directories.

@@ -140,7 +140,7 @@ impl Listener {
             group,
             guarded: true,
             name: "status socket",
-            without: "the status is served over HTTP alone",
+            without: "nobody gets the status there",
         };
         Self::served(spec, watches).await
     }

@@ -399,9 +399,6 @@ seccompProfile:
 {{- if hasSuffix "k8s-device-plugin" .Values.image.repository -}}
 {{- fail (printf "\nimage.repository is %s, which is NVIDIA's plugin. Leave it out, or name your image of gpu-device-plugin." .Values.image.repository) -}}
 {{- end -}}
-{{- if and (eq (include "gpu-device-plugin.mpsDaemon" .) "true") (not .Values.state.hostPath) -}}
-{{- fail "\nThe MPS control daemons follow the plugin's status in its state directory: set state.hostPath, or mps.enabled=false." -}}
-{{- end -}}
 {{- $agent := include "gpu-device-plugin.agent" . | fromYaml -}}
 {{- if and $agent.config (empty (.Values.config).name) (empty (.Values.config).map) -}}
 {{- fail "\nnodeAgent.configByLabel is true, and there is nothing to choose from: set config.map or config.name." -}}
