@@ -1,6 +1,6 @@
 //! MPS end to end: the plugin, the supervisor, and the driver's programs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fake_mps::Fault;
 use simnode::eventually;
@@ -13,7 +13,7 @@ use crate::rig::{GPU, PATIENCE, eight_h100s, plugin};
 /// What a container gets may be several replicas of one GPU.
 const SEVERAL: &str = "    failRequestsGreaterThanOne: false\n";
 
-async fn logged(supervisor: &Plugin, text: &str) {
+pub(crate) async fn logged(supervisor: &Plugin, text: &str) {
     supervisor.wait_for_log(text, PATIENCE).await.expect("the line is written");
 }
 
@@ -88,12 +88,7 @@ async fn a_daemon_that_dies_is_started_again_and_its_devices_are_unhealthy_meanw
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_resources_a_broken_one_does_not_touch_the_other() {
-    let text = "version: v1\nflags: {plugin: {customResources: true}}\nresources:\n  gpus:\n  - \
-                {pattern: \"*H100*\", name: nvidia.com/one}\n  - {pattern: \"*\", name: \
-                nvidia.com/two}\nsharing:\n  mps:\n    resources:\n    - {name: nvidia.com/one, \
-                replicas: 2}\n    - {name: nvidia.com/two, replicas: 3}\n";
-    let change = |state: &mut fake_nvml::state::State| state.gpus[1].name = "NVIDIA T4".to_owned();
-    let mps = MpsNode::with(text, |options| options, change).await;
+    let mps = MpsNode::of_two_resources().await;
     let step = format!("nvidia-smi {}", mps.rig.node.uuid(1));
     mps.fault(&step, Some(Fault::Refuse("Insufficient Permissions".to_owned())));
     let supervisor = mps.supervise();
@@ -107,39 +102,6 @@ async fn of_two_resources_a_broken_one_does_not_touch_the_other() {
     assert_eq!(mps.daemon("nvidia.com/one"), one, "the other one was not touched");
     assert_eq!(mps.rig.kubelet.view().allocatable("nvidia.com/one"), 2);
     mps.rig.assert_flawless();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn other_limits_end_no_client_and_the_end_of_sharing_waits_for_the_last_one() {
-    let mps = MpsNode::new(&shared(2, "")).await;
-    let supervisor = mps.supervise();
-    mps.allocatable(GPU, 4, &supervisor).await;
-    let daemon = mps.daemon(GPU);
-    let client = mps.client(4711, 0, &[]);
-    assert_eq!(client.granted().unwrap().unwrap().threads, 50.0);
-    config(&mps.rig.node, &shared(4, ""));
-    mps.allocatable(GPU, 8, &supervisor).await;
-    let later = mps.client(4712, 0, &[]);
-    let servers = async || {
-        let trace = mps.trace();
-        trace
-            .iter()
-            .any(|line| line.starts_with("command set_active_thread_percentage"))
-            .then_some(())
-    };
-    eventually("what runs has the new limits", PATIENCE, servers).await.unwrap();
-    assert_eq!(mps.daemon(GPU), daemon);
-    drop(later);
-    config(&mps.rig.node, "version: v1\n");
-    mps.rig.until("GPUs are whole again", |view| view.allocatable(GPU) == 2).await;
-    logged(&supervisor, "waits until no client runs").await;
-    assert_eq!(mps.daemon(GPU), daemon);
-    // Others can use a GPU at once.
-    let restored = async || (mps.mode(0) == "Default" && mps.mode(1) == "Default").then_some(());
-    eventually("the compute modes are restored", PATIENCE, restored).await.unwrap();
-    drop(client);
-    logged(&supervisor, "no longer shared by MPS").await;
-    assert_eq!(mps.daemon(GPU), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,24 +154,6 @@ async fn what_a_tenant_sends_is_told_and_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_outlives_a_restart_of_the_plugin_also_without_clients() {
-    let mut mps = MpsNode::new(&shared(2, "")).await;
-    let supervisor = mps.supervise();
-    mps.allocatable(GPU, 4, &supervisor).await;
-    let daemon = mps.daemon(GPU);
-    mps.restart_plugin().await;
-    mps.rig.logged("the MPS control daemon answers").await;
-    mps.allocatable(GPU, 4, &supervisor).await;
-    // It follows the new plugin.
-    config(&mps.rig.node, &shared(4, ""));
-    mps.allocatable(GPU, 8, &supervisor).await;
-    let limit = "command set_default_active_thread_percentage 25";
-    let limited = async || mps.trace().iter().any(|line| line == limit).then_some(());
-    eventually("it has the new limits", PATIENCE, limited).await.unwrap();
-    assert_eq!(mps.daemon(GPU), daemon);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn users_wait_for_each_other_unless_one_server_is_for_all() {
     for for_all in [false, true] {
         let flags = format!("flags: {{mpsMultiUser: {for_all}}}\n");
@@ -230,9 +174,11 @@ async fn users_wait_for_each_other_unless_one_server_is_for_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supervisor_that_was_killed_leaves_a_daemon_that_the_next_one_ends() {
     let mps = MpsNode::new(&shared(2, "")).await;
+    mps.set_mode(1, "Prohibited");
     let mut supervisor = mps.supervise();
     mps.allocatable(GPU, 4, &supervisor).await;
     let daemon = mps.daemon(GPU);
+    assert_eq!(mps.mode(1), "Exclusive_Process");
     supervisor.signal(9).unwrap();
     supervisor.wait_exit(PATIENCE).await.unwrap();
     let supervisor = mps.supervise();
@@ -242,8 +188,10 @@ async fn a_supervisor_that_was_killed_leaves_a_daemon_that_the_next_one_ends() {
     mps.allocatable(GPU, 4, &supervisor).await;
     // What the mode was before is known over it.
     supervisor.terminate().unwrap();
-    let restored = async || (mps.mode(0) == "Default").then_some(());
-    eventually("the compute mode of before", PATIENCE, restored).await.unwrap();
+    let modes = || (mps.mode(0), mps.mode(1));
+    let before = ("Default".to_owned(), "Prohibited".to_owned());
+    let restored = async || (modes() == before).then_some(());
+    eventually("the compute modes of before", PATIENCE, restored).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,6 +213,41 @@ async fn one_that_is_mute_refuses_or_speaks_another_protocol_by_default_is_dealt
     mps.fault("get_default_active_thread_percentage", None);
     mps.fault("quit", None);
     mps.allocatable(GPU, 4, &supervisor).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_slow_is_waited_for_and_one_that_dies_at_a_command_is_started_again() {
+    let mps = MpsNode::new(&shared(2, "")).await;
+    mps.fault("start", Some(Fault::Slow(500)));
+    mps.fault("set_default_device_pinned_mem_limit", Some(Fault::Slow(200)));
+    mps.fault("set_default_active_thread_percentage", Some(Fault::Die));
+    let supervisor = mps.supervise();
+    mps.rig.logged("it has ended (signal: 6").await;
+    assert_eq!(mps.rig.kubelet.view().allocatable(GPU), 0);
+    mps.fault("set_default_active_thread_percentage", None);
+    mps.allocatable(GPU, 4, &supervisor).await;
+    let starts = mps.trace().iter().filter(|line| line.starts_with("start -f")).count();
+    assert!(starts >= 2, "{:?}", mps.trace());
+    mps.rig.assert_flawless();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_supervisor_whose_daemon_does_not_end() {
+    let mps = MpsNode::new(&shared(2, "")).await;
+    let mut supervisor = mps.supervise();
+    mps.allocatable(GPU, 4, &supervisor).await;
+    mps.fault("quit", Some(Fault::Hang));
+    supervisor.terminate().unwrap();
+    logged(&supervisor, "asked to stop").await;
+    // The first ones can still pass for echoes of the first.
+    let status = loop {
+        if let Ok(status) = supervisor.wait_exit(Duration::from_millis(50)).await {
+            break status;
+        }
+        let _ = supervisor.terminate();
+    };
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6));
+    kill(mps.daemon(GPU).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,43 +295,4 @@ async fn a_daemon_of_nvidias_is_asked_as_long_as_it_is_used() {
     daemon.answers("25.0");
     rig.until("it is back", |view| view.allocatable(GPU) == 32).await;
     rig.assert_flawless();
-}
-
-/// Not a check: prints how long a change takes to be in the kubelet's list, and what the supervisor
-/// needs of memory beside the plugin.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn figures() {
-    let mps = MpsNode::new(&shared(4, "")).await;
-    let mut supervisor = mps.supervise();
-    mps.allocatable(GPU, 8, &supervisor).await;
-    let (mut down, mut up) = (Vec::new(), Vec::new());
-    for _ in 0..10 {
-        mps.fault("start", Some(Fault::Hang));
-        let began = Instant::now();
-        kill(mps.daemon(GPU).unwrap());
-        mps.allocatable(GPU, 0, &supervisor).await;
-        down.push(began.elapsed());
-        mps.fault("start", None);
-        let socket = mps.pipes(GPU).join("control");
-        std::fs::remove_file(&socket).unwrap();
-        // The pause before the next start is not counted: from its socket on it is up.
-        let began = loop {
-            if socket.exists() {
-                break Instant::now();
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        };
-        mps.allocatable(GPU, 8, &supervisor).await;
-        up.push(began.elapsed());
-    }
-    println!("death to Unhealthy: {down:?}\nup to Healthy: {up:?}");
-    let private = |of: &Plugin| of.anonymous_kib().unwrap();
-    println!(
-        "private memory: plugin {} KiB, supervisor {} KiB",
-        private(&mps.rig.plugin),
-        private(&supervisor)
-    );
-    supervisor.terminate().unwrap();
-    supervisor.wait_exit(PATIENCE).await.unwrap();
 }

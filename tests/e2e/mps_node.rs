@@ -1,5 +1,6 @@
 //! A node with the driver's MPS programs, played by this executable, and the supervisor on it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -54,10 +55,27 @@ pub(crate) fn shared(replicas: u32, more: &str) -> String {
     format!("{head}{more}    resources:\n{resource}")
 }
 
+/// A config file with a resource of H100s and one of all others, each shared by MPS.
+pub(crate) fn two_resources(one: u32, two: u32) -> String {
+    format!(
+        "version: v1\nflags: {{plugin: {{customResources: true}}}}\nresources:\n  gpus:\n  - \
+         {{pattern: \"*H100*\", name: nvidia.com/one}}\n  - {{pattern: \"*\", name: \
+         nvidia.com/two}}\nsharing:\n  mps:\n    resources:\n    - {{name: nvidia.com/one, \
+         replicas: {one}}}\n    - {{name: nvidia.com/two, replicas: {two}}}\n"
+    )
+}
+
 impl MpsNode {
     /// Two H100s with a plugin that shares them as a config file says, and no control daemon yet.
     pub(crate) async fn new(text: &str) -> Self {
         Self::with(text, |options| options, |_| {}).await
+    }
+
+    /// An H100 that is shared by two as nvidia.com/one, and a T4 by three as nvidia.com/two.
+    pub(crate) async fn of_two_resources() -> Self {
+        let change =
+            |state: &mut fake_nvml::state::State| state.gpus[1].name = "NVIDIA T4".to_owned();
+        Self::with(&two_resources(2, 3), |options| options, change).await
     }
 
     /// The same, with other options of the plugin and another driver.
@@ -95,17 +113,57 @@ impl MpsNode {
         Self { rig: Rig { kubelet, plugin, node }, root, behaviour, options }
     }
 
-    /// Ends the plugin and starts another one.
-    pub(crate) async fn restart_plugin(&mut self) {
+    /// Ends the plugin and starts another one, with another config file if there is one.
+    pub(crate) async fn restart_plugin(&mut self, text: Option<&str>) {
         self.rig.plugin.terminate().unwrap();
         self.rig.plugin.wait_exit(PATIENCE).await.unwrap();
+        text.map(|text| config(&self.rig.node, text));
         self.rig.plugin = Plugin::start(&self.rig.node, &self.options).unwrap();
     }
 
-    /// The supervisor, as it runs in a container of its own.
+    /// The supervisor, as it runs in a container of its own: of the plugin's it has the MPS root.
     pub(crate) fn supervise(&self) -> Plugin {
-        let options = plugin().log_level("debug").arg("mps-control-daemon");
-        Plugin::start(&self.rig.node, &options.env("MPS_DIR", &self.root)).unwrap()
+        let options = plugin().bare().arg("--log-level").arg("debug").arg("mps-control-daemon");
+        let options = options
+            .env("MPS_DIR", &self.root)
+            .env("DRIVER_ROOT_CTR_PATH", self.rig.node.driver_root());
+        Plugin::start(&self.rig.node, &options).unwrap()
+    }
+
+    /// What the doctor says of MPS: the level of each finding, by its id.
+    pub(crate) async fn doctor(&self) -> BTreeMap<String, String> {
+        let options = self.options.clone().arg("doctor").arg("-o").arg("json");
+        let options = options.arg("--host-root").arg(self.host());
+        let mut doctor = Plugin::start(&self.rig.node, &options).unwrap();
+        doctor.wait_exit(PATIENCE).await.unwrap();
+        let report: serde_json::Value = serde_json::from_str(&doctor.log().join("\n")).unwrap();
+        let text =
+            |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+        let findings = report["findings"].as_array().unwrap().iter();
+        let findings = findings.map(|finding| (text(finding, "id"), text(finding, "level")));
+        findings.filter(|(id, _)| id.starts_with("runtime.mps")).collect()
+    }
+
+    /// The root of the host, for the doctor.
+    fn host(&self) -> PathBuf {
+        self.rig.node.root().join("host")
+    }
+
+    /// A control daemon of somebody else's, at the pipes that are the default.
+    pub(crate) fn foreign_daemon(&self) -> std::process::Child {
+        let pipes = self.host().join("tmp/nvidia-mps");
+        fs::create_dir_all(&pipes).unwrap();
+        std::process::Command::new(self.program("nvidia-cuda-mps-control"))
+            .arg("-f")
+            .env("CUDA_MPS_PIPE_DIRECTORY", &pipes)
+            .env("CUDA_MPS_LOG_DIRECTORY", &pipes)
+            .spawn()
+            .unwrap()
+    }
+
+    /// A program of the driver.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.rig.node.driver_root().join("usr/bin").join(name)
     }
 
     /// Changes what goes wrong.
@@ -133,8 +191,24 @@ impl MpsNode {
 
     /// The compute mode of a GPU.
     pub(crate) fn mode(&self, index: usize) -> String {
-        let file = format!("compute-mode-{}", self.rig.node.uuid(index));
-        fs::read_to_string(self.behaviour.with_file_name(file)).unwrap_or_default()
+        fs::read_to_string(self.mode_file(index)).unwrap_or_default()
+    }
+
+    /// Sets the compute mode of a GPU, as an administrator.
+    pub(crate) fn set_mode(&self, index: usize, mode: &str) {
+        fs::write(self.mode_file(index), mode).unwrap();
+    }
+
+    fn mode_file(&self, index: usize) -> PathBuf {
+        self.behaviour.with_file_name(format!("compute-mode-{}", self.rig.node.uuid(index)))
+    }
+
+    /// The commands in the log of the daemon of a resource that change something.
+    pub(crate) fn changes(&self, resource: &str) -> Vec<String> {
+        let log = fs::read_to_string(self.root.join(resource).join("log/control.log"));
+        let log = log.unwrap_or_default();
+        let commands = log.lines().filter_map(|line| Some(line.split_once("Cmd:")?.1));
+        commands.filter(|command| !command.starts_with("get_")).map(str::to_owned).collect()
     }
 
     /// The pipes of the daemon of a resource.

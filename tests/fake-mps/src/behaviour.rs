@@ -46,6 +46,8 @@ pub enum Fault {
     Hang,
     /// It takes so many milliseconds.
     Slow(u64),
+    /// Its process ends, by a signal.
+    Die,
 }
 
 impl Behaviour {
@@ -79,6 +81,7 @@ impl Behaviour {
             Some(Fault::Hang) => loop {
                 thread::park();
             },
+            Some(Fault::Die) => std::process::abort(),
         }
     }
 
