@@ -8,6 +8,8 @@ use std::path::Path;
 use rustix::fs::{XattrFlags, lsetxattr};
 use tracing::warn;
 
+/// The extended attribute in which SELinux has the label of a file.
+const ATTRIBUTE: &str = "security.selinux";
 /// The label that containers may read and write, as NVIDIA's daemon sets it
 /// (cmd/mps-control-daemon/mps/daemon.go:120).
 const LABEL: &[u8] = b"system_u:object_r:container_file_t:s0\0";
@@ -35,7 +37,7 @@ pub(super) fn label(pipes: &Path, selinux: &Path) {
     }
     let inside = fs::read_dir(pipes).into_iter().flatten().flatten().map(|entry| entry.path());
     for path in std::iter::once(pipes.to_owned()).chain(inside) {
-        let labelled = lsetxattr(&path, "security.selinux", LABEL, XattrFlags::empty());
+        let labelled = lsetxattr(&path, ATTRIBUTE, LABEL, XattrFlags::empty());
         if let Err(error) = labelled {
             let path = path.display();
             warn!(%path, %error, "cannot label the pipes of an MPS control daemon for SELinux; \
@@ -47,7 +49,34 @@ pub(super) fn label(pipes: &Path, selinux: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::lgetxattr;
+
     use super::*;
+
+    #[test]
+    fn the_pipes_and_what_is_in_them_are_labelled_where_selinux_is_on() {
+        let place = tempfile::tempdir().unwrap();
+        let (pipes, selinux) = (place.path().join("pipe"), place.path().join("selinux"));
+        fs::create_dir(&pipes).unwrap();
+        fs::write(pipes.join("control"), "").unwrap();
+        fs::create_dir(&selinux).unwrap();
+        // Root alone may, on a node without SELinux.
+        if lsetxattr(place.path(), ATTRIBUTE, LABEL, XattrFlags::empty()).is_err() {
+            return;
+        }
+        let labels = || {
+            [pipes.clone(), pipes.join("control")].map(|path| {
+                let mut label = [0; 64];
+                let length = lgetxattr(&path, ATTRIBUTE, &mut label).ok()?;
+                Some(label[..length].to_vec())
+            })
+        };
+        label(&pipes, &selinux);
+        assert_eq!(labels(), [None, None]);
+        fs::write(selinux.join("enforce"), "1").unwrap();
+        label(&pipes, &selinux);
+        assert_eq!(labels(), [Some(LABEL.to_vec()), Some(LABEL.to_vec())]);
+    }
 
     #[test]
     fn directories_are_made_with_those_above_them_and_may_be_there() {
