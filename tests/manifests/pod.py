@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Starts the container of a rendered pod on a simulated node: simnode runs this in place of the plugin.
+"""Starts the container of a rendered pod on a simulated node: simnode runs this in place of the plugin. With --beside it
+starts another container on the same node, from within the mount namespace of the first.
 
 It takes from simnode's arguments where the node is, and from a file, which is the last argument, the pod and its image.
 In a mount and a network namespace of its own it makes the container as a runtime would: the image's files under an
 overlay, the volumes of the pod mounted where the pod says, a read-only root, the user, the capabilities, no_new_privs,
 the seccomp profile that podman and CRI-O have by default, the environment and the command. Of a node's root there is
-what the pod mounts, and nothing else.
+what the pod mounts, and nothing else. What is mounted on the node or in a container later appears in the other one where
+the mount's propagation says so.
 
 What it is not: there is no device cgroup, and the process has this machine's list of processes.
 """
@@ -24,6 +26,9 @@ from pathlib import Path
 
 # prctl and mount, which Python does not have.
 LIBC = ctypes.CDLL(None, use_errno=True)
+# The driver's programs for MPS, and the capability by which NVIDIA's runtime brings each into a container.
+MPS_PROGRAMS = {"nvidia-cuda-mps-control": "compute", "nvidia-smi": "utility"}
+PROPAGATION = {"None": "--make-rprivate", "HostToContainer": "--make-rslave", "Bidirectional": "--make-rshared"}
 PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 23, 24, 38
 SYS_ADMIN = 21
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
@@ -34,7 +39,7 @@ def mount(*words):
     subprocess.run(["mount", *map(str, words)], check=True)
 
 
-def bind(source, target, read_only=False):
+def bind(source, target, read_only=False, propagation="None"):
     """A directory or file of the node, at a path of the container."""
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
@@ -42,6 +47,7 @@ def bind(source, target, read_only=False):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
     mount("--rbind", source, target)
+    mount(PROPAGATION[propagation], target)
     if read_only:
         mount("-o", "remount,bind,ro", target)
 
@@ -49,11 +55,17 @@ def bind(source, target, read_only=False):
 class Node:
     """The simulated node, as a root directory that hostPath volumes are taken from."""
 
-    def __init__(self, simulated, scratch, spec):
+    def __init__(self, simulated, scratch):
         self.simulated = simulated
         self.root = scratch / "node"
+
+    def make(self, spec):
+        simulated = self.simulated
         self.root.mkdir()
         mount("-t", "tmpfs", "node", self.root)
+        mount("--make-shared", self.root)
+        if spec["mps_program"]:
+            self.add_mps(spec)
         driver = self.root / spec.get("driver_root", "/").lstrip("/")
         for name in ("usr", "dev"):
             bind(simulated / "driver" / name, driver / name)
@@ -77,11 +89,24 @@ class Node:
         value["driver"]["dev_root"] = "/dev"
         state.write_text(json.dumps(value))
 
+    def add_mps(self, spec):
+        """The driver's programs for MPS, and what they find: all GPUs, and nothing that goes wrong."""
+        for name in MPS_PROGRAMS:
+            program = self.simulated / "driver" / "usr" / "bin" / name
+            program.parent.mkdir(exist_ok=True)
+            shutil.copy(spec["mps_program"], program)
+        state = json.loads((self.simulated / "driver" / "usr" / "lib64" / "fake-nvml.json").read_text())
+        gpus = [{"uuid": gpu["uuid"], "pci_bus_id": "%04d" % index} for index, gpu in enumerate(state["gpus"])]
+        behaviour = self.root / spec["mps_behaviour"].lstrip("/")
+        behaviour.parent.mkdir(parents=True)
+        behaviour.write_text(json.dumps({"protocol": 2, "gpus": gpus}))
+
     def path(self, volume):
         """The directory that a volume stands for."""
         host = volume["hostPath"]
         path = self.root / host["path"].lstrip("/")
-        if host.get("type") == "DirectoryOrCreate":
+        # Without a type the kubelet looks at nothing, and the container runtime makes a directory.
+        if host.get("type", "") in ("", "DirectoryOrCreate"):
             path.mkdir(parents=True, exist_ok=True)
         elif not path.is_dir():
             sys.exit("hostPath type check failed: %s is not a directory" % host["path"])
@@ -131,7 +156,8 @@ def make_root(node, scratch, container, volumes, spec):
         source = volumes[entry["name"]]
         if "subPath" in entry:
             source = (source / entry["subPath"]).resolve()
-        bind(source, root / entry["mountPath"].lstrip("/"), entry.get("readOnly", False))
+        target = root / entry["mountPath"].lstrip("/")
+        bind(source, target, entry.get("readOnly", False), entry.get("mountPropagation", "None"))
     if container.get("terminationMessagePath"):
         message = root / container["terminationMessagePath"].lstrip("/")
         message.parent.mkdir(parents=True, exist_ok=True)
@@ -143,9 +169,14 @@ def make_root(node, scratch, container, volumes, spec):
 
 def nvidia_runtime(node, root, container):
     """What the NVIDIA runtime brings into a container that asks for all GPUs."""
-    env = {entry["name"]: entry.get("value") for entry in container["env"]}
+    env = {entry["name"]: entry.get("value") for entry in container.get("env", [])}
     if env.get("NVIDIA_VISIBLE_DEVICES") != "all":
         return
+    capabilities = env.get("NVIDIA_DRIVER_CAPABILITIES", "compute,utility").split(",")
+    for name, capability in MPS_PROGRAMS.items():
+        program = node.simulated / "driver" / "usr" / "bin" / name
+        if program.exists() and {capability, "all"} & set(capabilities):
+            bind(program, root / "usr" / "bin" / name)
     libraries = root / "usr" / "lib" / (os.uname().machine + "-linux-gnu")
     driver = node.simulated / "driver" / "usr" / "lib64"
     for name in (NVML, "fake-nvml.json"):
@@ -247,10 +278,24 @@ def inside(simulated, spec):
     loopback()
     scratch = Path(spec["scratch"])
     mount("-t", "tmpfs", "scratch", scratch)
-    pod = spec["pod"]["spec"]
+    node = Node(simulated, scratch)
+    node.make(spec)
     # The node agent beside it has nobody to talk to here.
-    container = pod["containers"][0]
-    node = Node(simulated, scratch, spec)
+    start(node, scratch, spec["pod"]["spec"]["containers"][0], spec)
+
+
+def beside(spec):
+    scratch = Path(spec["scratch"])
+    containers = spec["pod"]["spec"]["initContainers"] + spec["pod"]["spec"]["containers"]
+    container = next(each for each in containers if each["name"] == spec["container"])
+    place = scratch / spec["container"]
+    place.mkdir()
+    start(Node(Path(spec["simulated"]), scratch), place, container, spec)
+
+
+def start(node, scratch, container, spec):
+    """Makes the container and becomes its process."""
+    pod = spec["pod"]["spec"]
     volumes = dict(sources(node, scratch, pod, spec))
     root = make_root(node, scratch, container, volumes, spec)
     env = environment(container, spec)
@@ -276,6 +321,8 @@ def inside(simulated, spec):
 def main():
     *arguments, file = sys.argv[1:]
     spec = json.loads(Path(file).read_text())
+    if arguments == ["--beside"]:
+        beside(spec)
     if arguments[:1] == ["--inside"]:
         inside(Path(arguments[1]), spec)
     socket_of_kubelet = Path(arguments[arguments.index("--kubelet-socket") + 1])
