@@ -15,6 +15,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH")]
     pub(super) nvml_library: PathBuf,
 
+    /// The fake of the driver's programs for MPS
+    #[arg(long, value_name = "PATH")]
+    pub(super) mps_program: Option<PathBuf>,
+
     /// Starts to measure
     #[arg(long, default_value_t = 50)]
     pub(super) starts: usize,
@@ -73,4 +77,6 @@ pub(super) enum Part {
     Many,
     /// CDI specifications of a large node.
     Cdi,
+    /// Deaths of MPS control daemons, and their supervisor.
+    Mps,
 }

@@ -14,6 +14,7 @@ mod http;
 mod idle;
 mod many;
 mod memory;
+mod mps;
 mod restarts;
 mod start;
 mod times;
@@ -49,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
             Part::Disturbed => disturbed::disturbed(&args).await?,
             Part::Many => many::devices(&args).await?,
             Part::Cdi => cdi::cdi(&args).await?,
+            Part::Mps => mps::mps(&args).await?,
         }
     }
     Ok(())
