@@ -194,7 +194,8 @@ mod tests {
         let dry = HookPaths { is_dry_run: true, ..paths.clone() };
         let path = dry.install().unwrap();
         assert!(!path.exists());
-        let spoils: [(&str, fn(&Path)); 4] = [
+        type Spoil = fn(&Path);
+        let spoils: [(&str, Spoil); 4] = [
             ("it is not there", |path| fs::remove_file(path).unwrap()),
             ("its content was changed", |path| fs::write(path, "another").unwrap()),
             ("its mode is 0777, and not 0755", |path| {

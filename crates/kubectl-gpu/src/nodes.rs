@@ -80,7 +80,7 @@ impl NodeSource<'_> {
     }
 
     fn request(&self) -> ApiRequest {
-        ApiRequest::get("/api/v1/nodes").as_table().with("labelSelector", self.selector)
+        ApiRequest::get("/api/v1/nodes").table().with("labelSelector", self.selector)
     }
 
     /// Tells of each change since a list, for good, until `tell` fails. An API server that goes

@@ -196,7 +196,7 @@ impl PluginPod {
 
 /// Why no pod was found.
 fn none_on(api: &ApiServer, node: &str, flags: &PluginFlags) -> String {
-    let request = ApiRequest::get(format!("/api/v1/nodes/{}", segment(node))).as_table();
+    let request = ApiRequest::get(format!("/api/v1/nodes/{}", segment(node))).table();
     let is_missing = api.read::<IgnoredAny>(&request, MAX_PODS);
     if is_missing.is_err_and(|error| error.code() == Some(404)) {
         return format!("there is no node {node}");

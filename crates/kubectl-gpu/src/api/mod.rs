@@ -54,7 +54,7 @@ impl ApiRequest {
     }
 
     /// Reads it as a table, as `kubectl get` does: of each object the columns and the metadata.
-    pub(crate) fn as_table(self) -> Self {
+    pub(crate) fn table(self) -> Self {
         Self { accept: AS_TABLE, ..self }
     }
 

@@ -46,7 +46,7 @@ async fn contexts_clusters_users_and_servers_are_those_of_kubectl() {
         &["--user=a", "-s", &server],
         &["--context=a", "--as=somebody", "--as-group=all", "--request-timeout=5s"],
     ] {
-        assert!(rig.run(arguments).await.is_done().contains("node-a"), "{arguments:?}");
+        assert!(rig.run(arguments).await.succeeded().contains("node-a"), "{arguments:?}");
     }
     let parts = ["HTTP status 401", "log in again"];
     rig.run(&["--cluster=a"]).await.fails_with(&parts);
@@ -62,14 +62,14 @@ async fn kubeconfigs_are_found_as_kubectl_finds_them() {
     std::fs::rename(of, &there).unwrap();
     rig.run(&[]).await.fails_with(&["error: no access to a cluster: there is no kubeconfig"]);
     let there = there.to_str().unwrap();
-    assert!(rig.run(&["--kubeconfig", there]).await.is_done().contains("node-a"));
+    assert!(rig.run(&["--kubeconfig", there]).await.succeeded().contains("node-a"));
     rig.run(&["--kubeconfig", "/none"]).await.fails_with(&["no access to a cluster", "/none"]);
     let by_variable = |value: String| {
         let mut command = rig.command(&[]);
         command.env("KUBECONFIG", value);
         run(command)
     };
-    assert!(by_variable(format!("/none:{there}")).await.is_done().contains("node-a"));
+    assert!(by_variable(format!("/none:{there}")).await.succeeded().contains("node-a"));
     by_variable("/none".to_owned()).await.fails_with(&["$KUBECONFIG names /none: not there"]);
     std::fs::write(there, "clusters: [").unwrap();
     by_variable(there.to_owned()).await.fails_with(&[there]);
@@ -92,7 +92,7 @@ async fn a_command_line_that_is_wrong_ends_with_2() {
     for arguments in [&["-o", "xml"][..], &["doctor"], &["--request-timeout=soon"]] {
         assert_eq!(rig.run(arguments).await.code, 2, "{arguments:?}");
     }
-    let help = rig.run(&["--help"]).await.is_done();
+    let help = rig.run(&["--help"]).await.succeeded();
     assert!(help.contains("Usage: kubectl gpu") && help.contains("Exit code: 0"), "{help}");
     assert!(!help.contains("__complete"), "{help}");
 }

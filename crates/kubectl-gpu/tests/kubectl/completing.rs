@@ -6,7 +6,7 @@ use crate::rig::{Rig, node, summary};
 async fn the_last_word_is_completed() {
     let rig = Rig::new().await;
     rig.put(&node("node-a", Some(&summary(8, &[]))));
-    let of = async |words: &[&str]| rig.run(&[&["__complete"], words].concat()).await.is_done();
+    let of = async |words: &[&str]| rig.run(&[&["__complete"], words].concat()).await.succeeded();
     assert_eq!(of(&[""]).await, "problems\ndoctor\nnode-a\n:4\n");
     assert_eq!(of(&["pro"]).await, "problems\n:4\n");
     assert_eq!(of(&["doctor", "n"]).await, "node-a\n:4\n");

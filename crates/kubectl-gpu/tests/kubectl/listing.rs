@@ -55,7 +55,7 @@ async fn a_thousand_nodes_are_two_requests_and_none_hides_another() {
     fleet(&rig);
     let printed = rig.run(&[]).await;
     assert_eq!(printed.err, "");
-    let out = printed.is_done();
+    let out = printed.succeeded();
     is_harmless(&out);
     let lines: Vec<&str> = out.lines().collect();
     // Every tenth has no GPUs.
@@ -90,7 +90,7 @@ async fn problems_of_all_nodes_stand_below_each_other_the_worst_first() {
     let printed = rig.run(&["problems", "-o", "wide"]).await;
     let expected = "nodes that have GPUs by their labels, and no summary: 1\n";
     assert_eq!(printed.err, expected);
-    let out = printed.is_done();
+    let out = printed.succeeded();
     is_harmless(&out);
     let first: Vec<(&str, &str)> = out
         .lines()
@@ -120,7 +120,7 @@ async fn problems_of_all_nodes_stand_below_each_other_the_worst_first() {
 async fn programs_get_json_and_yaml_with_every_node() {
     let rig = Rig::new().await;
     fleet(&rig);
-    let json = rig.run(&["-o", "json"]).await.is_done();
+    let json = rig.run(&["-o", "json"]).await.succeeded();
     is_harmless(&json);
     let value: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["version"], 1);
@@ -131,14 +131,14 @@ async fn programs_get_json_and_yaml_with_every_node() {
     assert_eq!(of("node-0010")["summaryChangedAt"], "2026-11-28T03:12:00.000Z");
     assert!(of("node-0030")["unreadable"].is_string() && of("node-0030")["summary"].is_null());
     assert_eq!(of("node-0080")["summary"], Value::Null);
-    let yaml = rig.run(&["-o", "yaml"]).await.is_done();
+    let yaml = rig.run(&["-o", "yaml"]).await.succeeded();
     is_harmless(&yaml);
     assert_eq!(serde_saphyr::from_str::<Value>(&yaml).unwrap(), value);
-    let json = rig.run(&["problems", "-o", "json"]).await.is_done();
+    let json = rig.run(&["problems", "-o", "json"]).await.succeeded();
     let value: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["problems"].as_array().unwrap().len(), 7);
     assert_eq!(value["problems"][0]["kind"], "xid");
-    let yaml = rig.run(&["-o", "yaml", "problems"]).await.is_done();
+    let yaml = rig.run(&["-o", "yaml", "problems"]).await.succeeded();
     assert_eq!(serde_saphyr::from_str::<Value>(&yaml).unwrap(), value);
 }
 
@@ -149,7 +149,7 @@ async fn a_narrow_terminal_gets_narrow_lines() {
     for arguments in [&["problems"][..], &[], &["-o", "wide"]] {
         let mut command = rig.command(arguments);
         command.env("COLUMNS", "40");
-        let out = run(command).await.is_done();
+        let out = run(command).await.succeeded();
         let longest = out.lines().map(|line| line.chars().count()).max();
         assert_eq!(longest, Some(40), "{arguments:?}");
     }
@@ -160,7 +160,7 @@ async fn a_list_whose_pages_expire_is_begun_again() {
     let rig = Rig::new().await;
     fleet(&rig);
     rig.api.fail_next([Fault::None, Fault::Code(410)]);
-    let out = rig.run(&["--no-headers"]).await.is_done();
+    let out = rig.run(&["--no-headers"]).await.succeeded();
     assert_eq!(out.lines().count(), 900);
     let calls = rig.api.received();
     let pages: Vec<bool> = calls.iter().map(|call| call.query.contains_key("continue")).collect();
@@ -174,7 +174,7 @@ async fn a_server_that_has_too_much_to_do_is_asked_again_when_it_says() {
     let rig = Rig::new().await;
     rig.put(&node("node-a", Some(&summary(8, &[]))));
     rig.api.fail_next([Fault::TooMany(0), Fault::TooMany(0)]);
-    assert!(rig.run(&[]).await.is_done().contains("node-a"));
+    assert!(rig.run(&[]).await.succeeded().contains("node-a"));
     assert_eq!(rig.count("list", "nodes"), 3);
     rig.api.fail_next([Fault::TooMany(3_600)]);
     rig.run(&[]).await.fails_with(&["HTTP status 429: too many"]);
@@ -190,7 +190,7 @@ async fn a_selector_takes_some_nodes_and_all_takes_those_without_gpus() {
     let names = |out: String| -> Vec<String> {
         out.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
     };
-    let of = async |arguments: &[&str]| names(rig.run(arguments).await.is_done());
+    let of = async |arguments: &[&str]| names(rig.run(arguments).await.succeeded());
     assert_eq!(of(&["--no-headers"]).await, ["node-a", "node-b"]);
     assert_eq!(of(&["--no-headers", "-l", "pool=a"]).await, ["node-a"]);
     assert_eq!(of(&["--no-headers", "--all"]).await, ["node-a", "node-b", "node-cpu"]);
@@ -201,11 +201,11 @@ async fn a_cluster_without_gpus_is_said_to_have_none() {
     let rig = Rig::new().await;
     let printed = rig.run(&[]).await;
     assert!(printed.err.starts_with("nothing says that a node has GPUs (nodes: 1)"), "{printed:?}");
-    assert_eq!(printed.is_done(), "");
+    assert_eq!(printed.succeeded(), "");
     rig.put(&node("node-a", Some(&summary(8, &[]))));
     let printed = rig.run(&["problems"]).await;
     assert_eq!(printed.err, "no problems (nodes with a summary: 1)\n");
-    assert_eq!(printed.is_done(), "");
-    let json = rig.run(&["problems", "-o", "json"]).await.is_done();
+    assert_eq!(printed.succeeded(), "");
+    let json = rig.run(&["problems", "-o", "json"]).await.succeeded();
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["problems"], json!([]));
 }

@@ -47,44 +47,44 @@ async fn rig(rights: &[&str]) -> Rig {
 #[tokio::test]
 async fn the_status_is_the_plugins_own_in_the_same_form() {
     let rig = rig(PODS).await;
-    let out = rig.run(&["node-a"]).await.is_done();
+    let out = rig.run(&["node-a"]).await.succeeded();
     assert!(out.contains("1 of 1 GPU healthy, 1 held, no problems, 1 warning"), "{out}");
     assert!(out.contains("\nGPU  MODEL"), "{out}");
     assert!(!out.contains('\u{1b}'), "{out:?}");
-    let wide = rig.run(&["node/node-a", "-o", "wide"]).await.is_done();
+    let wide = rig.run(&["node/node-a", "-o", "wide"]).await.succeeded();
     assert!(wide.contains("NVLINK  PCI"), "{wide}");
     // What a newer plugin has besides is in the data.
     let mut newer = status();
     newer["schemaVersion"] = 9.into();
     newer["new"] = "x".into();
     rig.api.set_proxied(PROXIED, 200, newer.clone());
-    assert!(rig.run(&["node-a"]).await.is_done().contains("is of version 9, newer than"));
-    let json = rig.run(&["node-a", "-o", "json"]).await.is_done();
+    assert!(rig.run(&["node-a"]).await.succeeded().contains("is of version 9, newer than"));
+    let json = rig.run(&["node-a", "-o", "json"]).await.succeeded();
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), newer);
-    let yaml = rig.run(&["node-a", "-o", "yaml"]).await.is_done();
+    let yaml = rig.run(&["node-a", "-o", "yaml"]).await.succeeded();
     assert_eq!(serde_saphyr::from_str::<Value>(&yaml).unwrap(), newer);
     let mut narrow = rig.command(&["node-a"]);
     narrow.env("COLUMNS", "40");
-    let out = run(narrow).await.is_done();
+    let out = run(narrow).await.succeeded();
     assert!(out.lines().skip(8).all(|line| line.chars().count() <= 40), "{out}");
 }
 
 #[tokio::test]
 async fn doctor_shows_the_findings_and_the_command_that_looks_again() {
     let rig = rig(PODS).await;
-    let out = rig.run(&["doctor", "node-a", "--context", "a"]).await.is_done();
+    let out = rig.run(&["doctor", "node-a", "--context", "a"]).await.succeeded();
     assert!(out.contains(r"another \u{1b}[2Jplugin"), "{out}");
     let exec = "kubectl --context=a --namespace=gpus exec plugin-x7k2p -c gpu-device-plugin -- \
                 gpu-device-plugin doctor";
     assert!(out.contains(&format!("\n  {exec}\n")), "{out}");
-    let json = rig.run(&["doctor", "node-a", "--context", "a", "-o", "json"]).await.is_done();
+    let json = rig.run(&["doctor", "node-a", "--context", "a", "-o", "json"]).await.succeeded();
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["exec"], &json["pod"]), (&exec.into(), &"plugin-x7k2p".into()));
     assert_eq!(json["findings"][0]["kind"], "other_plugin");
     let mut healthy = status();
     healthy["findings"] = json!([]);
     rig.api.set_proxied(PROXIED, 200, healthy);
-    let out = rig.run(&["doctor", "node-a"]).await.is_done();
+    let out = rig.run(&["doctor", "node-a"]).await.succeeded();
     assert!(out.starts_with("The plugin finds nothing wrong.\n"), "{out}");
 }
 
@@ -102,7 +102,7 @@ async fn the_right_that_is_missing_is_named_each_by_itself() {
         ["the right to get pods/proxy in the namespace gpus", "kubectl --namespace=gpus exec"];
     printed.fails_with(&parts);
     rig.api.grant(&["get pods/proxy in gpus"]);
-    assert!(rig.run(&["node-a", "-n", "gpus"]).await.is_done().contains("GPU  MODEL"));
+    assert!(rig.run(&["node-a", "-n", "gpus"]).await.succeeded().contains("GPU  MODEL"));
 }
 
 #[tokio::test]
@@ -141,5 +141,5 @@ async fn of_two_pods_in_an_update_the_running_one_is_asked() {
     ending["metadata"]["deletionTimestamp"] = "2026-11-28T00:00:00Z".into();
     rig.api.put("/api/v1/namespaces/gpus/pods/plugin-a", &ending);
     rig.api.put("/api/v1/namespaces/gpus/pods/plugin-b", &pod("plugin-b", "node-a", "Pending"));
-    assert!(rig.run(&["node-a"]).await.is_done().contains("GPU  MODEL"));
+    assert!(rig.run(&["node-a"]).await.succeeded().contains("GPU  MODEL"));
 }

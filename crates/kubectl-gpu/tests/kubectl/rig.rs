@@ -25,7 +25,7 @@ pub(crate) struct Printed {
 
 impl Printed {
     #[track_caller]
-    pub(crate) fn is_done(self) -> String {
+    pub(crate) fn succeeded(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");
         self.out
     }

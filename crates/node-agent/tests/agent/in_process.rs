@@ -35,7 +35,7 @@ pub(crate) fn agent(rig: &Rig, flags: &[impl AsRef<str>]) -> JoinHandle<()> {
     let words =
         fixed.into_iter().chain([kubeconfig.as_str()]).chain(flags.iter().map(AsRef::as_ref));
     let args = Args::try_parse_from(words).unwrap();
-    spawn_local(async move { run(&args).await.unwrap() })
+    spawn_local(async move { run(&args, |_| false).await.unwrap() })
 }
 
 /// Waits until nobody asks anything any more. The clock stands still meanwhile.
