@@ -14,6 +14,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -54,7 +55,11 @@ struct Registry {
     telemetry: NvmlTelemetry,
     clock: Clock,
     spawn_failed: LogRateLimit,
+    spawn: Box<Spawn>,
 }
+
+/// Starts a thread of this name.
+type Spawn = dyn Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<()> + Send + Sync;
 
 /// Does a job on the calling thread, and reports its events.
 type DoJob = dyn Fn(&Job, &dyn Fn(Option<NodeObservation>)) -> Outcome + Send + Sync;
@@ -65,8 +70,10 @@ struct State {
     calls: BTreeMap<u64, InCall>,
     answers: Vec<Answer>,
     next_id: u64,
-    /// Workers that wait for a job, or have not begun to.
+    /// Workers that wait for a job.
     idle: u32,
+    /// Whether a worker is being started. It may fail, so that no other one ends for it.
+    starting: bool,
     closed: bool,
 }
 
@@ -94,6 +101,17 @@ impl Threads {
         telemetry: NvmlTelemetry,
         do_job: impl Fn(&Job, &dyn Fn(Option<NodeObservation>)) -> Outcome + Send + Sync + 'static,
     ) -> Self {
+        Self::with_spawn(clock, telemetry, do_job, |name, body| {
+            thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
+        })
+    }
+
+    fn with_spawn(
+        clock: Clock,
+        telemetry: NvmlTelemetry,
+        do_job: impl Fn(&Job, &dyn Fn(Option<NodeObservation>)) -> Outcome + Send + Sync + 'static,
+        spawn: impl Fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Registry {
             state: Mutex::default(),
             work: Condvar::new(),
@@ -103,6 +121,7 @@ impl Threads {
             telemetry,
             clock,
             spawn_failed: LogRateLimit::new(),
+            spawn: Box::new(spawn),
         }))
     }
 
@@ -125,8 +144,8 @@ impl Threads {
         let mut state = self.0.lock();
         let workers = state.calls.values().filter(|call| call.is_worker);
         let all_slow = workers.into_iter().all(|call| now.since(call.began) >= SLOW);
-        if !state.queue.is_empty() && state.idle == 0 && all_slow {
-            state.idle += 1;
+        if !state.queue.is_empty() && !state.has_spare_worker() && all_slow {
+            state.starting = true;
             drop(state);
             self.start(None);
         }
@@ -138,7 +157,7 @@ impl Threads {
         let state = self.0.lock();
         let busy = state.calls.values().filter(|call| call.is_worker);
         let slow = busy.map(|call| call.began.after(SLOW)).min().unwrap_or(now.after(RETRY));
-        let slow = if state.idle == 0 { slow.max(now) } else { now.after(SLOW) };
+        let slow = if !state.has_spare_worker() { slow.max(now) } else { now.after(SLOW) };
         let slow = (!state.queue.is_empty()).then_some(slow);
         let deadlines = state.calls.values().map(|thread| {
             let due = thread.call.get().next_deadline(deadline);
@@ -204,14 +223,14 @@ impl Threads {
             }
             None => registry.work(),
         };
-        if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
+        if let Err(error) = (self.0.spawn)(name, Box::new(body)) {
             if self.0.spawn_failed.allow() {
                 warn!(%error, "cannot start a thread to call NVML, will retry; see the pids limit \
                     of the container");
             }
             let mut state = self.0.lock();
             if is_worker {
-                state.idle -= 1;
+                state.starting = false;
             }
             let now = self.0.clock.now();
             state.answers.extend(failed.map(|job| Answer::not_started(job, now)));
@@ -233,6 +252,11 @@ impl Drop for Threads {
 impl Registry {
     /// Does jobs until another worker waits for them, or the registry is closed.
     fn work(self: &Arc<Self>) {
+        {
+            let mut state = self.lock();
+            state.starting = false;
+            state.idle += 1;
+        }
         while let Some((id, job, span)) = self.take() {
             self.run(id, job, &span);
             let mut state = self.lock();
@@ -290,6 +314,11 @@ impl Registry {
 }
 
 impl State {
+    /// Whether a worker waits for a job, or is about to.
+    fn has_spare_worker(&self) -> bool {
+        self.idle > 0 || self.starting
+    }
+
     /// The calling thread begins a job.
     fn begin(&mut self, began: Moment, job: &Job, is_worker: bool) -> u64 {
         self.next_id += 1;

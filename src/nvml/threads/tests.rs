@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -128,4 +129,42 @@ async fn no_more_threads_wait_for_work_than_one() {
     while !settled() {
         tokio::time::sleep(SLOW / 10).await;
     }
+}
+
+#[tokio::test]
+async fn a_worker_does_not_end_for_one_that_cannot_be_started() {
+    let (end_job, job_ends): (Sender<()>, Receiver<()>) = channel();
+    let (job_ends, is_done) = (Mutex::new(job_ends), Arc::new(AtomicBool::new(false)));
+    let do_job = {
+        let is_done = is_done.clone();
+        move |job: &Job, _: &dyn Fn(_)| {
+            if *job == read(0) {
+                let _ = job_ends.lock().unwrap().recv();
+            } else {
+                is_done.store(true, SeqCst);
+            }
+            Outcome::Closed
+        }
+    };
+    // Only the first one starts. While the second one does not, the first does all its jobs.
+    let started = AtomicBool::new(false);
+    let spawn = move |_: &str, body: Box<dyn FnOnce() + Send>| {
+        if !started.swap(true, SeqCst) {
+            std::thread::spawn(body);
+            return Ok(());
+        }
+        end_job.send(()).unwrap();
+        let begun = Instant::now();
+        while !is_done.swap(false, SeqCst) {
+            assert!(begun.elapsed() < 40 * DEADLINE, "the worker has ended");
+            std::thread::yield_now();
+        }
+        Err(std::io::Error::other("no thread"))
+    };
+    let clock = Clock::from(Instant::now());
+    let threads = Threads::with_spawn(clock, NvmlTelemetry::default(), do_job, spawn);
+    threads.submit([read(0), read(1)]);
+    assert_eq!(answered(&threads, 2).await.len(), 2);
+    threads.submit([read(2)]);
+    assert_eq!(answered(&threads, 1).await, [read(2)]);
 }
