@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -76,20 +76,25 @@ impl<'a> Search<'a> {
             return known.clone();
         }
         let found = resolve_in_root(self.root.here, Path::new(path)).ok();
-        let found = found.filter(|found| is(found, fs::FileType::is_dir));
+        let is_directory =
+            |found: &PathBuf| fs::symlink_metadata(found).is_ok_and(|found| found.is_dir());
+        let found = found.filter(is_directory);
         self.directories.borrow_mut().insert(path.to_owned(), found.clone());
         found
     }
 
-    /// Our path of what is at a path in the end.
-    fn resolve(&self, path: &str) -> Option<PathBuf> {
+    /// Our path of what is at a path in the end, and what that is.
+    fn resolve(&self, path: &str) -> Option<(PathBuf, Metadata)> {
         if let Some((directory, name)) = path.rsplit_once('/') {
             let here = self.directory(directory)?.join(name);
-            if !fs::symlink_metadata(&here).ok()?.is_symlink() {
-                return Some(here);
+            let metadata = fs::symlink_metadata(&here).ok()?;
+            if !metadata.is_symlink() {
+                return Some((here, metadata));
             }
         }
-        resolve_in_root(self.root.here, Path::new(path)).ok()
+        let found = resolve_in_root(self.root.here, Path::new(path)).ok()?;
+        let metadata = fs::symlink_metadata(&found).ok()?;
+        Some((found, metadata))
     }
 
     /// A regular file, or a link to one in the root.
@@ -99,8 +104,8 @@ impl<'a> Search<'a> {
 
     /// A file that can be run.
     pub(super) fn executable(&self, path: &str) -> Option<HostFile> {
-        let found = self.resolve(path)?;
-        let mode = fs::symlink_metadata(found).ok()?.permissions().mode();
+        let (_, metadata) = self.resolve(path)?;
+        let mode = metadata.permissions().mode();
         if mode & 0o111 == 0 { None } else { self.file(path) }
     }
 
@@ -122,8 +127,8 @@ impl<'a> Search<'a> {
     }
 
     fn of_type(&self, path: &str, is_wanted: impl Fn(&fs::FileType) -> bool) -> Option<HostFile> {
-        let found = self.resolve(path)?;
-        if !is(&found, is_wanted) {
+        let (found, metadata) = self.resolve(path)?;
+        if !is_wanted(&metadata.file_type()) {
             return None;
         }
         let below = found.strip_prefix(self.root.here).ok()?.to_str()?;
@@ -134,10 +139,6 @@ impl<'a> Search<'a> {
             host: format!("{}/{below}", self.root.host.trim_end_matches('/')),
         })
     }
-}
-
-fn is(path: &Path, is_wanted: impl Fn(&fs::FileType) -> bool) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|file| is_wanted(&file.file_type()))
 }
 
 /// Whether a name is of characters that mean nothing else anywhere. NixOS has `+`, `@` and `=` too.
