@@ -1,6 +1,7 @@
 //! Compiles `proto/` to Rust without a protoc on the machine, and notes the git commit for
 //! `--version`.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,9 +14,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds(device_plugin)?;
 
     println!("cargo:rerun-if-env-changed=GIT_COMMIT");
-    // The reflog grows with each commit, checkout and pull; HEAD itself only with a checkout.
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-changed=.git/logs/HEAD");
+    // The reflog grows with each commit, checkout and pull; HEAD itself only with a checkout. Where
+    // they lie is git's word: in a worktree of git's, `.git` is a file. A file that is not there
+    // would have every build compile this package again.
+    for file in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file])
+            && Path::new(&path).exists()
+        {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
     println!("cargo:rustc-env=GIT_COMMIT={}", commit());
     println!("cargo:rustc-env=RUSTC_VERSION={}", rustc_version());
     Ok(())
@@ -37,11 +45,12 @@ fn commit() -> String {
     {
         return commit;
     }
-    Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())
-        .and_then(|output| String::from_utf8(output.stdout).ok())
-        .map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
+    git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// One line of git's, where there is a git and a repository.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
