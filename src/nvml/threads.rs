@@ -259,15 +259,11 @@ impl Registry {
         }
         while let Some((id, job, span)) = self.take() {
             self.run(id, job, &span);
-            let mut state = self.lock();
-            if state.idle > 0 {
-                return;
-            }
-            state.idle += 1;
         }
     }
 
-    /// Waits for a job. The worker is counted as idle when this is called.
+    /// Waits for a job, as a worker that is counted as idle; `None`: the worker is to end. At most
+    /// one waits, so that whoever is woken finds all jobs that nobody has taken.
     fn take(&self) -> Option<(u64, Job, Span)> {
         let mut state = self.lock();
         loop {
@@ -277,6 +273,10 @@ impl Registry {
             if let Some((job, span)) = state.queue.pop_front() {
                 state.idle -= 1;
                 return Some((state.begin(self.clock.now(), &job, true), job, span));
+            }
+            if state.idle > 1 {
+                state.idle -= 1;
+                return None;
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -290,7 +290,8 @@ impl Registry {
         let outcome = catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|panic| Outcome::Panicked(panic_text(&*panic)));
         let mut state = self.lock();
-        state.calls.remove(&id);
+        let call = state.calls.remove(&id);
+        state.idle += u32::from(call.is_some_and(|call| call.is_worker));
         state.answers.push(Answer { job, began, outcome });
         if state.queue.is_empty() {
             self.answered.notify_one();

@@ -168,3 +168,48 @@ async fn a_worker_does_not_end_for_one_that_cannot_be_started() {
     threads.submit([read(2)]);
     assert_eq!(answered(&threads, 1).await, [read(2)]);
 }
+
+#[tokio::test]
+async fn a_job_is_done_however_many_workers_have_none() {
+    let (threads, release, late) = {
+        let (release, hang): (Sender<()>, Receiver<()>) = channel();
+        let hang = Mutex::new(hang);
+        let do_job = move |job: &Job, _: &dyn Fn(_)| {
+            if *job == read(0) {
+                let _ = hang.lock().unwrap().recv();
+            }
+            Outcome::Closed
+        };
+        // The second one is started, and begins late.
+        let (first, (begins, late)) = (AtomicBool::new(true), channel());
+        let spawn = move |_: &str, body: Box<dyn FnOnce() + Send>| {
+            match first.swap(false, SeqCst) {
+                true => drop(std::thread::spawn(body)),
+                false => begins.send(body).unwrap(),
+            }
+            Ok(())
+        };
+        let clock = Clock::from(Instant::now());
+        (Threads::with_spawn(clock, NvmlTelemetry::default(), do_job, spawn), release, late)
+    };
+    threads.submit([read(0), read(1)]);
+    let second = loop {
+        threads.tick();
+        match late.try_recv() {
+            Ok(second) => break second,
+            Err(_) => tokio::time::sleep(SLOW / 10).await,
+        }
+    };
+    drop(release);
+    assert_eq!(answered(&threads, 2).await, [read(0), read(1)]);
+    // Both are without a job, for a moment at least.
+    std::thread::spawn(second);
+    while threads.0.lock().starting {
+        tokio::time::sleep(SLOW / 100).await;
+    }
+    for n in 2..100 {
+        threads.submit([read(n), read(n + 100)]);
+        let both = tokio::time::timeout(40 * DEADLINE, answered(&threads, 2)).await;
+        assert_eq!(both.expect("a job that waits is done"), [read(n), read(n + 100)]);
+    }
+}
