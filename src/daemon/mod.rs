@@ -13,6 +13,7 @@ mod inventory_task;
 mod inventory_writer;
 mod kubelet_runtime;
 mod liveness;
+mod nvml_task;
 mod plugins;
 mod readiness;
 mod reclaim_controller;

@@ -25,6 +25,7 @@ use super::inventory_task::InventoryTask;
 use super::inventory_writer::{self, InventoryWriter};
 use super::kubelet_runtime::KubeletRuntime;
 use super::liveness::Liveness;
+use super::nvml_task::NvmlTask;
 use super::plugins::Plugins;
 use super::reclaim_controller::ReclaimController;
 use super::release_file;
@@ -46,7 +47,7 @@ use crate::kubelet::device_plugin::socket::{self, PluginPaths};
 use crate::kubelet::device_plugin::socket_events::{self, SocketEvents};
 use crate::kubelet::pod_resources::{self, RefreshTrigger};
 use crate::mps::{DriverPrograms, MpsPaths, MpsWatcher};
-use crate::nvml::{self, Clock, NvmlChannels, Release, TimedObservation};
+use crate::nvml::{self, Clock, TimedObservation};
 use crate::observe::event_log::EventLog;
 use crate::observe::http;
 use crate::util::change_signal::ChangeSignal;
@@ -68,11 +69,15 @@ pub async fn run(
     // that take async closures.
     let daemon = async {
         let mut stop = pin!(stop);
+        let clock = Clock::from(started);
+        let mut tasks = Tasks::default();
+        // NVML first: its initialisation takes longest, and goes on while the rest is prepared.
+        let nvml = NvmlTask::start(&config, clock, &mut tasks);
         let host_files = tokio::select! {
             host_files = HostFiles::read(&config.process) => host_files,
             () = &mut stop => return Ok(()),
         };
-        Daemon::start(config, source, host_files, started)?.serve(stop).await
+        Daemon::start(config, source, host_files, nvml, tasks, started)?.serve(stop).await
     };
     LocalSet::new().run_until(daemon).await
 }
@@ -92,16 +97,19 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything, in the order of the flow: health of before, inventory, NVML, the kubelet,
-    /// HTTP, which is not ready yet. The first observations come from NVML; the first resource in
-    /// the inventory starts the first plugin.
+    /// Starts everything but NVML, which has begun, in the order of the flow: health of before,
+    /// inventory, the kubelet, HTTP, which is not ready yet. The first observations come from NVML;
+    /// the first resource in the inventory starts the first plugin.
     fn start(
         config: Config,
         source: ConfigSource,
         host_files: HostFiles,
+        nvml: NvmlTask,
+        mut tasks: Tasks,
         started: Instant,
     ) -> anyhow::Result<Self> {
         let HostFiles { watches, state_file, quarantine_dir, persisted } = host_files;
+        let NvmlTask { observe, observations, wants, poll_settings, release, telemetry } = nvml;
         let (clock, event_log) = (Clock::from(started), EventLog::default());
         let changes = ChangeSignal::default();
         let reload_history = ReloadHistory::new(clock, event_log.clone(), changes.clone());
@@ -113,16 +121,9 @@ impl Daemon {
         let paths = config.process.plugin.clone();
         socket::remove_stale(&paths.directory);
         let inventory = empty_inventory(&config, reloader.host()?, persisted, clock);
-        let settings = config.poll_settings(inventory.node_health().policy());
-        let (poll_settings, poll_settings_rx) = watch::channel(settings);
         let (cdi_settings, cdi_settings_rx) = watch::channel(config.cdi.clone());
         let (state, state_rx) = watch::channel(inventory_writer::state(&inventory));
         let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
-
-        let (release, release_requests) = Release::channel();
-        let (links, observations, wants) = NvmlChannels::new(release_requests, poll_settings_rx);
-        let (observe, nvml_telemetry) = (links.observations_tx.clone(), links.telemetry.clone());
-        let (cdi_observe, cdi_telemetry) = (observe.clone(), nvml_telemetry.clone());
 
         let (holders, holders_rx) = watch::channel(None);
         let refresh = Arc::new(RefreshTrigger::default());
@@ -143,7 +144,7 @@ impl Daemon {
         let status_provider = Arc::new(StatusProvider {
             inventory: inventory_rx.clone(),
             holders: holders_rx.clone(),
-            nvml: nvml_telemetry,
+            nvml: telemetry.clone(),
             refresh: refresh.clone(),
             plugins: plugins.telemetry(),
             calls: plugins.calls(),
@@ -217,7 +218,6 @@ impl Daemon {
             knows_holders,
         };
 
-        let mut tasks = Tasks::default();
         tasks.spawn("SIGUSR1", release_on(sigusr1, release.clone()));
         tasks.spawn("SIGUSR2", take_up_on(sigusr2, release.clone()));
         tasks.spawn("inventory", inventory_task.run());
@@ -230,13 +230,13 @@ impl Daemon {
                 match file.run(state, restore).await {}
             }
         });
-        tasks.spawn("NVML", run_nvml(config.process.nvml.clone(), clock, links));
         tasks.spawn("CDI", {
             let (paths, watches) = (config.process.cdi_paths(), watches.clone());
             let inventory = inventory_rx.clone();
-            let version = move || cdi_telemetry.state().versions.driver;
+            let version = move || telemetry.state().versions.driver;
+            let observe = observe.clone();
             let publish = async move |names| {
-                send(&cdi_observe, clock, InventoryEvent::Cdi(names)).await;
+                send(&observe, clock, InventoryEvent::Cdi(names)).await;
             };
             async move {
                 let settings = cdi_settings_rx;
@@ -349,15 +349,6 @@ async fn serve_http(
     views: Arc<StatusProvider>,
 ) -> anyhow::Error {
     match http::serve(served, &watches, views).await {}
-}
-
-async fn run_nvml(
-    settings: nvml::NvmlSettings,
-    clock: Clock,
-    links: NvmlChannels,
-) -> anyhow::Error {
-    let Err(error) = nvml::run(settings, clock, links).await;
-    error.into()
 }
 
 async fn watch_sockets(
