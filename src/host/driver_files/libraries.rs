@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use device::cdi::{DriverFiles, FileLink, HostFile};
 
 use super::places::{LIBRARY_DIRECTORIES, SUBDIRECTORIES};
-use super::search::Search;
+use super::search::{Entry, Search};
 
 /// The most libraries that are given to containers; a driver has about a hundred.
 const MOST_LIBRARIES: usize = 1024;
@@ -63,7 +63,7 @@ pub(super) fn find(
     with_explicit: bool,
 ) -> DriverFiles {
     let directories = directories(search);
-    let version = version.or_else(|| directories.iter().find_map(|(_, names)| carried(names)));
+    let version = version.or_else(|| directories.iter().find_map(|(_, entries)| carried(entries)));
     let mut found = DriverFiles { version, ..DriverFiles::default() };
     let Some(version) = found.version.clone() else {
         found.missing.push(
@@ -74,27 +74,26 @@ pub(super) fn find(
         return found;
     };
     let suffix = format!(".so.{version}");
-    for (directory, names) in &directories {
-        let is_wanted = |name: &&String| {
+    for (directory, entries) in &directories {
+        let is_wanted = |Entry { name, .. }: &&Entry| {
             name.ends_with(&suffix)
                 || OTHER_VERSIONS.iter().any(|other| name.starts_with(other))
                 || *name == X_DRIVER
                 || with_explicit && is_explicit(name)
         };
         let mut libraries = BTreeMap::new();
-        for name in names.iter().filter(is_wanted) {
+        for entry in entries.iter().filter(is_wanted) {
             if found.files.len() + libraries.len() >= MOST_LIBRARIES {
                 break;
             }
             // A link to its neighbour is another name of that one.
-            let path = format!("{directory}/{name}");
-            if search.link_target(&path).is_none()
-                && let Some(file) = search.file(&path)
-            {
-                libraries.insert(name.clone(), file);
+            let is_of_neighbour =
+                entry.is_link() && search.link_target(directory, &entry.name).is_some();
+            if !is_of_neighbour && let Some(file) = search.file_in(directory, entry) {
+                libraries.insert(entry.name.clone(), file);
             }
         }
-        add(search, directory, names, libraries, &suffix, &mut found);
+        add(search, directory, entries, libraries, &suffix, &mut found);
     }
     if found.files.len() >= MOST_LIBRARIES {
         found.missing.push(format!(
@@ -113,8 +112,8 @@ pub(super) fn find(
     found
 }
 
-/// The directories that there are, each once, with the names in them.
-fn directories(search: &mut Search<'_>) -> Vec<(String, Vec<String>)> {
+/// The directories that there are, each once, with what is in them.
+fn directories(search: &mut Search<'_>) -> Vec<(String, Vec<Entry>)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for directory in LIBRARY_DIRECTORIES {
@@ -122,8 +121,8 @@ fn directories(search: &mut Search<'_>) -> Vec<(String, Vec<String>)> {
         for directory in std::iter::once(directory.to_owned()).chain(below) {
             // One directory has several paths where /lib is a link to /usr/lib.
             if search.directory(&directory).is_some_and(|here| seen.insert(here)) {
-                let names = search.names(&directory, |name| name.contains(".so"));
-                found.push((directory, names));
+                let entries = search.entries(&directory, |name| name.contains(".so"));
+                found.push((directory, entries));
             }
         }
     }
@@ -131,8 +130,8 @@ fn directories(search: &mut Search<'_>) -> Vec<(String, Vec<String>)> {
 }
 
 /// The version that libcuda.so carries.
-fn carried(names: &[String]) -> Option<String> {
-    let mut versions = names.iter().filter_map(|name| name.strip_prefix("libcuda.so."));
+fn carried(entries: &[Entry]) -> Option<String> {
+    let mut versions = entries.iter().filter_map(|entry| entry.name.strip_prefix("libcuda.so."));
     versions.rfind(|version| is_version(version)).map(str::to_owned)
 }
 
@@ -146,7 +145,7 @@ fn is_explicit(name: &str) -> bool {
 fn add(
     search: &Search<'_>,
     directory: &str,
-    names: &[String],
+    entries: &[Entry],
     libraries: BTreeMap<String, HostFile>,
     suffix: &str,
     found: &mut DriverFiles,
@@ -162,14 +161,18 @@ fn add(
     let stems: BTreeSet<String> = libraries.keys().map(|name| stem(name)).collect();
     let mut links = BTreeMap::new();
     // Those of the installation, which leads from one name to the next.
-    let is_other = |name: &&String| !libraries.contains_key(*name) && stems.contains(&stem(name));
-    for name in names.iter().filter(is_other) {
-        let path = format!("{directory}/{name}");
-        let (Some(target), Some(file)) = (search.link_target(&path), search.file(&path)) else {
+    let is_other = |entry: &&Entry| {
+        entry.is_link()
+            && !libraries.contains_key(&entry.name)
+            && stems.contains(&stem(&entry.name))
+    };
+    for entry in entries.iter().filter(is_other) {
+        let target = search.link_target(directory, &entry.name);
+        let (Some(target), Some(file)) = (target, search.file_in(directory, entry)) else {
             continue;
         };
         if libraries.values().any(|library| library.host == file.host) {
-            links.insert(format!("/{path}"), (target, file.host));
+            links.insert(format!("/{directory}/{}", entry.name), (target, file.host));
         }
     }
     // Those that programs need all the same.

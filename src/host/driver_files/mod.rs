@@ -73,8 +73,8 @@ fn firmware(search: &mut Search<'_>, version: &str, files: &mut Vec<HostFile>) {
     for directory in FIRMWARE_DIRECTORIES {
         let directory = format!("{directory}/nvidia/{version}");
         let is_gsp = |name: &str| name.starts_with("gsp") && name.ends_with(".bin");
-        let names = search.names(&directory, is_gsp);
-        files.extend(names.iter().filter_map(|name| search.file(&format!("{directory}/{name}"))));
+        let entries = search.entries(&directory, is_gsp);
+        files.extend(entries.iter().filter_map(|entry| search.file_in(&directory, entry)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
+use std::fs::{self, FileType, Metadata};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,19 @@ pub struct DriverRoot<'a> {
     pub host: &'a str,
 }
 
+/// A name in a directory, and what it is there, as the directory itself says: a driver has hundreds
+/// of files, each of which would be looked at once more.
+pub(super) struct Entry {
+    pub(super) name: String,
+    kind: FileType,
+}
+
+impl Entry {
+    pub(super) fn is_link(&self) -> bool {
+        self.kind.is_symlink()
+    }
+}
+
 /// A search in a root.
 pub(super) struct Search<'a> {
     root: DriverRoot<'a>,
@@ -36,15 +49,15 @@ impl<'a> Search<'a> {
         Self { root, entries: 0, directories: RefCell::default() }
     }
 
-    /// The names in a directory of the root that are wanted and may stand in a specification,
-    /// sorted.
-    pub(super) fn names(
+    /// What is in a directory of the root, as far as its names are wanted and may stand in a
+    /// specification; sorted by name.
+    pub(super) fn entries(
         &mut self,
         directory: &str,
         is_wanted: impl Fn(&str) -> bool,
-    ) -> Vec<String> {
+    ) -> Vec<Entry> {
         let Some(directory) = self.directory(directory) else { return Vec::new() };
-        let mut names = Vec::new();
+        let mut entries = Vec::new();
         for entry in fs::read_dir(directory).into_iter().flatten() {
             if self.entries >= MOST_ENTRIES {
                 break;
@@ -52,11 +65,14 @@ impl<'a> Search<'a> {
             self.entries += 1;
             let Ok(entry) = entry else { break };
             let name = entry.file_name();
-            let name = name.to_str().filter(|name| is_wanted(name) && is_plain(name));
-            names.extend(name.map(str::to_owned));
+            if let Some(name) = name.to_str().filter(|name| is_wanted(name) && is_plain(name))
+                && let Ok(kind) = entry.file_type()
+            {
+                entries.push(Entry { name: name.to_owned(), kind });
+            }
         }
-        names.sort_unstable();
-        names
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        entries
     }
 
     /// What is not found because there is too much to look at.
@@ -99,7 +115,19 @@ impl<'a> Search<'a> {
 
     /// A regular file, or a link to one in the root.
     pub(super) fn file(&self, path: &str) -> Option<HostFile> {
-        self.of_type(path, fs::FileType::is_file)
+        self.of_type(path, FileType::is_file)
+    }
+
+    /// The same for an entry of a directory.
+    pub(super) fn file_in(&self, directory: &str, entry: &Entry) -> Option<HostFile> {
+        let path = format!("{directory}/{}", entry.name);
+        if entry.kind.is_file() {
+            self.host_file(&path, &self.directory(directory)?.join(&entry.name))
+        } else if entry.is_link() {
+            self.file(&path)
+        } else {
+            None
+        }
     }
 
     /// A file that can be run.
@@ -119,19 +147,20 @@ impl<'a> Search<'a> {
         self.of_type(path, |kind| kind.is_dir() || kind.is_file())
     }
 
-    /// What a link in the root leads to as it stands, if it is a name beside it.
-    pub(super) fn link_target(&self, path: &str) -> Option<String> {
-        let (directory, name) = path.rsplit_once('/')?;
+    /// What a link in a directory leads to as it stands, if it is a name beside it.
+    pub(super) fn link_target(&self, directory: &str, name: &str) -> Option<String> {
         let target = fs::read_link(self.directory(directory)?.join(name)).ok()?;
         target.to_str().filter(|target| is_plain(target)).map(str::to_owned)
     }
 
-    fn of_type(&self, path: &str, is_wanted: impl Fn(&fs::FileType) -> bool) -> Option<HostFile> {
+    fn of_type(&self, path: &str, is_wanted: impl Fn(&FileType) -> bool) -> Option<HostFile> {
         let (found, metadata) = self.resolve(path)?;
-        if !is_wanted(&metadata.file_type()) {
-            return None;
-        }
-        let below = found.strip_prefix(self.root.here).ok()?.to_str()?;
+        if is_wanted(&metadata.file_type()) { self.host_file(path, &found) } else { None }
+    }
+
+    /// What is at a path of the root, and for us at `here`.
+    fn host_file(&self, path: &str, here: &Path) -> Option<HostFile> {
+        let below = here.strip_prefix(self.root.here).ok()?.to_str()?;
         // Of what other programs read out of a list, nothing may look like two things.
         let is_safe = below.split('/').all(is_plain);
         is_safe.then(|| HostFile {
