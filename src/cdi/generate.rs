@@ -1,17 +1,20 @@
 //! Joins what the host has with the inventory: the specifications of a node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use device::cdi::{
     CdiHost, ContainerEdits, DriverFiles, HookProgram, SpecSettings, Specifications, specifications,
 };
+use device::gpu::Placement;
 use device::identity::GpuRecord;
+use device::injection::Capability;
 use device::inventory::Inventory;
 
 use super::settings::{CdiPaths, CdiSettings, HookMode};
+use crate::host::driver_files::devices::{self, NeededNodes};
 use crate::host::driver_files::hook_program::{self, HookPath, HookVersions};
-use crate::host::driver_files::{self, DriverRoot, Wanted, devices};
+use crate::host::driver_files::{self, DriverRoot, Wanted};
 use crate::host::hook_install::HookPaths;
 use crate::host::memory_regions;
 
@@ -42,11 +45,10 @@ impl HostCache {
         kept: &BTreeMap<String, ContainerEdits>,
     ) -> Specifications {
         self.update(paths, settings, version);
-        let gpus: BTreeSet<_> =
-            inventory.gpus().values().filter_map(GpuRecord::pci_bus_id).collect();
+        let needed = needed_nodes(inventory, settings.management_device);
         let host = CdiHost {
             files: std::mem::take(&mut self.files),
-            devices: devices::find(&paths.roots, &paths.sysfs, &gpus),
+            devices: devices::find(&paths.roots, &paths.sysfs, &needed),
             hook: self.hook.clone(),
             memory: memory_regions::find(&paths.cgroup_root),
         };
@@ -109,5 +111,24 @@ impl HostCache {
                 None
             }
         }
+    }
+}
+
+/// The nodes of the GPUs and MIG devices that there are; for a monitor of the node those of all
+/// that there can be.
+fn needed_nodes(inventory: &Inventory, for_management: bool) -> NeededNodes {
+    let gpus = inventory.gpus().values();
+    let capabilities = gpus.clone().filter_map(|record| record.facts.as_ref()).flat_map(|gpu| {
+        let on_minor = gpu.minor.into_iter();
+        on_minor.flat_map(|minor| gpu.mig_devices.iter().map(move |mig| (minor, mig.placement)))
+    });
+    let capabilities = capabilities.flat_map(|(minor, placement)| {
+        let Placement { gpu_instance, compute_instance } = placement;
+        let of = |compute_instance| Capability { minor, gpu_instance, compute_instance };
+        [of(None), of(Some(compute_instance))]
+    });
+    NeededNodes {
+        capabilities: (!for_management).then(|| capabilities.collect()),
+        gpus: gpus.filter_map(GpuRecord::pci_bus_id).collect(),
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use device::cdi::{HostDevices, NodeNumbers};
+use device::injection::Capability;
 use device::names::PciBusId;
 use rustix::fs::{major, minor};
 
@@ -15,43 +16,67 @@ use crate::host::root::resolve_in_root;
 /// The most entries of a directory of device nodes that are looked at.
 const MOST_NODES: usize = 16_384;
 
+/// The directory of the capability nodes, and what their names are without their numbers.
+const CAPABILITIES: (&str, &str) = ("dev/nvidia-caps", "nvidia-cap");
+
 /// Directories of nodes, and what the names of those begin with that are of interest.
 const DIRECTORIES: [(&str, &[&str]); 5] = [
     ("dev", &["nvidia", "gdrdrv"]),
-    ("dev/nvidia-caps", &["nvidia-cap"]),
+    (CAPABILITIES.0, &[CAPABILITIES.1]),
     ("dev/nvidia-caps-imex-channels", &["channel"]),
     ("dev/dri", &["card", "renderD"]),
     ("dev/infiniband", &["uverbs", "rdma_cm"]),
 ];
 
-/// The device nodes of the host, and what belongs to GPUs at these places on the bus.
+/// What is needed of the device nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NeededNodes {
+    /// The GPUs whose DRM nodes are looked for, by their places on the bus.
+    pub gpus: BTreeSet<PciBusId>,
+    /// The capabilities whose nodes are; `None`: all. A node with MIG has a thousand of them, most
+    /// of instances that do not exist.
+    pub capabilities: Option<BTreeSet<Capability>>,
+}
+
+/// The device nodes of the host.
 #[must_use]
-pub fn find(roots: &Roots, sysfs: &Path, gpus: &BTreeSet<PciBusId>) -> HostDevices {
+pub fn find(roots: &Roots, sysfs: &Path, needed: &NeededNodes) -> HostDevices {
+    let capabilities = roots.capabilities();
+    let names = needed.capabilities.as_ref().map(|needed| names(needed, &capabilities));
     let mut nodes = BTreeMap::new();
     for (directory, prefixes) in DIRECTORIES {
-        add_nodes(roots.dev_root(), directory, prefixes, &mut nodes);
+        let is_wanted = |name: &str| {
+            prefixes.iter().any(|prefix| name.starts_with(prefix))
+                && (directory != CAPABILITIES.0
+                    || names.as_ref().is_none_or(|names| names.contains(name)))
+        };
+        add_nodes(roots.dev_root(), directory, is_wanted, &mut nodes);
     }
-    let drm = gpus.iter().map(|gpu| (*gpu, drm(sysfs, *gpu)));
-    HostDevices {
-        nodes,
-        drm: drm.filter(|(_, names)| !names.is_empty()).collect(),
-        capabilities: roots.capabilities(),
-    }
+    let drm = needed.gpus.iter().map(|gpu| (*gpu, drm(sysfs, *gpu)));
+    let drm = drm.filter(|(_, names)| !names.is_empty()).collect();
+    HostDevices { nodes, drm, capabilities }
+}
+
+/// The names of the nodes of capabilities.
+fn names(
+    needed: &BTreeSet<Capability>,
+    capabilities: &BTreeMap<Capability, u32>,
+) -> BTreeSet<String> {
+    let numbers = needed.iter().filter_map(|capability| capabilities.get(capability));
+    numbers.map(|number| format!("{}{number}", CAPABILITIES.1)).collect()
 }
 
 fn add_nodes(
     root: &Path,
     directory: &str,
-    prefixes: &[&str],
+    is_wanted: impl Fn(&str) -> bool,
     nodes: &mut BTreeMap<String, NodeNumbers>,
 ) {
     let Ok(here) = resolve_in_root(root, Path::new(directory)) else { return };
     for entry in fs::read_dir(here).into_iter().flatten().take(MOST_NODES).flatten() {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| is_name(name)) else { continue };
-        if !prefixes.iter().any(|prefix| name.starts_with(prefix)) {
-            continue;
-        }
+        let name = name.to_str().filter(|name| is_name(name) && is_wanted(name));
+        let Some(name) = name else { continue };
         let path = format!("{directory}/{name}");
         if let Some(numbers) = numbers(root, &path, &entry) {
             nodes.insert(format!("/{path}"), numbers);
@@ -90,4 +115,22 @@ fn drm(sysfs: &Path, gpu: PciBusId) -> Vec<String> {
 
 fn is_name(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capability_nodes_are_those_of_the_numbers_that_the_driver_lists() {
+        let of = |gpu_instance, compute_instance| Capability {
+            minor: 0,
+            gpu_instance,
+            compute_instance,
+        };
+        let listed = [(of(1, None), 3), (of(1, Some(0)), 4), (of(2, None), 12)].into();
+        let needed = [of(1, None), of(1, Some(0)), of(7, None)].into();
+        let expected = ["nvidia-cap3", "nvidia-cap4"].map(str::to_owned);
+        assert_eq!(names(&needed, &listed), expected.into());
+    }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use device::cdi::{DriverFiles, HookProgram};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use super::devices::NeededNodes;
 use super::hook_program::{HookPath, HookVersions};
 use super::sample::{VERSION, installation, program, toolkit, write};
 use super::*;
@@ -150,7 +151,7 @@ fn nothing_leads_out_of_a_hostile_root_and_nothing_is_waited_for() {
     let found = found(&here, Some(VERSION));
     assert_eq!(containers(&found.files), [format!("/usr/lib64/{}", name("libgood"))]);
     let roots = Roots { driver: here.clone(), proc: here.clone() };
-    assert_eq!(devices::find(&roots, &here, &[].into()).nodes, [].into());
+    assert_eq!(devices::find(&roots, &here, &NeededNodes::default()).nodes, [].into());
 }
 
 #[test]
