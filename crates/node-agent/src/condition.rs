@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use status::{Gpu, NvmlState, Status, escaped};
+use status::{Gpu, NvmlState, Status, bounded, escaped};
 use status_stream::View;
 
 use crate::api::{ApiRequest, ApiServer};
@@ -98,15 +98,6 @@ fn message(sick: &[&Gpu], gpus: usize) -> String {
         named.push(format!("and {} more", sick.len() - MAX_NAMED));
     }
     format!("{} of {gpus} GPUs are Unhealthy: {}", sick.len(), named.join("; "))
-}
-
-/// The beginning of a text, of at most so many bytes.
-pub(crate) fn bounded(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 /// Writes the condition.

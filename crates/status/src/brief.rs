@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::escape::bounded;
 use super::problem::{Problem, Severity};
 use super::schema::{NvmlState, Status};
 use super::time::Timestamp;
@@ -106,11 +107,7 @@ impl BriefProblem {
 
 /// A text of at most [`MAX_WORD`] bytes.
 fn clipped(text: &str) -> String {
-    let mut end = text.len().min(MAX_WORD);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    bounded(text, MAX_WORD).to_owned()
 }
 
 fn is_zero(number: &usize) -> bool {

@@ -25,6 +25,16 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// The beginning of a text, of at most so many bytes, in whole characters.
+#[must_use]
+pub fn bounded(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// Writes as [`escaped`] says.
 pub struct Escaping<'w>(pub &'w mut dyn Write);
 
@@ -51,6 +61,13 @@ pub fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (most, expected) in [(0, ""), (1, ""), (2, "ü"), (3, "ü"), (4, "üü"), (9, "üü")] {
+            assert_eq!(bounded("üü", most), expected, "{most}");
+        }
+    }
 
     #[test]
     fn nothing_that_is_not_seen_by_itself_is_left() {

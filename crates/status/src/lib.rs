@@ -22,7 +22,7 @@ mod yaml;
 
 pub use brief::{BRIEF_VERSION, BriefProblem, MAX_BRIEF, NodeBrief};
 pub use columns::{Columns, aligned};
-pub use escape::{Escaping, escaped, is_invisible};
+pub use escape::{Escaping, bounded, escaped, is_invisible};
 pub use event::{EventLine, condensed};
 pub use gpu::{Gpu, MigDevice, MigEngines, Reason, RecoveryAction, VgpuHost, XidCount};
 pub use json::visible_json;

@@ -9,7 +9,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use status::{Status, escaped};
+use status::{Status, bounded, escaped};
 
 use super::facts::SocketProbe;
 use super::finding::plural;
@@ -120,7 +120,6 @@ pub fn truncate(line: &str, longest: usize) -> String {
     if line.len() <= longest {
         return line;
     }
-    let room = longest.saturating_sub(DOTS.len());
-    let end = (0..=room).rev().find(|end| line.is_char_boundary(*end)).unwrap_or_default();
-    format!("{}{}", &line[..end], &DOTS[..DOTS.len().min(longest)])
+    let start = bounded(&line, longest.saturating_sub(DOTS.len()));
+    format!("{start}{}", &DOTS[..DOTS.len().min(longest)])
 }

@@ -1,7 +1,7 @@
 //! Why a request failed.
 
 use serde::Deserialize;
-use status::escaped;
+use status::{bounded, escaped};
 
 /// The longest message of others that is shown, in bytes.
 const MAX_MESSAGE: usize = 512;
@@ -87,11 +87,7 @@ impl ApiError {
 
 /// A text of others, bounded and fit for a terminal.
 pub(super) fn shown(text: &str) -> String {
-    let mut end = text.len().min(MAX_MESSAGE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    escaped(&text[..end]).into_owned()
+    escaped(bounded(text, MAX_MESSAGE)).into_owned()
 }
 
 /// An error with what it came from, as far as that says something new.

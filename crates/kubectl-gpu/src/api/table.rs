@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::Value;
+use status::bounded;
 
 use crate::names::{GPU_LABELS, SUMMARY};
 
@@ -126,10 +127,6 @@ fn beginning(text: String) -> String {
     if text.len() <= MAX_TEXT {
         return text;
     }
-    let mut end = MAX_TEXT;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
     // Not the memory of the rest.
-    text[..end].to_owned()
+    bounded(&text, MAX_TEXT).to_owned()
 }

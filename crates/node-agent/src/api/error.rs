@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use status::escaped;
+use status::{bounded, escaped};
 
 /// The longest message of the API server that is kept, in bytes.
 const MAX_MESSAGE: usize = 512;
@@ -106,9 +106,5 @@ impl ApiError {
 
 /// A text of the API server, bounded and fit for a log line.
 fn shown(text: &str) -> String {
-    let mut end = text.len().min(MAX_MESSAGE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    escaped(&text[..end]).into_owned()
+    escaped(bounded(text, MAX_MESSAGE)).into_owned()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use status::{Status, escaped};
+use status::{Status, bounded, escaped};
 use status_stream::View;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -13,7 +13,6 @@ use tracing::{debug, warn};
 use super::notice::{PodName, notices, pod_notices};
 use super::queue::{EventQueue, PendingEvent};
 use crate::api::{ApiError, ApiRequest, ApiServer};
-use crate::condition::bounded;
 use crate::retry::Retry;
 
 /// Who reports, for the API server: a qualified name.
