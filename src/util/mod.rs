@@ -4,7 +4,6 @@
 pub mod backoff;
 pub mod change_signal;
 pub mod counters;
-pub mod error_chain;
 pub mod helper_thread;
 pub mod log_rate_limit;
 pub mod random;

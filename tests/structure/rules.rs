@@ -21,8 +21,8 @@ const MODULES: &[(&str, &str)] = &[
     // These do not know each other, and take their settings as types of their own.
     ("nvml", "util host crates/device"),
     ("kubelet", ""),
-    ("kubelet/device_plugin", "util host crates/device"),
-    ("kubelet/pod_resources", "util host crates/device"),
+    ("kubelet/device_plugin", "util host crates/device crates/status/error_chain"),
+    ("kubelet/pod_resources", "util host crates/device crates/status/error_chain"),
     // Its control daemons follow the status, as any other reader does.
     ("mps", "util host crates/device crates/status crates/status-stream"),
     ("cdi", "util host crates/device"),

@@ -1,9 +1,11 @@
 //! The status of a node's GPUs with a versioned JSON schema: served at `/status`, shown on the
-//! page, read by the subcommand `status`. And its rendering as a table and as YAML, with the
-//! function by which everything that is shown of a text from outside is escaped.
+//! page, read by the subcommand `status`. And its rendering as a table and as YAML, with how every
+//! program words what is from outside: errors with their sources in one line, texts escaped and
+//! cut.
 
 mod brief;
 mod columns;
+pub mod error_chain;
 mod escape;
 mod event;
 mod gpu;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use device::inventory::Inventory;
 use device::names::ResourceName;
+use status::error_chain::ErrorChain;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -21,7 +22,6 @@ use super::socket::PluginPaths;
 use super::socket_events::SocketEvents;
 use super::telemetry::PluginTelemetry;
 use crate::host::socket_id::SocketId;
-use crate::util::error_chain::ErrorChain;
 use crate::util::log_rate_limit::LogRateLimit;
 use crate::util::random;
 

@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use status::error_chain::ErrorChain;
 use tonic::{Code, Status};
 
 use super::lifecycle::{KubeletStream, Observed, PluginState, Stage};
 use crate::host::identity;
-use crate::util::error_chain::ErrorChain;
 
 /// How long a Register call may take. The kubelet dials back for up to 10 s before it answers
 /// (pkg/kubelet/cm/devicemanager/plugin/v1beta1/client.go:131) and then asks for the options.

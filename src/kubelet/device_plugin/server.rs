@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use device::inventory::Inventory;
 use device::names::ResourceName;
+use status::error_chain::ErrorChain;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -23,7 +24,6 @@ use super::socket;
 use super::telemetry::PluginTelemetry;
 use super::wire::DevicePluginServer;
 use crate::host::socket_id::SocketId;
-use crate::util::error_chain::ErrorChain;
 use crate::util::log_rate_limit::LogRateLimit;
 
 /// The flow control window of a connection: bytes of requests that may be sent before they are

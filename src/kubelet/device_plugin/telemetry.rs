@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use device::allocation::Note;
 use device::names::ResourceName;
+use status::error_chain::ErrorChain;
 use tonic::Code;
 use tracing::{info, warn};
 
@@ -16,7 +17,6 @@ use super::lifecycle::{Observed, PluginState, RestartReason};
 use super::registration::{REGISTER_RESULTS, RegisterError, RegistrationStatus};
 use crate::util::change_signal::ChangeSignal;
 use crate::util::counters::Counts;
-use crate::util::error_chain::ErrorChain;
 use crate::util::lock;
 use crate::util::log_rate_limit::LogRateLimit;
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use device::injection::Injection;
 use device::names::ResourceName;
+use status::error_chain::ErrorChain;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Response, Status};
@@ -15,7 +16,6 @@ use super::calls::Method;
 use super::limits::{Call, Message};
 use super::registration::{REGISTER_DEADLINE, RegisterError};
 use super::service::{AdvertisedDevice, Service};
-use crate::util::error_chain::ErrorChain;
 
 /// The generated code.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 use device::health::Moment;
 use device::in_use::holders::{Holder, Holders};
+use status::error_chain::ErrorChain;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::host::socket_id::SocketId;
-use crate::util::error_chain::ErrorChain;
 pub use answer::Allocatable;
 use outage::{LogLine, Outage};
 pub use refresh::RefreshTrigger;

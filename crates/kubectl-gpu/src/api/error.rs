@@ -1,6 +1,7 @@
 //! Why a request failed.
 
 use serde::Deserialize;
+use status::error_chain::ErrorChain;
 use status::{bounded, escaped};
 
 /// The longest message of others that is shown, in bytes.
@@ -90,16 +91,7 @@ pub(super) fn shown(text: &str) -> String {
     escaped(bounded(text, MAX_MESSAGE)).into_owned()
 }
 
-/// An error with what it came from, as far as that says something new.
+/// An error with what it came from, in such a text.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let why = source.to_string();
-        if !text.contains(&why) {
-            text += &format!(": {why}");
-        }
-        next = source.source();
-    }
-    shown(&text)
+    shown(&ErrorChain(error).to_string())
 }

@@ -15,6 +15,7 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
+use status::error_chain::ErrorChain;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -220,16 +221,6 @@ fn late() -> String {
     format!("no answer within {} s", DEADLINE.as_secs())
 }
 
-/// An error with what it came from, as far as that says something new.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let why = source.to_string();
-        if !text.contains(&why) {
-            text += &format!(": {why}");
-        }
-        next = source.source();
-    }
-    text
+    ErrorChain(error).to_string()
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use status::error_chain::ErrorChain;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, error_span, info, warn};
 
@@ -13,7 +14,6 @@ use crate::kubelet::device_plugin::lifecycle::Stage;
 use crate::kubelet::device_plugin::registration::{Failures, RegisterError};
 use crate::kubelet::device_plugin::server::PluginError;
 use crate::kubelet::device_plugin::wire;
-use crate::util::error_chain::ErrorChain;
 use crate::util::random;
 
 /// How long the kubelet gets to answer Register after it has opened its stream, which shows that it
