@@ -90,7 +90,7 @@ pub fn hash_of(path: &Path, links: Links, most: usize) -> io::Result<u64> {
     }
 }
 
-/// A hash of a file's content, the same as long as this process runs. Those of different contents
+/// A hash of a file's content, the same in every process of one build. Those of different contents
 /// differ, but for a chance that does no harm.
 #[must_use]
 pub fn hash(content: &[u8]) -> u64 {

@@ -6,7 +6,6 @@
 //! or when there are too many.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -135,9 +134,7 @@ fn check_kernel() -> Result<(), String> {
 
 /// The name of a program with this content.
 fn name(program: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    program.hash(&mut hasher);
-    format!("{PREFIX}{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish())
+    format!("{PREFIX}{}-{:016x}", env!("CARGO_PKG_VERSION"), file::hash(program))
 }
 
 /// What is wrong with the file at a path, if it is not as it was installed.
