@@ -67,9 +67,7 @@ async fn each_step_is_done_in_order_and_undone_at_a_stop_under_running_clients()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_dies_is_started_again_and_its_devices_are_unhealthy_meanwhile() {
-    let mps = MpsNode::new(&shared(2, "")).await;
-    let supervisor = mps.supervise();
-    mps.allocatable(GPU, 4, &supervisor).await;
+    let (mps, supervisor) = MpsNode::served(2).await;
     let lists = |mps: &MpsNode| mps.rig.kubelet.view().resource(GPU).unwrap().lists_received;
     let before = lists(&mps);
     // So that the moment lasts until it is looked at.
@@ -106,9 +104,7 @@ async fn of_two_resources_a_broken_one_does_not_touch_the_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_fails_takes_its_replicas_and_no_client_of_another_gpu() {
-    let mps = MpsNode::new(&shared(2, "")).await;
-    let supervisor = mps.supervise();
-    mps.allocatable(GPU, 4, &supervisor).await;
+    let (mps, supervisor) = MpsNode::served(2).await;
     let daemon = mps.daemon(GPU);
     mps.rig.node.lose(0).unwrap();
     mps.allocatable(GPU, 2, &supervisor).await;
@@ -135,9 +131,7 @@ async fn a_gpu_that_fails_takes_its_replicas_and_no_client_of_another_gpu() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_tenant_sends_is_told_and_undone() {
-    let mps = MpsNode::new(&shared(4, "")).await;
-    let supervisor = mps.supervise();
-    mps.allocatable(GPU, 8, &supervisor).await;
+    let (mps, supervisor) = MpsNode::served(4).await;
     mps.tenant_sends("set_default_active_thread_percentage 100");
     logged(&supervisor, "a command that is not the supervisor's").await;
     let threads = async || {
@@ -233,9 +227,7 @@ async fn one_that_is_slow_is_waited_for_and_one_that_dies_at_a_command_is_starte
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_a_supervisor_whose_daemon_does_not_end() {
-    let mps = MpsNode::new(&shared(2, "")).await;
-    let mut supervisor = mps.supervise();
-    mps.allocatable(GPU, 4, &supervisor).await;
+    let (mps, mut supervisor) = MpsNode::served(2).await;
     mps.fault("quit", Some(Fault::Hang));
     supervisor.terminate().unwrap();
     logged(&supervisor, "asked to stop").await;

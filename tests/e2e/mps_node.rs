@@ -71,6 +71,14 @@ impl MpsNode {
         Self::with(text, |options| options, |_| {}).await
     }
 
+    /// Two H100s, each shared by so many, with a supervisor by which all replicas are allocatable.
+    pub(crate) async fn served(replicas: u32) -> (Self, Plugin) {
+        let mps = Self::new(&shared(replicas, "")).await;
+        let supervisor = mps.supervise();
+        mps.allocatable(GPU, 2 * usize::try_from(replicas).unwrap(), &supervisor).await;
+        (mps, supervisor)
+    }
+
     /// An H100 that is shared by two as nvidia.com/one, and a T4 by three as nvidia.com/two.
     pub(crate) async fn of_two_resources() -> Self {
         let change =

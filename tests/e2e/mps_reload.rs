@@ -28,9 +28,7 @@ async fn of_two_resources_a_reload_touches_the_one_that_it_concerns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reserve_and_an_oversubscription_are_limits_of_the_daemon() {
-    let mps = MpsNode::new(&shared(4, "")).await;
-    let supervisor = mps.supervise();
-    mps.allocatable(GPU, 8, &supervisor).await;
+    let (mps, _supervisor) = MpsNode::served(4).await;
     let flags = "flags: {mpsMemoryReserve: 8000, mpsThreadPercentage: 200}\n";
     config(&mps.rig.node, &(shared(4, "") + flags));
     let memory = (mps.rig.node.state().gpus[0].memory_mib - 8000) / 4;
@@ -62,9 +60,7 @@ async fn sharing_that_begins_with_a_reload_and_ends_over_a_restart_is_heard_of()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_limits_end_no_client_and_the_end_of_sharing_waits_for_the_last_one() {
-    let mps = MpsNode::new(&shared(2, "")).await;
-    let supervisor = mps.supervise();
-    mps.allocatable(GPU, 4, &supervisor).await;
+    let (mps, supervisor) = MpsNode::served(2).await;
     let daemon = mps.daemon(GPU);
     let client = mps.client(4711, 0, &[]);
     assert_eq!(client.granted().unwrap().unwrap().threads, 50.0);
@@ -95,9 +91,7 @@ async fn other_limits_end_no_client_and_the_end_of_sharing_waits_for_the_last_on
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_outlives_a_restart_of_the_plugin_also_without_clients() {
-    let mut mps = MpsNode::new(&shared(2, "")).await;
-    let supervisor = mps.supervise();
-    mps.allocatable(GPU, 4, &supervisor).await;
+    let (mut mps, supervisor) = MpsNode::served(2).await;
     let daemon = mps.daemon(GPU);
     mps.restart_plugin(None).await;
     mps.rig.logged("the MPS control daemon answers").await;
