@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fake_mps::{BEHAVIOUR, Behaviour, CudaClient, Fault, Gpu, Invocation};
 use fake_nvml::profiles;
-use simnode::node::{Plugin, PluginOptions};
+use simnode::node::{Plugin, PluginOptions, kill_all_with};
 
 use crate::dropin::config;
 use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin};
@@ -261,6 +261,13 @@ impl MpsNode {
             let (plugin, supervisor) = (self.rig.plugin.log(), supervisor.log());
             panic!("{error:#}\n{}\n\n{}", plugin.join("\n"), supervisor.join("\n"));
         }
+    }
+}
+
+impl Drop for MpsNode {
+    fn drop(&mut self) {
+        // A control daemon outlives a supervisor that is killed, as at the end of a test.
+        kill_all_with(BEHAVIOUR, &self.behaviour);
     }
 }
 

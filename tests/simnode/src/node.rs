@@ -23,7 +23,7 @@ mod sysfs;
 
 pub use http::{HttpAddress, HttpAnswer};
 pub use plugin::{Plugin, PluginOptions};
-pub use process::{Figures, Mapped, monotonic};
+pub use process::{Figures, Mapped, kill_all_with, monotonic};
 
 /// The longest path that a unix socket address holds, its closing NUL not counted.
 const LONGEST_SOCKET_PATH: usize = 107;

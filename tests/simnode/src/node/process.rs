@@ -1,10 +1,12 @@
 //! What /proc tells of a process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
+use rustix::process::{Pid, Signal, getpid, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Figures of a running process, all read at about the same moment.
@@ -45,6 +47,32 @@ pub fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     // Neither part is ever negative.
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Kills every process that was started with this variable in its environment, until there is none:
+/// such as a daemon that outlives whoever started it.
+pub fn kill_all_with(name: &str, value: &Path) {
+    let entry = [name.as_bytes(), b"=", value.as_os_str().as_bytes()].concat();
+    let has_entry = |pid: &Pid| {
+        let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_pid()));
+        environment.is_ok_and(|of| of.split(|byte| *byte == 0).any(|of| of == entry))
+    };
+    loop {
+        let found: Vec<Pid> = processes().filter(has_entry).collect();
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// All processes but this one.
+fn processes() -> impl Iterator<Item = Pid> {
+    let names = entries(Path::new("/proc")).unwrap_or_default().into_iter();
+    let pids = names.filter_map(|path| Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?));
+    pids.filter(|pid| *pid != getpid())
 }
 
 /// Reads the figures of a process.
@@ -193,6 +221,25 @@ mod tests {
             fs::read_link(own).ok().filter(|path| path.is_file())
         );
         assert!(figures.rss_kib >= figures.anonymous_kib && figures.anonymous_kib > 0);
+    }
+
+    #[test]
+    fn what_was_started_with_a_variable_is_killed_and_nothing_else() {
+        use std::os::unix::process::ExitStatusExt;
+        let start = |value: &Path| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("1000").env("OF_NODE", value).spawn().expect("it can be started")
+        };
+        let node = tempfile::tempdir().expect("a directory");
+        let (ours, longer) = (node.path(), node.path().join("longer"));
+        let (mut first, mut second, mut other) = (start(ours), start(ours), start(&longer));
+        kill_all_with("OF_NODE", ours);
+        for child in [&mut first, &mut second] {
+            assert_eq!(child.wait().expect("it is ours").signal(), Some(9));
+        }
+        assert_eq!(other.try_wait().expect("it is ours"), None, "it runs");
+        other.kill().expect("it runs");
+        other.wait().expect("it is ours");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use fake_nvml::profiles;
 use rustix::process::{Pid, Signal, kill_process};
 use simnode::eventually;
 use simnode::kubelet::Kubelet;
-use simnode::node::{Node, Plugin, PluginOptions};
+use simnode::node::{Node, Plugin, PluginOptions, kill_all_with};
 use tokio::process::{Child, Command};
 
 use super::args::Args;
@@ -20,6 +20,8 @@ use super::times::Times;
 use super::{GPU, PATIENCE};
 
 const CONTROL: &str = "nvidia-cuda-mps-control";
+/// The variable by which the driver's programs find what they play.
+const BEHAVIOUR: &str = "FAKE_MPS";
 const REPLICAS: usize = 4;
 const DEVICES: usize = 8 * REPLICAS;
 /// Deaths of a daemon under one supervisor: the pause before the next start doubles each time.
@@ -147,7 +149,7 @@ impl MpsNode {
         fs::create_dir_all(&logs)?;
         let daemon = Command::new(self.node.driver_root().join("usr/bin").join(CONTROL))
             .arg("-f")
-            .env("FAKE_MPS", &self.behaviour)
+            .env(BEHAVIOUR, &self.behaviour)
             .env("CUDA_MPS_PIPE_DIRECTORY", pipes)
             .env("CUDA_MPS_LOG_DIRECTORY", logs)
             .kill_on_drop(true)
@@ -169,9 +171,16 @@ impl MpsNode {
     }
 }
 
+impl Drop for MpsNode {
+    fn drop(&mut self) {
+        // A control daemon outlives a supervisor that is killed, as after an error.
+        kill_all_with(BEHAVIOUR, &self.behaviour);
+    }
+}
+
 fn options(args: &Args, root: &Path, behaviour: &Path) -> PluginOptions {
     PluginOptions::new(&args.plugin)
         .env("MALLOC_ARENA_MAX", "1")
-        .env("FAKE_MPS", behaviour)
+        .env(BEHAVIOUR, behaviour)
         .env("MPS_DIR", root)
 }
