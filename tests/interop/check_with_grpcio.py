@@ -419,7 +419,7 @@ def main():
             raise
         kubelet.server.stop(None)
     print(
-        "grpcio %s and the plugin understand each other; registered anew %.0f ms after the kubelet's restart"
+        "grpcio %s and the plugin understand each other; registered again %.0f ms after the kubelet's restart"
         % (grpc.__version__, took * 1e3)
     )
 

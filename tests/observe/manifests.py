@@ -276,7 +276,7 @@ def main():
         found += ["%s: %s" % (name, wrong) for wrong in custom_resource(text, daemonset)]
     groups = yaml.safe_load((MONITORING / "rules.yaml").read_text())["groups"]
     if yaml.safe_load(texts["prometheusrule.yaml"])["spec"]["groups"] != groups:
-        found.append("prometheusrule.yaml and rules.yaml differ: python3 tests/observe/manifests.py --write makes it anew")
+        found.append("prometheusrule.yaml and rules.yaml differ: python3 tests/observe/manifests.py --write makes it again")
     found += service(yaml.safe_load((MONITORING / "service.yaml").read_text()), daemonset)
     found += rules(groups, DOCUMENT.read_text(), RUNBOOKS % repository())
     found += moved((MONITORING / "rules.yaml").read_text(), DOCUMENT.read_text())

@@ -112,7 +112,7 @@ impl ConfigLink {
         Ok(fs::read_link(&self.link).is_ok_and(|there| there == target))
     }
 
-    /// Links anew, if it leads elsewhere, and tells the program.
+    /// Links again, if it leads elsewhere, and tells the program.
     fn relink(&self, label: &str) -> Result<(), String> {
         if self.is_right(label)? {
             return Ok(());

@@ -162,7 +162,9 @@ impl Machine {
                 }
             }
             DaemonStep::Check => self.answered(now),
-            DaemonStep::CountClients if count == 0 => self.end("it is started anew, as configured"),
+            DaemonStep::CountClients if count == 0 => {
+                self.end("it is started again, as configured")
+            }
             DaemonStep::Withdraw(why) => self.told = Some(why),
             DaemonStep::Quit | DaemonStep::Kill => self.running = None,
             _ => {}
