@@ -34,6 +34,7 @@ use clap::Parser;
 use api::ApiServer;
 use args::{Arguments, Command};
 use item::{NodeItem, ProblemItem};
+use one_node::OneNode;
 use output::{Environment, Output, Stop, note};
 
 /// The first argument of kubectl_complete-gpu. What follows may be half a command line.
@@ -74,12 +75,14 @@ fn run(arguments: &Arguments) -> Result<(), Stop> {
             .into());
     }
     let api = ApiServer::new(access, &kubeconfigs()).map_err(|error| error.to_string())?;
-    let flags = (plugin, access);
-    match (one.map(|node| Arguments::node_name(node)), command) {
-        (Some(node), None) => one_node::show(&api, node, flags, &output),
-        (Some(node), Some(_)) => one_node::doctor(&api, node, flags, &output),
-        (None, Some(_)) => fleet::show::<ProblemItem>(&api, view, &output),
-        (None, None) => fleet::show::<NodeItem>(&api, view, &output),
+    if let Some(node) = one {
+        let node = Arguments::node_name(node);
+        let node = OneNode::find(&api, node, (plugin, access), &output)?;
+        return if command.is_some() { node.doctor() } else { node.show() };
+    }
+    match command {
+        Some(_) => fleet::show::<ProblemItem>(&api, view, &output),
+        None => fleet::show::<NodeItem>(&api, view, &output),
     }
 }
 

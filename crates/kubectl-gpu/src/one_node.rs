@@ -8,48 +8,58 @@ use crate::args::{AccessFlags, PluginFlags};
 use crate::output::{Output, Stop, print};
 use crate::plugin_pod::PluginPod;
 
-/// Prints the status of a node.
-pub(crate) fn show(
-    api: &ApiServer,
-    node: &str,
-    (plugin, access): (&PluginFlags, &AccessFlags),
-    output: &Output,
-) -> Result<(), Stop> {
-    let pod = PluginPod::find(api, node, plugin)?;
-    let text = pod.status_text(api, access)?;
-    // JSON and YAML also have fields of a newer plugin that this program does not know.
-    if output.is_data() {
-        let no_plugin = |error| format!("what answers is no gpu-device-plugin: {error}");
-        let status: Value = serde_json::from_str(&text).map_err(no_plugin)?;
-        return output.print_data(&status);
-    }
-    print(&table(&status::read(&text)?, output.style))
+/// A node whose plugin was found.
+pub(crate) struct OneNode<'a> {
+    api: &'a ApiServer,
+    name: &'a str,
+    pod: PluginPod,
+    access: &'a AccessFlags,
+    output: &'a Output,
 }
 
-/// Prints what the plugin of a node finds wrong, and the command by which it looks again.
-pub(crate) fn doctor(
-    api: &ApiServer,
-    node: &str,
-    (plugin, access): (&PluginFlags, &AccessFlags),
-    output: &Output,
-) -> Result<(), Stop> {
-    let pod = PluginPod::find(api, node, plugin)?;
-    let status = status::read(&pod.status_text(api, access)?)?;
-    let command = pod.exec(access, "doctor");
-    if output.is_data() {
-        let (name, namespace) = (&pod.name, &pod.namespace);
-        return output.print_data(&json!({
-            "version": 1, "node": node, "namespace": namespace, "pod": name,
-            "problems": status.find_problems(), "findings": status.findings, "exec": command,
-        }));
+impl<'a> OneNode<'a> {
+    /// Finds the plugin of a node.
+    pub(crate) fn find(
+        api: &'a ApiServer,
+        name: &'a str,
+        (plugin, access): (&PluginFlags, &'a AccessFlags),
+        output: &'a Output,
+    ) -> Result<Self, Stop> {
+        let pod = PluginPod::find(api, name, plugin)?;
+        Ok(Self { api, name, pod, access, output })
     }
-    let problems = problems_text(&status, output.style);
-    let problems = match problems.is_empty() {
-        true => "The plugin finds nothing wrong.\n",
-        false => &problems,
-    };
-    print(&format!(
-        "{problems}\nThis is what the running plugin knows. For a look at the node as it is now, \
-         also at what keeps pods from GPUs:\n\n  {command}\n"
-    ))
+
+    /// Prints the status of the node.
+    pub(crate) fn show(&self) -> Result<(), Stop> {
+        let text = self.pod.status_text(self.api, self.access)?;
+        // JSON and YAML also have fields of a newer plugin that this program does not know.
+        if self.output.is_data() {
+            let no_plugin = |error| format!("what answers is no gpu-device-plugin: {error}");
+            let status: Value = serde_json::from_str(&text).map_err(no_plugin)?;
+            return self.output.print_data(&status);
+        }
+        print(&table(&status::read(&text)?, self.output.style))
+    }
+
+    /// Prints what the plugin of the node finds wrong, and the command by which it looks again.
+    pub(crate) fn doctor(&self) -> Result<(), Stop> {
+        let status = status::read(&self.pod.status_text(self.api, self.access)?)?;
+        let command = self.pod.exec(self.access, "doctor");
+        if self.output.is_data() {
+            let (name, namespace) = (&self.pod.name, &self.pod.namespace);
+            return self.output.print_data(&json!({
+                "version": 1, "node": self.name, "namespace": namespace, "pod": name,
+                "problems": status.find_problems(), "findings": status.findings, "exec": command,
+            }));
+        }
+        let problems = problems_text(&status, self.output.style);
+        let problems = match problems.is_empty() {
+            true => "The plugin finds nothing wrong.\n",
+            false => &problems,
+        };
+        print(&format!(
+            "{problems}\nThis is what the running plugin knows. For a look at the node as it is \
+             now, also at what keeps pods from GPUs:\n\n  {command}\n"
+        ))
+    }
 }
