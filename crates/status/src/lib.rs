@@ -16,6 +16,7 @@ mod paint;
 mod problem;
 mod problems;
 mod read;
+mod resource;
 mod schema;
 mod summary;
 mod table;
@@ -30,6 +31,9 @@ pub use gpu::{Gpu, MigDevice, MigEngines, Reason, RecoveryAction, VgpuHost, XidC
 pub use json::visible_json;
 pub use problem::{Holder, Problem, Severity};
 pub use read::read;
+pub use resource::{
+    Device, MpsShare, MpsSharing, Registration, Resource, Sharing, SharingStrategy,
+};
 pub use schema::*;
 pub use summary::GpuTally;
 pub use table::{TableStyle, problems_text, table};

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::gpu::Gpu;
 use super::gpu_problems::QUARANTINED;
 use super::problem::{Problem, Severity};
-use super::schema::{NvmlState, Resource, Status};
+use super::resource::Resource;
+use super::schema::{NvmlState, Status};
 
 /// The kinds of findings about numbers of GPUs.
 const OF_COUNTS: [&str; 4] = ["bus_differs", "unidentified", "offered_differs", "expected_differs"];

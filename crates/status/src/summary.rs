@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::gpu::Gpu;
 use super::problem::{Problem, Severity};
-use super::schema::{NvmlState, Resource, Status};
+use super::resource::Resource;
+use super::schema::{NvmlState, Status};
 
 /// How many GPUs there are, as far as is known, and what is known of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use super::event::{EventLine, condensed};
 use super::gpu::{Gpu, Reason};
 use super::paint::{Paint, painted, paragraph};
 use super::problem::{Problem, Severity};
-use super::schema::{Device, Nvml, NvmlState, Resource, Status};
+use super::resource::{Device, Resource};
+use super::schema::{Nvml, NvmlState, Status};
 use super::time::duration;
 
 /// The most holders of a device that are listed; the others are counted.
