@@ -8,7 +8,12 @@ use device::topology::Topology;
 
 use crate::machines;
 
-/// A index of replicas: so many of each GPU.
+fn index(entries: impl IntoIterator<Item = IndexEntry>, shared: SharedPolicy) -> AllocationIndex {
+    let policy = AllocationPolicy { shared, ..AllocationPolicy::default() };
+    AllocationIndex::new(entries, &Topology::default(), policy)
+}
+
+/// An index of replicas: so many of each GPU.
 fn replicas(counts: &[u32], shared: SharedPolicy) -> AllocationIndex {
     let entries = counts.iter().enumerate().flat_map(|(gpu, count)| {
         (0..*count).map(move |replica| IndexEntry {
@@ -17,14 +22,10 @@ fn replicas(counts: &[u32], shared: SharedPolicy) -> AllocationIndex {
             gpu_index: u32::try_from(gpu).unwrap(),
         })
     });
-    AllocationIndex::new(
-        entries,
-        &Topology::default(),
-        AllocationPolicy { shared, ..AllocationPolicy::default() },
-    )
+    index(entries, shared)
 }
 
-/// A index of MIG devices: seven of each of so many GPUs.
+/// An index of MIG devices: seven of each of so many GPUs.
 fn slices(gpus: usize, shared: SharedPolicy) -> AllocationIndex {
     let entries = (0..gpus).flat_map(|gpu| {
         (0..7).map(move |slice| IndexEntry {
@@ -33,11 +34,7 @@ fn slices(gpus: usize, shared: SharedPolicy) -> AllocationIndex {
             gpu_index: u32::try_from(gpu).unwrap(),
         })
     });
-    AllocationIndex::new(
-        entries,
-        &Topology::default(),
-        AllocationPolicy { shared, ..AllocationPolicy::default() },
-    )
+    index(entries, shared)
 }
 
 /// Replica `n` of a GPU.

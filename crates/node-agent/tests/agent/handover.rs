@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::nfd::{LISTED, Nfd, PCI, feature, never_without, of_gfd};
-use crate::rig::{NODE, NODE_PATH, Rig, h200, until};
+use crate::rig::{NODE, NODE_PATH, Rig, h200, two_h200s, until};
 
 const COUNT: &str = "nvidia.com/gpu.count";
 const PRESENT: &str = "nvidia.com/gpu.present";
@@ -96,11 +96,7 @@ async fn from_both_of_them_for_good() {
     until_owned(&rig).await;
     Nfd::remove_gfd(&rig);
     nfd.prune(&rig);
-    let mut two = h200();
-    let second = two["gpus"][0].clone();
-    two["gpus"].as_array_mut().unwrap().push(second);
-    two["gpus"][1]["uuid"] = "GPU-2".into();
-    rig.plugin.set(two);
+    rig.plugin.set(two_h200s());
     rig.until_labels(COUNT, &[(COUNT, "2")]).await;
     assert_eq!(rig.api.labels(NODE, PRESENT).len(), 1);
     never_without(&rig, labels.keys());

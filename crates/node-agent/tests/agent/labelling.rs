@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::rig::{NODE, NODE_PATH, Rig, h200, until, xid_79};
+use crate::rig::{NODE, NODE_PATH, Rig, h200, two_h200s, until, xid_79};
 
 const COUNT: &str = "nvidia.com/gpu.count";
 const PRODUCT: &str = "nvidia.com/gpu.product";
@@ -19,11 +19,7 @@ async fn the_node_has_the_labels_and_they_move_with_the_status() {
     rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
     assert_eq!(rig.api.labels(NODE, "nvidia.com/")["nvidia.com/gpu.present"], "true");
     assert_eq!(rig.api.labels(NODE, "kubernetes.io/").len(), 1, "those of others stay");
-    let mut two = h200();
-    let second = two["gpus"][0].clone();
-    two["gpus"].as_array_mut().unwrap().push(second);
-    two["gpus"][1]["uuid"] = "GPU-2".into();
-    rig.plugin.set(two);
+    rig.plugin.set(two_h200s());
     rig.until_labels(COUNT, &[(COUNT, "2")]).await;
     // The driver is being replaced: nothing is known, and everything stays.
     let mut down = h200();

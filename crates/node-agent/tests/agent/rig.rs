@@ -51,7 +51,16 @@ pub(crate) fn h200() -> Value {
     status
 }
 
-/// The same with an Xid 79.
+/// The same with a second one.
+pub(crate) fn two_h200s() -> Value {
+    let mut status = h200();
+    let mut second = status["gpus"][0].clone();
+    second["uuid"] = "GPU-2".into();
+    status["gpus"].as_array_mut().unwrap().push(second);
+    status
+}
+
+/// One, with an Xid 79.
 pub(crate) fn xid_79() -> Value {
     let mut status = h200();
     let gpu = &mut status["gpus"][0];
