@@ -112,16 +112,20 @@ mod tests {
     fn it_says_what_there_is_and_what_is_wrong_within_its_bound() {
         let mut node = status(&[gpu(0, "NVIDIA H200"), gpu(1, "NVIDIA H200")]);
         node.gpus[1].healthy = false;
-        node.problems = vec![problem("GPU 1")];
+        node.problems = vec![Problem { gpus: vec!["GPU-1".to_owned()], ..problem("GPU 1") }];
         let expected = json!({
             "version": 1, "gpus": 2, "healthy": 1, "held": 0, "driver": "580.159.04",
             "plugin": "0.1.0",
             "problems": [{
-                "severity": "error", "kind": "xid", "title": "GPU 1 Xid 79", "since": at(0),
+                "severity": "error", "kind": "xid", "title": "GPU 1 Xid 79", "subject": "GPU 1",
+                "gpus": ["GPU-1"], "since": at(0),
             }],
         });
         let text = NodeBrief::of(&node).text();
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+        let all = Problem { gpus: vec!["GPU-".repeat(500); 100], ..problem("GPUs 0 to 99") };
+        node.problems = vec![all; 3];
+        assert_eq!(NodeBrief::of(&node).problems[0].gpus.len(), 8, "one of all GPUs has room");
         node.problems = (0..200).map(|_| problem(&"ü\u{1b}".repeat(500))).collect();
         let brief = NodeBrief::of(&node);
         assert!(brief.text().len() <= MAX_BRIEF, "{}", brief.text().len());

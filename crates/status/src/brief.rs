@@ -14,6 +14,8 @@ pub const BRIEF_VERSION: u32 = 1;
 pub const MAX_BRIEF: usize = 2048;
 /// The longest word in it, in bytes.
 const MAX_WORD: usize = 120;
+/// The most GPUs that it names of a problem.
+const MAX_GPUS: usize = 8;
 
 /// A node's GPUs in brief.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,12 @@ pub struct BriefProblem {
     pub kind: String,
     /// What is wrong with what: "GPU 7 lost".
     pub title: String,
+    /// What it is wrong with, with which the title begins: "GPU 7"; empty: an older agent's.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub subject: String,
+    /// The UUIDs of the GPUs that it affects, the first few.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gpus: Vec<String>,
     /// Since when, if that is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<Timestamp>,
@@ -100,8 +108,25 @@ impl BriefProblem {
             severity: problem.severity,
             kind: clipped(&problem.kind),
             title: clipped(&problem.title()),
+            subject: clipped(&problem.subject),
+            gpus: problem.gpus.iter().take(MAX_GPUS).map(|uuid| clipped(uuid)).collect(),
             since: problem.since,
         }
+    }
+
+    /// Which GPUs it is of, as a cell of a table: "7", "0 to 7"; `None`: it is of none.
+    #[must_use]
+    pub fn gpu(&self) -> Option<&str> {
+        let is_of_gpus = !self.gpus.is_empty() && !self.subject.is_empty();
+        let name = ["GPUs ", "GPU "].iter().find_map(|word| self.subject.strip_prefix(word));
+        is_of_gpus.then(|| name.unwrap_or(&self.subject))
+    }
+
+    /// What is wrong, beside [`gpu`](Self::gpu).
+    #[must_use]
+    pub fn without_gpu(&self) -> &str {
+        let short = self.gpu().and_then(|_| self.title.strip_prefix(&*self.subject));
+        short.map(str::trim).filter(|short| !short.is_empty()).unwrap_or(&self.title)
     }
 }
 

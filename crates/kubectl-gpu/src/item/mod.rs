@@ -61,6 +61,14 @@ pub(crate) struct ProblemItem {
     /// One of a fixed set of words, for programs.
     kind: String,
     title: String,
+    /// Which GPUs it is of, in words, and the UUIDs of the first few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gpus: Vec<String>,
+    /// What the table has beside the GPU.
+    #[serde(skip)]
+    short: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,8 +148,8 @@ impl NodeItem {
 impl Item for ProblemItem {
     const NAME: &'static str = "problems";
     const HEADINGS: &'static [&'static str] =
-        &["NODE", "SEVERITY", "PROBLEM", "SINCE", "FOR", "KIND", "DRIVER"];
-    const NARROW: usize = 5;
+        &["NODE", "SEVERITY", "GPU", "PROBLEM", "SINCE", "FOR", "KIND", "DRIVER", "UUID"];
+    const NARROW: usize = 6;
     const ENDS: bool = true;
 
     fn of(node: &NodeView) -> Vec<Self> {
@@ -149,7 +157,10 @@ impl Item for ProblemItem {
             node: node.name.clone(),
             severity,
             kind: kind.to_owned(),
+            short: title.clone(),
             title,
+            gpu: None,
+            gpus: Vec::new(),
             since: None,
             driver: None,
         };
@@ -168,6 +179,9 @@ impl Item for ProblemItem {
             Summary::Read(brief) => brief,
         };
         items.extend(brief.problems.iter().map(|problem| Self {
+            gpu: problem.gpu().map(str::to_owned),
+            gpus: problem.gpus.clone(),
+            short: problem.without_gpu().to_owned(),
             since: problem.since,
             driver: brief.driver.clone(),
             ..own(problem.severity, &problem.kind, problem.title.clone())
@@ -193,11 +207,13 @@ impl Item for ProblemItem {
         vec![
             self.node.clone(),
             severity.to_owned(),
-            cell(&self.title, wide),
+            self.gpu.as_ref().map_or_else(none, |gpu| cell(gpu, wide)),
+            cell(&self.short, wide),
             self.since.map_or_else(none, |since| since.clock(now)),
             self.since.map_or_else(none, |since| duration(now.since(since))),
             cell(&self.kind, wide),
             self.driver.as_ref().map_or_else(none, |driver| cell(driver, wide)),
+            if self.gpus.is_empty() { none() } else { cell(&self.gpus.join(","), wide) },
         ]
     }
 

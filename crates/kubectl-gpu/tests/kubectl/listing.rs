@@ -112,7 +112,11 @@ async fn problems_of_all_nodes_stand_below_each_other_the_worst_first() {
             ("node-0060", "warning"),
         ]
     );
-    assert!(out.contains("GPU 7 Xid 79") && out.contains("2026-11-28 03:12 UTC"), "{out}");
+    let broken = out.lines().find(|line| line.starts_with("node-0010")).unwrap();
+    let words: Vec<&str> = broken.split_whitespace().collect();
+    let (gpu, uuid) = (&words[2..5], words.last().unwrap());
+    assert_eq!((gpu, &uuid[..12]), (&["7", "Xid", "79"][..], "GPU-8f2a1c54"), "{out}");
+    assert!(broken.contains("2026-11-28 03:12 UTC"), "{out}");
     assert!(out.contains("node is NotReady"), "{out}");
 }
 

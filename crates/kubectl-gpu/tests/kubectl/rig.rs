@@ -39,10 +39,12 @@ impl Printed {
     }
 }
 
-/// A summary as the agent writes it.
+/// A summary as the agent writes it; each title begins with its GPU, in two words.
 pub(crate) fn summary(healthy: usize, problems: &[(&str, &str)]) -> String {
     let problem = |(severity, title): &(&str, &str)| {
-        json!({"severity": severity, "kind": "xid", "title": title,
+        let subject = title.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        json!({"severity": severity, "kind": "xid", "title": title, "subject": subject,
+            "gpus": ["GPU-8f2a1c54-6d1e-4d2b-9f0c-3a7c5e1b2d90"],
             "since": "2026-11-28T03:12:00Z"})
     };
     let problems: Vec<Value> = problems.iter().map(problem).collect();
