@@ -146,8 +146,10 @@ fn a_kubelet_that_never_watches_is_asked_less_and_less_often() {
         state = state.ended(why);
     }
     assert_eq!(graces, [3, 6, 12, 24, 48, 60, 60]);
-    let lasted = state.bound(OURS).registered(KUBELET, Duration::ZERO).stream_lasted();
-    assert!(lasted.is_stable() && !state.is_stable());
+    let registered = state.bound(OURS).registered(KUBELET, Duration::ZERO);
+    let lasted = registered.stream_lasted();
+    assert_eq!(lasted.stage, registered.stage);
+    assert!(lasted.is_stable() && !registered.is_stable());
 }
 
 #[test]
@@ -164,6 +166,19 @@ fn streams_that_are_cut_again_and_again_are_followed_later_and_later() {
     }
     assert_eq!(waits[..4], [20, 40, 80, 160]);
     assert_eq!(waits[13], 60_000);
+}
+
+#[test]
+fn refusals_add_up_with_one_kubelet_and_begin_again_with_the_next() {
+    let refused = |state: PluginState, by| {
+        let state = state.register_failed(by, Duration::ZERO, 1.0);
+        let Stage::Serving { retry, .. } = state.stage else { panic!("{state:?}") };
+        (state, retry.at)
+    };
+    let (state, first) = refused(PluginState::default().bound(OURS), KUBELET);
+    let (state, second) = refused(state, KUBELET);
+    let (_, with_next) = refused(state, NEXT_KUBELET);
+    assert_eq!([first, second, with_next], [FIRST_RETRY, 2 * FIRST_RETRY, FIRST_RETRY]);
 }
 
 #[test]
