@@ -18,12 +18,6 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// How often in a row it has failed.
-    #[must_use]
-    pub fn failures(self) -> u32 {
-        self.backoff.attempts()
-    }
-
     /// One more failure. `jitter` from 0 to 1 keeps the plugins of many resources from calling at
     /// the same time.
     #[must_use]
