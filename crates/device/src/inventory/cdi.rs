@@ -10,6 +10,9 @@
 //! Rules of injection that give other names are in force when these are in the files, so that a
 //! change of the settings makes no device Unhealthy.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use super::Inventory;
