@@ -114,7 +114,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Two GPUs of 8,000 MiB, the second older than Volta, with so many replicas.
+    /// GPUs of 8,000 and 4,000 MiB, the second older than Volta, with so many replicas.
     fn shared(replicas: u32, one_replica_only: bool) -> Inventory {
         let name = ResourceName::gpu();
         let resource =
@@ -131,14 +131,11 @@ mod tests {
             Injector { mps_root: Some("/m".to_owned()), one_replica_only, ..Injector::default() };
         let health = NodeHealth::default();
         let mut node = Inventory::new(layout, injector, health, AllocationPolicy::default());
-        let memory_bytes = Some(8000 * MIB);
-        let gpus = [(9, 0), (6, 1)].into_iter().enumerate().map(|(index, capability)| {
-            let compute_capability = Some(capability);
-            crate::gpu::Gpu {
-                memory_bytes,
-                compute_capability,
-                ..gpu(u32::try_from(index).unwrap())
-            }
+        let gpus = [(0, 8000, (9, 0)), (1, 4000, (6, 1))];
+        let gpus = gpus.map(|(index, mib, capability)| crate::gpu::Gpu {
+            memory_bytes: Some(mib * MIB),
+            compute_capability: Some(capability),
+            ..gpu(index)
         });
         node.apply(Moment::default(), listing(gpus));
         node.apply(Moment::default(), answers());
@@ -166,6 +163,21 @@ mod tests {
         assert_eq!(healthy(&node), ["GPU-1::0", "GPU-1::1"]);
         tell(&mut node, MpsDaemon::Down("gone".to_owned()));
         assert!(healthy(&node).is_empty());
+    }
+
+    #[test]
+    fn replicas_that_are_withdrawn_are_no_longer_shared_by_mps() {
+        let mut node = shared(2, true);
+        let gpu = ResourceName::gpu();
+        tell(&mut node, MpsDaemon::Down("gone".to_owned()));
+        assert_eq!(node.mps_daemon(&gpu), Some(&MpsDaemon::Down("gone".to_owned())));
+        assert_eq!(node.shared_by_mps().collect::<Vec<_>>(), [&gpu]);
+        node.set_layout(Layout::default());
+        assert!(node.mps_daemon(&gpu).is_none() && node.shared_by_mps().next().is_none());
+        let devices = node.devices(&ResourceName::gpu()).unwrap().values();
+        let withdrawn: Vec<_> = devices.filter(|device| device.withdrawn).collect();
+        assert_eq!(withdrawn.len(), 4);
+        assert!(withdrawn.iter().all(|device| device.mps.is_none() && !device.awaits_mps));
     }
 
     #[test]
@@ -199,6 +211,7 @@ mod tests {
             ("GPU-0".to_owned(), threads.to_owned(), format!("0={memory}M"))
         };
         assert_eq!(limits(&["GPU-0::3"]), expected("25", "2000"));
+        assert_eq!(limits(&["GPU-1::3"]).2, "0=1000M");
         assert_eq!(limits(&["GPU-0::3", "GPU-0::0"]), expected("50", "4000"));
         let all = ["GPU-0::0", "GPU-0::1", "GPU-0::2", "GPU-0::3"];
         assert_eq!(limits(&all), expected("100", "8000"));

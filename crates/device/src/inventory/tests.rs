@@ -5,6 +5,7 @@ use crate::gpu::{Gpu, MigDevice, MigMode, Placement};
 use crate::health::{NodeObservation, NvmlError, Observation, Reading, ReturnCode, Scope, Xid};
 use crate::in_use::holders::Holder;
 use crate::in_use::usage::InUse;
+use crate::layout::filter::{DeviceFilter, Term};
 use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
 use crate::layout::{MigStrategy, list_size};
 use crate::testing::{answers, enumeration, gpu, listing, node};
@@ -51,6 +52,9 @@ fn a_gpu_that_is_gone_and_cleared_is_withdrawn() {
     assert_eq!(withdrawn.iter().map(|device| &device.gpu).collect::<Vec<_>>(), [&gpu(1).uuid]);
     let changes = node.apply(Moment::default(), enumeration([0, 1, 2]));
     assert_eq!(changes.new_gpus, [gpu(1).uuid]);
+    let forget = InventoryEvent::Health(NodeObservation::Forget(gpu(2).uuid));
+    node.apply(Moment::default(), forget);
+    assert!(node.gpus().contains_key(&gpu(2).uuid), "it is listed");
 }
 
 #[test]
@@ -235,4 +239,52 @@ fn without_podresources_two_owners_are_warned_of() {
     assert_eq!(unhealthy(&node), ["GPU-0", "GPU-1"], "the old ids, which are offered no more");
     let changes = node.set_in_use(InUse { known: true, ..InUse::default() });
     assert_eq!(changes.resolved_findings.len(), 1);
+}
+
+#[test]
+fn a_pod_that_is_known_only_after_the_change_owns_its_gpu_too() {
+    let mut node = node(1);
+    node.set_in_use(InUse { known: true, ..InUse::default() });
+    node.set_layout(renamed("nvidia.com/gpu"));
+    assert_eq!(unhealthy(&node), ["GPU-0"]);
+    let held = (ResourceName::gpu(), "GPU-0".parse().unwrap());
+    assert!(node.set_in_use(InUse { known: true, devices: [(held, None)].into() }).layout);
+    assert_eq!(unhealthy(&node), ["GPU-0", "GPU-0::0", "GPU-0::1"]);
+}
+
+#[test]
+fn without_podresources_only_other_ids_of_an_offered_gpu_are_warned_of() {
+    let shared = |replicas| {
+        let mut layout = renamed("nvidia.com/gpu");
+        if let Sharing::TimeSlicing(replication) = &mut layout.sharing {
+            replication.resources[0].replicas = replicas;
+        }
+        layout
+    };
+    let devices = DeviceFilter { include: Vec::new(), exclude: vec![Term::Index(0, 0)] };
+    let reserved = Layout { devices, ..Layout::default() };
+    for (before, after, is_told) in [
+        (Layout::default(), shared(2), true),
+        (shared(2), Layout::default(), true),
+        (shared(3), shared(2), false),
+        (Layout::default(), reserved, false),
+    ] {
+        let mut node = node(1);
+        node.set_layout(before.clone());
+        let withdrawn = (ResourceName::gpu(), "GPU-0".parse().unwrap());
+        node.forget(&[withdrawn]);
+        node.set_layout(after.clone());
+        let findings = node.findings();
+        let told = findings.iter().any(|of| matches!(of, LayoutFinding::OwnersUnknown { .. }));
+        assert_eq!(told, is_told, "from {before:?} to {after:?}");
+    }
+}
+
+#[test]
+fn preferred_devices_are_chosen_among_those_of_the_resource() {
+    let node = node(2);
+    let available = ["GPU-1".to_owned()];
+    let request = Request { available: &available, must_include: &[], size: 1 };
+    assert_eq!(node.preferred(&ResourceName::gpu(), &request).unwrap().ids, ["GPU-1"]);
+    assert!(node.preferred(&"nvidia.com/other".parse().unwrap(), &request).is_none());
 }
