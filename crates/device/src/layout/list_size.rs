@@ -144,6 +144,13 @@ mod tests {
     }
 
     #[test]
+    fn a_length_takes_a_byte_for_each_seven_bits() {
+        for (length, prefix) in [(0, 2), (127, 2), (128, 3), (16_383, 3), (16_384, 4)] {
+            assert_eq!(field(length), prefix + length);
+        }
+    }
+
+    #[test]
     fn an_entry_counts_its_own_id() {
         for text in ["GPU-1", "GPU-1::0", "GPU-1::9", "GPU-1::10", "GPU-1::4294967295"] {
             assert_eq!(

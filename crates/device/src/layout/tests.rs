@@ -7,6 +7,7 @@ use crate::health::{NvmlError, ReturnCode};
 use crate::identity::{GpuBinding, GpuRecord, KnownGpu};
 use crate::layout::filter::{Pattern, Term};
 use crate::layout::sharing::{DeviceRef, Replication, Selection, SharedResource};
+use crate::memory_share::MemoryLimits;
 use crate::testing::gpu;
 
 fn sliced(index: u32, profiles: &[&str]) -> Gpu {
@@ -279,6 +280,31 @@ fn mps_shares_no_mig_devices_and_says_so() {
     assert_eq!(offered(&result), "");
     assert!(findings(&result).contains("sharing using MPS is not supported for MIG devices"));
     assert_eq!(offered(&apply(&layout, &[gpu(0)])), "gpu: GPU-0::0 GPU-0::1");
+    // Names of the configuration can put whole GPUs beside them.
+    let named = || vec![NamePattern { pattern: Pattern::new("*"), name: ResourceName::gpu() }];
+    let layout = Layout { gpu_names: named(), mig_names: named(), ..layout };
+    let result = apply(&layout, &[gpu(0), sliced(1, &["1g.10gb", "1g.10gb"])]);
+    assert_eq!(offered(&result), "gpu: GPU-0::0 GPU-0::1");
+    assert!(findings(&result).starts_with("2 MIG devices of nvidia.com/gpu are not offered"));
+}
+
+#[test]
+fn each_replica_has_its_share_of_the_memory_of_its_device() {
+    let entries = ["gpu", "mig-1g.10gb"].map(|name| shared(name, name, 2, Selection::All)).to_vec();
+    let shares = |memory_limits| -> Vec<Option<u64>> {
+        let replication = Replication { memory_limits, ..replication(entries.clone()) };
+        let sharing = Sharing::TimeSlicing(replication);
+        assert_eq!(sharing.limits_memory(), memory_limits.is_some());
+        let layout = Layout { sharing, ..by(MigStrategy::Mixed) };
+        let known = Gpu { memory_bytes: Some(8 << 30), ..gpu(0) };
+        let result = apply(&layout, &[known, gpu(1), sliced(2, &["1g.10gb"])]);
+        let devices = result.resources.values().flat_map(BTreeMap::values);
+        devices.map(|device| device.memory_share.map(|bytes| bytes >> 20)).collect()
+    };
+    let all = MemoryLimits { oversubscribe_percent: 100, reserve_percent: 0 };
+    let of_mig = Some(9_984 / 2);
+    assert_eq!(shares(Some(all)), [Some(4096), Some(4096), None, None, of_mig, of_mig]);
+    assert_eq!(shares(None), [None; 6]);
 }
 
 #[test]
@@ -410,6 +436,25 @@ fn a_selector_that_matches_nothing_is_told() {
     }
     let nameless = Gpu { name: None, ..gpu(0) };
     assert_eq!(apply(&include(Term::Model(pattern("H100"))), &[nameless]).findings, []);
+}
+
+/// Whole GPUs have no profile, and the strategy `none` looks at none.
+#[test]
+fn a_name_for_a_profile_that_no_mig_device_has_is_told() {
+    use MigStrategy::{Mixed, None as Whole, Single};
+    for (mig_strategy, pattern, profiles, is_told) in [
+        (Mixed, "2g.*", &["1g.10gb"][..], true),
+        (Single, "2g.20gb", &["1g.10gb"], true),
+        (Mixed, "1g.*", &["1g.10gb"], false),
+        (Whole, "2g.20gb", &["1g.10gb"], false),
+        (Mixed, "2g.20gb", &[], false),
+    ] {
+        let named = NamePattern { pattern: Pattern::new(pattern), name: ResourceName::gpu() };
+        let layout = Layout { mig_strategy, mig_names: vec![named], ..Layout::default() };
+        let gpu = if profiles.is_empty() { gpu(0) } else { sliced(0, profiles) };
+        let told = findings(&apply(&layout, &[gpu]));
+        assert_eq!(told.contains("in resources.mig matches"), is_told, "{mig_strategy:?}: {told}");
+    }
 }
 
 mod properties {
