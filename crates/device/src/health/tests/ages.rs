@@ -102,6 +102,9 @@ fn failing_to_look_does_not_make_anything_younger() {
     poll(&mut next, 3, "GPU-a", failing);
     poll(&mut next, 4, "GPU-a", pending_row());
     assert_eq!(age(&next, 5, "row_remap_pending"), Some(2_005 - 1_010));
+    // A reading says nothing about events.
+    next.apply(ms(5_000), on("GPU-a", Observation::EventsReceived(false)));
+    assert_eq!(age(&next, 5, "no_events"), Some(2_005 - 1_010));
 }
 
 #[test]
@@ -155,4 +158,20 @@ fn without_the_time_since_the_boot_nothing_has_an_age() {
     let mut first = node(well());
     first.apply(ms(10_000), quarantine(&["GPU-a"]));
     assert_eq!(first.persist().ages, PersistedAges::default());
+}
+
+/// Only then is what it leaves out over.
+#[test]
+fn a_reading_is_complete_unless_something_failed_that_the_gpu_has() {
+    let rows = |code| Reading { remapped_rows: Some(Err(error(code))), ..well() };
+    for (reading, is_complete) in [
+        (well(), true),
+        (rows(3), true),
+        (rows(4), true),
+        (rows(999), false),
+        (Reading { probe: None, ..well() }, false),
+        (Reading { probe: Some(Err(error(999))), ..well() }, false),
+    ] {
+        assert_eq!(reading.is_complete(), is_complete, "{reading:?}");
+    }
 }

@@ -1,6 +1,8 @@
 //! Every Xid: its class, and what it does to a GPU under drivers with and without the recovery
 //! action.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// What became of a GPU after an Xid.
@@ -160,6 +162,35 @@ fn what_nvidia_recommends_does_not_contradict_the_class() {
         let fatal = matches!(xid.class(), Fatal | Lost | Sticky);
         let mild = matches!(xid.nvidia_action(), NvidiaAction::Ignore | NvidiaAction::RestartApp);
         assert!(!(fatal && mild), "{xid}: {:?}, {:?}", xid.class(), xid.nvidia_action());
+    }
+}
+
+#[test]
+fn each_of_nvidias_actions_has_a_word_and_a_meaning_of_its_own() {
+    let actions: Vec<_> = Xid::known().map(Xid::nvidia_action).collect();
+    let number = actions.iter().map(|of| format!("{of:?}")).collect::<BTreeSet<_>>().len();
+    assert_eq!(actions.iter().map(|of| of.as_str()).collect::<BTreeSet<_>>().len(), number);
+    assert_eq!(actions.iter().map(|of| of.meaning()).collect::<BTreeSet<_>>().len(), number);
+    let action = Xid(8).nvidia_action();
+    assert_eq!(
+        (action.as_str(), action.meaning()),
+        (Some("RESTART_APP"), "restart the application")
+    );
+}
+
+#[test]
+fn each_class_has_a_meaning_of_its_own_and_a_remedy() {
+    let classes = XidClass::ALL;
+    assert_eq!(classes.map(XidClass::meaning).into_iter().collect::<BTreeSet<_>>().len(), 14);
+    for (class, says) in [
+        (Lost, "reboot the node"),
+        (Sticky, "reboot the node"),
+        (Fatal, "drain the GPU and reset it"),
+        (Suspect, "look at the kernel log"),
+        (Contained, "when convenient"),
+        (App, "change the policy"),
+    ] {
+        assert!(class.remedy().contains(says), "{class:?}: {}", class.remedy());
     }
 }
 

@@ -29,6 +29,23 @@ fn any_failure_starts_the_row_of_clean_polls_again() {
 }
 
 #[test]
+fn a_gpu_that_failed_after_it_recovered_has_a_relapse_however_few_polls_that_took() {
+    let mut bench = Bench::with(
+        thresholds(|thresholds| {
+            thresholds.recovery_polls = count(1);
+            let window = Duration::from_secs(3600);
+            thresholds.relapses = Some(RelapseLimit { count: count(1), window });
+        }),
+        well(),
+    );
+    bench.observe(xid(48));
+    bench.poll(&well(), 1);
+    assert!(bench.is_healthy());
+    bench.observe(xid(48));
+    assert_eq!(bench.cause_names(), ["relapses", "xid"]);
+}
+
+#[test]
 fn reads_between_polls_do_not_count_towards_recovery() {
     let mut bench = Bench::after(well());
     bench.observe(xid(48));

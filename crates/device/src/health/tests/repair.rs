@@ -34,6 +34,7 @@ fn what_can_be_cleared_is_what_is_latched() {
     assert_eq!(clearable(&node, Some(CauseKind::Xid)), ["xid"]);
     assert!(node.clearable(&uuid(), Some(CauseKind::Lost)).is_empty());
     let all = node.clearable(&uuid(), None);
+    assert!(!all.is_empty());
     assert_eq!((all.degradations, all.forgets), (vec![Degradation::ContainedError], false));
     assert!(node.clearable(&"GPU-b".parse().unwrap(), None).is_empty());
 }

@@ -79,14 +79,25 @@ fn every_cause_is_one_line_for_people() {
     for cause in causes {
         let text = cause.to_string();
         assert!(text.len() > 15 && !text.contains('\n'), "{text:?}");
+        let summary = cause.summary().to_string();
+        assert!(summary.len() > 15 && text.starts_with(&summary), "{summary:?}");
     }
     let hangs = NodeFault::Unresponsive { call: "nvmlInit_v2" };
     for fault in [NodeFault::LibraryMismatch, NodeFault::LibraryNotFound, NodeFault::Unknown, hangs]
     {
-        assert!(fault.to_string().contains(';'), "it says what to do: {fault}");
+        let remedy = fault.remedy().unwrap_or_default();
+        assert!(remedy.len() > 15 && fault.to_string().ends_with(remedy), "{fault}");
     }
     let xid = xid_cause(79).to_string();
     assert!(xid.starts_with("Xid 79 (the GPU has fallen off the bus) on the whole GPU; "), "{xid}");
+}
+
+#[test]
+fn a_quarantine_says_its_reason_or_how_it_ends() {
+    let text = |reason: &str| Cause::Quarantined(reason.into()).to_string();
+    let without = "quarantined from outside, without a reason given";
+    assert_eq!(text(" \n"), format!("{without}; end the quarantine to use the GPU"));
+    assert_eq!(text(" fan\n"), "quarantined from outside: fan");
 }
 
 #[test]
@@ -157,6 +168,18 @@ fn the_fabric_is_faulty_only_where_there_is_one() {
     }
     assert!(fabric(completed, 0, 1).has_degraded_bandwidth());
     assert!(!fabric(completed, 0, 2).has_degraded_bandwidth());
+}
+
+#[test]
+fn each_return_code_has_a_meaning_and_a_name_of_its_own() {
+    let unknown = ReturnCode(5);
+    let codes = (0..=4).chain([6]).chain(8..=20).chain([27, 28, 999]).map(ReturnCode);
+    let meanings: BTreeSet<_> = codes.clone().chain([unknown]).map(ReturnCode::meaning).collect();
+    let names: BTreeSet<_> = codes.clone().chain([unknown]).map(ReturnCode::name).collect();
+    let number = codes.count() + 1;
+    assert_eq!((meanings.len(), names.len()), (number, number), "{meanings:?} {names:?}");
+    assert_eq!(ReturnCode(15).to_string(), "the GPU is lost (NVML return code 15)");
+    assert_eq!((ReturnCode(15).name(), unknown.name()), ("GPU_IS_LOST".into(), "5".into()));
 }
 
 #[test]
