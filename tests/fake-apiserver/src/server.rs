@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
 use crate::serve::serve;
@@ -18,17 +18,19 @@ pub struct FakeApiServer {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     serving: JoinHandle<Infallible>,
+    /// Keeps the port from others while nothing listens on it.
+    _reserved: TcpSocket,
 }
 
 impl FakeApiServer {
     /// Starts with these rights, as `verb resource` each, and one Node.
     pub async fn start(rights: &[&str], node: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let reserved = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = reserved.local_addr().unwrap();
         let token = "of-the-agent".to_owned();
         let state = Arc::new(Mutex::new(State { token, ..State::default() }));
-        let serving = tokio::spawn(serve(listener, state.clone()));
-        let server = Self { address, state, serving };
+        let serving = tokio::spawn(serve(listen(address), state.clone()));
+        let server = Self { address, state, serving, _reserved: reserved };
         server.grant(rights);
         server.add_node(node);
         server
@@ -53,11 +55,19 @@ impl FakeApiServer {
 
     /// Adds a Node.
     pub fn add_node(&self, name: &str) {
+        self.add_nodes([name.to_owned()]);
+    }
+
+    /// Adds many Nodes. Each change of the state looks at all of them, and this is one.
+    pub fn add_nodes(&self, names: impl IntoIterator<Item = String>) {
         let ready = json!({"type": "Ready", "status": "True"});
-        let node = json!({"apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-            "status": {"conditions": [ready]}});
-        self.lock().objects.insert(format!("/api/v1/nodes/{name}"), Object::new(node));
+        let mut state = self.lock();
+        for name in names {
+            let node = json!({"apiVersion": "v1", "kind": "Node",
+                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+                "status": {"conditions": [ready]}});
+            state.objects.insert(format!("/api/v1/nodes/{name}"), Object::new(node));
+        }
     }
 
     /// Adds a pod.
@@ -111,8 +121,7 @@ impl FakeApiServer {
 
     /// Starts again at the same address, with the same objects.
     pub async fn start_again(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        self.serving = tokio::spawn(serve(listener, self.state.clone()));
+        self.serving = tokio::spawn(serve(listen(self.address), self.state.clone()));
     }
 
     /// What goes wrong with the next requests, one each.
@@ -239,5 +248,34 @@ impl FakeApiServer {
 impl Drop for FakeApiServer {
     fn drop(&mut self) {
         self.serving.abort();
+    }
+}
+
+/// A socket at this address, which others of this process's user may share if they ask for that.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
+fn listen(address: SocketAddr) -> TcpListener {
+    bound(address).listen(1024).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_else_gets_its_address_while_it_is_stopped() {
+        let mut server = FakeApiServer::start(&[], "node").await;
+        server.stop().await;
+        let taken = std::net::TcpListener::bind(server.address);
+        assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        let refused = std::net::TcpStream::connect(server.address);
+        assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        server.start_again().await;
+        std::net::TcpStream::connect(server.address).unwrap();
     }
 }
