@@ -2,7 +2,8 @@
 
 use fake_apiserver::Fault;
 
-use crate::rig::{NODE, RIGHTS, Rig, h200, start, until};
+use crate::in_process;
+use crate::rig::{FakePlugin, NODE, RIGHTS, Rig, h200, start, until};
 
 const PRODUCT: &str = "nvidia.com/gpu.product";
 
@@ -58,29 +59,34 @@ async fn a_token_that_is_not_good_any_more_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_comes_later_or_restarts_is_waited_for() {
+async fn a_plugin_that_comes_later_is_waited_for() {
     let rig = Rig::new().await;
     let socket = rig.path("another.sock");
     let agent = start(&socket, &rig.path("kubeconfig"), &["--labels=node"]);
     agent.logged("the plugin does not answer, will retry for good").await;
-    let plugin = crate::rig::FakePlugin::start(socket.clone(), h200());
+    let _plugin = FakePlugin::start(socket, h200());
     rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
-    drop(plugin);
-    let mut other = h200();
-    other["gpus"][0]["model"] = "NVIDIA H100".into();
-    let plugin = crate::rig::FakePlugin::start(socket, other);
-    rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H100")]).await;
-    drop(plugin);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
+async fn a_plugin_that_restarts_is_followed() {
+    let mut rig = Rig::new().await;
+    let _running = in_process::start(&rig, &["--labels=node"]);
+    rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
+    let mut other = h200();
+    other["gpus"][0]["model"] = "NVIDIA H100".into();
+    rig.plugin = FakePlugin::start(rig.plugin.socket.clone(), other);
+    rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H100")]).await;
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_server_that_is_too_busy_is_left_alone_for_as_long_as_it_wants() {
     let rig = Rig::new().await;
     // The first two are of the labels and of what was turned off.
     let faults = [Fault::TooMany(3), Fault::TooMany(3), Fault::Code(500), Fault::LostAnswer];
     rig.api.fail_next(faults);
-    let began = std::time::Instant::now();
-    let _agent = rig.agent(&["--labels=node"]);
+    let _running = in_process::start(&rig, &["--labels=node"]);
+    let began = tokio::time::Instant::now();
     until("the refusal", || match rig.api.received().first() {
         Some(call) if call.code == 429 => Ok(()),
         other => Err(format!("{other:?}")),

@@ -57,9 +57,7 @@ async fn cleanup_removes_what_the_agent_wrote_and_nothing_else() {
 #[tokio::test]
 async fn cleanup_of_the_cluster_touches_only_nodes_with_something_of_ours() {
     let rig = Rig::new().await;
-    for number in 0..1_200 {
-        rig.api.add_node(&format!("worker-{number}"));
-    }
+    rig.api.add_nodes((0..1_200).map(|number| format!("worker-{number}")));
     assert!(rig.agent(&["--labels=node", "--oneshot"]).wait().await.0.success());
     rig.api.apply_as("gfd", FEATURE, &json!({"spec": {"labels": {"a": "b"}}}));
     rig.api.grant(&["list nodes", "delete nodefeatures"]);

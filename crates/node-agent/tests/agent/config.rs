@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::rig::{Agent, NODE_PATH, Rig, h200, until};
+use crate::in_process::start;
+use crate::rig::{NODE_PATH, Rig, h200, until};
 
 const RIGHT: &[&str] = &["watch nodes"];
 const LABEL: &str = "nvidia.com/device-plugin.config";
@@ -31,10 +32,10 @@ pub(crate) fn config_map(directory: &Path, names: &[&str]) {
     }
 }
 
-fn agent(rig: &Rig, more: &[&str]) -> Agent {
-    let file = rig.path("config-name");
-    let file = ["--config-name-file", file.to_str().unwrap(), "--sleep-interval=1s"];
-    rig.agent(&[&file, more].concat())
+fn flags(rig: &Rig, more: &[&str]) -> Vec<String> {
+    let file = format!("--config-name-file={}", rig.path("config-name").display());
+    let fixed = [file, "--sleep-interval=1s".to_owned()];
+    fixed.into_iter().chain(more.iter().map(|&flag| flag.to_owned())).collect()
 }
 
 async fn until_name(rig: &Rig, name: &str) {
@@ -46,10 +47,10 @@ async fn until_name(rig: &Rig, name: &str) {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn the_name_follows_the_label_over_lost_and_expired_watches_and_restarts() {
     let rig = Rig::with(RIGHT, h200()).await;
-    let running = agent(&rig, &["--default-config", "usual"]);
+    let running = start(&rig, &flags(&rig, &["--default-config", "usual"]));
     until_name(&rig, "usual").await;
     label(&rig, Some("a100-40gb"));
     until_name(&rig, "a100-40gb").await;
@@ -62,24 +63,24 @@ async fn the_name_follows_the_label_over_lost_and_expired_watches_and_restarts()
     // What others change in the file is set right.
     fs::write(rig.path("config-name"), "other\n").unwrap();
     until_name(&rig, "after").await;
-    running.stop().await;
+    drop(running);
     until_name(&rig, "after").await;
     label(&rig, None);
-    let running = agent(&rig, &["--default-config", "usual"]);
+    let running = start(&rig, &flags(&rig, &["--default-config", "usual"]));
     until_name(&rig, "usual").await;
     drop(running);
     let other = |call: &fake_apiserver::Received| call.verb != "watch" || call.resource != "nodes";
     assert_eq!(rig.api.received().into_iter().find(other), None, "it needs no other right");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn without_label_and_default_the_fallbacks_choose_among_the_names_there_are() {
     let rig = Rig::with(RIGHT, h200()).await;
     let directory = rig.path("configs");
     config_map(&directory, &["only"]);
     let source = directory.to_str().unwrap();
-    let flags = ["--config-file-srcdir", source, "--fallback-strategies", "named,single"];
-    let _agent = agent(&rig, &flags);
+    let more = ["--config-file-srcdir", source, "--fallback-strategies", "named,single"];
+    let _running = start(&rig, &flags(&rig, &more));
     until_name(&rig, "only").await;
     // The ConfigMap gets another key.
     config_map(&directory, &["default"]);
@@ -97,7 +98,7 @@ async fn without_the_right_it_says_so_and_leaves_the_name_and_goes_on_once_it_ha
     let rig = Rig::with(&[], h200()).await;
     fs::write(rig.path("config-name"), "before\n").unwrap();
     label(&rig, Some("new"));
-    let agent = agent(&rig, &[]);
+    let agent = rig.agent(&flags(&rig, &[]));
     agent.logged("cannot watch resource \"nodes\"").await;
     agent.logged("the labels of this node are not read, will retry for good").await;
     assert_eq!(fs::read_to_string(rig.path("config-name")).unwrap(), "before\n");

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
+use crate::in_process::start;
 use crate::rig::{NODE, NODE_PATH, Rig, h200, until, xid_79};
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn the_condition_is_true_with_its_reason_while_a_gpu_is_sick_and_taken_back() {
     let rig = Rig::new().await;
-    let agent = rig.agent(&["--node-condition", "--sleep-interval=1s"]);
+    let running = start(&rig, &["--node-condition", "--sleep-interval=1s"]);
     let healthy = rig.until_condition("False", "GPUsHealthy").await;
     assert_eq!(healthy["message"], "1 of 1 GPUs are Healthy");
     rig.plugin.set(xid_79());
@@ -16,9 +17,9 @@ async fn the_condition_is_true_with_its_reason_while_a_gpu_is_sick_and_taken_bac
     assert_eq!(sick["message"], message);
     assert!(rig.api.condition(NODE, "Ready").is_some(), "those of others stay");
     // A restart is no transition, and no write.
-    agent.stop().await;
+    drop(running);
     let writes = rig.api.writes(NODE_PATH);
-    let agent = rig.agent(&["--node-condition", "--sleep-interval=1s"]);
+    let running = start(&rig, &["--node-condition", "--sleep-interval=1s"]);
     until("it has looked again", || {
         let looks = rig.api.received().iter().filter(|call| call.verb == "get").count();
         if looks >= 4 { Ok(()) } else { Err(looks.to_string()) }
@@ -29,7 +30,7 @@ async fn the_condition_is_true_with_its_reason_while_a_gpu_is_sick_and_taken_bac
     assert!(rig.api.writes(NODE_PATH) <= writes + 1);
     rig.plugin.set(h200());
     rig.until_condition("False", "GPUsHealthy").await;
-    drop(agent);
+    drop(running);
 }
 
 /// Reason and note of each Event, sorted.
@@ -91,13 +92,13 @@ async fn until_tainted(rig: &Rig, expected: &[&str]) {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_node_without_a_gpu_that_works_is_tainted_beside_the_taints_of_others() {
     let rig = Rig::new().await;
     let others = serde_json::json!([{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]);
     let spec = serde_json::json!({"spec": {"taints": others}});
     rig.api.apply_as("admin", NODE_PATH, &spec);
-    let agent = rig.agent(&["--node-taint", "--sleep-interval=1s"]);
+    let running = start(&rig, &["--node-taint", "--sleep-interval=1s"]);
     rig.plugin.set(xid_79());
     until_tainted(&rig, &["nvidia.com/gpu", "nvidia.com/gpu-unhealthy"]).await;
     // Somebody else writes the list, and the write of the agent meets another version.
@@ -107,13 +108,13 @@ async fn a_node_without_a_gpu_that_works_is_tainted_beside_the_taints_of_others(
     until_tainted(&rig, &["nvidia.com/gpu"]).await;
     rig.plugin.set(xid_79());
     until_tainted(&rig, &["nvidia.com/gpu", "nvidia.com/gpu-unhealthy"]).await;
-    agent.stop().await;
+    drop(running);
     let (status, lines) = rig.agent(&["cleanup", "--node-taint"]).wait().await;
     assert!(status.success(), "{lines:?}");
     until_tainted(&rig, &["nvidia.com/gpu"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn the_pods_that_hold_a_sick_gpu_have_an_event_each_in_their_namespace() {
     let rig = Rig::with(&["get pods", "create events", "patch events"], h200()).await;
     rig.api.add_pod("ml", "train-0", "uid-of-train-0");
@@ -129,7 +130,7 @@ async fn the_pods_that_hold_a_sick_gpu_have_an_event_each_in_their_namespace() {
         }]);
         status
     };
-    let _agent = rig.agent(&["--pod-events"]);
+    let _running = start(&rig, &["--pod-events"]);
     for status in [held(h200()), held(xid_79())] {
         rig.plugin.set(status);
         rig.plugin.until_read().await;

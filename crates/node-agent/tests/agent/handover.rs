@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use crate::in_process::start;
 use crate::nfd::{LISTED, Nfd, PCI, feature, never_without, of_gfd};
 use crate::rig::{NODE, NODE_PATH, Rig, h200, two_h200s, until};
 
@@ -82,7 +83,7 @@ async fn from_a_file_of_gpu_feature_discovery_and_back() {
     never_without(&rig, labels.keys());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn from_both_of_them_for_good() {
     let rig = Rig::new().await;
     let (labels, nfd) = (of_gfd(&rig).await, Nfd::default());
@@ -92,7 +93,7 @@ async fn from_both_of_them_for_good() {
     rig.api.update_as("kubectl-annotate", NODE_PATH, |node| {
         node["metadata"]["annotations"].as_object_mut().unwrap().remove(LISTED);
     });
-    let agent = rig.agent(&["--labels=node", "--labels-conflict=take", QUICK]);
+    let running = start(&rig, &["--labels=node", "--labels-conflict=take", QUICK]);
     until_owned(&rig).await;
     Nfd::remove_gfd(&rig);
     nfd.prune(&rig);
@@ -100,7 +101,7 @@ async fn from_both_of_them_for_good() {
     rig.until_labels(COUNT, &[(COUNT, "2")]).await;
     assert_eq!(rig.api.labels(NODE, PRESENT).len(), 1);
     never_without(&rig, labels.keys());
-    drop(agent);
+    drop(running);
 }
 
 #[tokio::test]
@@ -123,13 +124,13 @@ async fn back_to_both_of_them_from_labels_of_the_node() {
     assert!(rig.api.labels(NODE, "nvidia.com/").is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn gpu_present_outlasts_node_feature_discovery_and_the_other_labels_come_back() {
     let rig = Rig::new().await;
     let (labels, nfd) = (of_gfd(&rig).await, Nfd::default());
     Nfd::add_gfd(&rig, &labels);
     nfd.pass(&rig);
-    let _agent = rig.agent(&["--labels=node", "--labels-conflict=yield", QUICK]);
+    let _running = start(&rig, &["--labels=node", "--labels-conflict=yield", QUICK]);
     until_owned(&rig).await;
     Nfd::remove_gfd(&rig);
     nfd.prune(&rig);

@@ -1,14 +1,15 @@
-//! The agent as a task of the test, by a clock that only the test moves: no pause is waited for.
-//! Sockets and files are real.
+//! The agent as a task of the test, by a clock of the test's own: no pause is waited for. Sockets
+//! and files are real. What a process does (exit codes, signals, its log) needs `Rig::agent`.
 
 use std::path::Path;
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 use gpu_node_agent::args::Args;
 use gpu_node_agent::run::run;
-use tokio::task::{JoinHandle, spawn_local, yield_now};
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local, yield_now};
 use tokio::time::{Instant, advance};
 
 use crate::rig::{NODE, Rig};
@@ -18,12 +19,48 @@ const QUIET: u32 = 25;
 /// The longest that the clock is moved at once: less than the time between what waits for one
 /// another, such as the plugin's minute and the agent's deadline above it.
 const LEAP: Duration = Duration::from_secs(10);
+/// A clock that moves by itself is a hundred times as fast as real time.
+const TICK: Duration = Duration::from_millis(1);
+const PER_TICK: Duration = Duration::from_millis(100);
+
+/// The agent, and the clock that moves by itself until this is dropped.
+pub(crate) struct Running {
+    agent: JoinHandle<()>,
+    clock: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.agent.abort();
+        self.clock.abort();
+        tokio::time::resume();
+    }
+}
+
+/// Runs the agent with these flags, of whose pauses none takes long. One at a time.
+pub(crate) fn start(rig: &Rig, flags: &[impl AsRef<str>]) -> Running {
+    tokio::time::pause();
+    Running { agent: agent(rig, flags), clock: spawn_local(run_clock()) }
+}
+
+/// While this waits for the thread, nothing but this moves the clock, as with [`stop_clock`].
+async fn run_clock() {
+    let (sender, mut ticks) = tokio::sync::mpsc::channel(1);
+    spawn_blocking(move || {
+        while sender.blocking_send(()).is_ok() {
+            thread::sleep(TICK);
+        }
+    });
+    while ticks.recv().await.is_some() {
+        advance(PER_TICK).await;
+    }
+}
 
 /// Stops the clock until what it returns is dropped: Tokio moves a paused clock by itself, but not
 /// while a blocking call is under way.
 pub(crate) fn stop_clock() -> mpsc::Sender<()> {
     let (held, release) = mpsc::channel();
-    tokio::task::spawn_blocking(move || release.recv());
+    spawn_blocking(move || release.recv());
     held
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::in_process::start;
 use crate::rig::{NODE, NODE_PATH, Rig, h200, two_h200s, until, xid_79};
 
 const COUNT: &str = "nvidia.com/gpu.count";
@@ -12,10 +13,10 @@ fn of_gfd(count: &str) -> serde_json::Value {
     json!({"metadata": {"labels": {COUNT: count, "nvidia.com/gpu.deploy.dcgm": "true"}}})
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn the_node_has_the_labels_and_they_move_with_the_status() {
     let rig = Rig::new().await;
-    let agent = rig.agent(&["--labels", "node", "--no-timestamp", "--sleep-interval", "1s"]);
+    let running = start(&rig, &["--labels", "node", "--no-timestamp", "--sleep-interval", "1s"]);
     rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
     assert_eq!(rig.api.labels(NODE, "nvidia.com/")["nvidia.com/gpu.present"], "true");
     assert_eq!(rig.api.labels(NODE, "kubernetes.io/").len(), 1, "those of others stay");
@@ -31,7 +32,14 @@ async fn the_node_has_the_labels_and_they_move_with_the_status() {
     // Somebody takes one away: it is put back.
     rig.api.apply_as("gpu-node-agent-labels", NODE_PATH, &of_gfd("1"));
     rig.until_labels(PRODUCT, &[(PRODUCT, "NVIDIA-H200")]).await;
-    let before = rig.api.labels(NODE, "");
+    drop(running);
+    let (before, calls) = (rig.api.labels(NODE, ""), rig.api.calls());
+    let agent = rig.agent(&["--labels", "node", "--no-timestamp"]);
+    until("a request", || match rig.api.calls() {
+        now if now > calls => Ok(()),
+        now => Err(now.to_string()),
+    })
+    .await;
     let (status, log) = agent.stop().await;
     assert!(status.success(), "{}", log.join("\n"));
     assert_eq!(rig.api.labels(NODE, ""), before, "they are kept when it ends");
@@ -74,12 +82,12 @@ async fn a_node_feature_object_has_them_for_node_feature_discovery() {
     assert!(rig.api.labels(NODE, "nvidia.com/").is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn on_request_there_are_more_of_them_and_each_gpu_for_rules() {
     let rig = Rig::new().await;
     let path = crate::nfd::feature("nvidia-gpu-features-for");
     let all = "--extra-labels=healthy-count,sharing,driver-branch,instances";
-    let agent = rig.agent(&["--labels=nodefeature", "--sleep-interval=1s", all]);
+    let running = start(&rig, &["--labels=nodefeature", "--sleep-interval=1s", all]);
     let seen = async |healthy: &str| {
         until("health", || {
             let object = rig.api.object(&path).unwrap_or_default();
@@ -99,7 +107,7 @@ async fn on_request_there_are_more_of_them_and_each_gpu_for_rules() {
     seen("true").await;
     rig.plugin.set(xid_79());
     seen("false").await;
-    agent.stop().await;
+    drop(running);
     // Turned off, they are gone.
     assert!(rig.agent(&["--labels=nodefeature", "--oneshot"]).wait().await.0.success());
     let object = rig.api.object(&path).unwrap();

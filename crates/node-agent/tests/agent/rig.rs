@@ -233,7 +233,7 @@ impl Rig {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn agent(&self, arguments: &[&str]) -> Agent {
+    pub(crate) fn agent(&self, arguments: &[impl AsRef<str>]) -> Agent {
         let kubeconfig = self.path("kubeconfig");
         start(&self.plugin.socket, &kubeconfig, arguments)
     }
@@ -269,9 +269,9 @@ impl Rig {
     }
 }
 
-pub(crate) fn start(socket: &Path, kubeconfig: &Path, arguments: &[&str]) -> Agent {
+pub(crate) fn start(socket: &Path, kubeconfig: &Path, arguments: &[impl AsRef<str>]) -> Agent {
     let mut command = command(socket, kubeconfig);
-    command.args(arguments);
+    command.args(arguments.iter().map(AsRef::as_ref));
     spawn(command)
 }
 
