@@ -16,7 +16,7 @@ use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, node, plugin};
 
 /// A new load of the driver has a new directory in sysfs. Made beside the old one, so that it has
 /// another inode.
-fn load_module(rig: &Rig) {
+pub(crate) fn load_module(rig: &Rig) {
     let modules = rig.node.sysfs().join("module");
     fs::create_dir_all(modules.join("next")).expect("the node is ours");
     fs::rename(modules.join("next"), modules.join("nvidia")).expect("the node is ours");

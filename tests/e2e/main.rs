@@ -13,6 +13,7 @@ mod cdi;
 mod cleanup;
 mod clear;
 mod commands;
+mod derived;
 mod device_nodes;
 mod doctor;
 mod driver;
