@@ -37,6 +37,7 @@ mod mps_reload;
 mod named_config;
 mod no_repair;
 mod observe;
+mod one_gpu;
 mod output;
 mod placement;
 mod pod_resources;
