@@ -231,12 +231,16 @@ async fn a_reserved_gpu_is_never_offered_because_another_one_broke() {
     rig.node.unbind(0).unwrap();
     rig.until_healthy(0, false).await;
     rig.node.edit(|state| state.driver.generation = 1).unwrap();
-    rig.logged("NVML numbers GPUs otherwise than when they were first seen on this boot").await;
+    let assert_reserved = || {
+        let lists = rig.kubelet.lists(GPU);
+        let mut ids = lists.iter().flat_map(|list| &list.devices).map(|device| &device.id);
+        assert!(ids.all(|id| *id != reserved), "{lists:?}");
+    };
+    rig.polled(&journal, 12).await;
+    assert_reserved();
     rig.until("the other six", |view| view.allocatable(GPU) == 6).await;
-    rig.polled(&journal, 6).await;
-    let lists = rig.kubelet.lists(GPU);
-    let ids = lists.iter().flat_map(|list| &list.devices).map(|device| device.id.as_str());
-    assert!(ids.into_iter().all(|id| id != reserved), "{lists:?}");
+    assert_reserved();
+    rig.logged("NVML numbers GPUs otherwise than when they were first seen on this boot").await;
     rig.assert_flawless();
 }
 
@@ -259,8 +263,25 @@ async fn an_xid_of_one_instance_that_takes_a_reset_counts_for_its_whole_gpu() {
         stray: false,
         count: 1,
     };
-    rig.node.edit_gpu(0, |gpu| gpu.recovery_action = 1).unwrap();
     rig.node.edit(|state| state.push_event(event())).unwrap();
     rig.until("the slices of the other GPU", |view| view.allocatable(SMALL) == 7).await;
     rig.assert_flawless();
+}
+
+/// Such GPUs may be cut or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn gpus_whose_mig_mode_is_unknown_take_no_slices_from_the_others() {
+    for rule in [Rule::answer("nvmlDeviceGetMigMode", UNKNOWN), Rule::hang("nvmlDeviceGetName")] {
+        let mut state = profiles::h100x8_mig_single();
+        state.gpus.truncate(3);
+        state.gpus[..2].iter_mut().for_each(|gpu| gpu.rules.push(rule.clone()));
+        let node = node(state);
+        let options = configured(&node, &format!("{QUICK}flags: {{migStrategy: single}}\n"));
+        let config = node.kubelet();
+        let rig = Rig::on(node, config, &options, 7).await;
+        rig.node.edit(|state| state.gpus.iter_mut().for_each(|gpu| gpu.rules.clear())).unwrap();
+        rig.until("all slices", |view| view.allocatable(GPU) == 21).await;
+        assert!(rig.kubelet.lists(GPU).iter().all(|list| list.devices.len() >= 7));
+        rig.assert_flawless();
+    }
 }
