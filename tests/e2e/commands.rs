@@ -63,6 +63,35 @@ fn config_check_takes_several_files_and_standard_input() {
     assert_eq!(all[2]["file"], "-");
 }
 
+/// NVIDIA's plugin takes all of these.
+#[test]
+fn config_check_takes_an_empty_version_an_empty_first_document_and_odd_times() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yaml");
+    for text in [
+        "version: \"\"\n",
+        "---\n---\nversion: v1\n",
+        "version: v1\nflags: {gfd: {sleepInterval: 6e10}}\n",
+        "version: v1\nflags: {gfd: {sleepInterval: -1s}}\n",
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let output = run(&["config", "check", path.to_str().unwrap()], "");
+        assert_eq!(output.status.code(), Some(0), "{text}: {output:?}");
+    }
+}
+
+#[test]
+fn a_file_whose_aliases_mean_much_more_than_it_has_is_refused_in_little_memory() {
+    const LIMITED: &str = "ulimit -v 400000 && exec \"$0\" config check \"$1\"";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.yaml");
+    let (long, aliases) = ("x".repeat(500_000), "*a, ".repeat(1000));
+    std::fs::write(&path, format!("version: v1\na: &a {long}\nb: [{aliases}]\n")).unwrap();
+    let binary = env!("CARGO_BIN_EXE_gpu-device-plugin");
+    let output = Command::new("sh").args(["-c", LIMITED, binary]).arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+}
+
 #[test]
 fn what_config_show_prints_passes_config_check() {
     for arguments in [&["config", "show"][..], &["config", "show", "--defaults"]] {
