@@ -63,6 +63,21 @@ async fn a_state_file_that_is_none_holds_up_nothing_and_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_beside_the_state_file_is_not_written_through() {
+    let node = eight_h100s();
+    let (theirs, beside) =
+        (node.root().join("theirs"), health_json(&node).with_extension("json.next"));
+    fs::create_dir(node.state_directory()).unwrap();
+    fs::write(&theirs, "somebody's").unwrap();
+    symlink(&theirs, beside).unwrap();
+    let rig = quick(node, 8).await;
+    rig.xid_until_heard(3, 79).await;
+    rig.state_file_has("\"xid\"").await;
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "somebody's");
+    assert!(fs::symlink_metadata(health_json(&rig.node)).unwrap().is_file());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_file_of_a_newer_version_is_called_that_and_kept() {
     let node = eight_h100s();
     fs::create_dir(node.state_directory()).unwrap();
@@ -313,7 +328,7 @@ async fn where_no_thread_is_to_be_had_files_are_read_and_written_all_the_same() 
         configured(&node, QUICK).env("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=0");
     let config = node.kubelet();
     let rig = Rig::on(node, config, &options, 8).await;
-    rig.state_file_has("\"knownGpus\"").await;
+    rig.settled("all its threads are there", |_| true).await;
     rig.plugin.gets_no_threads().unwrap();
     rig.xid_until_heard(3, 79).await;
     rig.state_file_has("\"number\": 79").await;
