@@ -15,6 +15,8 @@ use crate::rig::{GPU, PATIENCE, Rig, node, plugin};
 
 const SMALL: &str = "nvidia.com/mig-1g.10gb";
 const LARGE: &str = "nvidia.com/mig-2g.20gb";
+const TERMINATE: i32 = 15;
+const KILL: i32 = 9;
 
 /// One H100 cut into seven 1g.10gb.
 fn seven_slices() -> State {
@@ -172,7 +174,7 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
     rig.plugin.signal(9).unwrap();
     rig.plugin.wait_exit(PATIENCE).await.unwrap();
     // Else the plugin would know the GPU from before.
-    std::fs::remove_file(rig.node.state_directory().join("health.json")).unwrap();
+    let _ = std::fs::remove_file(rig.node.state_directory().join("health.json"));
     rig.node.unbind(3).unwrap();
     rig.kubelet.trouble_pod_resources(Trouble::Slow(1000));
     let lists = rig.kubelet.lists(GPU).len();
@@ -199,13 +201,21 @@ async fn a_new_plugin_lists_what_a_pod_holds_and_the_node_has_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_plugin_lists_a_gpu_of_this_boot_that_is_gone_whoever_holds_it() {
+    for signal in [TERMINATE, KILL] {
+        lists_a_gpu_of_this_boot_that_is_gone(signal).await;
+    }
+}
+
+async fn lists_a_gpu_of_this_boot_that_is_gone(signal: i32) {
     let node = node(profiles::h100x8());
     let config = node.kubelet();
     let options = configured(&node, "health: {pollInterval: 100ms}").arg("--devices=0-6");
     let mut rig = Rig::on(node, config, &options, 7).await;
     let (lost, reserved) = (rig.node.uuid(3), rig.node.uuid(7));
-    rig.state_file_has(&lost).await;
-    rig.plugin.signal(9).unwrap();
+    if signal == KILL {
+        rig.state_file_has(&lost).await;
+    }
+    rig.plugin.signal(signal).unwrap();
     rig.plugin.wait_exit(PATIENCE).await.unwrap();
     rig.node.edit_gpu(3, |gpu| gpu.present = false).unwrap();
     rig.plugin = Plugin::start(&rig.node, &options).unwrap();

@@ -331,13 +331,13 @@ async fn no_name_from_outside_begins_a_line_or_controls_a_terminal() {
     rig.kubelet.allocate("pod\nforged\u{1b}[2J", "main\u{202e}", GPU, 1).await.unwrap();
     let held = async || {
         let metrics = http.get("/metrics").await.unwrap().body;
-        metrics.contains("pod=\"pod\\\\nforged").then_some(metrics)
+        metrics.contains("pod=\"pod").then_some(metrics)
     };
     let metrics = eventually("the pod holds the GPU", PATIENCE, held).await.unwrap();
     rig.xid_until_heard(0, 79).await;
     rig.logged("GPU is Unhealthy").await;
     for (what, text) in [
-        ("the metrics", metrics),
+        ("the metrics", metrics.clone()),
         ("the page", http.get("/").await.unwrap().body),
         ("readyz", http.get("/readyz").await.unwrap().body),
         ("the log", rig.plugin.log().join("\n")),
@@ -346,6 +346,7 @@ async fn no_name_from_outside_begins_a_line_or_controls_a_terminal() {
     ] {
         assert_clean(what, &text);
     }
+    assert!(metrics.contains("pod=\"pod\\\\nforged"), "{metrics}");
     assert!(rig.plugin.log().iter().any(|line| line.contains("H100\\nforged line\\u001b[2J")));
 }
 

@@ -259,6 +259,7 @@ async fn an_http_socket_is_made_again_and_never_in_the_place_of_somebodys() {
     let options = plugin().arg(format!("--http-address=unix:{}", path.display()));
     let config = node.kubelet();
     let rig = Rig::on(node, config, &options, 8).await;
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), "somebody's");
     rig.logged("another process serves the socket of HTTP").await;
     std::os::unix::net::UnixStream::connect(&path).unwrap();
     theirs.accept().unwrap();
