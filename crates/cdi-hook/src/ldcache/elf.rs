@@ -154,7 +154,7 @@ impl Image<'_> {
 
     /// Bytes of the file, as many as there are.
     fn bytes_up_to(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
-        let here = usize::try_from(offset).ok().and_then(|at| self.start.get(at..at + length));
+        let here = usize::try_from(offset).ok().and_then(|at| self.start.get(at..)?.get(..length));
         if let Some(here) = here {
             return Some(here.to_vec());
         }
