@@ -23,8 +23,10 @@ fn of_threads(run: &Child, key: &str) -> Vec<u64> {
     let began = Instant::now();
     loop {
         let tasks = fs::read_dir(format!("/proc/{}/task", run.id())).unwrap();
-        let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).ok();
-        let status: Vec<_> = tasks.filter_map(|task| status(task.unwrap())).collect();
+        // All of them before the first is read: there are two only once both have what they keep.
+        let tasks: Vec<_> = tasks.map(|task| task.unwrap().path()).collect();
+        let status = |task| fs::read_to_string(Path::join(task, "status")).ok();
+        let status: Vec<_> = tasks.iter().filter_map(|task| status(task)).collect();
         let value = |text: &String| {
             let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
             u64::from_str_radix(line.trim(), 16).unwrap()
