@@ -58,7 +58,11 @@ pub(crate) const RESTRICTIONS: &[Restriction] = &[
         "std::env",
         "other modules get the environment as parameters",
     ),
-    only_in("", "std::process::exit", "the process ends by returning from main"),
+    only_in(
+        "crates/cdi-hook/main",
+        "std::process::exit",
+        "the process ends by returning from main, but for a hook that hangs",
+    ),
     only_in(
         "cli/stop_signal",
         "std::process::abort",
