@@ -9,13 +9,14 @@ mod write;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{
     CWD, FileType, Mode, OFlags, ResolveFlags, Stat, chmodat, fstat, fstatfs, openat, openat2,
 };
 use rustix::io::Errno;
+use rustix::path::DecInt;
 
 pub use directory::{Entries, Entry};
 pub use write::WritableDirectory;
@@ -151,7 +152,7 @@ impl ContainerRoot {
             FileType::Directory | FileType::CharacterDevice => {}
             _ => return Err(io::Error::other("it is neither a directory nor a character device")),
         }
-        let name = fd.as_raw_fd().to_string();
+        let name = DecInt::from_fd(&fd);
         Ok(chmodat(
             &self.descriptors,
             name,
@@ -218,7 +219,7 @@ impl RegularFile<'_> {
     /// The system refuses it.
     pub fn open(&self) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let name = self.fd.as_raw_fd().to_string();
+        let name = DecInt::from_fd(&self.fd);
         Ok(openat(&self.root.descriptors, name, flags, Mode::empty())?.into())
     }
 
@@ -227,7 +228,7 @@ impl RegularFile<'_> {
     /// # Errors
     /// The system refuses it.
     pub fn name(&self) -> io::Result<Vec<u8>> {
-        let name = self.fd.as_raw_fd().to_string();
+        let name = DecInt::from_fd(&self.fd);
         let path = rustix::fs::readlinkat(&self.root.descriptors, name, Vec::new())?.into_bytes();
         Ok(path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_owned())
     }

@@ -57,7 +57,8 @@ pub fn bytes(libraries: &Libraries, generator: &str) -> Vec<u8> {
     let used: BTreeSet<&[u8]> = entries.iter().filter_map(|e| e.hwcaps.as_deref()).collect();
     let texts = entries.iter().flat_map(|entry| [&*entry.name, &*entry.path]);
     let start = HEADER_BYTES + entries.len() * ENTRY_BYTES;
-    let strings = StringTable::new(texts.chain(libraries.hwcaps.iter().map(Vec::as_slice)), start);
+    let all = libraries.hwcaps.iter().map(Vec::as_slice);
+    let strings = StringTable::new(texts.chain(used.iter().copied()).chain(all), start);
     let end = (start + strings.bytes().len()).next_multiple_of(4);
 
     let mut out = Vec::with_capacity(end + 256);
@@ -67,16 +68,17 @@ pub fn bytes(libraries: &Libraries, generator: &str) -> Vec<u8> {
     out.extend([LITTLE_ENDIAN, 0, 0, 0]);
     out.extend(word(end));
     out.resize(HEADER_BYTES, 0);
-    for entry in entries {
+    for (at, entry) in entries.iter().enumerate() {
         out.extend(entry.flags.to_le_bytes());
-        out.extend(strings.offset(&entry.name));
-        out.extend(strings.offset(&entry.path));
+        out.extend(strings.offset(2 * at));
+        out.extend(strings.offset(2 * at + 1));
         out.extend([0; 4]);
         out.extend(hwcap(entry, &used).to_le_bytes());
     }
     out.extend(strings.bytes());
     out.resize(end, 0);
-    extensions(&mut out, &used, &strings, generator);
+    let used: Vec<_> = (0..used.len()).map(|at| strings.offset(2 * entries.len() + at)).collect();
+    extensions(&mut out, &used, generator);
     out
 }
 
@@ -88,12 +90,7 @@ fn hwcap(entry: &CacheEntry, used: &BTreeSet<&[u8]>) -> u64 {
 }
 
 /// The sections behind the strings: who wrote the file, and the directories below `glibc-hwcaps`.
-fn extensions(
-    out: &mut Vec<u8>,
-    used: &BTreeSet<&[u8]>,
-    strings: &StringTable<'_>,
-    generator: &str,
-) {
+fn extensions(out: &mut Vec<u8>, used: &[[u8; 4]], generator: &str) {
     let count = if used.is_empty() { 1 } else { 2 };
     let hwcaps = out.len() + 8 + count * SECTION_BYTES;
     let behind = hwcaps + used.len() * 4;
@@ -109,7 +106,7 @@ fn extensions(
     if !used.is_empty() {
         section(TAG_HWCAPS, hwcaps, used.len() * 4);
     }
-    used.iter().for_each(|name| out.extend(strings.offset(name)));
+    used.iter().for_each(|offset| out.extend(offset));
     out.extend(generator.as_bytes());
 }
 

@@ -2,6 +2,7 @@
 //! note of properties (the generic ABI, and the processor supplements). A file is never trusted:
 //! each offset and size in it has a bound, and what does not fit is no library.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -120,10 +121,9 @@ impl Image<'_> {
         }
         let Some(name) = name else { return Some(None) };
         let offset = offset_of(strings?, segments)?.checked_add(name)?;
-        let mut bytes = self.bytes_up_to(offset, limits::NAME_BYTES + 1)?;
+        let bytes = self.bytes_up_to(offset, limits::NAME_BYTES + 1)?;
         let end = bytes.iter().position(|byte| *byte == 0)?;
-        bytes.truncate(end);
-        Some(Some(bytes))
+        Some(Some(bytes[..end].to_owned()))
     }
 
     /// The level of the instruction set in the note of properties.
@@ -148,20 +148,20 @@ impl Image<'_> {
     }
 
     /// Bytes of the file, all of them.
-    fn bytes(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
+    fn bytes(&self, offset: u64, length: usize) -> Option<Cow<'_, [u8]>> {
         self.bytes_up_to(offset, length).filter(|bytes| bytes.len() == length)
     }
 
     /// Bytes of the file, as many as there are.
-    fn bytes_up_to(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
+    fn bytes_up_to(&self, offset: u64, length: usize) -> Option<Cow<'_, [u8]>> {
         let here = usize::try_from(offset).ok().and_then(|at| self.start.get(at..)?.get(..length));
         if let Some(here) = here {
-            return Some(here.to_vec());
+            return Some(Cow::Borrowed(here));
         }
         let mut bytes = vec![0; length];
         let there = read_up_to(self.file, &mut bytes, offset)?;
         bytes.truncate(there);
-        Some(bytes)
+        Some(Cow::Owned(bytes))
     }
 }
 

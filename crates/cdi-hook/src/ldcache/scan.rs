@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::FileType;
 
@@ -61,7 +62,7 @@ struct Place {
 struct Scan<'r> {
     root: &'r ContainerRoot,
     /// What each file is that was looked at; a library has several names.
-    parsed: HashMap<FileId, Option<Library>>,
+    parsed: HashMap<FileId, Option<Rc<Library>>>,
     /// Entries of directories, and names of libraries, that were looked at.
     entries: usize,
     libraries: usize,
@@ -104,14 +105,10 @@ impl Scan<'_> {
         entries.map(|entry| entry.name.into_encoded_bytes()).collect()
     }
 
-    /// What a file is.
-    fn library(&mut self, file: &RegularFile<'_>) -> Option<Library> {
-        if let Some(known) = self.parsed.get(&file.id) {
-            return known.clone();
-        }
-        let library = file.open().ok().and_then(|open| elf::read(&open));
-        self.parsed.insert(file.id, library.clone());
-        library
+    /// What a file is; `None`: no library.
+    fn library(&mut self, file: &RegularFile<'_>) -> Option<Rc<Library>> {
+        let read = || Some(Rc::new(elf::read(&file.open().ok()?)?));
+        self.parsed.entry(file.id).or_insert_with(read).clone()
     }
 }
 

@@ -1,14 +1,17 @@
 //! The entries of a directory of a container.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, openat, readlinkat};
 
 use super::{ContainerRoot, RegularFile, id};
+
+/// Of a directory's entries, which the system lists at once: some hundred of them.
+const LISTING_BYTES: usize = 32 << 10;
 
 /// A directory that was looked up, and what is in it.
 #[derive(Debug)]
@@ -33,6 +36,22 @@ pub struct Entry {
     pub kind: FileType,
 }
 
+impl Entries {
+    /// Where the entry with this name is.
+    #[must_use]
+    pub fn position(&self, name: &[u8]) -> Option<usize> {
+        self.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name)).ok()
+    }
+
+    /// The text of the link with this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn link(&self, name: &OsStr) -> io::Result<CString> {
+        Ok(readlinkat(&self.fd, name, Vec::new())?)
+    }
+}
+
 impl ContainerRoot {
     /// The entries of a directory that `wanted` takes, by name, of the first `most` that the
     /// system lists.
@@ -51,7 +70,10 @@ impl ContainerRoot {
         let id = id(&stat);
         let mut found = Entries { fd, id, entries: Vec::new(), count: 0, is_cut: false };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        for entry in Dir::new(openat(&found.fd, ".", flags, Mode::empty())?)? {
+        let mut buffer = Vec::with_capacity(LISTING_BYTES);
+        let open = openat(&found.fd, ".", flags, Mode::empty())?;
+        let mut listing = RawDir::new(open, buffer.spare_capacity_mut());
+        while let Some(entry) = listing.next() {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name == "." || name == ".." {
@@ -68,7 +90,7 @@ impl ContainerRoot {
             }
         }
         // The order of a directory says nothing, and the same input gives the same output.
-        found.entries.sort_by(|a, b| a.name.cmp(&b.name));
+        found.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
 

@@ -1,21 +1,23 @@
 //! The libraries in one directory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::FileType;
 
 use super::{CacheEntry, FileId, Place, Scan, is_library_name};
 use crate::ldcache::cache::compare_names;
+use crate::ldcache::elf::Library;
 use crate::limits;
 use crate::root::{Entries, Entry, WritableDirectory};
 
 /// A library of a directory, by the name that programs ask for.
-struct Candidate {
+struct Candidate<'e> {
     /// The name of its file.
-    file: Vec<u8>,
+    file: &'e [u8],
     /// The file itself, after all links.
     id: FileId,
     is_link: bool,
@@ -23,91 +25,104 @@ struct Candidate {
     isa_level: u32,
 }
 
-/// Which file each name of a directory leads to, as far as that was looked at.
-type Names = HashMap<Vec<u8>, FileId>;
+/// The regular file that a name leads to.
+struct Target {
+    id: FileId,
+    is_link: bool,
+    library: Option<Rc<Library>>,
+}
+
+/// What each entry of a directory leads to, in their order.
+type Targets = Vec<Option<Target>>;
 
 impl Scan<'_> {
     /// The libraries in a directory. A name that the loader finds a library by is made a link to
     /// it, where the file has another one.
     pub(super) fn directory(&mut self, place: &Place) -> Vec<CacheEntry> {
         let most = limits::DIRECTORY_ENTRIES.min(limits::ENTRIES.saturating_sub(self.entries));
-        let Ok(found) = self.root.entries(&place.path, most, is_library_name) else {
+        let Ok(mut found) = self.root.entries(&place.path, most, is_library_name) else {
             return Vec::new();
         };
         self.entries += found.count;
-        self.is_cut |= found.is_cut;
-        let (mut candidates, mut names) = (BTreeMap::new(), Names::new());
-        for entry in &found.entries {
-            if self.libraries >= limits::LIBRARIES {
-                self.is_cut = true;
-                break;
-            }
-            self.libraries += 1;
-            if let Some((soname, candidate)) = self.candidate(&place.path, &found, entry) {
-                names.insert(candidate.file.clone(), candidate.id);
+        let most = limits::LIBRARIES.saturating_sub(self.libraries);
+        self.is_cut |= found.is_cut || found.entries.len() > most;
+        found.entries.truncate(most);
+        self.libraries += found.entries.len();
+        let targets = self.targets(&place.path, &found);
+        let mut candidates = BTreeMap::new();
+        for (entry, target) in found.entries.iter().zip(&targets) {
+            let name = entry.name.as_bytes();
+            if let Some((soname, candidate)) = target.as_ref().and_then(|to| candidate(name, to)) {
                 add(&mut candidates, soname, candidate);
             }
         }
         let writable = self.root.writable(&place.path).ok();
-        let entry = |(name, candidate): (Vec<u8>, Candidate)| {
-            let is_there = names.get(&name) == Some(&candidate.id);
-            self.entry(place, writable.as_ref(), name, candidate, is_there)
+        let entry = |(name, candidate): (&[u8], Candidate<'_>)| {
+            let there = found.position(name).and_then(|at| targets[at].as_ref());
+            let is_there = there.is_some_and(|there| there.id == candidate.id);
+            self.entry(place, writable.as_ref(), name, &candidate, is_there)
         };
         candidates.into_iter().map(entry).collect()
     }
 
-    /// What an entry of a directory is, and the name by which it is found.
-    fn candidate(
+    /// What the entries of a directory lead to.
+    fn targets(&mut self, directory: &Path, found: &Entries) -> Targets {
+        let direct = |entry: &Entry| match entry.kind {
+            FileType::RegularFile | FileType::Unknown => {
+                let file = self.root.file_in(found, &entry.name).ok()?;
+                Some(Target { id: file.id, is_link: false, library: self.library(&file) })
+            }
+            _ => None,
+        };
+        let mut targets: Targets = found.entries.iter().map(direct).collect();
+        // A longer name first: libcuda.so leads to libcuda.so.1.
+        for (at, entry) in found.entries.iter().enumerate().rev() {
+            if targets[at].is_none()
+                && let FileType::Symlink | FileType::Unknown = entry.kind
+            {
+                targets[at] = self.linked(directory, found, &entry.name, &targets);
+            }
+        }
+        targets
+    }
+
+    /// What a link leads to. Almost each leads to a name beside it, and the system is asked again
+    /// only for another one.
+    fn linked(
         &mut self,
         directory: &Path,
-        entries: &Entries,
-        entry: &Entry,
-    ) -> Option<(Vec<u8>, Candidate)> {
-        let name = &entry.name;
-        let direct = match entry.kind {
-            FileType::RegularFile | FileType::Unknown => self.root.file_in(entries, name).ok(),
-            _ => None,
-        };
-        let linked = || match entry.kind {
-            FileType::Symlink | FileType::Unknown => self.root.file(&directory.join(name)).ok(),
-            _ => None,
-        };
-        let is_link = direct.is_none();
-        let file = direct.or_else(linked)?;
-        let (id, library) = (file.id, self.library(&file)?);
-        let name = name.as_bytes();
-        let soname = library.soname.unwrap_or_else(|| name.to_owned());
-        // A link under the name that programs ask for, or under that which ld(1) asks for, stands
-        // for itself. Any other one counts as another file with the library.
-        let is_for_linker = name.ends_with(b".so") && soname.starts_with(name);
-        let is_link = is_link && (name == soname || is_for_linker);
-        let soname = if is_link { name.to_owned() } else { soname };
-        let is_file_name =
-            !soname.is_empty() && !soname.contains(&b'/') && soname != b"." && soname != b"..";
-        let (file, flags, isa_level) = (name.to_owned(), library.flags, library.isa_level);
-        is_file_name.then_some((soname, Candidate { file, id, is_link, flags, isa_level }))
+        found: &Entries,
+        name: &OsStr,
+        targets: &Targets,
+    ) -> Option<Target> {
+        let text = found.link(name).ok()?;
+        let beside = found.position(text.as_bytes()).and_then(|at| targets[at].as_ref());
+        if let Some(Target { id, library, .. }) = beside {
+            return Some(Target { id: *id, is_link: true, library: library.clone() });
+        }
+        let file = self.root.file(&directory.join(name)).ok()?;
+        Some(Target { id: file.id, is_link: true, library: self.library(&file) })
     }
 
     fn entry(
         &self,
         place: &Place,
         writable: Option<&WritableDirectory>,
-        name: Vec<u8>,
-        candidate: Candidate,
+        name: &[u8],
+        candidate: &Candidate<'_>,
         is_there: bool,
     ) -> CacheEntry {
         // For some processors it is the file itself, otherwise the name that outlives an update.
         let is_named = place.hwcaps.is_none() && {
-            let link = place.path.join(OsStr::from_bytes(&name));
             candidate.is_link
                 || name == candidate.file
                 || is_there
-                || self.make_link(writable, &link, &candidate)
+                || self.make_link(writable, &place.path.join(OsStr::from_bytes(name)), candidate)
         };
-        let file = if is_named { &name } else { &candidate.file };
+        let file = if is_named { name } else { candidate.file };
         let path = [place.path.as_os_str().as_bytes(), b"/", file].concat();
         let (flags, isa_level) = (candidate.flags, candidate.isa_level);
-        CacheEntry { path, name, flags, hwcaps: place.hwcaps.clone(), isa_level }
+        CacheEntry { path, name: name.to_owned(), flags, hwcaps: place.hwcaps.clone(), isa_level }
     }
 
     /// Sees that a name leads to a library; whether it leads to one.
@@ -115,9 +130,9 @@ impl Scan<'_> {
         &self,
         writable: Option<&WritableDirectory>,
         link: &Path,
-        candidate: &Candidate,
+        candidate: &Candidate<'_>,
     ) -> bool {
-        let file = OsStr::from_bytes(&candidate.file);
+        let file = OsStr::from_bytes(candidate.file);
         let there = self.root.file(link).ok();
         if there.as_ref().is_some_and(|there| there.id == candidate.id) {
             return true;
@@ -131,13 +146,32 @@ impl Scan<'_> {
     }
 }
 
+/// What a name in a directory is, and the name by which it is found.
+fn candidate<'e>(name: &'e [u8], target: &'e Target) -> Option<(&'e [u8], Candidate<'e>)> {
+    let library = target.library.as_ref()?;
+    let soname = library.soname.as_deref().unwrap_or(name);
+    // A link under the name that programs ask for, or under that which ld(1) asks for, stands for
+    // itself. Any other one counts as another file with the library.
+    let is_for_linker = name.ends_with(b".so") && soname.starts_with(name);
+    let is_link = target.is_link && (name == soname || is_for_linker);
+    let soname = if is_link { name } else { soname };
+    let is_file_name =
+        !soname.is_empty() && !soname.contains(&b'/') && soname != b"." && soname != b"..";
+    let (id, flags, isa_level) = (target.id, library.flags, library.isa_level);
+    is_file_name.then_some((soname, Candidate { file: name, id, is_link, flags, isa_level }))
+}
+
 /// Adds a library, if none of its name is better: a file is better than a link, and a later
 /// version than an earlier one.
-fn add(candidates: &mut BTreeMap<Vec<u8>, Candidate>, soname: Vec<u8>, new: Candidate) {
-    let is_better = candidates.get(&soname).is_none_or(|old| match (old.is_link, new.is_link) {
+fn add<'e>(
+    candidates: &mut BTreeMap<&'e [u8], Candidate<'e>>,
+    soname: &'e [u8],
+    new: Candidate<'e>,
+) {
+    let is_better = candidates.get(soname).is_none_or(|old| match (old.is_link, new.is_link) {
         (true, false) => true,
         (false, true) => false,
-        _ => compare_names(&old.file, &new.file).is_lt(),
+        _ => compare_names(old.file, new.file).is_lt(),
     });
     if is_better {
         candidates.insert(soname, new);
