@@ -5,14 +5,22 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::thread;
 
 use rustix::fs::FileType;
+use rustix::thread::sched_getaffinity;
 
 use super::{CacheEntry, FileId, Place, Scan, is_library_name};
 use crate::ldcache::cache::compare_names;
-use crate::ldcache::elf::Library;
+use crate::ldcache::elf::{self, Library};
 use crate::limits;
-use crate::root::{Entries, Entry, WritableDirectory};
+use crate::root::{ContainerRoot, Entries, Entry, WritableDirectory};
+
+/// The most threads that look at files, and the fewest entries for which another one pays.
+const THREADS: usize = 4;
+const SHARE: usize = 64;
+/// Of such a thread.
+const STACK_BYTES: usize = 256 << 10;
 
 /// A library of a directory, by the name that programs ask for.
 struct Candidate<'e> {
@@ -67,14 +75,12 @@ impl Scan<'_> {
 
     /// What the entries of a directory lead to.
     fn targets(&mut self, directory: &Path, found: &Entries) -> Targets {
-        let direct = |entry: &Entry| match entry.kind {
-            FileType::RegularFile | FileType::Unknown => {
-                let file = self.root.file_in(found, &entry.name).ok()?;
-                Some(Target { id: file.id, is_link: false, library: self.library(&file) })
-            }
-            _ => None,
+        let files = files(self.root, found);
+        let mut target = |(id, library): (FileId, Option<Library>)| {
+            let library = self.parsed.entry(id).or_insert_with(|| library.map(Rc::new)).clone();
+            Target { id, is_link: false, library }
         };
-        let mut targets: Targets = found.entries.iter().map(direct).collect();
+        let mut targets: Targets = files.into_iter().map(|file| file.map(&mut target)).collect();
         // A longer name first: libcuda.so leads to libcuda.so.1.
         for (at, entry) in found.entries.iter().enumerate().rev() {
             if targets[at].is_none()
@@ -144,6 +150,34 @@ impl Scan<'_> {
         });
         made || there.is_some()
     }
+}
+
+/// The regular files among the entries of a directory, and what each is. Those of a large one are
+/// shared out among threads; where none can be had, this one looks at all.
+fn files(root: &ContainerRoot, found: &Entries) -> Vec<Option<(FileId, Option<Library>)>> {
+    let file = |entry: &Entry| {
+        let (FileType::RegularFile | FileType::Unknown) = entry.kind else { return None };
+        let file = root.file_in(found, &entry.name).ok()?;
+        Some((file.id, file.open().ok().and_then(|open| elf::read(&open))))
+    };
+    let all = |share: &[Entry]| share.iter().map(file).collect::<Vec<_>>();
+    let processors = sched_getaffinity(None).map_or(1, |set| set.count() as usize);
+    let threads = (found.entries.len() / SHARE).min(THREADS).min(processors).max(1);
+    let size = found.entries.len().div_ceil(threads).max(1);
+    let mut shares = found.entries.chunks(size);
+    let first = shares.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let builder = || thread::Builder::new().stack_size(STACK_BYTES);
+        let others: Vec<_> = shares
+            .map(|share| (share, builder().spawn_scoped(scope, move || all(share))))
+            .collect();
+        let mut files = all(first);
+        for (share, thread) in others {
+            let done = thread.ok().and_then(|thread| thread.join().ok());
+            files.extend(done.unwrap_or_else(|| all(share)));
+        }
+        files
+    })
 }
 
 /// What a name in a directory is, and the name by which it is found.
