@@ -126,3 +126,33 @@ fn keep_withdrawn(
     }
     dropped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(ids: impl IntoIterator<Item = DeviceId>) -> BTreeMap<DeviceId, Device> {
+        ids.into_iter().map(|id| (id.clone(), Device::missing(id))).collect()
+    }
+
+    #[test]
+    fn withdrawn_devices_are_kept_up_to_the_last_byte_that_the_kubelet_receives() {
+        let replica = |number| DeviceId::replica("GPU-1".parse().unwrap(), number);
+        let of_length = |length: u64| -> DeviceId {
+            format!("GPU-{}", "x".repeat(length as usize - 4)).parse().unwrap()
+        };
+        let mut left = list_size::KUBELET_LIMIT;
+        let ids = (0..).map(replica).take_while(|id| {
+            let is_far = left > 70;
+            left -= if is_far { list_size::entry_bytes(id) } else { 0 };
+            is_far
+        });
+        let now = devices(ids);
+        let fits = left - (list_size::entry_bytes(&of_length(5)) - 5);
+        for (length, dropped) in [(fits, 0), (fits + 1, 1)] {
+            let (before, mut now) = (devices([of_length(length)]), now.clone());
+            assert_eq!(keep_withdrawn(&before, &mut now), dropped);
+            assert_eq!(now.contains_key(&of_length(length)), dropped == 0);
+        }
+    }
+}

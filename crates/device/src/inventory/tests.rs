@@ -3,7 +3,7 @@
 use super::*;
 use crate::gpu::{Gpu, MigDevice, MigMode, Placement};
 use crate::health::{NodeObservation, NvmlError, Observation, Reading, ReturnCode, Scope, Xid};
-use crate::in_use::holders::Holder;
+use crate::in_use::holders::{DeviceAssignment, Holder, Holders};
 use crate::in_use::usage::InUse;
 use crate::layout::filter::{DeviceFilter, Term};
 use crate::layout::sharing::{Replication, Selection, SharedResource, Sharing};
@@ -20,6 +20,13 @@ fn unhealthy(inventory: &Inventory) -> Vec<String> {
         .filter(|device| !inventory.is_healthy(device))
         .map(|device| device.id.to_string())
         .collect()
+}
+
+#[test]
+fn a_node_without_gpus_is_enumerated_too_and_one_that_was_not_asked_is_not() {
+    let (health, policy) = (NodeHealth::default(), AllocationPolicy::default());
+    let new = Inventory::new(Layout::default(), Injector::default(), health, policy);
+    assert!(!new.is_enumerated() && node(0).is_enumerated());
 }
 
 #[test]
@@ -278,6 +285,27 @@ fn without_podresources_only_other_ids_of_an_offered_gpu_are_warned_of() {
         let told = findings.iter().any(|of| matches!(of, LayoutFinding::OwnersUnknown { .. }));
         assert_eq!(told, is_told, "from {before:?} to {after:?}");
     }
+}
+
+#[test]
+fn a_device_that_a_pod_uses_and_the_node_lacks_is_added_as_withdrawn() {
+    let mut node = node(1);
+    let holder = Holder { namespace: "default".into(), pod: "a".into(), container: "b".into() };
+    let uses = |(resource, id): (&str, &str)| DeviceAssignment {
+        resource: resource.parse().unwrap(),
+        id: id.to_owned(),
+        holder: holder.clone(),
+    };
+    let known = [("nvidia.com/gpu", "GPU-0"), ("nvidia.com/gpu", "a b"), ("other.com/nic", "n0")];
+    let used = known.into_iter().chain([("nvidia.com/gpu", "GPU-7")]).map(uses);
+    let holders = Holders::new(Moment::default(), 1, BTreeSet::new(), used);
+    for (resource, id, _) in holders.iter() {
+        assert_eq!(node.has_or_cannot_have(resource, id), id != "GPU-7", "{id}");
+    }
+    let added = (ResourceName::gpu(), "GPU-7".parse().unwrap(), holder.clone());
+    assert_eq!(node.adopt(&holders), [added]);
+    assert_eq!(unhealthy(&node), ["GPU-7"]);
+    assert_eq!(node.adopt(&holders), []);
 }
 
 #[test]
