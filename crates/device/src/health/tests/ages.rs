@@ -74,6 +74,21 @@ fn what_is_stated_again_is_as_old_as_it_is() {
 }
 
 #[test]
+fn each_of_several_has_an_age_of_its_own() {
+    let mut first = process(1_000);
+    first.apply(ms(1_000), enumeration(1, &["GPU-a"]));
+    first.apply(ms(10_000), quarantine(&["GPU-a"]));
+    poll(&mut first, 20, "GPU-a", pending_row());
+    let mut next = process(2_000);
+    next.restore(ms(0), &first.persist());
+    next.apply(ms(1_000), enumeration(1, &["GPU-a"]));
+    next.apply(ms(2_000), quarantine(&["GPU-a"]));
+    poll(&mut next, 3, "GPU-a", pending_row());
+    assert_eq!(age(&next, 5, "external"), Some(2_005 - 1_010));
+    assert_eq!(age(&next, 5, "row_remap_pending"), Some(2_005 - 1_020));
+}
+
+#[test]
 fn what_was_over_in_between_begins_anew() {
     let mut next = process(2_000);
     next.restore(ms(0), &troubled().persist());
@@ -133,6 +148,7 @@ fn a_fault_of_the_node_keeps_its_age_as_long_as_it_lasts() {
     // Another word for the same: NVML cannot be used.
     next.apply(ms(5_000), fault(Some(NodeFault::LibraryMismatch)));
     assert_eq!(age(&next, 6, "library_mismatch"), Some(2_006 - 1_010));
+    assert!(matches!(next.fault(), Some((NodeFault::LibraryMismatch, _))));
     assert_eq!(next.persist().ages, persisted.ages);
     let mut third = process(3_000);
     third.restore(ms(0), &next.persist());
