@@ -4,6 +4,9 @@
 //! After a change of sharing, names or partitioning a GPU has other ids, which are other devices
 //! to the kubelet: it would give them to a second pod.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
