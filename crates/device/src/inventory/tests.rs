@@ -88,6 +88,24 @@ fn a_failed_gpu_is_offered_unhealthy_if_its_uuid_is_known_and_never_harms_the_ot
 }
 
 #[test]
+fn a_lost_gpu_is_not_present_and_one_that_fails_otherwise_is() {
+    for (code, expected) in
+        [(ReturnCode::GPU_IS_LOST, &["lost", "not_enumerated"][..]), (ReturnCode::UNKNOWN, &[])]
+    {
+        let mut node = node(2);
+        let uuid = Some(gpu(1).uuid);
+        let error = NvmlError { call: "nvmlDeviceGetPciInfo_v3", code };
+        let failed = EnumerationEntry::Failed { index: 1, uuid, error };
+        let entries = vec![EnumerationEntry::Gpu(gpu(0)), failed];
+        let enumeration = InventoryEvent::Enumeration { session: 1, count: 2, entries };
+        node.apply(Moment::default(), enumeration);
+        let health = node.node_health().health_of(&gpu(1).uuid, GpuPart::Whole);
+        let causes: Vec<_> = health.reasons().iter().map(|of| of.cause.as_str()).collect();
+        assert_eq!(causes, expected, "{code}");
+    }
+}
+
+#[test]
 fn a_gpu_is_gone_and_back_only_where_every_gpu_was_identified() {
     let failed = |uuid: Option<&str>, code| EnumerationEntry::Failed {
         index: 1,
