@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use simnode::node::HttpAddress;
 
 use crate::dropin::{SLICED, rig};
-use crate::rig::{GPU, Rig, eight_h100s, plugin};
+use crate::rig::{GPU, Rig, eight_h100s, install, plugin};
 
 /// Its user and its group.
 const AGENT: u32 = 65532;
@@ -66,7 +66,7 @@ async fn the_agents_user_reads_the_status_and_changes_no_gpu_and_no_file() {
     let state = rig.node.state_directory();
     // That of the build may be in a directory of root's alone.
     let program = rig.node.root().join("program");
-    fs::copy(env!("CARGO_BIN_EXE_gpu-device-plugin"), &program).unwrap();
+    install(Path::new(env!("CARGO_BIN_EXE_gpu-device-plugin")), &program);
     let run = |words: &[&str]| {
         let mut command = Command::new(&program);
         command.env_clear().env("HTTP_ADDRESS", "").env("STATE_DIR", &state).args(words);

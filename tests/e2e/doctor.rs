@@ -14,7 +14,7 @@ use simnode::kubelet::{CHECKPOINT, ViolationKind};
 use simnode::node::{Node, Plugin, PluginOptions};
 
 use crate::observe::until;
-use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin, script};
 
 const CONTAINERD: &str = "etc/containerd/config.toml";
 const TOOLKIT: &str = "etc/nvidia-container-runtime/config.toml";
@@ -83,8 +83,9 @@ impl Machine {
     }
 
     fn script(&self, path: &str, text: &str) {
-        self.write(path, &format!("#!/bin/sh\n{text}\n"));
-        fs::set_permissions(self.host(path), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = self.host(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        script(&path, &format!("#!/bin/sh\n{text}\n"));
     }
 
     fn env(mut self, name: &str, value: impl Into<std::ffi::OsString>) -> Self {

@@ -9,7 +9,7 @@ use simnode::kubelet::{KubeletVersion, View};
 use simnode::node::{Node, Plugin, PluginOptions};
 use simnode::proto::ContainerAllocateResponse;
 
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, node, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, node, plugin, script};
 
 /// Time-slicing of whole GPUs, as NVIDIA's README writes it.
 pub(crate) const SLICED: &str = "version: v1
@@ -223,10 +223,7 @@ impl MpsDaemon {
 
     fn script(&self, answer: &str) {
         let next = self.client.with_extension("next");
-        std::fs::write(&next, format!("#!/bin/sh\nread question\n{}\n{answer}\n", self.checks))
-            .unwrap();
-        std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        script(&next, &format!("#!/bin/sh\nread question\n{}\n{answer}\n", self.checks));
         std::fs::rename(&next, &self.client).unwrap();
     }
 }

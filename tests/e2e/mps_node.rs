@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use fake_mps::{BEHAVIOUR, Behaviour, CudaClient, Fault, Gpu, Invocation};
@@ -10,7 +9,7 @@ use fake_nvml::profiles;
 use simnode::node::{Plugin, PluginOptions, kill_all_with};
 
 use crate::dropin::config;
-use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin, script};
 
 /// The variables by which this executable is one of the programs.
 const NAME: &str = "FAKE_MPS_NAME";
@@ -280,8 +279,7 @@ fn install(file: &Path, name: &str, behaviour: &Path) {
         behaviour.display(),
         executable.display(),
     );
-    fs::write(file, text).unwrap();
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    script(file, &text);
 }
 
 /// Kills a process that the supervisor has started.

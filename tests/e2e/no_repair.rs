@@ -1,8 +1,8 @@
 //! What is no evidence of a repair: another pod of the plugin, and failing to look. On a driver
 //! without a recovery action nothing else tells whether a GPU was reset.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use simnode::node::PluginOptions;
 
 use crate::health::{QUICK, configured, old_driver};
 use crate::journal::Journal;
-use crate::rig::{GPU, Rig, node};
+use crate::rig::{GPU, Rig, node, script};
 
 /// The directory of a kernel module that every machine has, in place of NVIDIA's.
 const MODULE: &str = "module/printk";
@@ -69,14 +69,13 @@ fn in_another_pod(rig: &Rig, options: &PluginOptions) -> Option<PluginOptions> {
     let module = rig.node.sysfs().join("module/nvidia");
     fs::remove_file(&module).unwrap();
     symlink(sysfs.join(MODULE), &module).unwrap();
-    let script = rig.node.root().join("pod");
+    let pod = rig.node.root().join("pod");
     let words = format!(
         "#!/bin/sh\nexec unshare --user --map-root-user --net --mount sh -c '{mount}' {} \"$@\"\n",
         options.binary.display()
     );
-    fs::write(&script, words).unwrap();
-    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
-    Some(PluginOptions { binary: script, ..options.clone() })
+    script(&pod, &words);
+    Some(PluginOptions { binary: pod, ..options.clone() })
 }
 
 #[tokio::test(flavor = "multi_thread")]

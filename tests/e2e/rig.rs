@@ -1,5 +1,8 @@
 //! A simulated node with a kubelet and the plugin on it.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use fake_nvml::profiles;
@@ -23,6 +26,22 @@ pub(crate) struct Rig {
 /// The plugin as a test starts it.
 pub(crate) fn plugin() -> PluginOptions {
     PluginOptions::new(env!("CARGO_BIN_EXE_gpu-device-plugin"))
+}
+
+/// Copies a program to where it can be run. A process of its own writes it: what this one has open
+/// for writing is open too in a process that another test is about to start, and cannot be run as
+/// long as it is (ETXTBSY).
+pub(crate) fn install(program: &Path, at: &Path) {
+    let installed = Command::new("install").args(["-m", "755"]).arg(program).arg(at).status();
+    assert!(installed.is_ok_and(|status| status.success()), "{} is installed", at.display());
+}
+
+/// Writes a script that can be run.
+pub(crate) fn script(at: &Path, text: &str) {
+    let source = at.with_extension("source");
+    fs::write(&source, text).expect("a script");
+    install(&source, at);
+    fs::remove_file(source).expect("it is there");
 }
 
 pub(crate) fn eight_h100s() -> Node {
