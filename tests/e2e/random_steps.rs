@@ -400,6 +400,16 @@ impl Walk {
                     .all(|(uuid, truth)| view.healthy(GPU, uuid) == Some(truth.is_healthy()))
         };
         self.rig.until(&format!("{truth:?}"), is_true).await;
+        // A kubelet takes every device as Unhealthy by itself when the stream is cut.
+        let last_is_true = async || {
+            let lists = self.rig.kubelet.lists(GPU);
+            let of = |id: &String| uuids.iter().position(|uuid| uuid == id);
+            let mut last = lists.last()?.devices.iter();
+            let right = |gpu: usize, health: &str| truth[gpu].is_healthy() == (health == "Healthy");
+            last.all(|device| of(&device.id).is_some_and(|gpu| right(gpu, &device.health)))
+                .then_some(())
+        };
+        self.rig.eventually("the last list is true", last_is_true).await;
         let lists = self.rig.kubelet.lists(GPU);
         for list in &lists[self.seen..] {
             for device in &list.devices {
