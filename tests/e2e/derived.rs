@@ -35,16 +35,6 @@ fn joins(gpu: &mut Gpu) {
     gpu.fabric = Some(Fabric { state: 2, ..Fabric::default() });
 }
 
-impl Rig {
-    /// Another GPU fails and recovers, which takes more polls than a recovery does.
-    async fn another_recovers(&self, other: usize) {
-        self.node.edit_gpu(other, |gpu| gpu.recovery_action = 1).unwrap();
-        self.until_healthy(other, false).await;
-        self.node.restore(other).unwrap();
-        self.until_healthy(other, true).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_is_over_where_the_gpu_no_longer_has_what_it_is_about() {
     let rig = rig_of(profiles::h100x8(), &strict()).await;
@@ -66,7 +56,8 @@ async fn a_row_to_be_remapped_is_no_state_of_a_gpu_without_row_remapping() {
     let rig = rig_of(state, &strict()).await;
     rig.node.xid(1, 63).unwrap();
     rig.logged("xid=63").await;
-    rig.another_recovers(7).await;
+    // It takes more polls than a recovery does.
+    rig.fails_and_recovers(7).await;
     rig.until("all are Healthy", |view| view.allocatable(GPU) == 8).await;
     rig.assert_flawless();
 }
@@ -121,7 +112,8 @@ async fn each_failure_of_a_gpu_itself_is_a_relapse() {
         let (uuid, relapses) = (rig.node.uuid(index), "kind=\"relapses\"");
         let log = || rig.plugin.log().iter().any(|l| l.contains(&uuid) && l.contains(relapses));
         rig.eventually(kind, async || log().then_some(())).await;
-        rig.another_recovers(7 - index).await;
+        // It takes more polls than a recovery does.
+        rig.fails_and_recovers(7 - index).await;
         assert_eq!(rig.kubelet.view().healthy(GPU, &uuid), Some(false), "{kind}");
     }
     rig.assert_flawless();

@@ -89,7 +89,7 @@ async fn a_library_that_is_not_the_drivers_is_said_and_goes_away() {
 
 impl Rig {
     /// The driver asks for a reset of a GPU, and then for nothing.
-    async fn fails_and_recovers(&self, index: usize) {
+    pub(crate) async fn fails_and_recovers(&self, index: usize) {
         self.node.edit_gpu(index, |gpu| gpu.recovery_action = 1).unwrap();
         self.until_healthy(index, false).await;
         self.node.restore(index).unwrap();
