@@ -9,7 +9,7 @@ use simnode::kubelet::{KubeletVersion, View};
 use simnode::node::{Node, Plugin, PluginOptions};
 use simnode::proto::ContainerAllocateResponse;
 
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, node, plugin, script};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, node, plugin, replace, script};
 
 /// Time-slicing of whole GPUs, as NVIDIA's README writes it.
 pub(crate) const SLICED: &str = "version: v1
@@ -23,7 +23,7 @@ sharing:
 /// A config file on the node.
 pub(crate) fn config(node: &Node, text: &str) -> String {
     let path = node.root().join("config.yaml");
-    std::fs::write(&path, text).expect("a config file");
+    replace(&path, text);
     path.display().to_string()
 }
 

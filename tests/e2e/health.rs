@@ -8,7 +8,7 @@ use fake_nvml::state::{Event, Rule, State, event_type};
 use simnode::kubelet::KubeletVersion;
 use simnode::node::{Node, Plugin, PluginOptions};
 
-use crate::rig::{GPU, PATIENCE, Rig, node, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, node, plugin, replace};
 
 /// What makes the waits of the policy short.
 pub(crate) const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, \
@@ -289,7 +289,7 @@ async fn a_file_in_the_quarantine_directory_is_an_outside_word() {
     let directory = rig.node.quarantine_directory();
     let place = |index: usize| rig.node.state().gpus[index].pci_bus_id.clone();
     for name in ["3".to_owned(), rig.node.uuid(3), place(3), place(3).to_lowercase()] {
-        fs::write(directory.join(&name), "dcgm: pcie replays\nsee ticket\n").unwrap();
+        replace(&directory.join(&name), "dcgm: pcie replays\nsee ticket\n");
         rig.until_healthy(3, false).await;
         assert_eq!(rig.kubelet.view().allocatable(GPU), 7);
         fs::remove_file(directory.join(&name)).unwrap();

@@ -10,7 +10,7 @@ use simnode::node::{HttpAddress, Node, Plugin, PluginOptions};
 use simnode::proto::{AllocateRequest, ContainerAllocateRequest};
 
 use crate::health::configured;
-use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin, replace};
 
 const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms}\n";
 /// What a stop may take, whatever is wrong.
@@ -206,13 +206,13 @@ async fn eventful(options: impl Fn(&Node) -> PluginOptions) -> Rig {
     rig.logged("GPU is Unhealthy").await;
     std::fs::create_dir_all(rig.node.quarantine_directory()).unwrap();
     let quarantined = rig.node.quarantine_directory().join("5");
-    std::fs::write(&quarantined, "dcgm: \"bad\" memory; a=b\n").unwrap();
+    replace(&quarantined, "dcgm: \"bad\" memory; a=b\n");
     rig.until_healthy(5, false).await;
     std::fs::remove_file(quarantined).unwrap();
-    rig.until_healthy(5, true).await;
+    // A list is sent before the log says why.
+    rig.logged("a cause is over").await;
     let file = rig.node.root().join("config.yaml");
-    std::fs::write(file, "version: v1\nflags: {migStrategy: \"a = \\\"b\", x: 1}\n").unwrap();
-    rig.plugin.signal(1).unwrap();
+    replace(&file, "version: v1\nflags: {migStrategy: \"a = \\\"b\", x: 1}\n");
     rig.logged("the config file is refused").await;
     rig
 }

@@ -9,7 +9,7 @@ use simnode::node::{HttpAddress, Node, Plugin, PluginOptions};
 
 use crate::dropin::{SLICED, rig};
 use crate::look::run;
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, plugin, replace};
 
 /// Lays a ConfigMap out as the kubelet does.
 fn config_map(node: &Node, generation: u32, configs: &[(&str, &str)]) {
@@ -28,9 +28,7 @@ fn config_map(node: &Node, generation: u32, configs: &[(&str, &str)]) {
 
 /// Replaces the name as the agent does.
 fn choose(node: &Node, name: &str) {
-    let directory = node.root().join("chosen");
-    fs::write(directory.join(".next"), format!("{name}\n")).unwrap();
-    fs::rename(directory.join(".next"), directory.join("name")).unwrap();
+    replace(&node.root().join("chosen/name"), &format!("{name}\n"));
 }
 
 fn options(node: &Node) -> PluginOptions {

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::health::configured;
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, node, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, node, plugin, replace};
 
 /// What makes the waits of the policy short.
 const QUICK: &str = "version: v1\nhealth: {pollInterval: 100ms, suspicion: 300ms, relapses: 100}\n";
@@ -185,17 +185,17 @@ async fn without_a_kubelet_it_is_alive_and_not_ready() {
 async fn a_reload_is_reported_whether_it_is_applied_or_refused() {
     let (rig, http) = rig().await;
     let file = rig.node.root().join("config.yaml");
-    std::fs::write(&file, format!("{QUICK}flags: {{migStrategy: sideways}}\n")).unwrap();
+    replace(&file, &format!("{QUICK}flags: {{migStrategy: sideways}}\n"));
     until_metric(&http, "gpu_device_plugin_config_last_reload_successful 0").await;
     let status = json(&http.get("/status").await.unwrap());
     assert!(status["configuration"]["lastReload"]["refused"].is_string(), "{status:#}");
     // The one that is in force is put back: nothing is refused any more.
-    std::fs::write(&file, QUICK).unwrap();
+    replace(&file, QUICK);
     until_metric(&http, "gpu_device_plugin_config_last_reload_successful 1").await;
-    std::fs::write(&file, format!("{QUICK}flags: {{migStrategy: sideways}}\n")).unwrap();
+    replace(&file, &format!("{QUICK}flags: {{migStrategy: sideways}}\n"));
     until_metric(&http, "gpu_device_plugin_config_last_reload_successful 0").await;
     let shared = "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}\n";
-    std::fs::write(&file, format!("{QUICK}{shared}")).unwrap();
+    replace(&file, &format!("{QUICK}{shared}"));
     let metrics = until_metric(&http, "gpu_device_plugin_config_last_reload_successful 1").await;
     for line in ["{result=\"applied\"} 2", "{result=\"refused\"} 2"] {
         assert!(

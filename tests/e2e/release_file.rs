@@ -6,14 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use simnode::node::{HttpAddress, Node};
 
 use crate::dropin::rig;
-use crate::rig::{GPU, Rig, eight_h100s, plugin};
+use crate::rig::{GPU, Rig, eight_h100s, plugin, replace};
 
 /// Replaces the file as the agent does.
 fn write(node: &Node, text: &str) {
     let directory = node.root().join("agent");
     fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join(".next"), text).unwrap();
-    fs::rename(directory.join(".next"), directory.join("release")).unwrap();
+    replace(&directory.join("release"), text);
 }
 
 fn in_seconds(seconds: u64) -> String {

@@ -44,6 +44,14 @@ pub(crate) fn script(at: &Path, text: &str) {
     fs::remove_file(source).expect("it is there");
 }
 
+/// Replaces a file that is watched, or creates it, so that nobody reads a part of it.
+pub(crate) fn replace(path: &Path, text: &str) {
+    // A file whose name begins with a dot is nothing to those that read the directory.
+    let next = path.with_file_name(".next");
+    fs::write(&next, text).expect("the directory is ours");
+    fs::rename(next, path).expect("it was written");
+}
+
 pub(crate) fn eight_h100s() -> Node {
     node(profiles::h100x8())
 }
