@@ -37,6 +37,11 @@ pub(super) fn mark_wait(name: &'static str, expected: Duration) {
     });
 }
 
+/// Whether the last call that this thread marked has missed a deadline.
+pub(super) fn was_late() -> bool {
+    CURRENT.with_borrow(|current| current.as_ref().is_some_and(|call| call.get().missed > 0))
+}
+
 impl CurrentCall {
     /// A call that begins now, which [`mark_call`] on this thread replaces.
     pub(super) fn of_thread() -> Self {

@@ -8,7 +8,7 @@ use device::health::{self, EventType, NodeObservation, NvmlError as CallError, S
 use device::names::Uuid;
 use tracing::warn;
 
-use super::current_call::mark_wait;
+use super::current_call::{mark_wait, was_late};
 use super::event_set::{EventSet, Registration};
 use super::raw::{self, RawEvent};
 use super::session::{Session, device_uuid};
@@ -57,8 +57,8 @@ pub(super) fn register(
     Ok(all)
 }
 
-/// Waits for events until NVML is closed. Gives each to `report`, and `None` after the first wait
-/// that did not fail.
+/// Waits for events until NVML is closed, or a wait was late: that it has returned is heard of by
+/// its end alone. Gives each event to `report`, and `None` after the first wait that did not fail.
 ///
 /// # Errors
 /// Waiting fails.
@@ -70,7 +70,9 @@ pub(super) fn listen(
     let at_most = LONGEST_WAIT.min(poll);
     let mut early = Backoff::new(FIRST_PAUSE, LAST_PAUSE);
     let (unknown, mut is_first) = (LogRateLimit::new(), true);
-    while let Ok(Open { session, events: Some(set) }) = shared.get() {
+    while !was_late()
+        && let Ok(Open { session, events: Some(set) }) = shared.get()
+    {
         let began = Instant::now();
         let event = set.wait(at_most)?;
         if std::mem::take(&mut is_first) {

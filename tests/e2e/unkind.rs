@@ -173,6 +173,18 @@ async fn a_wait_for_events_that_hangs_is_counted_and_states_are_read_meanwhile()
     rig.xid_until_heard(2, 95).await;
     let none = "gpu_device_plugin_nvml_unanswered_calls 0\n";
     until(&http, "/metrics", "counted no more", |answer| answer.body.contains(none)).await;
+    let deaf = |status: &Value| {
+        let gpus = status["gpus"].as_array().unwrap().iter();
+        let degradations = gpus.filter_map(|gpu| gpu["degradations"].as_array()).flatten();
+        degradations.filter(|degradation| degradation["kind"] == "no_events").count()
+    };
+    let none = async || (deaf(&status(&http).await) == 0).then_some(());
+    rig.eventually("events are received", none).await;
+    // Nor does it keep NVML from being initialised again.
+    rig.node.edit_gpu(6, |gpu| gpu.lost = true).unwrap();
+    rig.until_healthy(6, false).await;
+    rig.node.restore(6).unwrap();
+    rig.until_healthy(6, true).await;
     rig.assert_flawless();
 }
 
