@@ -260,10 +260,10 @@ async fn calls_that_have_returned_are_no_longer_counted_as_unanswered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_allocation_waits_for_a_gpu_that_hangs() {
+    const DEADLINE: Duration = Duration::from_secs(5);
     let node = node(profiles::h100x8());
     let journal = Journal::of(&node);
     let config = node.kubelet();
-    // Allocations that waited for the call's deadline would be far beyond it together.
     let options =
         configured(&node, "health: {pollInterval: 100ms, callDeadline: 5s, missedCalls: 1}");
     let rig = Rig::on(node, config, &journal.kept_by(options), 8).await;
@@ -293,11 +293,7 @@ async fn no_allocation_waits_for_a_gpu_that_hangs() {
         "200 calls of Allocate: worst {:?} without, {:?} beside a GPU that hangs",
         worst[0], worst[1]
     );
-    assert_eq!(
-        rig.kubelet.view().healthy(GPU, &rig.node.uuid(3)),
-        Some(true),
-        "the deadline is not over yet"
-    );
+    assert!(worst[1] < DEADLINE, "one has waited for the call's deadline");
     rig.until_healthy(3, false).await;
     rig.assert_flawless();
 }
