@@ -14,7 +14,7 @@ use simnode::kubelet::{CHECKPOINT, ViolationKind};
 use simnode::node::{Node, Plugin, PluginOptions};
 
 use crate::observe::until;
-use crate::rig::{GPU, PATIENCE, Rig, kubelet, node, plugin, script};
+use crate::rig::{GPU, PATIENCE, Rig, kubelet, left_socket, node, plugin, script, until_refused};
 
 const CONTAINERD: &str = "etc/containerd/config.toml";
 const TOOLKIT: &str = "etc/nvidia-container-runtime/config.toml";
@@ -668,6 +668,7 @@ async fn a_kubelet_that_is_not_there_is_reported() {
         &["somebody listens, and does not answer", "journalctl"],
     );
     drop(dead);
+    until_refused(&machine.node.kubelet_socket()).await;
     machine.report().await.has("problem", "kubelet.socket", &["nobody listens"]);
     fs::remove_dir_all(machine.node.kubelet_directory()).unwrap();
     let report = machine.report().await;
@@ -728,7 +729,7 @@ async fn another_plugin_for_the_same_resource_is_reported() {
     machine.report().await.has("problem", "kubelet.rival", &["more than once on this node"]);
     // A socket on which nobody listens does no harm; one that accepts and does not answer does.
     let machine = Machine::new(profiles::h100x8());
-    drop(UnixListener::bind(machine.node.kubelet_directory().join("nvidia-gpu.sock")).unwrap());
+    left_socket(&machine.node.kubelet_directory().join("nvidia-gpu.sock")).await;
     machine.report().await.has("ok", "kubelet.rival", &["1 dead socket"]);
     let _silent =
         UnixListener::bind(machine.node.kubelet_directory().join("nvidia-gpu-aaaaaaaa.sock"))

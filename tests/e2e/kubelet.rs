@@ -9,7 +9,7 @@ use simnode::kubelet::{Kubelet, KubeletVersion, View, ViolationKind};
 use simnode::node::{Plugin, PluginOptions};
 
 use crate::observe::until;
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, left_socket, plugin};
 
 const VERSIONS: [KubeletVersion; 3] =
     [KubeletVersion::V1_32, KubeletVersion::V1_36, KubeletVersion::V1_37];
@@ -279,8 +279,7 @@ async fn a_kubelet_that_is_not_there_at_the_start_is_a_warning_at_once_with_the_
     let http = first.http(PATIENCE).await.unwrap();
     until(&http, "/readyz", "the path", |answer| answer.body.contains(&socket)).await;
     drop(first);
-    // A socket that a kubelet has left behind.
-    drop(UnixListener::bind(node.kubelet_socket()).unwrap());
+    left_socket(&node.kubelet_socket()).await;
     let second = Plugin::start(&node, &options).unwrap();
     let (_, line) = second.wait_for_log("cannot connect to the kubelet", PATIENCE).await.unwrap();
     for part in ["WARN", &socket, "onnection refused", "is the kubelet running"] {
@@ -466,7 +465,7 @@ async fn sockets_of_a_killed_plugin_are_removed_by_the_next_and_others_are_not()
     let mut rig = Rig::of(KubeletVersion::V1_36).await;
     let left = own_socket(&rig);
     let foreign = rig.node.kubelet_directory().join("nvidia-gpu.sock");
-    drop(UnixListener::bind(&foreign).unwrap());
+    left_socket(&foreign).await;
     rig.plugin.signal(9).unwrap();
     // Its connections can end before its socket does, which then still seems to be somebody's.
     rig.plugin.wait_exit(PATIENCE).await.unwrap();

@@ -1,6 +1,7 @@
 //! A simulated node with a kubelet and the plugin on it.
 
 use std::fs;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -50,6 +51,19 @@ pub(crate) fn replace(path: &Path, text: &str) {
     let next = path.with_file_name(".next");
     fs::write(&next, text).expect("the directory is ours");
     fs::rename(next, path).expect("it was written");
+}
+
+/// Creates a socket that its listener has left behind.
+pub(crate) async fn left_socket(path: &Path) {
+    drop(UnixListener::bind(path).expect("the directory is ours"));
+    until_refused(path).await;
+}
+
+/// Waits until nobody listens at a socket that was closed: a process that another test is about to
+/// start has it open for a moment more.
+pub(crate) async fn until_refused(socket: &Path) {
+    let refused = async || UnixStream::connect(socket).is_err().then_some(());
+    eventually("nobody listens", PATIENCE, refused).await.expect("it was closed");
 }
 
 pub(crate) fn eight_h100s() -> Node {
