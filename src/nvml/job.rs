@@ -117,6 +117,8 @@ pub(super) enum Outcome {
 /// An initialised NVML.
 #[derive(Debug)]
 pub(super) struct Opened {
+    /// Read after the initialisation: the driver may be loaded by it.
+    pub(super) epoch: Epoch,
     /// The library, as it was given to the loader.
     pub(super) library: String,
     /// The paths that were tried before, each with its error.
@@ -224,9 +226,10 @@ impl Job {
         let session = Arc::new(Session::new(loaded.nvml, ended));
         let count = session::count_gpus(&session);
         let versions = session::versions(&session);
+        let epoch = epoch::read(&settings.sysfs_root);
         if count.is_ok() {
             shared.set(session);
         }
-        Ok(Opened { library: loaded.library, tried: loaded.tried, versions, count })
+        Ok(Opened { epoch, library: loaded.library, tried: loaded.tried, versions, count })
     }
 }

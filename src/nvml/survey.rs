@@ -88,7 +88,7 @@ pub async fn survey(
     let threads = Threads::new(clock, NvmlTelemetry::default(), do_job);
     let ask = Survey { threads, clock, deadline };
     let opened = ask.one(Task::Open, 1).await?;
-    let Opened { library, tried, versions, count } = match opened {
+    let Opened { library, tried, versions, count, .. } = match opened {
         Ok(Outcome::Opened(Ok(opened))) => opened,
         Ok(Outcome::Opened(Err(error))) => return Ok(NvmlSurvey::NotOpened(error)),
         Ok(_) => return Ok(NvmlSurvey::TimedOut { call: "nvmlInit_v2" }),

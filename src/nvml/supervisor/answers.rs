@@ -38,7 +38,10 @@ impl Supervisor {
         let is_open = matches!(self.phase, Phase::Starting { .. } | Phase::Serving);
         match (task, outcome) {
             (_, Outcome::Bus(epoch, scan)) => {
-                self.epoch = epoch;
+                // One that began before NVML was open knows less than that.
+                if !matches!(self.phase, Phase::Starting { .. }) {
+                    self.epoch = epoch;
+                }
                 self.scanned_bus(began, scan);
             }
             (_, Outcome::Opened(result)) => self.opened(now, result),

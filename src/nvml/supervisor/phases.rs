@@ -22,7 +22,7 @@ impl Supervisor {
         self.gpus.clear();
         self.poll = None;
         self.phase = Phase::Opening { since: now };
-        // Sysfs first: a GPU that is bound during the initialisation is noticed as newly bound.
+        // Sysfs first: the first poll notices a GPU that is bound during the initialisation.
         self.submit(now, Task::Bus);
         self.submit(now, Task::Open);
     }
@@ -43,16 +43,15 @@ impl Supervisor {
 
     pub(super) fn opened(&mut self, now: Moment, result: Result<Opened, NvmlOpenError>) {
         match result {
-            Ok(Opened { count: Ok(count), versions, .. }) => {
+            Ok(Opened { epoch, count: Ok(count), versions, .. }) => {
                 self.open_sessions.insert(self.session);
+                self.epoch = epoch;
                 report_versions(&self.telemetry, versions);
                 self.telemetry.set_up(count);
                 self.logged.clear();
                 self.retries = true;
                 self.phase = Phase::Starting { since: now };
                 self.renewal.began(now, self.bus.as_ref());
-                // The driver may have been loaded again since sysfs was read before.
-                self.submit(now, Task::Bus);
                 self.begin_scan(now, count);
             }
             Ok(Opened { count: Err(error), .. }) => {

@@ -486,7 +486,8 @@ impl Node {
         self.listed = Some(listed);
         self.registered.clear();
         let library = "simulated".to_owned();
-        Ok(Opened { library, tried: Vec::new(), versions: Default::default(), count })
+        let (epoch, versions) = (self.epoch.clone(), Default::default());
+        Ok(Opened { epoch, library, tried: Vec::new(), versions, count })
     }
 
     fn handle(&self, index: u32) -> Result<Uuid, CallError> {
