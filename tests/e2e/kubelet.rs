@@ -9,7 +9,7 @@ use simnode::kubelet::{Kubelet, KubeletVersion, View, ViolationKind};
 use simnode::node::{Plugin, PluginOptions};
 
 use crate::observe::until;
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, left_socket, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, left_socket, plugin, without_polls};
 
 const VERSIONS: [KubeletVersion; 3] =
     [KubeletVersion::V1_32, KubeletVersion::V1_36, KubeletVersion::V1_37];
@@ -161,7 +161,7 @@ async fn a_registration_that_is_watched_and_not_answered_is_one() {
         let node = eight_h100s();
         let kubelet = kubelet(node.kubelet().version(version)).await;
         kubelet.delay_answers(10 * PATIENCE);
-        let plugin = Plugin::start(&node, &plugin()).unwrap();
+        let plugin = Plugin::start(&node, &without_polls()).unwrap();
         let rig = Rig { kubelet, plugin, node };
         rig.until("the first list", |view| view.allocatable(GPU) == 8).await;
         rig.logged("registered with the kubelet").await;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use simnode::node::{Node, Plugin, PluginOptions};
 
 use crate::observe::until;
-use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin};
+use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, kubelet, plugin, without_polls};
 
 /// What a subcommand has printed, and its exit code.
 pub(crate) struct Printed {
@@ -25,7 +25,7 @@ pub(crate) async fn run(node: &Node, options: &PluginOptions, arguments: &[&str]
 
 /// The plugin with its HTTP edge at a unix socket of the node.
 pub(crate) fn served_at(node: &Node) -> PluginOptions {
-    plugin().env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()))
+    without_polls().env("HTTP_ADDRESS", format!("unix:{}", node.root().join("http.sock").display()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,12 @@ pub(crate) fn plugin() -> PluginOptions {
     PluginOptions::new(env!("CARGO_BIN_EXE_gpu-device-plugin"))
 }
 
+/// The plugin that polls no GPU while a test goes on, however long it takes: one with Xid 79 that
+/// answers is Healthy again after a poll.
+pub(crate) fn without_polls() -> PluginOptions {
+    plugin().env("HEALTH_POLL_INTERVAL", "10m")
+}
+
 /// Copies a program to where it can be run. A process of its own writes it: what this one has open
 /// for writing is open too in a process that another test is about to start, and cannot be run as
 /// long as it is (ETXTBSY).
@@ -81,11 +87,12 @@ pub(crate) async fn kubelet(config: KubeletConfig) -> Kubelet {
 }
 
 impl Rig {
-    /// Eight H100s, a kubelet of this version, and the plugin with its list received.
+    /// Eight H100s, a kubelet of this version, and the plugin without polls, with its list
+    /// received.
     pub(crate) async fn of(version: KubeletVersion) -> Self {
         let node = eight_h100s();
         let config = node.kubelet().version(version);
-        Self::on(node, config, &plugin(), 8).await
+        Self::on(node, config, &without_polls(), 8).await
     }
 
     /// The plugin on a node, with a list that has `allocatable` devices.
