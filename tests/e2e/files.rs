@@ -323,9 +323,12 @@ async fn a_signal_for_the_daemon_ends_it_at_no_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_thread_is_to_be_had_files_are_read_and_written_all_the_same() {
     let node = eight_h100s();
-    // The stack of a thread that has ended is not kept for the next one.
+    // The stack of a thread that has ended is not kept for the next one, and the heap, which cannot
+    // grow any more either, has room.
+    const NO_STACKS: &str = "glibc.pthread.stack_cache_size=0";
+    const LARGE_HEAP: &str = "glibc.malloc.top_pad=33554432";
     let options =
-        configured(&node, QUICK).env("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=0");
+        configured(&node, QUICK).env("GLIBC_TUNABLES", format!("{NO_STACKS}:{LARGE_HEAP}"));
     let config = node.kubelet();
     let rig = Rig::on(node, config, &options, 8).await;
     rig.settled("all its threads are there", |_| true).await;
