@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use simnode::kubelet::{Kubelet, KubeletVersion, View, ViolationKind};
 use simnode::node::{Plugin, PluginOptions};
@@ -82,6 +82,32 @@ async fn a_restarted_kubelet_has_its_devices_again_and_pods_keep_theirs() {
         rig.assert_flawless();
         assert_eq!(rig.node.plugin_sockets().len(), 1, "no socket is left behind");
     }
+}
+
+/// The node has no GPUs for as long as it takes. What the machine does beside makes some restarts
+/// take longer, so that the shortest counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_client_that_stays_is_not_waited_for_when_the_kubelet_restarts() {
+    // Ten times what it takes. A kubelet that is there gets longer to close its connection.
+    const MOST: Duration = Duration::from_millis(250);
+    let rig = Rig::of(KubeletVersion::V1_36).await;
+    let mut took = Vec::new();
+    for life in 2..10 {
+        let mut other = Kubelet::dial(own_socket(&rig)).await.unwrap();
+        let stream = other.list_and_watch(simnode::proto::Empty {}).await.unwrap();
+        let mut stream = stream.into_inner();
+        stream.message().await.unwrap().unwrap();
+        rig.kubelet.restart().await.unwrap();
+        let began = Instant::now();
+        let view = rig.until("the list in a new life", |view| {
+            view.life == life && view.allocatable(GPU) == 8
+        });
+        let registered = view.await.of_this_life().last().unwrap().at;
+        took.push(registered.saturating_duration_since(began));
+    }
+    println!("registered after {took:?}");
+    assert!(took.iter().any(|took| *took < MOST), "{took:?}");
+    rig.assert_flawless();
 }
 
 #[tokio::test(flavor = "multi_thread")]
