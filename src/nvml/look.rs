@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use device::names::Uuid;
@@ -23,13 +25,15 @@ pub const SUBCOMMAND: &str = "list-gpus";
 const OURSELVES: &str = "/proc/self/exe";
 /// How long the process may take; it is killed then.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// After this time without an answer it ends, and does not wait for the other GPUs.
+const SILENCE: Duration = Duration::from_secs(5);
 /// The most bytes that are read of it: a thousand UUIDs and more.
 const MOST_BYTES: u64 = 64 << 10;
 /// The most GPUs that it looks at.
 const MOST_GPUS: u32 = 1024;
 
-/// Starts the process, and returns the GPUs that answered it. One that hangs in a GPU is killed,
-/// and those that answered before count.
+/// Starts the process, and returns the GPUs that answered it. One that hangs is killed, and those
+/// that answered before count.
 pub(super) async fn look(settings: NvmlSettings) -> Result<BTreeSet<Uuid>, String> {
     let mut command = Command::new(OURSELVES);
     command.arg(SUBCOMMAND).arg(&settings.driver_root).args(settings.library);
@@ -51,25 +55,41 @@ pub(super) async fn look(settings: NvmlSettings) -> Result<BTreeSet<Uuid>, Strin
     Ok(seen)
 }
 
-/// The process: prints the UUID of each GPU that answers, one a line.
+/// The process: prints the UUID of each GPU that answers, one a line. Each is asked on a thread of
+/// its own, so that one that hangs hides no other. NVML is not shut down, which would wait for it.
 ///
 /// # Errors
 /// NVML cannot be opened, or the output cannot be written.
 pub fn list(driver_root: &Path, library: Option<PathBuf>) -> Result<(), String> {
     let loaded =
         library::open(library.as_deref(), driver_root).map_err(|error| error.to_string())?;
-    let session = Session::new(loaded.nvml, || {});
-    let count = count_gpus(&session).map_err(|error| error.to_string())?;
-    let mut output = std::io::stdout();
+    let session: &Session = Box::leak(Box::new(Session::new(loaded.nvml, || {})));
+    let count = count_gpus(session).map_err(|error| error.to_string())?;
+    let (answers, answered) = mpsc::channel();
     for index in 0..count.min(MOST_GPUS) {
-        let Ok(device) = session.nvml().device_by_index(index) else { continue };
-        if let Ok(uuid) = session.identify(&device)
-            && raw::answers(session.nvml(), &device)
-        {
+        let answers = answers.clone();
+        // Nobody receives it any more: the process ends.
+        let ask = move || drop(answers.send(ask(session, index)));
+        if thread::Builder::new().spawn(ask).is_err() {
+            break;
+        }
+    }
+    drop(answers);
+    let mut output = std::io::stdout();
+    // An error: all have answered, or no more of them do.
+    while let Ok(answer) = answered.recv_timeout(SILENCE) {
+        if let Some(uuid) = answer {
             writeln!(output, "{uuid}")
                 .and_then(|()| output.flush())
                 .map_err(|error| error.to_string())?;
         }
     }
     Ok(())
+}
+
+/// The GPU at an index, if it answers.
+fn ask(session: &Session, index: u32) -> Option<Uuid> {
+    let device = session.nvml().device_by_index(index).ok()?;
+    let uuid = session.identify(&device).ok()?;
+    raw::answers(session.nvml(), &device).then_some(uuid)
 }

@@ -45,6 +45,7 @@ mod random_steps;
 mod recorded;
 mod release_file;
 mod reload;
+mod renewal;
 mod requests;
 mod rig;
 mod sharing;
