@@ -13,6 +13,7 @@ use simnode::proto::{
 };
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tonic::{Code, Status};
 
 use crate::dropin::config;
 use crate::rig::{GPU, PATIENCE, Rig, eight_h100s, plugin};
@@ -126,6 +127,14 @@ async fn three_hundred_unfinished_uploads_do_not_keep_an_allocation_waiting() {
     unharmed(&rig, "300 unfinished uploads").await;
 }
 
+/// There was no room for a long message for a minute, or the message has not come within seconds.
+fn may_be_tried_again(refused: &Status) -> bool {
+    match refused.code() {
+        Code::ResourceExhausted => refused.message().ends_with("try again"),
+        code => code == Code::DeadlineExceeded,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn long_questions_do_not_keep_an_allocation_waiting() {
     let rig = Rig::of(KubeletVersion::V1_36).await;
@@ -142,8 +151,14 @@ async fn long_questions_do_not_keep_an_allocation_waiting() {
         let containers = vec![container.clone(); 5_500];
         questions.spawn(async move {
             let request = PreferredAllocationRequest { container_requests: containers };
-            let answer = client.get_preferred_allocation(request).await.unwrap();
-            assert_eq!(answer.into_inner().container_responses.len(), 5_500);
+            let answer = loop {
+                match client.get_preferred_allocation(request.clone()).await {
+                    Ok(answer) => break answer.into_inner(),
+                    // On a machine that does much else it may not have its turn in time.
+                    Err(refused) => assert!(may_be_tried_again(&refused), "{refused}"),
+                }
+            };
+            assert_eq!(answer.container_responses.len(), 5_500);
         });
     }
     let mut other = Kubelet::dial(&socket).await.unwrap();
