@@ -11,7 +11,8 @@ use super::reclaim_controller::ReclaimController;
 use super::reload::{ReloadEvent, Reloader};
 use crate::nvml::TimedObservation;
 
-/// How many observations are applied before the lists are sent: a storm becomes few lists.
+/// How many observations are applied before the lists are sent: a storm becomes few lists. Those
+/// that came together are never divided.
 const BATCH: usize = 64;
 
 /// The only task that changes the inventory.
@@ -30,15 +31,15 @@ pub(super) struct InventoryTask {
 impl InventoryTask {
     /// Runs until an error.
     pub(super) async fn run(mut self) -> anyhow::Error {
-        let mut batch = Vec::with_capacity(BATCH);
         loop {
             self.control_daemons.update(&self.writer.inventory.borrow());
             let result = tokio::select! {
-                count = self.observations.recv_many(&mut batch, BATCH),
-                    if !self.observations.is_closed() =>
-                {
-                    if count > 0 {
-                        self.observed(batch.drain(..).flatten());
+                Some(first) = self.observations.recv() => {
+                    let batch = next_batch(first, &mut self.observations);
+                    self.observed(batch.into_iter());
+                    if !self.observations.is_empty() {
+                        // In a storm the others on this thread, such as HTTP, have their turn.
+                        tokio::task::yield_now().await;
                     }
                     Ok(())
                 }
@@ -118,5 +119,54 @@ impl InventoryTask {
             }
         }
         self.reclaim.review(&self.writer.inventory);
+    }
+}
+
+/// What is applied together: the first, and of those that wait as many as make up a batch.
+fn next_batch(
+    first: Vec<TimedObservation>,
+    waiting: &mut mpsc::Receiver<Vec<TimedObservation>>,
+) -> Vec<TimedObservation> {
+    let mut batch = first;
+    while batch.len() < BATCH
+        && let Ok(more) = waiting.try_recv()
+    {
+        batch.extend(more);
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use device::health::{Moment, NodeObservation};
+
+    use super::*;
+
+    fn observations(count: usize) -> Vec<TimedObservation> {
+        let one = || TimedObservation {
+            at: Moment::default(),
+            observation: InventoryEvent::Health(NodeObservation::Fault(None)),
+        };
+        (0..count).map(|_| one()).collect()
+    }
+
+    #[test]
+    fn a_batch_is_as_many_observations_as_it_may_be_and_what_came_together() {
+        for (lengths, batches) in [
+            (vec![1; 130], vec![64, 64, 2]),
+            (vec![1000, 1000], vec![1000, 1000]),
+            (vec![1, 1000, 1], vec![1001, 1]),
+            (vec![8], vec![8]),
+        ] {
+            let (sender, mut waiting) = mpsc::channel(lengths.len());
+            for length in lengths {
+                sender.try_send(observations(length)).unwrap();
+            }
+            let mut sizes = Vec::new();
+            while let Ok(first) = waiting.try_recv() {
+                sizes.push(next_batch(first, &mut waiting).len());
+            }
+            assert_eq!(sizes, batches);
+        }
     }
 }

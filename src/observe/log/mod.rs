@@ -103,10 +103,12 @@ fn held_by(uuid: &Uuid, inventory: &Inventory, holders: Option<&Holders>) -> Opt
 
 fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Option<&Holders>) {
     let index = inventory.gpus().get(uuid).and_then(GpuRecord::valid_index);
-    let is_bad = |notice: &HealthNotice| {
-        matches!(notice, HealthNotice::Xid { .. } | HealthNotice::Degraded(_))
+    // Only for a line that is written: in a storm most are not, and there may be many devices.
+    let names_pod = |notice: &HealthNotice| match notice {
+        HealthNotice::Xid { times, .. } => is_told(*times),
+        notice => matches!(notice, HealthNotice::Degraded(_)),
     };
-    let names_pods = !change.raised.is_empty() || change.notices.iter().any(is_bad);
+    let names_pods = !change.raised.is_empty() || change.notices.iter().any(names_pod);
     let pod = if names_pods { held_by(uuid, inventory, holders) } else { None };
     // What the driver reports is before what follows from it.
     let (xids, others): (Vec<_>, Vec<_>) =
@@ -128,10 +130,15 @@ fn health(uuid: &Uuid, change: &HealthChange, inventory: &Inventory, holders: Op
     others.into_iter().for_each(|notice| log_notice(uuid, index, pod.as_deref(), notice));
 }
 
+/// Whether an Xid that came so many times is written: in a storm the first few, and then each
+/// doubling.
+fn is_told(times: u64) -> bool {
+    times <= 4 || times.is_power_of_two()
+}
+
 fn log_notice(uuid: &Uuid, index: Option<u32>, pod: Option<&str>, notice: &HealthNotice) {
     match notice {
-        // In a storm the first few, and then each doubling.
-        HealthNotice::Xid { xid, scope, times } if *times <= 4 || times.is_power_of_two() => {
+        HealthNotice::Xid { xid, scope, times } if is_told(*times) => {
             let (xid, name) = (xid.0, xid.meaning());
             warn!(gpu.index = index, gpu.uuid = %uuid, xid, name, pod, %scope, times, "the driver \
                 reports an Xid");
