@@ -127,15 +127,15 @@ def formula(model):
 
 
 def footprint():
-    """The memory as measured, in MB: the plugin's resident on a simulated node with few devices, in an earlier version with
+    """The memory as measured, in MB: the plugin's resident on a simulated node with few devices, in another build with
     few and with 2,048, and on a real GPU; the agent's."""
     text = BENCHMARKS.read_text()
     few = re.search(r"Memory, fresh: resident, anonymous \| ([\d.]+) MB", text).group(1)
     row = r"Memory, fresh: resident, anonymous \| ([\d.]+) MB,.*\| ([\d.]+) MB, [\d.]+ MB \|$"
-    earlier, many = re.search(row, text.partition("## Many devices")[2], re.MULTILINE).groups()
+    other, many = re.search(row, text.partition("## Many devices")[2], re.MULTILINE).groups()
     real = re.search(r"the plugin has (\d+) MB resident", text).group(1)
     agent = re.search(r"Memory: resident, anonymous \| ([\d.]+) MB", text.partition("## The node agent")[2]).group(1)
-    return [float(figure) for figure in (few, earlier, many, real, agent)]
+    return [float(figure) for figure in (few, other, many, real, agent)]
 
 
 def idle():
@@ -179,11 +179,11 @@ def document(model, text=None):
             stated = (model["systemReserved"]["cpu"], model["systemReserved"]["memory"], model["evictionHard"]["memory.available"])
             if row[5:8] != stated:
                 yield "%s: kubelet.yaml has %s" % (row[:3], stated)
-    few, earlier, many, real, agent = footprint()
+    few, other, many, real, agent = footprint()
     (cpu, request, limit), (agent_cpu, agent_request, agent_limit) = requests()
     for stated in (
         "%g MB resident" % few,
-        "had %g MB there, had %g MB with" % (earlier, many),
+        "had %g MB there, had %g MB with" % (other, many),
         "%g MB with" % real,
         "The agent has %g MB" % agent,
         "`%s` and `%dMi`, and may have `%dMi`" % (cpu, request, limit),
