@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use fake_nvml::state::Rule;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use simnode::kubelet::View;
 use simnode::node::{Node, Plugin};
 
 use crate::dropin::{SLICED, config};
@@ -160,6 +161,21 @@ async fn a_quarantine_file_that_is_none_holds_up_nothing_and_shows_no_other() {
     }
     rig.assert_flawless();
     stops(rig).await;
+}
+
+/// By the look every 30 s it would be found out late.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_that_could_not_be_read_is_read_soon() {
+    let rig = quick(eight_h100s(), 8).await;
+    let meanwhile = async || {
+        fs::write(rig.node.quarantine_directory().join("5"), "").unwrap();
+        rig.logged("the quarantine directory cannot be read").await;
+    };
+    rig.without_descriptors(meanwhile).await;
+    let uuid = rig.node.uuid(5);
+    let quarantined = |view: &View| view.healthy(GPU, &uuid) == Some(false);
+    rig.kubelet.wait_until("it is quarantined", PATIENCE / 2, quarantined).await.unwrap();
+    rig.logged("the quarantine directory can be read again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,6 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRng, TestRunner};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use simnode::eventually;
 use simnode::kubelet::{KubeletVersion, Trouble, View};
 use simnode::node::{Node, Plugin, PluginOptions};
@@ -343,13 +342,12 @@ impl Walk {
 
     /// What cannot be accepted or opened meanwhile is tried again.
     async fn cut_without_descriptors(&mut self) {
-        let pid = Pid::from_raw(self.rig.plugin.pid().cast_signed());
-        let none = Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) };
-        let before = prlimit(pid, Resource::Nofile, none).unwrap();
-        self.rig.kubelet.drop_stream(GPU);
         let cut = |view: &View| view.resource(GPU).is_none_or(|resource| !resource.stream_open);
-        self.rig.until("the stream is cut", cut).await;
-        prlimit(pid, Resource::Nofile, before).unwrap();
+        let meanwhile = async || {
+            self.rig.kubelet.drop_stream(GPU);
+            self.rig.until("the stream is cut", cut).await;
+        };
+        self.rig.without_descriptors(meanwhile).await;
     }
 
     /// The kubelet is served meanwhile. A GPU that breaks then is found at the latest afterwards:

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fake_nvml::profiles;
 use fake_nvml::state::State;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use simnode::eventually;
 use simnode::kubelet::{Kubelet, KubeletConfig, KubeletVersion, View};
 use simnode::node::{Figures, Node, Plugin, PluginOptions};
@@ -150,6 +151,15 @@ impl Rig {
     /// Waits for a line in the plugin's log.
     pub(crate) async fn logged(&self, text: &str) -> String {
         self.plugin.wait_for_log(text, PATIENCE).await.expect("the line is written").1
+    }
+
+    /// The plugin gets no descriptor more while this goes on.
+    pub(crate) async fn without_descriptors(&self, meanwhile: impl AsyncFnOnce()) {
+        let pid = Pid::from_raw(self.plugin.pid().cast_signed());
+        let none = Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) };
+        let before = prlimit(pid, Resource::Nofile, none).expect("it is ours");
+        meanwhile().await;
+        prlimit(pid, Resource::Nofile, before).expect("it is there");
     }
 
     /// Looks until there is an answer; for what nobody gives notice of. A failure shows the

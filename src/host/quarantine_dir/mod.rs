@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::info;
 
 use crate::host::dir_watch::{Watch, Watches};
+use crate::util::backoff::Backoff;
 use crate::util::helper_thread::HelperThread;
 use crate::util::lock;
 pub use clear_files::ClearFile;
@@ -36,6 +37,8 @@ pub use contents::Quarantine;
 pub use gpu_names::GpuNames;
 use listing::Listing;
 
+/// The first pause after the directory could not be read; the next ones double up to [`POLLING`].
+const RETRY: Duration = Duration::from_millis(100);
 /// Time between two reads of the directory without inotify.
 const POLLING: Duration = Duration::from_secs(2);
 /// How long the start waits for the directory.
@@ -146,9 +149,11 @@ pub async fn follow(
 ) -> Infallible {
     let Some(inner) = &quarantine_dir.0 else { return std::future::pending().await };
     let mut gpus = GpuNames::default();
+    let mut retries = Backoff::new(RETRY, POLLING);
     loop {
         gpus.update(&inventory.borrow_and_update());
         let look = inner.look(gpus.clone()).await;
+        let is_read = look.listing.is_ok();
         lock(&inner.contents).update(look.listing);
         // Compared with what is in force, not with what was last sent: others send it too.
         let quarantine = quarantine_dir.entries(&inventory.borrow());
@@ -165,8 +170,14 @@ pub async fn follow(
         if look.took > QUICK {
             sleep(look.took.saturating_mul(PAUSE)).await;
         }
-        let polling = Instant::now() + POLLING;
-        let next_read = if look.is_watched { watches.next_check() } else { polling };
+        let next_read = match (is_read, look.is_watched) {
+            (false, _) => Instant::now() + retries.next_delay(),
+            (true, false) => Instant::now() + POLLING,
+            (true, true) => watches.next_check(),
+        };
+        if is_read {
+            retries.reset();
+        }
         let next_read = look.next_clear.map_or(next_read, |settled| settled.min(next_read));
         tokio::select! {
             () = sleep_until(next_read) => {}
