@@ -108,7 +108,8 @@ async fn what_was_latched_before_a_restart_is_cleared_after_it() {
     let printed = rig.clear(&["4", "--cause", "xid"]).await;
     assert_eq!(printed.code, Some(0), "{}", printed.text);
     rig.until_healthy(4, true).await;
-    // A restart in between does not take it back.
+    // The list is sent before it is written. A restart afterwards does not take it back.
+    rig.state_file_lacks("\"xid\"").await;
     let rig = rig.restarted(&options, 9).await;
     rig.until("another plugin", |view| {
         view.accepted(GPU).count() == 3 && view.allocatable(GPU) == 8

@@ -51,9 +51,18 @@ impl Rig {
 
     /// Waits until the plugin has written to its state file what `part` is a part of.
     pub(crate) async fn state_file_has(&self, part: &str) {
+        self.state_file(part, |text| text.contains(part)).await;
+    }
+
+    /// Waits until the plugin has written its state file without this.
+    pub(crate) async fn state_file_lacks(&self, part: &str) {
+        self.state_file(part, |text| !text.contains(part)).await;
+    }
+
+    async fn state_file(&self, what: &str, is_right: impl Fn(&str) -> bool) {
         let file = self.node.state_directory().join("health.json");
-        let written = || fs::read_to_string(&file).is_ok_and(|text| text.contains(part));
-        self.eventually(part, async || written().then_some(())).await;
+        let written = || fs::read_to_string(&file).is_ok_and(|text| is_right(&text));
+        self.eventually(what, async || written().then_some(())).await;
     }
 
     /// A GPU that is Unhealthy for this reason is Healthy again once it is as new, and no other
