@@ -1,5 +1,7 @@
 //! The plugin on a simulated node, and what its log says.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use fake_nvml::profiles;
 use simnode::kubelet::{Kubelet, View};
@@ -7,6 +9,10 @@ use simnode::node::{Node, Plugin, PluginOptions};
 
 use super::args::Args;
 use super::{GPU, PATIENCE};
+
+/// How old the state file of the fake NVML is at the start. While it is younger than 12 ms each
+/// call reads it again, which would be measured.
+const STATE_FILE_AGE: Duration = Duration::from_millis(20);
 
 /// The plugin on a node with a kubelet.
 pub(super) struct Bench {
@@ -25,6 +31,7 @@ impl Bench {
         // As the image does.
         let options = PluginOptions::new(&args.plugin).env("MALLOC_ARENA_MAX", "1");
         let options = prepare(&node, options);
+        tokio::time::sleep(STATE_FILE_AGE).await;
         let plugin = Plugin::start(&node, &options)?;
         kubelet.wait_allocatable(GPU, 8, PATIENCE).await?;
         Ok(Self { kubelet, plugin, node })

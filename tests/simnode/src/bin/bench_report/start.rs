@@ -13,13 +13,13 @@ use super::{GPU, PATIENCE};
 pub(super) async fn start(args: &Args) -> anyhow::Result<()> {
     let (mut inside, mut register, mut list) = (Times::new(), Times::new(), Times::new());
     for _ in 0..args.starts {
-        let bench = Bench::start(args, |_, options| options.log_level("debug")).await?;
+        let bench = Bench::start(args, |_, options| options).await?;
         let view = bench.kubelet.view();
         let first = view.accepted(GPU).next().context("a registration")?;
         register.add(first.at - bench.plugin.started_at());
         let resource = view.resource(GPU).context("the resource")?;
         list.add(resource.last_list_at.context("a list")? - bench.plugin.started_at());
-        let (_, line) = bench.plugin.wait_for_log("registering", PATIENCE).await?;
+        let (_, line) = bench.plugin.wait_for_log("registered with the kubelet", PATIENCE).await?;
         inside.add(Duration::from_secs_f64(field(&line, "uptime_ms=")? / 1e3));
     }
     let mut yardstick = Times::new();
@@ -31,7 +31,7 @@ pub(super) async fn start(args: &Args) -> anyhow::Result<()> {
             .context("the plugin's version")?;
         yardstick.add(before.elapsed());
     }
-    inside.print("start of main to Register sent");
+    inside.print("start of main to Register answered");
     register.print("exec to Register received");
     list.print("exec to the first list received");
     yardstick.print("yardstick: --version, exec to exit");
