@@ -11,6 +11,9 @@ use tracing::warn;
 use crate::nvml::job::Task;
 use crate::nvml::links::GpuLinks;
 
+/// Pause between the first round and the first reading of the links, some 500 calls on a node of
+/// eight: the registration and the first list come first. Until then placement does without.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Pause between two readings of the same GPUs: links go down and come back while a node is in use.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
 
@@ -19,6 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(5 * 60);
 pub(super) struct LinkWatch {
     links: NodeLinks,
     gpus: BTreeSet<Uuid>,
+    /// When they are read for the first time.
+    first_at: Option<Moment>,
     read_at: Option<Moment>,
     waiting: BTreeSet<Uuid>,
     /// The GPUs that have answered with an error since the links were last known.
@@ -28,8 +33,19 @@ pub(super) struct LinkWatch {
 }
 
 impl LinkWatch {
+    /// The first round is done.
+    pub(super) fn round_done(&mut self, now: Moment) {
+        self.first_at = Some(now.after(FIRST_PAUSE));
+    }
+
+    /// When the links are to be read for the first time, as long as they were not.
+    pub(super) fn first_at(&self) -> Option<Moment> {
+        self.first_at
+    }
+
     /// What to read of these GPUs, unless that was done a short while ago.
     pub(super) fn due(&mut self, now: Moment, gpus: BTreeSet<Uuid>) -> Vec<Task> {
+        self.first_at = None;
         let recent = self.read_at.is_some_and(|at| now.since(at) < INTERVAL);
         if gpus.is_empty() || recent && gpus == self.gpus {
             return Vec::new();

@@ -105,7 +105,7 @@ impl Supervisor {
         }
         self.renewal_round_done(now);
         self.listen(now);
-        self.read_links(now);
+        self.links.round_done(now);
     }
 
     /// Finishes the first scan without the GPUs that have not answered.

@@ -29,6 +29,9 @@ impl Supervisor {
         self.finish_scan(now);
         self.listen(now);
         self.report_deaf(now);
+        if self.links.first_at().is_some_and(|due| due <= now) {
+            self.read_links(now);
+        }
         if self.next_look(now).is_some_and(|due| due <= now) {
             self.renewal.looks(now, self.bus.as_ref());
             self.look_due = true;
@@ -39,7 +42,8 @@ impl Supervisor {
     pub(super) fn next_due(&self, now: Moment) -> Moment {
         let readings = self.gpus.keys().filter_map(|gpu| self.next_reading(gpu));
         let listen = self.wants_to_listen().then_some(self.events.listen_at);
-        readings.chain(listen).chain(self.next_look(now)).fold(self.poll_at, Moment::min)
+        let others = [listen, self.links.first_at(), self.next_look(now)];
+        readings.chain(others.into_iter().flatten()).fold(self.poll_at, Moment::min)
     }
 
     fn start_poll(&mut self, now: Moment) {

@@ -79,6 +79,19 @@ fn a_gpu_that_is_bound_is_looked_for_at_the_next_poll() {
 }
 
 #[test]
+fn links_are_read_once_a_moment_after_the_first_round() {
+    let mut node = Node::new(3, false);
+    node.run(POLL / 2);
+    let [first, .., last] = node.links_asked() else { panic!("no links are read") };
+    assert_eq!(first, last);
+    assert!(first.0 > Duration::from_millis(49) && first.0 < Duration::from_millis(60));
+    assert_eq!(node.links_asked().len(), 3);
+    let mut node = Node::new(0, false);
+    node.run(2 * POLL);
+    assert!(node.links_asked().is_empty());
+}
+
+#[test]
 fn no_initialisation_is_made_for_a_gpu_that_left_the_bus() {
     let mut node = Node::new(4, false);
     node.run(POLL);

@@ -99,6 +99,8 @@ pub(super) struct Node {
     later: Vec<(Moment, Job)>,
     listening: Option<Job>,
     looks: u32,
+    /// When links were asked for.
+    links_asked: Vec<Moment>,
 }
 
 impl SimGpu {
@@ -149,6 +151,7 @@ impl Node {
             later: Vec::new(),
             listening: None,
             looks: 0,
+            links_asked: Vec::new(),
         }
     }
 
@@ -178,6 +181,10 @@ impl Node {
 
     pub(super) fn looks(&self) -> u32 {
         self.looks
+    }
+
+    pub(super) fn links_asked(&self) -> &[Moment] {
+        &self.links_asked
     }
 
     pub(super) fn hung(&self) -> usize {
@@ -395,6 +402,9 @@ impl Node {
     }
 
     fn begin(&mut self, job: Job) {
+        if matches!(job.task, Task::Links { .. }) {
+            self.links_asked.push(self.now);
+        }
         if matches!(job.task, Task::Listen { .. }) {
             self.listening = Some(job);
         } else if matches!(job.task, Task::Open) && !self.init_takes.is_zero() {
