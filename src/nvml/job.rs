@@ -38,7 +38,7 @@ pub(super) struct Job {
 pub(super) enum Task {
     /// Looks at the PCI bus and the load of the driver, in sysfs.
     Bus,
-    /// Initialises NVML and counts the GPUs.
+    /// Initialises NVML and counts the GPUs. On a thread of its own.
     Open,
     /// Counts the GPUs.
     Count,

@@ -128,7 +128,7 @@ impl Threads {
     /// Has jobs done. Never waits. A worker that is idle is woken once for all of them.
     pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
         let span = Span::current();
-        let is_own = |job: &Job| matches!(job.task, Task::Listen { .. });
+        let is_own = |job: &Job| own_thread(&job.task).is_some();
         let (own, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_own);
         own.into_iter().for_each(|job| self.start(Some((job, span.clone()))));
         if !jobs.is_empty() {
@@ -161,7 +161,8 @@ impl Threads {
         let slow = (!state.queue.is_empty()).then_some(slow);
         let deadlines = state.calls.values().map(|thread| {
             let due = thread.call.get().next_deadline(deadline);
-            let slack = if thread.is_worker { Duration::ZERO } else { WAIT_SLACK };
+            let is_wait = matches!(thread.job.task, Task::Listen { .. });
+            let slack = if is_wait { WAIT_SLACK } else { Duration::ZERO };
             now.after(due.saturating_duration_since(Instant::now()) + slack)
         });
         deadlines.chain(slow).min()
@@ -211,10 +212,8 @@ impl Threads {
 
     fn start(&self, own_job: Option<(Job, Span)>) {
         let registry = self.0.clone();
-        let (name, is_worker) = match &own_job {
-            Some(_) => ("nvml-events", false),
-            None => ("nvml", true),
-        };
+        let own_thread = own_job.as_ref().and_then(|(job, _)| own_thread(&job.task));
+        let (name, is_worker) = (own_thread.unwrap_or("nvml"), own_job.is_none());
         let failed = own_job.as_ref().map(|(job, _)| job.clone());
         let body = move || match own_job {
             Some((job, span)) => {
@@ -326,6 +325,16 @@ impl State {
         let call = CurrentCall::of_thread();
         self.calls.insert(self.next_id, InCall { job: job.clone(), began, call, is_worker });
         self.next_id
+    }
+}
+
+/// The name of the thread that a job has for itself: one that waits for events is busy for as long
+/// as NVML is open, and one that opens it needs a stack that no thread should keep.
+fn own_thread(task: &Task) -> Option<&'static str> {
+    match task {
+        Task::Listen { .. } => Some("nvml-events"),
+        Task::Open => Some("nvml-open"),
+        _ => None,
     }
 }
 

@@ -151,21 +151,10 @@ fn not_a_file(library: &OsStr) -> Option<std::io::Error> {
     file::open(path, Links::Follow).err().filter(file::is_of_content)
 }
 
-/// Loads a library and initialises it, on a thread of its own to save memory: the table of some
-/// four hundred functions is moved over the stack a few times, and stack pages that a long-lived
-/// thread has touched stay resident.
+/// Loads a library and initialises it. The table of some four hundred functions is moved over the
+/// stack a few times.
 fn initialise(library: &OsStr) -> Result<Box<Nvml>, NvmlError> {
-    let open = || Nvml::builder().lib_path(library).init().map(Box::new);
-    std::thread::scope(|scope| {
-        let thread =
-            std::thread::Builder::new().name("nvml-open".to_owned()).spawn_scoped(scope, open);
-        match thread.map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            // Without another thread it takes more memory.
-            Err(_) => open(),
-        }
-    })
+    Nvml::builder().lib_path(library).init().map(Box::new)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ impl Supervisor {
             Outcome::Panicked(text) => {
                 self.error = Some(SupervisorError::ThreadEnded("nvml", text));
             }
+            Outcome::NotStarted if job.task == Task::Open => self.not_opened(now),
             Outcome::NotStarted => self.events.listen_at = now.after(super::FIRST_DEADLINE),
             // Of an earlier session nothing is to be learned.
             _ if job.session != self.session => {}
@@ -39,7 +40,7 @@ impl Supervisor {
         match (task, outcome) {
             (_, Outcome::Bus(epoch, scan)) => {
                 // One that began before NVML was open knows less than that.
-                if !matches!(self.phase, Phase::Starting { .. }) {
+                if began >= self.opened_at {
                     self.epoch = epoch;
                 }
                 self.scanned_bus(began, scan);
@@ -78,6 +79,7 @@ impl Supervisor {
     /// Takes over what is on the bus, and reports functions that differ.
     fn scanned_bus(&mut self, at: Moment, scan: BusScan) {
         self.bus = scan.bound;
+        self.renewal.scanned(self.bus.as_ref());
         match scan.functions {
             Ok(functions) if self.functions.as_ref() != Some(&functions) => {
                 self.functions = Some(functions.clone());

@@ -135,6 +135,8 @@ pub(super) struct Supervisor {
     /// The last reason that was logged for not being open.
     logged: String,
     epoch: Epoch,
+    /// When NVML was open.
+    opened_at: Moment,
     bus: BoundFunctions,
     /// NVIDIA's functions, as they were last observed.
     functions: Option<Vec<PciFunction>>,
@@ -185,6 +187,7 @@ impl Supervisor {
             release_end: None,
             logged: String::new(),
             epoch: Epoch::default(),
+            opened_at: Moment::default(),
             bus: None,
             functions: None,
             enumeration: Enumeration::default(),
@@ -340,7 +343,8 @@ impl Supervisor {
         let Some((job, given)) = self.in_flight.get(subject) else { return false };
         let first = matches!(
             job.task,
-            Task::Identify { .. }
+            Task::Bus
+                | Task::Identify { .. }
                 | Task::Describe { .. }
                 | Task::Register { .. }
                 | Task::Read { .. }

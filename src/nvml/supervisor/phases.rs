@@ -22,7 +22,8 @@ impl Supervisor {
         self.gpus.clear();
         self.poll = None;
         self.phase = Phase::Opening { since: now };
-        // Sysfs first: the first poll notices a GPU that is bound during the initialisation.
+        self.renewal.opens();
+        // Beside the initialisation: a GPU that is bound later is noticed by the first poll.
         self.submit(now, Task::Bus);
         self.submit(now, Task::Open);
     }
@@ -45,13 +46,13 @@ impl Supervisor {
         match result {
             Ok(Opened { epoch, count: Ok(count), versions, .. }) => {
                 self.open_sessions.insert(self.session);
-                self.epoch = epoch;
+                (self.epoch, self.opened_at) = (epoch, now);
                 report_versions(&self.telemetry, versions);
                 self.telemetry.set_up(count);
                 self.logged.clear();
                 self.retries = true;
                 self.phase = Phase::Starting { since: now };
-                self.renewal.began(now, self.bus.as_ref());
+                self.renewal.opened(now);
                 self.begin_scan(now, count);
             }
             Ok(Opened { count: Err(error), .. }) => {
@@ -63,6 +64,13 @@ impl Supervisor {
                 let reason = error.to_string();
                 self.not_open(now, fault(error), &reason);
             }
+        }
+    }
+
+    /// There is no thread to open it on.
+    pub(super) fn not_opened(&mut self, now: Moment) {
+        if matches!(self.phase, Phase::Opening { .. }) {
+            self.phase = Phase::Closed { retry_at: now.after(FIRST_DEADLINE) };
         }
     }
 

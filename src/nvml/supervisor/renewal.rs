@@ -33,8 +33,9 @@ pub(super) struct Renewal {
     looking: bool,
     /// What the child saw and this session was opened for.
     awaited: BTreeSet<Uuid>,
-    /// The functions that were bound at the last look, or when the session was opened.
-    bound: BTreeSet<PciBusId>,
+    /// The functions that were bound at the last look, or else when the session was opened; `None`:
+    /// the bus was not read since then.
+    bound: Option<BTreeSet<PciBusId>>,
 }
 
 impl Renewal {
@@ -46,7 +47,7 @@ impl Renewal {
             next: Moment::default(),
             looking: false,
             awaited: BTreeSet::new(),
-            bound: BTreeSet::new(),
+            bound: None,
         }
     }
 
@@ -56,10 +57,19 @@ impl Renewal {
         (self.interval, self.fruitless) = (fresh.interval, fresh.fruitless);
     }
 
-    /// A session was opened, or its first round is done.
-    pub(super) fn began(&mut self, now: Moment, bound: Option<&BTreeSet<PciBusId>>) {
-        self.bound = bound.cloned().unwrap_or_default();
+    /// A session is being opened.
+    pub(super) fn opens(&mut self) {
+        self.bound = None;
+    }
+
+    /// A session was opened.
+    pub(super) fn opened(&mut self, now: Moment) {
         self.next = self.next.max(now.after(self.interval / INTERVAL));
+    }
+
+    /// The bus was read.
+    pub(super) fn scanned(&mut self, bound: Option<&BTreeSet<PciBusId>>) {
+        self.bound.get_or_insert_with(|| bound.cloned().unwrap_or_default());
     }
 
     /// When to look, while GPUs are missing (`wanted`); `None`: not before something changes.
@@ -69,7 +79,8 @@ impl Renewal {
         wanted: bool,
         bound: Option<&BTreeSet<PciBusId>>,
     ) -> Option<Moment> {
-        let newly_bound = bound.is_some_and(|bound| !bound.is_subset(&self.bound));
+        let newly_bound =
+            bound.zip(self.bound.as_ref()).is_some_and(|(bound, before)| !bound.is_subset(before));
         match (self.looking, wanted) {
             (true, _) | (_, false) => None,
             (false, true) if newly_bound => Some(now),
@@ -80,7 +91,7 @@ impl Renewal {
     /// A child looks from now on.
     pub(super) fn looks(&mut self, now: Moment, bound: Option<&BTreeSet<PciBusId>>) {
         self.looking = true;
-        self.bound = bound.cloned().unwrap_or_default();
+        self.bound = Some(bound.cloned().unwrap_or_default());
         self.next = now.after(self.interval);
     }
 

@@ -79,6 +79,27 @@ fn a_gpu_that_is_bound_is_looked_for_at_the_next_poll() {
 }
 
 #[test]
+fn a_bus_that_is_read_after_nvml_was_opened_has_no_gpu_looked_for() {
+    for bus_takes in [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(2)] {
+        let mut node = Node::new(8, false);
+        node.bus_takes = bus_takes;
+        node.gpu(7).lost = true;
+        node.run(bus_takes + POLL / 2);
+        assert_eq!((node.healthy(), node.looks()), (7, 0), "{bus_takes:?}");
+    }
+}
+
+#[test]
+fn a_bus_that_cannot_be_read_delays_the_first_batch_by_three_seconds_at_most() {
+    let mut node = Node::new(2, false);
+    node.bus_takes = HOUR;
+    node.run(Duration::from_millis(2_900));
+    assert!(node.inventory.gpus().is_empty(), "nothing is listed yet");
+    node.run(Duration::from_millis(200));
+    assert_eq!(node.healthy(), 2);
+}
+
+#[test]
 fn links_are_read_once_a_moment_after_the_first_round() {
     let mut node = Node::new(3, false);
     node.run(POLL / 2);
@@ -89,6 +110,17 @@ fn links_are_read_once_a_moment_after_the_first_round() {
     let mut node = Node::new(0, false);
     node.run(2 * POLL);
     assert!(node.links_asked().is_empty());
+}
+
+#[test]
+fn without_a_thread_to_open_nvml_on_that_is_tried_again() {
+    let mut node = Node::new(2, false);
+    node.out_of_threads = true;
+    node.run(Duration::from_secs(60));
+    assert!((10..=30).contains(&node.sessions()), "{} sessions in a minute", node.sessions());
+    node.out_of_threads = false;
+    node.run(POLL);
+    assert_eq!(node.healthy(), 2);
 }
 
 #[test]

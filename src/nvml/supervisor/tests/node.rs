@@ -80,6 +80,10 @@ pub(super) struct Node {
     pub(super) old_driver: bool,
     epoch: Epoch,
     pub(super) init_takes: Duration,
+    /// How long reading the bus takes.
+    pub(super) bus_takes: Duration,
+    /// There is no thread to be had on which NVML could be initialised.
+    pub(super) out_of_threads: bool,
     /// NVML cannot be initialised: this code.
     pub(super) init_fails: Option<u32>,
     /// The number of GPUs can be read only by the initialisation.
@@ -95,8 +99,9 @@ pub(super) struct Node {
     open_sessions: BTreeSet<u64>,
     /// Jobs that have not returned: when each began, and the deadlines that it has missed.
     hung: Vec<(Job, Moment, u32)>,
-    /// Answers that come later.
-    later: Vec<(Moment, Job)>,
+    /// Answers that come later: when, when each began, and what the job has found, where that was
+    /// then.
+    later: Vec<(Moment, Moment, Job, Option<Outcome>)>,
     listening: Option<Job>,
     looks: u32,
     /// When links were asked for.
@@ -141,6 +146,8 @@ impl Node {
             pods: Pods::default(),
             epoch,
             init_takes: Duration::from_millis(1),
+            bus_takes: Duration::ZERO,
+            out_of_threads: false,
             init_fails: None,
             counts_once: false,
             now: Moment::default(),
@@ -322,7 +329,7 @@ impl Node {
     fn next_event(&self) -> Option<Moment> {
         let missed =
             self.hung.iter().map(|(_, since, missed)| since.after(DEADLINE * (missed + 1)));
-        let later = self.later.iter().map(|(at, _)| *at);
+        let later = self.later.iter().map(|(at, ..)| *at);
         missed.chain(later).chain(self.supervisor.wake_at(self.now)).min()
     }
 
@@ -339,17 +346,17 @@ impl Node {
 
     /// The calls that hang no longer return.
     fn return_calls(&mut self) {
-        let (due, later) =
-            std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= self.now);
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.later).into_iter().partition(|(at, ..)| *at <= self.now);
         self.later = later;
         let hung = std::mem::take(&mut self.hung);
         let (still, returned): (Vec<_>, Vec<_>) =
             hung.into_iter().partition(|(job, ..)| self.is_held_up(job));
         self.hung = still;
-        let returned = returned.into_iter().map(|(job, since, _)| (since, job));
-        let due: Vec<(Moment, Job)> = due;
-        for (began, job) in due.into_iter().chain(returned) {
-            let outcome = self.outcome(&job);
+        let returned = returned.into_iter().map(|(job, since, _)| (since, job, None));
+        let due = due.into_iter().map(|(_, began, job, found)| (began, job, found));
+        for (began, job, found) in due.chain(returned) {
+            let outcome = found.unwrap_or_else(|| self.outcome(&job));
             self.supervisor.answered(self.now, Answer { job, began, outcome });
         }
         self.end_closed_session();
@@ -407,8 +414,13 @@ impl Node {
         }
         if matches!(job.task, Task::Listen { .. }) {
             self.listening = Some(job);
+        } else if matches!(job.task, Task::Open) && self.out_of_threads {
+            self.supervisor.answered(self.now, Answer::not_started(job, self.now));
         } else if matches!(job.task, Task::Open) && !self.init_takes.is_zero() {
-            self.later.push((self.now.after(self.init_takes), job));
+            self.later.push((self.now.after(self.init_takes), self.now, job, None));
+        } else if matches!(job.task, Task::Bus) && !self.bus_takes.is_zero() {
+            let found = self.outcome(&job);
+            self.later.push((self.now.after(self.bus_takes), self.now, job, Some(found)));
         } else if self.is_held_up(&job) {
             self.hung.push((job, self.now, 0));
         } else {

@@ -27,6 +27,7 @@ enum Step {
     Clear(usize),
     InitFails(Option<u32>),
     InitTakes(Duration),
+    BusTakes(Duration),
     Reload,
     Restart {
         new_boot: bool,
@@ -61,6 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => gpu.prop_map(Step::Clear),
         1 => proptest::option::of(Just(9)).prop_map(Step::InitFails),
         1 => (1..20_000_u64).prop_map(|ms| Step::InitTakes(Duration::from_millis(ms))),
+        1 => (0..4_000_u64).prop_map(|ms| Step::BusTakes(Duration::from_millis(ms))),
         1 => Just(Step::Reload),
         1 => flag.prop_map(|new_boot| Step::Restart { new_boot }),
         1 => Just(Step::Release),
@@ -94,6 +96,7 @@ fn apply(node: &mut Node, step: &Step) {
         (Step::Clear(_), Some(n)) => node.clear(n),
         (Step::InitFails(code), _) => node.init_fails = *code,
         (Step::InitTakes(time), _) => node.init_takes = *time,
+        (Step::BusTakes(time), _) => node.bus_takes = *time,
         (Step::Reload, _) => node.reload_driver(),
         (Step::Restart { new_boot }, _) => node.restart(*new_boot),
         (Step::Release, _) => node.release(None),
