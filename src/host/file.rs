@@ -25,6 +25,10 @@ pub enum Links {
 /// # Errors
 /// It cannot be opened, or is no regular file: the error says what it is.
 pub fn open(path: &Path, links: Links) -> io::Result<File> {
+    open_and_look(path, links).map(|(file, _)| file)
+}
+
+fn open_and_look(path: &Path, links: Links) -> io::Result<(File, Metadata)> {
     let (look, more) = match links {
         Links::Follow => (fs::metadata(path), OFlags::empty()),
         Links::Refuse => (fs::symlink_metadata(path), OFlags::NOFOLLOW),
@@ -33,8 +37,9 @@ pub fn open(path: &Path, links: Links) -> io::Result<File> {
     regular(&look?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | more;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    regular(&file.metadata()?)?;
-    Ok(file)
+    let metadata = file.metadata()?;
+    regular(&metadata)?;
+    Ok((file, metadata))
 }
 
 /// Reads a regular file of at most `most` bytes.
@@ -58,9 +63,9 @@ fn too_large(most: usize) -> io::Error {
 /// # Errors
 /// As of [`open`]; or they cannot be read.
 pub fn read_start(path: &Path, links: Links, most: usize) -> io::Result<Vec<u8>> {
-    let file = open(path, links)?;
+    let (file, metadata) = open_and_look(path, links)?;
     // One byte more, with which the end of the file is seen.
-    let size = usize::try_from(file.metadata()?.len()).unwrap_or(most).saturating_add(1);
+    let size = usize::try_from(metadata.len()).unwrap_or(most).saturating_add(1);
     let mut bytes = Vec::with_capacity(size.min(most));
     file.take(most.try_into().unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     Ok(bytes)
