@@ -117,7 +117,7 @@ impl<P: AsyncFn(Arc<CdiNames>)> Keeper<P> {
         Self {
             directory,
             watches,
-            thread: HelperThread::start("cdi", spec_dir),
+            thread: HelperThread::new("cdi", spec_dir),
             changed,
             inventory,
             publish,

@@ -76,7 +76,7 @@ impl ConfigReader {
     pub(super) fn new(source: ConfigSource, roots: Roots, watches: Watches) -> Self {
         let changed = Arc::new(Notify::new());
         let watch = ConfigWatch::new(watches, changed.clone());
-        let thread = HelperThread::start("config", {
+        let thread = HelperThread::new("config", {
             let changed = changed.clone();
             Reader { source, watch, changed, roots }
         });

@@ -1,5 +1,8 @@
 //! What is read from the host before anything is served: causes of before, and the quarantine.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use device::health::PolicyFinding;
 use tracing::warn;
 
@@ -11,22 +14,23 @@ use crate::host::state_file::{PersistedState, StateFile};
 /// How many findings about the state file are logged one by one.
 const FINDINGS: usize = 8;
 
-/// The files of the host, read for the first time.
+/// The files of the host, which are being read for the first time.
 pub(super) struct HostFiles {
     pub(super) watches: Watches,
     pub(super) state_file: StateFile,
     pub(super) quarantine_dir: QuarantineDir,
-    /// What was in the state file.
-    pub(super) persisted: Option<PersistedState>,
+    /// What was in the state file, once all of them are read.
+    pub(super) persisted: Pin<Box<dyn Future<Output = Option<PersistedState>>>>,
 }
 
 impl HostFiles {
-    /// Reads them, side by side. What cannot be read in time is read later.
-    pub(super) async fn read(process: &ProcessConfig) -> Self {
+    /// Begins to read them, side by side. What cannot be read in time is read later.
+    pub(super) fn begin(process: &ProcessConfig) -> Self {
         let watches = Watches::default();
         let state_file = StateFile::open(process.state_dir.as_deref());
         let quarantine_dir = QuarantineDir::new(process.quarantine_dir.as_deref(), &watches);
-        let (persisted, ()) = tokio::join!(state_file.load(), quarantine_dir.read());
+        let (loading, reading) = (state_file.load(), quarantine_dir.read());
+        let persisted = Box::pin(async { tokio::join!(loading, reading).0 });
         Self { watches, state_file, quarantine_dir, persisted }
     }
 }

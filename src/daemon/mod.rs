@@ -8,6 +8,7 @@ mod config_watch;
 mod control_daemons;
 mod control_requests;
 mod findings;
+mod head_start;
 mod host_files;
 mod inventory_task;
 mod inventory_writer;

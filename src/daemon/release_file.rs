@@ -36,7 +36,7 @@ pub(super) async fn follow(
 ) -> Infallible {
     let Some(path) = path else { return std::future::pending().await };
     let changed = Arc::new(Notify::new());
-    let thread = HelperThread::start("release-file", ());
+    let thread = HelperThread::new("release-file", ());
     // Its directory is mounted before this process starts.
     let directory = path.parent().unwrap_or(Path::new("/"));
     let _watch = config_watch::watch(&watches, directory, "the release file", changed.clone());

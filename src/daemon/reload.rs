@@ -65,7 +65,7 @@ pub(super) struct Reloader {
     sighup: Signal,
     /// Of the config file.
     changed: Arc<Notify>,
-    /// When to read the file after a change.
+    /// When to read the file after a change, or after the start.
     settled_at: Option<tokio::time::Instant>,
     watches: Watches,
     /// When to check in addition to the watches.
@@ -89,7 +89,7 @@ impl Reloader {
             (source.file().map(Path::to_owned), source.take_refused_choice());
         reload_history.set_file(file.as_deref());
         let reader = ConfigReader::new(source, roots.clone(), watches.clone());
-        let mut reloader = Self {
+        let reloader = Self {
             changed: reader.changed(),
             reader,
             roots,
@@ -97,7 +97,8 @@ impl Reloader {
             file,
             refused: None,
             sighup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
-            settled_at: None,
+            // The file may have changed since it was read, and is not watched before this.
+            settled_at: Some(tokio::time::Instant::now() + SETTLE),
             next_check: watches.next_check(),
             watches,
             reload_history,
@@ -112,8 +113,6 @@ impl Reloader {
             );
             reloader.reload_history.refused(&mistakes_in_words(count, &mistakes));
         }
-        // The file may have changed since it was read, and is not watched before this.
-        reloader.reader.request(ReadRequest::default());
         Ok(reloader)
     }
 

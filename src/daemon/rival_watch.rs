@@ -37,7 +37,7 @@ pub(super) struct RivalWatch {
 impl RivalWatch {
     /// Watches for as long as it is polled.
     pub(super) async fn run(self) -> anyhow::Error {
-        let thread = HelperThread::start("plugin-sockets", RivalSearch::default());
+        let thread = HelperThread::new("plugin-sockets", RivalSearch::default());
         let mut events = self.socket_events.subscribe();
         loop {
             events.mark_unchanged();

@@ -20,6 +20,7 @@ use tracing::warn;
 use super::clear::{Clearing, NotClearable};
 use super::control_daemons::{self, ControlDaemons};
 use super::control_requests::{ControlRequests, release_on, take_up_on};
+use super::head_start::HeadStart;
 use super::host_files::{self, HostFiles};
 use super::inventory_task::InventoryTask;
 use super::inventory_writer::{self, InventoryWriter};
@@ -73,11 +74,13 @@ pub async fn run(
         let mut tasks = Tasks::default();
         // NVML first: its initialisation takes longest, and goes on while the rest is prepared.
         let nvml = NvmlTask::start(&config, clock, &mut tasks);
-        let host_files = tokio::select! {
-            host_files = HostFiles::read(&config.process) => host_files,
+        tokio::task::yield_now().await;
+        let host_files = HostFiles::begin(&config.process);
+        let daemon = tokio::select! {
+            daemon = Daemon::start(config, source, host_files, nvml, tasks, started) => daemon?,
             () = &mut stop => return Ok(()),
         };
-        Daemon::start(config, source, host_files, nvml, tasks, started)?.serve(stop).await
+        daemon.serve(stop).await
     };
     LocalSet::new().run_until(daemon).await
 }
@@ -99,8 +102,9 @@ struct Daemon {
 impl Daemon {
     /// Starts everything but NVML, which has begun, in the order of the flow: health of before,
     /// inventory, the kubelet, HTTP, which is not ready yet. The first observations come from NVML;
-    /// the first resource in the inventory starts the first plugin.
-    fn start(
+    /// the first resource in the inventory starts the first plugin. While files are read, all that
+    /// does not depend on them is prepared.
+    async fn start(
         config: Config,
         source: ConfigSource,
         host_files: HostFiles,
@@ -120,10 +124,8 @@ impl Daemon {
 
         let paths = config.process.plugin.clone();
         socket::remove_stale(&paths.directory);
-        let inventory = empty_inventory(&config, reloader.host()?, persisted, clock);
+        let host = reloader.host()?;
         let (cdi_settings, cdi_settings_rx) = watch::channel(config.cdi.clone());
-        let (state, state_rx) = watch::channel(inventory_writer::state(&inventory));
-        let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
 
         let (holders, holders_rx) = watch::channel(None);
         let refresh = Arc::new(RefreshTrigger::default());
@@ -139,6 +141,12 @@ impl Daemon {
             changes.clone(),
         )?;
 
+        let asking = KubeletRuntime::start("pod-resources")?;
+
+        let inventory = empty_inventory(&config, host, persisted.await, clock);
+        let (state, state_rx) = watch::channel(inventory_writer::state(&inventory));
+        let (inventory, inventory_rx) = watch::channel(Arc::new(inventory));
+        let head_start = HeadStart::until_change(inventory_rx.clone());
         let (rivals, rivals_rx) = watch::channel(Rivals::default());
         let (clearing, clears) = Clearing::channel();
         let status_provider = Arc::new(StatusProvider {
@@ -163,8 +171,12 @@ impl Daemon {
             status_group: config.process.status_socket_gid,
         };
         let mut http = Tasks::default();
-        http.spawn("HTTP", serve_http(served, watches.clone(), status_provider.clone()));
-        http.spawn("status for MPS", {
+        http.spawn_after(
+            &head_start,
+            "HTTP",
+            serve_http(served, watches.clone(), status_provider.clone()),
+        );
+        http.spawn_after(&head_start, "status for MPS", {
             let paths = MpsPaths::new(&config.process.mps_dir);
             control_daemons::serve_status(
                 paths,
@@ -221,7 +233,7 @@ impl Daemon {
         tasks.spawn("SIGUSR1", release_on(sigusr1, release.clone()));
         tasks.spawn("SIGUSR2", take_up_on(sigusr2, release.clone()));
         tasks.spawn("inventory", inventory_task.run());
-        tasks.spawn("state file", {
+        tasks.spawn_after(&head_start, "state file", {
             let (file, state, observe) = (state_file.clone(), state_rx.clone(), observe.clone());
             async move {
                 let restore = async |PersistedState { health, known_gpus: gpus }| {
@@ -244,24 +256,27 @@ impl Daemon {
             }
         });
         tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
-        tasks.spawn("other plugins", rival_watch.run());
+        tasks.spawn_after(&head_start, "other plugins", rival_watch.run());
         tasks.spawn("pod resources", {
             let socket = config.process.pod_resources_socket;
-            let runtime = KubeletRuntime::start("pod-resources")?;
-            ask_pod_resources(runtime, async move {
+            ask_pod_resources(asking, async move {
                 let now = || clock.now();
                 match pod_resources::run(socket.as_deref(), &refresh, now, &holders).await {}
             })
         });
         let state_dir = config.process.state_dir;
-        tasks.spawn("release file", {
+        tasks.spawn_after(&head_start, "release file", {
             let (file, watches) = (config.process.release_file, watches.clone());
             let release = release.clone();
             async move { match release_file::follow(file, watches, release).await {} }
         });
         let requests = ControlRequests { clearing: clearing.clone(), release };
-        tasks.spawn("control socket", serve_control(state_dir, watches.clone(), requests));
-        tasks.spawn("quarantine directory", {
+        tasks.spawn_after(
+            &head_start,
+            "control socket",
+            serve_control(state_dir, watches.clone(), requests),
+        );
+        tasks.spawn_after(&head_start, "quarantine directory", {
             let inventory = inventory_rx.clone();
             async move {
                 let send = async |quarantine| {

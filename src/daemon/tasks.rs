@@ -6,6 +6,8 @@ use std::future::Future;
 use anyhow::anyhow;
 use tokio::task::{Id, JoinSet};
 
+use super::head_start::HeadStart;
+
 /// The tasks; dropping it aborts them.
 #[derive(Default)]
 pub(super) struct Tasks {
@@ -22,6 +24,16 @@ impl Tasks {
     ) {
         let id = self.running.spawn_local(task).id();
         self.names.insert(id, name);
+    }
+
+    /// Starts one for which nobody waits, after the head start.
+    pub(super) fn spawn_after(
+        &mut self,
+        head_start: &HeadStart,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Error> + 'static,
+    ) {
+        self.spawn(name, head_start.clone().then(task));
     }
 
     /// Waits until one ends, with its error. Nothing is lost when it is dropped before.

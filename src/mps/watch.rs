@@ -153,7 +153,7 @@ impl DaemonView {
         Self {
             resource,
             directory,
-            files: HelperThread::start("mps", ()),
+            files: HelperThread::new("mps", ()),
             watch: None,
             changed: Arc::new(Notify::new()),
             backoff: Backoff::new(FIRST_PAUSE, LAST_PAUSE),

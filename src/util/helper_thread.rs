@@ -25,7 +25,7 @@ type Work<S> = Box<dyn FnOnce(&mut S) + Send>;
 pub struct HelperThread<S> {
     name: &'static str,
     state: Arc<Mutex<S>>,
-    /// `None`: there was no thread to be had yet.
+    /// `None`: there is no thread yet.
     work: Mutex<Option<SyncSender<Work<S>>>>,
     #[cfg(test)]
     stack_size: Option<usize>,
@@ -38,19 +38,17 @@ impl<S> fmt::Debug for HelperThread<S> {
 }
 
 impl<S: Send + 'static> HelperThread<S> {
-    /// Starts it. If the operating system gives no thread, that is tried again with each work.
+    /// A thread of this name, which starts with the first work. If the operating system gives none,
+    /// that is tried again with each work.
     #[must_use]
-    pub fn start(name: &'static str, state: S) -> Self {
-        let thread = Self {
+    pub fn new(name: &'static str, state: S) -> Self {
+        Self {
             name,
             state: Arc::new(Mutex::new(state)),
             work: Mutex::new(None),
             #[cfg(test)]
             stack_size: None,
-        };
-        // An error is told by the first work.
-        *lock(&thread.work) = thread.spawn().ok();
-        thread
+        }
     }
 
     /// Has the work done after all that was given before, whether or not the answer is awaited.
@@ -119,7 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_done_in_order_on_one_named_thread_also_after_a_panic() {
-        let thread = HelperThread::start("helper", Vec::new());
+        let thread = HelperThread::new("helper", Vec::new());
         for number in 0..3 {
             thread.submit(move |state: &mut Vec<_>| state.push(number)).await.unwrap();
         }
@@ -137,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_does_not_return_holds_up_nobody_and_a_bounded_number_waits_for_it() {
-        let thread = HelperThread::start("helper", ());
+        let thread = HelperThread::new("helper", ());
         let (go_on, waits) = channel::<()>();
         let (begun_tx, begun) = oneshot::channel();
         let hanging = thread.submit(move |()| {
@@ -160,8 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_thread_to_be_had_the_answer_is_an_error_and_it_is_tried_again() {
-        let mut thread = HelperThread::start("helper", 7);
-        *thread.work.get_mut().unwrap() = None;
+        let mut thread = HelperThread::new("helper", 7);
         // No address space has room for such a stack.
         thread.stack_size = Some(1 << 50);
         for _ in 0..2 {

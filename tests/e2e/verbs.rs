@@ -123,6 +123,7 @@ async fn a_release_while_nvml_is_down_is_refused_at_once_and_never_fires_later()
     let plugin = simnode::node::Plugin::start(&node, &options).unwrap();
     let rig = Rig { kubelet, plugin, node };
     rig.logged("no GPUs to serve yet").await;
+    rig.logged("serving the control socket").await;
     let refused = "NVML is not in use, so that there is nothing to release";
     assert_said(&rig.say(&["release"]).await, 1, refused);
     let seen = rig.plugin.log().len();

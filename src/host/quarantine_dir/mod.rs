@@ -15,6 +15,7 @@ mod tests;
 
 use std::convert::Infallible;
 use std::fs;
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -98,7 +99,7 @@ impl QuarantineDir {
                 watch: None,
                 clear_files: ClearFiles::default(),
             };
-            let thread = HelperThread::start("quarantine-dir", reader);
+            let thread = HelperThread::new("quarantine-dir", reader);
             // Nobody waits for it, but what is done after it.
             drop(thread.submit(|reader| reader.create()));
             let contents = Mutex::new(Contents::of(&directory));
@@ -107,17 +108,20 @@ impl QuarantineDir {
         Self(directory.map(inner))
     }
 
-    /// Reads the directory for the first time. One that does not answer is read later.
-    pub async fn read(&self) {
-        let Some(inner) = &self.0 else { return };
+    /// Begins to read the directory for the first time, at once, and ends when it is read. One that
+    /// does not answer is read later.
+    pub fn read(&self) -> impl Future<Output = ()> + use<> {
         // Files that clear are not taken before they have settled.
-        let read =
-            inner.thread.submit(|reader| Listing::read(&reader.directory, &GpuNames::default()));
-        let listing = match timeout(FIRST_DEADLINE, read).await {
-            Ok(listing) => listing.flatten(),
-            Err(_) => Err(hanging(FIRST_DEADLINE)),
-        };
-        lock(&inner.contents).update(listing);
+        let read = |reader: &mut Reader| Listing::read(&reader.directory, &GpuNames::default());
+        let begun = self.0.clone().map(|inner| (inner.thread.submit(read), inner));
+        async move {
+            let Some((reading, inner)) = begun else { return };
+            let listing = match timeout(FIRST_DEADLINE, reading).await {
+                Ok(listing) => listing.flatten(),
+                Err(_) => Err(hanging(FIRST_DEADLINE)),
+            };
+            lock(&inner.contents).update(listing);
+        }
     }
 
     /// The GPUs of this inventory that were quarantined at the last read.

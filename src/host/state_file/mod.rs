@@ -22,6 +22,7 @@ mod unknown;
 mod version_tests;
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -62,7 +63,7 @@ impl StateFile {
     #[must_use]
     pub fn open(directory: Option<&Path>) -> Self {
         let inner = |directory: &Path| {
-            let thread = HelperThread::start("state-file", Stored::in_directory(directory));
+            let thread = HelperThread::new("state-file", Stored::in_directory(directory));
             Arc::new(Inner { directory: directory.to_owned(), thread })
         };
         Self(directory.map(inner))
@@ -76,28 +77,18 @@ impl StateFile {
         Ok(contents::read(&directory.join(FILE))?.map(|contents| contents.state))
     }
 
-    /// Reads the file; `None` if there is none, or none that can be read now. One that cannot be
-    /// read in time, or for want of a resource, is read later: [`Self::run`] passes it on then.
-    pub async fn load(&self) -> Option<PersistedState> {
-        let inner = self.0.as_ref()?;
-        let loaded = match timeout(LOAD_DEADLINE, inner.thread.submit(Stored::load)).await {
-            Ok(loaded) => loaded.flatten(),
-            Err(_) => Err(hanging(LOAD_DEADLINE)),
-        };
-        match loaded {
-            Ok(state) => {
-                let state = state?;
-                let known = state.clone();
-                // Whatever comes of it: a file that is not known to be read is read again.
-                drop(inner.thread.submit(move |stored| stored.restored(known)));
-                Some(state)
-            }
-            Err(error) => {
-                warn!(directory = %inner.directory.display(), %error, "the state file cannot be \
-                    read now: what GPUs went through before this start is taken into account \
-                    later, if it can be read then");
-                None
-            }
+    /// Begins to read the file, at once; `None` if there is none, or none that can be read now. One
+    /// that cannot be read in time, or for want of a resource, is read later: [`Self::run`] passes
+    /// it on then.
+    pub fn load(&self) -> impl Future<Output = Option<PersistedState>> + use<> {
+        let begun = self.0.clone().map(|inner| (inner.thread.submit(Stored::load), inner));
+        async move {
+            let (loading, inner) = begun?;
+            let loaded = match timeout(LOAD_DEADLINE, loading).await {
+                Ok(loaded) => loaded.flatten(),
+                Err(_) => Err(hanging(LOAD_DEADLINE)),
+            };
+            inner.loaded(loaded)
         }
     }
 
@@ -155,6 +146,24 @@ impl StateFile {
 }
 
 impl Inner {
+    fn loaded(&self, loaded: io::Result<Option<PersistedState>>) -> Option<PersistedState> {
+        match loaded {
+            Ok(state) => {
+                let state = state?;
+                let known = state.clone();
+                // Whatever comes of it: a file that is not known to be read is read again.
+                drop(self.thread.submit(move |stored| stored.restored(known)));
+                Some(state)
+            }
+            Err(error) => {
+                warn!(directory = %self.directory.display(), %error, "the state file cannot be \
+                    read now: what GPUs went through before this start is taken into account \
+                    later, if it can be read then");
+                None
+            }
+        }
+    }
+
     async fn write(&self, state: PersistedState, trouble: &mut Trouble<'_>) -> io::Result<Written> {
         let mut written = pin!(self.thread.submit(move |stored| stored.write(&state)));
         match timeout(WRITE_DEADLINE, &mut written).await {
