@@ -13,7 +13,7 @@ use gpu_device_plugin::cli::{self, Invocation, USAGE};
 use gpu_device_plugin::config::{Config, ConfigError, ConfigSource, Loaded};
 use gpu_device_plugin::daemon;
 use gpu_device_plugin::observe::log::{LogConfig, LogFormat, LogGuard};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -24,26 +24,24 @@ const LONGEST_STOP: Duration = Duration::from_millis(1900);
 fn main() -> ExitCode {
     let started = Instant::now();
     // Where it fails, so does the daemon, which says why.
-    let _ = catch_signals_of_daemon();
+    let runtime = is_for_daemon().then(runtime_of_daemon).and_then(Result::ok);
     match on_scratch_thread(dispatch) {
-        Ok((loaded, source)) => serve(loaded, source, started),
+        Ok((loaded, source)) => serve(loaded, source, started, runtime),
         Err(code) => code,
     }
 }
 
-/// Sees that a signal with a meaning for the daemon does not end it before it listens for it:
-/// whoever starts it cannot know when that is.
-fn catch_signals_of_daemon() -> std::io::Result<()> {
-    if !is_for_daemon() {
-        return Ok(());
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let _context = runtime.enter();
+/// The runtime of the daemon. From now on a signal with a meaning for the daemon does not end it
+/// before it listens for it: whoever starts it cannot know when that is.
+fn runtime_of_daemon() -> std::io::Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let context = runtime.enter();
     for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
         // The handler stays, and what it notes goes to the next that listens.
         drop(signal(kind)?);
     }
-    Ok(())
+    drop(context);
+    Ok(runtime)
 }
 
 /// Whether no word of the command line is a subcommand.
@@ -157,7 +155,12 @@ fn log_of_refusal(log: &LogConfig) -> Option<LogGuard> {
     log.start(cli::log_has_colours()).ok()
 }
 
-fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
+fn serve(
+    loaded: Loaded,
+    source: ConfigSource,
+    started: Instant,
+    runtime: Option<Runtime>,
+) -> ExitCode {
     // Dropped last: it waits for a moment until the last lines are read.
     let _log = match loaded.config.process.log.start(cli::log_has_colours()) {
         Ok(log) => log,
@@ -172,7 +175,7 @@ fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
     for warning in loaded.warnings() {
         warn!("{warning}");
     }
-    match run(loaded.config, source, started) {
+    match run(loaded.config, source, started, runtime) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -181,12 +184,16 @@ fn serve(loaded: Loaded, source: ConfigSource, started: Instant) -> ExitCode {
     }
 }
 
-fn run(config: Config, source: ConfigSource, started: Instant) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread()
-        // A thread that wrote the state file is not kept for the next time, which may never come.
-        .thread_keep_alive(Duration::from_millis(100))
-        .enable_all()
-        .build()?;
+fn run(
+    config: Config,
+    source: ConfigSource,
+    started: Instant,
+    runtime: Option<Runtime>,
+) -> anyhow::Result<()> {
+    let runtime = match runtime {
+        Some(runtime) => runtime,
+        None => runtime_of_daemon().context("starting the runtime")?,
+    };
     let result = runtime.block_on(async {
         let stop = cli::stop_signal(LONGEST_STOP).context("waiting for signals")?;
         let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("GIT_COMMIT"));
