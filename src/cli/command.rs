@@ -53,6 +53,16 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("GIT
 /// The command line as clap knows it.
 #[must_use]
 pub fn command() -> Command {
+    with_daemon_flags(true)
+}
+
+/// The same without what the help says of the flags, for a command line that does not ask for it:
+/// the start of the daemon waits for it.
+pub(super) fn command_without_help() -> Command {
+    with_daemon_flags(false)
+}
+
+fn with_daemon_flags(help: bool) -> Command {
     // The comment on `Action` would otherwise stand for what is said of the whole.
     let command = Action::augment_subcommands(Command::new("gpu-device-plugin"))
         .about(
@@ -60,7 +70,6 @@ pub fn command() -> Command {
              is stopped.",
         )
         .after_help("--help has all flags, with environment variables, file keys and defaults.")
-        .after_long_help(unflagged())
         .version(VERSION)
         .disable_version_flag(true)
         .max_term_width(100)
@@ -72,7 +81,11 @@ pub fn command() -> Command {
                 .action(ArgAction::Version)
                 .help("Print the version and the git commit"),
         )
-        .args(flags());
+        .args(settings::all().filter_map(|setting| {
+            let arg = arg(setting, setting.flag?);
+            Some(if help { described(setting, arg) } else { arg })
+        }));
+    let command = if help { command.after_long_help(unflagged()) } else { command };
     // Not before they are needed: all of them for each would be half of the time until Register.
     command.mut_subcommands(|subcommand| subcommand.defer(with_flags))
 }
@@ -103,7 +116,7 @@ fn with_flags_of(subcommand: Command, path: &str) -> Command {
 
 /// The flags of the plugin.
 fn flags() -> impl Iterator<Item = Arg> {
-    settings::all().filter_map(|setting| Some(arg(setting, setting.flag?)))
+    settings::all().filter_map(|setting| Some(described(setting, arg(setting, setting.flag?))))
 }
 
 fn arg(setting: &Setting, flag: &'static str) -> Arg {
@@ -111,15 +124,20 @@ fn arg(setting: &Setting, flag: &'static str) -> Arg {
         .long(flag)
         .aliases(setting.aliases)
         .action(ArgAction::Append)
-        .value_name(setting.value)
-        .help(short(setting.help))
-        .long_help(long(setting))
-        .hide_short_help(!COMMON.contains(&flag))
-        .help_heading(setting.heading);
+        .value_name(setting.value);
     match setting.shape {
         Shape::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Shape::Value | Shape::List => arg.allow_hyphen_values(setting.shape == Shape::List),
     }
+}
+
+/// The same with what the help says of it.
+fn described(setting: &Setting, arg: Arg) -> Arg {
+    let is_common = COMMON.contains(&arg.get_id().as_str());
+    arg.help(short(setting.help))
+        .long_help(long(setting))
+        .hide_short_help(!is_common)
+        .help_heading(setting.heading)
 }
 
 /// The beginning of a description that says what the setting is, without what its values mean.

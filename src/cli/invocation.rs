@@ -8,7 +8,7 @@ use std::path::Path;
 use clap::{ArgMatches, FromArgMatches};
 
 use super::args::Action;
-use super::command::command;
+use super::command::{command, command_without_help};
 use crate::config::{ConfigSource, Sources, settings};
 use crate::observe::log::LogConfig;
 
@@ -32,7 +32,8 @@ impl Invocation {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, clap::Error> {
         let arguments = named(arguments.into_iter().collect());
-        let mut matches = command().try_get_matches_from(arguments.into_iter().map(dashed))?;
+        let command = if asks_for_help(&arguments) { command() } else { command_without_help() };
+        let mut matches = command.try_get_matches_from(arguments.into_iter().map(dashed))?;
         let mut sources = Sources::default();
         sources.set_environment(environment);
         take_flags(&matches, &mut sources);
@@ -141,6 +142,15 @@ pub fn subcommand_of_name(name: Option<&OsString>) -> &'static [&'static str] {
     }
 }
 
+/// Whether any word may ask for the help.
+fn asks_for_help(arguments: &[OsString]) -> bool {
+    arguments.iter().skip(1).filter_map(|word| word.to_str()).any(|word| {
+        word == "help"
+            || word == "--help"
+            || word.starts_with('-') && !word.starts_with("--") && word.contains('h')
+    })
+}
+
 /// `-flag` as `--flag`: NVIDIA's plugin takes both.
 fn dashed(argument: OsString) -> OsString {
     let long = |text: &str| {
@@ -157,6 +167,16 @@ fn dashed(argument: OsString) -> OsString {
 mod tests {
     use super::*;
     use crate::cli::args::MpsAction;
+
+    #[test]
+    fn the_help_has_all_flags_however_it_is_asked_for() {
+        for line in ["p -h", "p --help", "p help", "p --log-level info -h", "p -Vh"] {
+            let words = line.split(' ').map(OsString::from);
+            let help = Invocation::parse(words, |_| None).unwrap_err().to_string();
+            let is_version = line == "p -Vh" && help.starts_with("gpu-device-plugin ");
+            assert!(is_version || help.contains("Which names MIG devices have"), "{line}: {help}");
+        }
+    }
 
     #[test]
     fn the_names_of_nvidias_programs_are_subcommands() {
