@@ -83,3 +83,45 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
         }
     }
 }
+
+#[test]
+fn what_is_placed_as_cold_code_is_there() {
+    let script = fs::read_to_string(root().join("cold-code.ld")).unwrap();
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let patterns: Vec<_> = script
+        .split(|at: char| at.is_whitespace() || "()".contains(at))
+        .filter_map(|word| word.strip_prefix(".text."))
+        .collect();
+    assert!(patterns.len() > 10, "{patterns:?}");
+    let is_there = |path: &[&str]| match path {
+        ["gpu_device_plugin", module @ ..] => is_module("src", module),
+        ["device", module @ ..] => is_module("crates/device/src", module),
+        // Of its own, or a pattern that names no crate.
+        ["core", ..] | [] => true,
+        [library, ..] => {
+            let named = |name: &str| lock.contains(&format!("name = \"{name}\"\n"));
+            named(library) || named(&library.replace('_', "-"))
+        }
+    };
+    let missing = patterns.iter().filter(|pattern| !is_there(&names_in(pattern)));
+    assert_none(missing.map(|pattern| format!("{pattern} in cold-code.ld")));
+}
+
+/// The names in a pattern of mangled names, in which the length stands before each.
+fn names_in(pattern: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut rest = pattern.trim_start_matches('*').trim_start_matches("_ZN");
+    loop {
+        let digits = rest.len() - rest.trim_start_matches(|at: char| at.is_ascii_digit()).len();
+        let Ok(length) = rest[..digits].parse::<usize>() else { return names };
+        // The last one may be cut short.
+        let end = (digits + length).min(rest.trim_end_matches('*').len());
+        names.push(&rest[digits..end]);
+        rest = &rest[end..];
+    }
+}
+
+fn is_module(source: &str, module: &[&str]) -> bool {
+    let path = root().join(source).join(module.join("/"));
+    path.is_dir() || path.with_extension("rs").is_file()
+}
