@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use notify::EventKind;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::host::dir_watch::{Watch, Watches};
@@ -16,6 +16,10 @@ use crate::host::dir_watch::{Watch, Watches};
 const POLLING: Duration = Duration::from_secs(1);
 /// Pause between two checks for a directory that does not exist.
 const MISSING: Duration = Duration::from_millis(500);
+
+/// Pause before another check after a change: whoever deletes the directory deletes what is in it
+/// first, and of the directory itself nothing is told while it is mounted somewhere.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The directory is no longer the one that is visible on the host.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +44,14 @@ pub async fn watch(
 ) -> Result<std::convert::Infallible, DirectoryReplaced> {
     let mut changed = events.subscribe();
     let mut watcher = Watcher { directory, events, watches, active: None, warned: false };
+    let mut again = None;
     loop {
         changed.mark_unchanged();
         let next_check = watcher.check()?;
         tokio::select! {
-            _ = changed.changed() => {}
-            () = tokio::time::sleep_until(next_check) => events.send_replace(()),
+            _ = changed.changed() => again = Some(Instant::now() + AGAIN),
+            () = sleep_until(again.unwrap_or(next_check)), if again.is_some() => again = None,
+            () = sleep_until(next_check) => events.send_replace(()),
         }
     }
 }
@@ -136,8 +142,43 @@ fn concerns_a_socket(event: &notify::Event, directory: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::fd::AsRawFd;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_mounted_directory_that_is_deleted_after_what_was_in_it_is_noticed_soon() {
+        let parent = tempfile::tempdir().unwrap();
+        let host = parent.path().join("device-plugins");
+        fs::create_dir(&host).unwrap();
+        let open = fs::File::open(&host).unwrap();
+        // A path through the open directory leads into it whatever becomes of its name.
+        let mounted = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        let (events, watches) = (SocketEvents::default(), Watches::default());
+        let mut told = events.subscribe();
+        let delete = async {
+            // That it is watched.
+            told.changed().await.unwrap();
+            let socket = host.join("kubelet.sock");
+            fs::write(&socket, "").unwrap();
+            told.changed().await.unwrap();
+            fs::remove_file(&socket).unwrap();
+            told.changed().await.unwrap();
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            fs::remove_dir(&host).unwrap();
+            std::future::pending::<()>().await;
+        };
+        let noticed = async {
+            tokio::select! {
+                result = watch(&mounted, &events, &watches) => result,
+                () = delete => panic!("it waits for ever"),
+            }
+        };
+        let noticed = tokio::time::timeout(Duration::from_secs(10), noticed).await;
+        noticed.expect("in time").expect_err("the directory is gone");
+    }
 
     #[tokio::test]
     async fn a_directory_made_again_with_the_same_inode_number_is_watched_again() {
