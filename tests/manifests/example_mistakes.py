@@ -71,5 +71,5 @@ PLANTED = [
     ("docs/reservations.md", "27 MB with", "20 MB with"),
     ("docs/reservations.md", "11.5 MB there", "8.4 MB there"),
     ("docs/reservations.md", "requests are 0.3 %", "requests are 0.1 %"),
-    ("docs/reservations.md", "less than 0.01 %", "less than 0.001 %"),
+    ("docs/reservations.md", "less than 0.02 %", "less than 0.002 %"),
 ]
