@@ -81,10 +81,7 @@ fn with_daemon_flags(help: bool) -> Command {
                 .action(ArgAction::Version)
                 .help("Print the version and the git commit"),
         )
-        .args(settings::all().filter_map(|setting| {
-            let arg = arg(setting, setting.flag?);
-            Some(if help { described(setting, arg) } else { arg })
-        }));
+        .args(flags(help));
     let command = if help { command.after_long_help(unflagged()) } else { command };
     // Not before they are needed: all of them for each would be half of the time until Register.
     command.mut_subcommands(|subcommand| subcommand.defer(with_flags))
@@ -110,13 +107,16 @@ fn with_flags_of(subcommand: Command, path: &str) -> Command {
         let is_shown = shown.contains(&arg.get_id().as_str());
         if is_shown { arg.hide_short_help(false) } else { arg.hide(true) }
     };
-    let args: Vec<Arg> = flags().map(of_subcommand).collect();
+    let args: Vec<Arg> = flags(true).map(of_subcommand).collect();
     subcommand.args(args).max_term_width(100)
 }
 
-/// The flags of the plugin.
-fn flags() -> impl Iterator<Item = Arg> {
-    settings::all().filter_map(|setting| Some(described(setting, arg(setting, setting.flag?))))
+/// The flags of the plugin, with what the help says of them or without.
+fn flags(help: bool) -> impl Iterator<Item = Arg> {
+    settings::all().filter_map(move |setting| {
+        let arg = arg(setting, setting.flag?);
+        Some(if help { described(setting, arg) } else { arg })
+    })
 }
 
 fn arg(setting: &Setting, flag: &'static str) -> Arg {

@@ -74,6 +74,7 @@ pub async fn run(
         let mut tasks = Tasks::default();
         // NVML first: its initialisation takes longest, and goes on while the rest is prepared.
         let nvml = NvmlTask::start(&config, clock, &mut tasks);
+        // Its task takes its first step here.
         tokio::task::yield_now().await;
         let host_files = HostFiles::begin(&config.process);
         let daemon = tokio::select! {
