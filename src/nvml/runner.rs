@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use super::shared_session::SharedSession;
 use super::supervisor::Supervisor;
 use super::telemetry::NvmlTelemetry;
 use super::threads::Threads;
+use crate::util::kernel_timer::KernelTimer;
 use crate::util::random;
 
 /// The most calls that are named where NVML cannot be released.
@@ -45,6 +45,7 @@ pub(super) async fn run(
     let do_job = move |job: &Job, report: &dyn Fn(_)| job.run(&context, report);
     let threads = Threads::new(clock, telemetry.clone(), do_job);
     let mut looks: JoinSet<Result<BTreeSet<Uuid>, String>> = JoinSet::new();
+    let mut timer = KernelTimer::default();
     loop {
         let due = carry(&mut supervisor, &threads, &telemetry, clock);
         if let Some(error) = supervisor.take_error() {
@@ -64,13 +65,12 @@ pub(super) async fn run(
             looks.spawn(look::look(settings.clone()));
         }
         let due = due.into_iter().chain(release.due()).min();
-        let due = due.map(|due| tokio::time::sleep_until(clock.instant(due).into()));
-        let due = pin!(async {
+        let due = async {
             match due {
-                Some(due) => due.await,
+                Some(due) => timer.sleep_until(clock.instant(due)).await,
                 None => std::future::pending().await,
             }
-        });
+        };
         tokio::select! {
             () = due => {}
             () = threads.answered() => {}

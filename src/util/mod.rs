@@ -1,10 +1,11 @@
 //! Small things that every edge may use: counters, back-off, random numbers, limits on
-//! log lines, and threads for calls that may not return.
+//! log lines, a timer, and threads for calls that may not return.
 
 pub mod backoff;
 pub mod change_signal;
 pub mod counters;
 pub mod helper_thread;
+pub mod kernel_timer;
 pub mod log_rate_limit;
 pub mod random;
 
