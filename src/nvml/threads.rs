@@ -292,7 +292,10 @@ impl Registry {
         let call = state.calls.remove(&id);
         state.idle += u32::from(call.is_some_and(|call| call.is_worker));
         state.answers.push(Answer { job, began, outcome });
-        if state.queue.is_empty() {
+        let was_last = state.queue.is_empty();
+        // Whoever is woken takes the answers at once, and would wait for the lock.
+        drop(state);
+        if was_last {
             self.answered.notify_one();
         }
     }
