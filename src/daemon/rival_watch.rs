@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::plugins::TelemetryByResource;
 use crate::kubelet::device_plugin::rivals::{OwnResource, RivalSearch, Rivals};
 use crate::kubelet::device_plugin::socket::{PluginPaths, resource_of};
-use crate::kubelet::device_plugin::socket_events::SocketEvents;
+use crate::kubelet::device_plugin::socket_events::{SocketEvent, SocketEvents};
 use crate::nvml::Clock;
 use crate::observe::event_log::{Event, EventLog};
 use crate::util::helper_thread::HelperThread;
@@ -20,8 +20,8 @@ use crate::util::helper_thread::HelperThread;
 /// How long what was seen has to last: a predecessor may still be stopping, and our own sockets
 /// change names.
 const LASTS: Duration = Duration::from_secs(3);
-/// Time between two looks at most; every change of a socket is a reason for one.
-const INTERVAL: Duration = Duration::from_secs(60);
+/// Of a burst of changes the last is a reason to look.
+const BURST: Duration = Duration::from_secs(1);
 
 /// What the watch needs.
 pub(super) struct RivalWatch {
@@ -49,12 +49,11 @@ impl RivalWatch {
                     self.publish(again);
                 }
             }
-            tokio::select! {
-                _ = events.changed() => {}
-                () = sleep(INTERVAL) => {}
+            // The sender is here too.
+            let _ = events.changed().await;
+            if *events.borrow() == SocketEvent::Change {
+                sleep(BURST).await;
             }
-            // Of a burst of changes the last.
-            sleep(LASTS / 3).await;
         }
     }
 

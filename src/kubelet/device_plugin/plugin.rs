@@ -19,7 +19,7 @@ use super::lifecycle::{KubeletStream, Observed, OwnSocket, PluginState, RestartR
 use super::registration::{Failures, absent, patience_with_absence, with_advice};
 use super::server::{PluginError, ServeError, Server};
 use super::socket::PluginPaths;
-use super::socket_events::SocketEvents;
+use super::socket_events::{SocketEvent, SocketEvents};
 use super::telemetry::PluginTelemetry;
 use crate::host::socket_id::SocketId;
 use crate::util::log_rate_limit::LogRateLimit;
@@ -78,7 +78,7 @@ struct Plugin {
     resource: ResourceName,
     paths: PluginPaths,
     inventory: watch::Receiver<Arc<Inventory>>,
-    socket_event: watch::Receiver<()>,
+    socket_event: watch::Receiver<SocketEvent>,
     origin: Instant,
     state: PluginState,
     server: Option<Server>,

@@ -30,8 +30,18 @@ const AGAIN: Duration = Duration::from_millis(500);
 )]
 pub struct DirectoryReplaced(PathBuf);
 
-/// Sent on at every change of a socket, and from time to time without one.
-pub type SocketEvents = watch::Sender<()>;
+/// Why the sockets are to be looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SocketEvent {
+    /// One of them may have changed.
+    #[default]
+    Change,
+    /// From time to time without a change.
+    Check,
+}
+
+/// Where the events are sent on.
+pub type SocketEvents = watch::Sender<SocketEvent>;
 
 /// Watches for as long as it is polled.
 ///
@@ -51,7 +61,9 @@ pub async fn watch(
         tokio::select! {
             _ = changed.changed() => again = Some(Instant::now() + AGAIN),
             () = sleep_until(again.unwrap_or(next_check)), if again.is_some() => again = None,
-            () = sleep_until(next_check) => events.send_replace(()),
+            () = sleep_until(next_check) => {
+                events.send_replace(SocketEvent::Check);
+            }
         }
     }
 }
@@ -94,14 +106,14 @@ impl Watcher<'_> {
             let (events, directory) = (self.events.clone(), self.directory.to_owned());
             move |event: &notify::Event| {
                 if concerns_a_socket(event, &directory) {
-                    events.send_replace(());
+                    events.send_replace(SocketEvent::Change);
                 }
             }
         };
         match self.watches.watch(self.directory, on_event) {
             Ok(watch) => {
                 // For what happened before the watch.
-                self.events.send_replace(());
+                self.events.send_replace(SocketEvent::Change);
                 if std::mem::take(&mut self.warned) {
                     let directory = self.directory.display();
                     info!(%directory, "watching with inotify again");
