@@ -14,7 +14,7 @@ use crate::host::file_id::FileId;
 use crate::util::lock;
 
 /// Time between two checks in addition to the watches, so that nothing depends on inotify alone.
-pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 type Listeners = Arc<Mutex<BTreeMap<u64, Listener>>>;

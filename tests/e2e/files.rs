@@ -163,7 +163,7 @@ async fn a_quarantine_file_that_is_none_holds_up_nothing_and_shows_no_other() {
     stops(rig).await;
 }
 
-/// By the look every 30 s it would be found out late.
+/// By the look every 60 s it would be found out late.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quarantine_that_could_not_be_read_is_read_soon() {
     let rig = quick(eight_h100s(), 8).await;
@@ -286,7 +286,7 @@ fn relative(path: &Path) -> PathBuf {
     Path::new(&"../".repeat(depth)).join(path.strip_prefix("/").unwrap())
 }
 
-/// Without inotify's events it would be applied after 30 s.
+/// Without inotify's events it would be applied after 60 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_config_file_by_a_relative_path_is_watched_too() {
     let node = eight_h100s();
@@ -302,7 +302,7 @@ async fn a_config_file_by_a_relative_path_is_watched_too() {
     }
 }
 
-/// Without inotify's events it would count after 30 s.
+/// Without inotify's events it would count after 60 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quarantine_directory_by_a_relative_path_is_watched_too() {
     let node = eight_h100s();

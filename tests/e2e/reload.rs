@@ -145,8 +145,8 @@ async fn a_configuration_for_which_the_host_lacks_something_is_in_force_once_it_
     let channel = rig.node.dev().join("nvidia-caps-imex-channels/channel0");
     std::fs::create_dir_all(channel.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink("/dev/null", channel).unwrap();
-    // The host is looked at every 30 s.
-    let applied = rig.plugin.wait_for_log("the new configuration is in force", 2 * PATIENCE);
+    // The host is looked at every 60 s.
+    let applied = rig.plugin.wait_for_log("the new configuration is in force", 3 * PATIENCE);
     applied.await.unwrap();
     let refused = |line: &&String| line.contains("is refused, the one before stays in force");
     assert_eq!(rig.plugin.log().iter().filter(refused).count(), 1);

@@ -92,7 +92,7 @@ fn absent(file: &Path, paths: &BTreeSet<String>) -> Finding {
         .problem(format!("{} names {shown}{more}, which {verb} not on the node", file.display()))
         .why("a container with such a device is not started; the driver was changed since")
         .fix(format!(
-            "restart what writes {}: the plugin writes its own again within 30 s; or write it \
+            "restart what writes {}: the plugin writes its own again within 60 s; or write it \
              again on the node: nvidia-ctk cdi generate --vendor=k8s.device-plugin.nvidia.com \
              --class=gpu --output={}",
             file.display(),

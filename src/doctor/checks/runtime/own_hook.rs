@@ -62,7 +62,7 @@ fn program(hook: &OwnHookFacts) -> Finding {
             .why("runtimes run it as root for every container with a GPU: somebody has changed it")
             .fix(
                 "find out who writes to the directory; the plugin installs the program again \
-                 within 30 s, or at its start",
+                 within 60 s, or at its start",
             ),
     }
 }
