@@ -11,6 +11,7 @@ use device::identity::PciFunction;
 use device::names::PciBusId;
 
 use super::file::{self, Links};
+use super::file_id::FileId;
 
 /// NVIDIA's vendor id, as sysfs writes it.
 const NVIDIA: &str = "0x10de";
@@ -34,15 +35,27 @@ pub struct BusRoots<'a> {
 
 /// Reads the bus again and again. What stays of a function is read once for each entry of sysfs,
 /// which has an inode number of its own (kernfs counts them up): a node has hundreds of functions,
-/// nearly all of other vendors.
+/// nearly all of other vendors. What stays while a driver is bound is read once for each link to
+/// it, which is made at each binding.
 #[derive(Debug, Default)]
-pub struct BusReader(BTreeMap<(OsString, u64), Vendor>);
+pub struct BusReader {
+    vendors: BTreeMap<(OsString, u64), Vendor>,
+    bindings: BTreeMap<PciBusId, (FileId, Binding)>,
+}
 
 /// What stays of a function.
 #[derive(Debug, Clone, Copy)]
 enum Vendor {
     Nvidia { class: u32, virtual_function: bool },
     Other,
+}
+
+/// What stays while a driver is bound to a function.
+#[derive(Debug, Clone)]
+struct Binding {
+    driver: Option<String>,
+    /// The number of the device node; `None`: the driver does not say.
+    minor: Option<u32>,
 }
 
 impl BusReader {
@@ -52,7 +65,8 @@ impl BusReader {
     /// The directory of the bus cannot be read, or has more functions than a node can have. What
     /// cannot be read of one function is missing from it alone.
     pub fn functions(&mut self, roots: BusRoots<'_>) -> io::Result<Vec<PciFunction>> {
-        let before = std::mem::take(&mut self.0);
+        let before = std::mem::take(&mut self.vendors);
+        let mut bindings = std::mem::take(&mut self.bindings);
         let mut functions = Vec::new();
         for (count, entry) in fs::read_dir(roots.sysfs.join("bus/pci/devices"))?.enumerate() {
             if count >= FUNCTIONS {
@@ -66,8 +80,22 @@ impl BusReader {
                 continue;
             };
             let id = key.0.to_str().and_then(|name| name.parse::<PciBusId>().ok());
-            self.0.insert(key, vendor);
-            functions.extend(id.and_then(|id| function(id, vendor, &entry.path(), roots)));
+            self.vendors.insert(key, vendor);
+            let Some((id, Vendor::Nvidia { class, virtual_function })) = id.zip(Some(vendor))
+            else {
+                continue;
+            };
+            let link = entry.path().join("driver");
+            let made = fs::symlink_metadata(&link).ok().map(|link| FileId::from(&link));
+            let known = bindings.remove(&id).filter(|(known, _)| Some(*known) == made);
+            let binding = known.map_or_else(|| Binding::read(id, &link, roots), |(_, known)| known);
+            let given = is_given(binding.minor, roots);
+            let driver = binding.driver.clone();
+            functions.push(PciFunction { id, driver, class, virtual_function, given });
+            // The driver may say the number later.
+            if let (Some(made), Some(_)) = (made, binding.minor) {
+                self.bindings.insert(id, (made, binding));
+            }
         }
         functions.sort_by_key(|function| function.id);
         Ok(functions)
@@ -96,24 +124,19 @@ fn class_in(directory: &Path) -> Option<u32> {
     u32::from_str_radix(class.trim().strip_prefix("0x")?, 16).ok()
 }
 
-/// The function with this directory; `None` if it is not NVIDIA's.
-fn function(
-    id: PciBusId,
-    vendor: Vendor,
-    directory: &Path,
-    roots: BusRoots<'_>,
-) -> Option<PciFunction> {
-    let Vendor::Nvidia { class, virtual_function } = vendor else { return None };
-    let driver = fs::read_link(directory.join("driver")).ok();
-    let driver = driver.and_then(|driver| Some(driver.file_name()?.to_str()?.to_owned()));
-    Some(PciFunction { id, driver, class, virtual_function, given: is_given(id, roots) })
+impl Binding {
+    fn read(id: PciBusId, link: &Path, roots: BusRoots<'_>) -> Self {
+        let driver = fs::read_link(link).ok();
+        let driver = driver.and_then(|driver| Some(driver.file_name()?.to_str()?.to_owned()));
+        let information = roots.proc.join(format!("driver/nvidia/gpus/{id}/information"));
+        let minor = read_at_most(&information, INFORMATION).and_then(|text| minor(&text));
+        Self { driver, minor }
+    }
 }
 
 /// Whether the device node of a function is in this container. It is taken to be where the driver
 /// does not say which node that is.
-fn is_given(id: PciBusId, roots: BusRoots<'_>) -> bool {
-    let information = roots.proc.join(format!("driver/nvidia/gpus/{id}/information"));
-    let minor = read_at_most(&information, INFORMATION).and_then(|text| minor(&text));
+fn is_given(minor: Option<u32>, roots: BusRoots<'_>) -> bool {
     minor.is_none_or(|minor| roots.dev.join(format!("dev/nvidia{minor}")).exists())
 }
 
@@ -207,6 +230,38 @@ mod tests {
         fs::rename(devices.join("0000:1c:00.0"), node.at("old")).unwrap();
         fs::rename(devices.join("next"), devices.join("0000:1c:00.0")).unwrap();
         assert_eq!(drivers().len(), 2, "a function that was added");
+    }
+
+    #[test]
+    fn what_stays_of_a_binding_is_read_once_and_the_node_is_looked_for_each_time() {
+        let node = Node::new();
+        let (sysfs, proc) = (node.at("sys"), node.at("proc"));
+        let roots = BusRoots { sysfs: &sysfs, proc: &proc, dev: node.0.path() };
+        let mut reader = BusReader::default();
+        let mut given = || {
+            let of = reader.functions(roots).unwrap().remove(0);
+            (of.driver, of.given)
+        };
+        let expected = |driver: &str, given| (Some(driver.to_owned()), given);
+        let information = "proc/driver/nvidia/gpus/0000:1b:00.0/information";
+        node.add("0000:1b:00.0", "0x10de\n", "0x030200\n", Some("nvidia"));
+        assert_eq!(given(), expected("nvidia", true), "the driver says no number yet");
+        node.write(information, "Device Minor: \t 3\n");
+        assert_eq!(given(), expected("nvidia", false));
+        node.write("dev/nvidia3", "");
+        assert_eq!(given(), expected("nvidia", true));
+        fs::remove_file(node.at("dev/nvidia3")).unwrap();
+        assert_eq!(given(), expected("nvidia", false));
+        // Nothing but a new binding gives it another number.
+        node.write(information, "Device Minor: \t 4\n");
+        node.write("dev/nvidia4", "");
+        assert_eq!(given(), expected("nvidia", false));
+        for driver in ["vfio-pci", "nvidia"] {
+            let link = node.at("sys/bus/pci/devices/0000:1b:00.0/driver");
+            fs::remove_file(&link).unwrap();
+            symlink(format!("../../../bus/pci/drivers/{driver}"), link).unwrap();
+            assert_eq!(given(), expected(driver, true));
+        }
     }
 
     #[test]
