@@ -80,6 +80,9 @@ impl<'a> Call<'a> {
         owner: &str,
         rules: &[Rule],
     ) -> Option<Pause> {
+        if rules.is_empty() && !self.met.contains_key(owner) {
+            return None;
+        }
         let is_over = |(seen, met): &(Vec<Rule>, Option<Met>)| match met {
             Some(met) => met.rule.hang && !met.is_still_in(rules),
             None => seen != rules,
