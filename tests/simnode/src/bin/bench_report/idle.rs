@@ -5,10 +5,13 @@ use std::time::Duration;
 use super::args::Args;
 use super::bench::Bench;
 
+/// The first polls come to code for the first time.
+const SETTLED: Duration = Duration::from_secs(25);
+
 /// What the plugin does when nothing happens.
 pub(super) async fn idle(args: &Args) -> anyhow::Result<()> {
     let bench = Bench::start(args, |_, options| options).await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(SETTLED).await;
     let before = bench.plugin.figures()?;
     tokio::time::sleep(Duration::from_secs(args.idle)).await;
     let after = bench.plugin.figures()?;
