@@ -43,13 +43,15 @@ const POLLING: Duration = Duration::from_secs(2);
 const PEACE: Duration = Duration::from_secs(60);
 
 /// Keeps the files as true as the inventory, for as long as it is polled. What can be resolved goes
-/// to `publish`, which is to bring it into the inventory. `version` is that of the driver.
+/// to `publish`, which is to bring it into the inventory. `version` is that of the driver, and
+/// `driver_changes` tells when it may be another.
 pub async fn run(
     paths: CdiPaths,
     watches: Watches,
     mut settings: watch::Receiver<CdiSettings>,
     mut inventory: watch::Receiver<Arc<Inventory>>,
     version: impl Fn() -> Option<String>,
+    mut driver_changes: watch::Receiver<()>,
     publish: impl AsyncFn(Arc<CdiNames>),
 ) -> Infallible {
     let uses_cdi = |inventory: &Arc<Inventory>| inventory.cdi_injectors().next().is_some();
@@ -70,10 +72,13 @@ pub async fn run(
             continue;
         }
         let settings_now = settings.borrow_and_update().clone();
-        keeper.update(snapshot.clone(), settings_now, version()).await;
+        let version_now = version();
+        keeper.update(snapshot.clone(), settings_now, version_now.clone()).await;
+        let is_other = || version() != version_now;
         tokio::select! {
             () = keeper.due() => {}
             () = changed(&mut inventory, &snapshot) => {}
+            () = upgraded(&mut driver_changes, is_other) => {}
             Ok(()) = settings.changed() => {}
         }
     }
@@ -85,6 +90,16 @@ async fn changed(inventory: &mut watch::Receiver<Arc<Inventory>>, from: &Invento
     if inventory.wait_for(differs).await.is_err() {
         std::future::pending().await
     }
+}
+
+/// Waits until the driver has another version. Its GPUs may be the same.
+async fn upgraded(driver_changes: &mut watch::Receiver<()>, is_other: impl Fn() -> bool) {
+    while driver_changes.changed().await.is_ok() {
+        if is_other() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 struct Keeper<P> {

@@ -246,6 +246,7 @@ impl Daemon {
         tasks.spawn("CDI", {
             let (paths, watches) = (config.process.cdi_paths(), watches.clone());
             let inventory = inventory_rx.clone();
+            let driver_changes = telemetry.changes().subscribe();
             let version = move || telemetry.state().versions.driver;
             let observe = observe.clone();
             let publish = async move |names| {
@@ -253,7 +254,9 @@ impl Daemon {
             };
             async move {
                 let settings = cdi_settings_rx;
-                match cdi::run(paths, watches, settings, inventory, version, publish).await {}
+                let run =
+                    cdi::run(paths, watches, settings, inventory, version, driver_changes, publish);
+                match run.await {}
             }
         });
         tasks.spawn("plugin directory", watch_sockets(paths, socket_events, watches.clone()));
