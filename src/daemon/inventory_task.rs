@@ -76,8 +76,11 @@ impl InventoryTask {
 
     fn observed(&mut self, batch: impl Iterator<Item = TimedObservation>) {
         let applied = self.writer.apply(batch);
-        if applied.layout {
+        if applied.layout || applied.health {
+            // With a driver, its device nodes come and go.
             self.reloader.check_host();
+        }
+        if applied.layout {
             self.reclaim.review(&self.writer.inventory);
         }
         if applied.health {

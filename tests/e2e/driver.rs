@@ -192,6 +192,32 @@ async fn nvml_is_not_initialised_again_for_a_gpu_that_another_process_does_not_s
     rig.assert_flawless();
 }
 
+/// By the look every 60 s containers would lack it until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_node_that_comes_with_the_driver_is_given_once_its_gpus_are_back() {
+    let node = eight_h100s();
+    let uvm = node.dev().join("nvidia-uvm");
+    fs::remove_file(&uvm).unwrap();
+    let options = plugin().env("PASS_DEVICE_SPECS", "true").env("HEALTH_POLL_INTERVAL", "200ms");
+    let kubelet = node.kubelet();
+    let rig = Rig::on(node, kubelet, &options, 8).await;
+    let container = ContainerAllocateRequest { device_ids: vec![rig.node.uuid(0)] };
+    let request = AllocateRequest { container_requests: vec![container] };
+    let is_given = async || {
+        let mut client = rig.kubelet.client(GPU).await.unwrap();
+        let answer = client.allocate(request.clone()).await.unwrap().into_inner();
+        let mut nodes = answer.container_responses.iter().flat_map(|container| &container.devices);
+        nodes.any(|node| node.container_path == "/dev/nvidia-uvm")
+    };
+    assert!(!is_given().await);
+    rig.node.edit(|state| state.driver.loaded = false).unwrap();
+    rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
+    std::os::unix::fs::symlink("/dev/null", &uvm).unwrap();
+    rig.node.edit(|state| (state.driver.loaded, state.driver.generation) = (true, 1)).unwrap();
+    rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+    rig.eventually("the node is given", async || is_given().await.then_some(())).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_without_gpus_is_waited_with() {
     let mut state = profiles::h100x8();
