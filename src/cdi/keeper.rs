@@ -42,15 +42,24 @@ const POLLING: Duration = Duration::from_secs(2);
 /// After this time without a change by another program the next one is answered at once again.
 const PEACE: Duration = Duration::from_secs(60);
 
+/// The driver, as far as its files depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverState {
+    /// Whether NVML is open.
+    pub is_up: bool,
+    /// The last known version.
+    pub version: Option<String>,
+}
+
 /// Keeps the files as true as the inventory, for as long as it is polled. What can be resolved goes
-/// to `publish`, which is to bring it into the inventory. `version` is that of the driver, and
-/// `driver_changes` tells when it may be another.
+/// to `publish`, which is to bring it into the inventory. `driver_changes` tells when the answer of
+/// `driver` may be another.
 pub async fn run(
     paths: CdiPaths,
     watches: Watches,
     mut settings: watch::Receiver<CdiSettings>,
     mut inventory: watch::Receiver<Arc<Inventory>>,
-    version: impl Fn() -> Option<String>,
+    driver: impl Fn() -> DriverState,
     mut driver_changes: watch::Receiver<()>,
     publish: impl AsyncFn(Arc<CdiNames>),
 ) -> Infallible {
@@ -72,13 +81,15 @@ pub async fn run(
             continue;
         }
         let settings_now = settings.borrow_and_update().clone();
-        let version_now = version();
-        keeper.update(snapshot.clone(), settings_now, version_now.clone()).await;
-        let is_other = || version() != version_now;
+        let driver_now = driver();
+        keeper.update(snapshot.clone(), settings_now, driver_now.version.clone()).await;
         tokio::select! {
             () = keeper.due() => {}
             () = changed(&mut inventory, &snapshot) => {}
-            () = upgraded(&mut driver_changes, is_other) => {}
+            // Its GPUs may be the same, and its files others, or there again.
+            () = other_driver(&mut driver_changes, || driver() != driver_now) => {
+                keeper.looks_again |= driver().is_up;
+            }
             Ok(()) = settings.changed() => {}
         }
     }
@@ -92,8 +103,7 @@ async fn changed(inventory: &mut watch::Receiver<Arc<Inventory>>, from: &Invento
     }
 }
 
-/// Waits until the driver has another version. Its GPUs may be the same.
-async fn upgraded(driver_changes: &mut watch::Receiver<()>, is_other: impl Fn() -> bool) {
+async fn other_driver(driver_changes: &mut watch::Receiver<()>, is_other: impl Fn() -> bool) {
     while driver_changes.changed().await.is_ok() {
         if is_other() {
             return;

@@ -19,5 +19,5 @@ mod tests;
 pub mod validate;
 
 pub use json::{Document, MOST_BYTES, file_name};
-pub use keeper::run;
+pub use keeper::{DriverState, run};
 pub use settings::{CdiPaths, CdiSettings, HookMode};

@@ -35,7 +35,7 @@ use super::reload_history::ReloadHistory;
 use super::rival_watch::RivalWatch;
 use super::status_provider::{StatusProvider, StatusSettings};
 use super::tasks::Tasks;
-use crate::cdi;
+use crate::cdi::{self, DriverState};
 use crate::config::{Config, ConfigSource};
 use crate::control;
 use crate::host::boot_clock;
@@ -247,7 +247,10 @@ impl Daemon {
             let (paths, watches) = (config.process.cdi_paths(), watches.clone());
             let inventory = inventory_rx.clone();
             let driver_changes = telemetry.changes().subscribe();
-            let version = move || telemetry.state().versions.driver;
+            let driver = move || {
+                let state = telemetry.state();
+                DriverState { is_up: state.up, version: state.versions.driver }
+            };
             let observe = observe.clone();
             let publish = async move |names| {
                 send(&observe, clock, InventoryEvent::Cdi(names)).await;
@@ -255,7 +258,7 @@ impl Daemon {
             async move {
                 let settings = cdi_settings_rx;
                 let run =
-                    cdi::run(paths, watches, settings, inventory, version, driver_changes, publish);
+                    cdi::run(paths, watches, settings, inventory, driver, driver_changes, publish);
                 match run.await {}
             }
         });

@@ -157,7 +157,7 @@ async fn mig_devices_that_are_made_again_are_named_before_they_are_listed() {
 /// The libraries of the driver in a specification.
 fn libraries(file: &Path) -> Vec<String> {
     let document: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    let mounts = document["containerEdits"]["mounts"].as_array().unwrap().clone();
+    let mounts = document["containerEdits"]["mounts"].as_array().cloned().unwrap_or_default();
     let names =
         mounts.iter().filter_map(|mount| mount["containerPath"].as_str()?.rsplit('/').next());
     names.filter(|name| name.contains(".so.")).map(str::to_owned).collect()
@@ -198,6 +198,24 @@ async fn a_driver_that_is_upgraded_under_the_plugin_has_its_own_files_in_the_spe
     assert!(held.iter().all(|name| there.contains(name)), "pods that hold them start again");
     allocate(&rig, GPU, 1).await;
     rig.assert_flawless();
+}
+
+/// By the look every 60 s it would be there that late.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_comes_with_a_driver_is_found_when_its_gpus_are_the_same() {
+    let node = eight_h100s();
+    let directory = node.driver_root().join("usr/lib64");
+    fs::create_dir_all(&directory).unwrap();
+    let library = format!("libcuda.so.{}", node.state().driver.version);
+    let rig = rig(node, &with_cdi().env("HEALTH_POLL_INTERVAL", "200ms"), GPU, 8).await;
+    assert!(!libraries(&file(&rig.node)).contains(&library));
+    rig.node.edit(|state| state.driver.loaded = false).unwrap();
+    rig.until("every GPU is Unhealthy", |view| view.allocatable(GPU) == 0).await;
+    fs::write(directory.join(&library), "").unwrap();
+    rig.node.edit(|state| (state.driver.loaded, state.driver.generation) = (true, 1)).unwrap();
+    rig.until("every GPU is back", |view| view.allocatable(GPU) == 8).await;
+    let found = async || libraries(&file(&rig.node)).contains(&library).then_some(());
+    rig.eventually("the library", found).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
