@@ -51,7 +51,7 @@ enum Vendor {
 }
 
 /// What stays while a driver is bound to a function.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Binding {
     driver: Option<String>,
     /// The number of the device node; `None`: the driver does not say.
@@ -81,8 +81,7 @@ impl BusReader {
             };
             let id = key.0.to_str().and_then(|name| name.parse::<PciBusId>().ok());
             self.vendors.insert(key, vendor);
-            let Some((id, Vendor::Nvidia { class, virtual_function })) = id.zip(Some(vendor))
-            else {
+            let (Some(id), Vendor::Nvidia { class, virtual_function }) = (id, vendor) else {
                 continue;
             };
             let link = entry.path().join("driver");
