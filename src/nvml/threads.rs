@@ -233,6 +233,7 @@ impl Threads {
             }
             let now = self.0.clock.now();
             state.answers.extend(failed.map(|job| Answer::not_started(job, now)));
+            drop(state);
             self.0.answered.notify_one();
         }
     }
