@@ -89,7 +89,7 @@ fn each_of_several_has_an_age_of_its_own() {
 }
 
 #[test]
-fn what_was_over_in_between_begins_anew() {
+fn what_was_over_in_between_begins_again() {
     let mut next = process(2_000);
     next.restore(ms(0), &troubled().persist());
     next.apply(ms(1_000), enumeration(1, &["GPU-a", "GPU-b"]));

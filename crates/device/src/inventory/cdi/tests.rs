@@ -149,7 +149,7 @@ fn without_names_nothing_is_looked_up_in_the_files() {
 }
 
 #[test]
-fn the_files_are_written_anew_for_other_devices_rules_or_pods_and_not_for_health() {
+fn the_files_are_written_again_for_other_devices_rules_or_pods_and_not_for_health() {
     let mut node = node();
     tell(&mut node, names(&GPU_0_AND_1));
     let before = node.clone();
